@@ -1,0 +1,108 @@
+"""The cohort's two arrays on disk, checked: spectra stay memory-mapped, the axis is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import CohortError
+from datasets.table import one_line, require_file
+
+# Spectra are checked in pieces of this size, so that a cohort larger than memory passes through.
+CHECK_BYTES = 32 * 2**20
+
+
+def _map_array(path: Path) -> np.memmap:
+    """Memory-map an .npy file; never unpickles, never reads the data."""
+    require_file(path)
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError, EOFError, OverflowError, SyntaxError) as error:
+        raise CohortError(
+            f"{path} cannot be read as an .npy array of numbers: {one_line(error)}"
+        ) from error
+
+
+def read_axis(path: Path) -> np.ndarray:
+    """Read the axis of the spectra (m/z, wavenumber, time).
+
+    Args:
+        path: An .npy file of L numbers.
+
+    Returns:
+        [L] in memory, floating point, strictly increasing.
+
+    Raises:
+        CohortError: The file is not such an axis.
+    """
+    mapped = _map_array(path)
+    if mapped.ndim != 1 or mapped.dtype.kind not in "fiu":
+        raise CohortError(
+            f"{path} holds {mapped.dtype} {list(mapped.shape)}; float32 [L] was expected"
+        )
+    axis = np.array(mapped, dtype=mapped.dtype if mapped.dtype.kind == "f" else np.float64)
+    if not np.isfinite(axis).all():
+        point = int(np.argmin(np.isfinite(axis)))
+        raise CohortError(f"{path} holds {axis[point]} at point {point}; finite was expected")
+    falls = ~(np.diff(axis) > 0)
+    if falls.any():
+        point = int(np.argmax(falls)) + 1
+        hint = "; it falls throughout: reverse the axis and every spectrum" if falls.all() else ""
+        raise CohortError(
+            f"{path} is not strictly increasing: point {point} is {axis[point]:g} after "
+            f"{axis[point - 1]:g}{hint}"
+        )
+    return axis
+
+
+def open_spectra(path: Path, scans: int, points: int) -> np.memmap:
+    """Memory-map the spectra and check their shape.
+
+    Args:
+        path: An .npy file of float32 [N_scans, L].
+        scans: How many rows scans.csv has.
+        points: Length of the axis, L.
+
+    Returns:
+        The read-only map; nothing is loaded.
+
+    Raises:
+        CohortError: The file is not such an array.
+    """
+    spectra = _map_array(path)
+    if spectra.ndim != 2 or spectra.dtype != np.float32:
+        raise CohortError(
+            f"{path} holds {spectra.dtype} {list(spectra.shape)}; float32 [scans, points] was "
+            "expected"
+        )
+    if spectra.shape[1] != points:
+        raise CohortError(
+            f"{path} has spectra of {spectra.shape[1]} points, but axis.npy has {points}"
+        )
+    if spectra.shape[0] != scans:
+        raise CohortError(f"{path} has {spectra.shape[0]} spectra, but scans.csv has {scans} rows")
+    return spectra
+
+
+def check_finite(spectra: np.ndarray, name_row: Callable[[int], str]) -> None:
+    """Check that no intensity is NaN or infinite, a piece at a time.
+
+    Args:
+        spectra: [N_scans, L].
+        name_row: Says whose spectrum a row is, for the error line.
+
+    Raises:
+        CohortError: Naming the first row, whose it is and the point.
+    """
+    rows = max(1, CHECK_BYTES // (spectra.itemsize * max(1, spectra.shape[1])))
+    for start in range(0, len(spectra), rows):
+        finite = np.isfinite(spectra[start : start + rows])
+        if not finite.all():
+            inside, point = (int(index) for index in np.argwhere(~finite)[0])
+            row = start + inside
+            raise CohortError(
+                f"spectra.npy, row {row} ({name_row(row)}): {spectra[row, point]} at point "
+                f"{point}; finite intensities were expected"
+            )

@@ -1,0 +1,272 @@
+"""Turn covariates into the numbers a model takes: imputed, scaled, one column a category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from datasets.errors import CohortError, nearest
+from datasets.table import LARGEST_NUMBER, as_numbers, is_missing, require_columns
+
+# The category that stands for "no value".
+MISSING = "(missing)"
+
+_SETTINGS = ("numeric", "categorical", "log", "missing_indicators", "scale")
+
+
+class CovariateEncoder:
+    """Encode numeric and categorical covariates; fit it on the training part only.
+
+    Numeric columns are log1p-transformed where asked, then median-imputed and standardised. With
+    indicators on, each numeric column that had missing values in training has a second feature
+    that is 1 where the value is missing. A numeric column without any value in training carries
+    nothing that could be learned: its feature is 0 for every sample, whatever comes later.
+
+    Categorical columns have one 0/1 feature for each category seen in training; a category that
+    was not seen is all-zero. A missing value is a category of its own, "(missing)", where it was
+    seen in training and indicators are on (or where the column held nothing else); otherwise it
+    is all-zero, so that indicators turned off hide missingness altogether.
+
+    Args:
+        numeric: Columns of numeric covariates.
+        categorical: Columns of categorical covariates.
+        log: Those of the numeric columns that are log1p-transformed; values of 0 and above.
+        missing_indicators: Whether the model may see that a value is missing.
+        scale: Whether numeric columns are brought to mean 0 and standard deviation 1.
+
+    Raises:
+        CohortError: A column is listed twice, or `log` names one that is not numeric.
+
+    Example:
+        >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
+        >>> encoder = CovariateEncoder(["age"], ["sex"]).fit(patients)
+        >>> encoder.feature_names
+        ['age', 'missing(age)', 'sex=f', 'sex=m']
+        >>> encoder.transform(pd.DataFrame({"age": [None], "sex": ["unheard of"]})).tolist()
+        [[0.0, 1.0, 0.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        numeric: Sequence[str],
+        categorical: Sequence[str],
+        log: Sequence[str] = (),
+        missing_indicators: bool = True,
+        scale: bool = True,
+    ) -> None:
+        self.numeric = list(numeric)
+        self.categorical = list(categorical)
+        self.log = list(log)
+        self.missing_indicators = missing_indicators
+        self.scale = scale
+        covariates = [*self.numeric, *self.categorical]
+        for column in covariates:
+            if covariates.count(column) > 1:
+                raise CohortError(f"covariate {column!r} is listed more than once")
+        for column in self.log:
+            if column not in self.numeric:
+                raise CohortError(
+                    f"log of {column!r}, which is not a numeric covariate"
+                    f"{nearest(column, self.numeric)}"
+                )
+        self._learned: dict[str, Any] | None = None
+        self._transformer: ColumnTransformer | None = None
+
+    def fit(self, samples: pd.DataFrame) -> CovariateEncoder:
+        """Learn medians, scales and categories.
+
+        Args:
+            samples: The training samples, with all the columns.
+
+        Returns:
+            The encoder itself.
+
+        Raises:
+            CohortError: A column is not there, or a value cannot be used.
+        """
+        if not len(samples):
+            raise CohortError("covariates cannot be fitted on a training part without samples")
+        table = self._read(samples)
+        missing = table[self.numeric].isna()
+        self._learned = {
+            "empty": [c for c in self.numeric if missing[c].all()],
+            "had_missing": [c for c in self.numeric if missing[c].any()],
+            "categories": {c: self._categories(table[c]) for c in self.categorical},
+        }
+        self._transformer = self._build(self._learned).fit(table)
+        if self.numeric:
+            steps = self._transformer.named_transformers_["numbers"].named_steps
+            self._learned["median"] = steps["impute"].statistics_.tolist()
+            if self.scale:
+                self._learned["mean"] = steps["scale"].mean_.tolist()
+                self._learned["spread"] = steps["scale"].scale_.tolist()
+        return self
+
+    def transform(self, samples: pd.DataFrame) -> np.ndarray:
+        """Encode samples.
+
+        Args:
+            samples: Samples with all the columns, N rows.
+
+        Returns:
+            float32 [N, D], all of it finite; D = 0 where there are no covariates.
+
+        Raises:
+            CohortError: A column is not there, or a value cannot be used.
+        """
+        learned, transformer = self._fitted()
+        table = self._read(samples)
+        if not len(table) or not self.feature_names:
+            return np.zeros((len(table), len(self.feature_names)), dtype=np.float32)
+        table[learned["empty"]] = np.nan
+        features = np.asarray(transformer.transform(table), dtype=np.float64)
+        # A column that hardly varied in training would put a later value beyond float32.
+        return np.clip(features, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the D features: `age`, `log1p(AFP)`, `missing(AFP)`, `sex=M`."""
+        learned, _ = self._fitted()
+        names = [f"log1p({c})" if c in self.log else c for c in self.numeric]
+        if self.missing_indicators:
+            names += [f"missing({c})" for c in learned["had_missing"]]
+        return names + [
+            f"{c}={value}" for c in self.categorical for value in learned["categories"][c]
+        ]
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """The covariate each of the D features was made from."""
+        learned, _ = self._fitted()
+        columns = list(self.numeric)
+        if self.missing_indicators:
+            columns += learned["had_missing"]
+        return columns + [c for c in self.categorical for _ in learned["categories"][c]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the settings and what was learned, as plain Python lists, text and numbers."""
+        learned, _ = self._fitted()
+        return deepcopy({name: getattr(self, name) for name in _SETTINGS} | learned)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what another encoder with the same settings has learned.
+
+        Raises:
+            CohortError: The other encoder had other settings.
+        """
+        for name in _SETTINGS:
+            if state[name] != getattr(self, name):
+                raise CohortError(
+                    f"covariates were fitted with {name} = {state[name]!r}, "
+                    f"here it is {getattr(self, name)!r}"
+                )
+        learned = {name: deepcopy(state[name]) for name in state if name not in _SETTINGS}
+        self._learned = learned
+        self._transformer = self._build(learned).fit(self._sketch(learned))
+        if self.numeric and self.scale:
+            scaler = self._transformer.named_transformers_["numbers"].named_steps["scale"]
+            scaler.mean_ = np.array(learned["mean"])
+            scaler.scale_ = np.array(learned["spread"])
+            scaler.var_ = scaler.scale_**2
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> CovariateEncoder:
+        """Build a fitted encoder from a state alone."""
+        encoder = cls(**{name: state[name] for name in _SETTINGS})
+        encoder.load_state_dict(state)
+        return encoder
+
+    def _fitted(self) -> tuple[dict[str, Any], ColumnTransformer]:
+        """Return what was learned."""
+        if self._learned is None or self._transformer is None:
+            raise RuntimeError("CovariateEncoder: fit or load_state_dict comes first")
+        return self._learned, self._transformer
+
+    def _read(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Check the columns and give them their types: float64 (log taken) and text."""
+        require_columns(samples, self.numeric, "the samples table", "numeric covariate")
+        require_columns(samples, self.categorical, "the samples table", "categorical covariate")
+        named = samples["sample_id"] if "sample_id" in samples.columns else samples.index
+        names = [str(name) for name in named]
+        columns: dict[str, Any] = {}
+        for column in self.numeric:
+            columns[column] = as_numbers(samples[column], column, names)
+            if column in self.log:
+                columns[column] = _log1p(columns[column], column, names)
+        for column in self.categorical:
+            columns[column] = _as_text(samples[column])
+        return pd.DataFrame(columns, index=range(len(samples)))
+
+    def _categories(self, values: pd.Series) -> list[str]:
+        """Return the categories of a column of the training part, "(missing)" last."""
+        seen = sorted(set(values) - {MISSING})
+        if not seen or (self.missing_indicators and (values == MISSING).any()):
+            seen.append(MISSING)
+        return seen
+
+    def _build(self, learned: Mapping[str, Any]) -> ColumnTransformer:
+        """Build the transformer for these settings and categories, not fitted yet."""
+        steps: list[tuple[str, Any]] = [
+            ("impute", SimpleImputer(strategy="median", keep_empty_features=True))
+        ]
+        if self.scale:
+            steps.append(("scale", StandardScaler()))
+        parts: list[tuple[str, Any, list[str]]] = [("numbers", Pipeline(steps), self.numeric)]
+        if self.missing_indicators:
+            indicator = MissingIndicator(features="all")
+            parts.append(("missing", indicator, learned["had_missing"]))
+        categories = [np.array(learned["categories"][c], object) for c in self.categorical]
+        one_hot = OneHotEncoder(categories=categories, handle_unknown="ignore", sparse_output=False)
+        parts.append(("categories", one_hot, self.categorical))
+        return ColumnTransformer(parts, sparse_threshold=0)
+
+    def _sketch(self, learned: Mapping[str, Any]) -> pd.DataFrame:
+        """Write two samples from which scikit-learn learns the same medians and categories.
+
+        So its estimators are rebuilt by their public `fit`, not by writing into their insides;
+        only the mean and spread of the scaler have to be set.
+        """
+        columns: dict[str, Any] = {}
+        for index, column in enumerate(self.numeric):
+            empty = column in learned["empty"]
+            value = np.nan if empty else learned["median"][index]
+            columns[column] = [value, np.nan if column in learned["had_missing"] else value]
+        for column in self.categorical:
+            columns[column] = [learned["categories"][column][0]] * 2
+        return pd.DataFrame(columns, index=range(2))
+
+
+def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.ndarray:
+    """Take log(1 + x), refusing what is negative."""
+    negative = numbers < 0
+    if negative.any():
+        row = int(np.argmax(negative))
+        raise CohortError(
+            f"log of {column!r} needs values of 0 and above; sample {sample_ids[row]!r} has "
+            f"{numbers[row]:g}"
+        )
+    logs: np.ndarray = np.log1p(numbers)
+    return logs
+
+
+def _as_text(values: pd.Series) -> np.ndarray:
+    """Write categories as text, so that 1 and 1.0 (a column with NaN) are the same one."""
+    missing = is_missing(values)
+    text = [
+        MISSING if gone else str(int(value)) if _is_whole(value) else str(value)
+        for value, gone in zip(values, missing, strict=True)
+    ]
+    return np.array(text, dtype=object)
+
+
+def _is_whole(value: object) -> bool:
+    """Say whether a value is a float without a fraction."""
+    return isinstance(value, float | np.floating) and float(value).is_integer()

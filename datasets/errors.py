@@ -1,0 +1,41 @@
+"""What a user can get wrong: one line that names it, what was expected and the nearest choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# Longer lists are cut: the message has to stay one readable line.
+MAX_CHOICES_SHOWN = 12
+
+
+class UsageError(ValueError):
+    """Input that a user can mend; shown as one line, without a traceback."""
+
+
+class CohortError(UsageError):
+    """A cohort, or a choice made about it, that cannot be used."""
+
+
+def nearest(name: object, choices: Iterable[object]) -> str:
+    """Say which of the choices was probably meant, and what the choices are.
+
+    Args:
+        name: What the user wrote.
+        choices: What would have been valid.
+
+    Returns:
+        The end of an error line.
+
+    Example:
+        >>> nearest("agee", ["age", "sex"])
+        "; did you mean 'age'? (choices: age, sex)"
+        >>> nearest("weight", ["age", "sex"])
+        ' (choices: age, sex)'
+    """
+    names = [str(choice) for choice in choices]
+    close = get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    shown = ", ".join(names[:MAX_CHOICES_SHOWN]) or "none"
+    more = f", and {len(names) - MAX_CHOICES_SHOWN} more" if len(names) > MAX_CHOICES_SHOWN else ""
+    return f"{hint} (choices: {shown}{more})"

@@ -1,0 +1,177 @@
+"""What a cohort's columns mean: label, group and covariates, and which label is which class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from datasets.errors import CohortError, nearest
+from datasets.table import MISSING_TEXT, one_line, require_columns
+
+SAMPLE_ID = "sample_id"
+ROLES_FILE = "cohort.yaml"
+# Under this name samples without a label are counted as left out.
+MISSING_LABEL = "(missing)"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """How the columns of samples.csv are meant."""
+
+    label: str
+    group: str
+    numeric: list[str]
+    categorical: list[str]
+
+    @classmethod
+    def choose(
+        cls,
+        folder: Path,
+        label: str | None,
+        group: str | None,
+        numeric: Sequence[str] | None,
+        categorical: Sequence[str] | None,
+    ) -> Roles:
+        """Take the caller's choices, then those of cohort.yaml, then the defaults."""
+        given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
+        written = _read_roles(folder / ROLES_FILE)
+        chosen: dict[str, Any] = {"label": "label", "group": "group", "numeric": []}
+        chosen["categorical"] = []
+        chosen.update({role: value for role, value in written.items() if value is not None})
+        chosen.update({role: value for role, value in given.items() if value is not None})
+        for role in ("label", "group"):
+            if not isinstance(chosen[role], str):
+                raise CohortError(f"{role} is {chosen[role]!r}; one column's name was expected")
+        for role in ("numeric", "categorical"):
+            value = chosen[role]
+            if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+                raise CohortError(f"{role} is {value!r}; a list of columns' names was expected")
+            chosen[role] = list(value)
+        return cls(**chosen)
+
+    def check(self, table: pd.DataFrame, where: str) -> None:
+        """Check that the columns are there, and that no covariate gives the answer away."""
+        require_columns(table, [self.label], where, "label column")
+        require_columns(table, [self.group], where, "group column")
+        require_columns(table, self.numeric, where, "numeric covariate")
+        require_columns(table, self.categorical, where, "categorical covariate")
+        if self.label in (self.group, SAMPLE_ID):
+            raise CohortError(
+                f"column {self.label!r} cannot be the label and the group or sample_id too"
+            )
+        covariates = [*self.numeric, *self.categorical]
+        for column, role in [
+            (self.label, "label"),
+            (self.group, "group"),
+            (SAMPLE_ID, "sample_id"),
+        ]:
+            if column in covariates:
+                raise CohortError(
+                    f"{column!r} is the {role} column, it cannot be a covariate: "
+                    "the model would learn the answer from it"
+                )
+        twice = [column for column in covariates if covariates.count(column) > 1]
+        if twice:
+            raise CohortError(f"covariate {twice[0]!r} is listed more than once")
+
+
+def _read_roles(path: Path) -> dict[str, Any]:
+    """Read `roles` of cohort.yaml; an absent file has none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CohortError(f"{path} cannot be read as YAML: {one_line(error)}") from error
+    roles = content.get("roles") if isinstance(content, dict) else content
+    if roles is None:
+        return {}
+    if not isinstance(roles, dict):
+        raise CohortError(f"{path}: 'roles' with group, label, numeric, categorical was expected")
+    known = ["group", "label", "numeric", "categorical"]
+    for role in roles:
+        if role not in known:
+            raise CohortError(f"{path}: unknown role {role!r}{nearest(role, known)}")
+    return roles
+
+
+def _in_order(labels: Sequence[str]) -> list[str]:
+    """Sort labels: as numbers where all are numbers, otherwise as text."""
+    try:
+        return sorted(labels, key=lambda text: (float(text), text))
+    except ValueError:
+        return sorted(labels)
+
+
+def number_classes(
+    column: pd.Series, labels: Mapping[Any, int] | None, where: str
+) -> tuple[np.ndarray, list[str], dict[str, int]]:
+    """Number the labels.
+
+    Args:
+        column: Labels as text, [N].
+        labels: Class number of each label, compared as text; None makes each a class of its own.
+        where: What the table is called in an error line.
+
+    Returns:
+        Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
+        class joined by '+'); the labels that are left out with their counts.
+
+    Raises:
+        CohortError: The mapping does not fit the labels, or fewer than two classes are left.
+
+    Example:
+        >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
+        >>> targets, names, left_out = number_classes(column, {"HCC": 1, "LC": 0, "CHB": 0}, "")
+        >>> targets.tolist(), names, left_out
+        ([1, 0, 0, -1, -1], ['LC+CHB', 'HCC'], {'HC': 1, '(missing)': 1})
+    """
+    counts = Counter(map(str, column))
+    present = [text for text in counts if text not in MISSING_TEXT]
+    if labels is None:
+        numbers = {text: number for number, text in enumerate(_in_order(present))}
+    else:
+        numbers = _checked_mapping(labels, counts, where)
+    used = sorted(set(numbers.values()))
+    if len(used) < 2:
+        kept = ", ".join(map(repr, numbers)) or "no label"
+        raise CohortError(
+            f"{where}: {kept} kept leaves {len(used)} class{'' if used else 'es'}, at least 2 are "
+            f"needed (labels: {', '.join(present) or 'none'})"
+        )
+    if used != list(range(len(used))):
+        raise CohortError(
+            f"labels have the class numbers {', '.join(map(str, used))}; 0 to {len(used) - 1} "
+            "without a gap was expected"
+        )
+    names = ["+".join(text for text, n in numbers.items() if n == number) for number in used]
+    excluded: dict[str, int] = {}
+    for text, count in counts.items():
+        if text not in numbers:
+            key = MISSING_LABEL if text in MISSING_TEXT else text
+            excluded[key] = excluded.get(key, 0) + count
+    targets = np.array([numbers.get(text, -1) for text in column], dtype=np.int64)
+    return targets, names, excluded
+
+
+def _checked_mapping(
+    labels: Mapping[Any, int], counts: Mapping[str, int], where: str
+) -> dict[str, int]:
+    """Check that the mapping's labels occur and that its classes are whole numbers."""
+    numbers: dict[str, int] = {}
+    for key, number in labels.items():
+        text = str(key).strip()
+        if text not in counts:
+            choices = [name for name in counts if name not in MISSING_TEXT]
+            raise CohortError(f"{where}: label {text!r} does not occur{nearest(text, choices)}")
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise CohortError(f"label {text!r} has class {number!r}; a whole number was expected")
+        numbers[text] = int(number)
+    return numbers

@@ -1,0 +1,97 @@
+"""From names and parameters, as a configuration gives them, to ready objects."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from datasets.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+# A key of the table of choices, a class of the user's own, or either of them with parameters.
+Spec = str | type | Mapping[str, Any]
+
+
+def build_each(kind: str, choices: Mapping[str, type[T]], specs: Sequence[Spec]) -> list[T]:
+    """Build what a list of specs asks for, in its order.
+
+    Args:
+        kind: What the things are, for error lines (``transform``).
+        choices: Name -> class.
+        specs: Each a name, a class, or ``{"name": name or class, "params": {...}}``.
+
+    Raises:
+        UsageError: Names the spec that cannot be built and the nearest valid choice.
+
+    Example:
+        >>> build_each("number", {"whole": int}, ["whole", {"name": "whole", "params": {}}])
+        [0, 0]
+    """
+    if isinstance(specs, str) or not isinstance(specs, Sequence):
+        raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")
+    return [_build(kind, choices, spec) for spec in specs]
+
+
+def _build(kind: str, choices: Mapping[str, type[T]], spec: Spec) -> T:
+    params: Any = {}
+    name: Any = spec
+    if isinstance(spec, Mapping):
+        for key in spec:
+            if key not in ("name", "params"):
+                raise UsageError(
+                    f"{kind}: unknown key {key!r} in {dict(spec)}{nearest(key, ['name', 'params'])}"
+                )
+        name, params = spec.get("name"), spec.get("params") or {}
+    if isinstance(name, type):
+        cls: type[T] = name
+        name = cls.__name__
+    elif isinstance(name, str) and name in choices:
+        cls = choices[name]
+    else:
+        raise UsageError(f"unknown {kind} {name!r}{nearest(name, choices)}")
+    if not isinstance(params, Mapping):
+        raise UsageError(f"params of {kind} {name!r}: a mapping was expected, not {params!r}")
+    _check_params(f"{kind} {name!r}", cls, params)
+    return cls(**params)
+
+
+def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any]) -> None:
+    """Refuse parameters that the constructor does not take, and the lack of those it needs."""
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except ValueError:  # a built-in type without a signature: its constructor has the word
+        return
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in params:
+        if name not in named and not takes_any:
+            raise UsageError(f"{what} has no parameter {name!r}{nearest(name, named)}")
+    for name, parameter in named.items():
+        if parameter.default is parameter.empty and name not in params:
+            raise UsageError(f"{what} needs the parameter {name!r}")
+
+
+def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
+    """Return a parameter's value as a finite number within its bounds.
+
+    Args:
+        what: The parameter's full name, for the error line.
+        value: What the user gave.
+        low: Smallest valid value.
+        high: Largest valid value.
+
+    Raises:
+        UsageError: Anything else; a truth value is no number.
+
+    Example:
+        >>> require_number("noise.std", 1)
+        1.0
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
+        bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+        raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
+    return float(value)  # type: ignore[arg-type]

@@ -1,0 +1,158 @@
+"""Tables on disk, read strictly as text: '007' stays '007', and a bad cell is named."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.errors import CohortError, nearest
+
+# What programs write for "no value". 'None' is not among them: it is a real label and a real
+# category ("no medication") in many cohorts.
+MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
+
+# A covariate ends as float32; what does not fit would become an infinity there.
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
+
+def one_line(error: BaseException) -> str:
+    """Flatten an error's message, for use as a part of another one."""
+    return " ".join(str(error).split())
+
+
+def require_folder(path: str | Path) -> Path:
+    """Return the folder as a path, or say which folder beside it was probably meant.
+
+    Raises:
+        CohortError: There is no such folder.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CohortError(f"{folder} is a file; a cohort's folder was expected")
+    parent = next(upper for upper in [*folder.parents, Path()] if upper.is_dir())
+    missing = folder.relative_to(parent).parts[0]
+    beside = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+    raise CohortError(f"no folder {folder}; in {parent}{nearest(missing, beside)}")
+
+
+def require_file(path: Path) -> Path:
+    """Return the path, or say which file beside it was probably meant.
+
+    Raises:
+        CohortError: There is no such file.
+    """
+    if path.is_file():
+        return path
+    beside: list[str] = []
+    if path.parent.is_dir():
+        beside = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
+    raise CohortError(f"no file {path}{nearest(path.name, beside)}")
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV file (UTF-8, comma, one header line), every cell as text without outer blanks.
+
+    Args:
+        path: The file.
+        columns: Columns that it must have.
+
+    Returns:
+        One row a line, object columns of `str`; blank lines are passed over.
+
+    Raises:
+        CohortError: The file is missing, is not such a table, or lacks a column.
+    """
+    require_file(path)
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            # Spreadsheets break long column names over lines.
+            header = [" ".join(name.split()) for name in next(reader, [])]
+            rows = []
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise CohortError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields, "
+                        f"{len(header)} were expected from the header"
+                    )
+                if row:
+                    rows.append([cell.strip() for cell in row])
+    except UnicodeDecodeError as error:
+        raise CohortError(
+            f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}); "
+            "save it as UTF-8"
+        ) from error
+    except (OSError, csv.Error) as error:
+        raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+    if not header:
+        raise CohortError(f"{path} is empty; a header line was expected")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise CohortError(f"{path} has more than one column {twice!r}")
+    table = pd.DataFrame(rows, columns=header, dtype=object)
+    require_columns(table, columns, str(path))
+    return table
+
+
+def require_columns(
+    table: pd.DataFrame, columns: Iterable[str], where: str, role: str = "needed column"
+) -> None:
+    """Check that a table has the columns.
+
+    Args:
+        table: The table.
+        columns: Names of columns.
+        where: What the table is called in the error line.
+        role: What the columns are for, in the error line.
+
+    Raises:
+        CohortError: A column is not there.
+    """
+    for column in columns:
+        if column not in table.columns:
+            raise CohortError(f"{where} has no {role} {column!r}{nearest(column, table.columns)}")
+
+
+def is_missing(values: pd.Series) -> np.ndarray:
+    """Say which cells hold no value.
+
+    Example:
+        >>> is_missing(pd.Series(["3", "", "NA", None, "None"])).tolist()
+        [False, True, True, True, False]
+    """
+    return (values.isna() | values.isin(MISSING_TEXT)).to_numpy(dtype=bool)
+
+
+def as_numbers(values: pd.Series, name: str, sample_ids: Sequence[str]) -> np.ndarray:
+    """Turn a covariate's cells into numbers.
+
+    Args:
+        values: Text or numbers, [N].
+        name: The covariate, for the error line.
+        sample_ids: Whose values they are, [N], for the error line.
+
+    Returns:
+        float64 [N], NaN where there is no value.
+
+    Raises:
+        CohortError: A cell holds something else than a finite number.
+    """
+    missing = is_missing(values)
+    given = values.astype(object).where(~missing, None)
+    numbers = np.asarray(pd.to_numeric(given, errors="coerce"), dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        bad = ~missing & ~(np.abs(numbers) <= LARGEST_NUMBER)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise CohortError(
+            f"numeric covariate {name!r}: {str(values.iloc[row])!r} of sample "
+            f"{sample_ids[row]!r} is not a finite number; mend it or list the column as categorical"
+        )
+    return numbers

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.errors import UsageError
+from datasets.sampler import EpochBatchSampler
+
+
+def sampler(n: object = 10, batch_size: int = 3, **changes: object) -> EpochBatchSampler:
+    settings = {"shuffle": True, "seed": 7, **changes}
+    return EpochBatchSampler(n, batch_size, **settings)  # type: ignore[arg-type]
+
+
+def test_an_epoch_holds_every_sample_once():
+    batches = list(sampler())
+    assert [len(batch) for batch in batches] == [3, 3, 3, 1]
+    assert sorted(index for batch in batches for _, index in batch) == list(range(10))
+    assert {epoch for batch in batches for epoch, _ in batch} == {1}
+
+
+def test_keys_are_plain_numbers():
+    assert all(type(part) is int for batch in sampler() for key in batch for part in key)
+
+
+def test_a_last_batch_that_is_not_full_can_be_dropped():
+    dropping = sampler(drop_last=True)
+    assert [len(batch) for batch in dropping] == [3, 3, 3]
+    assert len(dropping) == 3
+    assert len(sampler(9)) == len(sampler(9, drop_last=True)) == 3
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    one, two = sampler(100), sampler(100)
+    for epoch in (1, 2, 3):
+        one.set_epoch(epoch)
+        list(one)
+    two.set_epoch(3)
+    np.random.default_rng(0).random()
+    assert list(one) == list(two)
+    assert one.order(3).tolist() != one.order(2).tolist()
+    assert one.order(3).tolist() != sampler(100, seed=8).order(3).tolist()
+
+
+def test_the_order_shares_no_random_stream_with_a_samples_augmentation():
+    augmenting = np.random.default_rng((7, 3, 0)).permutation(100)
+    assert sampler(100).order(3).tolist() != augmenting.tolist()
+
+
+def test_without_shuffling_the_given_order_stays():
+    plain = sampler([5, 2, 9], batch_size=2, shuffle=False)
+    plain.set_epoch(4)
+    assert list(plain) == [[(4, 5), (4, 2)], [(4, 9)]]
+
+
+def test_only_the_given_indices_are_drawn():
+    drawn = [index for batch in sampler(np.array([5, 2, 9])) for _, index in batch]
+    assert sorted(drawn) == [2, 5, 9]
+
+
+@pytest.mark.parametrize("position", [0, 1, 3, 4])
+def test_a_resumed_epoch_yields_exactly_the_remaining_batches(position):
+    whole = sampler()
+    whole.set_epoch(5)
+    resumed = sampler()
+    resumed.resume_at(5, position)
+    resumed.set_epoch(5)
+    assert len(resumed) == 4
+    assert list(resumed) == list(whole)[position:]
+    assert list(resumed) == list(whole)
+
+
+def test_an_iterator_that_is_thrown_away_unused_takes_nothing_of_a_resumed_epoch():
+    resumed = sampler()
+    resumed.resume_at(2, 3)
+    unused, batches = iter(resumed), iter(resumed)
+    del unused
+    assert len(list(batches)) == 1
+    assert len(list(resumed)) == 4
+
+
+def test_the_next_epoch_after_a_resumed_one_is_whole():
+    resumed = sampler()
+    resumed.resume_at(2, 3)
+    resumed.set_epoch(3)
+    assert len(list(resumed)) == 4
+
+
+def test_an_iteration_keeps_the_epoch_it_began_with():
+    running = sampler()
+    batches = iter(running)
+    running.set_epoch(2)
+    assert next(batches)[0][0] == 1
+
+
+def test_the_state_survives_a_weights_only_load_and_continues():
+    before = sampler()
+    before.set_epoch(4)
+    file = io.BytesIO()
+    torch.save(before.state_dict(), file)
+    file.seek(0)
+    after = sampler()
+    after.load_state_dict(torch.load(file, weights_only=True))
+    after.resume_at(after.epoch, 1)
+    assert list(after) == list(before)[1:]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"n": 11}, "n was 10, now 11"),
+        ({"batch_size": 4}, "batch_size was 3, now 4"),
+        ({"seed": 8}, "seed was 7, now 8"),
+        ({"shuffle": False}, "shuffle was True, now False"),
+        ({"drop_last": True}, "drop_last was False, now True"),
+    ],
+)
+def test_a_state_of_other_batches_is_refused_naming_what_differs(changed, said):
+    with pytest.raises(UsageError, match=said):
+        sampler(**changed).load_state_dict(sampler().state_dict())
+
+
+def test_a_position_outside_the_epoch_is_refused():
+    with pytest.raises(UsageError, match="batch 5 of epoch 2: it has 4 batches"):
+        sampler().resume_at(2, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"batch_size": 0}, "batch_size: a whole number from 1 was expected, not 0"),
+        ({"batch_size": 2.5}, "batch_size: a whole number"),
+        ({"seed": -1}, "seed: a whole number from 0 was expected, not -1"),
+        ({"n": 0}, "no sample"),
+        ({"n": 2, "drop_last": True}, "batch_size 3 with drop_last leaves no batch of 2 samples"),
+    ],
+)
+def test_what_makes_no_batches_is_refused(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        sampler(**arguments)
