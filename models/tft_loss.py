@@ -1,0 +1,138 @@
+"""The loss of the multimodal transformer: three cross-entropies and a contrastive term."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE: row i of one side belongs to row i of the other (Radford et al. 2021).
+
+    Args:
+        first: [B, P].
+        second: [B, P].
+        temperature: Divides the cosine similarities.
+
+    Returns:
+        The mean of both directions; exactly zero for a batch of one, which has nothing to
+        tell apart.
+
+    Example:
+        >>> same = torch.eye(2)
+        >>> round(info_nce(same, same, temperature=1.0).item(), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+    first = functional.normalize(first.float(), dim=-1)
+    second = functional.normalize(second.float(), dim=-1)
+    similarity = first @ second.T / temperature  # [B, B]
+    partner = torch.arange(len(first), device=first.device)
+    forth = functional.cross_entropy(similarity, partner)
+    back = functional.cross_entropy(similarity.T, partner)
+    return (forth + back) / 2
+
+
+class TFTLoss(nn.Module):
+    """Main and auxiliary cross-entropies, and spectra against covariates by InfoNCE.
+
+    ``total = main + aux_spec_weight * aux_spec + aux_tab_weight * aux_tab
+    + contrastive_weight * contrastive``. A term whose outputs the model does not give is zero, so
+    the loss serves models of one modality too.
+
+    Args:
+        aux_spec_weight: Weight of the spectra head's cross-entropy.
+        aux_tab_weight: Weight of the covariates head's cross-entropy.
+        contrastive_weight: Weight of the contrastive term.
+        temperature: Of the contrastive term; above zero.
+        label_smoothing: Share of the target spread over all classes, 0 to 1.
+        class_weights: One weight a class, for all three cross-entropies.
+
+    Raises:
+        ValueError: When the temperature is not above zero.
+
+    Example:
+        >>> losses = TFTLoss()({"logits": torch.zeros(4, 2)}, torch.tensor([0, 1, 1, 0]))
+        >>> round(losses["total_loss"].item(), 4)
+        0.6931
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        aux_spec_weight: float = 0.3,
+        aux_tab_weight: float = 0.3,
+        contrastive_weight: float = 0.02,
+        temperature: float = 0.1,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.aux_spec_weight = aux_spec_weight
+        self.aux_tab_weight = aux_tab_weight
+        self.contrastive_weight = contrastive_weight
+        self.temperature = temperature
+        self.label_smoothing = label_smoothing
+        weights = None
+        if class_weights is not None:
+            weights = torch.as_tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights)
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits.float(),
+            targets,
+            weight=self.class_weights,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def forward(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Tensor,
+        aux: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Weigh and add the terms.
+
+        Args:
+            outputs: A model's result: ``logits`` [B, C], and what it has of ``aux_logits_spec``,
+                ``aux_logits_tab`` [B, C], ``spec_projection``, ``tab_projection`` [B, P].
+            targets: Classes, long [B], or class probabilities, float [B, C].
+            aux: Targets of the auxiliary heads, where they differ from the main ones: ``spec``,
+                ``tab``.
+
+        Returns:
+            ``total_loss``, ``main_loss``, ``aux_spec_loss``, ``aux_tab_loss`` and
+            ``contrastive_loss``; the terms as they are before weighing.
+        """
+        aux = aux or {}
+        main = self._cross_entropy(outputs["logits"], targets)
+        zero = main.new_zeros(())
+        aux_spec = aux_tab = contrastive = zero
+        if "aux_logits_spec" in outputs:
+            aux_spec = self._cross_entropy(outputs["aux_logits_spec"], aux.get("spec", targets))
+        if "aux_logits_tab" in outputs:
+            aux_tab = self._cross_entropy(outputs["aux_logits_tab"], aux.get("tab", targets))
+        if "spec_projection" in outputs and "tab_projection" in outputs:
+            contrastive = info_nce(
+                outputs["spec_projection"], outputs["tab_projection"], self.temperature
+            )
+        total = (
+            main
+            + self.aux_spec_weight * aux_spec
+            + self.aux_tab_weight * aux_tab
+            + self.contrastive_weight * contrastive
+        )
+        return {
+            "total_loss": total,
+            "main_loss": main,
+            "aux_spec_loss": aux_spec,
+            "aux_tab_loss": aux_tab,
+            "contrastive_loss": contrastive,
+        }

@@ -1,0 +1,167 @@
+"""The spectra branch: patches, packing, and knowing where a peak stands."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.attention import AttentionPooling, MultiHeadAttention, TokenDropout
+from models.spectra_encoder import MultiScalePatches, ScanPooling, SpectraTFTEncoder
+from tests.models.small_batch import SMALL, SPEC_LEN, SmallBatch
+
+PEAK_PLACES = (20, 200)
+PEAK_AXIS = 256
+TRAINING_STEPS = 60
+
+
+def peaks(samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Scans [N, 1, L] whose only difference between the classes is where a peak stands."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(samples) % 2
+    scans = torch.randn(samples, 1, PEAK_AXIS, generator=generator)
+    shape = 3 * torch.exp(-((torch.arange(-6, 7) / 3.0) ** 2))
+    for place in PEAK_PLACES:
+        rows = target == PEAK_PLACES.index(place)
+        scans[rows, :, place - 6 : place + 7] += shape
+    return scans, target
+
+
+def auroc(score: Tensor, target: Tensor) -> float:
+    """The share of pairs that are in order (Mann-Whitney)."""
+    return (score[target == 1][:, None] > score[target == 0][None]).float().mean().item()
+
+
+def test_where_a_peak_stands_is_learnt() -> None:
+    torch.manual_seed(0)
+    encoder = SpectraTFTEncoder(PEAK_AXIS, 16, patch_size=16, d_model=16, num_layers=1, dropout=0.1)
+    head = nn.Linear(16, 2)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=3e-3)
+    scans, target = peaks(64, seed=1)
+    mask = torch.ones(64, 1, dtype=torch.bool)
+    for _ in range(TRAINING_STEPS):
+        optimizer.zero_grad()
+        functional.cross_entropy(head(encoder(scans, mask)[0][:, 0]), target).backward()
+        optimizer.step()
+    encoder.eval()
+    unseen, truth = peaks(64, seed=2)
+    with torch.no_grad():
+        logits = head(encoder(unseen, mask)[0][:, 0])
+    assert auroc(logits[:, 1] - logits[:, 0], truth) > 0.95
+
+
+def test_each_position_has_a_way_of_its_own_into_the_vector() -> None:
+    """With pooling, learned positions and transformer silenced, a moved peak still shows."""
+    torch.manual_seed(0)
+    encoder = SpectraTFTEncoder(PEAK_AXIS, 16, patch_size=16, d_model=16, num_layers=0).eval()
+    nn.init.zeros_(encoder.positions)
+    scan = torch.zeros(1, 1, PEAK_AXIS)
+    scan[..., 100] = 1.0
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    # By two whole patches, away from the ends: the tokens are the same, in another order.
+    moved = scan.roll(32, dims=-1)
+    assert not torch.allclose(encoder(scan, mask)[0], encoder(moved, mask)[0], atol=1e-4)
+    nn.init.zeros_(encoder.position_readout.weight)
+    torch.testing.assert_close(encoder(scan, mask)[0], encoder(moved, mask)[0])
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_vectors_stand_where_their_scans_stood(batch: SmallBatch, packed: bool) -> None:
+    encoder = SpectraTFTEncoder(SPEC_LEN, 12, packed=packed, **SMALL).eval()
+    vectors, attention = encoder(batch.spectra, batch.mask)
+    assert vectors.shape == (*batch.mask.shape, 12)
+    assert attention == {}
+    assert vectors[~batch.mask].eq(0).all()
+    alone, _ = encoder.encode(batch.spectra[2, 3][None])
+    torch.testing.assert_close(vectors[2, 3], alone[0])
+
+
+def test_only_valid_scans_are_computed_when_packed(batch: SmallBatch) -> None:
+    encoder = SpectraTFTEncoder(SPEC_LEN, 12, **SMALL)
+    seen: list[int] = []
+    encoder.patches.register_forward_hook(lambda _, scans, tokens: seen.append(len(scans[0])))
+    encoder(batch.spectra, batch.mask)
+    encoder.packed = False
+    encoder(batch.spectra, batch.mask)
+    assert seen == [int(batch.mask.sum()), batch.mask.numel()]
+
+
+@pytest.mark.parametrize("spec_len", [96, 97, 100, 5])
+def test_any_length_is_cut_to_whole_patches(spec_len: int) -> None:
+    patches = MultiScalePatches(spec_len, patch_size=16, width=8)
+    tokens = patches(torch.randn(3, spec_len))
+    assert tokens.shape == (3, -(-spec_len // 16), 8)
+
+
+def test_the_patches_are_a_strided_convolution_at_each_scale() -> None:
+    patches = MultiScalePatches(100, patch_size=16, width=8, scales=(1, 2, 4))
+    scans = torch.randn(3, 100)
+    padded = functional.pad(scans, (0, 12))[:, None]
+    views = []
+    for kernel, projection in zip(patches.kernels, patches.projections, strict=True):
+        assert isinstance(projection, nn.Linear)
+        overhang = kernel - 16
+        around = functional.pad(padded, (overhang // 2, overhang - overhang // 2))
+        convolved = functional.conv1d(
+            around, projection.weight[:, None], projection.bias, stride=16
+        )
+        views.append(convolved.transpose(1, 2))
+    torch.testing.assert_close(patches(scans), patches.fuse(torch.cat(views, dim=-1)))
+
+
+def test_scan_pooling_is_a_weighted_mean_of_the_real_scans() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(2, 3, 8)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    pooled, weights, _ = ScanPooling(8)(vectors, mask)
+    torch.testing.assert_close(pooled, (weights[..., None] * vectors).sum(1))
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    torch.testing.assert_close(pooled[1], vectors[1, 0])
+
+
+def test_scan_places_need_no_longest_run() -> None:
+    pooling = ScanPooling(7, scan_position="index")  # odd width too
+    _, _, placed = pooling(torch.zeros(1, 500, 7), torch.ones(1, 500, dtype=torch.bool))
+    assert torch.cdist(placed, placed)[0].fill_diagonal_(1).min() > 0
+
+
+def test_attention_equals_its_formula_with_and_without_weights() -> None:
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(8, num_heads=2)
+    queries, context = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    mask = torch.tensor([[True, True, True, True], [True, False, True, False]])
+    fused, nothing = attention(queries, context, mask)
+    written_out, weights = attention(queries, context, mask, need_weights=True)
+    reference = nn.MultiheadAttention(8, 2, batch_first=True)
+    with torch.no_grad():
+        both = (attention.query, attention.key_value)
+        reference.in_proj_weight.copy_(torch.cat([layer.weight for layer in both]))
+        reference.in_proj_bias.copy_(torch.cat([layer.bias for layer in both]))
+        reference.out_proj.load_state_dict(attention.out.state_dict())
+    expected, expected_weights = reference(
+        queries, context, context, key_padding_mask=~mask, average_attn_weights=False
+    )
+    assert nothing is None
+    torch.testing.assert_close(fused, expected)
+    torch.testing.assert_close(written_out, expected)
+    torch.testing.assert_close(weights, expected_weights)
+
+
+def test_a_set_without_a_valid_element_is_pooled_to_zero_not_nan() -> None:
+    pooled, weights = AttentionPooling(8, num_heads=2)(
+        torch.randn(1, 3, 8), torch.zeros(1, 3, dtype=torch.bool)
+    )
+    assert pooled.eq(0).all()
+    assert weights.eq(0).all()
+
+
+def test_token_dropout_leaves_out_the_same_features_of_all_tokens() -> None:
+    torch.manual_seed(0)
+    dropout = TokenDropout(0.5)
+    tokens = torch.ones(4, 6, 32)
+    thinned = dropout(tokens)
+    assert set(thinned.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(thinned, thinned[:, :1].expand_as(thinned))
+    assert not torch.equal(thinned[0], thinned[1])
+    assert torch.equal(dropout.eval()(tokens), tokens)
