@@ -1,0 +1,78 @@
+"""The evaluator: an engine that measures a model and leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.events import OrderedEngine
+from engine.metrics import EpochMetrics
+from engine.precision import Precision
+from engine.rng import rng_untouched
+from engine.steps import eval_step
+from engine.trainer import Loss
+
+
+class Evaluator(OrderedEngine):
+    """Measures a model over a loader.
+
+    Args:
+        model: As for :class:`engine.trainer.Trainer`.
+        loss: As for the trainer.
+        metrics: Computed once at the end of a run over the loader; what it kept stays readable
+            in ``evaluator.metrics.outputs``.
+        device: Where the model and the batches live.
+
+    Attributes:
+        precision: How a step computes; mixed precision takes this seat.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        metrics: EpochMetrics,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(eval_step)  # type: ignore[arg-type]
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.loss = loss
+        self.precision = Precision()
+        self.metrics = metrics
+        self.state.metrics = {}
+        metrics.attach(self)
+
+    def evaluate(
+        self,
+        loader: Any,
+        weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> dict[str, float]:
+        """Run over the loader once; the random number streams are left as they were.
+
+        Args:
+            loader: Yields every sample exactly once.
+            weights: Opens the context in which the model holds the weights to measure (such as
+                averaged ones); the live ones are back afterwards, whatever happens.
+
+        Returns:
+            Metric name -> value; NaN where a metric is undefined on this data.
+        """
+        # Each by itself: a frozen part may be in evaluation mode while the rest is training.
+        in_training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        self.metrics.reset()
+        self.state.metrics.clear()  # a run that is stopped half way has measured nothing
+        try:
+            with rng_untouched(), weights():
+                self.run(loader, max_epochs=1, epoch_length=len(loader))
+        finally:
+            for module in in_training:
+                module.training = True
+            # After an exception Ignite would take the next run for a continuation.
+            self.state.max_epochs = None
+        return dict(self.state.metrics)

@@ -1,0 +1,186 @@
+"""The training loop's events, and the phases that order the handlers of one event."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, TypeVar
+from weakref import ReferenceType
+
+from ignite.engine import Engine, Events
+from ignite.engine.events import EventEnum, RemovableEventHandle
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+
+# Ignite logs an exception before it raises it again, which without a set-up of logging would be
+# printed beside the one line, or the traceback, that whoever catches it shows.
+logging.getLogger("ignite").addHandler(logging.NullHandler())
+
+
+class TrainEvents(EventEnum):
+    """What the training loop fires beside Ignite's own ``Events``.
+
+    The loop, with each event where it fires::
+
+        for epoch in range(max_epochs):                     # Events.EPOCH_STARTED
+            for batch in loader:                            # Events.ITERATION_STARTED
+                batch = batch.to(device)
+                BATCH_READY                                 # state.batch
+                outputs = model(batch.spectra, batch.mask, batch.tabular)
+                FORWARD_COMPLETED                           # state.outputs
+                losses = loss(outputs, batch.target)
+                LOSS_COMPLETED                              # state.losses, total_loss among them
+                (losses["total_loss"] / window_size).backward()
+                BACKWARD_COMPLETED                          # this micro-batch's gradients are added
+                if the accumulation window is whole:
+                    GRADIENTS_READY                         # unscaled; state.skip_step vetoes
+                    optimizer.step()
+                    OPTIMIZER_STEPPED                       # state.optimizer_step counts
+                                                            # Events.ITERATION_COMPLETED
+                                                            # Events.EPOCH_COMPLETED
+
+    ``NOTICE`` stands outside the loop: something worth writing down happened (a checkpoint
+    was saved, training stops early); ``state.notice`` holds it as a dict with the key ``event``.
+
+    Each may be filtered like Ignite's: ``TrainEvents.OPTIMIZER_STEPPED(every=100)`` counts
+    optimizer steps, the others count iterations.
+    """
+
+    BATCH_READY = "batch_ready"
+    FORWARD_COMPLETED = "forward_completed"
+    LOSS_COMPLETED = "loss_completed"
+    BACKWARD_COMPLETED = "backward_completed"
+    GRADIENTS_READY = "gradients_ready"
+    OPTIMIZER_STEPPED = "optimizer_stepped"
+    NOTICE = "notice"
+
+
+class Phase(IntEnum):
+    """When a handler runs among the handlers of one event: lower first.
+
+    A handler declares it with a class attribute ``phase``, or for one method with
+    :func:`in_phase`; equal phases keep the order of attaching.
+    """
+
+    PREPARE = 10  # set something up that the others rely on (freezing, augmentation)
+    GUARD = 20  # look at the gradients as they come, veto a bad step
+    GRADIENTS = 30  # change the gradients (clipping)
+    UPDATE = 40  # follow the weights (EMA, learning rate)
+    MEASURE = 50  # metrics, validation
+    USER = 60  # functions that declare nothing
+    DECIDE = 70  # act on the metrics (plateau, early stopping)
+    RECORD = 80  # write down what is now known (log, TensorBoard, progress)
+    SAVE = 90  # checkpoints, after all the state of this event is settled
+    REPORT = 100  # pages made from what was written
+
+
+def in_phase(phase: Phase) -> Callable[[AnyHandler], AnyHandler]:
+    """Declare the phase of one function or method.
+
+    Args:
+        phase: Where it runs among the handlers of its event.
+
+    Returns:
+        A decorator that leaves the function as it is.
+
+    Example:
+        >>> @in_phase(Phase.RECORD)
+        ... def write_down(engine): ...
+        >>> phase_of(write_down).name
+        'RECORD'
+    """
+
+    def declare(handler: AnyHandler) -> AnyHandler:
+        handler.phase = phase  # type: ignore[attr-defined]
+        return handler
+
+    return declare
+
+
+def phase_of(handler: Callable[..., Any]) -> Phase:
+    """The declared phase of a function, a method (its own, else its object's) or an object."""
+    own = getattr(handler, "phase", None)
+    if own is None:
+        own = getattr(getattr(handler, "__self__", None), "phase", None)
+    return Phase.USER if own is None else Phase(own)
+
+
+class OrderedEngine(Engine):
+    """An Ignite engine whose handlers run in their declared order, at no cost where none listen."""
+
+    # The resumable generator form of the run costs time at each event and is not needed here:
+    # a cut run is continued from a checkpoint.
+    interrupt_resume_enabled = False
+    # Ignite's State, to which the loop and the handlers add attributes of their own.
+    state: Any
+
+    def add_event_handler(
+        self,
+        event_name: Any,
+        handler: Callable[..., Any],
+        *args: Any,
+        phase: Phase | None = None,
+        **kwargs: Any,
+    ) -> RemovableEventHandle:
+        """Attach a handler in its phase.
+
+        Args:
+            event_name: One event, a filtered one, or several joined by ``|``.
+            handler: Called with the engine (if it takes it), ``args`` and ``kwargs``.
+            *args: Passed on to the handler.
+            phase: Overrides the handler's declared phase.
+            **kwargs: Passed on to the handler.
+
+        Returns:
+            The handle that can remove it again.
+        """
+        if not hasattr(event_name, "filter"):  # events joined by |: Ignite adds one by one
+            for single in event_name:
+                self.add_event_handler(single, handler, *args, phase=phase, **kwargs)
+            return RemovableEventHandle(event_name, handler, self)
+        wanted = phase_of(handler) if phase is None else phase
+        super().add_event_handler(event_name, handler, *args, **kwargs)
+        attached = self._event_handlers[event_name]
+        registered, call_args, call_kwargs = attached.pop()
+        if phase_of(registered) != wanted:
+            registered = _carry_phase(registered, wanted)
+        if registered is not handler and hasattr(registered, "__wrapped__"):
+            # Ignite finds a filtered handler again by a weak reference, which for a bound
+            # method is dead at once, so that it could never be removed.
+            registered._parent = lambda: handler
+        # A new list, so that attaching while the event fires does not disturb its walk.
+        self._event_handlers[event_name] = sorted(
+            [*attached, (registered, call_args, call_kwargs)], key=lambda entry: phase_of(entry[0])
+        )
+        return RemovableEventHandle(event_name, handler, self)
+
+    def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
+        # Ignite's own words a log line for each event, shown or not: that took longer than most
+        # handlers do.
+        if event_name is Events.EPOCH_COMPLETED:
+            self._fire_epoch_completed()
+            return
+        self.last_event_name = event_name
+        for handler, args, kwargs in self._event_handlers.get(event_name, ()):
+            # A weak reference to the engine stands first where the handler takes it.
+            if args and type(args[0]) is ReferenceType:
+                handler(self, *event_args, *args[1:], **kwargs, **event_kwargs)
+            else:
+                handler(*event_args, *args, **kwargs, **event_kwargs)
+
+    def _fire_epoch_completed(self) -> None:
+        """Fire the one event that an engine may leave in its middle, and take up again."""
+        super()._fire_event(Events.EPOCH_COMPLETED)
+
+
+def _carry_phase(handler: Callable[..., Any], phase: Phase) -> Callable[..., Any]:
+    """The same handler as a function of its own that can hold the phase."""
+
+    @functools.wraps(handler)
+    def in_its_phase(*args: Any, **kwargs: Any) -> Any:
+        return handler(*args, **kwargs)
+
+    in_its_phase.phase = phase  # type: ignore[attr-defined]
+    return in_its_phase

@@ -1,0 +1,57 @@
+"""How a step computes, goes backward and updates: the seam that mixed precision fills."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class Precision:
+    """Full fp32 precision; a subclass changes how a step computes without touching the loop.
+
+    Attributes:
+        scaler: What scales the loss and leaves out steps whose gradients overflowed; else None.
+    """
+
+    scaler: torch.amp.GradScaler | None = None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the model and its loss compute."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss`` (a scalar) to the parameters."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Bring the gradients to their true size, before anyone looks at them."""
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Move the weights."""
+        optimizer.step()
+
+    def skip(self, optimizer: Optimizer) -> None:
+        """Called in place of :meth:`step` where a handler vetoed the step."""
+
+
+def best_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+
+    Raises:
+        ValueError: The name is no device, or CUDA is not available here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device '{name}' is unknown; choose auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device '{name}' asked for, but no CUDA device is available; use cpu")
+    return device

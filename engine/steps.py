@@ -1,0 +1,75 @@
+"""The two steps: one training iteration, one evaluation iteration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.events import TrainEvents
+
+if TYPE_CHECKING:
+    from engine.evaluator import Evaluator
+    from engine.trainer import Trainer
+
+
+def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
+    """One iteration (micro-batch) of training; the events tell handlers where it stands.
+
+    Args:
+        trainer: Holds the model, the optimizer, the loss, the precision and the state.
+        batch: Moves with ``.to`` and offers ``spectra``, ``mask``, ``tabular`` and ``target``.
+
+    Returns:
+        The named losses, detached, ``total_loss`` among them.
+    """
+    state, fire = trainer.state, trainer._fire_event
+    state.batch = batch = batch.to(trainer.device, non_blocking=True)
+    fire(TrainEvents.BATCH_READY)
+
+    with trainer.precision.autocast():
+        state.outputs = trainer.model(batch.spectra, batch.mask, batch.tabular)
+        fire(TrainEvents.FORWARD_COMPLETED)
+        state.losses = trainer.loss(state.outputs, batch.target)
+    fire(TrainEvents.LOSS_COMPLETED)
+
+    total = state.losses["total_loss"]
+    trainer.precision.backward(total if state.window_size == 1 else total / state.window_size)
+    state.losses = {name: value.detach() for name, value in state.losses.items()}
+    fire(TrainEvents.BACKWARD_COMPLETED)
+
+    if state.window_closes:
+        trainer.precision.unscale(trainer.optimizer)
+        state.skip_step = False
+        fire(TrainEvents.GRADIENTS_READY)
+        if state.skip_step:
+            trainer.precision.skip(trainer.optimizer)
+        else:
+            trainer.precision.step(trainer.optimizer)
+            state.optimizer_step += 1
+            fire(TrainEvents.OPTIMIZER_STEPPED)
+        # As zero_grad does, but for its entry in the profiler's record, which takes longer.
+        for group in trainer.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+    return state.losses
+
+
+@torch.no_grad()
+def eval_step(evaluator: Evaluator, batch: Any) -> dict[str, Tensor]:
+    """One iteration of evaluation: no gradients, no change to the model.
+
+    Args:
+        evaluator: Holds the model, the loss and the precision.
+        batch: As for :func:`train_step`.
+
+    Returns:
+        The named losses, ``total_loss`` among them.
+    """
+    state = evaluator.state
+    state.batch = batch = batch.to(evaluator.device, non_blocking=True)
+    with evaluator.precision.autocast():
+        state.outputs = evaluator.model(batch.spectra, batch.mask, batch.tabular)
+        state.losses = evaluator.loss(state.outputs, batch.target)
+    return state.losses

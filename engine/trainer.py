@@ -1,0 +1,294 @@
+"""The trainer: an engine that owns what a step needs and knows no handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events, State
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from engine.errors import UsageError, nearest
+from engine.events import Phase, TrainEvents
+from engine.open_epoch import OpenEpochEngine
+from engine.precision import Precision
+from engine.protocols import Handler, Stateful
+from engine.rng import capture_rng, restore_rng
+from engine.steps import train_step
+
+Loss = Callable[[Mapping[str, Any], Tensor], Mapping[str, Tensor]]
+
+
+class Trainer(OpenEpochEngine):
+    """Trains a model; everything beyond the loop attaches to its events.
+
+    Args:
+        model: ``model(spectra [B, S, L], mask [B, S], tabular [B, D])`` returns a dict with
+            ``logits`` [B, C]; it is moved to ``device``.
+        optimizer: Moves the model's parameters.
+        loss: ``loss(outputs, target)`` returns a dict of named losses with ``total_loss``.
+        device: Where the model and the batches live.
+        run_dir: The folder that handlers write to, for those that are not told another.
+
+    Attributes:
+        precision: How a step computes; mixed precision takes this seat.
+        stateful: Name -> what a checkpoint saves. Handlers add themselves with :meth:`keep`.
+        data_sampler: Set by :meth:`fit`; follows the epoch and finds its place on resume.
+
+    Example:
+        >>> from engine.losses import CrossEntropy
+        >>> model = nn.Linear(1, 2)
+        >>> trainer = Trainer(model, torch.optim.SGD(model.parameters(), 0.1), CrossEntropy())
+        >>> @trainer.on(TrainEvents.OPTIMIZER_STEPPED(every=100))
+        ... def say(trainer): print(trainer.state.optimizer_step)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        device: torch.device | str = "cpu",
+        run_dir: Path | None = None,
+    ) -> None:
+        super().__init__(train_step)  # type: ignore[arg-type]
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.optimizer = optimizer
+        self.loss = loss
+        self.run_dir = run_dir
+        self.precision = Precision()
+        self.stateful: dict[str, Stateful] = {}
+        self.data_sampler: Any = None
+        self._provided: set[str] = set()
+        self._monitored: list[tuple[str, str]] = []
+        self._rng_to_restore: Mapping[str, Any] | None = None
+
+        by_iteration = dict.fromkeys(TrainEvents, "iteration")
+        by_iteration[TrainEvents.OPTIMIZER_STEPPED] = "optimizer_step"
+        self.register_events(*TrainEvents, event_to_attr=by_iteration)
+        self.state.metrics = {}
+        self.state.optimizer_step = 0
+        self.state.accumulate_steps = 1
+        self.state.window_size = 1
+        self.state.window_closes = True
+        self.state.skip_step = False
+
+        self.keep("trainer", self)
+        self.keep("model", self.model)
+        self.keep("optimizer", self.optimizer)
+        self.add_event_handler(Events.STARTED, self.check_monitors, phase=Phase.PREPARE)
+        self.add_event_handler(Events.STARTED, self._restore_rng, phase=Phase.REPORT)
+        self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, phase=Phase.PREPARE)
+
+    # -- handlers ---------------------------------------------------------------------------
+
+    def attach(self, *handlers: Handler) -> None:
+        """Attach handlers; each declares its own place in the order."""
+        for handler in handlers:
+            handler.attach(self)
+
+    def keep(self, name: str, thing: Stateful) -> str:
+        """Save and restore ``thing`` with every checkpoint.
+
+        Args:
+            name: Its name in the checkpoint; a second of that name becomes ``<name>-2``.
+            thing: Has ``state_dict`` and ``load_state_dict``.
+
+        Returns:
+            The name it got.
+        """
+        free, number = name, 1
+        while free in self.stateful:
+            number += 1
+            free = f"{name}-{number}"
+        self.stateful[free] = thing
+        return free
+
+    def announce(self, event: str, **fields: Any) -> None:
+        """Tell whoever records (log, progress) that something worth noting happened.
+
+        Args:
+            event: What happened, as one word (``checkpoint_saved``).
+            **fields: Its particulars, in plain types; a ``message`` is what a person is shown.
+        """
+        self.state.notice = {"event": event, **fields}
+        fired_within = self.last_event_name
+        self._fire_event(TrainEvents.NOTICE)
+        self.last_event_name = fired_within
+
+    # -- names of metrics -------------------------------------------------------------------
+
+    def provide_metrics(self, *names: str) -> None:
+        """Declare metrics that ``state.metrics`` will hold at the end of an epoch."""
+        self._provided.update(names)
+
+    def monitor_metric(self, name: str, user: str) -> None:
+        """Declare that ``user`` (a handler's name) will look at a metric at the epoch's end."""
+        self._monitored.append((user, name))
+
+    @property
+    def monitored_metrics(self) -> tuple[str, ...]:
+        """The metrics that some handler looks at, each once."""
+        return tuple(dict.fromkeys(name for _, name in self._monitored))
+
+    def check_monitors(self) -> None:
+        """Refuse a monitor that nothing will produce.
+
+        Raises:
+            UsageError: Names the handler, the monitor and the metrics that exist.
+        """
+        for user, name in self._monitored:
+            if name not in self._provided:
+                choices = nearest(name, sorted(self._provided))
+                raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
+
+    # -- running ----------------------------------------------------------------------------
+
+    def fit(self, loader: Any, max_epochs: int) -> State:
+        """Train until ``max_epochs`` epochs are done, counting those of a restored checkpoint.
+
+        Args:
+            loader: Yields batches and has a length. Where its ``batch_sampler`` has
+                ``set_epoch`` and ``resume_at``, a run cut within an epoch continues at the
+                very next batch.
+            max_epochs: The budget, at least 1.
+
+        Returns:
+            The engine's state.
+
+        Raises:
+            UsageError: The loader has another length than the restored run's.
+        """
+        if len(loader) == 0:
+            raise UsageError("the training loader is empty: no batch to train on")
+        self.data_sampler = getattr(loader, "batch_sampler", None)
+        if self.state.epoch_length not in (None, len(loader)):
+            raise UsageError(
+                f"the restored run had {self.state.epoch_length} batches an epoch, this loader "
+                f"has {len(loader)}; use the same data and batch size"
+            )
+        self.state.epoch_length = len(loader)
+        # Ignite starts from zero unless it finds the budget in its state.
+        self.state.max_epochs = max_epochs
+        epochs_done = self.epochs_done()
+        if epochs_done >= max_epochs:
+            return self._end_again()
+        # An epoch that was left in the middle is counted already, and is entered once more;
+        # a run that was stopped is to Ignite one whose next epoch begins at its first batch.
+        self.state.epoch = epochs_done
+        self.should_terminate = False
+        return self.run(loader, max_epochs=max_epochs)
+
+    def _end_again(self) -> State:
+        """End a run whose checkpoint is of its last moment.
+
+        It trains no further, but may have been cut off before its handlers had ended it.
+        """
+        state = self.state
+        self.announce("nothing_to_train", epochs=state.epoch, max_epochs=state.max_epochs)
+        self.terminate()
+        self._fire_event(Events.STARTED)
+        self._fire_event(Events.COMPLETED)
+        return state
+
+    def _maybe_terminate_legacy(self) -> None:
+        # Ignite asks here after every event whether terminate() was called.
+        if (self.should_terminate and self._may_stop_here()) or self.should_terminate_single_epoch:
+            super()._maybe_terminate_legacy()
+
+    def _may_stop_here(self) -> bool:
+        """Stop only where a checkpoint can continue from.
+
+        That is: with every batch that is counted trained on, no accumulation window half full,
+        and no epoch whose batches are all done but whose metrics are not.
+        """
+        state, event = self.state, self.last_event_name
+        if event == Events.ITERATION_COMPLETED:
+            return bool(state.window_closes and state.iteration % state.epoch_length)
+        return event in (Events.STARTED, Events.EPOCH_STARTED, Events.EPOCH_COMPLETED)
+
+    def _start_epoch(self) -> None:
+        self.model.train()
+        epoch, position = self.state.epoch, self.state.iteration % self.state.epoch_length
+        if position and hasattr(self.data_sampler, "resume_at"):
+            self.data_sampler.resume_at(epoch, position)
+        elif hasattr(self.data_sampler, "set_epoch"):
+            self.data_sampler.set_epoch(epoch)
+        if position and self._rng_to_restore is not None:
+            # The handlers of EPOCH_STARTED ran a second time for this epoch: whatever they drew
+            # is undone before the next batch is fetched.
+            self.add_event_handler(Events.GET_BATCH_STARTED, self._restore_rng_once)
+
+    def _restore_rng_once(self) -> None:
+        self._restore_rng()
+        self._rng_to_restore = None
+        self.remove_event_handler(self._restore_rng_once, Events.GET_BATCH_STARTED)
+
+    def _before_open_epoch(self) -> None:
+        # As within an epoch: what the handlers of EPOCH_STARTED drew is undone.
+        self._restore_rng()
+        self._rng_to_restore = None
+
+    def _restore_rng(self) -> None:
+        if self._rng_to_restore is not None:
+            restore_rng(self._rng_to_restore)
+            within_epoch = self.state.iteration % (self.state.epoch_length or 1)
+            if not within_epoch and self.state.open_epoch is None:
+                self._rng_to_restore = None
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        """Where the loop stands, and every random number stream."""
+        return {
+            "iteration": self.state.iteration,
+            "epoch_length": self.state.epoch_length,
+            "optimizer_step": self.state.optimizer_step,
+            "open_epoch": self.state.open_epoch,
+            "metrics": {name: float(value) for name, value in self.state.metrics.items()},
+            "rng": capture_rng(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Stand where the saved loop stood; the random streams follow when training starts."""
+        self.state.iteration = state_dict["iteration"]
+        self.state.epoch_length = state_dict["epoch_length"]
+        self.state.open_epoch = state_dict["open_epoch"]
+        self.state.epoch = self.epochs_done()
+        self.state.optimizer_step = state_dict["optimizer_step"]
+        self.state.metrics = dict(state_dict["metrics"])
+        self._rng_to_restore = state_dict["rng"]
+
+    def capture(self) -> dict[str, Any]:
+        """The state of everything that is kept, by name."""
+        return {name: dict(thing.state_dict()) for name, thing in self.stateful.items()}
+
+    def restore(self, states: Mapping[str, Any]) -> None:
+        """Put everything that is kept back to a captured state.
+
+        Args:
+            states: What :meth:`capture` returned, in this process or another.
+
+        Raises:
+            UsageError: The states belong to another set of handlers, or another model.
+        """
+        missing, unknown = self.stateful.keys() - states.keys(), states.keys() - self.stateful
+        if missing or unknown:
+            raise UsageError(
+                "the checkpoint belongs to another set-up: it "
+                + " and ".join(
+                    f"{verb} {', '.join(sorted(names))}"
+                    for verb, names in (("lacks", missing), ("also holds", unknown))
+                    if names
+                )
+            )
+        for name, thing in self.stateful.items():
+            try:
+                thing.load_state_dict(states[name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = " ".join(str(error).split())
+                raise UsageError(f"the checkpoint's {name} does not fit: {reason}") from error

@@ -1,0 +1,64 @@
+"""Fixtures that any test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
+from engine.losses import CrossEntropy
+from tests.tiny_problem import TinyLoader, TinyModel
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds the real cohorts, from the environment."""
+    folder = os.environ.get("SCANFIRE_REAL_DATA")
+    if not folder:
+        pytest.skip("SCANFIRE_REAL_DATA is not set: no folder of real cohorts to test on")
+    path = Path(folder)
+    assert path.is_dir(), f"SCANFIRE_REAL_DATA names {path}, which is no folder"
+    return path
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
+    """Build a fresh trainer: the same seed gives the same weights."""
+
+    def make(seed: int = 0, **optimizer: Any) -> Trainer:
+        torch.manual_seed(seed)
+        model = TinyModel()
+        settings = {"name": "adamw", "lr": 0.01, **optimizer}
+        run_dir = tmp_path / "run"
+        run_dir.mkdir(exist_ok=True)
+        trainer = Trainer(
+            model, build_optimizer(model, **settings), CrossEntropy(), run_dir=run_dir
+        )
+        EpochMetrics(prefix="train/").attach(trainer)
+        trainer.provide_metrics(*EpochMetrics(prefix="train/").metric_names())
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def loader() -> TinyLoader:
+    """Twenty samples in five batches."""
+    return TinyLoader()
+
+
+@pytest.fixture
+def make_evaluator() -> Callable[[Trainer], Evaluator]:
+    """Build an evaluator for a trainer's model."""
+
+    def make(trainer: Trainer) -> Evaluator:
+        return Evaluator(trainer.model, trainer.loss, EpochMetrics())
+
+    return make
