@@ -1,0 +1,60 @@
+"""Several micro-batches to one optimizer step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ignite.engine import Events
+
+from engine.errors import check_whole
+from engine.events import Phase
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+
+class Accumulation:
+    """Adds up the gradients of ``steps`` micro-batches before each optimizer step.
+
+    A window never reaches into the next epoch: the last one of an epoch closes with it and is
+    divided by the number of micro-batches it really has. Each micro-batch of a window has the
+    same say, so that micro-batches of equal size give the step of one large batch.
+
+    Sets ``trainer.state.accumulate_steps``, and in each iteration ``window_size`` (micro-batches
+    in the present window) and ``window_closes`` (whether this one is the last). All of it follows
+    from the iteration's number: nothing has to be saved.
+
+    Args:
+        steps: Micro-batches to an optimizer step, at least 1.
+
+    Raises:
+        UsageError: ``steps`` is less than 1.
+
+    Example:
+        >>> Accumulation(steps=4).steps
+        4
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(self, steps: int = 2) -> None:
+        self.steps = check_whole("accumulation.steps", steps)
+
+    def attach(self, trainer: Trainer) -> None:
+        """Say where a window stands before each iteration."""
+        trainer.state.accumulate_steps = self.steps
+        if self.steps > 1:
+            trainer.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Find this iteration's window."""
+        state = trainer.state
+        position = (state.iteration - 1) % state.epoch_length
+        in_window = position % self.steps
+        if in_window == 0 and not state.window_closes:
+            # The window before was left open (an epoch was cut short): its gradients are no
+            # part of this one.
+            trainer.optimizer.zero_grad(set_to_none=True)
+        size = min(self.steps, state.epoch_length - position + in_window)
+        state.window_size = size
+        state.window_closes = in_window == size - 1

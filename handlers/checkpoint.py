@@ -1,0 +1,284 @@
+"""Checkpoints: the last one, the best one and the top k, each whole or absent."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.checkpoints import (
+    LAST_NAME,
+    CheckpointError,
+    broken_weight,
+    check_meta,
+    load_checkpoint,
+    newest_whole_checkpoint,
+    pack_checkpoint,
+    save_checkpoint,
+)
+from engine.errors import UsageError, check_whole
+from engine.events import Phase
+from engine.files import PART_SUFFIX, write_whole
+from engine.monitor import Monitor
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "check_meta",
+    "load_checkpoint",
+    "newest_whole_checkpoint",
+    "save_checkpoint",
+]
+
+BEST_NAME = "best.pt"
+Entry = tuple[str, float, int]  # file name, score, epoch
+
+
+class Checkpoint:
+    """Saves everything that the trainer keeps, after all other handlers of the event.
+
+    Three kinds of files, each written aside and renamed when it is whole: ``last.pt`` to
+    continue from, ``best.pt``, and the ``save_top_k`` best as
+    ``epoch=<epoch>-<monitor>=<score>.pt``. A file that falls out of the best is removed only
+    after the new one stands. Of equal scores the earlier wins; NaN is never among the best and
+    stands in nobody's way; in an epoch that did not measure the monitor only ``last.pt`` is
+    written. Weights that are NaN or infinite are never saved.
+
+    When the run ends, because it is complete or because it was told to stop, ``last.pt`` holds
+    the very end, also in the middle of an epoch.
+
+    Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
+    itself carries its ``checkpoint_saved``, which a resumed run announces again: the line was
+    written after the file, so that a log cut back to the file's moment lacks it.
+
+    Args:
+        monitor: The metric that ranks epochs; None where neither best nor top k are wanted.
+        mode: ``max`` where larger is better, else ``min``.
+        save_top_k: How many of the best epochs to keep, at least 0.
+        save_last: Whether to write ``last.pt``, which a stopped run continues from.
+        save_best: Whether to write ``best.pt``.
+        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The
+            last epoch is always saved.
+        every_steps: Write ``last.pt`` within an epoch too, when this many optimizer steps have
+            passed since it was written; None for not.
+        folder: Where to; ``<run_dir>/checkpoints`` by default.
+        meta: Plain values saved along, that say what data and what model this is; see
+            :func:`check_meta`.
+
+    Example:
+        >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
+        'epoch=004-val_loss=0.250000.pt'
+    """
+
+    phase = Phase.SAVE
+
+    def __init__(
+        self,
+        monitor: str | None = "val/auroc",
+        mode: str = "max",
+        save_top_k: int = 3,
+        save_last: bool = True,
+        save_best: bool = True,
+        every_epochs: int = 1,
+        every_steps: int | None = None,
+        folder: str | Path | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_whole("checkpoint.save_top_k", save_top_k, 0)
+        check_whole("checkpoint.every_epochs", every_epochs)
+        if every_steps is not None:
+            check_whole("checkpoint.every_steps", every_steps)
+            if not save_last:
+                raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
+        if monitor is None and (save_top_k or save_best):
+            raise UsageError(
+                "checkpoint.monitor is needed to find the best: name a metric, or set "
+                "save_top_k to 0 and save_best to false"
+            )
+        self.monitor = Monitor(monitor, mode, "checkpoint") if monitor is not None else None
+        self.save_top_k, self.save_last, self.save_best = save_top_k, save_last, save_best
+        self.every_epochs, self.every_steps = every_epochs, every_steps
+        self.folder = None if folder is None else Path(folder)
+        self.meta = dict(meta or {})
+        self._top: list[Entry] = []  # best first
+        self._best: tuple[float, int] | None = None  # score, epoch
+        self._saved_iteration = 0
+        self._saved_step = 0
+        self._carried: dict[str, Any] | None = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks.
+
+        Raises:
+            UsageError: There is no folder to write to.
+        """
+        if self.folder is None:
+            if trainer.run_dir is None:
+                raise UsageError("checkpoint.folder: name one, the trainer has no run_dir")
+            self.folder = Path(trainer.run_dir) / "checkpoints"
+        if self.monitor is not None:
+            self.monitor.attach(trainer)
+        trainer.keep("checkpoint", self)
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+        trainer.add_event_handler(Events.TERMINATE, self.save_the_rest)
+        if self.every_steps is not None:
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self.save_within)
+
+    def file_name(self, epoch: int, score: float) -> str:
+        """What the file of one of the best epochs is called."""
+        return f"epoch={epoch:03d}-{self._label}={score:.6f}.pt"
+
+    @property
+    def _label(self) -> str:
+        name = self.monitor.name if self.monitor else "none"
+        return re.sub(r"[^\w.@-]", "_", name)
+
+    # -- when -------------------------------------------------------------------------------
+
+    def start(self, trainer: Trainer) -> None:
+        """Make the folder, and bring its files in line with a restored index."""
+        assert self.folder is not None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._tidy(trainer)
+            # What cannot be saved shows now, not after the first epoch.
+            pack_checkpoint(trainer.capture(), self.meta)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write checkpoints to {self.folder}: {error.strerror}"
+            ) from error
+        if self._carried is not None:
+            carried, self._carried = self._carried, None
+            trainer.announce(**carried)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Save at an epoch's end."""
+        state = trainer.state
+        if state.epoch % self.every_epochs == 0 or state.epoch == state.max_epochs:
+            score = None if self.monitor is None else self.monitor.read(trainer)
+            self._save(trainer, score)
+        elif self._steps_are_due(trainer):
+            self._save(trainer, None)
+
+    def save_within(self, trainer: Trainer) -> None:
+        """Save ``last.pt`` within an epoch, between two accumulation windows."""
+        state = trainer.state
+        # After an epoch's last step its metrics are still to come: the epoch's end saves.
+        at_epochs_end = state.iteration % state.epoch_length == 0
+        if self._steps_are_due(trainer) and state.window_closes and not at_epochs_end:
+            self._save(trainer, None)
+
+    def save_the_rest(self, trainer: Trainer) -> None:
+        """Save ``last.pt`` where a stopped run stands; the trainer stops at whole windows only."""
+        if self.save_last and trainer.state.iteration != self._saved_iteration:
+            self._save(trainer, None, planned=False)
+
+    def _steps_are_due(self, trainer: Trainer) -> bool:
+        passed: int = trainer.state.optimizer_step - self._saved_step
+        return self.every_steps is not None and passed >= self.every_steps
+
+    # -- what -------------------------------------------------------------------------------
+
+    def _save(self, trainer: Trainer, score: float | None, planned: bool = True) -> None:
+        state, folder = trainer.state, self.folder
+        assert folder is not None
+        place = {"epoch": state.epoch, "iteration": state.iteration}
+        before = self._top, self._best, self._saved_iteration
+        if planned:
+            self._saved_step = state.optimizer_step
+        broken = broken_weight(trainer.model)
+        if broken is not None:
+            message = f"not saved: the model's {broken} holds NaN or infinite values"
+            trainer.announce("checkpoint_skipped", **place, message=message)
+            return
+        names = [] if score is None or math.isnan(score) else self._rank(score, state.epoch)
+        if self.save_last:
+            # Last, when the files that its index lists stand.
+            names.append(LAST_NAME)
+        if not names:
+            return
+        self._saved_iteration = state.iteration
+        notice = {"event": "checkpoint_saved", **place, "score": score, "files": names}
+        # A run that nobody stopped would not have announced it here, so the file does not carry it.
+        self._carried = notice if planned else None
+        try:
+            write_whole(pack_checkpoint(trainer.capture(), self.meta), folder, *names)
+            kept = {name for name, _, _ in self._top}
+            for name, _, _ in before[0]:
+                if name not in kept:
+                    (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            self._top, self._best, self._saved_iteration = before
+            raise CheckpointError(
+                f"cannot save a checkpoint to {folder}: {error.strerror}; the earlier ones stand"
+            ) from error
+        finally:
+            self._carried = None
+        trainer.announce(**notice)
+
+    def _rank(self, score: float, epoch: int) -> list[str]:
+        """Give a score its place; the names of the files that it earns."""
+        assert self.monitor is not None
+        names = []
+        top = [entry for entry in self._top if entry[2] != epoch]
+        place = next(
+            (i for i, entry in enumerate(top) if self.monitor.is_better(score, entry[1])), len(top)
+        )
+        if place < self.save_top_k:
+            names.append(self.file_name(epoch, score))
+            self._top = [*top[:place], (names[0], score, epoch), *top[place:]][: self.save_top_k]
+        best = None if self._best is None else self._best[0]
+        if self.save_best and self.monitor.is_better(score, best):
+            self._best = score, epoch
+            names.append(BEST_NAME)
+        return names
+
+    def _tidy(self, trainer: Trainer) -> None:
+        """Undo what a run that was cut off within a save left half done."""
+        assert self.folder is not None
+        for part in self.folder.glob(f".*{PART_SUFFIX}"):
+            part.unlink(missing_ok=True)
+        missing = [name for name, _, _ in self._top if not (self.folder / name).exists()]
+        if missing:
+            self._top = [entry for entry in self._top if entry[0] not in missing]
+            trainer.announce("checkpoint_missing", files=missing)
+        kept = {name for name, _, _ in self._top}
+        # It had fallen out of the best, and would have been removed a moment later.
+        for file in self.folder.glob(f"epoch=*-{self._label}=*.pt"):
+            epoch = re.match(r"epoch=(\d+)-", file.name)
+            if epoch and int(epoch[1]) <= trainer.state.epoch and file.name not in kept:
+                file.unlink(missing_ok=True)
+        # The best may have been written for an epoch that this run is about to repeat.
+        if self._best is not None and self._top and self._top[0][2] == self._best[1]:
+            content, best = (self.folder / self._top[0][0]).read_bytes(), self.folder / BEST_NAME
+            if not best.exists() or best.read_bytes() != content:
+                write_whole(content, self.folder, BEST_NAME)
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The index of the best, and what was saved when."""
+        return {
+            "top": [list(entry) for entry in self._top],
+            "best": None if self._best is None else list(self._best),
+            "saved_iteration": self._saved_iteration,
+            "saved_step": self._saved_step,
+            "carried": self._carried,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue the index."""
+        self._top = [(name, score, epoch) for name, score, epoch in state_dict["top"]]
+        best = state_dict["best"]
+        self._best = None if best is None else (best[0], best[1])
+        self._saved_iteration = state_dict["saved_iteration"]
+        self._saved_step = state_dict["saved_step"]
+        self._carried = state_dict["carried"]

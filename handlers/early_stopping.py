@@ -1,0 +1,132 @@
+"""Stopping when a metric no longer improves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.errors import UsageError, check_whole
+from engine.events import Phase
+from engine.monitor import Monitor
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+
+class EarlyStopping:
+    """Ends the training after ``patience`` epochs without an improvement.
+
+    An epoch improves when its value beats the best by more than ``min_delta``; the best is the
+    value of the last such epoch, so that gains too small to count add up until they do. NaN is
+    no improvement, and leaves the best as it is. An epoch that did not measure the metric does
+    not count at all.
+
+    A run that stopped early and is resumed trains no further, unless its patience was raised.
+
+    Args:
+        monitor: The metric to follow.
+        mode: ``max`` where larger is better, else ``min``.
+        patience: Epochs without improvement after which training ends, at least 1.
+        cooldown: After an improvement so many epochs are not counted as lacking one.
+        min_delta: What an improvement has to exceed, at least 0.
+        relative: Whether ``min_delta`` is a share of the best's absolute value.
+        start_epoch: The epochs up to this one are not counted as lacking an improvement; the
+            best is followed from the first.
+
+    Example:
+        >>> stopping = EarlyStopping("val/loss", "min", patience=2)
+        >>> [stopping.observe(loss, epoch) for epoch, loss in enumerate([0.9, 0.8, 0.8, 0.9], 1)]
+        [False, False, False, True]
+    """
+
+    phase = Phase.DECIDE
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        patience: int = 10,
+        cooldown: int = 0,
+        min_delta: float = 0.0,
+        relative: bool = False,
+        start_epoch: int = 0,
+    ) -> None:
+        self.patience = check_whole("early_stopping.patience", patience)
+        self.cooldown = check_whole("early_stopping.cooldown", cooldown, 0)
+        self.start_epoch = check_whole("early_stopping.start_epoch", start_epoch, 0)
+        if not (isinstance(min_delta, (int, float)) and 0 <= min_delta < math.inf):
+            raise UsageError(f"early_stopping.min_delta must be at least 0, not {min_delta!r}")
+        self.monitor = Monitor(monitor, mode, "early_stopping")
+        self.min_delta, self.relative = min_delta, relative
+        self.best: float | None = None
+        self.best_epoch = 0
+        self.bad_epochs = 0
+        self._cooldown_left = 0
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the ends of epochs, and to the start of a resumed run."""
+        self.monitor.attach(trainer)
+        trainer.keep("early_stopping", self)
+        trainer.add_event_handler(Events.STARTED, self.stay_stopped)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def stay_stopped(self, trainer: Trainer) -> None:
+        """Do not train on in a run that had ended early."""
+        if self.bad_epochs >= self.patience:
+            trainer.announce(
+                "nothing_to_train",
+                epochs=trainer.state.epoch,
+                max_epochs=trainer.state.max_epochs,
+                message=f"the run stopped early: {self.monitor.name} did not improve for "
+                f"{self.bad_epochs} epochs; raise early_stopping.patience to train on",
+            )
+            trainer.terminate()
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Look at this epoch's value and decide."""
+        value = self.monitor.read(trainer)
+        if value is not None and self.observe(value, trainer.state.epoch):
+            trainer.announce(
+                "early_stopped",
+                epoch=trainer.state.epoch,
+                monitor=self.monitor.name,
+                best=self.best,
+                best_epoch=self.best_epoch,
+                bad_epochs=self.bad_epochs,
+            )
+            trainer.terminate()
+
+    def observe(self, value: float, epoch: int) -> bool:
+        """Count one epoch's value; whether patience has run out."""
+        if self.monitor.is_better(value, self.best, self._needed_gain()):
+            self.best, self.best_epoch = value, epoch
+            self.bad_epochs, self._cooldown_left = 0, self.cooldown
+        elif self._cooldown_left > 0:
+            self._cooldown_left -= 1
+        elif epoch > self.start_epoch:
+            self.bad_epochs += 1
+        return self.bad_epochs >= self.patience
+
+    def _needed_gain(self) -> float:
+        if not self.relative:
+            return self.min_delta
+        # Of an infinite best no share can be taken: any finite value is away from it.
+        return self.min_delta * abs(self.best) if self.best and math.isfinite(self.best) else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best and the counters."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "bad_epochs": self.bad_epochs,
+            "cooldown_left": self._cooldown_left,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue counting."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.bad_epochs = state_dict["bad_epochs"]
+        self._cooldown_left = state_dict["cooldown_left"]

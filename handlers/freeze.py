@@ -1,0 +1,166 @@
+"""Parts of the model that are not trained, or only from some epoch on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from ignite.engine import Events
+from torch import nn
+
+from engine.errors import UsageError, check_whole, nearest
+from engine.events import Phase
+from engine.optimisers import fill_momentum
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+NEVER = math.inf
+# Whose running statistics move in a forward pass, without any gradient.
+NORMS_WITH_STATISTICS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
+
+
+class Freeze:
+    """Freezes parameters by name, for good or until an epoch.
+
+    A pattern is the name of a parameter, the name of a module (all that is in it), or either
+    with the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. For a frozen
+    parameter no gradient is computed; the optimizer, which is built before, passes it over, with
+    its weight decay. A norm that keeps running statistics is put in evaluation mode while all
+    its parameters are frozen, so that the statistics are used but do not move; one without
+    parameters is matched by its own name. Dropout in a frozen part goes on.
+
+    What is frozen follows from the epoch alone, so that a resumed run needs no saved state.
+    Announces ``frozen`` and ``unfrozen``.
+
+    Args:
+        patterns: What is frozen from the first epoch on.
+        until_epoch: The epoch in which the training of these begins; None for never.
+        unfreeze: Pattern -> the epoch in which the training of what it matches begins. What only
+            such a pattern matches is frozen up to then too; where several match, the earliest
+            epoch counts, before ``until_epoch``.
+
+    Raises:
+        UsageError: Nothing is named, or an epoch is less than 1.
+
+    Example::
+
+        trainer.attach(Freeze(["encoder"], unfreeze={"encoder.blocks.3": 5, "encoder": 10}))
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(
+        self,
+        patterns: Sequence[str] | str = (),
+        until_epoch: int | None = None,
+        unfreeze: Mapping[str, int] | None = None,
+    ) -> None:
+        self.patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+        self.unfreeze = dict(unfreeze or {})
+        if not self.patterns and not self.unfreeze:
+            raise UsageError("freeze.patterns: name at least one parameter or module")
+        if until_epoch is not None:
+            check_whole("freeze.until_epoch", until_epoch)
+        for pattern, epoch in self.unfreeze.items():
+            check_whole(f"freeze.unfreeze.{pattern}", epoch)
+        self.until_epoch = NEVER if until_epoch is None else until_epoch
+        # Each with the epoch in which its training begins.
+        self._parameters: list[tuple[nn.Parameter, float]] = []
+        self._norms: list[tuple[nn.Module, float]] = []
+
+    def attach(self, trainer: Trainer) -> None:
+        """Find what the patterns match; listen to the starts of epochs.
+
+        Raises:
+            UsageError: A pattern matches nothing, nothing would be left to train, or a parameter
+                that is to be trained later is not the optimizer's.
+        """
+        model = trainer.model
+        # A parameter that is shared has several names, of which any may match.
+        named = list(model.named_parameters(remove_duplicate=False))
+        norms = [(n, m) for n, m in model.named_modules() if _keeps_statistics(m)]
+        self._refuse_unknown(model, [*(name for name, _ in named), *(name for name, _ in norms)])
+
+        begins: dict[nn.Parameter, float] = {}
+        for name, parameter in named:
+            epoch = self._begin(name)
+            if epoch is not None:
+                begins[parameter] = max(epoch, begins.get(parameter, 0))
+        self._parameters = list(begins.items())
+        for name, norm in norms:
+            own = list(norm.parameters())
+            epochs = [begins.get(p) for p in own] if own else [self._begin(name)]
+            frozen = [epoch for epoch in epochs if epoch is not None]
+            if len(frozen) == len(epochs):
+                self._norms.append((norm, min(frozen)))
+
+        if all(begins.get(p, 0) > 1 for _, p in named if p.requires_grad):
+            raise UsageError("freeze.patterns match all parameters: nothing is left to train")
+        optimised = {p for group in trainer.optimizer.param_groups for p in group["params"]}
+        for name, parameter in named:
+            if begins.get(parameter, NEVER) < NEVER and parameter not in optimised:
+                raise UsageError(
+                    f"freeze: {name} is to be trained from epoch {begins[parameter]} on, but the "
+                    "optimizer was built without it"
+                )
+        trainer.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Freeze and unfreeze what this epoch asks for."""
+        state = trainer.state
+        epoch = state.epoch
+        for parameter, begin in self._parameters:
+            parameter.requires_grad_(epoch >= begin)
+        for norm, begin in self._norms:
+            norm.train(epoch >= begin)
+        released = sum(begin == epoch for _, begin in self._parameters)
+        if released:
+            fill_momentum(trainer.optimizer)
+        # An epoch that is resumed in its middle, or its end, begins a second time: it is logged.
+        if state.iteration != (epoch - 1) * state.epoch_length:
+            return
+        if epoch == 1:
+            frozen = sum(begin > epoch for _, begin in self._parameters)
+            patterns = list(dict.fromkeys([*self.patterns, *self.unfreeze]))
+            trainer.announce("frozen", epoch=epoch, patterns=patterns, parameters=frozen)
+        elif released:
+            patterns = [pattern for pattern, begin in self.unfreeze.items() if begin == epoch]
+            patterns += self.patterns if self.until_epoch == epoch else []
+            trainer.announce("unfrozen", epoch=epoch, patterns=patterns, parameters=released)
+
+    def _begin(self, name: str) -> float | None:
+        """The epoch in which the training of a name begins; None where no pattern matches it."""
+        epochs = [epoch for pattern, epoch in self.unfreeze.items() if _matches(pattern, name)]
+        if epochs:
+            return min(epochs)
+        matched = any(_matches(pattern, name) for pattern in self.patterns)
+        return self.until_epoch if matched else None
+
+    def _refuse_unknown(self, model: nn.Module, names: list[str]) -> None:
+        for pattern in (*self.patterns, *self.unfreeze):
+            if not any(_matches(pattern, name) for name in names):
+                modules = [name for name, _ in model.named_modules() if name]
+                choices = nearest(pattern, dict.fromkeys([*modules, *names]))
+                raise UsageError(
+                    f"freeze: no parameter and no module with parameters is called '{pattern}'"
+                    f"{choices}"
+                )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None

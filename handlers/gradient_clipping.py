@@ -1,0 +1,71 @@
+"""Gradients of at most a given norm."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from ignite.engine import Events
+from torch import nn
+
+from engine.errors import UsageError
+from engine.events import Phase, TrainEvents
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+# Keeps the division whole where all gradients are zero; torch.nn.utils.clip_grad_norm_ has it too.
+SMALLEST_NORM = 1e-6
+
+
+class GradientClipping:
+    """Scales all gradients down together where their common L2 norm exceeds ``max_norm``.
+
+    The same as :func:`torch.nn.utils.clip_grad_norm_` on what the optimizer moves (Pascanu et
+    al. 2013, "On the difficulty of training recurrent neural networks"), but over a list of
+    parameters made once an epoch, and without waiting for the device: the factor stays a tensor.
+
+    ``trainer.state.gradient_norm`` holds the norm before clipping, as a tensor on the device.
+
+    Args:
+        max_norm: Above 0.
+
+    Raises:
+        UsageError: ``max_norm`` is not above 0.
+
+    Example:
+        >>> GradientClipping(max_norm=0.5).max_norm
+        0.5
+    """
+
+    phase = Phase.GRADIENTS
+
+    def __init__(self, max_norm: float = 1.0) -> None:
+        number = isinstance(max_norm, (int, float)) and not isinstance(max_norm, bool)
+        if not number or not 0 < max_norm < math.inf:
+            raise UsageError(
+                f"gradient_clipping.max_norm must be a number above 0, not {max_norm!r}"
+            )
+        self.max_norm = float(max_norm)
+        self._parameters: list[nn.Parameter] = []
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the starts of epochs and to whole accumulation windows."""
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.list_parameters)
+        trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
+
+    def list_parameters(self, trainer: Trainer) -> None:
+        """Look up what the optimizer moves; unfreezing may have added to it."""
+        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Clip; a parameter without a gradient has no part in the norm."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if not gradients:
+            return
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+        # Multiplying by 1 where nothing is to be clipped costs less than asking the device.
+        factor = (norm + SMALLEST_NORM).reciprocal_().mul_(self.max_norm).clamp_(max=1.0)
+        torch._foreach_mul_(gradients, factor)
+        trainer.state.gradient_norm = norm

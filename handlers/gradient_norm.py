@@ -1,0 +1,98 @@
+"""The size of the gradients, as a metric of each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor, nn
+
+from engine.errors import check_whole
+from engine.events import Phase, TrainEvents, in_phase
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
+
+
+class GradientNorm:
+    """Measures the common L2 norm of all gradients, as they are before clipping.
+
+    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the steps that were
+    measured and ``train/grad_norm_max`` the largest. A norm that is not finite, as fp16's loss
+    scaling causes now and then, is left out of both; how many there were is announced as
+    ``gradients_not_finite``. Both are NaN where none was finite, and absent where no step was
+    measured. Within an epoch the norms stay on the device, where nothing waits for them.
+
+    Args:
+        every: Measure the first of each so many optimizer steps.
+
+    Raises:
+        UsageError: ``every`` is less than 1.
+
+    Example:
+        >>> GradientNorm(every=10).every
+        10
+    """
+
+    phase = Phase.GUARD
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = check_whole("gradient_norm.every", every)
+        self._device = torch.device("cpu")
+        self._parameters: list[nn.Parameter] = []
+        self._norms: list[Tensor] = []
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to whole accumulation windows and to the starts and ends of epochs."""
+        self._device = trainer.device
+        trainer.keep("gradient_norm", self)
+        trainer.provide_metrics(MEAN, LARGEST)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.list_parameters)
+        trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.report)
+
+    def list_parameters(self, trainer: Trainer) -> None:
+        """Look up what the optimizer moves; unfreezing may have added to it."""
+        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Measure a step; a parameter without a gradient has no part in it."""
+        if trainer.state.optimizer_step % self.every:
+            return
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if gradients:
+            norms = torch.stack(torch._foreach_norm(gradients, 2.0))
+            self._norms.append(torch.linalg.vector_norm(norms))
+
+    @in_phase(Phase.MEASURE)
+    def report(self, trainer: Trainer) -> None:
+        """Turn the epoch's norms into metrics."""
+        metrics = trainer.state.metrics
+        metrics.pop(MEAN, None)
+        metrics.pop(LARGEST, None)
+        if not self._norms:
+            return
+        norms = torch.stack(self._norms).double().cpu()
+        self._norms = []
+        finite = norms[torch.isfinite(norms)]
+        metrics[MEAN] = float(finite.mean())
+        metrics[LARGEST] = float(finite.max()) if len(finite) else float("nan")
+        if len(finite) < len(norms):
+            trainer.announce(
+                "gradients_not_finite",
+                epoch=trainer.state.epoch,
+                steps=len(norms) - len(finite),
+                of=len(norms),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The norms of an unfinished epoch."""
+        return {"norms": list(self._norms)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue an unfinished epoch."""
+        self._norms = [norm.to(self._device) for norm in state_dict["norms"]]

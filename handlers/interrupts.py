@@ -1,0 +1,184 @@
+"""Ending a run in good order when it is told to stop from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.errors import UsageError, nearest
+from engine.events import OrderedEngine, Phase, in_phase
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+# What a shell says of a process that a signal ended (POSIX: "greater than 128"; all shells add it).
+EXIT_BASE = 128
+# The system lets no process handle these.
+UNSTOPPABLE = ("SIGKILL", "SIGSTOP")
+STDERR = 2
+
+
+class Interrupts:
+    """Answers a signal: the optimizer step is finished, the run saved and ended.
+
+    A window of accumulated batches is finished too, so that the checkpoint of the run's end
+    (``Events.TERMINATE``) continues bit by bit. A validation is cut off after its batch, if its
+    evaluator is watched: its epoch stays open, nothing is decided on half a measurement, and the
+    resumed run measures anew. A second signal leaves at once, with what the last checkpoint holds.
+
+    The former signal handlers are back when the run has ended; :meth:`close` brings them back
+    where it ended in an exception. Only the main thread can handle signals: in another one this
+    handler does nothing, and says so. Announces ``interrupted``.
+
+    Args:
+        signals: Their names.
+
+    Raises:
+        UsageError: A name is no signal, or none that a process can answer.
+
+    Attributes:
+        exit_code: 143 after SIGTERM, 130 after SIGINT, None where no signal came; what the
+            process should leave with.
+
+    Example::
+
+        interrupts = Interrupts()
+        interrupts.watch(evaluator)
+        trainer.attach(interrupts)
+        try:
+            trainer.fit(loader, max_epochs=40)
+        finally:
+            interrupts.close()
+        if interrupts.exit_code is not None:
+            sys.exit(interrupts.exit_code)
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(self, signals: Sequence[str] = ("SIGINT", "SIGTERM")) -> None:
+        known = [name for name in signal.Signals.__members__ if name not in UNSTOPPABLE]
+        if isinstance(signals, str):
+            raise UsageError(f"interrupts.signals must be a list of names, not '{signals}'")
+        for name in signals:
+            if name not in known:
+                raise UsageError(
+                    f"interrupts.signals: no signal '{name}' can be answered{nearest(name, known)}"
+                )
+        self.signals = tuple(signal.Signals[name] for name in signals)
+        self.exit_code: int | None = None
+        self._trainer: Trainer
+        self._evaluators: list[OrderedEngine] = []
+        self._former: dict[signal.Signals, Any] = {}
+        # Where a run begins within another's, the other's object has the signals and passes them.
+        self._leaders: list[tuple[Interrupts, signal.Signals]] = []
+        self._followers: dict[signal.Signals, list[Interrupts]] = {}
+        self._process = os.getpid()
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the run's start and end; nothing is done in a step."""
+        self._trainer = trainer
+        trainer.add_event_handler(Events.STARTED, self.install)
+        trainer.add_event_handler(Events.COMPLETED, self.tell)
+        trainer.add_event_handler(Events.COMPLETED, self.close, phase=Phase.REPORT)
+
+    def watch(self, evaluator: OrderedEngine) -> None:
+        """Have a signal stop this evaluator's run, too, after its batch."""
+        self._evaluators.append(evaluator)
+        evaluator.add_event_handler(Events.STARTED, self._stop_before_it_begins)
+        evaluator.add_event_handler(Events.TERMINATE, self._leave_epoch_open)
+
+    def install(self, trainer: Trainer) -> None:
+        """Take over the signals."""
+        self.exit_code = None
+        if trainer.should_terminate:  # a finished run: nothing will be trained
+            return
+        if threading.current_thread() is not threading.main_thread():
+            message = "signals are not answered: the training runs outside of the main thread"
+            trainer.announce("notice", message=message)
+            return
+        self._process = os.getpid()
+        for number in self.signals:
+            leader = getattr(signal.getsignal(number), "__self__", None)
+            if leader is self:
+                continue  # it is here still, after a run that ended in an exception
+            if isinstance(leader, Interrupts):
+                leader._followers.setdefault(number, []).append(self)
+                self._leaders.append((leader, number))
+                if leader.exit_code is not None:
+                    self._note(number)
+            else:
+                self._former[number] = signal.signal(number, self._answer)
+
+    def close(self) -> None:
+        """Bring the former signal handlers back; to be called where a run ends in an exception."""
+        while self._leaders:
+            leader, number = self._leaders.pop()
+            leader._followers[number].remove(self)
+        while self._former:
+            number, former = self._former.popitem()
+            # None stands for a handler that was not installed from Python.
+            signal.signal(number, signal.SIG_DFL if former is None else former)
+
+    @in_phase(Phase.DECIDE)
+    def tell(self, trainer: Trainer) -> None:
+        """Say why the run ends: after its checkpoint is saved, which a resumed run goes on from."""
+        told_already = any(leader._trainer is trainer for leader, _ in self._leaders)
+        if self.exit_code is None or told_already:
+            return
+        state, name = trainer.state, signal.Signals(self.exit_code - EXIT_BASE).name
+        where = f"epoch {state.epoch}, iteration {state.iteration}"
+        if state.open_epoch is not None:
+            where += ", in its validation"
+        trainer.announce(
+            "interrupted",
+            signal=name,
+            epoch=state.epoch,
+            iteration=state.iteration,
+            message=f"{name} ended the run in {where}",
+        )
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a process that was just forked to load data: the run's own one answers
+        if self.exit_code is not None:
+            _leave_at_once(number)
+        # Whatever was interrupted here may be half done: only flags are set, and the line is
+        # written past Python's buffers.
+        for each in (self, *self._followers.get(signal.Signals(number), ())):
+            each._note(number)
+        name = signal.Signals(number).name
+        line = f"\n{name}: ending after this optimizer step; a second signal leaves at once\n"
+        with contextlib.suppress(OSError):
+            os.write(STDERR, line.encode())
+
+    def _note(self, number: int) -> None:
+        self.exit_code = EXIT_BASE + number
+        for engine in (self._trainer, *self._evaluators):
+            engine.should_terminate = True
+
+    @property
+    def _told_to_stop(self) -> bool:
+        return self.exit_code is not None and bool(self._former or self._leaders)
+
+    def _stop_before_it_begins(self, evaluator: OrderedEngine) -> None:
+        if self._told_to_stop:
+            evaluator.terminate()
+
+    def _leave_epoch_open(self) -> None:
+        if self._told_to_stop:
+            self._trainer.leave_epoch_open()
+
+
+def _leave_at_once(number: int) -> None:
+    """End the process where it stands; in an interactive session only what it is doing."""
+    if hasattr(sys, "ps1"):
+        raise KeyboardInterrupt
+    os._exit(EXIT_BASE + number)

@@ -1,0 +1,220 @@
+"""Weights of a loss's terms that move in the course of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor, nn
+
+from engine.errors import UsageError, check_whole, nearest
+from engine.events import Phase, TrainEvents, in_phase
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+UNCERTAINTY = "uncertainty"
+SHAPES = ("linear", "cosine")
+RAMP_KEYS = ("start", "end", "epochs", "first_epoch", "shape")
+TOTAL = "total_loss"
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that goes from ``start`` to ``end`` in ``epochs`` epochs, and stays there.
+
+    It is ``start`` in ``first_epoch`` and before, and ``end`` from ``first_epoch + epochs`` on;
+    between them a straight line, or half a cosine.
+
+    Example:
+        >>> ramp = Ramp(start=0.0, end=1.0, epochs=2)
+        >>> [ramp.at(epoch) for epoch in (1, 2, 3, 4)]
+        [0.0, 0.5, 1.0, 1.0]
+    """
+
+    start: float
+    end: float
+    epochs: int = 1
+    first_epoch: int = 1
+    shape: str = "linear"
+
+    def at(self, epoch: int) -> float:
+        """The weight in an epoch, 1-based."""
+        done = min(max((epoch - self.first_epoch) / self.epochs, 0.0), 1.0)
+        share = done if self.shape == "linear" else 0.5 * (1 - math.cos(math.pi * done))
+        return self.start * (1 - share) + self.end * share
+
+
+class LossWeights:
+    """Makes the training's total loss anew from its terms, with weights that move.
+
+    Before the backward pass ``total_loss`` becomes the sum of weight x term over the listed
+    terms. It replaces what the loss itself had summed: a term that is not listed is still logged
+    but has no part in the training any more, and neither have the loss's own weights. Where
+    models are evaluated the loss's own total stays, which so remains comparable from epoch to
+    epoch. A term is weighted with
+
+    - a number: always that;
+    - a mapping with ``start``, ``end``, ``epochs`` and, if need be, ``first_epoch`` (1) and
+      ``shape`` (``linear`` or ``cosine``): see :class:`Ramp`. It moves from epoch to epoch;
+    - ``uncertainty``: its weight is learned. It adds ``exp(-s) * term + s`` to the total, where
+      s, the logarithm of the term's variance, begins at 0 and joins the optimizer in a group of
+      its own, ``loss_weights``, without decay (Kendall, Gal and Cipolla 2018, "Multi-Task
+      Learning Using Uncertainty to Weigh Losses": a Gaussian likelihood, times two).
+
+    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the present weight, which for a
+    learned one is ``exp(-s)``.
+
+    Args:
+        weights: Term -> its weight; names as the loss returns them.
+        lr: The learning rate of the learned weights; the optimizer's default one if None.
+
+    Raises:
+        UsageError: A weight is malformed or negative, or all are zero in some epoch.
+
+    Example:
+        >>> ramp = {"start": 0.0, "end": 0.1, "epochs": 10}
+        >>> LossWeights({"main_loss": 1.0, "contrastive_loss": ramp}).weights_in(epoch=6)
+        {'main_loss': 1.0, 'contrastive_loss': 0.05}
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(
+        self, weights: Mapping[str, float | Mapping[str, Any] | str], lr: float | None = None
+    ) -> None:
+        if not isinstance(weights, Mapping) or not weights:
+            raise UsageError("loss_weights.weights must map at least one term to its weight")
+        self.ramps: dict[str, Ramp] = {}
+        self.learned: list[str] = []
+        for term, weight in weights.items():
+            if term == TOTAL:
+                raise UsageError(f"loss_weights.weights: {TOTAL} is what the terms are summed to")
+            if weight == UNCERTAINTY:
+                self.learned.append(term)
+            else:
+                self.ramps[term] = _ramp(f"loss_weights.weights.{term}", weight)
+        if lr is not None:
+            _check_number("loss_weights.lr", lr)
+        self.lr = lr
+        last = max((ramp.first_epoch + ramp.epochs for ramp in self.ramps.values()), default=1)
+        for epoch in range(1, last + 1):
+            if not self.learned and not any(self.weights_in(epoch).values()):
+                raise UsageError(f"loss_weights.weights: all are zero in epoch {epoch}")
+        self._log_variances: dict[str, nn.Parameter] = {}
+        self._now: dict[str, float] = {}
+        self._checked = False
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to losses and to the starts and ends of epochs; let the learned ones be moved."""
+        for term in self.learned:
+            self._log_variances[term] = nn.Parameter(torch.zeros((), device=trainer.device))
+        if self.learned:
+            optimizer = trainer.optimizer
+            rate = optimizer.defaults["lr"] if self.lr is None else self.lr
+            optimizer.add_param_group(
+                {
+                    "name": "loss_weights",
+                    "params": list(self._log_variances.values()),
+                    "lr": rate,
+                    "weight_decay": 0.0,
+                    # A schedule that was attached before expects each group's full rate.
+                    "initial_lr": float(rate),
+                }
+            )
+        trainer.keep("loss_weights", self)
+        terms = (*self.ramps, *self.learned)
+        trainer.provide_metrics(*(f"train/weight_{term}" for term in terms))
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        trainer.add_event_handler(TrainEvents.LOSS_COMPLETED, self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.report)
+
+    def weights_in(self, epoch: int) -> dict[str, float]:
+        """The weights in an epoch, 1-based, without the learned ones."""
+        return {term: ramp.at(epoch) for term, ramp in self.ramps.items()}
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Move the weights."""
+        self._now = self.weights_in(trainer.state.epoch)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Sum the terms anew.
+
+        Raises:
+            UsageError: The loss has no term of a listed name.
+        """
+        losses = trainer.state.losses
+        if not self._checked:
+            self._check_terms(losses)
+        # A term of weight zero is left out: zero times infinity would be NaN.
+        parts = [losses[term] * weight for term, weight in self._now.items() if weight]
+        for term, s in self._log_variances.items():
+            parts.append(losses[term] * torch.exp(-s) + s)
+        trainer.state.losses = {**losses, TOTAL: sum(parts[1:], start=parts[0])}
+
+    @in_phase(Phase.MEASURE)
+    def report(self, trainer: Trainer) -> None:
+        """Put the weights beside the metrics."""
+        learned = {term: float(torch.exp(-s.detach())) for term, s in self._log_variances.items()}
+        for term, weight in {**self._now, **learned}.items():
+            trainer.state.metrics[f"train/weight_{term}"] = weight
+
+    def _check_terms(self, losses: Mapping[str, Tensor]) -> None:
+        for term in (*self.ramps, *self.learned):
+            if term not in losses:
+                choices = nearest(term, [name for name in losses if name != TOTAL])
+                raise UsageError(f"loss_weights.weights: the loss has no term '{term}'{choices}")
+        self._checked = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The learned logarithms of variances; all else follows from the epoch."""
+        return {"log_variances": {term: s.detach() for term, s in self._log_variances.items()}}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue learning.
+
+        Raises:
+            ValueError: Other terms' weights were learned.
+        """
+        saved = state_dict["log_variances"]
+        if saved.keys() != self._log_variances.keys():
+            raise ValueError(f"it had learned the weights of: {', '.join(saved) or 'no term'}")
+        for term, s in self._log_variances.items():
+            s.copy_(saved[term])
+
+
+def _ramp(name: str, weight: object) -> Ramp:
+    """A weight as a user gives it."""
+    if not isinstance(weight, Mapping):
+        _check_number(name, weight, f", a mapping with start and end, or {UNCERTAINTY}")
+        return Ramp(float(weight), float(weight))  # type: ignore[arg-type]
+    for key in weight:
+        if key not in RAMP_KEYS:
+            raise UsageError(f"{name}: '{key}' is unknown{nearest(key, RAMP_KEYS)}")
+    for key in ("start", "end"):
+        _check_number(f"{name}.{key}", weight.get(key))
+    for key in ("epochs", "first_epoch"):
+        check_whole(f"{name}.{key}", weight.get(key, 1))
+    if "epochs" not in weight:
+        raise UsageError(f"{name}.epochs is missing: in how many epochs it goes to its end")
+    shape = weight.get("shape", "linear")
+    if shape not in SHAPES:
+        raise UsageError(f"{name}.shape: '{shape}' is unknown{nearest(shape, SHAPES)}")
+    return Ramp(
+        float(weight["start"]),
+        float(weight["end"]),
+        weight["epochs"],
+        weight.get("first_epoch", 1),
+        shape,
+    )
+
+
+def _check_number(name: str, value: object, or_else: str = "") -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise UsageError(f"{name} must be a number from 0{or_else}, not {value!r}")

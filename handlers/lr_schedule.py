@@ -1,0 +1,314 @@
+"""The learning rate over the steps: warm-up, then cosine, steps, one cycle, plateau or constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from engine.errors import UsageError, check_whole, nearest
+from engine.events import Phase, TrainEvents, in_phase
+from engine.monitor import Monitor
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+SCHEDULES = ("cosine", "step", "plateau", "one_cycle", "constant")
+THRESHOLD_MODES = ("rel", "abs")
+MAY_BE_NONE = ("total_steps", "step_size")
+PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
+
+
+class LRSchedule:
+    """Sets each group's learning rate after every optimizer step.
+
+    Each group keeps its own full rate: its ``initial_lr``, as torch's schedulers call it, which
+    is ``lr`` when the handler is attached. With s the optimizer steps done, T all that the run
+    will do, W those of the warm-up, the rate of the next step is
+
+    - warm-up, s < W: full rate x (start + (1 - start) (s + 1) / (W + 1)), a straight line whose
+      first step is not zero and that reaches the full rate at s = W;
+    - ``cosine``: ``min_lr`` + (full - ``min_lr``) (1 + cos(pi (s - W) / (T - W))) / 2
+      (Loshchilov and Hutter 2017, "SGDR", without restarts);
+    - ``step``: full rate x ``gamma`` each ``step_epochs`` epochs (or ``step_size`` steps),
+      counted from the start of training;
+    - ``one_cycle``: up from full / ``div_factor`` and down to that / ``final_div_factor``, both
+      along a cosine (Smith and Topin 2018); the rise takes W steps, or ``pct_start`` of T where
+      there is no warm-up;
+    - ``plateau``: full rate x ``factor`` whenever the monitor has not improved for more than
+      ``patience`` epochs (torch's ``ReduceLROnPlateau``);
+    - ``constant``: the full rate.
+
+    At an epoch's end ``state.metrics["lr"]`` is the first group's rate. When a run is resumed
+    with a raised budget, T and so the rest of the curve are those of the new budget: a rate that
+    had come down goes up again. Announces ``lr_reduced`` (plateau) and, where the warm-up is
+    longer than the run, a ``notice``.
+
+    Args:
+        name: One of ``SCHEDULES``.
+        warmup_steps: W, in optimizer steps.
+        warmup_start: The share of the full rate from which the warm-up rises, 0 to 1.
+        total_steps: T, in optimizer steps; from the epochs, the loader's length and the
+            accumulation by default.
+        min_lr: No schedule goes below it (the warm-up does).
+        step_epochs: For ``step``.
+        step_size: For ``step``, in optimizer steps, instead of ``step_epochs``.
+        gamma: For ``step``.
+        pct_start: For ``one_cycle``, above 0 and below 1.
+        div_factor: For ``one_cycle``.
+        final_div_factor: For ``one_cycle``.
+        monitor: For ``plateau``: the metric to follow. An epoch without it does not count; NaN
+            counts as no improvement.
+        mode: For ``plateau``: ``max`` where larger is better, else ``min``.
+        factor: For ``plateau``, above 0 and below 1.
+        patience: For ``plateau``, in epochs.
+        cooldown: For ``plateau``: epochs after a reduction that are not counted.
+        threshold: For ``plateau``: what an improvement has to exceed.
+        threshold_mode: ``rel`` where the threshold is a share of the best, else ``abs``.
+    """
+
+    phase = Phase.UPDATE
+
+    def __init__(
+        self,
+        name: str = "cosine",
+        warmup_steps: int = 0,
+        warmup_start: float = 0.0,
+        total_steps: int | None = None,
+        min_lr: float = 0.0,
+        step_epochs: int = 10,
+        step_size: int | None = None,
+        gamma: float = 0.1,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        cooldown: int = 0,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+    ) -> None:
+        if name not in SCHEDULES:
+            raise UsageError(
+                f"lr_schedule.name: no schedule is called '{name}'{nearest(name, SCHEDULES)}"
+            )
+        if threshold_mode not in THRESHOLD_MODES:
+            raise UsageError(
+                f"lr_schedule.threshold_mode: '{threshold_mode}' is unknown"
+                f"{nearest(threshold_mode, THRESHOLD_MODES)}"
+            )
+        self.name, self.min_lr, self.gamma = name, min_lr, gamma
+        self.warmup_steps, self.warmup_start = warmup_steps, warmup_start
+        self.total_steps = total_steps
+        self.step_epochs, self.step_size = step_epochs, step_size
+        self.pct_start, self.div_factor = pct_start, div_factor
+        self.final_div_factor = final_div_factor
+        self.factor, self.patience, self.cooldown = factor, patience, cooldown
+        self.threshold, self.threshold_mode = threshold, threshold_mode
+        for key, least in (
+            ("warmup_steps", 0),
+            ("total_steps", 1),
+            ("step_epochs", 1),
+            ("step_size", 1),
+            ("patience", 0),
+            ("cooldown", 0),
+        ):
+            if getattr(self, key) is not None or key not in MAY_BE_NONE:
+                check_whole(f"lr_schedule.{key}", getattr(self, key), least)
+        for key, low, high in (
+            ("warmup_start", 0.0, 1.0),
+            ("min_lr", 0.0, math.inf),
+            ("gamma", 0.0, 1.0),
+            ("threshold", 0.0, math.inf),
+            ("div_factor", 1.0, math.inf),
+            ("final_div_factor", 1.0, math.inf),
+        ):
+            _check_number(key, getattr(self, key), low, high)
+        for key in ("pct_start", "factor"):
+            _check_number(key, getattr(self, key), 0.0, 1.0)
+            if not 0 < getattr(self, key) < 1:
+                raise UsageError(f"lr_schedule.{key} must lie between 0 and 1, not on the edge")
+        self.monitor = Monitor(monitor, mode, "lr_schedule")
+        self._total = total_steps or 1
+        self._drop_every = step_size or 1
+        self._share = getattr(self, f"_share_{name}")
+        self._plateau: ReduceLROnPlateau | None = None
+        self._groups: list[dict[str, Any]] = []
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to optimizer steps and to the ends of epochs; note each group's full rate."""
+        self._groups = trainer.optimizer.param_groups
+        self._adopt_groups()
+        if self.name == "plateau":
+            self.monitor.attach(trainer)
+        trainer.keep("lr_schedule", self)
+        trainer.provide_metrics("lr")
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
+
+    def start(self, trainer: Trainer) -> None:
+        """Learn how long the run is, and set the rate of its next step."""
+        state = trainer.state
+        self._adopt_groups()
+        # The handler that accumulates gradients writes its window's size here.
+        windows = math.ceil(state.epoch_length / getattr(state, "accumulate_steps", 1))
+        self._total = self.total_steps or state.max_epochs * windows
+        self._drop_every = self.step_size or self.step_epochs * windows
+        if self.warmup_steps > self._total and state.iteration == 0:
+            trainer.announce(
+                "notice",
+                message=f"warm-up of {self.warmup_steps} steps is longer than the run of "
+                f"{self._total}: the full learning rate is never reached",
+            )
+        self(trainer)
+
+    def _adopt_groups(self) -> None:
+        """Note each group's full rate, of groups too that another handler has added since."""
+        for group in self._groups:
+            group.setdefault("initial_lr", _value(group["lr"]))
+        if self.name != "plateau":
+            return
+        known = [] if self._plateau is None else self._scales()
+        if len(known) < len(self._groups):
+            former = self._plateau
+            self._plateau = self._reducer([group["initial_lr"] for group in self._groups])
+            if former is not None:
+                self._remember(former.__dict__, known)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Set the rate of the next step."""
+        step = trainer.state.optimizer_step
+        warm = 1.0
+        if step < self.warmup_steps and self.name != "one_cycle":
+            start = self.warmup_start
+            warm = start + (1 - start) * (step + 1) / (self.warmup_steps + 1)
+        share, floor, bends = self._share(step), self.min_lr, self.name == "cosine"
+        scales = self._plateau.optimizer.param_groups if self._plateau is not None else None
+        for index, group in enumerate(trainer.optimizer.param_groups):
+            full = group["initial_lr"]
+            if bends and floor < full:
+                rate = floor + (full - floor) * share
+            else:
+                scale = share if scales is None else scales[index]["lr"]
+                rate = max(full * scale, min(floor, full))
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * warm)
+            else:
+                group["lr"] = rate * warm
+
+    @in_phase(Phase.DECIDE)
+    def end_epoch(self, trainer: Trainer) -> None:
+        """Report the rate, then see whether the monitor has stopped improving."""
+        state = trainer.state
+        state.metrics["lr"] = _value(trainer.optimizer.param_groups[0]["lr"])
+        value = None if self._plateau is None else self.monitor.read(trainer)
+        if value is None:
+            return
+        assert self._plateau is not None
+        before = self._scales()
+        self._plateau.step(value)
+        if self._scales() != before:
+            self(trainer)
+            rate = _value(trainer.optimizer.param_groups[0]["lr"])
+            trainer.announce("lr_reduced", epoch=state.epoch, lr=rate)
+
+    # -- the curves: the share of the full rate after so many steps -------------------------
+
+    def _share_constant(self, step: int) -> float:
+        return 1.0
+
+    _share_plateau = _share_constant  # each group has its own
+
+    def _share_cosine(self, step: int) -> float:
+        done, span = step - self.warmup_steps, self._total - self.warmup_steps
+        if done <= 0 or span <= 0:
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(done / span, 1.0)))
+
+    def _share_step(self, step: int) -> float:
+        return float(self.gamma ** (step // self._drop_every))
+
+    def _share_one_cycle(self, step: int) -> float:
+        # The last of the T steps is the one after T - 1; it gets the lowest rate.
+        last = self._total - 1
+        top = self.warmup_steps or self.pct_start * self._total - 1
+        low = 1 / self.div_factor
+        if step < top:
+            return 1 + (low - 1) * 0.5 * (1 + math.cos(math.pi * step / top))
+        done = min((step - top) / (last - top), 1.0) if last > top else 1.0
+        end = low / self.final_div_factor
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+    # -- plateau ----------------------------------------------------------------------------
+
+    def _reducer(self, full_rates: list[float]) -> ReduceLROnPlateau:
+        """Torch's scheduler over stand-in groups whose rates are each group's scale, 1 at first.
+
+        So its reductions stay, whatever the warm-up does to the rates in the meantime.
+        """
+        stand_ins = [{"params": [torch.zeros(1)], "lr": 1.0} for _ in full_rates]
+        return ReduceLROnPlateau(
+            torch.optim.SGD(stand_ins),
+            mode=self.monitor.mode,  # type: ignore[arg-type]
+            factor=self.factor,
+            patience=self.patience,
+            cooldown=self.cooldown,
+            threshold=self.threshold,
+            threshold_mode=self.threshold_mode,  # type: ignore[arg-type]
+            min_lr=[min(self.min_lr / full, 1.0) if full > 0 else 1.0 for full in full_rates],
+            eps=0.0,
+        )
+
+    def _scales(self) -> list[float]:
+        assert self._plateau is not None
+        return [float(group["lr"]) for group in self._plateau.optimizer.param_groups]
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the trainer's count of steps does not tell: the plateau's memory."""
+        self._adopt_groups()
+        if self._plateau is None:
+            return {"name": self.name}
+        memory = {key: getattr(self._plateau, key) for key in PLATEAU_MEMORY}
+        return {"name": self.name, "scales": self._scales(), **memory}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue.
+
+        Raises:
+            ValueError: The state is another schedule's.
+        """
+        if state_dict["name"] != self.name:
+            raise ValueError(f"the run had '{state_dict['name']}', now it has '{self.name}'")
+        self._adopt_groups()
+        if self._plateau is not None:
+            if len(state_dict["scales"]) != len(self._groups):
+                raise ValueError(
+                    f"{len(state_dict['scales'])} parameter groups saved, {len(self._groups)} now"
+                )
+            self._remember(state_dict, state_dict["scales"])
+
+    def _remember(self, memory: Mapping[str, Any], scales: Sequence[float]) -> None:
+        assert self._plateau is not None
+        for key in PLATEAU_MEMORY:
+            setattr(self._plateau, key, memory[key])
+        for group, scale in zip(self._plateau.optimizer.param_groups, scales, strict=False):
+            group["lr"] = scale
+
+
+def _value(rate: float | Tensor) -> float:
+    return float(rate)
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UsageError(f"lr_schedule.{name} must be {low:g} to {high:g}, not {value!r}")

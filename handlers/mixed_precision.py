@@ -1,0 +1,159 @@
+"""Computing in half precision where it serves."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+from torch.optim import Optimizer
+
+from engine.errors import UsageError, check_whole, nearest
+from engine.events import Phase
+from engine.precision import Precision
+
+if TYPE_CHECKING:
+    from engine.evaluator import Evaluator
+    from engine.trainer import Trainer
+
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+# torch.amp.GradScaler's own defaults (Micikevicius et al. 2018, "Mixed Precision Training").
+INIT_SCALE = 2.0**16
+GROWTH_INTERVAL = 2000
+
+
+class MixedPrecision(Precision):
+    """Lets a trainer, and the evaluators beside it, compute under autocast.
+
+    The weights stay in fp32. ``bf16`` needs nothing else. ``fp16`` scales the loss so that small
+    gradients do not vanish, unscales the gradients before ``GRADIENTS_READY``, leaves out a step
+    whose gradients overflowed, and saves the scale with every checkpoint. It needs a GPU: on
+    another device it says so once and computes in bf16.
+
+    A step that fp16 leaves out is counted all the same: finding out would wait for the device.
+    With a fused optimizer (AdamW is built so) nothing in the step waits.
+
+    Args:
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        init_scale: fp16: the loss's scale at the start, above 0.
+        growth_interval: fp16: double the scale after so many steps without an overflow.
+
+    Raises:
+        UsageError: A setting is unknown or out of range.
+
+    Attributes:
+        precision: What is computed in, which is bf16 where fp16 was asked for without a GPU.
+
+    Example:
+        >>> MixedPrecision("bf16").precision
+        'bf16'
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(
+        self,
+        precision: str = "fp32",
+        init_scale: float = INIT_SCALE,
+        growth_interval: int = GROWTH_INTERVAL,
+    ) -> None:
+        if precision not in PRECISIONS:
+            choices = nearest(precision, PRECISIONS)
+            raise UsageError(f"mixed_precision.precision: '{precision}' is unknown{choices}")
+        if not isinstance(init_scale, (int, float)) or not 0 < init_scale < math.inf:
+            raise UsageError(
+                f"mixed_precision.init_scale must be a number above 0, not {init_scale!r}"
+            )
+        check_whole("mixed_precision.growth_interval", growth_interval)
+        self.precision = precision
+        self.init_scale = float(init_scale)
+        self.growth_interval = growth_interval
+        self.scaler: torch.amp.GradScaler | None = None
+        self._device_type: str | None = None
+        self._to_say: str | None = None
+
+    def attach(self, engine: Trainer | Evaluator) -> None:
+        """Take the precision's seat in a trainer or an evaluator.
+
+        Raises:
+            UsageError: Attached to engines on two kinds of devices.
+        """
+        if self._device_type not in (None, engine.device.type):
+            raise UsageError(
+                f"mixed_precision is attached to an engine on {self._device_type}, this one is on "
+                f"{engine.device.type}: give each its own"
+            )
+        self._device_type = engine.device.type
+        engine.precision = self
+        falls_back = self.precision == "fp16" and self._device_type != "cuda"
+        if falls_back:
+            self.precision = "bf16"
+        elif self.precision == "fp16" and self.scaler is None:
+            self.scaler = torch.amp.GradScaler(
+                self._device_type,
+                init_scale=self.init_scale,
+                growth_interval=self.growth_interval,
+            )
+        line = f"fp16 needs a GPU: computing in bf16 on the {self._device_type}"
+        if hasattr(engine, "keep"):
+            engine.keep("mixed_precision", self)
+            if falls_back:
+                self._to_say = line
+                engine.add_event_handler(Events.STARTED, self.say)
+        elif falls_back:
+            warnings.warn(line, stacklevel=2)
+
+    def say(self, trainer: Trainer) -> None:
+        """Announce, once in a run, that fp16 was not to be had."""
+        if self._to_say is not None:
+            trainer.announce("notice", message=self._to_say)
+            self._to_say = None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the model and its loss compute."""
+        if self._device_type is None or self.precision == "fp32":
+            return super().autocast()
+        return torch.autocast(self._device_type, PRECISIONS[self.precision])
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, scaled up in fp16."""
+        super().backward(loss if self.scaler is None else self.scaler.scale(loss))
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Scale fp16's gradients back."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Move the weights, unless fp16's gradients overflowed; adapt the scale."""
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+
+    def skip(self, optimizer: Optimizer) -> None:
+        """Adapt the scale alone: what made a handler veto the step may have been an overflow."""
+        if self.scaler is not None:
+            self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is computed in; the scale and its history where there is one."""
+        scaler = {} if self.scaler is None else self.scaler.state_dict()
+        return {"precision": self.precision, "scaler": scaler}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue with a saved scale; a run saved in another precision has none to give."""
+        if self.scaler is not None and state_dict["scaler"]:
+            self.scaler.load_state_dict(dict(state_dict["scaler"]))
+        if state_dict["precision"] == self.precision:
+            self._to_say = None  # the run that is continued said it

@@ -1,0 +1,164 @@
+"""The run's metrics for MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.errors import UsageError
+from engine.events import Phase
+from engine.external_loggers import describe_run, epoch_values, require_package
+from engine.rng import rng_untouched
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+# MLflow's limits: parameters a request, characters a value.
+PARAMS_AT_ONCE = 100
+VALUE_CHARS = 6000
+NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
+
+
+class MLflow:
+    """Logs each epoch's metrics and learning rate to MLflow, through Ignite's ``MLflowLogger``.
+
+    Needs ``pip install mlflow``. The run is summed up in its MLflow parameters (model, optimizer,
+    device and so on). A resumed run continues the same MLflow run and logs no epoch twice. An
+    undefined metric (NaN) is left out; in names, what MLflow does not allow becomes ``_``. Where
+    the server cannot be reached in the course of a run, training goes on and a notice says which
+    epoch was not logged.
+
+    Args:
+        tracking_uri: The server or database, such as ``sqlite:///mlflow.db``; by default what the
+            environment variable ``MLFLOW_TRACKING_URI`` says, else MLflow's own.
+        experiment: MLflow's experiment.
+        name: The run's name there; the run folder's by default.
+        config: More plain values for the parameters; nested ones get dotted names.
+
+    Example:
+        >>> MLflow(experiment="maldi").experiment
+        'maldi'
+    """
+
+    phase = Phase.RECORD
+
+    def __init__(
+        self,
+        tracking_uri: str | None = None,
+        experiment: str = "scanfire",
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.tracking_uri, self.experiment, self.name = tracking_uri, experiment, name
+        self.config = dict(config or {})
+        self._run_id: str | None = None
+        self._logged_epoch = 0
+        self._logger: Any = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the run's start and end and to the ends of epochs.
+
+        Raises:
+            UsageError: MLflow is not installed.
+        """
+        require_package("mlflow")
+        if self.name is None and trainer.run_dir is not None:
+            self.name = Path(trainer.run_dir).name
+        trainer.keep("mlflow", self)
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+        trainer.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin the MLflow run, or continue it.
+
+        Raises:
+            UsageError: MLflow refuses: the server does not answer, say.
+        """
+        if trainer.should_terminate:  # a finished run: nothing will be logged
+            return
+        # Imported where they are needed: that takes seconds, which a run that fails early should
+        # not wait for.
+        import mlflow  # type: ignore[import-not-found, unused-ignore]
+        from ignite.handlers import MLflowLogger
+
+        if mlflow.active_run() is not None:
+            raise UsageError("mlflow: a run is active in this process: mlflow.end_run() ends it")
+        try:
+            with rng_untouched():
+                if self.tracking_uri is not None:
+                    mlflow.set_tracking_uri(self.tracking_uri)
+                mlflow.set_experiment(self.experiment)
+                mlflow.start_run(run_id=self._run_id, run_name=self.name)
+                self._logger = MLflowLogger(self.tracking_uri)  # takes the active run
+                if self._run_id is None:
+                    self._run_id = self._logger.active_run.info.run_id
+                    for part in _parts({**describe_run(trainer), **self.config}):
+                        self._logger.log_params(part)
+                else:
+                    # Epochs after the checkpoint were logged by the process that was cut off.
+                    seen = mlflow.MlflowClient().get_metric_history(self._run_id, "lr")
+                    self._logged_epoch = max((metric.step for metric in seen), default=0)
+        except mlflow.MlflowException as error:
+            raise UsageError(f"mlflow: {' '.join(str(error).split())}") from error
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Log one epoch."""
+        epoch = trainer.state.epoch
+        if self._logger is None or epoch <= self._logged_epoch:
+            return
+        from mlflow import MlflowException
+
+        values = {NOT_IN_NAMES.sub("_", k): v for k, v in epoch_values(trainer).items()}
+        try:
+            self._logger.log_metrics(values, step=epoch)
+        except MlflowException as error:
+            reason = " ".join(str(error).split())
+            trainer.announce("notice", message=f"mlflow: epoch {epoch} was not logged: {reason}")
+
+    def finish(self) -> None:
+        """End the MLflow run well."""
+        self._end("FINISHED")
+
+    def close(self) -> None:
+        """Mark the MLflow run as failed, unless it has ended; to be called after an exception."""
+        self._end("FAILED")
+
+    def _end(self, status: str) -> None:
+        logger, self._logger = self._logger, None
+        if logger is not None:
+            logger.end_run(status)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which MLflow run this is."""
+        return {"run_id": self._run_id}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue that run."""
+        self._run_id = state_dict["run_id"]
+
+
+def _parts(values: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Parameters as MLflow takes them: flat, short, and not too many at once.
+
+    Example:
+        >>> list(_parts({"lr": 0.1, "data": {"label": "case", "tags": ["a"]}}))
+        [{'lr': '0.1', 'data.label': 'case', 'data.tags': "['a']"}]
+    """
+    flat = iter(_flat(values))
+    while part := dict(islice(flat, PARAMS_AT_ONCE)):
+        yield part
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = f"{before}{NOT_IN_NAMES.sub('_', str(key))}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, str(value)[:VALUE_CHARS]

@@ -1,0 +1,284 @@
+"""Keeping NaN and infinite gradients away from the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+
+from engine.checkpoints import broken_weight
+from engine.errors import UsageError, check_whole, nearest
+from engine.events import Phase, TrainEvents
+from engine.optimisers import (
+    fill_momentum,
+    learning_rate,
+    leaves_steps_out,
+    scale_learning_rate,
+)
+from engine.snapshot import Snapshot
+from engine.window_check import WindowCheck
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+POLICIES = ("skip", "rollback", "stop")
+
+
+class NaNGuard:
+    """Leaves out every step whose loss or gradients are not finite.
+
+    A step is bad where the loss of any micro-batch of its window, or an element of any gradient,
+    is NaN or infinite. It moves no weight and no momentum under any policy, and the model's
+    saved buffers (a norm's running statistics) go back to what they were before the window, so
+    that a NaN in the data does not stay there. What follows is the policy:
+
+    - ``skip``: nothing more;
+    - ``rollback``: weights, buffers and the optimizer's memory go back to the end of the last
+      epoch that ended with finite ones (at first, to the start of training), and every learning
+      rate is multiplied by ``lr_factor`` for good: a group's ``initial_lr`` too, from which
+      schedules compute. The data go on where they are; other handlers (EMA) keep what they have.
+      A whole copy of the weights and the optimizer's memory is kept on the device, and saved
+      with checkpoints taken within an epoch;
+    - ``stop``: the training ends.
+
+    On the CPU a step is judged as it comes, and a bad one is not counted as an optimizer step.
+    On a GPU the verdict stays on the device: a fused optimizer leaves the step out by itself
+    (``found_inf``, as for ``torch.amp.GradScaler``), nothing waits, and it is counted as a step.
+    How many there were is looked up, and the policy acted on, every ``check_every`` steps.
+    Another optimizer cannot do so, and is waited for in each step, which is announced.
+
+    In fp16 the loss's scaler has steps with overflowing gradients left out, as part of its work.
+    They count as skipped, but only a loss that is not finite is rolled back or stops.
+
+    ``state.metrics["train/skipped_steps"]`` is the number in the epoch. Announces
+    ``step_skipped`` (the first of several in a row), ``steps_skipped`` (an epoch's number),
+    ``rolled_back`` and ``training_stopped``.
+
+    Args:
+        policy: One of ``POLICIES``.
+        max_skips: More bad steps in a row than this end the training under any policy; None for
+            no limit.
+        lr_factor: For ``rollback``, above 0, at most 1.
+        check_every: Optimizer steps from one look at the verdicts to the next, beside one at
+            each epoch's end; 1 judges each step as it comes. By default 1 on the CPU, and at the
+            epoch's end elsewhere.
+
+    Raises:
+        UsageError: A setting is unknown or out of range.
+
+    Example:
+        >>> NaNGuard(policy="rollback", lr_factor=0.1).policy
+        'rollback'
+    """
+
+    phase = Phase.GUARD
+
+    def __init__(
+        self,
+        policy: str = "skip",
+        max_skips: int | None = None,
+        lr_factor: float = 0.5,
+        check_every: int | None = None,
+    ) -> None:
+        if policy not in POLICIES:
+            raise UsageError(f"nan_guard.policy: '{policy}' is unknown{nearest(policy, POLICIES)}")
+        if max_skips is not None:
+            check_whole("nan_guard.max_skips", max_skips, 0)
+        number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
+        if not number or not 0 < lr_factor <= 1:
+            raise UsageError(
+                f"nan_guard.lr_factor must be a number above 0, at most 1, not {lr_factor!r}"
+            )
+        if check_every is not None:
+            check_whole("nan_guard.check_every", check_every)
+        self.policy, self.max_skips, self.lr_factor = policy, max_skips, float(lr_factor)
+        self.check_every = check_every
+        self._skipped = 0  # in this epoch
+        self._in_a_row = 0
+        self._on_device = self._scaled = self._losses_before = False
+        self._check: WindowCheck
+        self._tally: Tensor
+        self._snapshot: Snapshot | None = None
+        self._snapshot_iteration: int | None = None
+        self._moved_on = False  # from the snapshot
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to losses, to whole accumulation windows and to the ends of epochs."""
+        # Bad steps since the last look, those to act on, and how many in a row: now, at most.
+        self._tally = torch.zeros(4, device=trainer.device)
+        self._check = WindowCheck(trainer.model, trainer.optimizer, trainer.device)
+        if self.policy == "rollback":
+            self._snapshot = Snapshot(trainer.model, trainer.optimizer)
+        trainer.keep("nan_guard", self)
+        trainer.provide_metrics("train/skipped_steps")
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        if any(True for _ in trainer.model.buffers()):
+            trainer.add_event_handler(
+                TrainEvents.BATCH_READY, self._check.keep_buffers, phase=self.phase
+            )
+        trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
+
+    def start(self, trainer: Trainer) -> None:
+        """Decide where a step is judged, and keep the state to go back to.
+
+        Raises:
+            UsageError: The optimizer has to be waited for, but ``check_every`` says otherwise;
+                or there is no good state to begin with.
+        """
+        self._scaled = trainer.precision.scaler is not None
+        each_step = self.check_every == 1 or (
+            self.check_every is None and trainer.device.type == "cpu"
+        )
+        self._on_device = not each_step and (self._scaled or leaves_steps_out(trainer.optimizer))
+        if not each_step and not self._on_device:
+            reason = (
+                f"{type(trainer.optimizer).__name__} cannot leave out a step by itself, as one "
+                "built with fused: true can"
+            )
+            if self.check_every is not None:
+                raise UsageError(f"nan_guard.check_every must be 1: {reason}")
+            if trainer.state.iteration == 0:
+                message = f"nan_guard waits for the device in each step: {reason}"
+                trainer.announce("notice", message=message)
+        self._losses_before = self._scaled or trainer.state.accumulate_steps > 1
+        for wanted, event, handler in (
+            (self._losses_before, TrainEvents.BACKWARD_COMPLETED, self.keep_loss),
+            (self._on_device, TrainEvents.OPTIMIZER_STEPPED, self.after_step),
+        ):
+            if wanted and not trainer.has_event_handler(handler, event):
+                trainer.add_event_handler(event, handler)
+        if self._snapshot is not None and self._snapshot_iteration is None:
+            if not self._snapshot.take():
+                broken = broken_weight(trainer.model) or "the optimizer's memory"
+                raise UsageError(f"nan_guard: {broken} is not finite before any training")
+            self._snapshot_iteration, self._moved_on = trainer.state.iteration, False
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Look up what the optimizer moves; unfreezing may have added to it."""
+        self._check.start_epoch()
+        if self._on_device:
+            fill_momentum(trainer.optimizer)
+
+    def keep_loss(self, trainer: Trainer) -> None:
+        """Remember a micro-batch's loss until its window is whole."""
+        # A scaler looks at gradients only, so a bad loss has to show in one of them.
+        self._check.keep_loss(trainer.state.losses["total_loss"], show=self._scaled)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Judge a step."""
+        self._moved_on = True
+        if not self._losses_before:
+            self.keep_loss(trainer)
+        bad = self._check.verdict()
+        if self._on_device:
+            self._leave_out(trainer, bad)
+        elif bad.item():
+            trainer.state.skip_step = True
+            self._check.put_buffers_back()
+            self._skipped += 1
+            self._in_a_row += 1
+            bad_loss = bool(self._check.loss_verdict().item())
+            what = "the loss" if bad_loss else f"the gradient of {self._check.broken_gradient()}"
+            if self._in_a_row == 1:
+                trainer.announce("step_skipped", **_place(trainer), message=f"{what} is not finite")
+            self._act(trainer, bad_loss or not self._scaled, self._in_a_row, what)
+        else:
+            self._in_a_row = 0
+
+    def _leave_out(self, trainer: Trainer, bad: Tensor) -> None:
+        """Let the optimizer do nothing if the step is bad, without knowing whether it is."""
+        if not self._scaled:  # which tells the optimizer itself, or asks the device
+            trainer.optimizer.found_inf = bad  # type: ignore[attr-defined]
+        self._check.put_buffers_back(where=bad)
+        skipped, to_act_on, row, longest = self._tally.unbind()
+        skipped.add_(bad)
+        to_act_on.add_(self._check.loss_verdict() if self._scaled else bad)
+        if self.max_skips is not None:
+            row.add_(bad).mul_(bad)
+            torch.maximum(longest, row, out=longest)
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Let no verdict outlive its step; look at them where it is due."""
+        trainer.optimizer.__dict__.pop("found_inf", None)
+        if self.check_every and trainer.state.optimizer_step % self.check_every == 0:
+            self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        """Ask the device what happened since the last time, and act on it."""
+        skipped, acted_on, row, longest = self._tally.tolist()
+        self._tally.copy_(torch.tensor([0.0, 0.0, row, 0.0]))
+        self._skipped += int(skipped)
+        self._act(trainer, acted_on > 0, int(longest), "a loss or a gradient")
+
+    def _act(self, trainer: Trainer, on_policy: bool, in_a_row: int, what: str) -> None:
+        if self.policy == "stop" and on_policy:
+            self._stop(trainer, f"{what} is not finite")
+        elif self.max_skips is not None and in_a_row > self.max_skips:
+            limit = f"nan_guard.max_skips is {self.max_skips}"
+            self._stop(trainer, f"{in_a_row} steps in a row were not finite; {limit}")
+        elif self.policy == "rollback" and on_policy:
+            self._roll_back(trainer, f"{what} is not finite")
+
+    def _stop(self, trainer: Trainer, message: str) -> None:
+        trainer.announce("training_stopped", **_place(trainer), message=message)
+        trainer.terminate()
+
+    def _roll_back(self, trainer: Trainer, message: str) -> None:
+        assert self._snapshot is not None
+        self._snapshot.restore()
+        if self._on_device:
+            fill_momentum(trainer.optimizer)
+        scale_learning_rate(trainer.optimizer, self.lr_factor)
+        trainer.announce(
+            "rolled_back",
+            **_place(trainer),
+            to_iteration=self._snapshot_iteration,
+            lr=learning_rate(trainer.optimizer),
+            message=message,
+        )
+
+    def end_epoch(self, trainer: Trainer) -> None:
+        """Report the epoch's number, and keep its state if it is good."""
+        state = trainer.state
+        if self._on_device:
+            self._look(trainer)
+        state.metrics["train/skipped_steps"] = float(self._skipped)
+        if self._skipped:
+            trainer.announce("steps_skipped", epoch=state.epoch, steps=self._skipped)
+        self._skipped = 0
+        if self._snapshot is not None:
+            if self._snapshot.take():
+                self._snapshot_iteration, self._moved_on = state.iteration, False
+            else:  # the step itself went too far: finite gradients, infinite weights
+                self._roll_back(trainer, "the weights are not finite")
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, and the state to go back to, unless it is the very one being saved."""
+        carried = self._snapshot is not None and self._moved_on
+        return {
+            "skipped": self._skipped,
+            "in_a_row": self._in_a_row,
+            "tally": self._tally.tolist(),
+            "snapshot": self._snapshot.state_dict() if self._snapshot and carried else None,
+            "snapshot_iteration": self._snapshot_iteration if carried else None,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue the counts; without a state to go back to, the start takes the present one."""
+        self._skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+        self._tally.copy_(torch.tensor(state_dict["tally"]))
+        self._snapshot_iteration = None
+        if self._snapshot is not None and state_dict["snapshot"] is not None:
+            self._snapshot.load_state_dict(state_dict["snapshot"])
+            self._snapshot_iteration, self._moved_on = state_dict["snapshot_iteration"], True
+
+
+def _place(trainer: Trainer) -> dict[str, int]:
+    return {"epoch": trainer.state.epoch, "iteration": trainer.state.iteration}

@@ -1,0 +1,187 @@
+"""Where the time of a training step goes, seen by torch's profiler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
+
+from engine.errors import UsageError, check_whole
+from engine.events import Phase, TrainEvents
+from engine.files import PART_SUFFIX, write_whole
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+TRACE_NAME, TABLE_NAME = "trace.json", "top_operations.txt"
+TABLE_ROWS = 40
+# The parts of a step that the trace names: each begins at its event and ends at the next.
+PARTS: dict[Any, tuple[str, Phase]] = {
+    Events.GET_BATCH_STARTED: ("get batch", Phase.PREPARE),
+    Events.GET_BATCH_COMPLETED: ("batch to device", Phase.PREPARE),
+    TrainEvents.BATCH_READY: ("forward", Phase.PREPARE),
+    TrainEvents.FORWARD_COMPLETED: ("loss", Phase.PREPARE),
+    TrainEvents.LOSS_COMPLETED: ("backward", Phase.PREPARE),
+    TrainEvents.BACKWARD_COMPLETED: ("gradients: unscale, clip", Phase.PREPARE),
+    TrainEvents.GRADIENTS_READY: ("optimizer", Phase.REPORT),
+    TrainEvents.OPTIMIZER_STEPPED: ("after the step: averages, schedule", Phase.PREPARE),
+}
+
+
+class Profiler:
+    """Profiles a few optimizer steps of a run, once.
+
+    Writes ``trace.json``, to be opened in https://ui.perfetto.dev or ``chrome://tracing``, in
+    which the parts of a step are named, and ``top_operations.txt``, a table of the operations
+    that took longest; announces ``profile_written``. The profiled steps are slower than others;
+    before and after them nothing is measured. A run that ends within them writes what it has.
+
+    A resumed run does not profile again, unless it was cut before the profile was written.
+
+    Args:
+        wait: Optimizer steps before it begins, counted from where this process begins: the first
+            are not like the others.
+        warmup: Steps that are profiled but not kept, at least 1: the profiler's own first ones
+            are slow.
+        active: Steps that are kept.
+        folder: Where to write; ``<run_dir>/profile`` by default.
+
+    Raises:
+        UsageError: A number is out of range.
+
+    Example:
+        >>> Profiler(wait=100, active=3, folder="profile").folder.name
+        'profile'
+    """
+
+    phase = Phase.RECORD
+
+    def __init__(
+        self,
+        wait: int = 5,
+        warmup: int = 2,
+        active: int = 5,
+        folder: str | Path | None = None,
+    ) -> None:
+        self.wait = check_whole("profiler.wait", wait, 0)
+        self.warmup = check_whole("profiler.warmup", warmup)
+        self.active = check_whole("profiler.active", active)
+        self.folder = None if folder is None else Path(folder)
+        self._trainer: Trainer
+        self._done = False
+        self._steps = 0
+        self._profile: profile | None = None
+        self._part: Any = None
+        self._attached: list[tuple[Any, Callable[..., Any]]] = []
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the run's start and end; to steps only until the profile is written.
+
+        Raises:
+            UsageError: There is no folder to write to.
+        """
+        if self.folder is None:
+            if trainer.run_dir is None:
+                raise UsageError("profiler.folder: name one, the trainer has no run_dir")
+            self.folder = Path(trainer.run_dir) / "profile"
+        self._trainer = trainer
+        trainer.keep("profiler", self)
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.COMPLETED, self.close, phase=Phase.USER)
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin to count steps, unless the profile was written already."""
+        if self._done or trainer.should_terminate:
+            return
+        self._steps = 0
+        self._listen(Events.ITERATION_COMPLETED, self, Phase.RECORD)
+        if self.wait == 0:
+            self._begin()
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Count an optimizer step; begin and end with the right ones."""
+        self._end_part()
+        if not trainer.state.window_closes:
+            return
+        self._steps += 1
+        if self._profile is not None:
+            self._profile.step()
+        if self._steps == self.wait:
+            self._begin()
+        elif self._steps == self.wait + self.warmup + self.active:
+            self._done = True
+            self.close()
+
+    def close(self) -> None:
+        """End the profile; to be called where a run ends in an exception, too."""
+        self._end_part()
+        for event, handler in self._attached:
+            self._trainer.remove_event_handler(handler, event)
+        self._attached = []
+        running, self._profile = self._profile, None
+        if running is not None:
+            running.stop()
+
+    def _begin(self) -> None:
+        activities = [ProfilerActivity.CPU]
+        if self._trainer.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        self._profile = profile(
+            activities=activities,
+            schedule=schedule(wait=0, warmup=self.warmup, active=self.active, repeat=1),
+            on_trace_ready=self._write,
+        )
+        self._profile.start()
+        for event, (name, phase) in PARTS.items():
+            self._listen(event, self._part_begins(name), phase)
+
+    def _listen(self, event: Any, handler: Callable[..., Any], phase: Phase) -> None:
+        self._trainer.add_event_handler(event, handler, phase=phase)
+        self._attached.append((event, handler))
+
+    def _part_begins(self, name: str) -> Callable[[], None]:
+        def begin() -> None:
+            self._end_part()
+            self._part = record_function(name)
+            self._part.__enter__()
+
+        return begin
+
+    def _end_part(self) -> None:
+        if self._part is not None:
+            self._part.__exit__(None, None, None)
+            self._part = None
+
+    def _write(self, finished: profile) -> None:
+        folder = self.folder
+        assert folder is not None
+        on_gpu = self._trainer.device.type == "cuda"
+        by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
+        part = folder / f".{TRACE_NAME}{PART_SUFFIX}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            finished.export_chrome_trace(str(part))
+            os.replace(part, folder / TRACE_NAME)
+            write_whole(table.encode(), folder, TABLE_NAME, durable=False)
+        except OSError as error:
+            raise UsageError(f"cannot write a profile to {folder}: {error.strerror}") from error
+        self._trainer.announce(
+            "profile_written",
+            trace=str(folder / TRACE_NAME),
+            table=str(folder / TABLE_NAME),
+            message=f"profile of a few steps: {folder / TRACE_NAME} (open in ui.perfetto.dev), "
+            f"{TABLE_NAME} beside it",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the profile was written."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Do not profile a second time."""
+        self._done = state_dict["done"]

@@ -1,0 +1,255 @@
+"""The log of a run, one event a line, and the tables that are made from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.errors import UsageError
+from engine.events import Phase, TrainEvents
+from engine.files import write_whole
+from engine.metric_tables import (
+    PLACE,
+    TABLED,
+    as_json,
+    read_log,
+    write_metrics_csv,
+    write_metrics_json,
+)
+from engine.monitor import Monitor
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+__all__ = ["RunLog", "read_log", "write_metrics_csv", "write_metrics_json"]
+
+# Where epochs are shorter, the tables and the disk's surety lag behind the log by so much:
+# replacing and flushing files takes milliseconds, whatever their size.
+LAG_S = 1.0
+
+
+class RunLog:
+    """Writes ``log.jsonl``, the truth about a run, and the tables beside it.
+
+    Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``,
+    every notice of the trainer, ``epoch`` with its metrics, ``run_completed`` or
+    ``run_terminated`` (told to stop before the budget was spent). NaN is written as null, an
+    infinite number as the text ``inf`` or ``-inf``. A line is with the system before training
+    goes on, and outlives the process. ``metrics.csv`` (one row an epoch) and ``metrics.json``
+    (best, last, test) are made anew at the end of an epoch (at most once a second), of the run
+    and of a test; they hold no times, so that equal runs give equal tables.
+
+    When a run is resumed, the lines that an earlier process wrote after the checkpoint are moved
+    to ``log.discarded.jsonl``: the log then reads as if the run had never been cut, but for its
+    ``run_resumed``. So that a notice is neither lost nor doubled, a handler announces it before
+    the phase ``SAVE``.
+
+    Args:
+        path: The log; ``<run_dir>/log.jsonl`` by default. The tables stand in the same folder.
+        monitor: The metric whose best epoch ``metrics.json`` names; None for no best.
+        mode: ``max`` where larger is better, else ``min``.
+    """
+
+    phase = Phase.RECORD
+
+    def __init__(
+        self, path: str | Path | None = None, monitor: str | None = None, mode: str = "max"
+    ) -> None:
+        self._path = None if path is None else Path(path)
+        self.monitor = None if monitor is None else Monitor(monitor, mode, "run_log")
+        self._own_from: int | None = None  # where this process's lines begin
+        self._stale: tuple[int, int] | None = None  # bytes that the next start takes out
+        self._started = self._running = False
+        self._written: list[dict[str, Any]] = []  # what is not to be written again
+        self._tabled: list[dict[str, Any]] | None = None
+        self._epoch_began = 0.0
+        self._tables_at = self._flushed_at = -math.inf
+
+    @property
+    def path(self) -> Path:
+        """The log's file.
+
+        Raises:
+            UsageError: None was named, and no trainer has given one.
+        """
+        if self._path is None:
+            raise UsageError("run_log.path: name one, or attach the log to a trainer first")
+        return self._path
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the run's and the epochs' start and end, and to notices.
+
+        Raises:
+            UsageError: There is no folder to write to.
+        """
+        if self._path is None and trainer.run_dir is not None:
+            self._path = Path(trainer.run_dir) / "log.jsonl"
+        if self._path is None:
+            raise UsageError("run_log.path: name one, the trainer has no run_dir")
+        if self.monitor is not None:
+            self.monitor.attach(trainer)
+        trainer.keep("run_log", self)
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+        trainer.add_event_handler(Events.COMPLETED, self.finish)
+        trainer.add_event_handler(TrainEvents.NOTICE, self.note)
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Add a line, also before or after training.
+
+        Args:
+            event: What happened; ``test_completed`` goes into ``metrics.json`` too.
+            **fields: Its particulars, in plain types.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        row = as_json({"event": event, "time": now, **fields})
+        self._settle()
+        try:
+            with open(self.path, "ab") as file:
+                file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        except OSError as error:
+            raise UsageError(f"cannot write the log {self.path}: {error.strerror}") from error
+        if event in TABLED and self._tabled is not None:
+            self._tabled.append(row)
+        short_epoch = event == "epoch" and time.perf_counter() - self._tables_at < LAG_S
+        if event in TABLED and not short_epoch:
+            self.write_tables()
+
+    # -- the run ----------------------------------------------------------------------------
+
+    def start(self, trainer: Trainer) -> None:
+        """Take out what belongs to a past that is done over, and say that the run begins."""
+        if trainer.should_terminate:
+            # A finished run does not begin again; what its end has written is not doubled, and
+            # what it could not write any more is added.
+            self._written = [_without_time(row) for row in read_log(self.path)]
+            return
+        self._running = True
+        self._written = []
+        self._take_out_stale()
+        self._started = True
+        self.write(
+            "run_resumed" if trainer.state.iteration else "run_started",
+            **_place(trainer),
+            max_epochs=trainer.state.max_epochs,
+            epoch_length=trainer.state.epoch_length,
+        )
+
+    def start_epoch(self) -> None:
+        """Start the epoch's clock."""
+        self._epoch_began = time.perf_counter()
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Write an epoch's line."""
+        seconds = round(time.perf_counter() - self._epoch_began, 3)
+        metrics = dict(trainer.state.metrics)
+        self.write("epoch", **_place(trainer), seconds=seconds, metrics=metrics)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Write the last line of a run."""
+        self._running = False
+        whole = trainer.epochs_done() >= trainer.state.max_epochs
+        event = "run_completed" if whole else "run_terminated"
+        self.write_once(event, **_place(trainer))
+        self.write_tables()
+
+    def note(self, trainer: Trainer) -> None:
+        """Write a notice's line."""
+        self.write_once(**trainer.state.notice)
+
+    def write_once(self, event: str, **fields: Any) -> None:
+        """Add a line, unless this is the end of a finished run come again, whose log has it.
+
+        Args:
+            event: As for :meth:`write`.
+            **fields: As for :meth:`write`.
+        """
+        if as_json({"event": event, **fields}) not in self._written:
+            self.write(event, **fields)
+
+    # -- resuming ---------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the log ends now; the disk has it up to there, or a second less."""
+        now = time.perf_counter()
+        if now - self._flushed_at >= LAG_S and self.path.exists():
+            self._flushed_at = now
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+        return {"position": _size(self.path)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let the next start take out what was written after the state was saved."""
+        if self._running:  # rolled back within a run, which its log may show
+            return
+        self._settle()
+        assert self._own_from is not None
+        end = _size(self.path) if self._started else self._own_from
+        self._stale = (state_dict["position"], end)
+
+    def _settle(self) -> None:
+        """At the first sight of the log: end a line that was cut off, note what is not ours."""
+        if self._own_from is not None:
+            return
+        self._own_from = size = _size(self.path)
+        if size:
+            with open(self.path, "r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+                    self._own_from = size = size + 1
+            # A run that begins from nothing begins its log from nothing.
+            self._stale = (0, size)
+
+    def _take_out_stale(self) -> None:
+        self._settle()
+        if self._stale is None:
+            return
+        (begin, end), self._stale = self._stale, None
+        if begin > end:
+            message = f"the log lacks {begin - end} bytes that it had when the checkpoint was saved"
+            self.write("notice", message=message)
+        elif begin < end:
+            discarded = self.path.with_name(f"{self.path.stem}.discarded{self.path.suffix}")
+            try:
+                content = self.path.read_bytes()
+                with open(discarded, "ab") as file:
+                    file.write(content[begin:end])
+                write_whole(content[:begin] + content[end:], self.path.parent, self.path.name)
+            except OSError as error:
+                raise UsageError(f"cannot write {discarded}: {error.strerror}") from error
+            self._tabled = None
+            self.write_tables()
+
+    def write_tables(self) -> None:
+        """Make ``metrics.csv`` and ``metrics.json`` from the log."""
+        self._tables_at = time.perf_counter()
+        if self._tabled is None:
+            self._tabled = [row for row in read_log(self.path) if row["event"] in TABLED]
+        write_metrics_csv(self._tabled, self.path.with_name("metrics.csv"))
+        monitor = (None, "max") if self.monitor is None else (self.monitor.name, self.monitor.mode)
+        write_metrics_json(self._tabled, self.path.with_name("metrics.json"), *monitor)
+
+
+def _place(trainer: Trainer) -> dict[str, int]:
+    return {key: getattr(trainer.state, key) for key in PLACE}
+
+
+def _without_time(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "time"}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

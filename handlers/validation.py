@@ -1,0 +1,74 @@
+"""Measuring the model on data that it is not trained on, after an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.errors import check_whole
+from engine.events import Phase
+
+if TYPE_CHECKING:
+    from engine.evaluator import Evaluator
+    from engine.trainer import Trainer
+
+
+class Validation:
+    """Runs an evaluator after an epoch and puts what it measured beside the trainer's metrics.
+
+    In an epoch that is not measured its metrics are absent from ``trainer.state.metrics``, so
+    that nobody takes old values for new. The last epoch of the budget is always measured. The
+    model comes back in the mode, training or evaluation, in which it was.
+
+    Args:
+        evaluator: Measures the trainer's model.
+        loader: Yields every sample exactly once.
+        every: Measure each so many epochs, counted by the trainer.
+        prefix: Put before the metrics' names.
+        weights: Opens the context in which the model holds the weights to measure, such as
+            ``EMA.averaged_weights``.
+        loss_terms: The names of the loss's terms, which become metrics too.
+
+    Raises:
+        UsageError: ``every`` is less than 1.
+
+    Example::
+
+        trainer.attach(Validation(evaluator, val_loader, weights=ema.averaged_weights))
+    """
+
+    phase = Phase.MEASURE
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        loader: Any,
+        every: int = 1,
+        prefix: str = "val/",
+        weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        loss_terms: Sequence[str] = (),
+    ) -> None:
+        self.evaluator = evaluator
+        self.loader = loader
+        self.every = check_whole("validation.every", every)
+        self.prefix = prefix
+        self.weights = weights
+        self.loss_terms = tuple(loss_terms)
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the ends of epochs and declare the metrics that will be there."""
+        names = self.evaluator.metrics.metric_names(self.loss_terms)
+        trainer.provide_metrics(*(self.prefix + name for name in names))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Measure, where this epoch is due."""
+        metrics, epoch = trainer.state.metrics, trainer.state.epoch
+        for name in [name for name in metrics if name.startswith(self.prefix)]:
+            del metrics[name]
+        if epoch % self.every == 0 or epoch == trainer.state.max_epochs:
+            measured = self.evaluator.evaluate(self.loader, self.weights)
+            metrics.update({self.prefix + name: value for name, value in measured.items()})

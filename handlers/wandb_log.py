@@ -1,0 +1,147 @@
+"""The run's metrics for Weights & Biases."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from engine.errors import UsageError, nearest
+from engine.events import Phase
+from engine.external_loggers import describe_run, epoch_values, require_package
+from engine.rng import rng_untouched
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+MODES = ("online", "offline", "disabled")
+# What is sent is what is logged here: neither the terminal's text nor the code, which may name
+# patients or paths.
+PRIVATE = {"console": "off", "save_code": False, "disable_code": True, "disable_git": True}
+
+
+class WandB:
+    """Logs each epoch's metrics and learning rate to W&B, through Ignite's ``WandBLogger``.
+
+    Needs ``pip install wandb``. The run is summed up in its W&B config (model, optimizer, device
+    and so on). A resumed run continues the same W&B run; the epochs that come again are known
+    there already, and equal. An undefined metric (NaN) is left out.
+
+    Args:
+        project: W&B's project.
+        name: The run's name there; the run folder's by default.
+        mode: ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``; by default
+            what the environment variable ``WANDB_MODE`` says, else online.
+        entity: The user or team; W&B's default one by default.
+        tags: Tags of the run.
+        folder: Where W&B keeps its files; the run folder by default.
+        config: More plain values for the W&B config.
+
+    Raises:
+        UsageError: ``mode`` is unknown, or ``tags`` is no list.
+
+    Example:
+        >>> WandB(project="maldi", mode="offline").mode
+        'offline'
+    """
+
+    phase = Phase.RECORD
+
+    def __init__(
+        self,
+        project: str = "scanfire",
+        name: str | None = None,
+        mode: str | None = None,
+        entity: str | None = None,
+        tags: Sequence[str] = (),
+        folder: str | Path | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        if mode is not None and mode not in MODES:
+            raise UsageError(f"wandb.mode: '{mode}' is unknown{nearest(mode, MODES)}")
+        if isinstance(tags, str):
+            raise UsageError(f"wandb.tags must be a list of names, not '{tags}'")
+        self.project, self.name, self.mode, self.entity = project, name, mode, entity
+        self.tags = list(tags)
+        self.folder = None if folder is None else Path(folder)
+        self.config = dict(config or {})
+        self._run_id: str | None = None
+        self._logger: Any = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the run's start and end and to the ends of epochs.
+
+        Raises:
+            UsageError: W&B is not installed, or there is no folder for its files.
+        """
+        require_package("wandb")
+        if self.folder is None:
+            if trainer.run_dir is None:
+                raise UsageError("wandb.folder: name one, the trainer has no run_dir")
+            self.folder = Path(trainer.run_dir)
+        if self.name is None:
+            self.name = Path(trainer.run_dir or self.folder).name
+        trainer.keep("wandb", self)
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+        trainer.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin the W&B run, or continue it.
+
+        Raises:
+            UsageError: W&B refuses: nobody is logged in, say.
+        """
+        if trainer.should_terminate:  # a finished run: nothing will be logged
+            return
+        # Imported where they are needed: that takes seconds, which a run that fails early should
+        # not wait for.
+        import wandb  # type: ignore[import-not-found, unused-ignore]
+        from ignite.handlers import WandBLogger
+
+        self._run_id = self._run_id or uuid.uuid4().hex
+        try:
+            with rng_untouched():
+                self._logger = WandBLogger(
+                    project=self.project,
+                    name=self.name,
+                    mode=self.mode,
+                    entity=self.entity,
+                    tags=self.tags,
+                    dir=str(self.folder),
+                    config={**describe_run(trainer), **self.config},
+                    id=self._run_id,
+                    resume="allow",
+                    settings=wandb.Settings(**PRIVATE),
+                )
+        except wandb.Error as error:
+            raise UsageError(f"wandb: {' '.join(str(error).split())}") from error
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Log one epoch."""
+        if self._logger is not None:
+            self._logger.log(epoch_values(trainer), step=trainer.state.epoch)
+
+    def finish(self) -> None:
+        """End the W&B run well."""
+        self._end(exit_code=0)
+
+    def close(self) -> None:
+        """Mark the W&B run as failed, unless it has ended; to be called after an exception."""
+        self._end(exit_code=1)
+
+    def _end(self, exit_code: int) -> None:
+        logger, self._logger = self._logger, None
+        if logger is not None:
+            logger.finish(exit_code=exit_code)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which W&B run this is."""
+        return {"run_id": self._run_id}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue that run."""
+        self._run_id = state_dict["run_id"]

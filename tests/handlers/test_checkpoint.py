@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from ignite.engine import Events
+
+from engine import Phase, TrainEvents, UsageError
+from handlers.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+)
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run" / "checkpoints"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def with_scores(trainer, scores):
+    """Have each epoch measure the next of the scores as val/auroc; None is not measured."""
+    trainer.provide_metrics("val/auroc")
+
+    def measure(trainer):
+        score = scores[trainer.state.epoch - 1]
+        trainer.state.metrics.pop("val/auroc", None)
+        if score is not None:
+            trainer.state.metrics["val/auroc"] = score
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, measure, phase=Phase.MEASURE)
+    return trainer
+
+
+def notices(trainer):
+    seen = []
+    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: seen.append(dict(t.state.notice)))
+    return seen
+
+
+def fit(trainer, loader, scores, checkpoint):
+    trainer.attach(checkpoint)
+    with_scores(trainer, scores).fit(loader, len(scores))
+    return checkpoint
+
+
+# -- which files ----------------------------------------------------------------------------
+
+
+def test_last_best_and_the_top_k_stand_after_training(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.1, 0.5, 0.3, 0.4, 0.2], Checkpoint(save_top_k=3))
+    assert names(folder) == [
+        "best.pt",
+        "epoch=002-val_auroc=0.500000.pt",
+        "epoch=003-val_auroc=0.300000.pt",
+        "epoch=004-val_auroc=0.400000.pt",
+        "last.pt",
+    ]
+    assert load_checkpoint(folder / "last.pt")["states"]["trainer"]["iteration"] == 25
+
+
+def test_best_holds_what_the_first_of_the_top_k_holds(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.1, 0.5, 0.3], Checkpoint())
+    best = (folder / "best.pt").read_bytes()
+    assert best == (folder / "epoch=002-val_auroc=0.500000.pt").read_bytes()
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 10
+
+
+def test_where_less_is_better_the_lowest_are_kept(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.3, 0.1, 0.2], Checkpoint(mode="min", save_top_k=2))
+    assert [n[:9] for n in names(folder)] == ["best.pt", "epoch=002", "epoch=003", "last.pt"]
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 10
+
+
+def test_of_equal_scores_the_earlier_wins(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.5, 0.5, 0.4, 0.5], Checkpoint(save_top_k=2))
+    assert [n[:9] for n in names(folder)] == ["best.pt", "epoch=001", "epoch=002", "last.pt"]
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 5
+
+
+def test_near_ties_have_files_of_their_own(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.5, 0.5 + 1e-12, 0.5 + 2e-12], Checkpoint(save_top_k=3))
+    assert len(names(folder)) == 5
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 15
+
+
+def test_a_nan_is_never_best_and_blocks_nothing(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [NAN, 0.1, NAN, 0.2], Checkpoint(save_top_k=3))
+    assert [n[:9] for n in names(folder)] == ["best.pt", "epoch=002", "epoch=004", "last.pt"]
+
+
+def test_infinite_scores_compare_as_numbers(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [-INF, 0.1, INF, 0.3], Checkpoint(save_top_k=4))
+    assert "epoch=001-val_auroc=-inf.pt" in names(folder)
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 15
+
+
+def test_an_epoch_without_the_metric_only_renews_last(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.1, None], Checkpoint())
+    assert [n[:9] for n in names(folder)] == ["best.pt", "epoch=001", "last.pt"]
+    assert load_checkpoint(folder / "last.pt")["states"]["trainer"]["iteration"] == 10
+
+
+def test_each_kind_of_file_can_be_turned_off(make_trainer, loader, folder):
+    fit(
+        make_trainer(),
+        loader,
+        [0.1, 0.2],
+        Checkpoint(monitor=None, save_top_k=0, save_best=False),
+    )
+    assert names(folder) == ["last.pt"]
+    other = folder.parent / "other"
+    checkpoint = Checkpoint(save_top_k=0, save_last=False, folder=str(other))
+    fit(make_trainer(), loader, [0.2, 0.1], checkpoint)
+    assert names(other) == ["best.pt"]
+
+
+def test_epochs_between_are_left_out_but_never_the_last(make_trainer, loader, folder):
+    trainer = make_trainer()
+    seen = notices(trainer)
+    fit(trainer, loader, [0.9, 0.1, 0.8, 0.2, 0.3], Checkpoint(every_epochs=2, save_top_k=9))
+    assert [n["epoch"] for n in seen if n["event"] == "checkpoint_saved"] == [2, 4, 5]
+
+
+def test_last_is_renewed_within_an_epoch(make_trainer, loader, folder):
+    trainer = make_trainer()
+    seen = notices(trainer)
+    fit(trainer, loader, [0.1, 0.2], Checkpoint(every_steps=2))
+    assert [(n["iteration"], n["files"][-1]) for n in seen] == [
+        (2, "last.pt"),
+        (4, "last.pt"),
+        (5, "last.pt"),
+        (7, "last.pt"),
+        (9, "last.pt"),
+        (10, "last.pt"),
+    ]
+
+
+def test_nothing_is_saved_within_an_accumulation_window(make_trainer, loader, folder):
+    trainer = make_trainer()
+
+    def window(trainer):
+        trainer.state.window_closes = trainer.state.iteration in (3, 5)
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, window)
+    seen = notices(trainer)
+    fit(trainer, loader, [0.1], Checkpoint(every_steps=1))
+    assert [n["iteration"] for n in seen] == [3, 5]
+
+
+def test_a_run_told_to_stop_within_an_epoch_saves_where_it_stands(make_trainer, loader, folder):
+    trainer = make_trainer()
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=7), lambda: trainer.terminate())
+    fit(trainer, loader, [0.1, 0.2], Checkpoint())
+    assert load_checkpoint(folder / "last.pt")["states"]["trainer"]["iteration"] == 7
+
+
+def test_nothing_is_saved_twice(make_trainer, loader, folder):
+    trainer = make_trainer()
+    seen = notices(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda: trainer.terminate())
+    fit(trainer, loader, [0.1, 0.2, 0.3], Checkpoint())
+    assert [n["iteration"] for n in seen if n["event"] == "checkpoint_saved"] == [5, 10]
+
+
+# -- settings -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"save_top_k": -1}, "checkpoint.save_top_k must be a whole number, at least 0"),
+        ({"every_epochs": 0}, "checkpoint.every_epochs must be"),
+        ({"every_steps": 1.5}, "checkpoint.every_steps must be"),
+        ({"every_steps": 5, "save_last": False}, "set save_last to true"),
+        ({"mode": "maxx"}, "did you mean 'max'"),
+        ({"monitor": None}, "checkpoint.monitor is needed"),
+    ],
+)
+def test_a_wrong_setting_is_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        Checkpoint(**settings)
+
+
+def test_a_monitor_that_nothing_produces_is_refused(make_trainer, loader):
+    trainer = make_trainer()
+    trainer.attach(Checkpoint(monitor="train/aurok"))
+    with pytest.raises(UsageError, match=r"checkpoint\.monitor.*did you mean 'train/auroc'"):
+        trainer.fit(loader, 1)
+
+
+def test_without_a_folder_there_is_no_checkpoint(make_trainer):
+    trainer = make_trainer()
+    trainer.run_dir = None
+    with pytest.raises(UsageError, match=r"checkpoint\.folder: name one"):
+        trainer.attach(Checkpoint())
+
+
+def test_meta_is_saved_along(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.1], Checkpoint(meta={"split": "abc"}))
+    assert load_checkpoint(folder / "last.pt")["meta"] == {"split": "abc"}
+
+
+# -- resuming -------------------------------------------------------------------------------
+
+
+def test_the_index_of_the_best_continues(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.5, 0.9, 0.1], Checkpoint(save_top_k=2))
+    resumed = make_trainer()
+    resumed.attach(Checkpoint(save_top_k=2))
+    with_scores(resumed, [None, None, None, 0.6, 0.7])
+    resumed.restore(load_checkpoint(folder / "last.pt")["states"])
+    resumed.fit(loader, 5)
+    assert [n[:9] for n in names(folder)] == ["best.pt", "epoch=002", "epoch=005", "last.pt"]
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 10
+
+
+def test_each_file_lists_itself(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.5, 0.9], Checkpoint())
+    for name in ("epoch=002-val_auroc=0.900000.pt", "best.pt", "last.pt"):
+        index = load_checkpoint(folder / name)["states"]["checkpoint"]["top"]
+        assert [entry[0] for entry in index] == [
+            "epoch=002-val_auroc=0.900000.pt",
+            "epoch=001-val_auroc=0.500000.pt",
+        ]
+
+
+def test_a_listed_file_that_is_gone_is_said_and_forgotten(make_trainer, loader, folder):
+    fit(make_trainer(), loader, [0.5, 0.9], Checkpoint(save_top_k=2))
+    (folder / "epoch=002-val_auroc=0.900000.pt").unlink()
+    resumed = make_trainer()
+    seen = notices(resumed)
+    resumed.attach(Checkpoint(save_top_k=2))
+    resumed.restore(load_checkpoint(folder / "last.pt")["states"])
+    with_scores(resumed, [None, None, 0.1]).fit(loader, 3)
+    assert seen[0] == {
+        "event": "checkpoint_missing",
+        "files": ["epoch=002-val_auroc=0.900000.pt"],
+    }
+    assert [n[:9] for n in names(folder)] == ["best.pt", "epoch=001", "epoch=003", "last.pt"]
+    assert load_checkpoint(folder / "best.pt")["states"]["trainer"]["iteration"] == 10
+
+
+def test_a_half_written_file_of_a_cut_run_is_cleared_away(make_trainer, loader, folder):
+    folder.mkdir(parents=True)
+    (folder / ".last.pt.part").write_bytes(b"half")
+    fit(make_trainer(), loader, [0.5], Checkpoint())
+    assert ".last.pt.part" not in names(folder)

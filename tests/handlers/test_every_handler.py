@@ -1,0 +1,129 @@
+"""What holds for every handler of ``HANDLERS``."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from datasets.errors import UsageError
+from engine.checkpoints import save_checkpoint
+from engine.events import Phase
+from experiments.named import construct
+from handlers import HANDLERS
+from tests.handlers.handler_contract import EPOCHS, NEEDS_PACKAGE, build, finish
+from tests.tiny_problem import TinyLoader
+
+ROOT = Path(__file__).resolve().parents[2]
+LEAST_HANDLERS = 18
+CUT_AFTER = 2
+
+
+def is_there(name: str) -> bool:
+    package = NEEDS_PACKAGE.get(name)
+    return package is None or importlib.util.find_spec(package) is not None
+
+
+def equal(left, right) -> bool:
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return left == right or (left != left and right != right)
+
+
+@pytest.fixture(scope="module")
+def resumed_runs(tmp_path_factory, request):
+    """Each handler's run, cut after two epochs and continued in another process."""
+    folder = tmp_path_factory.mktemp("contract")
+    names = [name for name in HANDLERS if is_there(name)]
+    former = Path.cwd()
+    os.chdir(folder)
+    try:
+        for name in names:
+            trainer, handler = build(name, folder / name / "cut")
+
+            @trainer.on(Events.EPOCH_COMPLETED(once=CUT_AFTER), phase=Phase.REPORT)
+            def leave(trainer, name=name):
+                save_checkpoint(folder / name / "cut.pt", trainer.capture())
+                raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                finish(trainer, handler)
+        subprocess.run(
+            [sys.executable, "-m", "tests.handlers.handler_contract", str(folder), *names],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            timeout=120,
+        )
+    finally:
+        os.chdir(former)
+    return folder
+
+
+def test_there_are_enough_handlers_each_a_file_with_a_test_file_of_its_name(capsys):
+    with capsys.disabled():
+        print(f"\n{len(HANDLERS)} handlers under contract: {', '.join(HANDLERS)}")
+    assert len(HANDLERS) >= LEAST_HANDLERS
+    modules = [cls.__module__ for cls in HANDLERS.values()]
+    assert len(set(modules)) == len(modules)
+    for module in modules:
+        stem = module.rpartition(".")[2]
+        assert (ROOT / "handlers" / f"{stem}.py").is_file()
+        assert (ROOT / "tests" / "handlers" / f"test_{stem}.py").is_file()
+    files = {path.stem for path in (ROOT / "handlers").glob("*.py")} - {"__init__"}
+    assert files == {module.rpartition(".")[2] for module in modules}, "one is not in HANDLERS"
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_it_declares_its_order_and_says_what_it_is(name):
+    cls = HANDLERS[name]
+    assert isinstance(cls.phase, Phase)
+    assert inspect.getdoc(cls)
+    assert inspect.getdoc(cls.attach)
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_attaching_it_does_nothing_until_its_event_fires(name, tmp_path, monkeypatch):
+    if not is_there(name):
+        pytest.skip(f"the package {NEEDS_PACKAGE[name]} is not installed")
+    monkeypatch.chdir(tmp_path)
+    alone, _ = build("accumulation", tmp_path / "alone")
+    random_state = torch.get_rng_state()
+    trainer, _ = build(name, tmp_path / "run")
+    assert equal(dict(alone.model.state_dict()), dict(trainer.model.state_dict()))
+    assert equal(random_state, torch.get_rng_state())
+    assert list((tmp_path / "run").iterdir()) == []
+    assert trainer.state.iteration == 0
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_it_works_alone_and_restored_in_a_new_process_it_continues_identically(
+    name, tmp_path, request, monkeypatch
+):
+    if not is_there(name):
+        pytest.skip(f"the package {NEEDS_PACKAGE[name]} is not installed")
+    folder = request.getfixturevalue("resumed_runs")
+    monkeypatch.chdir(tmp_path)
+    trainer, handler = build(name, tmp_path / "straight")
+    straight = finish(trainer, handler)
+    resumed = torch.load(folder / name / "resumed.pt", weights_only=True)
+    assert straight["trainer"]["iteration"] == EPOCHS * len(TinyLoader())
+    assert straight.keys() == resumed.keys()
+    for part in straight:
+        assert equal(straight[part], resumed[part]), f"{part} differs after the resume"
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_a_parameter_it_does_not_know_is_refused_with_its_own_ones(name):
+    with pytest.raises(UsageError, match="has no parameter 'not_a_parameter'"):
+        construct(HANDLERS[name], {"not_a_parameter": 1}, "handlers.0.params")
