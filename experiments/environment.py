@@ -1,0 +1,82 @@
+"""What a run was made with: code, packages, hardware, data."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    "scanfire",
+    "torch",
+    "pytorch-ignite",
+    "torchmetrics",
+    "captum",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "plotly",
+    "pydantic",
+    "PyYAML",
+    "safetensors",
+    "tensorboard",
+)
+
+
+def describe_environment(data_checksums: dict[str, str]) -> dict[str, Any]:
+    """Everything about the surroundings that another run would need to be the same.
+
+    Args:
+        data_checksums: File name -> SHA-256 of the cohort's files.
+
+    Returns:
+        Plain types, for ``environment.json``. What cannot be found out is None.
+    """
+    cuda = torch.cuda.is_available()
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
+        "driver": _driver() if cuda else None,
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "data": data_checksums,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    return _output(["git", "-C", str(PROJECT), *arguments])
+
+
+def _driver() -> str | None:
+    return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,266 @@
+"""One experiment: set up, train, validate, test, export."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.errors import UsageError
+from datasets.split import write_splits
+from engine.checkpoints import broken_weight, check_meta, load_checkpoint, newest_whole_checkpoint
+from engine.contract import check_contract
+from engine.evaluator import Evaluator
+from engine.files import write_whole
+from engine.losses import LOSSES, balanced_class_weights, choose_loss
+from engine.metrics import EpochMetrics, EpochOutputs
+from engine.optimisers import OPTIMIZERS, build_optimizer
+from engine.precision import best_device
+from engine.rng import seed_everything
+from engine.trainer import Trainer
+from experiments.build_data import Data, build_data
+from experiments.build_handlers import RunHandlers, build_handlers
+from experiments.config import Config
+from experiments.environment import describe_environment
+from experiments.export import export_run
+from experiments.named import construct, find_named
+from experiments.outcome import Outcome
+from experiments.run_folder import FINISHED, new_run_dir, write_config
+from models import MODELS
+
+
+class Experiment:
+    """A configuration brought to life; each stage can be called on its own from Python.
+
+    Args:
+        config: What to do.
+        run_dir: A cut run's folder to continue; None starts a new run.
+
+    Attributes:
+        trainer: Available after :meth:`setup`; attach handlers of your own to it.
+        data: The cohort, its split and the loaders, after :meth:`setup`.
+        results: ``val`` and ``test`` -> metrics, as the stages produce them.
+
+    Example::
+
+        experiment = Experiment(load_config("tft_baseline"))
+        experiment.setup()
+        experiment.trainer.add_event_handler(TrainEvents.GRADIENTS_READY, look_at_gradients)
+        experiment.train()
+        experiment.validate()
+        experiment.test()
+        experiment.export()
+    """
+
+    trainer: Trainer
+    evaluator: Evaluator
+    data: Data
+    handlers: RunHandlers
+    run_dir: Path
+
+    def __init__(self, config: Config, run_dir: Path | None = None) -> None:
+        self.config = config
+        self.resumed_from = run_dir
+        self.results: dict[str, dict[str, float]] = {}
+        self.outputs: dict[str, EpochOutputs] = {}
+
+    def run(self) -> dict[str, dict[str, float]]:
+        """All stages in order, as far as no signal stops the training; returns the results."""
+        self.setup()
+        self.train()
+        if self.exit_code is not None:
+            return self.results
+        self.validate()
+        self.test()
+        self.export()
+        return self.results
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process should leave with where a signal stopped the training, else None."""
+        return self.handlers.interrupts.exit_code
+
+    # -- setup ------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Check everything that can be checked, make the run's folder, attach the handlers.
+
+        Raises:
+            UsageError: Something the user can mend; a new run's folder is not left behind.
+        """
+        config = self.config
+        try:
+            device = best_device(config.trainer.device)
+        except ValueError as error:
+            raise UsageError(f"trainer.device: {error}") from error
+        seed_everything(config.seed)
+        resumed = self.resumed_from
+        self.data = build_data(config, resumed / "splits.csv" if resumed else None)
+        model, loss = self._build_model_and_loss()
+        first = self.data.loaders["val"].collate_fn(self.data.datasets["val"].__getitems__([0]))
+        loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
+        optimizer = self._build_optimizer(model)
+
+        self.run_dir = resumed or new_run_dir(config.runs_dir, config.exp_name)
+        try:
+            self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+            self.evaluator = Evaluator(model, loss, EpochMetrics(config.metrics), device)
+            self.handlers = build_handlers(
+                config, self.trainer, self.evaluator, self.data.loaders["val"], loss_terms
+            )
+            self.handlers.checkpoint.meta = self._identity()
+            self.trainer.check_monitors()
+            if resumed:
+                self._restore(resumed)
+        except UsageError:
+            if not resumed:
+                self.run_dir.rmdir()  # nothing was written yet: handlers write when they run
+            raise
+        self._write_beginnings()
+
+    def _build_model_and_loss(self) -> tuple[nn.Module, Any]:
+        config, data = self.config, self.data
+        # Whatever a constructor may want to know of the data; it is given what it names.
+        offered = {
+            "tab_dim": data.tab_dim,
+            "spec_len": data.cohort.spec_len,
+            "num_classes": data.num_classes,
+        }
+        model_class = find_named(config.model.name, MODELS, "model.name")
+        model = construct(model_class, config.model.params, "model.params", offered)
+        loss_class = find_named(config.loss.name or "", LOSSES, "loss.name")
+        params = dict(config.loss.params)
+        if params.get("class_weights") == "balanced":
+            params["class_weights"] = balanced_class_weights(data.train_targets(), data.num_classes)
+        return model, choose_loss(model, construct(loss_class, params, "loss.params"))
+
+    def _build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        settings = self.config.optimizer
+        cls = find_named(settings.name, OPTIMIZERS, "optimizer.name")
+
+        def build(**params: Any) -> torch.optim.Optimizer:
+            return build_optimizer(
+                model, cls, lr=settings.lr, weight_decay=settings.weight_decay, **params
+            )
+
+        return construct(build, settings.params, "optimizer.params")  # type: ignore[no-any-return]
+
+    def _identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the run it continues."""
+        split = zip(self.data.cohort.sample_ids, self.data.split, strict=True)
+        shapes = {n: list(p.shape) for n, p in self.trainer.model.state_dict().items()}
+        return {
+            "cohort": self.data.cohort.fingerprint(),
+            "split": _digest([f"{sample}={side}" for sample, side in split]),
+            "model": {"name": self.config.model.name, "shapes": _digest(shapes)},
+            "classes": self.data.cohort.class_names,
+        }
+
+    def _restore(self, run_dir: Path) -> None:
+        folder = run_dir / "checkpoints"
+        if not list(folder.glob("*.pt")):
+            return  # cut off before its first checkpoint: there is nothing to lose
+        path, content, skipped = newest_whole_checkpoint(folder)
+        check_meta(content["meta"], self._identity())
+        self.trainer.restore(content["states"])
+        for line in skipped:
+            self.trainer.announce("checkpoint_skipped", reason=line)
+        self.trainer.announce(
+            "resumed",
+            checkpoint=path.name,
+            epoch=self.trainer.state.epoch,
+            iteration=self.trainer.state.iteration,
+        )
+
+    def _write_beginnings(self) -> None:
+        run_dir, cohort = self.run_dir, self.data.cohort
+        try:
+            if not self.resumed_from:
+                environment = describe_environment(cohort.fingerprint())
+                text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
+                write_whole(text.encode(), run_dir, "environment.json")
+                splits = run_dir / "splits.csv"
+                write_splits(splits, cohort.sample_ids, cohort.groups, self.data.split)
+            # Last: from now on the run can be continued.
+            write_config(run_dir, self.config)
+        except OSError as error:
+            raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
+
+    # -- stages -----------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train to the configured number of epochs, or until early stopping."""
+        try:
+            self.trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
+        finally:
+            self.handlers.close()
+
+    def validate(self) -> dict[str, float]:
+        """Measure the best checkpoint on the validation side."""
+        self._load_best()
+        return self._evaluate("val")
+
+    def test(self) -> dict[str, float]:
+        """Measure the best checkpoint on the test side."""
+        self._load_best()
+        results = self._evaluate("test")
+        self.handlers.log.write_once("test_completed", metrics=results)
+        return results
+
+    def export(self) -> Path:
+        """Write what a person reads and what another program loads.
+
+        Returns:
+            The page to open, or the run's folder where reports are turned off.
+        """
+        state, model = self.trainer.state, self.trainer.model
+        with self.handlers.averaged_weights():
+            weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
+        page = export_run(
+            Outcome(
+                run_dir=self.run_dir,
+                config=self.config,
+                data=self.data,
+                results=self.results,
+                outputs=self.outputs,
+                weights=weights,
+                epochs=state.epoch,
+                optimizer_steps=state.optimizer_step,
+                parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            )
+        )
+        self.handlers.log.write_once(FINISHED)
+        return page
+
+    def _evaluate(self, side: str) -> dict[str, float]:
+        loader = self.data.loaders[side]
+        metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
+        outputs = self.evaluator.metrics.outputs
+        assert outputs is not None
+        self.results[side], self.outputs[side] = metrics, outputs
+        return metrics
+
+    def _load_best(self) -> None:
+        best = self.run_dir / "checkpoints" / "best.pt"
+        if not best.is_file():
+            # Nothing was scored (top-k off, or metrics undefined): the live weights count.
+            broken = broken_weight(self.trainer.model)
+            if broken is not None:
+                raise UsageError(
+                    f"the training diverged: weight '{broken}' is not finite and there is no "
+                    "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
+                )
+            return
+        states = load_checkpoint(best)["states"]
+        self.trainer.model.load_state_dict(states["model"])
+        for name, thing in self.trainer.stateful.items():
+            if thing is self.handlers.averager:
+                thing.load_state_dict(states[name])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

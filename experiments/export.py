@@ -1,0 +1,104 @@
+"""The last stage: what a person reads and what another program loads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save
+
+from datasets.errors import UsageError
+from engine.files import write_whole
+from engine.metrics import EpochOutputs
+from experiments.outcome import Outcome
+from experiments.report_page import write_report
+
+WEIGHTS_NAME = "model.safetensors"
+PREPROCESSING_NAME = "preprocessing.pt"
+
+
+def export_run(outcome: Outcome) -> Path:
+    """Write predictions, weights, the summary and the report page.
+
+    Args:
+        outcome: Of a validated and tested run.
+
+    Returns:
+        The page to open, or the run's folder where reports are turned off.
+
+    Raises:
+        UsageError: The disk is full, say; a resumed run exports anew.
+    """
+    run_dir, data = outcome.run_dir, outcome.data
+    predictions = predictions_table(outcome.outputs["test"], data.cohort.class_names)
+    # Without what was fitted on the training part, the weights cannot be used on new samples.
+    fitted = {
+        "covariates": data.encoder.state_dict(),
+        "transforms": data.transforms.state_dict(),
+        "class_names": data.cohort.class_names,
+    }
+    packed = io.BytesIO()
+    torch.save(fitted, packed)
+    try:
+        write_whole(predictions.to_csv(index=False).encode(), run_dir, "predictions.csv")
+        write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
+        write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
+        write_whole(summary(outcome).encode(), run_dir, "summary.md")
+        return write_report(outcome) if outcome.config.report.enabled else run_dir
+    except OSError as error:
+        raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
+
+
+def predictions_table(outputs: EpochOutputs, class_names: list[str]) -> pd.DataFrame:
+    """One row a sample: ``sample_id``, ``target``, ``prediction``, ``prob_<class>``.
+
+    Args:
+        outputs: Of the test side.
+        class_names: Class number -> name; target and prediction are written as names.
+    """
+    probabilities = outputs.probabilities.numpy()
+    names = np.array(class_names, dtype=object)
+    table = pd.DataFrame({"sample_id": outputs.sample_id})
+    table["target"] = names[outputs.target.numpy()]
+    table["prediction"] = names[probabilities.argmax(axis=1)]
+    for number, name in enumerate(class_names):
+        table[f"prob_{name}"] = probabilities[:, number]
+    return table
+
+
+def summary(outcome: Outcome) -> str:
+    """The run on one Markdown page."""
+    config, results = outcome.config, outcome.results
+    rows = "\n".join(
+        f"| {name} | {results['val'][name]:.4f} | {value:.4f} |"
+        for name, value in results["test"].items()
+    )
+    cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
+    return f"""# {outcome.run_dir.name}
+
+Model `{config.model.name}` ({outcome.parameters:,} parameters), loss `{config.loss.name}`,
+optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epochs} epochs,
+{outcome.optimizer_steps} optimizer steps, seed {config.seed}.
+
+## Data
+
+{cohort}
+
+## Results
+
+Of the checkpoint with the best `{config.checkpoint.monitor}`; NaN means undefined on this data.
+
+| metric | validation | test |
+|---|---|---|
+{rows}
+
+## Files
+
+`predictions.csv` holds every test sample, `metrics.csv` every epoch, `config.yaml` all settings
+(feed it back to `experiments/run.py` for the same run), `environment.json` the versions and
+checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
+fitted on the training part.
+"""

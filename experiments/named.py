@@ -1,0 +1,85 @@
+"""Names in a configuration: a key of a plain dict, or a dotted import path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from datasets.errors import UsageError, nearest
+
+
+def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
+    """Find what a name stands for.
+
+    Args:
+        name: A key of ``known``, or ``package.module.Name`` importable from here.
+        known: The short names.
+        key: The configuration key it came from, for the error.
+
+    Raises:
+        UsageError: Neither a short name nor importable.
+
+    Example:
+        >>> find_named("collections.Counter", {}, "model.name").__name__
+        'Counter'
+    """
+    if name in known:
+        return known[name]
+    module_name, _, attribute = name.rpartition(".")
+    if not module_name:
+        raise UsageError(
+            f"{key}: nothing is called '{name}'{nearest(name, known)}"
+            ", or give a dotted path such as my_package.my_module.MyClass"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the module is there, and something it imports is not: its own bug
+        raise UsageError(f"{key}: no module '{error.name}' to import '{name}' from") from error
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise UsageError(
+            f"{key}: module '{module_name}' has no '{attribute}'{nearest(attribute, public)}"
+        )
+    return getattr(module, attribute)
+
+
+def construct(
+    make: Callable[..., Any],
+    params: Mapping[str, Any],
+    key: str,
+    offered: Mapping[str, Any] | None = None,
+) -> Any:
+    """Call a constructor with parameters from a configuration, checked against its signature.
+
+    Args:
+        make: A class or function.
+        params: From the configuration.
+        key: The configuration key of ``params``, for the error.
+        offered: Further arguments that are passed only if the constructor has them and
+            ``params`` does not set them (such as the number of classes).
+
+    Raises:
+        UsageError: An unknown or missing parameter, or a value the constructor refuses.
+    """
+    parameters = inspect.signature(make).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    label = getattr(make, "__name__", str(make))
+    for name in params:
+        if name not in named and not takes_any:
+            raise UsageError(f"{key}: {label} has no parameter '{name}'{nearest(name, named)}")
+    arguments = {n: v for n, v in (offered or {}).items() if n in named} | dict(params)
+    missing = [n for n, p in named.items() if p.default is p.empty and n not in arguments]
+    if missing:
+        raise UsageError(f"{key}: {label} needs '{missing[0]}', which is not given")
+    try:
+        return make(**arguments)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{key}: {label} refuses its parameters: {reason}") from error

@@ -1,0 +1,153 @@
+"""Run an experiment: ``python experiments/run.py NAME|FILE [--section.key VALUE ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Started as a script, Python puts this folder first; the project's own packages must win
+    # (another package called `datasets` is common), and a user's modules must be found.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.append(str(Path.cwd()))
+
+from datasets.errors import UsageError
+from experiments.config import Config
+from experiments.config_source import CONFIGS, load_config
+from experiments.experiment import Experiment
+from experiments.run_folder import find_run, is_finished
+from experiments.yaml_text import write_yaml
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Split the command line into the tool's own options and configuration overrides."""
+    names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Train, validate, test and export one experiment.",
+        epilog="Any key of the configuration can be set as --section.key VALUE, the value being "
+        "read as YAML: --optimizer.lr 3e-4 --data.labels '{case: 1, control: 0}'. "
+        "--print-config shows all keys.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("experiment", metavar="NAME|FILE", help=f"one of {names}; or a file")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="RUN",
+        help="continue a run by name or folder; alone or 'auto': the newest unfinished one",
+    )
+    parser.add_argument("--print-config", action="store_true", help="show what would be run")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+    known, rest = parser.parse_known_args(arguments)
+    return known, _read_overrides(rest)
+
+
+def _read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+    overrides = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(f"'{word}' is not understood: expected --section.key VALUE")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not remaining:
+                raise UsageError(f"--{key} needs a value")
+            value = remaining.pop(0)
+        overrides.append((key, value))
+    return overrides
+
+
+def configure(
+    options: argparse.Namespace, overrides: list[tuple[str, str]]
+) -> tuple[Config, Path | None]:
+    """The configuration to run and, where a run is continued, its folder."""
+    config = load_config(options.experiment, overrides)
+    if options.resume is None:
+        return config, None
+    run_dir = find_run(options.resume, config.runs_dir, config.exp_name)
+    # The run's own configuration is what is continued; only the command line changes it.
+    return load_config(str(run_dir / "config.yaml"), overrides), run_dir
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        config, run_dir = configure(options, overrides)
+        if options.print_config:
+            print(write_yaml(config.plain()), end="")
+            return 0
+        if options.dry_run:
+            return dry_run(config, run_dir)
+        return run(config, run_dir)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        # Before or after the training, which answers signals itself.
+        print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+
+
+def dry_run(config: Config, run_dir: Path | None) -> int:
+    """Set everything up as for a run, and leave nothing behind."""
+    with tempfile.TemporaryDirectory() as scratch:
+        experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
+        experiment.setup()
+        print_setup(experiment)
+    print("dry run: everything fits; nothing was trained")
+    return 0
+
+
+def run(config: Config, run_dir: Path | None) -> int:
+    """All stages, told as they happen."""
+    if run_dir and is_finished(run_dir) and config == load_config(str(run_dir / "config.yaml")):
+        print(f"the run in {run_dir} is finished: nothing to continue")
+        print("to train further, raise its budget: --trainer.max_epochs N")
+        return 0
+    experiment = Experiment(config, run_dir)
+    experiment.setup()
+    print(f"run folder  {experiment.run_dir}")
+    print_setup(experiment)
+    experiment.train()
+    if experiment.exit_code is not None:
+        print(f"to continue: --resume {experiment.run_dir}")
+        return experiment.exit_code
+    experiment.validate()
+    experiment.test()
+    print_results(experiment)
+    page = experiment.export()
+    print(f"open  {page}")
+    return 0
+
+
+def print_setup(experiment: Experiment) -> None:
+    """What is about to be trained on what."""
+    for line in experiment.data.describe():
+        print(line)
+    parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
+    print(
+        f"model {experiment.config.model.name} with {parameters:,} parameters "
+        f"on {experiment.trainer.device}",
+        flush=True,
+    )
+
+
+def print_results(experiment: Experiment) -> None:
+    """The validation and test figures, side by side."""
+    print(f"{'':12}{'validation':>12}{'test':>12}")
+    for name, value in experiment.results["test"].items():
+        print(f"{name:<12}{experiment.results['val'][name]:>12.4f}{value:>12.4f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A small cohort on disk and the settings that train on it in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.simulate import simulate_cohort
+from experiments.config import Config
+from experiments.config_source import check_config
+
+PATIENTS, POINTS = 60, 128
+
+
+@pytest.fixture(scope="session")
+def cohort_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty simulated patients of one to three scans."""
+    root = tmp_path_factory.mktemp("cohorts") / "small"
+    return simulate_cohort(root, 3, n_samples=PATIENTS, spec_len=POINTS, max_scans=3).root
+
+
+@pytest.fixture
+def settings(cohort_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    """Plain values of a configuration that runs in seconds; change them at will."""
+    return {
+        "exp_name": "small",
+        "runs_dir": str(tmp_path / "runs"),
+        "seed": 1,
+        "data": {
+            "root": str(cohort_dir),
+            "labels": {"control": 0, "case": 1},
+            "augmentations": [{"name": "noise", "params": {"std": 0.1}}],
+        },
+        "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+        "trainer": {"max_epochs": 2, "batch_size": 16, "device": "cpu"},
+    }
+
+
+@pytest.fixture
+def make_config(settings: dict[str, Any]) -> Callable[..., Config]:
+    """Build the configuration, with dotted keys changed: ``make_config(**{"seed": 2})``."""
+
+    def make(**changes: Any) -> Config:
+        for key, value in changes.items():
+            section = settings
+            *parents, last = key.split(".")
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[last] = value
+        return check_config(settings)
+
+    return make

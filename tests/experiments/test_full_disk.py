@@ -1,0 +1,168 @@
+"""The disk fills up in the middle of a run, and is emptied again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoints import load_checkpoint
+from experiments.benchmarks.equal_runs import compare_runs
+from experiments.run import main
+from experiments.yaml_text import write_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+# At its first iteration of the second of three-iteration epochs.
+FULL_AT = 4
+# A user's module: the disk is full from an iteration on, as long as a file says so.
+FILLS = """
+import resource
+from pathlib import Path
+
+from ignite.engine import Events
+
+class FullDisk:
+    def __init__(self, flag: str, at: int, disk: str | None = None, spare: int = 0) -> None:
+        self.flag, self.at, self.spare = Path(flag), at, spare
+        self.disk = None if disk is None else Path(disk)
+
+    def attach(self, trainer):
+        trainer.add_event_handler(Events.ITERATION_STARTED(once=self.at), self)
+
+    def __call__(self, trainer):
+        if not self.flag.exists():
+            return
+        if self.disk is None:  # no file may become as large as a checkpoint
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+            return
+        with (self.disk / "ballast").open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                file.truncate(file.tell() - self.spare)
+"""
+
+
+@pytest.fixture
+def flag(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "fills.py").write_text(FILLS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fills", raising=False)
+    return tmp_path / "full"
+
+
+def write_config(settings, tmp_path, flag, **params) -> Path:
+    settings["report"] = {"enabled": False}
+    settings["ema"] = {"decay": 0.9}
+    settings["checkpoint"] = {"every_steps": 1, "save_top_k": 1}
+    params = {"flag": str(flag), "at": FULL_AT, **params}
+    settings["handlers"] = [{"name": "fills.FullDisk", "params": params}]
+    path = tmp_path / "small.yaml"
+    path.write_text(write_yaml(settings))
+    return path
+
+
+def assert_one_line(stderr: str, folder: Path) -> None:
+    assert stderr.startswith("error: cannot "), stderr
+    assert stderr.count("\n") == 1, stderr
+    assert str(folder) in stderr
+
+
+def assert_resumes_as_if_nothing_had_been(config, flag, runs, capsys) -> None:
+    last = load_checkpoint(runs / "small" / "checkpoints" / "last.pt")
+    assert last["states"]["trainer"]["iteration"] == FULL_AT - 1
+    assert not list(runs.rglob(".*.part"))
+    flag.unlink()
+    assert main([str(config), "--resume", "auto"]) == 0
+    assert f"iteration {FULL_AT - 1}" in capsys.readouterr().out
+    elsewhere = config.parent / "elsewhere"
+    assert main([str(config), "--runs_dir", str(elsewhere)]) == 0
+    found = compare_runs(elsewhere / "small", runs / "small")
+    assert found.compared > 500
+    assert list(found) == []
+
+
+def test_a_file_that_may_not_grow_ends_the_run_in_one_line_and_it_can_be_resumed(
+    settings, tmp_path, flag, capsys
+):
+    config, runs = write_config(settings, tmp_path, flag), tmp_path / "runs"
+    flag.touch()
+    # Coverage would write its own file as the command ends, which the limit forbids, and say so.
+    unmeasured = {key: text for key, text in os.environ.items() if not key.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "run.py"), str(config)],
+        capture_output=True,
+        text=True,
+        env={**unmeasured, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert_one_line(done.stderr, runs / "small" / "checkpoints")
+    assert "the earlier ones stand" in done.stderr
+    assert_resumes_as_if_nothing_had_been(config, flag, runs, capsys)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a disk of 80 MB cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("spare", [0, 65536])  # bytes: for nothing at all, or for the log
+def test_a_full_disk_ends_the_run_in_one_line_and_it_can_be_resumed(
+    settings, tmp_path, flag, small_disk, spare, capsys
+):
+    settings["runs_dir"] = str(small_disk)
+    config = write_config(settings, tmp_path, flag, disk=str(small_disk), spare=spare)
+    flag.touch()
+    assert main([str(config)]) == 2
+    assert_one_line(capsys.readouterr().err, small_disk)
+    (small_disk / "ballast").unlink()
+    assert_resumes_as_if_nothing_had_been(config, flag, small_disk, capsys)
+
+
+def test_a_disk_that_is_full_from_the_start_is_one_line(settings, tmp_path, small_disk, capsys):
+    settings["runs_dir"] = str(small_disk)
+    (tmp_path / "small.yaml").write_text(write_yaml(settings))
+    (small_disk / "small").mkdir()
+    with (small_disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert main([str(tmp_path / "small.yaml")]) == 2
+    assert_one_line(capsys.readouterr().err, small_disk)
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "model.safetensors", "summary.md"])
+def test_an_export_that_cannot_be_written_is_one_line_and_is_made_up_for(
+    settings, tmp_path, flag, name, monkeypatch, capsys
+):
+    config, run_dir = write_config(settings, tmp_path, flag), tmp_path / "runs" / "small"
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).name == name:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert main([str(config)]) == 2
+    assert_one_line(capsys.readouterr().err, run_dir)
+    assert not list(run_dir.rglob(name))
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main([str(config), "--resume", "auto"]) == 0
+    assert list(run_dir.rglob(name))

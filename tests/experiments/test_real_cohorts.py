@@ -1,0 +1,53 @@
+"""The shipped configurations on real cohorts; the folder comes from the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.config_source import load_config
+from experiments.experiment import Experiment
+
+
+def run(name, root, tmp_path, *overrides):
+    config = load_config(
+        name,
+        [
+            ("data.root", str(root)),
+            ("runs_dir", str(tmp_path)),
+            ("report.enabled", "false"),
+            *overrides,
+        ],
+    )
+    experiment = Experiment(config)
+    experiment.run()
+    return experiment
+
+
+def test_species_are_told_apart_without_an_error(real_data, tmp_path):
+    experiment = run("species", real_data / "species_maldi", tmp_path)
+    assert experiment.results["test"]["accuracy"] == 1.0
+    assert experiment.data.num_classes == 4
+
+
+def test_hcc_is_tested_on_a_plate_it_never_saw_and_beats_chance_by_far(real_data, tmp_path):
+    experiment = run("hcc", real_data / "hcc_serum_glycome_maldi", tmp_path)
+    data = experiment.data
+    groups = {
+        side: set(data.cohort.groups[data.split == side]) for side in ("train", "val", "test")
+    }
+    assert not groups["test"] & (groups["train"] | groups["val"])
+    assert data.cohort.excluded == {"HC": 86}
+    assert "plate" not in " ".join(data.encoder.feature_names)
+    assert experiment.results["test"]["auroc"] > 0.8
+
+
+def test_too_few_patients_of_a_group_are_refused_not_trained_on(real_data, tmp_path):
+    from datasets.errors import UsageError
+
+    with pytest.raises(UsageError, match="group"):
+        run(
+            "species",
+            real_data / "fiedler2009_subset_maldi",
+            tmp_path,
+            ("data.group", "location"),
+        )

@@ -1,0 +1,250 @@
+"""The command line, as a person uses it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from engine.checkpoints import load_checkpoint
+from engine.metric_tables import read_log
+from experiments.run import main
+from experiments.yaml_text import read_yaml, write_yaml
+from tests.experiments.test_config_source import PLAIN_FILE
+
+RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
+
+
+@pytest.fixture
+def config_file(settings, tmp_path) -> Path:
+    settings["report"] = {"enabled": False}
+    path = tmp_path / "small.yaml"
+    path.write_text(write_yaml(settings))
+    return path
+
+
+def run_script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, RUN_SCRIPT, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+
+
+def test_a_whole_run_from_another_folder_names_the_page(config_file, tmp_path):
+    done = run_script(str(config_file), "--report.enabled", "true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip().splitlines()[-1].split(maxsplit=1)[1])
+    assert page.is_file()
+    assert page.name == "index.html"
+    assert "60 samples" in done.stdout
+    assert "epoch 2/2" in done.stdout
+
+
+def test_an_unknown_key_is_one_line_on_stderr_and_exit_code_2(config_file, tmp_path):
+    done = run_script(str(config_file), "--trainer.epochs", "3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'trainer.max_epochs'" in done.stderr
+
+
+def test_print_config_gives_a_file_that_loads_to_the_same(config_file, capsys, tmp_path):
+    assert main([str(config_file), "--print-config", "--optimizer.lr=2e-3"]) == 0
+    text = capsys.readouterr().out
+    assert read_yaml(text, "printed")["optimizer"]["lr"] == 2e-3
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    assert main([str(again), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_a_dry_run_checks_everything_and_leaves_nothing(config_file, settings, capsys):
+    assert main([str(config_file), "--dry-run"]) == 0
+    assert "nothing was trained" in capsys.readouterr().out
+    assert not Path(settings["runs_dir"]).exists()
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_a_raised_budget_goes_on(config_file, capsys):
+    assert main([str(config_file)]) == 0
+    capsys.readouterr()
+    assert main([str(config_file), "--resume", "small"]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main([str(config_file), "--resume", "small", "--trainer.max_epochs", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "epoch 3/3" in out
+    assert "epoch 2/3" not in out
+
+
+def test_a_plain_file_without_a_data_section_does_what_it_says(tmp_path, capsys):
+    path = tmp_path / "plain.yaml"
+    path.write_text(PLAIN_FILE)
+    small = ["--data.simulated.n_samples", "60", "--data.cache_dir", str(tmp_path / "cache")]
+    small += ["--trainer.max_epochs", "3", "--runs_dir", str(tmp_path / "runs")]
+    assert main([str(path), *small, "--trainer.device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "fp16" in out
+    assert "bf16" in out
+    assert "warm-up of 1000 steps is longer than the run" in out
+    rows = read_log(tmp_path / "runs" / "plain" / "log.jsonl")
+    last = [row for row in rows if row["event"] == "epoch"][-1]
+    assert last["optimizer_step"] == 3  # two batches an epoch, both in one window
+    assert 0 < last["metrics"]["lr"] < 3e-4
+    checkpoints = {p.name for p in (tmp_path / "runs" / "plain" / "checkpoints").iterdir()}
+    assert {"last.pt", "best.pt"} < checkpoints
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_in_order_and_resume_auto_finishes_it(
+    config_file, settings, tmp_path, number, code, capsys
+):
+    process = subprocess.Popen(
+        [sys.executable, RUN_SCRIPT, str(config_file), "--trainer.max_epochs", "1000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if re.match(r"epoch +2/", line):
+            process.send_signal(number)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert "to continue: --resume" in out
+    run_dir = Path(settings["runs_dir"]) / "small"
+    stopped = load_checkpoint(run_dir / "checkpoints" / "last.pt")["states"]["trainer"]["iteration"]
+    assert stopped >= 6  # two epochs of three batches
+    epochs = str(stopped // 3 + 1)
+    resumed = [str(config_file), "--resume", "auto", "--trainer.max_epochs", epochs]
+    assert main(resumed) == 0
+    assert "run_finished" in (run_dir / "log.jsonl").read_text()
+
+
+def test_resume_auto_without_an_unfinished_run_is_refused(config_file, capsys):
+    assert main([str(config_file), "--resume", "auto"]) == 2
+    assert "no unfinished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed"], "--seed needs a value"),
+        (["seed", "3"], "'seed' is not understood"),
+        (["--data.labels", "{a: 1"], "--data.labels, line 1"),
+    ],
+)
+def test_words_that_are_no_option_are_refused(config_file, capsys, arguments, message):
+    assert main([str(config_file), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def change_csv(name, change):
+    def damage(root: Path) -> None:
+        table = pd.read_csv(root / name, dtype=str, keep_default_na=False)
+        change(table).to_csv(root / name, index=False)
+
+    return damage
+
+
+def put(column, row, value):
+    def change(table):
+        table.loc[row, column] = value
+        return table
+
+    return change
+
+
+def damage_spectra(root: Path) -> None:
+    spectra = np.load(root / "spectra.npy")
+    spectra[5, 7] = np.nan
+    np.save(root / "spectra.npy", spectra)
+
+
+def shorten_axis(root: Path) -> None:
+    np.save(root / "axis.npy", np.load(root / "axis.npy")[:-1])
+
+
+def one_group_a_class(table):
+    table["group"] = table["label"]
+    return table
+
+
+BAD_COHORTS = {
+    "missing file": (lambda root: (root / "scans.csv").unlink(), [], "scans.csv"),
+    "missing folder": (shutil.rmtree, [], "does not exist|no folder|no such"),
+    "missing column": (None, ["--data.numeric", "[agee]"], "did you mean 'age'"),
+    "non-numeric covariate": (change_csv("samples.csv", put("age", 3, "old")), [], "'?old'?"),
+    "one class": (None, ["--data.labels", "{case: 0}"], "leaves 1 class, at least 2"),
+    "unknown label": (None, ["--data.labels", "{case: 1, contrl: 0}"], "did you mean 'control'"),
+    "axis length": (shorten_axis, [], "127.*128|128.*127"),
+    "NaN in spectra": (damage_spectra, [], "NaN|nan|not finite|non-finite"),
+    "duplicate sample": (
+        change_csv("samples.csv", lambda t: pd.concat([t, t.iloc[[4]]])),
+        [],
+        "twice|duplicate|stands",
+    ),
+    "scan of nobody": (change_csv("scans.csv", put("sample_id", 2, "ghost")), [], "ghost"),
+    "groups too few": (change_csv("samples.csv", one_group_a_class), [], "group"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_COHORTS))
+def test_a_bad_cohort_is_one_line_and_exit_code_2(
+    case, config_file, settings, cohort_dir, tmp_path, capsys
+):
+    damage, arguments, message = BAD_COHORTS[case]
+    root = tmp_path / "damaged"
+    shutil.copytree(cohort_dir, root)
+    if damage:
+        damage(root)
+    code = main([str(config_file), "--data.root", str(root), "--data.group", "group", *arguments])
+    shown = capsys.readouterr()
+    assert code == 2
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert re.search(message, shown.err), shown.err
+    assert not Path(settings["runs_dir"]).exists()
+
+
+def test_a_group_forced_onto_two_sides_is_refused(config_file, cohort_dir, tmp_path, capsys):
+    samples = pd.read_csv(cohort_dir / "samples.csv", dtype=str)
+    samples.loc[samples.index[:4], "group"] = "together"
+    root = tmp_path / "cohort"
+    shutil.copytree(cohort_dir, root)
+    samples.to_csv(root / "samples.csv", index=False)
+    splits = samples[["sample_id", "group"]].copy()
+    splits["split"] = ["train", "test", "val"] * (len(splits) // 3)
+    splits.to_csv(tmp_path / "splits.csv", index=False)
+    arguments = ["--data.root", str(root), "--data.split.file", str(tmp_path / "splits.csv")]
+    assert main([str(config_file), *arguments]) == 2
+    assert "together" in capsys.readouterr().err
+
+
+def test_an_interrupt_outside_the_training_leaves_with_130(config_file, monkeypatch, capsys):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.experiment.Experiment.test", interrupted)
+    assert main([str(config_file)]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_bug_still_shows_its_traceback(config_file, monkeypatch):
+    monkeypatch.setattr("experiments.experiment.Experiment.train", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([str(config_file)])
