@@ -2,42 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from engine.layer_decay import layer_scales
+from engine.name_patterns import matches, refuse_unmatched
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices with weight decay; biases, norms and other vectors without.
+@dataclass(frozen=True)
+class GroupSettings:
+    """What some of the parameters get in place of the usual.
+
+    Args:
+        match: A pattern, or several (:func:`engine.name_patterns.matches`).
+        lr_scale: Share of the learning rate; also below a schedule, which keeps the ratio.
+        weight_decay: None keeps the usual one (none for biases and norms).
+    """
+
+    match: str | Sequence[str]
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns, one or several."""
+        return [self.match] if isinstance(self.match, str) else list(self.match)
+
+
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    lr: float = 1.0,
+    groups: Sequence[GroupSettings] = (),
+    layer_decay: float | None = None,
+) -> list[dict[str, Any]]:
+    """Matrices with weight decay; biases, norms and other vectors without; rates by name or depth.
 
     Decaying a norm's scale or a bias pulls it to zero for no gain (Loshchilov and Hutter 2019
     decay weights; the split is common practice since BERT).
 
     Args:
         model: Only parameters that ask for gradients are listed.
-        weight_decay: For the first group.
+        weight_decay: For matrices.
+        lr: The learning rate of what has no other.
+        groups: Other settings for some; the first that matches a parameter counts.
+        layer_decay: Lower rates toward the input (:func:`engine.layer_decay.layer_scales`);
+            multiplies with the share of ``groups``.
 
     Returns:
-        Groups as an optimiser takes them, with the key ``name``.
+        Groups as an optimiser takes them, with the key ``name`` (``decay``, ``no_decay``, and
+        those with ``_x<share>`` where the rate differs), the full rate first.
+
+    Raises:
+        UsageError: A pattern matches nothing, or the model has no layers to tell apart.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {
-            "name": "decay",
-            "params": [p for p in parameters if p.ndim > 1],
-            "weight_decay": weight_decay,
-        },
-        {
-            "name": "no_decay",
-            "params": [p for p in parameters if p.ndim <= 1],
-            "weight_decay": 0.0,
-        },
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    patterns = [pattern for group in groups for pattern in group.patterns]
+    refuse_unmatched(patterns, [name for name, _ in named], model, "optimizer.groups")
+    scales = {} if layer_decay is None else layer_scales(model, layer_decay)
+    found: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in named:
+        scale = scales.get(name, 1.0)
+        decayed = weight_decay if parameter.ndim > 1 else 0.0
+        for group in groups:
+            if any(matches(pattern, name) for pattern in group.patterns):
+                scale *= group.lr_scale
+                decayed = decayed if group.weight_decay is None else group.weight_decay
+                break
+        found.setdefault((scale, decayed), []).append(parameter)
+    order = sorted(found, reverse=True)
+    rates = _names(order)
+    return [
+        {"name": name, "params": found[key], "lr": lr * key[0], "weight_decay": key[1]}
+        for name, key in zip(rates, order, strict=True)
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _names(keys: Sequence[tuple[float, float]]) -> list[str]:
+    names: list[str] = []
+    for scale, decay in keys:
+        name = "decay" if decay else "no_decay"
+        name = name if scale == 1 else f"{name}_x{scale:.4g}"
+        taken = sum(other == name or other.startswith(f"{name}_wd") for other in names)
+        names.append(f"{name}_wd{decay:g}" if taken else name)
+    return names
 
 
 def learning_rate(optimizer: Optimizer) -> float:
@@ -91,6 +146,8 @@ def build_optimizer(
     name: str | type[Optimizer] = "adamw",
     lr: float = 3e-4,
     weight_decay: float = 0.01,
+    groups: Sequence[GroupSettings] = (),
+    layer_decay: float | None = None,
     **params: Any,
 ) -> Optimizer:
     """Build an optimiser of ``OPTIMIZERS`` (or any class) over :func:`parameter_groups`.
@@ -100,6 +157,8 @@ def build_optimizer(
         name: A key of ``OPTIMIZERS``, or an optimiser class.
         lr: The learning rate at full height.
         weight_decay: For matrices; vectors get none.
+        groups: Other settings for some parameters.
+        layer_decay: Lower rates toward the input.
         **params: Passed to the optimiser's constructor. AdamW is built ``fused`` unless told
             otherwise: one kernel for all parameters, three times faster on a small model.
 
@@ -110,4 +169,5 @@ def build_optimizer(
     cls = OPTIMIZERS[name] if isinstance(name, str) else name
     if cls is AdamW:
         params.setdefault("fused", True)
-    return cls(parameter_groups(model, weight_decay), lr=lr, **params)  # type: ignore[call-arg]
+    listed = parameter_groups(model, weight_decay, lr, groups, layer_decay)
+    return cls(listed, lr=lr, **params)  # type: ignore[call-arg]

@@ -105,12 +105,24 @@ class TrainerConfig(Section):
     early_stopping: EarlyStoppingConfig | None = None
 
 
+class GroupConfig(Section):
+    """Other settings for the parameters whose names match."""
+
+    match: str | list[str]
+    lr_scale: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+
+
 class OptimizerConfig(Section):
     """The optimiser; ``params`` go to its constructor."""
 
     name: str = "adamw"
     lr: Annotated[float, Field(gt=0)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="factor of the rate from a layer to the one below it"
+    )
+    groups: list[GroupConfig] = Field(default=[], description="rates and decay by name")
     params: dict[str, Any] = {}
 
 

@@ -18,7 +18,7 @@ from engine.evaluator import Evaluator
 from engine.files import write_whole
 from engine.losses import LOSSES, balanced_class_weights, choose_loss
 from engine.metrics import EpochMetrics, EpochOutputs
-from engine.optimisers import OPTIMIZERS, build_optimizer
+from engine.optimisers import OPTIMIZERS, GroupSettings, build_optimizer
 from engine.precision import best_device
 from engine.rng import seed_everything
 from engine.trainer import Trainer
@@ -144,7 +144,13 @@ class Experiment:
 
         def build(**params: Any) -> torch.optim.Optimizer:
             return build_optimizer(
-                model, cls, lr=settings.lr, weight_decay=settings.weight_decay, **params
+                model,
+                cls,
+                lr=settings.lr,
+                weight_decay=settings.weight_decay,
+                groups=[GroupSettings(**group.model_dump()) for group in settings.groups],
+                layer_decay=settings.layer_decay,
+                **params,
             )
 
         return construct(build, settings.params, "optimizer.params")  # type: ignore[no-any-return]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 from torch import nn
 
-from engine.errors import UsageError, check_whole, nearest
+from engine.errors import UsageError, check_whole
 from engine.events import Phase
+from engine.name_patterns import matches, refuse_unmatched
 from engine.optimisers import fill_momentum
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class Freeze:
         # A parameter that is shared has several names, of which any may match.
         named = list(model.named_parameters(remove_duplicate=False))
         norms = [(n, m) for n, m in model.named_modules() if _keeps_statistics(m)]
-        self._refuse_unknown(model, [*(name for name, _ in named), *(name for name, _ in norms)])
+        names = [*(name for name, _ in named), *(name for name, _ in norms)]
+        refuse_unmatched([*self.patterns, *self.unfreeze], names, model, "freeze")
 
         begins: dict[nn.Parameter, float] = {}
         for name, parameter in named:
@@ -141,25 +142,11 @@ class Freeze:
 
     def _begin(self, name: str) -> float | None:
         """The epoch in which the training of a name begins; None where no pattern matches it."""
-        epochs = [epoch for pattern, epoch in self.unfreeze.items() if _matches(pattern, name)]
+        epochs = [epoch for pattern, epoch in self.unfreeze.items() if matches(pattern, name)]
         if epochs:
             return min(epochs)
-        matched = any(_matches(pattern, name) for pattern in self.patterns)
+        matched = any(matches(pattern, name) for pattern in self.patterns)
         return self.until_epoch if matched else None
-
-    def _refuse_unknown(self, model: nn.Module, names: list[str]) -> None:
-        for pattern in (*self.patterns, *self.unfreeze):
-            if not any(_matches(pattern, name) for name in names):
-                modules = [name for name, _ in model.named_modules() if name]
-                choices = nearest(pattern, dict.fromkeys([*modules, *names]))
-                raise UsageError(
-                    f"freeze: no parameter and no module with parameters is called '{pattern}'"
-                    f"{choices}"
-                )
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
 def _keeps_statistics(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from engine.errors import UsageError, check_whole, nearest
 from engine.events import Phase, TrainEvents, in_phase
 from engine.monitor import Monitor
+from engine.optimisers import learning_rate
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -44,7 +45,8 @@ class LRSchedule:
       ``patience`` epochs (torch's ``ReduceLROnPlateau``);
     - ``constant``: the full rate.
 
-    At an epoch's end ``state.metrics["lr"]`` is the first group's rate. When a run is resumed
+    At an epoch's end ``state.metrics["lr"]`` is the highest rate, and ``lr/<group>`` each group's
+    where they differ. When a run is resumed
     with a raised budget, T and so the rest of the curve are those of the new budget: a rate that
     had come down goes up again. Announces ``lr_reduced`` (plateau) and, where the warm-up is
     longer than the run, a ``notice``.
@@ -149,7 +151,7 @@ class LRSchedule:
         if self.name == "plateau":
             self.monitor.attach(trainer)
         trainer.keep("lr_schedule", self)
-        trainer.provide_metrics("lr")
+        trainer.provide_metrics("lr", *(f"lr/{name}" for name in self._named_groups(trainer)))
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
@@ -169,6 +171,14 @@ class LRSchedule:
                 f"{self._total}: the full learning rate is never reached",
             )
         self(trainer)
+
+    @staticmethod
+    def _named_groups(trainer: Trainer) -> dict[str, dict[str, Any]]:
+        """The groups by name, where they have rates of their own."""
+        groups = trainer.optimizer.param_groups
+        if len({_value(group.get("initial_lr", group["lr"])) for group in groups}) == 1:
+            return {}
+        return {group["name"]: group for group in groups if "name" in group}
 
     def _adopt_groups(self) -> None:
         """Note each group's full rate, of groups too that another handler has added since."""
@@ -208,7 +218,9 @@ class LRSchedule:
     def end_epoch(self, trainer: Trainer) -> None:
         """Report the rate, then see whether the monitor has stopped improving."""
         state = trainer.state
-        state.metrics["lr"] = _value(trainer.optimizer.param_groups[0]["lr"])
+        state.metrics["lr"] = learning_rate(trainer.optimizer)
+        for name, group in self._named_groups(trainer).items():
+            state.metrics[f"lr/{name}"] = _value(group["lr"])
         value = None if self._plateau is None else self.monitor.read(trainer)
         if value is None:
             return
@@ -217,8 +229,7 @@ class LRSchedule:
         self._plateau.step(value)
         if self._scales() != before:
             self(trainer)
-            rate = _value(trainer.optimizer.param_groups[0]["lr"])
-            trainer.announce("lr_reduced", epoch=state.epoch, lr=rate)
+            trainer.announce("lr_reduced", epoch=state.epoch, lr=learning_rate(trainer.optimizer))
 
     # -- the curves: the share of the full rate after so many steps -------------------------
 

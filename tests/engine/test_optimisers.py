@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from engine.errors import UsageError
 from engine.optimisers import (
+    GroupSettings,
     build_optimizer,
     fill_momentum,
     leaves_steps_out,
@@ -58,7 +62,7 @@ def test_a_scaled_rate_lasts_where_a_schedule_computes_from_the_full_one():
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_a_fused_optimizer_leaves_a_step_out_where_it_is_told_on_the_device(name):
     model = nn.Linear(3, 2)
-    params = {"momentum": 0.9} if name == "sgd" else {}
+    params: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {}
     optimizer = build_optimizer(model, name, lr=0.1, fused=True, **params)
     assert leaves_steps_out(optimizer)
     fill_momentum(optimizer)
@@ -102,3 +106,58 @@ def test_momentum_that_is_there_is_left_alone():
     optimizer.step()
     fill_momentum(optimizer)
     assert torch.equal(optimizer.state[model.bias]["momentum_buffer"], torch.ones(2))
+
+
+def two_blocks():
+    blocks = [nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)) for _ in range(2)]
+    model = nn.ModuleDict({"embed": nn.Linear(2, 2), "blocks": nn.ModuleList(blocks)})
+    model["head"] = nn.Linear(2, 1)
+    return model
+
+
+def rates(model, **settings):
+    """Parameter name -> (rate, weight decay)."""
+    groups = build_optimizer(model, "sgd", **settings).param_groups
+    of = {p: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    return {name: of[p] for name, p in model.named_parameters()}
+
+
+def test_each_layer_below_learns_at_a_lower_rate():
+    found = rates(two_blocks(), lr=0.8, weight_decay=0.1, layer_decay=0.5)
+    assert found["head.weight"] == (0.8, 0.1)
+    assert found["blocks.1.0.weight"] == pytest.approx((0.4, 0.1))
+    assert found["blocks.0.0.weight"] == pytest.approx((0.2, 0.1))
+    assert found["blocks.0.1.weight"] == pytest.approx((0.2, 0.0))
+    assert found["embed.weight"] == pytest.approx((0.1, 0.1))
+
+
+def test_a_named_part_has_settings_of_its_own_and_the_first_match_counts():
+    groups = [
+        GroupSettings("head", lr_scale=10.0),
+        GroupSettings(["head", "*.bias"], lr_scale=2.0, weight_decay=0.3),
+    ]
+    found = rates(two_blocks(), lr=0.1, weight_decay=0.1, groups=groups)
+    assert found["head.weight"] == pytest.approx((1.0, 0.1))
+    assert found["head.bias"] == pytest.approx((1.0, 0.0))
+    assert found["embed.bias"] == pytest.approx((0.2, 0.3))
+    assert found["embed.weight"] == pytest.approx((0.1, 0.1))
+
+
+def test_shares_by_name_and_by_depth_multiply():
+    groups = [GroupSettings("embed", lr_scale=4.0)]
+    found = rates(two_blocks(), lr=0.8, groups=groups, layer_decay=0.5)
+    assert found["embed.weight"][0] == pytest.approx(0.4)
+
+
+def test_groups_are_named_apart_and_the_full_rate_comes_first():
+    groups = [GroupSettings("head", 0.1), GroupSettings("embed", 0.1, weight_decay=0.7)]
+    listed = parameter_groups(two_blocks(), 0.2, 1.0, groups)
+    names = [group["name"] for group in listed]
+    assert len(set(names)) == len(names) == 5
+    assert names[:2] == ["decay", "no_decay"]
+    assert listed[0]["lr"] == 1.0
+
+
+def test_a_pattern_that_means_nothing_is_refused_with_the_nearest_name():
+    with pytest.raises(UsageError, match=r"optimizer\.groups: .*'haed'.*'head'"):
+        build_optimizer(two_blocks(), groups=[GroupSettings("haed")])

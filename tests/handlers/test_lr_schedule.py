@@ -10,7 +10,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from engine import Phase, TrainEvents, UsageError
+from engine.optimisers import GroupSettings
 from handlers.lr_schedule import LRSchedule
+from tests.tiny_problem import TinyLoader
 
 FULL = 0.01
 STEPS = 20  # four epochs of five batches
@@ -353,3 +355,28 @@ def test_a_parameter_group_added_after_attaching_follows_the_schedule_too(
     assert rates[-1] == pytest.approx(0.4 * rates[0])
     assert rates[0] < 0.01
     assert [group["lr"] for group in resumed.optimizer.param_groups] == rates
+
+
+def test_groups_with_rates_of_their_own_are_logged_and_keep_their_ratio(make_trainer, loader):
+    trainer = make_trainer(name="sgd", lr=0.4, groups=[GroupSettings("*.bias", 0.5)])
+    trainer.attach(LRSchedule("cosine"))
+    half = "lr/no_decay_x0.5"
+    trainer.monitor_metric(half, "test")
+    trainer.check_monitors()
+    seen = []
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: seen.append(dict(trainer.state.metrics)), phase=Phase.REPORT
+    )
+    trainer.fit(loader, 2)
+    for metrics in seen:
+        assert metrics["lr"] == metrics["lr/decay"]
+        assert metrics[half] == pytest.approx(metrics["lr"] / 2)
+    assert seen[0]["lr"] > seen[1]["lr"]
+
+
+def test_groups_with_the_same_rate_are_not_logged_apart(make_trainer):
+    trainer = make_trainer()
+    trainer.attach(LRSchedule("cosine"))
+    trainer.fit(TinyLoader(), 1)
+    assert "lr" in trainer.state.metrics
+    assert not [name for name in trainer.state.metrics if name.startswith("lr/")]
