@@ -37,6 +37,9 @@ class Batch:
         tabular: float32 [B, D].
         target: long [B], or float32 [B, T] for regression.
         sample_id: B names.
+        scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask
+            as an index, which takes no waiting where the batch is on a GPU. None where unknown;
+            who changes the mask sets it to None.
     """
 
     spectra: Tensor
@@ -44,6 +47,7 @@ class Batch:
     tabular: Tensor
     target: Tensor
     sample_id: list[str]
+    scan_rows: Tensor | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -62,6 +66,9 @@ class Batch:
             self.tabular.to(device, non_blocking=non_blocking),
             self.target.to(device, non_blocking=non_blocking),
             self.sample_id,
+            None
+            if self.scan_rows is None
+            else self.scan_rows.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Batch:
@@ -72,6 +79,7 @@ class Batch:
             self.tabular.pin_memory(),
             self.target.pin_memory(),
             self.sample_id,
+            None if self.scan_rows is None else self.scan_rows.pin_memory(),
         )
 
 
@@ -100,13 +108,15 @@ def pad_collate(samples: Sequence[Sample]) -> Batch:
     spectra = np.zeros((len(samples), most, samples[0].spectra.shape[1]), dtype=np.float32)
     for row, sample in zip(spectra, samples, strict=True):
         row[: len(sample.spectra)] = sample.spectra
+    mask = np.arange(most) < counts[:, None]
     target = np.asarray([sample.target for sample in samples])
     return Batch(
         spectra=torch.from_numpy(spectra),
-        mask=torch.from_numpy(np.arange(most) < counts[:, None]),
+        mask=torch.from_numpy(mask),
         tabular=torch.from_numpy(np.array([s.tabular for s in samples], dtype=np.float32)),
         target=torch.from_numpy(
             target.astype(np.float32 if target.dtype.kind == "f" else np.int64)
         ),
         sample_id=[sample.sample_id for sample in samples],
+        scan_rows=torch.from_numpy(np.flatnonzero(mask)),
     )

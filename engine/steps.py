@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.events import TrainEvents
+from engine.model_call import call_model
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
@@ -29,7 +30,7 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     fire(TrainEvents.BATCH_READY)
 
     with trainer.precision.autocast():
-        state.outputs = trainer.model(batch.spectra, batch.mask, batch.tabular)
+        state.outputs = call_model(trainer.model, batch)
         fire(TrainEvents.FORWARD_COMPLETED)
         state.losses = trainer.loss(state.outputs, batch.target)
     fire(TrainEvents.LOSS_COMPLETED)
@@ -70,6 +71,6 @@ def eval_step(evaluator: Evaluator, batch: Any) -> dict[str, Tensor]:
     state = evaluator.state
     state.batch = batch = batch.to(evaluator.device, non_blocking=True)
     with evaluator.precision.autocast():
-        state.outputs = evaluator.model(batch.spectra, batch.mask, batch.tabular)
+        state.outputs = call_model(evaluator.model, batch)
         state.losses = evaluator.loss(state.outputs, batch.target)
     return state.losses

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from engine.checkpoints import broken_weight
 from engine.errors import check_whole
 from engine.events import Phase
+from engine.model_call import call_model
 from engine.rng import rng_untouched
 from engine.weight_swap import swapped_weights
 
@@ -129,7 +130,7 @@ class SWA:
                 for batch in trainer.state.dataloader:
                     batch = batch.to(trainer.device, non_blocking=True)
                     with trainer.precision.autocast():
-                        self._model(batch.spectra, batch.mask, batch.tabular)
+                        call_model(self._model, batch)
                 self._statistics = {
                     f"{name}.{buffer}": value.clone()
                     for name, norm in norms.items()

@@ -22,6 +22,13 @@ def test_scans_are_padded_with_zeros_behind_the_real_ones():
     assert batch.spectra[..., 0].tolist() == [[1, 0, 0], [3, 3, 3], [2, 2, 0]]
 
 
+def test_the_rows_of_the_real_scans_are_the_mask_as_an_index():
+    batch = pad_collate([sample(1), sample(3), sample(2)])
+    assert batch.scan_rows is not None
+    assert batch.scan_rows.tolist() == [0, 3, 4, 5, 6, 7]
+    assert torch.equal(batch.scan_rows, batch.mask.flatten().nonzero().squeeze(1))
+
+
 def test_class_targets_are_long_and_values_to_regress_are_float():
     assert pad_collate([sample(1, np.int64(1)), sample(1, 0)]).target.tolist() == [1, 0]
     assert pad_collate([sample(1, 2)]).target.dtype == torch.long
@@ -51,7 +58,7 @@ def test_a_sample_without_scans_is_refused_by_name():
 def test_every_tensor_moves_to_the_device():
     batch = pad_collate([sample(1), sample(2)])
     moved = batch.to("meta", non_blocking=True)
-    for name in ("spectra", "mask", "tabular", "target"):
+    for name in ("spectra", "mask", "tabular", "target", "scan_rows"):
         assert getattr(moved, name).device.type == "meta"
         assert getattr(moved, name).shape == getattr(batch, name).shape
         assert getattr(batch, name).device.type == "cpu"
@@ -62,7 +69,8 @@ def test_every_tensor_moves_to_the_device():
 def test_every_tensor_is_pinned():
     pinned = pad_collate([sample(1), sample(2)]).pin_memory()
     assert all(
-        getattr(pinned, name).is_pinned() for name in ("spectra", "mask", "tabular", "target")
+        getattr(pinned, name).is_pinned()
+        for name in ("spectra", "mask", "tabular", "target", "scan_rows")
     )
 
 

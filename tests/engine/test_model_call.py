@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from datasets.batch import Batch
+from engine.model_call import call_model
+from tests.tiny_problem import TinyLoader
+
+MASK = torch.tensor([[True, False], [True, True]])
+
+
+def batch(scan_rows=None):
+    return Batch(
+        torch.ones(2, 2, 3), MASK, torch.zeros(2, 1), torch.zeros(2), ["a", "b"], scan_rows
+    )
+
+
+class Plain(nn.Module):
+    def forward(self, spectra, mask, tabular):
+        return spectra, mask, tabular
+
+
+class Asking(nn.Module):
+    def forward(self, spectra, mask, tabular, scan_rows=None):
+        return scan_rows
+
+
+def test_a_model_is_given_scans_mask_and_covariates():
+    given = batch(torch.tensor([0, 2, 3]))
+    spectra, mask, tabular = call_model(Plain(), given)
+    assert spectra is given.spectra
+    assert mask is given.mask
+    assert tabular is given.tabular
+
+
+def test_a_model_that_asks_for_the_rows_of_the_scans_is_given_them():
+    rows = torch.tensor([0, 2, 3])
+    assert call_model(Asking(), batch(rows)) is rows
+    assert call_model(Asking(), batch()) is None
+
+
+def test_a_batch_that_knows_no_rows_will_do():
+    assert call_model(Asking(), next(iter(TinyLoader()))) is None
