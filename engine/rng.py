@@ -30,7 +30,8 @@ def capture_rng() -> dict[str, Any]:
         "python": [version, list(internal), gauss],
         "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # A device that nothing has used has drawn nothing, and asking would make a context on it.
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 

@@ -134,6 +134,8 @@ class Profiler:
             activities=activities,
             schedule=schedule(wait=0, warmup=self.warmup, active=self.active, repeat=1),
             on_trace_ready=self._write,
+            # There is one cycle only; some versions of torch warn unless its events are kept.
+            acc_events=True,
         )
         self._profile.start()
         for event, (name, phase) in PARTS.items():

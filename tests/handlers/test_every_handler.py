@@ -62,7 +62,11 @@ def resumed_runs(tmp_path_factory, request):
         subprocess.run(
             [sys.executable, "-m", "tests.handlers.handler_contract", str(folder), *names],
             check=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "OMP_NUM_THREADS": "1",
+            },
             timeout=120,
         )
     finally:
