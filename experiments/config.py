@@ -143,6 +143,7 @@ class CheckpointConfig(Section):
     save_last: bool = True
     every_epochs: Positive = 1
     every_steps: Positive | None = Field(default=None, description="last.pt within an epoch too")
+    keep_every_epochs: Positive | None = Field(default=None, description="kept for good")
 
 
 class EmaConfig(Section):

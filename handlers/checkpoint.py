@@ -1,10 +1,10 @@
-"""Checkpoints: the last one, the best one and the top k, each whole or absent."""
+"""Checkpoints: the last, the best, the top k and periodic ones, each whole or absent."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +44,12 @@ Entry = tuple[str, float, int]  # file name, score, epoch
 class Checkpoint:
     """Saves everything that the trainer keeps, after all other handlers of the event.
 
-    Three kinds of files, each written aside and renamed when it is whole: ``last.pt`` to
-    continue from, ``best.pt``, and the ``save_top_k`` best as
-    ``epoch=<epoch>-<monitor>=<score>.pt``. A file that falls out of the best is removed only
-    after the new one stands. Of equal scores the earlier wins; NaN is never among the best and
-    stands in nobody's way; in an epoch that did not measure the monitor only ``last.pt`` is
-    written. Weights that are NaN or infinite are never saved.
+    Four kinds of files, each written aside and renamed when it is whole: ``last.pt`` to
+    continue from, ``best.pt``, the ``save_top_k`` best as
+    ``epoch=<epoch>-<monitor>=<score>.pt``, and ``periodic-epoch=<epoch>.pt``, kept for good. A
+    file that falls out of the best is removed only after the new one stands. Of equal scores the
+    earlier wins; NaN is never among the best and stands in nobody's way; an epoch that did not
+    measure the monitor is not ranked. Weights that are NaN or infinite are never saved.
 
     When the run ends, because it is complete or because it was told to stop, ``last.pt`` holds
     the very end, also in the middle of an epoch.
@@ -68,6 +68,8 @@ class Checkpoint:
             last epoch is always saved.
         every_steps: Write ``last.pt`` within an epoch too, when this many optimizer steps have
             passed since it was written; None for not.
+        keep_every_epochs: Keep the state of every so many epochs for good, whatever its score;
+            None for none.
         folder: Where to; ``<run_dir>/checkpoints`` by default.
         meta: Plain values saved along, that say what data and what model this is; see
             :func:`check_meta`.
@@ -88,6 +90,7 @@ class Checkpoint:
         save_best: bool = True,
         every_epochs: int = 1,
         every_steps: int | None = None,
+        keep_every_epochs: int | None = None,
         folder: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
@@ -97,6 +100,8 @@ class Checkpoint:
             check_whole("checkpoint.every_steps", every_steps)
             if not save_last:
                 raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
+        if keep_every_epochs is not None:
+            check_whole("checkpoint.keep_every_epochs", keep_every_epochs)
         if monitor is None and (save_top_k or save_best):
             raise UsageError(
                 "checkpoint.monitor is needed to find the best: name a metric, or set "
@@ -105,6 +110,7 @@ class Checkpoint:
         self.monitor = Monitor(monitor, mode, "checkpoint") if monitor is not None else None
         self.save_top_k, self.save_last, self.save_best = save_top_k, save_last, save_best
         self.every_epochs, self.every_steps = every_epochs, every_steps
+        self.keep_every_epochs = keep_every_epochs
         self.folder = None if folder is None else Path(folder)
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
@@ -162,11 +168,14 @@ class Checkpoint:
     def __call__(self, trainer: Trainer) -> None:
         """Save at an epoch's end."""
         state = trainer.state
+        kept = []
+        if self.keep_every_epochs and state.epoch % self.keep_every_epochs == 0:
+            kept.append(f"periodic-epoch={state.epoch:03d}.pt")
         if state.epoch % self.every_epochs == 0 or state.epoch == state.max_epochs:
             score = None if self.monitor is None else self.monitor.read(trainer)
-            self._save(trainer, score)
-        elif self._steps_are_due(trainer):
-            self._save(trainer, None)
+            self._save(trainer, score, kept)
+        elif kept or self._steps_are_due(trainer):
+            self._save(trainer, None, kept)
 
     def save_within(self, trainer: Trainer) -> None:
         """Save ``last.pt`` within an epoch, between two accumulation windows."""
@@ -187,7 +196,13 @@ class Checkpoint:
 
     # -- what -------------------------------------------------------------------------------
 
-    def _save(self, trainer: Trainer, score: float | None, planned: bool = True) -> None:
+    def _save(
+        self,
+        trainer: Trainer,
+        score: float | None,
+        kept: Sequence[str] = (),
+        planned: bool = True,
+    ) -> None:
         state, folder = trainer.state, self.folder
         assert folder is not None
         place = {"epoch": state.epoch, "iteration": state.iteration}
@@ -200,6 +215,7 @@ class Checkpoint:
             trainer.announce("checkpoint_skipped", **place, message=message)
             return
         names = [] if score is None or math.isnan(score) else self._rank(score, state.epoch)
+        names += kept
         if self.save_last:
             # Last, when the files that its index lists stand.
             names.append(LAST_NAME)
@@ -211,9 +227,9 @@ class Checkpoint:
         self._carried = notice if planned else None
         try:
             write_whole(pack_checkpoint(trainer.capture(), self.meta), folder, *names)
-            kept = {name for name, _, _ in self._top}
+            still = {name for name, _, _ in self._top}
             for name, _, _ in before[0]:
-                if name not in kept:
+                if name not in still:
                     (folder / name).unlink(missing_ok=True)
         except OSError as error:
             self._top, self._best, self._saved_iteration = before

@@ -52,6 +52,25 @@ def fit(trainer, loader, scores, checkpoint):
 # -- which files ----------------------------------------------------------------------------
 
 
+def test_periodic_ones_are_kept_for_good_whatever_their_score(make_trainer, loader, folder):
+    scores = [0.9, 0.1, 0.8, NAN, 0.7, None, 0.6]
+    checkpoint = Checkpoint(save_top_k=1, keep_every_epochs=2)
+    fit(make_trainer(), loader, scores, checkpoint)
+    periodic = [name for name in names(folder) if name.startswith("periodic")]
+    assert periodic == [f"periodic-epoch=00{epoch}.pt" for epoch in (2, 4, 6)]
+    for epoch, name in zip((2, 4, 6), periodic, strict=True):
+        assert load_checkpoint(folder / name)["states"]["trainer"]["iteration"] == 5 * epoch
+    assert names(folder) == ["best.pt", "epoch=001-val_auroc=0.900000.pt", "last.pt", *periodic]
+
+
+def test_periodic_ones_stand_between_the_epochs_that_are_ranked(make_trainer, loader, folder):
+    checkpoint = Checkpoint(every_epochs=3, keep_every_epochs=2)
+    fit(make_trainer(), loader, [0.1, 0.9, 0.2, 0.8], checkpoint)
+    ranked = [name for name in names(folder) if name.startswith("epoch=")]
+    assert ranked == ["epoch=003-val_auroc=0.200000.pt", "epoch=004-val_auroc=0.800000.pt"]
+    assert (folder / "periodic-epoch=002.pt").exists()
+
+
 def test_last_best_and_the_top_k_stand_after_training(make_trainer, loader, folder):
     fit(make_trainer(), loader, [0.1, 0.5, 0.3, 0.4, 0.2], Checkpoint(save_top_k=3))
     assert names(folder) == [
@@ -177,6 +196,7 @@ def test_nothing_is_saved_twice(make_trainer, loader, folder):
         ({"save_top_k": -1}, "checkpoint.save_top_k must be a whole number, at least 0"),
         ({"every_epochs": 0}, "checkpoint.every_epochs must be"),
         ({"every_steps": 1.5}, "checkpoint.every_steps must be"),
+        ({"keep_every_epochs": 0}, "checkpoint.keep_every_epochs must be"),
         ({"every_steps": 5, "save_last": False}, "set save_last to true"),
         ({"mode": "maxx"}, "did you mean 'max'"),
         ({"monitor": None}, "checkpoint.monitor is needed"),
