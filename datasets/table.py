@@ -38,7 +38,8 @@ def require_folder(path: str | Path) -> Path:
     parent = next(upper for upper in [*folder.parents, Path()] if upper.is_dir())
     missing = folder.relative_to(parent).parts[0]
     beside = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
-    raise CohortError(f"no folder {folder}; in {parent}{nearest(missing, beside)}")
+    found = f"in {parent}{nearest(missing, beside)}" if beside else f"{parent} holds none"
+    raise CohortError(f"no folder {folder}; {found}")
 
 
 def require_file(path: Path) -> Path:

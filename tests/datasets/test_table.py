@@ -38,6 +38,10 @@ def test_a_missing_folder_is_named_with_the_nearest(write_cohort, tmp_path, refu
     assert "is a file" in refusal(tmp_path / "hcc_serum" / "axis.npy")
 
 
+def test_where_there_is_no_other_folder_none_is_offered(tmp_path, refusal):
+    assert refusal(tmp_path / "missing").endswith(f"; {tmp_path} holds none")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
