@@ -8,24 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def check_heads(width: int, num_heads: int) -> None:
-    """Refuse a number of heads that does not divide the width.
-
-    Args:
-        width: Features of a token.
-        num_heads: Heads that share them.
-
-    Raises:
-        ValueError: When the width cannot be shared evenly.
-    """
-    if num_heads < 1 or width % num_heads:
-        fitting = [n for n in range(1, width + 1) if width % n == 0]
-        closest = min(fitting, key=lambda n: abs(n - num_heads))
-        raise ValueError(
-            f"num_heads={num_heads} does not divide d_model={width}; "
-            f"the nearest that does: {closest}"
-        )
+from models.size_checks import check_heads
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:

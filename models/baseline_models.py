@@ -1,14 +1,28 @@
-"""Models of one modality: for cohorts that have only one, and to tell what the other one adds."""
+"""Models to compare with: of one modality, to tell what the other adds, and late fusion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from models.ft_transformer import FTTransformer
+from models.mean_linear import MeanLinear
+from models.size_checks import check_tab_dim
+from models.spectra_cnn import SpectraCNN
 from models.spectra_encoder import PATCH_SCALES, ScanPooling, SpectraTFTEncoder
 from models.tabular_encoder import TabularStaticEncoder
+
+__all__ = [
+    "FTTransformer",
+    "LateFusion",
+    "MeanLinear",
+    "SpectraCNN",
+    "SpectraOnly",
+    "TabularOnly",
+]
 
 
 class SpectraOnly(nn.Module):
@@ -16,7 +30,7 @@ class SpectraOnly(nn.Module):
 
     Args:
         spec_len: Points of a scan, L.
-        num_classes: Classes, C.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
         spec_emb: Features of the sample's vector, E.
         dropout: Everywhere: tokens, attention, positions, head.
         patch_size: Points of a token.
@@ -27,10 +41,9 @@ class SpectraOnly(nn.Module):
         patch_scales: Kernel widths of the front end, in patches.
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return the weights of every head.
-        packed: Encode only the valid scans.
+        packed: Encode only the real scans.
 
     Example:
-        >>> import torch
         >>> model = SpectraOnly(spec_len=64, patch_size=16, d_model=16)
         >>> model(torch.randn(2, 4, 64), torch.ones(2, 4, dtype=torch.bool))["logits"].shape
         torch.Size([2, 2])
@@ -71,21 +84,28 @@ class SpectraOnly(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
 
     def forward(
-        self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None
+        self,
+        spectra: Tensor,
+        mask: Tensor,
+        tabular: Tensor | None = None,
+        scan_rows: Tensor | None = None,
     ) -> dict[str, Any]:
-        """Classify a batch by its spectra.
+        """Predict a batch by its spectra.
 
         Args:
             spectra: [B, S, L].
             mask: Bool [B, S]; True = a real scan, at least one a sample.
             tabular: Not looked at.
+            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
 
         Returns:
             ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
             ``attention_weights``: ``scan_pooling`` [B, S]; with ``return_attention`` also
             ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>`` [B, S, H, T, T].
         """
-        scans, patch_attention = self.spectra_encoder(spectra, mask, self.return_attention)
+        scans, patch_attention = self.spectra_encoder(
+            spectra, mask, self.return_attention, scan_rows
+        )
         embedding, scan_weights, _ = self.scan_pooling(scans, mask)
         return {
             "logits": self.head(embedding),
@@ -100,13 +120,12 @@ class TabularOnly(nn.Module):
 
     Args:
         tab_dim: Covariates, D; at least one.
-        num_classes: Classes, C.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
         tab_emb: Features of the sample's vector, E.
         dropout: On the hidden layer, the vector and the head.
         hidden_dim: Features of the hidden layer; ``tab_emb`` when None.
 
     Example:
-        >>> import torch
         >>> model = TabularOnly(tab_dim=3)
         >>> model(None, None, torch.randn(2, 3))["logits"].shape
         torch.Size([2, 2])
@@ -130,7 +149,7 @@ class TabularOnly(nn.Module):
     def forward(
         self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
     ) -> dict[str, Any]:
-        """Classify a batch by its covariates.
+        """Predict a batch by its covariates.
 
         Args:
             spectra: Not looked at.
@@ -147,4 +166,110 @@ class TabularOnly(nn.Module):
             "embedding": embedding,
             "tab_embedding": embedding,
             "attention_weights": {"feature_selection": selection},
+        }
+
+
+class LateFusion(nn.Module):
+    """Two models of one modality each, whose logits are added.
+
+    The sum's two weights start at one and are learnt: for evidence of a class that both modalities
+    share, and for a value to regress, of which each head by itself is asked the whole, a plain sum
+    would be too much.
+
+    Args:
+        tab_dim: Covariates, D; at least one.
+        spec_len: Points of a scan, L.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
+        spec_emb: Features of the spectra's vector.
+        tab_emb: Features of the covariates' vector.
+        dropout: Everywhere.
+        patch_size: Points of a token.
+        d_model: Features of a token.
+        num_layers: Transformer blocks.
+        num_heads: Heads; must divide ``d_model``.
+        scan_position: None (scans are a set) or ``'index'`` (their order counts).
+        return_attention: Return the weights of every head; may be switched on an existing model.
+        packed: Encode only the real scans.
+
+    Raises:
+        ValueError: When there is no covariate, or a size does not fit.
+
+    Example:
+        >>> model = LateFusion(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
+        >>> mask = torch.ones(2, 4, dtype=torch.bool)
+        >>> model(torch.randn(2, 4, 64), mask, torch.randn(2, 3))["logits"].shape
+        torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        tab_dim: int,
+        spec_len: int,
+        num_classes: int = 2,
+        spec_emb: int = 256,
+        tab_emb: int = 128,
+        dropout: float = 0.1,
+        *,
+        patch_size: int = 32,
+        d_model: int = 64,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        scan_position: str | None = None,
+        return_attention: bool = False,
+        packed: bool = True,
+    ) -> None:
+        super().__init__()
+        check_tab_dim(tab_dim, "LateFusion")
+        self.spectra_branch = SpectraOnly(
+            spec_len,
+            num_classes,
+            spec_emb,
+            dropout,
+            patch_size=patch_size,
+            d_model=d_model,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            scan_position=scan_position,
+            return_attention=return_attention,
+            packed=packed,
+        )
+        self.tabular_branch = TabularOnly(tab_dim, num_classes, tab_emb, dropout)
+        self.branch_weights = nn.Parameter(torch.ones(2))
+
+    @property
+    def return_attention(self) -> bool:
+        """Whether the weights of every head are returned."""
+        return self.spectra_branch.return_attention
+
+    @return_attention.setter
+    def return_attention(self, wanted: bool) -> None:
+        self.spectra_branch.return_attention = wanted
+
+    def forward(
+        self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Predict a batch.
+
+        Args:
+            spectra: [B, S, L].
+            mask: Bool [B, S]; True = a real scan, at least one a sample.
+            tabular: [B, D].
+            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
+
+        Returns:
+            ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding``
+            [B, spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and
+            ``attention_weights`` of both branches.
+        """
+        spec = self.spectra_branch(spectra, mask, scan_rows=scan_rows)
+        tab = self.tabular_branch(None, None, tabular)
+        spec_weight, tab_weight = self.branch_weights.unbind()
+        return {
+            "logits": spec_weight * spec["logits"] + tab_weight * tab["logits"],
+            "embedding": torch.cat([spec["embedding"], tab["embedding"]], dim=-1),
+            "aux_logits_spec": spec["logits"],
+            "aux_logits_tab": tab["logits"],
+            "spec_embedding": spec["embedding"],
+            "tab_embedding": tab["embedding"],
+            "attention_weights": {**spec["attention_weights"], **tab["attention_weights"]},
         }

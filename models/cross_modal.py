@@ -48,31 +48,47 @@ class CrossModalAttention(nn.Module):
         self,
         scans: Tensor,
         covariates: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         return_attention: bool = False,
+        covariate_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Let both sides look at each other.
 
         Args:
             scans: [B, S, W].
             covariates: [B, D, W].
-            mask: Bool [B, S]; True = a real scan.
+            mask: Bool [B, S]; True = a real scan. None: all are.
             return_attention: Also return the weights of every head.
+            covariate_mask: Bool [B, D]; True = a known covariate. None: all are.
 
         Returns:
-            Scans [B, S, W] (zero where padded), covariates [B, D, W], and the weights:
-            ``spectra_to_tabular`` [B, H, S, D] (zero where padded) and ``tabular_to_spectra``
-            [B, H, D, S]; empty when not asked for.
+            Scans [B, S, W], covariates [B, D, W], and the weights: ``spectra_to_tabular``
+            [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S], all zero where masked; no weights
+            when not asked for.
         """
-        seen_scans, from_scans = self._look("scans", scans, covariates, None, return_attention)
+        seen_scans, from_scans = self._look(
+            "scans", scans, covariates, covariate_mask, return_attention
+        )
         seen_covariates, from_covariates = self._look(
             "covariates", covariates, scans, mask, return_attention
         )
         attention = {}
         if from_scans is not None and from_covariates is not None:
-            attention["spectra_to_tabular"] = from_scans * mask[:, None, :, None]
-            attention["tabular_to_spectra"] = from_covariates
-        return seen_scans * mask[..., None], seen_covariates, attention
+            attention["spectra_to_tabular"] = _zero_where_masked(from_scans, mask)
+            attention["tabular_to_spectra"] = _zero_where_masked(from_covariates, covariate_mask)
+        return (
+            _zero_where_masked(seen_scans, mask),
+            _zero_where_masked(seen_covariates, covariate_mask),
+            attention,
+        )
+
+
+def _zero_where_masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Values [B, ..., T, X] with zeros where the mask [B, T] is False."""
+    if mask is None:
+        return values
+    size, tokens = mask.shape
+    return values * mask.view(size, *[1] * (values.dim() - 3), tokens, 1)
 
 
 class EnhancedGating(nn.Module):

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention import AttentionPooling, TokenDropout, TransformerBlock, check_heads
+from models.attention import AttentionPooling, TokenDropout, TransformerBlock
+from models.scan_packing import encode_real_scans
+from models.size_checks import check_heads, check_sizes, check_spec_len
 
 # Widths of the front end's kernels, in patches: a narrow peak, its neighbours, the local baseline.
 PATCH_SCALES = (1, 2, 4)
@@ -77,7 +79,7 @@ class SpectraTFTEncoder(nn.Module):
         position_features: Numbers that each position sends into the vector.
         patch_scales: Kernel widths of the front end, in patches.
         dropout: On tokens, attention, position readout and vector.
-        packed: Encode only the valid scans, and put zeros elsewhere; the vectors of valid scans
+        packed: Encode only the real scans, and put zeros elsewhere; the vectors of real scans
             are the same either way.
 
     Raises:
@@ -105,16 +107,13 @@ class SpectraTFTEncoder(nn.Module):
         packed: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {
-            "spec_len": spec_len,
-            "spec_emb": spec_emb,
-            "patch_size": patch_size,
-            "d_model": d_model,
-            "position_features": position_features,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        check_sizes(
+            spec_len=spec_len,
+            spec_emb=spec_emb,
+            patch_size=patch_size,
+            d_model=d_model,
+            position_features=position_features,
+        )
         check_heads(d_model, num_heads)
         self.spec_len = spec_len
         self.spec_emb = spec_emb
@@ -164,7 +163,11 @@ class SpectraTFTEncoder(nn.Module):
         return self.vector(torch.cat([pooled, readout], dim=-1)), attention
 
     def forward(
-        self, spectra: Tensor, mask: Tensor, return_attention: bool = False
+        self,
+        spectra: Tensor,
+        mask: Tensor,
+        return_attention: bool = False,
+        scan_rows: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Encode the scans of a batch.
 
@@ -172,6 +175,7 @@ class SpectraTFTEncoder(nn.Module):
             spectra: [B, S, L]; padded scans may hold anything, NaN too.
             mask: Bool [B, S]; True = a real scan.
             return_attention: Also return the weights of every head.
+            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
 
         Returns:
             Vectors [B, S, E], zero where padded, and the weights as [B, S, H, T] and
@@ -180,30 +184,14 @@ class SpectraTFTEncoder(nn.Module):
         Raises:
             ValueError: When the spectra have another length than the encoder was built for.
         """
-        if spectra.shape[-1] != self.spec_len:
-            raise ValueError(
-                f"spectra have {spectra.shape[-1]} points a scan; "
-                f"the encoder was built with spec_len={self.spec_len}"
-            )
-        flat_mask = mask.flatten()
-        scans = spectra.flatten(0, 1)
-        if not self.packed:
-            scans = scans.masked_fill(~flat_mask[:, None], 0.0)
-            vectors, attention = self.encode(scans, return_attention)
-            return vectors.unflatten(0, mask.shape) * mask[..., None], {
-                name: weights.unflatten(0, mask.shape)
-                * mask.view(*mask.shape, *[1] * (weights.dim() - 1))
-                for name, weights in attention.items()
-            }
-        # One index for the gather and for the scatters: finding it is the only synchronisation.
-        rows = flat_mask.nonzero().squeeze(1)
-
-        def put_back(packed: Tensor) -> Tensor:
-            whole = packed.new_zeros(flat_mask.numel(), *packed.shape[1:])
-            return whole.index_copy(0, rows, packed).unflatten(0, mask.shape)
-
-        vectors, attention = self.encode(scans.index_select(0, rows), return_attention)
-        return put_back(vectors), {name: put_back(w) for name, w in attention.items()}
+        check_spec_len(spectra, self.spec_len)
+        return encode_real_scans(
+            lambda scans: self.encode(scans, return_attention),
+            spectra,
+            mask,
+            packed=self.packed,
+            scan_rows=scan_rows,
+        )
 
 
 class ScanPooling(nn.Module):

@@ -5,22 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
-def check_tab_dim(tab_dim: int, model: str) -> None:
-    """Refuse to build a covariate branch for a cohort without covariates.
-
-    Args:
-        tab_dim: Columns of the covariates.
-        model: The name to put into the message.
-
-    Raises:
-        ValueError: When there is no column.
-    """
-    if tab_dim < 1:
-        raise ValueError(
-            f"{model} needs at least one covariate, got tab_dim={tab_dim}; "
-            "for spectra without covariates use the model 'spectra_only'"
-        )
+from models.size_checks import check_tab_dim
 
 
 class TabularStaticEncoder(nn.Module):

@@ -110,7 +110,15 @@ class TFTLoss(nn.Module):
         Returns:
             ``total_loss``, ``main_loss``, ``aux_spec_loss``, ``aux_tab_loss`` and
             ``contrastive_loss``; the terms as they are before weighing.
+
+        Raises:
+            ValueError: When there is one logit only, whose cross-entropy is zero whatever it says.
         """
+        if outputs["logits"].shape[-1] == 1:
+            raise ValueError(
+                "TFTLoss needs logits of at least two classes, got one; "
+                "a value is regressed by a loss such as 'mse'"
+            )
         aux = aux or {}
         main = self._cross_entropy(outputs["logits"], targets)
         zero = main.new_zeros(())

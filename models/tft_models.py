@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from models.cross_modal import CrossModalAttention, EnhancedGating
+from models.size_checks import check_tab_dim
 from models.spectra_encoder import (
     PATCH_SCALES,
     MultiScalePatches,
     ScanPooling,
     SpectraTFTEncoder,
 )
-from models.tabular_encoder import CovariateTokens, TabularStaticEncoder, check_tab_dim
+from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
 from models.tft_loss import TFTLoss, info_nce
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
 
 
 class TFTMultimodal(nn.Module):
-    """Spectra and covariates together, for classification.
+    """Spectra and covariates together.
 
     Every scan becomes a vector, the scans of a sample are pooled by attention, scans and
     covariates look at each other, the covariates gate the spectra, and what came of all this is
@@ -46,7 +47,7 @@ class TFTMultimodal(nn.Module):
         spec_len: Points of a scan, L.
         spec_emb: Features of the spectra's vector, E.
         tab_emb: Features of the covariates' vector.
-        num_classes: Classes, C.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
         fusion_dim: Features of the fused vector.
         dropout: Everywhere: tokens, attention, positions, gates, fusion, heads.
         patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
@@ -61,7 +62,7 @@ class TFTMultimodal(nn.Module):
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return the weights of every head, which costs the fused kernel; may be
             switched on an existing model.
-        packed: Encode only the valid scans.
+        packed: Encode only the real scans.
 
     Raises:
         ValueError: When there is no covariate, a size does not fit, or ``scan_position`` is
@@ -141,13 +142,16 @@ class TFTMultimodal(nn.Module):
         half = self.modality_dropout / 2
         return (draw >= half).to(like.dtype), (draw < 1 - half).to(like.dtype)
 
-    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor) -> dict[str, Any]:
-        """Classify a batch.
+    def forward(
+        self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Predict a batch.
 
         Args:
             spectra: [B, S, L].
             mask: Bool [B, S]; True = a real scan, at least one a sample.
             tabular: [B, D].
+            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
 
         Returns:
             ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and
@@ -158,7 +162,9 @@ class TFTMultimodal(nn.Module):
             ``spectra_to_tabular`` [B, H, S, D], ``tabular_to_spectra`` [B, H, D, S],
             ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>`` [B, S, H, T, T].
         """
-        scans, patch_attention = self.spectra_encoder(spectra, mask, self.return_attention)
+        scans, patch_attention = self.spectra_encoder(
+            spectra, mask, self.return_attention, scan_rows
+        )
         spec, scan_weights, scans = self.scan_pooling(scans, mask)
         tab, selection = self.tabular_encoder(tabular)
         aux_logits_spec = self.aux_head_spec(spec)

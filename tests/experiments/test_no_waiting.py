@@ -11,6 +11,7 @@ from ignite.engine import Events
 from engine import Phase, TrainEvents
 from experiments.config import Config
 from experiments.experiment import Experiment
+from models.tft_models import TFTMultimodal
 from tests.no_waiting import refuse_waiting_in_steps
 
 TERMS = {"main_loss": "uncertainty", "aux_spec_loss": {"start": 0, "end": 1, "epochs": 2}}
@@ -42,6 +43,7 @@ def with_all_that_works_in_a_step(make_config: Any, precision: str, device: str)
 def test_no_step_of_a_whole_run_asks_for_a_value(make_config, precision):
     experiment = Experiment(with_all_that_works_in_a_step(make_config, precision, "cpu"))
     experiment.setup()
+    assert isinstance(experiment.trainer.model, TFTMultimodal)
     assert experiment.trainer.model.spectra_encoder.packed
     refuse_waiting_in_steps(experiment.trainer)
     experiment.train()

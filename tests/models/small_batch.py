@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from models import MODELS
 
 SPEC_LEN = 100  # not a multiple of the patch size below
 TAB_DIM = 5
 SCANS = (3, 1, 4, 2, 4, 1)
 SMALL: dict[str, Any] = {"patch_size": 16, "d_model": 16, "num_layers": 2, "num_heads": 4}
+SMALL_BY_NAME: dict[str, dict[str, Any]] = {
+    "tft": {"spec_emb": 24, "tab_emb": 12, "fusion_dim": 20, **SMALL},
+    "attention": {
+        "spec_emb": 24,
+        "tab_emb": 12,
+        "fusion_dim": 16,
+        "fusion_heads": 2,
+        "hidden_dims": (20, 20, 10),
+        **SMALL,
+    },
+    "late_fusion": {"spec_emb": 24, "tab_emb": 12, **SMALL},
+    "spectra_only": {"spec_emb": 24, **SMALL},
+    "spectra_cnn": {"spec_emb": 24, "channels": (8, 16)},
+    "mean_linear": {},
+    "tabular_only": {"tab_emb": 12},
+    "tabular_transformer": {"d_model": 16, "num_layers": 2, "num_heads": 4},
+}
 
 
 @dataclass
@@ -25,3 +46,13 @@ class SmallBatch:
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.spectra, self.mask, self.tabular
+
+
+def small_model(name: str, num_classes: int = 2, seed: int = 0, **changes: Any) -> nn.Module:
+    """A small model of that short name, given of the data and the changes what it takes."""
+    torch.manual_seed(seed)
+    model_class = MODELS[name]
+    offered = {"tab_dim": TAB_DIM, "spec_len": SPEC_LEN, "num_classes": num_classes, **changes}
+    taken = inspect.signature(model_class).parameters
+    settings = SMALL_BY_NAME[name] | {k: v for k, v in offered.items() if k in taken}
+    return model_class(**settings)

@@ -1,15 +1,14 @@
-"""Models of one modality keep the same contract, and the short names build."""
+"""Models of one modality look at nothing else; late fusion adds them up."""
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from models import MODELS
-from models.baseline_models import SpectraOnly, TabularOnly
+from models.baseline_models import LateFusion, SpectraOnly, TabularOnly
 from models.tft_models import TFTLoss
 from tests.models.small_batch import SMALL, SPEC_LEN, TAB_DIM, SmallBatch
 
@@ -65,14 +64,46 @@ def test_spectra_only_returns_attention_per_head_when_asked_for(batch: SmallBatc
     assert list(spectra_only()(batch.spectra, batch.mask)["attention_weights"]) == ["scan_pooling"]
 
 
-def test_the_short_names_build_models(batch: SmallBatch) -> None:
-    known = {"tab_dim": TAB_DIM, "spec_len": SPEC_LEN, "num_classes": 2}
-    for name, model_class in MODELS.items():
-        asked = inspect.signature(model_class).parameters
-        model = model_class(**{k: v for k, v in known.items() if k in asked})
-        assert model(*batch.inputs)["logits"].shape == (6, 2), name
+def late_fusion(**changes: Any) -> LateFusion:
+    torch.manual_seed(0)
+    settings = {"num_classes": 3, "spec_emb": 12, "tab_emb": 12, **SMALL, **changes}
+    return LateFusion(TAB_DIM, SPEC_LEN, **settings)
 
 
-def test_a_cohort_without_covariates_is_refused() -> None:
+def test_late_fusion_adds_the_logits_of_both_branches(batch: SmallBatch) -> None:
+    model = late_fusion().eval()
+    out = model(*batch.inputs)
+    spectra = model.spectra_branch(batch.spectra, batch.mask)["logits"]
+    tabular = model.tabular_branch(None, None, batch.tabular)["logits"]
+    assert torch.equal(out["aux_logits_spec"], spectra)
+    assert torch.equal(out["aux_logits_tab"], tabular)
+    torch.testing.assert_close(out["logits"], spectra + tabular)
+
+
+def test_late_fusion_learns_how_much_each_branch_counts(batch: SmallBatch) -> None:
+    """Both heads are asked for the whole value, so that their plain sum is twice of it."""
+    model = late_fusion(num_classes=1, dropout=0.0)
+    value = batch.tabular[:, :1]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    heads = ("logits", "aux_logits_spec", "aux_logits_tab")
+    for _ in range(200):
+        optimizer.zero_grad()
+        out = model(*batch.inputs)
+        torch.stack([(out[head] - value).square().mean() for head in heads]).sum().backward()
+        optimizer.step()
+    assert (out["logits"] - value).abs().max() < 0.1
+    assert model.branch_weights.sum().item() == pytest.approx(1.0, abs=0.2)
+
+
+def test_attention_of_late_fusion_is_switched_in_its_branch(batch: SmallBatch) -> None:
+    model = late_fusion(return_attention=True)
+    assert model.return_attention
+    assert "patch_pooling" in model(*batch.inputs)["attention_weights"]
+    model.return_attention = False
+    assert list(model(*batch.inputs)["attention_weights"]) == ["scan_pooling", "feature_selection"]
+
+
+@pytest.mark.parametrize("model", [TabularOnly, lambda _: LateFusion(0, SPEC_LEN)])
+def test_a_cohort_without_covariates_is_refused(model: Callable[[int], Any]) -> None:
     with pytest.raises(ValueError, match="'spectra_only'"):
-        TabularOnly(0)
+        model(0)

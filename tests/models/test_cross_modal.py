@@ -29,6 +29,24 @@ def test_each_side_looks_at_the_other() -> None:
     assert moved[1] < 1e-6  # there it is padding
 
 
+def test_unknown_covariates_are_not_looked_at() -> None:
+    torch.manual_seed(0)
+    cross = CrossModalAttention(width=8, num_heads=2).eval()
+    scans, covariates = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    known = torch.tensor([[True] * 5, [True, True, False, True, False]])
+    seen_scans, seen_covariates, attention = cross(
+        scans, covariates, None, return_attention=True, covariate_mask=known
+    )
+    assert seen_covariates[~known].eq(0).all()
+    assert attention["tabular_to_spectra"].sum(-1).eq(0).any(1).equal(~known)
+    assert (attention["spectra_to_tabular"] * ~known[:, None, None]).eq(0).all()
+    other = covariates.clone()
+    other[:, 4] += 1
+    moved = (cross(scans, other, None, covariate_mask=known)[0] - seen_scans).abs().amax((1, 2))
+    assert moved[0] > 1e-4  # there covariate 4 is known
+    assert moved[1] < 1e-6  # there it is not
+
+
 def test_attention_is_not_returned_unasked() -> None:
     cross = CrossModalAttention(width=8, num_heads=2)
     mask = torch.ones(2, 3, dtype=torch.bool)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention import AttentionPooling, MultiHeadAttention, TokenDropout
 from models.spectra_encoder import MultiScalePatches, ScanPooling, SpectraTFTEncoder
 from tests.models.small_batch import SMALL, SPEC_LEN, SmallBatch
 
@@ -124,44 +123,3 @@ def test_scan_places_need_no_longest_run() -> None:
     pooling = ScanPooling(7, scan_position="index")  # odd width too
     _, _, placed = pooling(torch.zeros(1, 500, 7), torch.ones(1, 500, dtype=torch.bool))
     assert torch.cdist(placed, placed)[0].fill_diagonal_(1).min() > 0
-
-
-def test_attention_equals_its_formula_with_and_without_weights() -> None:
-    torch.manual_seed(0)
-    attention = MultiHeadAttention(8, num_heads=2)
-    queries, context = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
-    mask = torch.tensor([[True, True, True, True], [True, False, True, False]])
-    fused, nothing = attention(queries, context, mask)
-    written_out, weights = attention(queries, context, mask, need_weights=True)
-    reference = nn.MultiheadAttention(8, 2, batch_first=True)
-    with torch.no_grad():
-        both = (attention.query, attention.key_value)
-        reference.in_proj_weight.copy_(torch.cat([layer.weight for layer in both]))
-        reference.in_proj_bias.copy_(torch.cat([layer.bias for layer in both]))
-        reference.out_proj.load_state_dict(attention.out.state_dict())
-    expected, expected_weights = reference(
-        queries, context, context, key_padding_mask=~mask, average_attn_weights=False
-    )
-    assert nothing is None
-    torch.testing.assert_close(fused, expected)
-    torch.testing.assert_close(written_out, expected)
-    torch.testing.assert_close(weights, expected_weights)
-
-
-def test_a_set_without_a_valid_element_is_pooled_to_zero_not_nan() -> None:
-    pooled, weights = AttentionPooling(8, num_heads=2)(
-        torch.randn(1, 3, 8), torch.zeros(1, 3, dtype=torch.bool)
-    )
-    assert pooled.eq(0).all()
-    assert weights.eq(0).all()
-
-
-def test_token_dropout_leaves_out_the_same_features_of_all_tokens() -> None:
-    torch.manual_seed(0)
-    dropout = TokenDropout(0.5)
-    tokens = torch.ones(4, 6, 32)
-    thinned = dropout(tokens)
-    assert set(thinned.unique().tolist()) == {0.0, 2.0}
-    assert torch.equal(thinned, thinned[:, :1].expand_as(thinned))
-    assert not torch.equal(thinned[0], thinned[1])
-    assert torch.equal(dropout.eval()(tokens), tokens)

@@ -123,3 +123,8 @@ def test_half_precision_outputs_are_weighed_in_full_precision() -> None:
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
         TFTLoss(temperature=0)
+
+
+def test_a_single_logit_is_refused_rather_than_learnt_nothing_from() -> None:
+    with pytest.raises(ValueError, match="TFTLoss needs logits of at least two classes, got one"):
+        TFTLoss()({"logits": torch.zeros(4, 1)}, torch.zeros(4, 1))

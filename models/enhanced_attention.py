@@ -1,0 +1,181 @@
+"""Fusion by attention of what two encoders found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.cross_attention_fusion import EnhancedCrossAttentionFusion
+from models.enhanced_classifier import HIDDEN_DIMS, EnhancedClassifier
+from models.modality_results import check_result, check_same_batch
+from models.size_checks import check_heads, check_sizes
+
+FUSION_TYPES = ("enhanced_cross", "concat")
+
+
+class EnhancedAttentionMultimodal(nn.Module):
+    """Fuses what two encoders found, wherever they come from.
+
+    The modalities' logits are evidence: the classifier sees them beside the fused vector, and what
+    it finds is added to them, so that it only has to learn what their sum misses.
+
+    Args:
+        spec_embedding_dim: Features of the spectra's embedding, E.
+        tab_embedding_dim: Features of the covariates' embedding, F.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
+        fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate) or ``'concat'``
+            (one layer on both embeddings).
+        use_auxiliary: Put a head of its own on each embedding, which keeps both encoders learning
+            where they are trained along.
+        hidden_dims: Features of the classifier's hidden layers.
+        fusion_dim: Features of the fused vector, W.
+        num_heads: Heads, H; must divide ``fusion_dim``.
+        dropout: In fusion, classifier and heads.
+        return_attention: Return the weights of every head, which costs the fused kernel; may be
+            switched on an existing model.
+
+    Raises:
+        ValueError: When a size does not fit, or ``fusion_type`` is unknown.
+
+    Example:
+        >>> model = EnhancedAttentionMultimodal(spec_embedding_dim=12, tab_embedding_dim=6)
+        >>> spectra_result = {"embedding": torch.randn(4, 12), "logits": torch.randn(4, 2)}
+        >>> tabular_result = {"embedding": torch.randn(4, 6), "logits": torch.randn(4, 2)}
+        >>> model(spectra_result, tabular_result)["logits"].shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(
+        self,
+        spec_embedding_dim: int,
+        tab_embedding_dim: int,
+        num_classes: int = 2,
+        fusion_type: str = "enhanced_cross",
+        use_auxiliary: bool = True,
+        hidden_dims: Sequence[int] = HIDDEN_DIMS,
+        *,
+        fusion_dim: int = 256,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+        return_attention: bool = False,
+    ) -> None:
+        super().__init__()
+        if fusion_type not in FUSION_TYPES:
+            known = " or ".join(repr(name) for name in FUSION_TYPES)
+            raise ValueError(f"fusion_type must be {known}, got {fusion_type!r}")
+        check_sizes(
+            spec_embedding_dim=spec_embedding_dim,
+            tab_embedding_dim=tab_embedding_dim,
+            num_classes=num_classes,
+            fusion_dim=fusion_dim,
+        )
+        check_heads(fusion_dim, num_heads, "fusion_dim")
+        self.spec_embedding_dim = spec_embedding_dim
+        self.tab_embedding_dim = tab_embedding_dim
+        self.num_classes = num_classes
+        self.fusion_type = fusion_type
+        self.use_auxiliary = use_auxiliary
+        self.return_attention = return_attention
+        self.fusion: nn.Module
+        if fusion_type == "enhanced_cross":
+            self.fusion = EnhancedCrossAttentionFusion(
+                spec_embedding_dim, tab_embedding_dim, fusion_dim, num_heads, dropout
+            )
+        else:
+            self.fusion = nn.Sequential(
+                nn.Dropout(dropout),
+                nn.Linear(spec_embedding_dim + tab_embedding_dim, fusion_dim),
+                nn.LayerNorm(fusion_dim),
+                nn.GELU(),
+            )
+        self.classifier = EnhancedClassifier(
+            fusion_dim + 2 * num_classes, num_classes, hidden_dims, dropout
+        )
+        if use_auxiliary:
+            self.aux_head_spec = nn.Sequential(
+                nn.Dropout(dropout), nn.Linear(spec_embedding_dim, num_classes)
+            )
+            self.aux_head_tab = nn.Sequential(
+                nn.Dropout(dropout), nn.Linear(tab_embedding_dim, num_classes)
+            )
+
+    def forward(
+        self, spectra_result: Mapping[str, Tensor], tabular_result: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Predict a batch from its encoders' results.
+
+        Args:
+            spectra_result: ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens``
+                [B, S, E], one a scan, and their ``mask``, bool [B, S]. With tokens the attention
+                is on them; without, on groups of the embedding's features.
+            tabular_result: The same of the covariates: ``embedding`` [B, F], ``logits``;
+                optional ``tokens`` [B, D, F], one a covariate, and ``mask`` [B, D].
+
+        Returns:
+            ``logits`` [B, C], ``embedding`` [B, W]; ``spec_embedding``, ``tab_embedding``,
+            ``spec_logits``, ``tab_logits`` as they came; with ``use_auxiliary`` ``aux_spec_logits``
+            and ``aux_tab_logits`` [B, C], also under the loss's names ``aux_logits_spec`` and
+            ``aux_logits_tab``; ``attention_weights`` of
+            :class:`models.cross_attention_fusion.EnhancedCrossAttentionFusion`, none for
+            ``'concat'``.
+
+        Raises:
+            ValueError: When a result lacks a key, or a tensor has another shape than it should.
+        """
+        widths = (self.spec_embedding_dim, self.tab_embedding_dim)
+        check_result("spectra_result", spectra_result, widths[0], self.num_classes)
+        check_result("tabular_result", tabular_result, widths[1], self.num_classes)
+        check_same_batch(spectra_result, tabular_result)
+        auxiliary = None
+        if self.use_auxiliary:
+            auxiliary = self.auxiliary_logits(
+                spectra_result["embedding"], tabular_result["embedding"]
+            )
+        return self.combine(spectra_result, tabular_result, auxiliary)
+
+    def auxiliary_logits(self, spec: Tensor, tab: Tensor) -> tuple[Tensor, Tensor]:
+        """What each embedding [B, E], [B, F] says by itself: two [B, C]."""
+        return self.aux_head_spec(spec), self.aux_head_tab(tab)
+
+    def combine(
+        self,
+        spectra_result: Mapping[str, Tensor],
+        tabular_result: Mapping[str, Tensor],
+        auxiliary: tuple[Tensor, Tensor] | None,
+    ) -> dict[str, Any]:
+        """As :meth:`forward`, without checks, and with the auxiliary logits at hand."""
+        spec, spec_logits = spectra_result["embedding"], spectra_result["logits"]
+        tab, tab_logits = tabular_result["embedding"], tabular_result["logits"]
+        attention: dict[str, Tensor] = {}
+        if self.fusion_type == "enhanced_cross":
+            fused, attention = self.fusion(
+                _tokens_or_embedding(spectra_result),
+                _tokens_or_embedding(tabular_result),
+                spectra_result.get("mask"),
+                tabular_result.get("mask"),
+                return_attention=self.return_attention,
+            )
+        else:
+            fused = self.fusion(torch.cat([spec, tab], dim=-1))
+        seen = torch.cat([fused, spec_logits, tab_logits], dim=-1)
+        outputs: dict[str, Any] = {
+            "logits": self.classifier(seen) + spec_logits + tab_logits,
+            "embedding": fused,
+            "spec_embedding": spec,
+            "tab_embedding": tab,
+            "spec_logits": spec_logits,
+            "tab_logits": tab_logits,
+            "attention_weights": attention,
+        }
+        if auxiliary is not None:
+            outputs["aux_spec_logits"] = outputs["aux_logits_spec"] = auxiliary[0]
+            outputs["aux_tab_logits"] = outputs["aux_logits_tab"] = auxiliary[1]
+        return outputs
+
+
+def _tokens_or_embedding(result: Mapping[str, Tensor]) -> Tensor:
+    tokens = result.get("tokens")
+    return result["embedding"] if tokens is None else tokens
