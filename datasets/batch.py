@@ -17,7 +17,7 @@ class Sample(NamedTuple):
     Attributes:
         spectra: float32 [S, L], at least one scan.
         tabular: float32 [D].
-        target: A class number, or float [T] for regression.
+        target: A class number, or float [T] for regression and for several labels.
         sample_id: Whose it is.
     """
 
@@ -35,7 +35,7 @@ class Batch:
         spectra: float32 [B, S, L], zero where padded.
         mask: bool [B, S], True for a real scan; every row has at least one.
         tabular: float32 [B, D].
-        target: long [B], or float32 [B, T] for regression.
+        target: long [B], or float32 [B, T] for regression and for several labels.
         sample_id: B names.
         scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask
             as an index, which takes no waiting where the batch is on a GPU. None where unknown;

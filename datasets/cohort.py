@@ -1,4 +1,4 @@
-"""A cohort on disk: samples with labels, groups and covariates, and their spectra.
+"""A cohort on disk: samples with targets, groups and covariates, and their spectra.
 
 The folder is neutral: `samples.csv` (a row a sample: `sample_id`, group, label, covariates),
 `scans.csv` (row i says whose spectrum row i of the spectra is: `sample_id`, `scan`),
@@ -19,8 +19,9 @@ import pandas as pd
 
 from datasets.arrays import check_finite, open_spectra, read_axis
 from datasets.errors import CohortError, nearest
-from datasets.roles import ROLES_FILE, SAMPLE_ID, Roles, number_classes
+from datasets.roles import ROLES_FILE, SAMPLE_ID, Roles
 from datasets.table import as_numbers, is_missing, read_table, require_folder
+from datasets.targets import AUTO, read_targets, summarise_targets, targets_heading
 
 SCAN = "scan"
 
@@ -34,7 +35,7 @@ HASH_BYTES = 2**20
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Samples, their classes and groups, and the memory-mapped spectra; read by `Cohort.read`.
+    """Samples, their targets and groups, and the memory-mapped spectra; read by `Cohort.read`.
 
     Attributes:
         root: The folder.
@@ -43,13 +44,17 @@ class Cohort:
         axis: The axis of the spectra (m/z, wavenumber, time), [L].
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
-        class_names: The classes' names, by class number.
-        targets: Class numbers, int64 [N].
+        task: What is to be learned, one of `datasets.targets.TASKS`.
+        class_names: The classes' names, by class number; for several labels or values to regress
+            their columns.
+        targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
+            the columns' units, float64 [N, T].
         groups: Groups, str [N].
         sample_ids: Names of the samples, N of them.
         numeric: The numeric covariates' columns.
         categorical: The categorical covariates' columns.
-        excluded: Labels that were left out, with their number of samples.
+        excluded: Labels that were left out, with their number of samples; samples without a
+            target are counted as "(missing)".
     """
 
     root: Path
@@ -57,6 +62,7 @@ class Cohort:
     axis: np.ndarray
     spectra: np.ndarray
     scan_rows: list[np.ndarray]
+    task: str
     class_names: list[str]
     targets: np.ndarray
     groups: np.ndarray
@@ -70,26 +76,32 @@ class Cohort:
         cls,
         root: str | Path,
         labels: Mapping[Any, int] | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         group: str | None = None,
         numeric: Sequence[str] | None = None,
         categorical: Sequence[str] | None = None,
+        task: str = AUTO,
     ) -> Cohort:
         """Read and check a cohort's folder.
 
-        What is left out by `labels` is not checked for its group, covariates or scans. Scans stand
-        in the order of `scan`: as numbers where all are numbers, otherwise as text.
+        What is left out by `labels`, or has no target, is not checked for its group, covariates
+        or scans. Scans stand in the order of `scan`: as numbers where all are numbers, otherwise
+        as text.
 
         Args:
             root: The folder.
             labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; labels
                 that are not listed are left out. None makes every label a class of its own,
                 in sorted order.
-            label: Column of the labels. None takes what cohort.yaml says, or else "label".
+            label: Column of the labels, or the columns of several labels or targets. None takes
+                what cohort.yaml says, or else "label".
             group: Column of the groups that a split keeps together (patient, plate, site). None
                 takes what cohort.yaml says, or else "group".
-            numeric: Columns of numeric covariates. None takes what cohort.yaml says, or else none.
+            numeric: Columns of numeric covariates. None takes what cohort.yaml says without
+                the columns of `label`, or else none.
             categorical: Columns of categorical covariates, likewise.
+            task: "binary", "multiclass", "multilabel", "regression"; "auto" takes one of the first
+                two by the number of classes.
 
         Returns:
             The cohort, its spectra not loaded.
@@ -103,14 +115,13 @@ class Cohort:
         table = read_table(path, [SAMPLE_ID])
         roles.check(table, str(path))
         all_ids = _sample_ids(table, str(path))
-        classes, class_names, excluded = number_classes(table[roles.label], labels, str(path))
-        kept = classes >= 0
-        samples = _typed(table[kept].reset_index(drop=True), roles, str(path))
+        targets = read_targets(table, roles.label, task, labels, str(path))
+        samples = _typed(table[targets.kept].reset_index(drop=True), roles, str(path))
         sample_ids = samples[SAMPLE_ID].tolist()
 
         scans = read_table(folder / SCANS_FILE, [SAMPLE_ID, SCAN])
         rows_of = _scan_rows(scans, all_ids, str(folder / SCANS_FILE))
-        scan_rows = [rows_of[index] for index in np.flatnonzero(kept)]
+        scan_rows = [rows_of[index] for index in np.flatnonzero(targets.kept)]
         without = [name for name, rows in zip(sample_ids, scan_rows, strict=True) if not len(rows)]
         if without:
             raise CohortError(
@@ -129,13 +140,14 @@ class Cohort:
             axis=axis,
             spectra=spectra,
             scan_rows=scan_rows,
-            class_names=class_names,
-            targets=classes[kept],
+            task=targets.task,
+            class_names=targets.names,
+            targets=targets.values[targets.kept],
             groups=samples[roles.group].to_numpy(dtype=str),
             sample_ids=sample_ids,
             numeric=roles.numeric,
             categorical=roles.categorical,
-            excluded=excluded,
+            excluded=targets.excluded,
         )
 
     @property
@@ -146,8 +158,7 @@ class Cohort:
     def describe(self) -> str:
         """Say in a few plain lines what the cohort holds."""
         counts = [len(rows) for rows in self.scan_rows]
-        number = np.bincount(self.targets, minlength=len(self.class_names))
-        classes = ", ".join(f"{n} {k}" for n, k in zip(self.class_names, number, strict=True))
+        targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or "none"
         left_out = ", ".join(f"{name} {count}" for name, count in self.excluded.items()) or "none"
         return "\n".join(
@@ -155,7 +166,7 @@ class Cohort:
                 f"cohort {self.root.name}: {len(self.sample_ids)} samples, {sum(counts)} scans "
                 f"({min(counts)} to {max(counts)} a sample) of {self.spec_len} points "
                 f"({self.axis[0]:g} to {self.axis[-1]:g})",
-                f"classes: {classes}; groups: {len(np.unique(self.groups))}",
+                f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
                 f"covariates: {covariates}; left-out labels: {left_out}",
             ]
         )
@@ -209,7 +220,7 @@ def _typed(samples: pd.DataFrame, roles: Roles, where: str) -> pd.DataFrame:
         values = samples[column]
         if column in roles.numeric:
             typed[column] = pd.Series(as_numbers(values, column, ids))
-        elif column in (SAMPLE_ID, roles.label, roles.group):
+        elif column in (SAMPLE_ID, *roles.label, roles.group):
             typed[column] = values
         else:
             typed[column] = values.where(~is_missing(values), np.nan)

@@ -23,9 +23,9 @@ MISSING_LABEL = "(missing)"
 
 @dataclass(frozen=True)
 class Roles:
-    """How the columns of samples.csv are meant."""
+    """How the columns of samples.csv are meant; several label columns are several targets."""
 
-    label: str
+    label: list[str]
     group: str
     numeric: list[str]
     categorical: list[str]
@@ -34,12 +34,15 @@ class Roles:
     def choose(
         cls,
         folder: Path,
-        label: str | None,
+        label: str | Sequence[str] | None,
         group: str | None,
         numeric: Sequence[str] | None,
         categorical: Sequence[str] | None,
     ) -> Roles:
-        """Take the caller's choices, then those of cohort.yaml, then the defaults."""
+        """Take the caller's choices, then those of cohort.yaml, then the defaults.
+
+        A column that the caller chose as a label is none of cohort.yaml's covariates any more.
+        """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         written = _read_roles(folder / ROLES_FILE)
         chosen: dict[str, Any] = {"label": "label", "group": "group", "numeric": []}
@@ -47,28 +50,31 @@ class Roles:
         chosen.update({role: value for role, value in written.items() if value is not None})
         chosen.update({role: value for role, value in given.items() if value is not None})
         for role in ("label", "group"):
-            if not isinstance(chosen[role], str):
+            if not isinstance(chosen[role], str) and not (role == "label" and label is not None):
                 raise CohortError(f"{role} is {chosen[role]!r}; one column's name was expected")
+        chosen["label"] = _columns(chosen["label"])
         for role in ("numeric", "categorical"):
             value = chosen[role]
             if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
                 raise CohortError(f"{role} is {value!r}; a list of columns' names was expected")
-            chosen[role] = list(value)
+            taken = () if given[role] is not None or label is None else chosen["label"]
+            chosen[role] = [column for column in value if column not in taken]
         return cls(**chosen)
 
     def check(self, table: pd.DataFrame, where: str) -> None:
         """Check that the columns are there, and that no covariate gives the answer away."""
-        require_columns(table, [self.label], where, "label column")
+        require_columns(table, self.label, where, "label column")
         require_columns(table, [self.group], where, "group column")
         require_columns(table, self.numeric, where, "numeric covariate")
         require_columns(table, self.categorical, where, "categorical covariate")
-        if self.label in (self.group, SAMPLE_ID):
-            raise CohortError(
-                f"column {self.label!r} cannot be the label and the group or sample_id too"
-            )
+        for column in self.label:
+            if column in (self.group, SAMPLE_ID):
+                raise CohortError(
+                    f"column {column!r} cannot be the label and the group or sample_id too"
+                )
         covariates = [*self.numeric, *self.categorical]
         for column, role in [
-            (self.label, "label"),
+            *((column, "label") for column in self.label),
             (self.group, "group"),
             (SAMPLE_ID, "sample_id"),
         ]:
@@ -80,6 +86,17 @@ class Roles:
         twice = [column for column in covariates if covariates.count(column) > 1]
         if twice:
             raise CohortError(f"covariate {twice[0]!r} is listed more than once")
+
+
+def _columns(label: Any) -> list[str]:
+    """One label column's name, or several, as a list."""
+    columns = [label] if isinstance(label, str) else list(label)
+    if not columns or not all(isinstance(column, str) for column in columns):
+        raise CohortError(f"label is {label!r}; a column's name, or a list of them, was expected")
+    twice = [column for column in columns if columns.count(column) > 1]
+    if twice:
+        raise CohortError(f"label column {twice[0]!r} is listed more than once")
+    return columns
 
 
 def _read_roles(path: Path) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class SpectraDataset(Dataset[Sample]):
         spectra: float32 [N_scans, L], usually memory-mapped.
         scan_rows: For each sample, the rows of its scans; at least one.
         tabular: float32 [N, D].
-        targets: Class numbers [N], or floating point [N] or [N, T] for regression.
+        targets: Class numbers [N]; labels (0 or 1) [N, T]; or floating point [N] or [N, T] for
+            regression.
         sample_ids: N names.
         transforms: Deterministic, and fitted before they come here; applied to scans [n, L].
         augmentations: Applied to each sample after the transforms, in this order.
@@ -193,7 +194,7 @@ class _MappedFile(NamedTuple):
 
 
 def _as_targets(targets: np.ndarray) -> np.ndarray:
-    """Class numbers as int64 [N], or values to regress as float32 [N, T]."""
-    if targets.dtype.kind != "f":
+    """Class numbers as int64 [N]; labels, or values to regress, as float32 [N, T]."""
+    if targets.dtype.kind != "f" and targets.ndim == 1:
         return targets.astype(np.int64)
     return targets.astype(np.float32).reshape(len(targets), -1 if targets.size else 1)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.errors import CohortError, nearest
+from datasets.strata import Strata, class_strata, quantile_strata
 from datasets.table import read_table
 
 SIDES = ("train", "val", "test")
@@ -22,6 +23,8 @@ BALANCED_DRAWS = 100
 ANY_DRAWS = 400
 # Fractions are written in decimals, such as 0.7 + 0.15 + 0.15.
 SUM_TOLERANCE = 1e-6
+# Values to regress are spread over the sides by fifths of their range, where there are enough.
+MOST_BINS = 5
 
 
 def make_split(
@@ -39,12 +42,16 @@ def make_split(
     A side is passed over where the groups still to come could then no longer give every side
     every class.
 
+    Of several labels each counts as two classes, there and not there. Values to regress are split
+    by quantiles of the first target: as many as the smallest side can hold, at most ``MOST_BINS``,
+    and fewer where the groups are too few for that.
+
     Args:
-        targets: Class numbers, int [N].
+        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
         groups: Groups, [N].
         fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
         seed: Seed of the draw.
-        class_names: Names of the classes, for error lines.
+        class_names: Names of the classes or the labels, for error lines.
 
     Returns:
         "train", "val" or "test" for each sample, str [N].
@@ -59,15 +66,41 @@ def make_split(
     """
     shares = _checked_fractions(fractions)
     targets = np.asarray(targets)
-    if targets.shape != np.shape(groups):
-        raise ValueError(f"targets {targets.shape} and groups {np.shape(groups)} differ in shape")
+    if targets.shape[:1] != np.shape(groups):
+        raise ValueError(f"targets {targets.shape} and groups {np.shape(groups)} differ in length")
     if not len(targets):
         raise CohortError("a cohort without samples cannot be split")
-    names = class_names or [str(number) for number in range(int(targets.max()) + 1)]
+    if targets.dtype.kind != "f":
+        return _split(class_strata(targets, class_names), groups, shares, seed)
+    return _split_values(targets.reshape(len(targets), -1)[:, 0], groups, shares, seed)
+
+
+def _split_values(
+    values: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int
+) -> np.ndarray:
+    """Split by quantiles of values [N], by fewer where the groups do not allow for so many."""
+    count = len(np.unique(groups))
+    if count < len(SIDES):
+        raise CohortError(
+            f"{count} group{'' if count == 1 else 's'} cannot be on each of {', '.join(SIDES)}; at "
+            f"least {len(SIDES)} are needed"
+        )
+    fitting = min(MOST_BINS, int(shares.min() * len(values)))
+    for bins in range(fitting, 1, -1):
+        try:
+            return _split(quantile_strata(values, bins), groups, shares, seed)
+        except CohortError:
+            continue
+    # One bin holds every group, which any draw can give to every side.
+    return _split(quantile_strata(values, 1), groups, shares, seed)
+
+
+def _split(strata: Strata, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Draw until every side holds some of each stratum."""
     unique, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.zeros((len(unique), len(names)))  # [G, C]
-    np.add.at(counts, (group_of, targets), 1)
-    _check_possible(counts, names)
+    counts = np.zeros((len(unique), len(strata.names)))  # [G, K]
+    np.add.at(counts, group_of, strata.members)
+    _check_possible(counts, strata)
 
     rng = np.random.default_rng(seed)
     for draw in range(BALANCED_DRAWS + ANY_DRAWS):
@@ -75,10 +108,11 @@ def make_split(
         if sides is not None:
             split: np.ndarray = np.array(SIDES)[sides[group_of]]
             return split
-    scarce = ", ".join(f"{names[c]!r} in {n}" for c, n in enumerate((counts > 0).sum(0)))
+    scarce = ", ".join(f"{strata.names[c]!r} in {n}" for c, n in enumerate((counts > 0).sum(0)))
     raise CohortError(
-        f"none of {BALANCED_DRAWS + ANY_DRAWS} draws gave {', '.join(SIDES)} every class without "
-        f"separating a group; groups that hold each class: {scarce} (of {len(unique)} groups)"
+        f"none of {BALANCED_DRAWS + ANY_DRAWS} draws gave {', '.join(SIDES)} every {strata.kind} "
+        f"without separating a group; groups that hold each {strata.kind}: {scarce} (of "
+        f"{len(unique)} groups)"
     )
 
 
@@ -97,12 +131,12 @@ def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:
     return shares
 
 
-def _check_possible(counts: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse a class that stands in too few groups, counts being [G, C]."""
+def _check_possible(counts: np.ndarray, strata: Strata) -> None:
+    """Refuse a class that stands in too few groups, counts being [G, K]."""
     for number, holding in enumerate((counts > 0).sum(0)):
         if holding < len(SIDES):
             raise CohortError(
-                f"class {names[number]!r} stands in only {holding} group"
+                f"{strata.kind} {strata.names[number]!r} stands in only {holding} group"
                 f"{'' if holding == 1 else 's'} (of {len(counts)}); to be on each of "
                 f"{', '.join(SIDES)} without separating a group it needs at least {len(SIDES)}"
             )
@@ -179,8 +213,9 @@ def read_splits(
         path: A file with the columns sample_id, group and split, in any order of rows.
         sample_ids: Names of the cohort's samples, N of them.
         groups: The cohort's groups, str [N].
-        targets: Class numbers, int [N]; given, every side has to hold every class.
-        class_names: Names of the classes, for error lines.
+        targets: As in :func:`make_split`; given, every side has to hold every class, or both
+            kinds of every label.
+        class_names: Names of the classes or the labels, for error lines.
 
     Returns:
         "train", "val" or "test" for each sample of the cohort, in the cohort's order, str [N].
@@ -209,8 +244,8 @@ def read_splits(
     for side in SIDES:
         if side not in split:
             raise CohortError(f"{path}: no sample is on {side!r}")
-        if targets is not None:
-            _check_classes(np.asarray(targets), split == side, side, class_names, str(path))
+        if targets is not None and np.asarray(targets).dtype.kind != "f":
+            _check_strata(class_strata(targets, class_names), split == side, side, str(path))
     return split
 
 
@@ -238,15 +273,9 @@ def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> N
         )
 
 
-def _check_classes(
-    targets: np.ndarray,
-    here: np.ndarray,
-    side: str,
-    class_names: Sequence[str] | None,
-    where: str,
-) -> None:
+def _check_strata(strata: Strata, here: np.ndarray, side: str, where: str) -> None:
     """Check that every class of the cohort has a sample on a side."""
-    absent = np.setdiff1d(targets, targets[here])
-    if len(absent):
-        name = class_names[int(absent[0])] if class_names else str(absent[0])
-        raise CohortError(f"{where}: side {side!r} has no sample of class {name!r}")
+    absent = strata.members.any(axis=0) & ~strata.members[here].any(axis=0)
+    if absent.any():
+        name = strata.names[int(np.argmax(absent))]
+        raise CohortError(f"{where}: side {side!r} has no sample of {strata.kind} {name!r}")

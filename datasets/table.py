@@ -131,13 +131,21 @@ def is_missing(values: pd.Series) -> np.ndarray:
     return (values.isna() | values.isin(MISSING_TEXT)).to_numpy(dtype=bool)
 
 
-def as_numbers(values: pd.Series, name: str, sample_ids: Sequence[str]) -> np.ndarray:
-    """Turn a covariate's cells into numbers.
+def as_numbers(
+    values: pd.Series,
+    name: str,
+    sample_ids: Sequence[str],
+    role: str = "numeric covariate",
+    otherwise: str = "list the column as categorical",
+) -> np.ndarray:
+    """Turn a column's cells into numbers.
 
     Args:
         values: Text or numbers, [N].
-        name: The covariate, for the error line.
+        name: The column, for the error line.
         sample_ids: Whose values they are, [N], for the error line.
+        role: What the column is for, for the error line.
+        otherwise: What to do if it is no column of numbers, for the error line.
 
     Returns:
         float64 [N], NaN where there is no value.
@@ -153,7 +161,7 @@ def as_numbers(values: pd.Series, name: str, sample_ids: Sequence[str]) -> np.nd
     if bad.any():
         row = int(np.argmax(bad))
         raise CohortError(
-            f"numeric covariate {name!r}: {str(values.iloc[row])!r} of sample "
-            f"{sample_ids[row]!r} is not a finite number; mend it or list the column as categorical"
+            f"{role} {name!r}: {str(values.iloc[row])!r} of sample {sample_ids[row]!r} is not a "
+            f"finite number; mend it or {otherwise}"
         )
     return numbers

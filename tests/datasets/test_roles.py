@@ -65,6 +65,14 @@ REFUSED_CHOICES: dict[str, dict[str, Any]] = {
     "'age' is listed more than once": {"numeric": ["age"], "categorical": ["age"]},
     "numeric is 'age'; a list": {"numeric": "age"},
     "cannot be the label and the group": {"label": "group"},
+    "label column 'age' is listed more than once": {"label": ["age", "age"]},
+    "no label column 'aage'; did you mean 'age'?": {"label": ["age", "aage"]},
+    "label is []; a column's name, or a list of them": {"label": []},
+    "'crp' is the label column": {
+        "label": ["age", "crp"],
+        "numeric": ["crp"],
+        "task": "regression",
+    },
     "label 'Aa' does not occur": {"labels": {"Aa": 0, "B": 1}},
     "'A', 'B' kept leaves 1 class, at least 2 are needed (labels: A, B, C)": {
         "labels": {"A": 1, "B": 1}

@@ -128,6 +128,9 @@ def test_targets_to_regress_become_float_vectors(spectra):
     assert one.target.tolist() == [1.5]  # type: ignore[union-attr]
     two = dataset(spectra, targets=np.arange(8.0).reshape(4, 2))[1]
     assert two.target.tolist() == [2.0, 3.0]  # type: ignore[union-attr]
+    labels = dataset(spectra, targets=np.eye(4, 3, dtype=np.int64))[1]
+    assert labels.target.dtype == np.float32  # type: ignore[union-attr]
+    assert labels.target.tolist() == [0.0, 1.0, 0.0]  # type: ignore[union-attr]
 
 
 def test_indices_count_from_the_end_and_stop_at_it(spectra):

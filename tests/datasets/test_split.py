@@ -259,6 +259,68 @@ def test_a_missing_split_file_is_refused(written):
         read_splits(path.with_name("split.csv"), sample_ids, groups)
 
 
+# Labels and values
+
+
+def test_several_labels_are_on_every_side_there_and_not_there():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((300, 4)) < [0.5, 0.1, 0.02, 0.9]).astype(np.int64)
+    groups = np.arange(300) // 2
+    for seed in range(10):
+        split = make_split(targets, groups, seed=seed)
+        for side in SIDES:
+            assert targets[split == side].any(0).all()
+            assert not targets[split == side].all(0).any()
+    share = [(targets[split == side]).mean(0)[0] for side in SIDES]
+    assert np.ptp(share) < 0.06  # of the common label, about as many everywhere
+    assert all(len(set(split[groups == group])) == 1 for group in set(groups))
+
+
+def test_a_label_that_is_too_rare_for_every_side_is_named():
+    targets = np.zeros((30, 2), dtype=np.int64)
+    targets[:15, 0] = 1
+    targets[:2, 1] = 1
+    with pytest.raises(CohortError, match=r"label 'sepsis=1' stands in only 2 groups \(of 30\)"):
+        make_split(targets, np.arange(30), class_names=["anaemia", "sepsis"])
+
+
+def test_values_are_split_over_their_whole_range():
+    values = np.random.default_rng(1).lognormal(size=(200, 2))
+    edges = np.quantile(values[:, 0], [0.2, 0.4, 0.6, 0.8])
+    for seed in range(10):
+        split = make_split(values, np.arange(200), seed=seed)
+        for side, share in zip(SIDES, (0.7, 0.15, 0.15), strict=True):
+            fifths = np.bincount(np.searchsorted(edges, values[split == side, 0]), minlength=5)
+            assert np.abs(fifths - share * 40).max() <= 1
+    np.testing.assert_array_equal(split, make_split(values, np.arange(200), seed=9))
+
+
+@pytest.mark.parametrize(("samples", "per_group"), [(10, 1), (12, 4), (36, 6), (60, 20)])
+def test_few_values_in_few_groups_are_split_all_the_same(samples, per_group):
+    values = np.arange(samples, dtype=float)[:, None]  # a group holds one part of the range only
+    groups = np.arange(samples) // per_group
+    for seed in range(5):
+        split = make_split(values, groups, seed=seed)
+        assert set(split) == set(SIDES)
+        assert all(len(set(split[groups == group])) == 1 for group in set(groups))
+
+
+def test_values_in_too_few_groups_are_refused():
+    with pytest.raises(CohortError, match="2 groups cannot be on each of train, val, test; at lea"):
+        make_split(np.arange(8.0)[:, None], np.arange(8) % 2)
+
+
+def test_a_written_split_is_checked_for_every_label_but_not_for_values(tmp_path):
+    path, ids, groups = tmp_path / "splits.csv", [f"s{n}" for n in range(6)], np.arange(6)
+    split = np.repeat(SIDES, 2)
+    write_splits(path, ids, groups.astype(str), split)
+    labels = np.array([[1], [0], [1], [0], [1], [1]])
+    with pytest.raises(CohortError, match="side 'test' has no sample of label 'sepsis=0'"):
+        read_splits(path, ids, groups.astype(str), labels, ["sepsis"])
+    values = np.arange(6.0)[:, None]
+    assert read_splits(path, ids, groups.astype(str), values, ["x"]).tolist() == split.tolist()
+
+
 # Real cohorts
 
 
