@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError, nearest
+from engine.model_call import call_model
 from engine.trainer import Loss
 
 
@@ -25,7 +26,8 @@ def check_contract(
         model: Called with ``spectra``, ``mask`` and ``tabular``.
         loss: Called with the outputs and the targets.
         batch: As the loader yields it.
-        num_classes: C, the width that ``logits`` must have.
+        num_classes: C, the width that ``logits`` must have: the number of classes, of labels, or
+            of values to regress.
         device: Where to run.
 
     Returns:
@@ -40,7 +42,7 @@ def check_contract(
     model.to(device).eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            outputs = model(batch.spectra, batch.mask, batch.tabular)
+            outputs = call_model(model, batch)
             _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
             losses = loss(outputs, batch.target)
     finally:

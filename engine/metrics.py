@@ -1,65 +1,20 @@
-"""Classification metrics, computed once an epoch from the tensors that the steps left behind."""
+"""Metrics, computed once an epoch from the tensors that the steps left behind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import torch
 from ignite.engine import Events
 from torch import Tensor
-from torchmetrics.functional import classification as tm
 
-from engine.errors import UsageError, nearest
 from engine.events import OrderedEngine, Phase
-from engine.ranking import area_under_roc, average_precision
+from engine.metric_functions import METRICS, UNDEFINED
+from engine.tasks import TASKS, check_metrics, task_of
 
-UNDEFINED = float("nan")
-Metric = Callable[[Tensor, Tensor], float]
-
-
-def _by_threshold(binary: Callable[..., Tensor], multiclass: Callable[..., Tensor]) -> Metric:
-    def metric(probabilities: Tensor, target: Tensor) -> float:
-        classes = probabilities.shape[1]
-        predicted = probabilities.argmax(dim=1)
-        # Checking its arguments takes torchmetrics ten times as long as counting.
-        if classes == 2:
-            return float(binary(predicted, target, validate_args=False))
-        options = {"num_classes": classes, "average": "macro", "validate_args": False}
-        return float(multiclass(predicted, target, **options))
-
-    return metric
-
-
-def _by_ranking(area: Callable[[Tensor, Tensor], float]) -> Metric:
-    def metric(probabilities: Tensor, target: Tensor) -> float:
-        classes = probabilities.shape[1]
-        if not torch.bincount(target, minlength=classes).all():
-            return UNDEFINED
-        ranked = (1,) if classes == 2 else range(classes)
-        return fmean(area(probabilities[:, c], target == c) for c in ranked)
-
-    return metric
-
-
-def accuracy(probabilities: Tensor, target: Tensor) -> float:
-    """The share of samples [N] whose likeliest class (of [N, C]) is the true one."""
-    return float((probabilities.argmax(dim=1) == target).double().mean())
-
-
-# Each takes probabilities [N, C] and target [N]; for two classes class 1 is the positive one,
-# for more the mean over the classes (one against the rest) is taken.
-METRICS: dict[str, Metric] = {
-    "accuracy": accuracy,
-    "precision": _by_threshold(tm.binary_precision, tm.multiclass_precision),
-    "recall": _by_threshold(tm.binary_recall, tm.multiclass_recall),
-    "f1": _by_threshold(tm.binary_f1_score, tm.multiclass_f1_score),
-    "auroc": _by_ranking(area_under_roc),
-    "auprc": _by_ranking(average_precision),
-}
-DEFAULT_METRICS = tuple(METRICS)
+__all__ = ["METRICS", "EpochMetrics", "EpochOutputs"]
 
 
 @dataclass(frozen=True)
@@ -67,22 +22,45 @@ class EpochOutputs:
     """What the steps of one epoch left behind, on the CPU.
 
     Attributes:
-        logits: [N, C], in the loader's order.
-        target: [N].
+        logits: [N, C], in the loader's order; of a regression the predicted values [N, T], in the
+            targets' units.
+        target: Class numbers long [N], labels (0 or 1) float [N, T], or values float [N, T].
         sample_id: The N samples' names.
         losses: Loss name -> mean over the samples.
+        task: A key of ``engine.tasks.TASKS``; where it is not given, a classification.
     """
 
     logits: Tensor
     target: Tensor
     sample_id: list[str]
     losses: Mapping[str, float]
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        """Find the task."""
+        if not self.task:
+            object.__setattr__(self, "task", task_of(self.logits))
+
+    @property
+    def scores(self) -> Tensor:
+        """What metrics are computed from: probabilities, or a regression's predictions."""
+        return TASKS[self.task].scores(self.logits)
 
     @property
     def probabilities(self) -> Tensor:
-        """Softmax of the logits, [N, C], in double precision so that close scores stay apart."""
-        # Along the first axis softmax works on whole rows: three times faster for few classes.
-        return self.logits.double().T.contiguous().softmax(dim=0).T.contiguous()
+        """Of classes [N, C] (they sum to 1) or of labels [N, T], in double precision.
+
+        Raises:
+            AttributeError: A regression has none.
+        """
+        if self.task == "regression":
+            raise AttributeError("a regression has predictions, but no probabilities")
+        return self.scores
+
+    @property
+    def predictions(self) -> Tensor:
+        """What is said: classes long [N], labels (0 or 1) long [N, T], or values float [N, T]."""
+        return TASKS[self.task].decide(self.scores)
 
 
 class EpochMetrics:
@@ -92,11 +70,15 @@ class EpochMetrics:
     and nothing is moved from the device, which would wait for it, before the epoch is over.
 
     Args:
-        names: Keys of ``METRICS``.
+        names: Keys of ``METRICS``; None takes all that fit the task.
         prefix: Put before each name (``train/``).
+        task: A key of ``engine.tasks.TASKS``; None for a classification.
+        restore: Brings what is learned, [N, T], back to the targets' units (a regression's
+            :meth:`datasets.target_scaler.TargetScaler.restore`); metrics are in those units, the
+            losses as the model was given them.
 
     Raises:
-        UsageError: A name is not in ``METRICS``.
+        UsageError: A name is not in ``METRICS`` or does not fit the task.
 
     Attributes:
         outputs: The last whole epoch's :class:`EpochOutputs`, None before the first.
@@ -104,12 +86,18 @@ class EpochMetrics:
 
     phase = Phase.MEASURE
 
-    def __init__(self, names: Sequence[str] = DEFAULT_METRICS, prefix: str = "") -> None:
-        for name in names:
-            if name not in METRICS:
-                raise UsageError(f"no metric is called '{name}'{nearest(name, METRICS)}")
-        self.names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str] | None = None,
+        prefix: str = "",
+        task: str | None = None,
+        restore: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        check_metrics(tuple(names or ()), task)
+        self.names = TASKS[task or "multiclass"].metrics if names is None else tuple(names)
         self.prefix = prefix
+        self.task = task
+        self.restore = restore
         self.outputs: EpochOutputs | None = None
         self._device = torch.device("cpu")
         self._logits: list[Tensor] = []
@@ -146,20 +134,19 @@ class EpochMetrics:
             / float(sizes.sum())
             for name in self._losses[0]
         }
-        self.outputs = EpochOutputs(
-            torch.cat(self._logits).float().cpu(),
-            torch.cat(self._target).cpu(),
-            list(self._sample_id),
-            losses,
-        )
+        logits, target = torch.cat(self._logits).float().cpu(), torch.cat(self._target).cpu()
+        if self.restore is not None:
+            logits, target = self.restore(logits).float(), self.restore(target).float()
+        task = self.task or task_of(logits)
+        self.outputs = EpochOutputs(logits, target, list(self._sample_id), losses, task)
         self.reset()
-        probabilities, target = self.outputs.probabilities, self.outputs.target
+        scores = self.outputs.scores
         values = {"loss": losses["total_loss"]}
         values.update({name: value for name, value in losses.items() if name != "total_loss"})
         # Diverged weights give NaN scores, of which no ranking or decision can be made.
-        whole = bool(torch.isfinite(probabilities).all())
+        whole = bool(torch.isfinite(scores).all())
         for name in self.names:
-            values[name] = METRICS[name](probabilities, target) if whole else UNDEFINED
+            values[name] = METRICS[name](scores, target) if whole else UNDEFINED
         for name, value in values.items():
             engine.state.metrics[self.prefix + name] = value
 

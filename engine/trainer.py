@@ -143,7 +143,9 @@ class Trainer(OpenEpochEngine):
         """
         for user, name in self._monitored:
             if name not in self._provided:
-                choices = nearest(name, sorted(self._provided))
+                side = name.partition("/")[0]  # those of the same side first
+                among = sorted(self._provided, key=lambda n: (n.partition("/")[0] != side, n))
+                choices = nearest(name, among)
                 raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
 
     # -- running ----------------------------------------------------------------------------

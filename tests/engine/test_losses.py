@@ -1,32 +1,84 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from engine.losses import CrossEntropy, balanced_class_weights, choose_loss
+from engine.losses import FITTING, LOSSES, CrossEntropy, Term, choose_loss
+from engine.tasks import TASKS
+from tests.no_waiting import NoWaiting
+
+EXTREMES = {"small": 1e-4, "usual": 1.0, "extreme": 1e4}
 
 
-def test_balanced_weights_are_scikit_learns():
-    target = torch.tensor([0] * 7 + [1] * 2 + [2])
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=target.numpy())
-    assert balanced_class_weights(target, 3) == pytest.approx(expected)
+def build(name):
+    if name != "weighted":
+        return LOSSES[name]()
+    # What a head predicts is of no task, so any task's targets will do.
+    return LOSSES[name]({"main": LOSSES["l2"](), "pair": Term(LOSSES["info_nce"](), 0.1)})
 
 
-def test_class_weights_and_smoothing_change_the_loss_as_torch_defines_them():
-    logits, target = torch.randn(8, 3), torch.randint(3, (8,))
-    loss = CrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0, 3.0])
-    expected = nn.functional.cross_entropy(
-        logits, target, weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1
-    )
-    assert torch.equal(loss({"logits": logits}, target)["total_loss"], expected)
+def problem(task, batch=6, scale=1.0, dtype=torch.float32):
+    """Outputs that take gradients, and targets, of a task with three classes, labels or values."""
+    generator = torch.Generator().manual_seed(1)
+    width = 2 if task == "binary" else 3
+    names = ("logits", "aux_logits_spec", "aux_logits_tab")
+    widths = dict.fromkeys(names, width) | {
+        "embedding": 4,
+        "spec_projection": 5,
+        "tab_projection": 5,
+    }
+    outputs = {
+        name: (scale * torch.randn(batch, size, generator=generator)).to(dtype).requires_grad_()
+        for name, size in widths.items()
+    }
+    draw = torch.randn(batch, width, generator=generator)
+    classes = torch.arange(batch) % width
+    targets = {"multilabel": (draw > 0).float(), "regression": draw}.get(task, classes)
+    return outputs, targets
 
 
-def test_smoothing_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
-        CrossEntropy(label_smoothing=1.0)
+CASES = [(name, task) for name, tasks in FITTING.items() for task in tasks]
+
+
+def test_every_loss_says_which_tasks_it_fits():
+    assert FITTING.keys() == LOSSES.keys()
+    assert set(sum(FITTING.values(), ())) == set(TASKS)
+
+
+@pytest.mark.parametrize("scale", EXTREMES.values(), ids=list(EXTREMES))
+@pytest.mark.parametrize("batch", [1, 6])
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_every_loss_and_its_gradient_are_finite(name, task, batch, scale):
+    outputs, targets = problem(task, batch, scale)
+    terms = build(name)(outputs, targets)
+    assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
+    terms["total_loss"].backward()
+    gradients = [value.grad for value in outputs.values() if value.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_every_loss_is_single_precision_of_half_precision_outputs(name, task):
+    outputs, targets = problem(task, dtype=torch.bfloat16)
+    loss = build(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = loss(outputs, targets)
+    assert all(term.dtype == torch.float32 for term in terms.values())
+    if name == "tft":
+        return  # its contrast of the modalities is multiplied as autocast says
+    exact = loss({key: value.float() for key, value in outputs.items()}, targets)
+    for key, term in terms.items():
+        torch.testing.assert_close(term, exact[key], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_no_loss_asks_the_device_for_a_value(name, task):
+    outputs, targets = problem(task)
+    loss = build(name)
+    with NoWaiting():
+        loss(outputs, targets)["total_loss"].backward()
 
 
 def test_the_models_own_loss_wins_over_the_configured_one():

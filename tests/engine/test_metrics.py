@@ -1,56 +1,68 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics as sk
 
-from engine import EpochMetrics, UsageError
-from engine.metrics import METRICS
+from datasets.target_scaler import TargetScaler
+from engine import EpochMetrics, EpochOutputs, Evaluator, UsageError
+from engine.losses import LOSSES
+from tests.tiny_problem import TinyLoader, TinyModel
 
-REFERENCE = {
-    "accuracy": lambda p, y: sk.accuracy_score(y, p.argmax(1)),
-    "precision": lambda p, y: sk.precision_score(y, p.argmax(1), **_average(p)),
-    "recall": lambda p, y: sk.recall_score(y, p.argmax(1), **_average(p)),
-    "f1": lambda p, y: sk.f1_score(y, p.argmax(1), **_average(p)),
-    "auroc": lambda p, y: (
-        sk.roc_auc_score(y, p[:, 1])
-        if p.shape[1] == 2
-        else sk.roc_auc_score(y, p, multi_class="ovr")
-    ),
-    "auprc": lambda p, y: (
-        sk.average_precision_score(y, p[:, 1])
-        if p.shape[1] == 2
-        else sk.average_precision_score(y, p)
-    ),
-}
+TWO = torch.tensor([[0.5, -1.0], [2.0, 3.0]])
 
 
-def _average(p):
-    return {"average": "binary" if p.shape[1] == 2 else "macro", "zero_division": 0}
+def outputs(task="", logits=TWO):
+    return EpochOutputs(logits, torch.zeros(len(logits)), ["a", "b"], {}, task)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_agrees_with_scikit_learn(name, classes):
-    rng = np.random.default_rng(classes)
-    target = rng.integers(classes, size=200)
-    logits = rng.normal(size=(200, classes)) + 1.5 * np.eye(classes)[target]
-    probabilities = torch.from_numpy(logits).softmax(dim=1)
-    ours = METRICS[name](probabilities, torch.from_numpy(target))
-    assert ours == pytest.approx(REFERENCE[name](probabilities.numpy(), target), abs=1e-6)
+def test_outputs_know_their_task_and_what_it_makes_of_the_logits():
+    assert [outputs().task, outputs(logits=torch.zeros(2, 3)).task] == ["binary", "multiclass"]
+    torch.testing.assert_close(outputs().probabilities.sum(dim=1), torch.ones(2).double())
+    labels = outputs("multilabel")
+    torch.testing.assert_close(labels.probabilities, TWO.double().sigmoid())
+    assert labels.predictions.tolist() == [[1, 0], [1, 1]]
+    values = outputs("regression")
+    assert torch.equal(values.predictions, TWO)
+    assert not hasattr(values, "probabilities")
 
 
-@pytest.mark.parametrize("name", ["auroc", "auprc"])
-def test_ranking_with_one_class_is_undefined(name):
-    scores = torch.rand(6, 2).softmax(dim=1)
-    assert math.isnan(METRICS[name](scores, torch.ones(6, dtype=torch.long)))
+def measured(task, loss, targets, **settings):
+    """The metrics and outputs of an untrained model on other targets than the tiny problem's."""
+    torch.manual_seed(0)
+    loader, model = TinyLoader(), TinyModel()
+    start = 0
+    for number, batch in enumerate(loader.batches):
+        own = torch.as_tensor(targets[start : start + len(batch.target)], dtype=torch.float32)
+        loader.batches[number] = replace(batch, target=own)
+        start += len(own)
+    evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(task=task, **settings))
+    return evaluator.evaluate(loader), evaluator.metrics.outputs
 
 
-def test_tied_scores_count_half():
-    assert METRICS["auroc"](torch.full((4, 2), 0.5), torch.tensor([0, 1, 0, 1])) == 0.5
+def test_a_regression_is_measured_in_the_targets_units_and_its_loss_as_it_was_learned():
+    values = np.random.default_rng(0).normal([50.0, -2.0], [10.0, 0.5], (20, 2))
+    scaler = TargetScaler().fit(values)
+    learned = scaler.standardize(values)
+    found, kept = measured("regression", "mse", learned, restore=scaler.restore)
+    assert list(found) == ["loss", "mae", "mse", "rmse", "r2"]
+    np.testing.assert_allclose(kept.target.numpy(), values, rtol=1e-5)
+    missed = kept.predictions.numpy() - values
+    assert found["mae"] == pytest.approx(np.abs(missed).mean(), rel=1e-5)
+    assert found["rmse"] == pytest.approx(np.sqrt((missed**2).mean(0)).mean(), rel=1e-5)
+    standardised = missed / scaler.state_dict()["std"]
+    assert found["loss"] == pytest.approx((standardised**2).mean(), rel=1e-4)
+
+
+def test_several_labels_are_measured_label_by_label():
+    labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
+    found, kept = measured("multilabel", "bce", labels, names=["accuracy", "auroc"])
+    said = kept.probabilities.numpy() >= 0.5
+    assert found["accuracy"] == pytest.approx((said == labels).mean())
+    assert 0 <= found["auroc"] <= 1
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest():

@@ -1,0 +1,110 @@
+"""Metrics, each from the scores and targets of a whole epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import classification as tm
+
+from engine.ranking import area_under_roc, average_precision
+
+UNDEFINED = float("nan")
+# From this probability on a label is said to be there.
+THRESHOLD = 0.5
+
+Metric = Callable[[Tensor, Tensor], float]
+
+
+def accuracy(scores: Tensor, target: Tensor) -> float:
+    """The share of samples [N] whose likeliest class (of [N, C]) is the true one.
+
+    Of labels [N, T] the share of all that are rightly said to be there or not.
+    """
+    if target.ndim == 2:
+        return float(((scores >= THRESHOLD) == (target > 0)).double().mean())
+    return float((scores.argmax(dim=1) == target).double().mean())
+
+
+def _by_threshold(
+    binary: Callable[..., Tensor],
+    multiclass: Callable[..., Tensor],
+    multilabel: Callable[..., Tensor],
+) -> Metric:
+    def metric(scores: Tensor, target: Tensor) -> float:
+        width = scores.shape[1]
+        # Checking its arguments takes torchmetrics ten times as long as counting.
+        options = {"average": "macro", "validate_args": False}
+        if target.ndim == 2:
+            said, true = (scores >= THRESHOLD).long(), (target > 0).long()
+            return float(multilabel(said, true, num_labels=width, **options))
+        predicted = scores.argmax(dim=1)
+        if width == 2:
+            return float(binary(predicted, target, validate_args=False))
+        return float(multiclass(predicted, target, num_classes=width, **options))
+
+    return metric
+
+
+def _by_ranking(area: Callable[[Tensor, Tensor], float]) -> Metric:
+    def metric(scores: Tensor, target: Tensor) -> float:
+        width = scores.shape[1]
+        if target.ndim == 2:
+            positive = target > 0
+            if not (positive.any(dim=0) & ~positive.all(dim=0)).all():
+                return UNDEFINED
+            return fmean(area(scores[:, t], positive[:, t]) for t in range(width))
+        if not torch.bincount(target, minlength=width).all():
+            return UNDEFINED
+        ranked = (1,) if width == 2 else range(width)
+        return fmean(area(scores[:, c], target == c) for c in ranked)
+
+    return metric
+
+
+def mae(predictions: Tensor, target: Tensor) -> float:
+    """Mean absolute error of [N, T], the mean over the targets."""
+    return float((predictions.double() - target.double()).abs().mean())
+
+
+def mse(predictions: Tensor, target: Tensor) -> float:
+    """Mean squared error of [N, T], the mean over the targets."""
+    return float((predictions.double() - target.double()).square().mean())
+
+
+def rmse(predictions: Tensor, target: Tensor) -> float:
+    """Root of the mean squared error of each target, the mean over the targets."""
+    return float((predictions.double() - target.double()).square().mean(dim=0).sqrt().mean())
+
+
+def r2(predictions: Tensor, target: Tensor) -> float:
+    """Coefficient of determination, the mean over the targets.
+
+    Undefined where a target is the same in all samples.
+    """
+    target = target.double()
+    spread = (target - target.mean(dim=0)).square().sum(dim=0)
+    if not (spread > 0).all():
+        return UNDEFINED
+    missed = (predictions.double() - target).square().sum(dim=0)
+    return float((1 - missed / spread).mean())
+
+
+# Each takes probabilities [N, C] and target [N]; for two classes class 1 is the positive one,
+# for more the mean over the classes (one against the rest) is taken. Several labels are
+# probabilities [N, T] and target [N, T]: the mean over the labels.
+CLASSIFICATION_METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "precision": _by_threshold(
+        tm.binary_precision, tm.multiclass_precision, tm.multilabel_precision
+    ),
+    "recall": _by_threshold(tm.binary_recall, tm.multiclass_recall, tm.multilabel_recall),
+    "f1": _by_threshold(tm.binary_f1_score, tm.multiclass_f1_score, tm.multilabel_f1_score),
+    "auroc": _by_ranking(area_under_roc),
+    "auprc": _by_ranking(average_precision),
+}
+# Each takes predictions [N, T] and target [N, T], in the targets' units.
+REGRESSION_METRICS: dict[str, Metric] = {"mae": mae, "mse": mse, "rmse": rmse, "r2": r2}
+METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **REGRESSION_METRICS}

@@ -1,0 +1,111 @@
+"""The tasks: what a model's logits mean in each, and what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from engine.errors import UsageError, nearest
+from engine.metric_functions import CLASSIFICATION_METRICS, REGRESSION_METRICS, THRESHOLD
+
+Mode = Literal["max", "min"]
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities of classes [N, C], in double precision so that close scores stay apart."""
+    # Along the first axis softmax works on whole rows: three times faster for few classes.
+    return logits.double().T.contiguous().softmax(dim=0).T.contiguous()
+
+
+def sigmoid(logits: Tensor) -> Tensor:
+    """Probabilities of labels [N, T], each by itself, in double precision."""
+    return logits.double().sigmoid()
+
+
+def likeliest(probabilities: Tensor) -> Tensor:
+    """The class of the highest probability, long [N]."""
+    return probabilities.argmax(dim=1)
+
+
+def likely(probabilities: Tensor) -> Tensor:
+    """Whether each label is rather there than not, long [N, T]."""
+    return (probabilities >= THRESHOLD).long()
+
+
+def as_it_is(values: Tensor) -> Tensor:
+    """The values themselves, [N, T]."""
+    return values
+
+
+@dataclass(frozen=True)
+class Task:
+    """What distinguishes a task.
+
+    Attributes:
+        name: Its key in ``TASKS``.
+        scores: From logits to scores: probabilities, or the values of a regression.
+        decide: From scores to what is said: classes, labels, or values.
+        metrics: The metrics that apply, all of them taken by default.
+        monitor: The metric that by default says which epoch is the best, and ...
+        mode: ... whether that is its largest value (``max``) or its smallest (``min``).
+    """
+
+    name: str
+    scores: Callable[[Tensor], Tensor]
+    decide: Callable[[Tensor], Tensor]
+    metrics: tuple[str, ...]
+    monitor: str = "val/auroc"
+    mode: Mode = "max"
+
+
+CLASSES = ("binary", "multiclass")
+_CLASSIFICATION, _REGRESSION = tuple(CLASSIFICATION_METRICS), tuple(REGRESSION_METRICS)
+TASKS = {
+    "binary": Task("binary", softmax, likeliest, _CLASSIFICATION),
+    "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION),
+    "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION),
+    "regression": Task("regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min"),
+}
+# Beside all losses and their terms.
+SMALLER_IS_BETTER = ("mae", "mse", "rmse")
+
+
+def task_of(logits: Tensor) -> str:
+    """The classification that logits [N, C] are of: ``binary`` for two classes."""
+    return "binary" if logits.shape[1] == 2 else "multiclass"
+
+
+def check_metrics(names: tuple[str, ...], task: str | None) -> None:
+    """Refuse metrics that do not exist, or do not fit a task.
+
+    Args:
+        names: Of metrics.
+        task: A key of ``TASKS``; None for a classification of either kind.
+
+    Raises:
+        UsageError: Says which do fit.
+    """
+    if task is not None and task not in TASKS:
+        raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
+    fitting = TASKS[task or "multiclass"].metrics
+    for name in names:
+        if name in fitting:
+            continue
+        if any(name in other.metrics for other in TASKS.values()):
+            of = task or "classification"
+            raise UsageError(f"metric '{name}' does not fit {of} (choices: {', '.join(fitting)})")
+        raise UsageError(f"no metric is called '{name}'{nearest(name, fitting)}")
+
+
+def better_when(metric: str) -> Mode:
+    """``min`` for metrics that are better when smaller (losses, errors), else ``max``.
+
+    Example:
+        >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae")
+        ('max', 'min', 'min')
+    """
+    name = metric.rpartition("/")[2]
+    return "min" if name.endswith("loss") or name in SMALLER_IS_BETTER else "max"
