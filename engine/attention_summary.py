@@ -1,0 +1,214 @@
+"""What a model attends to, over many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.evaluation_mode import evaluating
+
+# With the weights of every head a model needs the square of its positions: a few samples at once.
+ROWS = 8
+SWITCH = "return_attention"
+
+
+@dataclass(frozen=True)
+class ScanWeights:
+    """How a model spreads its attention over the scans of a sample.
+
+    Attributes:
+        entropy: Of the weights, in nats, [N].
+        scans: Real scans, [N].
+    """
+
+    entropy: Tensor
+    scans: Tensor
+
+    @property
+    def effective(self) -> Tensor:
+        """The effective number of scans, exp(entropy): that many equal weights spread alike, [N].
+
+        Hill 1973, "Diversity and Evenness".
+        """
+        return self.entropy.exp()
+
+
+@dataclass(frozen=True)
+class MeanWeights:
+    """Weights averaged over samples; what is padded has no part.
+
+    Attributes:
+        mean: As the model gives them, without the batch, and without the scans where each scan
+            has weights of its own.
+        axes: For each dimension of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``.
+    """
+
+    mean: Tensor
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AttentionSummary:
+    """What a model attends to.
+
+    Attributes:
+        samples: How many it was averaged over.
+        over_scans: Name -> one weight a scan.
+        means: Name -> all other weights.
+    """
+
+    samples: int = 0
+    over_scans: dict[str, ScanWeights] = field(default_factory=dict)
+    means: dict[str, MeanWeights] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def summarise_attention(
+    model: nn.Module,
+    loader: Iterable[Any],
+    device: torch.device | str = "cpu",
+    max_samples: int = 256,
+) -> AttentionSummary:
+    """Average all ``attention_weights`` that a model can return.
+
+    They are tensors [B, ...] by name. Which of their dimensions are scans is found out by adding
+    an empty one. Where a model has the switch ``return_attention``, it is on for the while.
+
+    Args:
+        model: Called with ``spectra``, ``mask`` and ``tabular``, in evaluation mode.
+        loader: Yields batches.
+        device: Where the model is.
+        max_samples: Look at the first so many.
+
+    Returns:
+        The summary, an empty one for a model without attention.
+    """
+    parts = _take(loader, max_samples)
+    if not parts:
+        return AttentionSummary()
+    most = max(part[1].shape[1] for part in parts)
+    parts = [
+        (*_pad(spectra, mask, most), tabular)
+        for whole in parts
+        for spectra, mask, tabular in zip(*(tensor.split(ROWS) for tensor in whole), strict=True)
+    ]
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+    entropies: dict[str, list[Tensor]] = {}
+    with _showing_attention(model):
+        scan_axes = _find_scan_axes(model, parts[0], device)
+        for spectra, mask, tabular in parts:
+            weights = _weights(model, spectra, mask, tabular, device)
+            for name in weights.keys() & scan_axes.keys():
+                tensor, own = weights[name].double().cpu(), scan_axes[name]
+                if tensor.ndim == 2 and own == (1,):
+                    entropies.setdefault(name, []).append(_entropy(tensor, mask))
+                    continue
+                real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
+                for axis in own:
+                    shape = [len(mask), *(1 for _ in tensor.shape[1:])]
+                    shape[axis] = most
+                    real = real * mask.reshape(shape)
+                # Each scan's own weights are averaged over the scans; scans that are looked at,
+                # or look, keep their number.
+                over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
+                sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
+                counts[name] = counts.get(name, 0) + real.sum(over)
+    scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
+    covariates = parts[0][2].shape[1]
+    return AttentionSummary(
+        len(scans),
+        {n: ScanWeights(torch.cat(found), scans) for n, found in sorted(entropies.items())},
+        {
+            name: MeanWeights(
+                total / counts[name].clamp(min=1), _name_axes(total, scan_axes[name], covariates)
+            )
+            for name, total in sorted(sums.items())
+        },
+    )
+
+
+def _take(loader: Iterable[Any], samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for batch in loader:
+        parts.append((batch.spectra[:samples], batch.mask[:samples], batch.tabular[:samples]))
+        samples -= len(parts[-1][1])
+        if samples <= 0:
+            break
+    return parts
+
+
+def _pad(spectra: Tensor, mask: Tensor, scans: int) -> tuple[Tensor, Tensor]:
+    missing = scans - mask.shape[1]
+    return functional.pad(spectra, (0, 0, 0, missing)), functional.pad(mask, (0, missing)).cpu()
+
+
+def _weights(
+    model: nn.Module, spectra: Tensor, mask: Tensor, tabular: Tensor, device: torch.device | str
+) -> dict[str, Tensor]:
+    outputs = model(spectra.to(device), mask.to(device), tabular.to(device))
+    found = outputs.get("attention_weights") or {}
+    return {name: w for name, w in found.items() if isinstance(w, Tensor) and w.ndim > 1}
+
+
+def _find_scan_axes(
+    model: nn.Module, part: tuple[Tensor, Tensor, Tensor], device: torch.device | str
+) -> dict[str, tuple[int, ...]]:
+    """For each tensor the dimensions that grow with the number of scans."""
+    spectra, mask, tabular = part
+    before = _weights(model, *part, device)
+    after = _weights(model, *_pad(spectra, mask, mask.shape[1] + 1), tabular, device)
+    return {
+        name: tuple(axis for axis, size in enumerate(w.shape) if after[name].shape[axis] > size)
+        for name, w in before.items()
+    }
+
+
+def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
+    """Whether the weights are a scan's own: [B, S, ...]."""
+    return dimensions > 2 and 1 in scan_axes
+
+
+def _entropy(weights: Tensor, mask: Tensor) -> Tensor:
+    share = weights * mask
+    share = share / share.sum(dim=1, keepdim=True)
+    return -torch.xlogy(share, share).sum(dim=1)
+
+
+def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tuple[str, ...]:
+    # `mean` lacks the batch, and the scans where each scan has its own weights.
+    gone = 2 if 1 in scan_axes else 1
+    names = []
+    for axis, size in enumerate(mean.shape):
+        if axis + gone in scan_axes:
+            names.append("scan")
+        elif axis == 0 and mean.ndim == 3:
+            names.append("head")
+        elif size == covariates:
+            names.append("covariate")
+        else:
+            names.append("position")
+    if mean.ndim == 2 and gone == 2:
+        names[0] = "head"
+    return tuple(names)
+
+
+@contextmanager
+def _showing_attention(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with all attention returned, and afterwards what was."""
+    switches = [module for module in model.modules() if hasattr(module, SWITCH)]
+    before = [getattr(module, SWITCH) for module in switches]
+    try:
+        for module in switches:
+            setattr(module, SWITCH, True)
+        with evaluating(model):
+            yield
+    finally:
+        for module, was in zip(switches, before, strict=True):
+            setattr(module, SWITCH, was)
