@@ -16,10 +16,13 @@ from torch.utils.data import DataLoader
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.cohort import Cohort
 from datasets.covariates import CovariateEncoder
+from datasets.errors import CohortError
 from datasets.loader import make_loader
 from datasets.simulate import GENERATOR_VERSION, simulate_cohort
 from datasets.spectra_dataset import SpectraDataset
 from datasets.split import make_split, read_splits
+from datasets.target_scaler import TargetScaler
+from datasets.targets import AUTO, SEVERAL_COLUMNS, summarise_targets
 from datasets.transforms import TRANSFORMS, Compose, make_transforms
 from experiments.config import Config, DataConfig, Named
 from experiments.named import find_named
@@ -38,6 +41,7 @@ class Data:
         split: ``train``, ``val`` or ``test`` for each sample, [N].
         encoder: Fitted on the training part.
         transforms: Fitted on the training scans.
+        scaler: Of values to regress, fitted on the training part; None of classes and labels.
         datasets: One a side.
         loaders: One a side; only training shuffles and augments.
     """
@@ -46,12 +50,13 @@ class Data:
     split: np.ndarray
     encoder: CovariateEncoder
     transforms: Compose
+    scaler: TargetScaler | None
     datasets: dict[str, SpectraDataset]
     loaders: dict[str, DataLoader[Any]]
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, the width of the logits: as many as there are classes, labels or values."""
         return len(self.cohort.class_names)
 
     @property
@@ -60,7 +65,7 @@ class Data:
         return len(self.encoder.feature_names)
 
     def train_targets(self) -> Tensor:
-        """Class numbers of the training part, [N_train]."""
+        """Class numbers [N_train] or labels [N_train, T] of the training part."""
         return torch.from_numpy(self.cohort.targets[self.split == "train"])
 
     def describe(self) -> list[str]:
@@ -68,12 +73,11 @@ class Data:
         counts = self.cohort.describe().splitlines()
         for side in SIDES:
             chosen = self.split == side
-            per_class = np.bincount(self.cohort.targets[chosen], minlength=self.num_classes)
-            classes = ", ".join(
-                f"{n} {name}" for n, name in zip(per_class, self.cohort.class_names, strict=True)
+            targets = summarise_targets(
+                self.cohort.task, self.cohort.targets[chosen], self.cohort.class_names
             )
             groups = len(np.unique(self.cohort.groups[chosen]))
-            counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({classes})")
+            counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
         return counts
 
 
@@ -92,8 +96,9 @@ def read_cohort(config: DataConfig) -> Cohort:
         name = f"simulated-v{GENERATOR_VERSION}-n{wanted.n_samples}-seed{wanted.seed}"
         simulated = simulate_cohort(folder / name, seed=wanted.seed, n_samples=wanted.n_samples)
         root = simulated.root
-        # In their own order, controls are class 0 and cases, the positive ones, class 1.
-        labels = labels or {name: number for number, name in enumerate(simulated.classes)}
+        if config.label in (None, "label") and config.task not in SEVERAL_COLUMNS:
+            # In their own order, controls are class 0 and cases, the positive ones, class 1.
+            labels = labels or {name: number for number, name in enumerate(simulated.classes)}
     return Cohort.read(
         root,
         labels=labels,
@@ -101,6 +106,7 @@ def read_cohort(config: DataConfig) -> Cohort:
         group=config.group,
         numeric=config.numeric,
         categorical=config.categorical,
+        task=config.task,
     )
 
 
@@ -121,20 +127,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     )
     cohort = read_cohort(settings)
 
-    splits_file = splits_file or settings.split.file
-    if splits_file is not None:
-        split = read_splits(
-            splits_file, cohort.sample_ids, cohort.groups, cohort.targets, cohort.class_names
-        )
-    else:
-        split = make_split(
-            cohort.targets,
-            cohort.groups,
-            fractions=settings.split.fractions,
-            seed=settings.split.seed or 0,
-            class_names=cohort.class_names,
-        )
-
+    split = _split(cohort, settings, splits_file or settings.split.file)
     train = split == "train"
     encoder = CovariateEncoder(
         cohort.numeric,
@@ -146,6 +139,10 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     tabular = encoder.transform(cohort.samples)
     rows = [cohort.scan_rows[i] for i in np.flatnonzero(train)]
     transforms.fit(cohort.spectra, np.concatenate(rows))
+    scaler, targets = None, cohort.targets
+    if cohort.task == "regression":
+        scaler = TargetScaler().fit(cohort.targets[train])
+        targets = scaler.standardize(cohort.targets)
 
     datasets, loaders = {}, {}
     for side in SIDES:
@@ -154,7 +151,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             cohort.spectra,
             [cohort.scan_rows[i] for i in chosen],
             tabular[chosen],
-            cohort.targets[chosen],
+            targets[chosen],
             [cohort.sample_ids[i] for i in chosen],
             transforms=transforms,
             augmentations=augmentations if side == "train" else (),
@@ -168,7 +165,43 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             num_workers=settings.num_workers,
             pin_memory=torch.cuda.is_available() and config.trainer.device != "cpu",
         )
-    return Data(cohort, split, encoder, transforms, datasets, loaders)
+    return Data(cohort, split, encoder, transforms, scaler, datasets, loaders)
+
+
+def _split(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.ndarray:
+    """Read the split, or draw one."""
+    if file is not None:
+        return read_splits(
+            file, cohort.sample_ids, cohort.groups, cohort.targets, cohort.class_names
+        )
+    if settings.task == AUTO and _are_values(cohort):
+        raise CohortError(
+            f"the label holds {len(cohort.class_names)} different numbers in "
+            f"{len(cohort.sample_ids)} samples, too many for classes; to regress them set "
+            "data.task to regression"
+        )
+    return make_split(
+        cohort.targets,
+        cohort.groups,
+        fractions=settings.split.fractions,
+        seed=settings.split.seed or 0,
+        class_names=cohort.class_names,
+    )
+
+
+def _are_values(cohort: Cohort) -> bool:
+    """Whether classes are numbers, and too many for each to be on every side."""
+    if len(cohort.class_names) * len(SIDES) <= len(cohort.sample_ids):
+        return False
+    return all(_is_number(name) for name in cohort.class_names)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _find_each(specs: Sequence[str | Named], known: Mapping[str, Any], key: str) -> list[Any]:

@@ -87,7 +87,8 @@ def build_handlers(
     precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
     precision.attach(evaluator)
 
-    measured = EpochMetrics(config.metrics, prefix="train/")
+    asked = evaluator.metrics
+    measured = EpochMetrics(config.metrics, "train/", asked.task, asked.restore)
     trainer.provide_metrics(*measured.metric_names(loss_terms))
     measured.attach(trainer)
 

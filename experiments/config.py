@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-Mode = Literal["max", "min"]
+from datasets.targets import SEVERAL_COLUMNS
+from engine.tasks import TASKS, Mode, better_when
+from experiments.default_loss import WITH_AUXILIARY_HEADS, default_loss
+
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -54,7 +57,12 @@ class DataConfig(Section):
     root: Path | None = Field(default=None, description="a cohort's folder, else the embedded one")
     simulated: SimulatedConfig = SimulatedConfig()
     cache_dir: Path | None = Field(default=None, description="where the embedded cohort is written")
-    label: str | None = Field(default=None, description="the column of labels")
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = Field(
+        default="auto", description="what is learned; auto: two classes or more, as there are"
+    )
+    label: str | list[str] | None = Field(
+        default=None, description="the column of labels, or those of several labels or values"
+    )
     labels: dict[str, int] | None = Field(
         default=None, description="label -> class; the rest is left out"
     )
@@ -68,24 +76,74 @@ class DataConfig(Section):
     split: SplitConfig = SplitConfig()
     num_workers: Count = 0
 
+    @field_validator("label")
+    @classmethod
+    def _one_column_of_classes(cls, label: Any, info: ValidationInfo) -> Any:
+        several = isinstance(label, list) and len(label) != 1
+        if several and info.data.get("task") not in (None, *SEVERAL_COLUMNS):
+            raise ValueError(
+                f"several columns need data.task {' or '.join(SEVERAL_COLUMNS)}, which is "
+                f"{info.data['task']}"
+            )
+        return label
+
     @field_validator("labels", mode="before")
     @classmethod
     def _names_are_text(cls, labels: Any) -> Any:
         return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels
 
 
+class TermConfig(Named):
+    """A term of the loss ``weighted``; ``loss.params.terms`` maps names to them."""
+
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    on: str | None = Field(default=None, description="the model's output to read, not its logits")
+    optional: bool = Field(default=False, description="left out where the model has no such output")
+
+
 class LossConfig(Section):
     """The loss, unless the model brings its own."""
 
-    name: str | None = Field(default=None, description="defaults to what suits the model")
+    name: str | None = Field(
+        default=None, description="defaults to what suits the task and the model"
+    )
     params: dict[str, Any] = {}
 
 
-class EarlyStoppingConfig(Section):
+class Judge(Section):
+    """What says which epoch is the better one."""
+
+    monitor: str | None = Field(default=None, description="defaults to what suits the task")
+    mode: Mode | None = Field(default=None, description="defaults to what suits the monitor")
+
+    def fill(self, key: str, task: str, labels: int) -> None:
+        """Choose what was not chosen.
+
+        Args:
+            key: Of this section, for the error.
+            task: As configured.
+            labels: How many columns of labels or values there are.
+
+        Raises:
+            ValueError: There is a mode for a monitor that it does not fit.
+        """
+        if self.monitor is None:
+            default = TASKS["binary" if task == "auto" else task]
+            self.monitor, mode = default.monitor, default.mode
+            if task == "regression" and labels > 1:
+                # Errors in unlike units have no mean that means anything.
+                self.monitor, mode = "val/r2", "max"
+            if self.mode not in (None, mode):
+                raise ValueError(
+                    f"{key}.mode: '{self.mode}' does not suit the default monitor, "
+                    f"'{self.monitor}'; set {key}.monitor too"
+                )
+        self.mode = self.mode or better_when(self.monitor)
+
+
+class EarlyStoppingConfig(Judge):
     """Stop when a metric no longer improves."""
 
-    monitor: str = "val/auroc"
-    mode: Mode = "max"
     patience: Positive = 10
     cooldown: Count = 0
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -134,11 +192,9 @@ class SchedulerConfig(Section):
     params: dict[str, Any] = {}
 
 
-class CheckpointConfig(Section):
+class CheckpointConfig(Judge):
     """Which checkpoints to keep."""
 
-    monitor: str = "val/auroc"
-    mode: Mode = "max"
     save_top_k: Count = 3
     save_last: bool = True
     every_epochs: Positive = 1
@@ -173,7 +229,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: Named = Named(name="tft")
     loss: LossConfig = LossConfig()
-    metrics: list[str] = ["accuracy", "precision", "recall", "f1", "auroc", "auprc"]
+    metrics: list[str] = Field(default=[], description="defaults to all that fit the task")
     trainer: TrainerConfig = TrainerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     lr_scheduler: SchedulerConfig | None = SchedulerConfig()
@@ -184,9 +240,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:
-        if self.loss.name is None:
-            # The multimodal model has auxiliary heads that only its own loss trains.
-            self.loss.name = "tft" if self.model.name == "tft" else "cross_entropy"
+        data, loss = self.data, self.loss
+        if loss.name is None:
+            has_heads = self.model.name in WITH_AUXILIARY_HEADS
+            loss.name, loss.params = default_loss(data.task, has_heads, loss.params)
+        if not self.metrics:
+            self.metrics = list(TASKS["binary" if data.task == "auto" else data.task].metrics)
+        labels = len(data.label) if isinstance(data.label, list) else 1
+        self.checkpoint.fill("checkpoint", data.task, labels)
+        if self.trainer.early_stopping is not None:
+            self.trainer.early_stopping.fill("trainer.early_stopping", data.task, labels)
         if self.data.split.seed is None:
             self.data.split.seed = self.seed
         return self

@@ -99,6 +99,8 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key '{path}'{_nearest_key(path)}"
     message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return message  # what concerns several sections names them itself
     message = message[0].lower() + message[1:]
     if first["type"] == "missing":
         return f"{path}: this key is required here"

@@ -16,7 +16,7 @@ from engine.checkpoints import broken_weight, check_meta, load_checkpoint, newes
 from engine.contract import check_contract
 from engine.evaluator import Evaluator
 from engine.files import write_whole
-from engine.losses import LOSSES, balanced_class_weights, choose_loss
+from engine.losses import choose_loss
 from engine.metrics import EpochMetrics, EpochOutputs
 from engine.optimisers import OPTIMIZERS, GroupSettings, build_optimizer
 from engine.precision import best_device
@@ -24,6 +24,7 @@ from engine.rng import seed_everything
 from engine.trainer import Trainer
 from experiments.build_data import Data, build_data
 from experiments.build_handlers import RunHandlers, build_handlers
+from experiments.build_loss import build_loss
 from experiments.config import Config
 from experiments.environment import describe_environment
 from experiments.export import export_run
@@ -100,7 +101,7 @@ class Experiment:
         seed_everything(config.seed)
         resumed = self.resumed_from
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
-        model, loss = self._build_model_and_loss()
+        model, loss = self._build_model_and_loss(device)
         first = self.data.loaders["val"].collate_fn(self.data.datasets["val"].__getitems__([0]))
         loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
         optimizer = self._build_optimizer(model)
@@ -108,7 +109,9 @@ class Experiment:
         self.run_dir = resumed or new_run_dir(config.runs_dir, config.exp_name)
         try:
             self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
-            self.evaluator = Evaluator(model, loss, EpochMetrics(config.metrics), device)
+            restore = self.data.scaler.restore if self.data.scaler else None
+            metrics = EpochMetrics(config.metrics, task=self.data.cohort.task, restore=restore)
+            self.evaluator = Evaluator(model, loss, metrics, device)
             self.handlers = build_handlers(
                 config, self.trainer, self.evaluator, self.data.loaders["val"], loss_terms
             )
@@ -122,7 +125,7 @@ class Experiment:
             raise
         self._write_beginnings()
 
-    def _build_model_and_loss(self) -> tuple[nn.Module, Any]:
+    def _build_model_and_loss(self, device: torch.device) -> tuple[nn.Module, Any]:
         config, data = self.config, self.data
         # Whatever a constructor may want to know of the data; it is given what it names.
         offered = {
@@ -132,11 +135,14 @@ class Experiment:
         }
         model_class = find_named(config.model.name, MODELS, "model.name")
         model = construct(model_class, config.model.params, "model.params", offered)
-        loss_class = find_named(config.loss.name or "", LOSSES, "loss.name")
-        params = dict(config.loss.params)
-        if params.get("class_weights") == "balanced":
-            params["class_weights"] = balanced_class_weights(data.train_targets(), data.num_classes)
-        return model, choose_loss(model, construct(loss_class, params, "loss.params"))
+        loss = build_loss(
+            config.loss.name or "",
+            config.loss.params,
+            data.cohort.task,
+            data.train_targets(),
+            data.num_classes,
+        )
+        return model, choose_loss(model, loss.to(device))
 
     def _build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         settings = self.config.optimizer
@@ -163,6 +169,7 @@ class Experiment:
             "cohort": self.data.cohort.fingerprint(),
             "split": _digest([f"{sample}={side}" for sample, side in split]),
             "model": {"name": self.config.model.name, "shapes": _digest(shapes)},
+            "task": self.data.cohort.task,
             "classes": self.data.cohort.class_names,
         }
 

@@ -10,11 +10,13 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
+from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from engine.files import write_whole
 from engine.metrics import EpochOutputs
+from engine.tasks import CLASSES
 from experiments.outcome import Outcome
-from experiments.report_page import write_report
+from experiments.pages.report_page import write_report
 
 WEIGHTS_NAME = "model.safetensors"
 PREPROCESSING_NAME = "preprocessing.pt"
@@ -33,13 +35,16 @@ def export_run(outcome: Outcome) -> Path:
         UsageError: The disk is full, say; a resumed run exports anew.
     """
     run_dir, data = outcome.run_dir, outcome.data
-    predictions = predictions_table(outcome.outputs["test"], data.cohort.class_names)
+    predictions = predictions_table(outcome.outputs["test"], data.cohort)
     # Without what was fitted on the training part, the weights cannot be used on new samples.
     fitted = {
         "covariates": data.encoder.state_dict(),
         "transforms": data.transforms.state_dict(),
+        "task": data.cohort.task,
         "class_names": data.cohort.class_names,
     }
+    if data.scaler is not None:
+        fitted["targets"] = data.scaler.state_dict()
     packed = io.BytesIO()
     torch.save(fitted, packed)
     try:
@@ -52,20 +57,33 @@ def export_run(outcome: Outcome) -> Path:
         raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
 
 
-def predictions_table(outputs: EpochOutputs, class_names: list[str]) -> pd.DataFrame:
-    """One row a sample: ``sample_id``, ``target``, ``prediction``, ``prob_<class>``.
+def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
+    """One row a sample.
+
+    Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
+    being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
+    ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
 
     Args:
         outputs: Of the test side.
-        class_names: Class number -> name; target and prediction are written as names.
+        cohort: Has the names, and the targets as they were read.
     """
-    probabilities = outputs.probabilities.numpy()
-    names = np.array(class_names, dtype=object)
+    names = cohort.class_names
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
+    predicted = outputs.predictions.numpy()
     table = pd.DataFrame({"sample_id": outputs.sample_id})
-    table["target"] = names[outputs.target.numpy()]
-    table["prediction"] = names[probabilities.argmax(axis=1)]
-    for number, name in enumerate(class_names):
-        table[f"prob_{name}"] = probabilities[:, number]
+    if outputs.task in CLASSES:
+        named = np.array(names, dtype=object)
+        table["target"], table["prediction"] = named[target], named[predicted]
+    else:
+        for number, name in enumerate(names):
+            table[f"target_{name}"] = target[:, number]
+            table[f"prediction_{name}"] = predicted[:, number]
+    if outputs.task != "regression":
+        probabilities = outputs.probabilities.numpy()
+        for number, name in enumerate(names):
+            table[f"prob_{name}"] = probabilities[:, number]
     return table
 
 
@@ -77,6 +95,12 @@ def summary(outcome: Outcome) -> str:
         for name, value in results["test"].items()
     )
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
+    units = ""
+    if outcome.data.scaler is not None:
+        units = (
+            "\nLosses are of standardised targets; the metrics are in the units of "
+            f"{', '.join(outcome.data.cohort.class_names)}.\n"
+        )
     return f"""# {outcome.run_dir.name}
 
 Model `{config.model.name}` ({outcome.parameters:,} parameters), loss `{config.loss.name}`,
@@ -90,7 +114,7 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 ## Results
 
 Of the checkpoint with the best `{config.checkpoint.monitor}`; NaN means undefined on this data.
-
+{units}
 | metric | validation | test |
 |---|---|---|
 {rows}

@@ -47,10 +47,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     parser.add_argument("--print-config", action="store_true", help="show what would be run")
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
     known, rest = parser.parse_known_args(arguments)
-    return known, _read_overrides(rest)
+    return known, read_overrides(rest)
 
 
-def _read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Read ``--section.key VALUE`` and ``--section.key=VALUE`` into pairs of key and value."""
     overrides = []
     remaining = list(words)
     while remaining:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from datasets.errors import UsageError
+from engine.tasks import TASKS
+from experiments.config_source import check_config
+
+
+def configured(task="auto", **sections):
+    data = {"task": task} | sections.pop("data", {})
+    return check_config({"data": data, **sections})
+
+
+@pytest.mark.parametrize("task", ["auto", *TASKS])
+def test_metrics_and_monitors_follow_the_task(task):
+    config = configured(task, trainer={"early_stopping": {"patience": 3}})
+    judged = ("val/mae", "min") if task == "regression" else ("val/auroc", "max")
+    stopping = config.trainer.early_stopping
+    for judge in (config.checkpoint, stopping):
+        assert (judge.monitor, judge.mode) == judged
+    assert config.metrics == list(TASKS["binary" if task == "auto" else task].metrics)
+
+
+def test_values_in_several_units_are_judged_by_what_has_none():
+    config = configured("regression", data={"label": ["age", "BMI"]})
+    assert (config.checkpoint.monitor, config.checkpoint.mode) == ("val/r2", "max")
+
+
+def test_what_is_chosen_stays_and_its_mode_follows_it():
+    config = configured("regression", checkpoint={"monitor": "val/loss"}, metrics=["rmse"])
+    assert (config.checkpoint.monitor, config.checkpoint.mode) == ("val/loss", "min")
+    assert config.metrics == ["rmse"]
+    config = configured(checkpoint={"monitor": "val/loss", "mode": "max"})
+    assert config.checkpoint.mode == "max"
+
+
+def test_what_was_filled_in_stays_when_it_is_read_again():
+    config = configured("regression", data={"label": ["age", "BMI"]}, model={"name": "attention"})
+    assert config.loss.name == "weighted"
+    assert check_config(config.plain()) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": {"task": "regresion"}}, "data.task: .*'regression'.*got 'regresion'"),
+        ({"data": {"label": ["a", "b"]}}, "data.label: several columns need data.task multilabel"),
+        ({"data": {"label": [], "task": "binary"}}, "data.label: several columns need data.task"),
+        ({"data": {"label": 3}}, "data.label: .*got 3"),
+        (
+            {"data": {"task": "regression"}, "checkpoint": {"mode": "max"}},
+            "checkpoint.mode: 'max' does not suit the default monitor, 'val/mae'; set checkpoint.m",
+        ),
+        (
+            {"trainer": {"early_stopping": {"mode": "min"}}},
+            "trainer.early_stopping.mode: 'min' does not suit .*'val/auroc'",
+        ),
+    ],
+)
+def test_choices_that_do_not_go_together_are_one_line(values, message):
+    with pytest.raises(UsageError, match=message) as error:
+        check_config(values)
+    assert "\n" not in str(error.value)
