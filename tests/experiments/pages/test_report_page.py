@@ -4,13 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
-import torch
 
-from engine.metrics import EpochOutputs
-from experiments import figures
+from experiments.config_source import check_config
 from experiments.experiment import Experiment
-from experiments.report_page import figure_div
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # As root, and with no network to reach out to.
@@ -19,8 +17,6 @@ CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-net
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory, cohort_dir) -> Path:
-    from experiments.config_source import check_config
-
     config = check_config(
         {
             "exp_name": "page",
@@ -77,36 +73,42 @@ def test_the_page_opens_from_the_disk_in_a_browser_without_errors_or_requests(pa
     assert not overflow, "the page is wider than a phone"
 
 
-def make_outputs(classes: int) -> EpochOutputs:
-    torch.manual_seed(0)
-    target = torch.arange(30) % classes
-    logits = torch.randn(30, classes) + torch.eye(classes)[target]
-    return EpochOutputs(logits, target, [f"s{i}" for i in range(30)], {"total_loss": 0.5})
+@pytest.fixture(scope="module")
+def labelled_cohort(tmp_path_factory, cohort_dir) -> Path:
+    """The small cohort with two labels that a patient may have both of."""
+    root = tmp_path_factory.mktemp("cohorts") / "labelled"
+    shutil.copytree(cohort_dir, root)
+    table = pd.read_csv(root / "samples.csv", dtype={"sample_id": str})
+    table["heavy"] = (table["BMI"] > table["BMI"].median()).astype(int)
+    table["inflamed"] = (table["CRP"] > table["CRP"].median()).astype(int)
+    table.to_csv(root / "samples.csv", index=False)
+    return root
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_every_class_that_can_be_ranked_has_its_curve(classes):
-    names = [f"c{i}" for i in range(classes)]
-    figure = figures.ranking_curves(make_outputs(classes), names)
-    curves = {trace.name for trace in figure.data} - {"chance"}
-    assert curves == ({"c1"} if classes == 2 else set(names))
-
-
-def test_a_class_that_is_absent_has_no_curve():
-    outputs = make_outputs(2)
-    outputs.target.fill_(0)
-    figure = figures.ranking_curves(outputs, ["a", "b"])
-    assert {trace.name for trace in figure.data} == {"chance"}
-
-
-def test_the_confusion_matrix_counts_every_sample_once():
-    outputs = make_outputs(3)
-    (heatmap,) = figures.confusion(outputs, ["a", "b", "c"]).data
-    assert sum(map(sum, heatmap.z)) == 30
-    right = int((outputs.logits.argmax(1) == outputs.target).sum())
-    assert sum(heatmap.z[i][i] for i in range(3)) == right
-
-
-def test_names_are_shown_as_text():
-    figure = figures.confusion(make_outputs(2), ["<script>alert(1)</script>", "b"])
-    assert "<script>alert" not in str(figure_div("confusion", figure))
+@pytest.mark.parametrize(
+    ("task", "labels", "sections"),
+    [
+        ("regression", ["age"], ["training", "predictions", "residuals"]),
+        ("regression", ["age", "BMI"], ["training", "predictions", "residuals"]),
+        ("multilabel", ["heavy", "inflamed"], ["training", "ranking", "confusion", "scores"]),
+    ],
+)
+def test_each_task_has_a_page_with_its_own_figures(
+    task, labels, sections, labelled_cohort, tmp_path
+):
+    data = {"root": str(labelled_cohort), "task": task, "label": labels}
+    data |= {"numeric": ["ALT", "AST"], "categorical": ["sex"]}
+    config = check_config(
+        {
+            "runs_dir": str(tmp_path),
+            "data": data,
+            "model": {"name": "tabular_only"},
+            "trainer": {"max_epochs": 1, "device": "cpu"},
+        }
+    )
+    experiment = Experiment(config)
+    experiment.run()
+    text = (experiment.run_dir / "report" / "index.html").read_text("utf-8")
+    assert re.findall(r'id="figure-(\w+)"', text) == sections
+    for name in config.metrics:
+        assert f"</b>{name}<br>" in text
