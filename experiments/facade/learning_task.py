@@ -1,0 +1,133 @@
+"""What a model is to learn, found out from its outputs and the targets it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.contract import check_contract
+from engine.errors import UsageError, nearest
+from engine.evaluation_mode import evaluating
+from engine.losses import choose_loss
+from engine.model_call import call_model
+from engine.tasks import TASKS
+from engine.trainer import Loss
+from experiments.build_loss import build_loss
+from experiments.default_loss import AUXILIARY_TERMS, default_loss
+from experiments.facade.any_loader import AnyLoader
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """A task, and what it is learned and judged by.
+
+    Attributes:
+        name: One of ``TASKS``.
+        outputs: The width of the logits.
+        loss: The model's own, where it brings one.
+        loss_terms: The names that the loss returns.
+        monitor: The metric that makes an epoch the best.
+        mode: ``max`` or ``min``.
+    """
+
+    name: str
+    outputs: int
+    loss: Loss
+    loss_terms: list[str]
+    monitor: str
+    mode: str
+
+
+def find_task(
+    model: nn.Module, loader: AnyLoader, device: torch.device, task: str | None = None
+) -> LearningTask:
+    """Find out what a model is to learn, on a loader's first batch.
+
+    Classes long [B] make a classification of as many classes as there are logits, labels [B, T]
+    (0 or 1) one of several labels, floating point values a regression. From then on the loader
+    yields its targets as that task wants them.
+
+    Args:
+        model: On the device.
+        loader: Of the training, or of what is to be measured.
+        device: Where the model is.
+        task: What it is, if that is not to be inferred.
+
+    Raises:
+        UsageError: The model's outputs and the targets do not belong together.
+    """
+    if task is not None and task not in TASKS:
+        raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")
+    loader.task = loader.num_classes = None  # what an earlier model was shown
+    batch = loader.first()
+    outputs = _look(model, batch, device)
+    width, target = int(outputs["logits"].shape[1]), batch.target
+    kind = task or _infer(target, width)
+    _check(kind, target, width, type(model).__name__, loader.name)
+    loader.task = kind
+    loader.num_classes = width if kind in ("binary", "multiclass") else None
+    batch = loader.first()
+    loss = choose_loss(model, _build_loss(kind, outputs, batch.target).to(device))
+    with evaluating(model):
+        terms = check_contract(model, loss, batch, width, device)
+    # A regression is followed by the very loss that is trained, whatever a model's own may be.
+    monitor, mode = ("val/loss", "min") if kind == "regression" else ("val/auroc", "max")
+    return LearningTask(kind, width, loss, terms, monitor, mode)
+
+
+def _look(model: nn.Module, batch: Any, device: torch.device) -> Mapping[str, Any]:
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng():
+        outputs = call_model(model, batch.to(device))
+    if not isinstance(outputs, Mapping) or "logits" not in outputs:
+        found = nearest("logits", outputs) if isinstance(outputs, Mapping) else ""
+        raise UsageError(
+            f"model {type(model).__name__} must return a dict with 'logits' [B, C]{found}"
+        )
+    if outputs["logits"].ndim != 2 or len(outputs["logits"]) != len(batch.target):
+        raise UsageError(
+            f"model {type(model).__name__} gives logits of shape "
+            f"{list(outputs['logits'].shape)} for {len(batch.target)} samples, expected [B, C]"
+        )
+    return outputs
+
+
+def _infer(target: torch.Tensor, width: int) -> str:
+    if target.is_floating_point():
+        return "regression"
+    if target.ndim == 2:
+        return "multilabel"
+    return "binary" if width == 2 else "multiclass"
+
+
+def _check(kind: str, target: torch.Tensor, width: int, model: str, loader: str) -> None:
+    shape = list(target.shape)
+    if kind in ("regression", "multilabel"):
+        if target.ndim != 2 or target.shape[1] != width:
+            classes = "; classes must be whole numbers" if target.is_floating_point() else ""
+            raise UsageError(
+                f"{loader}: targets of shape {shape} for {kind}, but model {model} has {width} "
+                f"outputs{classes}"
+            )
+        return
+    if target.is_floating_point() or target.ndim != 1:
+        raise UsageError(
+            f"{loader}: {kind} needs whole-number labels [B], these are {target.dtype} of shape "
+            f"{shape}"
+        )
+    if width < 2 or (kind == "binary" and width != 2):
+        raise UsageError(
+            f"model {model} has logits for {width} classes; {kind} needs "
+            f"{'2' if kind == 'binary' else 'at least 2'}, one logit a class"
+        )
+
+
+def _build_loss(kind: str, outputs: Mapping[str, Any], targets: torch.Tensor) -> nn.Module:
+    """The loss that a configuration would have by default."""
+    has_heads = all(name in outputs for name in AUXILIARY_TERMS.values())
+    name, params = default_loss(kind, has_heads, {})
+    loss: nn.Module = build_loss(name, params, kind, targets, outputs["logits"].shape[1])
+    return loss

@@ -1,0 +1,180 @@
+"""Several models on the same samples: a table and their curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from sklearn.metrics import roc_curve
+from torch import nn
+from torch.nn import functional
+
+from engine.errors import UsageError
+from engine.files import write_whole
+from engine.metrics import METRICS, EpochOutputs
+from experiments.facade.model_summary import summarise_model
+from experiments.pages.figure_page import Section, write_figure_page
+from experiments.pages.figures import PALETTE, add_chance, ranked_scores
+
+PANELS_A_ROW, PANEL_HEIGHT = 3, 240
+ROC_HEIGHT = 460
+ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
+Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        table: A row a model: its name, the ``loss`` (:func:`common_loss`), the metrics,
+            ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took.
+        outputs: Each model's.
+    """
+
+    table: pd.DataFrame
+    outputs: dict[str, EpochOutputs]
+
+
+def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
+    """Measure several models in the same way.
+
+    Args:
+        models: Name -> model.
+        measure: Measures one.
+
+    Raises:
+        UsageError: There is no model, or they are not of one task.
+    """
+    if not models:
+        raise UsageError("compare_models: there is no model to compare")
+    rows: list[dict[str, Any]] = []
+    outputs = {}
+    for name, model in models.items():
+        began = time.perf_counter()
+        metrics, found = measure(model)
+        seconds = time.perf_counter() - began
+        outputs[name] = found
+        # Each model's own loss has terms of its own: they cannot be compared.
+        metrics = {"loss": common_loss(found), **{n: metrics[n] for n in metrics if n in METRICS}}
+        size = summarise_model(model)
+        about = {key: size[key] for key in ABOUT_MODEL if key in size}
+        rows.append({"model": name, **metrics, **about, "seconds": seconds})
+    widths = {(found.task, found.logits.shape[1]) for found in outputs.values()}
+    if len(widths) > 1:
+        told = ", ".join(f"{n}: {o.task} [{o.logits.shape[1]}]" for n, o in outputs.items())
+        raise UsageError(f"compare_models: the models are not of one task ({told})")
+    return Comparison(pd.DataFrame(rows), outputs)
+
+
+def common_loss(outputs: EpochOutputs) -> float:
+    """What any model of a task can be held against: cross-entropy, or squared errors."""
+    logits, target = outputs.logits.double(), outputs.target
+    if outputs.task == "regression":
+        return float(functional.mse_loss(outputs.predictions.double(), target.double()))
+    if outputs.task == "multilabel":
+        return float(functional.binary_cross_entropy_with_logits(logits, target.double()))
+    return float(functional.cross_entropy(logits, target))
+
+
+def write_comparison(comparison: Comparison, folder: Path, names: list[str]) -> list[Path]:
+    """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
+
+    Args:
+        comparison: Of at least one model.
+        folder: It exists.
+        names: Of the classes, the labels or the targets.
+
+    Returns:
+        The files; a regression has no ROC.
+
+    Raises:
+        UsageError: They cannot be written.
+    """
+    table = comparison.table
+    try:
+        write_whole(table.to_csv(index=False).encode(), folder, "model_comparison.csv")
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+    first = next(iter(comparison.outputs.values()))
+    lead = f"{len(table)} models on the same {len(first.sample_id)} samples."
+    cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
+    sections = [
+        Section("metrics", "Metrics", metric_bars(table)),
+        Section("table", "All figures", table=cells),
+    ]
+    written = [
+        folder / "model_comparison.csv",
+        write_figure_page(folder / "model_comparison.html", "Model comparison", lead, sections),
+    ]
+    if first.task != "regression":
+        sections = [Section("roc", "ROC", roc_curves(comparison.outputs, names))]
+        path = folder / "roc_comparison.html"
+        written.append(write_figure_page(path, "ROC comparison", lead, sections))
+    return written
+
+
+def metric_bars(table: pd.DataFrame) -> go.Figure:
+    """A panel a metric, a bar a model."""
+    metrics = [name for name in table.columns if name not in ("model", *ABOUT_MODEL)]
+    rows = -(-len(metrics) // PANELS_A_ROW)
+    figure = make_subplots(rows, PANELS_A_ROW, subplot_titles=metrics, vertical_spacing=0.3 / rows)
+    colours = [PALETTE[number % len(PALETTE)] for number in range(len(table))]
+    for number, metric in enumerate(metrics):
+        figure.add_bar(
+            x=table["model"],
+            y=table[metric],
+            marker_color=colours,
+            texttemplate="%{y:.3f}",
+            showlegend=False,
+            row=number // PANELS_A_ROW + 1,
+            col=number % PANELS_A_ROW + 1,
+        )
+    figure.update_xaxes(type="category")
+    figure.update_layout(height=PANEL_HEIGHT * rows)
+    return figure
+
+
+def roc_curves(outputs: Mapping[str, EpochOutputs], names: list[str]) -> go.Figure:
+    """A panel for each class (or label) that can be ranked, a curve a model."""
+    panels: dict[str, dict[str, Any]] = {}
+    for model, found in outputs.items():
+        for _, name, scores, positive in ranked_scores(found, names):
+            panels.setdefault(name, {})[model] = roc_curve(positive, scores)[:2]
+    if not panels:
+        panels = {"no class has both kinds of samples": {}}
+    columns = min(len(panels), PANELS_A_ROW)
+    rows = -(-len(panels) // columns)
+    figure = make_subplots(rows, columns, subplot_titles=list(panels))
+    for number, curves in enumerate(panels.values()):
+        place = {"row": number // columns + 1, "col": number % columns + 1}
+        for index, model in enumerate(outputs):
+            if model in curves:
+                false_rate, true_rate = curves[model]
+                figure.add_scatter(
+                    x=false_rate,
+                    y=true_rate,
+                    mode="lines",
+                    name=model,
+                    legendgroup=model,
+                    showlegend=number == 0,
+                    line={"color": PALETTE[index % len(PALETTE)]},
+                    **place,
+                )
+        add_chance(figure, showlegend=number == 0, **place)
+        figure.update_xaxes(title_text="false positive rate", **place)
+        figure.update_yaxes(title_text="true positive rate", **place)
+    figure.update_layout(height=ROC_HEIGHT * rows, showlegend=True)
+    return figure
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "undefined" if value != value else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

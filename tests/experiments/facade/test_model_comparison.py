@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import nn
+
+from experiments.facade.model_comparison import (
+    Comparison,
+    common_loss,
+    compare,
+    metric_bars,
+    roc_curves,
+    write_comparison,
+)
+from tests.experiments.pages.made_outputs import NAMES, make_outputs
+
+
+def measured(task):
+    def measure(model):
+        return {"loss": 9.0, "own_term": 1.0, "auroc": 0.75}, make_outputs(task)
+
+    return measure
+
+
+def test_models_are_held_against_one_loss_not_each_against_its_own():
+    outputs = make_outputs("multiclass")
+    table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
+    expected = log_loss(outputs.target.numpy(), outputs.probabilities.numpy())
+    assert table.loc[0, "loss"] == pytest.approx(expected, abs=1e-6)
+    assert "own_term" not in table
+    assert table.loc[0, "auroc"] == 0.75
+    assert table.loc[0, "parameters"] == 3
+    assert table["seconds"].ge(0).all()
+
+
+@pytest.mark.parametrize("task", sorted(NAMES))
+def test_the_common_loss_is_defined_for_every_task(task):
+    assert math.isfinite(common_loss(make_outputs(task)))
+
+
+def test_there_is_a_panel_a_metric_and_a_bar_a_model():
+    table = pd.DataFrame(
+        {"model": ["a", "b"], "auroc": [0.9, 0.8], "f1": [0.5, math.nan], "parameters": [1, 2]}
+    )
+    figure = metric_bars(table)
+    assert [note.text for note in figure.layout.annotations] == ["auroc", "f1"]
+    assert [list(trace.x) for trace in figure.data] == [["a", "b"]] * 2
+
+
+def test_every_model_has_a_curve_in_every_panel():
+    outputs = {"a": make_outputs("multilabel"), "b": make_outputs("multilabel")}
+    figure = roc_curves(outputs, NAMES["multilabel"])
+    assert [note.text for note in figure.layout.annotations] == NAMES["multilabel"]
+    first = outputs["a"]
+    for number in range(3):
+        place = "x" if number == 0 else f"x{number + 1}"
+        curves = [t for t in figure.data if t.xaxis == place and t.name in outputs]
+        assert [curve.name for curve in curves] == ["a", "b"]
+        expected = roc_auc_score(
+            first.target[:, number].numpy(), first.probabilities[:, number].numpy()
+        )
+        assert np.trapezoid(curves[0].y, curves[0].x) == pytest.approx(expected)
+
+
+def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):
+    outputs = make_outputs("binary")
+    outputs.target.fill_(0)
+    comparison = Comparison(pd.DataFrame({"model": ["a"], "auroc": [math.nan]}), {"a": outputs})
+    write_comparison(comparison, tmp_path, NAMES["binary"])
+    assert "no class has both kinds of samples" in (tmp_path / "roc_comparison.html").read_text()
+    assert "undefined" in (tmp_path / "model_comparison.html").read_text()
