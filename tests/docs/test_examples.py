@@ -1,0 +1,92 @@
+"""Every block of the examples runs as it stands, in a folder of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "README.md")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE_NAME = re.compile(r"# ([\w/]+\.(?:py|yaml))\n")
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(found[1], found[2], text[: found.start()].count("\n") + 2)
+        for found in FENCE.finditer(text)
+    ]
+
+
+def run_console(text: str, folder: Path) -> None:
+    for line in text.splitlines():
+        assert line.startswith("$ python "), f"no command that this test can run: {line}"
+        done = subprocess.run(
+            f"'{sys.executable}' {line.removeprefix('$ python ')}",
+            shell=True,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder like the project's, in which a user's files may lie."""
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield tmp_path
+    for path in tmp_path.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs_in_its_order(page, folder):
+    found = blocks(page)
+    assert found
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in found:
+        file = FILE_NAME.match(block.text)
+        if file:
+            (folder / file[1]).write_text(block.text)
+        elif block.language == "console":
+            run_console(block.text, folder)
+        else:
+            assert block.language == "python", f"{page.name}:{block.line}: what is this for?"
+            # Line numbers of a failure are the page's.
+            source = "\n" * (block.line - 1) + block.text
+            exec(compile(source, str(page), "exec"), names)
+
+
+def test_the_trainer_page_leaves_the_files_that_it_names(folder):
+    page = ROOT / "docs" / "enhanced_trainer.md"
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page)[:2]:
+        exec(block.text, names)
+    promised = set(re.findall(r"`(\w+\.(?:pt|html))`", page.read_text("utf-8")))
+    assert len(promised) == 6
+    assert promised <= {path.name for path in (folder / "results" / "tft").iterdir()}
+
+
+def test_the_index_lists_every_page():
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    assert {page.name for page in PAGES} == set(re.findall(r"\]\((\w+\.md)\)", index))
