@@ -121,9 +121,7 @@ class ModalityContrastive(nn.Module):
                 f"info_nce needs of the model {needed}, of one width; it returns "
                 f"{widths or 'none of them'}"
             )
-        # Autocast would multiply in half precision, too coarse for what a temperature divides.
-        with torch.autocast(targets.device.type, enabled=False):
-            return {"total_loss": info_nce(*pair, self.temperature)}
+        return {"total_loss": info_nce(*pair, self.temperature)}
 
     def _find_pair(self, outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
         for spec, tab in self.pairs:

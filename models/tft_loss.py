@@ -26,9 +26,11 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         >>> round(info_nce(same, same, temperature=1.0).item(), 4)  # log(1 + exp(-1))
         0.3133
     """
-    first = functional.normalize(first.float(), dim=-1)
-    second = functional.normalize(second.float(), dim=-1)
-    similarity = first @ second.T / temperature  # [B, B]
+    # Autocast would multiply in half precision, too coarse for what a temperature divides.
+    with torch.autocast(first.device.type, enabled=False):
+        first = functional.normalize(first.float(), dim=-1)
+        second = functional.normalize(second.float(), dim=-1)
+        similarity = first @ second.T / temperature  # [B, B]
     partner = torch.arange(len(first), device=first.device)
     forth = functional.cross_entropy(similarity, partner)
     back = functional.cross_entropy(similarity.T, partner)

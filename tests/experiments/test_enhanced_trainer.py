@@ -93,6 +93,14 @@ def files(folder):
     return {path.name for path in folder.iterdir() if not path.name.endswith(".png")}
 
 
+def test_it_is_found_in_the_package_itself():
+    import experiments
+
+    assert experiments.EnhancedTrainer is EnhancedTrainer
+    with pytest.raises(AttributeError, match="EnhancedTrayner"):
+        experiments.EnhancedTrayner  # noqa: B018
+
+
 def test_training_and_evaluating_leave_the_named_files(trained, measured):
     assert 0 <= measured["auroc"] <= 1
     assert files(trained.run_dir) >= TRAINED | EVALUATED

@@ -128,3 +128,11 @@ def test_a_temperature_of_zero_is_refused() -> None:
 def test_a_single_logit_is_refused_rather_than_learnt_nothing_from() -> None:
     with pytest.raises(ValueError, match="TFTLoss needs logits of at least two classes, got one"):
         TFTLoss()({"logits": torch.zeros(4, 1)}, torch.zeros(4, 1))
+
+
+def test_similarities_are_single_precision_also_under_autocast():
+    torch.manual_seed(0)
+    first, second = torch.randn(16, 8), torch.randn(16, 8)
+    exact = info_nce(first, second, temperature=0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(info_nce(first, second, temperature=0.05), exact)
