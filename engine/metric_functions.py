@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from statistics import fmean
 
 import torch
+from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
 from torchmetrics.functional import classification as tm
 
+from engine.operating_points import recall_at_fpr, specificity_at_sensitivity
+from engine.probability_metrics import brier, expected_calibration_error, log_loss
 from engine.ranking import area_under_roc, average_precision
 
 UNDEFINED = float("nan")
@@ -26,6 +30,42 @@ def accuracy(scores: Tensor, target: Tensor) -> float:
     if target.ndim == 2:
         return float(((scores >= THRESHOLD) == (target > 0)).double().mean())
     return float((scores.argmax(dim=1) == target).double().mean())
+
+
+def balanced_accuracy(scores: Tensor, target: Tensor) -> float:
+    """The mean of the classes' recalls (Brodersen et al. 2010); of labels the mean over them.
+
+    Undefined where a class has no sample.
+    """
+    if target.ndim == 2:
+        said, true = scores >= THRESHOLD, target > 0
+        return fmean(
+            _mean_recall(said[:, t].long(), true[:, t].long(), 2) for t in range(target.shape[1])
+        )
+    return _mean_recall(scores.argmax(dim=1), target, scores.shape[1])
+
+
+def _mean_recall(said: Tensor, true: Tensor, classes: int) -> float:
+    counts = torch.bincount(true, minlength=classes)
+    hits = torch.bincount(true[said == true], minlength=classes)
+    return float((hits.double() / counts).mean()) if counts.all() else UNDEFINED
+
+
+def mcc(scores: Tensor, target: Tensor) -> float:
+    """Matthews' correlation of what is said with what is (Gorodkin 2004 for several classes).
+
+    Undefined where all samples are, or are said to be, of one class. Of labels the mean over them.
+    """
+    if target.ndim == 2:
+        said, true = (scores >= THRESHOLD).long(), (target > 0).long()
+        return fmean(_correlation(said[:, t], true[:, t]) for t in range(target.shape[1]))
+    return _correlation(scores.argmax(dim=1), target)
+
+
+def _correlation(said: Tensor, true: Tensor) -> float:
+    if len(said.unique()) < 2 or len(true.unique()) < 2:
+        return UNDEFINED
+    return float(matthews_corrcoef(true.numpy(), said.numpy()))
 
 
 def _by_threshold(
@@ -105,6 +145,42 @@ CLASSIFICATION_METRICS: dict[str, Metric] = {
     "auroc": _by_ranking(area_under_roc),
     "auprc": _by_ranking(average_precision),
 }
+# Those that are computed where a configuration asks for them.
+FURTHER_METRICS: dict[str, Metric] = {
+    "balanced_accuracy": balanced_accuracy,
+    "mcc": mcc,
+    "brier": brier,
+    "log_loss": log_loss,
+    "ece": expected_calibration_error,
+    "recall_at_fpr": _by_ranking(functools.partial(recall_at_fpr, fpr=0.1)),
+    "specificity_at_sensitivity": _by_ranking(
+        functools.partial(specificity_at_sensitivity, sensitivity=0.9)
+    ),
+}
 # Each takes predictions [N, T] and target [N, T], in the targets' units.
 REGRESSION_METRICS: dict[str, Metric] = {"mae": mae, "mse": mse, "rmse": rmse, "r2": r2}
-METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **REGRESSION_METRICS}
+METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REGRESSION_METRICS}
+# Metrics at a demand, which ``@`` sets: ``recall_at_fpr@0.05``.
+DEMANDS: dict[str, Callable[[float], Metric]] = {
+    "recall_at_fpr": lambda fpr: _by_ranking(functools.partial(recall_at_fpr, fpr=fpr)),
+    "specificity_at_sensitivity": lambda sensitivity: _by_ranking(
+        functools.partial(specificity_at_sensitivity, sensitivity=sensitivity)
+    ),
+}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name: a key of ``METRICS``, or one of ``DEMANDS`` with ``@`` a number.
+
+    Raises:
+        KeyError: There is none.
+
+    Example:
+        >>> scores, target = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), torch.arange(3) % 2
+        >>> find_metric("recall_at_fpr@0.5")(scores, target)
+        1.0
+    """
+    base, _, demand = name.partition("@")
+    if not demand:
+        return METRICS[name]
+    return DEMANDS[base](float(demand))

@@ -11,7 +11,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from engine.events import OrderedEngine, Phase
-from engine.metric_functions import METRICS, UNDEFINED
+from engine.metric_functions import METRICS, UNDEFINED, find_metric
 from engine.tasks import TASKS, check_metrics, task_of
 
 __all__ = ["METRICS", "EpochMetrics", "EpochOutputs"]
@@ -70,7 +70,8 @@ class EpochMetrics:
     and nothing is moved from the device, which would wait for it, before the epoch is over.
 
     Args:
-        names: Keys of ``METRICS``; None takes all that fit the task.
+        names: Keys of ``METRICS``, with ``@`` and a demand where they take one
+            (``recall_at_fpr@0.05``); None takes the usual ones of the task.
         prefix: Put before each name (``train/``).
         task: A key of ``engine.tasks.TASKS``; None for a classification.
         restore: Brings what is learned, [N, T], back to the targets' units (a regression's
@@ -146,7 +147,7 @@ class EpochMetrics:
         # Diverged weights give NaN scores, of which no ranking or decision can be made.
         whole = bool(torch.isfinite(scores).all())
         for name in self.names:
-            values[name] = METRICS[name](scores, target) if whole else UNDEFINED
+            values[name] = find_metric(name)(scores, target) if whole else UNDEFINED
         for name, value in values.items():
             engine.state.metrics[self.prefix + name] = value
 

@@ -9,7 +9,13 @@ from typing import Literal
 from torch import Tensor
 
 from engine.errors import UsageError, nearest
-from engine.metric_functions import CLASSIFICATION_METRICS, REGRESSION_METRICS, THRESHOLD
+from engine.metric_functions import (
+    CLASSIFICATION_METRICS,
+    DEMANDS,
+    FURTHER_METRICS,
+    REGRESSION_METRICS,
+    THRESHOLD,
+)
 
 Mode = Literal["max", "min"]
 
@@ -48,7 +54,8 @@ class Task:
         name: Its key in ``TASKS``.
         scores: From logits to scores: probabilities, or the values of a regression.
         decide: From scores to what is said: classes, labels, or values.
-        metrics: The metrics that apply, all of them taken by default.
+        metrics: The metrics that are taken by default.
+        further: Others that apply.
         monitor: The metric that by default says which epoch is the best, and ...
         mode: ... whether that is its largest value (``max``) or its smallest (``min``).
     """
@@ -59,18 +66,20 @@ class Task:
     metrics: tuple[str, ...]
     monitor: str = "val/auroc"
     mode: Mode = "max"
+    further: tuple[str, ...] = ()
 
 
 CLASSES = ("binary", "multiclass")
 _CLASSIFICATION, _REGRESSION = tuple(CLASSIFICATION_METRICS), tuple(REGRESSION_METRICS)
+_FURTHER = tuple(FURTHER_METRICS)
 TASKS = {
-    "binary": Task("binary", softmax, likeliest, _CLASSIFICATION),
-    "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION),
-    "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION),
+    "binary": Task("binary", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
+    "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
+    "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION, further=_FURTHER),
     "regression": Task("regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min"),
 }
 # Beside all losses and their terms.
-SMALLER_IS_BETTER = ("mae", "mse", "rmse")
+SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
 
 
 def task_of(logits: Tensor) -> str:
@@ -90,14 +99,32 @@ def check_metrics(names: tuple[str, ...], task: str | None) -> None:
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
-    fitting = TASKS[task or "multiclass"].metrics
+    chosen = TASKS[task or "multiclass"]
+    fitting = (*chosen.metrics, *chosen.further)
     for name in names:
-        if name in fitting:
+        base = _check_demand(name)
+        if base in fitting:
             continue
-        if any(name in other.metrics for other in TASKS.values()):
+        if any(base in (*other.metrics, *other.further) for other in TASKS.values()):
             of = task or "classification"
             raise UsageError(f"metric '{name}' does not fit {of} (choices: {', '.join(fitting)})")
         raise UsageError(f"no metric is called '{name}'{nearest(name, fitting)}")
+
+
+def _check_demand(name: str) -> str:
+    """The metric's name without the demand behind ``@``, which must be a number from 0 to 1."""
+    base, at, demand = name.partition("@")
+    if not at:
+        return name
+    if base not in DEMANDS:
+        raise UsageError(f"metric '{name}' takes no '@'{nearest(base, DEMANDS)}")
+    try:
+        share = float(demand)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"metric '{name}': a number from 0 to 1 was expected behind '@'")
+    return base
 
 
 def better_when(metric: str) -> Mode:

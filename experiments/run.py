@@ -145,9 +145,11 @@ def print_setup(experiment: Experiment) -> None:
 
 def print_results(experiment: Experiment) -> None:
     """The validation and test figures, side by side."""
-    print(f"{'':12}{'validation':>12}{'test':>12}")
-    for name, value in experiment.results["test"].items():
-        print(f"{name:<12}{experiment.results['val'][name]:>12.4f}{value:>12.4f}")
+    results = experiment.results
+    width = max(len(name) for name in results["test"])
+    print(f"{'':{width}}{'validation':>12}{'test':>12}")
+    for name, value in results["test"].items():
+        print(f"{name:<{width}}{results['val'][name]:>12.4f}{value:>12.4f}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from engine.metric_functions import CLASSIFICATION_METRICS, METRICS, REGRESSION_METRICS
+from engine.metric_functions import (
+    CLASSIFICATION_METRICS,
+    FURTHER_METRICS,
+    METRICS,
+    REGRESSION_METRICS,
+    find_metric,
+)
 
 REFERENCE = {
     "accuracy": lambda p, y: sk.accuracy_score(y, p.argmax(1)),
@@ -100,3 +106,97 @@ def test_tied_scores_count_half():
 def test_r2_without_anything_to_explain_is_undefined():
     assert math.isnan(METRICS["r2"](torch.rand(5, 2), torch.tensor([[1.0, 2.0]] * 5)))
     assert math.isnan(METRICS["r2"](torch.rand(1, 1), torch.ones(1, 1)))
+
+
+# -- those that are asked for ---------------------------------------------------------------
+
+
+def _rates(p, y, column):
+    return sk.roc_curve(y == column, p[:, column], drop_intermediate=False)[:2]
+
+
+def _over_classes(of_class, p):
+    return np.mean([of_class(c) for c in ([1] if p.shape[1] == 2 else range(p.shape[1]))])
+
+
+FURTHER = {
+    "balanced_accuracy": lambda p, y: sk.balanced_accuracy_score(y, p.argmax(1)),
+    "mcc": lambda p, y: sk.matthews_corrcoef(y, p.argmax(1)),
+    "brier": lambda p, y: (
+        sk.brier_score_loss(y, p[:, 1])
+        if p.shape[1] == 2
+        else np.mean(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1))
+    ),
+    "log_loss": lambda p, y: sk.log_loss(y, p),
+    "ece": lambda p, y: _calibration_error(p, y),
+    "recall_at_fpr": lambda p, y: _over_classes(
+        lambda c: max(t for f, t in zip(*_rates(p, y, c), strict=True) if f <= 0.1), p
+    ),
+    "specificity_at_sensitivity": lambda p, y: _over_classes(
+        lambda c: max(1 - f for f, t in zip(*_rates(p, y, c), strict=True) if t >= 0.9), p
+    ),
+}
+
+
+def _calibration_error(p, y, bins=15):
+    sure = p[:, 1] if p.shape[1] == 2 else p.max(axis=1)
+    right = y if p.shape[1] == 2 else p.argmax(axis=1) == y
+    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [
+        (bin_of == b).mean() * abs(sure[bin_of == b].mean() - right[bin_of == b].mean())
+        for b in np.unique(bin_of)
+    ]
+    return sum(gaps)
+
+
+def drawn(classes, samples=300):
+    rng = np.random.default_rng(classes)
+    target = rng.integers(classes, size=samples)
+    logits = rng.normal(size=(samples, classes)) + 1.5 * np.eye(classes)[target]
+    return torch.from_numpy(logits).softmax(dim=1), torch.from_numpy(target)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("name", sorted(FURTHER_METRICS))
+def test_the_further_ones_agree_with_scikit_learn(name, classes):
+    probabilities, target = drawn(classes)
+    ours = METRICS[name](probabilities, target)
+    assert ours == pytest.approx(FURTHER[name](probabilities.numpy(), target.numpy()), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(FURTHER_METRICS))
+def test_of_labels_the_further_ones_are_the_mean_over_the_labels(name):
+    columns = [drawn(2) for _ in range(2)]
+    flipped = columns[1][0].flip(1), columns[1][1]
+    each = [METRICS[name](*pair) for pair in (columns[0], flipped)]
+    scores = torch.stack([columns[0][0][:, 1], flipped[0][:, 1]], dim=1)
+    labels = torch.stack([columns[0][1], flipped[1]], dim=1).float()
+    assert METRICS[name](scores, labels) == pytest.approx(sum(each) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["recall_at_fpr", "specificity_at_sensitivity"])
+def test_a_demand_is_set_behind_the_name(name):
+    probabilities, target = drawn(2)
+    usual = {"recall_at_fpr": "0.1", "specificity_at_sensitivity": "0.9"}[name]
+    assert find_metric(f"{name}@{usual}")(probabilities, target) == METRICS[name](
+        probabilities, target
+    )
+    assert find_metric(f"{name}@0.5")(probabilities, target) != METRICS[name](probabilities, target)
+
+
+@pytest.mark.parametrize(
+    "name", ["balanced_accuracy", "mcc", "recall_at_fpr", "specificity_at_sensitivity"]
+)
+def test_with_one_class_the_further_ones_are_undefined(name):
+    probabilities, _ = drawn(2)
+    assert math.isnan(METRICS[name](probabilities, torch.ones(300, dtype=torch.long)))
+
+
+def test_a_correlation_with_what_is_always_said_is_undefined():
+    constant = torch.tensor([[0.3, 0.7]] * 4)
+    assert math.isnan(METRICS["mcc"](constant, torch.tensor([0, 1, 0, 1])))
+
+
+def test_being_certain_and_wrong_has_a_finite_loss():
+    probabilities = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    assert METRICS["log_loss"](probabilities, torch.tensor([1])) == pytest.approx(36.04, abs=0.01)

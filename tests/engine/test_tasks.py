@@ -47,18 +47,24 @@ def test_every_task_is_judged_by_a_metric_of_its_own(name):
     assert set(task.metrics) <= set(METRICS)
     assert task.monitor.removeprefix("val/") in task.metrics
     assert task.mode == better_when(task.monitor)
-    check_metrics(task.metrics, name)
+    check_metrics((*task.metrics, *task.further), name)
 
 
 def test_every_metric_is_better_in_one_direction():
     smaller = {name for name in METRICS if better_when(name) == "min"}
-    assert smaller == {"mae", "mse", "rmse"}
+    assert smaller == {"mae", "mse", "rmse", "brier", "ece", "log_loss"}
+    assert better_when("val/recall_at_fpr@0.05") == "max"
     assert better_when("val/loss") == better_when("train/contrastive_loss") == "min"
 
 
 @pytest.mark.parametrize(
     ("names", "task", "message"),
     [
+        (("recall_at_fpr@1.5",), "binary", "a number from 0 to 1 was expected behind '@'"),
+        (("recall_at_fpr@low",), "binary", "a number from 0 to 1 was expected behind '@'"),
+        (("auroc@0.1",), "binary", "'auroc@0.1' takes no '@'"),
+        (("recall_at_fprr@0.1",), None, "did you mean 'recall_at_fpr'?"),
+        (("brier",), "regression", "does not fit regression"),
         (["auroc"], "regression", r"'auroc' does not fit regression \(choices: mae, mse, rmse, r2"),
         (["accuracy", "mae"], "multilabel", "'mae' does not fit multilabel .*auroc"),
         (["r2"], None, "'r2' does not fit classification .*accuracy"),
