@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError, nearest
+from engine.evaluation_mode import evaluating
 from engine.model_call import call_model
 from engine.trainer import Loss
 
@@ -38,15 +39,10 @@ def check_contract(
     """
     name = type(model).__name__
     batch = batch.to(device)
-    was_training = model.training
-    model.to(device).eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            outputs = call_model(model, batch)
-            _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
-            losses = loss(outputs, batch.target)
-    finally:
-        model.train(was_training)
+    with evaluating(model.to(device)), torch.no_grad(), torch.random.fork_rng():
+        outputs = call_model(model, batch)
+        _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
+        losses = loss(outputs, batch.target)
     if not isinstance(losses, Mapping) or "total_loss" not in losses:
         found = ", ".join(losses) if isinstance(losses, Mapping) else type(losses).__name__
         raise UsageError(f"the loss must return a dict with 'total_loss', not: {found}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.evaluation_mode import evaluating
 from engine.events import OrderedEngine
 from engine.metrics import EpochMetrics
 from engine.precision import Precision
@@ -62,17 +63,12 @@ class Evaluator(OrderedEngine):
         Returns:
             Metric name -> value; NaN where a metric is undefined on this data.
         """
-        # Each by itself: a frozen part may be in evaluation mode while the rest is training.
-        in_training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
         self.metrics.reset()
         self.state.metrics.clear()  # a run that is stopped half way has measured nothing
         try:
-            with rng_untouched(), weights():
+            with evaluating(self.model), rng_untouched(), weights():
                 self.run(loader, max_epochs=1, epoch_length=len(loader))
         finally:
-            for module in in_training:
-                module.training = True
             # After an exception Ignite would take the next run for a continuation.
             self.state.max_epochs = None
         return dict(self.state.metrics)

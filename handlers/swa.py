@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.checkpoints import broken_weight
 from engine.errors import check_whole
+from engine.evaluation_mode import evaluating
 from engine.events import Phase
 from engine.model_call import call_model
 from engine.rng import rng_untouched
@@ -116,13 +117,15 @@ class SWA:
         norms = {name: norm for name, norm in norms.items() if norm.running_mean is not None}
         if not norms:
             return
-        in_training = [module for module in self._model.modules() if module.training]
         momenta = {norm: norm.momentum for norm in norms.values()}
         if hasattr(trainer.data_sampler, "resume_at"):  # it may have begun in the middle
             trainer.data_sampler.resume_at(trainer.state.epoch, 0)
         try:
-            with rng_untouched(), swapped_weights(self._model, self._live, self._average):
-                self._model.eval()
+            with (
+                evaluating(self._model),
+                rng_untouched(),
+                swapped_weights(self._model, self._live, self._average),
+            ):
                 for norm in norms.values():
                     norm.reset_running_stats()
                     norm.momentum = None  # all batches have the same say
@@ -139,8 +142,6 @@ class SWA:
         finally:
             for norm, momentum in momenta.items():
                 norm.momentum = momentum
-            for module in in_training:
-                module.training = True
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

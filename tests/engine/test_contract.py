@@ -34,6 +34,14 @@ def test_a_good_model_passes_and_the_random_stream_is_untouched(batch):
     assert model.training
 
 
+def test_a_part_that_is_in_evaluation_mode_stays_so(batch):
+    model = TinyModel()
+    first = next(model.children()).eval()
+    check_contract(model, CrossEntropy(), batch, 2)
+    assert not first.training
+    assert model.training
+
+
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
