@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
 from engine.model_call import call_model
-from engine.trainer import Loss
+from engine.protocols import Loss
 
 
 def check_contract(

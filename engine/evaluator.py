@@ -13,9 +13,9 @@ from engine.evaluation_mode import evaluating
 from engine.events import OrderedEngine
 from engine.metrics import EpochMetrics
 from engine.precision import Precision
+from engine.protocols import Loss
 from engine.rng import rng_untouched
 from engine.steps import eval_step
-from engine.trainer import Loss
 
 
 class Evaluator(OrderedEngine):

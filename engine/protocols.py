@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
+
+# From a model's outputs and the targets to named scalars, ``total_loss`` among them.
+Loss = Callable[[Mapping[str, Any], Tensor], Mapping[str, Tensor]]
 
 
 @runtime_checkable

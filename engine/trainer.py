@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Events, State
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from engine.errors import UsageError, nearest
 from engine.events import Phase, TrainEvents
 from engine.open_epoch import OpenEpochEngine
 from engine.precision import Precision
-from engine.protocols import Handler, Stateful
+from engine.protocols import Handler, Loss, Stateful
 from engine.rng import capture_rng, restore_rng
 from engine.steps import train_step
-
-Loss = Callable[[Mapping[str, Any], Tensor], Mapping[str, Tensor]]
 
 
 class Trainer(OpenEpochEngine):

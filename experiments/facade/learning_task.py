@@ -14,8 +14,8 @@ from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
 from engine.losses import choose_loss
 from engine.model_call import call_model
+from engine.protocols import Loss
 from engine.tasks import TASKS
-from engine.trainer import Loss
 from experiments.build_loss import build_loss
 from experiments.default_loss import AUXILIARY_TERMS, default_loss
 from experiments.facade.any_loader import AnyLoader
