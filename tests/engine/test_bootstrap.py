@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from engine.bootstrap import bootstrap_intervals, check_level
+from engine.errors import UsageError
+from engine.metric_functions import METRICS
+from engine.metrics import EpochOutputs
+from engine.tasks import TASKS
+
+
+def classified(target, logits, task=""):
+    names = [f"s{i}" for i in range(len(target))]
+    return EpochOutputs(torch.as_tensor(logits).float(), torch.as_tensor(target), names, {}, task)
+
+
+def some(samples=60, classes=2, seed=0):
+    """Outputs that are right more often than not."""
+    rng = np.random.default_rng(seed)
+    target = rng.integers(classes, size=samples)
+    return classified(target, rng.normal(size=(samples, classes)) + np.eye(classes)[target])
+
+
+def rightly(right):
+    """Outputs of which the given are right."""
+    right = np.asarray(right, dtype=int)
+    target = np.arange(len(right)) % 2
+    return classified(target, np.eye(2)[np.where(right, target, 1 - target)])
+
+
+def single(outputs):
+    return list(outputs.sample_id)
+
+
+def width(interval):
+    return interval.high - interval.low
+
+
+def task_outputs(task):
+    rng = np.random.default_rng(1)
+    if task in ("binary", "multiclass"):
+        return some(classes=2 if task == "binary" else 4)
+    target = rng.normal(size=(60, 3)) if task == "regression" else rng.integers(2, size=(60, 3))
+    logits = target + 0.5 * rng.normal(size=(60, 3)) - (task == "multilabel") * 0.5
+    return classified(target.astype(np.float32), logits, task)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_metric_of_a_task_lies_between_its_bounds(task):
+    outputs = task_outputs(task)
+    found = bootstrap_intervals(outputs, single(outputs), TASKS[task].metrics, resamples=200)
+    assert tuple(found) == TASKS[task].metrics
+    for name, interval in found.items():
+        assert interval.value == METRICS[name](outputs.scores, outputs.target)
+        assert interval.low < interval.value < interval.high
+        assert interval.resamples == 200
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_of_independent_samples_an_accuracy_is_as_sure_as_the_binomial_says(level):
+    outputs = rightly(np.arange(400) % 5 != 0)
+    found = bootstrap_intervals(outputs, single(outputs), ["accuracy"], 4000, level)["accuracy"]
+    share = 0.8
+    quantile = {0.8: 1.2816, 0.95: 1.9600}[level]
+    reach = quantile * math.sqrt(share * (1 - share) / 400)
+    assert found.low == pytest.approx(share - reach, abs=0.004)
+    assert found.high == pytest.approx(share + reach, abs=0.004)
+
+
+def test_samples_that_repeat_within_their_groups_make_nothing_surer():
+    once = some(40)
+    five = classified(once.target.repeat(5), once.logits.repeat(5, 1))
+    metrics = ["accuracy", "auroc", "auprc"]
+    alone = bootstrap_intervals(once, single(once), metrics)
+    grouped = bootstrap_intervals(five, single(once) * 5, metrics)
+    apart = bootstrap_intervals(five, single(five), metrics)
+    for name in metrics:
+        assert grouped[name].low == pytest.approx(alone[name].low, abs=1e-12)
+        assert grouped[name].high == pytest.approx(alone[name].high, abs=1e-12)
+        # The error of N independent samples falls with the root of N.
+        assert width(alone[name]) / width(apart[name]) == pytest.approx(5**0.5, rel=0.15)
+
+
+def test_groups_of_unequal_size_come_whole():
+    outputs = rightly(np.repeat([0, 1], [3, 1]))
+    groups = ["big", "big", "big", "small"]
+    # Both small, one of each, or both big: accuracies of 1, 1/4 and 0, every second time 1/4.
+    found = bootstrap_intervals(outputs, groups, ["accuracy"], 1000, 0.4)["accuracy"]
+    assert (found.low, found.high) == (0.25, 0.25)
+    found = bootstrap_intervals(outputs, groups, ["accuracy"], 1000, 0.6)["accuracy"]
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_the_interval_of_grouped_samples_covers_the_truth_as_often_as_it_says():
+    """30 patients of 8 scans, of which a patient's are right together more or less often."""
+    rng = np.random.default_rng(5)
+    covered = {"grouped": 0, "single": 0}
+    trials = 200
+    for trial in range(trials):
+        chance = np.repeat(rng.beta(1.4, 0.6, size=30), 8)  # 0.7 on average
+        outputs = rightly(rng.random(240) < chance)
+        patients = np.repeat(np.arange(30), 8).astype(str).tolist()
+        for name, groups in {"grouped": patients, "single": single(outputs)}.items():
+            found = bootstrap_intervals(outputs, groups, ["accuracy"], 200, 0.9, trial)["accuracy"]
+            covered[name] += found.low <= 0.7 <= found.high
+    # 0.9 within three standard errors; scan by scan it promises far too much.
+    assert covered["grouped"] / trials == pytest.approx(0.9, abs=3 * math.sqrt(0.9 * 0.1 / trials))
+    assert covered["single"] / trials < 0.75
+
+
+def test_the_order_of_the_samples_has_no_part():
+    outputs = some()
+    groups = [f"p{i % 20}" for i in range(60)]
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    shuffled = classified(outputs.target[order], outputs.logits[order])
+    metrics = ["accuracy", "f1", "auroc"]
+    ours = bootstrap_intervals(outputs, groups, metrics)
+    theirs = bootstrap_intervals(shuffled, [groups[i] for i in order], metrics)
+    for name in metrics:
+        assert ours[name].low == pytest.approx(theirs[name].low, abs=1e-12)
+        assert ours[name].high == pytest.approx(theirs[name].high, abs=1e-12)
+
+
+def test_a_metric_sees_the_same_resamples_whatever_is_asked_beside_it():
+    outputs = some()
+    both = bootstrap_intervals(outputs, single(outputs), ["f1", "auroc"], 100)
+    assert both["auroc"] == bootstrap_intervals(outputs, single(outputs), ["auroc"], 100)["auroc"]
+
+
+def test_it_follows_its_seed_and_leaves_every_global_stream_alone():
+    outputs = some()
+
+    def streams():
+        return torch.rand(1).item(), np.random.rand(), random.random()
+
+    def seed_all():
+        torch.manual_seed(3)
+        np.random.seed(3)
+        random.seed(3)
+
+    seed_all()
+    untouched = streams()
+    seed_all()
+    first = bootstrap_intervals(outputs, single(outputs), ["auroc"], 100, seed=7)
+    assert streams() == untouched
+    assert first == bootstrap_intervals(outputs, single(outputs), ["auroc"], 100, seed=7)
+    assert first != bootstrap_intervals(outputs, single(outputs), ["auroc"], 100, seed=8)
+
+
+def test_resamples_without_one_of_the_classes_are_left_out_and_counted():
+    logits = np.random.default_rng(0).normal(size=(30, 2))
+    outputs = classified([1] + [0] * 29, logits)
+    found = bootstrap_intervals(outputs, single(outputs), ["accuracy", "auroc"], 2000)
+    # The one positive is missing from (29 / 30) ** 30 of the resamples.
+    assert found["auroc"].resamples / 2000 == pytest.approx(1 - (29 / 30) ** 30, abs=0.04)
+    assert 0 <= found["auroc"].low <= found["auroc"].value <= found["auroc"].high <= 1
+    assert found["accuracy"].resamples == 2000
+
+
+def test_bounds_that_fewer_than_half_of_the_resamples_would_give_are_undefined():
+    # Each class in a patient of its own: 6 of 27 resamples hold all three.
+    outputs = classified([0, 0, 1, 1, 2, 2], np.eye(3)[[0, 1, 1, 1, 2, 0]])
+    groups = ["a", "a", "b", "b", "c", "c"]
+    found = bootstrap_intervals(outputs, groups, ["accuracy", "auroc"], 2000)
+    assert math.isfinite(found["auroc"].value)
+    assert math.isnan(found["auroc"].low)
+    assert math.isnan(found["auroc"].high)
+    assert found["auroc"].resamples / 2000 == pytest.approx(6 / 27, abs=0.04)
+    assert found["accuracy"].low < found["accuracy"].high
+
+
+def test_a_single_group_says_nothing_about_others():
+    outputs = some()
+    found = bootstrap_intervals(outputs, ["p1"] * 60, ["accuracy"])["accuracy"]
+    assert found.value == METRICS["accuracy"](outputs.scores, outputs.target)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.resamples == 0
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        classified([1] * 10, np.random.default_rng(0).normal(size=(10, 2))),
+        classified([0, 1] * 5, np.where(np.eye(10)[:, :2] > 0, np.nan, 1.0)),
+    ],
+    ids=["one class", "diverged scores"],
+)
+def test_what_is_undefined_has_no_bounds(outputs):
+    found = bootstrap_intervals(outputs, single(outputs), ["auroc"], 50)["auroc"]
+    assert math.isnan(found.value)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.resamples == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metrics": ["aurocc"]}, "no metric is called 'aurocc'; did you mean 'auroc'"),
+        ({"metrics": ["rmse"]}, "metric 'rmse' does not fit binary"),
+        ({"groups": ["a", "b"]}, "2 groups for 60 samples: expected one a sample"),
+        ({"resamples": 39}, "resamples must be a whole number, at least 40, not 39"),
+        ({"resamples": 19, "level": 0.9}, "at least 20, not 19"),
+        ({"level": 95}, "level must be a share between 0 and 1, such as 0.95, not 95"),
+        ({"seed": -1}, "seed must be a whole number, at least 0, not -1"),
+    ],
+)
+def test_what_cannot_be_used_is_named(settings, message):
+    outputs = some()
+    usable = {"groups": single(outputs), "metrics": ["auroc"]}
+    with pytest.raises(UsageError, match=message):
+        bootstrap_intervals(outputs, **{**usable, **settings})
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, True, "0.95", math.nan])
+def test_a_level_is_a_share(level):
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        check_level(level)
