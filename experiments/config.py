@@ -210,9 +210,10 @@ class EmaConfig(Section):
 
 
 class ReportConfig(Section):
-    """The interactive pages."""
+    """The interactive pages, and how sure their figures are."""
 
     enabled: bool = True
+    resamples: Count = Field(default=1000, description="of bootstrap intervals, 0 for none")
 
 
 class Config(Section):

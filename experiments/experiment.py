@@ -12,6 +12,7 @@ from torch import nn
 
 from datasets.errors import UsageError
 from datasets.split import write_splits
+from engine.bootstrap import Interval, bootstrap_intervals
 from engine.checkpoints import broken_weight, check_meta, load_checkpoint, newest_whole_checkpoint
 from engine.contract import check_contract
 from engine.evaluator import Evaluator
@@ -45,6 +46,7 @@ class Experiment:
         trainer: Available after :meth:`setup`; attach handlers of your own to it.
         data: The cohort, its split and the loaders, after :meth:`setup`.
         results: ``val`` and ``test`` -> metrics, as the stages produce them.
+        intervals: Metric -> its 95% interval, after :meth:`test`.
 
     Example::
 
@@ -67,6 +69,7 @@ class Experiment:
         self.config = config
         self.resumed_from = run_dir
         self.results: dict[str, dict[str, float]] = {}
+        self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
 
     def run(self) -> dict[str, dict[str, float]]:
@@ -221,7 +224,9 @@ class Experiment:
         """Measure the best checkpoint on the test side."""
         self._load_best()
         results = self._evaluate("test")
-        self.handlers.log.write_once("test_completed", metrics=results)
+        self.intervals = self._intervals()
+        bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
+        self.handlers.log.write_once("test_completed", metrics=results, intervals=bounds)
         return results
 
     def export(self) -> Path:
@@ -239,6 +244,7 @@ class Experiment:
                 config=self.config,
                 data=self.data,
                 results=self.results,
+                intervals=self.intervals,
                 outputs=self.outputs,
                 weights=weights,
                 epochs=state.epoch,
@@ -256,6 +262,18 @@ class Experiment:
         assert outputs is not None
         self.results[side], self.outputs[side] = metrics, outputs
         return metrics
+
+    def _intervals(self) -> dict[str, Interval]:
+        """How far the test figures would move had other groups been sampled."""
+        resamples, outputs = self.config.report.resamples, self.outputs["test"]
+        if not resamples:
+            return {}
+        cohort = self.data.cohort
+        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
+        groups = [group_of[sample] for sample in outputs.sample_id]
+        return bootstrap_intervals(
+            outputs, groups, self.config.metrics, resamples, seed=self.config.seed
+        )
 
     def _load_best(self) -> None:
         best = self.run_dir / "checkpoints" / "best.pt"

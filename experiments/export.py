@@ -15,15 +15,15 @@ from datasets.errors import UsageError
 from engine.files import write_whole
 from engine.metrics import EpochOutputs
 from engine.tasks import CLASSES
+from experiments.classification_report import class_table
+from experiments.model_card import model_card
 from experiments.outcome import Outcome
+from experiments.package import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
 from experiments.pages.report_page import write_report
-
-WEIGHTS_NAME = "model.safetensors"
-PREPROCESSING_NAME = "preprocessing.pt"
 
 
 def export_run(outcome: Outcome) -> Path:
-    """Write predictions, weights, the summary and the report page.
+    """Write predictions, weights, the summary, the model card, the report page and the package.
 
     Args:
         outcome: Of a validated and tested run.
@@ -52,7 +52,10 @@ def export_run(outcome: Outcome) -> Path:
         write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
         write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
         write_whole(summary(outcome).encode(), run_dir, "summary.md")
-        return write_report(outcome) if outcome.config.report.enabled else run_dir
+        write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
+        page = write_report(outcome) if outcome.config.report.enabled else run_dir
+        write_package(run_dir, run_dir.name)  # of all that stands by now
+        return page
     except OSError as error:
         raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
 
@@ -91,7 +94,7 @@ def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
     rows = "\n".join(
-        f"| {name} | {results['val'][name]:.4f} | {value:.4f} |"
+        f"| {name} | {results['val'][name]:.4f} | {value:.4f}{_in_brackets(outcome, name)} |"
         for name, value in results["test"].items()
     )
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
@@ -101,6 +104,10 @@ def summary(outcome: Outcome) -> str:
             "\nLosses are of standardised targets; the metrics are in the units of "
             f"{', '.join(outcome.data.cohort.class_names)}.\n"
         )
+    by_class = ""
+    if outcome.data.cohort.task != "regression":
+        table = class_table(outcome.outputs["test"], outcome.data.cohort.class_names)
+        by_class = f"\n## Test by class\n\n{table}\n"
     return f"""# {outcome.run_dir.name}
 
 Model `{config.model.name}` ({outcome.parameters:,} parameters), loss `{config.loss.name}`,
@@ -114,15 +121,34 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 ## Results
 
 Of the checkpoint with the best `{config.checkpoint.monitor}`; NaN means undefined on this data.
-{units}
+{_about_intervals(outcome)}{units}
 | metric | validation | test |
 |---|---|---|
 {rows}
-
+{by_class}
 ## Files
 
 `predictions.csv` holds every test sample, `metrics.csv` every epoch, `config.yaml` all settings
 (feed it back to `experiments/run.py` for the same run), `environment.json` the versions and
 checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
-fitted on the training part.
+fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
+`{outcome.run_dir.name}.zip` holds all of these with their checksums.
 """
+
+
+def _in_brackets(outcome: Outcome, metric: str) -> str:
+    bounds = outcome.interval_text(metric)
+    return f" ({bounds})" if bounds else ""
+
+
+def _about_intervals(outcome: Outcome) -> str:
+    if not outcome.intervals:
+        return ""
+    cohort, split = outcome.data.cohort, outcome.data.split
+    groups = len({g for g, side in zip(cohort.groups, split, strict=True) if side == "test"})
+    if groups == 1:
+        return "\nThe test side is one group: how far its figures may be off cannot be told.\n"
+    return (
+        f"\nIn brackets: 95% intervals, by {outcome.config.report.resamples} bootstrap resamples "
+        f"of the {groups} groups of the test side.\n"
+    )

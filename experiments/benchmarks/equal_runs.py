@@ -27,7 +27,13 @@ SAME_BYTES = (
     f"checkpoints/{WEIGHTS_NAME}",
 )
 # Written while the run goes, or for a run that was cut only; named by time or by accident.
-NOT_COMPARED = ("events", "log.discarded.jsonl", "environment.json", "config.former-*.yaml")
+NOT_COMPARED = (
+    "events",
+    "log.discarded.jsonl",
+    "environment.json",
+    "config.former-*.yaml",
+    "*.zip",  # named as the run, and holding its environment.json
+)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,8 +16,10 @@ from sklearn.metrics import roc_curve
 from torch import nn
 from torch.nn import functional
 
+from engine.delong import delong_test
 from engine.errors import UsageError
 from engine.files import write_whole
+from engine.metric_functions import UNDEFINED
 from engine.metrics import METRICS, EpochOutputs
 from experiments.facade.model_summary import summarise_model
 from experiments.pages.figure_page import Section, write_figure_page
@@ -24,6 +27,7 @@ from experiments.pages.figures import PALETTE, add_chance, ranked_scores
 
 PANELS_A_ROW, PANEL_HEIGHT = 3, 240
 ROC_HEIGHT = 460
+P_VALUE = "delong_p"
 ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
 Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
 
@@ -34,7 +38,9 @@ class Comparison:
 
     Attributes:
         table: A row a model: its name, the ``loss`` (:func:`common_loss`), the metrics,
-            ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took.
+            ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took. Of
+            two classes also ``delong_p``: how likely so large a difference in AUROC from the
+            best model's is, were both equally good (:func:`engine.delong.delong_test`).
         outputs: Each model's.
     """
 
@@ -70,7 +76,23 @@ def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
     if len(widths) > 1:
         told = ", ".join(f"{n}: {o.task} [{o.logits.shape[1]}]" for n, o in outputs.items())
         raise UsageError(f"compare_models: the models are not of one task ({told})")
-    return Comparison(pd.DataFrame(rows), outputs)
+    table = pd.DataFrame(rows)
+    if {found.task for found in outputs.values()} == {"binary"}:
+        place = list(table.columns).index(ABOUT_MODEL[0])
+        table.insert(place, P_VALUE, _against_the_best(outputs))
+    return Comparison(table, outputs)
+
+
+def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
+    """P-values of the AUROC's difference; undefined for the best itself, and with one class."""
+    scores = [found.probabilities[:, 1] for found in outputs.values()]
+    target = next(iter(outputs.values())).target
+    areas = [METRICS["auroc"](found.scores, target) for found in outputs.values()]
+    best = int(np.nanargmax(areas)) if not np.isnan(areas).all() else 0
+    return [
+        UNDEFINED if number == best else delong_test(scores[best], other, target).p_value
+        for number, other in enumerate(scores)
+    ]
 
 
 def common_loss(outputs: EpochOutputs) -> float:
@@ -122,7 +144,7 @@ def write_comparison(comparison: Comparison, folder: Path, names: list[str]) -> 
 
 def metric_bars(table: pd.DataFrame) -> go.Figure:
     """A panel a metric, a bar a model."""
-    metrics = [name for name in table.columns if name not in ("model", *ABOUT_MODEL)]
+    metrics = [name for name in table.columns if name not in ("model", P_VALUE, *ABOUT_MODEL)]
     rows = -(-len(metrics) // PANELS_A_ROW)
     figure = make_subplots(rows, PANELS_A_ROW, subplot_titles=metrics, vertical_spacing=0.3 / rows)
     colours = [PALETTE[number % len(PALETTE)] for number in range(len(table))]

@@ -30,7 +30,12 @@ def write_report(outcome: Outcome) -> Path:
         config=config,
         # The loss's terms stand in the curves; what a reader asks first are the metrics.
         headline=[
-            (name, *(_figure(outcome.results[side][name]) for side in ("test", "val")))
+            (
+                name,
+                _figure(outcome.results["test"][name]),
+                outcome.interval_text(name),
+                _figure(outcome.results["val"][name]),
+            )
             for name in ("loss", *config.metrics)
         ],
         sections=[

@@ -36,6 +36,7 @@ def settings(cohort_dir: Path, tmp_path: Path) -> dict[str, Any]:
         },
         "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
         "trainer": {"max_epochs": 2, "batch_size": 16, "device": "cpu"},
+        "report": {"resamples": 50},
     }
 
 

@@ -32,6 +32,8 @@ EXPECTED_FILES = {
     "predictions.csv",
     "preprocessing.pt",
     "summary.md",
+    "model_card.md",
+    "whole.zip",
     "events",
     "checkpoints",
     "report",

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 
+from engine.delong import delong_test
 from experiments.facade.model_comparison import (
     Comparison,
     common_loss,
@@ -35,6 +38,18 @@ def test_models_are_held_against_one_loss_not_each_against_its_own():
     assert table.loc[0, "auroc"] == 0.75
     assert table.loc[0, "parameters"] == 3
     assert table["seconds"].ge(0).all()
+
+
+def test_two_classes_are_ranked_as_well_as_by_the_best_model_or_that_is_tested():
+    worse, better = make_outputs("binary"), make_outputs("binary")
+    better = replace(better, logits=better.logits + 2 * torch.eye(2)[better.target])
+    models = {"worse": nn.Linear(2, 1), "better": nn.Linear(2, 1)}
+    given = iter([worse, better])
+    table = compare(models, lambda model: ({"auroc": 0.5}, next(given))).table
+    good, bad = (found.probabilities[:, 1] for found in (better, worse))
+    against_itself, expected = math.nan, delong_test(good, bad, worse.target).p_value
+    assert table["delong_p"].tolist() == pytest.approx([expected, against_itself], nan_ok=True)
+    assert expected < 0.5
 
 
 @pytest.mark.parametrize("task", sorted(NAMES))

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from datasets.simulate import simulate_cohort
+from engine.metric_tables import read_log
+from experiments.config_source import check_config
+from experiments.experiment import Experiment
+
+ODD = "ca|se_*1*"
+DATA: dict[str, dict[str, Any]] = {
+    "binary": {"labels": {"control": 0, ODD: 1}},
+    "multiclass": {"task": "multiclass", "label": "stage"},
+    "multilabel": {"task": "multilabel", "label": ["male", "heavy"], "numeric": ["age"]},
+    "regression": {"task": "regression", "label": "BMI", "numeric": ["age", "CRP"]},
+}
+# A user's module, for a transform with a dotted path.
+OWN = """
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, scans):
+        return scans * self.by
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A cohort with columns for every task, an odd class name, and many absent values."""
+    folder = simulate_cohort(
+        tmp_path_factory.mktemp("cohorts") / "odd_names", 3, n_samples=90, spec_len=64, max_scans=2
+    ).root
+    table = pd.read_csv(folder / "samples.csv", dtype={"sample_id": str})
+    table["label"] = table["label"].replace("case", ODD)
+    table["stage"] = pd.qcut(table["BMI"].fillna(25), 3, labels=["low", "middle", "high"])
+    table["male"] = (table["sex"] == "M").astype(int)
+    table["heavy"] = (table["BMI"].fillna(25) > 25).astype(int)
+    table["CRP"] = table["CRP"].where(np.arange(len(table)) % 5 > 0)
+    table["age"] = table["age"].fillna(50.0)
+    table.to_csv(folder / "samples.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    (tmp_path / "own_transforms.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(task: str = "binary", **changes: Any) -> Experiment:
+        data = {
+            "root": str(root),
+            "numeric": ["age", "CRP"],
+            "categorical": ["sex"] if task != "multilabel" else [],
+            "transforms": [
+                "tic",
+                {"name": "own_transforms.Scale", "params": {"by": 0.5}},
+                "standardize",
+            ],
+        }
+        config = {
+            "exp_name": "card",
+            "runs_dir": str(tmp_path / "runs"),
+            "data": data | DATA[task] | changes.pop("data", {}),
+            "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+            "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
+            "report": {"enabled": False},
+        }
+        experiment = Experiment(check_config(config | changes))
+        experiment.run()
+        return experiment
+
+    return make
+
+
+def card_of(experiment: Experiment) -> str:
+    return (experiment.run_dir / "model_card.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_its_code_loads_the_unpacked_model_and_gives_the_exported_predictions(
+    run, task, tmp_path, monkeypatch
+):
+    experiment = run(task)
+    elsewhere = tmp_path / "elsewhere"
+    with zipfile.ZipFile(experiment.run_dir / "card.zip") as archive:
+        archive.extractall(elsewhere)
+    shutil.rmtree(experiment.run_dir)
+    monkeypatch.chdir(elsewhere)
+    (code,) = re.findall(r"```python\n(.*?)```", Path("model_card.md").read_text(), re.DOTALL)
+    loaded: dict[str, Any] = {}
+    exec(code, loaded)
+
+    cohort = experiment.data.cohort
+    table = pd.read_csv("predictions.csv", dtype={"sample_id": str}).set_index("sample_id")
+    columns = [
+        c for c in table if str(c).startswith("prediction_" if task == "regression" else "prob_")
+    ]
+    assert len(table) > 5
+    for name, expected in table[columns].iterrows():
+        row = cohort.sample_ids.index(str(name))
+        scans = np.array(cohort.spectra[cohort.scan_rows[row]])
+        said = loaded["predict"](scans, cohort.samples.iloc[[row]])
+        assert said.numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-5)
+
+
+def test_it_names_version_date_data_and_settings(run):
+    experiment = run(seed=7)
+    card, run_dir = card_of(experiment), experiment.run_dir
+    environment = yaml.safe_load((run_dir / "environment.json").read_text())
+    assert f"scanfire {environment['packages']['scanfire'] or '(not installed)'}" in card
+    assert f"- Date: {read_log(run_dir / 'log.jsonl')[0]['time'][:10]} " in card
+    (settings,) = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
+    written = yaml.safe_load(settings)
+    assert written["seed"] == 7
+    assert written["model"] == experiment.config.plain()["model"]
+    assert written["data"]["transforms"][1]["params"] == {"by": 0.5}
+    for side in ("train", "val", "test"):
+        assert re.search(rf"- {side} +\d+ samples in \d+ groups ", card.replace("\\", "")), side
+    assert "Covariates that the model is given: age, CRP, sex" in card
+    assert "not a medical device" in " ".join(card.split())
+    assert "one cohort, odd\\_names" in card
+    assert str(experiment.data.cohort.root.parent) not in card
+
+
+def test_its_metrics_are_those_of_the_run_on_both_sides(run):
+    experiment = run()
+    rows = {
+        cells[0].replace("\\", ""): [float(value) for value in cells[1:]]
+        for line in card_of(experiment).splitlines()
+        if len(cells := line.strip("| ").split(" | ")) == 3 and "metric" not in line
+    }
+    assert rows.keys() == {"loss", *experiment.config.metrics}
+    for name, values in rows.items():
+        expected = [experiment.results[side][name] for side in ("val", "test")]
+        assert values == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+def test_names_from_the_cohort_cannot_become_markup(run):
+    card = card_of(run())
+    assert ODD not in card
+    assert "ca\\|se\\_\\*1\\*" in card
+
+
+def test_few_samples_of_a_class_and_missing_values_are_warned_of(run):
+    experiment = run()
+    card, data = card_of(experiment).replace("\\", ""), experiment.data
+    for side in ("val", "test"):
+        counts = np.bincount(data.cohort.targets[data.split == side])
+        few = f"control {counts[0]}, {ODD} {counts[1]}"
+        assert f"**Warning:** fewer than 50 on the {side} side: {few}." in card
+    share = data.cohort.samples["CRP"].isna().mean()
+    assert share > 0.2
+    assert f"CRP is missing in {share:.0%} of the samples, filled with the training median" in card
+    assert "the model is told where" in card
+    assert "age is missing" not in card
+    untold = card_of(run(data={"missing_indicators": False}))
+    assert "the model is not told where" in untold
+
+
+def test_where_there_are_enough_samples_and_no_gaps_nothing_is_warned_of(run, tmp_path):
+    large = simulate_cohort(tmp_path / "large", 3, n_samples=400, spec_len=64, max_scans=1).root
+    labels = {"control": 0, "case": 1}
+    data = {"root": str(large), "labels": labels, "numeric": [], "categorical": ["sex"]}
+    data["split"] = {"fractions": [0.3, 0.35, 0.35]}
+    experiment = run(data=data, model={"name": "tabular_only"})
+    counts = np.bincount(experiment.data.cohort.targets[experiment.data.split == "test"])
+    assert counts.min() >= 50
+    assert "**Warning:**" not in card_of(experiment)
+
+
+def test_groups_are_named_where_they_are_few_and_counted_where_they_are_many(run, root, tmp_path):
+    many = card_of(run(model={"name": "tabular_only"}))
+    assert re.search(r"Groups: column group; \d+ train, \d+ val, \d+ test", many)
+    assert "Groups of train" not in many
+    sites = tmp_path / "sites"
+    shutil.copytree(root, sites)
+    table = pd.read_csv(sites / "samples.csv", dtype={"sample_id": str})
+    table["site"] = [f"site_{number % 9}" for number in range(len(table))]
+    table.to_csv(sites / "samples.csv", index=False)
+    experiment = run(data={"root": str(sites), "group": "site"}, model={"name": "tabular_only"})
+    card, data = card_of(experiment), experiment.data
+    assert "Groups: column site; " in card
+    for side in ("train", "val", "test"):
+        names = ", ".join(sorted(set(data.cohort.groups[data.split == side])))
+        assert f"Groups of {side}: {names}\n" in card.replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("licence", "CC BY\\_4.0"), ("license", "CC BY\\_4.0"), (None, "not named")]
+)
+def test_the_licence_is_the_one_that_the_cohort_names(run, root, tmp_path, key, shown):
+    licensed = tmp_path / "licensed"
+    shutil.copytree(root, licensed)
+    described = yaml.safe_load((licensed / "cohort.yaml").read_text())
+    assert described.pop("licence")
+    if key:
+        described[key] = "CC BY_4.0"
+    (licensed / "cohort.yaml").write_text(yaml.safe_dump(described))
+    experiment = run(data={"root": str(licensed)}, model={"name": "tabular_only"})
+    assert f"- Licence of the data: {shown}" in card_of(experiment)
+
+
+def test_weights_that_no_score_chose_are_called_those_of_the_last_epoch(run):
+    experiment = run(model={"name": "tabular_only"})
+    assert "weights are those of the best val/auroc" in card_of(experiment)
+    (experiment.run_dir / "checkpoints" / "best.pt").unlink()
+    experiment.validate()
+    experiment.test()
+    experiment.export()
+    assert "weights are those of the last epoch" in card_of(experiment)
