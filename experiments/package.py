@@ -238,7 +238,7 @@ def without_places(value: Any) -> Any:
         value: Of a configuration or a part of one; names of columns stay as they are.
 
     Example:
-        >>> without_places({"root": "/home/ann/cohorts/hcc", "label": "/a", "notes": ["a/b"]})
+        >>> without_places({"root": "/data/lab/cohorts/hcc", "label": "/a", "notes": ["a/b"]})
         {'root': 'hcc', 'label': '/a', 'notes': ['a/b']}
     """
     if isinstance(value, dict):

@@ -140,12 +140,12 @@ def test_a_split_that_was_read_from_a_file_is_read_from_the_packaged_one(run_dir
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("/home/ann/x.yaml", "x.yaml"),
-        ("/home/ann/my runs/", "my runs"),
-        ("--data.root=/home/ann/hcc", "--data.root=hcc"),
-        ("file:///home/ann/mlruns", "file:mlruns"),
-        ("sqlite:////home/ann/ml.db", "sqlite:///ml.db"),
-        ("C:\\Users\\ann\\hcc", "hcc"),
+        ("/data/lab/x.yaml", "x.yaml"),
+        ("/data/lab/my runs/", "my runs"),
+        ("--data.root=/data/lab/hcc", "--data.root=hcc"),
+        ("file:///data/lab/mlruns", "file:mlruns"),
+        ("sqlite:////data/lab/ml.db", "sqlite:///ml.db"),
+        ("D:\\lab\\hcc", "hcc"),
         ("https://example.org/a", "https://example.org/a"),
         ("runs/x", "runs/x"),
         ("/", "/"),
