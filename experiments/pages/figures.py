@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
+from engine.curves import make_panels
 from engine.metrics import EpochOutputs
-from handlers.training_curves import make_panels
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")

@@ -11,9 +11,12 @@ import torch
 from ignite.engine import Events
 from plotly.offline import get_plotlyjs
 
+import engine.curves
+import engine.live_page
 import handlers.training_curves
 from engine import Phase, UsageError
-from handlers.training_curves import TrainingCurves, make_panels, render
+from engine.curves import make_panels, render
+from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
 from tests.tiny_problem import TinyLoader
 
@@ -56,6 +59,11 @@ class Page(HTMLParser):
 
     def line(self, title, name):
         return next(li for li in self.panels[title]["lines"] if li["name"] == name)
+
+
+def follow_every_epoch(monkeypatch):
+    monkeypatch.setattr(engine.live_page, "LAG_S", 0.0)
+    monkeypatch.setattr(engine.live_page, "LAG_OF_COST", 0.0)
 
 
 def read(path):
@@ -158,7 +166,7 @@ def test_an_undefined_value_is_a_gap_and_an_unmeasured_epoch_is_not():
 
 
 def test_the_page_follows_the_run_and_is_always_whole(make_trainer, loader, monkeypatch):
-    monkeypatch.setattr(handlers.training_curves, "LAG_S", 0.0)
+    follow_every_epoch(monkeypatch)
     trainer, epochs = make_trainer(), []
     TrainingCurves().attach(trainer)
 
@@ -184,7 +192,7 @@ def test_epochs_too_short_to_look_at_are_not_written_one_by_one(make_trainer, lo
 
 
 def test_it_can_be_written_less_often_and_ends_complete(make_trainer, loader, monkeypatch):
-    monkeypatch.setattr(handlers.training_curves, "LAG_S", 0.0)
+    follow_every_epoch(monkeypatch)
     trainer, writes = make_trainer(), []
     curves, page = TrainingCurves(every=2), trainer.run_dir / "report" / "training_curves.html"
     curves.attach(trainer)
@@ -259,4 +267,5 @@ def test_an_interval_that_is_no_count_is_refused(every):
 
 
 def test_the_libraries_are_imported_only_to_write():
-    assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(handlers.training_curves).keys()
+    for module in (handlers.training_curves, engine.curves):
+        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(module).keys()
