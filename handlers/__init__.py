@@ -18,6 +18,7 @@ from handlers.mlflow_log import MLflow
 from handlers.nan_guard import NaNGuard
 from handlers.profiler import Profiler
 from handlers.progress import Progress
+from handlers.report import Report
 from handlers.run_log import RunLog
 from handlers.swa import SWA
 from handlers.tensorboard_log import TensorBoard
@@ -43,6 +44,7 @@ HANDLERS: dict[str, Any] = {
     "nan_guard": NaNGuard,
     "profiler": Profiler,
     "progress": Progress,
+    "report": Report,
     "run_log": RunLog,
     "swa": SWA,
     "tensorboard": TensorBoard,

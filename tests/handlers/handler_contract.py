@@ -77,7 +77,7 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
     states["trainer"].pop("rng")
     metrics = states["trainer"]["metrics"]
     states["trainer"]["metrics"] = {k: v for k, v in metrics.items() if not k.startswith("time/")}
-    for timed in ("run_log", "throughput", "training_curves", "mlflow", "wandb"):
+    for timed in ("run_log", "throughput", "training_curves", "report", "mlflow", "wandb"):
         states.pop(timed, None)
     return states
 
