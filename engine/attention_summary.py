@@ -47,10 +47,13 @@ class MeanWeights:
         mean: As the model gives them, without the batch, and without the scans where each scan
             has weights of its own.
         axes: For each dimension of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``.
+        spread: The standard deviation over what was averaged, shaped as ``mean``; None where it
+            is not known.
     """
 
     mean: Tensor
     axes: tuple[str, ...]
+    spread: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -99,15 +102,16 @@ def summarise_attention(
         for spectra, mask, tabular in zip(*(tensor.split(ROWS) for tensor in whole), strict=True)
     ]
     sums: dict[str, Tensor] = {}
+    squares: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     entropies: dict[str, list[Tensor]] = {}
     with _showing_attention(model):
-        scan_axes = _find_scan_axes(model, parts[0], device)
+        scan_axes = find_scan_axes(model, parts[0], device)
         for spectra, mask, tabular in parts:
             weights = _weights(model, spectra, mask, tabular, device)
             for name in weights.keys() & scan_axes.keys():
                 tensor, own = weights[name].double().cpu(), scan_axes[name]
-                if tensor.ndim == 2 and own == (1,):
+                if is_over_scans(tensor, own):
                     entropies.setdefault(name, []).append(_entropy(tensor, mask))
                     continue
                 real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
@@ -119,6 +123,7 @@ def summarise_attention(
                 # or look, keep their number.
                 over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
                 sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
+                squares[name] = squares.get(name, 0) + (tensor.square() * real).sum(over)
                 counts[name] = counts.get(name, 0) + real.sum(over)
     scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
     covariates = parts[0][2].shape[1]
@@ -126,12 +131,43 @@ def summarise_attention(
         len(scans),
         {n: ScanWeights(torch.cat(found), scans) for n, found in sorted(entropies.items())},
         {
-            name: MeanWeights(
-                total / counts[name].clamp(min=1), _name_axes(total, scan_axes[name], covariates)
+            name: _moments(
+                total, squares[name], counts[name], _name_axes(total, scan_axes[name], covariates)
             )
             for name, total in sorted(sums.items())
         },
     )
+
+
+def find_scan_axes(
+    model: nn.Module, part: tuple[Tensor, Tensor, Tensor], device: torch.device | str
+) -> dict[str, tuple[int, ...]]:
+    """For each of a model's weights the dimensions that grow with the number of scans.
+
+    Args:
+        model: In evaluation mode; it is called twice, without gradients if the caller has them
+            off.
+        part: Spectra [B, S, L], mask [B, S] and covariates [B, D] of some samples.
+        device: Where the model is.
+    """
+    spectra, mask, tabular = part
+    before = _weights(model, *part, device)
+    after = _weights(model, *_pad(spectra, mask, mask.shape[1] + 1), tabular, device)
+    return {
+        name: tuple(axis for axis, size in enumerate(w.shape) if after[name].shape[axis] > size)
+        for name, w in before.items()
+    }
+
+
+def is_over_scans(weights: Tensor, scan_axes: tuple[int, ...]) -> bool:
+    """Whether a tensor [B, ...] holds one weight a scan: [B, S]."""
+    return weights.ndim == 2 and scan_axes == (1,)
+
+
+def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
+    """Weights [B, S] that add up to 1 over each sample's real scans, and are 0 elsewhere."""
+    share = weights.double() * mask
+    return share / share.sum(dim=1, keepdim=True)
 
 
 def _take(loader: Iterable[Any], samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -157,27 +193,20 @@ def _weights(
     return {name: w for name, w in found.items() if isinstance(w, Tensor) and w.ndim > 1}
 
 
-def _find_scan_axes(
-    model: nn.Module, part: tuple[Tensor, Tensor, Tensor], device: torch.device | str
-) -> dict[str, tuple[int, ...]]:
-    """For each tensor the dimensions that grow with the number of scans."""
-    spectra, mask, tabular = part
-    before = _weights(model, *part, device)
-    after = _weights(model, *_pad(spectra, mask, mask.shape[1] + 1), tabular, device)
-    return {
-        name: tuple(axis for axis, size in enumerate(w.shape) if after[name].shape[axis] > size)
-        for name, w in before.items()
-    }
-
-
 def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
     """Whether the weights are a scan's own: [B, S, ...]."""
     return dimensions > 2 and 1 in scan_axes
 
 
+def _moments(total: Tensor, squares: Tensor, count: Tensor, axes: tuple[str, ...]) -> MeanWeights:
+    count = count.clamp(min=1)
+    mean = total / count
+    # In double precision; rounding may leave a variance of zero a little below it.
+    return MeanWeights(mean, axes, (squares / count - mean.square()).clamp(min=0).sqrt())
+
+
 def _entropy(weights: Tensor, mask: Tensor) -> Tensor:
-    share = weights * mask
-    share = share / share.sum(dim=1, keepdim=True)
+    share = scan_shares(weights, mask)
     return -torch.xlogy(share, share).sum(dim=1)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.errors import UsageError, check_whole
-from engine.metric_functions import UNDEFINED, find_metric
-from engine.metrics import EpochOutputs
+from engine.metric_functions import UNDEFINED
+from engine.metrics import EpochOutputs, metric_value
 from engine.tasks import check_metrics
 
 
@@ -47,12 +48,12 @@ def bootstrap_intervals(
     is as many groups as there are, drawn with replacement, each with all its samples (Field and
     Welsh 2007, "Bootstrapping Clustered Data"). All metrics see the same resamples.
 
-    A resample in which a metric is undefined (a ranking without one of the classes) is left out.
-    Bounds are NaN where fewer than half are defined, or with a single group. Metrics follow their
-    own conventions: precision, recall and F1 are 0 in a resample without any positive.
+    A resample in which a metric is undefined (a ranking without one of the classes, a recall
+    without positives) is left out. Bounds are NaN where fewer than half are defined, or with a
+    single group.
 
     Args:
-        outputs: N samples' logits and targets.
+        outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
         groups: The group of each sample, [N].
         metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
         resamples: How many to draw.
@@ -63,8 +64,9 @@ def bootstrap_intervals(
         Metric -> its interval, in the order of ``metrics``.
 
     Raises:
-        UsageError: A metric does not fit; there is not one group a sample; a number is out of
-            range, ``resamples`` among them where they are too few for one to lie in each tail.
+        UsageError: A metric does not fit, or was not kept; there is not one group a sample; a
+            number is out of range, ``resamples`` among them where they are too few for one to lie
+            in each tail.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
@@ -73,31 +75,66 @@ def bootstrap_intervals(
         Interval(value=0.75, low=0.5, high=1.0, resamples=1000)
     """
     check_metrics(tuple(metrics), outputs.task)
+    check_resampling(groups, len(outputs.target), resamples, level, seed)
+    whole = {name: metric_value(name, outputs) for name in metrics}
+    if len(set(map(str, groups))) < 2:
+        return {name: Interval(value) for name, value in whole.items()}
+    found = {name: np.empty(resamples) for name in whole}
+    for number, rows in enumerate(group_resamples(groups, resamples, seed)):
+        for name, values in found.items():
+            values[number] = metric_value(name, outputs, rows)
+    return {name: percentile_interval(whole[name], found[name], level) for name in whole}
+
+
+def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
+    """Draw as many groups as there are, with replacement, each with all its samples.
+
+    One resample at a time: all at once would hold resamples x groups numbers.
+
+    Args:
+        groups: The group of each sample, [N]; the same groups and seed give the same resamples.
+        resamples: How many to draw.
+        seed: Of a random stream of its own.
+
+    Yields:
+        The numbers of the drawn samples, rising; one stands as often as its group was drawn.
+
+    Example:
+        >>> [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
+        [[1, 1, 2, 2], [0, 1, 2], [0, 0]]
+    """
+    names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        drawn = rng.integers(len(names), size=len(names))
+        times = np.bincount(drawn, minlength=len(names))
+        yield torch.from_numpy(np.repeat(np.arange(len(group_of)), times[group_of]))
+
+
+def check_resampling(
+    groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
+) -> None:
+    """Refuse what no resamples can be drawn by.
+
+    Args:
+        groups: The group of each sample.
+        samples: How many samples there are.
+        resamples: How many resamples to draw.
+        level: The share of them between the bounds.
+        seed: Of their random stream.
+
+    Raises:
+        UsageError: There is not one group a sample, or a number is out of range.
+
+    Example:
+        >>> check_resampling(["p1", "p1", "p2"], 3, resamples=1000, level=0.95, seed=0)
+    """
     check_level(level)
     # Rounded because 1 - 0.9 is a little less than 0.1.
     check_whole("resamples", resamples, at_least=math.ceil(round(2 / (1 - level), 6)))
     check_whole("seed", seed, at_least=0)
-    scores, target = outputs.scores, outputs.target
-    if len(groups) != len(target):
-        raise UsageError(f"{len(groups)} groups for {len(target)} samples: expected one a sample")
-    if not torch.isfinite(scores).all():
-        return {name: Interval(UNDEFINED) for name in metrics}
-    whole = {name: find_metric(name)(scores, target) for name in metrics}
-    names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        return {name: Interval(value) for name, value in whole.items()}
-    rng = np.random.default_rng(seed)
-    found = {name: np.empty(resamples) for name in whole}
-    compute = {name: find_metric(name) for name in whole}
-    # One resample at a time: all at once would hold resamples x groups numbers.
-    for number in range(resamples):
-        drawn = rng.integers(len(names), size=len(names))
-        times = np.bincount(drawn, minlength=len(names))
-        rows = torch.from_numpy(np.repeat(np.arange(len(group_of)), times[group_of]))
-        drawn_scores, drawn_target = scores[rows], target[rows]
-        for name, values in found.items():
-            values[number] = compute[name](drawn_scores, drawn_target)
-    return {name: _interval(whole[name], values, level) for name, values in found.items()}
+    if len(groups) != samples:
+        raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
 
 
 def check_level(level: float) -> None:
@@ -116,7 +153,18 @@ def check_level(level: float) -> None:
         raise UsageError(f"level must be a share between 0 and 1, such as 0.95, not {level!r}")
 
 
-def _interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
+def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
+    """The interval between two quantiles; no bounds where fewer than half are defined.
+
+    Args:
+        value: Of all samples.
+        of_resamples: Of each resample, NaN where it is undefined there, [R].
+        level: The share of resamples between the bounds.
+
+    Example:
+        >>> percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)
+        Interval(value=0.5, low=0.25, high=0.75, resamples=5)
+    """
     defined = of_resamples[~np.isnan(of_resamples)]
     if 2 * len(defined) < len(of_resamples):
         return Interval(value, resamples=len(defined))

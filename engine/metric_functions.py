@@ -9,7 +9,6 @@ from statistics import fmean
 import torch
 from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
-from torchmetrics.functional import classification as tm
 
 from engine.operating_points import recall_at_fpr, specificity_at_sensitivity
 from engine.probability_metrics import brier, expected_calibration_error, log_loss
@@ -48,7 +47,7 @@ def balanced_accuracy(scores: Tensor, target: Tensor) -> float:
 def _mean_recall(said: Tensor, true: Tensor, classes: int) -> float:
     counts = torch.bincount(true, minlength=classes)
     hits = torch.bincount(true[said == true], minlength=classes)
-    return float((hits.double() / counts).mean()) if counts.all() else UNDEFINED
+    return float((hits.double() / counts).mean())  # 0 / 0, and so the mean, is NaN
 
 
 def mcc(scores: Tensor, target: Tensor) -> float:
@@ -68,22 +67,22 @@ def _correlation(said: Tensor, true: Tensor) -> float:
     return float(matthews_corrcoef(true.numpy(), said.numpy()))
 
 
-def _by_threshold(
-    binary: Callable[..., Tensor],
-    multiclass: Callable[..., Tensor],
-    multilabel: Callable[..., Tensor],
-) -> Metric:
+def _by_counts(share: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Metric:
+    """The mean over the classes [C] or labels [T] of a share of their counts.
+
+    ``share`` is given how often each is rightly said, is said, and is true. Where it is 0 / 0 for
+    one of them the mean is undefined, too.
+    """
+
     def metric(scores: Tensor, target: Tensor) -> float:
-        width = scores.shape[1]
-        # Checking its arguments takes torchmetrics ten times as long as counting.
-        options = {"average": "macro", "validate_args": False}
         if target.ndim == 2:
-            said, true = (scores >= THRESHOLD).long(), (target > 0).long()
-            return float(multilabel(said, true, num_labels=width, **options))
-        predicted = scores.argmax(dim=1)
-        if width == 2:
-            return float(binary(predicted, target, validate_args=False))
-        return float(multiclass(predicted, target, num_classes=width, **options))
+            said, true = scores >= THRESHOLD, target > 0
+        else:
+            width = scores.shape[1]
+            classes = torch.arange(1 if width == 2 else 0, width)
+            said, true = scores.argmax(dim=1)[:, None] == classes, target[:, None] == classes
+        hits = (said & true).sum(dim=0)
+        return float(share(hits.double(), said.sum(dim=0), true.sum(dim=0)).mean())
 
     return metric
 
@@ -125,23 +124,24 @@ def r2(predictions: Tensor, target: Tensor) -> float:
     Undefined where a target is the same in all samples.
     """
     target = target.double()
-    spread = (target - target.mean(dim=0)).square().sum(dim=0)
-    if not (spread > 0).all():
+    # Equal values may miss their mean by a rounding, so that their spread is not quite 0.
+    if (target == target[0]).all(dim=0).any():
         return UNDEFINED
+    spread = (target - target.mean(dim=0)).square().sum(dim=0)
     missed = (predictions.double() - target).square().sum(dim=0)
     return float((1 - missed / spread).mean())
 
 
 # Each takes probabilities [N, C] and target [N]; for two classes class 1 is the positive one,
 # for more the mean over the classes (one against the rest) is taken. Several labels are
-# probabilities [N, T] and target [N, T]: the mean over the labels.
+# probabilities [N, T] and target [N, T]: the mean over the labels. NaN where a metric, or what it
+# is a mean of, is undefined: a ranking without one of the classes, the precision of what is never
+# said, the recall of what never occurs.
 CLASSIFICATION_METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
-    "precision": _by_threshold(
-        tm.binary_precision, tm.multiclass_precision, tm.multilabel_precision
-    ),
-    "recall": _by_threshold(tm.binary_recall, tm.multiclass_recall, tm.multilabel_recall),
-    "f1": _by_threshold(tm.binary_f1_score, tm.multiclass_f1_score, tm.multilabel_f1_score),
+    "precision": _by_counts(lambda hits, said, true: hits / said),
+    "recall": _by_counts(lambda hits, said, true: hits / true),
+    "f1": _by_counts(lambda hits, said, true: 2 * hits / (said + true)),
     "auroc": _by_ranking(area_under_roc),
     "auprc": _by_ranking(average_precision),
 }

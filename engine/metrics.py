@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from ignite.engine import Events
 from torch import Tensor
 
+from engine.errors import UsageError
 from engine.events import OrderedEngine, Phase
 from engine.metric_functions import METRICS, UNDEFINED, find_metric
+from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import TASKS, check_metrics, task_of
 
-__all__ = ["METRICS", "EpochMetrics", "EpochOutputs"]
+__all__ = ["METRICS", "EpochMetrics", "EpochOutputs", "metric_value"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class EpochOutputs:
         sample_id: The N samples' names.
         losses: Loss name -> mean over the samples.
         task: A key of ``engine.tasks.TASKS``; where it is not given, a classification.
+        of_samples: Name of a sample statistic (``engine.sample_statistics.SAMPLE_STATISTICS``)
+            that was asked for -> one number a sample [N]; NaN where the model does not return
+            what it is of.
     """
 
     logits: Tensor
@@ -35,16 +41,22 @@ class EpochOutputs:
     sample_id: list[str]
     losses: Mapping[str, float]
     task: str = ""
+    of_samples: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find the task."""
         if not self.task:
             object.__setattr__(self, "task", task_of(self.logits))
 
-    @property
+    @cached_property
     def scores(self) -> Tensor:
         """What metrics are computed from: probabilities, or a regression's predictions."""
         return TASKS[self.task].scores(self.logits)
+
+    @cached_property
+    def diverged(self) -> bool:
+        """Whether a score is NaN or infinite, so that no ranking or decision can be made."""
+        return not bool(torch.isfinite(self.scores).all())
 
     @property
     def probabilities(self) -> Tensor:
@@ -63,6 +75,41 @@ class EpochOutputs:
         return TASKS[self.task].decide(self.scores)
 
 
+def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -> float:
+    """A metric's value, whatever it is computed from: scores and targets, or sample statistics.
+
+    Args:
+        name: As :class:`EpochMetrics` takes it.
+        outputs: Of N samples.
+        rows: Long [K], the samples that count, each as often as it stands there; None for all.
+
+    Returns:
+        The value; NaN where it is undefined.
+
+    Raises:
+        UsageError: It is a sample statistic that was not kept.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
+        >>> metric_value("accuracy", outputs, rows=torch.tensor([0, 0, 1, 2]))
+        0.75
+    """
+    if name in SAMPLE_STATISTICS:
+        if name not in outputs.of_samples:
+            raise UsageError(
+                f"metric '{name}' was not kept with these outputs: EpochMetrics was not asked"
+            )
+        kept = outputs.of_samples[name]
+        return float((kept if rows is None else kept[rows]).mean())
+    if outputs.diverged:
+        return UNDEFINED
+    scores, target = outputs.scores, outputs.target
+    if rows is not None:
+        scores, target = scores[rows], target[rows]
+    return find_metric(name)(scores, target)
+
+
 class EpochMetrics:
     """Keeps each step's logits, targets and losses; computes the metrics at the epoch's end.
 
@@ -71,7 +118,8 @@ class EpochMetrics:
 
     Args:
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
-            (``recall_at_fpr@0.05``); None takes the usual ones of the task.
+            (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; None takes the usual ones of
+            the task.
         prefix: Put before each name (``train/``).
         task: A key of ``engine.tasks.TASKS``; None for a classification.
         restore: Brings what is learned, [N, T], back to the targets' units (a regression's
@@ -79,7 +127,7 @@ class EpochMetrics:
             losses as the model was given them.
 
     Raises:
-        UsageError: A name is not in ``METRICS`` or does not fit the task.
+        UsageError: A name is none of a metric, or does not fit the task.
 
     Attributes:
         outputs: The last whole epoch's :class:`EpochOutputs`, None before the first.
@@ -105,6 +153,9 @@ class EpochMetrics:
         self._target: list[Tensor] = []
         self._sample_id: list[str] = []
         self._losses: list[Mapping[str, Tensor]] = []
+        self._of_samples: dict[str, list[Tensor]] = {
+            name: [] for name in self.names if name in SAMPLE_STATISTICS
+        }
 
     def metric_names(self, loss_terms: Sequence[str] = ()) -> list[str]:
         """All names that will stand in ``state.metrics``, given the loss's named terms."""
@@ -115,6 +166,8 @@ class EpochMetrics:
         """Listen to a trainer or an evaluator."""
         self._device = getattr(engine, "device", self._device)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        if self._of_samples:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep_statistics)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.compute)
         if hasattr(engine, "keep"):
             engine.keep("epoch_metrics", self)
@@ -126,6 +179,14 @@ class EpochMetrics:
         self._target.append(state.batch.target)
         self._sample_id.extend(state.batch.sample_id)
         self._losses.append(state.losses)
+
+    @torch.no_grad()
+    def keep_statistics(self, engine: OrderedEngine) -> None:
+        """Keep the sample statistics that were asked for, of one step, on its device."""
+        outputs, batch = engine.state.outputs, engine.state.batch
+        for name, kept in self._of_samples.items():
+            found = SAMPLE_STATISTICS[name](outputs, batch)
+            kept.append(_undefined_for(batch.target) if found is None else found)
 
     def compute(self, engine: OrderedEngine) -> None:
         """Turn what was kept into ``engine.state.metrics`` entries and start afresh."""
@@ -139,21 +200,19 @@ class EpochMetrics:
         if self.restore is not None:
             logits, target = self.restore(logits).float(), self.restore(target).float()
         task = self.task or task_of(logits)
-        self.outputs = EpochOutputs(logits, target, list(self._sample_id), losses, task)
+        of_samples = {n: torch.cat(kept).double().cpu() for n, kept in self._of_samples.items()}
+        self.outputs = EpochOutputs(logits, target, self._sample_id, losses, task, of_samples)
         self.reset()
-        scores = self.outputs.scores
         values = {"loss": losses["total_loss"]}
         values.update({name: value for name, value in losses.items() if name != "total_loss"})
-        # Diverged weights give NaN scores, of which no ranking or decision can be made.
-        whole = bool(torch.isfinite(scores).all())
-        for name in self.names:
-            values[name] = find_metric(name)(scores, target) if whole else UNDEFINED
+        values.update({name: metric_value(name, self.outputs) for name in self.names})
         for name, value in values.items():
             engine.state.metrics[self.prefix + name] = value
 
     def reset(self) -> None:
         """Forget the steps kept so far."""
         self._logits, self._target, self._sample_id, self._losses = [], [], [], []
+        self._of_samples = {name: [] for name in self._of_samples}
 
     def state_dict(self) -> dict[str, Any]:
         """The steps kept so far in an unfinished epoch."""
@@ -162,6 +221,7 @@ class EpochMetrics:
             "target": list(self._target),
             "sample_id": list(self._sample_id),
             "losses": [dict(step) for step in self._losses],
+            "of_samples": {name: list(kept) for name, kept in self._of_samples.items()},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -173,3 +233,13 @@ class EpochMetrics:
             {name: loss.to(self._device) for name, loss in step.items()}
             for step in state_dict["losses"]
         ]
+        saved = state_dict.get("of_samples", {})
+        for name in self._of_samples:
+            # What was not asked for then is unknown of the steps that are done.
+            steps = saved.get(name, [_undefined_for(target) for target in self._target])
+            self._of_samples[name] = [step.to(self._device) for step in steps]
+
+
+def _undefined_for(target: Tensor) -> Tensor:
+    """NaN for each sample, [B], where the targets are."""
+    return torch.full((len(target),), UNDEFINED, device=target.device)

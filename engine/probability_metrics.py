@@ -59,6 +59,8 @@ def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
     Networks"). Of two classes the positive one's probability is binned against how often it was
     the case; of more, that of the likeliest class against how often it was right.
     """
+    # A confidence of 1 belongs to the last bin: torchmetrics would give it one of its own.
+    scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
     if scores.shape[1] == 2:
         return float(
             tm.binary_calibration_error(

@@ -16,6 +16,7 @@ from engine.metric_functions import (
     REGRESSION_METRICS,
     THRESHOLD,
 )
+from engine.sample_statistics import ATTENTION_STATISTICS, SAMPLE_STATISTICS
 
 Mode = Literal["max", "min"]
 
@@ -55,7 +56,7 @@ class Task:
         scores: From logits to scores: probabilities, or the values of a regression.
         decide: From scores to what is said: classes, labels, or values.
         metrics: The metrics that are taken by default.
-        further: Others that apply.
+        further: Others that apply, sample statistics among them.
         monitor: The metric that by default says which epoch is the best, and ...
         mode: ... whether that is its largest value (``max``) or its smallest (``min``).
     """
@@ -71,12 +72,14 @@ class Task:
 
 CLASSES = ("binary", "multiclass")
 _CLASSIFICATION, _REGRESSION = tuple(CLASSIFICATION_METRICS), tuple(REGRESSION_METRICS)
-_FURTHER = tuple(FURTHER_METRICS)
+_FURTHER, _OF_ATTENTION = (*FURTHER_METRICS, *SAMPLE_STATISTICS), tuple(ATTENTION_STATISTICS)
 TASKS = {
     "binary": Task("binary", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
     "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
     "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION, further=_FURTHER),
-    "regression": Task("regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min"),
+    "regression": Task(
+        "regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min", _OF_ATTENTION
+    ),
 }
 # Beside all losses and their terms.
 SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
@@ -129,6 +132,8 @@ def _check_demand(name: str) -> str:
 
 def better_when(metric: str) -> Mode:
     """``min`` for metrics that are better when smaller (losses, errors), else ``max``.
+
+    Neither is better of how attention is spread: to follow it downwards, say ``min``.
 
     Example:
         >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae")

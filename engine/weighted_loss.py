@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from engine.errors import UsageError, nearest
 from engine.loss_inputs import find_output, has_output
 from engine.metric_functions import METRICS
+from engine.sample_statistics import SAMPLE_STATISTICS
 
 TOTAL = "total_loss"
 # Under these names the total, or something else, stands in ``state.metrics``.
-TAKEN = ("loss", TOTAL, "lr", *METRICS)
+TAKEN = ("loss", TOTAL, "lr", *METRICS, *SAMPLE_STATISTICS)
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sklearn.metrics import classification_report
+import numpy as np
+from sklearn.metrics import precision_recall_fscore_support
 
 from engine.metrics import EpochOutputs
 from experiments.markdown_text import escape_markdown
 
-COLUMNS = ("precision", "recall", "f1-score")
-AVERAGES = {"macro avg": "macro average", "weighted avg": "weighted average"}
+HEAD = "| class | precision | recall | F1 | support |\n|---|---|---|---|---|"
 
 
 def class_table(outputs: EpochOutputs, class_names: Sequence[str]) -> str:
     """Precision, recall, F1 and support of each class or label, as a Markdown table.
 
-    NaN where a class neither occurs nor is predicted, or either of them; averages leave it out.
+    Undefined is the precision of a class that is never predicted, the recall of one that does not
+    occur, the F1 of one that does neither, and a macro average with one of them in it. To the
+    weighted average, by support, a class that does not occur adds nothing.
 
     Args:
         outputs: Of a classification.
@@ -45,20 +47,21 @@ def class_table(outputs: EpochOutputs, class_names: Sequence[str]) -> str:
     if outputs.task == "multilabel" and len(class_names) == 1:
         # A single column is read as two classes, of which the label is the second.
         target, predicted, labels = target[:, 0], predicted[:, 0], [1]
-    # By number: a class may be called "accuracy", which is a key of the report's own.
-    report: Mapping[str, Mapping[str, float]] = classification_report(
-        target,
-        predicted,
-        labels=labels,
-        target_names=[str(number) for number in range(len(class_names))],
-        output_dict=True,
-        zero_division=math.nan,
+    *shares, support = precision_recall_fscore_support(
+        target, predicted, labels=labels, zero_division=math.nan
     )
-    named = {str(number): escape_markdown(name) for number, name in enumerate(class_names)}
+    of_class = np.stack(shares, axis=1)  # [C, 3]
+    occurs = support > 0
+    weighted = support[occurs] @ of_class[occurs] / support.sum() if occurs.any() else math.nan
+    total = int(support.sum())
     rows = [
-        f"| {name} | {' | '.join(f'{report[key][column]:.4f}' for column in COLUMNS)} "
-        f"| {report[key]['support']:.0f} |"
-        for key, name in (named | AVERAGES).items()
+        *zip(map(escape_markdown, class_names), of_class, support, strict=True),
+        ("macro average", of_class.mean(axis=0), total),
+        ("weighted average", np.broadcast_to(weighted, of_class.shape[1:]), total),
     ]
-    head = "| class | precision | recall | F1 | support |\n|---|---|---|---|---|"
-    return "\n".join([head, *rows])
+    return "\n".join([HEAD, *(_row(name, shares, number) for name, shares, number in rows)])
+
+
+def _row(name: str, shares: np.ndarray, support: int) -> str:
+    told = ("undefined" if math.isnan(share) else f"{share:.4f}" for share in shares)
+    return f"| {name} | {' | '.join(told)} | {support} |"

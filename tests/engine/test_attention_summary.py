@@ -72,6 +72,14 @@ def test_cross_modal_weights_are_averaged_over_the_samples_that_have_the_scan(mo
     )
 
 
+def test_weights_differ_over_samples_by_their_standard_deviation(model):
+    batch = make_batch(SCANS)
+    means = summarise_attention(model, [batch]).means
+    weights = model.eval()(batch.spectra, batch.mask, batch.tabular)["attention_weights"]
+    expected = weights["spectra_gate"].detach().double().std(dim=0, correction=0)
+    torch.testing.assert_close(means["spectra_gate"].spread, expected, atol=1e-6, rtol=0)
+
+
 def test_weights_within_scans_are_averaged_over_the_real_scans(model):
     batch = make_batch(SCANS)
     means = summarise_attention(model, [batch]).means

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,6 +163,29 @@ def test_resamples_without_one_of_the_classes_are_left_out_and_counted():
     assert found["accuracy"].resamples == 2000
 
 
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_nothing_is_counted_as_zero_that_is_undefined_in_a_resample(name):
+    # One positive, found, in thirty: where it is not drawn there is nothing to find or to miss.
+    outputs = classified([1] + [0] * 29, np.eye(2)[[1] + [0] * 29])
+    found = bootstrap_intervals(outputs, single(outputs), [name], 2000)[name]
+    assert (found.low, found.value, found.high) == (1, 1, 1)
+    assert found.resamples / 2000 == pytest.approx(1 - (29 / 30) ** 30, abs=0.04)
+
+
+def test_sample_statistics_are_means_over_the_drawn_samples():
+    outputs = some(400)
+    scans = torch.from_numpy(np.random.default_rng(0).normal(4, 1, 400))
+    unknown = torch.full((400,), math.nan)
+    kept = {"effective_scans": scans, "modality_consistency": unknown}
+    found = bootstrap_intervals(replace(outputs, of_samples=kept), single(outputs), list(kept))
+    interval, error = found["effective_scans"], float(scans.std()) / 20
+    assert interval.value == pytest.approx(float(scans.mean()))
+    assert interval.low == pytest.approx(interval.value - 1.96 * error, abs=0.2 * error)
+    assert interval.high == pytest.approx(interval.value + 1.96 * error, abs=0.2 * error)
+    assert math.isnan(found["modality_consistency"].value)
+    assert found["modality_consistency"].resamples == 0
+
+
 def test_bounds_that_fewer_than_half_of_the_resamples_would_give_are_undefined():
     # Each class in a patient of its own: 6 of 27 resamples hold all three.
     outputs = classified([0, 0, 1, 1, 2, 2], np.eye(3)[[0, 1, 1, 1, 2, 0]])
@@ -204,6 +228,7 @@ def test_what_is_undefined_has_no_bounds(outputs):
     [
         ({"metrics": ["aurocc"]}, "no metric is called 'aurocc'; did you mean 'auroc'"),
         ({"metrics": ["rmse"]}, "metric 'rmse' does not fit binary"),
+        ({"metrics": ["effective_scans"]}, "metric 'effective_scans' was not kept"),
         ({"groups": ["a", "b"]}, "2 groups for 60 samples: expected one a sample"),
         ({"resamples": 39}, "resamples must be a whole number, at least 40, not 39"),
         ({"resamples": 19, "level": 0.9}, "at least 20, not 19"),

@@ -43,3 +43,12 @@ def test_logits_stand_in_for_an_embedding_that_a_model_does_not_give(make_traine
     evaluator.evaluate(TinyLoader())
     assert embeddings.source == "logits"
     assert torch.equal(embeddings.vectors, evaluator.metrics.outputs.logits)
+
+
+def test_a_later_evaluation_is_not_kept_once_detached(make_trainer, make_evaluator):
+    evaluator, embeddings = make_evaluator(make_trainer()), Embeddings()
+    embeddings.attach(evaluator)
+    evaluator.evaluate(TinyLoader(samples=18))
+    embeddings.detach(evaluator)
+    evaluator.evaluate(TinyLoader(samples=7))
+    assert len(embeddings.vectors) == 18

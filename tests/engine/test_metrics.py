@@ -2,16 +2,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 
 from datasets.target_scaler import TargetScaler
-from engine import EpochMetrics, EpochOutputs, Evaluator, UsageError
-from engine.losses import LOSSES
+from engine import EpochMetrics, EpochOutputs, Evaluator, Trainer, UsageError, build_optimizer
+from engine.losses import LOSSES, CrossEntropy
+from engine.metric_functions import METRICS
+from engine.metrics import metric_value
+from handlers.checkpoint import Checkpoint
+from handlers.early_stopping import EarlyStopping
+from handlers.lr_schedule import LRSchedule
+from handlers.validation import Validation
+from tests.engine.test_trainer import ResumableLoader, through_a_file
 from tests.tiny_problem import TinyLoader, TinyModel
 
+EPOCHS = 12
 TWO = torch.tensor([[0.5, -1.0], [2.0, 3.0]])
 
 
@@ -71,8 +81,6 @@ def test_an_unknown_metric_is_refused_with_the_nearest():
 
 
 def test_training_metrics_survive_a_resume_within_the_epoch(make_trainer, loader):
-    from ignite.engine import Events
-
     trainer, other = make_trainer(), make_trainer()
     kept = {}
     trainer.add_event_handler(
@@ -82,6 +90,104 @@ def test_training_metrics_survive_a_resume_within_the_epoch(make_trainer, loader
     assert len(kept["epoch_metrics"]["target"]) == 3
     other.restore(kept)
     assert other.stateful["epoch_metrics"].state_dict()["sample_id"] == [f"s{i}" for i in range(12)]
+
+
+# -- sample statistics ------------------------------------------------------------------------
+
+
+class TwoHeads(TinyModel):
+    """A model whose covariates say nothing, in a head of their own."""
+
+    def forward(self, spectra, mask, tabular):
+        outputs = super().forward(spectra, mask, tabular)
+        both = {"aux_logits_spec": outputs["logits"], "aux_logits_tab": 0 * outputs["logits"]}
+        return {**outputs, **both}
+
+
+def with_heads(names):
+    torch.manual_seed(0)
+    model = TwoHeads()
+    trainer = Trainer(model, build_optimizer(model, lr=0.01), CrossEntropy())
+    EpochMetrics(names, "train/").attach(trainer)
+    return trainer
+
+
+def kept_after(trainer, iterations):
+    kept = {}
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(once=iterations),
+        lambda: kept.update(through_a_file(trainer.capture())),
+    )
+    trainer.fit(ResumableLoader(), 1)
+    return kept
+
+
+def test_sample_statistics_survive_a_resume_within_the_epoch():
+    names = ["accuracy", "modality_consistency", "effective_scans"]
+    whole, resumed = with_heads(names), with_heads(names)
+    resumed.restore(kept_after(whole, 3))
+    resumed.fit(ResumableLoader(), 1)
+    assert 0 < whole.state.metrics["train/modality_consistency"] < 1
+    assert math.isnan(whole.state.metrics["train/effective_scans"])  # there is no attention
+    assert resumed.state.metrics == pytest.approx(whole.state.metrics, nan_ok=True, abs=0)
+
+
+def test_one_that_is_asked_for_within_an_epoch_is_undefined_in_it_and_then_measured():
+    resumed = with_heads(["modality_consistency"])
+    resumed.restore(kept_after(with_heads(["accuracy"]), 3))
+    resumed.fit(ResumableLoader(), 1)
+    assert math.isnan(resumed.state.metrics["train/modality_consistency"])
+    resumed.fit(ResumableLoader(), 2)
+    assert 0 < resumed.state.metrics["train/modality_consistency"] < 1
+
+
+def test_a_metrics_value_is_of_the_rows_that_count():
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    numbers = {"effective_scans": torch.tensor([1.0, 2.0, 4.0])}
+    found = EpochOutputs(logits, torch.tensor([0, 1, 0]), list("abc"), {}, of_samples=numbers)
+    rows = torch.tensor([2, 2, 0])
+    assert metric_value("accuracy", found) == pytest.approx(2 / 3)
+    assert metric_value("accuracy", found, rows) == pytest.approx(1 / 3)
+    assert metric_value("effective_scans", found, rows) == 3.0
+    with pytest.raises(UsageError, match="'modality_consistency' was not kept"):
+        metric_value("modality_consistency", found)
+
+
+# -- what is undefined --------------------------------------------------------------------------
+
+
+def test_a_monitor_that_is_undefined_in_the_first_epochs_stops_nothing(tmp_path, loader):
+    trainer, seen = with_heads(["precision"]), {}
+    with torch.no_grad():
+        # At first the second class is never said, which leaves its precision undefined.
+        trainer.model.head.bias.copy_(torch.tensor([2.0, 0.0]))
+    trainer.run_dir = tmp_path
+    judged: dict[str, Any] = {"monitor": "val/precision", "mode": "max"}
+    evaluator = Evaluator(trainer.model, trainer.loss, EpochMetrics(["precision"]))
+    stopping = EarlyStopping(**judged, patience=EPOCHS)
+    plateau = LRSchedule("plateau", **judged, factor=0.5, patience=EPOCHS)
+    checkpoint = Checkpoint(**judged, save_top_k=1)
+    trainer.attach(Validation(evaluator, loader), stopping, plateau, checkpoint)
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED,
+        lambda t: seen.update({t.state.epoch: t.state.metrics["val/precision"]}),
+    )
+    trainer.fit(loader, EPOCHS)
+    defined = {epoch: value for epoch, value in seen.items() if not math.isnan(value)}
+    assert min(defined) > 2
+    assert len(seen) == EPOCHS
+    assert stopping.best == max(defined.values())
+    assert stopping.best_epoch == max(defined, key=defined.__getitem__)
+    kept = list((tmp_path / "checkpoints").glob(f"epoch={stopping.best_epoch:03d}-*.pt"))
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_metric_is_computed_in_one_way(name):
+    logits, target = torch.randn(20, 3), torch.arange(60).view(20, 3) % 2
+    task = "regression" if name in ("mae", "mse", "rmse", "r2") else "multilabel"
+    found = EpochOutputs(logits, target.float(), [""] * 20, {}, task)
+    assert metric_value(name, found) == METRICS[name](found.scores, found.target)
 
 
 def test_diverged_scores_give_undefined_metrics_not_an_error(make_trainer, make_evaluator, loader):

@@ -6,6 +6,7 @@ import torch
 from datasets import targets
 from engine.errors import UsageError
 from engine.metric_functions import METRICS
+from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import CLASSES, TASKS, better_when, check_metrics, task_of
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
@@ -54,6 +55,7 @@ def test_every_metric_is_better_in_one_direction():
     smaller = {name for name in METRICS if better_when(name) == "min"}
     assert smaller == {"mae", "mse", "rmse", "brier", "ece", "log_loss"}
     assert better_when("val/recall_at_fpr@0.05") == "max"
+    assert {better_when(f"val/{name}") for name in SAMPLE_STATISTICS} == {"max"}
     assert better_when("val/loss") == better_when("train/contrastive_loss") == "min"
 
 
@@ -68,6 +70,10 @@ def test_every_metric_is_better_in_one_direction():
         (["auroc"], "regression", r"'auroc' does not fit regression \(choices: mae, mse, rmse, r2"),
         (["accuracy", "mae"], "multilabel", "'mae' does not fit multilabel .*auroc"),
         (["r2"], None, "'r2' does not fit classification .*accuracy"),
+        (["effective_scanss"], "regression", "did you mean 'effective_scans'"),
+        (["modality_consistensy"], None, "did you mean 'modality_consistency'"),
+        (["modality_agreement"], "regression", "does not fit regression .*attention_entropy"),
+        (["effective_scans@0.5"], None, "'effective_scans@0.5' takes no '@'"),
         (["maee"], "regression", "no metric is called 'maee'; did you mean 'mae'"),
         (["mae"], "regresion", "no task is called 'regresion'; did you mean 'regression'"),
     ],

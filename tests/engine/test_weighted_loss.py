@@ -109,6 +109,7 @@ def test_class_weights_of_terms_move_with_the_loss():
         ({"main": Term(CrossEntropy(), 0)}, "weights of all terms are 0"),
         ({"accuracy": CrossEntropy()}, "cannot be called 'accuracy', .*'accuracy_term' could"),
         ({"total_loss": CrossEntropy()}, "cannot be called 'total_loss'"),
+        ({"effective_scans": CrossEntropy()}, "cannot be called 'effective_scans'"),
         ({"a/b": CrossEntropy()}, "'a/b' cannot be a term's name"),
         ({"pair": Term(ModalityContrastive(), on="logits")}, "'pair' compares two outputs"),
     ],

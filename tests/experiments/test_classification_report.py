@@ -6,14 +6,15 @@ import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
 
-from engine.metrics import EpochOutputs
+from engine.metrics import EpochOutputs, metric_value
 from experiments.classification_report import class_table
 from tests.experiments.pages.made_outputs import NAMES, make_outputs
 
 
 def rows_of(table: str) -> dict[str, list[float]]:
     lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    return {name: [float(value) for value in values] for name, *values in lines}
+    as_number = {"undefined": math.nan}
+    return {n: [as_number.get(v) or float(v) for v in values] for n, *values in lines}
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
@@ -36,15 +37,21 @@ def test_each_class_has_its_own_row_and_the_averages_follow(task):
     assert rows["macro average"][:3] == pytest.approx(macro, abs=1e-4)
 
 
-def test_a_class_that_neither_occurs_nor_is_said_is_undefined_and_not_averaged():
+def test_a_class_that_neither_occurs_nor_is_said_is_undefined_and_so_is_the_mean_with_it():
     logits = torch.tensor([[2.0, 0, 0], [0, 2, 0], [2, 0, 0]])
-    rows = rows_of(
-        class_table(
-            EpochOutputs(logits, torch.tensor([0, 1, 0]), ["a", "b", "c"], {}), ["x", "y", "z"]
-        )
-    )
-    assert all(math.isnan(value) for value in rows["z"][:3])
-    assert rows["macro average"] == [1, 1, 1, 3]
+    outputs = EpochOutputs(logits, torch.tensor([0, 1, 0]), ["a", "b", "c"], {})
+    table = class_table(outputs, ["x", "y", "z"])
+    assert "| z | undefined | undefined | undefined | 0 |" in table
+    assert "| macro average | undefined | undefined | undefined | 3 |" in table
+    assert rows_of(table)["weighted average"] == [1, 1, 1, 3]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_macro_averages_are_the_metrics_of_these_names(task):
+    outputs = make_outputs(task)
+    told = rows_of(class_table(outputs, NAMES[task]))["macro average"]
+    metrics = [metric_value(name, outputs) for name in ("precision", "recall", "f1")]
+    assert told[:3] == pytest.approx(metrics, abs=1e-4)
 
 
 def test_classes_may_be_called_as_the_averages_are():

@@ -1,0 +1,44 @@
+"""What each modality says by itself, kept while a model is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.kept_outputs import KeptOutputs
+
+HEADS = ("aux_logits_spec", "aux_logits_tab")
+
+
+class AuxiliaryHeads(KeptOutputs):
+    """Keeps the logits of both modalities' auxiliary heads, in the loader's order.
+
+    Example::
+
+        heads = AuxiliaryHeads()
+        heads.attach(evaluator)
+        evaluator.evaluate(loader)
+        heads.logits
+    """
+
+    def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:
+        """One step's logits of the spectra and of the covariates, [B, C] each."""
+        outputs = evaluator.state.outputs
+        if any(head not in outputs for head in HEADS):
+            return None
+        return tuple(outputs[head].detach() for head in HEADS)
+
+    @property
+    def logits(self) -> tuple[Tensor, Tensor] | None:
+        """Of the spectra and of the covariates, [N, C] each, on the CPU.
+
+        None of a model without both heads.
+        """
+        if not self._kept:
+            return None
+        spectra, tabular = (
+            torch.cat(parts).float().cpu() for parts in zip(*self._kept, strict=True)
+        )
+        return spectra, tabular
