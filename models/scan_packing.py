@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 # From scans [N, L] that all are real to their vectors [N, E] and named attention weights [N, ...].
@@ -26,13 +27,14 @@ def encode_real_scans(
         mask: Bool [B, S]; True = a real scan.
         packed: Hand on the real scans only; otherwise all, the padded ones as zeros.
         scan_rows: The mask as an index, long [N] into the B * S scans. Without it a packed batch
-            on a GPU is waited for, since its scans have to be counted.
+            on a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up
+            to a length that many batches share, which compiled code likes: they are computed, and
+            nothing comes of them.
 
     Returns:
         Vectors [B, S, E] and weights [B, S, ...], both zero where padded.
 
     Example:
-        >>> import torch
         >>> mask = torch.tensor([[True, False], [True, True]])
         >>> spectra = torch.zeros(2, 2, 1)
         >>> vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), spectra, mask)
@@ -47,7 +49,8 @@ def encode_real_scans(
         if len(rows) == len(scans):
             rows = None  # nothing is padded: nothing to gather
         else:
-            scans = scans.index_select(0, rows)
+            # Rows that only fill up read the first real scan, which holds no NaN.
+            scans = scans.index_select(0, torch.where(rows < len(scans), rows, rows[:1]))
     else:
         scans = scans.masked_fill(~real[:, None], 0.0)
     vectors, attention = encode(scans)
@@ -61,5 +64,6 @@ def _put_back(results: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
     if rows is None:
         real = mask.view(*mask.shape, *[1] * (results.dim() - 1))
         return results.unflatten(0, mask.shape) * real
-    whole = results.new_zeros(mask.numel(), *results.shape[1:])
-    return whole.index_copy(0, rows, results).unflatten(0, mask.shape)
+    # One place more, for the results of rows that only fill up.
+    whole = results.new_zeros(mask.numel() + 1, *results.shape[1:])
+    return whole.index_copy(0, rows, results)[:-1].unflatten(0, mask.shape)

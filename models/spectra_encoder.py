@@ -150,12 +150,15 @@ class SpectraTFTEncoder(nn.Module):
             ``patch_attention_<layer>`` [N, H, T, T]; empty when not asked for.
         """
         attention: dict[str, Tensor] = {}
-        tokens = self.token_dropout(self.patches(scans) + self.positions)
+        tokens = self.patches(scans)
+        # Under autocast a sum with float32 parameters would make all that follows float32, too:
+        # twice the bytes in every layer.
+        tokens = self.token_dropout(tokens + self.positions.to(tokens.dtype))
         for layer, block in enumerate(self.blocks):
             tokens, weights = block(tokens, need_weights=return_attention)
             if weights is not None:
                 attention[f"patch_attention_{layer}"] = weights
-        tokens = self.norm(tokens)
+        tokens = self.norm(tokens).to(tokens.dtype)
         pooled, pooling_weights = self.pooling(tokens)
         if return_attention:
             attention["patch_pooling"] = pooling_weights

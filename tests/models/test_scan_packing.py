@@ -48,6 +48,19 @@ def test_known_rows_are_used_and_not_looked_for(batch: SmallBatch) -> None:
     assert torch.equal(vectors, 2 * batch.spectra)
 
 
+def test_rows_that_only_fill_up_change_nothing(batch: SmallBatch) -> None:
+    weight = torch.tensor(2.0, requires_grad=True)
+    rows = batch.mask.flatten().nonzero().squeeze(1)
+    filled = torch.cat([rows, torch.full((3,), batch.mask.numel())])
+    broken = batch.spectra.masked_fill(~batch.mask[..., None], float("nan"))
+    vectors, _ = encode_real_scans(
+        lambda scans: (weight * scans, {}), broken, batch.mask, scan_rows=filled
+    )
+    assert torch.equal(vectors, 2 * batch.spectra)
+    vectors.sum().backward()
+    torch.testing.assert_close(weight.grad, batch.spectra.sum())
+
+
 def test_a_batch_without_padding_is_not_copied(batch: SmallBatch) -> None:
     spectra, mask = torch.randn(2, 3, 10), torch.ones(2, 3, dtype=torch.bool)
     given: list[Tensor] = []

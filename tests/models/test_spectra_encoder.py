@@ -123,3 +123,13 @@ def test_scan_places_need_no_longest_run() -> None:
     pooling = ScanPooling(7, scan_position="index")  # odd width too
     _, _, placed = pooling(torch.zeros(1, 500, 7), torch.ones(1, 500, dtype=torch.bool))
     assert torch.cdist(placed, placed)[0].fill_diagonal_(1).min() > 0
+
+
+def test_under_autocast_tokens_stay_in_its_precision_from_layer_to_layer() -> None:
+    encoder = SpectraTFTEncoder(48, 8, patch_size=16, d_model=8, num_heads=2)
+    seen: list[torch.dtype] = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        encoder(torch.randn(2, 3, 48), torch.ones(2, 3, dtype=torch.bool))
+    assert seen == [torch.bfloat16] * len(encoder.blocks)
