@@ -1,0 +1,277 @@
+"""A cohort's folder that is complete or absent: written aside a scan at a time, then renamed.
+
+Beside ``OUT`` stands ``OUT.partial`` for as long as an import goes on. It holds the spectra so
+far, a log of the scans, and how much of both is certain: an import that was cut goes on from
+there, and ends with the same bytes as one left in peace.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from datasets.cohort import AXIS_FILE, SPECTRA_FILE
+from datasets.errors import CohortError
+
+PARTIAL_SUFFIX = ".partial"
+IDENTITY_FILE, PROGRESS_FILE, LOG_FILE = "import.json", "progress.json", "log.jsonl"
+# What is finished so far; becomes OUT.
+FINISHED_FOLDER = "finished"
+PART_SUFFIX = ".part"
+# So much work a kill can cost.
+CHECKPOINT_SECONDS = 2.0
+DTYPE = np.dtype("<f4")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an import is.
+
+    Attributes:
+        files: Files that are done.
+        scans: Scans that are done of the file after them.
+        rows: Spectra that are written.
+        points: Of a spectrum, L; 0 before the first.
+        log_bytes: Length of the log.
+    """
+
+    files: int = 0
+    scans: int = 0
+    rows: int = 0
+    points: int = 0
+    log_bytes: int = 0
+
+
+class CohortWriter:
+    """Writes spectra and a log, certain up to the last checkpoint, and finishes the folder.
+
+    Args:
+        out: The cohort's folder; it must not exist.
+        identity: What is imported and how, by name, as text. A partial folder of another import
+            is refused, one of the same is gone on with.
+        checkpoint_seconds: Time between checkpoints.
+
+    Attributes:
+        progress: How far it is; at the beginning, where an earlier import was cut.
+        partial: The folder aside; folders of the caller's, which can be made again, may stand in
+            it.
+        finished: The folder that becomes ``out``.
+
+    Raises:
+        CohortError: ``out`` exists, or the partial folder is another import's or damaged.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        identity: Mapping[str, str],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        refuse_existing(out)
+        self.out = out
+        self.partial = out.with_name(out.name + PARTIAL_SUFFIX)
+        self.finished = self.partial / FINISHED_FOLDER
+        self.checkpoint_seconds = checkpoint_seconds
+        self._spectra_path = self.partial / SPECTRA_FILE
+        self._claim(dict(identity))
+        self.progress = self._read_progress()
+        self._spectra = _open_cut(self._spectra_path, self._spectra_bytes())
+        self._log = _open_cut(self.partial / LOG_FILE, self.progress.log_bytes)
+        self._next_checkpoint = time.monotonic() + checkpoint_seconds
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with an import that was cut."""
+        return self.progress != Progress()
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry of plain types to the log."""
+        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        self._log.write(line)
+        self._move(log_bytes=self.progress.log_bytes + len(line))
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """What was noted so far, in order."""
+        self._log.flush()
+        with (self.partial / LOG_FILE).open("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+    def append(self, spectrum: np.ndarray) -> None:
+        """Write one more spectrum, [L], as float32."""
+        if not self.progress.points:
+            self._spectra.write(_header(0, len(spectrum)))
+            self._move(points=len(spectrum))
+        self._spectra.write(np.ascontiguousarray(spectrum, dtype=DTYPE).tobytes())
+        self._move(rows=self.progress.rows + 1)
+
+    def scan_done(self) -> None:
+        """Say that what was noted and appended of a scan is all of it."""
+        self._move(scans=self.progress.scans + 1)
+        self._checkpoint_if_due()
+
+    def file_done(self) -> None:
+        """Say that all scans of a file are done."""
+        self._move(files=self.progress.files + 1, scans=0)
+        self._checkpoint_if_due()
+
+    def checkpoint(self) -> None:
+        """Make what was written so far certain."""
+        for file in (self._spectra, self._log):
+            file.flush()
+            os.fsync(file.fileno())
+        _write_json(self.partial / PROGRESS_FILE, asdict(self.progress))
+        self._next_checkpoint = time.monotonic() + self.checkpoint_seconds
+
+    def finish(self, axis: np.ndarray, keep: np.ndarray) -> None:
+        """Put spectra and axis into `finished`; the cohort's other files are the caller's.
+
+        Args:
+            axis: [L].
+            keep: Which of the spectra stay, bool [rows].
+        """
+        self.checkpoint()
+        if keep.all():
+            self._spectra.seek(0)
+            self._spectra.write(_header(self.progress.rows, self.progress.points))
+            self._spectra.flush()
+            os.fsync(self._spectra.fileno())
+            self._spectra.close()
+            os.replace(self._spectra_path, self.finished / SPECTRA_FILE)
+        else:
+            self._copy(np.flatnonzero(keep))
+        np.save(self.finished / AXIS_FILE, axis.astype(DTYPE))
+
+    def publish(self) -> None:
+        """Rename the finished folder to its place, and remove what stood beside it.
+
+        Raises:
+            CohortError: Something has come to stand there meanwhile.
+        """
+        self.close()
+        refuse_existing(self.out)
+        # What takes long to remove goes first: once the folder is in its place, a kill would leave
+        # the rest beside it.
+        for entry in self.partial.iterdir():
+            if entry.is_dir() and entry != self.finished:
+                shutil.rmtree(entry)
+        os.rename(self.finished, self.out)
+        shutil.rmtree(self.partial)
+
+    def close(self) -> None:
+        """Close the files; what the last checkpoint made certain stays."""
+        self._spectra.close()
+        self._log.close()
+
+    def discard(self) -> None:
+        """Remove all that was written."""
+        self.close()
+        shutil.rmtree(self.partial)
+
+    def _claim(self, identity: dict[str, str]) -> None:
+        """Make the partial folder this import's, or find that it is."""
+        self.partial.mkdir(parents=True, exist_ok=True)
+        path = self.partial / IDENTITY_FILE
+        path.with_name(IDENTITY_FILE + PART_SUFFIX).unlink(missing_ok=True)
+        if not path.exists():
+            if any(self.partial.iterdir()):
+                raise CohortError(f"{self.partial} is in the way: no import has left it")
+            _write_json(path, identity)
+        begun = _read_json(path)
+        for name in identity | begun:
+            if begun.get(name) != identity.get(name):
+                raise CohortError(
+                    f"{self.partial} holds an import that was cut, and its {name} was another: "
+                    f"{begun.get(name)}, now {identity.get(name)}; finish that one, or delete "
+                    "the folder to begin anew"
+                )
+
+    def _read_progress(self) -> Progress:
+        """What the last checkpoint holds; what an import was about to finish is opened again."""
+        moved = self.finished / SPECTRA_FILE
+        if moved.exists() and not self._spectra_path.exists():
+            os.replace(moved, self._spectra_path)
+        shutil.rmtree(self.finished, ignore_errors=True)
+        self.finished.mkdir()
+        path = self.partial / PROGRESS_FILE
+        return Progress(**_read_json(path)) if path.exists() else Progress()
+
+    def _spectra_bytes(self) -> int:
+        rows, points = self.progress.rows, self.progress.points
+        return len(_header(0, points)) + rows * points * DTYPE.itemsize if points else 0
+
+    def _move(self, **changes: int) -> None:
+        self.progress = replace(self.progress, **changes)
+
+    def _checkpoint_if_due(self) -> None:
+        if time.monotonic() >= self._next_checkpoint:
+            self.checkpoint()
+
+    def _copy(self, rows: np.ndarray) -> None:
+        """Write some of the spectra anew, a row at a time."""
+        points = self.progress.points
+        start, size = len(_header(0, points)), points * DTYPE.itemsize
+        with (self.finished / SPECTRA_FILE).open("wb") as target:
+            target.write(_header(len(rows), points))
+            for row in rows:
+                self._spectra.seek(start + int(row) * size)
+                target.write(self._spectra.read(size))
+            target.flush()
+            os.fsync(target.fileno())
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse a place where something stands.
+
+    Raises:
+        CohortError: Something does.
+    """
+    if os.path.lexists(out):
+        raise CohortError(f"{out} exists; it is never overwritten: name another folder")
+
+
+def _header(rows: int, points: int) -> bytes:
+    """The head of the .npy file; of the same length for any number of rows, as NumPy sees to."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": DTYPE.str, "fortran_order": False, "shape": (rows, points)}
+    )
+    return head.getvalue()
+
+
+def _open_cut(path: Path, size: int) -> IO[bytes]:
+    """Open a file to go on at a length, and forget what is beyond."""
+    path.touch()
+    file = path.open("r+b")
+    if os.fstat(file.fileno()).st_size < size:
+        file.close()
+        raise CohortError(f"{path} is damaged: it ends early; delete {path.parent}")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CohortError(f"{path} is damaged; delete {path.parent}") from error
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Write a file so that at every moment the old one or the whole new one stands."""
+    part = path.with_name(path.name + PART_SUFFIX)
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

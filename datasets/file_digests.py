@@ -1,0 +1,111 @@
+"""SHA-256 of files, remembered for large ones that have not changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HASH_BYTES = 2**20
+# Hashing a smaller file takes less time than a person notices: it is done anew each time.
+REMEMBERED_FROM_BYTES = 16 * 2**20
+# A file that was changed just before it was hashed may be changed again within the same tick of
+# its clock; some file systems count whole seconds, FAT every second one.
+SETTLED_AFTER_S = 3.0
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(HASH_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class DigestMemory:
+    """What large files were hashed to, in a folder of the user's, by what the system says of them.
+
+    A file counts as unchanged while its path, size, inode, device and both of its times (of its
+    content and of its entry) are what they were. All but a hand at the disk itself shows there: a
+    copy that keeps the time of its source still has a new time of entry.
+
+    Args:
+        folder: Where to remember, made when it is needed; None remembers nothing.
+        verify: Hash anew whatever is remembered, and remember that.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "empty"
+        >>> _ = path.write_bytes(b"")
+        >>> DigestMemory().sha256(path)[:12]
+        'e3b0c44298fc'
+    """
+
+    def __init__(self, folder: Path | None = None, verify: bool = False) -> None:
+        self.folder = folder
+        self.verify = verify
+
+    def sha256(self, path: Path, measure: Callable[[Path], str] = file_sha256) -> str:
+        """The digest of a file.
+
+        Args:
+            path: The file.
+            measure: Hashes it, and may raise where it does not like what it sees: what is
+                remembered has been measured by it.
+        """
+        known = None if self.verify else self._recall(path)
+        if known is not None:
+            return known
+        before, began = _identity(path), time.time()
+        digest = measure(path)
+        settled = max(before["mtime_ns"], before["ctime_ns"]) / 1e9 < began - SETTLED_AFTER_S
+        if settled and before["size"] >= REMEMBERED_FROM_BYTES and _identity(path) == before:
+            self._remember(path, before, digest)
+        return digest
+
+    def _entry(self, path: Path) -> Path | None:
+        if self.folder is None:
+            return None
+        name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+        return self.folder / f"{name}.json"
+
+    def _recall(self, path: Path) -> str | None:
+        entry = self._entry(path)
+        if entry is None:
+            return None
+        try:
+            known = json.loads(entry.read_text("utf-8"))
+            digest: str = known["sha256"]
+            same = known["file"] == _identity(path) and known["path"] == str(path.resolve())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not there, or damaged
+        return digest if same else None
+
+    def _remember(self, path: Path, identity: dict[str, int], digest: str) -> None:
+        place = self._entry(path)
+        if place is None:
+            return
+        entry = {"path": str(path.resolve()), "sha256": digest, "file": identity}
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False) as aside:
+                json.dump(entry, aside)
+            os.replace(aside.name, place)
+        except OSError:
+            pass  # a folder that cannot be written costs time, nothing else
+
+
+def _identity(path: Path) -> dict[str, int]:
+    """What the system says of a file; some of it changes whenever the file does."""
+    found = path.stat()
+    return {
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+        "ctime_ns": found.st_ctime_ns,
+        "inode": found.st_ino,
+        "device": found.st_dev,
+    }

@@ -1,0 +1,298 @@
+"""Raw instrument files become a cohort's folder, a scan at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
+from datasets.errors import CohortError
+from datasets.file_digests import file_sha256
+from datasets.import_settings import ImportSettings
+from datasets.imported_cohort import (
+    ScanTally,
+    decide,
+    idle_columns,
+    join_samples,
+    write_description,
+    write_samples,
+    write_scans,
+    write_sources,
+)
+from datasets.raw.optional_package import require_package
+from datasets.raw.reader import RawReader
+from datasets.raw.scan import RawScan
+from datasets.raw.source_files import SourceFile, is_archive, list_files, require_source, unpack
+from datasets.sample_index import ScanRecord
+from datasets.scan_intake import ScanIntake
+from datasets.table import one_line
+
+# Raise it whenever the same files would give another cohort.
+IMPORT_VERSION = 1
+UNPACKED_FOLDER = "unpacked"
+# Kinds of entries in the writer's log.
+FIXED, SCAN, FILE = "fixed", "scan", "file"
+
+# Told after each scan: files that are done, files there are, scans that are done.
+Watch = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import has done.
+
+    Attributes:
+        out: The cohort's folder.
+        axis: float64 [L].
+        aggregate: How scans were brought onto it; None on an axis of their own.
+        files: Raw files that were read.
+        samples: Samples in samples.csv.
+        samples_left_out: Samples of which no scan is left.
+        tally: Of the scans.
+        without_row: Samples that the table of covariates does not name.
+        without_sample: Names in that table that no sample has.
+        roles: As cohort.yaml holds them.
+        idle: Columns of samples.csv without a role.
+        own_groups: Whether each sample is a group of its own.
+    """
+
+    out: Path
+    axis: np.ndarray
+    aggregate: str | None
+    files: int
+    samples: int
+    samples_left_out: list[str]
+    tally: ScanTally
+    without_row: list[str]
+    without_sample: list[str]
+    roles: dict[str, Any]
+    idle: list[str]
+    own_groups: bool
+
+
+class RawImport:
+    r"""Imports raw files into a folder that is complete or absent.
+
+    Memory holds one scan (of Parquet a row group), and the names of all. What a kill leaves in
+    ``OUT.partial`` is gone on with by the same import; an import that refuses its source leaves
+    nothing.
+
+    Args:
+        settings: What is imported, and how.
+        out: The cohort's folder; it must not exist.
+        checkpoint_seconds: How much work a kill may cost.
+
+    Raises:
+        CohortError: The settings do not fit the source or each other, a package is missing, or
+            something stands in the folder's place.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from datasets.raw import READERS
+        >>> with TemporaryDirectory() as place:
+        ...     raw, out = Path(place, "raw"), Path(place, "cohort")
+        ...     raw.mkdir()
+        ...     _ = (raw / "S1.txt").write_text("1 5\n2 7\n")
+        ...     _ = RawImport(ImportSettings(raw, "text", READERS["text"](), "1:4:1"), out).run()
+        ...     np.load(out / "spectra.npy").tolist()
+        [[5.0, 7.0, 0.0]]
+    """
+
+    def __init__(
+        self, settings: ImportSettings, out: Path, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    ) -> None:
+        self.settings = settings
+        self._intake = ScanIntake(
+            settings.axis,
+            settings.aggregate,
+            settings.naming,
+            settings.scan_filter,
+            settings.roles,
+            settings.covariates,
+        )
+        if settings.naming.sample is not None and settings.reader.names_samples_itself:
+            raise CohortError(
+                f"--sample-from reads names from paths, but {settings.format} files name their "
+                "samples themselves"
+            )
+        for module in settings.reader.modules:
+            require_package(module, settings.format)
+        refuse_existing(out)
+        source = require_source(settings.source)
+        self._archive = source if is_archive(source) else None
+        self._files = [] if self._archive else self._list(source)
+        parts = [(source.name, source)] if self._archive else self._parts(self._files)
+        identity = {**settings.decisive(), "version": IMPORT_VERSION, "source": _extent(parts)}
+        self._writer = CohortWriter(
+            out,
+            {name: json.dumps(value, sort_keys=True) for name, value in identity.items()},
+            checkpoint_seconds,
+        )
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with an import that was cut."""
+        return self._writer.continues
+
+    def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
+        """Read, write and finish.
+
+        Args:
+            watch: Told after each scan.
+
+        Raises:
+            CohortError: The source is damaged or does not fit the settings; nothing is left.
+            OSError: The disk is full, say; the same import goes on.
+        """
+        try:
+            if self._archive:
+                root = unpack(self._archive, self._writer.partial / UNPACKED_FOLDER)
+                self._files = self._list(root)
+            self._replay()
+            self._read(watch)
+            return self._finish()
+        except CohortError:
+            self._writer.discard()
+            raise
+        finally:
+            self._writer.close()
+
+    def _list(self, root: Path) -> list[SourceFile]:
+        reader = self.settings.reader
+        return list_files(root, reader.is_mine, reader.expected, self.settings.match)
+
+    def _parts(self, files: Iterable[SourceFile]) -> list[tuple[str, Path]]:
+        """All that the scans are read from, by name."""
+        return [
+            (file.name.removesuffix(file.path.name) + part.name, part)
+            for file in files
+            for part in self.settings.reader.parts(file.path)
+        ]
+
+    def _records(self) -> Iterator[ScanRecord]:
+        for entry in self._writer.entries():
+            if SCAN in entry:
+                yield ScanRecord(**entry[SCAN])
+
+    def _replay(self) -> None:
+        """Take up what an earlier import had done."""
+        for entry in self._writer.entries():
+            if FIXED in entry:
+                self._intake.fix(entry[FIXED])
+            elif SCAN in entry:
+                self._intake.remember(ScanRecord(**entry[SCAN]))
+
+    def _read(self, watch: Watch) -> None:
+        writer, intake, reader = self._writer, self._intake, self.settings.reader
+        begun, skip = writer.progress.files, writer.progress.scans
+        for number, file in enumerate(self._files[begun:], start=begun):
+            for raw in islice(_scans(reader, file), skip, None):
+                first = not intake.scans
+                record, spectrum = intake.take(raw, file.name, reader.one_scan_a_file)
+                if first:
+                    writer.note({FIXED: intake.fixed()})
+                if spectrum is not None:
+                    writer.append(spectrum)
+                writer.note({SCAN: asdict(record)})
+                writer.scan_done()
+                watch(number, len(self._files), intake.scans)
+            skip = 0
+            for name, part in self._parts([file]):
+                entry = {"name": name, "bytes": part.stat().st_size, "sha256": file_sha256(part)}
+                writer.note({FILE: entry})
+            writer.file_done()
+
+    def _finish(self) -> ImportSummary:
+        writer, intake, settings = self._writer, self._intake, self.settings
+        kept = [record.tic for record in self._records() if record.left_out is None]
+        outlying = settings.scan_filter.outlying(np.array(kept))
+        if outlying.all():
+            raise CohortError(f"the filter leaves none of {intake.scans} scans")
+        assert intake.axis.points is not None
+        writer.finish(intake.axis.points, ~outlying)
+        folder = writer.finished
+        tally = write_scans(folder, decide(self._records(), outlying))
+        samples = {name: intake.index.samples[name] for name in tally.samples}
+        joined = join_samples(samples, settings.roles, settings.covariates)
+        columns = write_samples(folder, joined.samples)
+        roles = settings.roles.plain(columns)
+        sources = (entry[FILE] for entry in writer.entries() if FILE in entry)
+        files = write_sources(folder, sources)
+        write_description(
+            folder,
+            {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)},
+        )
+        writer.publish()
+        return ImportSummary(
+            out=writer.out,
+            axis=intake.axis.points,
+            aggregate=intake.aggregate,
+            files=len(self._files),
+            samples=len(joined.samples),
+            samples_left_out=[name for name in intake.index.samples if name not in samples],
+            tally=tally,
+            without_row=joined.without_row,
+            without_sample=joined.without_sample,
+            roles=roles,
+            idle=idle_columns(columns, roles),
+            own_groups=all(
+                cells.get(roles["group"]) == name for name, cells in joined.samples.items()
+            ),
+        )
+
+    def _provenance(self, files: int, tally: ScanTally) -> dict[str, Any]:
+        """Where the cohort comes from: the same for the same files, wherever they lie."""
+        settings = self.settings
+        source: dict[str, Any] = {"name": settings.source.resolve().name, "files": files}
+        if self._archive:
+            source["sha256"] = file_sha256(self._archive)
+        made = {**settings.decisive(), "aggregate": self._intake.aggregate}
+        told = {name: value for name, value in made.items() if value not in (None, {})}
+        covariates = settings.covariates_about
+        return {
+            "source": source,
+            **told,
+            **({"covariates": dict(covariates)} if covariates else {}),
+            "scans": {"kept": tally.scans, "left_out": dict(sorted(tally.left_out.items()))},
+            "made_with": {
+                name: _version(name) for name in ("scanfire", "numpy", *settings.reader.packages)
+            },
+        }
+
+
+def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
+    """A file's scans; that it cannot be read is an error of its own, not of what is written."""
+    empty = True
+    try:
+        for scan in reader.read(file):
+            empty = False
+            yield scan
+    except OSError as error:
+        raise CohortError(f"{file.name} cannot be read: {one_line(error)}") from error
+    if empty:
+        raise CohortError(f"{file.name} holds no scan")
+
+
+def _extent(parts: Iterable[tuple[str, Path]]) -> str:
+    """Files by name, size and time of change, short enough for an error line."""
+    digest, number, size = hashlib.sha256(), 0, 0
+    for name, path in parts:
+        stat = path.stat()
+        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        number, size = number + 1, size + stat.st_size
+    return f"{number} files of {size} bytes ({digest.hexdigest()[:12]})"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,36 @@
+"""What a cohort's numbers are measured in, as far as its `cohort.yaml` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from datasets.roles import ROLES_FILE
+
+
+def read_units(folder: str | Path) -> dict[str, str]:
+    """Read `units` of cohort.yaml.
+
+    Args:
+        folder: The cohort's.
+
+    Returns:
+        The unit of the `axis`, of the `spectra` and of covariates by their column, as text; of
+        what the file does not speak, nothing. They are only ever shown.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "cohort.yaml").write_text("units: {axis: cm-1, age: years}")
+        ...     read_units(folder)
+        {'axis': 'cm-1', 'age': 'years'}
+    """
+    path = Path(folder) / ROLES_FILE
+    if not path.is_file():
+        return {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    units = content.get("units") if isinstance(content, dict) else None
+    if not isinstance(units, dict):
+        return {}
+    return {str(name): str(unit) for name, unit in units.items() if unit is not None}

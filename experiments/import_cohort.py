@@ -1,0 +1,259 @@
+"""From instrument files to a cohort's folder: ``python experiments/import_cohort.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+if __name__ == "__main__":
+    # As in run.py: the project's own packages first, the user's modules last.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.append(str(Path.cwd()))
+
+from tqdm import tqdm
+
+from datasets.common_axis import AGGREGATES
+from datasets.covariate_join import CovariateTable
+from datasets.errors import UsageError, nearest
+from datasets.file_digests import file_sha256
+from datasets.import_roles import ImportRoles
+from datasets.import_settings import ImportSettings
+from datasets.raw import READERS, RawReader
+from datasets.raw.naming import Naming
+from datasets.raw_import import ImportSummary, RawImport
+from datasets.roles import SAMPLE_ID
+from datasets.scan_quality import REASONS, TIC_SPREAD, ScanFilter
+
+# As run.py's; to import it would bring all of training along, which takes seconds.
+USAGE_ERROR = 2
+INTERRUPTED = 130
+# On a terminal, how often the line of progress is drawn anew.
+REDRAW_SECONDS = 0.2
+# Longer lists of names are cut.
+MAX_NAMES = 20
+# Options that only some readers know, by the reader's field.
+READER_OPTIONS = {"ms_level": "--ms-level", "sample_column": "--sample-column"}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as every other one of the project's."""
+
+    def error(self, message: str) -> NoReturn:
+        """Complain."""
+        raise UsageError(f"{message} (--help shows all options)")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = OneLineParser(
+        prog="import_cohort.py",
+        description="Bring raw instrument files onto a common axis and write them as a cohort's "
+        "folder. An import that was cut goes on when the same command is given again.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a file, a folder, or a tar archive of it")
+    parser.add_argument("out", metavar="OUT", help="the cohort's folder; never overwritten")
+    parser.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(READERS))
+    parser.add_argument(
+        "--axis",
+        required=True,
+        metavar="START:STOP:STEP",
+        help="points from START on, before STOP, each a bin around it; a STEP such as 200ppm "
+        "grows with the position; 'own' keeps the axis that all scans share",
+    )
+    parser.add_argument(
+        "--aggregate",
+        metavar="HOW",
+        help=f"{', '.join(AGGREGATES)}; by default the mean of profiles, the sum of peak lists; "
+        "a bin without a point is 0",
+    )
+    parser.add_argument("--match", metavar="PATTERN", help="only files like this: '*/1SLin/fid'")
+    parser.add_argument("--ms-level", type=int, metavar="N", help="mzML: which spectra (1)")
+    parser.add_argument(
+        "--sample-column", metavar="COLUMN", help=f"tables: samples' names ({SAMPLE_ID})"
+    )
+    names = parser.add_argument_group("names from paths", "regular expressions; groups are joined")
+    names.add_argument("--sample-from", metavar="REGEX", help="the sample a file belongs to")
+    names.add_argument("--group-from", metavar="REGEX", help="its group")
+    names.add_argument("--label-from", metavar="REGEX", help="its label")
+    roles = parser.add_argument_group("columns")
+    roles.add_argument("--covariates", metavar="FILE", help="table to join: CSV, Parquet, XLSX")
+    roles.add_argument("--covariate-id", default=SAMPLE_ID, metavar="COLUMN", help="its names")
+    roles.add_argument("--label", metavar="COLUMN", help="what is to be learned")
+    roles.add_argument("--group", metavar="COLUMN", help="what a split keeps together (patient)")
+    roles.add_argument("--numeric", nargs="+", default=[], metavar="COLUMN", help="covariates")
+    roles.add_argument("--categorical", nargs="+", default=[], metavar="COLUMN", help="covariates")
+    quality = parser.add_argument_group("scans to leave out; all are counted")
+    quality.add_argument("--filter", nargs="+", default=[], metavar="WHY", help=", ".join(REASONS))
+    quality.add_argument("--ceiling", type=float, metavar="X", help="saturated: from X on")
+    quality.add_argument(
+        "--tic-spread", type=float, default=TIC_SPREAD, metavar="X", help=f"tic: z ({TIC_SPREAD})"
+    )
+    about = parser.add_argument_group("written into cohort.yaml")
+    about.add_argument("--licence", metavar="TEXT", help="of the data")
+    about.add_argument("--axis-unit", metavar="UNIT", help="m/z where the format fixes it")
+    about.add_argument("--intensity-unit", metavar="UNIT", help="counts where the format does")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        options = make_parser().parse_args(arguments)
+        importing = RawImport(settings_from(options), Path(options.out).expanduser())
+        if importing.continues:
+            print("continuing the import that was cut", flush=True)
+        with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
+
+            def watch(done: int, files: int, scans: int) -> None:
+                bar.set_postfix_str(f"file {done + 1} of {files}", refresh=False)
+                bar.update(scans - bar.n)
+
+            summary = importing.run(watch)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except OSError as error:
+        place = error.filename or options.out
+        print(
+            f"error: {place}: {error.strerror or error}; the same command goes on", file=sys.stderr
+        )
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stood", file=sys.stderr)
+        return INTERRUPTED
+    for line in describe(summary, options):
+        print(line)
+    return 0
+
+
+def settings_from(options: argparse.Namespace) -> ImportSettings:
+    """What the command line asks for.
+
+    Raises:
+        UsageError: An option that cannot be used.
+    """
+    reader = make_reader(options)
+    covariates, covariates_about = None, None
+    if options.covariates is not None:
+        path = Path(options.covariates).expanduser()
+        covariates = CovariateTable.read(path, options.covariate_id)
+        covariates_about = {"name": path.name, "sha256": file_sha256(path)}
+    elif options.covariate_id != SAMPLE_ID:
+        raise UsageError("--covariate-id names a column of --covariates, which is not given")
+    units = {
+        "axis": options.axis_unit or reader.axis_unit,
+        "spectra": options.intensity_unit or reader.intensity_unit,
+    }
+    about = {
+        "name": Path(options.out).name,
+        "licence": options.licence,
+        "units": {name: unit for name, unit in units.items() if unit},
+    }
+    return ImportSettings(
+        source=Path(options.source).expanduser(),
+        format=options.format,
+        reader=reader,
+        axis=options.axis,
+        aggregate=options.aggregate,
+        match=options.match,
+        naming=Naming(options.sample_from, options.group_from, options.label_from),
+        scan_filter=ScanFilter(tuple(options.filter), options.ceiling, options.tic_spread),
+        roles=ImportRoles(
+            options.label, options.group, tuple(options.numeric), tuple(options.categorical)
+        ),
+        covariates=covariates,
+        covariates_about=covariates_about,
+        about={name: value for name, value in about.items() if value},
+    )
+
+
+def make_reader(options: argparse.Namespace) -> RawReader:
+    """The format's reader, with the options that it knows.
+
+    Raises:
+        UsageError: No such format, or an option of another one.
+    """
+    if options.format not in READERS:
+        raise UsageError(
+            f"--format {options.format}: no such format{nearest(options.format, READERS)}"
+        )
+    make: Any = READERS[options.format]
+    known = {field.name for field in dataclasses.fields(make)}
+    given = {name: getattr(options, name) for name in READER_OPTIONS}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name in chosen:
+        if name not in known:
+            raise UsageError(f"{READER_OPTIONS[name]} means nothing to the format {options.format}")
+    reader: RawReader = make(**chosen)
+    return reader
+
+
+def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
+    """What was done, what needs a look, and what to do next, in plain lines."""
+    tally, axis = summary.tally, summary.axis
+    cells = tally.scans * len(axis)
+    left_out = sum(tally.left_out.values())
+    why = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.left_out.items()))
+    lines = [
+        f"cohort {summary.out.name}: {summary.samples} samples, {tally.scans} scans of {len(axis)} "
+        f"points ({axis[0]:g} to {axis[-1]:g}), from {summary.files} files",
+        f"brought onto the axis by: {summary.aggregate or 'nothing, it is their own'}; they cover "
+        f"{_extent(tally.low, tally.high)}; {tally.empty_bins / cells:.1%} of the bins are empty",
+        f"left out: {left_out} scans{f' ({why})' if why else ''}",
+    ]
+    if summary.samples_left_out:
+        lines.append(f"samples without a scan left, left out: {_names(summary.samples_left_out)}")
+    if tally.zero_scans:
+        lines.append(
+            f"{tally.zero_scans} scans are nothing but 0 on the axis; --filter empty leaves them "
+            "out"
+        )
+    if options.covariates is not None:
+        lines.append(f"samples without a row of covariates: {_names(summary.without_row)}")
+        lines.append(f"rows of covariates without a sample: {_names(summary.without_sample)}")
+    return [*lines, *_next_steps(summary)]
+
+
+def _next_steps(summary: ImportSummary) -> list[str]:
+    roles, lines = summary.roles, []
+    said = [
+        f"{role} {', '.join([v] if isinstance(v, str) else v)}" for role, v in roles.items() if v
+    ]
+    idle = f"; columns without a role: {', '.join(summary.idle)}" if summary.idle else ""
+    lines.append(f"roles: {'; '.join(said)}{idle}")
+    if summary.own_groups:
+        lines.append(
+            "each sample is a group of its own; where several are one patient's, say so by --group "
+            "or --group-from, as a split must not separate them"
+        )
+    covariates = roles["numeric"] or roles["categorical"]
+    config = "tft_baseline" if covariates else "spectra_only"
+    command = ["python", "experiments/run.py", config, "--data.root", str(summary.out)]
+    if covariates:
+        command += ["--data.log", "[]"]
+    if "label" not in roles:
+        command += ["--data.label", "COLUMN"]
+        lines.append("no label yet: import with --label, --label-from, or name a column below")
+    return [*lines, f"next  {shlex.join(command)}"]
+
+
+def _names(names: Sequence[str]) -> str:
+    """How many, and which."""
+    if not names:
+        return "none"
+    more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"{len(names)} ({', '.join(names[:MAX_NAMES])}{more})"
+
+
+def _extent(low: float | None, high: float | None) -> str:
+    return "nothing" if low is None else f"{low:g} to {high:g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

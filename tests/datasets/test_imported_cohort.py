@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+
+from datasets.covariate_join import CovariateTable
+from datasets.file_digests import file_sha256
+from datasets.import_roles import ImportRoles
+from datasets.imported_cohort import (
+    decide,
+    idle_columns,
+    join_samples,
+    write_description,
+    write_samples,
+    write_scans,
+    write_sources,
+)
+from datasets.sample_index import ScanRecord
+
+
+def record(number, left_out=None, **changes):
+    values = {
+        "sample_id": f"S{number}",
+        "scan": "0",
+        "source": "raw/a.mzML",
+        "columns": {},
+        "details": {"x": str(number)},
+        "tic": 1234.5,
+        "low": 100.0 + number,
+        "high": 200.0 + number,
+        "empty_bins": 2,
+        "zero": False,
+        "left_out": left_out,
+    }
+    return ScanRecord(**{**values, **changes})
+
+
+def test_the_last_word_skips_what_was_left_out_before():
+    records = [record(0), record(1, "empty"), record(2), record(3)]
+    decided = list(decide(records, np.array([False, True, False])))
+    assert [each.left_out for each in decided] == [None, "empty", "tic", None]
+
+
+def test_scans_are_written_and_counted_and_the_rest_is_listed(tmp_path):
+    records = [record(0), record(1, "tic"), record(2, low=None, high=None, zero=True)]
+    tally = write_scans(tmp_path, records)
+    assert (tmp_path / "scans.csv").read_text() == (
+        "sample_id,scan,source,tic,x\nS0,0,raw/a.mzML,1234.5,0\nS2,0,raw/a.mzML,1234.5,2\n"
+    )
+    assert (tmp_path / "left_out.csv").read_text() == (
+        "sample_id,scan,source,reason\nS1,0,raw/a.mzML,tic\n"
+    )
+    assert (tally.scans, list(tally.samples), tally.left_out) == (2, ["S0", "S2"], {"tic": 1})
+    assert (tally.zero_scans, tally.empty_bins, tally.low, tally.high) == (1, 4, 100.0, 201.0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "roles", "table", "columns"),
+    [
+        ({"S1": {"spot": "A"}}, ImportRoles(), None, ["group", "spot"]),
+        ({"S1": {"group": "p1"}}, ImportRoles(), None, ["group"]),
+        ({"S1": {"plate": "p1"}}, ImportRoles(group="plate"), None, ["plate"]),
+        ({"S1": {}}, ImportRoles(), CovariateTable(["group"], {}), ["group"]),
+    ],
+)
+def test_a_sample_is_its_own_group_only_where_nothing_says_it(
+    tmp_path, samples, roles, table, columns
+):
+    joined = join_samples(samples, roles, table)
+    assert write_samples(tmp_path, joined.samples) == columns
+    said = joined.samples["S1"].get("group")
+    assert said == ("S1" if columns == ["group", "spot"] else samples["S1"].get("group", said))
+
+
+def test_cells_with_commas_and_letters_of_all_kinds_survive(tmp_path):
+    write_samples(tmp_path, {"S,1": {"städte": 'Köln, "Bonn"'}, "S2": {"other": "1"}})
+    assert (tmp_path / "samples.csv").read_text(encoding="utf-8") == (
+        'sample_id,städte,other\n"S,1","Köln, ""Bonn""",\nS2,,1\n'
+    )
+
+
+def test_the_description_ends_with_the_checksums_of_what_stands_beside_it(tmp_path):
+    assert write_sources(tmp_path, [{"name": "raw/ä.txt", "bytes": 3, "sha256": "ab"}]) == 1
+    write_description(tmp_path, {"licence": "CC0-1.0", "roles": {"group": "group"}})
+    described = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))
+    assert list(described) == ["licence", "roles", "checksums"]
+    assert described["checksums"] == {"sources.csv": file_sha256(tmp_path / "sources.csv")}
+
+
+def test_columns_without_a_role_are_idle():
+    roles = {"label": "label", "numeric": ["age"], "categorical": []}
+    assert idle_columns(["label", "age", "spot"], roles) == ["spot"]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from datasets.errors import CohortError
+from datasets.import_roles import ImportRoles
+from datasets.raw import RawScan
+from datasets.raw.naming import Naming
+from datasets.scan_intake import ScanIntake
+from datasets.scan_quality import ScanFilter
+
+AXIS = "0:4:1"
+
+
+def scan_of(mz, intensity, scan="0", centroid=False, **columns):
+    values = np.array(mz, dtype=float), np.array(intensity, dtype=float)
+    return RawScan("S1", scan, *values, f"scan {scan}", centroid=centroid, columns=columns)
+
+
+def take(intake, scan, source="raw/S1.txt"):
+    return intake.take(scan, source, one_scan_a_file=True)
+
+
+def test_a_scan_becomes_a_spectrum_and_a_record():
+    record, spectrum = take(ScanIntake(AXIS), scan_of([1, 1.2, 9], [2, 4, 8], spot="A1"))
+    assert spectrum.dtype == np.float32
+    assert spectrum.tolist() == [0, 3, 0, 0]
+    assert (record.sample_id, record.source, record.columns) == ("S1", "raw/S1.txt", {"spot": "A1"})
+    assert (record.tic, record.low, record.high) == (6.0, 1.0, 9.0)
+    assert (record.empty_bins, record.zero, record.left_out) == (3, False, None)
+
+
+def test_profiles_are_averaged_and_peaks_added_up_unless_something_is_chosen():
+    points = [1, 1.2], [2, 4]
+    assert take(ScanIntake(AXIS), scan_of(*points))[1].tolist()[1] == 3
+    assert take(ScanIntake(AXIS), scan_of(*points, centroid=True))[1].tolist()[1] == 6
+    assert take(ScanIntake(AXIS, "max"), scan_of(*points, centroid=True))[1].tolist()[1] == 4
+
+
+def test_profiles_and_peaks_are_not_mixed_by_chance():
+    intake = ScanIntake(AXIS)
+    take(intake, scan_of([1], [1], "0"))
+    with pytest.raises(CohortError, match="scan 1 is a list of peaks, the scans before are profil"):
+        take(intake, scan_of([1], [1], "1", centroid=True))
+    chosen = ScanIntake(AXIS, "max")
+    take(chosen, scan_of([1], [1], "0"))
+    take(chosen, scan_of([1], [1], "1", centroid=True))
+
+
+def test_a_scan_that_is_left_out_has_a_record_but_no_spectrum():
+    intake = ScanIntake(AXIS, scan_filter=ScanFilter(["empty"]))
+    record, spectrum = take(intake, scan_of([9], [1]))
+    assert (record.left_out, spectrum) == ("empty", None)
+    assert list(intake.index.samples) == ["S1"]
+
+
+def test_a_scan_of_another_range_is_refused_as_its_unit_must_be_another():
+    with pytest.raises(CohortError, match=r"covers 400 to 4000, nothing of the axis \(0 to 3\)"):
+        take(ScanIntake(AXIS), scan_of([400, 4000], [1, 1]))
+
+
+def test_a_scan_without_points_is_kept_as_zeros():
+    record, spectrum = take(ScanIntake(AXIS), scan_of([], []))
+    assert spectrum.tolist() == [0, 0, 0, 0]
+    assert (record.zero, record.low) == (True, None)
+
+
+def test_names_come_from_paths_and_roles_are_checked_at_the_first_scan():
+    intake = ScanIntake(AXIS, naming=Naming(sample=r"S\d"), roles=ImportRoles(label="spot"))
+    record, _ = take(intake, scan_of([1], [1], spot="A1"), "raw/S7.txt")
+    assert (record.sample_id, record.scan) == ("S7", "raw/S7.txt")
+    with pytest.raises(CohortError, match="no column 'plate' for the role group"):
+        take(ScanIntake(AXIS, roles=ImportRoles(group="plate")), scan_of([1], [1], spot="A1"))
+
+
+def test_intensities_beyond_float32_are_refused():
+    with pytest.raises(CohortError, match="beyond float32"):
+        take(ScanIntake(AXIS), scan_of([1], [1e39]))
+
+
+@pytest.mark.parametrize("axis", ["own", AXIS])
+def test_another_intake_goes_on_as_the_first_had_decided(axis):
+    first = ScanIntake(axis)
+    record, _ = take(first, scan_of([1, 2], [1, 1], "0"))
+    second = ScanIntake(axis)
+    second.fix(first.fixed())
+    second.remember(record)
+    assert second.scans == 1
+    with pytest.raises(CohortError, match="duplicate"):
+        take(second, scan_of([1, 2], [1, 1], "0"))
+    other = scan_of([1, 3], [1, 1], "1") if axis == "own" else scan_of([1], [1], "1", centroid=True)
+    with pytest.raises(CohortError, match=r"mixed axes|a list of peaks"):
+        take(second, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [(("0:4:1", "median"), "no aggregate 'median'"), (("own", "sum"), "leave the aggregate out")],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(CohortError, match=message):
+        ScanIntake(*settings)
