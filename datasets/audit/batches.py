@@ -1,0 +1,136 @@
+"""How, where and when samples were measured, and whether that gives the label away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from datasets.audit.columns import as_order
+from datasets.audit.contrasts import Contrast
+from datasets.audit.findings import Finding, Level
+from datasets.audit.small_model import Examiner, Prediction
+from datasets.audit.subject import Subject, ask_order
+
+# Longer lists of batches would not be read.
+MOST_LISTED = 6
+
+
+def check_batches(subject: Subject) -> Iterator[Finding]:
+    """Find columns such as plate, site or date that tell the classes apart.
+
+    Spectra carry the mark of the batch they were measured in, so that a model can tell the
+    classes by it, whether it is given the column or not.
+
+    Args:
+        subject: What is audited.
+    """
+    for column in subject.batches:
+        values = subject.values(column)
+        found = _ask(_suited_examiner(subject, values), values)
+        if found is not None and found.beyond_chance:
+            yield Finding(
+                f"batch:{column}",
+                _level(found),
+                found.value,
+                f"{column} predicts {found.contrast.target}, and spectra may give {column} away"
+                f"{_shares(values, found.contrast)}",
+                found.interval,
+            )
+
+
+def check_order(subject: Subject) -> Iterator[Finding]:
+    """Find out whether the order of the files tells the classes apart.
+
+    It is often that of measuring, in which an instrument drifts.
+
+    Args:
+        subject: What is audited.
+    """
+    order = np.arange(len(subject.cohort.sample_ids), dtype=np.float64)
+    found = ask_order(subject.examiner, order)
+    if found is not None and found.beyond_chance:
+        yield Finding(
+            "order",
+            _level(found),
+            found.value,
+            f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
+            "afterwards, not if this is the order of measuring",
+            found.interval,
+        )
+
+
+def check_scan_counts(subject: Subject) -> Iterator[Finding]:
+    """Find out whether the number of a sample's scans, which every model sees, tells.
+
+    Args:
+        subject: What is audited.
+    """
+    counts = np.array([len(rows) for rows in subject.cohort.scan_rows], dtype=np.float64)
+    found = subject.examiner.ask_numbers(counts)
+    if found is not None and found.beyond_chance:
+        yield Finding(
+            "scan_count",
+            _level(found),
+            found.value,
+            f"the number of scans predicts {found.contrast.target}: "
+            f"{_means(counts, found.contrast, '.1f')}",
+            found.interval,
+        )
+
+
+def check_intensity(subject: Subject) -> Iterator[Finding]:
+    """Find out whether the total intensity, before any scaling, tells.
+
+    Args:
+        subject: What is audited.
+    """
+    totals = subject.scans.mean_of_samples(subject.scans.log_total, len(subject.cohort.sample_ids))
+    found = subject.examiner.ask_numbers(totals)
+    if found is not None and found.beyond_chance:
+        yield Finding(
+            "intensity",
+            _level(found),
+            found.value,
+            f"the total intensity of the scans predicts {found.contrast.target}: "
+            f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic takes it away",
+            found.interval,
+        )
+
+
+def _level(found: Prediction) -> Level:
+    return "warn" if found.is_notable else "note"
+
+
+def _suited_examiner(subject: Subject, values: pd.Series) -> Examiner:
+    """Where a batch is a group or part of one, no other group can tell of it: samples have to."""
+    groups = pd.Series(subject.cohort.groups)
+    lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
+    return subject.examiner.of_samples() if lies_within else subject.examiner
+
+
+def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
+    order = as_order(values)
+    answers = [examiner.ask_categories(values)]
+    if order is not None:
+        answers.append(ask_order(examiner, order))
+    given = [answer for answer in answers if answer is not None]
+    return max(given, key=lambda answer: answer.low, default=None)
+
+
+def _shares(values: pd.Series, contrast: Contrast) -> str:
+    """The share of members in each batch, where there are few."""
+    shares = pd.Series(contrast.members).groupby(values.to_numpy()).mean()
+    if len(shares) > MOST_LISTED:
+        return ""
+    listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
+    return f": {contrast.name} is {listed}"
+
+
+def _means(values: np.ndarray, contrast: Contrast, digits: str) -> str:
+    inside = float(np.nanmean(values[contrast.members]))
+    outside = float(np.nanmean(values[~contrast.members]))
+    return (
+        f"on average {inside:{digits}} in {contrast.name}, {outside:{digits}} in {contrast.other}"
+    )

@@ -1,0 +1,100 @@
+"""Whether groups, and the people or animals behind them, stand on one side of a split each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from datasets.audit.columns import names_subjects
+from datasets.audit.findings import Finding, counted
+from datasets.audit.subject import Subject
+
+# With fewer groups than these, how a model does on a new one can hardly be told.
+FEW_GROUPS = 10
+# Sample names that end in a small number or a letter, after a mark: P07_1, P07-rep2, P07.a
+REPLICATE = re.compile(
+    r"^(?P<stem>.*\d.*?)[-_. ](?:rep|replicate|scan|spot|run|tech|t|r|s)?(?P<number>\d|10|[a-h])$",
+    re.IGNORECASE,
+)
+# More names than these have to read so, otherwise it is chance.
+MOSTLY = 0.5
+
+
+def check_groups(subject: Subject) -> Iterator[Finding]:
+    """Find groups on two sides, and whatever else names subjects that several groups share.
+
+    Args:
+        subject: What is audited.
+    """
+    groups, split = subject.cohort.groups, subject.split
+    if split is not None:
+        torn = _spanning(groups, split)
+        if len(torn):
+            yield Finding(
+                "groups:sides",
+                "refuse",
+                len(torn),
+                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} on two sides of the "
+                f"split, {torn[0]} for one: the test is of groups that were learned from",
+            )
+    for column in subject.columns:
+        values = subject.values(column)
+        if names_subjects(column, values):
+            yield from _check_subjects(subject, column, values)
+    yield from _check_names(subject)
+    number = len(np.unique(groups))
+    if number < FEW_GROUPS:
+        yield Finding(
+            "groups:few",
+            "note",
+            number,
+            f"{counted(number, 'group')}: how a model does on a new one rests on very few",
+        )
+
+
+def _check_subjects(subject: Subject, column: str, values: pd.Series) -> Iterator[Finding]:
+    known = values.notna().to_numpy()
+    named = values[known].to_numpy(dtype=str)
+    shared = _spanning(named, subject.cohort.groups[known])
+    if not len(shared):
+        return
+    torn = _spanning(named, subject.split[known]) if subject.split is not None else shared[:0]
+    where = f", {len(torn)} of them on two sides of the split" if len(torn) else ""
+    yield Finding(
+        f"groups:{column}",
+        "refuse" if len(torn) else "warn",
+        len(shared),
+        f"{counted(len(shared), 'value')} of {column} in several groups{where}, "
+        f"{(torn if len(torn) else shared)[0]} for one: if {column} is whom a sample is of, it "
+        "should be data.group",
+    )
+
+
+def _check_names(subject: Subject) -> Iterator[Finding]:
+    """Find names of samples that read like replicates of one thing in several groups."""
+    names = subject.cohort.sample_ids
+    matches = [REPLICATE.match(name) for name in names]
+    fits = np.array([match is not None for match in matches])
+    if fits.mean() <= MOSTLY:
+        return
+    stems = np.array([match["stem"] for match in matches if match is not None])
+    _, labels = np.unique(subject.cohort.targets[fits], axis=0, return_inverse=True)
+    shared = _spanning(stems, subject.cohort.groups[fits])
+    # Replicates are of one label; places that number their patients are of several.
+    if len(shared) > MOSTLY * len(np.unique(stems)) and not len(_spanning(stems, labels)):
+        yield Finding(
+            "groups:sample_id",
+            "warn",
+            len(shared),
+            f"names of samples read like replicates, {len(shared)} of them in several groups, "
+            f"those of {shared[0]} for one: if they are, data.group should hold them together",
+        )
+
+
+def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Those names that stand in more than one part, sorted."""
+    counts = pd.Series(np.asarray(parts)).groupby(np.asarray(names)).nunique()
+    return np.asarray(counts.index[counts > 1])
