@@ -92,6 +92,48 @@ def require_number(what: str, value: object, low: float = 0.0, high: float = mat
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
+        raise UsageError(f"{what}: a number{_bounds(low, high)} was expected, not {value!r}")
     return float(value)  # type: ignore[arg-type]
+
+
+def require_whole(what: str, value: object, low: int = 0, high: float = math.inf) -> int:
+    """Return a parameter's value as a whole number within its bounds.
+
+    Args:
+        what: The parameter's full name, for the error line.
+        value: What the user gave; 3.0 is whole.
+        low: Smallest valid value.
+        high: Largest valid value.
+
+    Raises:
+        UsageError: Anything else; a truth value is no number.
+
+    Example:
+        >>> require_whole("savgol.window", 11.0)
+        11
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or value % 1 or not low <= value <= high:  # type: ignore[operator]
+        raise UsageError(f"{what}: a whole number{_bounds(low, high)} was expected, not {value!r}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
+    """Return a parameter's value, which is one of a few words.
+
+    Raises:
+        UsageError: It is none of them; with the nearest one.
+
+    Example:
+        >>> require_choice("align.warp", "linear", ["linear", "quadratic"])
+        'linear'
+    """
+    if value not in choices:
+        raise UsageError(f"{what}: there is no {value!r}{nearest(value, choices)}")
+    return str(value)
+
+
+def _bounds(low: float, high: float) -> str:
+    if math.isinf(high):
+        return "" if math.isinf(low) else f" at least {low:g}"
+    return f" between {low:g} and {high:g}"

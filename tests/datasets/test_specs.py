@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datasets.errors import UsageError
-from datasets.specs import build_each, require_number
+from datasets.specs import build_each, require_choice, require_number, require_whole
 
 
 class Square:
@@ -87,3 +88,26 @@ def test_what_is_no_number_within_the_bounds_is_refused(value):
 def test_infinity_is_refused_without_an_upper_bound():
     with pytest.raises(UsageError, match=r"x\.std: a number at least 0 was expected, not inf"):
         require_number("x.std", float("inf"))
+
+
+@pytest.mark.parametrize("value", [0, 8, 2.5, "3", True, None, float("nan"), float("inf"), [3]])
+def test_what_is_no_whole_number_within_the_bounds_is_refused(value):
+    with pytest.raises(UsageError, match=r"x\.n: a whole number between 1 and 7 was expected, not"):
+        require_whole("x.n", value, 1, 7)
+
+
+def test_a_whole_number_may_be_written_with_a_point():
+    assert isinstance(require_whole("x.n", 3.0), int)
+
+
+def test_a_number_without_bounds_is_asked_for_without_them():
+    assert require_number("x.low", -5, -np.inf) == -5
+    with pytest.raises(UsageError, match=r"x\.low: a number was expected, not 'a'"):
+        require_number("x.low", "a", -np.inf)
+
+
+def test_a_word_that_is_no_choice_is_refused_with_the_nearest_one():
+    with pytest.raises(UsageError, match=r"x\.fill: there is no 'zeros'; did you mean 'zero'\?"):
+        require_choice("x.fill", "zeros", ["baseline", "zero"])
+    with pytest.raises(UsageError, match=r"x\.fill: there is no 3 \(choices: baseline, zero\)"):
+        require_choice("x.fill", 3, ["baseline", "zero"])

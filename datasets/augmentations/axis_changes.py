@@ -1,0 +1,103 @@
+"""Random changes along the axis: what an imperfect calibration does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.augmentations.waves import random_waves
+from datasets.specs import require_number, require_whole
+
+# A stretch of the axis is pressed to no less than a tenth, so that no two points change places.
+MOST_PRESSED = 0.9
+
+
+class AxisShift:
+    """Shift each scan along the axis, as a calibration error does.
+
+    The shift is uniform, in fractions of a point (linear interpolation); the points at the ends
+    are repeated.
+
+    Args:
+        max_points: Largest shift to either side, in points.
+
+    Example:
+        >>> scans = np.array([[1, 2, 3]], dtype=np.float32)
+        >>> AxisShift(0)(scans, np.random.default_rng(0)).tolist()
+        [[1.0, 2.0, 3.0]]
+    """
+
+    def __init__(self, max_points: float = 2.0) -> None:
+        self.max_points = require_number("axis_shift.max_points", max_points)
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L]."""
+        shifts = rng.uniform(-self.max_points, self.max_points, len(scans))
+        return shift_scans(scans, shifts)
+
+
+class AxisWarp:
+    """Shift each scan by more here and by less there along the axis; points keep their order.
+
+    The shift is a smooth random curve (linear interpolation); its largest size is uniform up to
+    ``max_points``. What comes from beyond the ends is the point at the end.
+
+    Args:
+        max_points: Largest shift to either side, in points.
+        waves: How often the shift changes along the axis, in half periods; the more, the rougher.
+
+    Example:
+        >>> scans = np.array([[1, 2, 3]], dtype=np.float32)
+        >>> AxisWarp(0)(scans, np.random.default_rng(0)).tolist()
+        [[1.0, 2.0, 3.0]]
+    """
+
+    def __init__(self, max_points: float = 2.0, waves: int = 3) -> None:
+        self.max_points = require_number("axis_warp.max_points", max_points)
+        self.waves = require_whole("axis_warp.waves", waves, 1)
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L]."""
+        shifts = random_waves(len(scans), scans.shape[1], self.waves, rng)
+        largest = np.maximum(np.abs(shifts).max(axis=1, keepdims=True), np.finfo(float).tiny)
+        shifts *= rng.uniform(0, self.max_points, (len(scans), 1)) / largest
+        pressed = (-np.diff(shifts)).max(axis=1, keepdims=True, initial=0.0)
+        shifts *= MOST_PRESSED / np.maximum(pressed, MOST_PRESSED)
+        points = np.arange(scans.shape[1])
+        warped = np.empty_like(scans, dtype=np.float32)
+        for source, target, shift in zip(scans, warped, shifts, strict=True):
+            target[:] = np.interp(points + shift, points, source)
+        return warped
+
+
+def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Move each scan towards the end of the axis by its own number of points.
+
+    Args:
+        scans: float32 [S, L].
+        shifts: In points, [S]; negative towards the start, fractions by linear interpolation.
+
+    Returns:
+        float32 [S, L]; the first and the last point are repeated where the scan has moved away.
+
+    Example:
+        >>> shift_scans(np.array([[0, 4, 8]], dtype=np.float32), np.array([0.25])).tolist()
+        [[0.0, 3.0, 7.0]]
+    """
+    count, points = scans.shape
+    # Moved by L points, a scan is its end point throughout: more makes no difference.
+    shifts = np.clip(shifts, -points, points)
+    margin = int(np.ceil(np.abs(shifts).max(initial=0.0))) + 1
+    padded = np.empty((count, points + 2 * margin), dtype=np.float32)
+    padded[:, :margin] = scans[:, :1]
+    padded[:, margin : margin + points] = scans
+    padded[:, margin + points :] = scans[:, -1:]
+    shifted = np.empty_like(scans, dtype=np.float32)
+    for source, target, shift in zip(padded, shifted, shifts, strict=True):
+        whole = int(np.floor(shift))
+        fraction = np.float32(shift - whole)
+        start = margin - whole
+        near, far = source[start : start + points], source[start - 1 : start - 1 + points]
+        np.subtract(far, near, out=target)
+        target *= fraction
+        target += near
+    return shifted

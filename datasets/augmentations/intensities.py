@@ -1,0 +1,122 @@
+"""Random changes of intensities: noise, scale, baseline, and peaks that are not there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.augmentations.waves import random_waves
+from datasets.specs import require_choice, require_number, require_whole
+
+FILLS = ("baseline", "zero")
+
+
+class Noise:
+    """Add white Gaussian noise.
+
+    Args:
+        std: Standard deviation, in units of the transformed intensity.
+
+    Example:
+        >>> scans = np.zeros((2, 4), dtype=np.float32)
+        >>> Noise(0.1)(scans, np.random.default_rng(0)).shape
+        (2, 4)
+    """
+
+    def __init__(self, std: float = 0.1) -> None:
+        self.std = np.float32(require_number("noise.std", std))
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L]."""
+        noise = rng.standard_normal(scans.shape, dtype=np.float32)
+        noise *= self.std
+        noise += scans
+        return noise
+
+
+class Intensity:
+    """Multiply each scan by a log-normal factor, whose median is 1.
+
+    Args:
+        std: Standard deviation of the factor's logarithm.
+
+    Example:
+        >>> scans = np.ones((2, 3), dtype=np.float32)
+        >>> Intensity(0.0)(scans, np.random.default_rng(0)).tolist()
+        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, std: float = 0.1) -> None:
+        self.std = np.float32(require_number("intensity.std", std))
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L]."""
+        factors = np.exp(self.std * rng.standard_normal((len(scans), 1), dtype=np.float32))
+        return scans * factors
+
+
+class BaselineDrift:
+    """Add to each scan a smooth random curve, as a baseline does that was not removed quite.
+
+    The curve is a sum of cosines of 0.5, 1, 1.5, ... periods over the axis, of random sizes.
+
+    Args:
+        size: Root mean square of the curve on average, in units of the scan's own standard
+            deviation over its points.
+        waves: How many cosines; the more, the rougher.
+
+    Example:
+        >>> scans = np.array([[0, 1, 0, 1], [5, 5, 5, 5]], dtype=np.float32)
+        >>> BaselineDrift(0.1)(scans, np.random.default_rng(0))[1].tolist()
+        [5.0, 5.0, 5.0, 5.0]
+    """
+
+    def __init__(self, size: float = 0.1, waves: int = 4) -> None:
+        self.size = require_number("baseline_drift.size", size)
+        self.waves = require_whole("baseline_drift.waves", waves, 1)
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L]."""
+        curves = random_waves(len(scans), scans.shape[1], self.waves, rng)
+        spread = scans.std(axis=1, keepdims=True, dtype=np.float64)
+        drifted: np.ndarray = (scans + self.size * spread * curves).astype(np.float32)
+        return drifted
+
+
+class PeakDropout:
+    """Take out windows of the axis, peaks and all, so that no single peak is relied upon.
+
+    The axis is cut into windows from a random point on, and each is taken out with the chance
+    ``p``: the same ones of all scans of a sample, or another scan would show the peak.
+
+    Args:
+        p: The share of the axis that is taken out on average.
+        width: Of a window, in points; about that of a peak.
+        fill: What stands there then: ``baseline``, the straight line between the window's ends,
+            or ``zero``.
+
+    Example:
+        >>> PeakDropout(p=1.0, width=3, fill="zero")(
+        ...     np.ones((1, 5), dtype=np.float32), np.random.default_rng(0)
+        ... ).tolist()
+        [[0.0, 0.0, 0.0, 0.0, 0.0]]
+    """
+
+    def __init__(self, p: float = 0.1, width: int = 20, fill: str = "baseline") -> None:
+        self.p = require_number("peak_dropout.p", p, 0.0, 1.0)
+        self.width = require_whole("peak_dropout.width", width, 1)
+        self.fill = require_choice("peak_dropout.fill", fill, FILLS)
+        self._along = np.arange(self.width, dtype=np.float32)
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L]."""
+        points = scans.shape[1]
+        starts = np.arange(-int(rng.integers(self.width)), points, self.width)
+        changed = scans.copy()
+        for start in starts[rng.random(len(starts)) < self.p].tolist():
+            window = changed[:, max(start, 0) : start + self.width]
+            if self.fill == "zero":
+                window[:] = 0
+            else:
+                first, last, steps = window[:, :1], window[:, -1:], window.shape[1] - 1
+                window[:] = first + (last - first) * (self._along[: steps + 1] / max(steps, 1))
+        return changed

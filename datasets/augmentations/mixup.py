@@ -1,0 +1,52 @@
+"""Mixup of two samples of the same class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.batch import Sample
+from datasets.specs import require_number
+
+# Below this hardly anything is mixed, a thousandth of the samples.
+SMALLEST_ALPHA = 1e-3
+
+
+class Mixup:
+    """Mix each sample with another one of its class: scans with scans, covariates with covariates.
+
+    Each becomes ``share`` of its own and ``1 - share`` of the other's (Zhang et al. 2018, "mixup:
+    Beyond Empirical Risk Minimization"). Of two samples of one class the target stays; of labels,
+    the other one has the same set of them. Each scan is mixed with one of the other sample's,
+    drawn at random; ``share`` is one number a sample, and at least a half, so that the sample's
+    own scans count as many as it has. A sample whose target no other has stays as it is.
+
+    Args:
+        alpha: Of the Beta(alpha, alpha) distribution that ``share`` is drawn from, at least 0.001:
+            the smaller, the less is mixed.
+
+    Raises:
+        UsageError: A parameter is out of its range.
+
+    Example:
+        >>> ours = Sample(np.zeros((2, 3), np.float32), np.zeros(1, np.float32), 1, "a")
+        >>> other = Sample(np.ones((1, 3), np.float32), np.ones(1, np.float32), 1, "b")
+        >>> mixed = Mixup(alpha=1.0).mix(ours, other, np.random.default_rng(0))
+        >>> mixed.spectra.shape, mixed.target, mixed.sample_id
+        ((2, 3), 1, 'a')
+        >>> bool(0 < mixed.spectra[0, 0] == mixed.tabular[0] <= 0.5)
+        True
+    """
+
+    def __init__(self, alpha: float = 0.2) -> None:
+        self.alpha = require_number("mixup.alpha", alpha, SMALLEST_ALPHA)
+
+    def mix(self, sample: Sample, other: Sample, rng: np.random.Generator) -> Sample:
+        """Mix a sample with another one of the same target."""
+        drawn = rng.beta(self.alpha, self.alpha)
+        share = np.float32(max(drawn, 1 - drawn))
+        rest = np.float32(1) - share
+        partners = rng.integers(len(other.spectra), size=len(sample.spectra))
+        return sample._replace(
+            spectra=share * sample.spectra + rest * other.spectra[partners],
+            tabular=share * sample.tabular + rest * other.tabular,
+        )

@@ -1,0 +1,180 @@
+"""Transforms one after the other: fitted, applied, saved and loaded as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.errors import UsageError
+from datasets.scan_chunks import iterate_chunks
+from datasets.specs import Spec, build_each
+from datasets.transforms.catalogue import TRANSFORMS
+from datasets.transforms.protocol import (
+    AxisTransform,
+    DescribedTransform,
+    LearnedTransform,
+    Transform,
+)
+
+
+class Compose:
+    """Transforms one after the other; without any, scans pass unchanged.
+
+    Args:
+        transforms: In the order of their use.
+
+    Attributes:
+        axis: Of what comes out, [L]; None where no axis was given.
+
+    Example:
+        >>> from datasets.transforms import TIC, Sqrt
+        >>> Compose([TIC(), Sqrt()])(np.array([[0, 8]], dtype=np.float32)).round(3).tolist()
+        [[0.0, 1.4140000343322754]]
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = list(transforms)
+        self.axis: np.ndarray | None = None
+        self._axes: list[np.ndarray] = []  # before the first transform, and after each
+
+    @property
+    def spec_len(self) -> int | None:
+        """L, points of a scan that comes out; None where no axis was given."""
+        return None if self.axis is None else len(self.axis)
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Transform scans, [..., L]."""
+        return reduce(lambda values, transform: transform(values), self.transforms, scans)
+
+    def place(self, scans: np.ndarray) -> np.ndarray:
+        """Bring raw scans, [..., L], onto the axis that comes out, their intensities as they are.
+
+        So raw intensities can be drawn beside what a model says of its points.
+        """
+        for number, transform in enumerate(self.transforms[: len(self._axes)]):
+            if not np.array_equal(self._axes[number], self._axes[number + 1]):
+                scans = transform(scans)
+        return scans
+
+    def bind(self, axis: np.ndarray) -> Compose:
+        """Say where the points of the scans stand, to each transform that has to know.
+
+        Args:
+            axis: Of the scans that will come in, [L], strictly increasing.
+
+        Raises:
+            UsageError: A transform does not suit the axis.
+        """
+        axes = [np.asarray(axis)]
+        for transform in self.transforms:
+            if isinstance(transform, AxisTransform):
+                axes.append(transform.set_axis(axes[-1]))
+            else:
+                axes.append(axes[-1])
+        self._axes, self.axis = axes, axes[-1]
+        return self
+
+    def fit(
+        self,
+        spectra: np.ndarray,
+        rows: np.ndarray | None = None,
+        axis: np.ndarray | None = None,
+    ) -> Compose:
+        """Fit each transform that learns on the output of those before it, a pass over each.
+
+        Args:
+            spectra: [N_scans, L], usually memory-mapped; read a chunk at a time.
+            rows: The training scans, [n]; all where it is not given.
+            axis: Where their points stand, [L]; some transforms have to know.
+
+        Raises:
+            UsageError: There is no scan to learn from, a transform does not suit the axis, or one
+                leaves another number of points without saying so.
+        """
+        rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
+        if axis is not None:
+            self.bind(axis)
+        for number, transform in enumerate(self.transforms):
+            if isinstance(transform, LearnedTransform):
+                transform.fit(self._output_of(number, spectra, rows))
+        for one in iterate_chunks(spectra, rows[:1]):
+            self._check_lengths(one)
+        return self
+
+    def describe(self) -> list[str]:
+        """What the transforms have to say of themselves, in lines for a person."""
+        lines = [t.describe() for t in self.transforms if isinstance(t, DescribedTransform)]
+        if self.axis is not None and len(self.axis) != len(self._axes[0]):
+            lines.append(
+                f"the transforms leave {len(self.axis)} of {len(self._axes[0])} points "
+                f"({self.axis[0]:g} to {self.axis[-1]:g})"
+            )
+        return lines
+
+    def _output_of(
+        self, number: int, spectra: np.ndarray, rows: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """What the transforms before that one make of the scans, a chunk at a time."""
+        before = Compose(self.transforms[:number])
+        return (before(chunk) for chunk in iterate_chunks(spectra, rows))
+
+    def _check_lengths(self, scans: np.ndarray) -> None:
+        """Refuse a transform that leaves another number of points than it says."""
+        for transform, axis in zip(self.transforms, self._axes[1:], strict=False):
+            before, scans = scans.shape[-1], transform(scans)
+            if scans.shape[-1] != len(axis):
+                raise UsageError(
+                    f"transform {type(transform).__name__} leaves {scans.shape[-1]} points of "
+                    f"{before}, but says {len(axis)}; its set_axis has to return the axis it leaves"
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The transforms' names, what each of them learnt, in their order, and the axis given."""
+        states = [
+            transform.state_dict() if isinstance(transform, LearnedTransform) else {}
+            for transform in self.transforms
+        ]
+        axis = torch.from_numpy(self._axes[0].copy()) if self._axes else None
+        return {"names": self._names(), "states": states, "axis": axis}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave.
+
+        Raises:
+            UsageError: The state is of other transforms.
+        """
+        if list(state_dict["names"]) != self._names():
+            raise UsageError(
+                f"the saved transforms are [{', '.join(state_dict['names'])}]; "
+                f"[{', '.join(self._names())}] are asked for"
+            )
+        axis = state_dict.get("axis")  # older states hold none
+        if axis is not None:
+            self.bind(axis.detach().cpu().numpy().copy())
+        for transform, state in zip(self.transforms, state_dict["states"], strict=True):
+            if isinstance(transform, LearnedTransform):
+                transform.load_state_dict(state)
+
+    def _names(self) -> list[str]:
+        names = {cls: name for name, cls in TRANSFORMS.items()}
+        return [names.get(type(t), type(t).__name__) for t in self.transforms]
+
+
+def make_transforms(specs: Sequence[Spec]) -> Compose:
+    """Build transforms by name.
+
+    Args:
+        specs: Each a key of ``TRANSFORMS``, a class, or ``{"name": ..., "params": {...}}``.
+
+    Raises:
+        UsageError: An unknown name or parameter, with the nearest valid one.
+
+    Example:
+        >>> [type(t).__name__ for t in make_transforms(["tic", {"name": "sqrt"}]).transforms]
+        ['TIC', 'Sqrt']
+    """
+    return Compose(build_each("transform", TRANSFORMS, specs))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.errors import UsageError
+from datasets.transforms import Crop, Resample
+from tests.datasets.transforms.made_spectra import make_axis, peaks_at, spectra
+
+# Even in its square root, as that of a time-of-flight instrument is.
+FLIGHT = np.linspace(2000**0.5, 20000**0.5, 2048) ** 2
+
+
+def resampled(resample: Resample, axis: np.ndarray, scans: np.ndarray):
+    return resample.set_axis(axis), resample(scans)
+
+
+def area(axis: np.ndarray, scans: np.ndarray) -> np.ndarray:
+    return np.trapezoid(scans.astype(float), axis.astype(float), axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "first", "last"),
+    [
+        ({"low": 1200}, 1200, 2000),
+        ({"high": 1200}, 1000, 1200),
+        ({"low": 1191, "high": 1809.5}, 1200, 1800),
+        ({"low": -5, "high": 1e9}, 1000, 2000),
+    ],
+)
+def test_crop_keeps_what_lies_between_with_both_ends(bounds, first, last):
+    crop, scans, axis = Crop(**bounds), spectra(points=101), make_axis(101)
+    left = crop.set_axis(axis)
+    assert (left[0], left[-1]) == (first, last)
+    assert left.dtype == axis.dtype
+    inside = (axis >= first) & (axis <= last)
+    np.testing.assert_array_equal(crop(scans), scans[:, inside])
+    np.testing.assert_array_equal(left, axis[inside])
+
+
+def test_crop_between_two_points_is_refused():
+    with pytest.raises(UsageError, match="1000 to 2000, lies between 1001 and 1009"):
+        Crop(1001, 1009).set_axis(make_axis(101))
+
+
+def test_the_same_points_again_change_nothing():
+    axis, scans = make_axis(101), spectra(points=101)
+    new, out = resampled(Resample(points=101), axis, scans)
+    np.testing.assert_allclose(new, axis, rtol=1e-6)
+    np.testing.assert_allclose(out, scans, rtol=1e-4)
+
+
+def test_points_that_lie_closer_are_read_off_straight_lines():
+    axis, scans = make_axis(11), spectra(points=11)
+    new, out = resampled(Resample(step=30), axis, scans)
+    assert new.tolist() == list(range(1000, 2001, 30))
+    expected = np.array([np.interp(new, axis, scan) for scan in scans])
+    np.testing.assert_allclose(out, expected, rtol=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(points=st.integers(2, 300), old=st.integers(2, 200), bend=st.floats(0.3, 3))
+def test_a_constant_stays_one_and_no_value_lies_beyond_the_old_ones(points, old, bend):
+    axis = 5 + np.linspace(0, 1, old) ** bend
+    _, flat = resampled(Resample(points=points), axis, np.full((1, old), 7, np.float32))
+    np.testing.assert_allclose(flat, 7, rtol=1e-6)
+    scans = spectra(3, old)
+    _, out = resampled(Resample(points=points), axis, scans)
+    assert out.shape == (3, points)
+    assert (out >= scans.min(axis=1, keepdims=True) * (1 - 1e-6)).all()
+    assert (out <= scans.max(axis=1, keepdims=True) * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("points", [64, 300, 1000])
+def test_peaks_between_coarser_points_keep_their_areas(points):
+    axis = np.linspace(0, 1000, 4001)
+    scans = np.stack([peaks_at(axis, width=1.0)([place]) for place in (300.0, 301.7, 555.5)])
+    new, out = resampled(Resample(points=points), axis, scans)
+    np.testing.assert_allclose(area(new, out), area(axis, scans), rtol=2e-3)
+
+
+def test_an_axis_whose_points_spread_out_is_read_off_here_and_averaged_there():
+    scans = np.stack(
+        [peaks_at(FLIGHT, width=10 * place / 2000)([place]) for place in (2500, 15000)]
+    )
+    new, out = resampled(Resample(points=2048), FLIGHT, scans)
+    assert np.ptp(np.diff(new)) < 1e-6
+    np.testing.assert_allclose(area(new, out), area(FLIGHT, scans), rtol=0.01)
+    np.testing.assert_allclose(new[out.argmax(axis=1)], [2500, 15000], atol=9)
+    np.testing.assert_allclose(out.max(axis=1), 1, atol=0.1)
+
+
+def test_a_step_that_does_not_divide_the_axis_ends_before_its_end():
+    new = Resample(step=300).set_axis(make_axis(101))
+    assert new.tolist() == [1000, 1300, 1600, 1900]
+
+
+@pytest.mark.parametrize(
+    ("step", "axis", "said"),
+    [
+        (5000, make_axis(101), r"step: a number between 0\.001 and 1000, the length of the axis"),
+        (1e-9, make_axis(101), r"step: a number between 0\.001 and 1000"),
+        (
+            0.3,
+            np.array([1e7, 1e7 + 1000], np.float32),
+            "steps of 0.3 are too small for float32 axes",
+        ),
+    ],
+)
+def test_a_step_that_does_not_suit_the_axis_is_refused(step, axis, said):
+    with pytest.raises(UsageError, match=said):
+        Resample(step=step).set_axis(axis)
