@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import CohortError
+from datasets.scan_reader import ScanReader
 from datasets.table import one_line, require_file
 
 # Spectra are checked in pieces of this size, so that a cohort larger than memory passes through.
@@ -38,7 +39,7 @@ def read_axis(path: Path) -> np.ndarray:
         CohortError: The file is not such an axis.
     """
     mapped = _map_array(path)
-    if mapped.ndim != 1 or mapped.dtype.kind not in "fiu":
+    if mapped.ndim != 1 or mapped.dtype.kind not in "fiu" or not len(mapped):
         raise CohortError(
             f"{path} holds {mapped.dtype} {list(mapped.shape)}; float32 [L] was expected"
         )
@@ -86,19 +87,28 @@ def open_spectra(path: Path, scans: int, points: int) -> np.memmap:
     return spectra
 
 
-def check_finite(spectra: np.ndarray, name_row: Callable[[int], str]) -> None:
+def check_finite(
+    spectra: np.ndarray,
+    name_row: Callable[[int], str],
+    also: Callable[[np.ndarray], None] | None = None,
+) -> None:
     """Check that no intensity is NaN or infinite, a piece at a time.
 
     Args:
-        spectra: [N_scans, L].
+        spectra: float32 [N_scans, L].
         name_row: Says whose spectrum a row is, for the error line.
+        also: Shown each piece [n, L] in turn, for what else takes a look at all of them.
 
     Raises:
         CohortError: Naming the first row, whose it is and the point.
     """
     rows = max(1, CHECK_BYTES // (spectra.itemsize * max(1, spectra.shape[1])))
+    reader = ScanReader(spectra)
     for start in range(0, len(spectra), rows):
-        finite = np.isfinite(spectra[start : start + rows])
+        piece = reader.read(np.arange(start, min(start + rows, len(spectra))))
+        if also is not None:
+            also(piece)
+        finite = np.isfinite(piece)
         if not finite.all():
             inside, point = (int(index) for index in np.argwhere(~finite)[0])
             row = start + inside

@@ -4,12 +4,14 @@ The folder is neutral: `samples.csv` (a row a sample: `sample_id`, group, label,
 `scans.csv` (row i says whose spectrum row i of the spectra is: `sample_id`, `scan`),
 `spectra.npy` (float32 [N_scans, L]), `axis.npy` ([L]), and optionally `cohort.yaml`, whose
 `roles: {group, label, numeric: [...], categorical: [...]}` say how the columns are meant.
+A cohort of covariates alone has neither scans nor spectra nor axis: each of its samples counts as
+one scan of no points, so that all else is as ever.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,23 @@ import numpy as np
 import pandas as pd
 
 from datasets.arrays import check_finite, open_spectra, read_axis
-from datasets.errors import CohortError, nearest
+from datasets.errors import CohortError
+from datasets.file_digests import DigestMemory, file_sha256
 from datasets.roles import ROLES_FILE, SAMPLE_ID, Roles
+from datasets.scan_rows import SCAN, find_scan_rows
 from datasets.table import as_numbers, is_missing, read_table, require_folder
 from datasets.targets import AUTO, read_targets, summarise_targets, targets_heading
-
-SCAN = "scan"
 
 SAMPLES_FILE = "samples.csv"
 SCANS_FILE = "scans.csv"
 SPECTRA_FILE = "spectra.npy"
 AXIS_FILE = "axis.npy"
+# A cohort of covariates alone has none of them.
+SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
 
-HASH_BYTES = 2**20
+# Whether intensities are finite is looked at when a cohort is read as long as that takes no time;
+# of larger ones when they are hashed, which reads them all anyway.
+CHECKED_AT_ONCE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,7 @@ class Cohort:
         root: The folder.
         samples: The kept samples, one a row: `sample_id`, label and group as text, numeric
             covariates as float64, every other column as text, NaN where there is no value.
-        axis: The axis of the spectra (m/z, wavenumber, time), [L].
+        axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
         task: What is to be learned, one of `datasets.targets.TASKS`.
@@ -104,7 +110,8 @@ class Cohort:
                 two by the number of classes.
 
         Returns:
-            The cohort, its spectra not loaded.
+            The cohort, its spectra not loaded; those of more than ``CHECKED_AT_ONCE_BYTES`` are
+            not looked at either, until :meth:`fingerprint` is called.
 
         Raises:
             CohortError: The folder, or a choice made about it, cannot be used; one line says why.
@@ -119,27 +126,16 @@ class Cohort:
         samples = _typed(table[targets.kept].reset_index(drop=True), roles, str(path))
         sample_ids = samples[SAMPLE_ID].tolist()
 
-        scans = read_table(folder / SCANS_FILE, [SAMPLE_ID, SCAN])
-        rows_of = _scan_rows(scans, all_ids, str(folder / SCANS_FILE))
-        scan_rows = [rows_of[index] for index in np.flatnonzero(targets.kept)]
-        without = [name for name, rows in zip(sample_ids, scan_rows, strict=True) if not len(rows)]
-        if without:
-            raise CohortError(
-                f"{folder / SCANS_FILE} has no scan of sample {without[0]!r} ({len(without)} "
-                f"of {len(sample_ids)} samples have none); every sample needs at least one"
-            )
-        axis = read_axis(folder / AXIS_FILE)
-        spectra = open_spectra(folder / SPECTRA_FILE, len(scans), len(axis))
-        check_finite(
-            spectra,
-            lambda row: f"sample {scans[SAMPLE_ID].iloc[row]!r}, scan {scans[SCAN].iloc[row]}",
-        )
+        if any((folder / name).exists() for name in SPECTRAL_FILES):
+            axis, spectra, rows_of = _open_scans(folder, all_ids, targets.kept)
+        else:
+            axis, spectra, rows_of = _no_scans(folder, all_ids, roles)
         return cls(
             root=folder,
             samples=samples,
             axis=axis,
             spectra=spectra,
-            scan_rows=scan_rows,
+            scan_rows=[rows_of[index] for index in np.flatnonzero(targets.kept)],
             task=targets.task,
             class_names=targets.names,
             targets=targets.values[targets.kept],
@@ -155,26 +151,63 @@ class Cohort:
         """Points of a spectrum, L."""
         return len(self.axis)
 
+    @property
+    def has_spectra(self) -> bool:
+        """Whether there is more than covariates."""
+        return self.spec_len > 0
+
     def describe(self) -> str:
         """Say in a few plain lines what the cohort holds."""
         counts = [len(rows) for rows in self.scan_rows]
         targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or "none"
         left_out = ", ".join(f"{name} {count}" for name, count in self.excluded.items()) or "none"
+        scans = "covariates alone, no spectra"
+        if self.has_spectra:
+            scans = (
+                f"{sum(counts)} scans ({min(counts)} to {max(counts)} a sample) of "
+                f"{self.spec_len} points ({self.axis[0]:g} to {self.axis[-1]:g})"
+            )
         return "\n".join(
             [
-                f"cohort {self.root.name}: {len(self.sample_ids)} samples, {sum(counts)} scans "
-                f"({min(counts)} to {max(counts)} a sample) of {self.spec_len} points "
-                f"({self.axis[0]:g} to {self.axis[-1]:g})",
+                f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
                 f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
                 f"covariates: {covariates}; left-out labels: {left_out}",
             ]
         )
 
-    def fingerprint(self) -> dict[str, str]:
-        """Return the SHA-256 of each of the cohort's files, by file name."""
-        names = [SAMPLES_FILE, SCANS_FILE, SPECTRA_FILE, AXIS_FILE, ROLES_FILE]
-        return {name: _sha256(self.root / name) for name in names if (self.root / name).is_file()}
+    def fingerprint(self, memory: DigestMemory | None = None) -> dict[str, str]:
+        """Hash the cohort's files, and see that its spectra are sound.
+
+        Args:
+            memory: Of large files that were hashed before; None hashes all.
+
+        Returns:
+            The SHA-256 of each file, by file name.
+
+        Raises:
+            CohortError: An intensity is not finite; the line is that of :meth:`read`.
+        """
+        memory = memory or DigestMemory()
+        measures = {SPECTRA_FILE: self._hash_spectra} if self.has_spectra else {}
+        return {
+            name: memory.sha256(self.root / name, measures.get(name, file_sha256))
+            for name in (SAMPLES_FILE, *SPECTRAL_FILES, ROLES_FILE)
+            if (self.root / name).is_file()
+        }
+
+    def _hash_spectra(self, path: Path) -> str:
+        """Hash the spectra's file and look for what is not finite, in one pass over it."""
+        if not isinstance(self.spectra, np.memmap) or not self.spectra.flags.c_contiguous:
+            _check_finite(self.root, self.spectra)
+            return file_sha256(path)
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            digest.update(file.read(self.spectra.offset))
+            _check_finite(self.root, self.spectra, lambda piece: digest.update(piece.data))
+            file.seek(self.spectra.nbytes, 1)
+            digest.update(file.read())
+        return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the spectra out: pickling a memory map would copy all of it into each worker."""
@@ -183,7 +216,9 @@ class Cohort:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Map the spectra again."""
         self.__dict__.update(state)
-        spectra = np.lib.format.open_memmap(self.root / SPECTRA_FILE, mode="r")
+        spectra = _no_spectra(max(map(max, self.scan_rows)) + 1)
+        if self.has_spectra:
+            spectra = np.lib.format.open_memmap(self.root / SPECTRA_FILE, mode="r")
         self.__dict__["spectra"] = spectra
 
 
@@ -227,40 +262,49 @@ def _typed(samples: pd.DataFrame, roles: Roles, where: str) -> pd.DataFrame:
     return pd.DataFrame(typed)
 
 
-def _scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
-    """Find each sample's rows, in the order of `scan`."""
-    owner = samples.get_indexer(pd.Index(scans[SAMPLE_ID].to_list(), dtype=object))
-    unknown = owner < 0
-    if unknown.any():
-        name = scans[SAMPLE_ID].iloc[int(np.argmax(unknown))]
+def _open_scans(
+    folder: Path, samples: pd.Index, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Open the axis [L] and the spectra [N_scans, L], and find each sample's rows."""
+    scans = read_table(folder / SCANS_FILE, [SAMPLE_ID, SCAN])
+    rows_of = find_scan_rows(scans, samples, str(folder / SCANS_FILE))
+    without = [number for number in np.flatnonzero(kept).tolist() if not len(rows_of[number])]
+    if without:
         raise CohortError(
-            f"{where}: scan of unknown sample {name!r} ({int(unknown.sum())} such rows); samples "
-            f"are named in {SAMPLES_FILE}{nearest(name, samples)}"
+            f"{folder / SCANS_FILE} has no scan of sample {samples[without[0]]!r} ({len(without)} "
+            f"of {int(kept.sum())} samples have none); every sample needs at least one"
         )
-    missing = is_missing(scans[SCAN])
-    if missing.any():
-        raise CohortError(f"{where}: no scan number in row {int(np.argmax(missing)) + 1}")
-    numbers = np.asarray(pd.to_numeric(scans[SCAN], errors="coerce"), dtype=np.float64)
-    order_key = numbers
-    if np.isnan(numbers).any():
-        as_text = np.unique(scans[SCAN].to_numpy(dtype=str), return_inverse=True)[1]
-        order_key = as_text.astype(np.float64)
-    order = np.lexsort((order_key, owner))
-    same = (np.diff(owner[order]) == 0) & (np.diff(order_key[order]) == 0)
-    if same.any():
-        row = int(order[int(np.argmax(same)) + 1])
-        raise CohortError(
-            f"{where}: sample {scans[SAMPLE_ID].iloc[row]!r} has scan {scans[SCAN].iloc[row]!r} "
-            "more than once"
-        )
-    ends = np.cumsum(np.bincount(owner, minlength=len(samples)))
-    return [rows.astype(np.int64) for rows in np.split(order, ends[:-1])]
+    axis = read_axis(folder / AXIS_FILE)
+    spectra = open_spectra(folder / SPECTRA_FILE, len(scans), len(axis))
+    if spectra.nbytes <= CHECKED_AT_ONCE_BYTES:
+        _check_finite(folder, spectra)
+    return axis, spectra, rows_of
 
 
-def _sha256(path: Path) -> str:
-    """Hash a file in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(HASH_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+def _no_scans(
+    folder: Path, samples: pd.Index, roles: Roles
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """The same of a cohort of covariates alone: one scan of no points a sample."""
+    if not roles.numeric and not roles.categorical:
+        raise CohortError(
+            f"{folder} has no spectra ({', '.join(SPECTRAL_FILES)}), and no column of "
+            f"{SAMPLES_FILE} is named as a covariate: name some as numeric or categorical"
+        )
+    rows_of = list(np.arange(len(samples), dtype=np.int64)[:, None])
+    return np.zeros(0, dtype=np.float32), _no_spectra(len(samples)), rows_of
+
+
+def _no_spectra(count: int) -> np.ndarray:
+    return np.zeros((count, 0), dtype=np.float32)
+
+
+def _check_finite(
+    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] | None = None
+) -> None:
+    """Check that no intensity is NaN or infinite, or say whose it is."""
+
+    def name_row(row: int) -> str:
+        scan = read_table(folder / SCANS_FILE).iloc[row]
+        return f"sample {scan[SAMPLE_ID]!r}, scan {scan[SCAN]}"
+
+    check_finite(spectra, name_row, also)

@@ -119,8 +119,13 @@ def _read_roles(path: Path) -> dict[str, Any]:
     return roles
 
 
-def _in_order(labels: Sequence[str]) -> list[str]:
-    """Sort labels: as numbers where all are numbers, otherwise as text."""
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Sort labels, or other names: as numbers where all are numbers, otherwise as text.
+
+    Example:
+        >>> in_order(["10", "9"]), in_order(["10", "nine"])
+        (['9', '10'], ['10', 'nine'])
+    """
     try:
         return sorted(labels, key=lambda text: (float(text), text))
     except ValueError:
@@ -153,7 +158,7 @@ def number_classes(
     counts = Counter(map(str, column))
     present = [text for text in counts if text not in MISSING_TEXT]
     if labels is None:
-        numbers = {text: number for number, text in enumerate(_in_order(present))}
+        numbers = {text: number for number, text in enumerate(in_order(present))}
     else:
         numbers = _checked_mapping(labels, counts, where)
     used = sorted(set(numbers.values()))

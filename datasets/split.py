@@ -11,20 +11,14 @@ import numpy as np
 import pandas as pd
 
 from datasets.errors import CohortError, nearest
-from datasets.strata import Strata, class_strata, quantile_strata
+from datasets.group_draw import draw_sides
+from datasets.strata import Strata, class_strata
 from datasets.table import read_table
 
 SIDES = ("train", "val", "test")
 COLUMNS = ("sample_id", "group", "split")
-
-# A draw fails only where few groups hold several scarce classes at once; most succeed at once. Then
-# balance is given up: sides come by chance, which finds the rare arrangements that are left.
-BALANCED_DRAWS = 100
-ANY_DRAWS = 400
 # Fractions are written in decimals, such as 0.7 + 0.15 + 0.15.
 SUM_TOLERANCE = 1e-6
-# Values to regress are spread over the sides by fifths of their range, where there are enough.
-MOST_BINS = 5
 
 
 def make_split(
@@ -36,15 +30,8 @@ def make_split(
 ) -> np.ndarray:
     """Draw a stratified split that keeps every group on one side.
 
-    Groups come in random order; each goes to the side that still needs its classes most (the dot
-    product of the side's unmet class counts with the group's). For groups of one sample this is a
-    stratified random split, for a few large groups it holds out other groups for other seeds.
-    A side is passed over where the groups still to come could then no longer give every side
-    every class.
-
-    Of several labels each counts as two classes, there and not there. Values to regress are split
-    by quantiles of the first target: as many as the smallest side can hold, at most ``MOST_BINS``,
-    and fewer where the groups are too few for that.
+    How groups are drawn, and how labels and values to regress are stratified, says
+    :func:`datasets.group_draw.draw_sides`.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
@@ -64,60 +51,22 @@ def make_split(
         >>> [int((split == side).sum()) for side in SIDES]
         [12, 4, 4]
     """
-    shares = _checked_fractions(fractions)
-    targets = np.asarray(targets)
-    if targets.shape[:1] != np.shape(groups):
-        raise ValueError(f"targets {targets.shape} and groups {np.shape(groups)} differ in length")
-    if not len(targets):
-        raise CohortError("a cohort without samples cannot be split")
-    if targets.dtype.kind != "f":
-        return _split(class_strata(targets, class_names), groups, shares, seed)
-    return _split_values(targets.reshape(len(targets), -1)[:, 0], groups, shares, seed)
+    shares = check_fractions(fractions)
+    split: np.ndarray = np.array(SIDES)[
+        draw_sides(targets, groups, SIDES, shares, seed, class_names)
+    ]
+    return split
 
 
-def _split_values(
-    values: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int
-) -> np.ndarray:
-    """Split by quantiles of values [N], by fewer where the groups do not allow for so many."""
-    count = len(np.unique(groups))
-    if count < len(SIDES):
-        raise CohortError(
-            f"{count} group{'' if count == 1 else 's'} cannot be on each of {', '.join(SIDES)}; at "
-            f"least {len(SIDES)} are needed"
-        )
-    fitting = min(MOST_BINS, int(shares.min() * len(values)))
-    for bins in range(fitting, 1, -1):
-        try:
-            return _split(quantile_strata(values, bins), groups, shares, seed)
-        except CohortError:
-            continue
-    # One bin holds every group, which any draw can give to every side.
-    return _split(quantile_strata(values, 1), groups, shares, seed)
+def check_fractions(fractions: Sequence[float]) -> list[float]:
+    """Check the fractions of the sides, and return them as a list.
 
+    Args:
+        fractions: For training, validation and test.
 
-def _split(strata: Strata, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Draw until every side holds some of each stratum."""
-    unique, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.zeros((len(unique), len(strata.names)))  # [G, K]
-    np.add.at(counts, group_of, strata.members)
-    _check_possible(counts, strata)
-
-    rng = np.random.default_rng(seed)
-    for draw in range(BALANCED_DRAWS + ANY_DRAWS):
-        sides = _draw(counts, shares, rng, balanced=draw < BALANCED_DRAWS)
-        if sides is not None:
-            split: np.ndarray = np.array(SIDES)[sides[group_of]]
-            return split
-    scarce = ", ".join(f"{strata.names[c]!r} in {n}" for c, n in enumerate((counts > 0).sum(0)))
-    raise CohortError(
-        f"none of {BALANCED_DRAWS + ANY_DRAWS} draws gave {', '.join(SIDES)} every {strata.kind} "
-        f"without separating a group; groups that hold each {strata.kind}: {scarce} (of "
-        f"{len(unique)} groups)"
-    )
-
-
-def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:
-    """Check the fractions and return them, [3]."""
+    Raises:
+        CohortError: They are not three numbers above 0 that sum to 1.
+    """
     shares = np.asarray(fractions, dtype=np.float64)
     if (
         shares.shape != (len(SIDES),)
@@ -128,50 +77,7 @@ def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:
             f"split fractions {list(fractions)!r}: three numbers above 0 that sum to 1 were "
             f"expected, for {', '.join(SIDES)}"
         )
-    return shares
-
-
-def _check_possible(counts: np.ndarray, strata: Strata) -> None:
-    """Refuse a class that stands in too few groups, counts being [G, K]."""
-    for number, holding in enumerate((counts > 0).sum(0)):
-        if holding < len(SIDES):
-            raise CohortError(
-                f"{strata.kind} {strata.names[number]!r} stands in only {holding} group"
-                f"{'' if holding == 1 else 's'} (of {len(counts)}); to be on each of "
-                f"{', '.join(SIDES)} without separating a group it needs at least {len(SIDES)}"
-            )
-
-
-def _draw(
-    counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator, balanced: bool
-) -> np.ndarray | None:
-    """Give each group a side, [G]; None where some side would lack a class.
-
-    Args:
-        counts: Samples of each class in each group, [G, C].
-        shares: Part of each side, [3].
-        rng: Where the order of the groups comes from.
-        balanced: Whether a group goes to the side that needs it most, or to any.
-    """
-    need = shares[:, None] * counts.sum(0)  # [3, C]; falls below 0 for an overfull side
-    present = counts > 0  # [G, C]
-    lacking = np.ones(need.shape, dtype=bool)  # [3, C]: sides without any sample of the class
-    to_come = present.sum(0)  # [C]: groups not yet placed that hold the class
-    sides = np.zeros(len(counts), dtype=np.int64)
-    for group in rng.permutation(len(counts)):
-        score = need @ counts[group] if balanced else rng.random(len(SIDES))
-        if lacking.any():
-            to_come = to_come - present[group]
-            still = lacking.sum(0) - (lacking & present[group])  # [3, C], were it placed there
-            possible = (still <= to_come).all(1)
-            if not possible.any():
-                return None
-            score[~possible] = -np.inf
-        side = int(np.argmax(score))
-        sides[group] = side
-        need[side] -= counts[group]
-        lacking[side] &= ~present[group]
-    return sides
+    return shares.tolist()
 
 
 def write_splits(
@@ -206,6 +112,7 @@ def read_splits(
     groups: np.ndarray,
     targets: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
+    whole: Sequence[str] = SIDES,
 ) -> np.ndarray:
     """Read a split and check it against the cohort.
 
@@ -213,9 +120,10 @@ def read_splits(
         path: A file with the columns sample_id, group and split, in any order of rows.
         sample_ids: Names of the cohort's samples, N of them.
         groups: The cohort's groups, str [N].
-        targets: As in :func:`make_split`; given, every side has to hold every class, or both
-            kinds of every label.
+        targets: As in :func:`make_split`; given, sides have to hold every class, or both kinds
+            of every label.
         class_names: Names of the classes or the labels, for error lines.
+        whole: The sides that have to; of a test side that is one group it cannot be asked.
 
     Returns:
         "train", "val" or "test" for each sample of the cohort, in the cohort's order, str [N].
@@ -244,7 +152,7 @@ def read_splits(
     for side in SIDES:
         if side not in split:
             raise CohortError(f"{path}: no sample is on {side!r}")
-        if targets is not None and np.asarray(targets).dtype.kind != "f":
+        if side in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
             _check_strata(class_strata(targets, class_names), split == side, side, str(path))
     return split
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from datasets.errors import CohortError, nearest
 # What programs write for "no value". 'None' is not among them: it is a real label and a real
 # category ("no medication") in many cohorts.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
+
+# What str.strip takes off, of ASCII, that may stand within a line.
+BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
 
 # A covariate ends as float32; what does not fit would become an infinity there.
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
@@ -71,35 +75,84 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """
     require_file(path)
     try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+    table = _read_simple(content)
+    if table is None:
+        table = _read_any(content, path)
+    require_columns(table, columns, str(path))
+    return table
+
+
+def _read_simple(content: bytes) -> pd.DataFrame | None:
+    """Read a table of plain cells, which a million rows of take a fraction of a second.
+
+    None where there is a quote, a blank line, a row that is too short or too long, or anything
+    else that takes a closer look: :func:`_read_any` reads all tables, and names what is wrong.
+    """
+    line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
+    carriage_returns = content.count(b"\r") - content.count(b"\r\n")
+    if carriage_returns or b'"' in content or b"\0" in content:
+        return None
+    try:
+        first = content.partition(b"\n")[0].decode("utf-8-sig")
+        header = [" ".join(name.split()) for name in first.split(",")]
+        if not first.strip() or len(set(header)) < len(header):
+            return None
+        table: pd.DataFrame = pd.read_csv(
+            io.BytesIO(content),
+            names=header,
+            skiprows=1,
+            dtype=object,
+            na_filter=False,
+            encoding="utf-8-sig",
+        )
+    except ValueError:  # not UTF-8, or no table
+        return None
+    # A row that is too long becomes an index or an error; too short ones lack commas.
+    commas = content.count(b",") - len(header) + 1
+    if (
+        not isinstance(table.index, pd.RangeIndex)
+        or len(table) != line_ends - 1
+        or commas != len(table) * (len(header) - 1)
+    ):
+        return None
+    if not content.isascii() or any(blank in content for blank in BLANKS):
+        for name in header:
+            table[name] = pd.Series([cell.strip() for cell in table[name]], dtype=object)
+    return table
+
+
+def _read_any(content: bytes, path: Path) -> pd.DataFrame:
+    """Read any CSV table, a row at a time."""
+    try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            # Spreadsheets break long column names over lines.
-            header = [" ".join(name.split()) for name in next(reader, [])]
-            rows = []
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise CohortError(
-                        f"{path}, line {reader.line_num}: {len(row)} fields, "
-                        f"{len(header)} were expected from the header"
-                    )
-                if row:
-                    rows.append([cell.strip() for cell in row])
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        # Spreadsheets break long column names over lines.
+        header = [" ".join(name.split()) for name in next(reader, [])]
+        rows = []
+        for row in reader:
+            if row and len(row) != len(header):
+                raise CohortError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, "
+                    f"{len(header)} were expected from the header"
+                )
+            if row:
+                rows.append([cell.strip() for cell in row])
     except UnicodeDecodeError as error:
         raise CohortError(
             f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}); "
             "save it as UTF-8"
         ) from error
-    except (OSError, csv.Error) as error:
+    except csv.Error as error:
         raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
     if not header:
         raise CohortError(f"{path} is empty; a header line was expected")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise CohortError(f"{path} has more than one column {twice!r}")
-    table = pd.DataFrame(rows, columns=header, dtype=object)
-    require_columns(table, columns, str(path))
-    return table
+    return pd.DataFrame(rows, columns=header, dtype=object)
 
 
 def require_columns(

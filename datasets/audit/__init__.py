@@ -41,6 +41,15 @@ CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     check_counts,
     check_axis,
 )
+# A cohort of covariates alone is not asked about its scans.
+OF_SCANS = (
+    check_duplicates,
+    check_axis_shift,
+    check_intensity,
+    check_scan_counts,
+    check_blank_scans,
+    check_axis,
+)
 
 
 def audit(
@@ -75,8 +84,10 @@ def audit(
         ['groups:sides']
     """
     subject = Subject.prepare(cohort, split, label, group, max_scans)
-    findings = [finding for check in CHECKS for finding in check(subject)]
-    looked_at, there = len(subject.scans.rows), sum(map(len, cohort.scan_rows))
+    checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]
+    findings = [finding for check in checks for finding in check(subject)]
+    there = sum(map(len, cohort.scan_rows))
+    looked_at = len(subject.scans.rows) if cohort.has_spectra else there
     if looked_at < there:
         findings.append(
             Finding(

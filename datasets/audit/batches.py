@@ -26,6 +26,7 @@ def check_batches(subject: Subject) -> Iterator[Finding]:
     Args:
         subject: What is audited.
     """
+    given = "spectra" if subject.cohort.has_spectra else "covariates"
     for column in subject.batches:
         values = subject.values(column)
         found = _ask(_suited_examiner(subject, values), values)
@@ -34,7 +35,7 @@ def check_batches(subject: Subject) -> Iterator[Finding]:
                 f"batch:{column}",
                 _level(found),
                 found.value,
-                f"{column} predicts {found.contrast.target}, and spectra may give {column} away"
+                f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
                 f"{_shares(values, found.contrast)}",
                 found.interval,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ class Subject:
         batches: Columns that say how, where or when samples were measured, perhaps the group's.
         contrasts: What there is to be told apart.
         examiner: Asks how well a feature tells it.
-        scans: What was measured of each scan.
+        max_scans: About how many scans to look at; None for all.
     """
 
     cohort: Cohort
@@ -42,7 +43,7 @@ class Subject:
     batches: list[str]
     contrasts: list[Contrast]
     examiner: Examiner
-    scans: ScanMeasures
+    max_scans: int | None
 
     @classmethod
     def prepare(
@@ -53,7 +54,7 @@ class Subject:
         group: str | None,
         max_scans: int | None,
     ) -> Subject:
-        """Measure the scans and sort out the columns.
+        """Sort out the columns.
 
         Args:
             cohort: As it was read.
@@ -76,8 +77,13 @@ class Subject:
             batches=batches,
             contrasts=contrasts,
             examiner=Examiner(contrasts, cohort.groups, looks),
-            scans=measure_scans(cohort, max_scans),
+            max_scans=max_scans,
         )
+
+    @cached_property
+    def scans(self) -> ScanMeasures:
+        """What was measured of each scan, where there are any."""
+        return measure_scans(self.cohort, self.max_scans)
 
     def is_covariate(self, column: str) -> bool:
         """Whether the model is given the column."""

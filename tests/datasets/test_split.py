@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -52,6 +53,43 @@ def test_a_split_never_separates_a_group_and_gives_every_side_every_class(member
     for side in SIDES:
         assert set(targets[split == side]) == set(targets)
     np.testing.assert_array_equal(split, make_split(targets, groups, shares, seed))
+
+
+# Sides drawn by earlier versions: a configuration gives the same split for good.
+DRAWN = {
+    "classes of single patients": ["339b83c0d4da1acb", "45d283e6e16383e9", "0797af4e178185b7"],
+    "classes on plates": ["19c323883a7f3541", "005bcf726ef1344b", "8ac59fbbd29fb0f7"],
+    "labels": ["fd0b729001582379", "ec7432a53635fdf6", "d47714bcdb8d951d"],
+    "values": ["ec1d8c94d87e0bc3", "cba6056f2b9c35f0", "b850ba853be69b30"],
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_a_seed_gives_the_split_that_it_has_always_given(kind):
+    targets, groups = {
+        "classes of single patients": (
+            np.random.default_rng(1).integers(0, 3, 200),
+            np.arange(200),
+        ),
+        "classes on plates": (
+            np.random.default_rng(2).integers(0, 2, 360),
+            np.repeat([f"plate{number}" for number in range(12)], 30),
+        ),
+        "labels": (
+            (np.random.default_rng(3).random((200, 3)) < 0.4).astype(int),
+            np.arange(200) // 2,
+        ),
+        "values": (np.random.default_rng(4).lognormal(size=(150, 1)), np.arange(150) // 3),
+    }[kind]
+    drawn = [
+        hashlib.sha256("".join(side[0] for side in split).encode()).hexdigest()[:16]
+        for split in (
+            make_split(targets, groups, seed=0),
+            make_split(targets, groups, seed=7),
+            make_split(targets, groups, (0.5, 0.2, 0.3), seed=0),
+        )
+    ]
+    assert drawn == DRAWN[kind]
 
 
 def can_be_split(present):
@@ -251,6 +289,15 @@ def test_a_side_without_a_class_or_a_sample_is_refused(written):
     write_splits(path, sample_ids, groups, np.where(split == "test", "train", split))
     with pytest.raises(CohortError, match="no sample is on 'test'"):
         read_splits(path, sample_ids, groups)
+
+
+def test_a_test_side_need_not_hold_every_class_where_it_is_not_asked_to(written):
+    path, sample_ids, groups, targets, split = written
+    one_sided = np.where(split == "test", 0, targets)
+    with pytest.raises(CohortError, match="side 'test' has no sample of class '1'"):
+        read_splits(path, sample_ids, groups, one_sided)
+    found = read_splits(path, sample_ids, groups, one_sided, whole=("train", "val"))
+    np.testing.assert_array_equal(found, split)
 
 
 def test_a_missing_split_file_is_refused(written):

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import csv
+import io
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datasets.cohort import Cohort
+from datasets.table import _read_any, _read_simple
 
 
 def test_tables_from_spreadsheets_are_read(write_cohort, tmp_path):
@@ -58,3 +66,41 @@ def test_a_table_that_is_none_is_refused(write_cohort, tmp_path, content, messag
     root = write_cohort(tmp_path)
     (root / "samples.csv").write_bytes(content)
     assert message in refusal(root)
+
+
+# The quick reader and the thorough one
+
+CELLS = st.text(st.sampled_from(list("ab0 ,.\"'\n\r\t;\u00e9\u2003\x00")), max_size=4)
+LINES = st.lists(st.text(st.sampled_from(list('ab0 ,"\t\u00e9\u2003\x1c')), max_size=7), max_size=6)
+
+
+@given(LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_the_quick_reader_reads_what_the_thorough_one_reads(lines, end, marked, ended):
+    content = end.join(["sample_id,a", *lines]) + (end if ended else "")
+    read_alike(content.encode("utf-8-sig" if marked else "utf-8"))
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_the_quick_reader_reads_what_any_program_wrote(rows):
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("sample_id", "a"), *rows])
+    read_alike(text.getvalue().encode())
+
+
+def read_alike(content):
+    quick = _read_simple(content)
+    if quick is None:
+        return
+    thorough = _read_any(content, Path("samples.csv"))
+    pd.testing.assert_frame_equal(quick, thorough, check_dtype=True)
+
+
+def test_a_plain_table_takes_the_quick_reader_and_a_quoted_one_does_not():
+    plain = _read_simple(b"sample_id,label\n1, A \n2,B\n")
+    assert plain is not None
+    assert plain["label"].tolist() == ["A", "B"]
+    assert _read_simple(b'sample_id,label\n1,"A"\n') is None
+    for uneven in (b"a,b\n1\n1,2,3\n", b"a,b\n1,2,3\n1\n", b"a,b\n1,2\n\n1,2\n", b"a,a\n1,2\n"):
+        assert _read_simple(uneven) is None
