@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from datasets.scan_buffers import BUFFERS
 
 
 class Sample(NamedTuple):
@@ -27,6 +29,29 @@ class Sample(NamedTuple):
     sample_id: str
 
 
+class ReadTogether(list[Sample]):
+    """Samples that were read in one go: their scans are pieces of one array.
+
+    Args:
+        samples: In the order of their scans.
+        scans: float32 [N, L], all of them, one sample's behind the other's.
+    """
+
+    def __init__(self, samples: Iterable[Sample], scans: np.ndarray) -> None:
+        super().__init__(samples)
+        self.scans = scans
+        self._pieces = [sample.spectra for sample in self]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the samples are still those that were read, in their order."""
+        if len(self) != len(self._pieces):
+            return False
+        return all(
+            sample.spectra is piece for sample, piece in zip(self, self._pieces, strict=True)
+        )
+
+
 @dataclass(slots=True)
 class Batch:
     """Samples, padded to the largest number of scans among them.
@@ -38,8 +63,9 @@ class Batch:
         target: long [B], or float32 [B, T] for regression and for several labels.
         sample_id: B names.
         scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask
-            as an index, which takes no waiting where the batch is on a GPU. None where unknown;
-            who changes the mask sets it to None.
+            as an index, which takes no waiting where the batch is on a GPU. Rows of B x S may
+            fill it up (:func:`pad_collate`). None where unknown; who changes the mask sets it to
+            None.
     """
 
     spectra: Tensor
@@ -83,11 +109,13 @@ class Batch:
         )
 
 
-def pad_collate(samples: Sequence[Sample]) -> Batch:
+def pad_collate(samples: Sequence[Sample], pad_rows_to: int | None = None) -> Batch:
     """Pad samples to one batch.
 
     Args:
         samples: At least one, of the same L and D, each with at least one scan.
+        pad_rows_to: Fill ``scan_rows`` up to a multiple of this, so that batches share a few
+            shapes, as CUDA graphs and compiled code like it; None for no filling up.
 
     Raises:
         ValueError: There is no sample, or one has no scan.
@@ -98,25 +126,70 @@ def pad_collate(samples: Sequence[Sample]) -> Batch:
         >>> pad_collate([one, two]).mask
         tensor([[ True, False],
                 [ True,  True]])
+        >>> pad_collate([one, two], pad_rows_to=4).scan_rows
+        tensor([0, 2, 3, 4])
+    """
+    mask = valid_scans(samples)
+    return Batch(
+        spectra=torch.from_numpy(_padded(samples, mask)),
+        mask=torch.from_numpy(mask),
+        tabular=stack_tabular(samples),
+        target=stack_targets(samples),
+        sample_id=[sample.sample_id for sample in samples],
+        scan_rows=fill_rows(mask, pad_rows_to),
+    )
+
+
+def _padded(samples: Sequence[Sample], mask: np.ndarray) -> np.ndarray:
+    """The scans, [B, S, L]."""
+    shape = (*mask.shape, samples[0].spectra.shape[1])
+    if mask.all():
+        return joined_scans(samples).reshape(shape)
+    spectra = BUFFERS.empty(*shape)
+    for row, sample in zip(spectra, samples, strict=True):
+        count = len(sample.spectra)
+        row[:count] = sample.spectra
+        row[count:] = 0
+    return spectra
+
+
+def joined_scans(samples: Sequence[Sample]) -> np.ndarray:
+    """The scans one behind the other, float32 [N, L]; not copied where they were read so."""
+    if isinstance(samples, ReadTogether) and samples.is_whole:
+        return samples.scans
+    parts = [sample.spectra for sample in samples]
+    joined = BUFFERS.empty(sum(map(len, parts)), parts[0].shape[1])
+    return np.concatenate(parts, out=joined)
+
+
+def valid_scans(samples: Sequence[Sample]) -> np.ndarray:
+    """The mask of a batch, bool [B, S].
+
+    Raises:
+        ValueError: There is no sample, or one has no scan.
     """
     if not samples:
         raise ValueError("a batch needs at least one sample")
     counts = np.array([len(sample.spectra) for sample in samples])
     if counts.min() == 0:
         raise ValueError(f"sample {samples[int(counts.argmin())].sample_id!r} has no scan")
-    most = int(counts.max())
-    spectra = np.zeros((len(samples), most, samples[0].spectra.shape[1]), dtype=np.float32)
-    for row, sample in zip(spectra, samples, strict=True):
-        row[: len(sample.spectra)] = sample.spectra
-    mask = np.arange(most) < counts[:, None]
+    mask: np.ndarray = np.arange(counts.max()) < counts[:, None]
+    return mask
+
+
+def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
+    """The mask as an index, long [N], filled up to a multiple by B x S, which is no row."""
+    rows = np.flatnonzero(mask)
+    missing = -len(rows) % (multiple or 1)
+    return torch.from_numpy(np.append(rows, np.full(missing, mask.size)) if missing else rows)
+
+
+def stack_tabular(samples: Sequence[Sample]) -> Tensor:
+    """Covariates, float32 [B, D]."""
+    return torch.from_numpy(np.array([s.tabular for s in samples], dtype=np.float32))
+
+
+def stack_targets(samples: Sequence[Sample]) -> Tensor:
+    """Targets, long [B] or float32 [B, T]."""
     target = np.asarray([sample.target for sample in samples])
-    return Batch(
-        spectra=torch.from_numpy(spectra),
-        mask=torch.from_numpy(mask),
-        tabular=torch.from_numpy(np.array([s.tabular for s in samples], dtype=np.float32)),
-        target=torch.from_numpy(
-            target.astype(np.float32 if target.dtype.kind == "f" else np.int64)
-        ),
-        sample_id=[sample.sample_id for sample in samples],
-        scan_rows=torch.from_numpy(np.flatnonzero(mask)),
-    )
+    return torch.from_numpy(target.astype(np.float32 if target.dtype.kind == "f" else np.int64))

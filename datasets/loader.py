@@ -6,30 +6,34 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.batch import Sample, pad_collate
+from datasets.planned_sampler import PlannedBatchSampler
 from datasets.sampler import EpochBatchSampler
 
 
 def make_loader(
     dataset: Dataset[Sample],
-    batch_size: int,
+    batch_size: int = 1,
     shuffle: bool = False,
     seed: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
     drop_last: bool = False,
+    sampler: PlannedBatchSampler | None = None,
+    collate: Callable[[Sequence[Sample]], Any] = pad_collate,
 ) -> DataLoader[Any]:
-    """Make a loader of padded batches.
+    """Make a loader of batches.
 
-    Its ``batch_sampler`` is an :class:`~datasets.sampler.EpochBatchSampler`: call ``set_epoch``
-    before each epoch, ``resume_at`` before one that continues. Going through the loader never
-    draws from the global random number streams, so that evaluating more or less often does not
-    change the training.
+    Its ``batch_sampler`` is a :class:`~datasets.planned_sampler.PlannedBatchSampler`: call
+    ``set_epoch`` before each epoch, ``resume_at`` before one that continues. Going through the
+    loader never draws from the global random number streams, so that evaluating more or less often
+    does not change the training.
 
     Args:
         dataset: Takes (epoch, index) keys, as :class:`~datasets.spectra_dataset.SpectraDataset`.
@@ -40,6 +44,11 @@ def make_loader(
             transformed scans fit in memory, none is usually fastest.
         pin_memory: Page-locked batches, where there is a GPU to copy them to.
         drop_last: Leave out a last batch that is not full.
+        sampler: Makes other batches, such as a :class:`~datasets.bucket_sampler.BucketBatchSampler`
+            or one of several processes; batch_size, shuffle and drop_last are its own then.
+        collate: :func:`~datasets.batch.pad_collate`, or
+            :func:`~datasets.packed_batch.packed_collate`, which suits batches that are copied to
+            a GPU.
 
     Raises:
         UsageError: No batch can be made of so many samples.
@@ -52,21 +61,22 @@ def make_loader(
         >>> [tuple(batch.spectra.shape) for batch in make_loader(dataset, batch_size=2)]
         [(2, 2, 4)]
     """
-    sampler = EpochBatchSampler(len(dataset), batch_size, shuffle, seed, drop_last)  # type: ignore[arg-type]
+    if sampler is None:
+        sampler = EpochBatchSampler(len(dataset), batch_size, shuffle, seed, drop_last)  # type: ignore[arg-type]
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        collate_fn=pad_collate,
+        collate_fn=collate,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         # Without one of its own, each new iterator would draw from torch's global stream.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _start_worker(worker_id: int) -> None:
+def start_worker(worker_id: int) -> None:
     """Leave the cores to the training, and the answer to a signal to the main process.
 
     A terminal or a scheduler signals every process of a run: a worker that died of it would take

@@ -1,27 +1,20 @@
-"""Which samples make which batch: known from the seed and the epoch alone."""
+"""Batches of as many samples each: known from the seed and the epoch alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
 
+from datasets.balanced_draw import make_draw
 from datasets.errors import UsageError
-
-# NumPy pads a seed's words with zeros, so that (seed, epoch) alone would be the very stream that
-# augments sample 0 of that epoch; a fourth word keeps the two apart.
-ORDER_STREAM = 1
-
-Key = tuple[int, int]
+from datasets.planned_sampler import PlannedBatchSampler, digest, split_largest
+from datasets.specs import require_whole
 
 
-class EpochBatchSampler(Sampler[list[Key]]):
-    """Batches of (epoch, index) keys, in an order that depends on (seed, epoch) alone.
-
-    With workers, a loader asks for batches ahead of the training: where the training stands is
-    known to the trainer only, which gives the number of batches done to :meth:`resume_at`.
+class EpochBatchSampler(PlannedBatchSampler):
+    """Batches of as many samples each, in an order that depends on (seed, epoch) alone.
 
     With ``drop_last=False`` the last batch of an epoch holds what is left over, which may be a
     single sample; a model with batch normalisation cannot train on that: use ``drop_last``, or
@@ -32,12 +25,16 @@ class EpochBatchSampler(Sampler[list[Key]]):
         batch_size: B.
         shuffle: A new order in each epoch; otherwise always the given one.
         seed: At least 0.
-        drop_last: Leave out a last batch that is not full.
+        drop_last: Leave out a last batch that is not full and, of several even processes, the last
+            batches that not all of them would get.
+        kinds: The class or the group of each sample, [n]: each is drawn equally often in an epoch
+            of as many samples (:class:`~datasets.balanced_draw.BalancedDraw`).
+        rank: Which of the processes this one is, from 0.
+        world: How many processes there are.
+        even: Give each process the same number of batches; False in evaluation.
 
-    Attributes:
-        epoch: The epoch that the next iteration yields, 1-based as in Ignite.
-        position: Batches of it that the next iteration passes over; 0 again once the first of the
-            others is taken.
+    Raises:
+        UsageError: No batch can be made of so many samples.
 
     Example:
         >>> sampler = EpochBatchSampler(5, batch_size=2, shuffle=False, seed=0)
@@ -55,98 +52,54 @@ class EpochBatchSampler(Sampler[list[Key]]):
         shuffle: bool,
         seed: int,
         drop_last: bool = False,
+        kinds: Sequence[Any] | np.ndarray | None = None,
+        rank: int = 0,
+        world: int = 1,
+        even: bool = True,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise UsageError(f"batch_size: a whole number from 1 was expected, not {batch_size!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UsageError(f"seed: a whole number from 0 was expected, not {seed!r}")
+        batch_size = require_whole("batch_size", batch_size, 1)
         self.indices = (
             np.arange(n_or_indices) if isinstance(n_or_indices, int) else np.array(n_or_indices)
         )
-        if len(self.indices) == 0:
+        samples = len(self.indices)
+        if samples == 0:
             raise UsageError("there is no sample to make batches of")
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.seed = seed
         self.drop_last = drop_last
-        self.epoch = 1
-        self.position = 0
-        if len(self) == 0:
+        self._draw = make_draw(kinds, samples, shuffle)
+        self._kinds_digest = None if self._draw is None else digest(self._draw.numbers)
+        whole, rest = divmod(samples, batch_size)
+        if drop_last and even:
+            whole -= whole % require_whole("world", world, 1)
+        super().__init__(whole + (rest > 0 and not drop_last), samples, seed, rank, world, even)
+        if self.count == 0:
             raise UsageError(
-                f"batch_size {batch_size} with drop_last leaves no batch of {len(self.indices)} "
-                "samples; a smaller one was expected"
+                f"batch_size {batch_size} with drop_last leaves no batch of {samples} samples"
+                f"{'' if world == 1 else f' to each of {world} processes'}; a smaller one was "
+                "expected"
             )
-
-    def __len__(self) -> int:
-        """Batches in a whole epoch, also in one that is resumed in the middle."""
-        whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        """Begin the epoch's batches, after those that are done."""
-        # Not a generator itself: epoch and position are taken when the iteration begins, not when
-        # the first batch is asked for.
-        return self._batches(self.epoch, self.position)
-
-    def _batches(self, epoch: int, start: int) -> Iterator[list[Key]]:
-        # Only now is the position used up: a loader that starts its workers makes two iterators,
-        # and takes its batches from the second.
-        if (self.epoch, self.position) == (epoch, start):
-            self.position = 0
-        order = self.order(epoch).tolist()
-        for number in range(start, len(self)):
-            first = number * self.batch_size
-            yield [(epoch, index) for index in order[first : first + self.batch_size]]
 
     def order(self, epoch: int) -> np.ndarray:
         """The order of the samples in an epoch, [n]."""
         if not self.shuffle:
             return self.indices
-        return np.random.default_rng((self.seed, epoch, 0, ORDER_STREAM)).permutation(self.indices)
+        rng = self._rng(epoch)
+        drawn = self.indices if self._draw is None else self.indices[self._draw(rng)]
+        return rng.permutation(drawn)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; another one than before begins at its first batch."""
-        if epoch != self.epoch:
-            self.epoch, self.position = epoch, 0
-
-    def resume_at(self, epoch: int, position: int) -> None:
-        """Let the next iteration continue an epoch that was cut.
-
-        Args:
-            epoch: That epoch.
-            position: How many of its batches the training has done.
-
-        Raises:
-            UsageError: The epoch has fewer batches than that.
-        """
-        if not 0 <= position <= len(self):
-            raise UsageError(
-                f"cannot resume at batch {position} of epoch {epoch}: it has {len(self)} batches"
-            )
-        self.epoch, self.position = epoch, position
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the batches depend on; how many are done, the caller knows."""
-        return {"epoch": self.epoch, **self._identity()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Stand at the beginning of the saved epoch; :meth:`resume_at` goes on from there.
-
-        Raises:
-            UsageError: The saved batches were made otherwise; says what differs.
-        """
-        for name, here in self._identity().items():
-            if state_dict[name] != here:
-                raise UsageError(
-                    f"cannot resume with other batches: {name} was {state_dict[name]}, now {here}"
-                )
-        self.epoch, self.position = state_dict["epoch"], 0
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """All processes' batches of an epoch, as indices of samples."""
+        order = self.order(epoch)
+        starts = range(0, len(order), self.batch_size)
+        batches = [order[start : start + self.batch_size] for start in starts]
+        return split_largest(batches[: self.count], self.count)
 
     def _identity(self) -> dict[str, Any]:
         return {
             "n": len(self.indices),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
-            "seed": self.seed,
             "drop_last": self.drop_last,
+            "kinds": self._kinds_digest,
         }

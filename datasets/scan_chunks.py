@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from datasets.scan_reader import ScanReader
+
 # Large enough for sequential reads, small beside any machine's memory even as float64 copies.
 CHUNK_BYTES = 32 * 2**20
 
@@ -30,6 +32,6 @@ def iterate_chunks(
     """
     bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
     step = max(1, chunk_bytes // max(1, bytes_per_scan))
-    scans = spectra.view(np.ndarray)
+    reader = ScanReader(spectra)
     for start in range(0, len(rows), step):
-        yield np.ascontiguousarray(scans[rows[start : start + step]], dtype=np.float32)
+        yield reader.read(rows[start : start + step])

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import mmap
+import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from datasets.augmentations import Augmentation
-from datasets.batch import Sample
+from datasets.augmentations import Augmentation, PairAugmentation
+from datasets.batch import ReadTogether, Sample
 from datasets.errors import CohortError
+from datasets.planned_sampler import Key
+from datasets.ragged_rows import RaggedRows
+from datasets.same_target import SameTarget
+from datasets.scan_buffers import BUFFERS
 from datasets.scan_chunks import iterate_chunks
+from datasets.scan_reader import ScanReader
 from datasets.transforms import Transform
 
-# Transformed scans are kept in memory up to this size a dataset; larger ones are transformed on
-# each access. A training part of 250,000 scans of 2,048 points just fits.
-CACHE_LIMIT_BYTES = 2 * 2**30
+# Transformed scans are kept in memory up to this size, larger ones are not. 130,000 scans of 2,048
+# points just fit.
+CACHE_LIMIT_BYTES = 2**30
+
+# The word behind (seed, epoch, index), which NumPy takes as this where it is not there; samplers
+# have another one for an epoch's order (ORDER_STREAM).
+AUGMENTATION_STREAM = 0
 
 
 class SpectraDataset(Dataset[Sample]):
@@ -34,13 +42,16 @@ class SpectraDataset(Dataset[Sample]):
             regression.
         sample_ids: N names.
         transforms: Deterministic, and fitted before they come here; applied to scans [n, L].
-        augmentations: Applied to each sample after the transforms, in this order.
+        augmentations: Applied to each sample after the transforms, in this order. Those that need
+            a second sample are given one of the same target, without augmentation.
         seed: At least 0.
-        cache: Transform once and keep the result, where it is no larger than
-            ``CACHE_LIMIT_BYTES``. What a sample holds is the same with and without.
+        cache: Transform once and keep the result in memory, where it is no larger than
+            ``cache_limit``. What a sample holds is the same with and without.
+        cache_limit: In bytes; None for ``CACHE_LIMIT_BYTES``.
 
     Raises:
         CohortError: A sample has no scan.
+        UsageError: An augmentation needs classes, and the targets are values to regress.
         ValueError: The parts do not belong together.
 
     Example:
@@ -59,9 +70,10 @@ class SpectraDataset(Dataset[Sample]):
         targets: np.ndarray,
         sample_ids: Sequence[str],
         transforms: Transform | None = None,
-        augmentations: Sequence[Augmentation] = (),
+        augmentations: Sequence[Augmentation | PairAugmentation] = (),
         seed: int = 0,
         cache: bool = True,
+        cache_limit: int | None = None,
     ) -> None:
         lengths = {len(scan_rows), len(tabular), len(targets), len(sample_ids)}
         if len(lengths) > 1:
@@ -69,77 +81,110 @@ class SpectraDataset(Dataset[Sample]):
         for rows, sample_id in zip(scan_rows, sample_ids, strict=True):
             if len(rows) == 0:
                 raise CohortError(f"sample {sample_id!r} has no scan; at least one was expected")
-        self.spectra = spectra
+        self._reader = ScanReader(spectra)
         self.scan_rows = [np.asarray(rows, dtype=np.int64) for rows in scan_rows]
         self.tabular = np.ascontiguousarray(tabular, dtype=np.float32)
         self.targets = _as_targets(np.asarray(targets))
+        pairs = any(isinstance(augment, PairAugmentation) for augment in augmentations)
+        self._same_target = SameTarget(np.asarray(targets)) if pairs else None
         self.sample_ids = [str(sample_id) for sample_id in sample_ids]
         self.transforms = transforms
         self.augmentations = list(augmentations)
         self.seed = seed
         self._cached: np.ndarray | None = None
-        self._rows = self.scan_rows
-        used = np.unique(np.concatenate([*self.scan_rows, np.zeros(0, dtype=np.int64)]))
+        self._rows = RaggedRows(self.scan_rows)
+        used = np.unique(self._rows.flat)
         if used.size and not 0 <= used[0] <= used[-1] < len(spectra):
             raise ValueError(f"scan rows {used[0]}..{used[-1]}, but there are {len(spectra)} scans")
-        if cache and used.size * self.spec_len * np.dtype(np.float32).itemsize <= CACHE_LIMIT_BYTES:
+        limit = CACHE_LIMIT_BYTES if cache_limit is None else cache_limit
+        if cache and used.size * self.spec_len * np.dtype(np.float32).itemsize <= limit:
             self._keep_transformed(used)
 
     @property
+    def spectra(self) -> np.ndarray:
+        """As they were given, [N_scans, L]."""
+        return self._reader.spectra
+
+    @property
     def spec_len(self) -> int:
-        """L, points a scan."""
-        return int(self.spectra.shape[1])
+        """L, points a scan that the transforms leave."""
+        left = getattr(self.transforms, "spec_len", None)
+        return int(self.spectra.shape[1] if left is None else left)
 
     @property
     def tab_dim(self) -> int:
         """D, the width of the covariates."""
         return int(self.tabular.shape[1])
 
+    @property
+    def scan_counts(self) -> np.ndarray:
+        """How many scans each sample has, before any augmentation, [N]."""
+        return self._rows.counts
+
     def __len__(self) -> int:
         """N."""
         return len(self.sample_ids)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+    def __getitem__(self, key: int | Key) -> Sample:
         """One sample; see :meth:`__getitems__`."""
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Sample]:
+    def __getitems__(self, keys: Sequence[int | Key]) -> list[Sample]:
         """The samples of a batch, whose scans are read in one go.
 
         Args:
-            keys: Indices, or (epoch, index) pairs; a bare index is of epoch 0.
+            keys: Indices, or (epoch, index), or (epoch, index, copy) of a sample that the epoch
+                holds again; a bare index is of epoch 0.
 
         Raises:
             IndexError: There is no such sample.
         """
-        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        whole = [key if isinstance(key, tuple) else (0, key) for key in keys]
         numbers = range(len(self))
-        indices = [numbers[index] for _, index in pairs]
+        indices = [numbers[key[1]] for key in whole]
         if not indices:
             return []
-        rows = [self._rows[index] for index in indices]
-        scans = self._read(np.concatenate(rows))
-        ends = np.cumsum([len(part) for part in rows]).tolist()
-        samples = []
-        for (epoch, _), index, start, end in zip(
-            pairs, indices, [0, *ends[:-1]], ends, strict=True
-        ):
-            own = scans[start:end]
-            if self.augmentations:
-                rng = np.random.default_rng((self.seed, epoch, index))
-                for augment in self.augmentations:
-                    own = augment(own, rng)
-            samples.append(
-                Sample(own, self.tabular[index], self.targets[index], self.sample_ids[index])
-            )
+        samples = self._samples(indices)
+        if self.augmentations:
+            samples = [
+                self._augment(sample, (key[0], index, *key[2:]))
+                for sample, key, index in zip(samples, whole, indices, strict=True)
+            ]
         return samples
+
+    def _samples(self, indices: Sequence[int]) -> list[Sample]:
+        """Samples as the transforms leave them."""
+        places = np.array(indices)
+        rows, last = self._rows.of(places)
+        scans, ends = self._read(rows), last.tolist()
+        own = [scans[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        names = [self.sample_ids[index] for index in indices]
+        parts = zip(own, self.tabular[places], self.targets[places], names, strict=True)
+        return ReadTogether(itertools.starmap(Sample, parts), scans)
+
+    def _augment(self, sample: Sample, key: Key) -> Sample:
+        epoch, index, *copy = key
+        words: tuple[int, ...] = (self.seed, epoch, index)
+        if copy:
+            words = (*words, AUGMENTATION_STREAM, *copy)
+        rng = np.random.default_rng(words)
+        for augment in self.augmentations:
+            if not isinstance(augment, PairAugmentation):
+                sample = sample._replace(spectra=augment(sample.spectra, rng))
+                continue
+            assert self._same_target is not None
+            other = self._same_target.draw(index, rng)
+            if other is not None:
+                sample = augment.mix(sample, self._samples([other])[0], rng)
+        return sample
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         """Transformed scans, [n, L]; a fresh array."""
         if self._cached is not None:
-            return self._cached[rows]
-        # The plain view spares the cost of NumPy's memmap subclass at each access.
-        scans = np.ascontiguousarray(self.spectra.view(np.ndarray)[rows], dtype=np.float32)
+            # Rows are known to be there; to make sure would take a copy more.
+            scans = BUFFERS.empty(len(rows), self.spec_len)
+            return np.take(self._cached, rows, axis=0, out=scans, mode="clip")
+        scans = self._reader.read(rows)
         return scans if self.transforms is None else self.transforms(scans)
 
     def _keep_transformed(self, used: np.ndarray) -> None:
@@ -152,45 +197,7 @@ class SpectraDataset(Dataset[Sample]):
             )
             start += len(chunk)
         self._cached = kept
-        self._rows = [np.searchsorted(used, rows) for rows in self.scan_rows]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Name the mapped file instead of holding it, for workers that are not forked."""
-        state = self.__dict__.copy()
-        spectra = self.spectra
-        # A view (of some rows, say) keeps its map's file name and offset, which are not its own.
-        base: Any = spectra.base
-        if isinstance(spectra, np.memmap) and isinstance(base, mmap.mmap):
-            state["spectra"] = _MappedFile(
-                str(spectra.filename),
-                spectra.dtype.str,
-                spectra.shape,
-                int(spectra.offset),
-                "F" if np.isfortran(spectra) else "C",
-            )
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the named file again."""
-        spectra = state["spectra"]
-        if isinstance(spectra, _MappedFile):
-            spectra = spectra.open()
-        self.__dict__.update(state, spectra=spectra)
-
-
-class _MappedFile(NamedTuple):
-    """Where a memory map comes from."""
-
-    filename: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    order: Literal["C", "F"]
-
-    def open(self) -> np.memmap:
-        return np.memmap(
-            self.filename, self.dtype, "r", offset=self.offset, shape=self.shape, order=self.order
-        )
+        self._rows.flat = np.searchsorted(used, self._rows.flat)
 
 
 def _as_targets(targets: np.ndarray) -> np.ndarray:

@@ -29,6 +29,14 @@ def test_the_rows_of_the_real_scans_are_the_mask_as_an_index():
     assert torch.equal(batch.scan_rows, batch.mask.flatten().nonzero().squeeze(1))
 
 
+@pytest.mark.parametrize(("multiple", "length"), [(1, 6), (4, 8), (6, 6), (16, 16)])
+def test_rows_can_be_filled_up_to_a_multiple(multiple, length):
+    batch = pad_collate([sample(1), sample(3), sample(2)], pad_rows_to=multiple)
+    assert batch.scan_rows is not None
+    rows = batch.scan_rows.tolist()
+    assert rows == [0, 3, 4, 5, 6, 7] + [9] * (length - 6)
+
+
 def test_class_targets_are_long_and_values_to_regress_are_float():
     assert pad_collate([sample(1, np.int64(1)), sample(1, 0)]).target.tolist() == [1, 0]
     assert pad_collate([sample(1, 2)]).target.dtype == torch.long

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.augmentations import make_augmentations
+from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.batch import Batch
+from datasets.bucket_sampler import BucketBatchSampler
 from datasets.errors import UsageError
 from datasets.loader import make_loader
+from datasets.packed_batch import PackedBatch, packed_collate
 from datasets.spectra_dataset import SpectraDataset
 from datasets.transforms import make_transforms
 
 SAMPLES, POINTS = 23, 40
 
 
-def dataset(augmentations: object = ("scan_dropout", "noise", "axis_shift")) -> SpectraDataset:
+def dataset(augmentations: object = tuple(AUGMENTATIONS)) -> SpectraDataset:
     rng = np.random.default_rng(0)
     scans = rng.integers(1, 6, SAMPLES)
     spectra = rng.gamma(2.0, 100.0, (int(scans.sum()), POINTS)).astype(np.float32)
@@ -94,6 +96,31 @@ def test_epochs_differ_in_order_and_in_augmentation():
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(dataset().sample_ids)
     assert not any(torch.equal(scans[0][name], scans[1][name]) for name in orders[0])
+
+
+def bucket_loader(num_workers: int = 0, **changes: Any):
+    data = dataset()
+    settings = {"max_scans": 12, "kinds": data.targets, **changes}
+    sampler = BucketBatchSampler(data.scan_counts, 4, shuffle=True, seed=1, **settings)
+    return make_loader(data, sampler=sampler, num_workers=num_workers, collate=packed_collate)
+
+
+def test_workers_change_nothing_of_packed_buckets_either():
+    alone, helped = bucket_loader(), bucket_loader(2)
+    for epoch, position in ((1, 0), (2, 3)):
+        for each in (alone, helped):
+            each.batch_sampler.resume_at(epoch, position)
+        batches = list(alone)
+        assert len(batches) == len(alone) - position
+        assert_same(list(helped), batches)
+        assert all(isinstance(batch, PackedBatch) for batch in batches)
+
+
+def test_processes_share_what_a_loader_would_have_yielded_alone():
+    shares = [bucket_loader(kinds=None, rank=rank, world=2) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1])
+    names = [name for each in shares for batch in each for name in batch.sample_id]
+    assert sorted(names) == sorted(dataset().sample_ids)
 
 
 def test_without_shuffling_the_cohorts_order_stays():

@@ -131,13 +131,72 @@ def test_a_position_outside_the_epoch_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"batch_size": 0}, "batch_size: a whole number from 1 was expected, not 0"),
+        ({"batch_size": 0}, "batch_size: a whole number at least 1 was expected, not 0"),
         ({"batch_size": 2.5}, "batch_size: a whole number"),
-        ({"seed": -1}, "seed: a whole number from 0 was expected, not -1"),
+        ({"seed": -1}, "seed: a whole number at least 0 was expected, not -1"),
         ({"n": 0}, "no sample"),
         ({"n": 2, "drop_last": True}, "batch_size 3 with drop_last leaves no batch of 2 samples"),
+        ({"n": 5, "drop_last": True, "world": 2}, "no batch of 5 samples to each of 2 processes"),
+        ({"n": 2, "world": 3}, "3 processes cannot share 2 samples evenly"),
+        ({"rank": 1}, "rank: a whole number between 0 and 0 was expected, not 1"),
+        ({"world": 0}, "world: a whole number at least 1"),
     ],
 )
 def test_what_makes_no_batches_is_refused(arguments, said):
     with pytest.raises(UsageError, match=said):
         sampler(**arguments)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("n", [9, 10, 20])
+def test_processes_that_train_share_an_epoch_evenly(n, world):
+    processes = [sampler(n, rank=rank, world=world) for rank in range(world)]
+    for epoch in (1, 2):
+        for process in processes:
+            process.set_epoch(epoch)
+        batches = [list(process) for process in processes]
+        assert {len(own) for own in batches} == {len(processes[0])}
+        held = sorted(index for own in batches for batch in own for _, index in batch)
+        assert held == list(range(n))
+
+
+def test_alone_or_together_the_order_is_the_same():
+    alone, pair = list(sampler(12)), [list(sampler(12, rank=rank, world=2)) for rank in (0, 1)]
+    assert [batch for step in zip(*pair, strict=True) for batch in step] == alone
+
+
+def test_processes_that_evaluate_share_the_batches_as_they_are():
+    settings = {"shuffle": False, "even": False, "world": 3}
+    shares = [list(sampler(4, rank=rank, **settings)) for rank in range(3)]
+    assert shares == [[[(1, 0), (1, 1), (1, 2)]], [[(1, 3)]], []]
+    resumed = sampler(20, rank=1, **settings)
+    resumed.resume_at(2, 1)
+    assert list(resumed) == [[(2, 12), (2, 13), (2, 14)]]
+
+
+def test_dropping_leaves_out_the_batches_that_not_every_process_would_get():
+    shares = [list(sampler(10, drop_last=True, rank=rank, world=2)) for rank in (0, 1)]
+    assert [len(batch) for own in shares for batch in own] == [3, 3]
+
+
+def test_classes_are_drawn_equally_often_and_the_epoch_stays_as_long():
+    kinds = np.array([0] * 24 + [1] * 6)
+    balanced = sampler(30, kinds=kinds)
+    keys = [key for batch in balanced for key in batch]
+    assert len(balanced) == 10
+    assert np.bincount(kinds[[key[1] for key in keys]]).tolist() == [15, 15]
+    # A sample that is drawn again is another key, so that it is augmented otherwise.
+    assert len(set(keys)) == len(keys)
+    assert {key[2] for key in keys if len(key) == 3} == {1, 2}
+
+
+def test_batches_of_kinds_go_on_where_they_stood_and_nowhere_else():
+    kinds = [0, 0, 0, 1] * 5
+    whole, resumed = sampler(20, kinds=kinds), sampler(20, kinds=kinds)
+    resumed.load_state_dict(whole.state_dict())
+    resumed.resume_at(1, 4)
+    assert list(resumed) == list(whole)[4:]
+    with pytest.raises(UsageError, match="kinds was None"):
+        whole.load_state_dict(sampler(20).state_dict())
+    with pytest.raises(UsageError, match="world was 1, now 2"):
+        sampler(world=2).load_state_dict(sampler().state_dict())

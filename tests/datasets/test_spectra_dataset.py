@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from datasets import spectra_dataset
-from datasets.augmentations import make_augmentations
+from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.batch import Sample
-from datasets.errors import CohortError
+from datasets.errors import CohortError, UsageError
+from datasets.specs import Spec
 from datasets.spectra_dataset import SpectraDataset
 from datasets.transforms import make_transforms
 
@@ -61,10 +62,22 @@ def test_a_sample_holds_its_own_scans_covariates_and_target(spectra, cache):
         assert sample.sample_id == SAMPLE_IDS[index]
 
 
-@pytest.mark.parametrize("names", [[], ["tic", "sqrt", "standardize"], ["snv"], ["log1p"]])
+CROP: Spec = {"name": "crop", "params": {"low": 20, "high": 49}}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["tic", "sqrt", "standardize"],
+        ["snv"],
+        ["log1p"],
+        ["savgol", "snip", "tic", CROP, "standardize"],
+    ],
+)
 def test_samples_are_the_same_with_and_without_the_cache(spectra, names):
-    transforms = make_transforms(names).fit(spectra)
-    augmentations = make_augmentations(["scan_dropout", "noise", "axis_shift"])
+    transforms = make_transforms(names).fit(spectra, axis=np.arange(64.0))
+    augmentations = make_augmentations(list(AUGMENTATIONS))
     both = [
         dataset(spectra, transforms=transforms, augmentations=augmentations, cache=cache)
         for cache in (True, False)
@@ -89,16 +102,34 @@ def test_transforms_run_once_where_the_result_is_kept(spectra):
 def test_what_is_larger_than_the_limit_is_transformed_on_access(spectra, monkeypatch):
     transforms = make_transforms(["tic"])
     kept = dataset(spectra, transforms=transforms).__getitems__([0, 1, 2, 3])
-    monkeypatch.setattr(spectra_dataset, "CACHE_LIMIT_BYTES", 10 * 64 * 4 - 1)
+    size = 10 * 64 * 4
     calls = []
-    samples = dataset(spectra, transforms=lambda scans: calls.append(1) or transforms(scans))  # type: ignore[func-returns-value]
-    assert not calls
-    assert_same(samples.__getitems__([0, 1, 2, 3]), kept)
-    assert len(calls) == 1
+
+    def count(scans: np.ndarray) -> np.ndarray:
+        calls.append(len(scans))
+        return transforms(scans)
+
+    for limit in ({"cache_limit": size - 1}, {}):
+        monkeypatch.setattr(spectra_dataset, "CACHE_LIMIT_BYTES", size - 1 if not limit else size)
+        samples = dataset(spectra, transforms=count, **limit)
+        assert not calls
+        assert_same(samples.__getitems__([0, 1, 2, 3]), kept)
+        assert calls == [10]
+        calls.clear()
+    dataset(spectra, transforms=count, cache_limit=size)
+    assert calls == [10]
+
+
+def test_a_sample_that_an_epoch_holds_again_is_augmented_otherwise(spectra):
+    samples = dataset(spectra, augmentations=make_augmentations(["noise"]))
+    first, second, third = samples.__getitems__([(2, 0), (2, 0, 1), (2, 0, 2)])
+    assert not np.array_equal(first.spectra, second.spectra)
+    assert not np.array_equal(second.spectra, third.spectra)
+    assert_same([samples[(2, 0, 1)]], [second])
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone(spectra):
-    augmentations = make_augmentations(["noise", "intensity", "scan_dropout"])
+    augmentations = make_augmentations(list(AUGMENTATIONS))
     samples = dataset(spectra, augmentations=augmentations, seed=5)
     batch = samples.__getitems__([(2, 3), (2, 0), (2, 2)])
     assert_same(
@@ -111,6 +142,51 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(spectra):
     other_seed = dataset(spectra, augmentations=augmentations, seed=6)
     for other in (samples[(3, 0)], other_seed[(2, 0)]):
         assert not np.array_equal(other.spectra, batch[1].spectra)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_transforms_say_how_many_points_a_sample_has(spectra, cache):
+    transforms = make_transforms(["tic", CROP]).fit(spectra, axis=np.arange(64.0))
+    samples = dataset(spectra, transforms=transforms, cache=cache)
+    assert samples.spec_len == 30
+    whole = make_transforms(["tic"])(np.array(spectra))
+    for sample, rows in zip(every_sample(samples), SCAN_ROWS, strict=True):
+        np.testing.assert_array_equal(sample.spectra, whole[rows, 20:50])
+
+
+@pytest.mark.parametrize("targets", [[0, 1, 1, 0], np.eye(2, dtype=int)[[0, 1, 1, 0]]])
+def test_a_sample_is_mixed_with_one_of_the_same_class_or_labels(spectra, targets):
+    samples = dataset(
+        np.arange(12.0, dtype=np.float32)[:, None].repeat(64, axis=1),
+        targets=np.array(targets),
+        augmentations=make_augmentations([{"name": "mixup", "params": {"alpha": 5}}]),
+    )
+    for index, other in enumerate([3, 2, 1, 0]):
+        for epoch in range(20):
+            sample = samples[(epoch, index)]
+            own, theirs = (np.array([2.0 * i, 2 * i + 1]) for i in (index, other))
+            share = (sample.tabular - own) / (theirs - own)
+            assert 0 < share[0] <= 0.5
+            assert share[0] == pytest.approx(share[1], abs=1e-5)
+            scans = sample.spectra[:, 0] - (1 - share[0]) * SCAN_ROWS[index]
+            partners = set((scans / share[0]).round().astype(int))
+            assert partners <= set(SCAN_ROWS[other])
+            np.testing.assert_array_equal(sample.target, np.array(targets)[index])
+
+
+def test_a_sample_that_is_alone_in_its_class_is_not_mixed(spectra):
+    mixup = make_augmentations(["mixup"])
+    targets = np.array([0, 1, 2, 0])
+    samples = dataset(spectra, targets=targets, augmentations=mixup)
+    plain = dataset(spectra, targets=targets)
+    assert_same([samples[1], samples[2]], [plain[1], plain[2]])
+    assert not np.array_equal(samples[0].spectra, plain[0].spectra)
+
+
+def test_values_to_regress_are_not_mixed(spectra):
+    mixup = make_augmentations(["noise", "mixup"])
+    with pytest.raises(UsageError, match="mixup mixes samples of one class; values to regress"):
+        dataset(spectra, targets=np.array([0.5, 1.5, 2.5, 3.5]), augmentations=mixup)
 
 
 def test_augmentation_leaves_the_kept_scans_alone(spectra):

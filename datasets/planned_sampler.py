@@ -1,0 +1,183 @@
+"""What all batch samplers share: a plan for each epoch, a place to resume at, and processes."""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from datasets.errors import UsageError
+from datasets.specs import require_whole
+
+# NumPy pads a seed's words with zeros, so that (seed, epoch) alone would be the very stream that
+# augments sample 0 of that epoch; a fourth word keeps the two apart.
+ORDER_STREAM = 1
+
+# (epoch, index), or (epoch, index, copy) of a sample that an epoch holds again: 1, 2, ...
+Key = tuple[int, ...]
+
+
+class PlannedBatchSampler(Sampler[list[Key]], ABC):
+    """Batches of keys whose plan for a whole epoch is known before its first batch.
+
+    With workers, a loader asks for batches ahead of the training: where the training stands is
+    known to the trainer only, which gives the number of batches done to :meth:`resume_at`.
+
+    Several processes share an epoch's batches: each takes every ``world``-th of them, so that each
+    sample is one process's. Processes that train in step need the same number of batches; with
+    ``even`` the largest batches are halved until the number can be shared, and no sample is left
+    out, nor taken twice to fill up. Without it, as evaluation wants it, the batches stay as they
+    are, and some process may have one more than another, or none at all.
+
+    Args:
+        count: How many batches all processes together have in each epoch.
+        samples: How many samples an epoch has.
+        seed: At least 0.
+        rank: Which of the processes this one is, from 0.
+        world: How many processes there are.
+        even: Give each process the same number of batches.
+
+    Attributes:
+        epoch: The epoch that the next iteration yields, 1-based as in Ignite.
+        position: Batches of it that the next iteration passes over; 0 again once the first of the
+            others is taken.
+        count: How many batches all processes together have, evened out.
+
+    Raises:
+        UsageError: There are not enough samples for each process to have a batch.
+    """
+
+    def __init__(
+        self, count: int, samples: int, seed: int, rank: int = 0, world: int = 1, even: bool = True
+    ) -> None:
+        self.seed = require_whole("seed", seed)
+        self.world = require_whole("world", world, 1)
+        self.rank = require_whole("rank", rank, 0, world - 1)
+        self.even = even
+        self.epoch = 1
+        self.position = 0
+        self.count = -(-count // world) * world if even else count
+        if self.count > samples:
+            raise UsageError(
+                f"{world} processes cannot share {samples} samples evenly in batches of this size; "
+                "use fewer processes or a larger batch_size"
+            )
+
+    @abstractmethod
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """All processes' batches of an epoch, as indices of samples; ``count`` of them."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What the plan depends on, in plain types."""
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch of this process, also in one that is resumed in the middle."""
+        return len(range(self.rank, self.count, self.world))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Begin the epoch's batches, after those that are done."""
+        # Not a generator itself: epoch and position are taken when the iteration begins, not when
+        # the first batch is asked for.
+        return self._batches(self.epoch, self.position)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[list[Key]]:
+        # Only now is the position used up: a loader that starts its workers makes two iterators,
+        # and takes its batches from the second.
+        if (self.epoch, self.position) == (epoch, start):
+            self.position = 0
+        batches = self.plan(epoch)
+        copies = _copies(batches)
+        for number in range(self.rank + start * self.world, len(batches), self.world):
+            pairs = zip(batches[number].tolist(), copies[number].tolist(), strict=True)
+            yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next; another one than before begins at its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def resume_at(self, epoch: int, position: int) -> None:
+        """Let the next iteration continue an epoch that was cut.
+
+        Args:
+            epoch: That epoch.
+            position: How many of its batches the training has done.
+
+        Raises:
+            UsageError: The epoch has fewer batches than that.
+        """
+        if not 0 <= position <= len(self):
+            raise UsageError(
+                f"cannot resume at batch {position} of epoch {epoch}: it has {len(self)} batches"
+            )
+        self.epoch, self.position = epoch, position
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the batches depend on, the same in each process; how many are done, callers know."""
+        return {"epoch": self.epoch, **self._whole_identity()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Stand at the beginning of the saved epoch; :meth:`resume_at` goes on from there.
+
+        Raises:
+            UsageError: The saved batches were made otherwise; says what differs.
+        """
+        for name, here in self._whole_identity().items():
+            if name not in state_dict or state_dict[name] != here:
+                raise UsageError(
+                    f"cannot resume with other batches: {name} was "
+                    f"{state_dict.get(name, 'not known')}, now {here}"
+                )
+        self.epoch, self.position = state_dict["epoch"], 0
+
+    def _whole_identity(self) -> dict[str, Any]:
+        own = {"seed": self.seed, "world": self.world, "even": self.even}
+        return {**self._identity(), **own}
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, epoch, 0, ORDER_STREAM))
+
+
+def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """Halve the largest batches until there are ``count``; halves stand where the whole stood.
+
+    Args:
+        batches: Indices of samples.
+        count: At least as many as there are, and at most as many as there are samples.
+
+    Example:
+        >>> [part.tolist() for part in split_largest([np.arange(3), np.arange(5)], 3)]
+        [[0, 1, 2], [0, 1], [2, 3, 4]]
+    """
+    # A batch's place is a path, so that the halves of halves sort where they belong.
+    parts: list[tuple[int, tuple[int, ...], np.ndarray]]
+    parts = [(-len(batch), (place,), batch) for place, batch in enumerate(batches)]
+    heapq.heapify(parts)
+    while len(parts) < count:
+        size, path, batch = heapq.heappop(parts)
+        middle = -size // 2
+        heapq.heappush(parts, (-middle, (*path, 0), batch[:middle]))
+        heapq.heappush(parts, (size + middle, (*path, 1), batch[middle:]))
+    return [batch for _, _, batch in sorted(parts, key=lambda part: part[1])]
+
+
+def digest(numbers: np.ndarray) -> str:
+    """A whole number of each sample, short enough for a state."""
+    return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
+
+
+def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """How often each entry's sample stood in the epoch before it."""
+    flat = np.concatenate([*batches, np.zeros(0, np.int64)])
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    first = np.searchsorted(ordered, ordered)
+    copies = np.empty(len(flat), np.int64)
+    copies[order] = np.arange(len(flat)) - first
+    return np.split(copies, np.cumsum([len(batch) for batch in batches])[:-1])
