@@ -2,84 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.errors import UsageError, check_whole, nearest
+from engine.attribution_methods import (
+    METHODS,
+    ROWS,
+    SCORES,
+    STEPS,
+    WINDOW,
+    Found,
+    Inputs,
+    Options,
+    Scores,
+    Task,
+    samples_together,
+)
+from engine.attribution_results import (
+    Attribution,
+    Explained,
+    Importance,
+    ImportanceSums,
+    importance_of,
+)
+from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
+from engine.rng import rng_untouched
 
-METHODS = ("integrated_gradients", "input_x_gradient", "saliency")
-# Points of the path from the baseline to the input, and rows of one forward pass.
-STEPS, ROWS = 50, 64
+__all__ = [
+    "METHODS",
+    "ROWS",
+    "SCORES",
+    "STEPS",
+    "WINDOW",
+    "Attribution",
+    "Explained",
+    "Importance",
+    "Inputs",
+    "Options",
+    "attribute",
+    "importance_of",
+    "mean_importance",
+]
 
 Target = int | Tensor | None
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """What each input contributes to a score, in the score's unit.
-
-    Attributes:
-        spectra: [B, S, L], exactly zero where padded.
-        tabular: [B, D].
-        target: The output whose score is explained, long [B].
-        gap: By how much the contributions fail to add up to f(x) - f(baseline), [B]; None for a
-            method that does not promise it.
-    """
-
-    spectra: Tensor
-    tabular: Tensor
-    target: Tensor
-    gap: Tensor | None
-
-
-@dataclass(frozen=True)
-class Importance:
-    """Attributions over many samples, on the CPU.
-
-    Attributes:
-        points: Mean over the samples of the sum over their scans of |attribution|, [L].
-        covariates: Mean over the samples of |attribution|, [D].
-        signed_points: As ``points``, without taking absolute values, [L].
-        signed_covariates: As ``covariates``, without taking absolute values, [D].
-        samples: How many.
-        gap: The mean |gap|; None for a method that has none.
-    """
-
-    points: Tensor
-    covariates: Tensor
-    signed_points: Tensor
-    signed_covariates: Tensor
-    samples: int
-    gap: float | None
-
-
-class _Inputs(NamedTuple):
-    spectra: Tensor
-    mask: Tensor
-    tabular: Tensor
-
-    def rows(self, start: int, stop: int) -> _Inputs:
-        return _Inputs(*(tensor[start:stop] for tensor in self))
-
-
-class _Scores(nn.Module):
-    """A model in Captum's order: what is differentiated first, the mask after it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, spectra: Tensor, tabular: Tensor, mask: Tensor) -> Tensor:
-        logits: Tensor = self.model(spectra, mask, tabular)["logits"]
-        # A modality that the model does not look at has a gradient of zero, not none at all.
-        looked_at = spectra.flatten(1).sum(dim=1) + tabular.sum(dim=1)
-        return logits + 0 * looked_at[:, None]
 
 
 def attribute(
@@ -88,68 +59,70 @@ def attribute(
     target: Target = None,
     method: str = "integrated_gradients",
     *,
-    baseline: tuple[Tensor, Tensor] | None = None,
-    steps: int = STEPS,
-    rows: int = ROWS,
+    first: int = 0,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> Attribution:
     """Explain one output's score for each sample of a batch.
 
-    ``integrated_gradients``: the gradient's mean along the straight line from the baseline, times
-    the distance (Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks"); the
-    contributions add up to f(x) - f(baseline). ``input_x_gradient`` and ``saliency`` (Simonyan
-    et al. 2014, with its sign) take the gradient at the input alone.
+    The methods and their settings are described where they are defined, in
+    :mod:`engine.attribution_methods`. Contributions by ``integrated_gradients`` add up to f(x) -
+    f(baseline), those by ``gradient_shap`` do so on average; ``feature_ablation`` replaces one
+    window of points, or one covariate, at a time; ``input_x_gradient`` and ``saliency`` look at
+    the gradient at the input alone.
 
-    The model computes in evaluation mode; its mode and its parameters' gradients stay as they are.
+    The model computes in evaluation mode; its mode, its parameters' gradients and the random
+    number streams stay as they are.
+
+    Memory: the result is as large as the batch. No pass is of more than ``rows`` rows, however
+    large the batch is; samples with as many scans go together, so that next to no padding is
+    computed or held. A row takes S x L x 4 bytes about six times over, and what the model keeps
+    of it to go backward.
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
         batch: Offers them, on the model's device.
-        target: An output's number, one for each sample (long [B]), or None for the highest score.
+        target: An output's number, one for each sample (long [B]), or None for the highest score
+            of each sample, the class that is predicted. The true label has no part in it.
         method: One of ``METHODS``.
-        baseline: Spectra and covariates to start from, broadcast to the inputs' shapes; zeros,
-            the mean of standardised inputs, by default.
-        steps: Of ``integrated_gradients``.
-        rows: At most so many samples, or points of their paths, in one forward pass.
+        first: The number of the batch's first sample, where it is one of several batches: what
+            is drawn for a sample depends on its number and the seed, not on its batch.
+        progress: Called with the number of samples that were explained since it last was.
+        **options: Fields of :class:`engine.attribution_methods.Options`.
 
     Raises:
-        UsageError: The method or the target does not exist.
+        UsageError: The method or the target does not exist, or a setting is out of range.
+
+    Example:
+        >>> from models import MeanLinear
+        >>> mask = torch.ones(3, 4, dtype=torch.bool)
+        >>> batch = Inputs(torch.randn(3, 4, 8), mask, torch.randn(3, 2))
+        >>> found = attribute(MeanLinear(8), batch, target=1, score="log_odds")
+        >>> found.spectra.shape, bool(found.gap.abs().max() < 1e-4)
+        (torch.Size([3, 4, 8]), True)
     """
     if method not in METHODS:
         raise UsageError(f"no attribution method is called '{method}'{nearest(method, METHODS)}")
-    check_whole("attribution.steps", steps)
-    check_whole("attribution.rows", rows)
+    settings = Options(**options)
+    if settings.references is None:
+        settings = replace(settings, references=batch)
     real = batch.mask[..., None]
     # What a loader left in padded scans is not the sample's: neither the path nor the sum has it.
     spectra = torch.where(real, batch.spectra.detach(), 0)
-    tabular = batch.tabular.detach()
-    start = (torch.zeros_like(spectra), torch.zeros_like(tabular))
-    if baseline is not None:
-        start = (
-            torch.where(real, baseline[0].to(spectra).expand_as(spectra), 0),
-            baseline[1].to(tabular).expand_as(tabular),
-        )
+    inputs = Inputs(spectra, batch.mask, batch.tabular.detach())
+    start = _baseline(inputs, settings.baseline)
     with _ready_to_explain(model):
-        inputs = _Inputs(spectra, batch.mask, tabular)
-        chosen = _choose_target(model, inputs, target, rows)
-        parts = [
-            _explain(
-                model,
-                inputs.rows(first, first + rows),
-                (start[0][first : first + rows], start[1][first : first + rows]),
-                chosen[first : first + rows],
-                method,
-                steps,
-                rows,
-            )
-            for first in range(0, len(chosen), rows)
-        ]
-    gaps = [gap for _, _, gap in parts if gap is not None]
-    return Attribution(
-        torch.where(real, torch.cat([part[0] for part in parts]), 0),
-        torch.cat([part[1] for part in parts]),
-        chosen,
-        torch.cat(gaps) if gaps else None,
-    )
+        scores = Scores(model, settings.score)
+        chosen, outputs = _choose_target(scores, inputs, target, settings.rows)
+        parts = []
+        for numbers in _alike(batch.mask, samples_together(method, settings)):
+            own = inputs.rows(numbers).trimmed()
+            begin = start[0][numbers, : own.spectra.shape[1]], start[1][numbers]
+            task = Task(own, begin, chosen[numbers], [first + n for n in numbers])
+            parts.append((numbers, METHODS[method](scores, task, settings).detached()))
+            if progress is not None:
+                progress(len(numbers))
+    return _put_together(parts, inputs, chosen, outputs)
 
 
 def mean_importance(
@@ -160,10 +133,9 @@ def mean_importance(
     *,
     device: torch.device | str = "cpu",
     max_samples: int | None = None,
-    steps: int = STEPS,
-    rows: int = ROWS,
+    **options: Any,
 ) -> Importance:
-    """Aggregate the attributions of a loader's samples.
+    """Aggregate the attributions of a loader's samples, holding those of one batch at a time.
 
     Args:
         model: As for :func:`attribute`.
@@ -172,53 +144,62 @@ def mean_importance(
         method: As for :func:`attribute`.
         device: Where the model is.
         max_samples: Explain only the first so many; None for all.
-        steps: As for :func:`attribute`.
-        rows: As for :func:`attribute`.
+        **options: As for :func:`attribute`; the first batch is the references by default.
 
     Raises:
         UsageError: As for :func:`attribute`, or the loader is empty.
     """
-    sums: list[Tensor] = []
-    samples, gaps = 0, []
+    sums = ImportanceSums()
     for batch in loader:
-        left = None if max_samples is None else max_samples - samples
+        left = None if max_samples is None else max_samples - sums.samples
         if left == 0:
             break
         moved = batch.to(device)
-        inputs = _Inputs(moved.spectra, moved.mask, moved.tabular).rows(0, left or len(moved.mask))
-        found = attribute(model, inputs, target, method, steps=steps, rows=rows)
-        parts = [
-            found.spectra.abs().sum(dim=(0, 1)),
-            found.tabular.abs().sum(dim=0),
-            found.spectra.sum(dim=(0, 1)),
-            found.tabular.sum(dim=0),
-        ]
-        doubles = [part.double().cpu() for part in parts]
-        sums = [a + b for a, b in zip(sums, doubles, strict=True)] if sums else doubles
-        samples += len(inputs.mask)
-        if found.gap is not None:
-            gaps.append(found.gap.abs().double().cpu())
-    if not samples:
-        raise UsageError("attribution: the loader is empty, there is no sample to explain")
-    points, covariates, signed_points, signed_covariates = (total / samples for total in sums)
-    gap = float(torch.cat(gaps).mean()) if gaps else None
-    return Importance(points, covariates, signed_points, signed_covariates, samples, gap)
+        inputs = Inputs(moved.spectra, moved.mask, moved.tabular).rows(slice(left))
+        if options.get("references") is None:
+            options["references"] = inputs
+        found = attribute(model, inputs, target, method, first=sums.samples, **options)
+        for spectra, mask, tabular in zip(found.spectra, inputs.mask, found.tabular, strict=True):
+            sums.add(spectra[mask].cpu(), tabular.cpu())
+        sums.add_gaps(found.gap)
+    return sums.mean()
 
 
-def _choose_target(model: nn.Module, inputs: _Inputs, target: Target, rows: int) -> Tensor:
-    """The output to explain for each sample, long [B]."""
+def _baseline(inputs: Inputs, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Spectra and covariates to start from, in the inputs' shapes; zero where padded."""
+    spectra, _, tabular = inputs
+    if given is None:
+        return torch.zeros_like(spectra), torch.zeros_like(tabular)
+    return (
+        torch.where(inputs.mask[..., None], given[0].to(spectra).expand_as(spectra), 0),
+        given[1].to(tabular).expand_as(tabular).clone(),
+    )
+
+
+def _alike(mask: Tensor, size: int) -> Iterator[list[int]]:
+    """The samples' numbers, at most so many at once, those with as many scans together."""
+    order = mask.sum(dim=1).argsort(stable=True).tolist()
+    for begin in range(0, len(order), size):
+        yield order[begin : begin + size]
+
+
+def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) -> tuple[Tensor, int]:
+    """The output to explain for each sample, long [B], and how many outputs there are."""
     samples, device = len(inputs.mask), inputs.mask.device
     with torch.no_grad():
-        first = 1 if target is not None else samples  # one sample tells how many outputs there are
-        logits = torch.cat(
+        looked_at = 1 if target is not None else samples  # one tells how many outputs there are
+        found = torch.cat(
             [
-                _Scores(model)(part.spectra, part.tabular, part.mask)
-                for part in (inputs.rows(i, min(i + rows, first)) for i in range(0, first, rows))
+                scores(part.spectra, part.tabular, part.mask)
+                for part in (
+                    inputs.rows(slice(begin, min(begin + rows, looked_at)))
+                    for begin in range(0, looked_at, rows)
+                )
             ]
         )
+    outputs = found.shape[1]
     if target is None:
-        return logits.argmax(dim=1)
-    outputs = logits.shape[1]
+        return found.argmax(dim=1), outputs
     chosen = torch.as_tensor(target, device=device).long()
     if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != samples):
         raise UsageError(
@@ -230,49 +211,38 @@ def _choose_target(model: nn.Module, inputs: _Inputs, target: Target, rows: int)
             f"attribution.target: the model has the outputs 0 to {outputs - 1}, not "
             f"{int(chosen.max() if bool((chosen >= outputs).any()) else chosen.min())}"
         )
-    return chosen.expand(samples)
+    return chosen.expand(samples), outputs
 
 
-def _explain(
-    model: nn.Module,
-    inputs: _Inputs,
-    start: tuple[Tensor, Tensor],
-    target: Tensor,
-    method: str,
-    steps: int,
-    rows: int,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Attributions of at most ``rows`` samples, and their gaps."""
-    from captum import attr  # takes two seconds, which only those who explain should wait
+def _put_together(
+    parts: list[tuple[list[int], Found]], inputs: Inputs, target: Tensor, outputs: int
+) -> Attribution:
+    """The parts' results where their samples stand."""
+    spectra, tabular = torch.zeros_like(inputs.spectra), torch.zeros_like(inputs.tabular)
+    for numbers, found in parts:
+        spectra[numbers, : found.spectra.shape[1]] = found.spectra.to(spectra)
+        tabular[numbers] = found.tabular.to(tabular)
+    order = torch.tensor([n for numbers, _ in parts for n in numbers]).argsort()
 
-    scores = _Scores(model)
-    leaves = (
-        inputs.spectra.clone().requires_grad_(),
-        inputs.tabular.clone().requires_grad_(),
+    def whole(of_parts: list[Tensor | None]) -> Tensor | None:
+        known = [part for part in of_parts if part is not None]
+        return torch.cat(known)[order.to(target.device)] if known else None
+
+    return Attribution(
+        torch.where(inputs.mask[..., None], spectra, 0),
+        tabular,
+        target,
+        gap=whole([found.gap for _, found in parts]),
+        change=whole([found.change for _, found in parts]),
+        outputs=outputs,
     )
-    known: dict[str, Any] = {"target": target, "additional_forward_args": inputs.mask}
-    if method == "integrated_gradients":
-        (spectra, tabular), gap = attr.IntegratedGradients(scores).attribute(
-            leaves,
-            start,
-            n_steps=steps,
-            internal_batch_size=rows,
-            return_convergence_delta=True,
-            **known,
-        )
-        return spectra.detach(), tabular.detach(), gap.detach()
-    if method == "saliency":
-        spectra, tabular = attr.Saliency(scores).attribute(leaves, abs=False, **known)
-    else:
-        spectra, tabular = attr.InputXGradient(scores).attribute(leaves, **known)
-    return spectra.detach(), tabular.detach(), None
 
 
 @contextmanager
 def _ready_to_explain(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with gradients."""
+    """Evaluation mode, with gradients; nothing drawn is missed by anyone."""
     # cuDNN's recurrent layers go backward in training mode only; torch's own do in both.
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
-    with evaluating(model), torch.enable_grad(), without_cudnn:
+    with evaluating(model), rng_untouched(), torch.enable_grad(), without_cudnn:
         yield

@@ -3,6 +3,7 @@
 from typing import Any
 
 from handlers.accumulation import Accumulation
+from handlers.attribution import Attribution
 from handlers.checkpoint import Checkpoint
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
@@ -29,6 +30,7 @@ from handlers.wandb_log import WandB
 
 HANDLERS: dict[str, Any] = {
     "accumulation": Accumulation,
+    "attribution": Attribution,
     "checkpoint": Checkpoint,
     "early_stopping": EarlyStopping,
     "ema": EMA,

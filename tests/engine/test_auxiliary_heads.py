@@ -13,6 +13,7 @@ def test_both_heads_logits_are_kept_in_the_loaders_order():
     measure(model, loader, heads)
     model.eval()
     parts = [model(batch.spectra, batch.mask, batch.tabular) for batch in loader]
+    assert heads.logits is not None
     for found, name in zip(heads.logits, ("aux_logits_spec", "aux_logits_tab"), strict=True):
         torch.testing.assert_close(found, torch.cat([part[name] for part in parts]).detach())
 

@@ -24,6 +24,7 @@ from tests.tiny_problem import TinyLoader, TinyModel
 EPOCHS = 4
 # As they would stand under `params` in a configuration; the others need none.
 PARAMS = {
+    "attribution": "{every: 1, steps: 4, window: 2}",
     "checkpoint": "{monitor: train/auroc, save_top_k: 2}",
     "early_stopping": "{monitor: train/loss, mode: min, patience: 3}",
     "ema": "{decay: 0.9}",

@@ -1,0 +1,180 @@
+"""Explaining many samples, batch after batch, and keeping what comes out of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.attribution import Attribution, Explained, Inputs, attribute
+from engine.errors import UsageError, check_whole
+
+
+def explain(
+    model: nn.Module,
+    loader: Iterable[Any],
+    target: int | None = None,
+    method: str = "integrated_gradients",
+    *,
+    device: torch.device | str = "cpu",
+    max_samples: int | None = None,
+    keep_intensities: bool = False,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Explained:
+    """Explain the samples of a loader, one by one.
+
+    Args:
+        model: Called with ``spectra``, ``mask`` and ``tabular``.
+        loader: Yields batches; no more of them are asked for than it takes.
+        target: An output's number, or None for each sample's highest score.
+        method: One of ``engine.attribution.METHODS``.
+        device: Where the model is.
+        max_samples: Explain only the first so many; None for all.
+        keep_intensities: Keep the scans themselves, too.
+        progress: Called with the number of samples that were explained since it last was.
+        **options: As for :func:`engine.attribution.attribute`, but for two defaults. ``score``:
+            the log-odds where a batch's targets are whole numbers, which is what classes are,
+            else the output as it is. ``references``: the first batch.
+
+    Raises:
+        UsageError: As for ``attribute``, or there is no sample.
+
+    Example:
+        >>> from datasets.batch import Batch
+        >>> from models import MeanLinear
+        >>> mask = torch.tensor([[True, False], [True, True]])
+        >>> spectra, covariates = torch.randn(2, 2, 8), torch.randn(2, 3)
+        >>> batch = Batch(spectra, mask, covariates, torch.tensor([0, 1]), ["a", "b"])
+        >>> found = explain(MeanLinear(8), [batch])
+        >>> found.score, [tuple(scans.shape) for scans in found.scans]
+        ('log_odds', [(1, 8), (2, 8)])
+    """
+    explainer = Explainer(
+        model,
+        target,
+        method,
+        max_samples=max_samples,
+        keep_intensities=keep_intensities,
+        progress=progress,
+        **options,
+    )
+    for batch in loader:
+        explainer.add(batch.to(device))
+        if explainer.full:
+            break
+    return explainer.explained()
+
+
+class Explainer:
+    """Explains the batches that it is shown, up to so many samples, and keeps what came out.
+
+    Memory: S_i x L x 4 bytes a sample, twice that with its intensities, beside what
+    :func:`engine.attribution.attribute` takes.
+
+    Args:
+        model: As for :func:`explain`.
+        target: As for :func:`explain`.
+        method: As for :func:`explain`.
+        max_samples: As for :func:`explain`.
+        keep_intensities: As for :func:`explain`.
+        progress: As for :func:`explain`.
+        **options: As for :func:`explain`.
+
+    Attributes:
+        samples: How many are explained so far.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: int | None = None,
+        method: str = "integrated_gradients",
+        *,
+        max_samples: int | None = None,
+        keep_intensities: bool = False,
+        progress: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> None:
+        if max_samples is not None:
+            check_whole("attribution.max_samples", max_samples)
+        self.model, self.target, self.method = model, target, method
+        self.max_samples, self.keep_intensities = max_samples, keep_intensities
+        self.progress = progress
+        self.options = options
+        self.samples = 0
+        self._names: list[str] = []
+        self._scans: list[Tensor] = []
+        self._intensities: list[Tensor] = []
+        self._found: list[Attribution] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether no further sample will be explained."""
+        return self.max_samples is not None and self.samples >= self.max_samples
+
+    def add(self, batch: Any) -> None:
+        """Explain a batch on the model's device, or as much of it as is still asked for."""
+        left = None if self.max_samples is None else self.max_samples - self.samples
+        if left == 0:
+            return
+        inputs = Inputs(batch.spectra, batch.mask, batch.tabular).rows(slice(left))
+        if self.options.get("references") is None:
+            self.options["references"] = inputs
+        if self.options.get("score") is None:
+            of_classes = not batch.target.is_floating_point()
+            self.options["score"] = "log_odds" if of_classes else "logit"
+        found = attribute(
+            self.model,
+            inputs,
+            self.target,
+            self.method,
+            first=self.samples,
+            progress=self.progress,
+            **self.options,
+        )
+        self._names += batch.sample_id[:left]
+        self._scans += _real_scans(found.spectra, inputs.mask)
+        if self.keep_intensities:
+            self._intensities += _real_scans(inputs.spectra, inputs.mask)
+        self.samples += len(inputs.mask)
+        # Its padded spectra are not kept.
+        empty = found.spectra.new_zeros(0)
+        self._found.append(
+            Attribution(empty, found.tabular, found.target, found.gap, found.change, found.outputs)
+        )
+
+    def explained(self) -> Explained:
+        """What came out, on the CPU.
+
+        Raises:
+            UsageError: No sample was shown.
+        """
+        if not self._found:
+            raise UsageError("attribution: the loader is empty, there is no sample to explain")
+        return Explained(
+            self.method,
+            list(self._names),
+            torch.cat([found.target for found in self._found]).cpu(),
+            list(self._scans),
+            torch.cat([found.tabular for found in self._found]).cpu().float(),
+            _whole([found.change for found in self._found]),
+            _whole([found.gap for found in self._found]),
+            score=self.options["score"],
+            outputs=self._found[0].outputs,
+            intensities=list(self._intensities) if self.keep_intensities else None,
+        )
+
+
+def _real_scans(spectra: Tensor, mask: Tensor) -> list[Tensor]:
+    """Each sample's real scans, [S_i, L] on the CPU."""
+    # One transfer for all of them.
+    rows = spectra[mask].float().cpu()
+    return list(rows.split(mask.sum(dim=1).tolist()))
+
+
+def _whole(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known).cpu() if known else None

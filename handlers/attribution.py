@@ -1,0 +1,292 @@
+"""What a model's scores rest on, computed while it is measured or when its training ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+from torch import Tensor
+from tqdm import tqdm
+
+from engine.attribution import (
+    METHODS,
+    ROWS,
+    SCORES,
+    STEPS,
+    WINDOW,
+    Explained,
+    Importance,
+    Options,
+    importance_of,
+)
+from engine.attribution_file import write_explained
+from engine.attribution_samples import Explainer, explain
+from engine.errors import UsageError, check_whole, nearest
+from engine.evaluator import Evaluator
+from engine.events import Phase, in_phase
+from engine.rng import rng_untouched
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+FILE_NAME = "attributions.safetensors"
+# Means over so many hardly move any more; with steps to spare a minute on two cores.
+MOST_SAMPLES = 500
+
+
+class Attribution:
+    """Explains samples: which points of their scans, which scans, which covariates count.
+
+    Attached to an evaluator it explains the samples that are evaluated, in their order; each
+    evaluation starts afresh. Attached to a trainer it explains those of a loader when the
+    training ends, and with ``every`` also after each so many epochs: then ``history`` tells how
+    what counts came about, and is saved with every checkpoint. A run that was cut off within an
+    epoch explains nothing: the resumed one will. Training goes on as if nothing had happened.
+
+    On a terminal a bar counts the samples. What came out is written to ``attributions.safetensors``
+    (:func:`engine.attribution_file.read_explained`) and announced as ``attributions_computed``.
+    In a configuration, on the command line, and in Python::
+
+        handlers: [{name: attribution, params: {method: gradient_shap, every: 5}}]
+
+        python experiments/run.py tft_baseline --handlers '[{name: attribution}]'
+
+        attribution = Attribution()
+        attribution.attach(evaluator)
+        evaluator.evaluate(test_loader)
+        attribution.importance.points  # or attribution.explained, sample by sample
+
+    Memory: what is kept takes S x L x 4 bytes for a sample of S scans (64 KiB for 8 scans of 2048
+    points), so that ``max_samples`` bounds it, and so does ``rows`` what a pass takes: see
+    :func:`engine.attribution.attribute`.
+
+    Args:
+        method: One of ``engine.attribution.METHODS``.
+        loader: Whose samples a trainer's model is explained on; in a configuration the
+            validation side.
+        target: The output to explain; None for each sample's highest score, the class that is
+            predicted.
+        score: See :class:`engine.attribution_methods.Options`; None for the log-odds of classes,
+            and of labels and values the output as it is.
+        max_samples: Explain the first so many; None for all.
+        every: After how many epochs, too; None for the end of training only.
+        baseline: See ``Options``; zeros are the mean of inputs that are standardised only.
+        steps: See ``Options``.
+        rows: See ``Options``.
+        window: See ``Options``.
+        per_scan: See ``Options``.
+        references: See ``Options``; None for the first batch.
+        keep_intensities: Keep the scans themselves too, which windows' directions
+            (:func:`engine.attribution_windows.top_windows`) are found by; twice the memory.
+        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default.
+            Where there is neither a path nor a ``run_dir``, none is written.
+        measured_weights: Opens the context in which the model holds the weights to explain, such
+            as ``EMA.averaged_weights``; an evaluator brings its own.
+
+    Raises:
+        UsageError: A setting is out of range, or a name unknown.
+
+    Attributes:
+        history: With a trainer, one row an epoch explained: ``epoch``, ``samples``, and the
+            tensors of :class:`engine.attribution.Importance`.
+
+    Example:
+        >>> Attribution("feature_ablation", window=16).explained is None
+        True
+    """
+
+    phase = Phase.REPORT
+
+    def __init__(
+        self,
+        method: str = "integrated_gradients",
+        loader: Iterable[Any] | None = None,
+        *,
+        target: int | None = None,
+        score: str | None = None,
+        max_samples: int | None = MOST_SAMPLES,
+        every: int | None = None,
+        baseline: tuple[Tensor, Tensor] | None = None,
+        steps: int = STEPS,
+        rows: int = ROWS,
+        window: int = WINDOW,
+        per_scan: bool = False,
+        references: Any = None,
+        keep_intensities: bool = False,
+        path: str | Path | None = None,
+        measured_weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        if method not in METHODS:
+            raise UsageError(
+                f"attribution.method: nothing is called '{method}'{nearest(method, METHODS)}"
+            )
+        for name, value in (("max_samples", max_samples), ("every", every)):
+            if value is not None:
+                check_whole(f"attribution.{name}", value)
+        if target is not None:
+            check_whole("attribution.target", target, 0)
+        self.method, self.loader, self.target = method, loader, target
+        self.max_samples, self.every = max_samples, every
+        self.path = None if path is None else Path(path)
+        self.measured_weights = measured_weights
+        self.options: dict[str, Any] = {
+            "steps": steps,
+            "rows": rows,
+            "window": window,
+            "per_scan": per_scan,
+        }
+        Options(score=score or SCORES[0], **self.options)  # refuses what cannot be used
+        self.options.update(
+            score=score,
+            baseline=baseline,
+            references=references,
+            keep_intensities=keep_intensities,
+        )
+        self.history: list[dict[str, Any]] = []
+        self._explained: Explained | None = None
+        self._explainer: Explainer | None = None
+        self._bar: tqdm[Any] | None = None
+
+    @property
+    def explained(self) -> Explained | None:
+        """The attributions sample by sample; None before there are any."""
+        return self._explained
+
+    @property
+    def importance(self) -> Importance:
+        """The attributions by point, by covariate and by scan, over all samples.
+
+        Raises:
+            UsageError: There are none yet.
+        """
+        if self._explained is None:
+            raise UsageError("attribution: nothing has been explained yet")
+        return importance_of(self._explained)
+
+    def attach(self, engine: Trainer | Evaluator) -> None:
+        """Listen to a trainer's ends, or to an evaluator's steps.
+
+        Raises:
+            UsageError: It is a trainer, and there is no loader of samples to explain.
+        """
+        if isinstance(engine, Evaluator):
+            engine.add_event_handler(Events.STARTED, self.start)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+            engine.add_event_handler(Events.COMPLETED, self.finish)
+            return
+        if self.loader is None:
+            raise UsageError("attribution.loader: name the samples to explain when training ends")
+        if self.path is None and engine.run_dir is not None:
+            self.path = Path(engine.run_dir) / "report" / FILE_NAME
+        engine.keep("attribution", self)
+        if self.target is not None:
+            engine.add_event_handler(Events.STARTED, self.check_target, phase=Phase.PREPARE)
+        if self.every is not None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.follow)
+        engine.add_event_handler(Events.COMPLETED, self.conclude)
+
+    # -- on an evaluator --------------------------------------------------------------------
+
+    def start(self, evaluator: Evaluator) -> None:
+        """Forget an earlier evaluation's samples."""
+        self._explained = None
+        self._bar = self._new_bar(evaluator.state.dataloader)
+        self._explainer = Explainer(
+            evaluator.model,
+            self.target,
+            self.method,
+            max_samples=self.max_samples,
+            progress=self._bar.update,
+            **self.options,
+        )
+
+    def __call__(self, evaluator: Evaluator) -> None:
+        """Explain the batch that was evaluated."""
+        assert self._explainer is not None
+        self._explainer.add(evaluator.state.batch)
+
+    def finish(self) -> None:
+        """Put together, and write where a path was given."""
+        assert self._explainer is not None
+        assert self._bar is not None
+        self._bar.close()
+        self._explained = self._explainer.explained()
+        if self.path is not None:
+            write_explained(self._explained, self.path)
+
+    # -- on a trainer -----------------------------------------------------------------------
+
+    def check_target(self, trainer: Trainer) -> None:
+        """Refuse an output that the model has not, before it is trained.
+
+        Raises:
+            UsageError: Says which it has.
+        """
+        self._explain(trainer, max_samples=1)
+
+    @in_phase(Phase.RECORD)
+    def follow(self, trainer: Trainer) -> None:
+        """Take down what counts after this epoch, before its checkpoint is saved."""
+        assert self.every is not None
+        if trainer.state.epoch % self.every:
+            return
+        found = importance_of(self._explain(trainer, self.max_samples))
+        row = {name: value for name, value in vars(found).items() if value is not None}
+        self.history.append({"epoch": trainer.state.epoch, **row})
+
+    def conclude(self, trainer: Trainer) -> None:
+        """Explain the trained model, write the file and say so."""
+        state = trainer.state
+        if state.open_epoch is not None or state.iteration % (state.epoch_length or 1):
+            return
+        began = time.perf_counter()
+        self._explained = self._explain(trainer, self.max_samples)
+        told = {
+            "method": self.method,
+            "samples": len(self._explained.sample_id),
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+        if self.path is not None:
+            write_explained(self._explained, self.path)
+            told["path"] = str(self.path)
+        trainer.announce("attributions_computed", **told)
+
+    def _explain(self, trainer: Trainer, max_samples: int | None) -> Explained:
+        assert self.loader is not None
+        with rng_untouched(), self.measured_weights(), self._new_bar(self.loader) as bar:
+            return explain(
+                trainer.model,
+                self.loader,
+                self.target,
+                self.method,
+                device=trainer.device,
+                max_samples=max_samples,
+                progress=bar.update,
+                **self.options,
+            )
+
+    def _new_bar(self, loader: Any) -> tqdm[Any]:
+        """A line that counts samples; nothing where nobody watches."""
+        known = [len(loader.dataset)] if hasattr(loader, "dataset") else []
+        known += [] if self.max_samples is None else [self.max_samples]
+        return tqdm(
+            total=min(known, default=None),
+            desc="explaining",
+            unit=" samples",
+            disable=None,
+            leave=False,
+        )
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What counted in the epochs so far."""
+        return {"history": [dict(row) for row in self.history]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue the history."""
+        self.history = [dict(row) for row in state_dict["history"]]
