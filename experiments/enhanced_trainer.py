@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pandas as pd
 from torch import nn
 
 from engine.checkpoints import broken_weight
-from engine.embeddings import Embeddings
 from engine.errors import UsageError, check_whole
 from engine.evaluator import Evaluator
 from engine.events import TrainEvents
@@ -27,13 +27,19 @@ from experiments.facade.default_training import (
     device_or_cpu,
     make_trainer,
 )
+from experiments.facade.examined_model import look_at_model
 from experiments.facade.learning_task import find_task
 from experiments.facade.model_comparison import compare, write_comparison
 from experiments.facade.model_files import load_weights, save_weights
 from experiments.facade.model_summary import summarise_model
+from experiments.facade.names import Names
+from experiments.findings import Findings
+from experiments.kept_findings import KeptFindings
+from experiments.pages.examined import Examined
 from experiments.pages.figure_images import write_images
 from experiments.pages.figures import training_curves
-from experiments.pages.result_pages import Names, ResultPages
+from experiments.pages.finding_sections import FindingSections
+from experiments.pages.result_pages import ResultPages
 from experiments.run_folder import new_run_dir
 from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
@@ -68,8 +74,8 @@ class EnhancedTrainer:
         weight_decay: Of matrices; biases and norms get none.
         save_dir: Holds the folders.
         enable_visualization: Write ``training_curves.html`` and ``evaluation_plots.html``.
-        enable_interpretability: Write ``feature_importance.html``, ``pca_analysis.html`` and
-            ``attention_analysis.html``.
+        enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
+            ``pca_analysis.html`` and ``attention_analysis.html``.
         task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if it is not to be
             inferred.
         class_names: Of the classes, the labels or the targets, for the pages.
@@ -232,23 +238,23 @@ class EnhancedTrainer:
             UsageError: Something that can be mended, in one line.
         """
         loader = AnyLoader(test_loader, "test_loader")
-        embeddings = Embeddings()
-        metrics, outputs = self._measure(self.model, loader, embeddings)
+        wanted = generate_plots and self.enable_interpretability
+        kept = KeptFindings() if wanted else None
+        metrics, outputs = self._measure(self.model, loader, kept)
         if self._log is not None:
             self._log.write("test_completed", metrics=metrics)
         if generate_plots and (self.enable_visualization or self.enable_interpretability):
-            self._write_pages(loader, metrics, outputs, embeddings)
+            self._write_pages(loader, metrics, outputs, kept)
         return metrics
 
     def _measure(
-        self, model: nn.Module, loader: AnyLoader, embeddings: Embeddings | None = None
+        self, model: nn.Module, loader: AnyLoader, kept: KeptFindings | None = None
     ) -> tuple[dict[str, float], EpochOutputs]:
         task = find_task(model.to(self.device), loader, self.device, self.task)
         self.names.check(task.outputs, loader.first())
         evaluator = Evaluator(model, task.loss, EpochMetrics(task=task.name), self.device)
-        if embeddings is not None:
-            embeddings.attach(evaluator)
-        metrics = evaluator.evaluate(loader)
+        with nullcontext() if kept is None else kept.attached(evaluator):
+            metrics = evaluator.evaluate(loader)
         outputs = evaluator.metrics.outputs
         assert outputs is not None
         return metrics, outputs
@@ -258,7 +264,7 @@ class EnhancedTrainer:
         loader: AnyLoader,
         metrics: Mapping[str, float],
         outputs: EpochOutputs,
-        embeddings: Embeddings,
+        kept: KeptFindings | None,
     ) -> None:
         if self.run_dir is None:
             self.run_dir = folder = self._claim(self.model_name)
@@ -267,13 +273,18 @@ class EnhancedTrainer:
             print(f"pages of this evaluation: {folder}")
         else:
             folder = self.run_dir
-        pages = ResultPages(folder, self.model_name, self.names)
+        if kept is None:
+            examined, shap = Examined(outputs, self.names.of_outputs(outputs), Findings()), None
+        else:
+            examined, shap = look_at_model(self.model, loader, outputs, kept, self.names)
+        pages = ResultPages(folder, self.model_name, FindingSections(examined))
         if self.enable_visualization:
-            pages.evaluation(outputs, metrics)
+            pages.evaluation(metrics)
         if self.enable_interpretability:
-            pages.importance(self.model, loader, outputs)
-            pages.pca(embeddings.vectors, outputs, embeddings.source)
-            pages.attention(self.model, loader)
+            pages.importance()
+            pages.shap(shap)
+            pages.pca()
+            pages.attention()
         self._say_why_no_images(pages.images())
 
     def compare_models(

@@ -10,23 +10,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-from sklearn.metrics import roc_curve
 from torch import nn
 from torch.nn import functional
 
+from engine.bootstrap import Interval
 from engine.delong import delong_test
 from engine.errors import UsageError
-from engine.files import write_whole
 from engine.metric_functions import UNDEFINED
 from engine.metrics import METRICS, EpochOutputs
 from experiments.facade.model_summary import summarise_model
-from experiments.pages.figure_page import Section, write_figure_page
-from experiments.pages.figures import PALETTE, add_chance, ranked_scores
+from experiments.pages.comparison_figures import metric_bars
+from experiments.pages.comparison_files import write_comparison_files
+from experiments.pages.figure_page import Section
 
-PANELS_A_ROW, PANEL_HEIGHT = 3, 240
-ROC_HEIGHT = 460
 P_VALUE = "delong_p"
 ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
 Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
@@ -120,80 +116,20 @@ def write_comparison(comparison: Comparison, folder: Path, names: list[str]) -> 
         UsageError: They cannot be written.
     """
     table = comparison.table
-    try:
-        write_whole(table.to_csv(index=False).encode(), folder, "model_comparison.csv")
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
     first = next(iter(comparison.outputs.values()))
-    lead = f"{len(table)} models on the same {len(first.sample_id)} samples."
-    cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
-    sections = [
-        Section("metrics", "Metrics", metric_bars(table)),
-        Section("table", "All figures", table=cells),
-    ]
-    written = [
-        folder / "model_comparison.csv",
-        write_figure_page(folder / "model_comparison.html", "Model comparison", lead, sections),
-    ]
-    if first.task != "regression":
-        sections = [Section("roc", "ROC", roc_curves(comparison.outputs, names))]
-        path = folder / "roc_comparison.html"
-        written.append(write_figure_page(path, "ROC comparison", lead, sections))
-    return written
-
-
-def metric_bars(table: pd.DataFrame) -> go.Figure:
-    """A panel a metric, a bar a model."""
     metrics = [name for name in table.columns if name not in ("model", P_VALUE, *ABOUT_MODEL)]
-    rows = -(-len(metrics) // PANELS_A_ROW)
-    figure = make_subplots(rows, PANELS_A_ROW, subplot_titles=metrics, vertical_spacing=0.3 / rows)
-    colours = [PALETTE[number % len(PALETTE)] for number in range(len(table))]
-    for number, metric in enumerate(metrics):
-        figure.add_bar(
-            x=table["model"],
-            y=table[metric],
-            marker_color=colours,
-            texttemplate="%{y:.3f}",
-            showlegend=False,
-            row=number // PANELS_A_ROW + 1,
-            col=number % PANELS_A_ROW + 1,
-        )
-    figure.update_xaxes(type="category")
-    figure.update_layout(height=PANEL_HEIGHT * rows)
-    return figure
-
-
-def roc_curves(outputs: Mapping[str, EpochOutputs], names: list[str]) -> go.Figure:
-    """A panel for each class (or label) that can be ranked, a curve a model."""
-    panels: dict[str, dict[str, Any]] = {}
-    for model, found in outputs.items():
-        for _, name, scores, positive in ranked_scores(found, names):
-            panels.setdefault(name, {})[model] = roc_curve(positive, scores)[:2]
-    if not panels:
-        panels = {"no class has both kinds of samples": {}}
-    columns = min(len(panels), PANELS_A_ROW)
-    rows = -(-len(panels) // columns)
-    figure = make_subplots(rows, columns, subplot_titles=list(panels))
-    for number, curves in enumerate(panels.values()):
-        place = {"row": number // columns + 1, "col": number % columns + 1}
-        for index, model in enumerate(outputs):
-            if model in curves:
-                false_rate, true_rate = curves[model]
-                figure.add_scatter(
-                    x=false_rate,
-                    y=true_rate,
-                    mode="lines",
-                    name=model,
-                    legendgroup=model,
-                    showlegend=number == 0,
-                    line={"color": PALETTE[index % len(PALETTE)]},
-                    **place,
-                )
-        add_chance(figure, showlegend=number == 0, **place)
-        figure.update_xaxes(title_text="false positive rate", **place)
-        figure.update_yaxes(title_text="true positive rate", **place)
-    figure.update_layout(height=ROC_HEIGHT * rows, showlegend=True)
-    return figure
+    bars = metric_bars(
+        list(comparison.outputs), {name: [Interval(v) for v in table[name]] for name in metrics}
+    )
+    cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
+    return write_comparison_files(
+        folder,
+        table,
+        f"{len(table)} models on the same {len(first.sample_id)} samples.",
+        [Section("metrics", "Metrics", bars), Section("table", "All figures", table=cells)],
+        comparison.outputs,
+        names,
+    )
 
 
 def _cell(value: Any) -> str:

@@ -11,23 +11,30 @@ from torch.nn import functional
 
 from engine.attention_summary import AttentionSummary, MeanWeights, ScanWeights
 from experiments.pages.figure_page import Section
+from experiments.pages.figure_text import shown_names
 from experiments.pages.figures import PALETTE
+from experiments.pages.gate_figures import is_gate
 
 # Larger matrices are averaged down: a screen shows no more, and a page would take megabytes.
 MOST_CELLS = 96
 MOST_BARS = 40
-HEADS_A_ROW = 4
-MATRIX_HEIGHT = 300
+HEADS_A_ROW = 2
+MATRIX_HEIGHT = 260
+BAR_HEIGHT, FRAME = 24, 110
+# Matrices stand beside each other.
+LONGEST_NAME = 18
+# With a tick at each number of scans up to so many.
+MOST_TICKS = 20
 NONE = (
     "The model returns no attention_weights. To have them drawn, return a dict of tensors [B, ...] "
     "under that name, such as the weight of each scan [B, S]."
 )
 
 
-def attention_sections(
+def weight_sections(
     summary: AttentionSummary, covariate_names: Sequence[str] | None = None
 ) -> list[Section]:
-    """A section for each kind of weights that the model returns.
+    """A section for each kind of attention weights that the model returns, gates left out.
 
     Args:
         summary: Over the test samples.
@@ -43,6 +50,8 @@ def attention_sections(
         for number, (name, weights) in enumerate(summary.over_scans.items())
     ]
     for number, (name, weights) in enumerate(summary.means.items()):
+        if is_gate(name):
+            continue
         heading, mean = _words(name), weights.mean
         if mean.ndim == 1:
             figure = _bars(weights, covariate_names)
@@ -53,7 +62,9 @@ def attention_sections(
         which = ", each scan's over those that have it" if "scan" in weights.axes else ""
         text = f"Mean over {summary.samples} samples{which}."
         sections.append(Section(f"weights-{number}", heading, figure, text))
-    return sections or [Section("none", "No attention", text=NONE)]
+    if not (sections or summary.means):
+        return [Section("none", "No attention", text=NONE)]
+    return sections
 
 
 def _words(name: str) -> str:
@@ -78,7 +89,7 @@ def _spread_figure(weights: ScanWeights) -> go.Figure:
     """Effective scans against scans, and how often each entropy occurs."""
     scans, effective = weights.scans.numpy(), weights.effective.numpy()
     figure = make_subplots(
-        1, 2, subplot_titles=["effective number of scans", "entropy relative to equal weights"]
+        2, 1, subplot_titles=["effective number of scans", "entropy relative to equal weights"]
     )
     figure.add_box(
         x=scans,
@@ -103,20 +114,21 @@ def _spread_figure(weights: ScanWeights) -> go.Figure:
         xbins={"start": 0, "end": 1.05, "size": 0.05},
         marker_color=PALETTE[0],
         showlegend=False,
-        row=1,
-        col=2,
+        row=2,
+        col=1,
     )
-    figure.update_xaxes(title_text="scans of the sample", dtick=1, row=1, col=1)
+    ticks = 1 if most <= MOST_TICKS else None
+    figure.update_xaxes(title_text="scans of the sample", dtick=ticks, row=1, col=1)
     figure.update_yaxes(title_text="effective scans", row=1, col=1)
-    figure.update_xaxes(title_text="entropy / log(scans)", range=[0, 1.05], row=1, col=2)
-    figure.update_yaxes(title_text="samples", row=1, col=2)
-    figure.update_layout(height=400, showlegend=True)
+    figure.update_xaxes(title_text="entropy / log(scans)", range=[0, 1.05], row=2, col=1)
+    figure.update_yaxes(title_text="samples", row=2, col=1)
+    figure.update_layout(height=640, showlegend=True)
     return figure
 
 
 def _labels(axis: str, size: int, covariate_names: Sequence[str] | None) -> list[str]:
     if axis == "covariate" and covariate_names is not None:
-        return list(covariate_names)
+        return shown_names(covariate_names, LONGEST_NAME)
     return [f"{axis} {number + 1}" for number in range(size)]
 
 
@@ -131,11 +143,13 @@ def _bars(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go.Fig
     order = np.argsort(-values, kind="stable")[:MOST_BARS]
     names = _labels(axis, len(values), covariate_names)
     figure = go.Figure(
-        go.Bar(x=[names[i] for i in order], y=values[order], marker_color=PALETTE[0])
+        go.Bar(
+            x=values[order], y=[names[i] for i in order], orientation="h", marker_color=PALETTE[0]
+        )
     )
-    figure.update_xaxes(type="category", automargin=True)
-    figure.update_yaxes(title_text="weight")
-    figure.update_layout(height=360)
+    figure.update_xaxes(title_text="weight")
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True, dtick=1)
+    figure.update_layout(height=FRAME + BAR_HEIGHT * len(order))
     return figure
 
 
@@ -154,7 +168,9 @@ def _matrices(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go
         rows,
         columns,
         subplot_titles=[f"head {number + 1}" for number in range(heads)] if heads > 1 else None,
+        shared_xaxes=True,
         shared_yaxes=True,
+        vertical_spacing=0.1 / rows,
         horizontal_spacing=0.03,
     )
     names = [
@@ -166,7 +182,10 @@ def _matrices(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go
         figure.add_heatmap(z=matrix, y=names[0], x=names[1], coloraxis="coloraxis", **place)
         if place["col"] == 1:
             figure.update_yaxes(title_text="" if names[0] else axes[0], **place)
-        figure.update_xaxes(title_text="" if names[1] else axes[1], automargin=True, **place)
+        if heads - head <= columns:
+            title = "" if names[1] else axes[1]
+            figure.update_xaxes(title_text=title, automargin=True, showticklabels=True, **place)
+    figure.update_annotations(font_size=12)
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(
         height=MATRIX_HEIGHT * rows + (80 if names[1] else 0),
@@ -175,7 +194,7 @@ def _matrices(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go
             "colorscale": "Blues",
             "cmin": 0,
             "cmax": float(mean.max()),
-            "colorbar": {"title": "weight"},
+            "colorbar": {"title": {"text": "weight", "side": "right"}, "thickness": 12},
         },
     )
     return figure

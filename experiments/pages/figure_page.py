@@ -72,6 +72,14 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
 
 def figure_div(name: str, figure: go.Figure) -> Markup:
     """A figure as an element of a page, without the library."""
+    html: str = styled(figure).to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=PLOTLY_CONFIG
+    )
+    return Markup(html)
+
+
+def styled(figure: go.Figure) -> go.Figure:
+    """The figure itself, with the margins, the font and the place of the legend that pages have."""
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
@@ -83,7 +91,4 @@ def figure_div(name: str, figure: go.Figure) -> Markup:
     if figure.layout.legend.y is None:
         drawn = (figure.layout.height or DEFAULT_HEIGHT) - MARGINS["t"] - MARGINS["b"]
         figure.update_layout(legend_y=-LEGEND_BELOW / drawn)
-    html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=PLOTLY_CONFIG
-    )
-    return Markup(html)
+    return figure

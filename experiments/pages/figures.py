@@ -12,11 +12,14 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from engine.curves import make_panels
 from engine.metrics import EpochOutputs
+from experiments.pages.figure_text import shown_name, shown_names
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 SIDE_COLOURS = {"train": PALETTE[1], "val": PALETTE[0]}
 PANEL_HEIGHT, PANELS_A_ROW = 260, 2
+# Of a sample's name, in characters: it stands alone where it is pointed at.
+LONGEST_ID = 60
 
 
 def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
@@ -89,7 +92,7 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
         style = {"color": PALETTE[number % len(PALETTE)]}
         false_rate, true_rate, _ = roc_curve(positive, scores)
         precision, recall, _ = precision_recall_curve(positive, scores)
-        common = {"mode": "lines", "line": style, "name": name, "legendgroup": name}
+        common = {"mode": "lines", "line": style, "name": shown_name(name), "legendgroup": name}
         figure.add_scatter(x=false_rate, y=true_rate, row=1, col=1, **common)
         figure.add_scatter(x=recall, y=precision, row=1, col=2, showlegend=False, **common)
     add_chance(figure, row=1, col=1)
@@ -109,7 +112,7 @@ def add_chance(figure: go.Figure, **place: Any) -> None:
 
 def confusion(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
     """Counts of true against predicted class, or for each label of what was said of it."""
-    names = list(class_names)
+    names = shown_names(class_names)
     if outputs.task == "multilabel":
         return _confusion_of_labels(outputs, names)
     true, predicted = outputs.target.numpy(), outputs.predictions.numpy()
@@ -151,7 +154,7 @@ def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Fig
     shown = 1 if outputs.task == "binary" else int(outputs.target.mode().values)
     scores, target = outputs.probabilities[:, shown].numpy(), outputs.target.numpy()
     figure = go.Figure()
-    for number, name in enumerate(class_names):
+    for number, name in enumerate(map(shown_name, class_names)):
         figure.add_histogram(
             x=scores[target == number],
             name=f"true {name}",
@@ -160,13 +163,16 @@ def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Fig
         )
     figure.update_layout(barmode="overlay", height=380)
     figure.update_traces(opacity=0.6)
-    figure.update_xaxes(title_text=f"predicted probability of {class_names[shown]}", range=[0, 1])
+    figure.update_xaxes(
+        title_text=f"predicted probability of {shown_name(class_names[shown])}", range=[0, 1]
+    )
     figure.update_yaxes(title_text="samples")
     return figure
 
 
 def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
     scores, target = outputs.probabilities.numpy(), outputs.target.numpy() > 0
+    names = shown_names(names)
     labels = np.broadcast_to(np.array(names, dtype=object), scores.shape)
     figure = go.Figure()
     for number, (side, chosen) in enumerate((("absent", ~target), ("present", target))):
@@ -180,6 +186,6 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
             pointpos=0,
         )
     figure.update_layout(boxmode="group", height=380)
-    figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(names))
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     figure.update_yaxes(title_text="predicted probability", range=[-0.02, 1.02])
     return figure

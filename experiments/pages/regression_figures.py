@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from engine.metrics import EpochOutputs
-from experiments.pages.figures import PALETTE
+from experiments.pages.figure_text import shown_name, shown_names
+from experiments.pages.figures import LONGEST_ID, PALETTE
 
 ROW_HEIGHT = 400
 
@@ -23,12 +24,13 @@ def predicted_against_true(outputs: EpochOutputs, names: Sequence[str]) -> go.Fi
     """
     predicted, true = outputs.predictions.numpy(), outputs.target.numpy()
     figure = _row_for_each(names)
+    ids = [shown_name(name, LONGEST_ID) for name in outputs.sample_id]
     for number in range(len(names)):
         place = {"row": number + 1, "col": 1}
         figure.add_scatter(
             x=true[:, number],
             y=predicted[:, number],
-            text=outputs.sample_id,
+            text=ids,
             mode="markers",
             marker={"color": PALETTE[0], "opacity": 0.7},
             name="sample",
@@ -69,13 +71,14 @@ def residuals(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
         column_widths=[0.68, 0.32],
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        row_titles=list(names) if len(names) > 1 else None,
+        row_titles=shown_names(names) if len(names) > 1 else None,
     )
+    ids = [shown_name(name, LONGEST_ID) for name in outputs.sample_id]
     for number in range(len(names)):
         figure.add_scatter(
             x=predicted[:, number],
             y=missed[:, number],
-            text=outputs.sample_id,
+            text=ids,
             mode="markers",
             marker={"color": PALETTE[0], "opacity": 0.7},
             hovertemplate="%{text}: predicted %{x:.4g}, off by %{y:.4g}<extra></extra>",
@@ -101,7 +104,7 @@ def residuals(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
 
 
 def _row_for_each(names: Sequence[str]) -> go.Figure:
-    titles = list(names) if len(names) > 1 else None
+    titles = shown_names(names) if len(names) > 1 else None
     figure = make_subplots(len(names), 1, subplot_titles=titles)
     figure.update_layout(height=ROW_HEIGHT * len(names))
     return figure

@@ -83,7 +83,7 @@ def test_the_trainer_page_leaves_the_files_that_it_names(folder):
     for block in blocks(page)[:2]:
         exec(block.text, names)
     promised = set(re.findall(r"`(\w+\.(?:pt|html))`", page.read_text("utf-8")))
-    assert len(promised) == 6
+    assert len(promised) == 7
     assert promised <= {path.name for path in (folder / "results" / "tft").iterdir()}
 
 

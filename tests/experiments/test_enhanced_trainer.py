@@ -22,6 +22,7 @@ TRAINED = {"best_model.pt", "training_curves.html"}
 EVALUATED = {
     "evaluation_plots.html",
     "feature_importance.html",
+    "shap_analysis.html",
     "pca_analysis.html",
     "attention_analysis.html",
 }

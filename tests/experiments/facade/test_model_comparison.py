@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss
 from torch import nn
 
 from engine.delong import delong_test
@@ -15,8 +15,6 @@ from experiments.facade.model_comparison import (
     Comparison,
     common_loss,
     compare,
-    metric_bars,
-    roc_curves,
     write_comparison,
 )
 from tests.experiments.pages.made_outputs import NAMES, make_outputs
@@ -57,28 +55,26 @@ def test_the_common_loss_is_defined_for_every_task(task):
     assert math.isfinite(common_loss(make_outputs(task)))
 
 
-def test_there_is_a_panel_a_metric_and_a_bar_a_model():
-    table = pd.DataFrame(
-        {"model": ["a", "b"], "auroc": [0.9, 0.8], "f1": [0.5, math.nan], "parameters": [1, 2]}
+def test_the_page_has_bars_a_table_and_both_kinds_of_curves(tmp_path):
+    table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
+    comparison = Comparison(table, {"net": make_outputs("multiclass")})
+    written = write_comparison(comparison, tmp_path, NAMES["multiclass"])
+    table_path, page, curves = written
+    pd.testing.assert_frame_equal(pd.read_csv(table_path), table)
+    assert re.findall(r'id="figure-(\w+)"', page.read_text("utf-8")) == ["metrics"]
+    assert re.findall(r'id="figure-(\w+)"', curves.read_text("utf-8")) == ["roc", "pr"]
+    for metric in ("loss", "auroc"):
+        assert f'"text":"{metric}"' in page.read_text("utf-8")
+    assert '"text":"delong_p"' not in page.read_text("utf-8")
+
+
+def test_values_are_shown_against_the_truth_instead_of_curves(tmp_path):
+    comparison = Comparison(
+        pd.DataFrame({"model": ["a"], "mae": [0.5]}), {"a": make_outputs("regression")}
     )
-    figure = metric_bars(table)
-    assert [note.text for note in figure.layout.annotations] == ["auroc", "f1"]
-    assert [list(trace.x) for trace in figure.data] == [["a", "b"]] * 2
-
-
-def test_every_model_has_a_curve_in_every_panel():
-    outputs = {"a": make_outputs("multilabel"), "b": make_outputs("multilabel")}
-    figure = roc_curves(outputs, NAMES["multilabel"])
-    assert [note.text for note in figure.layout.annotations] == NAMES["multilabel"]
-    first = outputs["a"]
-    for number in range(3):
-        place = "x" if number == 0 else f"x{number + 1}"
-        curves = [t for t in figure.data if t.xaxis == place and t.name in outputs]
-        assert [curve.name for curve in curves] == ["a", "b"]
-        expected = roc_auc_score(
-            first.target[:, number].numpy(), first.probabilities[:, number].numpy()
-        )
-        assert np.trapezoid(curves[0].y, curves[0].x) == pytest.approx(expected)
+    written = write_comparison(comparison, tmp_path, NAMES["regression"])
+    assert [path.name for path in written] == ["model_comparison.csv", "model_comparison.html"]
+    assert 'id="figure-predictions"' in written[1].read_text("utf-8")
 
 
 def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):

@@ -6,18 +6,18 @@ import numpy as np
 import torch
 
 from engine.attention_summary import AttentionSummary, MeanWeights, ScanWeights
-from experiments.pages.attention_figures import MOST_CELLS, attention_sections
+from experiments.pages.attention_figures import MOST_CELLS, weight_sections
 
 COVARIATES = ["age", "sex", "CRP"]
 
 
 def sections(over_scans=None, means=None):
-    found = attention_sections(AttentionSummary(5, over_scans or {}, means or {}), COVARIATES)
+    found = weight_sections(AttentionSummary(5, over_scans or {}, means or {}), COVARIATES)
     return {section.heading: section for section in found}
 
 
 def test_a_model_without_attention_has_a_sentence_that_says_so():
-    (section,) = attention_sections(AttentionSummary())
+    (section,) = weight_sections(AttentionSummary())
     assert section.figure is None
     assert "returns no attention_weights" in section.text
 
@@ -43,7 +43,7 @@ def test_samples_of_one_scan_each_are_drawn_and_said():
 def test_covariates_are_named_and_sorted_by_their_weight():
     mean = MeanWeights(torch.tensor([0.2, 0.5, 0.3]).double(), ("covariate",))
     bars = sections(means={"feature_selection": mean})["Feature selection"].figure.data[0]
-    assert list(bars.x) == ["sex", "CRP", "age"]
+    assert list(bars.y) == ["sex", "CRP", "age"]
 
 
 def test_there_is_a_matrix_a_head_with_named_rows_and_columns():
@@ -66,3 +66,16 @@ def test_matrices_larger_than_a_screen_are_averaged_down():
     (trace,) = sections(means={"patch_attention_0": mean})["Patch attention 0"].figure.data
     assert np.shape(trace.z) == (MOST_CELLS, MOST_CELLS)
     np.testing.assert_allclose(trace.z[0][0], mean.mean[0, :4, :4].mean())
+
+
+def test_gates_are_not_drawn_as_attention():
+    gate = MeanWeights(torch.rand(5), ("position",))
+    assert sections(means={"spectra_gate": gate}) == {}
+
+
+def test_covariates_names_are_shown_as_text():
+    mean = MeanWeights(torch.tensor([0.4, 0.6]).double(), ("covariate",))
+    summary = AttentionSummary(5, {}, {"feature_selection": mean})
+    (section,) = weight_sections(summary, ["<b>age</b>", "sex"])
+    assert section.figure is not None
+    assert "<b>" not in section.figure.to_json()

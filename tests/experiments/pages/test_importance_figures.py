@@ -1,61 +1,120 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import torch
 
-from engine.attribution import Importance
+from experiments.pages import importance_figures
+from experiments.pages.explained_features import covariate_features, in_one_sense
 from experiments.pages.importance_figures import (
     MOST_BARS,
-    covariate_figure,
-    importance_sections,
-    point_figure,
+    feature_bars,
+    feature_section,
+    spectrum_figure,
+    spectrum_section,
 )
+from tests.experiments.pages.made_examined import PEAKS, POINTS, WEIGHTS, make_examined
+
+WINDOWS = [(8, 13), (38, 43)]
 
 
-@pytest.fixture
-def importance() -> Importance:
-    """Ten points of which the fourth says most, three covariates of which the second lowers."""
-    points = torch.full((10,), 0.1)
-    points[3] = 2.1
-    covariates = torch.tensor([0.2, 0.7, 0.1])
-    return Importance(points, covariates, -points, covariates * torch.tensor([1, -1, 1]), 8, 1e-4)
+def found_in(examined):
+    return in_one_sense(examined.findings.explained, examined)
 
 
-def test_points_stand_over_the_axis_or_over_their_numbers(importance):
-    axis = np.linspace(2000, 20000, 10)
-    assert list(point_figure(importance, axis, "m/z").data[0].x) == list(axis)
-    assert point_figure(importance, axis, "m/z").layout.xaxis.title.text == "m/z"
-    assert list(point_figure(importance).data[0].x) == list(range(10))
-    assert point_figure(importance).layout.xaxis.title.text == "point"
-    assert int(np.argmax(point_figure(importance).data[0].y)) == 3
+def traces(figure):
+    return {trace.name: trace for trace in figure.data}
 
 
-def test_covariates_are_sorted_and_coloured_by_their_direction(importance):
-    figure = covariate_figure(importance, ["age", "sex", "CRP"])
-    assert list(figure.layout.yaxis.categoryarray) == ["sex", "age", "CRP"]
-    raises, lowers = figure.data
-    assert list(raises.y) == ["age", "CRP"]
-    assert list(lowers.y) == ["sex"]
-    assert list(lowers.x) == pytest.approx([0.7])
+def test_the_mean_spectrum_stands_over_its_points_attributions():
+    examined = make_examined()
+    found = found_in(examined)
+    figure = spectrum_figure(found, examined, WINDOWS)
+    drawn = traces(figure)
+    np.testing.assert_allclose(drawn["mean spectrum"].y, examined.inputs.spectrum, rtol=1e-6)
+    np.testing.assert_allclose(drawn["mean spectrum"].x, examined.axis)
+    signed = drawn["mean attribution, with sign"]
+    np.testing.assert_allclose(signed.y, found.points.mean(axis=0), rtol=1e-5, atol=1e-9)
+    assert {int(i) for i in np.flatnonzero(signed.y)} == set(PEAKS)
+    assert figure.layout.yaxis.title.text == "mean raw intensity"
+    assert figure.layout.xaxis3.title.text == "m/z"
+
+
+def test_the_windows_are_marked_where_they_are_on_the_axis():
+    figure = spectrum_figure(found_in(make_examined()), make_examined(), WINDOWS)
+    marked = {(shape.x0, shape.x1) for shape in figure.layout.shapes}
+    # Half-way to the next points, ten apart.
+    assert marked == {(2075.0, 2125.0), (2375.0, 2425.0)}
+
+
+def test_without_an_axis_the_points_are_numbered():
+    examined = make_examined(axis=None)
+    figure = spectrum_figure(found_in(examined), examined)
+    assert list(figure.data[0].x) == list(range(POINTS))
+    assert figure.layout.xaxis3.title.text == "point"
+
+
+def test_of_a_long_axis_no_peak_is_lost(monkeypatch):
+    monkeypatch.setattr(importance_figures, "MOST_POINTS", 7)
+    examined = make_examined()
+    examined.inputs.spectrum[33] = 1e4
+    found = found_in(examined)
+    drawn = traces(spectrum_figure(found, examined))
+    assert len(drawn["mean spectrum"].y) <= 7
+    assert max(drawn["mean spectrum"].y) == pytest.approx(1e4)
+    total = float(found.points.mean(axis=0).sum())
+    assert sum(drawn["mean attribution, with sign"].y) == pytest.approx(total, rel=1e-4)
+
+
+def test_the_shares_of_the_modalities_are_said():
+    examined = make_examined()
+    found = found_in(examined)
+    share = found.share(found.points.sum(axis=1))
+    text = spectrum_section(found, examined, "By this method.", WINDOWS).text
+    assert text.startswith("By this method. Attributions of the log-odds of case")
+    assert f"the spectra account for {share:.0%}, the covariates for {1 - share:.0%}" in text
+    assert "the 2 windows" in text
+
+
+def test_nothing_found_makes_a_section_too():
+    examined = make_examined()
+    found = found_in(examined)
+    found.points[:], found.covariates[:], found.change[:] = 0, 0, 0
+    assert "account for" not in spectrum_section(found, examined, "By this method.").text
+    features = covariate_features(found, examined)
+    assert feature_section("covariates", "Covariates", features, examined).figure is not None
+
+
+def test_bars_are_sorted_and_coloured_by_what_a_higher_value_speaks_for():
+    examined = make_examined()
+    features = covariate_features(found_in(examined), examined)
+    figure = feature_bars(features, "binary", examined.classes)
+    assert list(figure.layout.yaxis.categoryarray)[:2] == ["sex=m", "age"]
+    assert {trace.name: list(trace.y) for trace in figure.data} == {
+        "for case": ["age"],
+        "for control": ["sex=m"],
+        "no clear direction": ["&lt;b&gt;CRP&lt;/b&gt;"],
+    }
+
+
+def test_the_table_says_the_same_in_words_and_numbers():
+    examined = make_examined()
+    features = covariate_features(found_in(examined), examined)
+    section = feature_section("c", "Covariates", features, examined)
+    assert section.table is not None
+    _, first, second, last = section.table
+    mean = np.abs(examined.inputs.covariates[:, 1]).mean() * -WEIGHTS[1]
+    assert first[:3] == ("sex=m", "for control", f"{mean:.3g}")
+    assert first[4] == "-1.00"
+    assert second[:2] == ("age", "for case")
+    assert last == ("<b>CRP</b>", "no clear direction", "0", "0.0%", "undefined")
 
 
 def test_of_many_covariates_the_largest_are_shown():
-    sizes = torch.arange(100).float()
-    many = Importance(torch.ones(2), sizes, torch.ones(2), sizes, 1, None)
-    bars = [bar for trace in covariate_figure(many).data for bar in trace.y]
-    assert len(bars) == MOST_BARS
-    assert bars[0] == "covariate 99"
-
-
-def test_the_shares_of_the_modalities_are_said(importance):
-    sections = importance_sections(importance, "the logit of case")
-    assert "75% of their absolute sum lies in the spectra, 25%" in sections[0].text
-    assert "the logit of case" in sections[0].text
-    assert [section.name for section in sections] == ["points", "covariates"]
-
-
-def test_no_covariates_and_nothing_found_make_a_page_too():
-    nothing = Importance(torch.zeros(4), torch.zeros(0), torch.zeros(4), torch.zeros(0), 2, None)
-    sections = importance_sections(nothing, "the prediction")
-    assert [section.name for section in sections] == ["points"]
+    examined = make_examined()
+    feature = covariate_features(found_in(examined), examined)[0]
+    many = [replace(feature, name=f"c{n}") for n in range(99)]
+    section = feature_section("covariates", "Covariates", many, examined)
+    assert section.figure is not None
+    assert [len(trace.y) for trace in section.figure.data] == [MOST_BARS]

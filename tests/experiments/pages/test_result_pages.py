@@ -6,25 +6,35 @@ import shutil
 import pytest
 import torch
 
-from engine.embeddings import Embeddings
-from engine.errors import UsageError
 from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
 from experiments.facade.any_loader import AnyLoader
+from experiments.facade.examined_model import look_at_model
 from experiments.facade.learning_task import find_task
-from experiments.pages.result_pages import Names, ResultPages
+from experiments.facade.names import Names
+from experiments.findings import Findings
+from experiments.kept_findings import KeptFindings
+from experiments.pages.finding_sections import FindingSections
+from experiments.pages.result_pages import ResultPages
 from models import TFTMultimodal
+from tests.experiments.pages.made_examined import make_examined
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # As root, and with no network to reach out to.
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SAMPLES, S, L, D = 20, 3, 48, 4
 COVARIATES = ["age", "sex=m", "CRP", "<b>bold</b>"]
-PAGES = ("evaluation_plots", "feature_importance", "pca_analysis", "attention_analysis")
+PAGES = (
+    "evaluation_plots",
+    "feature_importance",
+    "shap_analysis",
+    "pca_analysis",
+    "attention_analysis",
+)
 
 
 def write_pages(folder, task="binary"):
-    """The pages of an untrained model, of all four kinds."""
+    """The pages of an untrained model, of all five kinds."""
     torch.manual_seed(0)
     label = {"binary": torch.arange(SAMPLES) % 2, "regression": torch.randn(SAMPLES)}[task]
     mask = torch.arange(S) < torch.randint(1, S + 1, (SAMPLES,))[:, None]
@@ -34,17 +44,19 @@ def write_pages(folder, task="binary"):
     model = TFTMultimodal(D, L, num_classes=len(classes), patch_size=16, d_model=16, num_layers=1)
     found = find_task(model, loader, torch.device("cpu"))
     evaluator = Evaluator(model, found.loss, EpochMetrics(task=found.name))
-    embeddings = Embeddings()
-    embeddings.attach(evaluator)
-    metrics = evaluator.evaluate(loader)
+    kept = KeptFindings()
+    with kept.attached(evaluator):
+        metrics = evaluator.evaluate(loader)
     outputs = evaluator.metrics.outputs
     assert outputs is not None
     axis = torch.linspace(2000, 9000, L).numpy()
-    pages = ResultPages(folder, "my model", Names(classes, COVARIATES, axis))
-    pages.evaluation(outputs, metrics)
-    pages.importance(model, loader, outputs)
-    pages.pca(embeddings.vectors, outputs, embeddings.source)
-    pages.attention(model, loader)
+    examined, shap = look_at_model(model, loader, outputs, kept, Names(classes, COVARIATES, axis))
+    pages = ResultPages(folder, "my model", FindingSections(examined))
+    pages.evaluation(metrics)
+    pages.importance()
+    pages.shap(shap)
+    pages.pca()
+    pages.attention()
     return pages, metrics
 
 
@@ -69,7 +81,7 @@ def test_a_page_holds_all_it_needs_and_asks_for_nothing(folder, name):
 
 def test_names_that_were_given_are_shown(folder):
     text = (folder / "feature_importance.html").read_text("utf-8")
-    assert "the logit of case" in text
+    assert "the log-odds of case" in text
     assert "sex=m" in text or "sex\\u003dm" in text
     assert "m\\u002fz" in text or "m/z" in text
 
@@ -91,17 +103,29 @@ def test_a_regression_has_pages_of_its_own(tmp_path):
     assert "the prediction of BMI" in text
 
 
-def test_as_many_names_as_things_are_needed():
-    torch.manual_seed(0)
-    batch = AnyLoader([(torch.ones(2, 1, 5), None, torch.ones(2, 3), [0, 1])], "x").first()
-    Names(["a", "b"], ["x", "y", "z"], torch.arange(5).numpy()).check(2, batch)
-    for names, words in (
-        (Names(classes=["a"]), "class_names: 1 given, but there are 2"),
-        (Names(covariates=["x"]), "covariate_names: 1 given, but there are 3"),
-        (Names(axis=torch.arange(4).numpy()), "axis: 4 given, but there are 5"),
-    ):
-        with pytest.raises(UsageError, match=words):
-            names.check(2, batch)
+def test_what_was_not_looked_for_is_said(tmp_path):
+    pages = ResultPages(
+        tmp_path, "my model", FindingSections(make_examined(findings=Findings(), inputs=None))
+    )
+    pages.importance()
+    pages.shap()
+    pages.pca()
+    pages.attention()
+    assert len(pages.written) == 4
+    for path in pages.written:
+        assert "Nothing to show" in path.read_text("utf-8")
+
+
+def test_attributions_by_another_method_can_be_summarised(tmp_path):
+    pages = ResultPages(tmp_path, "my model", FindingSections(make_examined()))
+    pages.shap()
+    own = (tmp_path / "shap_analysis.html").read_text("utf-8")
+    assert "Attributions by integrated gradients" in own
+    assert "mean |attribution|" in own
+    pages.shap(make_examined(method="gradient_shap").findings.explained)
+    other = (tmp_path / "shap_analysis.html").read_text("utf-8")
+    assert "By expected gradients" in other
+    assert "mean |SHAP value|" in other
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")

@@ -1,0 +1,77 @@
+"""A model at hand, looked at so that pages can be made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.attention_summary import summarise_attention
+from engine.attribution import Explained
+from engine.attribution_samples import Explainer
+from engine.metrics import EpochOutputs
+from experiments.facade.any_loader import AnyLoader
+from experiments.facade.names import Names
+from experiments.kept_findings import KeptFindings
+from experiments.pages.examined import Examined, ExplainedInputs
+
+# Means over so many samples hardly move any more, and an explanation takes many passes for each.
+MOST_EXPLAINED = 128
+METHOD, SHAP_METHOD = "integrated_gradients", "gradient_shap"
+INTENSITY = "mean intensity"
+
+
+def look_at_model(
+    model: nn.Module, loader: AnyLoader, outputs: EpochOutputs, kept: KeptFindings, names: Names
+) -> tuple[Examined, Explained]:
+    """Explain the first samples, and average what the model attends to.
+
+    Args:
+        model: Where it is to compute.
+        loader: Of the samples that were measured.
+        outputs: Of all of them.
+        kept: During the same evaluation.
+        names: Of classes, covariates and points.
+
+    Returns:
+        What pages are made of, with attributions by integrated gradients; and SHAP values of the
+        same samples.
+    """
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    explained, shap, inputs = _explain(model, loader, outputs.task, device)
+    attention = summarise_attention(model, loader, device, MOST_EXPLAINED)
+    examined = Examined(
+        outputs=outputs,
+        classes=names.of_outputs(outputs),
+        findings=kept.findings(explained=explained, attention=attention),
+        covariates=None if names.covariates is None else [str(n) for n in names.covariates],
+        axis=None if names.axis is None else np.asarray(names.axis),
+        axis_name=names.axis_name,
+        inputs=inputs,
+    )
+    return examined, shap
+
+
+def _explain(
+    model: nn.Module, loader: AnyLoader, task: str, device: torch.device
+) -> tuple[Explained, Explained, ExplainedInputs]:
+    """By both methods in one pass: a loader may give its samples in another order next time."""
+    # Of two classes the second one, of values the first, else what is likeliest of each sample.
+    target = {"binary": 1, "regression": 0}.get(task)
+    explainers = [
+        Explainer(model, target, METHOD, max_samples=MOST_EXPLAINED, keep_intensities=True),
+        Explainer(model, target, SHAP_METHOD, max_samples=MOST_EXPLAINED),
+    ]
+    covariates = []
+    for batch in loader:
+        moved = batch.to(device)
+        for explainer in explainers:
+            explainer.add(moved)
+        covariates.append(batch.tabular.cpu())
+        if explainers[0].full:
+            break
+    explained, shap = (explainer.explained() for explainer in explainers)
+    assert explained.intensities is not None
+    scans = np.stack([own.mean(dim=0).numpy() for own in explained.intensities])
+    tabular = torch.cat(covariates)[: len(scans)].numpy()
+    return explained, shap, ExplainedInputs(scans, tabular, scans.mean(axis=0), INTENSITY)

@@ -1,0 +1,44 @@
+"""What was found out about a tested model beyond its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from engine.attention_summary import AttentionSummary
+from engine.attribution import Explained
+from engine.calibration import Calibration
+from engine.thresholds import OperatingPoint
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Of the test side; each part empty or None where it does not apply or was not asked for.
+
+    Attributes:
+        decisions: What is ranked (the positive class, each class against the rest, or each
+            label) -> operating points, the configured one first.
+        calibration: Of a classification.
+        explained: Attributions, of the first so many samples in the test loader's order.
+        attention: What the model attends to, over many samples.
+        scan_weights: The weight of each real scan, [S_i], for each test sample in the loader's
+            order; None of a model that pools no scans by attention.
+        gate: By how much the covariates move the spectra's vector, relative to its length, [N];
+            None of a model without a gate.
+        heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each; None of
+            a model without both.
+        embedding: The samples' vectors, [N, E].
+        embedding_source: What they are (``embedding`` or ``logits``).
+    """
+
+    decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    explained: Explained | None = None
+    attention: AttentionSummary | None = None
+    scan_weights: Sequence[torch.Tensor] | None = None
+    gate: torch.Tensor | None = None
+    heads: tuple[torch.Tensor, torch.Tensor] | None = None
+    embedding: torch.Tensor | None = None
+    embedding_source: str = "embedding"

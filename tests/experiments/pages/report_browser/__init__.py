@@ -1,0 +1,1 @@
+"""The run's page in a real browser, offline."""

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.findings import Findings
+from experiments.pages.finding_sections import (
+    attention_sections,
+    embedding_sections,
+    importance_sections,
+    shap_sections,
+)
+from tests.experiments.pages.made_examined import PEAKS, make_examined
+from tests.experiments.pages.made_outputs import NAMES, SAMPLES
+
+
+def headings(sections):
+    return [section.name for section in sections]
+
+
+@pytest.mark.parametrize("task", sorted(NAMES))
+def test_what_was_found_out_is_drawn(task):
+    examined = make_examined(task)
+    torch.manual_seed(0)
+    found = replace(
+        examined.findings,
+        embedding=torch.randn(SAMPLES, 8),
+        heads=(torch.randn(SAMPLES, len(NAMES[task])), torch.randn(SAMPLES, len(NAMES[task]))),
+    )
+    examined = replace(examined, findings=found)
+    assert headings(embedding_sections(examined)) == ["pca", "tsne", "variance"]
+    assert headings(attention_sections(examined)) == ["agreement"]
+    assert headings(importance_sections(examined)) == ["points", "windows", "covariates"]
+    assert headings(shap_sections(examined)) == ["summary", "mean"]
+
+
+def test_the_sections_of_a_page_have_names_of_their_own():
+    examined = make_examined()
+    examined = replace(
+        examined, findings=replace(examined.findings, embedding=torch.randn(SAMPLES, 8))
+    )
+    makers = (embedding_sections, attention_sections, importance_sections, shap_sections)
+    names = [section.name for make in makers for section in make(examined)]
+    assert len(set(names)) == len(names)
+
+
+def test_where_nothing_was_found_out_there_is_nothing():
+    examined = make_examined(findings=Findings(), inputs=None)
+    for make in (embedding_sections, attention_sections, importance_sections, shap_sections):
+        assert make(examined) == []
+
+
+@pytest.mark.parametrize("axis", [None, np.linspace(2000, 2590, 60), np.linspace(9, 1, 60)])
+def test_the_windows_are_where_the_peaks_are(axis):
+    examined = make_examined(axis=axis)
+    figure = importance_sections(examined)[0].figure
+    assert figure is not None
+    places = np.arange(60) if axis is None else axis
+    marked = {(shape.x0, shape.x1) for shape in figure.layout.shapes}
+    assert len(marked) == len(PEAKS)  # no other point says anything
+    for peak in PEAKS:
+        assert any(min(ends) <= places[peak] <= max(ends) for ends in marked)
+
+
+def test_a_model_of_spectra_alone_has_no_bars_of_covariates():
+    examined = make_examined(covariates=[])
+    explained = replace(examined.findings.explained, tabular=torch.zeros(SAMPLES, 0))
+    inputs = replace(examined.inputs, covariates=np.zeros((SAMPLES, 0)))
+    examined = replace(examined, findings=Findings(explained=explained), inputs=inputs)
+    assert headings(importance_sections(examined)) == ["points", "windows"]
+    assert headings(shap_sections(examined)) == ["summary", "mean"]
