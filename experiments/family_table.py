@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from engine.metric_tables import read_log
-from experiments.run_folder import LOG_NAME
+from experiments.finished_run import METRICS_NAME, read_cost, read_metric
 
 
 @dataclass(frozen=True)
@@ -116,22 +112,16 @@ def read_row(folder: Path, family: str, seed: int) -> tuple[Row, str, str]:
         family: Of its model.
         seed: Of the run.
     """
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    metrics = json.loads((folder / METRICS_NAME).read_text("utf-8"))
     monitor: str = metrics["monitor"]
     metric = monitor.removeprefix("val/")
-    counted = re.search(r"\(([\d,]+) parameters\)", (folder / "summary.md").read_text("utf-8"))
-    epochs = [row for row in read_log(folder / LOG_NAME) if row["event"] == "epoch"]
+    parameters, seconds = read_cost(folder)
     row = Row(
         family,
         seed,
-        _value(metrics["best"], monitor),
-        _value(metrics["test"], metric),
-        int(counted[1].replace(",", "")) if counted else 0,
-        sum(epoch["seconds"] for epoch in epochs),
+        read_metric(metrics["best"], monitor),
+        read_metric(metrics["test"], metric),
+        parameters or 0,
+        seconds,
     )
     return row, metric, metrics["mode"]
-
-
-def _value(of: Mapping[str, Any] | None, name: str) -> float:
-    value = None if of is None else of["metrics"].get(name)
-    return math.nan if value is None else float(value)

@@ -1,182 +1,190 @@
 from __future__ import annotations
 
-import json
+import re
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from safetensors.torch import load_file
 
 from experiments import compare
-from experiments.run_folder import is_finished
-from models import TabularOnly
+from experiments.config_source import check_config
+from experiments.experiment import Experiment
+from tests.experiments.made_runs import drawn, make_run
 
-FAMILIES = ["mean_linear", "tabular_only"]
 
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, cohort_dir):
-    """A configuration of a few seconds, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("study")
-    values = {
-        "runs_dir": str(folder / "runs"),
-        "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
-        "trainer": {"max_epochs": 2, "device": "cpu"},
-        "report": {"enabled": False},
-    }
-    (folder / "small.yaml").write_text(yaml.safe_dump(values))
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs of one cohort."""
+    folder = tmp_path / "runs"
+    for number, name in enumerate(["one", "other", "third"]):
+        make_run(folder / name, drawn("binary", number))
     return folder
 
 
-def run(study, *more, models=FAMILIES, seeds=("0", "1")):
-    words = [str(study / "small.yaml"), "--seeds", *seeds, "--models", *models, *more]
-    return compare.main(words)
+def told(capsys):
+    out, err = capsys.readouterr()
+    return out, err.splitlines()
 
 
-@pytest.fixture(scope="module")
-def done(study):
-    """Two families, two seeds."""
-    assert run(study) == 0
-    return study / "runs"
+# -- finished runs ----------------------------------------------------------------------------
 
 
-def rows(text):
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    return {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines[2:]}
+def test_runs_are_held_against_the_first_and_leave_a_table_and_pages(runs, capsys):
+    assert compare.main(["other", "one", "--runs_dir", str(runs)]) == 0
+    out, err = told(capsys)
+    assert err == []
+    assert "Differences are from other, named first" in out
+    folder = runs / "comparison"
+    assert f"open  {folder / 'model_comparison.html'}\n" in out
+    assert f"open  {folder / 'roc_comparison.html'}\n" in out
+    assert list(pd.read_csv(folder / "model_comparison.csv")["run"]) == ["other", "one"]
 
 
-def test_every_family_is_run_for_every_seed(done):
-    names = {f"small-{family}-s{seed}" for family in FAMILIES for seed in (0, 1)}
-    assert {path.name for path in done.iterdir() if path.is_dir()} == names
-    assert all(is_finished(done / name) for name in names)
+def test_runs_can_be_named_by_their_folders_and_put_elsewhere(runs, tmp_path, capsys):
+    words = [str(runs / "one"), f"{runs}/third/", "--out", str(tmp_path / "a" / "b")]
+    assert compare.main(words) == 0
+    assert (tmp_path / "a" / "b" / "model_comparison.html").is_file()
+    assert not (runs / "comparison").exists()
 
 
-def test_families_of_a_seed_share_the_split_and_seeds_do_not(done):
-    splits = {
-        (family, seed): pd.read_csv(done / f"small-{family}-s{seed}" / "splits.csv")
-        for family in FAMILIES
-        for seed in (0, 1)
-    }
-    for seed in (0, 1):
-        first, second = (splits[family, seed] for family in FAMILIES)
-        pd.testing.assert_frame_equal(first, second)
-    assert not splits[FAMILIES[0], 0]["split"].equals(splits[FAMILIES[0], 1]["split"])
+def test_a_comparison_is_never_overwritten(runs, capsys):
+    words = ["one", "other", "--runs_dir", str(runs)]
+    assert compare.main(words) == 0
+    before = {path: path.read_bytes() for path in (runs / "comparison").iterdir()}
+    assert compare.main([*words[:1], "third", *words[2:]]) == 0
+    assert {path: path.read_bytes() for path in (runs / "comparison").iterdir()} == before
+    assert (runs / "comparison-2" / "model_comparison.csv").is_file()
+    assert "comparison exists and is left as it is: writing to" in told(capsys)[0]
 
 
-def test_each_family_has_its_own_parameters_and_all_else_in_common(done):
-    configs = {
-        family: yaml.safe_load((done / f"small-{family}-s0" / "config.yaml").read_text())
-        for family in FAMILIES
-    }
-    assert configs["tabular_only"]["model"] == {"name": "tabular_only", "params": {"dropout": 0.5}}
-    assert configs["mean_linear"]["model"] == {"name": "mean_linear", "params": {}}
-    for config in configs.values():
-        del config["model"], config["exp_name"]
-    assert configs["mean_linear"] == configs["tabular_only"]
-
-
-def test_the_table_holds_what_the_runs_measured(done):
-    found = rows((done / "small-families.md").read_text())
-    assert set(found) == set(FAMILIES)
-    for family, row in found.items():
-        tests, vals = [], []
-        for seed in (0, 1):
-            metrics = json.loads((done / f"small-{family}-s{seed}" / "metrics.json").read_text())
-            tests.append(metrics["test"]["metrics"]["auroc"])
-            vals.append(metrics["best"]["metrics"]["val/auroc"])
-            assert row[f"test, seed {seed}"] == f"{tests[-1]:.4f}"
-        assert row["test auroc, median"] == row["test, mean"] == f"{sum(tests) / 2:.4f}"
-        assert row["validation auroc, median"] == f"{sum(vals) / 2:.4f}"
-
-
-def test_the_parameters_are_those_of_the_model(done):
-    weights = load_file(done / "small-tabular_only-s0" / "checkpoints" / "model.safetensors")
-    tab_dim = next(
-        dim
-        for dim in range(1, 100)
-        if {n: t.shape for n, t in TabularOnly(dim).state_dict().items()}
-        == {n: t.shape for n, t in weights.items()}
-    )
-    expected = sum(p.numel() for p in TabularOnly(tab_dim).parameters())
-    found = rows((done / "small-families.md").read_text())
-    assert found["tabular_only"]["parameters"] == f"{expected:,}"
-
-
-def test_finished_runs_are_not_run_again_and_the_table_is_the_same(done, study, capsys, tmp_path):
-    logs = {path: path.read_bytes() for path in done.glob("*/log.jsonl")}
-    assert run(study, "--out", str(tmp_path / "table.md")) == 0
-    assert capsys.readouterr().out.count("finished before") == 4
-    assert {path: path.read_bytes() for path in done.glob("*/log.jsonl")} == logs
-    assert (tmp_path / "table.md").read_text() == (done / "small-families.md").read_text()
-
-
-def test_a_comparison_that_was_stopped_goes_on_where_it_was(study, tmp_path, monkeypatch, capsys):
-    from experiments.experiment import Experiment
-
-    place = ("--runs_dir", str(tmp_path))
-    whole = Experiment.export
-
-    def cut(self):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Experiment, "export", cut)
-    assert run(study, *place, models=["mean_linear"], seeds=["0"]) == 130
-    monkeypatch.setattr(Experiment, "export", whole)
-    assert not is_finished(tmp_path / "small-mean_linear-s0")
-    assert run(study, *place, models=["mean_linear"], seeds=["0"]) == 0
-    assert "small-mean_linear-s0: continued" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["small-mean_linear-s0"]
-    assert is_finished(tmp_path / "small-mean_linear-s0")
+def test_a_comparison_is_no_run(runs, capsys):
+    compare.main(["one", "other", "--runs_dir", str(runs)])
+    assert compare.main(["one", "comparison", "--runs_dir", str(runs)]) == 2
+    assert "no run 'comparison'" in told(capsys)[1][0]
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("words", "expected"),
     [
-        (["--trainer.max_epochs", "3"], r"another configuration \(trainer\)"),
-        (["--model.name", "tft"], "--model.name: each family has its own"),
-        (["--seed", "3"], "--seed: give --seeds"),
-        (["--vary-cohort"], "draws simulated cohorts, but data.root names a real one"),
-        (["--out", "/nowhere/table.md"], "there is no folder /nowhere"),
-        (["--trainer.max_epoch", "3"], "did you mean 'trainer.max_epochs'"),
+        (["one"], "one is one run: name two or more, before any option"),
+        (["on"], "'on' is neither a configuration nor a run in .*did you mean 'one'"),
+        (["tft_baselin"], "neither a configuration nor a run in .*did you mean 'tft_baseline'"),
+        (["one", "othr"], "no run 'othr' in .*did you mean 'other'"),
+        (["one", "one"], "is given twice"),
+        (["one", "hcc"], "'hcc' is a configuration, which stands alone, and no run in"),
+        (["one", "other", "--seeds", "1"], "'--seeds' goes with a configuration"),
+        (["one", "other", "--vary-cohort"], "'--vary-cohort' goes with a configuration"),
+        (["one", "other", "--seed", "1"], "'--seed' goes with a configuration"),
+        (["one", "--out", "x", "other"], "name two or more, before any option"),
+        (
+            ["one", "other", "--out", "{runs}/one/config.yaml/x"],
+            "--out: cannot make .*/x: Not a dir",
+        ),
+        (["nowhere.yaml"], "configuration file nowhere.yaml does not exist"),
     ],
 )
-def test_what_cannot_be_compared_is_said_before_anything_is_run(done, study, capsys, more, words):
-    import re
-
-    before = sorted(done.iterdir())
-    assert run(study, *more) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1
-    assert re.search(words, errors[0])
-    assert sorted(done.iterdir()) == before
-
-
-def test_names_and_parameters_of_families_are_checked(study, tmp_path, capsys):
-    assert run(study, models=["mean_linar"]) == 2
-    assert "did you mean 'mean_linear'" in capsys.readouterr().err
-    (tmp_path / "own.yaml").write_text("tabular_only: {dropuot: 0.1}\n")
-    place = ["--runs_dir", str(tmp_path / "runs"), "--families", str(tmp_path / "own.yaml")]
-    assert run(study, *place, models=["tabular_only"]) == 2
-    assert "did you mean 'dropout'" in capsys.readouterr().err
-    assert not list((tmp_path / "runs").glob("*"))
-    assert run(study, seeds=["0", "0"]) == 2
-    assert "given twice" in capsys.readouterr().err
+def test_what_cannot_be_compared_is_one_line_and_code_2(runs, capsys, words, expected):
+    words = [word.format(runs=runs) for word in words]
+    assert compare.main([*words, "--runs_dir", str(runs)]) == 2
+    out, err = told(capsys)
+    assert out == ""
+    assert len(err) == 1
+    assert re.match(f"error: .*{expected}", err[0])
+    assert sorted(path.name for path in runs.iterdir()) == ["one", "other", "third"]
 
 
-def test_another_cohort_can_be_drawn_for_each_seed():
-    configs = compare.plan("tft_baseline", [], {"mean_linear": {}}, [3, 4], vary_cohort=True)
-    assert [config.data.simulated.seed for config in configs.values()] == [3, 4]
-    assert [config.seed for config in configs.values()] == [3, 4]
-    same = compare.plan("tft_baseline", [], {"mean_linear": {}}, [3, 4])
-    assert len({config.data.simulated.seed for config in same.values()}) == 1
+def test_the_help_tells_of_both_with_an_example(capsys):
+    with pytest.raises(SystemExit) as left:
+        compare.main(["--help"])
+    assert left.value.code == 0
+    out, _ = told(capsys)
+    assert "compare.py tft_baseline spectra_only tabular_only" in out
+    assert "compare.py tft_baseline --seeds 0 1 2 --vary-cohort" in out
+    assert "RUN RUN" in out
+    assert "NAME|FILE" in out
 
 
-def test_the_shipped_families_are_all_the_models_with_parameters_that_they_take():
-    import inspect
+def test_one_configuration_runs_its_families_even_where_a_run_has_its_name(runs, monkeypatch):
+    called = []
 
-    from models import MODELS
+    def note(*arguments, **options):
+        called.append((arguments, options))
+        return 0
 
-    families = compare.choose_families(compare.FAMILIES, None)
-    assert set(families) == set(MODELS)
-    for name, params in families.items():
-        assert set(params) <= set(inspect.signature(MODELS[name]).parameters)
+    monkeypatch.setattr(compare, "compare_families", note)
+    make_run(runs / "hcc", drawn("binary"))
+    words = ["hcc", "--seeds", "4", "5", "--data.root", "d", "--runs_dir", str(runs)]
+    assert compare.main([*words, "--models", "tft", "--trainer.max_epochs=3"]) == 0
+    ((source, overrides), options) = called[0]
+    assert source == "hcc"
+    assert dict(overrides) == {
+        "data.root": "d",
+        "trainer.max_epochs": "3",
+        "runs_dir": str(runs),
+    }
+    assert (options["seeds"], options["models"]) == ([4, 5], ["tft"])
+
+
+# -- what is really left behind by a training -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cohort_dir):
+    """Two short runs on the same split, and one on another."""
+    folder = tmp_path_factory.mktemp("trained")
+    changes: dict[str, dict[str, Any]] = {
+        "network": {},
+        "linear": {"model": {"name": "mean_linear"}},
+        "elsewhere": {"seed": 5},
+    }
+    for name, changed in changes.items():
+        values: dict[str, Any] = {
+            "exp_name": name,
+            "runs_dir": str(folder),
+            "data": {
+                "root": str(cohort_dir),
+                "labels": {"control": 0, "case": 1},
+                "split": {"fractions": [0.4, 0.2, 0.4]},
+            },
+            "model": {"name": "tabular_only"},
+            "trainer": {"max_epochs": 2, "device": "cpu"},
+            "report": {"enabled": False, "resamples": 50},
+        }
+        Experiment(check_config(values | changed)).run()
+    return folder
+
+
+def test_trained_runs_are_compared_by_what_they_left(trained, tmp_path, capsys):
+    words = ["network", "linear", "--runs_dir", str(trained), "--out", str(tmp_path / "made")]
+    assert compare.main(words) == 0
+    out, _ = told(capsys)
+    table = pd.read_csv(tmp_path / "made" / "model_comparison.csv").set_index("run")
+    for name in ("network", "linear"):
+        metrics = yaml.safe_load((trained / name / "metrics.json").read_text())["test"]
+        predictions = pd.read_csv(trained / name / "predictions.csv")
+        assert table["auroc"][name] == pytest.approx(metrics["metrics"]["auroc"])
+        bounds = [table["auroc_low"][name], table["auroc_high"][name]]
+        assert bounds == pytest.approx(metrics["intervals"]["auroc"])
+        assert table["samples"][name] == len(predictions)
+        assert table["seconds"][name] > 0
+        assert table["parameters"][name] > 0
+    assert re.search(r"^model\.name +tabular_only +mean_linear$", out, re.MULTILINE)
+    assert "warning" not in out
+
+
+def test_runs_on_other_splits_are_compared_on_the_samples_that_both_tested(
+    trained, tmp_path, capsys
+):
+    sides = {
+        name: set(pd.read_csv(trained / name / "predictions.csv")["sample_id"])
+        for name in ("network", "elsewhere")
+    }
+    shared = sides["network"] & sides["elsewhere"]
+    assert 2 <= len(shared) < len(sides["network"])
+    words = ["network", "elsewhere", "--runs_dir", str(trained), "--out", str(tmp_path / "made")]
+    assert compare.main(words) == 0
+    out, _ = told(capsys)
+    assert f"2 runs on the {len(shared)} samples" in out
+    assert "The test sides differ" in out
+    assert re.search(r"^data\.split\.seed +0 +5$", out, re.MULTILINE)

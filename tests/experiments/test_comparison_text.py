@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+
+from experiments.comparison_text import comparison_text, with_bounds
+from experiments.finished_run import read_runs
+from experiments.run_comparison import compare_runs
+from tests.experiments.made_runs import drawn, make_run
+
+
+@pytest.fixture
+def tell(tmp_path):
+    """The text of so many runs, and what it was made of."""
+
+    def of(number, task="binary", **settings):
+        folders = [
+            make_run(
+                tmp_path / f"run-{n}", drawn(task, n), **{k: v[n] for k, v in settings.items()}
+            )
+            for n in range(number)
+        ]
+        comparison = compare_runs(read_runs(folders), 100)
+        return comparison_text(comparison), comparison
+
+    return of
+
+
+def cells(text, title):
+    """The cells of a row."""
+    (line,) = [line for line in text.splitlines() if line.split("  ")[0] == title]
+    return [cell.strip() for cell in line[len(title) :].split("  ") if cell.strip()]
+
+
+def test_a_column_a_run_and_a_row_a_metric_with_its_difference(tell):
+    text, comparison = tell(2)
+    lines = text.splitlines()
+    assert lines[0].startswith("2 runs on the 40 samples that all of them were tested on.")
+    assert cells(text, "parameters") == ["1,234", "1,234"]
+    assert cells(text, "epochs") == ["4", "4"]
+    assert cells(text, "best val/auroc") == ["0.8000", "0.8000"]
+    assert cells(text, "auroc") == [with_bounds(found["auroc"]) for found in comparison.figures]
+    at = next(number for number, line in enumerate(lines) if line.startswith("auroc "))
+    apart = with_bounds(comparison.differences[0]["auroc"], "+")
+    assert lines[at + 1].split("  ")[-1].strip() == apart
+    assert cells(text, "DeLong p") == [f"{comparison.tests[0].delong.p_value:.4f}"]
+    assert cells(text, "McNemar p") == [f"{comparison.tests[0].mcnemar.p_value:.4f}"]
+    assert "Holm" not in text
+
+
+def test_several_runs_are_corrected_for_and_stand_in_blocks(tell):
+    text, comparison = tell(5)
+    heads = [line.split() for line in text.splitlines() if line.lstrip().startswith("run-")]
+    assert heads == [["run-0", "run-1", "run-2"], ["run-3", "run-4"]]
+    assert text.count("\n  Holm") == 4
+    assert f"{comparison.tests[3].delong_holm:.4f}" in text
+    assert max(map(len, text.splitlines()[2:])) <= 120
+
+
+def test_settings_that_differ_are_listed_and_long_ones_cut(tell):
+    text, _ = tell(2, optimizer__lr=[1e-3, 3e-4], data__numeric=[["age"], ["a" * 50]])
+    assert cells(text, "optimizer.lr") == ["0.001", "0.0003"]
+    assert cells(text, "data.numeric") == ['["age"]', f'["{"a" * 29}...']
+    assert "surroundings" not in text
+
+
+def test_values_have_no_tests_and_what_is_unknown_is_said(tell, tmp_path):
+    text, _ = tell(2, "regression")
+    assert "DeLong" not in text
+    assert "McNemar" not in text
+    for name in ("log.jsonl", "summary.md"):
+        (tmp_path / "run-0" / name).unlink()
+    again = compare_runs(read_runs([tmp_path / "run-0", tmp_path / "run-1"]), 100)
+    assert cells(comparison_text(again), "seconds") == ["unknown", "6.0"]
+    assert cells(comparison_text(again), "parameters") == ["unknown", "1,234"]
+
+
+def test_warnings_are_called_so(tell):
+    text, _ = tell(2, environment=[{}, {"data": {"samples.csv": "e" * 64}}])
+    assert "\nwarning: run-1 is of another cohort than run-0" in text
+
+
+def test_an_undefined_figure_is_called_so(tmp_path):
+    outputs = drawn("binary")
+    outputs.target.fill_(0)
+    folders = [make_run(tmp_path / name, outputs, report__resamples=0) for name in "ab"]
+    text = comparison_text(compare_runs(read_runs(folders), 100))
+    assert cells(text, "auroc") == ["undefined", "undefined"]
+    assert cells(text, "DeLong p") == ["undefined"]
