@@ -14,22 +14,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
-from datasets.cohort import Cohort
+from datasets.cohort import SPECTRA_FILE, Cohort
 from datasets.covariates import CovariateEncoder
-from datasets.errors import CohortError
-from datasets.loader import make_loader
+from datasets.file_digests import DigestMemory
 from datasets.simulate import GENERATOR_VERSION, simulate_cohort
 from datasets.spectra_dataset import SpectraDataset
-from datasets.split import make_split, read_splits
+from datasets.split import SIDES
 from datasets.target_scaler import TargetScaler
-from datasets.targets import AUTO, SEVERAL_COLUMNS, summarise_targets
+from datasets.targets import SEVERAL_COLUMNS, summarise_targets
 from datasets.transforms import TRANSFORMS, Compose, make_transforms
+from experiments.build_loaders import build_loaders
+from experiments.build_split import split_cohort
 from experiments.config import Config, DataConfig, Named
+from experiments.data_version import DataVersion, check_same_data, data_version
 from experiments.named import find_named
-
-SIDES = ("train", "val", "test")
-# Evaluation keeps no activations for a backward pass, so that larger batches fit.
-EVALUATION_BATCH_FACTOR = 2
+from experiments.scan_store import store_scans
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Data:
         scaler: Of values to regress, fitted on the training part; None of classes and labels.
         datasets: One a side.
         loaders: One a side; only training shuffles and augments.
+        version: Of the files, of what was done to them, and of the split.
     """
 
     cohort: Cohort
@@ -53,6 +53,7 @@ class Data:
     scaler: TargetScaler | None
     datasets: dict[str, SpectraDataset]
     loaders: dict[str, DataLoader[Any]]
+    version: DataVersion
 
     @property
     def num_classes(self) -> int:
@@ -63,6 +64,17 @@ class Data:
     def tab_dim(self) -> int:
         """D, the width of the encoded covariates."""
         return len(self.encoder.feature_names)
+
+    @property
+    def axis(self) -> np.ndarray:
+        """Where the points stand that a model is given, [L]: what the transforms leave."""
+        assert self.transforms.axis is not None
+        return self.transforms.axis
+
+    @property
+    def spec_len(self) -> int:
+        """L, points of a scan that a model is given."""
+        return len(self.axis)
 
     def train_targets(self) -> Tensor:
         """Class numbers [N_train] or labels [N_train, T] of the training part."""
@@ -78,13 +90,19 @@ class Data:
             )
             groups = len(np.unique(self.cohort.groups[chosen]))
             counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
-        return counts
+        counts.append(f"cohort fingerprint {self.version.fingerprint}")
+        return counts + self.transforms.describe()
 
 
 def default_cache_dir() -> Path:
     """Where the embedded cohort is written, by the XDG convention."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "scanfire"
+
+
+def digest_memory(config: DataConfig) -> DigestMemory:
+    """What large files were hashed to before, in the user's cache."""
+    return DigestMemory((config.cache_dir or default_cache_dir()) / "digests", config.verify)
 
 
 def read_cohort(config: DataConfig) -> Cohort:
@@ -115,7 +133,8 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
 
     Args:
         config: The whole configuration.
-        splits_file: A resumed run's own ``splits.csv``; wins over the configuration.
+        splits_file: A run's own ``splits.csv``; wins over the configuration. The cohort has to be
+            the one that the run's folder tells of.
 
     Raises:
         UsageError: Something about the cohort or the choices made about it cannot be used.
@@ -126,8 +145,14 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         _find_each(settings.augmentations, AUGMENTATIONS, "data.augmentations")
     )
     cohort = read_cohort(settings)
+    if not cohort.has_spectra:
+        transforms, augmentations = Compose([]), []
+    version = data_version(settings, cohort, cohort.fingerprint(digest_memory(settings)))
+    if splits_file is not None:
+        check_same_data(splits_file.parent, version)
 
-    split = _split(cohort, settings, splits_file or settings.split.file)
+    split = split_cohort(cohort, settings, splits_file or settings.split.file)
+    version = version.with_split(cohort.sample_ids, split)
     train = split == "train"
     encoder = CovariateEncoder(
         cohort.numeric,
@@ -138,70 +163,35 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     encoder.fit(cohort.samples[train])
     tabular = encoder.transform(cohort.samples)
     rows = [cohort.scan_rows[i] for i in np.flatnonzero(train)]
-    transforms.fit(cohort.spectra, np.concatenate(rows))
+    transforms.fit(cohort.spectra, np.concatenate(rows), cohort.axis)
     scaler, targets = None, cohort.targets
     if cohort.task == "regression":
         scaler = TargetScaler().fit(cohort.targets[train])
         targets = scaler.standardize(cohort.targets)
 
-    datasets, loaders = {}, {}
+    store = store_scans(
+        settings,
+        cohort,
+        transforms,
+        version.files.get(SPECTRA_FILE, ""),
+        settings.cache_dir or default_cache_dir(),
+        digest_memory(settings),
+    )
+    datasets = {}
     for side in SIDES:
         chosen = np.flatnonzero(split == side)
         datasets[side] = SpectraDataset(
-            cohort.spectra,
-            [cohort.scan_rows[i] for i in chosen],
+            store.spectra,
+            [store.rows(cohort.scan_rows[i]) for i in chosen],
             tabular[chosen],
             targets[chosen],
             [cohort.sample_ids[i] for i in chosen],
-            transforms=transforms,
             augmentations=augmentations if side == "train" else (),
             seed=config.seed,
+            **store.dataset_options(),
         )
-        loaders[side] = make_loader(
-            datasets[side],
-            config.trainer.batch_size * (1 if side == "train" else EVALUATION_BATCH_FACTOR),
-            shuffle=side == "train",
-            seed=config.seed,
-            num_workers=settings.num_workers,
-            pin_memory=torch.cuda.is_available() and config.trainer.device != "cpu",
-        )
-    return Data(cohort, split, encoder, transforms, scaler, datasets, loaders)
-
-
-def _split(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.ndarray:
-    """Read the split, or draw one."""
-    if file is not None:
-        return read_splits(
-            file, cohort.sample_ids, cohort.groups, cohort.targets, cohort.class_names
-        )
-    if settings.task == AUTO and _are_values(cohort):
-        raise CohortError(
-            f"the label holds {len(cohort.class_names)} different numbers in "
-            f"{len(cohort.sample_ids)} samples, too many for classes; to regress them set "
-            "data.task to regression"
-        )
-    return make_split(
-        cohort.targets,
-        cohort.groups,
-        fractions=settings.split.fractions,
-        seed=settings.split.seed or 0,
-        class_names=cohort.class_names,
-    )
-
-
-def _are_values(cohort: Cohort) -> bool:
-    """Whether classes are numbers, and too many for each to be on every side."""
-    if len(cohort.class_names) * len(SIDES) <= len(cohort.sample_ids):
-        return False
-    return all(_is_number(name) for name in cohort.class_names)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    loaders = build_loaders(config, datasets, cohort.targets[train], cohort.groups[train])
+    return Data(cohort, split, encoder, transforms, scaler, datasets, loaders, version)
 
 
 def _find_each(specs: Sequence[str | Named], known: Mapping[str, Any], key: str) -> list[Any]:

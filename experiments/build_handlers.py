@@ -23,6 +23,7 @@ from handlers.interrupts import Interrupts
 from handlers.lr_schedule import LRSchedule
 from handlers.mixed_precision import MixedPrecision
 from handlers.progress import Progress
+from handlers.report import Page, Report
 from handlers.run_log import RunLog
 from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
@@ -55,6 +56,7 @@ def build_handlers(
     evaluator: Evaluator,
     val_loader: Any,
     loss_terms: list[str],
+    page: Page | None = None,
 ) -> RunHandlers:
     """Build the configured handlers and attach them; none writes anything before training.
 
@@ -64,6 +66,7 @@ def build_handlers(
         evaluator: Measures the validation side.
         val_loader: Yields the validation side.
         loss_terms: The names that the loss returns.
+        page: What the run's page shows while it goes on; None for no such page.
 
     Raises:
         UsageError: A handler refuses its settings, or a name is unknown.
@@ -71,8 +74,14 @@ def build_handlers(
     settings = config.trainer
     attached: list[Handler] = []
 
+    def measured_weights() -> AbstractContextManager[Any]:
+        return averager.averaged_weights() if averager else nullcontext()
+
+    # What only a run can give; each handler is given what it names.
+    offered = {"loader": val_loader, "measured_weights": measured_weights}
+
     def attach(cls: Any, key: str, **params: Any) -> Any:
-        handler = construct(cls, params, key)
+        handler = construct(cls, params, key, offered)
         attached.append(handler)
         trainer.attach(handler)
         return handler
@@ -121,6 +130,8 @@ def build_handlers(
         attach(EarlyStopping, "trainer.early_stopping", **settings.early_stopping.model_dump())
     if config.report.enabled:
         attach(TrainingCurves, "report")
+        if page is not None:
+            attach(Report, "report", page=page)
 
     closing = tuple(handler for handler in attached if hasattr(handler, "close"))
     return RunHandlers(checkpoint, log, interrupts, averager, closing)

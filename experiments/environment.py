@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ PACKAGES = (
     "numpy",
     "pandas",
     "scikit-learn",
+    "scipy",
+    "pybaselines",
     "plotly",
     "pydantic",
     "PyYAML",
@@ -30,11 +33,12 @@ PACKAGES = (
 )
 
 
-def describe_environment(data_checksums: dict[str, str]) -> dict[str, Any]:
+def describe_environment(data: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about the surroundings that another run would need to be the same.
 
     Args:
-        data_checksums: File name -> SHA-256 of the cohort's files.
+        data: What :meth:`experiments.data_version.DataVersion.plain` gives: the cohort's files,
+            what was done to them, the split.
 
     Returns:
         Plain types, for ``environment.json``. What cannot be found out is None.
@@ -55,7 +59,7 @@ def describe_environment(data_checksums: dict[str, str]) -> dict[str, Any]:
         "driver": _driver() if cuda else None,
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "data": data_checksums,
+        **data,
     }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from datasets.audit.findings import Finding
 from datasets.errors import UsageError
 from datasets.split import write_splits
 from engine.bootstrap import Interval, bootstrap_intervals
@@ -23,14 +25,28 @@ from engine.optimisers import OPTIMIZERS, GroupSettings, build_optimizer
 from engine.precision import best_device
 from engine.rng import seed_everything
 from engine.trainer import Trainer
+from experiments.audit import (
+    AUTOMATIC_SCANS,
+    audit_cohort,
+    check_audit,
+    read_audit,
+    write_audit,
+)
 from experiments.build_data import Data, build_data
 from experiments.build_handlers import RunHandlers, build_handlers
 from experiments.build_loss import build_loss
 from experiments.config import Config
+from experiments.data_version import changed_cohort, digest
+from experiments.decision import as_plain, decide
 from experiments.environment import describe_environment
+from experiments.examination import Examination
 from experiments.export import export_run
+from experiments.findings import Findings
+from experiments.modalities import check_modalities
 from experiments.named import construct, find_named
 from experiments.outcome import Outcome
+from experiments.pages.report_content import content_while_training
+from experiments.pages.report_page import render_report
 from experiments.run_folder import FINISHED, new_run_dir, write_config
 from models import MODELS
 
@@ -44,9 +60,15 @@ class Experiment:
 
     Attributes:
         trainer: Available after :meth:`setup`; attach handlers of your own to it.
+        evaluator: Measures the validation side, likewise.
+        tester: Measures the test side, likewise.
         data: The cohort, its split and the loaders, after :meth:`setup`.
         results: ``val`` and ``test`` -> metrics, as the stages produce them.
         intervals: Metric -> its 95% interval, after :meth:`test`.
+        findings: What else is known of the tested model, after :meth:`test`.
+        audit: What was found in the data, after :meth:`setup`; empty where it is turned off.
+        note: A line on what export had to leave out, after :meth:`export`.
+        changed: A line on a cohort that is not the one of the last such run, after :meth:`setup`.
 
     Example::
 
@@ -61,6 +83,8 @@ class Experiment:
 
     trainer: Trainer
     evaluator: Evaluator
+    tester: Evaluator
+    examination: Examination
     data: Data
     handlers: RunHandlers
     run_dir: Path
@@ -71,6 +95,10 @@ class Experiment:
         self.results: dict[str, dict[str, float]] = {}
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
+        self.findings = Findings()
+        self.audit: list[Finding] = []
+        self.changed: str | None = None
+        self.note: str | None = None
 
     def run(self) -> dict[str, dict[str, float]]:
         """All stages in order, as far as no signal stops the training; returns the results."""
@@ -104,6 +132,7 @@ class Experiment:
         seed_everything(config.seed)
         resumed = self.resumed_from
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
+        self.audit = read_audit(resumed) if resumed else self._audit()
         model, loss = self._build_model_and_loss(device)
         first = self.data.loaders["val"].collate_fn(self.data.datasets["val"].__getitems__([0]))
         loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
@@ -112,12 +141,19 @@ class Experiment:
         self.run_dir = resumed or new_run_dir(config.runs_dir, config.exp_name)
         try:
             self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
-            restore = self.data.scaler.restore if self.data.scaler else None
-            metrics = EpochMetrics(config.metrics, task=self.data.cohort.task, restore=restore)
-            self.evaluator = Evaluator(model, loss, metrics, device)
-            self.handlers = build_handlers(
-                config, self.trainer, self.evaluator, self.data.loaders["val"], loss_terms
+            self.evaluator, self.tester = (
+                Evaluator(model, loss, self._new_metrics(), device) for _ in range(2)
             )
+            self.handlers = build_handlers(
+                config,
+                self.trainer,
+                self.evaluator,
+                self.data.loaders["val"],
+                loss_terms,
+                self._page_so_far,
+            )
+            self.tester.precision = self.evaluator.precision
+            self.examination = Examination(self.tester, config.report, self.run_dir)
             self.handlers.checkpoint.meta = self._identity()
             self.trainer.check_monitors()
             if resumed:
@@ -128,15 +164,41 @@ class Experiment:
             raise
         self._write_beginnings()
 
+    def _new_metrics(self) -> EpochMetrics:
+        scaler = self.data.scaler
+        restore = scaler.restore if scaler else None
+        return EpochMetrics(self.config.metrics, task=self.data.cohort.task, restore=restore)
+
+    def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
+        """The run's page while it goes on."""
+        outputs, parameters = self.evaluator.metrics.outputs, self._count_parameters()
+        return render_report(
+            content_while_training(
+                self.run_dir, self.config, self.data, epochs, outputs, parameters
+            )
+        )
+
+    def _count_parameters(self) -> int:
+        return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+
+    def _audit(self) -> list[Finding]:
+        """Look at the data before anything is trained on it."""
+        if not self.config.audit.enabled:
+            return []
+        found = audit_cohort(self.config, self.data.cohort, self.data.split, AUTOMATIC_SCANS)
+        check_audit(found)
+        return found
+
     def _build_model_and_loss(self, device: torch.device) -> tuple[nn.Module, Any]:
         config, data = self.config, self.data
         # Whatever a constructor may want to know of the data; it is given what it names.
         offered = {
             "tab_dim": data.tab_dim,
-            "spec_len": data.cohort.spec_len,
+            "spec_len": data.spec_len,
             "num_classes": data.num_classes,
         }
         model_class = find_named(config.model.name, MODELS, "model.name")
+        check_modalities(config.model.name, model_class, data)
         model = construct(model_class, config.model.params, "model.params", offered)
         loss = build_loss(
             config.loss.name or "",
@@ -166,14 +228,13 @@ class Experiment:
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must share with the run it continues."""
-        split = zip(self.data.cohort.sample_ids, self.data.split, strict=True)
+        version = self.data.version
         shapes = {n: list(p.shape) for n, p in self.trainer.model.state_dict().items()}
         return {
-            "cohort": self.data.cohort.fingerprint(),
-            "split": _digest([f"{sample}={side}" for sample, side in split]),
-            "model": {"name": self.config.model.name, "shapes": _digest(shapes)},
-            "task": self.data.cohort.task,
-            "classes": self.data.cohort.class_names,
+            "cohort": dict(version.files),
+            "preparation": dict(version.preparation),
+            "split": version.split,
+            "model": {"name": self.config.model.name, "shapes": digest(shapes)},
         }
 
     def _restore(self, run_dir: Path) -> None:
@@ -196,20 +257,28 @@ class Experiment:
         run_dir, cohort = self.run_dir, self.data.cohort
         try:
             if not self.resumed_from:
-                environment = describe_environment(cohort.fingerprint())
+                environment = describe_environment(self.data.version.plain())
                 text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
                 write_whole(text.encode(), run_dir, "environment.json")
                 splits = run_dir / "splits.csv"
                 write_splits(splits, cohort.sample_ids, cohort.groups, self.data.split)
+                if self.config.audit.enabled:
+                    write_audit(self.audit, run_dir)
             # Last: from now on the run can be continued.
             write_config(run_dir, self.config)
         except OSError as error:
             raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
+        if not self.trainer.state.iteration:
+            version = self.data.version
+            self.changed = changed_cohort(run_dir, self.config.exp_name, version)
+            told = {"changed": self.changed} if self.changed else {}
+            self.handlers.log.write("cohort_read", fingerprint=version.fingerprint, **told)
 
     # -- stages -----------------------------------------------------------------------------
 
     def train(self) -> None:
         """Train to the configured number of epochs, or until early stopping."""
+        self.outputs.clear()  # of other weights than those to come
         try:
             self.trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
         finally:
@@ -221,12 +290,29 @@ class Experiment:
         return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
-        """Measure the best checkpoint on the test side."""
+        """Measure the best checkpoint on the test side.
+
+        Thresholds and a temperature are chosen on the validation side, which is measured first
+        where :meth:`validate` was not called.
+        """
         self._load_best()
-        results = self._evaluate("test")
+        if "val" not in self.outputs:
+            self._evaluate("val")
+        weights = self.handlers.averaged_weights
+        results, found = self.examination.measure(self.data.loaders["test"], weights)
+        self._keep("test", self.tester, results)
         self.intervals = self._intervals()
+        decisions, calibration = decide(
+            self.outputs, self.data.cohort.class_names, self.config.report.threshold
+        )
+        self.findings = replace(found, decisions=decisions, calibration=calibration)
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
-        self.handlers.log.write_once("test_completed", metrics=results, intervals=bounds)
+        self.handlers.log.write_once(
+            "test_completed",
+            metrics=results,
+            intervals=bounds,
+            **as_plain(decisions, calibration),
+        )
         return results
 
     def export(self) -> Path:
@@ -238,7 +324,7 @@ class Experiment:
         state, model = self.trainer.state, self.trainer.model
         with self.handlers.averaged_weights():
             weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        page = export_run(
+        page, self.note = export_run(
             Outcome(
                 run_dir=self.run_dir,
                 config=self.config,
@@ -249,7 +335,9 @@ class Experiment:
                 weights=weights,
                 epochs=state.epoch,
                 optimizer_steps=state.optimizer_step,
-                parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+                parameters=self._count_parameters(),
+                findings=self.findings,
+                audit=self.audit,
             )
         )
         self.handlers.log.write_once(FINISHED)
@@ -258,10 +346,13 @@ class Experiment:
     def _evaluate(self, side: str) -> dict[str, float]:
         loader = self.data.loaders[side]
         metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
-        outputs = self.evaluator.metrics.outputs
+        self._keep(side, self.evaluator, metrics)
+        return metrics
+
+    def _keep(self, side: str, evaluator: Evaluator, metrics: dict[str, float]) -> None:
+        outputs = evaluator.metrics.outputs
         assert outputs is not None
         self.results[side], self.outputs[side] = metrics, outputs
-        return metrics
 
     def _intervals(self) -> dict[str, Interval]:
         """How far the test figures would move had other groups been sampled."""
@@ -291,7 +382,3 @@ class Experiment:
         for name, thing in self.trainer.stateful.items():
             if thing is self.handlers.averager:
                 thing.load_state_dict(states[name])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -16,20 +16,25 @@ from engine.files import write_whole
 from engine.metrics import EpochOutputs
 from engine.tasks import CLASSES
 from experiments.classification_report import class_table
+from experiments.decision_text import calibration_section, threshold_section
 from experiments.model_card import model_card
 from experiments.outcome import Outcome
 from experiments.package import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
+from experiments.pages.examined import examine
+from experiments.pages.finding_sections import FindingSections
+from experiments.pages.named_figures import write_named_figures
 from experiments.pages.report_page import write_report
 
 
-def export_run(outcome: Outcome) -> Path:
-    """Write predictions, weights, the summary, the model card, the report page and the package.
+def export_run(outcome: Outcome) -> tuple[Path, str | None]:
+    """Write predictions, weights, the summary, the model card, the pages and the package.
 
     Args:
         outcome: Of a validated and tested run.
 
     Returns:
-        The page to open, or the run's folder where reports are turned off.
+        The page to open, or the run's folder where reports are turned off; and in one line why
+        there are no images beside the pages, None where there are or none are wanted.
 
     Raises:
         UsageError: The disk is full, say; a resumed run exports anew.
@@ -53,9 +58,13 @@ def export_run(outcome: Outcome) -> Path:
         write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
         write_whole(summary(outcome).encode(), run_dir, "summary.md")
         write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
-        page = write_report(outcome) if outcome.config.report.enabled else run_dir
+        page, note = run_dir, None
+        if outcome.config.report.enabled:
+            drawn = FindingSections(examine(outcome))
+            page = write_report(outcome, drawn)
+            note = write_named_figures(outcome, drawn)[1]
         write_package(run_dir, run_dir.name)  # of all that stands by now
-        return page
+        return page, note
     except OSError as error:
         raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
 
@@ -125,7 +134,7 @@ Of the checkpoint with the best `{config.checkpoint.monitor}`; NaN means undefin
 | metric | validation | test |
 |---|---|---|
 {rows}
-{by_class}
+{by_class}{_decision_sections(outcome)}
 ## Files
 
 `predictions.csv` holds every test sample, `metrics.csv` every epoch, `config.yaml` all settings
@@ -142,13 +151,22 @@ def _in_brackets(outcome: Outcome, metric: str) -> str:
 
 
 def _about_intervals(outcome: Outcome) -> str:
-    if not outcome.intervals:
+    about = outcome.about_intervals()
+    bounds = any(map(outcome.interval_text, outcome.intervals))
+    return f"\n{'In brackets: ' if bounds else ''}{about}\n" if about else ""
+
+
+def _decision_sections(outcome: Outcome) -> str:
+    """On thresholds and calibration, where there are probabilities to decide by."""
+    found = outcome.findings
+    if not found.decisions:
         return ""
-    cohort, split = outcome.data.cohort, outcome.data.split
-    groups = len({g for g, side in zip(cohort.groups, split, strict=True) if side == "test"})
-    if groups == 1:
-        return "\nThe test side is one group: how far its figures may be off cannot be told.\n"
-    return (
-        f"\nIn brackets: 95% intervals, by {outcome.config.report.resamples} bootstrap resamples "
-        f"of the {groups} groups of the test side.\n"
-    )
+    return f"""
+## Threshold
+
+{threshold_section(found.decisions, outcome.data.cohort.task)}
+
+## Calibration
+
+{calibration_section(found.calibration)}
+"""

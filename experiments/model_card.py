@@ -10,13 +10,13 @@ import numpy as np
 import yaml
 
 from datasets.cohort import SAMPLES_FILE
-from datasets.covariates import MISSING
 from datasets.roles import ROLES_FILE, Roles
 from datasets.transforms import TRANSFORMS
 from engine.metric_tables import read_log
-from engine.tasks import CLASSES
 from experiments.build_data import SIDES
+from experiments.card_limits import limits
 from experiments.config import Named
+from experiments.decision_text import calibration_section, chosen_points
 from experiments.markdown_text import escape_markdown, fenced
 from experiments.outcome import Outcome
 from experiments.package import (
@@ -29,11 +29,6 @@ from experiments.package import (
 from experiments.run_folder import CONFIG_NAME, LOG_NAME
 from experiments.yaml_text import write_yaml
 
-# Below so many samples of a class, a metric of a side moves by several hundredths by chance alone:
-# the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
-FEW = 50
-# Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).
-NOTABLE_MISSING = 0.05
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12
 # What the weights were made with; of the other sections none changes what is learned.
@@ -97,16 +92,15 @@ The validation side chose the weights, the test side chose nothing; nan means un
 data.
 
 {_metrics(outcome)}
-
+{_decisions(outcome)}
 ## Limits
 
-{_bullets(_limits(outcome))}
+{_bullets(limits(outcome))}
 
 ## How to load it
 
-Beside this card, with scanfire's packages importable; `predict` takes the scans of one sample,
-float32 [S, {data.cohort.spec_len}], and a one-row table of its covariates, as in {SAMPLES_FILE}.
-
+Beside this card, with scanfire's packages importable; `predict` takes {_taken(outcome)}.
+{_about_predict(outcome)}
 {fenced(loading_code(outcome), "python")}
 """
 
@@ -118,7 +112,7 @@ def loading_code(outcome: Outcome) -> str:
         outcome: Of the run whose configuration, weights and preprocessing it loads.
     """
     cohort, specs = outcome.data.cohort, []
-    for spec in outcome.config.data.transforms:
+    for spec in outcome.config.data.transforms if cohort.has_spectra else ():
         named = Named(name=spec) if isinstance(spec, str) else spec
         name = json.dumps(named.name)
         if named.name not in TRANSFORMS:  # of the user's own, by its dotted path
@@ -129,6 +123,9 @@ def loading_code(outcome: Outcome) -> str:
         scaler_import = "from datasets.target_scaler import TargetScaler\n"
         scaler = 'scaler = TargetScaler()\nscaler.load_state_dict(fitted["targets"])\n'
         scores = f"scaler.restore({scores})"
+    given, spectra = "scans, covariates", "torch.from_numpy(transforms(scans)).unsqueeze(0)"
+    if not cohort.has_spectra:
+        given, spectra = "covariates", "torch.zeros(1, 1, 0)  # there are none"
     said = "probabilities" if cohort.task != "regression" else "values, in the targets' units"
     return f"""from pathlib import Path
 
@@ -153,7 +150,7 @@ transforms.load_state_dict(fitted["transforms"])
 {scaler}
 sizes = {{
     "tab_dim": len(encoder.feature_names),
-    "spec_len": {cohort.spec_len},
+    "spec_len": transforms.spec_len,
     "num_classes": len(fitted["class_names"]),
 }}
 model_class = find_named(config.model.name, MODELS, "model.name")
@@ -162,9 +159,9 @@ model.load_state_dict(load_file(folder / "{WEIGHTS_PATH}"))
 model.eval()
 
 
-def predict(scans, covariates):
+def predict({given}):
     \"\"\"Of one sample: {said}, by fitted["class_names"].\"\"\"
-    spectra = torch.from_numpy(transforms(scans)).unsqueeze(0)
+    spectra = {spectra}
     mask = torch.ones(spectra.shape[:2], dtype=torch.bool)
     tabular = torch.from_numpy(encoder.transform(covariates))
     with torch.no_grad():
@@ -173,21 +170,57 @@ def predict(scans, covariates):
 """
 
 
+def _taken(outcome: Outcome) -> str:
+    """What the code is given of a sample."""
+    cohort = outcome.data.cohort
+    table = f"a one-row table of its covariates, as in {SAMPLES_FILE}"
+    if not cohort.has_spectra:
+        return f"of one sample {table}"
+    return f"the scans of one sample,\nfloat32 [S, {cohort.spec_len}], and {table}"
+
+
+def _about_predict(outcome: Outcome) -> str:
+    found = outcome.findings
+    if not found.decisions:
+        return ""
+    divided = " are not divided by the temperature and" if found.calibration else ""
+    return f"Its probabilities are the model's own: they{divided} are not cut at a threshold.\n"
+
+
 def _bullets(lines: Iterator[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _metrics(outcome: Outcome) -> str:
-    results = outcome.results
-    rows = [
-        f"| {escape_markdown(name)} | {results['val'][name]:.4f} | {results['test'][name]:.4f} |"
-        for name in ("loss", *outcome.config.metrics)
-    ]
-    units = ""
+    results, sure = outcome.results, bool(outcome.intervals)
+    head = ["metric", "validation", "test", *(["95% interval of test"] if sure else [])]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name in ("loss", *outcome.config.metrics):
+        cells = [escape_markdown(name), *(f"{results[s][name]:.4f}" for s in ("val", "test"))]
+        if sure:  # a loss has none
+            cells.append(outcome.interval_text(name) or ("" if name == "loss" else "undefined"))
+        lines.append(f"| {' | '.join(cells)} |")
+    about = outcome.about_intervals()
     if outcome.data.scaler is not None:
         names = ", ".join(map(escape_markdown, outcome.data.cohort.class_names))
-        units = f"\n\nThe loss is of standardised targets; the metrics are in the units of {names}."
-    return "\n".join(["| metric | validation | test |", "|---|---|---|", *rows]) + units
+        about += f" The loss is of standardised targets; the metrics are in the units of {names}."
+    return "\n".join(lines) + (f"\n\n{about.strip()}" if about else "")
+
+
+def _decisions(outcome: Outcome) -> str:
+    """On thresholds and calibration, where there are probabilities to decide by."""
+    found = outcome.findings
+    if not found.decisions:
+        return ""
+    return f"""
+### Decision threshold
+
+{chosen_points(found.decisions)}
+
+### Calibration
+
+{calibration_section(found.calibration)}
+"""
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:
@@ -204,52 +237,6 @@ def _factors(outcome: Outcome) -> Iterator[str]:
     yield f"Covariates that the model is given: {covariates or 'none'}"
     left_out = ", ".join(f"{escape_markdown(k)} ({n})" for k, n in cohort.excluded.items())
     yield f"Labels that were left out, with their samples: {left_out or 'none'}"
-
-
-def _limits(outcome: Outcome) -> Iterator[str]:
-    """What the numbers do not say; warnings are of what was found in this very data."""
-    data, cohort = outcome.data, outcome.data.cohort
-    yield (
-        f"All samples are of one cohort, {escape_markdown(cohort.root.name)}: the metrics do not "
-        "tell how the model does with another instrument, site, protocol or population."
-    )
-    yield ("One model was measured on one split: another split or seed would give other numbers.")
-    yield "Subgroups (by sex, age or site) were not measured each by itself."
-    yield "A relation to the target that the model uses need not be a cause of it."
-    for side in SIDES[1:]:
-        yield from _few(outcome, side)
-        undefined = [n for n in outcome.config.metrics if np.isnan(outcome.results[side][n])]
-        if undefined:
-            yield _warning(f"undefined on the {side} side: {', '.join(undefined)}")
-    absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()
-    for column, share in absent[absent >= NOTABLE_MISSING].items():
-        numeric = column in cohort.numeric
-        mark = f"missing({column})" if numeric else f"{column}={MISSING}"
-        told = "is" if mark in data.encoder.feature_names else "is not"
-        filled = ", filled with the training median" if numeric else ""
-        yield _warning(
-            f"{escape_markdown(column)} is missing in {share:.0%} of the samples{filled}; the "
-            f"model {told} told where"
-        )
-
-
-def _few(outcome: Outcome, side: str) -> Iterator[str]:
-    cohort = outcome.data.cohort
-    targets = cohort.targets[outcome.data.split == side]
-    if cohort.task == "regression":
-        counts = {"samples": len(targets)}
-    elif cohort.task in CLASSES:
-        numbers = np.bincount(targets, minlength=len(cohort.class_names))
-        counts = dict(zip(cohort.class_names, numbers, strict=True))
-    else:
-        counts = dict(zip(cohort.class_names, targets.sum(axis=0), strict=True))
-    few = [f"{escape_markdown(name)} {n}" for name, n in counts.items() if n < FEW]
-    if few:
-        yield _warning(f"fewer than {FEW} on the {side} side: {', '.join(few)}")
-
-
-def _warning(text: str) -> str:
-    return f"**Warning:** {text}."
 
 
 def _licence(outcome: Outcome) -> str:

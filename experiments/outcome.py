@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
+from datasets.audit.findings import Finding
 from engine.bootstrap import Interval
 from engine.metrics import EpochOutputs
 from experiments.build_data import Data
 from experiments.config import Config
+from experiments.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Outcome:
         epochs: Epochs trained.
         optimizer_steps: Optimizer steps taken.
         parameters: Numbers in the model that training can move.
+        findings: What else is known of the tested model.
+        audit: What was found in the data before anything was trained, the gravest first.
     """
 
     run_dir: Path
@@ -41,6 +46,14 @@ class Outcome:
     epochs: int
     optimizer_steps: int
     parameters: int
+    findings: Findings = field(default_factory=Findings)
+    audit: Sequence[Finding] = ()
+
+    @property
+    def test_groups(self) -> int:
+        """How many groups are on the test side."""
+        pairs = zip(self.data.cohort.groups, self.data.split, strict=True)
+        return len({group for group, side in pairs if side == "test"})
 
     def interval_text(self, metric: str) -> str:
         """The bounds of a metric's interval; empty where there are none."""
@@ -48,3 +61,15 @@ class Outcome:
         if interval is None or math.isnan(interval.low):
             return ""
         return f"{interval.low:.3f} to {interval.high:.3f}"
+
+    def about_intervals(self) -> str:
+        """A sentence on how the intervals were drawn; empty where none are wanted."""
+        if not self.intervals:
+            return ""
+        groups = self.test_groups
+        if groups == 1:
+            return "The test side is one group: how far its figures may be off cannot be told."
+        return (
+            f"95% intervals, by {self.config.report.resamples} bootstrap resamples "
+            f"of the {groups} groups of the test side."
+        )

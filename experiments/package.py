@@ -43,8 +43,8 @@ REQUIRED = (
     PREPROCESSING_NAME,
     WEIGHTS_PATH,
 )
-# Only where the run drew them.
-OPTIONAL = ("report/training_curves.html",)
+# Only where the run made them.
+OPTIONAL = ("audit.json", "report/training_curves.html")
 
 # The earliest time that a zip archive can name: the same run gives the same bytes at any time.
 NO_TIME = (1980, 1, 1, 0, 0, 0)

@@ -15,8 +15,10 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from datasets.errors import UsageError
+from experiments.audit import audit_summary, audit_table
 from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
+from experiments.decision_text import decision_lines
 from experiments.experiment import Experiment
 from experiments.run_folder import find_run, is_finished
 from experiments.yaml_text import write_yaml
@@ -44,6 +46,13 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         metavar="RUN",
         help="continue a run by name or folder; alone or 'auto': the newest unfinished one",
     )
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FINDING",
+        help="train although the audit refuses the cohort for this; may be repeated",
+    )
     parser.add_argument("--print-config", action="store_true", help="show what would be run")
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
     known, rest = parser.parse_known_args(arguments)
@@ -67,11 +76,17 @@ def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
     return overrides
 
 
+def accept_too(config: Config, names: Sequence[str]) -> Config:
+    """The same configuration, with findings of the audit accepted beside those that it accepts."""
+    accepted = list(dict.fromkeys([*config.audit.accept, *names]))
+    return config.model_copy(update={"audit": config.audit.model_copy(update={"accept": accepted})})
+
+
 def configure(
     options: argparse.Namespace, overrides: list[tuple[str, str]]
 ) -> tuple[Config, Path | None]:
     """The configuration to run and, where a run is continued, its folder."""
-    config = load_config(options.experiment, overrides)
+    config = accept_too(load_config(options.experiment, overrides), options.accept)
     if options.resume is None:
         return config, None
     run_dir = find_run(options.resume, config.runs_dir, config.exp_name)
@@ -127,6 +142,8 @@ def run(config: Config, run_dir: Path | None) -> int:
     experiment.test()
     print_results(experiment)
     page = experiment.export()
+    if experiment.note:
+        print(experiment.note)
     print(f"open  {page}")
     return 0
 
@@ -135,6 +152,12 @@ def print_setup(experiment: Experiment) -> None:
     """What is about to be trained on what."""
     for line in experiment.data.describe():
         print(line)
+    if experiment.changed:
+        print(experiment.changed)
+    if experiment.config.audit.enabled:
+        print(f"audit {audit_summary(experiment.audit)}")
+        for line in audit_table([found for found in experiment.audit if found.level != "note"]):
+            print(line)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     print(
         f"model {experiment.config.model.name} with {parameters:,} parameters "
@@ -144,12 +167,14 @@ def print_setup(experiment: Experiment) -> None:
 
 
 def print_results(experiment: Experiment) -> None:
-    """The validation and test figures, side by side."""
+    """The validation and test figures, side by side, and what is decided by them."""
     results = experiment.results
     width = max(len(name) for name in results["test"])
     print(f"{'':{width}}{'validation':>12}{'test':>12}")
     for name, value in results["test"].items():
         print(f"{name:<{width}}{results['val'][name]:>12.4f}{value:>12.4f}")
+    for line in decision_lines(experiment.findings):
+        print(line)
 
 
 if __name__ == "__main__":

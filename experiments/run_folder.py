@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
             raise UsageError(f"runs_dir: cannot make {folder}: {error.strerror}") from error
         return folder
     raise AssertionError("unreachable: there is always a next number")
+
+
+def is_named(run_dir: Path, exp_name: str) -> bool:
+    """Whether a folder is called as :func:`new_run_dir` calls those of this name.
+
+    Example:
+        >>> is_named(Path("runs/hcc-2"), "hcc"), is_named(Path("runs/hcc-fold0"), "hcc")
+        (True, False)
+    """
+    return re.fullmatch(re.escape(exp_name) + r"(-\d+)?", run_dir.name) is not None
 
 
 def write_config(run_dir: Path, config: Config) -> None:
@@ -82,7 +93,7 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
         runs = [
             folder
             for folder in _runs(runs_dir)
-            if folder.name == exp_name or folder.name.rpartition("-")[0] == exp_name
+            if is_named(folder, exp_name)
             if not is_finished(folder)
         ]
         if not runs:

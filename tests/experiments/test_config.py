@@ -35,6 +35,15 @@ def test_what_is_chosen_stays_and_its_mode_follows_it():
     assert config.checkpoint.mode == "max"
 
 
+@pytest.mark.parametrize(
+    ("rule", "demand"), [("youden", None), ("recall", 0.9), ("fpr", 0.1), ("cost", 1.0)]
+)
+def test_a_threshold_rule_that_takes_a_demand_has_a_usual_one(rule, demand):
+    config = configured(report={"threshold": {"rule": rule}})
+    assert config.plain()["report"]["threshold"] == {"rule": rule, "demand": demand}
+    assert check_config(config.plain()) == config
+
+
 def test_what_was_filled_in_stays_when_it_is_read_again():
     config = configured("regression", data={"label": ["age", "BMI"]}, model={"name": "attention"})
     assert config.loss.name == "weighted"
@@ -48,6 +57,18 @@ def test_what_was_filled_in_stays_when_it_is_read_again():
         ({"data": {"label": ["a", "b"]}}, "data.label: several columns need data.task multilabel"),
         ({"data": {"label": [], "task": "binary"}}, "data.label: several columns need data.task"),
         ({"data": {"label": 3}}, "data.label: .*got 3"),
+        (
+            {"report": {"threshold": {"rule": "recal", "demand": 0.9}}},
+            "report.threshold.rule: .*did you mean 'recall'.* got 'recal'",
+        ),
+        (
+            {"report": {"threshold": {"rule": "recall", "demand": 90}}},
+            "report.threshold.demand: .*'recall' takes a share above 0, at most 1, got 90",
+        ),
+        (
+            {"report": {"threshold": {"demand": 0.9}}},
+            "report.threshold.demand: the rule 'youden' takes no demand, got 0.9",
+        ),
         (
             {"data": {"task": "regression"}, "checkpoint": {"mode": "max"}},
             "checkpoint.mode: 'max' does not suit the default monitor, 'val/mae'; set checkpoint.m",

@@ -28,7 +28,28 @@ def test_the_summary_of_a_regression_has_no_classes(make_config):
         make_config(**changes, **{"report.enabled": False, "trainer.max_epochs": 1})
     )
     experiment.run()
-    assert "by class" not in (experiment.run_dir / "summary.md").read_text("utf-8")
+    summary = (experiment.run_dir / "summary.md").read_text("utf-8")
+    for heading in ("by class", "## Threshold", "## Calibration"):
+        assert heading not in summary
+
+
+def test_the_summary_tells_the_threshold_and_the_calibration_with_their_figures(make_config):
+    changes = {"report.enabled": False, "trainer.max_epochs": 1}
+    experiment = Experiment(make_config(**changes, **{"report.threshold": {"rule": "f1"}}))
+    experiment.run()
+    summary = (experiment.run_dir / "summary.md").read_text("utf-8")
+    chosen, *others = experiment.findings.decisions["case"]
+    assert chosen.rule == "f1"
+    assert f"From a probability of {chosen.threshold:.4g} on a sample is called case." in summary
+    for point in (chosen, *others):
+        values = [point.val[f] for f in ("sensitivity", "specificity")]
+        values += [point.test[f] for f in ("sensitivity", "specificity", "precision", "f1")]
+        row = " | ".join(f"{value:.4f}" for value in values)
+        assert f"| `{point.name}` | {point.threshold:.4g} | {row} |" in summary
+    found = experiment.findings.calibration
+    assert found is not None
+    assert f"Temperature {found.temperature:.3g}, fitted on the validation side" in summary
+    assert f"| log loss | {found.before.log_loss:.4f} | {found.after.log_loss:.4f} |" in summary
 
 
 def test_the_package_is_there_before_the_run_is_called_finished(make_config, monkeypatch):

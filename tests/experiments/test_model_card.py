@@ -82,6 +82,14 @@ def run(root, tmp_path, monkeypatch):
     return make
 
 
+def rows_of(card: str, head: str) -> dict[str, list[str]]:
+    """The rows of the table with that head: first cell -> the others."""
+    _, _, after = card.partition(f"| {head} |\n")
+    lines = after.partition("\n\n")[0].splitlines()[1:]
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in lines]
+    return {row[0].strip("| ").replace("\\", ""): [c.strip("| ") for c in row[1:]] for row in rows}
+
+
 def card_of(experiment: Experiment) -> str:
     return (experiment.run_dir / "model_card.md").read_text("utf-8")
 
@@ -113,6 +121,36 @@ def test_its_code_loads_the_unpacked_model_and_gives_the_exported_predictions(
         assert said.numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-5)
 
 
+def test_its_code_loads_a_model_of_fewer_points_with_all_that_was_fitted(
+    run, tmp_path, monkeypatch
+):
+    steps = [
+        {"name": "savgol", "params": {"window": 3, "order": 1}},
+        {"name": "snip", "params": {"half_window": 5}},
+        {"name": "align", "params": {"min_frequency": 0.2, "half_window": 2, "snr": 2}},
+        "tic",
+        {"name": "crop", "params": {"low": 3000, "high": 12000}},
+        {"name": "resample", "params": {"points": 30}},
+        "standardize",
+    ]
+    experiment = run(data={"transforms": steps})
+    assert experiment.data.spec_len == 30
+    monkeypatch.chdir(experiment.run_dir)
+    (code,) = re.findall(r"```python\n(.*?)```", card_of(experiment), re.DOTALL)
+    loaded: dict[str, Any] = {}
+    exec(code, loaded)
+    assert loaded["sizes"]["spec_len"] == 30
+    np.testing.assert_array_equal(loaded["transforms"].axis, experiment.data.axis)
+    cohort = experiment.data.cohort
+    table = pd.read_csv("predictions.csv", dtype={"sample_id": str}).set_index("sample_id")
+    for name, expected in table[[c for c in table if str(c).startswith("prob_")]].iterrows():
+        row = cohort.sample_ids.index(str(name))
+        scans = np.array(cohort.spectra[cohort.scan_rows[row]])
+        said = loaded["predict"](scans, cohort.samples.iloc[[row]])
+        assert said.numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-5)
+    assert "the transforms leave 30 of 64 points (" in card_of(experiment).replace("\\", "")
+
+
 def test_it_names_version_date_data_and_settings(run):
     experiment = run(seed=7)
     card, run_dir = card_of(experiment), experiment.run_dir
@@ -134,15 +172,61 @@ def test_it_names_version_date_data_and_settings(run):
 
 def test_its_metrics_are_those_of_the_run_on_both_sides(run):
     experiment = run()
-    rows = {
-        cells[0].replace("\\", ""): [float(value) for value in cells[1:]]
-        for line in card_of(experiment).splitlines()
-        if len(cells := line.strip("| ").split(" | ")) == 3 and "metric" not in line
-    }
+    rows = rows_of(card_of(experiment), "metric | validation | test | 95% interval of test")
     assert rows.keys() == {"loss", *experiment.config.metrics}
-    for name, values in rows.items():
+    for name, cells in rows.items():
         expected = [experiment.results[side][name] for side in ("val", "test")]
+        values = [float(value) for value in cells[:2]]
         assert values == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+def test_the_interval_of_each_test_metric_has_a_column_of_its_own(run):
+    experiment = run()
+    card = card_of(experiment)
+    rows = rows_of(card, "metric | validation | test | 95% interval of test")
+    assert rows["loss"][2] == ""
+    for name, interval in experiment.intervals.items():
+        told = f"{interval.low:.3f} to {interval.high:.3f}"
+        assert rows[name][2] == (told if not np.isnan(interval.low) else "undefined")
+    groups = len(set(experiment.data.cohort.groups[experiment.data.split == "test"]))
+    assert f"by 1000 bootstrap resamples of the {groups} groups of the test side" in card
+    without = card_of(run(report={"enabled": False, "resamples": 0}))
+    assert rows_of(without, "metric | validation | test").keys() == rows.keys()
+    assert "95%" not in without
+
+
+def test_a_test_side_of_one_group_is_warned_of_as_it_gives_no_interval(run, root, tmp_path):
+    sites = tmp_path / "sites"
+    shutil.copytree(root, sites)
+    table = pd.read_csv(sites / "samples.csv", dtype={"sample_id": str})
+    table["site"] = [f"site_{number % 3}" for number in range(len(table))]
+    table.to_csv(sites / "samples.csv", index=False)
+    experiment = run(
+        data={"root": str(sites), "group": "site"},
+        model={"name": "tabular_only"},
+        metrics=["auroc", "accuracy"],
+    )
+    card = card_of(experiment)
+    assert "**Warning:** no interval for auroc, accuracy, as the test side is one group" in card
+    assert rows_of(card, "metric | validation | test | 95% interval of test")["auroc"][2] == (
+        "undefined"
+    )
+
+
+def test_it_states_the_threshold_and_the_temperature(run):
+    experiment = run(report={"enabled": False, "threshold": {"rule": "fpr", "demand": 0.2}})
+    card, found = card_of(experiment), experiment.findings
+    (point, *_) = found.decisions[ODD]
+    assert "by the rule `fpr <= 0.2`" in card
+    (row,) = re.findall(r"^\| ca\\\|se\\_\\\*1\\\* \| (.*) \|$", card, re.MULTILINE)
+    assert row.split(" | ")[:3] == [
+        f"{point.threshold:.4g}",
+        f"{point.val['sensitivity']:.4f}",
+        f"{point.val['specificity']:.4f}",
+    ]
+    assert f"Temperature {found.calibration.temperature:.3g}, fitted on the validation" in card
+    assert "not divided by the temperature" in card
+    assert "Decision threshold" not in card_of(run("regression"))
 
 
 def test_names_from_the_cohort_cannot_become_markup(run):
@@ -172,7 +256,9 @@ def test_where_there_are_enough_samples_and_no_gaps_nothing_is_warned_of(run, tm
     labels = {"control": 0, "case": 1}
     data = {"root": str(large), "labels": labels, "numeric": [], "categorical": ["sex"]}
     data["split"] = {"fractions": [0.3, 0.35, 0.35]}
-    experiment = run(data=data, model={"name": "tabular_only"})
+    learned = {"model": {"name": "mean_linear"}, "optimizer": {"lr": 1e-2}}
+    learned["trainer"] = {"max_epochs": 3, "batch_size": 16, "device": "cpu"}
+    experiment = run(data=data, **learned)
     counts = np.bincount(experiment.data.cohort.targets[experiment.data.split == "test"])
     assert counts.min() >= 50
     assert "**Warning:**" not in card_of(experiment)

@@ -35,7 +35,7 @@ PACKED = {
     "preprocessing.pt",
     "checkpoints/model.safetensors",
 }
-CURVES = "report/training_curves.html"
+AUDIT, CURVES = "audit.json", "report/training_curves.html"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def rewrite(package: Path, changes: dict[str, bytes | None]) -> None:
 def test_a_run_leaves_a_package_whose_manifest_is_of_all_its_files(finished):
     package = finished.run_dir / "packed.zip"
     files = read_package(package)
-    assert files.keys() == PACKED | {CURVES}
+    assert files.keys() == PACKED | {AUDIT, CURVES}
     with zipfile.ZipFile(package) as archive:
         assert archive.namelist() == [*files, MANIFEST_NAME]
         assert json.loads(archive.read(MANIFEST_NAME))["run"] == "packed"

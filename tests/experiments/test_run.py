@@ -52,6 +52,23 @@ def test_a_whole_run_from_another_folder_names_the_page(config_file, tmp_path):
     assert "epoch 2/2" in done.stdout
 
 
+def test_the_results_are_told_with_the_threshold_and_the_temperature(config_file, capsys):
+    rule = ["--report.threshold.rule", "recall", "--report.threshold.demand", "0.8"]
+    assert main([str(config_file), *rule, "--model", "{name: tabular_only}"]) == 0
+    out = capsys.readouterr().out
+    told = r"at the threshold [\d.]+ \(recall >= 0.8 on validation\): test sensitivity [\d.]+, spec"
+    assert re.search(told, out), out
+    assert re.search(r"^temperature [\d.]+: the ", out, re.MULTILINE), out
+
+
+def test_a_threshold_rule_that_does_not_exist_is_refused_before_training(config_file, capsys):
+    assert main([str(config_file), "--report.threshold.rule", "yuden"]) == 2
+    error = capsys.readouterr().err
+    assert "report.threshold.rule: " in error
+    assert "did you mean 'youden'" in error
+    assert error.count("\n") == 1
+
+
 def test_an_unknown_key_is_one_line_on_stderr_and_exit_code_2(config_file, tmp_path):
     done = run_script(str(config_file), "--trainer.epochs", "3", cwd=tmp_path)
     assert done.returncode == 2

@@ -47,6 +47,13 @@ def test_auto_finds_the_newest_unfinished_run_of_that_name(tmp_path):
     assert find_run("auto", tmp_path, "a") == newest
 
 
+def test_auto_does_not_take_a_fold_or_a_family_for_a_run_of_the_name(tmp_path):
+    make_run(tmp_path, "a-fold0", "run_started")
+    make_run(tmp_path, "a-tft-s0", "run_started")
+    with pytest.raises(UsageError, match="no unfinished run of 'a'"):
+        find_run("auto", tmp_path, "a")
+
+
 def test_a_run_is_found_by_name_and_by_folder(tmp_path):
     run = make_run(tmp_path, "a", "run_started")
     assert find_run("a", tmp_path, "x") == run

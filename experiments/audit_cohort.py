@@ -1,0 +1,131 @@
+"""Look for leakage and confounding: ``python experiments/audit_cohort.py COHORT|NAME|FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    # As in run.py: the project's own packages first, the user's modules last.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.append(str(Path.cwd()))
+
+from datasets.audit.findings import Finding
+from datasets.cohort import Cohort
+from datasets.errors import CohortError, UsageError, nearest
+from experiments.audit import (
+    AUDIT_NAME,
+    audit_cohort,
+    audit_summary,
+    audit_table,
+    write_audit,
+)
+from experiments.build_data import digest_memory, read_cohort
+from experiments.build_split import split_cohort
+from experiments.config import Config
+from experiments.config_source import CONFIGS, SUFFIXES, check_config, load_config, set_key
+from experiments.run import USAGE_ERROR, accept_too, read_overrides
+from experiments.yaml_text import read_yaml
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Split the command line into the tool's own options and configuration overrides."""
+    parser = argparse.ArgumentParser(
+        prog="audit_cohort.py",
+        usage="audit_cohort.py COHORT|NAME|FILE [--accept FINDING] [--out DIR] "
+        "[--section.key VALUE ...]",
+        description="Look for what would make a model's figures look better than they are. Leaves "
+        "with 2 where a training would be refused.",
+        epilog="How columns are meant is said as for run.py: --data.labels '{case: 1, control: 0}' "
+        "--data.group patient --data.numeric '[age, CRP]' --data.categorical '[sex]'.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source", metavar="COHORT|NAME|FILE", help="a cohort's folder, or a configuration"
+    )
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FINDING",
+        help="a finding, by its name, that is known and does not refuse; may be repeated",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write {AUDIT_NAME}")
+    known, rest = parser.parse_known_args(arguments)
+    return known, read_overrides(rest)
+
+
+def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
+    """The configuration of a cohort's folder, or that of a name or file.
+
+    Raises:
+        UsageError: It is none of these, or a key or a value is wrong.
+    """
+    if Path(source).is_dir():
+        values = {"data": {"root": source}}
+        for key, text in overrides:
+            set_key(values, key, read_yaml(text, f"--{key}"))
+        return check_config(values)
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    if source not in names and Path(source).suffix not in SUFFIXES:
+        raise UsageError(
+            f"'{source}' is neither a cohort's folder nor a configuration{nearest(source, names)}"
+        )
+    return load_config(source, overrides)
+
+
+def find_all(config: Config, cohort: Cohort) -> list[Finding]:
+    """Audit a cohort and the split that a run would draw; without one where none can be drawn."""
+    try:
+        split = split_cohort(cohort, config.data, config.data.split.file)
+    except CohortError as error:
+        if config.data.split.file is not None:
+            raise
+        note = Finding("split", "note", 0, f"sides were not looked at: {error}")
+        return [*audit_cohort(config, cohort, None), note]
+    return audit_cohort(config, cohort, split)
+
+
+def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:
+    """Refuse a name that no finding has.
+
+    Raises:
+        UsageError: Naming the nearest one.
+    """
+    there = [found.name for found in findings]
+    for name in names:
+        if name not in there:
+            raise UsageError(f"--accept: no finding is called '{name}'{nearest(name, there)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        config = accept_too(configure(options.source, overrides), options.accept)
+        cohort = read_cohort(config.data)
+        cohort.fingerprint(digest_memory(config.data))  # sees that large spectra are finite, too
+        findings = find_all(config, cohort)
+        check_accepted(options.accept, findings)
+        if options.out is not None:
+            try:
+                options.out.mkdir(parents=True, exist_ok=True)
+                write_audit(findings, options.out)
+            except OSError as error:
+                raise UsageError(
+                    f"--out: cannot write to {options.out}: {error.strerror}"
+                ) from error
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    print(cohort.describe(), *audit_table(findings), audit_summary(findings), sep="\n")
+    if any(found.stops for found in findings):
+        print("a training is refused; --accept FINDING goes on all the same")
+        return USAGE_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

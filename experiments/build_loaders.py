@@ -1,0 +1,104 @@
+"""From the ``data.batching`` section to loaders: which samples make a batch, and how it travels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from datasets.batch import Sample, pad_collate
+from datasets.bucket_sampler import BucketBatchSampler
+from datasets.errors import UsageError
+from datasets.loader import make_loader
+from datasets.packed_batch import packed_collate
+from datasets.planned_sampler import PlannedBatchSampler
+from datasets.sampler import EpochBatchSampler
+from datasets.spectra_dataset import SpectraDataset
+from experiments.config import BatchingConfig, Config
+
+TRAIN = "train"
+# Evaluation keeps no activations for a backward pass, so that larger batches fit.
+EVALUATION_BATCH_FACTOR = 2
+
+
+def build_loaders(
+    config: Config,
+    datasets: Mapping[str, SpectraDataset],
+    classes: np.ndarray,
+    groups: np.ndarray,
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, DataLoader[Any]]:
+    """Make a loader of each side.
+
+    Only training shuffles and balances, and gives each process the same number of batches; in
+    evaluation each sample is some process's once.
+
+    Args:
+        config: The whole configuration.
+        datasets: One a side.
+        classes: Class numbers of the training part, [N_train]; other targets cannot be balanced.
+        groups: Groups of the training part, [N_train].
+        rank: Which of the processes this one is, from 0.
+        world: How many processes there are.
+
+    Raises:
+        UsageError: No batch can be made.
+    """
+    batching = config.data.batching
+    to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
+    loaders = {}
+    for side, dataset in datasets.items():
+        kinds = {"none": None, "class": classes, "group": groups}[batching.balance]
+        sampler = _sampler(
+            config, dataset, side == TRAIN, kinds if side == TRAIN else None, rank, world
+        )
+        loaders[side] = make_loader(
+            dataset,
+            seed=config.seed,
+            num_workers=config.data.num_workers,
+            pin_memory=to_gpu,
+            sampler=sampler,
+            collate=_collate(batching, to_gpu),
+        )
+    return loaders
+
+
+def _sampler(
+    config: Config,
+    dataset: SpectraDataset,
+    train: bool,
+    kinds: np.ndarray | None,
+    rank: int,
+    world: int,
+) -> PlannedBatchSampler:
+    factor = 1 if train else EVALUATION_BATCH_FACTOR
+    batching, batch_size = config.data.batching, config.trainer.batch_size * factor
+    shared: dict[str, Any] = {"kinds": kinds, "rank": rank, "world": world, "even": train}
+    if batching.kind == "shuffle":
+        return EpochBatchSampler(len(dataset), batch_size, train, config.seed, **shared)
+    lengths = dataset.scan_counts
+    max_scans = None
+    if batching.token_budget is not None:
+        points = max(1, dataset.spec_len)
+        needed = int(lengths.max(initial=0)) * points
+        if needed > batching.token_budget * factor:
+            raise UsageError(
+                f"data.batching.token_budget: a sample has {lengths.max()} scans of {points} "
+                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+            )
+        max_scans = batching.token_budget * factor // points
+    return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
+
+
+def _collate(batching: BatchingConfig, to_gpu: bool) -> Callable[[Sequence[Sample]], Any]:
+    """Packed batches save what is pinned and copied; where nothing is, padding at once is less."""
+    packed = batching.collate == "packed" or (batching.collate == "auto" and to_gpu)
+    collate: Callable[..., Any] = packed_collate if packed else pad_collate
+    if batching.pad_rows_to is None:
+        return collate
+    return partial(collate, pad_rows_to=batching.pad_rows_to)
