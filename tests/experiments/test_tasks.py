@@ -235,7 +235,7 @@ def test_a_run_is_not_continued_as_another_task(run, make_config):
             "data.split.file": None,
         }
     )
-    with pytest.raises(UsageError, match="the task differs"):
+    with pytest.raises(UsageError, match=r"the preparation \(task\) differs"):
         Experiment(changed, run_dir=experiment.run_dir).setup()
 
 

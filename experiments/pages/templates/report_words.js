@@ -74,12 +74,12 @@ function refilled({chinese, kinds}, match) {
 }
 
 function valueOf(kind, text) {
-  if (typeof kind !== "string") return list(kind, text);
+  if (typeof kind !== "string") return eachItem(kind, text);
   if (kind === "name") return text;
   return kind === "phrase" ? ofPhrase(text) : translate(text);
 }
 
-function list(item, text) {
+function eachItem(item, text) {
   const said = [];
   for (let at = 0; at < text.length;) {
     const match = matchAt(item, text, at);
