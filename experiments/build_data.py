@@ -25,7 +25,9 @@ from datasets.targets import SEVERAL_COLUMNS, summarise_targets
 from datasets.transforms import TRANSFORMS, Compose, make_transforms
 from experiments.build_loaders import build_loaders
 from experiments.build_split import split_cohort
-from experiments.config import Config, DataConfig, Named
+from experiments.config import Config
+from experiments.config_section import Named
+from experiments.data_config import DataConfig
 from experiments.data_version import DataVersion, check_same_data, data_version
 from experiments.named import find_named
 from experiments.scan_store import store_scans

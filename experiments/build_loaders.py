@@ -18,7 +18,8 @@ from datasets.packed_batch import packed_collate
 from datasets.planned_sampler import PlannedBatchSampler
 from datasets.sampler import EpochBatchSampler
 from datasets.spectra_dataset import SpectraDataset
-from experiments.config import BatchingConfig, Config
+from experiments.config import Config
+from experiments.data_config import BatchingConfig
 
 TRAIN = "train"
 # Evaluation keeps no activations for a backward pass, so that larger batches fit.

@@ -12,7 +12,7 @@ from datasets.folds import Folds, k_folds, leave_one_batch_out, leave_one_group_
 from datasets.hash_split import hash_split
 from datasets.split import SIDES, make_split, read_splits
 from datasets.targets import AUTO
-from experiments.config import IN_FOLDS, DataConfig
+from experiments.data_config import IN_FOLDS, DataConfig
 
 # A test side that is one group or one batch may well lack a class.
 ALWAYS_WHOLE = ("train", "val")

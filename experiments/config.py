@@ -5,189 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from datasets.targets import SEVERAL_COLUMNS
-from engine.attribution import METHODS, STEPS
-from engine.errors import nearest
 from engine.tasks import TASKS, Mode, better_when
-from engine.threshold_rules import check_demand, check_rule
+from experiments.config_section import Count, Named, Positive, Section
+from experiments.data_config import DataConfig
 from experiments.default_loss import WITH_AUXILIARY_HEADS, default_loss
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A section refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class Named(Section):
-    """Something chosen by name: a short name or a dotted import path, and its arguments."""
-
-    name: str
-    params: dict[str, Any] = {}
-
-
-class SimulatedConfig(Section):
-    """The embedded cohort, used where ``data.root`` names none."""
-
-    seed: Count = 2025
-    n_samples: Annotated[int, Field(ge=20)] = 900
-
-
-SplitKind = Literal["holdout", "kfold", "leave_one_group_out", "leave_one_batch_out", "hash"]
-# Of these one fold after the other can be the test side.
-IN_FOLDS: tuple[SplitKind, ...] = ("kfold", "leave_one_group_out", "leave_one_batch_out")
-
-
-class SplitConfig(Section):
-    """How the samples are divided; always by group."""
-
-    kind: SplitKind = Field(
-        default="holdout",
-        description="a stratified draw; one fold of several; or by hash, where new patients move "
-        "nobody",
-    )
-    fractions: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.7, 0.15, 0.15),
-        description="train, validation and test; folds have a test side of their own",
-    )
-    seed: Count | None = Field(default=None, description="defaults to the run's seed")
-    folds: Annotated[int, Field(ge=2)] = Field(default=5, description="how many a kfold has")
-    fold: Count | str | None = Field(
-        default=None,
-        description="the one to test on: a number from 0, or a group's or batch's name",
-    )
-    batch: str | None = Field(
-        default=None, description="the column of batches that are left out one by one"
-    )
-    file: Path | None = Field(default=None, description="a splits.csv to use, not a draw")
-
-    @field_validator("fractions")
-    @classmethod
-    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-        if abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError("train, validation and test fractions must sum to 1")
-        return fractions
-
-    @field_validator("fold")
-    @classmethod
-    def _of_several(cls, fold: int | str | None, info: ValidationInfo) -> int | str | None:
-        kind = info.data.get("kind")
-        if fold is not None and kind is not None and kind not in IN_FOLDS:
-            *first, last = IN_FOLDS
-            raise ValueError(
-                f"a {kind} has no folds; set data.split.kind to {', '.join(first)} or {last}"
-            )
-        return fold
-
-    @model_validator(mode="after")
-    def _fits_the_kind(self) -> SplitConfig:
-        by_batch = self.kind == "leave_one_batch_out"
-        if by_batch and self.batch is None:
-            raise ValueError("kind leave_one_batch_out needs batch, the column of the batches")
-        if self.batch is not None and not by_batch:
-            raise ValueError(f"batch goes with kind leave_one_batch_out, which is {self.kind}")
-        if self.fold is None and self.kind in IN_FOLDS:
-            self.fold = 0
-        return self
-
-
-class BatchingConfig(Section):
-    """Which samples make a batch together, and how often each is trained on."""
-
-    kind: Literal["shuffle", "bucket"] = Field(
-        default="shuffle",
-        description="any samples, or those with about as many scans, so that little is padded",
-    )
-    token_budget: Positive | None = Field(
-        default=None,
-        validate_default=True,
-        description="of a bucket's batch: most scans x points, padding included",
-    )
-    balance: Literal["none", "class", "group"] = Field(
-        default="none", description="which of them are trained on equally often in each epoch"
-    )
-    collate: Literal["auto", "padded", "packed"] = Field(
-        default="auto", description="packed sends real scans only; auto does so to a GPU"
-    )
-    pad_rows_to: Positive | None = Field(
-        default=None, description="scans that are computed a batch: a multiple of this"
-    )
-
-    @field_validator("token_budget")
-    @classmethod
-    def _of_buckets(cls, budget: int | None, info: ValidationInfo) -> int | None:
-        if budget is not None and info.data.get("kind") == "shuffle":
-            raise ValueError("only batches of kind bucket have a budget; set data.batching.kind")
-        return budget
-
-
-class DataConfig(Section):
-    """Which samples, which of their columns, and what is done to their spectra."""
-
-    root: Path | None = Field(default=None, description="a cohort's folder, else the embedded one")
-    simulated: SimulatedConfig = SimulatedConfig()
-    cache_dir: Path | None = Field(
-        default=None, description="for the embedded cohort and what else can be made again"
-    )
-    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = Field(
-        default="auto", description="what is learned; auto: two classes or more, as there are"
-    )
-    label: str | list[str] | None = Field(
-        default=None, description="the column of labels, or those of several labels or values"
-    )
-    labels: dict[str, int] | None = Field(
-        default=None, description="label -> class; the rest is left out"
-    )
-    group: str | None = Field(default=None, description="the column that a split never separates")
-    numeric: list[str] | None = None
-    categorical: list[str] | None = None
-    log: list[str] = Field(default=[], description="numeric covariates to take the logarithm of")
-    missing_indicators: bool = True
-    transforms: list[str | Named] = ["tic", "sqrt", "standardize"]
-    augmentations: list[str | Named] = []
-    split: SplitConfig = SplitConfig()
-    verify: bool = Field(
-        default=False, description="hash large files anew, whatever is remembered of them"
-    )
-    cache: Literal["auto", "memory", "disk", "none"] = Field(
-        default="auto",
-        description="where transformed scans are kept; auto: in memory up to 1 GiB, else on disk",
-    )
-    cache_limit_gib: Annotated[float, Field(gt=0)] = Field(
-        default=64.0, description="of all that is kept on disk; what was not used longest goes"
-    )
-    batching: BatchingConfig = BatchingConfig()
-    num_workers: Count = 0
-
-    @field_validator("batching")
-    @classmethod
-    def _has_classes(cls, batching: BatchingConfig, info: ValidationInfo) -> BatchingConfig:
-        task = info.data.get("task")
-        if batching.balance == "class" and task in SEVERAL_COLUMNS:
-            raise ValueError(f"balance: a {task} task has no classes; use group or none")
-        return batching
-
-    @field_validator("label")
-    @classmethod
-    def _one_column_of_classes(cls, label: Any, info: ValidationInfo) -> Any:
-        several = isinstance(label, list) and len(label) != 1
-        if several and info.data.get("task") not in (None, *SEVERAL_COLUMNS):
-            raise ValueError(
-                f"several columns need data.task {' or '.join(SEVERAL_COLUMNS)}, which is "
-                f"{info.data['task']}"
-            )
-        return label
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _names_are_text(cls, labels: Any) -> Any:
-        return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels
+from experiments.report_config import AuditConfig, ReportConfig
 
 
 class TermConfig(Named):
@@ -204,7 +28,7 @@ class LossConfig(Section):
     name: str | None = Field(
         default=None, description="defaults to what suits the task and the model"
     )
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default={})
 
 
 class Judge(Section):
@@ -278,7 +102,7 @@ class OptimizerConfig(Section):
         default=None, description="factor of the rate from a layer to the one below it"
     )
     groups: list[GroupConfig] = Field(default=[], description="rates and decay by name")
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default={})
 
 
 class SchedulerConfig(Section):
@@ -286,7 +110,7 @@ class SchedulerConfig(Section):
 
     name: str = "cosine"
     warmup_steps: Count = 0
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default={})
 
 
 class CheckpointConfig(Judge):
@@ -304,64 +128,6 @@ class EmaConfig(Section):
 
     decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     warmup: bool = True
-
-
-class AuditConfig(Section):
-    """What is looked for in the data before anything is trained."""
-
-    enabled: bool = True
-    accept: list[str] = Field(default=[], description="findings that do not stop a training")
-
-
-class ThresholdConfig(Section):
-    """From which probability on a sample is called positive; chosen on the validation side."""
-
-    rule: str = Field(default="youden", description="youden, f1, recall, fpr, cost or default")
-    demand: float | None = Field(
-        default=None,
-        validate_default=True,
-        description="least recall, largest fpr, or what a missed positive costs in false alarms",
-    )
-
-    @field_validator("rule")
-    @classmethod
-    def _known(cls, rule: str) -> str:
-        return check_rule(rule)
-
-    @field_validator("demand")
-    @classmethod
-    def _fits_the_rule(cls, demand: float | None, info: ValidationInfo) -> float | None:
-        # A rule that was refused is not there.
-        return check_demand(info.data["rule"], demand) if "rule" in info.data else demand
-
-
-class AttributionConfig(Section):
-    """What the scores of the test side's samples rest on."""
-
-    method: str | None = Field(
-        default="integrated_gradients", description=f"{', '.join(METHODS)}; null for none"
-    )
-    max_samples: Positive = Field(default=500, description="explain the first so many")
-    steps: Positive = Field(default=STEPS, description="of integrated gradients and gradient SHAP")
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, method: str | None) -> str | None:
-        if method is not None and method not in METHODS:
-            raise ValueError(f"nothing is called '{method}'{nearest(method, METHODS)}")
-        return method
-
-
-class ReportConfig(Section):
-    """The interactive pages, and how sure their figures are."""
-
-    enabled: bool = True
-    language: Literal["en", "zh"] = Field(
-        default="en", description="what the page starts with; its reader can change it"
-    )
-    resamples: Count = Field(default=1000, description="of bootstrap intervals, 0 for none")
-    threshold: ThresholdConfig = ThresholdConfig()
-    attribution: AttributionConfig = AttributionConfig()
 
 
 class Config(Section):

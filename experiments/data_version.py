@@ -14,7 +14,8 @@ import numpy as np
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.roles import Roles
-from experiments.config import DataConfig, Named
+from experiments.config_section import Named
+from experiments.data_config import DataConfig
 from experiments.package import ENVIRONMENT_NAME
 from experiments.run_folder import is_named
 

@@ -12,7 +12,7 @@ import torch
 from engine.calibration import Calibration, Reliability, calibrate
 from engine.metrics import EpochOutputs
 from engine.thresholds import OperatingPoint, operating_points
-from experiments.config import ThresholdConfig
+from experiments.report_config import ThresholdConfig
 
 
 def decide(

@@ -9,9 +9,9 @@ from typing import Any
 
 from engine.attention_summary import summarise_attention
 from engine.evaluator import Evaluator
-from experiments.config import ReportConfig
 from experiments.findings import Findings
 from experiments.kept_findings import KeptFindings
+from experiments.report_config import ReportConfig
 from handlers.attribution import FILE_NAME, Attribution
 
 

@@ -18,8 +18,9 @@ from datasets.errors import UsageError, nearest
 from datasets.folds import Folds
 from experiments.build_data import digest_memory, read_cohort
 from experiments.build_split import make_folds, split_fold
-from experiments.config import IN_FOLDS, Config
+from experiments.config import Config
 from experiments.config_source import load_config
+from experiments.data_config import IN_FOLDS
 from experiments.data_version import DataVersion, data_version, read_version
 from experiments.finished_run import read_runs
 from experiments.fold_results import FoldResults, fold_results

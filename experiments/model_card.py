@@ -15,7 +15,7 @@ from datasets.transforms import TRANSFORMS
 from engine.metric_tables import read_log
 from experiments.build_data import SIDES
 from experiments.card_limits import limits
-from experiments.config import Named
+from experiments.config_section import Named
 from experiments.decision_text import calibration_section, chosen_points
 from experiments.markdown_text import escape_markdown, fenced
 from experiments.outcome import Outcome

@@ -14,7 +14,7 @@ from datasets.file_digests import DigestMemory
 from datasets.spectra_dataset import CACHE_LIMIT_BYTES
 from datasets.transform_cache import GIB, NoRoomError, TransformedScans, transformed_scans
 from datasets.transforms import Compose, Transform
-from experiments.config import DataConfig
+from experiments.data_config import DataConfig
 
 # Of the folder for what can be made again.
 FOLDER = "transformed"

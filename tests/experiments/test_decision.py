@@ -13,9 +13,9 @@ import torch
 from engine.calibration import calibrate
 from engine.metrics import EpochOutputs
 from engine.thresholds import RULES, choose_threshold, figures_at, operating_points
-from experiments.config import ThresholdConfig
 from experiments.decision import as_plain, decide
 from experiments.experiment import Experiment
+from experiments.report_config import ThresholdConfig
 
 NAMES = {
     "binary": ["control", "case"],

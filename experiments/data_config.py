@@ -1,0 +1,169 @@
+"""The ``data`` section of a configuration: which samples, and how they reach the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from datasets.targets import SEVERAL_COLUMNS
+from experiments.config_section import Count, Fraction, Named, Positive, Section
+
+
+class SimulatedConfig(Section):
+    """The embedded cohort, used where ``data.root`` names none."""
+
+    seed: Count = 2025
+    n_samples: Annotated[int, Field(ge=20)] = 900
+
+
+SplitKind = Literal["holdout", "kfold", "leave_one_group_out", "leave_one_batch_out", "hash"]
+# Of these one fold after the other can be the test side.
+IN_FOLDS: tuple[SplitKind, ...] = ("kfold", "leave_one_group_out", "leave_one_batch_out")
+
+
+class SplitConfig(Section):
+    """How the samples are divided; always by group."""
+
+    kind: SplitKind = Field(
+        default="holdout",
+        description="a stratified draw; one fold of several; or by hash, where new patients move "
+        "nobody",
+    )
+    fractions: tuple[Fraction, Fraction, Fraction] = Field(
+        default=(0.7, 0.15, 0.15),
+        description="train, validation and test; folds have a test side of their own",
+    )
+    seed: Count | None = Field(default=None, description="defaults to the run's seed")
+    folds: Annotated[int, Field(ge=2)] = Field(default=5, description="how many a kfold has")
+    fold: Count | str | None = Field(
+        default=None,
+        description="the one to test on: a number from 0, or a group's or batch's name",
+    )
+    batch: str | None = Field(
+        default=None, description="the column of batches that are left out one by one"
+    )
+    file: Path | None = Field(default=None, description="a splits.csv to use, not a draw")
+
+    @field_validator("fractions")
+    @classmethod
+    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError("train, validation and test fractions must sum to 1")
+        return fractions
+
+    @field_validator("fold")
+    @classmethod
+    def _of_several(cls, fold: int | str | None, info: ValidationInfo) -> int | str | None:
+        kind = info.data.get("kind")
+        if fold is not None and kind is not None and kind not in IN_FOLDS:
+            *first, last = IN_FOLDS
+            raise ValueError(
+                f"a {kind} has no folds; set data.split.kind to {', '.join(first)} or {last}"
+            )
+        return fold
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> SplitConfig:
+        by_batch = self.kind == "leave_one_batch_out"
+        if by_batch and self.batch is None:
+            raise ValueError("kind leave_one_batch_out needs batch, the column of the batches")
+        if self.batch is not None and not by_batch:
+            raise ValueError(f"batch goes with kind leave_one_batch_out, which is {self.kind}")
+        if self.fold is None and self.kind in IN_FOLDS:
+            self.fold = 0
+        return self
+
+
+class BatchingConfig(Section):
+    """Which samples make a batch together, and how often each is trained on."""
+
+    kind: Literal["shuffle", "bucket"] = Field(
+        default="shuffle",
+        description="any samples, or those with about as many scans, so that little is padded",
+    )
+    token_budget: Positive | None = Field(
+        default=None,
+        validate_default=True,
+        description="of a bucket's batch: most scans x points, padding included",
+    )
+    balance: Literal["none", "class", "group"] = Field(
+        default="none", description="which of them are trained on equally often in each epoch"
+    )
+    collate: Literal["auto", "padded", "packed"] = Field(
+        default="auto", description="packed sends real scans only; auto does so to a GPU"
+    )
+    pad_rows_to: Positive | None = Field(
+        default=None, description="scans that are computed a batch: a multiple of this"
+    )
+
+    @field_validator("token_budget")
+    @classmethod
+    def _of_buckets(cls, budget: int | None, info: ValidationInfo) -> int | None:
+        if budget is not None and info.data.get("kind") == "shuffle":
+            raise ValueError("only batches of kind bucket have a budget; set data.batching.kind")
+        return budget
+
+
+class DataConfig(Section):
+    """Which samples, which of their columns, and what is done to their spectra."""
+
+    root: Path | None = Field(default=None, description="a cohort's folder, else the embedded one")
+    simulated: SimulatedConfig = SimulatedConfig()
+    cache_dir: Path | None = Field(
+        default=None, description="for the embedded cohort and what else can be made again"
+    )
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = Field(
+        default="auto", description="what is learned; auto: two classes or more, as there are"
+    )
+    label: str | list[str] | None = Field(
+        default=None, description="the column of labels, or those of several labels or values"
+    )
+    labels: dict[str, int] | None = Field(
+        default=None, description="label -> class; the rest is left out"
+    )
+    group: str | None = Field(default=None, description="the column that a split never separates")
+    numeric: list[str] | None = None
+    categorical: list[str] | None = None
+    log: list[str] = Field(default=[], description="numeric covariates to take the logarithm of")
+    missing_indicators: bool = True
+    transforms: list[str | Named] = Field(default=["tic", "sqrt", "standardize"])
+    augmentations: list[str | Named] = Field(default=[])
+    split: SplitConfig = SplitConfig()
+    verify: bool = Field(
+        default=False, description="hash large files anew, whatever is remembered of them"
+    )
+    cache: Literal["auto", "memory", "disk", "none"] = Field(
+        default="auto",
+        description="where transformed scans are kept; auto: in memory up to 1 GiB, else on disk",
+    )
+    cache_limit_gib: Annotated[float, Field(gt=0)] = Field(
+        default=64.0, description="of all that is kept on disk; what was not used longest goes"
+    )
+    batching: BatchingConfig = BatchingConfig()
+    num_workers: Count = 0
+
+    @field_validator("batching")
+    @classmethod
+    def _has_classes(cls, batching: BatchingConfig, info: ValidationInfo) -> BatchingConfig:
+        task = info.data.get("task")
+        if batching.balance == "class" and task in SEVERAL_COLUMNS:
+            raise ValueError(f"balance: a {task} task has no classes; use group or none")
+        return batching
+
+    @field_validator("label")
+    @classmethod
+    def _one_column_of_classes(cls, label: Any, info: ValidationInfo) -> Any:
+        several = isinstance(label, list) and len(label) != 1
+        if several and info.data.get("task") not in (None, *SEVERAL_COLUMNS):
+            raise ValueError(
+                f"several columns need data.task {' or '.join(SEVERAL_COLUMNS)}, which is "
+                f"{info.data['task']}"
+            )
+        return label
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_are_text(cls, labels: Any) -> Any:
+        return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels

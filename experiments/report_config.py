@@ -1,0 +1,70 @@
+"""The ``audit`` and ``report`` sections of a configuration: what is looked at, and shown."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from engine.attribution import METHODS, STEPS
+from engine.errors import nearest
+from engine.threshold_rules import check_demand, check_rule
+from experiments.config_section import Count, Positive, Section
+
+
+class AuditConfig(Section):
+    """What is looked for in the data before anything is trained."""
+
+    enabled: bool = True
+    accept: list[str] = Field(default=[], description="findings that do not stop a training")
+
+
+class ThresholdConfig(Section):
+    """From which probability on a sample is called positive; chosen on the validation side."""
+
+    rule: str = Field(default="youden", description="youden, f1, recall, fpr, cost or default")
+    demand: float | None = Field(
+        default=None,
+        validate_default=True,
+        description="least recall, largest fpr, or what a missed positive costs in false alarms",
+    )
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, rule: str) -> str:
+        return check_rule(rule)
+
+    @field_validator("demand")
+    @classmethod
+    def _fits_the_rule(cls, demand: float | None, info: ValidationInfo) -> float | None:
+        # A rule that was refused is not there.
+        return check_demand(info.data["rule"], demand) if "rule" in info.data else demand
+
+
+class AttributionConfig(Section):
+    """What the scores of the test side's samples rest on."""
+
+    method: str | None = Field(
+        default="integrated_gradients", description=f"{', '.join(METHODS)}; null for none"
+    )
+    max_samples: Positive = Field(default=500, description="explain the first so many")
+    steps: Positive = Field(default=STEPS, description="of integrated gradients and gradient SHAP")
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, method: str | None) -> str | None:
+        if method is not None and method not in METHODS:
+            raise ValueError(f"nothing is called '{method}'{nearest(method, METHODS)}")
+        return method
+
+
+class ReportConfig(Section):
+    """The interactive pages, and how sure their figures are."""
+
+    enabled: bool = True
+    language: Literal["en", "zh"] = Field(
+        default="en", description="what the page starts with; its reader can change it"
+    )
+    resamples: Count = Field(default=1000, description="of bootstrap intervals, 0 for none")
+    threshold: ThresholdConfig = ThresholdConfig()
+    attribution: AttributionConfig = AttributionConfig()
