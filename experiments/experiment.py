@@ -8,9 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from datasets.audit.findings import Finding
 from datasets.errors import UsageError
 from datasets.split import write_splits
@@ -19,9 +16,7 @@ from engine.checkpoints import broken_weight, check_meta, load_checkpoint, newes
 from engine.contract import check_contract
 from engine.evaluator import Evaluator
 from engine.files import write_whole
-from engine.losses import choose_loss
 from engine.metrics import EpochMetrics, EpochOutputs
-from engine.optimisers import OPTIMIZERS, GroupSettings, build_optimizer
 from engine.precision import best_device
 from engine.rng import seed_everything
 from engine.trainer import Trainer
@@ -34,7 +29,7 @@ from experiments.audit import (
 )
 from experiments.build_data import Data, build_data
 from experiments.build_handlers import RunHandlers, build_handlers
-from experiments.build_loss import build_loss
+from experiments.build_model import build_configured_optimizer, build_model_and_loss
 from experiments.config import Config
 from experiments.data_version import changed_cohort, digest
 from experiments.decision import as_plain, decide
@@ -42,13 +37,10 @@ from experiments.environment import describe_environment
 from experiments.examination import Examination
 from experiments.export import export_run
 from experiments.findings import Findings
-from experiments.modalities import check_modalities
-from experiments.named import construct, find_named
 from experiments.outcome import Outcome
 from experiments.pages.report_content import content_while_training
 from experiments.pages.report_page import render_report
 from experiments.run_folder import FINISHED, new_run_dir, write_config
-from models import MODELS
 
 
 class Experiment:
@@ -133,10 +125,10 @@ class Experiment:
         resumed = self.resumed_from
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         self.audit = read_audit(resumed) if resumed else self._audit()
-        model, loss = self._build_model_and_loss(device)
+        model, loss = build_model_and_loss(config, self.data, device)
         first = self.data.loaders["val"].collate_fn(self.data.datasets["val"].__getitems__([0]))
         loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
-        optimizer = self._build_optimizer(model)
+        optimizer = build_configured_optimizer(config.optimizer, model)
 
         self.run_dir = resumed or new_run_dir(config.runs_dir, config.exp_name)
         try:
@@ -188,43 +180,6 @@ class Experiment:
         found = audit_cohort(self.config, self.data.cohort, self.data.split, AUTOMATIC_SCANS)
         check_audit(found)
         return found
-
-    def _build_model_and_loss(self, device: torch.device) -> tuple[nn.Module, Any]:
-        config, data = self.config, self.data
-        # Whatever a constructor may want to know of the data; it is given what it names.
-        offered = {
-            "tab_dim": data.tab_dim,
-            "spec_len": data.spec_len,
-            "num_classes": data.num_classes,
-        }
-        model_class = find_named(config.model.name, MODELS, "model.name")
-        check_modalities(config.model.name, model_class, data)
-        model = construct(model_class, config.model.params, "model.params", offered)
-        loss = build_loss(
-            config.loss.name or "",
-            config.loss.params,
-            data.cohort.task,
-            data.train_targets(),
-            data.num_classes,
-        )
-        return model, choose_loss(model, loss.to(device))
-
-    def _build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        settings = self.config.optimizer
-        cls = find_named(settings.name, OPTIMIZERS, "optimizer.name")
-
-        def build(**params: Any) -> torch.optim.Optimizer:
-            return build_optimizer(
-                model,
-                cls,
-                lr=settings.lr,
-                weight_decay=settings.weight_decay,
-                groups=[GroupSettings(**group.model_dump()) for group in settings.groups],
-                layer_decay=settings.layer_decay,
-                **params,
-            )
-
-        return construct(build, settings.params, "optimizer.params")  # type: ignore[no-any-return]
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must share with the run it continues."""

@@ -30,7 +30,7 @@ KINDS = {
     "number": r"((?:[-+]?(?:\d+(?:[.,]\d+)*(?:e[-+]?\d+)?|inf)|nan)%?|undefined)",
     PHRASE: r"(.*?)",
 }
-SEPARATORS, CHINESE_SEPARATOR = r"(?:, | and )", "\N{IDEOGRAPHIC COMMA}"
+SEPARATOR, CHINESE_SEPARATOR = ", ", "\N{IDEOGRAPHIC COMMA}"
 CHINESE = re.compile("[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
 # Between sentences, not within "et al. 2017"; a translated one needs no space behind it.
 BETWEEN_SENTENCES = re.compile(r"((?<=\.)(?<!\bal\.)\s+(?=[A-Z0-9]))")
@@ -218,5 +218,5 @@ def _pattern(english: str, chinese: str, is_item: bool = False) -> _Pattern:
         at = place.end()
     body += re.escape(english[at:])
     # A name may hold a separator, too: what stands behind one has to look like an item.
-    end = rf"(?:{SEPARATORS}(?={body})|\Z)" if is_item else r"\Z"
+    end = rf"(?:{SEPARATOR}(?={body})|\Z)" if is_item else r"\Z"
     return _Pattern(re.compile(body + end, re.S), chinese, tuple(kinds))

@@ -11,7 +11,7 @@ const names = new Set([page.title, ...page.names, ...page.known, ...page.samples
 // What can stand at a place of an English phrase: any text, a name, a number, a phrase; or a list of such.
 const PLACES = /\[\[(.+?)\]\]|\{(name|number|phrase|)\}/g;
 const KINDS = {"": "(.*?)", name: "(.*?)", phrase: "(.*?)", number: "((?:[-+]?(?:\\d+(?:[.,]\\d+)*(?:e[-+]?\\d+)?|inf)|nan)%?|undefined)"};
-const SEPARATORS = "(?:, | and )", CHINESE_SEPARATOR = "、";
+const SEPARATOR = ", ", CHINESE_SEPARATOR = "、";
 const literally = text => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 function pattern(english, chinese, isItem = false) {
@@ -24,7 +24,7 @@ function pattern(english, chinese, isItem = false) {
   }
   body += literally(english.slice(at));
   // A name may hold a separator, too: what stands behind one has to look like an item.
-  return {regex: new RegExp(body + (isItem ? `(?:${SEPARATORS}(?=${body})|$)` : "$"), "sy"), chinese, kinds};
+  return {regex: new RegExp(body + (isItem ? `(?:${SEPARATOR}(?=${body})|$)` : "$"), "sy"), chinese, kinds};
 }
 
 const ownWords = phrase => phrase.replace(PLACES, "").length;
