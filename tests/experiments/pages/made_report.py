@@ -12,12 +12,12 @@ import torch
 
 from engine.attribution import Explained
 from engine.metrics import EpochOutputs
-from experiments.config import ThresholdConfig
 from experiments.decision import decide
 from experiments.findings import Findings
 from experiments.pages.figure_page import Section
 from experiments.pages.report_content import Figure, Part, ReportContent, Side
 from experiments.pages.report_samples import SampleSource
+from experiments.report_config import ThresholdConfig
 from tests.experiments.pages.made_outputs import NAMES, make_outputs
 
 NASTY = (

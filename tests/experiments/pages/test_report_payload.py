@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.config import ThresholdConfig
 from experiments.decision import decide
 from experiments.pages.report_payload import as_script, outcome_payload
+from experiments.report_config import ThresholdConfig
 from tests.experiments.pages.made_outputs import NAMES, make_outputs
 
 
