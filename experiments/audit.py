@@ -108,7 +108,7 @@ def audit_table(findings: Sequence[Finding]) -> Iterator[str]:
     indent = " " * (LEVEL_WIDTH + NUMBER_WIDTH)
     yield f"{'level':<{LEVEL_WIDTH}}{'AUROC or number':<{NUMBER_WIDTH}}finding"
     for found in findings:
-        start = f"{found.level:<{LEVEL_WIDTH}}{_number(found):<{NUMBER_WIDTH}}"
+        start = f"{found.level:<{LEVEL_WIDTH}}{finding_number(found):<{NUMBER_WIDTH}}"
         yield f"{start}{found.name}{' (accepted)' if found.accepted else ''}"
         yield from textwrap.wrap(
             found.sentence,
@@ -119,8 +119,13 @@ def audit_table(findings: Sequence[Finding]) -> Iterator[str]:
         )
 
 
-def _number(found: Finding) -> str:
-    """A count, a share, or an AUROC with its bounds."""
+def finding_number(found: Finding) -> str:
+    """A finding's number as text: a count, a share, or an AUROC with its bounds.
+
+    Example:
+        >>> finding_number(Finding("order", "warn", 0.9, "It does.", (0.8, 0.97)))
+        '0.90 (0.80 to 0.97)'
+    """
     if found.interval is None:
         return f"{found.number:.3g}" if found.number % 1 else f"{found.number:.0f}"
     low, high = found.interval

@@ -163,12 +163,16 @@ class Experiment:
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page while it goes on."""
-        outputs, parameters = self.evaluator.metrics.outputs, self._count_parameters()
-        return render_report(
-            content_while_training(
-                self.run_dir, self.config, self.data, epochs, outputs, parameters
-            )
+        content = content_while_training(
+            self.run_dir,
+            self.config,
+            self.data,
+            epochs,
+            self.evaluator.metrics.outputs,
+            self._count_parameters(),
+            self.audit if self.config.audit.enabled else None,
         )
+        return render_report(content)
 
     def _count_parameters(self) -> int:
         return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)

@@ -13,6 +13,7 @@ from datasets.cohort import SAMPLES_FILE
 from datasets.roles import ROLES_FILE, Roles
 from datasets.transforms import TRANSFORMS
 from engine.metric_tables import read_log
+from experiments.audit import finding_number
 from experiments.build_data import SIDES
 from experiments.card_limits import limits
 from experiments.config_section import Named
@@ -85,6 +86,8 @@ the training part only; a group is never on two sides.
 
 {_bullets(escape_markdown(line) for line in data.describe())}
 - Licence of the data: {_licence(outcome)}
+
+{_audit(outcome)}
 
 ## Metrics
 
@@ -221,6 +224,21 @@ def _decisions(outcome: Outcome) -> str:
 
 {calibration_section(found.calibration)}
 """
+
+
+def _audit(outcome: Outcome) -> str:
+    """What was found in the data before the training."""
+    if not outcome.config.audit.enabled:
+        return "The data were not audited before the training."
+    if not outcome.audit:
+        return "The audit before the training found nothing."
+    rows = [
+        f"| {found.level}{', accepted' if found.accepted else ''} | {finding_number(found)} "
+        f"| {escape_markdown(found.sentence)} |"
+        for found in outcome.audit
+    ]
+    head = "| level | AUROC or number | the audit before the training found |\n|---|---|---|"
+    return "\n".join([head, *rows])
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from datasets.audit.findings import Finding
 from datasets.cohort import Cohort
 from datasets.roles import MISSING_LABEL
 from engine.metric_functions import UNDEFINED
@@ -107,6 +108,7 @@ class ReportContent:
         task_text: What is learned, in a sentence.
         cohort: Lines on the data.
         split: The sides.
+        audit: What was found in the data before the training; None where nobody looked.
         headline: The figures that a reader asks for first.
         about_intervals: How their intervals were drawn, in a sentence.
         warnings: What was found in this very data that a reader should know.
@@ -134,6 +136,7 @@ class ReportContent:
     task_text: str = ""
     cohort: Sequence[str] = ()
     split: Sequence[Side] = ()
+    audit: Sequence[Finding] | None = None
     headline: Sequence[Figure] = ()
     about_intervals: str = ""
     warnings: Sequence[str] = ()
@@ -188,6 +191,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         about_intervals=outcome.about_intervals(),
         warnings=[plain_text(line.removeprefix(WARNING)) for line in warned],
         limits=[plain_text(line) for line in told if line not in warned],
+        audit=outcome.audit if outcome.config.audit.enabled else None,
         epochs=epochs,
         val=outcome.outputs["val"],
         test=outcome.outputs["test"],
@@ -205,6 +209,7 @@ def content_while_training(
     epochs: Sequence[Mapping[str, Any]],
     val: EpochOutputs | None = None,
     parameters: int | None = None,
+    audit: Sequence[Finding] | None = None,
 ) -> ReportContent:
     """The page of a run that goes on.
 
@@ -215,6 +220,7 @@ def content_while_training(
         epochs: Rows with ``epoch`` and ``metrics``, the last one of an epoch that is over.
         val: Of the last validation.
         parameters: Numbers in the model that training can move.
+        audit: What was found in the data; None where nobody looked.
     """
     metrics = epochs[-1]["metrics"] if epochs else {}
     return ReportContent(
@@ -227,6 +233,7 @@ def content_while_training(
         ],
         epochs=epochs,
         val=val,
+        audit=audit,
         **_known_from_the_start(run_dir, config, data, parameters),
     )
 

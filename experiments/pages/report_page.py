@@ -9,9 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from datasets.audit.findings import Finding
 from engine.curves import make_panels
 from engine.files import write_whole
 from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
+from experiments.audit import finding_number
 from experiments.outcome import Outcome
 from experiments.pages.figure_page import TEMPLATES, Section, styled
 from experiments.pages.figures import PALETTE
@@ -151,6 +153,9 @@ def render_report(content: ReportContent) -> str:
             *((name, heading) for name, (heading, there) in shown.items() if there),
         ],
         headline=[_card(figure, content) for figure in content.headline],
+        audit=[
+            (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
+        ],
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
@@ -210,6 +215,10 @@ def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
             "value": f"{100 * value:.1f}",
         }
     return card
+
+
+def _sentence(found: Finding) -> str:
+    return f"{found.sentence}{' (it was accepted)' if found.accepted else ''}."
 
 
 def _number(value: float) -> str:

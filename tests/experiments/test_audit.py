@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -71,7 +72,10 @@ def test_what_is_accepted_is_trained_on_and_recorded(config_file, tmp_path, caps
     found = {one.name: one for one in read_audit(run_dir)}
     assert found["disguise:sex"].accepted
     assert not found["missingness:age"].accepted
-    limits = (run_dir / "model_card.md").read_text().partition("## Limits")[2]
+    card = (run_dir / "model_card.md").read_text()
+    assert re.search(r"\| refuse, accepted \| 1[^|]* \| sex is the label in another form", card)
+    assert "| warn | " in card
+    limits = card.partition("## Limits")[2]
     assert "sex is the label in another form" in limits
     assert "(it was accepted)" in limits
     assert "missingness of age predicts the label" in limits
@@ -91,6 +95,8 @@ def test_an_audit_that_is_turned_off_stops_nothing_and_leaves_nothing(
     assert main([str(config_file), "--audit.enabled", "false"]) == 0
     assert "\naudit " not in capsys.readouterr().out
     assert not (tmp_path / "runs" / "small" / "audit.json").exists()
+    card = (tmp_path / "runs" / "small" / "model_card.md").read_text()
+    assert "The data were not audited before the training." in card
 
 
 def test_a_clean_run_says_so(make_config):

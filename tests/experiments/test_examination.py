@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from ignite.engine import Events
 from datasets.errors import UsageError
 from engine.attribution_file import read_explained
 from experiments.experiment import Experiment
+from experiments.markdown_text import escape_markdown
 
 RELOAD = '<meta http-equiv="refresh"'
 PAGES = {
@@ -57,6 +59,16 @@ def test_attributions_and_named_pages_stand_in_the_report_folder(finished):
     saved = read_explained(folder / "attributions.safetensors")
     assert saved.sample_id == finished.findings.explained.sample_id
     assert "kaleido" in finished.note or (folder / "pca_analysis.png").is_file()
+
+
+def test_what_the_audit_found_stands_on_the_page_and_in_the_card(finished):
+    sentences = [found.sentence for found in finished.audit]
+    assert sentences
+    page = (finished.run_dir / "report" / "index.html").read_text("utf-8")
+    card = (finished.run_dir / "model_card.md").read_text("utf-8")
+    for sentence in sentences:
+        assert sentence in html.unescape(page)
+        assert escape_markdown(sentence) in card
 
 
 def test_the_page_is_there_while_the_run_goes_on_and_opens_itself_anew(make_config):

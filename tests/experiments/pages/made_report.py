@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
+from datasets.audit.findings import Finding
 from engine.attribution import Explained
 from engine.metrics import EpochOutputs
 from experiments.decision import decide
@@ -86,6 +87,17 @@ def make_content(
         split=[
             Side(side, size, size, 2 * size, ["3"] * len(classes))
             for side in ("training", "validation", "test")
+        ],
+        audit=[
+            Finding(
+                "missingness:CRP",
+                "warn",
+                0.8,
+                f"missingness of CRP predicts the label: missing in 3% of {classes[0]} and 63% of "
+                f"{classes[-1]}",
+                (0.7, 0.9),
+            ),
+            Finding("counts:test", "note", 1, f"fewer than 50 on the test side: {classes[0]} 15"),
         ],
         headline=[Figure("auroc", 0.91, 0.85, 0.97, 0.93), Figure("mae", 3.2)],
         warnings=[f"fewer than 50 on the test side: {classes[0]} 15."],

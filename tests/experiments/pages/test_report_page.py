@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from datasets.audit.findings import Finding
 from experiments.config_source import check_config
 from experiments.experiment import Experiment
 from experiments.pages.report_content import ReportContent
@@ -61,6 +62,19 @@ def test_each_task_has_the_sections_that_fit_it(task):
 
 def test_what_was_not_found_out_is_said_in_a_sentence(finished):
     assert "The samples&#39; vectors were not kept." in finished
+
+
+def test_all_that_the_audit_found_stands_in_the_overview():
+    found = [
+        Finding("order", "warn", 0.8, "the order predicts <the label>", (0.7, 0.9), accepted=True),
+        Finding("counts:test", "note", 12, "few samples"),
+    ]
+    overview = render_report(make_content("binary", audit=found)).partition('id="training"')[0]
+    for part in ("the order predicts &lt;the label&gt; (it was accepted).", "0.80 (0.70 to 0.90)"):
+        assert part in overview
+    assert overview.index("few samples.") < overview.index(">12<")
+    assert "Nothing was found." in render_report(make_content("binary", audit=[]))
+    assert "The data were not audited." in render_report(make_content("binary", audit=None))
 
 
 @pytest.mark.parametrize("reason", ["one class", "no number"])
