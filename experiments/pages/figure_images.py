@@ -17,7 +17,7 @@ from engine.files import write_whole
 WIDTH, SCALE = 1200, 2
 # In pixels: a figure that names no height, what is left free above and below each, and of that
 # what is above; the legend begins below the axis.
-HEIGHT, MARGIN, TITLE, LEGEND_BELOW = 400, 110, 40, 55
+HEIGHT, MARGIN, TITLE, LEGEND_BELOW = 400, 140, 70, 55
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
