@@ -17,17 +17,17 @@ if __name__ == "__main__":
 
 from tqdm import tqdm
 
-from datasets.common_axis import AGGREGATES
-from datasets.covariate_join import CovariateTable
 from datasets.errors import UsageError, nearest
 from datasets.file_digests import file_sha256
-from datasets.import_roles import ImportRoles
-from datasets.import_settings import ImportSettings
+from datasets.importing.common_axis import AGGREGATES
+from datasets.importing.covariate_join import CovariateTable
+from datasets.importing.import_roles import ImportRoles
+from datasets.importing.import_settings import ImportSettings
+from datasets.importing.raw_import import ImportSummary, RawImport
+from datasets.importing.scan_quality import REASONS, TIC_SPREAD, ScanFilter
 from datasets.raw import READERS, RawReader
 from datasets.raw.naming import Naming
-from datasets.raw_import import ImportSummary, RawImport
 from datasets.roles import SAMPLE_ID
-from datasets.scan_quality import REASONS, TIC_SPREAD, ScanFilter
 
 # As run.py's; to import it would bring all of training along, which takes seconds.
 USAGE_ERROR = 2

@@ -194,7 +194,7 @@ def test_progress_is_shown_to_whom_watches_and_to_no_file(wide, tmp_path, monkey
 # The command line, with checkpoints so often that a small import is killed in its midst.
 OFTEN = """
 import sys
-from datasets.raw_import import RawImport
+from datasets.importing.raw_import import RawImport
 from experiments.import_cohort import main
 RawImport.__init__.__defaults__ = (0.02,)
 sys.exit(main(sys.argv[1:]))
@@ -228,13 +228,13 @@ def test_an_interrupt_leaves_with_130_and_says_how_to_go_on(wide, tmp_path, monk
     def interrupted(self, watch):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("datasets.raw_import.RawImport.run", interrupted)
+    monkeypatch.setattr("datasets.importing.raw_import.RawImport.run", interrupted)
     assert main([str(wide), str(tmp_path / "out"), "--format", "csv", "--axis", "own"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_a_bug_still_shows_its_traceback(wide, tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.raw_import.RawImport.run", lambda self, watch: 1 / 0)
+    monkeypatch.setattr("datasets.importing.raw_import.RawImport.run", lambda self, watch: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([str(wide), str(tmp_path / "out"), "--format", "csv", "--axis", "own"])
 

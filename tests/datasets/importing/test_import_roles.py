@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from datasets.covariate_join import CovariateTable
 from datasets.errors import CohortError
-from datasets.import_roles import ImportRoles
+from datasets.importing.covariate_join import CovariateTable
+from datasets.importing.import_roles import ImportRoles
 
 TABLE = CovariateTable(["age", "sex"], {"S1": {"age": "61", "sex": "f"}})
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from datasets.errors import CohortError
+from datasets.importing.scan_quality import REASONS, ScanFilter
 from datasets.raw import RawScan
-from datasets.scan_quality import REASONS, ScanFilter
 
 
 def scan_of(intensity, centroid=None):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.cohort_writer import CohortWriter
 from datasets.errors import CohortError
+from datasets.importing.cohort_writer import CohortWriter
 
 IDENTITY = {"axis": "0:3:1", "source": "raw"}
 SPECTRA = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import yaml
 
-from datasets.covariate_join import CovariateTable
 from datasets.file_digests import file_sha256
-from datasets.import_roles import ImportRoles
-from datasets.imported_cohort import (
+from datasets.importing.covariate_join import CovariateTable
+from datasets.importing.import_roles import ImportRoles
+from datasets.importing.imported_cohort import (
     decide,
     idle_columns,
     join_samples,
@@ -16,7 +16,7 @@ from datasets.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.sample_index import ScanRecord
+from datasets.importing.sample_index import ScanRecord
 
 
 def record(number, left_out=None, **changes):

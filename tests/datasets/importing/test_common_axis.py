@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.common_axis import AGGREGATES, CommonAxis, OwnAxis, parse_axis
 from datasets.errors import CohortError
+from datasets.importing.common_axis import AGGREGATES, CommonAxis, OwnAxis, parse_axis
 from datasets.raw import RawScan
 
 

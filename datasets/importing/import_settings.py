@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.covariate_join import CovariateTable
-from datasets.import_roles import ImportRoles
+from datasets.importing.covariate_join import CovariateTable
+from datasets.importing.import_roles import ImportRoles
+from datasets.importing.scan_quality import ScanFilter
 from datasets.raw.naming import Naming
 from datasets.raw.reader import RawReader
-from datasets.scan_quality import ScanFilter
 
 
 @dataclass(frozen=True)

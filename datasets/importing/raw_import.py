@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
 from datasets.errors import CohortError
 from datasets.file_digests import file_sha256
-from datasets.import_settings import ImportSettings
-from datasets.imported_cohort import (
+from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
+from datasets.importing.import_settings import ImportSettings
+from datasets.importing.imported_cohort import (
     ScanTally,
     decide,
     idle_columns,
@@ -27,12 +27,12 @@ from datasets.imported_cohort import (
     write_scans,
     write_sources,
 )
+from datasets.importing.sample_index import ScanRecord
+from datasets.importing.scan_intake import ScanIntake
 from datasets.raw.optional_package import require_package
 from datasets.raw.reader import RawReader
 from datasets.raw.scan import RawScan
 from datasets.raw.source_files import SourceFile, is_archive, list_files, require_source, unpack
-from datasets.sample_index import ScanRecord
-from datasets.scan_intake import ScanIntake
 from datasets.table import one_line
 
 # Raise it whenever the same files would give another cohort.

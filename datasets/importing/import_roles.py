@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from datasets.covariate_join import CovariateTable
 from datasets.errors import CohortError, nearest
+from datasets.importing.covariate_join import CovariateTable
 from datasets.roles import SAMPLE_ID
 from datasets.table import as_numbers
 

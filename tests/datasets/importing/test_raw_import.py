@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from datasets.cohort import Cohort
-from datasets.covariate_join import CovariateTable
 from datasets.errors import CohortError
 from datasets.file_digests import file_sha256
-from datasets.import_roles import ImportRoles
-from datasets.import_settings import ImportSettings
+from datasets.importing.covariate_join import CovariateTable
+from datasets.importing.import_roles import ImportRoles
+from datasets.importing.import_settings import ImportSettings
+from datasets.importing.raw_import import RawImport
+from datasets.importing.scan_quality import ScanFilter
 from datasets.raw import READERS
-from datasets.raw_import import RawImport
-from datasets.scan_quality import ScanFilter
 from tests.datasets.raw.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
 
 AXIS = "100:112:3"

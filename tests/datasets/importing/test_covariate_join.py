@@ -3,8 +3,8 @@ from __future__ import annotations
 import openpyxl
 import pytest
 
-from datasets.covariate_join import CovariateTable
 from datasets.errors import CohortError
+from datasets.importing.covariate_join import CovariateTable
 
 SAMPLES = {"S1": {"spot": "A1", "label": "old"}, "S2": {"spot": "A2", "label": "old"}}
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from datasets.errors import CohortError
-from datasets.import_roles import ImportRoles
+from datasets.importing.import_roles import ImportRoles
+from datasets.importing.scan_intake import ScanIntake
+from datasets.importing.scan_quality import ScanFilter
 from datasets.raw import RawScan
 from datasets.raw.naming import Naming
-from datasets.scan_intake import ScanIntake
-from datasets.scan_quality import ScanFilter
 
 AXIS = "0:4:1"
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.common_axis import AGGREGATES, OwnAxis, parse_axis
-from datasets.covariate_join import CovariateTable
 from datasets.errors import CohortError, nearest
-from datasets.import_roles import ImportRoles
+from datasets.importing.common_axis import AGGREGATES, OwnAxis, parse_axis
+from datasets.importing.covariate_join import CovariateTable
+from datasets.importing.import_roles import ImportRoles
+from datasets.importing.sample_index import SampleIndex, ScanRecord
+from datasets.importing.scan_quality import EMPTY, ScanFilter
 from datasets.raw.naming import Naming
 from datasets.raw.scan import RawScan
-from datasets.sample_index import SampleIndex, ScanRecord
-from datasets.scan_quality import EMPTY, ScanFilter
 from datasets.table import LARGEST_NUMBER
 
 # Unless one is chosen: neighbouring points of a profile measure the same, peaks add up.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import CohortError
-from datasets.sample_index import SampleIndex
+from datasets.importing.sample_index import SampleIndex
 
 
 @pytest.fixture

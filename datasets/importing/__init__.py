@@ -1,0 +1,1 @@
+"""From scans as instruments leave them to a cohort's folder: axis, filters, covariates, writing."""
