@@ -24,9 +24,10 @@ from experiments.audit import (
 )
 from experiments.build_data import digest_memory, read_cohort
 from experiments.build_split import split_cohort
+from experiments.command_line import USAGE_ERROR, read_overrides, run_command
 from experiments.config import Config
 from experiments.config_source import CONFIGS, SUFFIXES, check_config, load_config, set_key
-from experiments.run import USAGE_ERROR, accept_too, read_overrides
+from experiments.run import accept_too
 from experiments.yaml_text import read_yaml
 
 
@@ -102,24 +103,27 @@ def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
+
+    def work() -> int:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        config = accept_too(configure(options.source, overrides), options.accept)
-        cohort = read_cohort(config.data)
-        cohort.fingerprint(digest_memory(config.data))  # sees that large spectra are finite, too
-        findings = find_all(config, cohort)
-        check_accepted(options.accept, findings)
-        if options.out is not None:
-            try:
-                options.out.mkdir(parents=True, exist_ok=True)
-                write_audit(findings, options.out)
-            except OSError as error:
-                raise UsageError(
-                    f"--out: cannot write to {options.out}: {error.strerror}"
-                ) from error
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return audit_all(options, overrides)
+
+    return run_command(work)
+
+
+def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    """Audit a cohort and tell what was found; returns the exit code."""
+    config = accept_too(configure(options.source, overrides), options.accept)
+    cohort = read_cohort(config.data)
+    cohort.fingerprint(digest_memory(config.data))  # sees that large spectra are finite, too
+    findings = find_all(config, cohort)
+    check_accepted(options.accept, findings)
+    if options.out is not None:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+            write_audit(findings, options.out)
+        except OSError as error:
+            raise UsageError(f"--out: cannot write to {options.out}: {error.strerror}") from error
     print(cohort.describe(), *audit_table(findings), audit_summary(findings), sep="\n")
     if any(found.stops for found in findings):
         print("a training is refused; --accept FINDING goes on all the same")

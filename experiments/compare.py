@@ -20,12 +20,12 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from datasets.errors import UsageError, nearest
+from experiments.command_line import read_overrides, run_command
 from experiments.comparison_text import comparison_text
 from experiments.config_source import CONFIGS, SUFFIXES
 from experiments.family_runs import FAMILIES, SEEDS, compare_families
 from experiments.finished_run import find_runs, is_run, read_runs, run_names
 from experiments.pages.comparison_page import write_run_comparison
-from experiments.run import INTERRUPTED, USAGE_ERROR, read_overrides
 from experiments.run_comparison import compare_runs
 from experiments.run_folder import new_run_dir
 
@@ -171,16 +171,13 @@ def new_folder(out: Path | None, runs_dir: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
+
+    def work() -> int:
         options, rest = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         alone = len(options.what) == 1 and is_configuration(options.what[0])
         return (families if alone else finished_runs)(options, rest)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted; the same command line continues", file=sys.stderr)
-        return INTERRUPTED
+
+    return run_command(work, "interrupted; the same command line continues")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from datasets.errors import UsageError
+from experiments.command_line import read_overrides, run_command
 from experiments.config_source import CONFIGS
 from experiments.fold_runs import cross_validate
-from experiments.run import INTERRUPTED, USAGE_ERROR, read_overrides
 
 EPILOG = """\
 any key of the configuration can be set as for run.py:
@@ -59,15 +58,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
+
+    def work() -> int:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         return cross_validate(options.experiment, overrides, options.folds, options.accept)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted; the same command line continues", file=sys.stderr)
-        return INTERRUPTED
+
+    return run_command(work, "interrupted; the same command line continues")
 
 
 if __name__ == "__main__":

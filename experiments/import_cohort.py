@@ -28,10 +28,9 @@ from datasets.importing.scan_quality import REASONS, TIC_SPREAD, ScanFilter
 from datasets.raw import READERS, RawReader
 from datasets.raw.naming import Naming
 from datasets.roles import SAMPLE_ID
+from experiments.command_line import run_command
 
 # As run.py's; to import it would bring all of training along, which takes seconds.
-USAGE_ERROR = 2
-INTERRUPTED = 130
 # On a terminal, how often the line of progress is drawn anew.
 REDRAW_SECONDS = 0.2
 # Longer lists of names are cut.
@@ -103,30 +102,31 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
+
+    def work() -> int:
         options = make_parser().parse_args(arguments)
-        importing = RawImport(settings_from(options), Path(options.out).expanduser())
-        if importing.continues:
-            print("continuing the import that was cut", flush=True)
-        with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
+        try:
+            return import_all(options)
+        except OSError as error:
+            place = error.filename or options.out
+            reason = error.strerror or error
+            raise UsageError(f"{place}: {reason}; the same command goes on") from error
 
-            def watch(done: int, files: int, scans: int) -> None:
-                bar.set_postfix_str(f"file {done + 1} of {files}", refresh=False)
-                bar.update(scans - bar.n)
+    return run_command(work, "interrupted; the same command goes on where it stood")
 
-            summary = importing.run(watch)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except OSError as error:
-        place = error.filename or options.out
-        print(
-            f"error: {place}: {error.strerror or error}; the same command goes on", file=sys.stderr
-        )
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stood", file=sys.stderr)
-        return INTERRUPTED
+
+def import_all(options: argparse.Namespace) -> int:
+    """Import, or go on with an import that was cut, and tell what was done."""
+    importing = RawImport(settings_from(options), Path(options.out).expanduser())
+    if importing.continues:
+        print("continuing the import that was cut", flush=True)
+    with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
+
+        def watch(done: int, files: int, scans: int) -> None:
+            bar.set_postfix_str(f"file {done + 1} of {files}", refresh=False)
+            bar.update(scans - bar.n)
+
+        summary = importing.run(watch)
     for line in describe(summary, options):
         print(line)
     return 0

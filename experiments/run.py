@@ -14,17 +14,14 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from datasets.errors import UsageError
 from experiments.audit import audit_summary, audit_table
+from experiments.command_line import read_overrides, run_command
 from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
 from experiments.decision_text import decision_lines
 from experiments.experiment import Experiment
 from experiments.run_folder import find_run, is_finished
 from experiments.yaml_text import write_yaml
-
-USAGE_ERROR = 2
-INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -59,23 +56,6 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     return known, read_overrides(rest)
 
 
-def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Read ``--section.key VALUE`` and ``--section.key=VALUE`` into pairs of key and value."""
-    overrides = []
-    remaining = list(words)
-    while remaining:
-        word = remaining.pop(0)
-        if not word.startswith("--"):
-            raise UsageError(f"'{word}' is not understood: expected --section.key VALUE")
-        key, equals, value = word[2:].partition("=")
-        if not equals:
-            if not remaining:
-                raise UsageError(f"--{key} needs a value")
-            value = remaining.pop(0)
-        overrides.append((key, value))
-    return overrides
-
-
 def accept_too(config: Config, names: Sequence[str]) -> Config:
     """The same configuration, with findings of the audit accepted beside those that it accepts."""
     accepted = list(dict.fromkeys([*config.audit.accept, *names]))
@@ -96,7 +76,8 @@ def configure(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
+
+    def work() -> int:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         config, run_dir = configure(options, overrides)
         if options.print_config:
@@ -105,13 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             return dry_run(config, run_dir)
         return run(config, run_dir)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        # Before or after the training, which answers signals itself.
-        print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+
+    # Before or after the training, which answers signals itself.
+    return run_command(work, "interrupted; --resume continues from the last checkpoint")
 
 
 def dry_run(config: Config, run_dir: Path | None) -> int:

@@ -1,0 +1,52 @@
+"""What all command lines share: exit codes, overrides, and one line where a user is mistaken."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from datasets.errors import UsageError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
+
+
+def run_command(work: Callable[[], int], interrupted: str = "interrupted") -> int:
+    """Do a command's work; what a user can mend is one line, a bug keeps its traceback.
+
+    Args:
+        work: Returns the exit code.
+        interrupted: Said where Ctrl-C ends it.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> run_command(lambda: 0)
+        0
+    """
+    try:
+        return work()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return INTERRUPTED
+
+
+def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Read ``--section.key VALUE`` and ``--section.key=VALUE`` into pairs of key and value."""
+    overrides = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(f"'{word}' is not understood: expected --section.key VALUE")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not remaining:
+                raise UsageError(f"--{key} needs a value")
+            value = remaining.pop(0)
+        overrides.append((key, value))
+    return overrides
