@@ -24,10 +24,12 @@ def call_model(model: nn.Module, batch: Any) -> Any:
     on to a model that asks for it: found from the mask on a GPU, they would be waited for.
 
     Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``.
+        model: Called with ``spectra``, ``mask`` and ``tabular``; or what wraps such a model, and
+            has it as ``module``, as ``DistributedDataParallel`` does.
         batch: Offers them, and may offer ``scan_rows``.
     """
-    if _takes_scan_rows(type(model).forward):
+    wrapped = getattr(model, "module", model)
+    if _takes_scan_rows(type(wrapped).forward):
         rows = getattr(batch, SCAN_ROWS, None)
         return model(batch.spectra, batch.mask, batch.tabular, scan_rows=rows)
     return model(batch.spectra, batch.mask, batch.tabular)

@@ -19,7 +19,7 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     """One iteration (micro-batch) of training; the events tell handlers where it stands.
 
     Args:
-        trainer: Holds the model, the optimizer, the loss, the precision and the state.
+        trainer: Holds the network, the optimizer, the loss, the precision and the state.
         batch: Moves with ``.to`` and offers ``spectra``, ``mask``, ``tabular`` and ``target``.
 
     Returns:
@@ -30,7 +30,7 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     fire(TrainEvents.BATCH_READY)
 
     with trainer.precision.autocast():
-        state.outputs = call_model(trainer.model, batch)
+        state.outputs = call_model(trainer.network, batch)
         fire(TrainEvents.FORWARD_COMPLETED)
         state.losses = trainer.loss(state.outputs, batch.target)
     fire(TrainEvents.LOSS_COMPLETED)

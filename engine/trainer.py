@@ -32,6 +32,8 @@ class Trainer(OpenEpochEngine):
         run_dir: The folder that handlers write to, for those that are not told another.
 
     Attributes:
+        network: What a step calls: the model, or what wraps it; training by several processes
+            takes this seat. Everything else speaks to ``model``.
         precision: How a step computes; mixed precision takes this seat.
         stateful: Name -> what a checkpoint saves. Handlers add themselves with :meth:`keep`.
         data_sampler: Set by :meth:`fit`; follows the epoch and finds its place on resume.
@@ -55,6 +57,7 @@ class Trainer(OpenEpochEngine):
         super().__init__(train_step)  # type: ignore[arg-type]
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self.network: nn.Module = self.model
         self.optimizer = optimizer
         self.loss = loss
         self.run_dir = run_dir

@@ -42,3 +42,18 @@ def test_a_model_that_asks_for_the_rows_of_the_scans_is_given_them():
 
 def test_a_batch_that_knows_no_rows_will_do():
     assert call_model(Asking(), next(iter(TinyLoader()))) is None
+
+
+def test_what_wraps_a_model_is_called_in_its_place():
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *args, **kwargs):
+            return "wrapped", self.module(*args, **kwargs)
+
+    rows = torch.tensor([0, 2, 3])
+    said, found = call_model(Wrapper(Asking()), batch(rows))
+    assert said == "wrapped"
+    assert found is rows
