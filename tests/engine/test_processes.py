@@ -17,8 +17,13 @@ def test_alone_it_gathers_what_it_holds_itself():
 
 
 def test_what_the_first_process_makes_is_made_once():
-    made = []
-    assert from_first(lambda: made.append("folder") or "folder") == "folder"
+    made: list[str] = []
+
+    def make():
+        made.append("folder")
+        return "folder"
+
+    assert from_first(make) == "folder"
     assert made == ["folder"]
 
 
