@@ -78,7 +78,7 @@ class TrainerConfig(Section):
     max_epochs: Positive = 40
     batch_size: Positive = 32
     device: str = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     accumulate_steps: Positive = 1
     early_stopping: EarlyStoppingConfig | None = None

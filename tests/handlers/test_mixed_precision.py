@@ -105,6 +105,49 @@ def test_fp16_on_a_cpu_says_once_that_it_needs_a_gpu_and_uses_bf16(
     assert precision.precision == "bf16"
 
 
+def test_tf32_on_a_cpu_says_once_that_it_needs_a_gpu_and_trains_as_fp32(make_trainer, loader):
+    trainer, plain = make_trainer(), make_trainer()
+    lines, precision = notices(trainer), MixedPrecision("tf32")
+    precision.attach(trainer)
+    for each in (trainer, plain):
+        torch.manual_seed(1)
+        each.fit(loader, 1)
+        each.fit(loader, 2)
+    assert lines == ["tf32 needs a GPU: computing in fp32 on the cpu"]
+    assert torch.equal(weights(trainer), weights(plain))
+
+
+def test_tf32_is_for_the_step_alone_forward_and_backward(make_trainer, loader):
+    trainer, seen = make_trainer(), []
+    precision = MixedPrecision("tf32")
+    precision.attach(trainer)
+    precision.precision = "tf32"  # as on a GPU
+
+    def look(*_):
+        seen.append(torch.get_float32_matmul_precision())
+
+    trainer.model.head.register_forward_hook(look)
+    trainer.model.head.register_full_backward_hook(look)
+    trainer.fit(loader, 1)
+    assert set(seen) == {"high"}
+    assert len(seen) == 2 * len(loader)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@needs_gpu
+def test_tf32_multiplies_with_fewer_bits_on_a_gpu():
+    precision = MixedPrecision("tf32")
+    trainer = Trainer(TinyModel(), build_optimizer(TinyModel(), lr=0.01), CrossEntropy(), "cuda")
+    precision.attach(trainer)
+    left, right = torch.rand(512, 512, device="cuda"), torch.rand(512, 512, device="cuda")
+    whole = left @ right
+    with precision.autocast():
+        rounded = left @ right
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(whole, rounded)
+    torch.testing.assert_close(whole, rounded, rtol=1e-2, atol=1e-2)
+
+
 def test_a_continued_run_does_not_say_it_again(make_trainer, loader):
     trainer = make_trainer()
     MixedPrecision("fp16").attach(trainer)
@@ -213,8 +256,8 @@ def test_the_state_of_a_run_in_another_precision_is_no_obstacle(make_trainer):
     ("settings", "message"),
     [
         ({"precision": "bf-16"}, "'bf-16' is unknown; did you mean 'bf16'"),
-        ({"precision": "16-mixed"}, r"'16-mixed' is unknown.* \(choices: fp32, bf16, fp16\)"),
-        ({"precision": 16}, r"'16' is unknown.* \(choices: fp32, bf16, fp16\)"),
+        ({"precision": "16-mixed"}, r"'16-mixed' is unknown.* \(choices: fp32, tf32, bf16, fp16\)"),
+        ({"precision": 16}, r"'16' is unknown.* \(choices: fp32, tf32, bf16, fp16\)"),
         ({"precision": "fp16", "init_scale": 0}, "init_scale must be a number above 0, not 0"),
         ({"precision": "fp16", "init_scale": "big"}, "init_scale must be a number above 0"),
         ({"precision": "fp16", "growth_interval": 0}, "growth_interval must be a whole number"),
