@@ -13,6 +13,7 @@ from engine.evaluation_mode import evaluating
 from engine.events import OrderedEngine
 from engine.metrics import EpochMetrics
 from engine.precision import Precision
+from engine.prefetch import prefetched
 from engine.protocols import Loss
 from engine.rng import rng_untouched
 from engine.steps import eval_step
@@ -67,7 +68,8 @@ class Evaluator(OrderedEngine):
         self.state.metrics.clear()  # a run that is stopped half way has measured nothing
         try:
             with evaluating(self.model), rng_untouched(), weights():
-                self.run(loader, max_epochs=1, epoch_length=len(loader))
+                batches = prefetched(loader, self.device)
+                self.run(batches, max_epochs=1, epoch_length=len(loader))
         finally:
             # After an exception Ignite would take the next run for a continuation.
             self.state.max_epochs = None

@@ -15,6 +15,7 @@ from engine.errors import UsageError, nearest
 from engine.events import Phase, TrainEvents
 from engine.open_epoch import OpenEpochEngine
 from engine.precision import Precision
+from engine.prefetch import prefetched
 from engine.protocols import Handler, Loss, Stateful
 from engine.rng import capture_rng, restore_rng
 from engine.steps import train_step
@@ -184,7 +185,7 @@ class Trainer(OpenEpochEngine):
         # a run that was stopped is to Ignite one whose next epoch begins at its first batch.
         self.state.epoch = epochs_done
         self.should_terminate = False
-        return self.run(loader, max_epochs=max_epochs)
+        return self.run(prefetched(loader, self.device), max_epochs=max_epochs)
 
     def _end_again(self) -> State:
         """End a run whose checkpoint is of its last moment.

@@ -5,6 +5,7 @@ from typing import Any
 from handlers.accumulation import Accumulation
 from handlers.attribution import Attribution
 from handlers.checkpoint import Checkpoint
+from handlers.compile import Compile
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
 from handlers.freeze import Freeze
@@ -32,6 +33,7 @@ HANDLERS: dict[str, Any] = {
     "accumulation": Accumulation,
     "attribution": Attribution,
     "checkpoint": Checkpoint,
+    "compile": Compile,
     "early_stopping": EarlyStopping,
     "ema": EMA,
     "freeze": Freeze,

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Events
 
 from engine.events import Phase, in_phase
+from engine.processes import gather
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -25,14 +26,20 @@ class Throughput:
 
     - ``time/samples_per_second``: samples trained on, by the time from the epoch's start to the
       end of its last batch;
-    - ``time/data_wait``: the share of that time in which the loop waited for the loader, 0 to 1;
+    - ``time/data_wait``: the share of that time in which the training waited for the loader, 0 to
+      1;
     - ``time/step_ms``: that time by the optimizer steps (vetoed ones count), in milliseconds.
+
+    Of several processes the samples are counted together, by the time of the slowest; the share
+    of waiting is the first one's.
 
     Names under ``time/`` are those that differ between runs that are equal otherwise. The parts
     of an epoch that was cut and resumed are added up; the time between them is not counted.
 
-    A GPU works behind the loop. It is not waited for: its own clock tells when it was done with
-    the epoch's last step, if it is by the time that the metrics, which do wait, are there.
+    A GPU works behind the loop, which may wait for the loader while the GPU does not. It is never
+    waited for: its own clock tells for how long it stood idle between one step and the next batch,
+    and when it was done with the epoch's last step, if it is by the time that the metrics, which
+    do wait, are there.
     """
 
     phase = Phase.RECORD
@@ -40,10 +47,10 @@ class Throughput:
     def __init__(self) -> None:
         self._began = self._ended = self._asked = 0.0  # this process's part of the epoch
         self._before = 0.0  # the time of the parts before
+        self._waited_before = 0.0
         self._waited = 0.0
         self._samples = self._steps = 0
-        self._gpu_began: torch.cuda.Event | None = None
-        self._gpu_ended: torch.cuda.Event | None = None
+        self._gpu: GpuClock | None = None
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to epochs, to the loader and to the ends of iterations."""
@@ -59,18 +66,23 @@ class Throughput:
     def start_epoch(self, trainer: Trainer) -> None:
         """Start the epoch's clocks."""
         self._before += self._ended - self._began
+        self._waited_before += self._waited_here()
         self._began = self._ended = time.perf_counter()
-        if trainer.device.type == "cuda":
-            self._gpu_began, self._gpu_ended = _now_on(trainer.device), None
+        self._waited = 0.0
+        self._gpu = GpuClock(trainer.device) if trainer.device.type == "cuda" else None
 
     def ask(self) -> None:
         """The loader is asked for a batch."""
         self._asked = time.perf_counter()
+        if self._gpu is not None:
+            self._gpu.ask()
 
     @in_phase(Phase.PREPARE)
     def receive(self) -> None:
         """The loader has given it."""
         self._waited += time.perf_counter() - self._asked
+        if self._gpu is not None:
+            self._gpu.receive()
 
     def __call__(self, trainer: Trainer) -> None:
         """Count a batch."""
@@ -79,10 +91,10 @@ class Throughput:
         self._steps += trainer.state.window_closes
 
     @in_phase(Phase.PREPARE)
-    def end_epoch(self, trainer: Trainer) -> None:
+    def end_epoch(self) -> None:
         """Have the GPU note when it has come to where the epoch's last step is done."""
-        if self._gpu_began is not None:
-            self._gpu_ended = _now_on(trainer.device)
+        if self._gpu is not None:
+            self._gpu.end()
 
     # After the metrics: whatever the device had to do for them, it has done.
     @in_phase(Phase.USER)
@@ -91,37 +103,78 @@ class Throughput:
         metrics = trainer.state.metrics
         for name in (SAMPLES, WAIT, STEP):
             metrics.pop(name, None)
-        seconds = self._before + max(self._ended - self._began, self._gpu_seconds())
+        behind = 0.0 if self._gpu is None else self._gpu.seconds()
+        seconds = self._before + max(self._ended - self._began, behind)
+        everyone = gather((self._samples, seconds))
+        samples, seconds = sum(told[0] for told in everyone), max(told[1] for told in everyone)
         if self._steps and seconds > 0:
-            metrics[SAMPLES] = self._samples / seconds
-            metrics[WAIT] = self._waited / seconds
+            metrics[SAMPLES] = samples / seconds
+            metrics[WAIT] = (self._waited_before + self._waited_here()) / seconds
             metrics[STEP] = MS_PER_S * seconds / self._steps
-        self._before = self._waited = 0.0
+        self._before = self._waited_before = self._waited = 0.0
         self._samples = self._steps = 0
         self._began = self._ended
+        self._gpu = None
 
-    def _gpu_seconds(self) -> float:
-        began, ended = self._gpu_began, self._gpu_ended
-        self._gpu_began = self._gpu_ended = None
-        if began is None or ended is None or not ended.query():
-            return 0.0
-        return float(began.elapsed_time(ended)) / MS_PER_S
+    def _waited_here(self) -> float:
+        return self._waited if self._gpu is None else self._gpu.waited()
 
     def state_dict(self) -> dict[str, Any]:
         """The counts of an unfinished epoch."""
         return {
             "seconds": self._before + self._ended - self._began,
-            "waited": self._waited,
+            "waited": self._waited_before + self._waited_here(),
             "samples": self._samples,
             "steps": self._steps,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue an unfinished epoch."""
-        self._before, self._waited = state_dict["seconds"], state_dict["waited"]
+        self._before, self._waited_before = state_dict["seconds"], state_dict["waited"]
         self._samples, self._steps = state_dict["samples"], state_dict["steps"]
         self._began = self._ended = time.perf_counter()
-        self._gpu_began = self._gpu_ended = None
+        self._waited = 0.0
+        self._gpu = None
+
+
+class GpuClock:
+    """When a GPU came to the places that the loop has passed, by its own clock.
+
+    Nothing here waits for it: what it has not come to yet is not counted.
+
+    Args:
+        device: The GPU; what is measured begins here.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._began = _now_on(device)
+        self._asked = self._began
+        self._ended: torch.cuda.Event | None = None
+        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def ask(self) -> None:
+        """All that was to do before the next batch is in the GPU's queue."""
+        self._asked = _now_on(self.device)
+
+    def receive(self) -> None:
+        """The batch is there: where the queue was empty, the GPU stood idle until now."""
+        self._waits.append((self._asked, _now_on(self.device)))
+
+    def end(self) -> None:
+        """The epoch's last step is in the queue."""
+        self._ended = _now_on(self.device)
+
+    def waited(self) -> float:
+        """Seconds between being asked and having a batch, over all batches it has come to."""
+        done = [(asked, given) for asked, given in self._waits if given.query()]
+        return sum(float(asked.elapsed_time(given)) for asked, given in done) / MS_PER_S
+
+    def seconds(self) -> float:
+        """From the beginning to the end, if it has come there; else zero."""
+        if self._ended is None or not self._ended.query():
+            return 0.0
+        return float(self._began.elapsed_time(self._ended)) / MS_PER_S
 
 
 def _now_on(device: torch.device) -> torch.cuda.Event:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from datasets.batch import Batch
-from engine.model_call import call_model
+from engine.model_call import bare_model, call_model
 from tests.tiny_problem import TinyLoader
 
 MASK = torch.tensor([[True, False], [True, True]])
@@ -44,16 +46,22 @@ def test_a_batch_that_knows_no_rows_will_do():
     assert call_model(Asking(), next(iter(TinyLoader()))) is None
 
 
-def test_what_wraps_a_model_is_called_in_its_place():
-    class Wrapper(nn.Module):
-        def __init__(self, module):
-            super().__init__()
-            self.module = module
-
-        def forward(self, *args, **kwargs):
-            return "wrapped", self.module(*args, **kwargs)
-
+def test_a_compiled_model_is_called_in_its_place_and_given_what_the_model_asks_for():
     rows = torch.tensor([0, 2, 3])
-    said, found = call_model(Wrapper(Asking()), batch(rows))
-    assert said == "wrapped"
-    assert found is rows
+    compiled = cast(nn.Module, torch.compile(Asking(), backend="eager"))
+    assert bare_model(compiled) is not compiled
+    assert call_model(compiled, batch(rows)) is rows
+
+
+def test_a_model_within_a_module_of_a_users_own_is_not_what_is_asked():
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = Asking()
+
+        def forward(self, spectra, mask, tabular):
+            return self.module(spectra, mask, tabular)
+
+    outer = Outer()
+    assert bare_model(outer) is outer
+    assert call_model(outer, batch(torch.tensor([0]))) is None

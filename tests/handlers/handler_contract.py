@@ -26,6 +26,7 @@ EPOCHS = 4
 PARAMS = {
     "attribution": "{every: 1, steps: 4, window: 2}",
     "checkpoint": "{monitor: train/auroc, save_top_k: 2}",
+    "compile": "{backend: aot_eager}",
     "early_stopping": "{monitor: train/loss, mode: min, patience: 3}",
     "ema": "{decay: 0.9}",
     "freeze": "{patterns: [body.0], until_epoch: 4}",

@@ -7,10 +7,10 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from engine import EpochMetrics, Trainer, TrainEvents, build_optimizer
+from engine import EpochMetrics, Phase, Trainer, TrainEvents, build_optimizer
 from engine.losses import CrossEntropy
 from handlers.accumulation import Accumulation
-from handlers.throughput import Throughput
+from handlers.throughput import GpuClock, Throughput
 from handlers.validation import Validation
 from tests.no_waiting import refuse_waiting_in_steps
 from tests.tiny_problem import TinyLoader, TinyModel
@@ -119,12 +119,41 @@ def test_a_gpu_that_lags_is_believed_if_it_is_done_and_never_waited_for(
     monkeypatch.setattr("handlers.throughput._now_on", lambda device: Mark())
     trainer, throughput = make_trainer(), Throughput()
     trainer.attach(throughput)
-    trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda: setattr(throughput, "_gpu_began", Mark())
-    )
+    as_on_a_gpu(trainer, throughput)
     trainer.fit(loader, 1)
     step_ms = trainer.state.metrics["time/step_ms"]
     assert step_ms == pytest.approx(1000) if done else step_ms < 500
+
+
+def as_on_a_gpu(trainer, throughput):
+    trainer.add_event_handler(
+        Events.EPOCH_STARTED,
+        lambda: setattr(throughput, "_gpu", GpuClock(torch.device("cuda"))),
+        phase=Phase.REPORT,
+    )
+
+
+def test_on_a_gpu_only_its_own_waiting_is_waiting(make_trainer, monkeypatch):
+    """The loop waits for the loader in every step; the GPU is busy, but for 2 s of each 4."""
+    clock = iter(range(0, 1000, 2))
+
+    class Mark:
+        def __init__(self):
+            self.at = next(clock)
+
+        def query(self):
+            return True
+
+        def elapsed_time(self, later):
+            return 1000.0 * (later.at - self.at)
+
+    monkeypatch.setattr("handlers.throughput._now_on", lambda device: Mark())
+    trainer, throughput = make_trainer(), Throughput()
+    trainer.attach(throughput)
+    as_on_a_gpu(trainer, throughput)
+    trainer.fit(SlowLoader(), 1)
+    # Marks: the beginning, asked and given for each of five batches, the end: 11 spans of 2 s.
+    assert trainer.state.metrics["time/data_wait"] == pytest.approx(5 / 11)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -140,3 +169,20 @@ def test_what_a_gpu_still_has_to_do_after_the_last_step_is_counted(loader):
     )
     trainer.fit(loader, 2)
     assert trainer.state.metrics["time/step_ms"] * 5 > 100
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_gpu_that_is_busy_does_not_wait_for_a_slow_loader(busy):
+    model, loader = TinyModel(), SlowLoader(samples=80)
+    trainer = Trainer(model, build_optimizer(model, "adamw"), CrossEntropy(), device="cuda")
+    EpochMetrics().attach(trainer)
+    trainer.attach(Throughput())
+    trainer.fit(loader, 1)
+    if busy:
+        trainer.add_event_handler(
+            Events.ITERATION_COMPLETED, lambda: torch.cuda._sleep(CLOCK_CYCLES)
+        )
+    trainer.fit(loader, 2)
+    waited = trainer.state.metrics["time/data_wait"]
+    assert waited < 0.1 if busy else waited > 0.5

@@ -1,0 +1,195 @@
+"""Compiling the model, so that a step launches fewer and larger kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from ignite.engine import Events
+from torch import Tensor, nn
+
+from engine.errors import UsageError, nearest
+from engine.events import Phase, TrainEvents
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+MODES = ("default", "graphs", "regional")
+INDUCTOR = "inductor"
+# Where inductor keeps what it compiled; read by torch whenever it compiles.
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+class Compile:
+    """Has ``torch.compile`` make the training step's kernels; the results differ by rounding only.
+
+    - ``default`` compiles the model as a whole.
+    - ``regional`` compiles its repeated blocks only (what stands several times in a
+      ``nn.ModuleList``), one of them for all: less is won, and compiling takes seconds rather
+      than a minute.
+    - ``graphs`` compiles the model as a whole, and replays it as CUDA graphs: a step no longer waits
+      for its launches. Each shape of a batch is recorded once, which takes a moment and memory, so
+      batches should share a few shapes: let the loader fill them up
+      (:func:`datasets.packed_batch.packed_collate`). Without a GPU it says so, and is ``default``.
+
+    Sizes are symbols to the compiled code unless ``dynamic`` is False, so that another number of
+    scans or samples compiles nothing anew. The loss is left as it is: its kernels are few and
+    small. Validation, attribution and export see the model as it is, but for blocks that are
+    compiled in place.
+
+    With ``graphs`` a step's outputs live in memory that the next step uses again: they are copied
+    before any other handler sees them, and so are the gradients of a window that is not whole yet.
+
+    Args:
+        mode: ``default``, ``regional`` or ``graphs``.
+        dynamic: Whether sizes may change without compiling anew.
+        backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
+        cache_dir: Where compiled code is kept for the next run; None for torch's own folder, which
+            is a temporary one. What the environment says (``TORCHINDUCTOR_CACHE_DIR``) wins.
+
+    Raises:
+        UsageError: A setting is unknown, or does not fit the others.
+
+    Example:
+        >>> Compile("regional").mode
+        'regional'
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(
+        self,
+        mode: str = "default",
+        dynamic: bool = True,
+        backend: str = INDUCTOR,
+        cache_dir: Path | str | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise UsageError(f"compile.mode: '{mode}' is unknown{nearest(mode, MODES)}")
+        backends = torch.compiler.list_backends(exclude_tags=())
+        if backend not in backends:
+            raise UsageError(f"compile.backend: '{backend}' is unknown{nearest(backend, backends)}")
+        if mode == "graphs" and backend != INDUCTOR:
+            raise UsageError(f"compile.mode: graphs needs the backend {INDUCTOR}, not '{backend}'")
+        self.mode = mode
+        self.dynamic = dynamic
+        self.backend = backend
+        self.cache_dir = cache_dir
+        self._compiled: nn.Module | None = None
+        self._own_gradients = False
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the start of the run and, for graphs, to the parts of a step.
+
+        Raises:
+            UsageError: What the backend needs is not there, or the model has no repeated block.
+        """
+        if self.backend == INDUCTOR:
+            check_compiler(trainer.device)
+        if self.mode == "regional" and not repeated_blocks(trainer.model):
+            raise UsageError(
+                f"compile.mode: {type(trainer.model).__name__} has no repeated blocks to compile; "
+                "use default"
+            )
+        trainer.add_event_handler(Events.STARTED, self.start)
+        if self._replays(trainer):
+            trainer.add_event_handler(TrainEvents.BATCH_READY, self.begin_step)
+            trainer.add_event_handler(TrainEvents.FORWARD_COMPLETED, self.keep_outputs)
+            trainer.add_event_handler(TrainEvents.BACKWARD_COMPLETED, self.keep_gradients)
+
+    def _replays(self, trainer: Trainer) -> bool:
+        return self.mode == "graphs" and trainer.device.type == "cuda"
+
+    def start(self, trainer: Trainer) -> None:
+        """Put the compiled model into the step, once; it is compiled when it is first called."""
+        if self._compiled is trainer.model:
+            return
+        self._compiled = trainer.model
+        if self.cache_dir is not None:
+            os.environ.setdefault(CACHE_VARIABLE, str(self.cache_dir))
+        if self.mode == "graphs" and not self._replays(trainer):
+            message = f"CUDA graphs need a GPU: compiling without them on the {trainer.device.type}"
+            trainer.announce("notice", message=message)
+        options: dict[str, Any] = {"dynamic": self.dynamic, "backend": self.backend}
+        if self.mode == "regional":
+            for block in repeated_blocks(trainer.model):
+                block.compile(**options)
+            return
+        if self._replays(trainer):
+            options["mode"] = "reduce-overhead"
+        # What is compiled is a module still, whatever torch's annotations say.
+        compiled = cast(nn.Module, torch.compile(trainer.model, **options))
+        if trainer.network is trainer.model:
+            trainer.network = compiled
+        else:
+            # What wraps the model for several processes has hooks of its own: they stay outside.
+            trainer.network.module = compiled
+
+    # -- memory that the next step uses again -------------------------------------------------
+
+    def begin_step(self) -> None:
+        """Tell the graphs that nothing of the step before is needed any more."""
+        torch.compiler.cudagraph_mark_step_begin()
+
+    def keep_outputs(self, trainer: Trainer) -> None:
+        """Copy the model's outputs out of the graphs' memory."""
+        trainer.state.outputs = _copied(trainer.state.outputs)
+
+    def keep_gradients(self, trainer: Trainer) -> None:
+        """Copy the gradients of a window's first micro-batch, if others are to be added to them."""
+        if not trainer.state.window_closes and not self._own_gradients:
+            for parameter in trainer.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.clone()
+        self._own_gradients = not trainer.state.window_closes
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The modules of which several of one class stand in a list.
+
+    Example:
+        >>> layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])
+        >>> len(repeated_blocks(nn.Sequential(layers)))
+        2
+    """
+    found = []
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            counts = Counter(type(child) for child in module)
+            found += [child for child in module if counts[type(child)] > 1]
+    return found
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse to begin where inductor could not make code for a device.
+
+    Raises:
+        UsageError: Says what is missing.
+    """
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise UsageError("compile: the package triton, which compiles for GPUs, is missing")
+        return
+    # As torch chooses it.
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise UsageError(
+            f"compile: no C++ compiler '{compiler}', which compiling for a CPU needs; install one, "
+            "or name another in the environment variable CXX"
+        )
+
+
+def _copied(outputs: Any) -> Any:
+    """The same nest of dicts with every tensor copied; gradients flow through the copies."""
+    if isinstance(outputs, Tensor):
+        return outputs.clone()
+    if isinstance(outputs, Mapping):
+        return {name: _copied(value) for name, value in outputs.items()}
+    return outputs
