@@ -15,6 +15,7 @@ from engine.metric_functions import (
     FURTHER_METRICS,
     REGRESSION_METRICS,
     THRESHOLD,
+    likeliest,
 )
 from engine.sample_statistics import ATTENTION_STATISTICS, SAMPLE_STATISTICS
 
@@ -30,11 +31,6 @@ def softmax(logits: Tensor) -> Tensor:
 def sigmoid(logits: Tensor) -> Tensor:
     """Probabilities of labels [N, T], each by itself, in double precision."""
     return logits.double().sigmoid()
-
-
-def likeliest(probabilities: Tensor) -> Tensor:
-    """The class of the highest probability, long [N]."""
-    return probabilities.argmax(dim=1)
 
 
 def likely(probabilities: Tensor) -> Tensor:

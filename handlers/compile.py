@@ -34,9 +34,9 @@ class Compile:
     - ``regional`` compiles its repeated blocks only (what stands several times in a
       ``nn.ModuleList``), one of them for all: less is won, and compiling takes seconds rather
       than a minute.
-    - ``graphs`` compiles the model as a whole, and replays it as CUDA graphs: a step no longer waits
-      for its launches. Each shape of a batch is recorded once, which takes a moment and memory, so
-      batches should share a few shapes: let the loader fill them up
+    - ``graphs`` compiles the model as a whole, and replays it as CUDA graphs: a step no longer
+      waits for its launches. Each shape of a batch is recorded once, which takes a moment and
+      memory, so batches should share a few shapes: let the loader fill them up
       (:func:`datasets.packed_batch.packed_collate`). Without a GPU it says so, and is ``default``.
 
     Sizes are symbols to the compiled code unless ``dynamic`` is False, so that another number of
