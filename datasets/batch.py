@@ -2,54 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.scan_buffers import BUFFERS
-
-
-class Sample(NamedTuple):
-    """One sample.
-
-    Attributes:
-        spectra: float32 [S, L], at least one scan.
-        tabular: float32 [D].
-        target: A class number, or float [T] for regression and for several labels.
-        sample_id: Whose it is.
-    """
-
-    spectra: np.ndarray
-    tabular: np.ndarray
-    target: int | np.ndarray
-    sample_id: str
-
-
-class ReadTogether(list[Sample]):
-    """Samples that were read in one go: their scans are pieces of one array.
-
-    Args:
-        samples: In the order of their scans.
-        scans: float32 [N, L], all of them, one sample's behind the other's.
-    """
-
-    def __init__(self, samples: Iterable[Sample], scans: np.ndarray) -> None:
-        super().__init__(samples)
-        self.scans = scans
-        self._pieces = [sample.spectra for sample in self]
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the samples are still those that were read, in their order."""
-        if len(self) != len(self._pieces):
-            return False
-        return all(
-            sample.spectra is piece for sample, piece in zip(self, self._pieces, strict=True)
-        )
+from datasets.samples import ReadTogether, Sample
 
 
 @dataclass(slots=True)
@@ -109,13 +69,17 @@ class Batch:
         )
 
 
-def pad_collate(samples: Sequence[Sample], pad_rows_to: int | None = None) -> Batch:
+def pad_collate(
+    samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
+) -> Batch:
     """Pad samples to one batch.
 
     Args:
-        samples: At least one, of the same L and D, each with at least one scan.
+        samples: At least one, of the same L and D, each with at least one scan. What is
+            :class:`~datasets.samples.ReadTogether` is read straight to where it belongs.
         pad_rows_to: Fill ``scan_rows`` up to a multiple of this, so that batches share a few
             shapes, as CUDA graphs and compiled code like it; None for no filling up.
+        pad_scans_to: Pad S up to a multiple of this, to the same end.
 
     Raises:
         ValueError: There is no sample, or one has no scan.
@@ -128,52 +92,36 @@ def pad_collate(samples: Sequence[Sample], pad_rows_to: int | None = None) -> Ba
                 [ True,  True]])
         >>> pad_collate([one, two], pad_rows_to=4).scan_rows
         tensor([0, 2, 3, 4])
+        >>> pad_collate([one, two], pad_scans_to=4).spectra.shape
+        torch.Size([2, 4, 2])
     """
-    mask = valid_scans(samples)
+    together = ReadTogether.of(samples)
+    mask = valid_scans(together, pad_scans_to)
+    scans = together.scans(most=mask.shape[1])
     return Batch(
-        spectra=torch.from_numpy(_padded(samples, mask)),
+        spectra=torch.from_numpy(scans.reshape(*mask.shape, scans.shape[1])),
         mask=torch.from_numpy(mask),
-        tabular=stack_tabular(samples),
-        target=stack_targets(samples),
-        sample_id=[sample.sample_id for sample in samples],
+        tabular=torch.from_numpy(together.tabular),
+        target=torch.from_numpy(together.target),
+        sample_id=together.sample_id,
         scan_rows=fill_rows(mask, pad_rows_to),
     )
 
 
-def _padded(samples: Sequence[Sample], mask: np.ndarray) -> np.ndarray:
-    """The scans, [B, S, L]."""
-    shape = (*mask.shape, samples[0].spectra.shape[1])
-    if mask.all():
-        return joined_scans(samples).reshape(shape)
-    spectra = BUFFERS.empty(*shape)
-    for row, sample in zip(spectra, samples, strict=True):
-        count = len(sample.spectra)
-        row[:count] = sample.spectra
-        row[count:] = 0
-    return spectra
-
-
-def joined_scans(samples: Sequence[Sample]) -> np.ndarray:
-    """The scans one behind the other, float32 [N, L]; not copied where they were read so."""
-    if isinstance(samples, ReadTogether) and samples.is_whole:
-        return samples.scans
-    parts = [sample.spectra for sample in samples]
-    joined = BUFFERS.empty(sum(map(len, parts)), parts[0].shape[1])
-    return np.concatenate(parts, out=joined)
-
-
-def valid_scans(samples: Sequence[Sample]) -> np.ndarray:
-    """The mask of a batch, bool [B, S].
+def valid_scans(samples: ReadTogether, multiple: int | None = None) -> np.ndarray:
+    """The mask of a batch, bool [B, S], where S is the next multiple.
 
     Raises:
         ValueError: There is no sample, or one has no scan.
     """
     if not samples:
         raise ValueError("a batch needs at least one sample")
-    counts = np.array([len(sample.spectra) for sample in samples])
+    counts = samples.counts
     if counts.min() == 0:
-        raise ValueError(f"sample {samples[int(counts.argmin())].sample_id!r} has no scan")
-    mask: np.ndarray = np.arange(counts.max()) < counts[:, None]
+        raise ValueError(f"sample {samples.sample_id[int(counts.argmin())]!r} has no scan")
+    most = int(counts.max())
+    most += -most % (multiple or 1)
+    mask: np.ndarray = np.arange(most) < counts[:, None]
     return mask
 
 
@@ -182,14 +130,3 @@ def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
     rows = np.flatnonzero(mask)
     missing = -len(rows) % (multiple or 1)
     return torch.from_numpy(np.append(rows, np.full(missing, mask.size)) if missing else rows)
-
-
-def stack_tabular(samples: Sequence[Sample]) -> Tensor:
-    """Covariates, float32 [B, D]."""
-    return torch.from_numpy(np.array([s.tabular for s in samples], dtype=np.float32))
-
-
-def stack_targets(samples: Sequence[Sample]) -> Tensor:
-    """Targets, long [B] or float32 [B, T]."""
-    target = np.asarray([sample.target for sample in samples])
-    return torch.from_numpy(target.astype(np.float32 if target.dtype.kind == "f" else np.int64))

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datasets.batch import (
-    Batch,
-    Sample,
-    fill_rows,
-    joined_scans,
-    stack_tabular,
-    stack_targets,
-    valid_scans,
-)
+from datasets.batch import Batch, fill_rows, valid_scans
+from datasets.samples import ReadTogether, Sample
 
 
 @dataclass(slots=True)
@@ -90,13 +83,16 @@ class PackedBatch:
         )
 
 
-def packed_collate(samples: Sequence[Sample], pad_rows_to: int | None = None) -> PackedBatch:
+def packed_collate(
+    samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
+) -> PackedBatch:
     """Put samples into one batch, without padding.
 
     Args:
-        samples: At least one, of the same L and D, each with at least one scan. What was
-            :class:`~datasets.batch.ReadTogether` is not copied.
+        samples: At least one, of the same L and D, each with at least one scan. What is
+            :class:`~datasets.samples.ReadTogether` is not copied.
         pad_rows_to: As for :func:`~datasets.batch.pad_collate`.
+        pad_scans_to: As there; here too, nothing of it is sent.
 
     Raises:
         ValueError: There is no sample, or one has no scan.
@@ -109,12 +105,13 @@ def packed_collate(samples: Sequence[Sample], pad_rows_to: int | None = None) ->
         >>> batch.scans.shape, batch.to("cpu").spectra.shape
         (torch.Size([3, 2]), torch.Size([2, 2, 2]))
     """
-    mask = valid_scans(samples)
+    together = ReadTogether.of(samples)
+    mask = valid_scans(together, pad_scans_to)
     return PackedBatch(
-        scans=torch.from_numpy(joined_scans(samples)),
+        scans=torch.from_numpy(together.scans()),
         mask=torch.from_numpy(mask),
-        tabular=stack_tabular(samples),
-        target=stack_targets(samples),
-        sample_id=[sample.sample_id for sample in samples],
+        tabular=torch.from_numpy(together.tabular),
+        target=torch.from_numpy(together.target),
+        sample_id=together.sample_id,
         scan_rows=fill_rows(mask, pad_rows_to),
     )

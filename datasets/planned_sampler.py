@@ -72,6 +72,13 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples; ``count`` of them."""
 
+    def batch_sizes(self, epoch: int) -> list[int]:
+        """How many samples each batch of an epoch has, of all processes.
+
+        Number i is the batch that process ``i % world`` takes as its ``i // world``-th.
+        """
+        return [len(batch) for batch in self.plan(epoch)]
+
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
         """What the plan depends on, in plain types."""
@@ -94,7 +101,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         batches = self.plan(epoch)
         copies = _copies(batches)
         for number in range(self.rank + start * self.world, len(batches), self.world):
-            pairs = zip(batches[number].tolist(), copies[number].tolist(), strict=True)
+            indices = batches[number].tolist()
+            if copies is None:
+                yield [(epoch, index) for index in indices]
+                continue
+            pairs = zip(indices, copies[number].tolist(), strict=True)
             yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
 
     def set_epoch(self, epoch: int) -> None:
@@ -172,12 +183,14 @@ def digest(numbers: np.ndarray) -> str:
     return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
 
 
-def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """How often each entry's sample stood in the epoch before it."""
+def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """How often each entry's sample stood in the epoch before it; None where none did."""
     flat = np.concatenate([*batches, np.zeros(0, np.int64)])
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]
     first = np.searchsorted(ordered, ordered)
     copies = np.empty(len(flat), np.int64)
     copies[order] = np.arange(len(flat)) - first
+    if not copies.any():
+        return None
     return np.split(copies, np.cumsum([len(batch) for batch in batches])[:-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import defaultdict
 
@@ -38,7 +39,7 @@ class ScanBuffers:
 
     def empty(self, *shape: int) -> np.ndarray:
         """An array of that shape, float32, that holds anything."""
-        needed = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+        needed = math.prod(shape) * np.dtype(np.float32).itemsize
         if not SMALLEST_BYTES <= needed <= LARGEST_BYTES:
             return np.empty(shape, dtype=np.float32)
         size = 1 << (needed - 1).bit_length()

@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.errors import CohortError
 from datasets.scan_buffers import BUFFERS
+from datasets.scan_runs import Runs, find_runs
 
 HAS_PREADV = hasattr(os, "preadv")  # not on Windows
 
@@ -59,28 +60,37 @@ class ScanReader:
         """
         if self._file is None:
             return np.ascontiguousarray(self._scans[rows], dtype=np.float32)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.spectra):
+            raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self.spectra)}")
         scans = BUFFERS.empty(len(rows), self.spectra.shape[1])
-        if scans.size:
-            self._read_runs(rows, scans.data.cast("B"), scans[0].nbytes)
+        self.read_runs(find_runs(rows), scans)
         return scans
 
-    def _read_runs(self, rows: np.ndarray, into: memoryview, scan_bytes: int) -> None:
-        assert self._file is not None
-        if rows.min() < 0 or rows.max() >= len(self.spectra):
-            raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self.spectra)}")
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1])
-        in_file = rows[starts]
-        order = np.argsort(in_file, kind="stable")
-        begins = starts * scan_bytes
-        ends = np.append(begins[1:], len(into))
-        offsets = in_file * scan_bytes + self._offset
-        runs = zip(
-            begins[order].tolist(), ends[order].tolist(), offsets[order].tolist(), strict=True
-        )
-        for begin, end, offset in runs:
+    def read_runs(self, runs: Runs, into: np.ndarray) -> None:
+        """Read scans to where they belong.
+
+        Args:
+            runs: Which; known to be there.
+            into: float32 [n, L], contiguous.
+
+        Raises:
+            CohortError: The file was made shorter since it was opened.
+        """
+        whole = zip(runs.first.tolist(), runs.counts.tolist(), runs.places.tolist(), strict=True)
+        if self._file is None:
+            for first, count, place in whole:
+                into[place : place + count] = self._scans[first : first + count]
+            return
+        if not into.size:
+            return
+        scan_bytes = into.strides[0]
+        memory = into.data.cast("B")
+        for first, count, place in sorted(whole):
+            begin, end = place * scan_bytes, (place + count) * scan_bytes
+            offset = first * scan_bytes + self._offset
             # The system may return less than it was asked for.
-            while count := os.preadv(self._file, [into[begin:end]], offset):
-                begin, offset = begin + count, offset + count
+            while got := os.preadv(self._file, [memory[begin:end]], offset):
+                begin, offset = begin + got, offset + got
                 if begin == end:
                     break
             else:

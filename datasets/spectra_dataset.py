@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.augmentations import Augmentation, PairAugmentation
-from datasets.batch import ReadTogether, Sample
 from datasets.errors import CohortError
 from datasets.planned_sampler import Key
 from datasets.ragged_rows import RaggedRows
 from datasets.same_target import SameTarget
+from datasets.samples import ReadTogether, Sample, first_rows, lay_out
 from datasets.scan_buffers import BUFFERS
 from datasets.scan_chunks import iterate_chunks
 from datasets.scan_reader import ScanReader
+from datasets.scan_runs import SampleRuns
 from datasets.transforms import Transform
 
 # Transformed scans are kept in memory up to this size, larger ones are not. 130,000 scans of 2,048
@@ -99,6 +100,8 @@ class SpectraDataset(Dataset[Sample]):
         limit = CACHE_LIMIT_BYTES if cache_limit is None else cache_limit
         if cache and used.size * self.spec_len * np.dtype(np.float32).itemsize <= limit:
             self._keep_transformed(used)
+        else:
+            self._runs = SampleRuns(self._rows)
 
     @property
     def spectra(self) -> np.ndarray:
@@ -129,7 +132,7 @@ class SpectraDataset(Dataset[Sample]):
         """One sample; see :meth:`__getitems__`."""
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[int | Key]) -> list[Sample]:
+    def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
         """The samples of a batch, whose scans are read in one go.
 
         Args:
@@ -139,31 +142,29 @@ class SpectraDataset(Dataset[Sample]):
         Raises:
             IndexError: There is no such sample.
         """
-        whole = [key if isinstance(key, tuple) else (0, key) for key in keys]
-        numbers = range(len(self))
-        indices = [numbers[key[1]] for key in whole]
+        indices = [key[1] if isinstance(key, tuple) else key for key in keys]
         if not indices:
             return []
         samples = self._samples(indices)
-        if self.augmentations:
-            samples = [
-                self._augment(sample, (key[0], index, *key[2:]))
-                for sample, key, index in zip(samples, whole, indices, strict=True)
-            ]
-        return samples
+        if not self.augmentations:
+            return samples
+        whole = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        return [self._augment(*both) for both in zip(samples, whole, strict=True)]
 
-    def _samples(self, indices: Sequence[int]) -> list[Sample]:
+    def _samples(self, indices: list[int]) -> ReadTogether:
         """Samples as the transforms leave them."""
         places = np.array(indices)
-        rows, last = self._rows.of(places)
-        scans, ends = self._read(rows), last.tolist()
-        own = [scans[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        names = [self.sample_ids[index] for index in indices]
-        parts = zip(own, self.tabular[places], self.targets[places], names, strict=True)
-        return ReadTogether(itertools.starmap(Sample, parts), scans)
+        return ReadTogether(
+            partial(self._read, places),
+            self._rows.counts[places],
+            self.tabular[places],
+            self.targets[places],
+            [self.sample_ids[index] for index in indices],
+        )
 
     def _augment(self, sample: Sample, key: Key) -> Sample:
         epoch, index, *copy = key
+        index %= len(self)  # it may have been counted from the end
         words: tuple[int, ...] = (self.seed, epoch, index)
         if copy:
             words = (*words, AUGMENTATION_STREAM, *copy)
@@ -178,18 +179,41 @@ class SpectraDataset(Dataset[Sample]):
                 sample = augment.mix(sample, self._samples([other])[0], rng)
         return sample
 
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        """Transformed scans, [n, L]; a fresh array."""
+    def _read(self, samples: np.ndarray, most: int | None) -> np.ndarray:
+        """Transformed scans of samples [B], as ``ReadTogether`` has them read; a fresh array."""
         if self._cached is not None:
-            # Rows are known to be there; to make sure would take a copy more.
-            scans = BUFFERS.empty(len(rows), self.spec_len)
-            return np.take(self._cached, rows, axis=0, out=scans, mode="clip")
-        scans = self._reader.read(rows)
-        return scans if self.transforms is None else self.transforms(scans)
+            return self._take(self._cached, samples, most)
+        if self.transforms is None:
+            return self._read_as_given(samples, most)
+        scans = self.transforms(self._read_as_given(samples))
+        if most is None:
+            return scans
+        return lay_out(np.split(scans, np.cumsum(self._rows.counts[samples])[:-1]), most)
+
+    def _take(self, cached: np.ndarray, samples: np.ndarray, most: int | None) -> np.ndarray:
+        blank = len(cached) - 1
+        rows = self._rows
+        taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
+        # Rows are known to be there; to make sure would take a copy more.
+        scans = BUFFERS.empty(len(taken), cached.shape[1])
+        return np.take(cached, taken, axis=0, out=scans, mode="clip")
+
+    def _read_as_given(self, samples: np.ndarray, most: int | None = None) -> np.ndarray:
+        counts = self._rows.counts[samples]
+        starts = first_rows(counts, most)
+        total = int(counts.sum()) if most is None else len(samples) * most
+        scans = BUFFERS.empty(total, self.spectra.shape[1])
+        self._reader.read_runs(self._runs.of(samples, starts), scans)
+        if most is not None:
+            for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+                if count < most:
+                    scans[start + count : start + most] = 0
+        return scans
 
     def _keep_transformed(self, used: np.ndarray) -> None:
         """Transform the scans of these rows, ascending [n], once; rows then count within them."""
-        kept = np.empty((len(used), self.spec_len), dtype=np.float32)
+        # A row more than there are scans: a blank one, to pad batches with.
+        kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
         start = 0
         for chunk in iterate_chunks(self.spectra, used):
             kept[start : start + len(chunk)] = (

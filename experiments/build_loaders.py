@@ -36,8 +36,8 @@ def build_loaders(
 ) -> dict[str, DataLoader[Any]]:
     """Make a loader of each side.
 
-    Only training shuffles and balances, and gives each process the same number of batches; in
-    evaluation each sample is some process's once.
+    Only training shuffles and balances. Each process has the same number of batches, so that they
+    can act together after any of them; in evaluation each sample is some process's once.
 
     Args:
         config: The whole configuration.
@@ -79,17 +79,20 @@ def _sampler(
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
     batching, batch_size = config.data.batching, config.trainer.batch_size * factor
-    shared: dict[str, Any] = {"kinds": kinds, "rank": rank, "world": world, "even": train}
+    shared: dict[str, Any] = {"kinds": kinds, "rank": rank, "world": world}
     if batching.kind == "shuffle":
         return EpochBatchSampler(len(dataset), batch_size, train, config.seed, **shared)
-    lengths = dataset.scan_counts
+    # Padded, those of one multiple are equally long.
+    multiple = batching.pad_scans_to or 1
+    lengths = -(-dataset.scan_counts // multiple) * multiple
     max_scans = None
     if batching.token_budget is not None:
         points = max(1, dataset.spec_len)
         needed = int(lengths.max(initial=0)) * points
         if needed > batching.token_budget * factor:
+            has = "has" if multiple == 1 else "is padded to"
             raise UsageError(
-                f"data.batching.token_budget: a sample has {lengths.max()} scans of {points} "
+                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
                 f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
             )
         max_scans = batching.token_budget * factor // points
@@ -100,6 +103,6 @@ def _collate(batching: BatchingConfig, to_gpu: bool) -> Callable[[Sequence[Sampl
     """Packed batches save what is pinned and copied; where nothing is, padding at once is less."""
     packed = batching.collate == "packed" or (batching.collate == "auto" and to_gpu)
     collate: Callable[..., Any] = packed_collate if packed else pad_collate
-    if batching.pad_rows_to is None:
-        return collate
-    return partial(collate, pad_rows_to=batching.pad_rows_to)
+    multiples = {"pad_rows_to": batching.pad_rows_to, "pad_scans_to": batching.pad_scans_to}
+    chosen = {name: multiple for name, multiple in multiples.items() if multiple is not None}
+    return partial(collate, **chosen) if chosen else collate

@@ -76,6 +76,12 @@ class SplitConfig(Section):
         return self
 
 
+# What CUDA graphs are recorded for: batches of 64 samples with up to 16 scans then have some ten
+# shapes, for 3% more scans to compute.
+SHARED_ROWS = 32
+SHARED_SCANS = 8
+
+
 class BatchingConfig(Section):
     """Which samples make a batch together, and how often each is trained on."""
 
@@ -97,6 +103,14 @@ class BatchingConfig(Section):
     pad_rows_to: Positive | None = Field(
         default=None, description="scans that are computed a batch: a multiple of this"
     )
+    pad_scans_to: Positive | None = Field(
+        default=None, description="scans of each of a batch's samples, padded: a multiple of this"
+    )
+
+    def share_shapes(self) -> None:
+        """Have batches share a few shapes, where it was not said which."""
+        self.pad_rows_to = self.pad_rows_to or SHARED_ROWS
+        self.pad_scans_to = self.pad_scans_to or SHARED_SCANS
 
     @field_validator("token_budget")
     @classmethod

@@ -60,7 +60,7 @@ def late_fusion(data: Data) -> dict[str, float]:
     return {name: float(roc_auc_score(parts["test"], score)) for name, score in logits.items()}
 
 
-def _samples(data: Data, side: str) -> list[Sample]:
+def _samples(data: Data, side: str) -> Sequence[Sample]:
     dataset = data.datasets[side]
     dataset.augmentations = []  # the regression sees each sample once, as it is
     return dataset.__getitems__(range(len(dataset)))

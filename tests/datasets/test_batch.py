@@ -37,6 +37,25 @@ def test_rows_can_be_filled_up_to_a_multiple(multiple, length):
     assert rows == [0, 3, 4, 5, 6, 7] + [9] * (length - 6)
 
 
+@pytest.mark.parametrize(("multiple", "most"), [(1, 3), (2, 4), (3, 3), (8, 8)])
+def test_samples_can_be_padded_up_to_a_multiple_of_scans(multiple, most):
+    samples = [sample(1), sample(3), sample(2)]
+    batch, plain = pad_collate(samples, pad_scans_to=multiple), pad_collate(samples)
+    assert batch.spectra.shape == (3, most, 5)
+    assert batch.mask.shape == (3, most)
+    assert torch.equal(batch.mask[:, :3], plain.mask)
+    assert not batch.mask[:, 3:].any()
+    assert torch.equal(batch.spectra[:, :3], plain.spectra)
+    assert not batch.spectra[:, 3:].any()
+
+
+def test_rows_are_counted_among_all_that_are_padded():
+    samples = [sample(1), sample(3), sample(2)]
+    batch = pad_collate(samples, pad_rows_to=4, pad_scans_to=4)
+    assert batch.scan_rows is not None
+    assert batch.scan_rows.tolist() == [0, 4, 5, 6, 8, 9, 12, 12]
+
+
 def test_class_targets_are_long_and_values_to_regress_are_float():
     assert pad_collate([sample(1, np.int64(1)), sample(1, 0)]).target.tolist() == [1, 0]
     assert pad_collate([sample(1, 2)]).target.dtype == torch.long

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.batch import Batch, ReadTogether, Sample, pad_collate
+from datasets.batch import Batch, Sample, pad_collate
 from datasets.packed_batch import PackedBatch, packed_collate
+from datasets.samples import ReadTogether
 from datasets.spectra_dataset import SpectraDataset
 
 PARTS = ("spectra", "mask", "tabular", "target", "scan_rows")
@@ -34,16 +35,18 @@ def assert_same(one: Batch | PackedBatch, two: Batch) -> None:
 
 @pytest.mark.parametrize("counts", [(1, 3, 2), (2, 2), (1,)])
 @pytest.mark.parametrize("pad_rows_to", [None, 4])
-def test_on_the_device_it_is_what_padding_would_have_made(counts, pad_rows_to):
-    packed = packed_collate(samples(*counts), pad_rows_to=pad_rows_to)
-    padded = pad_collate(samples(*counts), pad_rows_to=pad_rows_to)
+@pytest.mark.parametrize("pad_scans_to", [None, 3])
+def test_on_the_device_it_is_what_padding_would_have_made(counts, pad_rows_to, pad_scans_to):
+    packed = packed_collate(samples(*counts), pad_rows_to, pad_scans_to)
+    padded = pad_collate(samples(*counts), pad_rows_to, pad_scans_to)
     assert isinstance(packed.to("cpu"), Batch)
     assert_same(packed.to("cpu"), padded)
     assert_same(packed, padded)
 
 
-def test_only_real_scans_are_held():
-    packed = packed_collate(samples(1, 3, 2))
+@pytest.mark.parametrize("pad_scans_to", [None, 8])
+def test_only_real_scans_are_held(pad_scans_to):
+    packed = packed_collate(samples(1, 3, 2), pad_scans_to=pad_scans_to)
     assert packed.scans.shape == (6, 5)
     assert len(packed) == 3
     assert torch.equal(packed.scans, packed.spectra[packed.mask])
@@ -88,10 +91,11 @@ def test_scans_that_were_read_together_are_not_copied_where_nothing_is_padded(re
 )
 @pytest.mark.parametrize("collate", [packed_collate, pad_collate])
 def test_a_list_that_was_changed_since_is_believed(read, change, collate):
-    change(read)
-    batch = collate(read)
+    changed = list(read)
+    change(changed)
+    batch = collate(changed)
     np.testing.assert_array_equal(
-        batch.spectra[batch.mask], np.concatenate([sample.spectra for sample in read])
+        batch.spectra[batch.mask], np.concatenate([sample.spectra for sample in changed])
     )
 
 

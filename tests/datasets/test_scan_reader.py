@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from datasets import scan_reader
 from datasets.errors import CohortError
 from datasets.scan_reader import ScanReader
+from datasets.scan_runs import Runs
 
 VALUES = np.random.default_rng(0).random((40, 7), dtype=np.float32)
 on_file = pytest.mark.skipif(not scan_reader.HAS_PREADV, reason="files are mapped here")
@@ -34,6 +35,16 @@ def test_rows_come_in_the_order_they_are_asked_for(file, rows):
         scans = ScanReader(spectra).read(wanted)
         assert scans.dtype == np.float32
         np.testing.assert_array_equal(scans, VALUES[wanted])
+
+
+def test_runs_are_read_to_their_places_and_nothing_else_is_touched(file):
+    runs = Runs(np.array([30, 2]), np.array([3, 1]), np.array([1, 5]))
+    for spectra in (np.load(file, mmap_mode="r"), VALUES, VALUES.astype(np.float64)):
+        into = np.full((7, 7), -1, dtype=np.float32)
+        ScanReader(spectra).read_runs(runs, into)
+        np.testing.assert_array_equal(into[1:4], VALUES[30:33])
+        np.testing.assert_array_equal(into[5], VALUES[2])
+        assert (into[[0, 4, 6]] == -1).all()
 
 
 def test_what_is_read_can_be_changed_without_harm(file):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from datasets import spectra_dataset
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
-from datasets.batch import Sample
+from datasets.batch import Sample, pad_collate
 from datasets.errors import CohortError, UsageError
+from datasets.packed_batch import packed_collate
 from datasets.specs import Spec
 from datasets.spectra_dataset import SpectraDataset
 from datasets.transforms import make_transforms
@@ -41,7 +43,7 @@ def every_sample(samples: SpectraDataset) -> list[Sample]:
     return [samples[index] for index in range(len(samples))]
 
 
-def assert_same(ours: list[Sample], theirs: list[Sample]) -> None:
+def assert_same(ours: Sequence[Sample], theirs: Sequence[Sample]) -> None:
     assert [s.sample_id for s in ours] == [s.sample_id for s in theirs]
     for one, two in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one.spectra, two.spectra)
@@ -84,6 +86,49 @@ def test_samples_are_the_same_with_and_without_the_cache(spectra, names):
     ]
     keys = [(3, 2), (3, 0), (3, 3), (4, 1)]
     assert_same(both[0].__getitems__(keys), both[1].__getitems__(keys))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("names", [[], ["tic", CROP]])
+@pytest.mark.parametrize("augmentations", [[], ["noise"]])
+@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("collate", [pad_collate, packed_collate])
+def test_a_batch_holds_what_its_samples_hold(
+    spectra, cache, names, augmentations, on_disk, collate
+):
+    samples = dataset(
+        spectra if on_disk else np.array(spectra),
+        transforms=make_transforms(names).fit(spectra, axis=np.arange(64.0)),
+        augmentations=make_augmentations(augmentations),
+        cache=cache,
+    )
+    keys = [(2, 2), (2, 0), (2, 1), (2, 2, 1)]
+    for chosen in (keys, keys[:1], [keys[0], keys[3]]):
+        batch = collate(samples.__getitems__(chosen))
+        alone = collate([samples[key] for key in chosen])
+        for name in ("spectra", "mask", "tabular", "target", "scan_rows"):
+            ours, theirs = getattr(batch, name), getattr(alone, name)
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype
+        assert batch.sample_id == alone.sample_id
+        assert not batch.spectra[~batch.mask].any()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize(("collate", "part"), [(pad_collate, "spectra"), (packed_collate, "scans")])
+def test_scans_are_read_straight_into_the_batch(spectra, cache, collate, part):
+    samples = dataset(spectra, cache=cache).__getitems__([2, 0, 1])
+    batch = collate(samples)
+    assert all(np.shares_memory(getattr(batch, part), sample.spectra) for sample in samples)
+
+
+def test_a_batch_leaves_the_kept_scans_alone(spectra):
+    samples = dataset(spectra)
+    before = every_sample(samples)
+    pad_collate(samples.__getitems__([2, 0, 1])).spectra.fill_(-1)
+    assert_same(every_sample(samples), before)
+    padded = pad_collate(samples.__getitems__([2, 1]))
+    assert not padded.spectra[~padded.mask].any()
 
 
 def test_transforms_run_once_where_the_result_is_kept(spectra):

@@ -79,7 +79,9 @@ def test_classes_or_groups_are_trained_on_equally_often(make_config, kind, balan
 
 @pytest.mark.parametrize("kind", ["shuffle", "bucket"])
 @pytest.mark.parametrize("world", [2, 3])
-def test_processes_share_training_evenly_and_evaluation_as_it_is(make_config, kind, world):
+def test_processes_share_every_side_evenly_and_no_sample_is_lost_or_doubled(
+    make_config, kind, world
+):
     config = make_config(**{"data.batching": {"kind": kind}})
     data = build_data(config)
     train = data.split == "train"
@@ -88,7 +90,7 @@ def test_processes_share_training_evenly_and_evaluation_as_it_is(make_config, ki
     for side, dataset in data.datasets.items():
         held = sorted(name for own in shares for name in names(own[side]))
         assert held == sorted(dataset.sample_ids)
-    assert len({len(own["train"]) for own in shares}) == 1
+        assert len({len(own[side]) for own in shares}) == 1
 
 
 def test_packed_batches_hold_real_scans_only(make_config):
@@ -98,6 +100,30 @@ def test_packed_batches_hold_real_scans_only(make_config):
     assert isinstance(batch, PackedBatch)
     assert len(batch.scans) == batch.mask.sum()
     assert len(batch.scan_rows) % 8 == 0
+
+
+@pytest.mark.parametrize("collate", ["padded", "packed"])
+@pytest.mark.parametrize("kind", ["shuffle", "bucket"])
+def test_samples_are_padded_to_a_multiple_of_scans(make_config, collate, kind):
+    batching = {"kind": kind, "collate": collate, "pad_scans_to": 2}
+    data = build_data(make_config(**{"data.batching": batching}))
+    for side, loader in data.loaders.items():
+        batches = list(loader)
+        assert {batch.to("cpu").spectra.shape[1] for batch in batches} <= {2, 4}
+        counts = dict(
+            zip(data.datasets[side].sample_ids, data.datasets[side].scan_counts, strict=True)
+        )
+        for batch in batches:
+            assert batch.mask.sum(1).tolist() == [counts[name] for name in batch.sample_id]
+
+
+def test_a_budget_counts_what_is_padded_to_a_multiple_too(make_config):
+    batching = {"kind": "bucket", "token_budget": 9 * 128, "pad_scans_to": 4}
+    data = build_data(make_config(**{"data.batching": batching}))
+    for side, scans in (("train", 9), ("val", 18), ("test", 18)):
+        assert max(batch.mask.numel() for batch in data.loaders[side]) <= scans
+    with pytest.raises(UsageError, match="a sample is padded to 4 scans of 128 points; at least"):
+        build_data(make_config(**{"data.batching": {**batching, "token_budget": 200}}))
 
 
 @pytest.mark.parametrize(
