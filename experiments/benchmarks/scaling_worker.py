@@ -1,0 +1,119 @@
+"""One of the processes of which ``scaling.py`` measures how they train together."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+
+from datasets.bucket_sampler import BucketBatchSampler
+from datasets.loader import make_loader
+from datasets.spectra_dataset import SpectraDataset
+from engine import EpochMetrics, Evaluator
+from engine.files import write_whole
+from engine.processes import BACKENDS, gather, is_first, rank, world
+from engine.protocols import Handler
+from experiments.benchmarks.step_clock import StepClock
+from experiments.benchmarks.step_figures import BATCHES
+from experiments.benchmarks.step_settings import (
+    CLASSES,
+    Repeated,
+    StepSize,
+    Variant,
+    draw_batches,
+    draw_counts,
+    make_model,
+    make_trainer,
+    parse_variant,
+    unfilled,
+)
+from handlers.data_parallel import DataParallel
+from models.tft_loss import TFTLoss
+
+# A prime number, which no number of processes or samples a batch divides.
+VALIDATION_SAMPLES = 101
+
+
+def work(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Train for a while together with the other processes, then measure together.
+
+    Args:
+        settings: ``size``, ``variant``, ``device``, ``static_graph``, ``seconds``, ``steps`` and
+            ``warmup``.
+
+    Returns:
+        Milliseconds a step of this process, and the metrics that it came to.
+    """
+    size, variant = StepSize(**settings["size"]), parse_variant(settings["variant"])
+    # Where several GPUs are, each process has been given its own.
+    device = idist.device() if settings["device"] == "cuda" else torch.device("cpu")
+    clock = StepClock(settings["seconds"], settings["warmup"], settings["steps"], _most)
+    handlers: list[Handler] = [DataParallel(static_graph=settings["static_graph"]), clock]
+    trainer = make_trainer(size, variant, device, handlers)
+    batches = draw_batches(size, BATCHES[device.type], device, seed=rank())
+    if not variant.compiled:
+        batches = [unfilled(batch) for batch in batches]
+    trainer.fit(Repeated(batches), max_epochs=1)
+    return {"ms": clock.median_ms, "metrics": measure_validation(size, device)}
+
+
+def _most(windows: int) -> int:
+    """What is planned in this process, given to all."""
+    return max(gather(windows))
+
+
+def measure_validation(size: StepSize, device: torch.device) -> dict[str, float]:
+    """Metrics of a model that has learned nothing, over a side that the processes share."""
+    rng = np.random.default_rng(0)
+    counts = draw_counts(size, VALIDATION_SAMPLES, rng)
+    total = int(counts.sum())
+    dataset = SpectraDataset(
+        rng.standard_normal((total, size.points), np.float32),
+        np.split(np.arange(total), np.cumsum(counts)[:-1]),
+        rng.standard_normal((VALIDATION_SAMPLES, size.covariates), np.float32),
+        rng.integers(CLASSES, size=VALIDATION_SAMPLES),
+        [str(number) for number in range(VALIDATION_SAMPLES)],
+    )
+    sampler = BucketBatchSampler(
+        dataset.scan_counts,
+        min(size.samples, VALIDATION_SAMPLES // 4),  # so that each process has something to do
+        shuffle=False,
+        seed=0,
+        rank=rank(),
+        world=world(),
+        even=False,
+    )
+    model = make_model(size, Variant(packed=True)).to(device)
+    evaluator = Evaluator(model, TFTLoss(), EpochMetrics(), device)
+    return evaluator.evaluate(make_loader(dataset, sampler=sampler))
+
+
+def main(arguments: list[str]) -> int:
+    """Read the settings from the first file; the first process writes all results to the second."""
+    asked, found = map(Path, arguments)
+    settings = json.loads(asked.read_text("utf-8"))
+    torch.set_num_threads(1)
+    idist.initialize(BACKENDS[settings["device"]])
+    try:
+        results = gather(work(settings))
+        if is_first():
+            write_whole(json.dumps(results).encode(), found.parent, found.name, durable=False)
+    finally:
+        # What still speaks over the connections goes before they do.
+        gc.collect()
+        idist.finalize()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
