@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError, nearest
 from engine.files import write_whole
+from engine.processes import gather
+from engine.sharding import is_sharded, own_parts
 
 LAST_NAME = "last.pt"
 FORMAT, VERSION = "scanfire checkpoint", 1
@@ -194,16 +196,25 @@ cohort differs: spectra.npy
 def broken_weight(model: nn.Module) -> str | None:
     """The first weight that is not finite, or buffer that holds NaN; one synchronisation.
 
-    An infinite buffer may be meant (a mask), a NaN never is.
+    An infinite buffer may be meant (a mask), a NaN never is. Of weights that several processes
+    share each looks at its own part, and all have to ask.
     """
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     whole = {
         name: torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in _parts_by_name(model).items()
         if isinstance(tensor, Tensor) and tensor.is_floating_point()
     }
     flags = torch.stack(list(whole.values())).tolist() if whole else []
-    return next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
+    broken = next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
+    if not is_sharded(model):
+        return broken
+    return next((name for name in gather(broken) if name is not None), None)
+
+
+def _parts_by_name(model: nn.Module) -> dict[str, Any]:
+    state = model.state_dict()
+    return {name: own_parts([value])[0] for name, value in state.items()}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

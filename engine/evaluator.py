@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from torch import nn
 
 from engine.evaluation_mode import evaluating
@@ -14,6 +15,7 @@ from engine.events import OrderedEngine
 from engine.metrics import EpochMetrics
 from engine.precision import Precision
 from engine.prefetch import prefetched
+from engine.processes import world
 from engine.protocols import Loss
 from engine.rng import rng_untouched
 from engine.steps import eval_step
@@ -21,6 +23,10 @@ from engine.steps import eval_step
 
 class Evaluator(OrderedEngine):
     """Measures a model over a loader.
+
+    Several processes measure together, each on batches of its own, and all get the metrics of all
+    samples: each has to evaluate, also one that has no batch. What one process is to measure by
+    itself it evaluates within :func:`engine.processes.alone`.
 
     Args:
         model: As for :class:`engine.trainer.Trainer`.
@@ -57,7 +63,7 @@ class Evaluator(OrderedEngine):
         """Run over the loader once; the random number streams are left as they were.
 
         Args:
-            loader: Yields every sample exactly once.
+            loader: Yields every sample exactly once; of several processes, each of them in one.
             weights: Opens the context in which the model holds the weights to measure (such as
                 averaged ones); the live ones are back afterwards, whatever happens.
 
@@ -68,9 +74,22 @@ class Evaluator(OrderedEngine):
         self.state.metrics.clear()  # a run that is stopped half way has measured nothing
         try:
             with evaluating(self.model), rng_untouched(), weights():
-                batches = prefetched(loader, self.device)
-                self.run(batches, max_epochs=1, epoch_length=len(loader))
+                if len(loader) == 0 and world() > 1:
+                    self._run_over_nothing()
+                else:
+                    batches = prefetched(loader, self.device)
+                    self.run(batches, max_epochs=1, epoch_length=len(loader))
         finally:
             # After an exception Ignite would take the next run for a continuation.
             self.state.max_epochs = None
         return dict(self.state.metrics)
+
+    def _run_over_nothing(self) -> None:
+        """Take part where the other processes have all the batches; Ignite refuses to."""
+        self.state.iteration = self.state.epoch_length = 0
+        self.should_terminate = False
+        self._fire_event(Events.STARTED)
+        # Whoever stops the others before their first batch stops this process, too.
+        stopped, whole = (Events.TERMINATE,), (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED)
+        for event in (*(stopped if self.should_terminate else whole), Events.COMPLETED):
+            self._fire_event(event)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.evaluator import Evaluator
 from engine.events import Phase
+from engine.processes import gather, interleave, world
 
 
 class KeptOutputs(ABC):
@@ -17,6 +18,10 @@ class KeptOutputs(ABC):
 
     Nothing is moved from the device, which would wait for it, before the evaluation is over and
     somebody asks. A subclass says what of a step is kept, and makes of it what is asked for.
+
+    Several processes that evaluate together tell each other at the end what they kept, and each has
+    all of it. What one of them evaluates by itself (:func:`engine.processes.alone`) it keeps for
+    itself.
     """
 
     phase = Phase.MEASURE
@@ -28,11 +33,13 @@ class KeptOutputs(ABC):
         """Listen to the start of evaluations and to their steps."""
         evaluator.add_event_handler(Events.STARTED, self.reset)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self.join)
 
     def detach(self, evaluator: Evaluator) -> None:
         """Keep what there is, and listen no longer."""
         evaluator.remove_event_handler(self.reset, Events.STARTED)
         evaluator.remove_event_handler(self, Events.ITERATION_COMPLETED)
+        evaluator.remove_event_handler(self.join, Events.EPOCH_COMPLETED)
 
     def reset(self) -> None:
         """Forget what an earlier evaluation left."""
@@ -43,6 +50,11 @@ class KeptOutputs(ABC):
         found = self.take(evaluator)
         if found is not None:
             self._kept.append(found)
+
+    def join(self) -> None:
+        """Have all that the processes kept, in the order of one that takes all batches."""
+        if world() > 1:
+            self._kept = interleave(gather([tuple(t.cpu() for t in step) for step in self._kept]))
 
     @abstractmethod
     def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:

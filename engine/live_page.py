@@ -43,6 +43,7 @@ class LivePage(ABC):
     """
 
     phase = Phase.REPORT
+    first_process_only = True
     name: str
     file_name: str
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from engine.errors import UsageError
 from engine.events import OrderedEngine, Phase
+from engine.kept_steps import KeptSteps, joined
 from engine.metric_functions import METRICS, UNDEFINED, find_metric
+from engine.processes import gather
 from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import TASKS, check_metrics, task_of
 
@@ -116,6 +118,9 @@ class EpochMetrics:
     Keeping a tensor costs well under a microsecond, where updating a metric object costs tens;
     and nothing is moved from the device, which would wait for it, before the epoch is over.
 
+    Several processes tell each other then what they kept, and each computes the same metrics: those
+    that one process with all their batches would have.
+
     Args:
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
             (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; None takes the usual ones of
@@ -134,6 +139,7 @@ class EpochMetrics:
     """
 
     phase = Phase.MEASURE
+    of_each_process = True  # a checkpoint within an epoch holds what each has kept
 
     def __init__(
         self,
@@ -190,24 +196,36 @@ class EpochMetrics:
 
     def compute(self, engine: OrderedEngine) -> None:
         """Turn what was kept into ``engine.state.metrics`` entries and start afresh."""
-        sizes = torch.tensor([len(target) for target in self._target], dtype=torch.float64)
-        losses = {
-            name: float(torch.stack([step[name] for step in self._losses]).double().cpu() @ sizes)
-            / float(sizes.sum())
-            for name in self._losses[0]
-        }
-        logits, target = torch.cat(self._logits).float().cpu(), torch.cat(self._target).cpu()
+        steps = joined(gather(self._steps_so_far()))
+        self.reset()
+        if steps is None:  # of an epoch whose steps were taken by another number of processes
+            return
+        logits, target, losses = steps.logits, steps.target, steps.mean_losses()
         if self.restore is not None:
             logits, target = self.restore(logits).float(), self.restore(target).float()
         task = self.task or task_of(logits)
-        of_samples = {n: torch.cat(kept).double().cpu() for n, kept in self._of_samples.items()}
-        self.outputs = EpochOutputs(logits, target, self._sample_id, losses, task, of_samples)
-        self.reset()
+        self.outputs = EpochOutputs(logits, target, steps.sample_id, losses, task, steps.of_samples)
         values = {"loss": losses["total_loss"]}
         values.update({name: value for name, value in losses.items() if name != "total_loss"})
         values.update({name: metric_value(name, self.outputs) for name in self.names})
         for name, value in values.items():
             engine.state.metrics[self.prefix + name] = value
+
+    def _steps_so_far(self) -> KeptSteps | None:
+        """What this process kept, moved to the CPU all at once."""
+        if not self._target:
+            return None
+        return KeptSteps(
+            sizes=[len(target) for target in self._target],
+            logits=torch.cat(self._logits).float().cpu(),
+            target=torch.cat(self._target).cpu(),
+            sample_id=self._sample_id,
+            losses={
+                name: torch.stack([step[name] for step in self._losses]).double().cpu()
+                for name in self._losses[0]
+            },
+            of_samples={n: torch.cat(kept).double().cpu() for n, kept in self._of_samples.items()},
+        )
 
     def reset(self) -> None:
         """Forget the steps kept so far."""

@@ -20,6 +20,10 @@ class Stateful(Protocol):
 
     A state holds tensors and plain Python types only, so that it loads with
     ``torch.load(weights_only=True)``.
+
+    What differs from process to process where several train together declares
+    ``of_each_process = True``, so that each process's state is saved, and has a ``reset``, which is
+    called where another number of processes goes on.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -33,7 +37,11 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class Handler(Protocol):
-    """An independent piece of training policy: it listens to events and knows no other handler."""
+    """An independent piece of training policy: it listens to events and knows no other handler.
+
+    One that writes files or speaks to a person declares ``first_process_only = True``: of several
+    processes only the first has it.
+    """
 
     def attach(self, trainer: Trainer) -> Any:
         """Listen to the trainer's events; register state with ``trainer.keep``."""

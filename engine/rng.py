@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,19 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def seed_apart(rank: int) -> None:
+    """Seed all streams anew from where torch's stands, differently for each process.
+
+    Processes that were seeded alike, so that their models begin with the same weights, so get
+    dropout of their own; equal runs get equal streams.
+
+    Args:
+        rank: The process's.
+    """
+    here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
+    seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
 
 
 def capture_rng() -> dict[str, Any]:

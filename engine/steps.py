@@ -36,6 +36,8 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     fire(TrainEvents.LOSS_COMPLETED)
 
     total = state.losses["total_loss"]
+    if state.batch_weight != 1.0:  # of several processes whose batches differ in size
+        total = total * state.batch_weight
     trainer.precision.backward(total if state.window_size == 1 else total / state.window_size)
     state.losses = {name: value.detach() for name, value in state.losses.items()}
     fire(TrainEvents.BACKWARD_COMPLETED)

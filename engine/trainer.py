@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from engine.events import Phase, TrainEvents
 from engine.open_epoch import OpenEpochEngine
 from engine.precision import Precision
 from engine.prefetch import prefetched
+from engine.process_states import capture_all, restore_all
+from engine.processes import is_first, world
 from engine.protocols import Handler, Loss, Stateful
 from engine.rng import capture_rng, restore_rng
 from engine.steps import train_step
@@ -68,6 +71,7 @@ class Trainer(OpenEpochEngine):
         self._provided: set[str] = set()
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
+        self._saved_by = world()  # so many processes
 
         by_iteration = dict.fromkeys(TrainEvents, "iteration")
         by_iteration[TrainEvents.OPTIMIZER_STEPPED] = "optimizer_step"
@@ -77,6 +81,7 @@ class Trainer(OpenEpochEngine):
         self.state.accumulate_steps = 1
         self.state.window_size = 1
         self.state.window_closes = True
+        self.state.batch_weight = 1.0
         self.state.skip_step = False
 
         self.keep("trainer", self)
@@ -89,9 +94,14 @@ class Trainer(OpenEpochEngine):
     # -- handlers ---------------------------------------------------------------------------
 
     def attach(self, *handlers: Handler) -> None:
-        """Attach handlers; each declares its own place in the order."""
+        """Attach handlers; each declares its own place in the order.
+
+        Of several processes only the first attaches those that declare ``first_process_only``:
+        they write files, or speak to a person.
+        """
         for handler in handlers:
-            handler.attach(self)
+            if is_first() or not getattr(handler, "first_process_only", False):
+                handler.attach(self)
 
     def keep(self, name: str, thing: Stateful) -> str:
         """Save and restore ``thing`` with every checkpoint.
@@ -164,12 +174,17 @@ class Trainer(OpenEpochEngine):
         Returns:
             The engine's state.
 
+        A run that another number of processes began is continued at the beginning of an epoch:
+        one that was cut within an epoch trains on all of its batches, with the weights as they are.
+
         Raises:
             UsageError: The loader has another length than the restored run's.
         """
         if len(loader) == 0:
             raise UsageError("the training loader is empty: no batch to train on")
         self.data_sampler = getattr(loader, "batch_sampler", None)
+        if self._saved_by != world():
+            self._share_anew(len(loader))
         if self.state.epoch_length not in (None, len(loader)):
             raise UsageError(
                 f"the restored run had {self.state.epoch_length} batches an epoch, this loader "
@@ -186,6 +201,27 @@ class Trainer(OpenEpochEngine):
         self.state.epoch = epochs_done
         self.should_terminate = False
         return self.run(prefetched(loader, self.device), max_epochs=max_epochs)
+
+    def _share_anew(self, length: int) -> None:
+        """Count in the batches and steps of this number of processes.
+
+        Args:
+            length: Batches an epoch of this process.
+        """
+        state, saved_by = self.state, self._saved_by
+        self._saved_by = world()
+        windows, saved_windows = (
+            math.ceil(batches / state.accumulate_steps) for batches in (length, state.epoch_length)
+        )
+        epochs, within = divmod(state.iteration, state.epoch_length)
+        steps = state.optimizer_step - math.ceil(within / state.accumulate_steps)
+        # By its steps a schedule knows how far the run has come.
+        state.optimizer_step = round(steps * windows / saved_windows)
+        state.iteration, state.epoch_length = epochs * length, length
+        message = f"saved by {saved_by} processes, continued by {world()}"
+        if within:
+            message += f": epoch {epochs + 1} begins again, with the weights as they are"
+        self.announce("shared_anew", saved_by=saved_by, processes=world(), message=message)
 
     def _end_again(self) -> State:
         """End a run whose checkpoint is of its last moment.
@@ -247,7 +283,7 @@ class Trainer(OpenEpochEngine):
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
-        """Where the loop stands, and every random number stream."""
+        """Where the loop stands, and every random number stream of this process."""
         return {
             "iteration": self.state.iteration,
             "epoch_length": self.state.epoch_length,
@@ -268,31 +304,23 @@ class Trainer(OpenEpochEngine):
         self._rng_to_restore = state_dict["rng"]
 
     def capture(self) -> dict[str, Any]:
-        """The state of everything that is kept, by name."""
-        return {name: dict(thing.state_dict()) for name, thing in self.stateful.items()}
+        """The state of everything that is kept, by name.
+
+        All processes have to capture together. What they share is whole in the first one only,
+        whose states are the ones to save.
+        """
+        return capture_all(self.stateful, self.model)
 
     def restore(self, states: Mapping[str, Any]) -> None:
-        """Put everything that is kept back to a captured state.
+        """Put everything that is kept back to a captured state; all processes together.
+
+        Another number of processes than saved the states may continue them.
 
         Args:
-            states: What :meth:`capture` returned, in this process or another.
+            states: What :meth:`capture` returned, in this process or another; those of the first
+                process in each.
 
         Raises:
             UsageError: The states belong to another set of handlers, or another model.
         """
-        missing, unknown = self.stateful.keys() - states.keys(), states.keys() - self.stateful
-        if missing or unknown:
-            raise UsageError(
-                "the checkpoint belongs to another set-up: it "
-                + " and ".join(
-                    f"{verb} {', '.join(sorted(names))}"
-                    for verb, names in (("lacks", missing), ("also holds", unknown))
-                    if names
-                )
-            )
-        for name, thing in self.stateful.items():
-            try:
-                thing.load_state_dict(states[name])
-            except (RuntimeError, ValueError, KeyError) as error:
-                reason = " ".join(str(error).split())
-                raise UsageError(f"the checkpoint's {name} does not fit: {reason}") from error
+        self._saved_by = restore_all(self.stateful, self.model, states)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from engine.sharding import own_parts
+
 
 class WindowCheck:
     """Looks at one window after the other: first its losses, then the gradients they led to.
@@ -71,7 +73,7 @@ class WindowCheck:
         self._bad.zero_()
         beside = self._closed
         for parameters in self._parameters:
-            found = [p.grad for p in parameters if p.grad is not None] + beside
+            found = own_parts([p.grad for p in parameters if p.grad is not None]) + beside
             beside = []
             if found:
                 # One kernel for all, made for gradient scaling; here they are multiplied by one.

@@ -6,6 +6,7 @@ from handlers.accumulation import Accumulation
 from handlers.attribution import Attribution
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile
+from handlers.data_parallel import DataParallel
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
 from handlers.freeze import Freeze
@@ -34,6 +35,7 @@ HANDLERS: dict[str, Any] = {
     "attribution": Attribution,
     "checkpoint": Checkpoint,
     "compile": Compile,
+    "data_parallel": DataParallel,
     "early_stopping": EarlyStopping,
     "ema": EMA,
     "freeze": Freeze,

@@ -28,7 +28,9 @@ from engine.attribution_samples import Explainer, explain
 from engine.errors import UsageError, check_whole, nearest
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
+from engine.processes import alone
 from engine.rng import rng_untouched
+from engine.sharding import refuse_shares
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -45,7 +47,8 @@ class Attribution:
     evaluation starts afresh. Attached to a trainer it explains those of a loader when the
     training ends, and with ``every`` also after each so many epochs: then ``history`` tells how
     what counts came about, and is saved with every checkpoint. A run that was cut off within an
-    epoch explains nothing: the resumed one will. Training goes on as if nothing had happened.
+    epoch explains nothing: the resumed one will. Training goes on as if nothing had happened. Of
+    several processes the first explains, those samples that its own loader yields.
 
     On a terminal a bar counts the samples. What came out is written to ``attributions.safetensors``
     (:func:`engine.attribution_file.read_explained`) and announced as ``attributions_computed``.
@@ -100,6 +103,7 @@ class Attribution:
     """
 
     phase = Phase.REPORT
+    first_process_only = True
 
     def __init__(
         self,
@@ -180,6 +184,7 @@ class Attribution:
             return
         if self.loader is None:
             raise UsageError("attribution.loader: name the samples to explain when training ends")
+        refuse_shares(engine.model, "attribution")
         if self.path is None and engine.run_dir is not None:
             self.path = Path(engine.run_dir) / "report" / FILE_NAME
         engine.keep("attribution", self)
@@ -257,7 +262,7 @@ class Attribution:
 
     def _explain(self, trainer: Trainer, max_samples: int | None) -> Explained:
         assert self.loader is not None
-        with rng_untouched(), self.measured_weights(), self._new_bar(self.loader) as bar:
+        with alone(), rng_untouched(), self.measured_weights(), self._new_bar(self.loader) as bar:
             return explain(
                 trainer.model,
                 self.loader,

@@ -24,6 +24,8 @@ from engine.errors import UsageError, check_whole
 from engine.events import Phase
 from engine.files import PART_SUFFIX, write_whole
 from engine.monitor import Monitor
+from engine.processes import from_first
+from engine.sharding import is_sharded
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 BEST_NAME = "best.pt"
+NEVER = -1
 Entry = tuple[str, float, int]  # file name, score, epoch
 
 
@@ -53,6 +56,9 @@ class Checkpoint:
 
     When the run ends, because it is complete or because it was told to stop, ``last.pt`` holds
     the very end, also in the middle of an epoch.
+
+    Of several processes the first writes the files; each has to have the handler, because their
+    states are gathered. A file that cannot be written ends all of them alike.
 
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
     itself carries its ``checkpoint_saved``, which a resumed run announces again: the line was
@@ -152,11 +158,14 @@ class Checkpoint:
     def start(self, trainer: Trainer) -> None:
         """Make the folder, and bring its files in line with a restored index."""
         assert self.folder is not None
+        state = trainer.state
+        if self._saved_iteration != state.iteration:  # another number of processes saved it
+            self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._tidy(trainer)
+            self._top = from_first(lambda: self._tidy(trainer))
             # What cannot be saved shows now, not after the first epoch.
-            pack_checkpoint(trainer.capture(), self.meta)
+            states = trainer.capture()
+            from_first(lambda: self._check(states))
         except OSError as error:
             raise CheckpointError(
                 f"cannot write checkpoints to {self.folder}: {error.strerror}"
@@ -209,7 +218,7 @@ class Checkpoint:
         before = self._top, self._best, self._saved_iteration
         if planned:
             self._saved_step = state.optimizer_step
-        broken = broken_weight(trainer.model)
+        broken = self._broken(trainer)
         if broken is not None:
             message = f"not saved: the model's {broken} holds NaN or infinite values"
             trainer.announce("checkpoint_skipped", **place, message=message)
@@ -226,11 +235,8 @@ class Checkpoint:
         # A run that nobody stopped would not have announced it here, so the file does not carry it.
         self._carried = notice if planned else None
         try:
-            write_whole(pack_checkpoint(trainer.capture(), self.meta), folder, *names)
-            still = {name for name, _, _ in self._top}
-            for name, _, _ in before[0]:
-                if name not in still:
-                    (folder / name).unlink(missing_ok=True)
+            states = trainer.capture()
+            from_first(lambda: self._write(states, names, before[0]))
         except OSError as error:
             self._top, self._best, self._saved_iteration = before
             raise CheckpointError(
@@ -239,6 +245,27 @@ class Checkpoint:
         finally:
             self._carried = None
         trainer.announce(**notice)
+
+    @staticmethod
+    def _broken(trainer: Trainer) -> str | None:
+        """The first weight that cannot be saved, the same to all processes."""
+        model = trainer.model
+        if is_sharded(model):
+            return broken_weight(model)
+        # Within an epoch running statistics differ; those of the first are saved.
+        return from_first(lambda: broken_weight(model))
+
+    def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
+        """Write the files, then remove those that fell out of the best."""
+        assert self.folder is not None
+        write_whole(pack_checkpoint(states, self.meta), self.folder, *names)
+        still = {name for name, _, _ in self._top}
+        for name, _, _ in former:
+            if name not in still:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _check(self, states: Mapping[str, Any]) -> None:
+        pack_checkpoint(states, self.meta)
 
     def _rank(self, score: float, epoch: int) -> list[str]:
         """Give a score its place; the names of the files that it earns."""
@@ -257,9 +284,14 @@ class Checkpoint:
             names.append(BEST_NAME)
         return names
 
-    def _tidy(self, trainer: Trainer) -> None:
-        """Undo what a run that was cut off within a save left half done."""
+    def _tidy(self, trainer: Trainer) -> list[Entry]:
+        """Make the folder, undo what a run that was cut off within a save left half done.
+
+        Returns:
+            The best whose files are there.
+        """
         assert self.folder is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
         for part in self.folder.glob(f".*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)
         missing = [name for name, _, _ in self._top if not (self.folder / name).exists()]
@@ -277,6 +309,7 @@ class Checkpoint:
             content, best = (self.folder / self._top[0][0]).read_bytes(), self.folder / BEST_NAME
             if not best.exists() or best.read_bytes() != content:
                 write_whole(content, self.folder, BEST_NAME)
+        return self._top
 
     # -- state ------------------------------------------------------------------------------
 

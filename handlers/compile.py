@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError, nearest
 from engine.events import Phase, TrainEvents
+from engine.repeated_blocks import repeated_blocks
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -149,22 +149,6 @@ class Compile:
                 if parameter.grad is not None:
                     parameter.grad = parameter.grad.clone()
         self._own_gradients = not trainer.state.window_closes
-
-
-def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """The modules of which several of one class stand in a list.
-
-    Example:
-        >>> layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])
-        >>> len(repeated_blocks(nn.Sequential(layers)))
-        2
-    """
-    found = []
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList):
-            counts = Counter(type(child) for child in module)
-            found += [child for child in module if counts[type(child)] > 1]
-    return found
 
 
 def check_compiler(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError
 from engine.events import Phase, TrainEvents
+from engine.sharding import own_parts
 from engine.weight_swap import swapped_weights
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class EMA:
     def start(self) -> None:
         """Begin at the weights that training begins with, unless an average was restored."""
         if not self.updates:
-            torch._foreach_copy_(self._average, self._live)
+            torch._foreach_copy_(own_parts(self._average), own_parts(self._live))
 
     def decay_at(self, updates: int) -> float:
         """The decay after so many updates."""
@@ -84,7 +85,8 @@ class EMA:
     @torch.no_grad()
     def __call__(self) -> None:
         """Let the average follow one step."""
-        torch._foreach_lerp_(self._average, self._live, 1.0 - self.decay_at(self.updates))
+        average, live = own_parts(self._average), own_parts(self._live)
+        torch._foreach_lerp_(average, live, 1.0 - self.decay_at(self.updates))
         self.updates += 1
 
     @contextmanager

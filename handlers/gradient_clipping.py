@@ -11,6 +11,7 @@ from torch import nn
 
 from engine.errors import UsageError
 from engine.events import Phase, TrainEvents
+from engine.sharding import joint_norm, own_parts
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -64,8 +65,8 @@ class GradientClipping:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if not gradients:
             return
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+        norm = joint_norm(gradients)
         # Multiplying by 1 where nothing is to be clipped costs less than asking the device.
         factor = (norm + SMALLEST_NORM).reciprocal_().mul_(self.max_norm).clamp_(max=1.0)
-        torch._foreach_mul_(gradients, factor)
+        torch._foreach_mul_(own_parts(gradients), factor)
         trainer.state.gradient_norm = norm

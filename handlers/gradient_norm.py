@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from engine.errors import check_whole
 from engine.events import Phase, TrainEvents, in_phase
+from engine.sharding import joint_norm
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -65,8 +66,7 @@ class GradientNorm:
             return
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if gradients:
-            norms = torch.stack(torch._foreach_norm(gradients, 2.0))
-            self._norms.append(torch.linalg.vector_norm(norms))
+            self._norms.append(joint_norm(gradients))
 
     @in_phase(Phase.MEASURE)
     def report(self, trainer: Trainer) -> None:

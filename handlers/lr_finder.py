@@ -14,6 +14,8 @@ from engine.events import Phase
 from engine.files import write_whole
 from engine.lr_search import LRSearch, check_range, find_lr
 from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
+from engine.processes import alone
+from engine.sharding import refuse_shares
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -27,7 +29,8 @@ class LRFinder:
     """Looks for the learning rate before training, and writes a page that shows what it found.
 
     Training then goes on as if nothing had happened, at the configured rate; announces
-    ``lr_suggested``. A resumed run does not search again. In a configuration, on the command
+    ``lr_suggested``. A resumed run does not search again. Of several processes the first searches,
+    on its own batches. In a configuration, on the command
     line, and without a run::
 
         handlers: [{name: lr_finder, params: {num_iter: 200}}]
@@ -52,6 +55,7 @@ class LRFinder:
     """
 
     phase = Phase.REPORT
+    first_process_only = True
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class LRFinder:
             if trainer.run_dir is None:
                 raise UsageError("lr_finder.page: name one, the trainer has no run_dir")
             self.page = Path(trainer.run_dir) / "report" / "lr_finder.html"
+        refuse_shares(trainer.model, "lr_finder")
         trainer.add_event_handler(Events.STARTED, self)
 
     def __call__(self, trainer: Trainer) -> None:
@@ -82,7 +87,8 @@ class LRFinder:
             return
         assert self.page is not None
         loader = trainer.state.dataloader
-        search = find_lr(trainer, loader, self.start_lr, self.end_lr, self.num_iter)
+        with alone():
+            search = find_lr(trainer, loader, self.start_lr, self.end_lr, self.num_iter)
         title = "" if trainer.run_dir is None else Path(trainer.run_dir).name
         write_page(search, self.page, title)
         trainer.announce(

@@ -46,6 +46,7 @@ class MLflow:
     """
 
     phase = Phase.RECORD
+    first_process_only = True
 
     def __init__(
         self,

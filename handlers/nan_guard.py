@@ -18,6 +18,8 @@ from engine.optimisers import (
     leaves_steps_out,
     scale_learning_rate,
 )
+from engine.processes import largest_
+from engine.sharding import is_sharded, refuse_shares
 from engine.snapshot import Snapshot
 from engine.window_check import WindowCheck
 
@@ -49,6 +51,9 @@ class NaNGuard:
     (``found_inf``, as for ``torch.amp.GradScaler``), nothing waits, and it is counted as a step.
     How many there were is looked up, and the policy acted on, every ``check_every`` steps.
     Another optimizer cannot do so, and is waited for in each step, which is announced.
+
+    Several processes leave out the same steps: those that are bad in any of them. Where they share
+    the weights (:mod:`engine.sharding`), each step is judged as it comes, and there is no rollback.
 
     In fp16 the loss's scaler has steps with overflowing gradients left out, as part of its work.
     They count as skipped, but only a loss that is not finite is rolled back or stops.
@@ -111,6 +116,7 @@ class NaNGuard:
         self._tally = torch.zeros(4, device=trainer.device)
         self._check = WindowCheck(trainer.model, trainer.optimizer, trainer.device)
         if self.policy == "rollback":
+            refuse_shares(trainer.model, "nan_guard with the policy rollback")
             self._snapshot = Snapshot(trainer.model, trainer.optimizer)
         trainer.keep("nan_guard", self)
         trainer.provide_metrics("train/skipped_steps")
@@ -134,6 +140,7 @@ class NaNGuard:
         each_step = self.check_every == 1 or (
             self.check_every is None and trainer.device.type == "cpu"
         )
+        each_step = each_step or is_sharded(trainer.model)
         self._on_device = not each_step and (self._scaled or leaves_steps_out(trainer.optimizer))
         if not each_step and not self._on_device:
             reason = (
@@ -174,7 +181,8 @@ class NaNGuard:
         self._moved_on = True
         if not self._losses_before:
             self.keep_loss(trainer)
-        bad = self._check.verdict()
+        # A loss is one process's own; its verdict is that of all.
+        bad = largest_(self._check.verdict())
         if self._on_device:
             self._leave_out(trainer, bad)
         elif bad.item():
@@ -182,7 +190,7 @@ class NaNGuard:
             self._check.put_buffers_back()
             self._skipped += 1
             self._in_a_row += 1
-            bad_loss = bool(self._check.loss_verdict().item())
+            bad_loss = bool(largest_(self._check.loss_verdict()).item())
             what = "the loss" if bad_loss else f"the gradient of {self._check.broken_gradient()}"
             if self._in_a_row == 1:
                 trainer.announce("step_skipped", **_place(trainer), message=f"{what} is not finite")
@@ -197,7 +205,7 @@ class NaNGuard:
         self._check.put_buffers_back(where=bad)
         skipped, to_act_on, row, longest = self._tally.unbind()
         skipped.add_(bad)
-        to_act_on.add_(self._check.loss_verdict() if self._scaled else bad)
+        to_act_on.add_(largest_(self._check.loss_verdict()) if self._scaled else bad)
         if self.max_skips is not None:
             row.add_(bad).mul_(bad)
             torch.maximum(longest, row, out=longest)

@@ -59,6 +59,7 @@ class Profiler:
     """
 
     phase = Phase.RECORD
+    first_process_only = True
 
     def __init__(
         self,

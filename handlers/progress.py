@@ -45,6 +45,7 @@ class Progress:
     """
 
     phase = Phase.RECORD
+    first_process_only = True
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class RunLog:
     """
 
     phase = Phase.RECORD
+    first_process_only = True
 
     def __init__(
         self, path: str | Path | None = None, monitor: str | None = None, mode: str = "max"

@@ -15,7 +15,9 @@ from engine.errors import check_whole
 from engine.evaluation_mode import evaluating
 from engine.events import Phase
 from engine.model_call import call_model
+from engine.processes import sum_, world
 from engine.rng import rng_untouched
+from engine.sharding import refuse_shares
 from engine.weight_swap import swapped_weights
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class SWA:
     over the training loader: as :func:`torch.optim.swa_utils.update_bn` does it, but with all
     else in evaluation mode, so that dropout neither shifts them nor draws random numbers. All
     random streams are left as they were. Norms that are in evaluation mode (frozen ones) keep
-    their statistics. Without batch norms there is no pass. All other buffers, and without
+    their statistics. Without batch norms there is no pass. Of several processes each goes over its
+    own batches, and the mean of what they find counts. All other buffers, and without
     ``update_norms`` those of the norms too, are not averaged: the averaged model uses the live
     ones' values, and what happens to them meanwhile is undone.
 
@@ -77,6 +80,7 @@ class SWA:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs; the average is saved with every checkpoint."""
+        refuse_shares(trainer.model, "swa")
         self._model = trainer.model
         floating = [(n, p) for n, p in self._model.named_parameters() if p.is_floating_point()]
         self._names = [name for name, _ in floating]
@@ -139,6 +143,9 @@ class SWA:
                     for name, norm in norms.items()
                     for buffer, value in norm.named_buffers()
                 }
+                for value in self._statistics.values():
+                    if value.is_floating_point():
+                        sum_(value).div_(world())
         finally:
             for norm, momentum in momenta.items():
                 norm.momentum = momentum

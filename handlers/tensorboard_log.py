@@ -34,6 +34,7 @@ class TensorBoard:
     """
 
     phase = Phase.RECORD
+    first_process_only = True
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = None if folder is None else Path(folder)

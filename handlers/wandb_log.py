@@ -49,6 +49,7 @@ class WandB:
     """
 
     phase = Phase.RECORD
+    first_process_only = True
 
     def __init__(
         self,

@@ -12,6 +12,8 @@ import torch
 
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.losses import CrossEntropy
+from tests.engine import sharding_work
+from tests.several_processes import WORK_OF_THREE, WORK_OF_TWO, Outcomes, run_together
 from tests.tiny_problem import TinyLoader, TinyModel
 
 torch.set_num_threads(1)
@@ -62,3 +64,22 @@ def make_evaluator() -> Callable[[Trainer], Evaluator]:
         return Evaluator(trainer.model, trainer.loss, EpochMetrics())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where several processes leave what they made."""
+    return tmp_path_factory.mktemp("several_processes")
+
+
+@pytest.fixture(scope="session")
+def two_processes(shared_folder: Path) -> Outcomes:
+    """What two processes came to, by the module of their work, each in the order of ranks."""
+    sharding_work.saved_half_way(shared_folder / "alone.pt", joint=2)
+    return run_together(2, WORK_OF_TWO, shared_folder)
+
+
+@pytest.fixture(scope="session")
+def three_processes(shared_folder: Path, two_processes: Outcomes) -> Outcomes:
+    """The same of three, which continue what two had begun."""
+    return run_together(3, WORK_OF_THREE, shared_folder)

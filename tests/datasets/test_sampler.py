@@ -200,3 +200,13 @@ def test_batches_of_kinds_go_on_where_they_stood_and_nowhere_else():
         whole.load_state_dict(sampler(20).state_dict())
     with pytest.raises(UsageError, match="world was 1, now 2"):
         sampler(world=2).load_state_dict(sampler().state_dict())
+
+
+def test_every_process_knows_the_sizes_of_all_batches_of_an_epoch():
+    shared = [sampler(batch_size=4, rank=rank, world=2) for rank in range(2)]
+    sizes = shared[0].batch_sizes(2)
+    assert sum(sizes) == 10
+    for rank, one in enumerate(shared):
+        one.set_epoch(2)
+        assert one.batch_sizes(2) == sizes
+        assert [len(batch) for batch in one] == sizes[rank::2]

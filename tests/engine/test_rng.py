@@ -6,7 +6,7 @@ import random
 import numpy as np
 import torch
 
-from engine.rng import capture_rng, restore_rng, seed_everything
+from engine.rng import capture_rng, restore_rng, seed_apart, seed_everything
 
 
 def draw():
@@ -30,3 +30,13 @@ def test_seeding_makes_all_streams_repeat():
     first = draw()
     seed_everything(7)
     assert draw() == first
+
+
+def test_processes_that_were_seeded_alike_draw_differently_and_the_same_each_time():
+    drawn = []
+    for rank in (1, 2, 1):
+        seed_everything(7)
+        seed_apart(rank)
+        drawn.append(draw())
+    assert drawn[0] == drawn[2]
+    assert all(one != other for one, other in zip(drawn[0], drawn[1], strict=True))

@@ -214,6 +214,27 @@ def test_two_things_of_one_name_are_both_kept(make_trainer):
     assert trainer.keep("ema", torch.nn.Linear(1, 1)) == "ema-2"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_for_the_first_process_only_is_attached_there_only(
+    first, make_trainer, monkeypatch
+):
+    class Writer:
+        first_process_only = True
+
+        def attach(self, trainer):
+            trainer.keep("writer", torch.nn.Linear(1, 1))
+
+    trainer = make_trainer()
+    trainer.attach(Writer())
+    states = trainer.capture()
+    for room in ("trainer", "process_states"):
+        monkeypatch.setattr(f"engine.{room}.is_first", lambda: first)
+    other = make_trainer()
+    other.attach(Writer())
+    assert ("writer" in other.stateful) == first
+    other.restore(states)  # the first one's, which hold what the others do not have
+
+
 def test_after_an_exception_the_trainer_can_be_run_again(make_trainer, loader):
     trainer = make_trainer()
 

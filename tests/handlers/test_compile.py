@@ -10,7 +10,7 @@ from torch import nn
 from engine import EpochMetrics, Evaluator, Trainer, TrainEvents, UsageError, build_optimizer
 from engine.losses import CrossEntropy
 from handlers.accumulation import Accumulation
-from handlers.compile import CACHE_VARIABLE, Compile, check_compiler, repeated_blocks
+from handlers.compile import CACHE_VARIABLE, Compile, check_compiler
 from handlers.mixed_precision import MixedPrecision
 from tests.tiny_problem import FEATURES, TinyLoader, TinyModel
 
@@ -127,12 +127,6 @@ def test_the_model_itself_stays_as_it_was_for_checkpoints_and_evaluation(calls, 
     assert trainer.network is not trainer.model
     Evaluator(trainer.model, trainer.loss, EpochMetrics()).evaluate(loader)
     assert len(calls) == 1
-
-
-def test_the_repeated_blocks_are_those_that_stand_in_a_list():
-    model = Blocks()
-    assert repeated_blocks(model) == list(model.blocks)
-    assert repeated_blocks(TinyModel()) == []
 
 
 def test_only_the_repeated_blocks_are_compiled_in_regions(loader):

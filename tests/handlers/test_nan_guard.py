@@ -467,7 +467,7 @@ def test_an_optimizer_that_has_to_be_waited_for_is_refused_where_no_waiting_was_
 ):
     trainer = make_trainer(fused=False)
     trainer.attach(NaNGuard(check_every=10))
-    with pytest.raises(UsageError, match=r"check_every must be 1: AdamW cannot .* fused: true"):
+    with pytest.raises(UsageError, match=r"check_every must be 1: LeanAdamW cannot .* fused: true"):
         trainer.fit(CutLoader(), 1)
     assert trainer.state.iteration == 0
 

@@ -1,0 +1,81 @@
+"""What the steps of an epoch left behind in each process, put into the order of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.processes import interleave
+
+
+@dataclass(frozen=True)
+class KeptSteps:
+    """The steps of one process, on the CPU, in the order in which it took them.
+
+    Attributes:
+        sizes: Samples in each of the n steps' batches.
+        logits: [N, C].
+        target: [N], or [N, T].
+        sample_id: The N samples' names.
+        losses: Loss name -> each step's [n], double.
+        of_samples: Name of a sample statistic -> [N], double.
+    """
+
+    sizes: list[int]
+    logits: Tensor
+    target: Tensor
+    sample_id: list[str]
+    losses: Mapping[str, Tensor]
+    of_samples: Mapping[str, Tensor]
+
+    def mean_losses(self) -> dict[str, float]:
+        """Loss name -> mean over the samples."""
+        sizes = torch.tensor(self.sizes, dtype=torch.float64)
+        return {
+            name: float(each @ sizes) / float(sizes.sum()) for name, each in self.losses.items()
+        }
+
+
+def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:
+    """The steps of all processes, as one process that takes all batches would have kept them.
+
+    Args:
+        parts: Of each process, in the order of their ranks; None of one that took no step.
+
+    Returns:
+        None where no process took any.
+
+    Example:
+        >>> def kept(names: str) -> KeptSteps:
+        ...     zeros = torch.zeros(len(names))
+        ...     return KeptSteps([1] * len(names), zeros[:, None], zeros, list(names), {}, {})
+        >>> joined([kept("ac"), kept("b"), None]).sample_id
+        ['a', 'b', 'c']
+    """
+    there = [part for part in parts if part is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    # Where each process's rows and steps stand when one process's follow the other's.
+    sizes = [size for part in there for size in part.sizes]
+    rows = list(torch.arange(sum(sizes)).split(sizes))
+    numbers = iter(range(len(sizes)))
+    steps = interleave([[next(numbers) for _ in part.sizes] for part in there])
+    order = torch.cat([rows[step] for step in steps])
+    names = [name for part in there for name in part.sample_id]
+    return KeptSteps(
+        sizes=[sizes[step] for step in steps],
+        logits=torch.cat([part.logits for part in there])[order],
+        target=torch.cat([part.target for part in there])[order],
+        sample_id=[names[row] for row in order.tolist()],
+        losses={
+            name: torch.cat([part.losses[name] for part in there])[steps]
+            for name in there[0].losses
+        },
+        of_samples={
+            name: torch.cat([part.of_samples[name] for part in there])[order]
+            for name in there[0].of_samples
+        },
+    )

@@ -1,0 +1,246 @@
+"""Several processes, each on batches of its own, that train one model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.errors import UsageError
+from engine.events import Phase, TrainEvents, in_phase
+from engine.processes import broadcast_, gather, rank, sum_, world
+from engine.rng import seed_apart
+from engine.sharding import is_sharded, refuse_shares
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+# What DistributedDataParallel says where a parameter had no part in a step's loss.
+NOT_FINISHED = "Expected to have finished reduction in the prior iteration"
+# Torch has given it a new name.
+NAMES = inspect.signature(DistributedDataParallel).parameters
+SYNC_BUFFERS = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in NAMES)
+
+
+class DataParallel:
+    """Adds up the gradients of all processes, so that they take the step of one with all batches.
+
+    Puts ``torch.nn.parallel.DistributedDataParallel`` around what a step calls
+    (``trainer.network``); ``trainer.model`` stays as it is, and so do names in checkpoints. The
+    processes begin with the weights of the first, and with random streams of their own, so that
+    dropout differs. A process that trains alone is left as it is.
+
+    Torch takes the mean over the processes. Where their batches differ in size, that is not the
+    mean over the samples: each loss is weighted with its batch's share
+    (``trainer.state.batch_weight``), which the loader's sampler knows beforehand
+    (:meth:`datasets.planned_sampler.PlannedBatchSampler.batch_sizes`); with a loader that does not
+    know, each process has the same say. The losses that are recorded are not weighted. Within an
+    accumulation window nothing is sent before its last micro-batch.
+
+    So gradients are those of one process with the joint batch, but for what looks at a batch as a
+    whole: a norm over the batch, a contrastive loss and mixing see their own process's part, and
+    a loss with class weights is divided by the sum of the weights in that part. Of norms the first
+    process's running statistics count.
+
+    A resumed run of two processes is the uncut one bit by bit; of more, up to rounding, because
+    torch adds up gradients in another order in its first steps.
+
+    What the optimizer moves beside the model (learned weights of losses) is averaged too.
+
+    Of a model that is sharded already (:func:`engine.sharding.shard`), which adds up its gradients
+    by itself, only the batches are weighted.
+
+    Args:
+        find_unused_parameters: Whether to look in each step for parameters that have no part in
+            the loss. None looks in the first, and whenever something is frozen or released, and
+            goes on looking only if there are some; set it to true where that depends on the batch.
+        static_graph: Promise that each step uses the same parameters, in the same order: torch
+            then looks once, and activations may be recomputed.
+
+    Raises:
+        UsageError: Both are promised.
+
+    Example:
+        >>> DataParallel(static_graph=True).static_graph
+        True
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(
+        self, find_unused_parameters: bool | None = None, static_graph: bool = False
+    ) -> None:
+        if not isinstance(static_graph, bool):
+            raise UsageError(
+                f"data_parallel.static_graph must be true or false, not {static_graph!r}"
+            )
+        if find_unused_parameters not in (None, True, False):
+            raise UsageError(
+                "data_parallel.find_unused_parameters must be true, false or null, not "
+                f"{find_unused_parameters!r}"
+            )
+        if static_graph and find_unused_parameters:
+            raise UsageError(
+                "data_parallel: with static_graph torch finds unused parameters by itself: leave "
+                "find_unused_parameters out"
+            )
+        self.find_unused_parameters = find_unused_parameters
+        self.static_graph = static_graph
+        self._sharded = False
+        self._wrapped: DistributedDataParallel | None = None
+        self._windows = 0  # whole ones, since what is trained has changed
+        self._trained: list[nn.Parameter] = []
+        self._beside: list[nn.Parameter] = []  # what is trained, but is not the model's
+        self._moving: list[Tensor] = []  # buffers that are no constants
+        self._weights: list[float] = []  # of this process's batches in this epoch
+        self._held = ExitStack()
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the run's start and to steps, where there are several processes."""
+        if world() == 1:
+            return
+        trainer.add_event_handler(Events.STARTED, self.start)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        trainer.add_event_handler(TrainEvents.BATCH_READY, self)
+        trainer.add_event_handler(TrainEvents.BACKWARD_COMPLETED, self.after_backward)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.share_buffers)
+
+    def start(self, trainer: Trainer) -> None:
+        """Agree on the weights.
+
+        Raises:
+            UsageError: The processes have different numbers of batches.
+        """
+        if len(set(gather(trainer.state.epoch_length))) > 1:
+            raise UsageError(
+                "the processes have different numbers of batches an epoch, and would wait for "
+                "each other: give each loader a sampler with its rank, the world and even=True"
+            )
+        model = trainer.model
+        own = set(model.parameters())
+        moved = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+        self._beside = [parameter for parameter in moved if parameter not in own]
+        saved = model.state_dict(keep_vars=True)
+        # Those that are kept out of checkpoints are constants.
+        self._moving = [buffer for name, buffer in model.named_buffers() if name in saved]
+        self._sharded = is_sharded(model)
+        if self._sharded and trainer.precision.scaler is not None:
+            refuse_shares(model, "mixed_precision with fp16")
+        whole = [] if self._sharded else [*model.parameters(), *model.buffers()]
+        for tensor in (*whole, *self._beside):
+            broadcast_(tensor.detach())
+        if trainer.state.iteration == 0 and rank() > 0:
+            seed_apart(rank())
+
+    @in_phase(Phase.GUARD)
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Learn the batches' shares, and what is trained in this epoch."""
+        sizes = getattr(trainer.data_sampler, "batch_sizes", None)
+        self._weights = [] if sizes is None else shares(sizes(trainer.state.epoch), rank(), world())
+        trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+        if trained != self._trained:  # something was frozen, or is no longer
+            self._trained, self._windows = trained, 0
+            self._unwrap(trainer)
+            if self.static_graph or self.find_unused_parameters is not None:
+                self._wrap(trainer, bool(self.find_unused_parameters))
+
+    # -- the network's seat -------------------------------------------------------------------
+
+    def _wrap(self, trainer: Trainer, look: bool) -> None:
+        if self._sharded or not self._trained:
+            return
+        self._wrapped = trainer.network = _Parallel(
+            trainer.network,
+            find_unused_parameters=look,
+            static_graph=self.static_graph,
+            gradient_as_bucket_view=True,
+            **{SYNC_BUFFERS: bool(self._moving)},  # type: ignore[arg-type]
+        )
+
+    def _unwrap(self, trainer: Trainer) -> None:
+        if self._wrapped is not None:
+            # It would go on sending each gradient, as long as anything refers to it.
+            self._wrapped._remove_autograd_hooks()
+            trainer.network, self._wrapped = self._wrapped.module, None
+
+    # -- a step -------------------------------------------------------------------------------
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Weight this batch, and hold back what belongs to a window that is not whole."""
+        state = trainer.state
+        if self._weights:
+            state.batch_weight = self._weights[(state.iteration - 1) % state.epoch_length]
+        self._held.close()
+        # Of a static graph torch has to see a whole step first.
+        learning = self.static_graph and self._windows == 0
+        if self._wrapped is not None and not state.window_closes and not learning:
+            self._held.enter_context(self._wrapped.no_sync())
+
+    def after_backward(self, trainer: Trainer) -> None:
+        """Average what the wrapper does not; it is chosen after the first window."""
+        self._held.close()
+        if not trainer.state.window_closes:
+            return
+        self._windows += 1
+        for parameter in self._beside:
+            if parameter.grad is not None:
+                sum_(parameter.grad).div_(world())
+        if self._wrapped is None and not self._sharded:
+            all_used = self._average()
+            self._wrap(trainer, look=not all_used)
+
+    def _average(self) -> bool:
+        """Average what nothing wrapped in a window; whether each parameter had a gradient."""
+        used = [False] * len(self._trained)
+        for told in gather([parameter.grad is not None for parameter in self._trained]):
+            used = [here or there for here, there in zip(used, told, strict=True)]
+        for parameter, anywhere in zip(self._trained, used, strict=True):
+            if anywhere:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                sum_(parameter.grad).div_(world())
+        return all(used)
+
+    def share_buffers(self) -> None:
+        """Have all processes measure with the first one's running statistics."""
+        for buffer in self._moving:
+            broadcast_(buffer)
+
+
+class _Parallel(DistributedDataParallel):
+    """Says in one line what its user can mend."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        try:
+            return super().forward(*inputs, **named)
+        except RuntimeError as error:
+            if NOT_FINISHED not in str(error):
+                raise
+            raise UsageError(
+                "data_parallel: parameters had no part in the loss of this step, but had one "
+                "before; set find_unused_parameters to true"
+            ) from error
+
+
+def shares(sizes: Sequence[int], rank: int, world: int) -> list[float]:
+    """What the losses of a process's batches are weighted with, one number a batch.
+
+    The mean over the processes of the weighted means is then the mean over all samples.
+
+    Args:
+        sizes: Of all processes' batches in their order.
+        rank: Whose.
+        world: How many take their batches at the same time.
+
+    Example:
+        >>> shares([4, 2, 1, 1], rank=0, world=2)
+        [1.3333333333333333, 1.0]
+    """
+    steps = [sizes[start : start + world] for start in range(0, len(sizes), world)]
+    return [step[rank] * len(step) / sum(step) for step in steps if rank < len(step)]

@@ -1,0 +1,102 @@
+"""What processes do that measure a model together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from engine import EpochMetrics, Evaluator
+from engine.embeddings import Embeddings
+from engine.losses import CrossEntropy
+from engine.metrics import EpochOutputs
+from engine.processes import (
+    alone,
+    any_process,
+    fail_together,
+    first_then_others,
+    from_first,
+    gather,
+    is_first,
+    rank,
+    world,
+)
+from tests.shared_problem import SharedLoader, build_model
+
+SAMPLES, BATCH = 5, 2
+
+
+def measure(model: nn.Module, batch_size: int = BATCH) -> dict[str, Any]:
+    """Of five samples, in the order in which the loader gives them."""
+    evaluator = Evaluator(model, CrossEntropy(), EpochMetrics())
+    embeddings = Embeddings()
+    embeddings.attach(evaluator)
+    loader = SharedLoader(SAMPLES, batch_size, even=False)
+    metrics = evaluator.evaluate(loader)
+    outputs = evaluator.metrics.outputs
+    assert isinstance(outputs, EpochOutputs)
+    return {
+        "metrics": metrics,
+        "logits": outputs.logits,
+        "sample_id": outputs.sample_id,
+        "vectors": embeddings.vectors,
+        "batches": len(loader),
+    }
+
+
+def who_fails(failing: set[int]) -> str:
+    """What each process raises where some of them fail."""
+    try:
+        with fail_together():
+            if rank() in failing:
+                raise ValueError(f"process {rank()} failed")
+    except ValueError as error:
+        return str(error)
+    return "nobody failed"
+
+
+class UnsendableError(Exception):
+    """Its text cannot be made again from its arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def what_the_first_raises() -> str:
+    def make() -> None:
+        raise UnsendableError(1, 2)
+
+    try:
+        from_first(make)
+    except (UnsendableError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def order_of_passing(folder: Path) -> list[str]:
+    with first_then_others():
+        found = sorted(path.name for path in folder.glob("*.passed"))
+        if is_first():
+            (folder / "first.passed").touch()
+    return found
+
+
+def work(folder: Path) -> dict[str, Any]:
+    """All of it, together."""
+    model = build_model()
+    with alone():
+        by_itself = measure(model)
+        company = world()
+    return {
+        "together": measure(model),
+        "two_batches": measure(model, batch_size=3),
+        "by_itself": by_itself,
+        "company": company,
+        "gathered": gather("abc"[rank()] * (rank() + 1)),
+        "any": (any_process(rank() == world() - 1), any_process(False)),
+        "last_fails": who_fails({world() - 1}),
+        "nobody_fails": who_fails(set()),
+        "first_raises": what_the_first_raises(),
+        "passed_before": order_of_passing(folder),
+    }
