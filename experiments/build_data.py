@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from datasets.split import SIDES
 from datasets.target_scaler import TargetScaler
 from datasets.targets import SEVERAL_COLUMNS, summarise_targets
 from datasets.transforms import TRANSFORMS, Compose, make_transforms
+from engine.processes import first_then_others, rank, world
 from experiments.build_loaders import build_loaders
 from experiments.build_split import split_cohort
 from experiments.config import Config
@@ -44,7 +45,8 @@ class Data:
         transforms: Fitted on the training scans.
         scaler: Of values to regress, fitted on the training part; None of classes and labels.
         datasets: One a side.
-        loaders: One a side; only training shuffles and augments.
+        loaders: One a side; only training shuffles and augments. Of several processes each has
+            its own part of every side.
         version: Of the files, of what was done to them, and of the split.
     """
 
@@ -133,6 +135,8 @@ def read_cohort(config: DataConfig) -> Cohort:
 def build_data(config: Config, splits_file: Path | None = None) -> Data:
     """Read, split, fit on the training part, and make the loaders.
 
+    Several processes do so together; what is written to a cache, the first writes.
+
     Args:
         config: The whole configuration.
         splits_file: A run's own ``splits.csv``; wins over the configuration. The cohort has to be
@@ -146,10 +150,12 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     augmentations = make_augmentations(
         _find_each(settings.augmentations, AUGMENTATIONS, "data.augmentations")
     )
-    cohort = read_cohort(settings)
+    with first_then_others():
+        cohort = read_cohort(settings)
+        files = cohort.fingerprint(digest_memory(settings))
     if not cohort.has_spectra:
         transforms, augmentations = Compose([]), []
-    version = data_version(settings, cohort, cohort.fingerprint(digest_memory(settings)))
+    version = data_version(settings, cohort, files)
     if splits_file is not None:
         check_same_data(splits_file.parent, version)
 
@@ -171,14 +177,15 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         scaler = TargetScaler().fit(cohort.targets[train])
         targets = scaler.standardize(cohort.targets)
 
-    store = store_scans(
-        settings,
-        cohort,
-        transforms,
-        version.files.get(SPECTRA_FILE, ""),
-        settings.cache_dir or default_cache_dir(),
-        digest_memory(settings),
-    )
+    with first_then_others():
+        store = store_scans(
+            settings,
+            cohort,
+            transforms,
+            version.files.get(SPECTRA_FILE, ""),
+            settings.cache_dir or default_cache_dir(),
+            digest_memory(settings),
+        )
     datasets = {}
     for side in SIDES:
         chosen = np.flatnonzero(split == side)
@@ -192,8 +199,25 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             seed=config.seed,
             **store.dataset_options(),
         )
-    loaders = build_loaders(config, datasets, cohort.targets[train], cohort.groups[train])
-    return Data(cohort, split, encoder, transforms, scaler, datasets, loaders, version)
+    data = Data(cohort, split, encoder, transforms, scaler, datasets, {}, version)
+    return with_loaders(config, data)
+
+
+def with_loaders(config: Config, data: Data) -> Data:
+    """The same data with loaders for as many processes as there are now.
+
+    Args:
+        config: The whole configuration.
+        data: As they were built.
+
+    Raises:
+        UsageError: No batch can be made.
+    """
+    cohort, train = data.cohort, data.split == "train"
+    targets, groups = cohort.targets[train], cohort.groups[train]
+    return replace(
+        data, loaders=build_loaders(config, data.datasets, targets, groups, rank(), world())
+    )
 
 
 def _find_each(specs: Sequence[str | Named], known: Mapping[str, Any], key: str) -> list[Any]:

@@ -9,13 +9,17 @@ from typing import Any
 from engine.errors import UsageError
 from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
+from engine.processes import world
 from engine.protocols import Handler
 from engine.trainer import Trainer
+from experiments.build_data import default_cache_dir
 from experiments.config import Config
 from experiments.named import construct, find_named
 from handlers import HANDLERS
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
+from handlers.compile import Compile
+from handlers.data_parallel import DataParallel
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
 from handlers.gradient_clipping import GradientClipping
@@ -95,6 +99,13 @@ def build_handlers(
     attach(TensorBoard, "tensorboard")
     precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
     precision.attach(evaluator)
+    if world() > 1:
+        together = settings.processes.model_dump(exclude={"strategy", "backend"})
+        attach(DataParallel, "trainer.processes", **together)
+
+    if settings.compile is not None:
+        kept = (config.data.cache_dir or default_cache_dir()) / "compiled"
+        attach(Compile, "trainer.compile", mode=settings.compile, cache_dir=kept)
 
     asked = evaluator.metrics
     measured = EpochMetrics(config.metrics, "train/", asked.task, asked.restore)

@@ -11,12 +11,22 @@ USAGE_ERROR = 2
 INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
 
 
-def run_command(work: Callable[[], int], interrupted: str = "interrupted") -> int:
+def complain(line: str) -> None:
+    """Tell a person why nothing came of it."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_command(
+    work: Callable[[], int],
+    interrupted: str = "interrupted",
+    say: Callable[[str], None] = complain,
+) -> int:
     """Do a command's work; what a user can mend is one line, a bug keeps its traceback.
 
     Args:
         work: Returns the exit code.
         interrupted: Said where Ctrl-C ends it.
+        say: Tells a person a line.
 
     Returns:
         The exit code.
@@ -28,10 +38,10 @@ def run_command(work: Callable[[], int], interrupted: str = "interrupted") -> in
     try:
         return work()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return USAGE_ERROR
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        say(interrupted)
         return INTERRUPTED
 
 

@@ -72,16 +72,41 @@ class EarlyStoppingConfig(Judge):
     start_epoch: Count = 0
 
 
+class ProcessesConfig(Section):
+    """How several processes train together, where torchrun starts them."""
+
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="whether each keeps the whole model or a share of it"
+    )
+    backend: Literal["auto", "nccl", "gloo"] = Field(
+        default="auto", description="how tensors travel; defaults to what suits the device"
+    )
+    static_graph: bool = Field(default=False, description="each step uses the same parameters")
+    find_unused_parameters: bool | None = Field(
+        default=None, description="in each step; defaults to whether the first step has some"
+    )
+
+    @model_validator(mode="after")
+    def _refuse_both(self) -> ProcessesConfig:
+        if self.static_graph and self.find_unused_parameters:
+            raise ValueError("static_graph and find_unused_parameters exclude each other")
+        return self
+
+
 class TrainerConfig(Section):
     """The loop itself."""
 
     max_epochs: Positive = 40
-    batch_size: Positive = 32
+    batch_size: Positive = Field(default=32, description="of each process")
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     accumulate_steps: Positive = 1
+    compile: Literal["default", "regional", "graphs"] | None = Field(
+        default=None, description="what torch.compile makes of the model in a training step"
+    )
     early_stopping: EarlyStoppingConfig | None = None
+    processes: ProcessesConfig = ProcessesConfig()
 
 
 class GroupConfig(Section):
@@ -168,6 +193,8 @@ class Config(Section):
             self.trainer.early_stopping.fill("trainer.early_stopping", data.task, labels)
         if self.data.split.seed is None:
             self.data.split.seed = self.seed
+        if self.trainer.compile == "graphs":
+            self.data.batching.share_shapes()
         return self
 
     def plain(self) -> dict[str, Any]:

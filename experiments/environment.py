@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -13,6 +14,10 @@ from typing import Any
 
 import torch
 
+from experiments.job import RUN_ID
+
+# The key of what torchrun calls the job that a run was begun by.
+JOB = "job"
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     "scanfire",
@@ -33,12 +38,15 @@ PACKAGES = (
 )
 
 
-def describe_environment(data: Mapping[str, Any]) -> dict[str, Any]:
+def describe_environment(
+    data: Mapping[str, Any], processes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Everything about the surroundings that another run would need to be the same.
 
     Args:
         data: What :meth:`experiments.data_version.DataVersion.plain` gives: the cohort's files,
             what was done to them, the split.
+        processes: What :func:`experiments.process_group.describe_group` gives.
 
     Returns:
         Plain types, for ``environment.json``. What cannot be found out is None.
@@ -59,6 +67,8 @@ def describe_environment(data: Mapping[str, Any]) -> dict[str, Any]:
         "driver": _driver() if cuda else None,
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        **({"processes": dict(processes)} if processes else {}),
+        **({JOB: os.environ[RUN_ID]} if RUN_ID in os.environ else {}),
         **data,
     }
 

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from datasets.audit.findings import Finding
 from datasets.errors import UsageError
 from datasets.split import write_splits
@@ -17,8 +20,10 @@ from engine.contract import check_contract
 from engine.evaluator import Evaluator
 from engine.files import write_whole
 from engine.metrics import EpochMetrics, EpochOutputs
-from engine.precision import best_device
+from engine.processes import fail_together, from_first, is_first, world
+from engine.protocols import Stateful
 from engine.rng import seed_everything
+from engine.sharding import is_sharded, shard, whole
 from engine.trainer import Trainer
 from experiments.audit import (
     AUTOMATIC_SCANS,
@@ -27,7 +32,7 @@ from experiments.audit import (
     read_audit,
     write_audit,
 )
-from experiments.build_data import Data, build_data
+from experiments.build_data import Data, build_data, with_loaders
 from experiments.build_handlers import RunHandlers, build_handlers
 from experiments.build_model import build_configured_optimizer, build_model_and_loss
 from experiments.config import Config
@@ -40,6 +45,7 @@ from experiments.findings import Findings
 from experiments.outcome import Outcome
 from experiments.pages.report_content import content_while_training
 from experiments.pages.report_page import render_report
+from experiments.process_group import check_alike, describe_group, own_device
 from experiments.run_folder import FINISHED, new_run_dir, write_config
 
 
@@ -91,6 +97,7 @@ class Experiment:
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
+        self._whole: dict[str, Any] | None = None  # of weights that processes share
 
     def run(self) -> dict[str, dict[str, float]]:
         """All stages in order, as far as no signal stops the training; returns the results."""
@@ -116,45 +123,55 @@ class Experiment:
         Raises:
             UsageError: Something the user can mend; a new run's folder is not left behind.
         """
-        config = self.config
-        try:
-            device = best_device(config.trainer.device)
-        except ValueError as error:
-            raise UsageError(f"trainer.device: {error}") from error
+        config, resumed = self.config, self.resumed_from
+        device = own_device(config.trainer.device)
         seed_everything(config.seed)
-        resumed = self.resumed_from
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
-        self.audit = read_audit(resumed) if resumed else self._audit()
-        model, loss = build_model_and_loss(config, self.data, device)
-        first = self.data.loaders["val"].collate_fn(self.data.datasets["val"].__getitems__([0]))
-        loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
-        optimizer = build_configured_optimizer(config.optimizer, model)
-
-        self.run_dir = resumed or new_run_dir(config.runs_dir, config.exp_name)
+        check_alike(config, self.data.version.fingerprint)
+        self.audit = from_first(lambda: read_audit(resumed) if resumed else self._audit())
+        model, loss, loss_terms = self._build_model(device)
+        self.run_dir = resumed or from_first(lambda: new_run_dir(config.runs_dir, config.exp_name))
         try:
-            self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
-            self.evaluator, self.tester = (
-                Evaluator(model, loss, self._new_metrics(), device) for _ in range(2)
-            )
-            self.handlers = build_handlers(
-                config,
-                self.trainer,
-                self.evaluator,
-                self.data.loaders["val"],
-                loss_terms,
-                self._page_so_far,
-            )
-            self.tester.precision = self.evaluator.precision
-            self.examination = Examination(self.tester, config.report, self.run_dir)
-            self.handlers.checkpoint.meta = self._identity()
-            self.trainer.check_monitors()
+            self._assemble(model, loss, loss_terms, device)
             if resumed:
                 self._restore(resumed)
         except UsageError:
-            if not resumed:
+            if not resumed and is_first():
                 self.run_dir.rmdir()  # nothing was written yet: handlers write when they run
             raise
-        self._write_beginnings()
+        from_first(self._write_beginnings)
+
+    def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
+        """The model, its loss, and the names of the loss's terms."""
+        model, loss = build_model_and_loss(self.config, self.data, device)
+        first = self.data.loaders["val"].collate_fn([self.data.datasets["val"][0]])
+        loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
+        if world() > 1 and self.config.trainer.processes.strategy == "fsdp":
+            shard(model, device)
+        return model, loss, loss_terms
+
+    def _assemble(
+        self, model: nn.Module, loss: Any, loss_terms: list[str], device: torch.device
+    ) -> None:
+        """Make the engines around a model, and attach the handlers."""
+        config = self.config
+        optimizer = build_configured_optimizer(config.optimizer, model)
+        self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+        self.evaluator, self.tester = (
+            Evaluator(model, loss, self._new_metrics(), device) for _ in range(2)
+        )
+        self.handlers = build_handlers(
+            config,
+            self.trainer,
+            self.evaluator,
+            self.data.loaders["val"],
+            loss_terms,
+            self._page_so_far,
+        )
+        self.tester.precision = self.evaluator.precision
+        self.examination = Examination(self.tester, config.report, self.run_dir)
+        self.handlers.checkpoint.meta = self._identity()
+        self.trainer.check_monitors()
 
     def _new_metrics(self) -> EpochMetrics:
         scaler = self.data.scaler
@@ -198,10 +215,11 @@ class Experiment:
 
     def _restore(self, run_dir: Path) -> None:
         folder = run_dir / "checkpoints"
-        if not list(folder.glob("*.pt")):
+        if not from_first(lambda: list(folder.glob("*.pt"))):
             return  # cut off before its first checkpoint: there is nothing to lose
-        path, content, skipped = newest_whole_checkpoint(folder)
-        check_meta(content["meta"], self._identity())
+        with fail_together():  # not every machine may see the folder
+            path, content, skipped = newest_whole_checkpoint(folder)
+            check_meta(content["meta"], self._identity())
         self.trainer.restore(content["states"])
         for line in skipped:
             self.trainer.announce("checkpoint_skipped", reason=line)
@@ -216,7 +234,9 @@ class Experiment:
         run_dir, cohort = self.run_dir, self.data.cohort
         try:
             if not self.resumed_from:
-                environment = describe_environment(self.data.version.plain())
+                environment = describe_environment(
+                    self.data.version.plain(), describe_group(self.config.trainer)
+                )
                 text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
                 write_whole(text.encode(), run_dir, "environment.json")
                 splits = run_dir / "splits.csv"
@@ -242,6 +262,36 @@ class Experiment:
             self.trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
         finally:
             self.handlers.close()
+
+    def hand_over(self) -> None:
+        """Give the first process what the others hold of the model; all together, after training.
+
+        Needed only before the processes part, which share the model's weights.
+        """
+        if is_sharded(self.trainer.model):
+            self._whole = {name: whole(thing.state_dict()) for name, thing in self._measured()}
+
+    def go_on_alone(self) -> None:
+        """Take over from processes that have trained together and have parted since.
+
+        What follows is then what one process would have done: nobody else has a part of the
+        samples, or of the weights.
+        """
+        self.data = with_loaders(self.config, self.data)
+        if self._whole is None:
+            return
+        former = self.trainer
+        self._assemble(*self._build_model(former.device), former.device)
+        for name, thing in self._measured():
+            thing.load_state_dict(self._whole[name])
+        self.trainer.state.epoch = former.state.epoch
+        self.trainer.state.optimizer_step = former.state.optimizer_step
+        self._whole = None
+
+    def _measured(self) -> list[tuple[str, Stateful]]:
+        """What is measured, by its names in a checkpoint: the model, and averaged weights."""
+        measured = (self.trainer.model, self.handlers.averager)
+        return [(n, thing) for n, thing in self.trainer.stateful.items() if thing in measured]
 
     def validate(self) -> dict[str, float]:
         """Measure the best checkpoint on the validation side."""
@@ -337,7 +387,5 @@ class Experiment:
                 )
             return
         states = load_checkpoint(best)["states"]
-        self.trainer.model.load_state_dict(states["model"])
-        for name, thing in self.trainer.stateful.items():
-            if thing is self.handlers.averager:
-                thing.load_state_dict(states[name])
+        for name, thing in self._measured():
+            thing.load_state_dict(states[name])

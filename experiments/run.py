@@ -1,4 +1,7 @@
-"""Run an experiment: ``python experiments/run.py NAME|FILE [--section.key VALUE ...]``."""
+"""Run an experiment: ``python experiments/run.py NAME|FILE [--section.key VALUE ...]``.
+
+Or by several processes: ``torchrun --nproc_per_node=N experiments/run.py ...``.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,15 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from experiments.audit import audit_summary, audit_table
+from experiments.begun_run import begun_run
 from experiments.command_line import read_overrides, run_command
 from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
 from experiments.decision_text import decision_lines
 from experiments.experiment import Experiment
+from experiments.job import Job, current_job
+from experiments.job_command import quiet_others, run_job_command
+from experiments.process_group import joined, tell_group
 from experiments.run_folder import find_run, is_finished
 from experiments.yaml_text import write_yaml
 
@@ -63,37 +70,47 @@ def accept_too(config: Config, names: Sequence[str]) -> Config:
 
 
 def configure(
-    options: argparse.Namespace, overrides: list[tuple[str, str]]
+    options: argparse.Namespace, overrides: list[tuple[str, str]], job: Job | None
 ) -> tuple[Config, Path | None]:
     """The configuration to run and, where a run is continued, its folder."""
     config = accept_too(load_config(options.experiment, overrides), options.accept)
-    if options.resume is None:
+    where = config.runs_dir, config.exp_name
+    # What torchrun has started again goes on with what it had begun, whatever it was told first.
+    begun = begun_run(job, *where) if job is not None else None
+    if begun is None and options.resume is not None:
+        begun = find_run(options.resume, *where)
+    if begun is None:
         return config, None
-    run_dir = find_run(options.resume, config.runs_dir, config.exp_name)
     # The run's own configuration is what is continued; only the command line changes it.
-    return load_config(str(run_dir / "config.yaml"), overrides), run_dir
+    return load_config(str(begun / "config.yaml"), overrides), begun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    job = current_job()
 
     def work() -> int:
-        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        config, run_dir = configure(options, overrides)
+        with quiet_others(job):
+            words = sys.argv[1:] if arguments is None else arguments
+            options, overrides = parse_arguments(words)
+        config, run_dir = configure(options, overrides, job)
         if options.print_config:
             print(write_yaml(config.plain()), end="")
             return 0
         if options.dry_run:
-            return dry_run(config, run_dir)
-        return run(config, run_dir)
+            return dry_run(config, run_dir, job)
+        return run(config, run_dir, job)
 
     # Before or after the training, which answers signals itself.
-    return run_command(work, "interrupted; --resume continues from the last checkpoint")
+    interrupted = "interrupted; --resume continues from the last checkpoint"
+    if job is not None:
+        return run_job_command(job, work, interrupted)
+    return run_command(work, interrupted)
 
 
-def dry_run(config: Config, run_dir: Path | None) -> int:
+def dry_run(config: Config, run_dir: Path | None, job: Job | None = None) -> int:
     """Set everything up as for a run, and leave nothing behind."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
         experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
         experiment.setup()
         print_setup(experiment)
@@ -101,20 +118,30 @@ def dry_run(config: Config, run_dir: Path | None) -> int:
     return 0
 
 
-def run(config: Config, run_dir: Path | None) -> int:
-    """All stages, told as they happen."""
+def run(config: Config, run_dir: Path | None, job: Job | None = None) -> int:
+    """All stages, told as they happen; after training the first process goes on alone."""
     if run_dir and is_finished(run_dir) and config == load_config(str(run_dir / "config.yaml")):
         print(f"the run in {run_dir} is finished: nothing to continue")
         print("to train further, raise its budget: --trainer.max_epochs N")
         return 0
     experiment = Experiment(config, run_dir)
-    experiment.setup()
-    print(f"run folder  {experiment.run_dir}")
-    print_setup(experiment)
-    experiment.train()
+    with joined(job, config.trainer):
+        experiment.setup()
+        if job is not None and job.is_first:
+            job.remember_run(experiment.run_dir)
+        print(f"run folder  {experiment.run_dir}")
+        print_setup(experiment)
+        experiment.train()
+        if experiment.exit_code is not None:
+            print(f"to continue: --resume {experiment.run_dir}", flush=True)
+        else:
+            experiment.hand_over()
     if experiment.exit_code is not None:
-        print(f"to continue: --resume {experiment.run_dir}")
         return experiment.exit_code
+    if job is not None and job.world > 1:
+        if not job.is_first:
+            return 0
+        experiment.go_on_alone()
     experiment.validate()
     experiment.test()
     print_results(experiment)
@@ -126,7 +153,7 @@ def run(config: Config, run_dir: Path | None) -> int:
 
 
 def print_setup(experiment: Experiment) -> None:
-    """What is about to be trained on what."""
+    """What is about to be trained on what, and by whom."""
     for line in experiment.data.describe():
         print(line)
     if experiment.changed:
@@ -136,6 +163,9 @@ def print_setup(experiment: Experiment) -> None:
         for line in audit_table([found for found in experiment.audit if found.level != "note"]):
             print(line)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
+    together = tell_group(experiment.config.trainer)
+    if together:
+        print(together)
     print(
         f"model {experiment.config.model.name} with {parameters:,} parameters "
         f"on {experiment.trainer.device}",

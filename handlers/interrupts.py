@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from ignite.engine import Events
 
 from engine.errors import UsageError, nearest
 from engine.events import OrderedEngine, Phase, in_phase
+from engine.processes import is_first, world
+from engine.roll_call import RollCall
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -24,6 +27,9 @@ EXIT_BASE = 128
 # The system lets no process handle these.
 UNSTOPPABLE = ("SIGKILL", "SIGSTOP")
 STDERR = 2
+# Of several processes one may be sent the same signal twice, by a scheduler that signals all of a
+# job and by the launcher that passes it on: what comes so soon is no second one.
+SAME_SIGNAL_S = 2.0
 
 
 class Interrupts:
@@ -33,6 +39,9 @@ class Interrupts:
     (``Events.TERMINATE``) continues bit by bit. A validation is cut off after its batch, if its
     evaluator is watched: its epoch stays open, nothing is decided on half a measurement, and the
     resumed run measures anew. A second signal leaves at once, with what the last checkpoint holds.
+
+    Of several processes that train together, one that is signalled is enough: about once a second
+    they agree, after an iteration that all know, whether to stop there.
 
     The former signal handlers are back when the run has ended; :meth:`close` brings them back
     where it ended in an exception. Only the main thread can handle signals: in another one this
@@ -81,6 +90,10 @@ class Interrupts:
         self._leaders: list[tuple[Interrupts, signal.Signals]] = []
         self._followers: dict[signal.Signals, list[Interrupts]] = {}
         self._process = os.getpid()
+        self._heard: int | None = None  # a signal's number, before it is known to all processes
+        self._heard_at = 0.0
+        self._several, self._speaks = False, True
+        self._roll_calls: dict[OrderedEngine, RollCall] = {}
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and end; nothing is done in a step."""
@@ -97,7 +110,7 @@ class Interrupts:
 
     def install(self, trainer: Trainer) -> None:
         """Take over the signals."""
-        self.exit_code = None
+        self.exit_code = self._heard = None
         if trainer.should_terminate:  # a finished run: nothing will be trained
             return
         if threading.current_thread() is not threading.main_thread():
@@ -105,6 +118,7 @@ class Interrupts:
             trainer.announce("notice", message=message)
             return
         self._process = os.getpid()
+        self._several, self._speaks = world() > 1, is_first()
         for number in self.signals:
             leader = getattr(signal.getsignal(number), "__self__", None)
             if leader is self:
@@ -112,10 +126,12 @@ class Interrupts:
             if isinstance(leader, Interrupts):
                 leader._followers.setdefault(number, []).append(self)
                 self._leaders.append((leader, number))
-                if leader.exit_code is not None:
-                    self._note(number)
+                if leader._heard is not None:
+                    self._hear(number)
             else:
                 self._former[number] = signal.signal(number, self._answer)
+        if self._several:
+            self._call_roll(trainer)
 
     def close(self) -> None:
         """Bring the former signal handlers back; to be called where a run ends in an exception."""
@@ -130,6 +146,9 @@ class Interrupts:
     @in_phase(Phase.DECIDE)
     def tell(self, trainer: Trainer) -> None:
         """Say why the run ends: after its checkpoint is saved, which a resumed run goes on from."""
+        if self.exit_code is None and trainer in self._roll_calls:
+            # What was heard since the last call.
+            self._act_on(self._roll_calls[trainer].ask(trainer.state.iteration, self._heard or 0))
         told_already = any(leader._trainer is trainer for leader, _ in self._leaders)
         if self.exit_code is None or told_already:
             return
@@ -148,16 +167,25 @@ class Interrupts:
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a process that was just forked to load data: the run's own one answers
-        if self.exit_code is not None:
+        if self._heard is not None:
+            if self._several and time.monotonic() - self._heard_at < SAME_SIGNAL_S:
+                return
             _leave_at_once(number)
         # Whatever was interrupted here may be half done: only flags are set, and the line is
         # written past Python's buffers.
         for each in (self, *self._followers.get(signal.Signals(number), ())):
-            each._note(number)
+            each._hear(number)
+        if not self._speaks:
+            return
         name = signal.Signals(number).name
         line = f"\n{name}: ending after this optimizer step; a second signal leaves at once\n"
         with contextlib.suppress(OSError):
             os.write(STDERR, line.encode())
+
+    def _hear(self, number: int) -> None:
+        self._heard, self._heard_at = number, time.monotonic()
+        if not self._several:  # else the others have to know first
+            self._note(number)
 
     def _note(self, number: int) -> None:
         self.exit_code = EXIT_BASE + number
@@ -168,7 +196,29 @@ class Interrupts:
     def _told_to_stop(self) -> bool:
         return self.exit_code is not None and bool(self._former or self._leaders)
 
+    def _call_roll(self, engine: OrderedEngine, last: int | None = None) -> None:
+        """Ask all processes for signals, now and from now on, until this engine's run ends."""
+        if engine not in self._roll_calls:
+            self._roll_calls[engine] = RollCall()
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._call_where_due)
+        roll_call = self._roll_calls[engine]
+        self._act_on(roll_call.begin(engine.state.iteration, self._heard or 0, last))
+
+    def _call_where_due(self, engine: OrderedEngine) -> None:
+        roll_call = self._roll_calls[engine]
+        if engine.state.iteration == roll_call.due and world() > 1:
+            self._act_on(roll_call.ask(engine.state.iteration, self._heard or 0))
+
+    def _act_on(self, number: int) -> None:
+        if number:
+            if self._heard is None:  # from another process
+                self._heard, self._heard_at = number, time.monotonic()
+            self._note(number)
+
     def _stop_before_it_begins(self, evaluator: OrderedEngine) -> None:
+        if self._trainer in self._roll_calls and world() > 1:
+            # Here processes may have different numbers of batches.
+            self._call_roll(evaluator, evaluator.state.epoch_length)
         if self._told_to_stop:
             evaluator.terminate()
 

@@ -5,6 +5,7 @@ import pytest
 from datasets.errors import UsageError
 from engine.tasks import TASKS
 from experiments.config_source import check_config
+from experiments.data_config import SHARED_ROWS, SHARED_SCANS
 
 
 def configured(task="auto", **sections):
@@ -48,6 +49,16 @@ def test_what_was_filled_in_stays_when_it_is_read_again():
     config = configured("regression", data={"label": ["age", "BMI"]}, model={"name": "attention"})
     assert config.loss.name == "weighted"
     assert check_config(config.plain()) == config
+
+
+def test_graphs_are_given_batches_that_share_shapes():
+    batching = configured(trainer={"compile": "graphs"}).data.batching
+    assert (batching.pad_rows_to, batching.pad_scans_to) == (SHARED_ROWS, SHARED_SCANS)
+    chosen = {"batching": {"pad_rows_to": 7, "pad_scans_to": 5}}
+    batching = configured(trainer={"compile": "graphs"}, data=chosen).data.batching
+    assert (batching.pad_rows_to, batching.pad_scans_to) == (7, 5)
+    batching = configured(trainer={"compile": "default"}).data.batching
+    assert (batching.pad_rows_to, batching.pad_scans_to) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from engine.checkpoints import load_checkpoint
 from experiments.config_source import load_config
 from experiments.experiment import Experiment
 from experiments.run_folder import is_finished
+from handlers.compile import CACHE_VARIABLE, Compile
 
 EXPECTED_FILES = {
     "audit.json",
@@ -282,6 +283,26 @@ def test_fp16_on_a_cpu_says_so_and_trains(make_config, capsys):
     log = (experiment.run_dir / "log.jsonl").read_text()
     assert "bf16" in log
     assert "bf16" in capsys.readouterr().out
+
+
+def test_a_run_compiles_its_model_and_keeps_what_was_compiled(make_config, monkeypatch, tmp_path):
+    made = []
+
+    class Quick(Compile):
+        def __init__(self, mode, cache_dir):
+            super().__init__(mode, backend="eager", cache_dir=cache_dir)
+            made.append(self)
+
+    monkeypatch.setattr("experiments.build_handlers.Compile", Quick)
+    monkeypatch.setenv(CACHE_VARIABLE, "elsewhere")  # restored afterwards
+    cache = {"data.cache_dir": str(tmp_path / "cache")}
+    experiment = Experiment(make_config(**{"trainer.compile": "default"}, **cache))
+    experiment.setup()
+    assert experiment.trainer.network is experiment.trainer.model
+    results = experiment.run()
+    assert experiment.trainer.network is not experiment.trainer.model
+    assert [handler.cache_dir for handler in made] == [tmp_path / "cache" / "compiled"] * 2
+    assert 0 <= results["test"]["auroc"] <= 1
 
 
 def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):

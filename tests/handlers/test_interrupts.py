@@ -439,3 +439,30 @@ def test_a_second_signal_leaves_at_once(start, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     process.join(2)
     assert process.exitcode == 130
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        # A window of two batches is finished first; five batches an epoch.
+        ("second_in_training", {"iteration": 4, "open": False, "measured": 0, "code": 143}),
+        # The second process has two batches to validate where the first has three.
+        ("first_in_validation", {"iteration": 5, "open": True, "measured": 2, "code": 130}),
+        # Here it has none at all.
+        ("nothing_to_validate", {"iteration": 5, "open": True, "measured": 0, "code": 143}),
+        ("both_apart", {"iteration": 2, "open": False, "measured": 0, "code": 143}),
+        ("both_twice", {"iteration": 2, "open": False, "measured": 0, "code": 143}),
+    ],
+)
+def test_of_two_processes_that_hear_at_different_moments_both_stop_at_the_same(
+    two_processes, case, expected
+):
+    first, second = (each[case] for each in two_processes["tests.handlers.interrupts_work"])
+    assert first == second == expected
+
+
+def test_a_signal_after_the_last_call_is_known_to_all_processes_at_the_end(two_processes):
+    for each in two_processes["tests.handlers.interrupts_work"]:
+        assert each["in_the_last_moment"]["code"] == 143
+        assert each["in_the_last_moment"]["iteration"] == 20
+        assert each["undisturbed"]["code"] is None
