@@ -8,26 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.recomputation import recomputed
+from models.scaled_attention import attend, masked_softmax
 from models.size_checks import check_heads
-
-
-def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Softmax over the valid entries; the others get exactly zero.
-
-    Args:
-        scores: Any shape.
-        mask: Bool, broadcastable to ``scores``; True = valid. None means all are.
-        dim: The axis that sums to one.
-
-    Returns:
-        Weights in float32, of the shape of ``scores``.
-    """
-    scores = scores.float()
-    if mask is None:
-        return scores.softmax(dim)
-    # The lowest finite number, not -inf: a row without a valid entry would be NaN.
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim) * mask
 
 
 class MultiHeadAttention(nn.Module):
@@ -46,19 +29,34 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         check_heads(width, num_heads)
         self.num_heads = num_heads
+        self.scale = math.sqrt(num_heads / width)  # of the scores: 1 / sqrt(features of a head)
         self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """[N, T, W] -> [N, H, T, W / H]."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def _projected(self, queries: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+        """Scaled queries [N, H, Q, W / H], keys and values [N, H, K, W / H]."""
+        query, key_value = self.query, self.key_value
+        if context is not None:
+            scaled = self.scale * query(queries)
+            return *self._heads(scaled, parts=1), *self._heads(key_value(context), parts=2)
+        # One product for all three reads the tokens once, and so does its backward pass; and of
+        # its weights there are fewer to scale than of queries.
+        weight = torch.cat([self.scale * query.weight, key_value.weight])
+        bias = torch.cat([self.scale * query.bias, key_value.bias])
+        return self._heads(functional.linear(queries, weight, bias), parts=3)
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[N, T, P * W] -> P tensors [N, H, T, W / H]."""
+        # Heads before parts: so the backward pass puts the parts together in a single copy.
+        split = x.unflatten(-1, (parts, self.num_heads, -1)).unbind(2)
+        return tuple(part.transpose(1, 2) for part in split)
 
     def forward(
         self,
         queries: Tensor,
-        context: Tensor,
+        context: Tensor | None = None,
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
@@ -66,26 +64,22 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             queries: [N, Q, W].
-            context: [N, K, W].
+            context: [N, K, W]; None: the queries look at each other.
             context_mask: Bool [N, K]; True = may be looked at.
             need_weights: Also return the weights; costs the fused kernel.
 
         Returns:
             The result [N, Q, W], and the weights [N, H, Q, K] or None.
         """
-        q = self._heads(self.query(queries))
-        k, v = (self._heads(part) for part in self.key_value(context).chunk(2, dim=-1))
+        q, k, v = self._projected(queries, context)
         mask = None if context_mask is None else context_mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-            weights = masked_softmax(scores, mask, dim=-1)
+            weights = masked_softmax(q @ k.transpose(-1, -2), mask, dim=-1)
             mixed = functional.dropout(weights, dropout, training=self.training).to(v.dtype) @ v
         else:
-            mixed = functional.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout
-            )
+            mixed = attend(q, k, v, mask, dropout)
         return self.out(mixed.transpose(1, 2).flatten(2)), weights
 
 
@@ -105,10 +99,19 @@ class TokenDropout(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Thin out the tokens [N, T, W] in training; leave them alone otherwise."""
+        kept = self._kept(tokens)
+        return tokens if kept is None else tokens * kept
+
+    def add(self, residual: Tensor, tokens: Tensor) -> Tensor:
+        """The residual [N, T, W] plus the thinned tokens, in one pass over them."""
+        kept = self._kept(tokens)
+        return residual + tokens if kept is None else torch.addcmul(residual, tokens, kept)
+
+    def _kept(self, tokens: Tensor) -> Tensor | None:
+        """What to multiply the tokens by, [N, 1, W]; None: by nothing."""
         if not self.training or self.dropout == 0:
-            return tokens
-        kept = functional.dropout(torch.ones_like(tokens[:, :1]), self.dropout)
-        return tokens * kept
+            return None
+        return functional.dropout(torch.ones_like(tokens[:, :1]), self.dropout)
 
 
 class FeedForward(nn.Sequential):
@@ -117,7 +120,7 @@ class FeedForward(nn.Sequential):
     Args:
         width: Features in and out.
         hidden: Features between.
-        dropout: After each layer.
+        dropout: Between them. What comes out is thinned by whoever adds it to a residual.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
@@ -126,7 +129,6 @@ class FeedForward(nn.Sequential):
             nn.GELU(),
             TokenDropout(dropout),
             nn.Linear(hidden, width),
-            TokenDropout(dropout),
         )
 
 
@@ -139,12 +141,19 @@ class TransformerBlock(nn.Module):
         dropout: On what is added to the residual stream. Not on the attention weights, where it
             would cost the fused kernel on a CPU.
         expansion: Width of the feed-forward layer, in token widths.
+        activation_checkpointing: In training, keep the tokens alone for the backward pass.
     """
 
     def __init__(
-        self, width: int, num_heads: int, dropout: float = 0.0, expansion: int = 2
+        self,
+        width: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        expansion: int = 2,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.activation_checkpointing = activation_checkpointing
         self.norm_attention = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, num_heads)
         self.dropout = TokenDropout(dropout)
@@ -153,10 +162,15 @@ class TransformerBlock(nn.Module):
 
     def forward(self, tokens: Tensor, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
         """Mix the tokens [N, T, W]; returns them and the weights [N, H, T, T] or None."""
+        again = self.activation_checkpointing and self.training
+        return recomputed(again, self._mix, tokens, need_weights)
+
+    def _mix(self, tokens: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
         normed = self.norm_attention(tokens)
-        mixed, weights = self.attention(normed, normed, need_weights=need_weights)
-        tokens = tokens + self.dropout(mixed)
-        return tokens + self.feed_forward(self.norm_feed_forward(tokens)), weights
+        mixed, weights = self.attention(normed, need_weights=need_weights)
+        tokens = self.dropout.add(tokens, mixed)
+        fed = self.feed_forward(self.norm_feed_forward(tokens))
+        return self.dropout.add(tokens, fed), weights
 
 
 class AttentionPooling(nn.Module):
@@ -191,6 +205,8 @@ class AttentionPooling(nn.Module):
         """
         scores = self.score(elements).transpose(1, 2)  # [N, H, T]
         weights = masked_softmax(scores, None if mask is None else mask[:, None], dim=-1)
-        values = elements.unflatten(-1, (self.num_heads, -1))  # [N, T, H, W / H]
-        pooled = torch.einsum("nht,nthw->nhw", weights.to(values.dtype), values)
-        return pooled.flatten(1), weights
+        # Every head weighs all features, of which its own share is kept: H times the sums, but none
+        # of the copies that the shares would have to be laid out in.
+        pooled = weights.to(elements.dtype) @ elements  # [N, H, W]
+        shares = pooled.unflatten(-1, (self.num_heads, -1)).diagonal(dim1=1, dim2=2)  # [N, W/H, H]
+        return shares.transpose(1, 2).flatten(1), weights

@@ -51,6 +51,8 @@ class AttentionMultimodal(nn.Module):
         return_attention: Return the weights of every head, which costs the fused kernel; may be
             switched on an existing model.
         packed: Encode only the real scans.
+        activation_checkpointing: In training, keep less for the backward pass and compute it a
+            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
 
     Raises:
         ValueError: When there is no covariate, a size does not fit, or a name is unknown.
@@ -85,6 +87,7 @@ class AttentionMultimodal(nn.Module):
         scan_position: str | None = None,
         return_attention: bool = False,
         packed: bool = True,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if (tab_dim is None) != (spec_len is None):
@@ -109,6 +112,7 @@ class AttentionMultimodal(nn.Module):
                 patch_scales=patch_scales,
                 dropout=dropout,
                 packed=packed,
+                activation_checkpointing=activation_checkpointing,
             )
             self.scan_pooling = ScanPooling(spec_emb, scan_position)
             self.tabular_encoder = TabularStaticEncoder(tab_dim, tab_emb, dropout=dropout)

@@ -42,6 +42,8 @@ class SpectraOnly(nn.Module):
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return the weights of every head.
         packed: Encode only the real scans.
+        activation_checkpointing: In training, keep less for the backward pass and compute it a
+            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
 
     Example:
         >>> model = SpectraOnly(spec_len=64, patch_size=16, d_model=16)
@@ -65,6 +67,7 @@ class SpectraOnly(nn.Module):
         scan_position: str | None = None,
         return_attention: bool = False,
         packed: bool = True,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.return_attention = return_attention
@@ -79,6 +82,7 @@ class SpectraOnly(nn.Module):
             patch_scales=patch_scales,
             dropout=dropout,
             packed=packed,
+            activation_checkpointing=activation_checkpointing,
         )
         self.scan_pooling = ScanPooling(spec_emb, scan_position)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
@@ -187,9 +191,13 @@ class LateFusion(nn.Module):
         d_model: Features of a token.
         num_layers: Transformer blocks.
         num_heads: Heads; must divide ``d_model``.
+        position_features: Numbers that each position sends into its scan's vector.
+        patch_scales: Kernel widths of the front end, in patches.
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return the weights of every head; may be switched on an existing model.
         packed: Encode only the real scans.
+        activation_checkpointing: In training, keep less for the backward pass and compute it a
+            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
 
     Raises:
         ValueError: When there is no covariate, or a size does not fit.
@@ -214,9 +222,12 @@ class LateFusion(nn.Module):
         d_model: int = 64,
         num_layers: int = 2,
         num_heads: int = 4,
+        position_features: int = 4,
+        patch_scales: Sequence[int] = PATCH_SCALES,
         scan_position: str | None = None,
         return_attention: bool = False,
         packed: bool = True,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_tab_dim(tab_dim, "LateFusion")
@@ -229,9 +240,12 @@ class LateFusion(nn.Module):
             d_model=d_model,
             num_layers=num_layers,
             num_heads=num_heads,
+            position_features=position_features,
+            patch_scales=patch_scales,
             scan_position=scan_position,
             return_attention=return_attention,
             packed=packed,
+            activation_checkpointing=activation_checkpointing,
         )
         self.tabular_branch = TabularOnly(tab_dim, num_classes, tab_emb, dropout)
         self.branch_weights = nn.Parameter(torch.ones(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.attention import FeedForward, MultiHeadAttention
+from models.attention import FeedForward, MultiHeadAttention, TokenDropout
 
 
 class CrossModalAttention(nn.Module):
@@ -26,6 +26,7 @@ class CrossModalAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
+        self.token_dropout = TokenDropout(dropout)
         self.attend = nn.ModuleDict()
         self.norm_attention = nn.ModuleDict()
         self.feed_forward = nn.ModuleDict()
@@ -42,7 +43,7 @@ class CrossModalAttention(nn.Module):
         mixed, weights = self.attend[side](queries, context, mask, need_weights)
         queries = self.norm_attention[side](queries + self.dropout(mixed))
         fed = self.feed_forward[side](queries)
-        return self.norm_feed_forward[side](queries + fed), weights
+        return self.norm_feed_forward[side](self.token_dropout.add(queries, fed)), weights
 
     def forward(
         self,

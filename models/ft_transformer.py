@@ -26,6 +26,8 @@ class FTTransformer(nn.Module):
         num_heads: Heads, H; must divide ``d_model``.
         return_attention: Return the weights of every head, which costs the fused kernel; may be
             switched on an existing model.
+        activation_checkpointing: In training, keep what goes into each block for the backward
+            pass, and compute the rest a second time: memory for time.
 
     Raises:
         ValueError: When there is no covariate, or a size does not fit.
@@ -46,6 +48,7 @@ class FTTransformer(nn.Module):
         num_layers: int = 2,
         num_heads: int = 4,
         return_attention: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_tab_dim(tab_dim, "FTTransformer")
@@ -55,7 +58,13 @@ class FTTransformer(nn.Module):
         self.summary = nn.Parameter(torch.randn(d_model) / d_model**0.5)
         self.covariate_tokens = CovariateTokens(tab_dim, d_model)
         self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, num_heads, dropout) for _ in range(num_layers)
+            TransformerBlock(
+                d_model,
+                num_heads,
+                dropout,
+                activation_checkpointing=activation_checkpointing,
+            )
+            for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(d_model)
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(d_model, num_classes))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import AttentionPooling
+from models.recomputation import recomputed
 from models.scan_packing import encode_real_scans
 from models.size_checks import check_sizes, check_spec_len
 from models.spectra_encoder import ScanPooling
@@ -33,12 +34,20 @@ class ResidualBlock(nn.Module):
         kernel_size: Points that a convolution sees; odd.
         stride: Of the first convolution.
         dropout: Share of whole channels that is left out between the two.
+        activation_checkpointing: In training, keep the signal alone for the backward pass.
     """
 
     def __init__(
-        self, channels_in: int, channels: int, kernel_size: int, stride: int, dropout: float
+        self,
+        channels_in: int,
+        channels: int,
+        kernel_size: int,
+        stride: int,
+        dropout: float,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.activation_checkpointing = activation_checkpointing
         around = kernel_size // 2
         # No biases: the norms would cancel them, or have one themselves.
         self.body = nn.Sequential(
@@ -58,6 +67,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """[N, channels_in, T] -> [N, channels, ceil(T / stride)]."""
+        again = self.activation_checkpointing and self.training
+        return recomputed(again, self._convolve, signal)
+
+    def _convolve(self, signal: Tensor) -> Tensor:
         result: Tensor = self.activation(self.body(signal) + self.skip(signal))
         return result
 
@@ -79,6 +92,8 @@ class SpectraCNNEncoder(nn.Module):
         position_features: Numbers that each position sends into the vector.
         dropout: On channels within the blocks, and before the vector.
         packed: Encode only the real scans.
+        activation_checkpointing: In training, keep what goes into each block for the backward
+            pass, and compute the rest a second time: memory for time.
 
     Raises:
         ValueError: When a size is below one, the kernel even or the stages none.
@@ -102,6 +117,7 @@ class SpectraCNNEncoder(nn.Module):
         position_features: int = 4,
         dropout: float = 0.1,
         packed: bool = True,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(
@@ -130,7 +146,11 @@ class SpectraCNNEncoder(nn.Module):
         for stage, width in enumerate(channels):
             for block in range(blocks_per_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
-                self.blocks.append(ResidualBlock(before, width, kernel_size, stride, dropout))
+                self.blocks.append(
+                    ResidualBlock(
+                        before, width, kernel_size, stride, dropout, activation_checkpointing
+                    )
+                )
                 before, positions = width, math.ceil(positions / stride)
         self.pooling = AttentionPooling(before)
         self.position_readout = nn.Linear(before, position_features)
@@ -196,6 +216,8 @@ class SpectraCNN(nn.Module):
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return what the pooling along the axis weighs.
         packed: Encode only the real scans.
+        activation_checkpointing: In training, keep what goes into each block for the backward
+            pass, and compute the rest a second time: memory for time.
 
     Example:
         >>> model = SpectraCNN(spec_len=64, channels=(8, 16))
@@ -218,6 +240,7 @@ class SpectraCNN(nn.Module):
         scan_position: str | None = None,
         return_attention: bool = False,
         packed: bool = True,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.return_attention = return_attention
@@ -231,6 +254,7 @@ class SpectraCNN(nn.Module):
             position_features=position_features,
             dropout=dropout,
             packed=packed,
+            activation_checkpointing=activation_checkpointing,
         )
         self.scan_pooling = ScanPooling(spec_emb, scan_position)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))

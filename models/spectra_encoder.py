@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.attention import AttentionPooling, TokenDropout, TransformerBlock
+from models.recomputation import recomputed
 from models.scan_packing import encode_real_scans
 from models.size_checks import check_heads, check_sizes, check_spec_len
 
@@ -31,6 +32,7 @@ class MultiScalePatches(nn.Module):
         width: Features of a token.
         scales: Kernel widths in patches.
         dropout: On the joined features.
+        activation_checkpointing: In training, keep the scans alone for the backward pass.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class MultiScalePatches(nn.Module):
         width: int,
         scales: Sequence[int] = PATCH_SCALES,
         dropout: float = 0.0,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.activation_checkpointing = activation_checkpointing
         self.patch_size = patch_size
         self.num_patches = math.ceil(spec_len / patch_size)
         self.kernels = [scale * patch_size for scale in scales]
@@ -52,14 +56,21 @@ class MultiScalePatches(nn.Module):
 
     def forward(self, scans: Tensor) -> Tensor:
         """Cut and project the scans [N, L]; returns tokens [N, T, W]."""
+        again = self.activation_checkpointing and self.training
+        return recomputed(again, self._cut, scans)
+
+    def _cut(self, scans: Tensor) -> Tensor:
         missing = self.num_patches * self.patch_size - scans.shape[-1]
+        # Padded once, for the widest kernel; the others see a part of the same.
+        most = max(self.kernels) - self.patch_size
+        padded = functional.pad(scans, (most // 2, missing + most - most // 2))
         views = []
         for kernel, projection in zip(self.kernels, self.projections, strict=True):
-            overhang = kernel - self.patch_size
-            left = overhang // 2
-            padded = functional.pad(scans, (left, missing + overhang - left))
-            views.append(projection(padded.unfold(-1, kernel, self.patch_size)))
-        return self.fuse(torch.cat(views, dim=-1))
+            start = most // 2 - (kernel - self.patch_size) // 2
+            seen = padded[:, start:].unfold(-1, kernel, self.patch_size)[:, : self.num_patches]
+            views.append(projection(seen))
+        tokens: Tensor = self.fuse(torch.cat(views, dim=-1))
+        return tokens
 
 
 class SpectraTFTEncoder(nn.Module):
@@ -81,6 +92,8 @@ class SpectraTFTEncoder(nn.Module):
         dropout: On tokens, attention, position readout and vector.
         packed: Encode only the real scans, and put zeros elsewhere; the vectors of real scans
             are the same either way.
+        activation_checkpointing: In training, keep what goes into the front end and into each
+            block for the backward pass, and compute the rest a second time: memory for time.
 
     Raises:
         ValueError: When ``num_heads`` does not divide ``d_model``, or a size is not positive.
@@ -105,6 +118,7 @@ class SpectraTFTEncoder(nn.Module):
         patch_scales: Sequence[int] = PATCH_SCALES,
         dropout: float = 0.1,
         packed: bool = True,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(
@@ -118,13 +132,21 @@ class SpectraTFTEncoder(nn.Module):
         self.spec_len = spec_len
         self.spec_emb = spec_emb
         self.packed = packed
-        self.patches = MultiScalePatches(spec_len, patch_size, d_model, patch_scales, dropout)
+        self.patches = MultiScalePatches(
+            spec_len, patch_size, d_model, patch_scales, dropout, activation_checkpointing
+        )
         tokens = self.patches.num_patches
         # 0.02: the usual spread of learned positions (Devlin et al. 2019; Dosovitskiy et al. 2021).
         self.positions = nn.Parameter(torch.randn(tokens, d_model) * 0.02)
         self.token_dropout = TokenDropout(dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, num_heads, dropout) for _ in range(num_layers)
+            TransformerBlock(
+                d_model,
+                num_heads,
+                dropout,
+                activation_checkpointing=activation_checkpointing,
+            )
+            for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(d_model)
         self.pooling = AttentionPooling(d_model, num_heads)

@@ -47,3 +47,34 @@ def test_token_dropout_leaves_out_the_same_features_of_all_tokens() -> None:
     assert torch.equal(thinned, thinned[:, :1].expand_as(thinned))
     assert not torch.equal(thinned[0], thinned[1])
     assert torch.equal(dropout.eval()(tokens), tokens)
+
+
+def test_queries_without_a_context_look_at_each_other() -> None:
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(8, num_heads=2)
+    tokens, towards = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
+    found = []
+    for context in ((), (tokens,)):
+        attention.zero_grad()
+        mixed, _ = attention(tokens, *context)
+        mixed.backward(towards)
+        found.append((mixed, [parameter.grad for parameter in attention.parameters()]))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_each_head_of_the_pooling_weighs_its_own_share_of_the_features() -> None:
+    torch.manual_seed(0)
+    elements = torch.randn(3, 5, 8)
+    pooled, weights = AttentionPooling(8, num_heads=2)(elements)
+    shares = [weights[:, head, :, None] * elements[..., 4 * head :][..., :4] for head in (0, 1)]
+    torch.testing.assert_close(pooled, torch.cat([share.sum(1) for share in shares], dim=-1))
+
+
+def test_adding_thinned_tokens_is_thinning_and_adding() -> None:
+    dropout, tokens, residual = TokenDropout(0.5), torch.randn(4, 6, 8), torch.randn(4, 6, 8)
+    for training in (True, False):
+        dropout.train(training)
+        torch.manual_seed(0)
+        expected = residual + dropout(tokens)
+        torch.manual_seed(0)
+        torch.testing.assert_close(dropout.add(residual, tokens), expected)
