@@ -26,12 +26,12 @@ from engine.trainer import Trainer
 from experiments.benchmarks.step_memory import StepMemory, release_memory
 from experiments.benchmarks.step_settings import (
     CLASSES,
-    ROWS_MULTIPLE,
     StepSize,
     Variant,
     draw_counts,
     make_trainer,
 )
+from experiments.data_config import SHARED_ROWS
 from handlers.throughput import SAMPLES, STEP, WAIT, Throughput
 
 SPECTRA = "spectra.npy"
@@ -91,7 +91,7 @@ def open_loader(
         fill: Fill up to shapes that many batches share, for compiled steps.
     """
     filled: dict[str, Any] = (
-        {"pad_rows_to": ROWS_MULTIPLE, "pad_scans_to": size.scans} if fill else {}
+        {"pad_rows_to": SHARED_ROWS, "pad_scans_to": size.scans} if fill else {}
     )
     return make_loader(
         dataset,

@@ -34,6 +34,8 @@ GROUPS = tuple(
                    r"index|gather|scatter|FillFunctor"),
     )
 )  # fmt: skip
+# Kernels that torch.compile has made of several operations, but for matrix products.
+FUSED = re.compile(r"triton_(?!tem_)")
 KERNEL_KINDS = ("kernel", "gpu_memcpy", "gpu_memset")
 
 
@@ -44,7 +46,11 @@ def group_of(name: str) -> str:
     Example:
         >>> group_of("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64")
         'matmul'
+        >>> group_of("triton_per_fused__to_copy_add_native_layer_norm_20")
+        'elementwise, norms, reductions'
     """
+    if FUSED.match(name):
+        return OTHER  # whatever it is called after, it computes on the way
     return next((group for group, pattern in GROUPS if pattern.search(name)), OTHER)
 
 

@@ -20,6 +20,7 @@ from datasets.batch import Batch, Sample, pad_collate
 from engine import EpochMetrics, Trainer, build_optimizer
 from engine.errors import UsageError, nearest
 from engine.protocols import Handler
+from experiments.data_config import SHARED_ROWS
 from handlers.compile import Compile
 from handlers.ema import EMA
 from handlers.gradient_clipping import GradientClipping
@@ -30,8 +31,6 @@ from models.tft_models import TFTMultimodal
 
 COMPILE_MODES = {"compiled": "default", "regional": "regional", "graphs": "graphs"}
 PACKED, CHECKPOINTED = "packed", "checkpointed"
-# Compiled steps: rows of scans are filled up to a multiple, so that batches share a few shapes.
-ROWS_MULTIPLE = 32
 CLASSES = 2
 WARMUP_STEPS = 100
 # One epoch that no measurement gets to the end of.
@@ -190,7 +189,7 @@ def draw_batches(size: StepSize, count: int, device: torch.device, seed: int = 0
             )
             for number, scans in enumerate(counts)
         ]
-        batches.append(pad_collate(samples, pad_rows_to=ROWS_MULTIPLE).to(device))
+        batches.append(pad_collate(samples, pad_rows_to=SHARED_ROWS).to(device))
     return batches
 
 

@@ -21,6 +21,6 @@ def test_outer_blocks_stand_before_those_within_them():
             super().__init__()
             self.inner = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
 
-    outer = nn.ModuleList(Outer() for _ in range(2))
-    found = repeated_blocks(nn.Sequential(outer))
-    assert found == [*outer, *outer[0].inner, *outer[1].inner]
+    first, second = Outer(), Outer()
+    found = repeated_blocks(nn.Sequential(nn.ModuleList([first, second])))
+    assert found == [first, second, *first.inner, *second.inner]

@@ -118,7 +118,7 @@ def test_every_shipped_configuration_is_valid_and_survives_being_written(path):
         ({"max_epochs": 3}, "unknown key 'max_epochs'; did you mean 'trainer.max_epochs'?"),
         ({"trainer": {"max_epochs": "ten"}}, "trainer.max_epochs: .*valid integer.*got 'ten'"),
         ({"trainer": {"max_epochs": 0}}, "trainer.max_epochs: .*greater than or equal to 1"),
-        ({"trainer": {"precision": "fp8"}}, "trainer.precision: .*'fp32', 'tf32', 'bf16' or 'fp16'"),
+        ({"trainer": {"precision": "fp8"}}, "trainer.precision: .*'fp32', 'tf32', .* or 'fp16'"),
         ({"optimizer": {"lr": "fast"}}, "optimizer.lr: .*valid number.*got 'fast'"),
         ({"handlers": [{"params": {}}]}, r"handlers.0.name: this key is required"),
         ({"exp_name": "a/b"}, "exp_name: "),

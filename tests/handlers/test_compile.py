@@ -110,6 +110,26 @@ def test_sizes_that_are_fixed_compile_each_anew(calls):
     assert len(calls) == 2
 
 
+class Scaled(TinyModel):
+    """The tiny model with a number of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = 0.5
+
+    def forward(self, spectra, mask, tabular):
+        return super().forward(spectra * self.scale, mask, tabular)
+
+
+def test_a_number_of_the_models_is_a_constant_to_the_compiled_code(calls, loader):
+    trainer = make(Scaled)
+    trainer.attach(Compile(backend="counting"))
+    trainer.fit(loader, 1)
+    trainer.model.scale = 0.25
+    trainer.fit(loader, 2)
+    assert len(calls) == 2
+
+
 def test_a_second_fit_compiles_nothing_anew(calls, loader):
     trainer = make()
     trainer.attach(Compile(backend="counting"))

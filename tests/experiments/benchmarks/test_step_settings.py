@@ -8,7 +8,6 @@ import torch
 
 from engine.errors import UsageError
 from experiments.benchmarks.step_settings import (
-    ROWS_MULTIPLE,
     SIZES,
     Repeated,
     StepSize,
@@ -21,6 +20,7 @@ from experiments.benchmarks.step_settings import (
     read_size,
     unfilled,
 )
+from experiments.data_config import SHARED_ROWS
 
 CPU = torch.device("cpu")
 TINY = StepSize(samples=8, scans=6, points=64, d_model=16, heads=2, patch=16, covariates=3)
@@ -86,7 +86,7 @@ def test_batches_differ_but_share_their_shapes():
     assert {tuple(batch.spectra.shape) for batch in batches} == {(8, 6, 64)}
     assert len({int(batch.mask.sum()) for batch in batches}) > 1
     rows = [batch.scan_rows for batch in batches]
-    assert all(each is not None and len(each) % ROWS_MULTIPLE == 0 for each in rows)
+    assert all(each is not None and len(each) % SHARED_ROWS == 0 for each in rows)
 
 
 def test_what_is_not_compiled_computes_no_rows_that_only_fill_up():
