@@ -217,6 +217,30 @@ def sum_(value: Tensor) -> Tensor:
     return value
 
 
+def mean_(tensors: Sequence[Tensor]) -> None:
+    """Make tensors, in place, the means of all processes', sent together rather than one by one.
+
+    Args:
+        tensors: Alike in each process; on one device.
+
+    Example:
+        >>> alone = torch.tensor([1.0])
+        >>> mean_([alone])
+        >>> alone
+        tensor([1.])
+    """
+    if world() == 1:
+        return
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_type.setdefault(tensor.dtype, []).append(tensor)
+    for alike in by_type.values():
+        with torch.distributed.distributed_c10d._coalescing_manager():
+            for tensor in alike:
+                torch.distributed.all_reduce(tensor)
+        torch._foreach_div_(alike, world())
+
+
 def broadcast_(value: Tensor) -> Tensor:
     """Make a tensor, in place, the first process's.
 

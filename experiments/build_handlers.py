@@ -101,6 +101,8 @@ def build_handlers(
     precision.attach(evaluator)
     if world() > 1:
         together = settings.processes.model_dump(exclude={"strategy", "backend"})
+        if together["overlap"] is None:
+            together["overlap"] = settings.compile != "graphs"
         attach(DataParallel, "trainer.processes", **together)
 
     if settings.compile is not None:

@@ -85,6 +85,11 @@ class ProcessesConfig(Section):
     find_unused_parameters: bool | None = Field(
         default=None, description="in each step; defaults to whether the first step has some"
     )
+    overlap: bool | None = Field(
+        default=None,
+        description="send gradients while the backward pass goes on; by default unless "
+        "trainer.compile is graphs",
+    )
 
     @model_validator(mode="after")
     def _refuse_both(self) -> ProcessesConfig:

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.errors import UsageError
 from engine.events import Phase, TrainEvents, in_phase
-from engine.processes import broadcast_, gather, rank, sum_, world
+from engine.processes import broadcast_, gather, mean_, rank, sum_, world
 from engine.rng import seed_apart
 from engine.sharding import is_sharded, refuse_shares
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 # What DistributedDataParallel says where a parameter had no part in a step's loss.
 NOT_FINISHED = "Expected to have finished reduction in the prior iteration"
+USED_NOW_AND_THEN = (
+    "data_parallel: parameters have a part in the loss of some steps only; set "
+    "find_unused_parameters to true"
+)
 # Torch has given it a new name.
 NAMES = inspect.signature(DistributedDataParallel).parameters
 SYNC_BUFFERS = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in NAMES)
@@ -62,6 +66,9 @@ class DataParallel:
             goes on looking only if there are some; set it to true where that depends on the batch.
         static_graph: Promise that each step uses the same parameters, in the same order: torch
             then looks once, and activations may be recomputed.
+        overlap: Whether to send gradients while the backward pass goes on. Otherwise all are sent
+            together at its end, without being copied: better where it is one CUDA graph, which
+            has no middle.
 
     Raises:
         UsageError: Both are promised.
@@ -74,12 +81,14 @@ class DataParallel:
     phase = Phase.PREPARE
 
     def __init__(
-        self, find_unused_parameters: bool | None = None, static_graph: bool = False
+        self,
+        find_unused_parameters: bool | None = None,
+        static_graph: bool = False,
+        overlap: bool = True,
     ) -> None:
-        if not isinstance(static_graph, bool):
-            raise UsageError(
-                f"data_parallel.static_graph must be true or false, not {static_graph!r}"
-            )
+        for name, value in (("static_graph", static_graph), ("overlap", overlap)):
+            if not isinstance(value, bool):
+                raise UsageError(f"data_parallel.{name} must be true or false, not {value!r}")
         if find_unused_parameters not in (None, True, False):
             raise UsageError(
                 "data_parallel.find_unused_parameters must be true, false or null, not "
@@ -92,10 +101,12 @@ class DataParallel:
             )
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
+        self.overlap = overlap
         self._sharded = False
         self._wrapped: DistributedDataParallel | None = None
         self._windows = 0  # whole ones, since what is trained has changed
         self._trained: list[nn.Parameter] = []
+        self._used: list[bool] | None = None  # which of them have a part in the loss anywhere
         self._beside: list[nn.Parameter] = []  # what is trained, but is not the model's
         self._moving: list[Tensor] = []  # buffers that are no constants
         self._weights: list[float] = []  # of this process's batches in this epoch
@@ -144,10 +155,10 @@ class DataParallel:
         sizes = getattr(trainer.data_sampler, "batch_sizes", None)
         self._weights = [] if sizes is None else shares(sizes(trainer.state.epoch), rank(), world())
         trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-        if trained != self._trained:  # something was frozen, or is no longer
-            self._trained, self._windows = trained, 0
+        if [*map(id, trained)] != [*map(id, self._trained)]:  # something was frozen or released
+            self._trained, self._used, self._windows = trained, None, 0
             self._unwrap(trainer)
-            if self.static_graph or self.find_unused_parameters is not None:
+            if self.overlap and (self.static_graph or self.find_unused_parameters is not None):
                 self._wrap(trainer, bool(self.find_unused_parameters))
 
     # -- the network's seat -------------------------------------------------------------------
@@ -192,20 +203,32 @@ class DataParallel:
             if parameter.grad is not None:
                 sum_(parameter.grad).div_(world())
         if self._wrapped is None and not self._sharded:
-            all_used = self._average()
-            self._wrap(trainer, look=not all_used)
+            if self._used is None or self.find_unused_parameters:
+                self._used = self._agree_on_used()
+            self._average(self._used)
+            if self.overlap:
+                self._wrap(trainer, look=not all(self._used))
 
-    def _average(self) -> bool:
-        """Average what nothing wrapped in a window; whether each parameter had a gradient."""
-        used = [False] * len(self._trained)
-        for told in gather([parameter.grad is not None for parameter in self._trained]):
-            used = [here or there for here, there in zip(used, told, strict=True)]
+    def _agree_on_used(self) -> list[bool]:
+        """Which parameters have a gradient in any process."""
+        told = gather([parameter.grad is not None for parameter in self._trained])
+        return [any(of_each) for of_each in zip(*told, strict=True)]
+
+    def _average(self, used: Sequence[bool]) -> None:
+        """Average what nothing wrapped in a window.
+
+        Raises:
+            UsageError: A parameter has a gradient that none was said to have.
+        """
+        gradients = []
         for parameter, anywhere in zip(self._trained, used, strict=True):
             if anywhere:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                sum_(parameter.grad).div_(world())
-        return all(used)
+                gradients.append(parameter.grad)
+            elif parameter.grad is not None:
+                raise UsageError(USED_NOW_AND_THEN)
+        mean_(gradients)
 
     def share_buffers(self) -> None:
         """Have all processes measure with the first one's running statistics."""
@@ -222,10 +245,7 @@ class _Parallel(DistributedDataParallel):
         except RuntimeError as error:
             if NOT_FINISHED not in str(error):
                 raise
-            raise UsageError(
-                "data_parallel: parameters had no part in the loss of this step, but had one "
-                "before; set find_unused_parameters to true"
-            ) from error
+            raise UsageError(USED_NOW_AND_THEN) from error
 
 
 def shares(sizes: Sequence[int], rank: int, world: int) -> list[float]:

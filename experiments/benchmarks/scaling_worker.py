@@ -58,7 +58,10 @@ def work(settings: Mapping[str, Any]) -> dict[str, Any]:
     # Where several GPUs are, each process has been given its own.
     device = idist.device() if settings["device"] == "cuda" else torch.device("cpu")
     clock = StepClock(settings["seconds"], settings["warmup"], settings["steps"], _most)
-    handlers: list[Handler] = [DataParallel(static_graph=settings["static_graph"]), clock]
+    together = DataParallel(
+        static_graph=settings["static_graph"], overlap=variant.compiled != "graphs"
+    )
+    handlers: list[Handler] = [together, clock]
     trainer = make_trainer(size, variant, device, handlers)
     batches = draw_batches(size, BATCHES[device.type], device, seed=rank())
     if not variant.compiled:

@@ -20,6 +20,7 @@ from engine.optimisers import build_optimizer
 from engine.processes import gather, rank, world
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
+from handlers.compile import Compile
 from handlers.data_parallel import DataParallel
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
@@ -107,6 +108,21 @@ def a_static_graph_with_accumulation(joint: int | None) -> dict[str, Any]:
     return fit(trainer, SharedLoader(18, 4, joint))
 
 
+def gradients_that_are_sent_together(joint: int | None) -> dict[str, Any]:
+    handlers = (Accumulation(steps=2), Freeze(["body"], until_epoch=2))
+    trainer = build(*handlers, model=build_model(idle=True), overlap=False)
+    return fit(trainer, SharedLoader(18, 4, joint))
+
+
+def a_compiled_model(joint: int | None) -> dict[str, Any]:
+    compiled = Compile(backend="aot_eager")
+    return fit(build(compiled, overlap=False), SharedLoader(10, 4, joint))
+
+
+def a_compiled_model_that_sends_as_it_goes(joint: int | None) -> dict[str, Any]:
+    return fit(build(Compile(backend="aot_eager")), SharedLoader(10, 4, joint))
+
+
 def a_layer_without_a_part_in_the_loss(joint: int | None) -> dict[str, Any]:
     return fit(build(model=build_model(idle=True)), SharedLoader(10, 4, joint))
 
@@ -175,6 +191,9 @@ SAME: dict[str, Callable[[int | None], dict[str, Any]]] = {
         batches_of_different_sizes,
         accumulated_windows,
         a_static_graph_with_accumulation,
+        gradients_that_are_sent_together,
+        a_compiled_model,
+        a_compiled_model_that_sends_as_it_goes,
         a_layer_without_a_part_in_the_loss,
         such_a_layer_in_a_static_graph,
         a_part_that_is_frozen_for_an_epoch,
@@ -259,6 +278,21 @@ def a_layer_that_is_used_now_and_then() -> str:
     return refused(lambda: build(model=NowAndThen()).fit(SharedLoader(10, 4), EPOCHS))
 
 
+def a_layer_that_comes_in_later() -> str:
+    class Later(type(build_model())):  # type: ignore[misc]
+        calls = 0
+
+        def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+            self.calls += 1
+            found = super().forward(*inputs)
+            if self.calls < 3:
+                return found
+            return {"logits": self.head(self.idle(found["embedding"]))}
+
+    trainer = build(model=Later(idle=True), overlap=False)
+    return refused(lambda: trainer.fit(SharedLoader(10, 4), EPOCHS))
+
+
 def files_written(folder: Path) -> dict[str, Any]:
     """A run with checkpoints, for which each process has a folder of its own."""
     run_dir = folder / f"run-{rank()}"
@@ -287,4 +321,5 @@ def work(folder: Path) -> dict[str, Any]:
         "files_written": files_written(folder),
         "a_folder_that_cannot_be_written": a_folder_that_cannot_be_written(folder),
         "a_layer_that_is_used_now_and_then": a_layer_that_is_used_now_and_then(),
+        "a_layer_that_comes_in_later": a_layer_that_comes_in_later(),
     }
