@@ -12,6 +12,7 @@ from experiments.benchmarks.data_wait import (
     write_spectra,
 )
 from experiments.benchmarks.step_settings import StepSize, Variant, make_trainer
+from experiments.data_config import SHARED_ROWS
 from handlers.throughput import Throughput
 
 CPU = torch.device("cpu")
@@ -34,7 +35,7 @@ def test_samples_are_read_from_the_file(dataset):
 def test_compiled_steps_are_given_batches_of_few_shapes(dataset):
     filled = [batch.to("cpu") for batch in open_loader(dataset, TINY, 0, fill=True)]
     assert {tuple(batch.spectra.shape) for batch in filled} == {(4, 6, 32)}
-    assert {len(batch.scan_rows) % 32 for batch in filled} == {0}
+    assert {len(batch.scan_rows) % SHARED_ROWS for batch in filled} == {0}
     lean = list(open_loader(dataset, TINY, 0))
     assert all(len(batch.scan_rows) == int(batch.mask.sum()) for batch in lean)
 
