@@ -235,10 +235,12 @@ def mean_(tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         by_type.setdefault(tensor.dtype, []).append(tensor)
     for alike in by_type.values():
-        with torch.distributed.distributed_c10d._coalescing_manager():
-            for tensor in alike:
-                torch.distributed.all_reduce(tensor)
-        torch._foreach_div_(alike, world())
+        # Many small messages take several times as long as one.
+        joined = torch.cat([tensor.flatten() for tensor in alike])
+        torch.distributed.all_reduce(joined)
+        parts = joined.div_(world()).split([tensor.numel() for tensor in alike])
+        views = [part.view_as(tensor) for part, tensor in zip(parts, alike, strict=True)]
+        torch._foreach_copy_(alike, views)
 
 
 def broadcast_(value: Tensor) -> Tensor:

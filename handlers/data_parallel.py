@@ -67,8 +67,7 @@ class DataParallel:
         static_graph: Promise that each step uses the same parameters, in the same order: torch
             then looks once, and activations may be recomputed.
         overlap: Whether to send gradients while the backward pass goes on. Otherwise all are sent
-            together at its end, without being copied: better where it is one CUDA graph, which
-            has no middle.
+            together at its end: better where it is one CUDA graph, which has no middle.
 
     Raises:
         UsageError: Both are promised.
