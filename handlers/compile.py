@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engine.errors import UsageError, nearest
 from engine.events import Phase, TrainEvents
 from engine.repeated_blocks import repeated_blocks
+from engine.sharding import refuse_shares
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -92,8 +93,12 @@ class Compile:
         """Listen to the start of the run and, for graphs, to the parts of a step.
 
         Raises:
-            UsageError: What the backend needs is not there, or the model has no repeated block.
+            UsageError: What the backend needs is not there, the model has no repeated block, or
+                its weights are shared, which graphs cannot follow.
         """
+        if self.mode == "graphs":
+            # They are gathered anew in each step, to wherever there is room.
+            refuse_shares(trainer.model, "compile.mode graphs")
         if self.backend == INDUCTOR:
             check_compiler(trainer.device)
         if self.mode == "regional" and not repeated_blocks(trainer.model):

@@ -21,7 +21,7 @@ OTHER = "elementwise, norms, reductions"
 GROUPS = tuple(
     (group, re.compile(pattern, re.IGNORECASE))
     for group, pattern in (
-        ("attention", r"flash|fmha|sdpa|attention|cutlassF|cutlassB"),
+        ("attention", r"flash|fmha|sdpa|attention|cutlassF|cutlassB|compute_dot_do_o|convert_dq"),
         ("optimizer", r"adam|FusedOptimizer"),
         ("clip", r"LpNorm|lpnorm_cleanup|NormTwoOps|_foreach_norm|_foreach_mul|"
                  r"BinaryOpScalarTensor|linalg_vector_norm"),

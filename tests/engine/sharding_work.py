@@ -16,6 +16,7 @@ from engine.processes import barrier, is_first, rank, world
 from engine.sharding import own_parts, shard, whole
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
+from handlers.compile import Compile
 from handlers.data_parallel import DataParallel
 from handlers.ema import EMA
 from handlers.freeze import Freeze
@@ -155,5 +156,6 @@ def work(folder: Path) -> dict[str, Any]:
         "refused": [
             refused(lambda: build(SWA())),
             refused(lambda: build(NaNGuard("rollback"))),
+            refused(lambda: build(Compile("graphs"))),
         ],
     }

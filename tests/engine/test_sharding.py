@@ -64,7 +64,10 @@ def test_nan_in_one_processs_part_is_seen_by_all(outcomes):
 
 def test_what_needs_whole_weights_is_refused_in_a_line(outcomes):
     for outcome in outcomes:
-        swa, rollback = outcome["refused"]
+        swa, rollback, graphs = outcome["refused"]
+        assert (
+            "compile.mode graphs does not work with weights that several processes share" in graphs
+        )
         assert "swa does not work with weights that several processes share" in swa
         assert "rollback does not work with weights that several processes share" in rollback
 
