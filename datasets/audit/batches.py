@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -30,14 +31,12 @@ def check_batches(subject: Subject) -> Iterator[Finding]:
     for column in subject.batches:
         values = subject.values(column)
         found = _ask(_suited_examiner(subject, values), values)
-        if found is not None and found.beyond_chance:
-            yield Finding(
+        if _tells(found):
+            yield _finding(
                 f"batch:{column}",
-                _level(found),
-                found.value,
+                found,
                 f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
                 f"{_shares(values, found.contrast)}",
-                found.interval,
             )
 
 
@@ -51,14 +50,12 @@ def check_order(subject: Subject) -> Iterator[Finding]:
     """
     order = np.arange(len(subject.cohort.sample_ids), dtype=np.float64)
     found = ask_order(subject.examiner, order)
-    if found is not None and found.beyond_chance:
-        yield Finding(
+    if _tells(found):
+        yield _finding(
             "order",
-            _level(found),
-            found.value,
+            found,
             f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
             "afterwards, not if this is the order of measuring",
-            found.interval,
         )
 
 
@@ -70,14 +67,12 @@ def check_scan_counts(subject: Subject) -> Iterator[Finding]:
     """
     counts = np.array([len(rows) for rows in subject.cohort.scan_rows], dtype=np.float64)
     found = subject.examiner.ask_numbers(counts)
-    if found is not None and found.beyond_chance:
-        yield Finding(
+    if _tells(found):
+        yield _finding(
             "scan_count",
-            _level(found),
-            found.value,
+            found,
             f"the number of scans predicts {found.contrast.target}: "
             f"{_means(counts, found.contrast, '.1f')}",
-            found.interval,
         )
 
 
@@ -89,19 +84,23 @@ def check_intensity(subject: Subject) -> Iterator[Finding]:
     """
     totals = subject.scans.mean_of_samples(subject.scans.log_total, len(subject.cohort.sample_ids))
     found = subject.examiner.ask_numbers(totals)
-    if found is not None and found.beyond_chance:
-        yield Finding(
+    if _tells(found):
+        yield _finding(
             "intensity",
-            _level(found),
-            found.value,
+            found,
             f"the total intensity of the scans predicts {found.contrast.target}: "
             f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic takes it away",
-            found.interval,
         )
 
 
-def _level(found: Prediction) -> Level:
-    return "warn" if found.is_notable else "note"
+def _tells(found: Prediction | None) -> TypeGuard[Prediction]:
+    """Whether there was an answer, and it is better than chance."""
+    return found is not None and found.beyond_chance
+
+
+def _finding(name: str, found: Prediction, sentence: str) -> Finding:
+    level: Level = "warn" if found.is_notable else "note"
+    return Finding(name, level, found.value, sentence, found.interval)
 
 
 def _suited_examiner(subject: Subject, values: pd.Series) -> Examiner:

@@ -264,8 +264,10 @@ def different_numbers_of_batches() -> str:
     return refused(lambda: build().fit(SharedLoader(10 + 8 * rank(), 4, joint=1), 1))
 
 
-def a_layer_that_is_used_now_and_then() -> str:
-    class NowAndThen(type(build_model())):  # type: ignore[misc]
+def changing(later: Callable[[Any, Tensor], Tensor], **settings: Any) -> nn.Module:
+    """A model whose logits, after its first two calls, are what ``later`` makes of its body's."""
+
+    class Changing(type(build_model())):  # type: ignore[misc]
         calls = 0
 
         def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
@@ -273,23 +275,19 @@ def a_layer_that_is_used_now_and_then() -> str:
             found = super().forward(*inputs)
             if self.calls < 3:
                 return found
-            return {"logits": self.body(inputs[0].mean(dim=1))[:, :2]}
+            return {"logits": later(self, self.body(inputs[0].mean(dim=1)))}
 
-    return refused(lambda: build(model=NowAndThen()).fit(SharedLoader(10, 4), EPOCHS))
+    return Changing(**settings)
+
+
+def a_layer_that_is_used_now_and_then() -> str:
+    model = changing(lambda model, embedding: embedding[:, :2])
+    return refused(lambda: build(model=model).fit(SharedLoader(10, 4), EPOCHS))
 
 
 def a_layer_that_comes_in_later() -> str:
-    class Later(type(build_model())):  # type: ignore[misc]
-        calls = 0
-
-        def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
-            self.calls += 1
-            found = super().forward(*inputs)
-            if self.calls < 3:
-                return found
-            return {"logits": self.head(self.idle(found["embedding"]))}
-
-    trainer = build(model=Later(idle=True), overlap=False)
+    model = changing(lambda model, embedding: model.head(model.idle(embedding)), idle=True)
+    trainer = build(model=model, overlap=False)
     return refused(lambda: trainer.fit(SharedLoader(10, 4), EPOCHS))
 
 
