@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,12 @@ from torch import nn
 
 from datasets.audit.findings import Finding
 from datasets.errors import UsageError
-from datasets.split import write_splits
 from engine.bootstrap import Interval, bootstrap_intervals
-from engine.checkpoints import broken_weight, check_meta, load_checkpoint, newest_whole_checkpoint
+from engine.checkpoints import broken_weight, load_checkpoint
 from engine.contract import check_contract
 from engine.evaluator import Evaluator
-from engine.files import write_whole
 from engine.metrics import EpochMetrics, EpochOutputs
-from engine.processes import fail_together, from_first, is_first, world
+from engine.processes import from_first, is_first, world
 from engine.protocols import Stateful
 from engine.rng import seed_everything
 from engine.sharding import is_sharded, shard, whole
@@ -30,23 +27,22 @@ from experiments.audit import (
     audit_cohort,
     check_audit,
     read_audit,
-    write_audit,
 )
+from experiments.beginning import run_identity, take_up, write_beginning
 from experiments.build_data import Data, build_data, with_loaders
 from experiments.build_handlers import RunHandlers, build_handlers
 from experiments.build_model import build_configured_optimizer, build_model_and_loss
 from experiments.config import Config
-from experiments.data_version import changed_cohort, digest
+from experiments.data_version import changed_cohort
 from experiments.decision import as_plain, decide
-from experiments.environment import describe_environment
 from experiments.examination import Examination
 from experiments.export import export_run
 from experiments.findings import Findings
 from experiments.outcome import Outcome
 from experiments.pages.report_content import content_while_training
 from experiments.pages.report_page import render_report
-from experiments.process_group import check_alike, describe_group, own_device
-from experiments.run_folder import FINISHED, new_run_dir, write_config
+from experiments.process_group import check_alike, own_device
+from experiments.run_folder import FINISHED, new_run_dir
 
 
 class Experiment:
@@ -134,12 +130,12 @@ class Experiment:
         try:
             self._assemble(model, loss, loss_terms, device)
             if resumed:
-                self._restore(resumed)
+                take_up(self.trainer, resumed, self.handlers.checkpoint.meta)
         except UsageError:
             if not resumed and is_first():
                 self.run_dir.rmdir()  # nothing was written yet: handlers write when they run
             raise
-        from_first(self._write_beginnings)
+        from_first(self._write_beginning)
 
     def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
         """The model, its loss, and the names of the loss's terms."""
@@ -170,7 +166,7 @@ class Experiment:
         )
         self.tester.precision = self.evaluator.precision
         self.examination = Examination(self.tester, config.report, self.run_dir)
-        self.handlers.checkpoint.meta = self._identity()
+        self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
 
     def _new_metrics(self) -> EpochMetrics:
@@ -202,54 +198,12 @@ class Experiment:
         check_audit(found)
         return found
 
-    def _identity(self) -> dict[str, Any]:
-        """What a resumed run must share with the run it continues."""
-        version = self.data.version
-        shapes = {n: list(p.shape) for n, p in self.trainer.model.state_dict().items()}
-        return {
-            "cohort": dict(version.files),
-            "preparation": dict(version.preparation),
-            "split": version.split,
-            "model": {"name": self.config.model.name, "shapes": digest(shapes)},
-        }
-
-    def _restore(self, run_dir: Path) -> None:
-        folder = run_dir / "checkpoints"
-        if not from_first(lambda: list(folder.glob("*.pt"))):
-            return  # cut off before its first checkpoint: there is nothing to lose
-        with fail_together():  # not every machine may see the folder
-            path, content, skipped = newest_whole_checkpoint(folder)
-            check_meta(content["meta"], self._identity())
-        self.trainer.restore(content["states"])
-        for line in skipped:
-            self.trainer.announce("checkpoint_skipped", reason=line)
-        self.trainer.announce(
-            "resumed",
-            checkpoint=path.name,
-            epoch=self.trainer.state.epoch,
-            iteration=self.trainer.state.iteration,
-        )
-
-    def _write_beginnings(self) -> None:
-        run_dir, cohort = self.run_dir, self.data.cohort
-        try:
-            if not self.resumed_from:
-                environment = describe_environment(
-                    self.data.version.plain(), describe_group(self.config.trainer)
-                )
-                text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-                write_whole(text.encode(), run_dir, "environment.json")
-                splits = run_dir / "splits.csv"
-                write_splits(splits, cohort.sample_ids, cohort.groups, self.data.split)
-                if self.config.audit.enabled:
-                    write_audit(self.audit, run_dir)
-            # Last: from now on the run can be continued.
-            write_config(run_dir, self.config)
-        except OSError as error:
-            raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
+    def _write_beginning(self) -> None:
+        resumed = self.resumed_from is not None
+        write_beginning(self.run_dir, self.config, self.data, self.audit, resumed)
         if not self.trainer.state.iteration:
             version = self.data.version
-            self.changed = changed_cohort(run_dir, self.config.exp_name, version)
+            self.changed = changed_cohort(self.run_dir, self.config.exp_name, version)
             told = {"changed": self.changed} if self.changed else {}
             self.handlers.log.write("cohort_read", fingerprint=version.fingerprint, **told)
 
