@@ -17,7 +17,7 @@ from engine.checkpoints import broken_weight, load_checkpoint
 from engine.contract import check_contract
 from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics, EpochOutputs
-from engine.processes import from_first, is_first, world
+from engine.processes import fail_together, from_first, world
 from engine.protocols import Stateful
 from engine.rng import seed_everything
 from engine.sharding import is_sharded, shard, whole
@@ -128,13 +128,16 @@ class Experiment:
         model, loss, loss_terms = self._build_model(device)
         self.run_dir = resumed or from_first(lambda: new_run_dir(config.runs_dir, config.exp_name))
         try:
-            self._assemble(model, loss, loss_terms, device)
-            if resumed:
-                take_up(self.trainer, resumed, self.handlers.checkpoint.meta)
+            with fail_together():
+                self._assemble(model, loss, loss_terms, device)
         except UsageError:
-            if not resumed and is_first():
-                self.run_dir.rmdir()  # nothing was written yet: handlers write when they run
+            if not resumed:
+                # Nothing was written yet: handlers write when they run. Nobody leaves before it is
+                # gone: whoever leaves takes the others along.
+                from_first(self.run_dir.rmdir)
             raise
+        if resumed:
+            take_up(self.trainer, resumed, self.handlers.checkpoint.meta)
         from_first(self._write_beginning)
 
     def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
