@@ -294,7 +294,7 @@ def test_a_run_compiles_its_model_and_keeps_what_was_compiled(make_config, monke
             made.append(self)
 
     monkeypatch.setattr("experiments.build_handlers.Compile", Quick)
-    monkeypatch.setenv(CACHE_VARIABLE, "elsewhere")  # restored afterwards
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))  # restored afterwards
     cache = {"data.cache_dir": str(tmp_path / "cache")}
     experiment = Experiment(make_config(**{"trainer.compile": "default"}, **cache))
     experiment.setup()
