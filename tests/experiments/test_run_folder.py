@@ -102,7 +102,7 @@ def test_a_run_cut_before_everything_it_continues_from_stands_is_not_continued(
     def cut(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"experiments.experiment.{last}", cut)
+    monkeypatch.setattr(f"experiments.beginning.{last}", cut)
     config = make_config()
     with pytest.raises(KeyboardInterrupt):
         Experiment(config).setup()
