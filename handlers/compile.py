@@ -29,10 +29,15 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 # What torch calls "reduce-overhead", and small kernels that do not depend on each other in one: a
 # graph of a few hundred kernels spends a tenth of its time between them.
 GRAPH_OPTIONS = {"triton.cudagraphs": True, "combo_kernels": True}
+# On a CPU inductor's own random numbers take several times as long as torch's, because they are
+# drawn one by one; and with torch's, dropout leaves out what it would without compiling.
+CPU_OPTIONS = {"fallback_random": True}
 
 
 class Compile:
     """Has ``torch.compile`` make the training step's kernels; the results differ by rounding only.
+
+    On a GPU dropout also draws other numbers than without compiling, from the same seed.
 
     - ``default`` compiles the model as a whole.
     - ``regional`` compiles its repeated blocks only (what stands several times in a
@@ -129,12 +134,14 @@ class Compile:
         # and copied in each step, which on a GPU may even read memory that is not there (2.11).
         torch._dynamo.config.specialize_float = True
         options: dict[str, Any] = {"dynamic": self.dynamic, "backend": self.backend}
+        if self._replays(trainer):
+            options["options"] = GRAPH_OPTIONS
+        elif self.backend == INDUCTOR and trainer.device.type == "cpu":
+            options["options"] = CPU_OPTIONS
         if self.mode == "regional":
             for block in repeated_blocks(trainer.model):
                 block.compile(**options)
             return
-        if self._replays(trainer):
-            options["options"] = GRAPH_OPTIONS
         # What is compiled is a module still, whatever torch's annotations say.
         compiled = cast(nn.Module, torch.compile(trainer.model, **options))
         if trainer.network is trainer.model:

@@ -55,7 +55,7 @@ def calls(monkeypatch):
     """What a backend is given to compile: how many graphs, and of how many of their sizes."""
     graphs = []
 
-    def backend(graph, inputs):
+    def backend(graph, inputs, options=None):
         graphs.append(graph)
         return graph.forward
 
@@ -86,12 +86,9 @@ def test_the_compilers_own_kernels_train_as_without_them(loader, tmp_path, monke
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch._dynamo.reset()
     loader.batches = loader.batches[:2]
-    # Dropout draws other numbers in a compiled kernel.
-    trainers = [make(), make()]
-    for trainer in trainers:
-        trainer.model.body[3].p = 0.0
-    plain = trained(trainers[0], loader)
-    compiled = trained(trainers[1], loader, Compile(cache_dir=tmp_path / "compiled"))
+    # The model has dropout, which draws the same numbers either way.
+    plain = trained(make(), loader)
+    compiled = trained(make(), loader, Compile(cache_dir=tmp_path / "compiled"))
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
     assert any((tmp_path / "compiled").iterdir()), "nothing is kept for the next run"
 
