@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+# What torch calls a processor's instructions for bfloat16: x86, x86 with a matrix unit, Arm.
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+
 
 class Precision:
     """Full fp32 precision; a subclass changes how a step computes without touching the loop.
@@ -55,3 +58,15 @@ def best_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device '{name}' asked for, but no CUDA device is available; use cpu")
     return device
+
+
+def has_bf16_instructions() -> bool | None:
+    """Whether the processor multiplies bfloat16 by itself; None where torch cannot tell (< 2.11).
+
+    Without them bf16 is correct, but several times slower than fp32.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is None:
+        return None
+    found = capabilities()
+    return any(found.get(name, False) for name in BF16_INSTRUCTIONS)

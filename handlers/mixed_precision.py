@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from engine.errors import UsageError, check_whole, nearest
 from engine.events import Phase
-from engine.precision import Precision
+from engine.precision import Precision, has_bf16_instructions
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
@@ -30,6 +30,9 @@ PRECISIONS: dict[str, torch.dtype | None] = {
 }
 # What is computed in where there is no GPU, for those that need one.
 WITHOUT_GPU = {"tf32": "fp32", "fp16": "bf16"}
+SLOW_BF16 = (
+    "bf16: this processor has no instructions for bfloat16; fp32 is probably several times faster"
+)
 # torch.amp.GradScaler's own defaults (Micikevicius et al. 2018, "Mixed Precision Training").
 INIT_SCALE = 2.0**16
 GROWTH_INTERVAL = 2000
@@ -62,7 +65,8 @@ class MixedPrecision(Precision):
     TensorFloat-32). ``fp16`` scales the loss so that small gradients do not vanish, unscales the
     gradients before ``GRADIENTS_READY``, leaves out a step whose gradients overflowed, and saves
     the scale with every checkpoint. ``tf32`` and ``fp16`` need a GPU: on another device they say
-    so once, and are computed in fp32 and in bf16.
+    so once, and are computed in fp32 and in bf16. A processor without instructions for bf16 is told
+    of once, too.
 
     A step that fp16 leaves out is counted all the same: finding out would wait for the device.
     With a fused optimizer (AdamW is built so) nothing in the step waits.
@@ -104,7 +108,7 @@ class MixedPrecision(Precision):
         self.growth_interval = growth_interval
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None
-        self._to_say: str | None = None
+        self._to_say: list[str] = []
 
     def attach(self, engine: Trainer | Evaluator) -> None:
         """Take the precision's seat in a trainer or an evaluator.
@@ -117,32 +121,40 @@ class MixedPrecision(Precision):
                 f"mixed_precision is attached to an engine on {self._device_type}, this one is on "
                 f"{engine.device.type}: give each its own"
             )
-        self._device_type = engine.device.type
+        lines = self._settle(engine.device.type) if self._device_type is None else []
         engine.precision = self
-        asked = self.precision
-        falls_back = asked in WITHOUT_GPU and self._device_type != "cuda"
-        if falls_back:
-            self.precision = WITHOUT_GPU[asked]
-        elif self.precision == "fp16" and self.scaler is None:
-            self.scaler = torch.amp.GradScaler(
-                self._device_type,
-                init_scale=self.init_scale,
-                growth_interval=self.growth_interval,
-            )
-        line = f"{asked} needs a GPU: computing in {self.precision} on the {self._device_type}"
         if hasattr(engine, "keep"):
             engine.keep("mixed_precision", self)
-            if falls_back:
-                self._to_say = line
+            if lines:
+                self._to_say = lines
                 engine.add_event_handler(Events.STARTED, self.say)
-        elif falls_back:
-            warnings.warn(line, stacklevel=2)
+        else:
+            for line in lines:
+                warnings.warn(line, stacklevel=2)
+
+    def _settle(self, device_type: str) -> list[str]:
+        """Settle on what is computed in on a device; returns what its user should know."""
+        self._device_type = device_type
+        lines: list[str] = []
+        if device_type == "cuda":
+            if self.precision == "fp16":
+                self.scaler = torch.amp.GradScaler(
+                    device_type, init_scale=self.init_scale, growth_interval=self.growth_interval
+                )
+            return lines
+        if self.precision in WITHOUT_GPU:
+            asked, self.precision = self.precision, WITHOUT_GPU[self.precision]
+            lines.append(f"{asked} needs a GPU: computing in {self.precision} on the {device_type}")
+        # Where torch cannot tell, nothing is said.
+        if device_type == "cpu" and self.precision == "bf16" and has_bf16_instructions() is False:
+            lines.append(SLOW_BF16)
+        return lines
 
     def say(self, trainer: Trainer) -> None:
-        """Announce, once in a run, that what was asked for was not to be had."""
-        if self._to_say is not None:
-            trainer.announce("notice", message=self._to_say)
-            self._to_say = None
+        """Announce, once in a run, that what was asked for is not to be had, or is slow."""
+        for line in self._to_say:
+            trainer.announce("notice", message=line)
+        self._to_say = []
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the model and its loss compute."""
@@ -185,4 +197,4 @@ class MixedPrecision(Precision):
         if self.scaler is not None and state_dict["scaler"]:
             self.scaler.load_state_dict(dict(state_dict["scaler"]))
         if state_dict["precision"] == self.precision:
-            self._to_say = None  # the run that is continued said it
+            self._to_say = []  # the run that is continued said it

@@ -10,13 +10,25 @@ from ignite.engine import Events
 from engine import EpochMetrics, Evaluator, Phase, Trainer, TrainEvents, UsageError
 from engine.losses import CrossEntropy
 from engine.optimisers import build_optimizer
+from handlers import mixed_precision
 from handlers.accumulation import Accumulation
 from handlers.ema import EMA
 from handlers.gradient_clipping import GradientClipping
-from handlers.mixed_precision import MixedPrecision
+from handlers.mixed_precision import SLOW_BF16, MixedPrecision
 from tests.tiny_problem import TinyLoader, TinyModel
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def bf16_instructions(monkeypatch):
+    """What the processor is said to have; what it has does not change what is tested here."""
+
+    def say(has):
+        monkeypatch.setattr(mixed_precision, "has_bf16_instructions", lambda: has)
+
+    say(True)
+    return say
 
 
 def notices(trainer):
@@ -174,6 +186,38 @@ def test_a_run_that_moves_from_a_gpu_to_a_cpu_says_it(make_trainer, loader):
 def test_an_evaluator_alone_warns_that_fp16_needs_a_gpu(make_trainer, make_evaluator):
     with pytest.warns(UserWarning, match="fp16 needs a GPU"):
         MixedPrecision("fp16").attach(make_evaluator(make_trainer()))
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "told"),
+    [
+        ("bf16", False, [SLOW_BF16]),
+        ("fp16", False, ["fp16 needs a GPU: computing in bf16 on the cpu", SLOW_BF16]),
+        ("bf16", True, []),
+        ("bf16", None, []),
+        ("fp32", False, []),
+        ("tf32", False, ["tf32 needs a GPU: computing in fp32 on the cpu"]),
+    ],
+)
+def test_a_processor_that_cannot_multiply_bf16_is_told_of_once(
+    make_trainer, make_evaluator, loader, bf16_instructions, precision, has, told
+):
+    bf16_instructions(has)
+    trainer = make_trainer()
+    lines, handler = notices(trainer), MixedPrecision(precision)
+    handler.attach(trainer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handler.attach(make_evaluator(trainer))
+    trainer.fit(loader, 1)
+    trainer.fit(loader, 2)
+    assert lines == told
+
+
+def test_an_evaluator_alone_warns_of_slow_bf16(make_trainer, make_evaluator, bf16_instructions):
+    bf16_instructions(False)
+    with pytest.warns(UserWarning, match="no instructions for bfloat16"):
+        MixedPrecision("bf16").attach(make_evaluator(make_trainer()))
 
 
 def test_scaling_changes_nothing_that_gradients_ready_or_the_weights_see(make_trainer, loader):
