@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.balanced_draw import make_draw
 from datasets.errors import UsageError
-from datasets.planned_sampler import PlannedBatchSampler, digest, split_largest
+from datasets.planned_sampler import PlannedBatchSampler, digest, shuffle_steps, split_largest
 from datasets.specs import require_number, require_whole
 
 # Samples mix with those of up to this part more scans: at worst so much of a batch is padded, and
@@ -106,9 +106,7 @@ class BucketBatchSampler(PlannedBatchSampler):
         line = drawn[np.lexsort((rng.random(len(drawn)), -self.counted[drawn]))]
         batches = self._batches_of(line)
         # What the processes take at the same time stays together where it comes out even.
-        together = self.world if self.even else 1
-        steps = rng.permutation(len(batches) // together)
-        return [batches[step * together + rank] for step in steps for rank in range(together)]
+        return shuffle_steps(batches, self.world if self.even else 1, rng)
 
     def _batches_of(self, line: np.ndarray) -> list[np.ndarray]:
         ends = self._cut(self.counted[line])

@@ -155,6 +155,20 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         return np.random.default_rng((self.seed, epoch, 0, ORDER_STREAM))
 
 
+def shuffle_steps(
+    batches: Sequence[np.ndarray], world: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Shuffle batches, but keep together what the processes take at the same time.
+
+    Args:
+        batches: Indices of samples; a multiple of ``world``, each step's side by side.
+        world: How many processes there are.
+        rng: Of the order.
+    """
+    steps = rng.permutation(len(batches) // world)
+    return [batches[step * world + rank] for step in steps for rank in range(world)]
+
+
 def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     """Halve the largest batches until there are ``count``; halves stand where the whole stood.
 

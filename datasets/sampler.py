@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.balanced_draw import make_draw
 from datasets.errors import UsageError
-from datasets.planned_sampler import PlannedBatchSampler, digest, split_largest
+from datasets.planned_sampler import PlannedBatchSampler, digest, shuffle_steps, split_largest
 from datasets.specs import require_whole
 
 
@@ -32,6 +32,9 @@ class EpochBatchSampler(PlannedBatchSampler):
         rank: Which of the processes this one is, from 0.
         world: How many processes there are.
         even: Give each process the same number of batches; False in evaluation.
+        lengths: The number of scans of each sample, by its index. Processes that train together
+            on shuffled batches then take those at the same time that hold about as many scans, so
+            that none waits long for another; the batches are the same.
 
     Raises:
         UsageError: No batch can be made of so many samples.
@@ -56,6 +59,7 @@ class EpochBatchSampler(PlannedBatchSampler):
         rank: int = 0,
         world: int = 1,
         even: bool = True,
+        lengths: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         batch_size = require_whole("batch_size", batch_size, 1)
         self.indices = (
@@ -79,21 +83,30 @@ class EpochBatchSampler(PlannedBatchSampler):
                 f"{'' if world == 1 else f' to each of {world} processes'}; a smaller one was "
                 "expected"
             )
+        # What has no part in the plan has none in its identity.
+        balanced = lengths is not None and shuffle and even and world > 1
+        self._lengths = np.asarray(lengths, dtype=np.int64) if balanced else None
 
     def order(self, epoch: int) -> np.ndarray:
         """The order of the samples in an epoch, [n]."""
-        if not self.shuffle:
-            return self.indices
-        rng = self._rng(epoch)
+        return self._order(self._rng(epoch)) if self.shuffle else self.indices
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
         drawn = self.indices if self._draw is None else self.indices[self._draw(rng)]
         return rng.permutation(drawn)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples."""
-        order = self.order(epoch)
+        rng = self._rng(epoch)
+        order = self._order(rng) if self.shuffle else self.indices
         starts = range(0, len(order), self.batch_size)
         batches = [order[start : start + self.batch_size] for start in starts]
-        return split_largest(batches[: self.count], self.count)
+        batches = split_largest(batches[: self.count], self.count)
+        if self._lengths is None:
+            return batches
+        scans = np.array([self._lengths[batch].sum() for batch in batches])
+        by_scans = [batches[number] for number in np.argsort(scans, kind="stable")]
+        return shuffle_steps(by_scans, self.world, rng)
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -102,4 +115,5 @@ class EpochBatchSampler(PlannedBatchSampler):
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
             "kinds": self._kinds_digest,
+            "lengths": None if self._lengths is None else digest(self._lengths),
         }

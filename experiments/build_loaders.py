@@ -81,6 +81,7 @@ def _sampler(
     batching, batch_size = config.data.batching, config.trainer.batch_size * factor
     shared: dict[str, Any] = {"kinds": kinds, "rank": rank, "world": world}
     if batching.kind == "shuffle":
+        shared["lengths"] = dataset.scan_counts
         return EpochBatchSampler(len(dataset), batch_size, train, config.seed, **shared)
     # Padded, those of one multiple are equally long.
     multiple = batching.pad_scans_to or 1

@@ -165,6 +165,51 @@ def test_alone_or_together_the_order_is_the_same():
     assert [batch for step in zip(*pair, strict=True) for batch in step] == alone
 
 
+def test_processes_that_train_together_take_batches_of_about_as_many_scans():
+    lengths = np.random.default_rng(0).integers(1, 17, 640)
+    settings = {"n": 640, "batch_size": 8}
+    plain = [list(sampler(**settings, rank=rank, world=2)) for rank in (0, 1)]
+    balanced = [list(sampler(**settings, lengths=lengths, rank=rank, world=2)) for rank in (0, 1)]
+
+    def waste(processes):
+        scans = np.array(
+            [[sum(lengths[i] for _, i in batch) for batch in own] for own in processes]
+        )
+        return scans.max(axis=0).sum() / scans.mean(axis=0).sum() - 1
+
+    assert waste(plain) > 0.05
+    assert waste(balanced) < 0.01
+
+    def batches(processes):
+        return sorted(batch for own in processes for batch in own)
+
+    assert batches(balanced) == batches(plain)
+    scans = [sum(lengths[i] for _, i in batch) for batch in balanced[0]]
+    assert scans != sorted(scans), "the steps are not shuffled"
+
+
+def test_balanced_epochs_differ_in_order_and_are_the_same_for_the_same_seed():
+    def plans(seed):
+        one = sampler(40, lengths=np.arange(1, 41), world=2, seed=seed)
+        return [[batch.tolist() for batch in one.plan(epoch)] for epoch in (1, 2)]
+
+    first, second = plans(7)
+    assert plans(7) == [first, second]
+    assert first != second
+    assert plans(8) != [first, second]
+
+
+def test_lengths_change_nothing_where_no_process_waits_for_another():
+    lengths = np.arange(1, 11)
+    for settings in ({"world": 1}, {"world": 2, "even": False}, {"world": 2, "shuffle": False}):
+        plain, told = sampler(**settings), sampler(**settings, lengths=lengths)
+        assert list(told) == list(plain)
+        assert told.state_dict() == plain.state_dict()
+    told = sampler(world=2, lengths=lengths)
+    with pytest.raises(UsageError, match="lengths was"):
+        sampler(world=2).load_state_dict(told.state_dict())
+
+
 def test_processes_that_evaluate_share_the_batches_as_they_are():
     settings = {"shuffle": False, "even": False, "world": 3}
     shares = [list(sampler(4, rank=rank, **settings)) for rank in range(3)]
