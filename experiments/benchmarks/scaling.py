@@ -2,10 +2,11 @@
 
 ``python experiments/benchmarks/scaling.py --processes 1 2 --out scaling.json`` starts itself anew
 for each number of processes, through ``torch.distributed.run``: NCCL between GPUs, Gloo between
-processors. Every process trains on batches of the same sizes, by this project's trainer and
-:class:`handlers.data_parallel.DataParallel`; a step's time is that of the slowest, the median over
-windows of steps. ``efficiency`` is samples a second by what as many of the first row's processes
-would reach side by side.
+processors. Every process trains on batches of as many samples, by this project's trainer and
+:class:`handlers.data_parallel.DataParallel`; the batches are the same ones however many processes
+share them, as the project's sampler deals them out. A step's time is that of the slowest, the
+median over windows of steps. ``efficiency`` is samples a second by what as many of the first row's
+processes would reach side by side.
 
 Then the processes share a validation side that does not divide evenly, measure it together, and
 are held against this process, which measures all of it alone: ``metrics differ by`` is the largest
@@ -35,7 +36,7 @@ from engine.files import write_whole
 from engine.precision import best_device
 from experiments.benchmarks import scaling_worker
 from experiments.benchmarks.scaling_worker import measure_validation
-from experiments.benchmarks.step_figures import WARMUP_COMPILED
+from experiments.benchmarks.step_figures import BATCHES, WARMUP_COMPILED
 from experiments.benchmarks.step_settings import add_size_options, parse_variant, read_size
 
 VARIANTS = {"cpu": "fp32-packed", "cuda": "bf16-packed"}
@@ -143,6 +144,21 @@ def largest_difference(found: Mapping[str, float], expected: Mapping[str, float]
     return max((abs(a - b) for a, b in pairs if not math.isnan(a)), default=0.0)
 
 
+def shared_batches(processes: Sequence[int], each: int) -> int:
+    """How many batches there are, that divide among any of these numbers of processes.
+
+    Args:
+        processes: The numbers of processes.
+        each: At least so many for each, where there are most.
+
+    Example:
+        >>> shared_batches([1, 2, 3], each=4)
+        12
+    """
+    divisor = math.lcm(*processes)
+    return divisor * math.ceil(each * max(processes) / divisor)
+
+
 def _print_row(row: Mapping[str, Any]) -> None:
     times = row["ms_of_each"]
     cells = (
@@ -166,6 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--variant", metavar="NAME", help="as 'bf16-packed-graphs'")
     parser.add_argument("--static-graph", action="store_true", help="of DataParallel")
+    parser.add_argument(
+        "--overlap",
+        action=argparse.BooleanOptionalAction,
+        help="of DataParallel; by default yes, but for graphs",
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each row")
     parser.add_argument("--steps", type=int, metavar="N", help="measured steps, in place of it")
     parser.add_argument("--warmup", type=int, metavar="N", help="steps before")
@@ -197,7 +218,9 @@ def _measure(options: argparse.Namespace) -> int:
         "size": vars(size),
         "variant": variant.name,
         "device": device.type,
+        "batches": shared_batches(options.processes, BATCHES[device.type]),
         "static_graph": options.static_graph,
+        "overlap": variant.compiled != "graphs" if options.overlap is None else options.overlap,
         "seconds": options.seconds,
         "steps": options.steps,
         "warmup": options.warmup or WARMUP_COMPILED[device.type],

@@ -16,21 +16,22 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 
+from datasets.batch import Batch
 from datasets.bucket_sampler import BucketBatchSampler
 from datasets.loader import make_loader
+from datasets.sampler import EpochBatchSampler
 from datasets.spectra_dataset import SpectraDataset
 from engine import EpochMetrics, Evaluator
 from engine.files import write_whole
 from engine.processes import BACKENDS, gather, is_first, rank, world
 from engine.protocols import Handler
 from experiments.benchmarks.step_clock import StepClock
-from experiments.benchmarks.step_figures import BATCHES
 from experiments.benchmarks.step_settings import (
     CLASSES,
     Repeated,
     StepSize,
     Variant,
-    draw_batches,
+    draw_batch,
     draw_counts,
     make_model,
     make_trainer,
@@ -48,8 +49,8 @@ def work(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Train for a while together with the other processes, then measure together.
 
     Args:
-        settings: ``size``, ``variant``, ``device``, ``static_graph``, ``seconds``, ``steps`` and
-            ``warmup``.
+        settings: ``size``, ``variant``, ``device``, ``batches`` (of all processes together),
+            ``static_graph``, ``overlap``, ``seconds``, ``steps`` and ``warmup``.
 
     Returns:
         Milliseconds a step of this process, and the metrics that it came to.
@@ -58,16 +59,29 @@ def work(settings: Mapping[str, Any]) -> dict[str, Any]:
     # Where several GPUs are, each process has been given its own.
     device = idist.device() if settings["device"] == "cuda" else torch.device("cpu")
     clock = StepClock(settings["seconds"], settings["warmup"], settings["steps"], _most)
-    together = DataParallel(
-        static_graph=settings["static_graph"], overlap=variant.compiled != "graphs"
-    )
+    together = DataParallel(static_graph=settings["static_graph"], overlap=settings["overlap"])
     handlers: list[Handler] = [together, clock]
     trainer = make_trainer(size, variant, device, handlers)
-    batches = draw_batches(size, BATCHES[device.type], device, seed=rank())
+    batches = own_batches(size, settings["batches"], device)
     if not variant.compiled:
         batches = [unfilled(batch) for batch in batches]
     trainer.fit(Repeated(batches), max_epochs=1)
     return {"ms": clock.median_ms, "metrics": measure_validation(size, device)}
+
+
+def own_batches(size: StepSize, count: int, device: torch.device) -> list[Batch]:
+    """What is this process's of so many batches, as an epoch is dealt out to processes.
+
+    All have the same samples to share, however many they are: so one process has as much to do as
+    two together have.
+    """
+    counts = draw_counts(size, count * size.samples, np.random.default_rng(0))
+    sampler = EpochBatchSampler(
+        len(counts), size.samples, True, 0, rank=rank(), world=world(), lengths=counts
+    )
+    noise = np.random.default_rng([1, rank()])
+    drawn = [counts[[key[1] for key in keys]] for keys in sampler]
+    return [draw_batch(size, of_each, noise, device) for of_each in drawn]
 
 
 def _most(windows: int) -> int:

@@ -176,21 +176,31 @@ def draw_batches(size: StepSize, count: int, device: torch.device, seed: int = 0
         seed: Of the noise.
     """
     rng = np.random.default_rng(seed)
-    batches = []
-    for _ in range(count):
-        counts = draw_counts(size, size.samples, rng)
-        counts[0] = size.scans  # so that each batch is S wide
-        samples = [
-            Sample(
-                rng.standard_normal((scans, size.points), np.float32),
-                rng.standard_normal(size.covariates, np.float32),
-                int(rng.integers(CLASSES)),
-                str(number),
-            )
-            for number, scans in enumerate(counts)
-        ]
-        batches.append(pad_collate(samples, pad_rows_to=SHARED_ROWS).to(device))
-    return batches
+    counts = [draw_counts(size, size.samples, rng) for _ in range(count)]
+    return [draw_batch(size, of_each, rng, device) for of_each in counts]
+
+
+def draw_batch(
+    size: StepSize, counts: np.ndarray, rng: np.random.Generator, device: torch.device
+) -> Batch:
+    """A batch of noise, S wide, that lies on the device.
+
+    Args:
+        size: Of its samples.
+        counts: The number of scans of each, [B].
+        rng: Of the noise.
+        device: Where it stays.
+    """
+    samples = [
+        Sample(
+            rng.standard_normal((scans, size.points), np.float32),
+            rng.standard_normal(size.covariates, np.float32),
+            int(rng.integers(CLASSES)),
+            str(number),
+        )
+        for number, scans in enumerate(counts)
+    ]
+    return pad_collate(samples, pad_rows_to=SHARED_ROWS, pad_scans_to=size.scans).to(device)
 
 
 def unfilled(batch: Batch) -> Batch:

@@ -9,8 +9,17 @@ import pytest
 import torch
 
 from engine.errors import UsageError
-from experiments.benchmarks import scaling
-from experiments.benchmarks.scaling import LaunchError, largest_difference, launch, main, row_of
+from experiments.benchmarks import scaling, scaling_worker
+from experiments.benchmarks.scaling import (
+    LaunchError,
+    largest_difference,
+    launch,
+    main,
+    row_of,
+    shared_batches,
+)
+from experiments.benchmarks.scaling_worker import own_batches
+from experiments.benchmarks.step_settings import StepSize
 
 SIZE = [
     *("--samples", "8", "--scans", "4", "--points", "64", "--covariates", "3"),
@@ -30,6 +39,7 @@ def test_two_processes_train_together_and_measure_what_one_does(tmp_path, capsys
     assert row["metrics_differ_by"] < 1e-6
     assert {"loss", "auroc"} <= row["metrics"].keys()
     assert results["static_graph"] is True
+    assert results["overlap"] is True
     assert "efficiency" in capsys.readouterr().out
 
 
@@ -111,3 +121,26 @@ def test_no_more_processes_than_gpus_are_started(monkeypatch):
     )
     with pytest.raises(UsageError, match="4, but 2 GPUs"):
         scaling._measure(options)
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"), [([1], 8), ([1, 2], 16), ([2, 3], 24), ([1, 2, 4, 8], 64)]
+)
+def test_batches_can_be_shared_by_any_of_the_numbers_of_processes(processes, expected):
+    assert shared_batches(processes, each=8) == expected
+
+
+def test_however_many_processes_there_are_they_have_the_same_scans_to_encode(monkeypatch):
+    size = StepSize(samples=8, scans=4, points=16, covariates=3)
+
+    def scans(rank, world):
+        monkeypatch.setattr(scaling_worker, "rank", lambda: rank)
+        monkeypatch.setattr(scaling_worker, "world", lambda: world)
+        batches = own_batches(size, 8, torch.device("cpu"))
+        assert all(batch.spectra.shape == (8, 4, 16) for batch in batches)
+        return [int(batch.mask.sum()) for batch in batches]
+
+    alone, pair = scans(0, 1), [scans(rank, 2) for rank in (0, 1)]
+    assert sorted(alone) == sorted(pair[0] + pair[1])
+    apart = [abs(one - other) for one, other in zip(*pair, strict=True)]
+    assert max(apart) < max(alone) - min(alone)
