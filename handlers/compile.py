@@ -27,8 +27,13 @@ INDUCTOR = "inductor"
 # Where inductor keeps what it compiled; read by torch whenever it compiles.
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 # What torch calls "reduce-overhead", and small kernels that do not depend on each other in one: a
-# graph of a few hundred kernels spends a tenth of its time between them.
-GRAPH_OPTIONS = {"triton.cudagraphs": True, "combo_kernels": True}
+# graph of a few hundred kernels spends a tenth of its time between them. Of shapes, batches that
+# are filled up have a dozen or two, at which torch would warn already.
+GRAPH_OPTIONS = {
+    "triton.cudagraphs": True,
+    "combo_kernels": True,
+    "triton.cudagraph_dynamic_shape_warn_limit": 64,
+}
 # On a CPU inductor's own random numbers take several times as long as torch's, because they are
 # drawn one by one; and with torch's, dropout leaves out what it would without compiling.
 CPU_OPTIONS = {"fallback_random": True}

@@ -10,7 +10,13 @@ from torch import nn
 from engine import EpochMetrics, Evaluator, Trainer, TrainEvents, UsageError, build_optimizer
 from engine.losses import CrossEntropy
 from handlers.accumulation import Accumulation
-from handlers.compile import CACHE_VARIABLE, Compile, check_compiler
+from handlers.compile import (
+    CACHE_VARIABLE,
+    CPU_OPTIONS,
+    GRAPH_OPTIONS,
+    Compile,
+    check_compiler,
+)
 from handlers.mixed_precision import MixedPrecision
 from tests.tiny_problem import FEATURES, TinyLoader, TinyModel
 
@@ -153,6 +159,13 @@ def test_only_the_repeated_blocks_are_compiled_in_regions(loader):
     assert trainer.network is trainer.model
     compiled = [m for m in trainer.model.modules() if m._compiled_call_impl is not None]
     assert compiled == list(trainer.model.blocks)
+
+
+@pytest.mark.parametrize("options", [GRAPH_OPTIONS, CPU_OPTIONS])
+def test_torch_knows_the_options_it_is_given(options):
+    torch.compile(nn.Linear(2, 2), options=options)  # refuses what it does not know
+    with pytest.raises(RuntimeError, match="Unexpected optimization option"):
+        torch.compile(nn.Linear(2, 2), options={**options, "unknown": True})
 
 
 def test_graphs_without_a_gpu_are_announced_and_left_out(calls, loader):
