@@ -61,7 +61,7 @@ def best_device(name: str = "auto") -> torch.device:
 
 
 def has_bf16_instructions() -> bool | None:
-    """Whether the processor multiplies bfloat16 by itself; None where torch cannot tell (< 2.11).
+    """Whether the processor multiplies bfloat16 by itself; None where torch is too old to tell.
 
     Without them bf16 is correct, but several times slower than fp32.
     """
