@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from engine.precision import has_bf16_instructions
 from models.tft_models import TFTMultimodal
 
 # Dense bf16 matrix products with fp32 sums, FLOP/s, by a part of the device's name, the first that
@@ -104,7 +105,11 @@ def peak_rate(device: torch.device) -> tuple[float, str]:
         for part, rate in PEAKS.items():
             if part in name:
                 return rate, f"{name}, data sheet (bf16, dense)"
-    measured = {dtype: _measured(device, dtype) for dtype in (torch.bfloat16, torch.float32)}
+    dtypes = [torch.float32]
+    # A processor without instructions for bfloat16 takes seconds for a product, and is slower.
+    if device.type != "cpu" or has_bf16_instructions() is not False:
+        dtypes.append(torch.bfloat16)
+    measured = {dtype: _measured(device, dtype) for dtype in dtypes}
     fastest = max(measured, key=lambda dtype: measured[dtype])
     return measured[fastest], f"measured: a product of large matrices in {str(fastest)[6:]}"
 

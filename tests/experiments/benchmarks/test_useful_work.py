@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.benchmarks import useful_work
 from experiments.benchmarks.step_settings import StepSize, Variant, draw_batches, make_model
 from experiments.benchmarks.useful_work import PEAKS, peak_rate, useful_flops
 from models.tft_loss import TFTLoss
@@ -53,7 +54,25 @@ def test_a_known_gpu_is_held_against_its_data_sheet(monkeypatch):
     assert "data sheet" in source
 
 
-def test_an_unknown_device_is_measured():
+@pytest.mark.parametrize(
+    ("has", "products"),
+    [(False, ["float32"]), (True, ["float32", "bfloat16"]), (None, ["float32", "bfloat16"])],
+)
+def test_an_unknown_device_is_measured_by_products_that_it_can_be_fast_at(
+    monkeypatch, has, products
+):
+    monkeypatch.setattr(useful_work, "PRODUCT_SIDE", {"cpu": 64})
+    monkeypatch.setattr(useful_work, "has_bf16_instructions", lambda: has)
+    rates: dict[str, float] = {}
+    measure = useful_work._measured
+
+    def measured(device, dtype):
+        rates[str(dtype)[6:]] = rate = measure(device, dtype)
+        return rate
+
+    monkeypatch.setattr(useful_work, "_measured", measured)
     rate, source = peak_rate(CPU)
-    assert rate > 1e9
-    assert source.startswith("measured")
+    assert list(rates) == products
+    fastest = max(rates, key=lambda name: rates[name])
+    assert rate == rates[fastest] > 1e6
+    assert source == f"measured: a product of large matrices in {fastest}"
