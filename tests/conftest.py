@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.losses import CrossEntropy
@@ -17,6 +18,10 @@ from tests.several_processes import WORK_OF_THREE, WORK_OF_TWO, Outcomes, run_to
 from tests.tiny_problem import TinyLoader, TinyModel
 
 torch.set_num_threads(1)
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

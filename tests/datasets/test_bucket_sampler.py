@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.bucket_sampler import BucketBatchSampler
@@ -48,7 +48,6 @@ def can_share(lengths: list[int], world: int, **changes: Any) -> bool:
     return -(-len(alone) // world) * world <= len(lengths)
 
 
-@settings(deadline=None)
 @given(
     lengths=LENGTHS,
     batch_size=st.integers(1, 20),
@@ -73,7 +72,6 @@ def test_all_processes_together_hold_each_sample_once_an_epoch(
             assert max_scans is None or padded <= max_scans
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=40),
     batch_size=st.integers(1, 20),
@@ -96,7 +94,6 @@ def test_a_process_may_have_nothing_to_evaluate():
     assert [len(own) for own in batches] == [1, 0, 0]
 
 
-@settings(deadline=None)
 @given(
     samples=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), min_size=6, max_size=60),
     batch_size=st.integers(1, 12),
@@ -125,7 +122,6 @@ def test_every_epoch_has_as_many_batches_also_of_samples_that_are_drawn(
     assert len(counts) == 1
 
 
-@settings(deadline=None)
 @given(lengths=LENGTHS, max_scans=BUDGETS, data=st.data())
 def test_a_resumed_epoch_yields_exactly_the_remaining_batches(lengths, max_scans, data):
     whole, resumed = (sampler(lengths, max_scans=max_scans, kinds=lengths) for _ in range(2))

@@ -214,7 +214,7 @@ TABLES = st.lists(st.tuples(NUMBERS, NUMBERS, WORDS), min_size=1, max_size=12).m
 
 
 @given(TABLES, TABLES, st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_was_seen_features_are_numbers_and_survive_a_state(
     first, second, indicators, scale
 ):

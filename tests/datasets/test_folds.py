@@ -47,7 +47,7 @@ def held(targets, chosen):
 
 
 @given(GROUP_SIZES, TASKS, st.integers(2, 4), st.integers(2, 7), SEEDS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, kinds, count, seed):
     targets, groups = make_samples(sizes, task, kinds, seed)
     try:
@@ -76,7 +76,7 @@ def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, kin
 
 
 @given(GROUP_SIZES, TASKS, st.integers(2, 4), SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_group_is_left_out_once_and_alone(sizes, task, kinds, seed):
     targets, groups = make_samples(sizes, task, kinds, seed)
     if len(sizes) == 1:
@@ -100,7 +100,7 @@ def test_each_group_is_left_out_once_and_alone(sizes, task, kinds, seed):
 
 
 @given(GROUP_SIZES, st.integers(1, 6), SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_batch_is_left_out_whole_with_all_its_groups(sizes, batches, seed):
     rng = np.random.default_rng(seed)
     groups = np.repeat([f"p{number}" for number in range(len(sizes))], sizes)

@@ -25,7 +25,7 @@ def sides_of(groups, fractions=(0.7, 0.15, 0.15), seed=0):
 
 
 @given(NAMES, st.data(), SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed):
     before = dict(zip(names, sides_of(names, seed=seed), strict=True))
     new = data.draw(NAMES)
@@ -39,7 +39,7 @@ def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed
     FRACTIONS,
     SEEDS,
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_group_is_ever_apart_and_every_side_has_every_class(members, fractions, seed):
     targets = np.unique(np.concatenate(members), return_inverse=True)[1]
     groups = np.repeat([f"g{number}" for number in range(len(members))], [len(m) for m in members])

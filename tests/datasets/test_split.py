@@ -35,7 +35,7 @@ FRACTIONS = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
 
 
 @given(COHORTS, FRACTIONS, st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_split_never_separates_a_group_and_gives_every_side_every_class(members, shares, seed):
     targets = np.unique(np.concatenate(members), return_inverse=True)[1]
     groups = np.repeat([f"g{number}" for number in range(len(members))], [len(m) for m in members])

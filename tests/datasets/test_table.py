@@ -75,14 +75,14 @@ LINES = st.lists(st.text(st.sampled_from(list('ab0 ,"\t\u00e9\u2003\x1c')), max_
 
 
 @given(LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_quick_reader_reads_what_the_thorough_one_reads(lines, end, marked, ended):
     content = end.join(["sample_id,a", *lines]) + (end if ended else "")
     read_alike(content.encode("utf-8-sig" if marked else "utf-8"))
 
 
 @given(st.lists(st.tuples(CELLS, CELLS), max_size=5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_quick_reader_reads_what_any_program_wrote(rows):
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("sample_id", "a"), *rows])

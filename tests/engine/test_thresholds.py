@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -61,7 +61,6 @@ REFERENCE = {
 }
 
 
-@settings(deadline=None)
 @given(tied_samples, st.floats(0, 1))
 def test_the_figures_are_scikit_learns(samples, threshold):
     scores, positive = both_classes(samples)
@@ -78,7 +77,6 @@ def test_the_figures_are_scikit_learns(samples, threshold):
         assert math.isnan(found["mcc"])
 
 
-@settings(deadline=None)
 @given(any_samples, st.lists(st.floats(0, 1), max_size=5))
 def test_the_table_has_at_each_threshold_the_figures_there(samples, thresholds):
     scores, positive = both_classes(samples)
@@ -97,7 +95,6 @@ def test_counts_of_a_large_cohort_do_not_overflow():
     )
 
 
-@settings(deadline=None)
 @given(tied_samples)
 def test_youden_f1_and_cost_are_the_best_there_are_and_of_equals_the_highest(samples):
     scores, positive = both_classes(samples)
@@ -116,7 +113,6 @@ def test_youden_f1_and_cost_are_the_best_there_are_and_of_equals_the_highest(sam
         assert called == (table["tp"] + table["fp"])[best].min(), rule
 
 
-@settings(deadline=None)
 @given(any_samples, demands)
 def test_a_demand_is_never_violated_where_it_was_chosen_and_cannot_be_met_better(samples, demand):
     scores, positive = both_classes(samples)
@@ -134,7 +130,6 @@ def test_a_demand_is_never_violated_where_it_was_chosen_and_cannot_be_met_better
     assert found["tp"] == table["tp"][meets].max()
 
 
-@settings(deadline=None)
 @given(any_samples)
 def test_the_strictest_demands_are_met_too(samples):
     scores, positive = both_classes(samples)

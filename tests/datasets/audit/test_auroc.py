@@ -23,7 +23,7 @@ def area(scores, members, blocks, kept):
     return won / pairs if pairs else None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]))
 def test_area_and_error_are_those_of_the_definition(seed, block_count):
     rng = np.random.default_rng(seed)

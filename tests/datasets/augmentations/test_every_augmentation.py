@@ -33,7 +33,7 @@ def some_scans(draw: st.DrawFn) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(given_scans=some_scans(), seed=st.integers(0, 2**32))
 def test_the_same_generator_makes_the_same_finite_scans_and_spares_the_given_ones(
     name, given_scans, seed

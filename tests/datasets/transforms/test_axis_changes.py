@@ -60,7 +60,7 @@ def test_points_that_lie_closer_are_read_off_straight_lines():
     np.testing.assert_allclose(out, expected, rtol=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(points=st.integers(2, 300), old=st.integers(2, 200), bend=st.floats(0.3, 3))
 def test_a_constant_stays_one_and_no_value_lies_beyond_the_old_ones(points, old, bend):
     axis = 5 + np.linspace(0, 1, old) ** bend

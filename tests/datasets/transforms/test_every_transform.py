@@ -34,7 +34,7 @@ def some_scans(draw: st.DrawFn, fewest: int = 1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_type_and_finiteness_are_kept_and_the_length_is_as_it_says(name, data):
     scans = data.draw(some_scans(FEWEST_POINTS.get(name, 1)))
@@ -48,7 +48,7 @@ def test_type_and_finiteness_are_kept_and_the_length_is_as_it_says(name, data):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_saved_state_is_all_it_takes_to_do_the_same_again(name, data):
     scans = data.draw(some_scans(FEWEST_POINTS.get(name, 1)))
