@@ -45,17 +45,15 @@ class DevicePrefetcher:
         coming = self._copy(next(waiting, None), copying)
         while coming is not None:
             batch, copied = coming
+            coming = self._copy(next(waiting, None), copying)
             computing = torch.cuda.current_stream(self.device)
             computing.wait_event(copied)
             yield batch
-            # The step is in the queue; what comes next is read and copied behind it, not before
-            # it, so that an epoch's first step waits for no more than its own batch.
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self.device))
             held.append((done, batch))
             if len(held) > STEPS_AHEAD:
                 held.popleft()[0].synchronize()
-            coming = self._copy(next(waiting, None), copying)
 
     def _copy(self, batch: Any, copying: torch.cuda.Stream) -> tuple[Any, torch.cuda.Event] | None:
         if batch is None:

@@ -46,21 +46,6 @@ class TestOnAGpu:
         wanted = [batch.spectra.double().sum() for batch in loader]
         torch.testing.assert_close(torch.stack(sums).cpu(), torch.stack(wanted))
 
-    def test_an_epochs_first_step_waits_for_its_own_batch_alone(self):
-        loader, taken = TinyLoader(), []
-
-        class Watched:
-            def __iter__(self):
-                for number, batch in enumerate(loader):
-                    taken.append(number)
-                    yield batch
-
-        ahead = iter(DevicePrefetcher(Watched(), torch.device("cuda")))
-        next(ahead)
-        assert taken == [0]
-        next(ahead)
-        assert taken == [0, 1]
-
     def test_no_more_steps_are_queued_than_were_agreed(self):
         began = []
         loader = TinyLoader(samples=8 * (STEPS_AHEAD + 3), batch_size=8)
