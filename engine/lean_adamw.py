@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 # Torch's own step, without what it wraps around that of each class: this class's has that already.
 WHOLE_STEP: Callable[[AdamW], None] = inspect.unwrap(AdamW.step)
@@ -45,6 +46,24 @@ class LeanAdamW(AdamW):
         Args:
             closure: As for :class:`torch.optim.AdamW`.
         """
+        if self._is_watched():
+            return _watched_move(self, closure)
+        return self._move(closure)
+
+    # Torch wraps what is not marked so; the wrapper takes as long as the kernel of a small model.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _is_watched(self) -> bool:
+        """Whether anything wants to know of the step: a hook, or a profiler that records."""
+        return bool(
+            torch.autograd._profiler_enabled()
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+        )
+
+    def _move(self, closure: Any = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -63,7 +82,7 @@ class LeanAdamW(AdamW):
             return False
         for group, known, found in zip(self.param_groups, self._known, gradients, strict=True):
             beta1, beta2 = group["betas"]
-            torch._foreach_add_(known.steps, 1)
+            known.step_counts.add_(1)
             torch._fused_adamw_(
                 known.parameters,
                 found,  # type: ignore[arg-type]
@@ -89,13 +108,18 @@ class LeanAdamW(AdamW):
             if not moved or not _is_plain(group, moved):
                 return None
             memory = [self.state[parameter] for parameter in moved]
+            counts = torch.stack([each["step"] for each in memory])
+            steps = list(counts.unbind())
+            for each, step in zip(memory, steps, strict=True):
+                each["step"] = step
             found.append(
                 _Known(
                     moved,
                     [p for p in group["params"] if p.grad is None],
                     [each["exp_avg"] for each in memory],
                     [each["exp_avg_sq"] for each in memory],
-                    [each["step"] for each in memory],
+                    steps,
+                    counts,
                 )
             )
         return found
@@ -123,6 +147,7 @@ class _Known(NamedTuple):
     means: list[Tensor]
     squares: list[Tensor]
     steps: list[Tensor]
+    step_counts: Tensor  # all of the steps; they are views of it
 
     def gradients(self, state: Mapping[Tensor, Mapping[str, Any]]) -> list[Tensor] | None:
         """Those of the parameters; None where something is not as it was."""
@@ -139,6 +164,10 @@ class _Known(NamedTuple):
             if parameter.grad is not None:
                 return None
         return found
+
+
+# As torch does it for every other optimizer: hooks are called, the profiler is told.
+_watched_move = Optimizer.profile_hook_step(LeanAdamW._move)
 
 
 def _is_plain(group: Mapping[str, Any], moved: Sequence[Tensor]) -> bool:

@@ -7,10 +7,18 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from engine.lean_adamw import WHOLE_STEP, LeanAdamW
 
 STEPS = 6
+REGISTER = {
+    "pre": register_optimizer_step_pre_hook,
+    "post": register_optimizer_step_post_hook,
+}
 
 
 def make(cls, **settings):
@@ -170,6 +178,55 @@ def test_a_closure_is_asked_for_the_loss_with_gradients():
     losses = [optimizer.step(closure) for _ in range(3)]
     assert losses[0].requires_grad
     assert losses[0] > losses[1] > losses[2]
+
+
+def test_the_counts_of_the_steps_are_one_tensor_and_saved_as_torchs_are():
+    model, optimizer = make(LeanAdamW)
+    for step in range(3):
+        give_gradients(model, step)
+        optimizer.step()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    for state in (optimizer.state_dict(), torch.load(file, weights_only=True)):
+        counts = [memory["step"] for memory in state["state"].values()]
+        assert [count.shape for count in counts] == [()] * 4
+        assert [float(count) for count in counts] == [3.0] * 4
+        # Two groups of two.
+        assert len({count.untyped_storage().data_ptr() for count in counts}) == 2
+
+
+def test_a_step_enters_the_profilers_record_only_where_there_is_one(monkeypatch):
+    model, optimizer = make(LeanAdamW)
+    entered = []
+    real = torch.autograd.profiler.record_function
+
+    def record(name):
+        entered.append(name)
+        return real(name)
+
+    monkeypatch.setattr(torch.autograd.profiler, "record_function", record)
+    give_gradients(model, 0)
+    optimizer.step()
+    assert entered == []
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    assert entered == ["Optimizer.step#LeanAdamW.step"]
+    assert entered[0] in {event.name for event in profile.events()}
+
+
+@pytest.mark.parametrize("when", sorted(REGISTER))
+def test_hooks_of_every_optimizer_are_called_too(when):
+    model, optimizer = make(LeanAdamW)
+    called = []
+    handle = REGISTER[when](lambda *_: called.append(when))
+    try:
+        give_gradients(model, 0)
+        optimizer.step()
+    finally:
+        handle.remove()
+    optimizer.step()
+    assert called == [when]
 
 
 def test_hooks_are_called_once_a_step():
