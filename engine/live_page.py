@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 # Where epochs are short the page lags behind: by at least so many seconds, and by so many times
-# what it took to write, which so never slows a run by more than a twentieth.
-LAG_S, LAG_OF_COST = 1.0, 20.0
+# what it took to write, which so never slows a run by more than a hundredth.
+LAG_S, LAG_OF_COST = 1.0, 100.0
 
 
 class LivePage(ABC):
