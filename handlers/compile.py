@@ -27,13 +27,10 @@ INDUCTOR = "inductor"
 # Where inductor keeps what it compiled; read by torch whenever it compiles.
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 # What torch calls "reduce-overhead", and small kernels that do not depend on each other in one: a
-# graph of a few hundred kernels spends a tenth of its time between them. Of shapes, batches that
-# are filled up have a dozen or two, at which torch would warn already.
-GRAPH_OPTIONS = {
-    "triton.cudagraphs": True,
-    "combo_kernels": True,
-    "triton.cudagraph_dynamic_shape_warn_limit": 64,
-}
+# graph of a few hundred kernels spends a tenth of its time between them.
+GRAPH_OPTIONS = {"triton.cudagraphs": True, "combo_kernels": True}
+# Of shapes, batches that are filled up have a dozen or two, at which torch would warn already.
+USUAL_SHAPES = 64
 # On a CPU inductor's own random numbers take several times as long as torch's, because they are
 # drawn one by one; and with torch's, dropout leaves out what it would without compiling.
 CPU_OPTIONS = {"fallback_random": True}
@@ -141,6 +138,11 @@ class Compile:
         options: dict[str, Any] = {"dynamic": self.dynamic, "backend": self.backend}
         if self._replays(trainer):
             options["options"] = GRAPH_OPTIONS
+            # Read whenever a graph is recorded, and so of no use among the options. Imported here,
+            # for it takes a while.
+            from torch._inductor import config as inductor_config
+
+            inductor_config.triton.cudagraph_dynamic_shape_warn_limit = USUAL_SHAPES
         elif self.backend == INDUCTOR and trainer.device.type == "cpu":
             options["options"] = CPU_OPTIONS
         if self.mode == "regional":

@@ -14,6 +14,7 @@ from handlers.compile import (
     CACHE_VARIABLE,
     CPU_OPTIONS,
     GRAPH_OPTIONS,
+    USUAL_SHAPES,
     Compile,
     check_compiler,
 )
@@ -166,6 +167,15 @@ def test_torch_knows_the_options_it_is_given(options):
     torch.compile(nn.Linear(2, 2), options=options)  # refuses what it does not know
     with pytest.raises(RuntimeError, match="Unexpected optimization option"):
         torch.compile(nn.Linear(2, 2), options={**options, "unknown": True})
+
+
+def test_no_warning_is_due_to_a_few_dozen_shapes(monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr(Compile, "_replays", lambda *_: True)  # as on a GPU
+    monkeypatch.setattr(config.triton, "cudagraph_dynamic_shape_warn_limit", 8)
+    Compile("graphs").start(make())
+    assert config.triton.cudagraph_dynamic_shape_warn_limit == USUAL_SHAPES
 
 
 def test_graphs_without_a_gpu_are_announced_and_left_out(calls, loader):
