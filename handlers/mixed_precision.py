@@ -109,6 +109,7 @@ class MixedPrecision(Precision):
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None
         self._to_say: list[str] = []
+        self._said: list[str] = []
 
     def attach(self, engine: Trainer | Evaluator) -> None:
         """Take the precision's seat in a trainer or an evaluator.
@@ -154,6 +155,7 @@ class MixedPrecision(Precision):
         """Announce, once in a run, that what was asked for is not to be had, or is slow."""
         for line in self._to_say:
             trainer.announce("notice", message=line)
+        self._said += self._to_say
         self._to_say = []
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -188,13 +190,14 @@ class MixedPrecision(Precision):
             self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """What is computed in; the scale and its history where there is one."""
+        """The scale and its history where there is one, and what the run was told of."""
         scaler = {} if self.scaler is None else self.scaler.state_dict()
-        return {"precision": self.precision, "scaler": scaler}
+        return {"precision": self.precision, "scaler": scaler, "said": list(self._said)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue with a saved scale; a run saved in another precision has none to give."""
         if self.scaler is not None and state_dict["scaler"]:
             self.scaler.load_state_dict(dict(state_dict["scaler"]))
-        if state_dict["precision"] == self.precision:
-            self._to_say = []  # the run that is continued said it
+        # A run that is continued on another kind of machine may have more to say.
+        self._said = list(state_dict.get("said", ()))
+        self._to_say = [line for line in self._to_say if line not in self._said]

@@ -214,6 +214,22 @@ def test_a_processor_that_cannot_multiply_bf16_is_told_of_once(
     assert lines == told
 
 
+def test_a_run_that_is_continued_on_a_slow_processor_is_told_of_it_once(
+    make_trainer, loader, bf16_instructions
+):
+    told, states = [], None
+    for epochs, has in enumerate((True, False, False), start=1):
+        bf16_instructions(has)
+        trainer = make_trainer()
+        MixedPrecision("bf16").attach(trainer)
+        told.append(notices(trainer))
+        if states is not None:
+            trainer.restore(states)
+        trainer.fit(loader, epochs)
+        states = through_a_file(trainer.capture())
+    assert told == [[], [SLOW_BF16], []]
+
+
 def test_an_evaluator_alone_warns_of_slow_bf16(make_trainer, make_evaluator, bf16_instructions):
     bf16_instructions(False)
     with pytest.warns(UserWarning, match="no instructions for bfloat16"):
