@@ -49,13 +49,16 @@ define make_venv
 @echo "Installing into $(VENV) (PyTorch is large: minutes on a first call)"
 endef
 
+# Python compiles what it imports; all that is in the packages takes half as long again as installing them.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
+
 $(VENV)/base.stamp: $(DECLARED)
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(INSTALL) -e .
 	@touch $@
 
 # What tests need includes what a run needs.
 $(VENV)/test.stamp: $(DECLARED)
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	@touch $(VENV)/base.stamp $@
