@@ -49,8 +49,9 @@ define make_venv
 @echo "Installing into $(VENV) (PyTorch is large: minutes on a first call)"
 endef
 
-# Python compiles what it imports; all that is in the packages takes half as long again as installing them.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
+# Python compiles what it imports, unless told not to keep it; to compile whatever the packages hold takes nearly as long
+# as installing them.
+INSTALL := $(BIN)/python -m pip install --quiet $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile) -c constraints.txt
 
 $(VENV)/base.stamp: $(DECLARED)
 	$(make_venv)
