@@ -49,17 +49,13 @@ define make_venv
 @echo "Installing into $(VENV) (PyTorch is large: minutes on a first call)"
 endef
 
-# Python compiles what it imports, unless told not to keep it; to compile whatever the packages hold takes nearly as long
-# as installing them.
-INSTALL := $(BIN)/python -m pip install --quiet $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile) -c constraints.txt
-
 $(VENV)/base.stamp: $(DECLARED)
 	$(make_venv)
-	$(INSTALL) -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 # What tests need includes what a run needs.
 $(VENV)/test.stamp: $(DECLARED)
 	$(make_venv)
-	$(INSTALL) -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	@touch $(VENV)/base.stamp $@
