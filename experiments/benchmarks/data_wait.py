@@ -213,7 +213,7 @@ def _row(
         "data_wait": median(loaded, WAIT),
         "samples_per_s": median(loaded, SAMPLES),
         "peak_mib": mebibytes,
-        "epochs": {"resident": list(resident), "memmap": list(loaded)},
+        "epochs": {"resident": resident, "memmap": loaded},
     }
 
 

@@ -160,17 +160,27 @@ def test_tf32_multiplies_with_fewer_bits_on_a_gpu():
     torch.testing.assert_close(whole, rounded, rtol=1e-2, atol=1e-2)
 
 
-def test_a_continued_run_does_not_say_it_again(make_trainer, loader):
-    trainer = make_trainer()
-    MixedPrecision("fp16").attach(trainer)
-    trainer.fit(loader, 1)
-    states = through_a_file(trainer.capture())
-    continued = make_trainer()
-    MixedPrecision("fp16").attach(continued)
-    lines = notices(continued)
-    continued.restore(states)
-    continued.fit(loader, 2)
-    assert lines == []
+@pytest.mark.parametrize(
+    ("precision", "instructions", "told"),
+    [
+        ("fp16", (True, True), [["fp16 needs a GPU: computing in bf16 on the cpu"], []]),
+        ("bf16", (True, False, False), [[], [SLOW_BF16], []]),
+    ],
+)
+def test_a_continued_run_says_what_is_new(
+    make_trainer, loader, bf16_instructions, precision, instructions, told
+):
+    said, states = [], None
+    for epochs, has in enumerate(instructions, start=1):
+        bf16_instructions(has)
+        trainer = make_trainer()
+        MixedPrecision(precision).attach(trainer)
+        said.append(notices(trainer))
+        if states is not None:
+            trainer.restore(states)
+        trainer.fit(loader, epochs)
+        states = through_a_file(trainer.capture())
+    assert said == told
 
 
 def test_a_run_that_moves_from_a_gpu_to_a_cpu_says_it(make_trainer, loader):
@@ -212,22 +222,6 @@ def test_a_processor_that_cannot_multiply_bf16_is_told_of_once(
     trainer.fit(loader, 1)
     trainer.fit(loader, 2)
     assert lines == told
-
-
-def test_a_run_that_is_continued_on_a_slow_processor_is_told_of_it_once(
-    make_trainer, loader, bf16_instructions
-):
-    told, states = [], None
-    for epochs, has in enumerate((True, False, False), start=1):
-        bf16_instructions(has)
-        trainer = make_trainer()
-        MixedPrecision("bf16").attach(trainer)
-        told.append(notices(trainer))
-        if states is not None:
-            trainer.restore(states)
-        trainer.fit(loader, epochs)
-        states = through_a_file(trainer.capture())
-    assert told == [[], [SLOW_BF16], []]
 
 
 def test_an_evaluator_alone_warns_of_slow_bf16(make_trainer, make_evaluator, bf16_instructions):
