@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class Batch:
             as an index, which takes no waiting where the batch is on a GPU. Rows of B x S may
             fill it up (:func:`pad_collate`). None where unknown; who changes the mask sets it to
             None.
+        aux: Further targets for the loss by name, such as ``spec`` and ``tab`` for the auxiliary
+            heads, each [B] or [B, T]; None for none.
     """
 
     spectra: Tensor
@@ -34,6 +36,7 @@ class Batch:
     target: Tensor
     sample_id: list[str]
     scan_rows: Tensor | None = None
+    aux: Mapping[str, Tensor] | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -46,26 +49,22 @@ class Batch:
             device: Where to.
             non_blocking: Do not wait for the copy; has an effect from pinned memory only.
         """
-        return Batch(
-            self.spectra.to(device, non_blocking=non_blocking),
-            self.mask.to(device, non_blocking=non_blocking),
-            self.tabular.to(device, non_blocking=non_blocking),
-            self.target.to(device, non_blocking=non_blocking),
-            self.sample_id,
-            None
-            if self.scan_rows is None
-            else self.scan_rows.to(device, non_blocking=non_blocking),
-        )
+        return self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory; the loader calls this where it was asked to."""
+        return self._with_each(lambda part: part.pin_memory())
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        rows, aux = self.scan_rows, self.aux
         return Batch(
-            self.spectra.pin_memory(),
-            self.mask.pin_memory(),
-            self.tabular.pin_memory(),
-            self.target.pin_memory(),
+            change(self.spectra),
+            change(self.mask),
+            change(self.tabular),
+            change(self.target),
             self.sample_id,
-            None if self.scan_rows is None else self.scan_rows.pin_memory(),
+            None if rows is None else change(rows),
+            None if aux is None else {name: change(part) for name, part in aux.items()},
         )
 
 

@@ -11,9 +11,7 @@ from torch.nn import functional
 
 from engine.errors import UsageError
 from engine.loss_inputs import check_same_shape, find_output, require_range, weights_or_none
-
-# Keeps the slope of (1 - p)^gamma finite where p = 1.
-SMALLEST = float(torch.finfo(torch.float32).tiny)
+from models.cross_entropy import SMALLEST, cross_entropy, weighs, weight_sum
 
 
 class CrossEntropy(nn.Module):
@@ -49,14 +47,20 @@ class CrossEntropy(nn.Module):
         self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
     ) -> dict[str, Tensor]:
         """The loss as ``total_loss``, a scalar."""
-        return {
-            "total_loss": functional.cross_entropy(
-                find_output(outputs, "logits").float(),
-                targets,
-                weight=self.class_weights,
-                label_smoothing=self.label_smoothing,
-            )
-        }
+        logits = find_output(outputs, "logits")
+        total = cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
+        return {"total_loss": total}
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the mean is divided by a sum of class weights."""
+        return self.class_weights is not None
+
+    def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
+        """The sum of the samples' class weights, by which ``total_loss`` is divided."""
+        if self.class_weights is None or not weighs(self.class_weights, targets):
+            return {}
+        return {"total_loss": weight_sum(targets, self.class_weights)}
 
 
 class FocalLoss(nn.Module):
@@ -111,7 +115,7 @@ class FocalLoss(nn.Module):
         else:
             surprise = functional.cross_entropy(logits, targets, reduction="none")
             factor = self._of_classes(targets, logits.shape[1])
-        # 1 - p, exact also where p is nearly 1.
+        # 1 - p, exact also where p is nearly 1; above 0, where its power has a finite slope.
         missing = (-torch.expm1(-surprise)).clamp_min(SMALLEST)
         focal = missing.pow(self.gamma) * surprise
         return {"total_loss": (focal if factor is None else factor * focal).mean()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
-from engine.model_call import call_model
+from engine.model_call import call_loss, call_model, check_loss_arguments
 from engine.protocols import Loss
 
 
@@ -25,7 +25,7 @@ def check_contract(
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
-        loss: Called with the outputs and the targets.
+        loss: Called with the outputs and the targets, and with ``aux`` where the batch has one.
         batch: As the loader yields it.
         num_classes: C, the width that ``logits`` must have: the number of classes, of labels, or
             of values to regress.
@@ -42,7 +42,8 @@ def check_contract(
     with evaluating(model.to(device)), torch.no_grad(), torch.random.fork_rng():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
-        losses = loss(outputs, batch.target)
+        check_loss_arguments(loss, batch)
+        losses = call_loss(loss, outputs, batch)
     if not isinstance(losses, Mapping) or "total_loss" not in losses:
         found = ", ".join(losses) if isinstance(losses, Mapping) else type(losses).__name__
         raise UsageError(f"the loss must return a dict with 'total_loss', not: {found}")

@@ -32,7 +32,7 @@ class TrainEvents(EventEnum):
                 FORWARD_COMPLETED                           # state.outputs
                 losses = loss(outputs, batch.target)
                 LOSS_COMPLETED                              # state.losses, total_loss among them
-                (batch_weight * losses["total_loss"] / window_size).backward()
+                (batch_weight * losses["total_loss"]).backward()
                 BACKWARD_COMPLETED                          # this micro-batch's gradients are added
                 if the accumulation window is whole:
                     GRADIENTS_READY                         # unscaled; state.skip_step vetoes
@@ -44,9 +44,10 @@ class TrainEvents(EventEnum):
     ``NOTICE`` stands outside the loop: something worth writing down happened (a checkpoint
     was saved, training stops early); ``state.notice`` holds it as a dict with the key ``event``.
 
-    ``state.batch_weight`` is 1 but for several processes whose batches differ in size. They have to
-    agree on ``state.skip_step``, as they do where it is decided by the gradients alone, which all
-    have in common.
+    ``state.batch_weight`` is the micro-batch's share of its optimizer step
+    (:class:`engine.step_shares.StepShares`); None where it is the whole step. Several processes
+    have to agree on ``state.skip_step``, as they do where it is decided by the gradients alone,
+    which all have in common.
 
     Each may be filtered like Ignite's: ``TrainEvents.OPTIMIZER_STEPPED(every=100)`` counts
     optimizer steps, the others count iterations.

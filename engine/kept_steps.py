@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.processes import interleave
+
+TOTAL = "total_loss"
+# How far a step's total, computed in single precision, may be from the sum of its terms.
+SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class KeptSteps:
         target: [N], or [N, T].
         sample_id: The N samples' names.
         losses: Loss name -> each step's [n], double.
+        denominators: Loss name -> what each step's mean was divided by, [n], double; those that
+            are not listed were divided by ``sizes``.
         of_samples: Name of a sample statistic -> [N], double.
     """
 
@@ -30,13 +37,30 @@ class KeptSteps:
     sample_id: list[str]
     losses: Mapping[str, Tensor]
     of_samples: Mapping[str, Tensor]
+    denominators: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def mean_losses(self) -> dict[str, float]:
-        """Loss name -> mean over the samples."""
+    def mean_losses(
+        self, total: Callable[[Mapping[str, Any]], Any] | None = None
+    ) -> dict[str, float]:
+        """Loss name -> the mean of one batch with all samples, whatever the batches were.
+
+        Args:
+            total: The ``total_loss`` that belongs to the other terms. It counts where the steps'
+                totals are such, and not made otherwise by a handler.
+        """
         sizes = torch.tensor(self.sizes, dtype=torch.float64)
-        return {
-            name: float(each @ sizes) / float(sizes.sum()) for name, each in self.losses.items()
-        }
+        means = {}
+        for name, each in self.losses.items():
+            counts = self.denominators.get(name, sizes)
+            # A batch of weight 0 has no part, not one of 0 times what it is.
+            parts = torch.where(counts > 0, each * counts, 0.0)
+            means[name] = float(parts.sum() / counts.sum())
+        terms = {name: each for name, each in self.losses.items() if name != TOTAL}
+        if total is not None and self.denominators:
+            of_steps = torch.as_tensor(total(terms))
+            if torch.allclose(of_steps, self.losses[TOTAL], rtol=SAME, equal_nan=True):
+                means[TOTAL] = float(total({name: means[name] for name in terms}))
+        return means
 
 
 def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:
@@ -77,5 +101,9 @@ def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:
         of_samples={
             name: torch.cat([part.of_samples[name] for part in there])[order]
             for name in there[0].of_samples
+        },
+        denominators={
+            name: torch.cat([part.denominators[name] for part in there])[steps]
+            for name in there[0].denominators
         },
     )

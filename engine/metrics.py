@@ -31,7 +31,8 @@ class EpochOutputs:
             targets' units.
         target: Class numbers long [N], labels (0 or 1) float [N, T], or values float [N, T].
         sample_id: The N samples' names.
-        losses: Loss name -> mean over the samples.
+        losses: Loss name -> its mean, that of one batch with all samples (with class weights: the
+            sum of the weighted losses divided by the sum of the weights).
         task: A key of ``engine.tasks.TASKS``; where it is not given, a classification.
         of_samples: Name of a sample statistic (``engine.sample_statistics.SAMPLE_STATISTICS``)
             that was asked for -> one number a sample [N]; NaN where the model does not return
@@ -159,6 +160,8 @@ class EpochMetrics:
         self._target: list[Tensor] = []
         self._sample_id: list[str] = []
         self._losses: list[Mapping[str, Tensor]] = []
+        self._denominators: list[Mapping[str, Tensor]] = []
+        self._loss: Any = None
         self._of_samples: dict[str, list[Tensor]] = {
             name: [] for name in self.names if name in SAMPLE_STATISTICS
         }
@@ -171,6 +174,7 @@ class EpochMetrics:
     def attach(self, engine: OrderedEngine) -> None:
         """Listen to a trainer or an evaluator."""
         self._device = getattr(engine, "device", self._device)
+        self._loss = getattr(engine, "loss", None)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self._of_samples:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep_statistics)
@@ -185,6 +189,9 @@ class EpochMetrics:
         self._target.append(state.batch.target)
         self._sample_id.extend(state.batch.sample_id)
         self._losses.append(state.losses)
+        if getattr(self._loss, "weighted", False):
+            aux = getattr(state.batch, "aux", None)
+            self._denominators.append(self._loss.denominators(state.batch.target, aux))
 
     @torch.no_grad()
     def keep_statistics(self, engine: OrderedEngine) -> None:
@@ -200,7 +207,8 @@ class EpochMetrics:
         self.reset()
         if steps is None:  # of an epoch whose steps were taken by another number of processes
             return
-        logits, target, losses = steps.logits, steps.target, steps.mean_losses()
+        logits, target = steps.logits, steps.target
+        losses = steps.mean_losses(getattr(self._loss, "total", None))
         if self.restore is not None:
             logits, target = self.restore(logits).float(), self.restore(target).float()
         task = self.task or task_of(logits)
@@ -220,16 +228,15 @@ class EpochMetrics:
             logits=torch.cat(self._logits).float().cpu(),
             target=torch.cat(self._target).cpu(),
             sample_id=self._sample_id,
-            losses={
-                name: torch.stack([step[name] for step in self._losses]).double().cpu()
-                for name in self._losses[0]
-            },
+            losses=_stacked(self._losses),
             of_samples={n: torch.cat(kept).double().cpu() for n, kept in self._of_samples.items()},
+            denominators=_stacked(self._denominators),
         )
 
     def reset(self) -> None:
         """Forget the steps kept so far."""
-        self._logits, self._target, self._sample_id, self._losses = [], [], [], []
+        self._logits, self._target, self._sample_id = [], [], []
+        self._losses, self._denominators = [], []
         self._of_samples = {name: [] for name in self._of_samples}
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,6 +246,7 @@ class EpochMetrics:
             "target": list(self._target),
             "sample_id": list(self._sample_id),
             "losses": [dict(step) for step in self._losses],
+            "denominators": [dict(step) for step in self._denominators],
             "of_samples": {name: list(kept) for name, kept in self._of_samples.items()},
         }
 
@@ -247,15 +255,21 @@ class EpochMetrics:
         self._logits = [logits.to(self._device) for logits in state_dict["logits"]]
         self._target = [target.to(self._device) for target in state_dict["target"]]
         self._sample_id = list(state_dict["sample_id"])
-        self._losses = [
-            {name: loss.to(self._device) for name, loss in step.items()}
-            for step in state_dict["losses"]
-        ]
+        self._losses, self._denominators = (
+            [{name: kept.to(self._device) for name, kept in step.items()} for step in steps]
+            for steps in (state_dict["losses"], state_dict["denominators"])
+        )
         saved = state_dict.get("of_samples", {})
         for name in self._of_samples:
             # What was not asked for then is unknown of the steps that are done.
             steps = saved.get(name, [_undefined_for(target) for target in self._target])
             self._of_samples[name] = [step.to(self._device) for step in steps]
+
+
+def _stacked(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Name -> each step's scalar, [n], double, on the CPU."""
+    names = steps[0] if steps else {}
+    return {name: torch.stack([step[name] for step in steps]).double().cpu() for name in names}
 
 
 def _undefined_for(target: Tensor) -> Tensor:

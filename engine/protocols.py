@@ -10,8 +10,15 @@ from torch import Tensor
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-# From a model's outputs and the targets to named scalars, ``total_loss`` among them.
-Loss = Callable[[Mapping[str, Any], Tensor], Mapping[str, Tensor]]
+# From a model's outputs and the targets to named scalars, ``total_loss`` among them. A loss that
+# takes the keyword ``aux`` is given the batch's (``datasets.batch.Batch.aux``) where there is one.
+#
+# Each term is a mean over the batch. A loss may say how means of several batches are put together
+# (micro-batches of an accumulated step, processes, the batches of an epoch):
+# - ``weighted``: True if some mean is not divided by the number of samples;
+# - ``denominators(targets, aux=None)``: term -> what its mean was divided by instead, a scalar;
+# - ``total(terms)``: the ``total_loss`` that belongs to the other terms.
+Loss = Callable[..., Mapping[str, Tensor]]
 
 
 @runtime_checkable

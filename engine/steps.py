@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.events import TrainEvents
-from engine.model_call import call_model
+from engine.model_call import call_loss, call_model
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
@@ -32,13 +32,12 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     with trainer.precision.autocast():
         state.outputs = call_model(trainer.network, batch)
         fire(TrainEvents.FORWARD_COMPLETED)
-        state.losses = trainer.loss(state.outputs, batch.target)
+        state.losses = call_loss(trainer.loss, state.outputs, batch)
     fire(TrainEvents.LOSS_COMPLETED)
 
     total = state.losses["total_loss"]
-    if state.batch_weight != 1.0:  # of several processes whose batches differ in size
-        total = total * state.batch_weight
-    trainer.precision.backward(total if state.window_size == 1 else total / state.window_size)
+    # The share of the optimizer step, where it has several micro-batches or processes.
+    trainer.precision.backward(total if state.batch_weight is None else total * state.batch_weight)
     state.losses = {name: value.detach() for name, value in state.losses.items()}
     fire(TrainEvents.BACKWARD_COMPLETED)
 
@@ -74,5 +73,5 @@ def eval_step(evaluator: Evaluator, batch: Any) -> dict[str, Tensor]:
     state.batch = batch = batch.to(evaluator.device, non_blocking=True)
     with evaluator.precision.autocast():
         state.outputs = call_model(evaluator.model, batch)
-        state.losses = evaluator.loss(state.outputs, batch.target)
+        state.losses = call_loss(evaluator.loss, state.outputs, batch)
     return state.losses

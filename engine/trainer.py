@@ -21,6 +21,7 @@ from engine.process_states import capture_all, restore_all
 from engine.processes import is_first, world
 from engine.protocols import Handler, Loss, Stateful
 from engine.rng import capture_rng, restore_rng
+from engine.step_shares import StepShares
 from engine.steps import train_step
 
 
@@ -41,6 +42,7 @@ class Trainer(OpenEpochEngine):
         precision: How a step computes; mixed precision takes this seat.
         stateful: Name -> what a checkpoint saves. Handlers add themselves with :meth:`keep`.
         data_sampler: Set by :meth:`fit`; follows the epoch and finds its place on resume.
+        step_shares: Weights the micro-batches of a step.
 
     Example:
         >>> from engine.losses import CrossEntropy
@@ -68,6 +70,7 @@ class Trainer(OpenEpochEngine):
         self.precision = Precision()
         self.stateful: dict[str, Stateful] = {}
         self.data_sampler: Any = None
+        self.step_shares = StepShares()
         self._provided: set[str] = set()
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
@@ -81,7 +84,7 @@ class Trainer(OpenEpochEngine):
         self.state.accumulate_steps = 1
         self.state.window_size = 1
         self.state.window_closes = True
-        self.state.batch_weight = 1.0
+        self.state.batch_weight = None
         self.state.skip_step = False
 
         self.keep("trainer", self)
@@ -200,7 +203,8 @@ class Trainer(OpenEpochEngine):
         # a run that was stopped is to Ignite one whose next epoch begins at its first batch.
         self.state.epoch = epochs_done
         self.should_terminate = False
-        return self.run(prefetched(loader, self.device), max_epochs=max_epochs)
+        batches = prefetched(self.step_shares.prepare(self, loader), self.device)
+        return self.run(batches, max_epochs=max_epochs)
 
     def _share_anew(self, length: int) -> None:
         """Count in the batches and steps of this number of processes.

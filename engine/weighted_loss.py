@@ -91,16 +91,34 @@ class WeightedLoss(nn.Module):
             if term.on is not None:
                 read = {**outputs, _reads(term.loss): find_output(outputs, term.on)}
             values[name] = term.loss(read, targets, aux)[TOTAL]
-        # A term of weight 0 is logged, but has no part: zero times infinity would be NaN.
-        parts = [
-            value * self.terms[n].weight for n, value in values.items() if self.terms[n].weight
-        ]
-        if not parts:
+        if not any(self.terms[name].weight for name in values):
             raise UsageError(
                 "weighted: the model returns nothing that a term of a weight above 0 reads"
                 f"{nearest('', outputs)}"
             )
-        return {TOTAL: sum(parts[1:], start=parts[0]), **values}
+        return {TOTAL: self.total(values), **values}
+
+    def total(self, terms: Mapping[str, Any]) -> Any:
+        """The weighted sum of those terms that are there: tensors of one shape, or numbers."""
+        # A term of weight 0 is logged, but has no part: zero times infinity would be NaN.
+        parts = [value * self.terms[n].weight for n, value in terms.items() if self.terms[n].weight]
+        return sum(parts[1:], start=parts[0])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether some term's mean is divided by a sum of class weights."""
+        return any(getattr(term.loss, "weighted", False) for term in self.terms.values())
+
+    def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
+        """What each term's mean is divided by where that is not the number of samples."""
+        found = {}
+        for name, term in self.terms.items():
+            if getattr(term.loss, "weighted", False):
+                inner: Any = term.loss
+                of_term = inner.denominators(targets, aux)
+                if TOTAL in of_term:
+                    found[name] = of_term[TOTAL]
+        return found
 
 
 def _check(name: str, term: Term) -> None:

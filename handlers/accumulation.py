@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Accumulation:
     """Adds up the gradients of ``steps`` micro-batches before each optimizer step.
 
-    A window never reaches into the next epoch: the last one of an epoch closes with it and is
-    divided by the number of micro-batches it really has. Each micro-batch of a window has the
-    same say, so that micro-batches of equal size give the step of one large batch.
+    A window never reaches into the next epoch: the last one of an epoch closes with it. The step
+    is that of one large batch with all samples of the window, also where micro-batches differ in
+    size or in their class weights (:class:`engine.step_shares.StepShares`). Contrastive terms and
+    norms over the batch see one micro-batch at a time.
 
     Sets ``trainer.state.accumulate_steps``, and in each iteration ``window_size`` (micro-batches
     in the present window) and ``window_closes`` (whether this one is the last). All of it follows

@@ -40,17 +40,14 @@ class DataParallel:
     processes begin with the weights of the first, and with random streams of their own, so that
     dropout differs. A process that trains alone is left as it is.
 
-    Torch takes the mean over the processes. Where their batches differ in size, that is not the
-    mean over the samples: each loss is weighted with its batch's share
-    (``trainer.state.batch_weight``), which the loader's sampler knows beforehand
-    (:meth:`datasets.planned_sampler.PlannedBatchSampler.batch_sizes`); with a loader that does not
-    know, each process has the same say. The losses that are recorded are not weighted. Within an
-    accumulation window nothing is sent before its last micro-batch.
+    Torch takes the mean over the processes. Each loss is weighted with its batch's share of the
+    step (:class:`engine.step_shares.StepShares`), so that batches may differ in size or in their
+    class weights. The losses that are recorded are not weighted. Within an accumulation window
+    nothing is sent before its last micro-batch.
 
     So gradients are those of one process with the joint batch, but for what looks at a batch as a
-    whole: a norm over the batch, a contrastive loss and mixing see their own process's part, and
-    a loss with class weights is divided by the sum of the weights in that part. Of norms the first
-    process's running statistics count.
+    whole: a norm over the batch, a contrastive loss and mixing see their own process's part. Of
+    norms the first process's running statistics count.
 
     A resumed run of two processes is the uncut one bit by bit; of more, up to rounding, because
     torch adds up gradients in another order in its first steps.
@@ -108,13 +105,13 @@ class DataParallel:
         self._used: list[bool] | None = None  # which of them have a part in the loss anywhere
         self._beside: list[nn.Parameter] = []  # what is trained, but is not the model's
         self._moving: list[Tensor] = []  # buffers that are no constants
-        self._weights: list[float] = []  # of this process's batches in this epoch
         self._held = ExitStack()
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and to steps, where there are several processes."""
         if world() == 1:
             return
+        trainer.step_shares.processes = world()
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(TrainEvents.BATCH_READY, self)
@@ -150,9 +147,7 @@ class DataParallel:
 
     @in_phase(Phase.GUARD)
     def start_epoch(self, trainer: Trainer) -> None:
-        """Learn the batches' shares, and what is trained in this epoch."""
-        sizes = getattr(trainer.data_sampler, "batch_sizes", None)
-        self._weights = [] if sizes is None else shares(sizes(trainer.state.epoch), rank(), world())
+        """Learn what is trained in this epoch."""
         trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
         if [*map(id, trained)] != [*map(id, self._trained)]:  # something was frozen or released
             self._trained, self._used, self._windows = trained, None, 0
@@ -182,10 +177,8 @@ class DataParallel:
     # -- a step -------------------------------------------------------------------------------
 
     def __call__(self, trainer: Trainer) -> None:
-        """Weight this batch, and hold back what belongs to a window that is not whole."""
+        """Hold back what belongs to a window that is not whole."""
         state = trainer.state
-        if self._weights:
-            state.batch_weight = self._weights[(state.iteration - 1) % state.epoch_length]
         self._held.close()
         # Of a static graph torch has to see a whole step first.
         learning = self.static_graph and self._windows == 0
@@ -245,21 +238,3 @@ class _Parallel(DistributedDataParallel):
             if NOT_FINISHED not in str(error):
                 raise
             raise UsageError(USED_NOW_AND_THEN) from error
-
-
-def shares(sizes: Sequence[int], rank: int, world: int) -> list[float]:
-    """What the losses of a process's batches are weighted with, one number a batch.
-
-    The mean over the processes of the weighted means is then the mean over all samples.
-
-    Args:
-        sizes: Of all processes' batches in their order.
-        rank: Whose.
-        world: How many take their batches at the same time.
-
-    Example:
-        >>> shares([4, 2, 1, 1], rank=0, world=2)
-        [1.3333333333333333, 1.0]
-    """
-    steps = [sizes[start : start + world] for start in range(0, len(sizes), world)]
-    return [step[rank] * len(step) / sum(step) for step in steps if rank < len(step)]

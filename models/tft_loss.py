@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.cross_entropy import cross_entropy, weighs, weight_sum
+
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE: row i of one side belongs to row i of the other (Radford et al. 2021).
+
+    Each row is compared with the others of its batch, so the value depends on the batch size.
+    Accumulated micro-batches and several processes do not give the loss of their joint batch.
 
     Args:
         first: [B, P].
@@ -86,13 +92,43 @@ class TFTLoss(nn.Module):
             weights = torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
 
-    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(
-            logits.float(),
-            targets,
-            weight=self.class_weights,
-            label_smoothing=self.label_smoothing,
+    @property
+    def weighted(self) -> bool:
+        """Whether the cross-entropies are divided by sums of class weights."""
+        return self.class_weights is not None
+
+    def denominators(
+        self, targets: Tensor, aux: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """What each term's mean is divided by where that is not the number of samples.
+
+        The contrastive term is left out: it is a mean over the samples.
+        """
+        aux, weights = aux or {}, self.class_weights
+        found: dict[str, Tensor] = {}
+        if weights is None:
+            return found
+        if weighs(weights, targets):
+            main = weight_sum(targets, weights)
+            found.update(total_loss=main, main_loss=main)
+        for name, key in (("aux_spec_loss", "spec"), ("aux_tab_loss", "tab")):
+            if key not in aux:
+                found.update({name: found["main_loss"]} if found else {})
+            elif weighs(weights, aux[key]):
+                found[name] = weight_sum(aux[key], weights)
+        return found
+
+    def total(self, terms: Mapping[str, Any]) -> Any:
+        """The weighted sum of the terms: tensors of one shape, or numbers."""
+        return (
+            terms["main_loss"]
+            + self.aux_spec_weight * terms["aux_spec_loss"]
+            + self.aux_tab_weight * terms["aux_tab_loss"]
+            + self.contrastive_weight * terms["contrastive_loss"]
         )
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
 
     def forward(
         self,
@@ -133,16 +169,10 @@ class TFTLoss(nn.Module):
             contrastive = info_nce(
                 outputs["spec_projection"], outputs["tab_projection"], self.temperature
             )
-        total = (
-            main
-            + self.aux_spec_weight * aux_spec
-            + self.aux_tab_weight * aux_tab
-            + self.contrastive_weight * contrastive
-        )
-        return {
-            "total_loss": total,
+        terms = {
             "main_loss": main,
             "aux_spec_loss": aux_spec,
             "aux_tab_loss": aux_tab,
             "contrastive_loss": contrastive,
         }
+        return {"total_loss": self.total(terms), **terms}

@@ -15,7 +15,7 @@ from datasets.batch import Batch
 from engine.errors import UsageError, nearest
 
 TARGET_KEYS = ("target", "label")
-KEYS = ("spectra", "mask", "tabular", *TARGET_KEYS, "sample_id")
+KEYS = ("spectra", "mask", "tabular", *TARGET_KEYS, "sample_id", "aux")
 IN_ORDER = ("spectra", "mask", "tabular", "label")
 BATCH_PARTS = ("spectra", "mask", "tabular", "target", "sample_id", "to")
 
@@ -23,11 +23,11 @@ BATCH_PARTS = ("spectra", "mask", "tabular", "target", "sample_id", "to")
 class AnyLoader:
     """A loader whose batches are :class:`datasets.batch.Batch`, whatever the inner one yields.
 
-    That may be batches already, dicts (``spectra``, ``tabular``, ``target`` or ``label``; ``mask``
-    and ``sample_id`` where they are) or tuples (spectra, mask, tabular, label), of tensors or
-    arrays. Without a mask all scans are real; without names the samples are numbered in the
-    loader's order. Whole-number labels [B] are classes, [B, T] labels that are there or not;
-    floating point ones are values to regress.
+    That may be batches already, dicts (``spectra``, ``tabular``, ``target`` or ``label``; ``mask``,
+    ``sample_id`` and ``aux``, a dict of further targets for the loss, where they are) or tuples
+    (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans are real;
+    without names the samples are numbered in the loader's order. Whole-number labels [B] are
+    classes, [B, T] labels that are there or not; floating point ones are values to regress.
 
     Args:
         loader: Has a length and can be gone through again and again.
@@ -129,16 +129,18 @@ def to_batch(item: Any, where: str, seen: int = 0) -> Any:
     mask = _as_mask(parts.get("mask"), spectra, where)
     target = _as_target(next(parts[key] for key in TARGET_KEYS if key in parts), where)
     names = _names(parts.get("sample_id"), len(spectra), seen)
+    aux = _as_aux(parts.get("aux"), where)
     lengths = {
         "spectra": len(spectra),
         "tabular": len(tabular),
         "label": len(target),
         "sample_id": len(names),
+        **{f"aux.{name}": len(part) for name, part in (aux or {}).items()},
     }
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise UsageError(f"{where}: the parts differ in their number of samples: {counts}")
-    return Batch(spectra, mask, tabular, target, names)
+    return Batch(spectra, mask, tabular, target, names, aux=aux)
 
 
 def _from_mapping(item: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -216,6 +218,14 @@ def _as_target(value: Any, where: str) -> Tensor:
     if not bool(((target == 0) | (target == 1)).all()):
         raise UsageError(f"{where}: several labels a sample must each be 0 or 1")
     return target.long()
+
+
+def _as_aux(value: Any, where: str) -> dict[str, Tensor] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: aux is a {type(value).__name__}, expected a dict of targets")
+    return {name: _as_target(part, f"{where}, aux '{name}'") for name, part in value.items()}
 
 
 def _names(value: Any, samples: int, seen: int) -> list[str]:

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from engine import EpochMetrics, Evaluator, Phase, Trainer, TrainEvents, UsageError
-from engine.losses import CrossEntropy
+from engine.losses import CrossEntropy, OutputNorm, Term, WeightedLoss
 from engine.optimisers import build_optimizer
 from engine.processes import gather, rank, world
 from handlers.accumulation import Accumulation
@@ -101,6 +101,25 @@ def batches_of_different_sizes(joint: int | None) -> dict[str, Any]:
 
 def accumulated_windows(joint: int | None) -> dict[str, Any]:
     return fit(build(Accumulation(steps=2)), SharedLoader(18, 4, joint))
+
+
+def weighted_terms() -> WeightedLoss:
+    """Terms that are divided by sums of class weights, and one that is not."""
+    return WeightedLoss(
+        {
+            "main_loss": CrossEntropy(class_weights=[1.0, 9.0]),
+            "norm_loss": Term(OutputNorm(), weight=0.1),
+        }
+    )
+
+
+def class_weights(joint: int | None) -> dict[str, Any]:
+    return fit(build(loss=weighted_terms()), SharedLoader(10, 4, joint))
+
+
+def class_weights_in_accumulated_steps(joint: int | None) -> dict[str, Any]:
+    trainer = build(Accumulation(steps=2), loss=weighted_terms())
+    return fit(trainer, SharedLoader(18, 4, joint))
 
 
 def a_static_graph_with_accumulation(joint: int | None) -> dict[str, Any]:
@@ -190,6 +209,8 @@ SAME: dict[str, Callable[[int | None], dict[str, Any]]] = {
     for scenario in (
         batches_of_different_sizes,
         accumulated_windows,
+        class_weights,
+        class_weights_in_accumulated_steps,
         a_static_graph_with_accumulation,
         gradients_that_are_sent_together,
         a_compiled_model,

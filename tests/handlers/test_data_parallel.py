@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.errors import UsageError
-from handlers.data_parallel import DataParallel, shares
+from handlers.data_parallel import DataParallel
 from tests.handlers import data_parallel_work, first_process_work
 from tests.shared_problem import SharedLoader, build_model, largest_difference, weights_of
 
@@ -95,15 +95,7 @@ def test_a_process_that_trains_alone_is_left_as_it_is():
     trainer = data_parallel_work.build()
     trainer.fit(SharedLoader(10, 4), 1)
     assert trainer.network is trainer.model
-    assert trainer.state.batch_weight == 1.0
-
-
-@pytest.mark.parametrize("sizes", [[4, 2, 1, 1], [3, 3, 2, 1, 1, 5]])
-def test_shares_make_the_mean_over_processes_the_mean_over_samples(sizes):
-    of_ranks = [shares(sizes, rank, 2) for rank in range(2)]
-    for step, (first, second) in enumerate(zip(*of_ranks, strict=True)):
-        here = sizes[2 * step : 2 * step + 2]
-        assert [first / 2, second / 2] == pytest.approx([n / sum(here) for n in here])
+    assert trainer.state.batch_weight is None
 
 
 @pytest.mark.parametrize(
