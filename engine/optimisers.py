@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from engine.layer_decay import layer_scales
-from engine.lean_adamw import LeanAdamW
 from engine.name_patterns import matches, refuse_unmatched
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": LeanAdamW, "sgd": SGD}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 
 
 @dataclass(frozen=True)

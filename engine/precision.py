@@ -32,9 +32,10 @@ class Precision:
     def unscale(self, optimizer: Optimizer) -> None:
         """Bring the gradients to their true size, before anyone looks at them."""
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Move the weights."""
+    def step(self, optimizer: Optimizer) -> bool:
+        """Move the weights; False where it is known already that none was moved."""
         optimizer.step()
+        return True
 
     def skip(self, optimizer: Optimizer) -> None:
         """Called in place of :meth:`step` where a handler vetoed the step."""

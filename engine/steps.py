@@ -47,8 +47,7 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
         fire(TrainEvents.GRADIENTS_READY)
         if state.skip_step:
             trainer.precision.skip(trainer.optimizer)
-        else:
-            trainer.precision.step(trainer.optimizer)
+        elif trainer.precision.step(trainer.optimizer):
             state.optimizer_step += 1
             fire(TrainEvents.OPTIMIZER_STEPPED)
         # As zero_grad does, but for its entry in the profiler's record, which takes longer.

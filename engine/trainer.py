@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from engine.errors import UsageError, nearest
 from engine.events import Phase, TrainEvents
+from engine.left_out_steps import LeftOutSteps
 from engine.open_epoch import OpenEpochEngine
 from engine.precision import Precision
 from engine.prefetch import prefetched
@@ -43,6 +44,7 @@ class Trainer(OpenEpochEngine):
         stateful: Name -> what a checkpoint saves. Handlers add themselves with :meth:`keep`.
         data_sampler: Set by :meth:`fit`; follows the epoch and finds its place on resume.
         step_shares: Weights the micro-batches of a step.
+        left_out_steps: Takes back the count of steps that the device left out.
 
     Example:
         >>> from engine.losses import CrossEntropy
@@ -71,6 +73,7 @@ class Trainer(OpenEpochEngine):
         self.stateful: dict[str, Stateful] = {}
         self.data_sampler: Any = None
         self.step_shares = StepShares()
+        self.left_out_steps = LeftOutSteps()
         self._provided: set[str] = set()
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
@@ -292,6 +295,7 @@ class Trainer(OpenEpochEngine):
             "iteration": self.state.iteration,
             "epoch_length": self.state.epoch_length,
             "optimizer_step": self.state.optimizer_step,
+            "left_out_steps": self.left_out_steps.state_dict(),
             "open_epoch": self.state.open_epoch,
             "metrics": {name: float(value) for name, value in self.state.metrics.items()},
             "rng": capture_rng(),
@@ -304,6 +308,7 @@ class Trainer(OpenEpochEngine):
         self.state.open_epoch = state_dict["open_epoch"]
         self.state.epoch = self.epochs_done()
         self.state.optimizer_step = state_dict["optimizer_step"]
+        self.left_out_steps.load_state_dict(state_dict["left_out_steps"])
         self.state.metrics = dict(state_dict["metrics"])
         self._rng_to_restore = state_dict["rng"]
 

@@ -83,10 +83,17 @@ class EMA:
         return min(self.decay, (1 + updates) / (WARMUP_OFFSET + updates))
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Let the average follow one step."""
+    def __call__(self, trainer: Trainer) -> None:
+        """Let the average follow one step; not one that the device left out."""
         average, live = own_parts(self._average), own_parts(self._live)
-        torch._foreach_lerp_(average, live, 1.0 - self.decay_at(self.updates))
+        left_out = trainer.left_out_steps
+        share = 1.0 - self.decay_at(max(self.updates - left_out.taken_back, 0))
+        if left_out.flag is None:
+            torch._foreach_lerp_(average, live, share)
+        else:
+            change = torch._foreach_sub(live, average)
+            torch._foreach_mul_(change, (1 - left_out.flag) * share)
+            torch._foreach_add_(average, change)
         self.updates += 1
 
     @contextmanager

@@ -19,6 +19,7 @@ from engine.precision import Precision, has_bf16_instructions
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
+    from engine.left_out_steps import LeftOutSteps
     from engine.trainer import Trainer
 
 # What autocast computes in; None where everything stays in fp32.
@@ -35,6 +36,7 @@ SLOW_BF16 = (
 )
 # torch.amp.GradScaler's own defaults (Micikevicius et al. 2018, "Mixed Precision Training").
 INIT_SCALE = 2.0**16
+OVERFLOWED = "train/overflowed_steps"
 GROWTH_INTERVAL = 2000
 
 
@@ -68,8 +70,11 @@ class MixedPrecision(Precision):
     so once, and are computed in fp32 and in bf16. A processor without instructions for bf16 is told
     of once, too.
 
-    A step that fp16 leaves out is counted all the same: finding out would wait for the device.
-    With a fused optimizer (AdamW is built so) nothing in the step waits.
+    A step that fp16 leaves out moves neither the schedule nor averaged weights. On a GPU the
+    verdict is read a few steps later (:class:`engine.left_out_steps.LeftOutSteps`), so that with a
+    fused optimizer (AdamW is built so) nothing in the step waits. In fp16
+    ``state.metrics["train/overflowed_steps"]`` is the number in the epoch; ``steps_overflowed`` is
+    announced where it is not 0.
 
     Args:
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
@@ -108,6 +113,8 @@ class MixedPrecision(Precision):
         self.growth_interval = growth_interval
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None
+        self._left_out: LeftOutSteps | None = None
+        self._overflowed: Tensor | float = 0.0  # steps of this epoch
         self._to_say: list[str] = []
         self._said: list[str] = []
 
@@ -126,6 +133,11 @@ class MixedPrecision(Precision):
         engine.precision = self
         if hasattr(engine, "keep"):
             engine.keep("mixed_precision", self)
+            self._left_out = engine.left_out_steps
+            self._left_out.attach(engine)
+            if self.scaler is not None:
+                engine.provide_metrics(OVERFLOWED)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
             if lines:
                 self._to_say = lines
                 engine.add_event_handler(Events.STARTED, self.say)
@@ -176,13 +188,36 @@ class MixedPrecision(Precision):
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Move the weights, unless fp16's gradients overflowed; adapt the scale."""
+    def step(self, optimizer: Optimizer) -> bool:
+        """Move the weights, unless fp16's gradients overflowed; adapt the scale.
+
+        Returns:
+            False where it is known already that nothing was moved; never on a GPU.
+        """
         if self.scaler is None:
-            optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
+            return super().step(optimizer)
+        # The scaler's own way to tell a subclass of an overflow; there is no public one that does
+        # not wait for the device.
+        (flag,) = self.scaler._found_inf_per_device(optimizer).values()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        self._overflowed = self._overflowed + flag
+        if not flag.is_cuda:
+            return not float(flag)
+        if self._left_out is not None:
+            self._left_out.note(flag)
+        return True
+
+    def end_epoch(self, trainer: Trainer) -> None:
+        """Report how many steps of the epoch overflowed."""
+        if self.scaler is None:
+            return
+        steps, self._overflowed = int(self._overflowed), 0.0
+        trainer.state.metrics[OVERFLOWED] = float(steps)
+        if steps:
+            epoch = trainer.state.epoch
+            message = f"epoch {epoch}: {steps} steps overflowed in fp16 and moved no weight"
+            trainer.announce("steps_overflowed", epoch=epoch, steps=steps, message=message)
 
     def skip(self, optimizer: Optimizer) -> None:
         """Adapt the scale alone: what made a handler veto the step may have been an overflow."""
@@ -192,12 +227,18 @@ class MixedPrecision(Precision):
     def state_dict(self) -> dict[str, Any]:
         """The scale and its history where there is one, and what the run was told of."""
         scaler = {} if self.scaler is None else self.scaler.state_dict()
-        return {"precision": self.precision, "scaler": scaler, "said": list(self._said)}
+        return {
+            "precision": self.precision,
+            "scaler": scaler,
+            "overflowed": float(self._overflowed),
+            "said": list(self._said),
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue with a saved scale; a run saved in another precision has none to give."""
         if self.scaler is not None and state_dict["scaler"]:
             self.scaler.load_state_dict(dict(state_dict["scaler"]))
+        self._overflowed = state_dict.get("overflowed", 0.0)
         # A run that is continued on another kind of machine may have more to say.
         self._said = list(state_dict.get("said", ()))
         self._to_say = [line for line in self._to_say if line not in self._said]

@@ -48,7 +48,8 @@ class NaNGuard:
 
     On the CPU a step is judged as it comes, and a bad one is not counted as an optimizer step.
     On a GPU the verdict stays on the device: a fused optimizer leaves the step out by itself
-    (``found_inf``, as for ``torch.amp.GradScaler``), nothing waits, and it is counted as a step.
+    (``found_inf``, as for ``torch.amp.GradScaler``), and nothing waits: it is counted as a step
+    at first, and taken back a few steps later (:class:`engine.left_out_steps.LeftOutSteps`).
     How many there were is looked up, and the policy acted on, every ``check_every`` steps.
     Another optimizer cannot do so, and is waited for in each step, which is announced.
 
@@ -103,6 +104,7 @@ class NaNGuard:
         self.check_every = check_every
         self._skipped = 0  # in this epoch
         self._in_a_row = 0
+        self._judged = 0  # on the device
         self._on_device = self._scaled = self._losses_before = False
         self._check: WindowCheck
         self._tally: Tensor
@@ -118,6 +120,7 @@ class NaNGuard:
         if self.policy == "rollback":
             refuse_shares(trainer.model, "nan_guard with the policy rollback")
             self._snapshot = Snapshot(trainer.model, trainer.optimizer)
+        trainer.left_out_steps.attach(trainer)
         trainer.keep("nan_guard", self)
         trainer.provide_metrics("train/skipped_steps")
         trainer.add_event_handler(Events.STARTED, self.start)
@@ -155,7 +158,7 @@ class NaNGuard:
         self._losses_before = self._scaled or trainer.state.accumulate_steps > 1
         for wanted, event, handler in (
             (self._losses_before, TrainEvents.BACKWARD_COMPLETED, self.keep_loss),
-            (self._on_device, TrainEvents.OPTIMIZER_STEPPED, self.after_step),
+            (self._on_device, Events.ITERATION_COMPLETED, self.after_step),
         ):
             if wanted and not trainer.has_event_handler(handler, event):
                 trainer.add_event_handler(event, handler)
@@ -202,6 +205,7 @@ class NaNGuard:
         """Let the optimizer do nothing if the step is bad, without knowing whether it is."""
         if not self._scaled:  # which tells the optimizer itself, or asks the device
             trainer.optimizer.found_inf = bad  # type: ignore[attr-defined]
+            trainer.left_out_steps.note(bad)
         self._check.put_buffers_back(where=bad)
         skipped, to_act_on, row, longest = self._tally.unbind()
         skipped.add_(bad)
@@ -212,8 +216,11 @@ class NaNGuard:
 
     def after_step(self, trainer: Trainer) -> None:
         """Let no verdict outlive its step; look at them where it is due."""
+        if not trainer.state.window_closes:
+            return
         trainer.optimizer.__dict__.pop("found_inf", None)
-        if self.check_every and trainer.state.optimizer_step % self.check_every == 0:
+        self._judged += 1
+        if self.check_every and self._judged % self.check_every == 0:
             self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
@@ -273,6 +280,7 @@ class NaNGuard:
         return {
             "skipped": self._skipped,
             "in_a_row": self._in_a_row,
+            "judged": self._judged,
             "tally": self._tally.tolist(),
             "snapshot": self._snapshot.state_dict() if self._snapshot and carried else None,
             "snapshot_iteration": self._snapshot_iteration if carried else None,
@@ -281,6 +289,7 @@ class NaNGuard:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue the counts; without a state to go back to, the start takes the present one."""
         self._skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+        self._judged = state_dict["judged"]
         self._tally.copy_(torch.tensor(state_dict["tally"]))
         self._snapshot_iteration = None
         if self._snapshot is not None and state_dict["snapshot"] is not None:

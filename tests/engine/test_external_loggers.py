@@ -32,7 +32,7 @@ def test_a_run_is_described_in_plain_values(make_trainer, loader):
         "parameters": 90,
         "trainable_parameters": 72,
         "loss": "CrossEntropy",
-        "optimizer": "LeanAdamW",
+        "optimizer": "AdamW",
         "lr": 0.02,
         "weight_decay": 0.3,
         "precision": "fp32",

@@ -13,6 +13,8 @@ from tests.shared_problem import SharedLoader, build_model, largest_difference, 
 WORK = "tests.handlers.data_parallel_work"
 # Losses come in single precision, weights in double.
 SAME_METRICS, SAME_WEIGHTS = 1e-6, 1e-9
+# Sums of class weights are in single precision.
+SAME_WITH_CLASS_WEIGHTS = 1e-7
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def outcomes(two_processes):
 def test_weights_metrics_and_steps_are_those_of_one_process_with_joint_batches(name, outcomes):
     alone = data_parallel_work.SAME[name](2)
     for together in (outcome[name] for outcome in outcomes):
-        assert largest_difference(alone["weights"], together["weights"]) < SAME_WEIGHTS
+        same = SAME_WITH_CLASS_WEIGHTS if name.startswith("class_weights") else SAME_WEIGHTS
+        assert largest_difference(alone["weights"], together["weights"]) < same
         assert largest_difference(alone, together) < SAME_METRICS
 
 
