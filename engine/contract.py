@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
-from engine.model_call import call_loss, call_model, check_loss_arguments
+from engine.model_call import aux_of, call_loss, call_model, check_loss_arguments
 from engine.protocols import Loss
 
 
@@ -42,8 +42,9 @@ def check_contract(
     with evaluating(model.to(device)), torch.no_grad(), torch.random.fork_rng():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
-        check_loss_arguments(loss, batch)
-        losses = call_loss(loss, outputs, batch)
+        aux = aux_of(batch)
+        check_loss_arguments(loss, aux)
+        losses = call_loss(loss, outputs, batch.target, aux)
     if not isinstance(losses, Mapping) or "total_loss" not in losses:
         found = ", ".join(losses) if isinstance(losses, Mapping) else type(losses).__name__
         raise UsageError(f"the loss must return a dict with 'total_loss', not: {found}")

@@ -15,6 +15,7 @@ from engine.errors import UsageError
 from engine.events import OrderedEngine, Phase
 from engine.kept_steps import KeptSteps, joined
 from engine.metric_functions import METRICS, UNDEFINED, find_metric
+from engine.model_call import aux_of
 from engine.processes import gather
 from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import TASKS, check_metrics, task_of
@@ -190,7 +191,7 @@ class EpochMetrics:
         self._sample_id.extend(state.batch.sample_id)
         self._losses.append(state.losses)
         if getattr(self._loss, "weighted", False):
-            aux = getattr(state.batch, "aux", None)
+            aux = aux_of(state.batch)
             self._denominators.append(self._loss.denominators(state.batch.target, aux))
 
     @torch.no_grad()
@@ -255,10 +256,11 @@ class EpochMetrics:
         self._logits = [logits.to(self._device) for logits in state_dict["logits"]]
         self._target = [target.to(self._device) for target in state_dict["target"]]
         self._sample_id = list(state_dict["sample_id"])
-        self._losses, self._denominators = (
-            [{name: kept.to(self._device) for name, kept in step.items()} for step in steps]
-            for steps in (state_dict["losses"], state_dict["denominators"])
-        )
+        for steps, saved in (
+            (self._losses, state_dict["losses"]),
+            (self._denominators, state_dict["denominators"]),
+        ):
+            steps[:] = [{n: kept.to(self._device) for n, kept in step.items()} for step in saved]
         saved = state_dict.get("of_samples", {})
         for name in self._of_samples:
             # What was not asked for then is unknown of the steps that are done.

@@ -55,33 +55,41 @@ def call_model(model: nn.Module, batch: Any) -> Any:
     return model(batch.spectra, batch.mask, batch.tabular)
 
 
-def call_loss(loss: Any, outputs: Any, batch: Any) -> Any:
-    """The named losses of a model's outputs for a batch.
+def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
+    """The named losses of a model's outputs.
 
     Args:
-        loss: Called with the outputs, the targets and, where the batch has one or the loss cannot
-            do without, the keyword ``aux``.
+        loss: Called with the outputs, the targets and, where it takes it and there is one or it
+            cannot do without, the keyword ``aux``.
         outputs: Of the model.
-        batch: Offers ``target``, and may offer ``aux``.
+        targets: Of the batch.
+        aux: Of the batch (``datasets.batch.Batch.aux``).
     """
-    aux = getattr(batch, "aux", None)
-    if aux is None and not _needs_aux(_function_of(loss)):
-        return loss(outputs, batch.target)
-    return loss(outputs, batch.target, aux=aux)
+    takes, needs = _aux_of(_function_of(loss))
+    if needs or (takes and aux is not None):
+        return loss(outputs, targets, aux=aux)
+    return loss(outputs, targets)
 
 
-def check_loss_arguments(loss: Any, batch: Any) -> None:
-    """Refuse a loss that :func:`call_loss` cannot call.
+def aux_of(batch: Any) -> Any:
+    """A batch's further targets for the loss; None for none."""
+    return getattr(batch, "aux", None)
+
+
+def check_loss_arguments(loss: Any, aux: Any = None) -> None:
+    """Refuse a loss that :func:`call_loss` cannot call, or that ignores the batch's ``aux``.
 
     Raises:
-        UsageError: It demands other arguments, or does not take the ``aux`` that the batch has.
+        UsageError: It demands other arguments, or does not take ``aux`` though there is one.
     """
-    bound = loss.forward if isinstance(loss, nn.Module) else loss
-    has_aux = getattr(batch, "aux", None) is not None or _needs_aux(_function_of(loss))
+    takes, needs = _aux_of(_function_of(loss))
+    name = getattr(loss, "__qualname__", type(loss).__name__)
+    if aux is not None and not takes:
+        raise UsageError(f"the batches have aux, but the loss {name} does not take the keyword aux")
+    function = loss.forward if isinstance(loss, nn.Module) else loss
     try:
-        inspect.signature(bound).bind(None, batch.target, **({"aux": None} if has_aux else {}))
+        inspect.signature(function).bind(None, None, **({"aux": None} if takes or needs else {}))
     except TypeError as error:
-        name = getattr(loss, "__qualname__", type(loss).__name__)
         raise UsageError(
             f"the loss {name} cannot be called with (outputs, targets, aux=...): {error}"
         ) from error
@@ -90,15 +98,19 @@ def check_loss_arguments(loss: Any, batch: Any) -> None:
 
 
 def _function_of(loss: Any) -> Any:
-    """What tells two losses of one signature from others: a class's function, not its object."""
+    """The function that all losses of a class share."""
     method = type(loss).forward if isinstance(loss, nn.Module) else loss
     return getattr(method, "__func__", method)
 
 
 @functools.cache
-def _needs_aux(function: Any) -> bool:
+def _aux_of(function: Any) -> tuple[bool, bool]:
+    """Whether a loss takes the keyword ``aux``, and whether it cannot be called without."""
     try:
-        parameter = inspect.signature(function).parameters.get("aux")
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return False
-    return parameter is not None and parameter.default is inspect.Parameter.empty
+        return False, False
+    aux = parameters.get("aux")
+    if aux is None:
+        return any(each.kind is each.VAR_KEYWORD for each in parameters.values()), False
+    return True, aux.default is aux.empty

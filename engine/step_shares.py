@@ -12,6 +12,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from engine.events import Phase, TrainEvents
+from engine.model_call import aux_of
 from engine.processes import rank, sum_
 
 if TYPE_CHECKING:
@@ -168,12 +169,13 @@ class _ReadAhead:
 def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
     """What a batch's mean losses are divided by: the number of samples, and terms' own."""
     found: dict[str, Any] = {SAMPLES: len(batch.target)}
-    if getattr(trainer.loss, "weighted", False):
+    loss: Any = trainer.loss
+    if getattr(loss, "weighted", False):
         # One that is read ahead is not on the device yet.
-        device, aux = trainer.device, getattr(batch, "aux", None) or {}
+        device, aux = trainer.device, aux_of(batch) or {}
         there = {name: part.to(device, non_blocking=True) for name, part in aux.items()}
         target = batch.target.to(device, non_blocking=True)
-        found.update(trainer.loss.denominators(target, there))
+        found.update(loss.denominators(target, there))
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.events import TrainEvents
-from engine.model_call import call_loss, call_model
+from engine.model_call import aux_of, call_loss, call_model
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
@@ -20,7 +20,8 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
 
     Args:
         trainer: Holds the network, the optimizer, the loss, the precision and the state.
-        batch: Moves with ``.to`` and offers ``spectra``, ``mask``, ``tabular`` and ``target``.
+        batch: Moves with ``.to``, offers ``spectra``, ``mask``, ``tabular`` and ``target``, and may
+            offer ``aux``.
 
     Returns:
         The named losses, detached, ``total_loss`` among them.
@@ -32,7 +33,7 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     with trainer.precision.autocast():
         state.outputs = call_model(trainer.network, batch)
         fire(TrainEvents.FORWARD_COMPLETED)
-        state.losses = call_loss(trainer.loss, state.outputs, batch)
+        state.losses = call_loss(trainer.loss, state.outputs, batch.target, aux_of(batch))
     fire(TrainEvents.LOSS_COMPLETED)
 
     total = state.losses["total_loss"]
@@ -72,5 +73,5 @@ def eval_step(evaluator: Evaluator, batch: Any) -> dict[str, Tensor]:
     state.batch = batch = batch.to(evaluator.device, non_blocking=True)
     with evaluator.precision.autocast():
         state.outputs = call_model(evaluator.model, batch)
-        state.losses = call_loss(evaluator.loss, state.outputs, batch)
+        state.losses = call_loss(evaluator.loss, state.outputs, batch.target, aux_of(batch))
     return state.losses

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from engine.errors import UsageError, nearest
 from engine.loss_inputs import find_output, has_output
 from engine.metric_functions import METRICS
+from engine.model_call import call_loss
 from engine.sample_statistics import SAMPLE_STATISTICS
 
 TOTAL = "total_loss"
@@ -90,7 +91,7 @@ class WeightedLoss(nn.Module):
             read = outputs
             if term.on is not None:
                 read = {**outputs, _reads(term.loss): find_output(outputs, term.on)}
-            values[name] = term.loss(read, targets, aux)[TOTAL]
+            values[name] = call_loss(term.loss, read, targets, aux)[TOTAL]
         if not any(self.terms[name].weight for name in values):
             raise UsageError(
                 "weighted: the model returns nothing that a term of a weight above 0 reads"

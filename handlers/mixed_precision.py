@@ -131,16 +131,17 @@ class MixedPrecision(Precision):
             )
         lines = self._settle(engine.device.type) if self._device_type is None else []
         engine.precision = self
-        if hasattr(engine, "keep"):
-            engine.keep("mixed_precision", self)
-            self._left_out = engine.left_out_steps
-            self._left_out.attach(engine)
+        trainer: Any = engine if hasattr(engine, "keep") else None
+        if trainer is not None:
+            trainer.keep("mixed_precision", self)
+            self._left_out = trainer.left_out_steps
+            trainer.left_out_steps.attach(trainer)
             if self.scaler is not None:
-                engine.provide_metrics(OVERFLOWED)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
+                trainer.provide_metrics(OVERFLOWED)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
             if lines:
                 self._to_say = lines
-                engine.add_event_handler(Events.STARTED, self.say)
+                trainer.add_event_handler(Events.STARTED, self.say)
         else:
             for line in lines:
                 warnings.warn(line, stacklevel=2)

@@ -81,7 +81,8 @@ def test_the_schedule_follows_the_steps_that_were_taken(make_trainer, where):
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_the_average_stays_where_no_weight_moved(make_trainer, where):
     trainer, ema = build(make_trainer, where)
-    before, after = {}, {}
+    before: dict[int, torch.Tensor] = {}
+    after: dict[int, torch.Tensor] = {}
 
     @trainer.on(Events.ITERATION_STARTED)
     @trainer.on(Events.ITERATION_COMPLETED)

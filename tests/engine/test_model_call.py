@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
 import torch
 from torch import nn
 
 from datasets.batch import Batch
-from engine.model_call import bare_model, call_model
+from engine.errors import UsageError
+from engine.model_call import bare_model, call_loss, call_model, check_loss_arguments
 from tests.tiny_problem import TinyLoader
 
 MASK = torch.tensor([[True, False], [True, True]])
@@ -65,3 +67,51 @@ def test_a_model_within_a_module_of_a_users_own_is_not_what_is_asked():
     outer = Outer()
     assert bare_model(outer) is outer
     assert call_model(outer, batch(torch.tensor([0]))) is None
+
+
+class Loss(nn.Module):
+    def forward(self, outputs, targets, aux=None):
+        return aux
+
+
+def needs_aux(outputs, targets, aux):
+    return "called", aux
+
+
+def takes_any(outputs, targets, **named):
+    return named
+
+
+@pytest.mark.parametrize(
+    ("loss", "with_aux", "without"),
+    [
+        (Loss(), {"spec": 1}, None),
+        (needs_aux, ("called", {"spec": 1}), ("called", None)),
+        (takes_any, {"aux": {"spec": 1}}, {}),
+        (lambda outputs, targets: "plain", "plain", "plain"),
+    ],
+)
+def test_a_loss_is_given_aux_where_it_takes_it(loss, with_aux, without):
+    assert call_loss(loss, None, None, {"spec": 1}) == with_aux
+    assert call_loss(loss, None, None) == without
+
+
+def test_a_loss_that_demands_more_is_refused():
+    def demanding(outputs, targets, aux, weights):
+        return {}
+
+    with pytest.raises(UsageError, match=r"demanding cannot be called .*'weights'"):
+        check_loss_arguments(demanding)
+
+
+def test_a_loss_that_ignores_the_aux_of_batches_is_refused():
+    with pytest.raises(UsageError, match="does not take the keyword aux"):
+        check_loss_arguments(lambda outputs, targets: {}, aux={"spec": 1})
+
+
+def test_aux_moves_with_its_batch():
+    given = Batch(
+        *(torch.zeros(2, 1, 1), MASK[:, :1], torch.zeros(2, 1), torch.zeros(2)), ["a", "b"]
+    )
+    given.aux = {"spec": torch.tensor([1, 0])}
+    assert given.to("cpu").aux["spec"].tolist() == [1, 0]

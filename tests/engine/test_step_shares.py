@@ -135,7 +135,7 @@ def test_moving_weights_of_terms_keep_the_joint_gradient():
 @pytest.mark.parametrize("loss", ["plain", "class weights"])
 def test_a_sampler_that_knows_sizes_gives_the_same(loss):
     spectra = torch.randn(SAMPLES, FEATURES, generator=torch.Generator().manual_seed(0)).numpy()
-    rows = [[row] for row in range(SAMPLES)]
+    rows = list(torch.arange(SAMPLES)[:, None].numpy())
     names = [str(row) for row in range(SAMPLES)]
     data = SpectraDataset(spectra, rows, torch.zeros(SAMPLES, 1).numpy(), TARGET.numpy(), names)
     small = gradients(make_loader(data, 4), 6, LOSSES[loss]())

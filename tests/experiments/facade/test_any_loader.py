@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.batch import Batch
+from engine import Trainer
 from engine.errors import UsageError
 from experiments.facade.any_loader import AnyLoader, to_batch
 
@@ -180,3 +181,40 @@ def test_converting_leaves_the_users_own_batch_alone():
     list(loader)
     assert batch.target.dtype == torch.long
     assert replace(batch).target is batch.target
+
+
+def test_further_targets_reach_the_loss_of_a_model():
+    seen = []
+
+    class WithLoss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, spectra, mask, tabular):
+            return {"logits": self.head(spectra.mean(dim=1))}
+
+        def compute_loss(self, outputs, targets, aux):
+            seen.append(aux["spec"].tolist())
+            return {"total_loss": torch.nn.functional.cross_entropy(outputs["logits"], targets)}
+
+    item = {
+        "spectra": torch.ones(2, 1, 4),
+        "tabular": torch.zeros(2, 1),
+        "label": torch.tensor([0, 1]),
+        "aux": {"spec": torch.tensor([1, 1])},
+    }
+    model = WithLoss()
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), 0.1), model.compute_loss)
+    trainer.fit(AnyLoader([item], "train_loader"), 1)
+    assert seen == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("aux", "line"),
+    [([1, 1], "aux is a list, expected a dict"), ({"spec": [1]}, "aux.spec 1")],
+)
+def test_further_targets_that_do_not_fit_are_refused(aux, line):
+    item = {"spectra": torch.ones(2, 1, 4), "tabular": torch.zeros(2, 1), "label": [0, 1]}
+    with pytest.raises(UsageError, match=line):
+        list(AnyLoader([{**item, "aux": aux}], "train_loader"))
