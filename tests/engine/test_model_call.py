@@ -114,4 +114,6 @@ def test_aux_moves_with_its_batch():
         *(torch.zeros(2, 1, 1), MASK[:, :1], torch.zeros(2, 1), torch.zeros(2)), ["a", "b"]
     )
     given.aux = {"spec": torch.tensor([1, 0])}
-    assert given.to("cpu").aux["spec"].tolist() == [1, 0]
+    aux = given.to("cpu").aux
+    assert aux is not None
+    assert aux["spec"].tolist() == [1, 0]
