@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
 from datasets.split import COLUMNS
 from datasets.table import read_table
 from engine.bootstrap import Interval
@@ -72,6 +73,11 @@ class FinishedRun:
         """What its best epoch was chosen by."""
         monitor: str | None = self.metrics["monitor"]
         return monitor
+
+    @property
+    def mode(self) -> str:
+        """Whether its best epoch is that of the largest (``max``) or smallest (``min``) value."""
+        return str(self.metrics["mode"])
 
     @property
     def validation(self) -> float:
@@ -139,7 +145,7 @@ def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
     """
     folders: list[Path] = []
     for name in which:
-        found = [folder for folder in (Path(name), runs_dir / name) if is_run(folder)]
+        found = [folder for folder in (as_path(name), runs_dir / name) if is_run(folder)]
         if not found:
             raise UsageError(f"no run '{name}' in {runs_dir}{nearest(name, run_names(runs_dir))}")
         if any(found[0].resolve() == other.resolve() for other in folders):

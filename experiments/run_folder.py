@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
 from engine.files import write_whole
 from engine.metric_tables import read_log
 from experiments.config import Config
@@ -104,7 +105,11 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
         if not runs:
             raise UsageError(f"--resume auto: no unfinished run of '{exp_name}' in {runs_dir}")
         return max(runs, key=lambda folder: (folder / CONFIG_NAME).stat().st_mtime_ns)
-    for folder in (Path(which), runs_dir / which):
+    try:
+        given = as_path(which)
+    except UsageError as error:
+        raise UsageError(f"--resume: {error}") from error
+    for folder in (given, runs_dir / which):
         if (folder / CONFIG_NAME).is_file():
             return folder
     names = [folder.name for folder in _runs(runs_dir)]

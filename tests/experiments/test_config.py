@@ -114,7 +114,9 @@ def test_saved_settings_with_an_override_derive_anew(change, path, expected):
 def test_a_copy_with_other_values_derives_anew():
     config = configured("binary")
     assert config.model_copy(update={"seed": 7}).data.split.seed == 7
-    other = config.model_copy(update={"data": config.data.model_copy(update={"task": "regression"})})
+    other = config.model_copy(
+        update={"data": config.data.model_copy(update={"task": "regression"})}
+    )
     assert (other.checkpoint.monitor, other.checkpoint.mode) == ("val/mae", "min")
     assert other.loss.name == "weighted"
     assert config.model_copy(update={"exp_name": "b"}).plain() == config.plain() | {"exp_name": "b"}
