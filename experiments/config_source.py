@@ -125,7 +125,9 @@ def check_config(values: Mapping[str, Any]) -> Config:
         raise UsageError(one_line(error, values)) from error
 
 
-def one_line(error: ValidationError, values: Any, schema: type[BaseModel] = Config) -> str:
+def one_line(
+    error: ValidationError, values: Any, schema: type[BaseModel] = Config, key: str = ""
+) -> str:
     """What is wrong with values, in one line that names the key.
 
     Args:
@@ -133,15 +135,17 @@ def one_line(error: ValidationError, values: Any, schema: type[BaseModel] = Conf
         values: Plain values; Pydantic's own words for the alternatives of a union are not among
             their keys.
         schema: They were checked against it.
+        key: Of the values, where they are a part of a configuration.
     """
     # An unknown key is most often a misspelt one: more telling than what its absence breaks.
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
     keys = _keys(first["loc"], values)
+    within = [key] if key else []
     if first["type"] == "missing":
-        return f"{'.'.join([*keys, str(first['loc'][-1])])}: this key is required here"
-    path = ".".join(keys)
+        return f"{'.'.join([*within, *keys, str(first['loc'][-1])])}: this key is required here"
+    path = ".".join([*within, *keys])
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{path}'{_nearest_key(keys, schema, values)}"
+        return f"unknown key '{path}'{_nearest_key(keys, schema, values, within)}"
     message = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
     if not path:
         return message  # what concerns several sections names them itself
@@ -179,10 +183,12 @@ def shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def _nearest_key(path: Sequence[str], schema: type[BaseModel], values: Any) -> str:
+def _nearest_key(
+    path: Sequence[str], schema: type[BaseModel], values: Any, within: Sequence[str]
+) -> str:
     *parents, leaf = path
     section = _section_at(parents, schema)
-    inside = ".".join(parents)
+    inside = ".".join([*within, *parents])
     own = {name: f"{inside}.{name}" if inside else name for name in section.model_fields}
     anywhere = {k.rpartition(".")[2]: k for k in reversed(all_keys(schema))}
     # A slip of the pen in this section first, then a parameter of what is named here, then the

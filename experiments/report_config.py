@@ -28,7 +28,7 @@ class ThresholdConfig(Section):
     """From which probability on a sample is called positive; chosen on the validation side."""
 
     rule: Text = Field(default="youden", description="youden, f1, recall, fpr, cost or default")
-    demand: Number | None = Field(
+    demand: Annotated[Number, Field(ge=0, le=1e6)] | None = Field(
         default=None,
         validate_default=True,
         description="least recall, largest fpr, or what a missed positive costs in false alarms",

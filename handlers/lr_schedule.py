@@ -138,6 +138,8 @@ class LRSchedule:
             _check_number(key, getattr(self, key), 0.0, 1.0)
             if not 0 < getattr(self, key) < 1:
                 raise UsageError(f"lr_schedule.{key} must lie between 0 and 1, not on the edge")
+        if name != "plateau":
+            mode = mode or "min"  # the other schedules do not look at the monitor
         self.monitor = Monitor(monitor, mode, "lr_schedule")
         self._total = total_steps or 1
         self._drop_every = step_size or 1

@@ -6,6 +6,7 @@ from datasets.errors import UsageError
 from engine.tasks import TASKS
 from experiments.config_source import check_config
 from experiments.data_config import SHARED_ROWS, SHARED_SCANS
+from experiments.experiment import Experiment
 
 
 def configured(task="auto", **sections):
@@ -121,6 +122,20 @@ def test_a_copy_with_other_values_derives_anew():
     assert other.loss.name == "weighted"
     assert config.model_copy(update={"exp_name": "b"}).plain() == config.plain() | {"exp_name": "b"}
     assert config.data.split.seed == 0
+
+
+def test_a_metric_of_ones_own_is_refused_before_training_without_a_mode(make_config):
+    own = {"name": "early_stopping", "params": {"monitor": "val/mine"}}
+    for changes in (
+        {"checkpoint": {"monitor": "val/mine"}},
+        {"trainer.early_stopping": {"monitor": "val/mine"}},
+        {"handlers": [own]},
+        {"lr_scheduler": {"name": "plateau", "params": {"monitor": "val/mine"}}},
+    ):
+        with pytest.raises(UsageError, match=r"monitor: of 'val/mine' it is not known whether"):
+            Experiment(make_config(**changes)).setup()
+        for key in changes:
+            make_config(**{key: {}} if key != "handlers" else {key: []})
 
 
 def test_graphs_are_given_batches_that_share_shapes():
