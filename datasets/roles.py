@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from datasets.cohort_yaml import read_cohort_yaml
 from datasets.errors import CohortError, nearest
 from datasets.table import MISSING_TEXT, one_line, require_columns
 
@@ -104,7 +105,7 @@ def _read_roles(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_cohort_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CohortError(f"{path} cannot be read as YAML: {one_line(error)}") from error
     roles = content.get("roles") if isinstance(content, dict) else content

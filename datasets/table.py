@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.errors import CohortError, nearest
+from datasets.errors import CohortError, UsageError, nearest
+from datasets.paths import as_path
 
 # What programs write for "no value". 'None' is not among them: it is a real label and a real
 # category ("no medication") in many cohorts.
@@ -34,7 +35,10 @@ def require_folder(path: str | Path) -> Path:
     Raises:
         CohortError: There is no such folder.
     """
-    folder = Path(path).expanduser()
+    try:
+        folder = as_path(path)
+    except UsageError as error:
+        raise CohortError(f"the cohort's folder: {error}") from error
     if folder.is_dir():
         return folder
     if folder.exists():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
+from datasets.cohort_yaml import read_cohort_yaml
 from datasets.roles import ROLES_FILE
 
 
@@ -29,7 +28,7 @@ def read_units(folder: str | Path) -> dict[str, str]:
     path = Path(folder) / ROLES_FILE
     if not path.is_file():
         return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_cohort_yaml(path)
     units = content.get("units") if isinstance(content, dict) else None
     if not isinstance(units, dict):
         return {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.attribution_methods import (
     METHODS,
+    MOST_STEPS,
     ROWS,
     SCORES,
     STEPS,
@@ -36,6 +37,7 @@ from engine.rng import rng_untouched
 
 __all__ = [
     "METHODS",
+    "MOST_STEPS",
     "ROWS",
     "SCORES",
     "STEPS",

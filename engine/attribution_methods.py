@@ -15,6 +15,8 @@ from engine.errors import UsageError, check_whole, nearest
 
 # Points of a path, or draws; rows of one forward pass; points that are replaced together.
 STEPS, ROWS, WINDOW = 24, 64, 32
+# The points of the path are those of Gauss-Legendre, whose cost grows with their cube.
+MOST_STEPS = 1000
 SCORES = ("logit", "log_odds")
 
 
@@ -74,6 +76,8 @@ class Options:
         """Refuse what is out of range."""
         for name in ("steps", "rows", "window"):
             check_whole(f"attribution.{name}", getattr(self, name))
+        if self.steps > MOST_STEPS:
+            raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
         check_whole("attribution.seed", self.seed, 0)
         if self.score not in SCORES:
             raise UsageError(

@@ -111,6 +111,12 @@ def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterato
         yield torch.from_numpy(np.repeat(np.arange(len(group_of)), times[group_of]))
 
 
+def fewest_resamples(level: float) -> int:
+    """How many resamples it takes for one of them to lie beyond each bound."""
+    # Rounded because 1 - 0.9 is a little less than 0.1.
+    return math.ceil(round(2 / (1 - level), 6))
+
+
 def check_resampling(
     groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
 ) -> None:
@@ -130,8 +136,7 @@ def check_resampling(
         >>> check_resampling(["p1", "p1", "p2"], 3, resamples=1000, level=0.95, seed=0)
     """
     check_level(level)
-    # Rounded because 1 - 0.9 is a little less than 0.1.
-    check_whole("resamples", resamples, at_least=math.ceil(round(2 / (1 - level), 6)))
+    check_whole("resamples", resamples, at_least=fewest_resamples(level))
     check_whole("seed", seed, at_least=0)
     if len(groups) != samples:
         raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")

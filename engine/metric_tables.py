@@ -59,7 +59,7 @@ def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def write_metrics_json(
-    log: Sequence[Mapping[str, Any]], path: Path, monitor: str | None, mode: str = "max"
+    log: Sequence[Mapping[str, Any]], path: Path, monitor: str | None, mode: str | None = None
 ) -> None:
     """Write the best epoch, the last epoch and the last test, each null where there is none.
 
@@ -67,13 +67,15 @@ def write_metrics_json(
         log: Rows as :func:`read_log` gives them.
         path: Replaced as a whole.
         monitor: The metric that makes an epoch the best; the earliest of equals.
-        mode: ``max`` where larger is better, else ``min``.
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+            monitor.
     """
     epochs = [row for row in log if row["event"] == "epoch"]
     tests = [row for row in log if row["event"] == "test_completed"]
     best: Mapping[str, Any] | None = None
     if monitor is not None:
         judge, best_value = Monitor(monitor, mode, "run_log"), None
+        mode = judge.mode
         for row in epochs:
             value = row["metrics"].get(monitor)
             if value is not None and judge.is_better(float(value), best_value):

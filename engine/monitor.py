@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from typing import Any
 
 from engine.errors import UsageError, nearest
+from engine.tasks import better_when, known_metrics
 
 MODES = ("max", "min")
 
@@ -15,18 +17,29 @@ class Monitor:
 
     Args:
         name: The metric in ``trainer.state.metrics``, such as ``val/auroc``.
-        mode: ``max`` where larger is better, ``min`` where smaller is.
+        mode: ``max`` where larger is better, ``min`` where smaller is; None for what
+            :func:`engine.tasks.better_when` says of the metric.
         user: Who asks, for error messages.
 
     Raises:
-        UsageError: ``mode`` is neither.
+        UsageError: ``mode`` is neither, or it is not known of the metric.
 
     Example:
         >>> Monitor("val/loss", "min", "early_stopping").is_better(0.5, 0.6)
         True
     """
 
-    def __init__(self, name: str, mode: str, user: str) -> None:
+    def __init__(self, name: str, mode: str | None, user: str) -> None:
+        if mode is None:
+            mode = better_when(name)
+        if mode is None:
+            subset, slash, metric = name.rpartition("/")
+            close = get_close_matches(metric, known_metrics(), n=1)
+            hint = f"; did you mean '{subset}{slash}{close[0]}'?" if close else ""
+            raise UsageError(
+                f"{user}.monitor: of '{name}' it is not known whether larger is better: set "
+                f"{user}.mode to max or min{hint}"
+            )
         if mode not in MODES:
             raise UsageError(f"{user}.mode: '{mode}' is neither max nor min{nearest(mode, MODES)}")
         self.name, self.mode, self.user = name, mode, user

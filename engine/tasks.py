@@ -126,14 +126,22 @@ def _check_demand(name: str) -> str:
     return base
 
 
-def better_when(metric: str) -> Mode:
-    """``min`` for metrics that are better when smaller (losses, errors), else ``max``.
+def better_when(metric: str) -> Mode | None:
+    """``min`` for metrics that are better when smaller (losses, errors), ``max`` for the others.
 
-    Neither is better of how attention is spread: to follow it downwards, say ``min``.
+    Of how attention is spread neither is better: to follow it downwards, set ``min``. None for a
+    metric that is not of this package.
 
     Example:
         >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae")
         ('max', 'min', 'min')
     """
-    name = metric.rpartition("/")[2]
-    return "min" if name.endswith("loss") or name in SMALLER_IS_BETTER else "max"
+    name = metric.rpartition("/")[2].partition("@")[0]
+    if name.endswith("loss") or name in SMALLER_IS_BETTER:
+        return "min"
+    return "max" if name in known_metrics() else None
+
+
+def known_metrics() -> list[str]:
+    """The names of all metrics of all tasks."""
+    return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     # As in run.py: the project's own packages first, the user's modules last.
@@ -15,6 +16,7 @@ if __name__ == "__main__":
 from datasets.audit.findings import Finding
 from datasets.cohort import Cohort
 from datasets.errors import CohortError, UsageError, nearest
+from datasets.paths import as_path
 from experiments.audit import (
     AUDIT_NAME,
     audit_cohort,
@@ -24,16 +26,21 @@ from experiments.audit import (
 )
 from experiments.build_data import digest_memory, read_cohort
 from experiments.build_split import split_cohort
-from experiments.command_line import USAGE_ERROR, read_overrides, run_command
+from experiments.command_line import (
+    USAGE_ERROR,
+    CommandParser,
+    path_argument,
+    read_overrides,
+    run_command,
+)
 from experiments.config import Config
-from experiments.config_source import CONFIGS, SUFFIXES, check_config, load_config, set_key
+from experiments.config_source import CONFIGS, SUFFIXES, check_written, load_config
 from experiments.run import accept_too
-from experiments.yaml_text import read_yaml
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="audit_cohort.py",
         usage="audit_cohort.py COHORT|NAME|FILE [--accept FINDING] [--out DIR] "
         "[--section.key VALUE ...]",
@@ -41,7 +48,6 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         "with 2 where a training would be refused.",
         epilog="How columns are meant is said as for run.py: --data.labels '{case: 1, control: 0}' "
         "--data.group patient --data.numeric '[age, CRP]' --data.categorical '[sex]'.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "source", metavar="COHORT|NAME|FILE", help="a cohort's folder, or a configuration"
@@ -53,8 +59,10 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         metavar="FINDING",
         help="a finding, by its name, that is known and does not refuse; may be repeated",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write {AUDIT_NAME}")
-    known, rest = parser.parse_known_args(arguments)
+    parser.add_argument(
+        "--out", type=path_argument, metavar="DIR", help=f"where to write {AUDIT_NAME}"
+    )
+    known, rest = parser.split_words(arguments, Config.model_fields)
     return known, read_overrides(rest)
 
 
@@ -64,11 +72,9 @@ def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
     Raises:
         UsageError: It is none of these, or a key or a value is wrong.
     """
-    if Path(source).is_dir():
-        values = {"data": {"root": source}}
-        for key, text in overrides:
-            set_key(values, key, read_yaml(text, f"--{key}"))
-        return check_config(values)
+    if as_path(source).is_dir():
+        values: dict[str, Any] = {"data": {"root": source}}
+        return check_written(values, overrides)
     names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     if source not in names and Path(source).suffix not in SUFFIXES:
         raise UsageError(

@@ -8,11 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError
 from engine.class_balance import fill_balanced
 from engine.losses import FITTING, LOSSES
 from engine.weighted_loss import Term, WeightedLoss
 from experiments.config import TermConfig
+from experiments.config_source import one_line
 from experiments.named import construct, find_named
 
 # Parameters that may be one number for each class or label.
@@ -65,17 +66,8 @@ def build_loss(
 
 def _build_term(spec: Any, key: str, task: str, targets: Tensor, num_classes: int) -> Term:
     try:
-        term = TermConfig.model_validate({"name": spec} if isinstance(spec, str) else spec)
+        term = TermConfig.model_validate(spec)
     except ValidationError as error:
-        raise UsageError(_one_line(error, key)) from error
+        raise UsageError(one_line(error, spec, TermConfig, key)) from error
     loss = build_loss(term.name, term.params, task, targets, num_classes, key)
     return Term(loss, term.weight, term.on, term.optional)
-
-
-def _one_line(error: ValidationError, key: str) -> str:
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{key}: '{path}' is unknown{nearest(path, TermConfig.model_fields)}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key}{'.' * bool(path)}{path}: {message}, got {first['input']!r}"

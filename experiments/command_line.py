@@ -2,13 +2,74 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
 
 from datasets.errors import UsageError
+from datasets.paths import as_path
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that complains in one line, and knows the project's version."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+        self.add_argument("--version", action="version", version=f"scanfire {version()}")
+
+    def error(self, message: str) -> NoReturn:
+        """Complain; of an option that does not exist, name the nearest."""
+        _, unrecognized, words = message.partition("unrecognized arguments: ")
+        hint = self.nearest_option(words.split()[0]) if unrecognized else ""
+        raise UsageError(f"{message}{hint} (--help shows all options)")
+
+    def nearest_option(self, word: str) -> str:
+        """A hint at the option that was probably meant; empty for none."""
+        options = [name for action in self._actions for name in action.option_strings]
+        close = get_close_matches(word.partition("=")[0], options, n=1, cutoff=0.75)
+        return f"; did you mean {close[0]}?" if close else ""
+
+    def split_words(
+        self, arguments: Sequence[str], sections: Container[str]
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """The tool's own options, and the other words, which may be overrides.
+
+        Args:
+            arguments: Of the command line.
+            sections: The configuration's.
+
+        Raises:
+            UsageError: A word is a misspelt option.
+        """
+        known, rest = self.parse_known_args(arguments)
+        for word in rest:
+            hint = self.nearest_option(word) if word.startswith("--") else ""
+            if hint and word[2:].partition("=")[0].partition(".")[0] not in sections:
+                raise UsageError(f"{word} is not known{hint} (--help shows all options)")
+        return known, rest
+
+
+def version() -> str:
+    """The installed version."""
+    try:
+        return metadata.version("scanfire")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def path_argument(text: str) -> Path:
+    """A path of the command line, for ``type=``."""
+    try:
+        return as_path(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def complain(line: str) -> None:

@@ -20,8 +20,10 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from datasets.errors import UsageError, nearest
-from experiments.command_line import read_overrides, run_command
+from datasets.paths import as_path
+from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
 from experiments.comparison_text import comparison_text
+from experiments.config import Config
 from experiments.config_source import CONFIGS, SUFFIXES
 from experiments.family_runs import FAMILIES, SEEDS, compare_families
 from experiments.finished_run import find_runs, is_run, read_runs, run_names
@@ -44,7 +46,7 @@ model families, any key of whose configuration can be set as for run.py:
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into the tool's own options and what else there is."""
     names = ", ".join(configurations())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="compare.py",
         usage="compare.py RUN RUN [RUN ...] [--out DIR] [--runs_dir DIR]\n"
         "       compare.py NAME|FILE [--seeds SEED ...] [--models FAMILY ...] [--families FILE]\n"
@@ -53,7 +55,6 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         "them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "what",
@@ -62,10 +63,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         help="folders of runs, or their names within --runs_dir; or one configuration: one of "
         f"{names}, or a file",
     )
-    parser.add_argument("--runs_dir", metavar="DIR", help=f"where the runs live ({RUNS_DIR})")
+    parser.add_argument(
+        "--runs_dir", type=path_argument, metavar="DIR", help=f"where the runs live ({RUNS_DIR})"
+    )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help=f"of runs a new folder (<runs_dir>/{COMPARISON}), of families a file "
         "(<runs_dir>/<name>-families.md)",
@@ -77,11 +80,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     of_families.add_argument(
         "--models", nargs="+", metavar="FAMILY", help="all of the file if not given"
     )
-    of_families.add_argument("--families", type=Path, metavar="FILE", help=FAMILIES.name)
+    of_families.add_argument("--families", type=path_argument, metavar="FILE", help=FAMILIES.name)
     of_families.add_argument(
         "--vary-cohort", action="store_true", help="another simulated cohort for each seed"
     )
-    return parser.parse_known_args(arguments)
+    return parser.split_words(arguments, Config.model_fields)
 
 
 def configurations() -> list[str]:
@@ -98,7 +101,7 @@ def families(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Run families of one configuration; returns the exit code."""
     overrides = read_overrides(rest)
     if options.runs_dir is not None:
-        overrides.append(("runs_dir", options.runs_dir))
+        overrides.append(("runs_dir", str(options.runs_dir)))
     return compare_families(
         options.what[0],
         overrides,
@@ -112,7 +115,7 @@ def families(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def finished_runs(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Compare finished runs; returns the exit code."""
-    runs_dir = RUNS_DIR if options.runs_dir is None else Path(options.runs_dir)
+    runs_dir = options.runs_dir or RUNS_DIR
     check_names(options.what, runs_dir)
     given = ("--seeds", "--models", "--families", "--vary-cohort")
     misplaced = [n for n in given if getattr(options, n[2:].replace("-", "_"))] + list(rest)
@@ -134,7 +137,7 @@ def check_names(what: Sequence[str], runs_dir: Path) -> None:
         UsageError: Says what was expected and the nearest choices.
     """
     runs = run_names(runs_dir)
-    strange = [name for name in what if not is_run(Path(name)) and not is_run(runs_dir / name)]
+    strange = [name for name in what if not is_run(as_path(name)) and not is_run(runs_dir / name)]
     if len(what) < 2:
         if not strange:
             raise UsageError(f"{what[0]} is one run: name two or more, before any option")

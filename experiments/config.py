@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.tasks import TASKS, Mode, better_when
-from experiments.config_section import Count, Named, Positive, Section
+from experiments.config_section import (
+    Count,
+    Named,
+    Number,
+    Params,
+    Place,
+    Positive,
+    Section,
+    Seed,
+    Text,
+    Texts,
+    several,
+)
 from experiments.data_config import DataConfig
 from experiments.default_loss import WITH_AUXILIARY_HEADS, default_loss
-from experiments.report_config import AuditConfig, ReportConfig
+from experiments.report_config import AuditConfig, ReportConfig, ThresholdConfig
+
+# Beyond these no network has been trained; a comma was forgotten.
+Rate = Annotated[Number, Field(gt=0, le=100)]
+Decay = Annotated[Number, Field(ge=0, le=100)]
+Factor = Annotated[Number, Field(ge=0, le=1e6)]
+# Numbers, suffixes and the names of folds are added to a run's name, and a file name has 255 bytes.
+LONGEST_EXP_NAME = 160
 
 
 class TermConfig(Named):
     """A term of the loss ``weighted``; ``loss.params.terms`` maps names to them."""
 
-    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    on: str | None = Field(default=None, description="the model's output to read, not its logits")
+    weight: Factor = 1.0
+    on: Text | None = Field(default=None, description="the model's output to read, not its logits")
     optional: bool = Field(default=False, description="left out where the model has no such output")
 
 
 class LossConfig(Section):
     """The loss, unless the model brings its own."""
 
-    name: str | None = Field(
+    name: Text | None = Field(
         default=None, description="defaults to what suits the task and the model"
     )
-    params: dict[str, Any] = Field(default={})
+    params: Params = Field(default={})
 
 
 class Judge(Section):
     """What says which epoch is the better one."""
 
-    monitor: str | None = Field(default=None, description="defaults to what suits the task")
+    monitor: Text | None = Field(default=None, description="defaults to what suits the task")
     mode: Mode | None = Field(default=None, description="defaults to what suits the monitor")
 
     def fill(self, key: str, task: str, labels: int) -> None:
@@ -50,16 +69,19 @@ class Judge(Section):
         """
         if self.monitor is None:
             default = TASKS["binary" if task == "auto" else task]
-            self.monitor, mode = default.monitor, default.mode
+            monitor, mode = default.monitor, default.mode
             if task == "regression" and labels > 1:
                 # Errors in unlike units have no mean that means anything.
-                self.monitor, mode = "val/r2", "max"
+                monitor, mode = "val/r2", "max"
             if self.mode not in (None, mode):
                 raise ValueError(
                     f"{key}.mode: '{self.mode}' does not suit the default monitor, "
-                    f"'{self.monitor}'; set {key}.monitor too"
+                    f"'{monitor}'; set {key}.monitor too"
                 )
-        self.mode = self.mode or better_when(self.monitor)
+            self.derive("monitor", monitor)
+        better = better_when(str(self.monitor))
+        if self.mode is None and better is not None:
+            self.derive("mode", better)
 
 
 class EarlyStoppingConfig(Judge):
@@ -67,7 +89,7 @@ class EarlyStoppingConfig(Judge):
 
     patience: Positive = 10
     cooldown: Count = 0
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_delta: Factor = 0.0
     relative: bool = False
     start_epoch: Count = 0
 
@@ -103,9 +125,9 @@ class TrainerConfig(Section):
 
     max_epochs: Positive = 40
     batch_size: Positive = Field(default=32, description="of each process")
-    device: str = "auto"
+    device: Text = "auto"
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    grad_clip: Annotated[Number, Field(gt=0, le=1e6)] | None = 1.0
     accumulate_steps: Positive = 1
     compile: Literal["default", "regional", "graphs"] | None = Field(
         default=None, description="what torch.compile makes of the model in a training step"
@@ -117,30 +139,30 @@ class TrainerConfig(Section):
 class GroupConfig(Section):
     """Other settings for the parameters whose names match."""
 
-    match: str | list[str]
-    lr_scale: Annotated[float, Field(ge=0)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    match: Text | Texts
+    lr_scale: Factor = 1.0
+    weight_decay: Decay | None = None
 
 
 class OptimizerConfig(Section):
     """The optimiser; ``params`` go to its constructor."""
 
-    name: str = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 3e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    name: Text = "adamw"
+    lr: Rate = 3e-4
+    weight_decay: Decay = 0.01
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] | None = Field(
         default=None, description="factor of the rate from a layer to the one below it"
     )
     groups: list[GroupConfig] = Field(default=[], description="rates and decay by name")
-    params: dict[str, Any] = Field(default={})
+    params: Params = Field(default={})
 
 
 class SchedulerConfig(Section):
     """The learning rate over the run; warm-up is counted in optimizer steps."""
 
-    name: str = "cosine"
+    name: Text = "cosine"
     warmup_steps: Count = 0
-    params: dict[str, Any] = Field(default={})
+    params: Params = Field(default={})
 
 
 class CheckpointConfig(Judge):
@@ -156,7 +178,7 @@ class CheckpointConfig(Judge):
 class EmaConfig(Section):
     """Averaged weights, used for validation and test where ``decay`` is set."""
 
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    decay: Annotated[Number, Field(gt=0, lt=1)] | None = None
     warmup: bool = True
 
 
@@ -169,39 +191,55 @@ class Config(Section):
     """
 
     exp_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")] = "experiment"
-    runs_dir: Path = Path("runs")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    runs_dir: Place = Path("runs")
+    seed: Seed = 0
     data: DataConfig = DataConfig()
     model: Named = Named(name="tft")
     loss: LossConfig = LossConfig()
-    metrics: list[str] = Field(default=[], description="defaults to all that fit the task")
+    metrics: Texts = Field(default=[], description="defaults to all that fit the task")
     trainer: TrainerConfig = TrainerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     lr_scheduler: SchedulerConfig | None = SchedulerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     ema: EmaConfig = EmaConfig()
-    handlers: list[Named] = Field(default=[], description="further handlers")
+    handlers: Annotated[list[Named], BeforeValidator(several)] = Field(
+        default=[], description="further handlers"
+    )
     report: ReportConfig = ReportConfig()
     audit: AuditConfig = AuditConfig()
+
+    @field_validator("exp_name")
+    @classmethod
+    def _short_enough(cls, name: str) -> str:
+        length = len(name.encode())
+        if length > LONGEST_EXP_NAME:
+            raise ValueError(f"has {length} bytes, at most {LONGEST_EXP_NAME} make a file name")
+        return name
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> Config:
+        rule = self.report.threshold.rule
+        if self.data.task == "regression" and rule != ThresholdConfig().rule:
+            raise ValueError(f"report.threshold.rule: '{rule}' is for classes, not for regression")
+        return self
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:
         data, loss = self.data, self.loss
         if loss.name is None:
             has_heads = self.model.name in WITH_AUXILIARY_HEADS
-            loss.name, loss.params = default_loss(data.task, has_heads, loss.params)
+            name, params = default_loss(data.task, has_heads, loss.params)
+            loss.derive("name", name)
+            loss.derive("params", params)
         if not self.metrics:
-            self.metrics = list(TASKS["binary" if data.task == "auto" else data.task].metrics)
+            task = TASKS["binary" if data.task == "auto" else data.task]
+            self.derive("metrics", list(task.metrics))
         labels = len(data.label) if isinstance(data.label, list) else 1
         self.checkpoint.fill("checkpoint", data.task, labels)
         if self.trainer.early_stopping is not None:
             self.trainer.early_stopping.fill("trainer.early_stopping", data.task, labels)
         if self.data.split.seed is None:
-            self.data.split.seed = self.seed
+            self.data.split.derive("seed", self.seed)
         if self.trainer.compile == "graphs":
             self.data.batching.share_shapes()
         return self
-
-    def plain(self) -> dict[str, Any]:
-        """The configuration in plain types, as it is written to ``config.yaml``."""
-        return self.model_dump(mode="json")

@@ -12,7 +12,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from experiments.command_line import read_overrides, run_command
+from experiments.command_line import CommandParser, read_overrides, run_command
+from experiments.config import Config
 from experiments.config_source import CONFIGS
 from experiments.fold_runs import cross_validate
 
@@ -29,14 +30,13 @@ The same command line continues what was cut off, and passes over what is finish
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="cross_validate.py",
         usage="cross_validate.py NAME|FILE [--folds K] [--accept FINDING] "
         "[--section.key VALUE ...]",
         description="Train and test once for each fold, so that every sample is tested once.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("experiment", metavar="NAME|FILE", help=f"one of {names}; or a file")
     parser.add_argument(
@@ -52,7 +52,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         metavar="FINDING",
         help="train although the audit refuses the cohort for this; may be repeated",
     )
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = parser.split_words(arguments, Config.model_fields)
     return known, read_overrides(rest)
 
 

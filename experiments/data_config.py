@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from datasets.simulated_patients import BLOOD_VALUES
 from datasets.targets import SEVERAL_COLUMNS
-from experiments.config_section import Count, Fraction, Named, Positive, Section
+from experiments.config_section import (
+    Count,
+    Fraction,
+    Named,
+    Number,
+    Positive,
+    Section,
+    Seed,
+    Source,
+    Text,
+    Texts,
+    Whole,
+    several,
+)
 
 
 class SimulatedConfig(Section):
     """The embedded cohort, used where ``data.root`` names none."""
 
-    seed: Count = 2025
-    n_samples: Annotated[int, Field(ge=20)] = 900
+    seed: Seed = 2025
+    n_samples: Annotated[Whole, Field(ge=20, le=10**6)] = 900
 
+
+# More processes than any machine has processors for.
+MOST_WORKERS = 1024
 
 SplitKind = Literal["holdout", "kfold", "leave_one_group_out", "leave_one_batch_out", "hash"]
 # Of these one fold after the other can be the test side.
@@ -35,16 +51,18 @@ class SplitConfig(Section):
         default=(0.7, 0.15, 0.15),
         description="train, validation and test; folds have a test side of their own",
     )
-    seed: Count | None = Field(default=None, description="defaults to the run's seed")
-    folds: Annotated[int, Field(ge=2)] = Field(default=5, description="how many a kfold has")
-    fold: Count | str | None = Field(
+    seed: Seed | None = Field(default=None, description="defaults to the run's seed")
+    folds: Annotated[Whole, Field(ge=2, le=10**6)] = Field(
+        default=5, description="how many a kfold has"
+    )
+    fold: Count | Text | None = Field(
         default=None,
         description="the one to test on: a number from 0, or a group's or batch's name",
     )
-    batch: str | None = Field(
+    batch: Text | None = Field(
         default=None, description="the column of batches that are left out one by one"
     )
-    file: Path | None = Field(default=None, description="a splits.csv to use, not a draw")
+    file: Source | None = Field(default=None, description="a splits.csv to use, not a draw")
 
     @field_validator("fractions")
     @classmethod
@@ -72,7 +90,7 @@ class SplitConfig(Section):
         if self.batch is not None and not by_batch:
             raise ValueError(f"batch goes with kind leave_one_batch_out, which is {self.kind}")
         if self.fold is None and self.kind in IN_FOLDS:
-            self.fold = 0
+            self.derive("fold", 0)
         return self
 
 
@@ -109,8 +127,10 @@ class BatchingConfig(Section):
 
     def share_shapes(self) -> None:
         """Have batches share a few shapes, where it was not said which."""
-        self.pad_rows_to = self.pad_rows_to or SHARED_ROWS
-        self.pad_scans_to = self.pad_scans_to or SHARED_SCANS
+        if self.pad_rows_to is None:
+            self.derive("pad_rows_to", SHARED_ROWS)
+        if self.pad_scans_to is None:
+            self.derive("pad_scans_to", SHARED_SCANS)
 
     @field_validator("token_budget")
     @classmethod
@@ -120,30 +140,39 @@ class BatchingConfig(Section):
         return budget
 
 
+Steps = Annotated[list[Text | Named], BeforeValidator(several)]
+
+
 class DataConfig(Section):
     """Which samples, which of their columns, and what is done to their spectra."""
 
-    root: Path | None = Field(default=None, description="a cohort's folder, else the embedded one")
+    root: Source | None = Field(
+        default=None, description="a cohort's folder, else the embedded one"
+    )
     simulated: SimulatedConfig = SimulatedConfig()
-    cache_dir: Path | None = Field(
+    cache_dir: Source | None = Field(
         default=None, description="for the embedded cohort and what else can be made again"
     )
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = Field(
         default="auto", description="what is learned; auto: two classes or more, as there are"
     )
-    label: str | list[str] | None = Field(
+    label: Text | list[Text] | None = Field(
         default=None, description="the column of labels, or those of several labels or values"
     )
-    labels: dict[str, int] | None = Field(
+    labels: dict[Text, Count] | None = Field(
         default=None, description="label -> class; the rest is left out"
     )
-    group: str | None = Field(default=None, description="the column that a split never separates")
-    numeric: list[str] | None = None
-    categorical: list[str] | None = None
-    log: list[str] = Field(default=[], description="numeric covariates to take the logarithm of")
+    group: Text | None = Field(default=None, description="the column that a split never separates")
+    numeric: Texts | None = None
+    categorical: Texts | None = None
+    log: Texts | None = Field(
+        default=None,
+        description="numeric covariates to take the logarithm of; defaults to those of the "
+        "embedded cohort that need it, and to none of a cohort of one's own",
+    )
     missing_indicators: bool = True
-    transforms: list[str | Named] = Field(default=["tic", "sqrt", "standardize"])
-    augmentations: list[str | Named] = Field(default=[])
+    transforms: Steps = Field(default=["tic", "sqrt", "standardize"])
+    augmentations: Steps = Field(default=[])
     split: SplitConfig = SplitConfig()
     verify: bool = Field(
         default=False, description="hash large files anew, whatever is remembered of them"
@@ -152,11 +181,20 @@ class DataConfig(Section):
         default="auto",
         description="where transformed scans are kept; auto: in memory up to 1 GiB, else on disk",
     )
-    cache_limit_gib: Annotated[float, Field(gt=0)] = Field(
+    cache_limit_gib: Annotated[Number, Field(gt=0, le=1e6)] = Field(
         default=64.0, description="of all that is kept on disk; what was not used longest goes"
     )
     batching: BatchingConfig = BatchingConfig()
-    num_workers: Count = 0
+    num_workers: Annotated[Whole, Field(ge=0, le=MOST_WORKERS)] = 0
+
+    @model_validator(mode="after")
+    def _log_of_the_embedded_cohort(self) -> DataConfig:
+        if self.log is None:
+            columns = BLOOD_VALUES if self.root is None else ()
+            labels = [self.label] if isinstance(self.label, str) else self.label or ()
+            used = set(BLOOD_VALUES if self.numeric is None else self.numeric) - set(labels)
+            self.derive("log", [column for column in columns if column in used])
+        return self
 
     @field_validator("batching")
     @classmethod

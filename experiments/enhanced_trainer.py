@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from datasets.paths import as_path
 from engine.checkpoints import broken_weight
 from engine.errors import UsageError, check_whole
 from engine.evaluator import Evaluator
@@ -121,7 +122,7 @@ class EnhancedTrainer:
         self.model = model.to(self.device)
         self.model_name = model_name
         self.lr, self.weight_decay = lr, weight_decay
-        self.save_dir = Path(save_dir)
+        self.save_dir = as_path(save_dir)
         self.enable_visualization = enable_visualization
         self.enable_interpretability = enable_interpretability
         self.task = task

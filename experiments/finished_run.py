@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
 from datasets.split import COLUMNS
 from datasets.table import read_table
 from engine.bootstrap import Interval
@@ -18,7 +19,7 @@ from engine.metric_tables import read_log
 from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import check_metrics
 from experiments.package import ENVIRONMENT_NAME, SPLITS_NAME
-from experiments.run_folder import CONFIG_NAME, LOG_NAME, is_finished
+from experiments.run_folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
 from experiments.saved_predictions import SavedOutputs, read_predictions
 from experiments.yaml_text import read_yaml
 
@@ -34,7 +35,7 @@ class FinishedRun:
     Attributes:
         name: What it is called beside others.
         folder: Its own.
-        config: All settings, as ``config.yaml`` has them.
+        config: All settings, the derived ones too.
         environment: What it was made with, as ``environment.json`` has it.
         metrics: Best, last and test, as ``metrics.json`` has them.
         outputs: Its test samples.
@@ -72,6 +73,11 @@ class FinishedRun:
         """What its best epoch was chosen by."""
         monitor: str | None = self.metrics["monitor"]
         return monitor
+
+    @property
+    def mode(self) -> str:
+        """Whether its best epoch is that of the largest (``max``) or smallest (``min``) value."""
+        return str(self.metrics["mode"])
 
     @property
     def validation(self) -> float:
@@ -139,7 +145,7 @@ def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
     """
     folders: list[Path] = []
     for name in which:
-        found = [folder for folder in (Path(name), runs_dir / name) if is_run(folder)]
+        found = [folder for folder in (as_path(name), runs_dir / name) if is_run(folder)]
         if not found:
             raise UsageError(f"no run '{name}' in {runs_dir}{nearest(name, run_names(runs_dir))}")
         if any(found[0].resolve() == other.resolve() for other in folders):
@@ -184,7 +190,7 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     run = FinishedRun(
         name=name,
         folder=folder,
-        config=_read_plain(folder / CONFIG_NAME),
+        config=_read_settings(folder),
         environment=_read_plain(folder / ENVIRONMENT_NAME),
         metrics=_read_plain(folder / METRICS_NAME),
         outputs=outputs,
@@ -196,6 +202,12 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     )
     _check(run)
     return run
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """All settings of a run; runs of earlier versions hold them in ``config.yaml`` alone."""
+    resolved = folder / RESOLVED_NAME
+    return _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
 
 
 def _read_plain(path: Path) -> dict[str, Any]:

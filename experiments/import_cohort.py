@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 if __name__ == "__main__":
     # As in run.py: the project's own packages first, the user's modules last.
@@ -28,7 +28,7 @@ from datasets.importing.scan_quality import REASONS, TIC_SPREAD, ScanFilter
 from datasets.raw import READERS, RawReader
 from datasets.raw.naming import Naming
 from datasets.roles import SAMPLE_ID
-from experiments.command_line import run_command
+from experiments.command_line import CommandParser, path_argument, run_command
 
 # As run.py's; to import it would bring all of training along, which takes seconds.
 # On a terminal, how often the line of progress is drawn anew.
@@ -39,24 +39,19 @@ MAX_NAMES = 20
 READER_OPTIONS = {"ms_level": "--ms-level", "sample_column": "--sample-column"}
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, as every other one of the project's."""
-
-    def error(self, message: str) -> NoReturn:
-        """Complain."""
-        raise UsageError(f"{message} (--help shows all options)")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = OneLineParser(
+    parser = CommandParser(
         prog="import_cohort.py",
         description="Bring raw instrument files onto a common axis and write them as a cohort's "
         "folder. An import that was cut goes on when the same command is given again.",
-        allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a file, a folder, or a tar archive of it")
-    parser.add_argument("out", metavar="OUT", help="the cohort's folder; never overwritten")
+    parser.add_argument(
+        "source", type=path_argument, metavar="SOURCE", help="a file, a folder, or a tar archive"
+    )
+    parser.add_argument(
+        "out", type=path_argument, metavar="OUT", help="the cohort's folder; never overwritten"
+    )
     parser.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(READERS))
     parser.add_argument(
         "--axis",
@@ -81,7 +76,12 @@ def make_parser() -> argparse.ArgumentParser:
     names.add_argument("--group-from", metavar="REGEX", help="its group")
     names.add_argument("--label-from", metavar="REGEX", help="its label")
     roles = parser.add_argument_group("columns")
-    roles.add_argument("--covariates", metavar="FILE", help="table to join: CSV, Parquet, XLSX")
+    roles.add_argument(
+        "--covariates",
+        type=path_argument,
+        metavar="FILE",
+        help="table to join: CSV, Parquet, XLSX",
+    )
     roles.add_argument("--covariate-id", default=SAMPLE_ID, metavar="COLUMN", help="its names")
     roles.add_argument("--label", metavar="COLUMN", help="what is to be learned")
     roles.add_argument("--group", metavar="COLUMN", help="what a split keeps together (patient)")
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def import_all(options: argparse.Namespace) -> int:
     """Import, or go on with an import that was cut, and tell what was done."""
-    importing = RawImport(settings_from(options), Path(options.out).expanduser())
+    importing = RawImport(settings_from(options), options.out)
     if importing.continues:
         print("continuing the import that was cut", flush=True)
     with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
@@ -141,7 +141,7 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
     reader = make_reader(options)
     covariates, covariates_about = None, None
     if options.covariates is not None:
-        path = Path(options.covariates).expanduser()
+        path = options.covariates
         covariates = CovariateTable.read(path, options.covariate_id)
         covariates_about = {"name": path.name, "sha256": file_sha256(path)}
     elif options.covariate_id != SAMPLE_ID:
@@ -151,12 +151,12 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
         "spectra": options.intensity_unit or reader.intensity_unit,
     }
     about = {
-        "name": Path(options.out).name,
+        "name": options.out.name,
         "licence": options.licence,
         "units": {name: unit for name, unit in units.items() if unit},
     }
     return ImportSettings(
-        source=Path(options.source).expanduser(),
+        source=options.source,
         format=options.format,
         reader=reader,
         axis=options.axis,
@@ -232,11 +232,8 @@ def _next_steps(summary: ImportSummary) -> list[str]:
             "each sample is a group of its own; where several are one patient's, say so by --group "
             "or --group-from, as a split must not separate them"
         )
-    covariates = roles["numeric"] or roles["categorical"]
-    config = "tft_baseline" if covariates else "spectra_only"
+    config = "tft_baseline" if roles["numeric"] or roles["categorical"] else "spectra_only"
     command = ["python", "experiments/run.py", config, "--data.root", str(summary.out)]
-    if covariates:
-        command += ["--data.log", "[]"]
     if "label" not in roles:
         command += ["--data.label", "COLUMN"]
         lines.append("no label yet: import with --label, --label-from, or name a column below")

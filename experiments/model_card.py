@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import yaml
 
 from datasets.cohort import SAMPLES_FILE
+from datasets.cohort_yaml import read_cohort_yaml
 from datasets.roles import ROLES_FILE, Roles
 from datasets.transforms import TRANSFORMS
 from engine.metric_tables import read_log
@@ -47,7 +47,7 @@ def model_card(outcome: Outcome) -> str:
     commit = environment["commit"]
     state = f"commit {commit}{', with changes' if environment['dirty'] else ''}" if commit else ""
     began = read_log(outcome.run_dir / LOG_NAME)[0]["time"]
-    settings = config.plain()
+    settings = config.resolved()
     chosen = {key: settings[key] for key in SETTINGS} | {
         "data": {key: settings["data"][key] for key in ("transforms", "augmentations")}
     }
@@ -260,7 +260,7 @@ def _factors(outcome: Outcome) -> Iterator[str]:
 def _licence(outcome: Outcome) -> str:
     """As cohort.yaml names it, in either spelling."""
     path = outcome.data.cohort.root / ROLES_FILE
-    content: Any = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
+    content: Any = read_cohort_yaml(path) if path.is_file() else None
     described = content if isinstance(content, dict) else {}
     licence = described.get("licence") or described.get("license")
     return escape_markdown(licence) if licence else f"not named ({ROLES_FILE} has no licence)"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import types
+import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
 
 
 def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
@@ -47,6 +52,30 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     return getattr(module, attribute)
 
 
+def parameter_types(make: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a constructor's parameters; empty where they cannot be evaluated."""
+    with suppress(NameError, TypeError, AttributeError):
+        return typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    return {}
+
+
+def alternatives(wanted: Any) -> list[Any]:
+    """The types of a union, without their constraints.
+
+    Example:
+        >>> alternatives(Annotated[int, "positive"] | str | None)
+        [<class 'int'>, <class 'str'>, <class 'NoneType'>]
+    """
+    origin = get_origin(wanted)
+    if origin is Annotated:
+        return alternatives(get_args(wanted)[0])
+    if origin in (Union, types.UnionType):
+        return [kind for one in get_args(wanted) for kind in alternatives(one)]
+    if origin is Literal:
+        return list(dict.fromkeys(map(type, get_args(wanted))))
+    return [wanted]
+
+
 def construct(
     make: Callable[..., Any],
     params: Mapping[str, Any],
@@ -76,6 +105,12 @@ def construct(
     missing = [n for n, p in named.items() if p.default is p.empty and n not in arguments]
     if missing:
         raise UsageError(f"{key}: {label} needs '{missing[0]}', which is not given")
+    for name, wanted in parameter_types(make).items():
+        if Path in alternatives(wanted) and isinstance(params.get(name), str):
+            try:
+                arguments[name] = as_path(params[name])
+            except UsageError as error:
+                raise UsageError(f"{key}.{name}: {error}") from error
     try:
         return make(**arguments)
     except (ValueError, TypeError) as error:

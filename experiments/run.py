@@ -6,6 +6,7 @@ Or by several processes: ``torchrun --nproc_per_node=N experiments/run.py ...``.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ if __name__ == "__main__":
 
 from experiments.audit import audit_summary, audit_table
 from experiments.begun_run import begun_run
-from experiments.command_line import read_overrides, run_command
+from experiments.command_line import CommandParser, read_overrides, run_command
 from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
 from experiments.decision_text import decision_lines
@@ -34,13 +35,12 @@ from experiments.yaml_text import write_yaml
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="run.py",
         description="Train, validate, test and export one experiment.",
         epilog="Any key of the configuration can be set as --section.key VALUE, the value being "
         "read as YAML: --optimizer.lr 3e-4 --data.labels '{case: 1, control: 0}'. "
         "--print-config shows all keys.",
-        allow_abbrev=False,
     )
     parser.add_argument("experiment", metavar="NAME|FILE", help=f"one of {names}; or a file")
     parser.add_argument(
@@ -59,7 +59,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     )
     parser.add_argument("--print-config", action="store_true", help="show what would be run")
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = parser.split_words(arguments, Config.model_fields)
     return known, read_overrides(rest)
 
 
@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config, run_dir = configure(options, overrides, job)
         if options.print_config:
             print(write_yaml(config.plain()), end="")
+            for key, value in config.derived().items():
+                print(f"# {key} follows: {json.dumps(value)}")
             return 0
         if options.dry_run:
             return dry_run(config, run_dir, job)

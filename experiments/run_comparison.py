@@ -16,7 +16,7 @@ from engine.delong import DeLong, delong_test
 from engine.metric_functions import UNDEFINED
 from engine.metrics import metric_value
 from engine.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_test
-from engine.tasks import CLASSES, TASKS, better_when
+from engine.tasks import CLASSES, TASKS
 from experiments.finished_run import FinishedRun
 
 # A ranking needs one of each kind.
@@ -245,9 +245,10 @@ def _best_on_validation(comparison: RunComparison) -> list[str]:
     runs, monitor = comparison.runs, comparison.monitor
     values = [run.validation for run in runs]
     shared = all(run.side("val") == runs[0].side("val") for run in runs)
-    if monitor is None or not shared or any(math.isnan(value) for value in values):
+    one_mode = len({run.mode for run in runs}) == 1
+    if monitor is None or not one_mode or not shared or any(math.isnan(value) for value in values):
         return []
-    best = max(values) if better_when(monitor) == "max" else min(values)
+    best = max(values) if runs[0].mode == "max" else min(values)
     names = " and ".join(run.name for run, value in zip(runs, values, strict=True) if value == best)
     return [f"Best on validation ({monitor} {best:.4f}), which is what may be chosen by: {names}."]
 

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
 from engine.files import write_whole
 from engine.metric_tables import read_log
 from experiments.config import Config
@@ -15,6 +16,8 @@ from experiments.yaml_text import write_yaml
 LOG_NAME = "log.jsonl"
 # What makes a folder a run that can be continued.
 CONFIG_NAME = "config.yaml"
+# The same with all that follows from what was chosen.
+RESOLVED_NAME = "resolved.yaml"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
 STARTS = ("run_started", "run_resumed")
@@ -54,11 +57,14 @@ def is_named(run_dir: Path, exp_name: str) -> bool:
 
 
 def write_config(run_dir: Path, config: Config) -> None:
-    """Write ``config.yaml``; where a continued run changes it, the former one is kept beside it.
+    """Write ``config.yaml``, what was chosen, and ``resolved.yaml``, all that follows from it.
+
+    Where a continued run changes ``config.yaml``, the former one is kept beside it.
 
     A run can be continued from its ``config.yaml`` on, so this comes after everything else that
     it is continued from, and the file is never missing in between.
     """
+    write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
     if path.is_file():
         former = path.read_bytes()
@@ -99,7 +105,11 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
         if not runs:
             raise UsageError(f"--resume auto: no unfinished run of '{exp_name}' in {runs_dir}")
         return max(runs, key=lambda folder: (folder / CONFIG_NAME).stat().st_mtime_ns)
-    for folder in (Path(which), runs_dir / which):
+    try:
+        given = as_path(which)
+    except UsageError as error:
+        raise UsageError(f"--resume: {error}") from error
+    for folder in (given, runs_dir / which):
         if (folder / CONFIG_NAME).is_file():
             return folder
     names = [folder.name for folder in _runs(runs_dir)]

@@ -66,7 +66,8 @@ class Checkpoint:
 
     Args:
         monitor: The metric that ranks epochs; None where neither best nor top k are wanted.
-        mode: ``max`` where larger is better, else ``min``.
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+            monitor.
         save_top_k: How many of the best epochs to keep, at least 0.
         save_last: Whether to write ``last.pt``, which a stopped run continues from.
         save_best: Whether to write ``best.pt``.
@@ -90,7 +91,7 @@ class Checkpoint:
     def __init__(
         self,
         monitor: str | None = "val/auroc",
-        mode: str = "max",
+        mode: str | None = None,
         save_top_k: int = 3,
         save_last: bool = True,
         save_best: bool = True,

@@ -28,7 +28,8 @@ class EarlyStopping:
 
     Args:
         monitor: The metric to follow.
-        mode: ``max`` where larger is better, else ``min``.
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+            monitor.
         patience: Epochs without improvement after which training ends, at least 1.
         cooldown: After an improvement so many epochs are not counted as lacking one.
         min_delta: What an improvement has to exceed, at least 0.
@@ -47,7 +48,7 @@ class EarlyStopping:
     def __init__(
         self,
         monitor: str = "val/loss",
-        mode: str = "min",
+        mode: str | None = None,
         patience: int = 10,
         cooldown: int = 0,
         min_delta: float = 0.0,

@@ -66,7 +66,8 @@ class LRSchedule:
         final_div_factor: For ``one_cycle``.
         monitor: For ``plateau``: the metric to follow. An epoch without it does not count; NaN
             counts as no improvement.
-        mode: For ``plateau``: ``max`` where larger is better, else ``min``.
+        mode: For ``plateau``: ``max`` where larger is better, ``min`` where smaller is; by default
+            what suits the monitor.
         factor: For ``plateau``, above 0 and below 1.
         patience: For ``plateau``, in epochs.
         cooldown: For ``plateau``: epochs after a reduction that are not counted.
@@ -90,7 +91,7 @@ class LRSchedule:
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
         monitor: str = "val/loss",
-        mode: str = "min",
+        mode: str | None = None,
         factor: float = 0.1,
         patience: int = 10,
         cooldown: int = 0,
@@ -137,6 +138,8 @@ class LRSchedule:
             _check_number(key, getattr(self, key), 0.0, 1.0)
             if not 0 < getattr(self, key) < 1:
                 raise UsageError(f"lr_schedule.{key} must lie between 0 and 1, not on the edge")
+        if name != "plateau":
+            mode = mode or "min"  # the other schedules do not look at the monitor
         self.monitor = Monitor(monitor, mode, "lr_schedule")
         self._total = total_steps or 1
         self._drop_every = step_size or 1
@@ -321,5 +324,7 @@ def _value(rate: float | Tensor) -> float:
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UsageError(f"lr_schedule.{name} must be {low:g} to {high:g}, not {value!r}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or not math.isfinite(value):
+        bounds = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g} and finite"
+        raise UsageError(f"lr_schedule.{name} must be {bounds}, not {value!r}")

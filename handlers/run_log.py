@@ -55,14 +55,15 @@ class RunLog:
     Args:
         path: The log; ``<run_dir>/log.jsonl`` by default. The tables stand in the same folder.
         monitor: The metric whose best epoch ``metrics.json`` names; None for no best.
-        mode: ``max`` where larger is better, else ``min``.
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+            monitor.
     """
 
     phase = Phase.RECORD
     first_process_only = True
 
     def __init__(
-        self, path: str | Path | None = None, monitor: str | None = None, mode: str = "max"
+        self, path: str | Path | None = None, monitor: str | None = None, mode: str | None = None
     ) -> None:
         self._path = None if path is None else Path(path)
         self.monitor = None if monitor is None else Monitor(monitor, mode, "run_log")
@@ -240,7 +241,7 @@ class RunLog:
         if self._tabled is None:
             self._tabled = [row for row in read_log(self.path) if row["event"] in TABLED]
         write_metrics_csv(self._tabled, self.path.with_name("metrics.csv"))
-        monitor = (None, "max") if self.monitor is None else (self.monitor.name, self.monitor.mode)
+        monitor = (None,) if self.monitor is None else (self.monitor.name, self.monitor.mode)
         write_metrics_json(self._tabled, self.path.with_name("metrics.json"), *monitor)
 
 

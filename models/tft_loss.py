@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,8 +81,17 @@ class TFTLoss(nn.Module):
         class_weights: Sequence[float] | Tensor | None = None,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be above 0, got {temperature}")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must be 0 to 1, got {label_smoothing}")
+        for name, weight in (
+            ("aux_spec_weight", aux_spec_weight),
+            ("aux_tab_weight", aux_tab_weight),
+            ("contrastive_weight", contrastive_weight),
+        ):
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} must be 0 or above and finite, got {weight}")
         self.aux_spec_weight = aux_spec_weight
         self.aux_tab_weight = aux_tab_weight
         self.contrastive_weight = contrastive_weight

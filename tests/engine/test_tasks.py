@@ -56,6 +56,7 @@ def test_every_metric_is_better_in_one_direction():
     assert smaller == {"mae", "mse", "rmse", "brier", "ece", "log_loss"}
     assert better_when("val/recall_at_fpr@0.05") == "max"
     assert {better_when(f"val/{name}") for name in SAMPLE_STATISTICS} == {"max"}
+    assert better_when("val/my_own_metric") is None
     assert better_when("val/loss") == better_when("train/contrastive_loss") == "min"
 
 

@@ -99,7 +99,7 @@ def terms(**spec):
             "binary",
             "loss.params.terms.main.name: .*did you mean 'focal'",
         ),
-        ("weighted", terms(weigth=1), "binary", "main: 'weigth' is unknown; did you mean 'weight'"),
+        ("weighted", terms(weigth=1), "binary", "main.weigth'; did you mean '.*main.weight'"),
         ("weighted", terms(weight=-1), "binary", "main.weight: .*greater than or equal to 0"),
         ("weighted", terms(on=3), "binary", "main.on: .*valid string, got 3"),
         ("weighted", terms(params={"x": 1}), "binary", "main.params: FocalLoss has no .*'x'"),

@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import UsageError
-from experiments.command_line import read_overrides, run_command
+from experiments.command_line import (
+    CommandParser,
+    path_argument,
+    read_overrides,
+    run_command,
+)
 
 
 def refuse() -> int:
@@ -36,6 +41,46 @@ def test_an_interrupt_says_how_to_go_on(capsys):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_command(break_down)
+
+
+def parser() -> CommandParser:
+    made = CommandParser(prog="x.py")
+    made.add_argument("name")
+    made.add_argument("--dry-run", action="store_true")
+    made.add_argument("--out", type=path_argument)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("--dryrun", "--dry-run"), ("--dry_run", "--dry-run"), ("--versio", "--version")],
+)
+def test_a_misspelt_option_gets_the_nearest(word, hint):
+    with pytest.raises(UsageError, match=f"{word} is not known; did you mean {hint}?"):
+        parser().split_words(["a", word], {"seed"})
+    with pytest.raises(UsageError, match=f"{word}; did you mean {hint}?"):
+        parser().parse_args(["a", word])
+
+
+def test_a_key_of_the_configuration_is_no_misspelt_option():
+    words = ["--outs.x", "3", "--seed", "1"]
+    _, rest = parser().split_words(["a", *words], {"outs", "seed"})
+    assert rest == words
+
+
+def test_what_the_parser_refuses_is_one_line():
+    with pytest.raises(UsageError, match="required: name") as refused:
+        parser().parse_args([])
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UsageError, match="--out: a path was expected, not an empty text"):
+        parser().parse_args(["a", "--out", ""])
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as left:
+        parser().parse_args(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("scanfire ")
 
 
 def test_overrides_are_read_in_either_spelling():

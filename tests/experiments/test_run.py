@@ -87,6 +87,75 @@ def test_print_config_gives_a_file_that_loads_to_the_same(config_file, capsys, t
     assert capsys.readouterr().out == text
 
 
+def test_saved_settings_fed_back_give_the_same_run_and_follow_an_override(config_file, settings):
+    assert main([str(config_file)]) == 0
+    runs = Path(settings["runs_dir"])
+    saved = str(runs / "small" / "config.yaml")
+    assert main([saved]) == 0
+    for name in ("config.yaml", "resolved.yaml", "splits.csv", "predictions.csv"):
+        assert (runs / "small-2" / name).read_bytes() == (runs / "small" / name).read_bytes()
+    assert (
+        main([saved, "--exp_name", "other", "--seed", "2", "--checkpoint.monitor", "val/loss"]) == 0
+    )
+    assert main([str(config_file), "--exp_name", "fresh", "--seed", "2"]) == 0
+    splits = [(runs / name / "splits.csv").read_bytes() for name in ("other", "fresh", "small")]
+    assert splits[0] == splits[1] != splits[2]
+    resolved = read_yaml((runs / "other" / "resolved.yaml").read_text(), "resolved")
+    assert resolved["checkpoint"]["mode"] == "min"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--report.resamples", "20"], "report.resamples: an interval takes at least 40"),
+        (["--report.attribution.steps", "100000"], "report.attribution.steps: "),
+        (["--optimizer.lr", ".inf"], "optimizer.lr: "),
+        (["--data.root", ""], "--data.root is empty"),
+        (["--resume", ""], "--resume: a path was expected"),
+        (["--resume", "x" * 300], "--resume: the name 'x.* has 300 bytes"),
+        (["--dryrun"], "--dryrun is not known; did you mean --dry-run?"),
+        (
+            ["--loss", "tft", "--loss.params", "{label_smoothing: 2}"],
+            "label_smoothing must be 0 to 1",
+        ),
+        (
+            ["--lr_scheduler.params.min_lr", "-1"],
+            "lr_schedule.min_lr must be at least 0 and finite",
+        ),
+    ],
+)
+def test_what_can_be_refused_is_refused_by_a_dry_run(config_file, settings, capsys, words, message):
+    assert main([str(config_file), *words, "--dry-run"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert re.search(message, shown), shown
+    assert not Path(settings["runs_dir"]).exists()
+
+
+def test_a_name_that_is_a_number_is_a_name(
+    config_file, settings, cohort_dir, tmp_path, monkeypatch
+):
+    shutil.copytree(cohort_dir, tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    assert main([str(config_file), "--data.root", "2024", "--exp_name", "010"]) == 0
+    saved = Path(settings["runs_dir"]) / "010" / "config.yaml"
+    assert read_yaml(saved.read_text(), "saved")["data"]["root"] == str(tmp_path / "2024")
+    monkeypatch.chdir(cohort_dir)
+    assert main([str(saved), "--dry-run"]) == 0
+
+
+def test_a_cohort_of_ones_own_is_trained_on_without_naming_a_column(cohort_dir, tmp_path, capsys):
+    root = tmp_path / "mine"
+    shutil.copytree(cohort_dir, root)
+    samples = pd.read_csv(root / "samples.csv", dtype=str, keep_default_na=False)
+    samples = samples.drop(columns=["CRP", "ALT", "AST", "GGT", "albumin"])
+    samples.to_csv(root / "samples.csv", index=False)
+    (root / "cohort.yaml").write_text("roles: {numeric: [age, BMI], categorical: [sex]}\n")
+    for name in ("tft_baseline", "tabular_only", "spectra_only"):
+        words = [name, "--data.root", str(root), "--trainer.device", "cpu", "--dry-run"]
+        assert main([*words, "--runs_dir", str(tmp_path / "runs")]) == 0, capsys.readouterr().err
+
+
 def test_a_dry_run_checks_everything_and_leaves_nothing(config_file, settings, capsys):
     assert main([str(config_file), "--dry-run"]) == 0
     assert "nothing was trained" in capsys.readouterr().out

@@ -27,6 +27,14 @@ from experiments.yaml_text import read_yaml, write_yaml
         ("1e", "1e"),
         ("e3", "e3"),
         (".inf", math.inf),
+        ("010", 10),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("12:30", "12:30"),
+        ("2024-01-15", "2024-01-15"),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        ("~", None),
     ],
 )
 def test_scalars_are_read_as_people_expect(text, value):
@@ -37,7 +45,10 @@ def test_scalars_are_read_as_people_expect(text, value):
 
 @pytest.mark.parametrize(
     "value",
-    ["1e-3", "3e4", "no", "yes", "true", "null", "1", "0.5", "NaN", "", "läbel", 1e-7, True, None],
+    [
+        *("010", "0o7", "12:30", "2024-01-15", "1_000", "<<", "~", "1e-3", "3e4", "no", "yes"),
+        *("true", "null", "1", "0.5", "NaN", "", "läbel", 1e-7, True, None),
+    ],
 )
 def test_what_is_written_is_read_back_the_same(value):
     read = read_yaml(write_yaml({"key": value}), "here")["key"]
@@ -48,6 +59,31 @@ def test_what_is_written_is_read_back_the_same(value):
 def test_a_repeated_key_is_refused_with_its_place():
     with pytest.raises(UsageError, match=r"file.yaml, line 3.*'lr' stands twice"):
         read_yaml("lr: 1\nname: x\nlr: 2\n", "file.yaml")
+
+
+def test_keys_that_are_one_number_stand_twice():
+    with pytest.raises(UsageError, match="the key '0x1' stands twice"):
+        read_yaml("{1: a, 0x1: b}", "f")
+
+
+def test_merge_keys_are_merged_and_what_is_written_wins():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*b, *a], z: 1}\n"
+    assert read_yaml(text, "f") == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": {"x": 3, "y": 2, "z": 1},
+    }
+    with pytest.raises(UsageError, match="f, line 1.*expected a mapping"):
+        read_yaml("{<<: 3}", "f")
+
+
+@pytest.mark.parametrize(
+    "text", ["!!timestamp x", "!!bool x", "!!int 12:30", "1" * 5000, "[" * 9999]
+)
+def test_what_cannot_be_read_is_one_line(text):
+    with pytest.raises(UsageError, match="^f.*: not valid YAML") as error:
+        read_yaml(text, "f")
+    assert "\n" not in str(error.value)
 
 
 def test_broken_yaml_is_one_line_with_its_place():

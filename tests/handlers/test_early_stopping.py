@@ -52,6 +52,16 @@ def test_training_ends_when_patience_runs_out_and_says_so(make_trainer, loader):
     ]
 
 
+def test_a_rising_score_is_an_improvement_without_a_mode(make_trainer, loader):
+    stopping = EarlyStopping("val/auroc", patience=2)
+    rising = [0.5, 0.6, 0.7, 0.8]
+    assert not any(stopping.observe(value, epoch) for epoch, value in enumerate(rising, 1))
+    assert [EarlyStopping("val/loss").monitor.mode, EarlyStopping("val/mae").monitor.mode] == [
+        "min",
+        "min",
+    ]
+
+
 def test_an_improvement_starts_the_count_afresh(make_trainer, loader):
     values = [0.9, 1.0, 0.8, 1.0, 0.7, 1.0, 1.0, 1.0]
     assert epochs_until_stopped(make_trainer, loader, values, patience=2) == 7

@@ -207,6 +207,13 @@ def test_plateau_is_torchs(make_trainer, loader, cooldown, scores):
     assert min(expected) < FULL
 
 
+@pytest.mark.parametrize(("monitor", "mode"), [("val/auroc", "max"), ("val/brier", "min")])
+def test_plateau_follows_its_monitor_in_the_right_direction(monitor, mode):
+    schedule = plateau(monitor=monitor)
+    assert schedule.monitor.mode == mode
+    assert schedule._reducer([FULL]).mode == mode
+
+
 def test_an_epoch_without_the_metric_does_not_count(make_trainer, loader):
     scores = [1.0, None, 1.0, None, None, 1.0, None, None]
     used = per_epoch(fit(make_trainer(), loader, plateau(), len(scores), scores))
@@ -311,7 +318,7 @@ def test_a_wrong_setting_is_refused(settings, message):
 def test_only_the_plateau_needs_its_monitor(make_trainer, loader):
     fit(make_trainer(), loader, LRSchedule("cosine", monitor="val/nothing"), 1)
     with pytest.raises(UsageError, match=r"lr_schedule\.monitor: no metric is called"):
-        fit(make_trainer(), loader, LRSchedule("plateau", monitor="val/nothing"), 1)
+        fit(make_trainer(), loader, LRSchedule("plateau", monitor="val/nothing", mode="max"), 1)
 
 
 def test_a_rate_held_in_a_tensor_is_changed_in_place(make_trainer, loader):

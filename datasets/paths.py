@@ -1,0 +1,41 @@
+"""Paths as a user gives them: one rule for settings, command lines and calls from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.errors import UsageError
+
+# Linux, macOS and Windows take no longer name of one file or folder.
+LONGEST_NAME = 255
+
+
+def as_path(given: str | Path) -> Path:
+    """A path that a user gave; ``~`` stands for the home folder.
+
+    Args:
+        given: Relative to the working folder, or absolute.
+
+    Raises:
+        UsageError: It is empty, or no file system takes one of its names.
+
+    Example:
+        >>> as_path("cohorts/hcc").name
+        'hcc'
+    """
+    text = str(given)
+    if not text.strip():
+        raise UsageError("a path was expected, not an empty text")
+    if "\0" in text:
+        raise UsageError("a path cannot hold a null character")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"'{text}': there is no such user") from error
+    for name in path.parts:
+        length = len(name.encode(errors="surrogateescape"))
+        if length > LONGEST_NAME:
+            raise UsageError(
+                f"the name '{name[:20]}...' has {length} bytes; at most {LONGEST_NAME} fit"
+            )
+    return path
