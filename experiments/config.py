@@ -50,16 +50,18 @@ class Judge(Section):
         """
         if self.monitor is None:
             default = TASKS["binary" if task == "auto" else task]
-            self.monitor, mode = default.monitor, default.mode
+            monitor, mode = default.monitor, default.mode
             if task == "regression" and labels > 1:
                 # Errors in unlike units have no mean that means anything.
-                self.monitor, mode = "val/r2", "max"
+                monitor, mode = "val/r2", "max"
             if self.mode not in (None, mode):
                 raise ValueError(
                     f"{key}.mode: '{self.mode}' does not suit the default monitor, "
-                    f"'{self.monitor}'; set {key}.monitor too"
+                    f"'{monitor}'; set {key}.monitor too"
                 )
-        self.mode = self.mode or better_when(self.monitor)
+            self.derive("monitor", monitor)
+        if self.mode is None:
+            self.derive("mode", better_when(self.monitor))
 
 
 class EarlyStoppingConfig(Judge):
@@ -189,19 +191,18 @@ class Config(Section):
         data, loss = self.data, self.loss
         if loss.name is None:
             has_heads = self.model.name in WITH_AUXILIARY_HEADS
-            loss.name, loss.params = default_loss(data.task, has_heads, loss.params)
+            name, params = default_loss(data.task, has_heads, loss.params)
+            loss.derive("name", name)
+            loss.derive("params", params)
         if not self.metrics:
-            self.metrics = list(TASKS["binary" if data.task == "auto" else data.task].metrics)
+            task = TASKS["binary" if data.task == "auto" else data.task]
+            self.derive("metrics", list(task.metrics))
         labels = len(data.label) if isinstance(data.label, list) else 1
         self.checkpoint.fill("checkpoint", data.task, labels)
         if self.trainer.early_stopping is not None:
             self.trainer.early_stopping.fill("trainer.early_stopping", data.task, labels)
         if self.data.split.seed is None:
-            self.data.split.seed = self.seed
+            self.data.split.derive("seed", self.seed)
         if self.trainer.compile == "graphs":
             self.data.batching.share_shapes()
         return self
-
-    def plain(self) -> dict[str, Any]:
-        """The configuration in plain types, as it is written to ``config.yaml``."""
-        return self.model_dump(mode="json")

@@ -72,7 +72,7 @@ class SplitConfig(Section):
         if self.batch is not None and not by_batch:
             raise ValueError(f"batch goes with kind leave_one_batch_out, which is {self.kind}")
         if self.fold is None and self.kind in IN_FOLDS:
-            self.fold = 0
+            self.derive("fold", 0)
         return self
 
 
@@ -109,8 +109,10 @@ class BatchingConfig(Section):
 
     def share_shapes(self) -> None:
         """Have batches share a few shapes, where it was not said which."""
-        self.pad_rows_to = self.pad_rows_to or SHARED_ROWS
-        self.pad_scans_to = self.pad_scans_to or SHARED_SCANS
+        if self.pad_rows_to is None:
+            self.derive("pad_rows_to", SHARED_ROWS)
+        if self.pad_scans_to is None:
+            self.derive("pad_scans_to", SHARED_SCANS)
 
     @field_validator("token_budget")
     @classmethod

@@ -18,7 +18,7 @@ from engine.metric_tables import read_log
 from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import check_metrics
 from experiments.package import ENVIRONMENT_NAME, SPLITS_NAME
-from experiments.run_folder import CONFIG_NAME, LOG_NAME, is_finished
+from experiments.run_folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
 from experiments.saved_predictions import SavedOutputs, read_predictions
 from experiments.yaml_text import read_yaml
 
@@ -34,7 +34,7 @@ class FinishedRun:
     Attributes:
         name: What it is called beside others.
         folder: Its own.
-        config: All settings, as ``config.yaml`` has them.
+        config: All settings, the derived ones too.
         environment: What it was made with, as ``environment.json`` has it.
         metrics: Best, last and test, as ``metrics.json`` has them.
         outputs: Its test samples.
@@ -184,7 +184,7 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     run = FinishedRun(
         name=name,
         folder=folder,
-        config=_read_plain(folder / CONFIG_NAME),
+        config=_read_settings(folder),
         environment=_read_plain(folder / ENVIRONMENT_NAME),
         metrics=_read_plain(folder / METRICS_NAME),
         outputs=outputs,
@@ -196,6 +196,12 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     )
     _check(run)
     return run
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """All settings of a run; runs of earlier versions hold them in ``config.yaml`` alone."""
+    resolved = folder / RESOLVED_NAME
+    return _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
 
 
 def _read_plain(path: Path) -> dict[str, Any]:

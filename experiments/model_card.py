@@ -47,7 +47,7 @@ def model_card(outcome: Outcome) -> str:
     commit = environment["commit"]
     state = f"commit {commit}{', with changes' if environment['dirty'] else ''}" if commit else ""
     began = read_log(outcome.run_dir / LOG_NAME)[0]["time"]
-    settings = config.plain()
+    settings = config.resolved()
     chosen = {key: settings[key] for key in SETTINGS} | {
         "data": {key: settings["data"][key] for key in ("transforms", "augmentations")}
     }

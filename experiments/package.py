@@ -19,7 +19,7 @@ from safetensors import SafetensorError, deserialize
 
 from datasets.errors import UsageError
 from engine.files import PART_SUFFIX
-from experiments.run_folder import CONFIG_NAME
+from experiments.run_folder import CONFIG_NAME, RESOLVED_NAME
 from experiments.yaml_text import read_yaml, write_yaml
 
 WEIGHTS_NAME = "model.safetensors"
@@ -44,7 +44,7 @@ REQUIRED = (
     WEIGHTS_PATH,
 )
 # Only where the run made them.
-OPTIONAL = ("audit.json", "report/training_curves.html")
+OPTIONAL = (RESOLVED_NAME, "audit.json", "report/training_curves.html")
 
 # The earliest time that a zip archive can name: the same run gives the same bytes at any time.
 NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -88,7 +88,8 @@ def write_package(run_dir: Path, name: str) -> Path:
 
     It is written aside, read back and checked, then renamed, so that it is complete or absent; an
     earlier one is replaced. The same files give the same bytes. Places on this machine are left
-    out: of a path that starts at the root, config.yaml and environment.json keep the last name.
+    out: of a path that starts at the root, config.yaml, resolved.yaml and environment.json keep the
+    last name.
 
     Args:
         run_dir: Of a run that was exported.
@@ -150,10 +151,12 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for inside in (*REQUIRED, *OPTIONAL):
             source = run_dir / inside
+            if not source.is_file():
+                continue
             if inside in WITHOUT_PLACES:
                 text = WITHOUT_PLACES[inside](source.read_text("utf-8"))
                 files[inside] = _add(archive, inside, text.encode())
-            elif source.is_file():
+            else:
                 files[inside] = _add(archive, inside, source)
         manifest = {
             "format": FORMAT,
@@ -268,5 +271,6 @@ def _environment_without_places(text: str) -> str:
 
 WITHOUT_PLACES: dict[str, Callable[[str], str]] = {
     CONFIG_NAME: _config_without_places,
+    RESOLVED_NAME: _config_without_places,
     ENVIRONMENT_NAME: _environment_without_places,
 }

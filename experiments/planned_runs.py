@@ -27,9 +27,10 @@ def state_of(config: Config) -> str:
         return ABSENT
     if not (folder / CONFIG_NAME).is_file():
         raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
-    there, wanted = load_config(str(folder / CONFIG_NAME)).plain(), config.plain()
-    differing = [key for key in wanted if there.get(key) != wanted[key]]
-    if differing:
+    there = load_config(str(folder / CONFIG_NAME))
+    if there.resolved() != config.resolved():
+        before, wanted = there.plain(), config.plain()
+        differing = [key for key in wanted if before[key] != wanted[key]]
         raise UsageError(
             f"{folder} is a run with another configuration ({', '.join(differing)}); move it away "
             "or set --runs_dir"

@@ -94,7 +94,7 @@ def check_alike(config: Config, fingerprint: str) -> None:
         UsageError: Names the first process that differs.
     """
     # A dry run has a folder of its own in each.
-    settings = {key: value for key, value in config.plain().items() if key != "runs_dir"}
+    settings = {key: value for key, value in config.resolved().items() if key != "runs_dir"}
     told = gather((digest(settings), fingerprint))
     for number, (other_settings, other_data) in enumerate(told):
         if other_settings != told[0][0]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from engine.attribution import METHODS, STEPS
 from engine.errors import nearest
@@ -38,7 +38,16 @@ class ThresholdConfig(Section):
     @classmethod
     def _fits_the_rule(cls, demand: float | None, info: ValidationInfo) -> float | None:
         # A rule that was refused is not there.
-        return check_demand(info.data["rule"], demand) if "rule" in info.data else demand
+        if "rule" in info.data:
+            check_demand(info.data["rule"], demand)
+        return demand
+
+    @model_validator(mode="after")
+    def _fill_usual_demand(self) -> ThresholdConfig:
+        usual = check_demand(self.rule, self.demand)
+        if self.demand is None and usual is not None:
+            self.derive("demand", usual)
+        return self
 
 
 class AttributionConfig(Section):

@@ -15,6 +15,8 @@ from experiments.yaml_text import write_yaml
 LOG_NAME = "log.jsonl"
 # What makes a folder a run that can be continued.
 CONFIG_NAME = "config.yaml"
+# The same with all that follows from what was chosen.
+RESOLVED_NAME = "resolved.yaml"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
 STARTS = ("run_started", "run_resumed")
@@ -54,11 +56,14 @@ def is_named(run_dir: Path, exp_name: str) -> bool:
 
 
 def write_config(run_dir: Path, config: Config) -> None:
-    """Write ``config.yaml``; where a continued run changes it, the former one is kept beside it.
+    """Write ``config.yaml``, what was chosen, and ``resolved.yaml``, all that follows from it.
+
+    Where a continued run changes ``config.yaml``, the former one is kept beside it.
 
     A run can be continued from its ``config.yaml`` on, so this comes after everything else that
     it is continued from, and the file is never missing in between.
     """
+    write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
     if path.is_file():
         former = path.read_bytes()

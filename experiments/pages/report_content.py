@@ -269,7 +269,7 @@ def _known_from_the_start(
         "groups": {
             name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
         },
-        "settings": write_yaml(without_places(config.plain())),
+        "settings": write_yaml(without_places(config.resolved())),
         "environment": _without_places(environment),
         "names": [
             cohort.root.name,

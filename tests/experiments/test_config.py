@@ -41,7 +41,7 @@ def test_what_is_chosen_stays_and_its_mode_follows_it():
 )
 def test_a_threshold_rule_that_takes_a_demand_has_a_usual_one(rule, demand):
     config = configured(report={"threshold": {"rule": rule}})
-    assert config.plain()["report"]["threshold"] == {"rule": rule, "demand": demand}
+    assert config.resolved()["report"]["threshold"] == {"rule": rule, "demand": demand}
     assert check_config(config.plain()) == config
 
 
@@ -49,6 +49,76 @@ def test_what_was_filled_in_stays_when_it_is_read_again():
     config = configured("regression", data={"label": ["age", "BMI"]}, model={"name": "attention"})
     assert config.loss.name == "weighted"
     assert check_config(config.plain()) == config
+
+
+DERIVED = {
+    ("loss", "name"): None,
+    ("loss", "params"): {},
+    ("metrics",): [],
+    ("checkpoint", "monitor"): None,
+    ("checkpoint", "mode"): None,
+    ("trainer", "early_stopping", "monitor"): None,
+    ("trainer", "early_stopping", "mode"): None,
+    ("data", "split", "seed"): None,
+    ("data", "split", "fold"): None,
+    ("data", "batching", "pad_rows_to"): None,
+    ("data", "batching", "pad_scans_to"): None,
+    ("report", "threshold", "demand"): None,
+}
+
+
+def value_at(values, path):
+    for key in path:
+        values = values[key]
+    return values
+
+
+@pytest.mark.parametrize("path", DERIVED, ids=".".join)
+def test_a_derived_value_is_resolved_but_not_kept_as_chosen(path):
+    config = configured(
+        trainer={"early_stopping": {}, "compile": "graphs"},
+        data={"split": {"kind": "kfold"}},
+        report={"threshold": {"rule": "recall"}},
+    )
+    assert value_at(config.plain(), path) == DERIVED[path]
+    if path != ("loss", "params"):
+        assert value_at(config.resolved(), path) not in (None, [], {})
+    assert config.plain()["trainer"]["max_epochs"] == 40
+
+
+def test_what_is_chosen_is_kept_even_where_it_is_the_default():
+    config = configured(checkpoint={"monitor": "val/auroc", "mode": "max"}, metrics=["auroc"])
+    plain = config.plain()
+    assert (plain["checkpoint"]["monitor"], plain["checkpoint"]["mode"]) == ("val/auroc", "max")
+    assert plain["metrics"] == ["auroc"]
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "expected"),
+    [
+        ({"seed": 1}, ("data", "split", "seed"), 1),
+        ({"checkpoint": {"monitor": "val/loss"}}, ("checkpoint", "mode"), "min"),
+        ({"data": {"task": "regression"}}, ("checkpoint", "monitor"), "val/mae"),
+        ({"data": {"task": "regression"}}, ("metrics",), list(TASKS["regression"].metrics)),
+        ({"data": {"task": "multilabel"}}, ("loss", "name"), "weighted"),
+        ({"model": {"name": "mean_linear"}}, ("loss", "name"), "cross_entropy"),
+    ],
+)
+def test_saved_settings_with_an_override_derive_anew(change, path, expected):
+    saved = configured().plain()
+    for key, value in change.items():
+        saved[key] = saved[key] | value if isinstance(value, dict) else value
+    assert value_at(check_config(saved).resolved(), path) == expected
+
+
+def test_a_copy_with_other_values_derives_anew():
+    config = configured("binary")
+    assert config.model_copy(update={"seed": 7}).data.split.seed == 7
+    other = config.model_copy(update={"data": config.data.model_copy(update={"task": "regression"})})
+    assert (other.checkpoint.monitor, other.checkpoint.mode) == ("val/mae", "min")
+    assert other.loss.name == "weighted"
+    assert config.model_copy(update={"exp_name": "b"}).plain() == config.plain() | {"exp_name": "b"}
+    assert config.data.split.seed == 0
 
 
 def test_graphs_are_given_batches_that_share_shapes():

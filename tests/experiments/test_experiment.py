@@ -26,6 +26,7 @@ from handlers.compile import CACHE_VARIABLE, Compile
 EXPECTED_FILES = {
     "audit.json",
     "config.yaml",
+    "resolved.yaml",
     "environment.json",
     "splits.csv",
     "log.jsonl",

@@ -37,6 +37,11 @@ def test_an_unpacked_package_is_a_run_whose_time_is_unknown(folder):
     assert run.epochs == 4
 
 
+def test_a_run_of_an_earlier_version_has_all_settings_in_config_yaml(folder):
+    (folder / "resolved.yaml").replace(folder / "config.yaml")
+    assert "auroc" in read_run(folder, "one").metric_names
+
+
 def test_what_predictions_cannot_tell_is_left_out_of_the_metrics(tmp_path):
     made = make_run(tmp_path / "x", drawn("binary"), metrics=["auroc", "modality_agreement"])
     assert read_run(made, "x").metric_names == ["auroc"]
@@ -90,8 +95,8 @@ def edit(name, old, new):
         (edit("metrics.json", '"test": {', '"untested": {'), "was not tested"),
         (edit("metrics.json", '"last"', '"latest"'), "are not as a run writes them"),
         (edit("metrics.json", "{", "["), "metrics.json.*: not valid YAML"),
-        (edit("config.yaml", "- auroc", "- aurocc"), "no metric is called 'aurocc'"),
-        (edit("config.yaml", "model:", "modell:"), "are not as a run writes them"),
+        (edit("resolved.yaml", "- auroc", "- aurocc"), "no metric is called 'aurocc'"),
+        (edit("resolved.yaml", "model:", "modell:"), "are not as a run writes them"),
         (edit("splits.csv", "s3,s3,test", "s3,s3,train"), "holds sample 's3', which splits.csv"),
         (edit("splits.csv", "group", "patient"), "has no needed column 'group'"),
     ],

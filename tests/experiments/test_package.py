@@ -35,7 +35,7 @@ PACKED = {
     "preprocessing.pt",
     "checkpoints/model.safetensors",
 }
-AUDIT, CURVES = "audit.json", "report/training_curves.html"
+AUDIT, CURVES, RESOLVED = "audit.json", "report/training_curves.html", "resolved.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,14 @@ def rewrite(package: Path, changes: dict[str, bytes | None]) -> None:
 def test_a_run_leaves_a_package_whose_manifest_is_of_all_its_files(finished):
     package = finished.run_dir / "packed.zip"
     files = read_package(package)
-    assert files.keys() == PACKED | {AUDIT, CURVES}
+    assert files.keys() == PACKED | {AUDIT, CURVES, RESOLVED}
     with zipfile.ZipFile(package) as archive:
         assert archive.namelist() == [*files, MANIFEST_NAME]
         assert json.loads(archive.read(MANIFEST_NAME))["run"] == "packed"
         for name, packed in files.items():
             data = archive.read(name)
             assert packed == PackedFile(hashlib.sha256(data).hexdigest(), len(data))
-            if name not in ("config.yaml", "environment.json"):
+            if name not in ("config.yaml", "resolved.yaml", "environment.json"):
                 assert data == (finished.run_dir / name).read_bytes()
         assert load(archive.read("checkpoints/model.safetensors")).keys() == (
             finished.trainer.model.state_dict().keys()

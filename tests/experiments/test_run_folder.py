@@ -75,6 +75,7 @@ def test_a_changed_configuration_keeps_the_former_one(tmp_path):
         "config.former-1.yaml",
         "config.former-2.yaml",
         "config.yaml",
+        "resolved.yaml",
     ]
     assert "max_epochs: 3" in (tmp_path / "config.former-1.yaml").read_text()
     assert "max_epochs: 7" in (tmp_path / "config.yaml").read_text()
