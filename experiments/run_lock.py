@@ -41,7 +41,8 @@ class RunLock:
         try:
             self._lock.acquire(timeout=PATIENCE_S)
         except Timeout:
-            raise UsageError(f"the run in {run_dir} is being continued by {self._holder()}") from None
+            line = f"the run in {run_dir} is being continued by {self._holder()}"
+            raise UsageError(line) from None
         except (PermissionError, FileNotFoundError) as error:
             raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
         except (OSError, NotImplementedError):  # as the file systems of some clusters say

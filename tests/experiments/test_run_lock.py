@@ -14,7 +14,6 @@ from experiments import run_lock
 from experiments.run_lock import RunLock
 
 
-
 def in_another_process(work):
     """Fork a process that does something and stays; its number, and what it returned."""
     reader, writer = os.pipe()
