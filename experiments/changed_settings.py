@@ -245,8 +245,8 @@ def unused_settings(source: str, config: Config, own: Config) -> str | None:
     told = ", ".join(f"{c.key} {_short(c.now)} (the run has {_short(c.before)})" for c in unused)
     value = json.dumps(unused[0].now, ensure_ascii=False).strip('"')
     return (
-        f"not used of {source}: {told}; the run keeps its own settings, which the command line "
-        f"changes: --{unused[0].key} {value}"
+        f"{source}: not used: {told}; the run keeps its own settings; to change one: "
+        f"--{unused[0].key} {value}"
     )
 
 
