@@ -139,6 +139,11 @@ class Trainer(OpenEpochEngine):
         """Declare metrics that ``state.metrics`` will hold at the end of an epoch."""
         self._provided.update(names)
 
+    @property
+    def provided_metrics(self) -> frozenset[str]:
+        """The metrics that were declared."""
+        return frozenset(self._provided)
+
     def monitor_metric(self, name: str, user: str) -> None:
         """Declare that ``user`` (a handler's name) will look at a metric at the epoch's end."""
         self._monitored.append((user, name))

@@ -204,6 +204,10 @@ def take_up(
             groups = former.param_groups[:built]
             rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
             scale_learning_rate(trainer.optimizer, max(rates) / full_rate)
+    if continuation.changes:
+        # What nothing measures any more would stand unchanged beside every epoch to come.
+        metrics, measured = trainer.state.metrics, trainer.provided_metrics
+        trainer.state.metrics = {name: metrics[name] for name in metrics if name in measured}
     _refuse_where_nothing_is_trained(trainer, continuation)
 
 

@@ -54,9 +54,8 @@ from experiments.process_group import check_alike, own_device
 from experiments.run_folder import FINISHED, new_run_dir, write_config
 from experiments.run_lock import RunLock
 
-# When something was done with the settings of a continued run: a batch was trained on, or what was
-# left of an epoch or of the run.
-GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED, Events.COMPLETED)
+# When a continued run was trained with its settings: on a batch, or in what was left of an epoch.
+GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
 
 class Experiment:
@@ -109,6 +108,7 @@ class Experiment:
         self.note: str | None = None
         self._whole: dict[str, Any] | None = None  # of weights that processes share
         self._continuation: Continuation | None = None
+        self._settings_used = run_dir is None  # and so written
         self._lock: RunLock | None = None
 
     def run(self) -> dict[str, dict[str, float]]:
@@ -213,7 +213,12 @@ class Experiment:
     def _write_continued(self) -> None:
         for event in GONE_ON:
             self.trainer.remove_event_handler(self._write_continued, event)
-        from_first(lambda: write_config(self.run_dir, self.config))
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        if not self._settings_used:
+            self._settings_used = True
+            from_first(lambda: write_config(self.run_dir, self.config))
 
     def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
         """The model, its loss, and the names of the loss's terms."""
@@ -350,6 +355,7 @@ class Experiment:
             self.outputs, self.data.cohort.class_names, self.config.report.threshold
         )
         self.findings = replace(found, decisions=decisions, calibration=calibration)
+        self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
             "test_completed",
