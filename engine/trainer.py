@@ -78,6 +78,7 @@ class Trainer(OpenEpochEngine):
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
         self._saved_by = world()  # so many processes
+        self._saved_accumulation: int | None = None  # batches a step, of a restored run
 
         by_iteration = dict.fromkeys(TrainEvents, "iteration")
         by_iteration[TrainEvents.OPTIMIZER_STEPPED] = "optimizer_step"
@@ -144,6 +145,11 @@ class Trainer(OpenEpochEngine):
         """Declare metrics that ``state.metrics`` will hold at the end of an epoch."""
         self._provided.update(names)
 
+    @property
+    def provided_metrics(self) -> frozenset[str]:
+        """The metrics that were declared."""
+        return frozenset(self._provided)
+
     def monitor_metric(self, name: str, user: str) -> None:
         """Declare that ``user`` (a handler's name) will look at a metric at the epoch's end."""
         self._monitored.append((user, name))
@@ -180,8 +186,10 @@ class Trainer(OpenEpochEngine):
         Returns:
             The engine's state.
 
-        A run that another number of processes began is continued at the beginning of an epoch:
-        one that was cut within an epoch trains on all of its batches, with the weights as they are.
+        A run that another number of processes began, or another accumulation, is continued at the
+        beginning of an epoch: one that was cut within an epoch trains on all of its batches, with
+        the weights as they are. Its optimizer steps are counted anew, in the steps that an epoch
+        now has.
 
         Raises:
             UsageError: The loader has another length than the restored run's.
@@ -189,7 +197,9 @@ class Trainer(OpenEpochEngine):
         if len(loader) == 0:
             raise UsageError("the training loader is empty: no batch to train on")
         self.data_sampler = getattr(loader, "batch_sampler", None)
-        if self._saved_by != world():
+        same_length = self.state.epoch_length == len(loader)
+        accumulated = self._saved_accumulation not in (None, self.state.accumulate_steps)
+        if self._saved_by != world() or (accumulated and same_length):
             self._share_anew(len(loader))
         if self.state.epoch_length not in (None, len(loader)):
             raise UsageError(
@@ -210,22 +220,27 @@ class Trainer(OpenEpochEngine):
         return self.run(batches, max_epochs=max_epochs)
 
     def _share_anew(self, length: int) -> None:
-        """Count in the batches and steps of this number of processes.
+        """Count in the batches and steps of this number of processes, and this accumulation.
 
         Args:
             length: Batches an epoch of this process.
         """
         state, saved_by = self.state, self._saved_by
-        self._saved_by = world()
-        windows, saved_windows = (
-            math.ceil(batches / state.accumulate_steps) for batches in (length, state.epoch_length)
-        )
+        accumulated = self._saved_accumulation or state.accumulate_steps
+        self._saved_by, self._saved_accumulation = world(), state.accumulate_steps
+        windows = math.ceil(length / state.accumulate_steps)
+        saved_windows = math.ceil(state.epoch_length / accumulated)
         epochs, within = divmod(state.iteration, state.epoch_length)
-        steps = state.optimizer_step - math.ceil(within / state.accumulate_steps)
+        steps = state.optimizer_step - math.ceil(within / accumulated)
         # By its steps a schedule knows how far the run has come.
         state.optimizer_step = round(steps * windows / saved_windows)
         state.iteration, state.epoch_length = epochs * length, length
-        message = f"saved by {saved_by} processes, continued by {world()}"
+        message = (
+            f"saved by {saved_by} processes, continued by {world()}"
+            if saved_by != world()
+            else f"{state.accumulate_steps} batches a step, before {accumulated}: "
+            "optimizer steps are counted anew"
+        )
         if within:
             message += f": epoch {epochs + 1} begins again, with the weights as they are"
         self.announce("shared_anew", saved_by=saved_by, processes=world(), message=message)
@@ -296,6 +311,7 @@ class Trainer(OpenEpochEngine):
             "epoch_length": self.state.epoch_length,
             "optimizer_step": self.state.optimizer_step,
             "left_out_steps": self.left_out_steps.state_dict(),
+            "accumulate_steps": self.state.accumulate_steps,
             "open_epoch": self.state.open_epoch,
             "metrics": {name: float(value) for name, value in self.state.metrics.items()},
             "rng": capture_rng(),
@@ -309,6 +325,7 @@ class Trainer(OpenEpochEngine):
         self.state.epoch = self.epochs_done()
         self.state.optimizer_step = state_dict["optimizer_step"]
         self.left_out_steps.load_state_dict(state_dict["left_out_steps"])
+        self._saved_accumulation = state_dict.get("accumulate_steps")
         self.state.metrics = dict(state_dict["metrics"])
         self._rng_to_restore = state_dict["rng"]
 
@@ -320,7 +337,9 @@ class Trainer(OpenEpochEngine):
         """
         return capture_all(self.stateful, self.model)
 
-    def restore(self, states: Mapping[str, Any]) -> None:
+    def restore(
+        self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
+    ) -> None:
         """Put everything that is kept back to a captured state; all processes together.
 
         Another number of processes than saved the states may continue them.
@@ -328,8 +347,10 @@ class Trainer(OpenEpochEngine):
         Args:
             states: What :meth:`capture` returned, in this process or another; those of the first
                 process in each.
+            things: What to put back, by name; all that is kept by default.
 
         Raises:
             UsageError: The states belong to another set of handlers, or another model.
         """
-        self._saved_by = restore_all(self.stateful, self.model, states)
+        things = self.stateful if things is None else things
+        self._saved_by = restore_all(things, self.model, states)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from datasets.errors import UsageError
 from datasets.paths import as_path
+from engine.terminal import safe_streams
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
@@ -84,6 +85,8 @@ def run_command(
 ) -> int:
     """Do a command's work; what a user can mend is one line, a bug keeps its traceback.
 
+    A closed pipe, a lost terminal or a character that it lacks does not end the work.
+
     Args:
         work: Returns the exit code.
         interrupted: Said where Ctrl-C ends it.
@@ -96,14 +99,15 @@ def run_command(
         >>> run_command(lambda: 0)
         0
     """
-    try:
-        return work()
-    except UsageError as error:
-        say(f"error: {error}")
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        say(interrupted)
-        return INTERRUPTED
+    with safe_streams():
+        try:
+            return work()
+        except UsageError as error:
+            say(f"error: {error}")
+            return USAGE_ERROR
+        except KeyboardInterrupt:
+            say(interrupted)
+            return INTERRUPTED
 
 
 def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from torch import nn
 
 from datasets.audit.findings import Finding
@@ -16,8 +17,9 @@ from engine.bootstrap import Interval, bootstrap_intervals
 from engine.checkpoints import broken_weight, load_checkpoint
 from engine.contract import check_contract
 from engine.evaluator import Evaluator
+from engine.events import Phase, in_phase
 from engine.metrics import EpochMetrics, EpochOutputs
-from engine.processes import fail_together, from_first, world
+from engine.processes import fail_together, from_first, is_first, world
 from engine.protocols import Stateful
 from engine.rng import seed_everything
 from engine.sharding import is_sharded, shard, whole
@@ -28,7 +30,14 @@ from experiments.audit import (
     check_audit,
     read_audit,
 )
-from experiments.beginning import run_identity, take_up, write_beginning
+from experiments.beginning import (
+    Continuation,
+    find_continuation,
+    run_identity,
+    take_up,
+    tell_continuation,
+    write_beginning,
+)
 from experiments.build_data import Data, build_data, with_loaders
 from experiments.build_handlers import RunHandlers, build_handlers
 from experiments.build_model import build_configured_optimizer, build_model_and_loss
@@ -42,7 +51,11 @@ from experiments.outcome import Outcome
 from experiments.pages.report_content import content_while_training
 from experiments.pages.report_page import render_report
 from experiments.process_group import check_alike, own_device
-from experiments.run_folder import FINISHED, new_run_dir
+from experiments.run_folder import FINISHED, new_run_dir, write_config
+from experiments.run_lock import RunLock
+
+# When a continued run was trained with its settings: on a batch, or in what was left of an epoch.
+GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
 
 class Experiment:
@@ -94,17 +107,29 @@ class Experiment:
         self.changed: str | None = None
         self.note: str | None = None
         self._whole: dict[str, Any] | None = None  # of weights that processes share
+        self._continuation: Continuation | None = None
+        self._settings_used = run_dir is None  # and so written
+        self._lock: RunLock | None = None
 
     def run(self) -> dict[str, dict[str, float]]:
         """All stages in order, as far as no signal stops the training; returns the results."""
-        self.setup()
-        self.train()
-        if self.exit_code is not None:
+        try:
+            self.setup()
+            self.train()
+            if self.exit_code is not None:
+                return self.results
+            self.validate()
+            self.test()
+            self.export()
             return self.results
-        self.validate()
-        self.test()
-        self.export()
-        return self.results
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let other processes write to the run's folder; the end of this one does so too."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @property
     def exit_code(self) -> int | None:
@@ -116,17 +141,29 @@ class Experiment:
     def setup(self) -> None:
         """Check everything that can be checked, make the run's folder, attach the handlers.
 
+        The folder of a run that is continued is left as it is until its training goes on.
+
         Raises:
             UsageError: Something the user can mend; a new run's folder is not left behind.
         """
+        try:
+            self._setup()
+        except BaseException:
+            self.close()
+            raise
+
+    def _setup(self) -> None:
         config, resumed = self.config, self.resumed_from
         device = own_device(config.trainer.device)
+        if resumed:
+            from_first(lambda: self._take_lock(resumed))
+            self._continuation = find_continuation(resumed, config)
         seed_everything(config.seed)
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         self.audit = from_first(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
-        self.run_dir = resumed or from_first(lambda: new_run_dir(config.runs_dir, config.exp_name))
+        self.run_dir = resumed or from_first(self._new_run_dir)
         try:
             with fail_together():
                 self._assemble(model, loss, loss_terms, device)
@@ -134,11 +171,54 @@ class Experiment:
             if not resumed:
                 # Nothing was written yet: handlers write when they run. Nobody leaves before it is
                 # gone: whoever leaves takes the others along.
+                self.close()
                 from_first(self.run_dir.rmdir)
             raise
-        if resumed:
-            take_up(self.trainer, resumed, self.handlers.checkpoint.meta)
-        from_first(self._write_beginning)
+        if self._continuation is None:
+            from_first(self._write_beginning)
+        else:
+            self._take_up(self._continuation)
+
+    def _take_lock(self, run_dir: Path) -> None:
+        self._lock = RunLock(run_dir)
+
+    def _new_run_dir(self) -> Path:
+        run_dir = new_run_dir(self.config.runs_dir, self.config.exp_name)
+        self._take_lock(run_dir)
+        return run_dir
+
+    def _take_up(self, continuation: Continuation) -> None:
+        """Stand where a cut run stood; its folder changes when the training goes on."""
+        trainer, former = self.trainer, continuation.former_optimizer
+        take_up(
+            trainer,
+            continuation,
+            self.handlers.checkpoint.meta,
+            former and build_configured_optimizer(former, trainer.model),
+        )
+        if not trainer.state.iteration:
+            from_first(self._compare_cohort)
+        trainer.add_event_handler(Events.STARTED, self._tell_continuation)
+        for event in GONE_ON:
+            trainer.add_event_handler(event, self._write_continued)
+
+    @in_phase(Phase.DECIDE)  # after all that may still refuse to start, before the log's first line
+    def _tell_continuation(self) -> None:
+        assert self._continuation is not None
+        tell_continuation(self.trainer, self._continuation)
+        if is_first() and not self.trainer.state.iteration:
+            self._tell_cohort()
+
+    @in_phase(Phase.PREPARE)
+    def _write_continued(self) -> None:
+        for event in GONE_ON:
+            self.trainer.remove_event_handler(self._write_continued, event)
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        if not self._settings_used:
+            self._settings_used = True
+            from_first(lambda: write_config(self.run_dir, self.config))
 
     def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
         """The model, its loss, and the names of the loss's terms."""
@@ -202,13 +282,16 @@ class Experiment:
         return found
 
     def _write_beginning(self) -> None:
-        resumed = self.resumed_from is not None
-        write_beginning(self.run_dir, self.config, self.data, self.audit, resumed)
-        if not self.trainer.state.iteration:
-            version = self.data.version
-            self.changed = changed_cohort(self.run_dir, self.config.exp_name, version)
-            told = {"changed": self.changed} if self.changed else {}
-            self.handlers.log.write("cohort_read", fingerprint=version.fingerprint, **told)
+        write_beginning(self.run_dir, self.config, self.data, self.audit)
+        self._compare_cohort()
+        self._tell_cohort()
+
+    def _compare_cohort(self) -> None:
+        self.changed = changed_cohort(self.run_dir, self.config.exp_name, self.data.version)
+
+    def _tell_cohort(self) -> None:
+        told = {"changed": self.changed} if self.changed else {}
+        self.handlers.log.write("cohort_read", fingerprint=self.data.version.fingerprint, **told)
 
     # -- stages -----------------------------------------------------------------------------
 
@@ -272,6 +355,7 @@ class Experiment:
             self.outputs, self.data.cohort.class_names, self.config.report.threshold
         )
         self.findings = replace(found, decisions=decisions, calibration=calibration)
+        self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
             "test_completed",
@@ -344,5 +428,18 @@ class Experiment:
                 )
             return
         states = load_checkpoint(best)["states"]
+        self._follow_averaging(states)
         for name, thing in self._measured():
             thing.load_state_dict(states[name])
+
+    def _follow_averaging(self, states: dict[str, Any]) -> None:
+        """Measure what the best epoch was scored by, also where averaging began or ended since."""
+        averager = self.handlers.averager
+        names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
+        if averager is not None and names[0] not in states:
+            self.handlers = replace(self.handlers, averager=None)
+        elif averager is None:
+            for state in states.values():
+                average = state.get("average") if isinstance(state, dict) else None
+                if isinstance(average, dict):
+                    states["model"] = {**states["model"], **average, **state.get("statistics", {})}

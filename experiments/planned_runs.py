@@ -12,6 +12,7 @@ from experiments.config import Config
 from experiments.config_source import load_config
 from experiments.experiment import Experiment
 from experiments.run_folder import CONFIG_NAME, is_finished
+from experiments.run_lock import RunLock
 
 ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
 
@@ -26,6 +27,7 @@ def state_of(config: Config) -> str:
     if not folder.exists():
         return ABSENT
     if not (folder / CONFIG_NAME).is_file():
+        RunLock(folder).release()  # it may be another process that is just beginning it
         raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
     there = load_config(str(folder / CONFIG_NAME))
     if there.resolved() != config.resolved():
@@ -58,7 +60,9 @@ def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> 
         if state == ABSENT and kind_of(config) not in tried:
             tried.add(kind_of(config))
             with tempfile.TemporaryDirectory() as scratch:
-                Experiment(config.model_copy(update={"runs_dir": Path(scratch)})).setup()
+                trial = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}))
+                trial.setup()
+                trial.close()
     for number, (config, state) in enumerate(zip(configs, states, strict=True), start=1):
         title = f"[{number}/{len(configs)}] {config.exp_name}"
         if state == FINISHED:

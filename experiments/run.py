@@ -18,8 +18,11 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
+from datasets.errors import UsageError
 from experiments.audit import audit_summary, audit_table
+from experiments.beginning import changes_of_finished
 from experiments.begun_run import begun_run
+from experiments.changed_settings import unused_settings
 from experiments.command_line import CommandParser, read_overrides, run_command
 from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
@@ -28,7 +31,7 @@ from experiments.experiment import Experiment
 from experiments.job import Job, current_job
 from experiments.job_command import quiet_others, run_job_command
 from experiments.process_group import joined, tell_group
-from experiments.run_folder import find_run, is_finished
+from experiments.run_folder import CONFIG_NAME, find_run, is_finished
 from experiments.yaml_text import write_yaml
 
 
@@ -82,7 +85,14 @@ def configure(
     if begun is None:
         return config, None
     # The run's own configuration is what is continued; only the command line changes it.
-    return load_config(str(begun / "config.yaml"), overrides), begun
+    source = str(begun / CONFIG_NAME)
+    own = accept_too(load_config(source, overrides), options.accept)
+    if "exp_name" in dict(overrides) and own.exp_name != load_config(source).exp_name:
+        raise UsageError(f"--exp_name: the run in {begun} keeps its name; leave it out")
+    unused = unused_settings(options.experiment, config, own)
+    if unused and not options.print_config:
+        print(unused, flush=True)
+    return own, begun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,20 +124,31 @@ def dry_run(config: Config, run_dir: Path | None, job: Job | None = None) -> int
     """Set everything up as for a run, and leave nothing behind."""
     with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
         experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
-        experiment.setup()
-        print_setup(experiment)
+        try:
+            experiment.setup()
+            print_setup(experiment)
+        finally:
+            experiment.close()
     print("dry run: everything fits; nothing was trained")
     return 0
 
 
 def run(config: Config, run_dir: Path | None, job: Job | None = None) -> int:
     """All stages, told as they happen; after training the first process goes on alone."""
-    if run_dir and is_finished(run_dir) and config == load_config(str(run_dir / "config.yaml")):
+    if run_dir and is_finished(run_dir) and not changes_of_finished(run_dir, config):
         print(f"the run in {run_dir} is finished: nothing to continue")
         print("to train further, raise its budget: --trainer.max_epochs N")
         return 0
     experiment = Experiment(config, run_dir)
-    with joined(job, config.trainer):
+    try:
+        return run_stages(experiment, job)
+    finally:
+        experiment.close()
+
+
+def run_stages(experiment: Experiment, job: Job | None = None) -> int:
+    """All stages of one run; returns the exit code."""
+    with joined(job, experiment.config.trainer):
         experiment.setup()
         if job is not None and job.is_first:
             job.remember_run(experiment.run_dir)

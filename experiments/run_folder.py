@@ -63,16 +63,22 @@ def write_config(run_dir: Path, config: Config) -> None:
 
     A run can be continued from its ``config.yaml`` on, so this comes after everything else that
     it is continued from, and the file is never missing in between.
+
+    Raises:
+        UsageError: The folder cannot be written to.
     """
-    write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
-    if path.is_file():
-        former = path.read_bytes()
-        if former == text:
-            return
-        names = (f"config.former-{n}.yaml" for n in count(1))
-        write_whole(former, run_dir, next(n for n in names if not (run_dir / n).exists()))
-    write_whole(text, run_dir, CONFIG_NAME)
+    try:
+        write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
+        if path.is_file():
+            former = path.read_bytes()
+            if former == text:
+                return
+            names = (f"config.former-{n}.yaml" for n in count(1))
+            write_whole(former, run_dir, next(n for n in names if not (run_dir / n).exists()))
+        write_whole(text, run_dir, CONFIG_NAME)
+    except OSError as error:
+        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
 
 
 def is_finished(run_dir: Path) -> bool:

@@ -55,7 +55,9 @@ class Checkpoint:
     measure the monitor is not ranked. Weights that are NaN or infinite are never saved.
 
     When the run ends, because it is complete or because it was told to stop, ``last.pt`` holds
-    the very end, also in the middle of an epoch.
+    the very end, also in the middle of an epoch. A run that is continued without ``save_last``
+    loses its ``last.pt`` when a newer file stands; one that is continued with another monitor has
+    the files that it kept ranked anew.
 
     Of several processes the first writes the files; each has to have the handler, because their
     states are gathered. A file that cannot be written ends all of them alike.
@@ -125,6 +127,7 @@ class Checkpoint:
         self._saved_iteration = 0
         self._saved_step = 0
         self._carried: dict[str, Any] | None = None
+        self._ranked_otherwise = False
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks.
@@ -162,7 +165,12 @@ class Checkpoint:
         state = trainer.state
         if self._saved_iteration != state.iteration:  # another number of processes saved it
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
+        # Steps may be counted anew, in fewer windows than when it was saved.
+        self._saved_step = min(self._saved_step, state.optimizer_step)
         try:
+            if self._ranked_otherwise:
+                self._top, self._best = from_first(self._rank_anew)
+                self._ranked_otherwise = False
             self._top = from_first(lambda: self._tidy(trainer))
             # What cannot be saved shows now, not after the first epoch.
             states = trainer.capture()
@@ -264,6 +272,9 @@ class Checkpoint:
         for name, _, _ in former:
             if name not in still:
                 (self.folder / name).unlink(missing_ok=True)
+        if not self.save_last:
+            # A continued run may have one, which would be continued before the newer files.
+            (self.folder / LAST_NAME).unlink(missing_ok=True)
 
     def _check(self, states: Mapping[str, Any]) -> None:
         pack_checkpoint(states, self.meta)
@@ -284,6 +295,33 @@ class Checkpoint:
             self._best = score, epoch
             names.append(BEST_NAME)
         return names
+
+    def _rank_anew(self) -> tuple[list[Entry], tuple[float, int] | None]:
+        """Rank the files of a run that had another monitor by this one's value in each.
+
+        Returns:
+            The top and the best, as far as the files hold such a value.
+        """
+        assert self.folder is not None
+        assert self.monitor is not None
+        found: list[Entry] = []
+        for name in dict.fromkeys([*(name for name, _, _ in self._top), BEST_NAME]):
+            try:
+                state = load_checkpoint(self.folder / name)["states"]["trainer"]
+            except CheckpointError:  # missing or damaged
+                continue
+            score = state["metrics"].get(self.monitor.name, math.nan)
+            if not math.isnan(score):
+                found.append((name, score, state["iteration"] // state["epoch_length"]))
+        sign = -1 if self.monitor.mode == "max" else 1
+        found.sort(key=lambda entry: (sign * entry[1], entry[2]))
+        if not found:
+            return [], None
+        name, score, epoch = found[0]
+        if name != BEST_NAME:
+            write_whole((self.folder / name).read_bytes(), self.folder, BEST_NAME)
+        top = [entry for entry in found if entry[0] != BEST_NAME]
+        return top[: self.save_top_k], (score, epoch)
 
     def _tidy(self, trainer: Trainer) -> list[Entry]:
         """Make the folder, undo what a run that was cut off within a save left half done.
@@ -322,6 +360,7 @@ class Checkpoint:
             "saved_iteration": self._saved_iteration,
             "saved_step": self._saved_step,
             "carried": self._carried,
+            "ranked_by": self._ranked_by(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -332,3 +371,8 @@ class Checkpoint:
         self._saved_iteration = state_dict["saved_iteration"]
         self._saved_step = state_dict["saved_step"]
         self._carried = state_dict["carried"]
+        ranked_by = state_dict.get("ranked_by", self._ranked_by())
+        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by()
+
+    def _ranked_by(self) -> list[str] | None:
+        return None if self.monitor is None else [self.monitor.name, self.monitor.mode]

@@ -27,6 +27,14 @@ EXIT_BASE = 128
 # The system lets no process handle these.
 UNSTOPPABLE = ("SIGKILL", "SIGSTOP")
 STDERR = 2
+# Windows lacks some.
+ANSWERED = tuple(
+    name
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if name in signal.Signals.__members__
+)
+# A terminal that is closed: the kernel and the shell may each send it.
+HANG_UP = getattr(signal, "SIGHUP", None)
 # Of several processes one may be sent the same signal twice, by a scheduler that signals all of a
 # job and by the launcher that passes it on: what comes so soon is no second one.
 SAME_SIGNAL_S = 2.0
@@ -39,6 +47,8 @@ class Interrupts:
     (``Events.TERMINATE``) continues bit by bit. A validation is cut off after its batch, if its
     evaluator is watched: its epoch stays open, nothing is decided on half a measurement, and the
     resumed run measures anew. A second signal leaves at once, with what the last checkpoint holds.
+    SIGHUP (the terminal is gone) stays ignored where the process was started so, as under
+    ``nohup``.
 
     Of several processes that train together, one that is signalled is enough: about once a second
     they agree, after an iteration that all know, whether to stop there.
@@ -54,8 +64,8 @@ class Interrupts:
         UsageError: A name is no signal, or none that a process can answer.
 
     Attributes:
-        exit_code: 143 after SIGTERM, 130 after SIGINT, None where no signal came; what the
-            process should leave with.
+        exit_code: 128 and the signal's number (143 after SIGTERM, 130 after SIGINT), None where
+            no signal came; what the process should leave with.
 
     Example::
 
@@ -72,7 +82,7 @@ class Interrupts:
 
     phase = Phase.PREPARE
 
-    def __init__(self, signals: Sequence[str] = ("SIGINT", "SIGTERM")) -> None:
+    def __init__(self, signals: Sequence[str] = ANSWERED) -> None:
         known = [name for name in signal.Signals.__members__ if name not in UNSTOPPABLE]
         if isinstance(signals, str):
             raise UsageError(f"interrupts.signals must be a list of names, not '{signals}'")
@@ -120,6 +130,8 @@ class Interrupts:
         self._process = os.getpid()
         self._several, self._speaks = world() > 1, is_first()
         for number in self.signals:
+            if number == HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             leader = getattr(signal.getsignal(number), "__self__", None)
             if leader is self:
                 continue  # it is here still, after a run that ended in an exception
@@ -168,7 +180,8 @@ class Interrupts:
         if os.getpid() != self._process:
             return  # a process that was just forked to load data: the run's own one answers
         if self._heard is not None:
-            if self._several and time.monotonic() - self._heard_at < SAME_SIGNAL_S:
+            may_come_twice = self._several or number == HANG_UP == self._heard
+            if may_come_twice and time.monotonic() - self._heard_at < SAME_SIGNAL_S:
                 return
             _leave_at_once(number)
         # Whatever was interrupted here may be half done: only flags are set, and the line is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from ignite.engine import Events
 from engine.errors import UsageError, check_whole
 from engine.events import Phase, TrainEvents
 from engine.optimisers import learning_rate
+from engine.terminal import safe_stdout
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -33,7 +33,10 @@ class Progress:
 
     On a terminal the running epoch has a line of its own that counts the batches; elsewhere
     (a file, a pipe) there is plain text only, and nothing at all is done in a step. No number
-    is fetched from the device before the epoch is over.
+    is fetched from the device before the epoch is over. What cannot be printed is dropped: the
+    training does not depend on who watches.
+
+    What the handlers of an epoch's end announce stands after the epoch's line.
 
     Args:
         every: Print each so many epochs; the last epoch of the budget is always printed.
@@ -62,27 +65,37 @@ class Progress:
         self._epoch_began = 0.0
         self._next_draw = 0.0
         self._drawn = False
+        # What was announced at the end of an epoch whose line is still to come.
+        self._held: list[str] | None = None
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to epochs and notices, and to iterations where someone watches."""
         for name in self.metrics or ():
             trainer.monitor_metric(name, "progress")
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.hold, phase=Phase.PREPARE)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(TrainEvents.NOTICE, self.tell)
-        if sys.stdout.isatty():
+        trainer.add_event_handler(Events.COMPLETED, self.close)
+        if safe_stdout().isatty():
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.draw)
-            trainer.add_event_handler(Events.COMPLETED, self.close)
 
-    def start_epoch(self) -> None:
+    def start_epoch(self, trainer: Trainer) -> None:
         """Start the epoch's clock."""
         self._epoch_began = time.perf_counter()
         self._next_draw = self._epoch_began + REDRAW_SECONDS
+        if trainer.state.open_epoch is not None:
+            self.hold()  # this epoch's end goes on after what has run of it
+
+    def hold(self) -> None:
+        """Keep what is announced until the epoch's line is printed."""
+        self._held = []
 
     def __call__(self, trainer: Trainer) -> None:
         """Print the epoch that is over."""
         state = trainer.state
         if state.epoch % self.every and state.epoch != state.max_epochs:
+            self.close()
             return
         shown = self.metrics
         if shown is None:
@@ -97,7 +110,9 @@ class Progress:
             f"lr {state.metrics.get('lr', learning_rate(trainer.optimizer)):.1e}",
             _duration(time.perf_counter() - self._epoch_began),
         ]
-        self._print("  ".join(parts))
+        held, self._held = self._held or [], None
+        for line in ("  ".join(parts), *held):
+            self._print(line)
 
     def tell(self, trainer: Trainer) -> None:
         """Print a notice: its ``message`` where it has one, else what happened and the details."""
@@ -108,7 +123,11 @@ class Progress:
         happened = event.replace("_", " ")
         details = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in notice.items())
         line = ": ".join(part for part in (happened, ", ".join(details)) if part)
-        self._print(notice.get("message", line))
+        line = notice.get("message", line)
+        if self._held is None:
+            self._print(line)
+        else:
+            self._held.append(line)
 
     def draw(self, trainer: Trainer) -> None:
         """Draw the running epoch's line, at most every ``REDRAW_SECONDS``."""
@@ -119,18 +138,25 @@ class Progress:
         state = trainer.state
         done = (state.iteration - 1) % state.epoch_length + 1
         line = f"{_epoch_of(state)}  {done}/{state.epoch_length} batches"
-        print(f"{CLEAR_LINE}{line}  {_duration(now - self._epoch_began)}", end="", flush=True)
+        line = f"{CLEAR_LINE}{line}  {_duration(now - self._epoch_began)}"
+        print(line, end="", file=safe_stdout(), flush=True)
         self._drawn = True
 
     def close(self) -> None:
-        """Wipe the running epoch's line, where one was left."""
+        """Wipe the running epoch's line, where one was left; print what was held for another."""
+        self._wipe()
+        held, self._held = self._held or [], None
+        for line in held:
+            self._print(line)
+
+    def _wipe(self) -> None:
         if self._drawn:
-            print(CLEAR_LINE, end="", flush=True)
+            print(CLEAR_LINE, end="", file=safe_stdout(), flush=True)
             self._drawn = False
 
     def _print(self, line: str) -> None:
-        self.close()
-        print(line, flush=True)
+        self._wipe()
+        print(line, file=safe_stdout(), flush=True)
 
 
 def _epoch_of(state: Any) -> str:

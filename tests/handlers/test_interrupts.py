@@ -26,7 +26,7 @@ from handlers.validation import Validation
 from tests.tiny_problem import TinyLoader, TinyModel
 
 EPOCHS, BATCHES, VAL_BATCHES = 3, 5, 3
-TAKEN = (signal.SIGINT, signal.SIGTERM)
+TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class DrawingLoader(TinyLoader):
@@ -158,6 +158,45 @@ def test_a_signal_finishes_the_step_and_saves_the_very_moment(run):
     saved = load_checkpoint(cut.folder / "checkpoints" / "last.pt")["states"]
     assert saved["trainer"]["iteration"] == 7
     assert same(saved["model"], dict(cut.trainer.model.state_dict()))
+
+
+@pytest.fixture
+def hang_up_ends():
+    """SIGHUP as a terminal sets it; the test runner itself may have been started to ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_hang_up_and_a_schedulers_warning_stop_a_run(run, hang_up_ends, number):
+    straight = run("straight").fit()
+    cut = run("cut")
+    kill_at(cut.trainer, Events.ITERATION_STARTED, 7, number)
+    cut.fit()
+    assert cut.interrupts.exit_code == 128 + number
+    resumed = run("cut").resume()
+    assert torch.equal(resumed.weights(), straight.weights())
+
+
+def test_a_closed_terminal_may_hang_up_twice(run, hang_up_ends):
+    cut = run("cut")
+    for count in (7, 8):  # the second comes within the same accumulation window
+        kill_at(cut.trainer, TrainEvents.BATCH_READY, count, signal.SIGHUP)
+    kill_at(cut.trainer, TrainEvents.FORWARD_COMPLETED, 7, signal.SIGHUP)
+    cut.fit()
+    assert cut.interrupts.exit_code == 129
+    assert load_checkpoint(cut.folder / "checkpoints" / "last.pt")
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored(run, hang_up_ends):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    whole = run("whole")
+    kill_at(whole.trainer, Events.ITERATION_STARTED, 7, signal.SIGHUP)
+    whole.fit()
+    assert whole.interrupts.exit_code is None
+    assert whole.trainer.state.epoch == EPOCHS
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_an_accumulation_window_is_finished_first(run):

@@ -9,6 +9,8 @@ from ignite.engine import Events
 
 import handlers.progress
 from engine import TrainEvents, UsageError
+from handlers.early_stopping import EarlyStopping
+from handlers.lr_schedule import LRSchedule
 from handlers.progress import Progress
 from handlers.validation import Validation
 from tests.tiny_problem import TinyLoader
@@ -109,6 +111,45 @@ def test_what_happens_beside_the_epochs_is_said(make_trainer, capsys):
         "fp16 needs a GPU",
         "resumed",
     ]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_an_epochs_end_decides_stands_after_its_line(make_trainer, loader, capsys, every):
+    trainer = make_trainer()
+    stopping = EarlyStopping("train/loss", "min", patience=2, min_delta=10.0)
+    plateau = LRSchedule("plateau", monitor="train/loss", patience=0, threshold=0.99)
+    trainer.attach(stopping, plateau, Progress(every=every))
+    trainer.fit(loader, 9)
+    lines = [line.split(":")[0].split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    first = ["epoch 1/9", "epoch 2/9", "lr reduced"] if every == 1 else ["lr reduced"]
+    assert lines == [*first, "epoch 3/9", "early stopped", "lr reduced"]
+
+
+def test_why_a_run_ended_is_printed_when_its_epoch_stays_open(make_trainer, loader, capsys):
+    trainer = make_trainer()
+    trainer.attach(Progress())
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def cut(trainer):
+        trainer.announce("interrupted", message="told to stop in its validation")
+        trainer.leave_epoch_open()
+
+    trainer.fit(loader, 2)
+    assert capsys.readouterr().out == "told to stop in its validation\n"
+
+
+@pytest.mark.parametrize("broken", [None, "closed", "full"])
+def test_a_lost_terminal_does_not_end_the_training(make_trainer, loader, monkeypatch, broken):
+    screen = None
+    if broken:
+        screen = open("/dev/full", "w")  # noqa: SIM115  every flush of it fails
+    if broken == "closed":
+        screen.close()
+    monkeypatch.setattr(sys, "stdout", screen)
+    trainer = make_trainer()
+    trainer.attach(Progress())
+    trainer.fit(loader, 2)
+    assert trainer.state.epoch == 2
 
 
 def test_which_notices_are_quiet_can_be_chosen(make_trainer, capsys):
