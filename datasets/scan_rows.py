@@ -68,7 +68,7 @@ def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[n
 
 
 def _repeats(owner: np.ndarray, names: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Which rows have the owner and the name of the row before them, in that order, bool [N - 1]."""
+    """Which rows repeat owner and name of the row before them in that order, bool [N - 1]."""
     same: np.ndarray = (np.diff(owner[order]) == 0) & (np.diff(names[order]) == 0)
     return same
 

@@ -62,13 +62,14 @@ def test_the_axis_is_native_whatever_its_file_holds(tmp_path, dtype):
     axis = np.arange(1, 33)
     np.save(tmp_path / "axis.npy", axis.astype(dtype))
     read = arrays.read_axis(tmp_path / "axis.npy")
-    assert read.dtype in (np.dtype("f4"), np.dtype("f8")) and read.dtype.isnative
+    assert read.dtype in (np.dtype("f4"), np.dtype("f8"))
+    assert read.dtype.isnative
     assert torch.from_numpy(read).tolist() == axis.tolist()
 
 
 def test_an_axis_that_only_a_wider_type_tells_apart_is_refused(tmp_path):
     np.save(tmp_path / "axis.npy", np.array([2**53, 2**53 + 1, 2**53 + 2]))
-    with pytest.raises(CohortError, match="not strictly increasing: point 1 .* as float64"):
+    with pytest.raises(CohortError, match=r"not strictly increasing: point 1 .* as float64"):
         arrays.read_axis(tmp_path / "axis.npy")
     np.save(tmp_path / "axis.npy", np.array([1, np.finfo(np.longdouble).max], np.longdouble))
     with pytest.raises(CohortError, match="holds inf at point 1"):
