@@ -25,7 +25,7 @@ from datasets.targets import SEVERAL_COLUMNS, summarise_targets
 from datasets.transforms import TRANSFORMS, Compose, make_transforms
 from engine.processes import first_then_others, rank, world
 from experiments.build_loaders import build_loaders
-from experiments.build_split import split_cohort
+from experiments.build_split import split_cohort, tested_fold
 from experiments.config import Config
 from experiments.config_section import Named
 from experiments.data_config import DataConfig
@@ -48,6 +48,7 @@ class Data:
         loaders: One a side; only training shuffles and augments. Of several processes each has
             its own part of every side.
         version: Of the files, of what was done to them, and of the split.
+        tested: What the test side is, in a line; empty where it is no fold, group or batch.
     """
 
     cohort: Cohort
@@ -58,6 +59,7 @@ class Data:
     datasets: dict[str, SpectraDataset]
     loaders: dict[str, DataLoader[Any]]
     version: DataVersion
+    tested: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -94,6 +96,7 @@ class Data:
             )
             groups = len(np.unique(self.cohort.groups[chosen]))
             counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
+        counts.extend([self.tested] if self.tested else [])
         counts.append(f"cohort fingerprint {self.version.fingerprint}")
         return counts + self.transforms.describe()
 
@@ -199,7 +202,8 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             seed=config.seed,
             **store.dataset_options(),
         )
-    data = Data(cohort, split, encoder, transforms, scaler, datasets, {}, version)
+    tested = tested_fold(cohort, settings, split)
+    data = Data(cohort, split, encoder, transforms, scaler, datasets, {}, version, tested)
     return with_loaders(config, data)
 
 

@@ -203,8 +203,7 @@ def notes(results: FoldResults) -> list[str]:
 
 
 def _short_fold(results: FoldResults, number: int) -> str:
-    name = results.folds[number]
-    return f"fold {name}" if results.kind == "fold" else name
+    return f"{results.kind} {results.folds[number]}"
 
 
 def _spread(results: FoldResults, metric: str) -> list[str]:

@@ -251,6 +251,7 @@ def _known_from_the_start(
     cohort = data.cohort
     counted = "" if parameters is None else f" with {parameters:,} parameters"
     described = [*cohort.describe().splitlines(), *data.transforms.describe()]
+    described.extend([data.tested] if data.tested else [])
     environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     return {
         "title": run_dir.name,
