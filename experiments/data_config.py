@@ -39,7 +39,7 @@ class SplitConfig(Section):
     folds: Annotated[int, Field(ge=2)] = Field(default=5, description="how many a kfold has")
     fold: Count | str | None = Field(
         default=None,
-        description="the one to test on: a group's or batch's name, or a number from 0; a name wins",
+        description="the one to test on: a group's or batch's name, which wins, or a number from 0",
     )
     batch: str | None = Field(
         default=None, description="the column of batches that are left out one by one"

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
+from datasets.positive_class import about_positive
 from experiments.audit import audit_summary, audit_table
 from experiments.begun_run import begun_run
 from experiments.command_line import read_overrides, run_command
@@ -175,7 +176,10 @@ def print_setup(experiment: Experiment) -> None:
 
 def print_results(experiment: Experiment) -> None:
     """The validation and test figures, side by side, and what is decided by them."""
-    results = experiment.results
+    results, cohort = experiment.results, experiment.data.cohort
+    positive = about_positive(cohort.task, cohort.class_names)
+    if positive:
+        print(positive)
     width = max(len(name) for name in results["test"])
     print(f"{'':{width}}{'validation':>12}{'test':>12}")
     for name, value in results["test"].items():
