@@ -65,9 +65,11 @@ class Crop:
     def outside_text(self) -> str:
         """What an axis that ends within the crop means."""
         axis = np.zeros(1) if self._axis is None else self._axis
+        low = "" if math.isinf(self.low) else f" from {self.low:g}"
+        high = "" if math.isinf(self.high) else f" to {self.high:g}"
         return (
-            f"do not reach from {self.low:g} to {self.high:g}, which crop keeps: the axis goes "
-            f"from {axis[0]:g} to {axis[-1]:g}"
+            f"do not reach{low}{high}, as crop asks for: their axis goes from {axis[0]:g} to "
+            f"{axis[-1]:g}"
         )
 
     def outside(self, scans: np.ndarray) -> np.ndarray:

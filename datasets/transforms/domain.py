@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from datasets.transforms.compose import Compose
 from datasets.transforms.protocol import BoundedTransform
 from datasets.transforms.standardize import Standardize
 
-# So many scans, spread evenly over the training part, tell the shares to about a hundredth.
-MOST_SCANS = 1000
+# So many scans, spread evenly over the training part, tell shares to some hundredths.
+MOST_SCANS = 300
 # Less of the intensities is rounding, or a few points below a baseline.
 SMALLEST_SHARE = 0.001
 # Mean-centred scans lose half of their absolute intensity, noise around a baseline a few percent.
@@ -35,7 +35,7 @@ class OutOfDomain:
     name: str
     share: float
     sentence: str
-    level: str
+    level: Literal["refuse", "warn", "note"]
 
 
 @dataclass
@@ -121,7 +121,7 @@ def _count(tally: _Tally, outside: np.ndarray, scans: np.ndarray) -> None:
 def _tell(transform: Any, tally: _Tally, given: _Range) -> list[OutOfDomain]:
     names = {cls: name for name, cls in TRANSFORMS.items()}
     name = names.get(type(transform), type(transform).__name__)
-    if isinstance(transform, Standardize) and given.constant:
+    if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
         sentence = (
             f"{name}: {given.constant:.1%} of the points never vary in the training scans and "
             "become 0"

@@ -260,7 +260,7 @@ def _known_from_the_start(
     # The positive class is said beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
     described = [line for line in cohort.describe().splitlines() if line != positive]
-    described.extend(data.transforms.describe())
+    described.extend(data.describe_transforms())
     described.extend([data.tested] if data.tested else [])
     environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     return {

@@ -66,7 +66,7 @@ def test_what_does_not_fit_the_task_is_one_clear_line():
         ["a"], "multilabel", a=["1", "2"]
     )
     assert "label 'a' of sample 's0' is 'yes'; 0 or 1" in refused(["a"], "multilabel", a=["yes"])
-    assert "regression target 'label': 'a' of sample 's0' is not a finite number" in refused(
+    assert "regression target 'label': 'control' of sample 's0' is not a finite number" in refused(
         ["label"], "regression", **two
     )
     assert "regression target 'age': 'inf' of sample 's1' is not a finite number" in refused(
