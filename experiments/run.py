@@ -160,7 +160,8 @@ def print_setup(experiment: Experiment) -> None:
     if experiment.changed:
         print(experiment.changed)
     if experiment.config.audit.enabled:
-        print(f"audit {audit_summary(experiment.audit)}")
+        notes = ", ".join(found.name for found in experiment.audit if found.level == "note")
+        print(f"audit {audit_summary(experiment.audit)}{f' ({notes})' if notes else ''}")
         for line in audit_table([found for found in experiment.audit if found.level != "note"]):
             print(line)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())

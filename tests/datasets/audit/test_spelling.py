@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.audit import audit
-from datasets.audit.spelling import find_spellings
+from datasets.spelling import find_spellings
 from tests.experiments.pages.said_in_chinese import english_left
 
 
