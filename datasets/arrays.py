@@ -33,7 +33,7 @@ def read_axis(path: Path) -> np.ndarray:
         path: An .npy file of L numbers.
 
     Returns:
-        [L] in memory, floating point, strictly increasing.
+        [L] in memory, float32 or float64 of this machine's byte order, strictly increasing.
 
     Raises:
         CohortError: The file is not such an axis.
@@ -43,7 +43,10 @@ def read_axis(path: Path) -> np.ndarray:
         raise CohortError(
             f"{path} holds {mapped.dtype} {list(mapped.shape)}; float32 [L] was expected"
         )
-    axis = np.array(mapped, dtype=mapped.dtype if mapped.dtype.kind == "f" else np.float64)
+    # Other types and byte orders reach no further: torch has no tensor of them.
+    single = mapped.dtype.kind == "f" and mapped.dtype.itemsize <= np.dtype(np.float32).itemsize
+    with np.errstate(over="ignore"):  # named below: a long double can exceed float64
+        axis = np.array(mapped, dtype=np.float32 if single else np.float64)
     if not np.isfinite(axis).all():
         point = int(np.argmin(np.isfinite(axis)))
         raise CohortError(f"{path} holds {axis[point]} at point {point}; finite was expected")
@@ -52,8 +55,8 @@ def read_axis(path: Path) -> np.ndarray:
         point = int(np.argmax(falls)) + 1
         hint = "; it falls throughout: reverse the axis and every spectrum" if falls.all() else ""
         raise CohortError(
-            f"{path} is not strictly increasing: point {point} is {axis[point]:g} after "
-            f"{axis[point - 1]:g}{hint}"
+            f"{path} is not strictly increasing: point {point} is {axis[point]:.10g} after "
+            f"{axis[point - 1]:.10g}, as {axis.dtype}{hint}"
         )
     return axis
 
@@ -74,9 +77,14 @@ def open_spectra(path: Path, scans: int, points: int) -> np.memmap:
     """
     spectra = _map_array(path)
     if spectra.ndim != 2 or spectra.dtype != np.float32:
+        mend = (
+            "; write them again with numpy: spectra.astype('float32')"
+            if spectra.ndim == 2 and spectra.dtype.kind in "fiu"
+            else ""
+        )
         raise CohortError(
             f"{path} holds {spectra.dtype} {list(spectra.shape)}; float32 [scans, points] was "
-            "expected"
+            f"expected{mend}"
         )
     if spectra.shape[1] != points:
         raise CohortError(

@@ -22,6 +22,7 @@ import pandas as pd
 from datasets.arrays import check_finite, open_spectra, read_axis
 from datasets.errors import CohortError
 from datasets.file_digests import DigestMemory, file_sha256
+from datasets.positive_class import about_positive
 from datasets.roles import ROLES_FILE, SAMPLE_ID, Roles
 from datasets.scan_rows import SCAN, find_scan_rows
 from datasets.table import as_numbers, is_missing, read_table, require_folder
@@ -98,7 +99,7 @@ class Cohort:
             root: The folder.
             labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; labels
                 that are not listed are left out. None makes every label a class of its own,
-                in sorted order.
+                in sorted order; of two the one that a word such as "control" names is class 0.
             label: Column of the labels, or the columns of several labels or targets. None takes
                 what cohort.yaml says, or else "label".
             group: Column of the groups that a split keeps together (patient, plate, site). None
@@ -168,13 +169,13 @@ class Cohort:
                 f"{sum(counts)} scans ({min(counts)} to {max(counts)} a sample) of "
                 f"{self.spec_len} points ({self.axis[0]:g} to {self.axis[-1]:g})"
             )
-        return "\n".join(
-            [
-                f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
-                f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
-                f"covariates: {covariates}; left-out labels: {left_out}",
-            ]
-        )
+        lines = [
+            f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
+            f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
+            about_positive(self.task, self.class_names),
+            f"covariates: {covariates}; left-out labels: {left_out}",
+        ]
+        return "\n".join(filter(None, lines))
 
     def fingerprint(self, memory: DigestMemory | None = None) -> dict[str, str]:
         """Hash the cohort's files, and see that its spectra are sound.

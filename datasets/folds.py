@@ -35,21 +35,40 @@ class Folds:
         """The number of a fold.
 
         Args:
-            fold: A number from 0, or a name as text.
+            fold: A name, or a number from 0. A name wins: where groups are called 1 and 6, 1 is
+                the group of that name, not the second one.
 
         Raises:
             CohortError: There is none such; says the range, or the nearest name.
         """
+        name = str(fold)
+        if name in self.names:
+            return self.names.index(name)
         if isinstance(fold, str):
-            if fold not in self.names:
-                raise CohortError(f"no {self.kind} is called {fold!r}{nearest(fold, self.names)}")
-            return self.names.index(fold)
+            raise CohortError(f"no {self.kind} is called {fold!r}{nearest(fold, self.names)}")
         if not 0 <= fold < len(self.names):
+            named = "" if self.kind == "fold" else f", and no {self.kind} is called {name!r}"
+            choices = "" if self.kind == "fold" else nearest(name, self.names)
             raise CohortError(
                 f"fold {fold} is out of range: there are {len(self.names)}, from 0 to "
-                f"{len(self.names) - 1}"
+                f"{len(self.names) - 1}{named}{choices}"
             )
         return fold
+
+    def describe(self, number: int) -> str:
+        """What is tested in a fold, in a line for a person.
+
+        Args:
+            number: Of the fold.
+
+        Example:
+            >>> leave_one_group_out(np.array(["1", "6", "7"])).describe(1)
+            'tested on group 6 (fold number 1, of 0 to 2)'
+        """
+        last = len(self.names) - 1
+        if self.kind == "fold":
+            return f"tested on fold number {number}, of 0 to {last}"
+        return f"tested on {self.kind} {self.names[number]} (fold number {number}, of 0 to {last})"
 
     def split(
         self,

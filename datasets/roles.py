@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import yaml
 
 from datasets.cohort_yaml import read_cohort_yaml
 from datasets.errors import CohortError, nearest
+from datasets.positive_class import labels_text, negative_first
 from datasets.table import MISSING_TEXT, one_line, require_columns
 
 SAMPLE_ID = "sample_id"
@@ -141,6 +143,7 @@ def number_classes(
     Args:
         column: Labels as text, [N].
         labels: Class number of each label, compared as text; None makes each a class of its own.
+            Of two the negative one is class 0, if numbers or a word such as ``control`` say which.
         where: What the table is called in an error line.
 
     Returns:
@@ -148,7 +151,8 @@ def number_classes(
         class joined by '+'); the labels that are left out with their counts.
 
     Raises:
-        CohortError: The mapping does not fit the labels, or fewer than two classes are left.
+        CohortError: The mapping does not fit the labels, fewer than two classes are left, or there
+            are two of which nothing says which is the positive one.
 
     Example:
         >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
@@ -159,7 +163,7 @@ def number_classes(
     counts = Counter(map(str, column))
     present = [text for text in counts if text not in MISSING_TEXT]
     if labels is None:
-        numbers = {text: number for number, text in enumerate(in_order(present))}
+        numbers = {text: number for number, text in enumerate(_class_order(present, where))}
     else:
         numbers = _checked_mapping(labels, counts, where)
     used = sorted(set(numbers.values()))
@@ -182,6 +186,21 @@ def number_classes(
             excluded[key] = excluded.get(key, 0) + count
     targets = np.array([numbers.get(text, -1) for text in column], dtype=np.int64)
     return targets, names, excluded
+
+
+def _class_order(present: Sequence[str], where: str) -> list[str]:
+    """Labels by class number; of two the positive one is the second, and is never guessed."""
+    if len(present) != 2:
+        return in_order(present)
+    order = negative_first(present)
+    if order is None:
+        first, second = in_order(present)
+        option = shlex.quote(labels_text([first, second]))
+        raise CohortError(
+            f"{where}: labels {first!r} and {second!r} do not say which is the positive class; "
+            f"give it the number 1, as in --data.labels {option}"
+        )
+    return order
 
 
 def _checked_mapping(

@@ -15,6 +15,8 @@ SCAN = "scan"
 def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
     """Find each sample's rows, in the order of ``scan``: as numbers if all are, else as text.
 
+    Two names are the same if their texts are: 1 and 01 are two scans, and large integers are exact.
+
     Args:
         scans: As text, with ``sample_id`` and ``scan``.
         samples: Names of the samples, each once, N of them.
@@ -42,13 +44,19 @@ def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[n
     missing = is_missing(scans[SCAN])
     if missing.any():
         raise CohortError(f"{where}: no scan number in row {int(np.argmax(missing)) + 1}")
-    numbers = np.asarray(pd.to_numeric(scans[SCAN], errors="coerce"), dtype=np.float64)
-    order_key = numbers
-    if np.isnan(numbers).any():
-        as_text = np.unique(scans[SCAN].to_numpy(dtype=str), return_inverse=True)[1]
-        order_key = as_text.astype(np.float64)
-    order = np.lexsort((order_key, owner)).astype(np.int64)
-    same = (np.diff(owner[order]) == 0) & (np.diff(order_key[order]) == 0)
+    names = scans[SCAN]
+    numbers = np.asarray(pd.to_numeric(names, errors="coerce"), dtype=np.float64)
+    as_text = bool(np.isnan(numbers).any())
+    if as_text:
+        numbers = np.zeros(len(names))
+    order = np.lexsort((numbers, owner)).astype(np.int64)
+    same = _repeats(owner, numbers, order)
+    if same.any():
+        # Names that are one float64, such as 01 and 1 or large integers, differ as text.
+        text = np.unique(names.to_numpy(dtype=str), return_inverse=True)[1]
+        length = np.zeros(len(names)) if as_text else names.str.len()
+        order = np.lexsort((text, length, numbers, owner)).astype(np.int64)
+        same = _repeats(owner, text, order)
     if same.any():
         row = int(order[int(np.argmax(same)) + 1])
         raise CohortError(
@@ -57,6 +65,12 @@ def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[n
         )
     ends = np.cumsum(np.bincount(owner, minlength=len(samples))).tolist()
     return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _repeats(owner: np.ndarray, names: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Which rows repeat owner and name of the row before them in that order, bool [N - 1]."""
+    same: np.ndarray = (np.diff(owner[order]) == 0) & (np.diff(names[order]) == 0)
+    return same
 
 
 def _find_owners(names: np.ndarray, samples: pd.Index) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from datasets.paths import as_path
 # What programs write for "no value". 'None' is not among them: it is a real label and a real
 # category ("no medication") in many cohorts.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
+
+# What parts the fields of a table, and a number with a decimal comma. Where a header has as many
+# semicolons as commas, the commas are decimal ones.
+SEPARATORS = "\t;,"
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 
 # What str.strip takes off, of ASCII, that may stand within a line.
 BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
@@ -65,7 +71,9 @@ def require_file(path: Path) -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV file (UTF-8, comma, one header line), every cell as text without outer blanks.
+    """Read a CSV file (UTF-8, one header line), every cell as text without outer blanks.
+
+    Fields are parted by what the header has most of: commas, semicolons or tabs.
 
     Args:
         path: The file.
@@ -82,14 +90,26 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         content = path.read_bytes()
     except OSError as error:
         raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
-    table = _read_simple(content)
+    separator = find_separator(content.partition(b"\n")[0].decode("utf-8", "replace"))
+    table = _read_simple(content, separator)
     if table is None:
-        table = _read_any(content, path)
+        table = _read_any(content, path, separator)
     require_columns(table, columns, str(path))
     return table
 
 
-def _read_simple(content: bytes) -> pd.DataFrame | None:
+def find_separator(header: str) -> str:
+    """What parts the fields of a table, by its first line; what is quoted does not count.
+
+    Example:
+        >>> find_separator("sample_id;label;age, years"), find_separator("sample_id")
+        (';', ',')
+    """
+    plain = re.sub(r'"[^"]*"', "", header)
+    return max(SEPARATORS, key=plain.count) if any(map(plain.count, SEPARATORS)) else ","
+
+
+def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
     """Read a table of plain cells, which a million rows of take a fraction of a second.
 
     None where there is a quote, a blank line, a row that is too short or too long, or anything
@@ -101,11 +121,12 @@ def _read_simple(content: bytes) -> pd.DataFrame | None:
         return None
     try:
         first = content.partition(b"\n")[0].decode("utf-8-sig")
-        header = [" ".join(name.split()) for name in first.split(",")]
+        header = [" ".join(name.split()) for name in first.split(separator)]
         if not first.strip() or len(set(header)) < len(header):
             return None
         table: pd.DataFrame = pd.read_csv(
             io.BytesIO(content),
+            sep=separator,
             names=header,
             skiprows=1,
             dtype=object,
@@ -115,7 +136,7 @@ def _read_simple(content: bytes) -> pd.DataFrame | None:
     except ValueError:  # not UTF-8, or no table
         return None
     # A row that is too long becomes an index or an error; too short ones lack commas.
-    commas = content.count(b",") - len(header) + 1
+    commas = content.count(separator.encode()) - len(header) + 1
     if (
         not isinstance(table.index, pd.RangeIndex)
         or len(table) != line_ends - 1
@@ -128,11 +149,12 @@ def _read_simple(content: bytes) -> pd.DataFrame | None:
     return table
 
 
-def _read_any(content: bytes, path: Path) -> pd.DataFrame:
+def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
     """Read any CSV table, a row at a time."""
     try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        reader = csv.reader(text, delimiter=separator, strict=True)
         # Spreadsheets break long column names over lines.
         header = [" ".join(name.split()) for name in next(reader, [])]
         rows = []
@@ -217,8 +239,10 @@ def as_numbers(
         bad = ~missing & ~(np.abs(numbers) <= LARGEST_NUMBER)
     if bad.any():
         row = int(np.argmax(bad))
+        text = str(values.iloc[row])
+        comma = " (write decimals with a point)" if DECIMAL_COMMA.fullmatch(text) else ""
         raise CohortError(
-            f"{role} {name!r}: {str(values.iloc[row])!r} of sample {sample_ids[row]!r} is not a "
-            f"finite number; mend it or {otherwise}"
+            f"{role} {name!r}: {text!r} of sample {sample_ids[row]!r} is not a finite number"
+            f"{comma}; mend it or {otherwise}"
         )
     return numbers

@@ -7,6 +7,9 @@ from pathlib import Path
 from datasets.cohort_yaml import read_cohort_yaml
 from datasets.roles import ROLES_FILE
 
+# What an axis is called whose unit nobody gave; a unit is never guessed.
+UNNAMED_AXIS = "axis"
+
 
 def read_units(folder: str | Path) -> dict[str, str]:
     """Read `units` of cohort.yaml.

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.audit import audit
-from datasets.audit.findings import LEVELS, Finding, accept, counted
+from datasets.audit.findings import LEVELS, Finding, accept, counted, sort_by_level
+from datasets.audit.transforms import check_transforms
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
+from datasets.transforms import OutOfDomain
 from engine.files import write_whole
 from experiments.config import Config
 
@@ -27,7 +29,11 @@ NARROWEST, WITHOUT_TERMINAL = 60, 110
 
 
 def audit_cohort(
-    config: Config, cohort: Cohort, split: np.ndarray | None, max_scans: int | None = None
+    config: Config,
+    cohort: Cohort,
+    split: np.ndarray | None,
+    max_scans: int | None = None,
+    out_of_domain: Sequence[OutOfDomain] = (),
 ) -> list[Finding]:
     """Audit a configuration's cohort; what the configuration accepts is marked.
 
@@ -36,8 +42,10 @@ def audit_cohort(
         cohort: As it was read.
         split: The side of each sample, str [N], if there is a split.
         max_scans: About how many scans to look at; None for all.
+        out_of_domain: What the transforms are given and are not made for.
     """
     found = audit(cohort, split, config.data.label, config.data.group, max_scans)
+    found = sort_by_level([*found, *check_transforms(out_of_domain)])
     return accept(found, config.audit.accept)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 if __name__ == "__main__":
     # As in run.py: the project's own packages first, the user's modules last.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -17,6 +19,7 @@ from datasets.audit.findings import Finding
 from datasets.cohort import Cohort
 from datasets.errors import CohortError, UsageError, nearest
 from datasets.paths import as_path
+from datasets.transforms import OutOfDomain, find_out_of_domain
 from experiments.audit import (
     AUDIT_NAME,
     audit_cohort,
@@ -24,7 +27,7 @@ from experiments.audit import (
     audit_table,
     write_audit,
 )
-from experiments.build_data import digest_memory, read_cohort
+from experiments.build_data import configured_transforms, digest_memory, read_cohort
 from experiments.build_split import split_cohort
 from experiments.command_line import (
     USAGE_ERROR,
@@ -91,8 +94,20 @@ def find_all(config: Config, cohort: Cohort) -> list[Finding]:
         if config.data.split.file is not None:
             raise
         note = Finding("split", "note", 0, f"sides were not looked at: {error}")
-        return [*audit_cohort(config, cohort, None), note]
-    return audit_cohort(config, cohort, split)
+        return [*audit_cohort(config, cohort, None, None, _out_of_domain(config, cohort)), note]
+    return audit_cohort(config, cohort, split, None, _out_of_domain(config, cohort, split))
+
+
+def _out_of_domain(
+    config: Config, cohort: Cohort, split: np.ndarray | None = None
+) -> list[OutOfDomain]:
+    """What the configured transforms are given and are not made for."""
+    if not cohort.has_spectra:
+        return []
+    chosen = range(len(cohort.sample_ids)) if split is None else np.flatnonzero(split == "train")
+    rows = np.concatenate([cohort.scan_rows[sample] for sample in chosen])
+    transforms = configured_transforms(config.data).fit(cohort.spectra, rows, cohort.axis)
+    return find_out_of_domain(transforms, cohort.spectra, rows)
 
 
 def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:

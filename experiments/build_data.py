@@ -22,10 +22,16 @@ from datasets.spectra_dataset import SpectraDataset
 from datasets.split import SIDES
 from datasets.target_scaler import TargetScaler
 from datasets.targets import SEVERAL_COLUMNS, summarise_targets
-from datasets.transforms import TRANSFORMS, Compose, make_transforms
+from datasets.transforms import (
+    TRANSFORMS,
+    Compose,
+    OutOfDomain,
+    find_out_of_domain,
+    make_transforms,
+)
 from engine.processes import first_then_others, rank, world
 from experiments.build_loaders import build_loaders
-from experiments.build_split import split_cohort
+from experiments.build_split import split_cohort, tested_fold
 from experiments.config import Config
 from experiments.config_section import Named
 from experiments.data_config import DataConfig
@@ -48,6 +54,8 @@ class Data:
         loaders: One a side; only training shuffles and augments. Of several processes each has
             its own part of every side.
         version: Of the files, of what was done to them, and of the split.
+        out_of_domain: What the transforms are given and are not made for.
+        tested: What the test side is, in a line; empty where it is no fold, group or batch.
     """
 
     cohort: Cohort
@@ -58,6 +66,8 @@ class Data:
     datasets: dict[str, SpectraDataset]
     loaders: dict[str, DataLoader[Any]]
     version: DataVersion
+    tested: str = ""
+    out_of_domain: Sequence[OutOfDomain] = ()
 
     @property
     def num_classes(self) -> int:
@@ -94,8 +104,14 @@ class Data:
             )
             groups = len(np.unique(self.cohort.groups[chosen]))
             counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
+        counts.extend([self.tested] if self.tested else [])
         counts.append(f"cohort fingerprint {self.version.fingerprint}")
-        return counts + self.transforms.describe()
+        return counts + self.describe_transforms()
+
+    def describe_transforms(self) -> list[str]:
+        """Lines for a person on the transforms, and on what they are not made for."""
+        told = [found.sentence for found in self.out_of_domain]
+        return self.transforms.describe() + told
 
 
 def default_cache_dir() -> Path:
@@ -146,7 +162,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         UsageError: Something about the cohort or the choices made about it cannot be used.
     """
     settings = config.data
-    transforms = make_transforms(_find_each(settings.transforms, TRANSFORMS, "data.transforms"))
+    transforms = configured_transforms(settings)
     augmentations = make_augmentations(
         _find_each(settings.augmentations, AUGMENTATIONS, "data.augmentations")
     )
@@ -172,6 +188,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     tabular = encoder.transform(cohort.samples)
     rows = [cohort.scan_rows[i] for i in np.flatnonzero(train)]
     transforms.fit(cohort.spectra, np.concatenate(rows), cohort.axis)
+    out_of_domain = find_out_of_domain(transforms, cohort.spectra, np.concatenate(rows))
     scaler, targets = None, cohort.targets
     if cohort.task == "regression":
         scaler = TargetScaler().fit(cohort.targets[train])
@@ -199,7 +216,10 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             seed=config.seed,
             **store.dataset_options(),
         )
-    data = Data(cohort, split, encoder, transforms, scaler, datasets, {}, version)
+    tested = tested_fold(cohort, settings, split)
+    data = Data(
+        cohort, split, encoder, transforms, scaler, datasets, {}, version, tested, out_of_domain
+    )
     return with_loaders(config, data)
 
 
@@ -218,6 +238,15 @@ def with_loaders(config: Config, data: Data) -> Data:
     return replace(
         data, loaders=build_loaders(config, data.datasets, targets, groups, rank(), world())
     )
+
+
+def configured_transforms(settings: DataConfig) -> Compose:
+    """The configured transforms, not fitted yet.
+
+    Raises:
+        UsageError: One of them does not exist, or a parameter is wrong.
+    """
+    return make_transforms(_find_each(settings.transforms, TRANSFORMS, "data.transforms"))
 
 
 def _find_each(specs: Sequence[str | Named], known: Mapping[str, Any], key: str) -> list[Any]:

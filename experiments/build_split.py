@@ -96,6 +96,27 @@ def split_fold(cohort: Cohort, settings: DataConfig, folds: Folds, number: int) 
     )
 
 
+def tested_fold(cohort: Cohort, settings: DataConfig, split: np.ndarray) -> str:
+    """What the test side is, in a line for a person; empty where it is no whole fold.
+
+    Args:
+        cohort: As it was read.
+        settings: By which it was split.
+        split: ``train``, ``val`` or ``test`` for each sample, [N].
+    """
+    chosen = settings.split
+    if chosen.kind in CHANCE_TESTS:
+        folds = make_folds(cohort, settings)
+        tested = np.unique(folds.number_of[split == "test"])
+        return folds.describe(int(tested[0])) if len(tested) == 1 else ""
+    if chosen.kind == "kfold" and chosen.file is None:
+        assert isinstance(chosen.fold, int | str)
+        names = [str(number) for number in range(chosen.folds)]
+        folds = Folds("fold", names, np.zeros(0, dtype=np.int64))
+        return folds.describe(folds.find(chosen.fold))
+    return ""
+
+
 def _refuse_values(cohort: Cohort, settings: DataConfig) -> None:
     """Refuse to split numbers that were taken for classes."""
     if settings.task == AUTO and _are_values(cohort):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from datasets.positive_class import about_positive
 from engine.bootstrap import Interval
 from experiments.run_comparison import RunComparison
 from experiments.run_differences import Differences, differing_settings, differing_surroundings
@@ -42,11 +43,14 @@ def comparison_text(comparison: RunComparison) -> str:
 
 
 def lead(comparison: RunComparison) -> str:
-    """What was compared, in a sentence or two."""
+    """What was compared, and of two classes which is the positive one, in a few sentences."""
+    first = comparison.runs[0]
+    about = about_positive(first.outputs.task, first.class_names)
+    positive = f" {about[:1].upper()}{about[1:]}." if about else ""
     return (
         f"{len(comparison.runs)} runs on the {comparison.samples} samples that all of them were "
         f"tested on. Differences are from {comparison.runs[0].name}, named first; in brackets 95% "
-        "intervals."
+        f"intervals.{positive}"
     )
 
 

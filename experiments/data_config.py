@@ -57,7 +57,7 @@ class SplitConfig(Section):
     )
     fold: Count | Text | None = Field(
         default=None,
-        description="the one to test on: a number from 0, or a group's or batch's name",
+        description="the one to test on: a group's or batch's name, which wins, or a number from 0",
     )
     batch: Text | None = Field(
         default=None, description="the column of batches that are left out one by one"

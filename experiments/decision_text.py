@@ -109,7 +109,7 @@ def decision_lines(findings: Findings) -> Iterator[str]:
     """What the terminal says of thresholds and calibration, a line each."""
     for name, points in findings.decisions.items():
         point = points[0]
-        whose = f"{name}: " if len(findings.decisions) > 1 else ""
+        whose = f"{name}: " if len(findings.decisions) > 1 else f"positive class {name}: "
         if math.isnan(point.threshold):
             yield f"{whose}no threshold: the validation side holds one class only"
             continue

@@ -13,6 +13,7 @@ import pandas as pd
 from torch import nn
 
 from datasets.paths import as_path
+from datasets.units import UNNAMED_AXIS
 from engine.checkpoints import broken_weight
 from engine.errors import UsageError, check_whole
 from engine.evaluator import Evaluator
@@ -82,7 +83,7 @@ class EnhancedTrainer:
         class_names: Of the classes, the labels or the targets, for the pages.
         covariate_names: D names, for the pages.
         axis: Where each point of a scan is, [L], for the pages.
-        axis_name: What that is.
+        axis_name: What that is, such as ``m/z`` or ``cm-1``.
 
     Attributes:
         trainer: The last training's engine, None before the first.
@@ -114,7 +115,7 @@ class EnhancedTrainer:
         class_names: Sequence[str] | None = None,
         covariate_names: Sequence[str] | None = None,
         axis: np.ndarray | None = None,
-        axis_name: str = "m/z",
+        axis_name: str = UNNAMED_AXIS,
     ) -> None:
         if not re.fullmatch(r"\w[\w .+-]*", model_name):
             raise UsageError(f"model_name: '{model_name}' cannot be a folder's name")

@@ -277,7 +277,10 @@ class Experiment:
         """Look at the data before anything is trained on it."""
         if not self.config.audit.enabled:
             return []
-        found = audit_cohort(self.config, self.data.cohort, self.data.split, AUTOMATIC_SCANS)
+        data = self.data
+        found = audit_cohort(
+            self.config, data.cohort, data.split, AUTOMATIC_SCANS, data.out_of_domain
+        )
         check_audit(found)
         return found
 

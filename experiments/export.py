@@ -17,6 +17,7 @@ from engine.metrics import EpochOutputs
 from engine.tasks import CLASSES
 from experiments.classification_report import class_table
 from experiments.decision_text import calibration_section, threshold_section
+from experiments.markdown_text import escape_markdown
 from experiments.model_card import model_card
 from experiments.outcome import Outcome
 from experiments.package import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
@@ -130,7 +131,7 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 ## Results
 
 Of the checkpoint with the best `{config.checkpoint.monitor}`; NaN means undefined on this data.
-{_about_intervals(outcome)}{units}
+{_about_positive(outcome)}{_about_intervals(outcome)}{units}
 | metric | validation | test |
 |---|---|---|
 {rows}
@@ -148,6 +149,11 @@ fitted on the training part. `{CARD_NAME}` says what the model is for and how to
 def _in_brackets(outcome: Outcome, metric: str) -> str:
     bounds = outcome.interval_text(metric)
     return f" ({bounds})" if bounds else ""
+
+
+def _about_positive(outcome: Outcome) -> str:
+    about = outcome.about_positive()
+    return f"\n{escape_markdown(about)}\n" if about else ""
 
 
 def _about_intervals(outcome: Outcome) -> str:

@@ -129,9 +129,13 @@ def plan_folds(
     for number, name in enumerate(folds.names):
         sides = split_fold(cohort, base.data, folds, number)
         by_number = split.kind == "kfold"
-        fold = str(number) if by_number else json.dumps(name)
+        fold = str(number) if by_number else json.dumps(name, ensure_ascii=False)
         called = f"{base.exp_name}-fold{number}{'' if by_number else f'-{_as_file_name(name)}'}"
-        own = [*shared, ("data.split.fold", fold), ("exp_name", json.dumps(called))]
+        own = [
+            *shared,
+            ("data.split.fold", fold),
+            ("exp_name", json.dumps(called, ensure_ascii=False)),
+        ]
         configs.append(accept_too(load_config(source, own), accept))
         version = data_version(base.data, cohort, files)
         versions.append(version.with_split(cohort.sample_ids, sides))

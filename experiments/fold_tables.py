@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets.errors import UsageError
+from datasets.positive_class import about_positive
 from engine.files import write_whole
 from experiments.comparison_text import with_bounds
 from experiments.finished_run import PREDICTIONS_NAME
@@ -192,9 +193,11 @@ def heading(results: FoldResults) -> str:
 
 
 def notes(results: FoldResults) -> list[str]:
-    """On metrics that some fold does not have."""
-    count = len(results.folds)
-    return [
+    """On the positive class, and on metrics that some fold does not have."""
+    count, first = len(results.folds), results.runs[0]
+    about = about_positive(first.outputs.task, first.class_names)
+    positive = [f"{about[:1].upper()}{about[1:]}."] if about else []
+    return positive + [
         f"{metric} is undefined in {count - spread.defined} of {count} folds; its mean, standard "
         "deviation and median are of the others."
         for metric, spread in results.spread.items()
@@ -203,8 +206,7 @@ def notes(results: FoldResults) -> list[str]:
 
 
 def _short_fold(results: FoldResults, number: int) -> str:
-    name = results.folds[number]
-    return f"fold {name}" if results.kind == "fold" else name
+    return f"{results.kind} {results.folds[number]}"
 
 
 def _spread(results: FoldResults, metric: str) -> list[str]:

@@ -25,9 +25,11 @@ from datasets.importing.import_roles import ImportRoles
 from datasets.importing.import_settings import ImportSettings
 from datasets.importing.raw_import import ImportSummary, RawImport
 from datasets.importing.scan_quality import REASONS, TIC_SPREAD, ScanFilter
+from datasets.positive_class import labels_text, negative_first
 from datasets.raw import READERS, RawReader
 from datasets.raw.naming import Naming
 from datasets.roles import SAMPLE_ID
+from datasets.spelling import spelled_alike
 from experiments.command_line import CommandParser, path_argument, run_command
 
 # As run.py's; to import it would bring all of training along, which takes seconds.
@@ -215,8 +217,16 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
             "out"
         )
     if options.covariates is not None:
+        joined = summary.samples - len(summary.without_row)
+        lines.append(f"samples with a row of covariates: {joined} of {summary.samples}")
         lines.append(f"samples without a row of covariates: {_names(summary.without_row)}")
         lines.append(f"rows of covariates without a sample: {_names(summary.without_sample)}")
+        alike = spelled_alike(summary.without_row, summary.without_sample)
+        if alike is not None:
+            lines.append(
+                f"sample {alike[0]!r} and row {alike[1]!r} differ by case, blanks or zeros only: "
+                "if they are one, spell them alike"
+            )
     return [*lines, *_next_steps(summary)]
 
 
@@ -234,6 +244,9 @@ def _next_steps(summary: ImportSummary) -> list[str]:
         )
     config = "tft_baseline" if roles["numeric"] or roles["categorical"] else "spectra_only"
     command = ["python", "experiments/run.py", config, "--data.root", str(summary.out)]
+    if len(summary.labels) == 2 and negative_first(summary.labels) is None:
+        command += ["--data.labels", labels_text(summary.labels)]
+        lines.append("the positive class is the label with the number 1: change it below if not so")
     if "label" not in roles:
         command += ["--data.label", "COLUMN"]
         lines.append("no label yet: import with --label, --label-from, or name a column below")

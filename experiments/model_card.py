@@ -203,11 +203,11 @@ def _metrics(outcome: Outcome) -> str:
         if sure:  # a loss has none
             cells.append(outcome.interval_text(name) or ("" if name == "loss" else "undefined"))
         lines.append(f"| {' | '.join(cells)} |")
-    about = outcome.about_intervals()
+    about = f"{escape_markdown(outcome.about_positive())} {outcome.about_intervals()}"
     if outcome.data.scaler is not None:
         names = ", ".join(map(escape_markdown, outcome.data.cohort.class_names))
         about += f" The loss is of standardised targets; the metrics are in the units of {names}."
-    return "\n".join(lines) + (f"\n\n{about.strip()}" if about else "")
+    return "\n".join(lines) + (f"\n\n{about.strip()}" if about.strip() else "")
 
 
 def _decisions(outcome: Outcome) -> str:

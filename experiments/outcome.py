@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from datasets.audit.findings import Finding
+from datasets.positive_class import about_positive
 from engine.bootstrap import Interval
 from engine.metrics import EpochOutputs
 from experiments.build_data import Data
@@ -48,6 +49,12 @@ class Outcome:
     parameters: int
     findings: Findings = field(default_factory=Findings)
     audit: Sequence[Finding] = ()
+
+    def about_positive(self) -> str:
+        """A sentence on which class is the positive one; empty for tasks other than binary."""
+        cohort = self.data.cohort
+        about = about_positive(cohort.task, cohort.class_names)
+        return f"{about[:1].upper()}{about[1:]}." if about else ""
 
     @property
     def test_groups(self) -> int:

@@ -19,6 +19,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from datasets.errors import UsageError
+from datasets.positive_class import about_positive
 from experiments.audit import audit_summary, audit_table
 from experiments.beginning import changes_of_finished
 from experiments.begun_run import begun_run
@@ -182,7 +183,8 @@ def print_setup(experiment: Experiment) -> None:
     if experiment.changed:
         print(experiment.changed)
     if experiment.config.audit.enabled:
-        print(f"audit {audit_summary(experiment.audit)}")
+        notes = ", ".join(found.name for found in experiment.audit if found.level == "note")
+        print(f"audit {audit_summary(experiment.audit)}{f' ({notes})' if notes else ''}")
         for line in audit_table([found for found in experiment.audit if found.level != "note"]):
             print(line)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
@@ -198,7 +200,10 @@ def print_setup(experiment: Experiment) -> None:
 
 def print_results(experiment: Experiment) -> None:
     """The validation and test figures, side by side, and what is decided by them."""
-    results = experiment.results
+    results, cohort = experiment.results, experiment.data.cohort
+    positive = about_positive(cohort.task, cohort.class_names)
+    if positive:
+        print(positive)
     width = max(len(name) for name in results["test"])
     print(f"{'':{width}}{'validation':>12}{'test':>12}")
     for name, value in results["test"].items():

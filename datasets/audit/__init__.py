@@ -21,12 +21,14 @@ from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
 from datasets.audit.groups import check_groups
 from datasets.audit.missingness import check_missingness
+from datasets.audit.spelling import check_spelling
 from datasets.audit.subject import Subject
 from datasets.cohort import Cohort
 
 # In the order in which they are told, where they are as grave as each other.
 CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     check_groups,
+    check_spelling,
     check_duplicates,
     check_disguises,
     check_missingness,

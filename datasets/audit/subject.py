@@ -35,6 +35,7 @@ class Subject:
         contrasts: What there is to be told apart.
         examiner: Asks how well a feature tells it.
         max_scans: About how many scans to look at; None for all.
+        roles: What the cohort's columns mean.
     """
 
     cohort: Cohort
@@ -44,6 +45,7 @@ class Subject:
     contrasts: list[Contrast]
     examiner: Examiner
     max_scans: int | None
+    roles: Roles
 
     @classmethod
     def prepare(
@@ -78,6 +80,7 @@ class Subject:
             contrasts=contrasts,
             examiner=Examiner(contrasts, cohort.groups, looks),
             max_scans=max_scans,
+            roles=roles,
         )
 
     @cached_property

@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets.errors import CohortError, nearest
 from datasets.raw.table_rows import cell_text, read_rows
 from datasets.roles import SAMPLE_ID
+from datasets.spelling import spelled_alike
 
 Cells = dict[str, str]
 
@@ -75,11 +76,25 @@ class CovariateTable:
     def join(self, samples: Mapping[str, Cells]) -> Joined:
         """Give each sample its row; where both have a column, the table has the word.
 
+        Raises:
+            CohortError: No sample has a row.
+
         Example:
             >>> table = CovariateTable(["age"], {"S1": {"age": "61"}, "S9": {"age": "50"}})
             >>> table.join({"S1": {"spot": "A1"}, "S2": {"spot": "A2"}}).without_sample
             ['S9']
         """
+        if not any(name in self.rows for name in samples):
+            one, other = next(iter(samples), ""), next(iter(self.rows), "")
+            alike = spelled_alike(samples, self.rows)
+            if alike is not None:
+                one, other = alike
+            hint = "names differ by case, blanks or leading zeros" if alike else "no name is shared"
+            raise CohortError(
+                f"covariates: none of the {len(self.rows)} rows is of one of the {len(samples)} "
+                f"samples: {hint}, as sample {one!r} and row {other!r}; spell them alike, or "
+                "choose the column of names with --covariate-id"
+            )
         empty = dict.fromkeys(self.columns, "")
         return Joined(
             samples={

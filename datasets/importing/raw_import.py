@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import islice
@@ -33,7 +33,8 @@ from datasets.raw.optional_package import require_package
 from datasets.raw.reader import RawReader
 from datasets.raw.scan import RawScan
 from datasets.raw.source_files import SourceFile, is_archive, list_files, require_source, unpack
-from datasets.table import one_line
+from datasets.roles import in_order
+from datasets.table import MISSING_TEXT, one_line
 
 # Raise it whenever the same files would give another cohort.
 IMPORT_VERSION = 1
@@ -61,6 +62,7 @@ class ImportSummary:
         without_sample: Names in that table that no sample has.
         roles: As cohort.yaml holds them.
         idle: Columns of samples.csv without a role.
+        labels: The different labels, without missing ones.
         own_groups: Whether each sample is a group of its own.
     """
 
@@ -76,6 +78,7 @@ class ImportSummary:
     roles: dict[str, Any]
     idle: list[str]
     own_groups: bool
+    labels: list[str]
 
 
 class RawImport:
@@ -246,6 +249,7 @@ class RawImport:
             own_groups=all(
                 cells.get(roles["group"]) == name for name, cells in joined.samples.items()
             ),
+            labels=_labels(joined.samples, roles.get("label")),
         )
 
     def _provenance(self, files: int, tally: ScanTally) -> dict[str, Any]:
@@ -266,6 +270,14 @@ class RawImport:
                 name: _version(name) for name in ("scanfire", "numpy", *settings.reader.packages)
             },
         }
+
+
+def _labels(samples: Mapping[str, Mapping[str, str]], column: str | None) -> list[str]:
+    """The different labels of samples, in order, without missing ones."""
+    if column is None:
+        return []
+    found = {cells.get(column, "") for cells in samples.values()}
+    return in_order(sorted(found - MISSING_TEXT))
 
 
 def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:

@@ -11,13 +11,11 @@ from typing import Any
 
 from datasets.errors import CohortError
 from datasets.raw.optional_package import require_package
-from datasets.table import one_line, require_file
+from datasets.table import find_separator, one_line, require_file
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
 Rows = Iterator[tuple[int, Sequence[Any]]]
 
-# What separates fields, the commonest first.
-SEPARATORS = ",;\t"
 # Cells of a Parquet table held at once, as Python's own numbers.
 BATCH_CELLS = 2**17
 
@@ -95,8 +93,7 @@ def _csv_rows(path: Path) -> Rows:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
-            separator = max(SEPARATORS, key=header.count)
-            reader = csv.reader(file, delimiter=separator, strict=True)
+            reader = csv.reader(file, delimiter=find_separator(header), strict=True)
             for cells in reader:
                 if cells:
                     yield reader.line_num, cells

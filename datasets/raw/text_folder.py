@@ -13,9 +13,14 @@ import numpy as np
 from datasets.errors import CohortError
 from datasets.raw.scan import RawScan
 from datasets.raw.source_files import SourceFile
+from datasets.table import DECIMAL_COMMA
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")
+# A field that reads like a number, although float() may not take it: 400.0, <0.1, 12%.
+NUMBER_LIKE = re.compile(
+    r"[<>~=\u2264\u2265\u2248\u2212+-]*(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?\W*", re.IGNORECASE
+)
 SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 
 
@@ -23,8 +28,9 @@ SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 class TextReader:
     """Text files of two numbers a line, separated by blanks, tab, comma or semicolon.
 
-    Lines that begin with ``#``, ``%``, ``;`` or ``//`` are comments; one line of column names may
-    stand before the numbers. A file is a scan, and a sample unless --sample-from says otherwise.
+    Lines that begin with ``#``, ``%``, ``;`` or ``//`` are comments; one line of column names, none
+    of them a number, may stand before the numbers. A file is a scan, and a sample unless
+    --sample-from says otherwise.
     """
 
     expected: ClassVar[str] = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
@@ -68,9 +74,10 @@ def _numbers(file: SourceFile) -> np.ndarray:
                 try:
                     x, y = map(float, SEPARATOR.split(text))
                 except ValueError as error:
-                    if pairs or heading:
+                    if pairs or heading or _holds_number(text):
                         raise CohortError(
                             f"{file.name}, line {number}: {text[:40]!r}; two numbers were expected"
+                            f"{_decimal_comma(text)}"
                         ) from error
                     heading = number
                     continue
@@ -83,3 +90,14 @@ def _numbers(file: SourceFile) -> np.ndarray:
     if not pairs:
         raise CohortError(f"{file.name} holds no line of two numbers")
     return np.array(pairs, dtype=np.float64)
+
+
+def _holds_number(line: str) -> bool:
+    """Whether one of a line's fields reads like a number: it is no line of column names then."""
+    return any(NUMBER_LIKE.fullmatch(field) for field in re.split(r"[,;\s]+", line))
+
+
+def _decimal_comma(line: str) -> str:
+    """The end of an error line, where numbers are written with a comma."""
+    written = any(DECIMAL_COMMA.fullmatch(field) for field in re.split(r"[;\s]+", line))
+    return " (write decimals with a point)" if written else ""

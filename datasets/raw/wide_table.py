@@ -14,7 +14,7 @@ from datasets.errors import CohortError, nearest
 from datasets.raw.scan import RawScan
 from datasets.raw.source_files import SourceFile
 from datasets.raw.table_rows import cell_text, read_rows
-from datasets.table import MISSING_TEXT
+from datasets.table import DECIMAL_COMMA, MISSING_TEXT
 
 # A point's column is called by its number; R's read.csv and others put a letter before it.
 POINT = re.compile(
@@ -72,6 +72,11 @@ class _Columns:
         self.points = [index for index, match in matched if match]
         self.axis = np.array([float(match["number"]) for _, match in matched if match])
         others = {header[index]: index for index, match in matched if not match}
+        commas = [name for name in header if DECIMAL_COMMA.fullmatch(name)]
+        if commas:
+            raise CohortError(
+                f"{where}: column {commas[0]!r} has a decimal comma; write decimals with a point"
+            )
         if not self.points:
             raise CohortError(
                 f"{where}: no column is called by a number, as the points of the axis are (a row a "
@@ -118,6 +123,7 @@ class _Columns:
                 found = "no value" if text in MISSING_TEXT else repr(text)
                 raise CohortError(
                     f"{where}: {found} in column {name!r}; a number was expected"
+                    f"{' (write decimals with a point)' if DECIMAL_COMMA.fullmatch(text) else ''}"
                 ) from error
         return np.array(numbers)
 

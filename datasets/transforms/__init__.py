@@ -10,6 +10,7 @@ from datasets.transforms.axis_changes import Crop, Resample
 from datasets.transforms.baseline import SNIP, AsLS, TopHat
 from datasets.transforms.catalogue import TRANSFORMS
 from datasets.transforms.compose import Compose, make_transforms
+from datasets.transforms.domain import OutOfDomain, find_out_of_domain
 from datasets.transforms.normalisation import SNV, TIC, MedianNorm, VectorNorm
 from datasets.transforms.peaks import PickPeaks
 from datasets.transforms.protocol import AxisTransform, LearnedTransform, Transform
@@ -30,6 +31,7 @@ __all__ = [
     "LearnedTransform",
     "Log1p",
     "MedianNorm",
+    "OutOfDomain",
     "PickPeaks",
     "Resample",
     "SavitzkyGolay",
@@ -38,5 +40,6 @@ __all__ = [
     "TopHat",
     "Transform",
     "VectorNorm",
+    "find_out_of_domain",
     "make_transforms",
 ]

@@ -61,6 +61,25 @@ class Crop:
         self._axis, self._kept = axis, slice(start, stop)
         return axis[self._kept].copy()
 
+    @property
+    def outside_text(self) -> str:
+        """What an axis that ends within the crop means."""
+        axis = np.zeros(1) if self._axis is None else self._axis
+        low = "" if math.isinf(self.low) else f" from {self.low:g}"
+        high = "" if math.isinf(self.high) else f" to {self.high:g}"
+        return (
+            f"do not reach{low}{high}, as crop asks for: their axis goes from {axis[0]:g} to "
+            f"{axis[-1]:g}"
+        )
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] end within what is kept, by more than a step, [..., 1]."""
+        axis = require_axis("crop", self._axis, scans).astype(np.float64)
+        first, last = np.diff(axis[:2]).sum(), np.diff(axis[-2:]).sum()
+        ends_low = self.low > -math.inf and self.low < axis[0] - first
+        ends_high = self.high < math.inf and self.high > axis[-1] + last
+        return np.full((*scans.shape[:-1], 1), ends_low or ends_high)
+
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Cut scans, [..., L]."""
         require_axis("crop", self._axis, scans)

@@ -45,6 +45,15 @@ class SNIP:
     def __init__(self, half_window: int = 40) -> None:
         self.half_window = require_whole("snip.half_window", half_window, 1)
 
+    @property
+    def outside_text(self) -> str:
+        """What a window longer than the scan means."""
+        return window_text("snip", self.half_window)
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Take the baseline from scans, [..., L]."""
         rows = scans.reshape(-1, scans.shape[-1])
@@ -89,6 +98,15 @@ class TopHat:
 
     def __init__(self, half_window: int = 40) -> None:
         self.half_window = require_whole("tophat.half_window", half_window, 1)
+
+    @property
+    def outside_text(self) -> str:
+        """What a window longer than the scan means."""
+        return window_text("tophat", self.half_window)
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Take the baseline from scans, [..., L]."""
@@ -143,6 +161,12 @@ class AsLS:
             baseline, _ = fitter.asls(row, self.lam, self.p, max_iter=self.max_iter)
             kept[:] = row - baseline
         return left.reshape(scans.shape)
+
+
+def window_text(name: str, half_window: int) -> str:
+    """What is said of scans that are shorter than the window of a baseline."""
+    points = 2 * half_window + 1
+    return f"are shorter than the window of {points} points; give a smaller {name}.half_window"
 
 
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:

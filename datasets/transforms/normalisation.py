@@ -8,6 +8,7 @@ from datasets.transforms.protocol import TINY
 
 # Where most points are 0, as after peak picking, the median says nothing of the scan's scale.
 SMALLEST_MEDIAN = 1e-3
+NO_SIGNAL_TEXT = "hold no signal and stay as they are"
 
 
 class TIC:
@@ -23,6 +24,12 @@ class TIC:
         [[0.5, 1.5], [0.0, 0.0]]
     """
 
+    outside_text = NO_SIGNAL_TEXT
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] hold no signal, [..., 1]."""
+        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
+
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
         return _divide(scans, np.abs(scans).mean(axis=-1, keepdims=True, dtype=np.float64))
@@ -37,6 +44,12 @@ class VectorNorm:
         >>> VectorNorm()(np.array([[3, 4], [0, 0]], dtype=np.float32)).round(3).tolist()
         [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
+
+    outside_text = NO_SIGNAL_TEXT
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] hold no signal, [..., 1]."""
+        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
@@ -56,6 +69,16 @@ class MedianNorm:
         [[0.5, 1.0, 4.5], [0.0, 0.0, 0.0]]
     """
 
+    outside_text = (
+        "have a median of 0 and are divided by a thousandth of their mean; tic suits them"
+    )
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] have a median of about 0, [..., 1]."""
+        sizes = np.abs(scans)
+        least = SMALLEST_MEDIAN * sizes.mean(axis=-1, keepdims=True, dtype=np.float64)
+        return np.asarray(np.median(sizes, axis=-1, keepdims=True) <= least)
+
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
         sizes = np.abs(scans)
@@ -73,6 +96,13 @@ class SNV:
         >>> SNV()(np.array([[1, 3], [7, 7]], dtype=np.float32)).tolist()
         [[-1.0, 1.0], [0.0, 0.0]]
     """
+
+    outside_text = "are constant and become 0"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are constant, [..., 1]."""
+        low, high = scans.min(axis=-1, keepdims=True), scans.max(axis=-1, keepdims=True)
+        return np.asarray(low == high)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""

@@ -69,6 +69,28 @@ class DescribedTransform(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedTransform(Protocol):
+    """A transform that is not made for every intensity or every scan.
+
+    Attributes:
+        outside_text: What those are and become, behind "3% of the intensities" or "of the scans".
+    """
+
+    @property
+    def outside_text(self) -> str:
+        """As above."""
+        ...
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Transform scans, [..., L]."""
+        ...
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which intensities it is not made for, bool [..., L]; or which scans, bool [..., 1]."""
+        ...
+
+
 def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
     """Return the axis that a transform was given, on which the scans must be.
 

@@ -35,6 +35,15 @@ class SavitzkyGolay:
             raise UsageError(f"savgol.window: an odd number was expected, {near}, not {window}")
         self.order = require_whole("savgol.order", order, 0, self.window - 1)
 
+    @property
+    def outside_text(self) -> str:
+        """What a window longer than the scan means."""
+        return f"are shorter than the window of {self.window} points; give a smaller savgol.window"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
+
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Smooth scans, [..., L]."""
         from scipy.signal import savgol_filter  # takes a second, which only its users should wait

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+NEGATIVE_TEXT = "are negative and become 0; snv, vector and standardize take both signs"
+
 
 class Sqrt:
     """Square root: evens out the variance of counts; negative intensities count as zero.
@@ -12,6 +14,12 @@ class Sqrt:
         >>> Sqrt()(np.array([[4, -1]], dtype=np.float32)).tolist()
         [[2.0, 0.0]]
     """
+
+    outside_text = NEGATIVE_TEXT
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which intensities of [..., L] are negative."""
+        return np.asarray(scans < 0)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Transform scans, [..., L]."""
@@ -26,6 +34,12 @@ class Log1p:
         >>> Log1p()(np.array([[0, np.e - 1, -5]], dtype=np.float32)).round(3).tolist()
         [[0.0, 1.0, 0.0]]
     """
+
+    outside_text = NEGATIVE_TEXT
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which intensities of [..., L] are negative."""
+        return np.asarray(scans < 0)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Transform scans, [..., L]."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.units import UNNAMED_AXIS
 from engine.errors import UsageError
 from engine.metrics import EpochOutputs
 
@@ -28,7 +29,7 @@ class Names:
     classes: Sequence[str] | None = None
     covariates: Sequence[str] | None = None
     axis: np.ndarray | None = None
-    axis_name: str = "m/z"
+    axis_name: str = UNNAMED_AXIS
 
     def check(self, outputs: int, batch: Any) -> None:
         """Refuse names that are not as many as what they name.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from datasets.cohort import Cohort
 from datasets.roles import SAMPLE_ID
-from datasets.units import read_units
+from datasets.units import UNNAMED_AXIS, read_units
 from engine.metrics import EpochOutputs
 from experiments.findings import Findings
 from experiments.outcome import Outcome
@@ -19,7 +19,7 @@ from experiments.outcome import Outcome
 # so many samples on average, so that it is no mere number.
 MOST_COLUMNS, MOST_VALUES, FEWEST_A_VALUE = 6, 50, 3
 GROUP = "group"
-AXIS, AXIS_NAME = "axis", "m/z"
+AXIS = "axis"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Examined:
     findings: Findings
     covariates: Sequence[str] | None = None
     axis: np.ndarray | None = None
-    axis_name: str = AXIS_NAME
+    axis_name: str = UNNAMED_AXIS
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inputs: ExplainedInputs | None = None
     scale: Sequence[float] | None = None
@@ -90,7 +90,7 @@ def examine(outcome: Outcome) -> Examined:
         findings=findings,
         covariates=data.encoder.feature_names,
         axis=data.axis,
-        axis_name=read_units(cohort.root).get(AXIS, AXIS_NAME),
+        axis_name=read_units(cohort.root).get(AXIS, UNNAMED_AXIS),
         columns=_columns(cohort, rows),
         inputs=inputs,
         scale=None if data.scaler is None else data.scaler.state_dict()["std"],

@@ -13,6 +13,7 @@ import numpy as np
 
 from datasets.audit.findings import Finding
 from datasets.cohort import Cohort
+from datasets.positive_class import about_positive
 from datasets.roles import MISSING_LABEL
 from engine.metric_functions import UNDEFINED
 from engine.metric_tables import read_log
@@ -158,6 +159,12 @@ class ReportContent:
         return self.val if self.test is None else self.test
 
     @property
+    def about_positive(self) -> str:
+        """Which class is the positive one, in a sentence; empty for tasks other than binary."""
+        about = about_positive(self.task, self.class_names)
+        return f"{about[:1].upper()}{about[1:]}." if about else ""
+
+    @property
     def side(self) -> str:
         """What they are of, ``test`` or ``validation``."""
         return "validation" if self.test is None else "test"
@@ -250,7 +257,11 @@ def _known_from_the_start(
 ) -> dict[str, Any]:
     cohort = data.cohort
     counted = "" if parameters is None else f" with {parameters:,} parameters"
-    described = [*cohort.describe().splitlines(), *data.transforms.describe()]
+    # The positive class is said beside the figures.
+    positive = about_positive(cohort.task, cohort.class_names)
+    described = [line for line in cohort.describe().splitlines() if line != positive]
+    described.extend(data.describe_transforms())
+    described.extend([data.tested] if data.tested else [])
     environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     return {
         "title": run_dir.name,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.units import read_units
+from datasets.units import UNNAMED_AXIS, read_units
 from engine.attribution import Explained
 from engine.metrics import EpochOutputs
 from experiments.build_data import Data
@@ -31,7 +31,7 @@ class SampleSource:
         spectra: Raw intensities, usually memory-mapped, [N_scans, L].
         scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
         axis: The places of the points that a model is given, [L].
-        axis_name: What the places are (``m/z``).
+        axis_name: What the places are (``m/z``, ``cm-1``).
         covariates: Names of K covariates.
         values: Sample -> the value of each as text, empty where there is none.
         feature_of: For each of the D features that a model is given the covariate it was made of.
@@ -43,7 +43,7 @@ class SampleSource:
     spectra: np.ndarray
     scan_rows: Mapping[str, np.ndarray]
     axis: np.ndarray
-    axis_name: str = "m/z"
+    axis_name: str = UNNAMED_AXIS
     covariates: Sequence[str] = ()
     values: Mapping[str, Sequence[str]] | None = None
     feature_of: Sequence[int] = ()
@@ -71,7 +71,7 @@ def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
         scan_rows={name: cohort.scan_rows[row_of[name]] for name in sample_ids},
         axis=data.axis,
         place=data.transforms.place,
-        axis_name=units.get("axis", "m/z"),
+        axis_name=units.get("axis", UNNAMED_AXIS),
         covariates=columns,
         values={
             name: [texts[column][number] for column in columns]

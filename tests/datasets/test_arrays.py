@@ -5,8 +5,10 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from datasets import arrays
+from datasets.errors import CohortError
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -53,3 +55,28 @@ def test_a_pickle_is_never_loaded(write_cohort, tmp_path, refusal):
         (root / name).write_bytes(pickle.dumps(Bomb()))
         refusal(root)
     assert not (tmp_path / "fired").exists()
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble", "f2", ">i8", "u2", "i1"])
+def test_the_axis_is_native_whatever_its_file_holds(tmp_path, dtype):
+    axis = np.arange(1, 33)
+    np.save(tmp_path / "axis.npy", axis.astype(dtype))
+    read = arrays.read_axis(tmp_path / "axis.npy")
+    assert read.dtype in (np.dtype("f4"), np.dtype("f8"))
+    assert read.dtype.isnative
+    assert torch.from_numpy(read).tolist() == axis.tolist()
+
+
+def test_an_axis_that_only_a_wider_type_tells_apart_is_refused(tmp_path):
+    np.save(tmp_path / "axis.npy", np.array([2**53, 2**53 + 1, 2**53 + 2]))
+    with pytest.raises(CohortError, match=r"not strictly increasing: point 1 .* as float64"):
+        arrays.read_axis(tmp_path / "axis.npy")
+    np.save(tmp_path / "axis.npy", np.array([1, np.finfo(np.longdouble).max], np.longdouble))
+    with pytest.raises(CohortError, match="holds inf at point 1"):
+        arrays.read_axis(tmp_path / "axis.npy")
+
+
+@pytest.mark.parametrize("dtype", [">f4", "f8", "f2", "longdouble", "i4"])
+def test_spectra_of_another_type_are_refused(write_cohort, tmp_path, refusal, dtype):
+    write_cohort(tmp_path, spectra=lambda spectra: spectra.astype(dtype))
+    assert "write them again with numpy: spectra.astype('float32')" in refusal(tmp_path)

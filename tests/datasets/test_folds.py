@@ -224,3 +224,13 @@ def test_a_fold_that_holds_everything_is_refused():
     folds = Folds("site", ["north"], np.zeros(4, dtype=np.int64))
     with pytest.raises(CohortError, match="site 'north' holds every sample"):
         folds.split(0, np.array([0, 1, 0, 1]), np.arange(4), 0.2)
+
+
+def test_a_name_wins_over_a_number():
+    folds = leave_one_group_out(np.array(["1", "6", "7", "12"]))
+    assert [folds.names[folds.find(fold)] for fold in (1, "1", 6, 7, 12)] == [
+        *("1", "1", "6", "7", "12")
+    ]
+    assert [folds.names[folds.find(fold)] for fold in (0, 2, 3)] == ["1", "7", "12"]
+    with pytest.raises(CohortError, match=r"fold 9 is out of range.* no group is called '9'.*1, 6"):
+        folds.find(9)

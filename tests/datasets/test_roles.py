@@ -39,7 +39,7 @@ def test_a_missing_label_is_a_class_only_where_it_is_named(write_cohort, tmp_pat
 def test_roles_of_the_folder_are_the_defaults(write_cohort, tmp_path):
     roles = {"label": "sex", "group": "sample_id", "numeric": ["crp"], "categorical": ["label"]}
     root = write_cohort(tmp_path, roles=roles)
-    cohort = Cohort.read(root)
+    cohort = Cohort.read(root, labels={"f": 0, "m": 1})
     assert cohort.class_names == ["f", "m"]
     assert cohort.groups.tolist() == cohort.sample_ids
     assert (cohort.numeric, cohort.categorical) == (["crp"], ["label"])

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.cohort import Cohort
-from datasets.table import _read_any, _read_simple
+from datasets.errors import CohortError
+from datasets.table import _read_any, _read_simple, as_numbers, read_table
 
 
 def test_tables_from_spreadsheets_are_read(write_cohort, tmp_path):
@@ -58,7 +59,7 @@ def test_where_there_is_no_other_folder_none_is_offered(tmp_path, refusal):
         (b"sample_id,group,label\n1,g\n", "line 2: 2 fields, 3 were expected"),
         (b'sample_id,group,label\n1,"g,A\n', "cannot be read as CSV"),
         (b"sample_id,group,label,group\n1,g,A,h\n", "more than one column 'group'"),
-        (b"sample_id;group;label\n1;g;A\n", "(choices: sample_id;group;label)"),
+        (b"sample_id|group|label\n1|g|A\n", "(choices: sample_id|group|label)"),
         (b"", "is empty"),
     ],
 )
@@ -90,17 +91,33 @@ def test_the_quick_reader_reads_what_any_program_wrote(rows):
 
 
 def read_alike(content):
-    quick = _read_simple(content)
+    quick = _read_simple(content, ",")
     if quick is None:
         return
-    thorough = _read_any(content, Path("samples.csv"))
+    thorough = _read_any(content, Path("samples.csv"), ",")
     pd.testing.assert_frame_equal(quick, thorough, check_dtype=True)
 
 
 def test_a_plain_table_takes_the_quick_reader_and_a_quoted_one_does_not():
-    plain = _read_simple(b"sample_id,label\n1, A \n2,B\n")
+    plain = _read_simple(b"sample_id,label\n1, A \n2,B\n", ",")
     assert plain is not None
     assert plain["label"].tolist() == ["A", "B"]
-    assert _read_simple(b'sample_id,label\n1,"A"\n') is None
+    assert _read_simple(b'sample_id,label\n1,"A"\n', ",") is None
     for uneven in (b"a,b\n1\n1,2,3\n", b"a,b\n1,2,3\n1\n", b"a,b\n1,2\n\n1,2\n", b"a,a\n1,2\n"):
-        assert _read_simple(uneven) is None
+        assert _read_simple(uneven, ",") is None
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_commas_semicolons_and_tabs_part_fields(tmp_path, separator, quote, encoding):
+    lines = [["sample_id", "site"], ["007", "north"], ["NA", ""], ["1e5", " x "]]
+    text = "\n".join(separator.join(f"{quote}{cell}{quote}" for cell in line) for line in lines)
+    (tmp_path / "t.csv").write_text(text, encoding=encoding)
+    table = read_table(tmp_path / "t.csv", ["sample_id", "site"])
+    assert table.to_numpy().tolist() == [["007", "north"], ["NA", ""], ["1e5", "x"]]
+
+
+def test_a_decimal_comma_is_named_as_such():
+    with pytest.raises(CohortError, match=r"'1,5' of sample 'a' is .*write decimals with a point"):
+        as_numbers(pd.Series(["1,5", "2"]), "age", ["a", "b"])

@@ -22,13 +22,13 @@ def refused(columns, task, labels=None, **cells):
 
 
 @pytest.mark.parametrize(
-    ("labels", "task"), [(["a", "b", "a"], "binary"), (["a", "b", "c"], "multiclass")]
+    ("labels", "task"), [(["0", "1", "0"], "binary"), (["0", "1", "2"], "multiclass")]
 )
 def test_auto_takes_the_classification_that_the_labels_make(labels, task):
     for asked in ("auto", task):
         targets = read_targets(table(label=labels), ["label"], asked, None, "")
         assert targets.task == task
-        assert targets.values.tolist() == ["abc".index(label) for label in labels]
+        assert targets.values.tolist() == ["012".index(label) for label in labels]
 
 
 def test_labels_are_read_as_0_and_1_and_a_sample_without_one_is_left_out():
@@ -49,11 +49,11 @@ def test_values_keep_their_precision_and_a_sample_without_one_is_left_out():
 
 
 def test_what_does_not_fit_the_task_is_one_clear_line():
-    two = {"label": ["a", "b"]}
+    two = {"label": ["control", "case"]}
     assert "task 'regresion' is unknown; did you mean 'regression'?" in refused(
         ["label"], "regresion", **two
     )
-    assert "makes 2 classes (a, b), which is task 'binary', not 'multiclass'" in refused(
+    assert "makes 2 classes (control, case), which is task 'binary', not 'multiclass'" in refused(
         ["label"], "multiclass", **two
     )
     assert "label lists 2 columns (a, b); task 'auto' takes one: choose task multilabel" in refused(
@@ -66,7 +66,7 @@ def test_what_does_not_fit_the_task_is_one_clear_line():
         ["a"], "multilabel", a=["1", "2"]
     )
     assert "label 'a' of sample 's0' is 'yes'; 0 or 1" in refused(["a"], "multilabel", a=["yes"])
-    assert "regression target 'label': 'a' of sample 's0' is not a finite number" in refused(
+    assert "regression target 'label': 'control' of sample 's0' is not a finite number" in refused(
         ["label"], "regression", **two
     )
     assert "regression target 'age': 'inf' of sample 's1' is not a finite number" in refused(

@@ -69,6 +69,40 @@ def test_one_group_is_left_out_by_number_or_by_name(plates, make_config, fold):
     assert set(cohort.groups[split == "test"]) == {"plate3"}
 
 
+@pytest.mark.parametrize(
+    ("split", "tested"),
+    [
+        (
+            {"kind": "leave_one_group_out", "fold": 1},
+            "tested on group 1 (fold number 0, of 0 to 3)",
+        ),
+        (
+            {"kind": "leave_one_group_out", "fold": 0},
+            "tested on group 1 (fold number 0, of 0 to 3)",
+        ),
+        ({"kind": "leave_one_group_out", "fold": 3}, "tested on group 12 (fold number 3, of 0"),
+        (
+            {"kind": "leave_one_batch_out", "batch": "day", "fold": 2},
+            "tested on day 2 (fold number",
+        ),
+        ({"kind": "kfold", "folds": 4, "fold": 2}, "tested on fold number 2, of 0 to 3"),
+    ],
+)
+def test_a_name_wins_over_a_number_and_what_is_tested_is_said(
+    plates, make_config, tmp_path, split, tested
+):
+    path = plates / "samples.csv"
+    table = pd.read_csv(path, dtype=str)
+    table["group"] = [["1", "6", "7", "12"][number % 4] for number in range(len(table))]
+    table["day"] = [["2", "5", "9", "11"][number % 4] for number in range(len(table))]
+    table.to_csv(path, index=False)
+    data = build_data(make_config(**{"data.split": split}))
+    assert any(line.startswith(tested) for line in data.describe())
+    if split["kind"] != "kfold":
+        column, name = tested.split()[2:4]
+        assert set(data.cohort.samples[column][data.split == "test"]) == {name}
+
+
 def test_one_batch_is_left_out(plates, make_config):
     split = {"kind": "leave_one_batch_out", "batch": "site", "fold": "north"}
     sides, cohort = sides_and_cohort(make_config(**{"data.split": split}))

@@ -82,7 +82,7 @@ def test_a_threshold_that_no_rule_chose_is_said_to_be_half():
     assert "From a probability of 0.5 on" in text
     assert "no rule" in text
     (line,) = decision_lines(Findings({"case": points("default")}))
-    assert line.startswith("at the threshold 0.5: test sensitivity ")
+    assert line.startswith("positive class case: at the threshold 0.5: test sensitivity ")
 
 
 def test_without_a_second_class_there_is_a_sentence_and_no_number():
@@ -136,7 +136,8 @@ def test_the_terminal_has_a_line_for_each_decision_and_one_for_the_temperature()
     one = list(decision_lines(Findings({"case": points()}, calibrated(2.0))))
     chosen = points()[0]
     assert one[0] == (
-        f"at the threshold {chosen.threshold:.2g} (youden on validation): test sensitivity "
+        f"positive class case: at the threshold {chosen.threshold:.2g} (youden on validation): "
+        "test sensitivity "
         f"{chosen.test['sensitivity']:.2f}, specificity {chosen.test['specificity']:.2f}"
     )
     assert one[1].startswith("temperature 2.00: the model is too sure of itself")

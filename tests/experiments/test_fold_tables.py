@@ -45,7 +45,7 @@ def test_names_of_the_users_own_do_not_break_tables(make_results):
 
 def test_a_terminal_shows_few_folds_one_by_one(make_results):
     few = fold_text(make_results("group", ("plate A", "plate B")))
-    assert re.search(r"plate A +plate B +mean +sd +median +pooled\n", few)
+    assert re.search(r"group plate A +group plate B +mean +sd +median +pooled\n", few)
     assert re.search(r"\nbrier( +0\.\d{4}){6}\n", few)
 
 

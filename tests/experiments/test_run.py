@@ -48,6 +48,12 @@ def test_a_whole_run_from_another_folder_names_the_page(config_file, tmp_path):
     page = Path(done.stdout.strip().splitlines()[-1].split(maxsplit=1)[1])
     assert page.is_file()
     assert page.name == "index.html"
+    for text in (
+        done.stdout,
+        *((page.parent.parent / name).read_text() for name in ("summary.md", "model_card.md")),
+        page.read_text(),
+    ):
+        assert re.search(r"[Pp]ositive class: case \(sensitivity, recall, precision, ", text)
     assert "60 samples" in done.stdout
     assert "epoch 2/2" in done.stdout
 

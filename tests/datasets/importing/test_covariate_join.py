@@ -53,3 +53,24 @@ def test_a_second_column_of_names_is_refused(tmp_path):
     path = write(tmp_path, "sample_id,isolate\nS1,i1\n")
     with pytest.raises(CohortError, match="has both columns 'isolate' and 'sample_id'"):
         CovariateTable.read(path, "isolate")
+
+
+@pytest.mark.parametrize(
+    ("samples", "names", "said"),
+    [
+        (["001", "002"], ["1", "2"], "differ by case, blanks or leading zeros.* '001' and row '1'"),
+        (["a1", "b2"], ["A1", "B2"], "'a1' and row 'A1'"),
+        (["x", "y"], ["1", "2"], "no name is shared, as sample 'x' and row '1'"),
+    ],
+)
+def test_a_join_that_matches_nothing_is_refused(samples, names, said):
+    table = CovariateTable(["age"], {name: {"age": "50"} for name in names})
+    with pytest.raises(CohortError, match=f"none of the 2 rows is of one of the 2 .*{said}"):
+        table.join({name: {} for name in samples})
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators_and_a_mark_of_byte_order_are_read(tmp_path, separator):
+    path = tmp_path / "covariates.csv"
+    path.write_text(f"sample_id{separator}age\nS1{separator}61\n", encoding="utf-8-sig")
+    assert CovariateTable.read(path).rows == {"S1": {"age": "61"}}

@@ -104,7 +104,7 @@ def test_a_folder_of_text_files_becomes_a_cohort(tmp_path):
     assert (summary.tally.low, summary.tally.high) == (100.0, 110.0)
     cohort = Cohort.read(tmp_path / "out")
     assert cohort.sample_ids == ["case1", "case2", "control1", "control2"]
-    assert cohort.class_names == ["case", "control"]
+    assert cohort.class_names == ["control", "case"]
     assert cohort.groups.tolist() == cohort.sample_ids
     assert cohort.axis.tolist() == [100, 103, 106, 109]
     first = np.loadtxt(raw / "case1" / "case1_0.txt")[:, 1]

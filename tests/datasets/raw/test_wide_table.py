@@ -4,6 +4,8 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from datasets.errors import CohortError
+from datasets.raw.source_files import SourceFile
 from datasets.raw.wide_table import ParquetReader, WideTableReader, XlsxReader
 from tests.datasets.raw.raw_files import write_wide_csv
 
@@ -122,3 +124,14 @@ def test_text_of_another_encoding_is_refused(table, refusal):
 def test_a_damaged_binary_table_is_refused(tmp_path, refusal, reader, name, kind):
     (tmp_path / name).write_bytes(b"PK or PAR1, but nothing after it")
     assert f"{name} cannot be read as {kind}" in refusal(reader, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "said"),
+    [("400,5", "1", "column '400,5' has a decimal comma"), ("400", "1,5", "write decimals with a")],
+)
+def test_decimal_commas_of_a_wide_table_are_named(tmp_path, header, cell, said):
+    path = tmp_path / "w.csv"
+    path.write_text(f"sample_id;{header}\nS1;{cell}\n")
+    with pytest.raises(CohortError, match=said):
+        list(WideTableReader().read(SourceFile(path, "w.csv")))

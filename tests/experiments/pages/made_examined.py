@@ -59,6 +59,7 @@ def make_examined(
         "findings": Findings(explained=explained),
         "covariates": COVARIATES,
         "axis": np.linspace(2000, 2590, POINTS),
+        "axis_name": "m/z",
         "inputs": inputs,
         **changes,
     }

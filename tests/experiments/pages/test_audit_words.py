@@ -93,6 +93,11 @@ def group_by(size: int) -> Fault:
     return put
 
 
+def spell_apart(files: Files) -> None:
+    files.samples["group"] = [f"{'Gg'[n % 2]}{n // 2}" for n in range(SAMPLES)]
+    files.samples["plate"] = ["A1", "a1", "B", "C"] * (SAMPLES // 4)
+
+
 def shift_left(files: Files) -> None:
     cases = files.is_case_scan
     files.spectra[cases] = np.roll(files.spectra[cases], -1, axis=1)
@@ -123,6 +128,8 @@ CASES: list[tuple[Fault, dict[str, Any]]] = [
     (group_by(SAMPLES), {"group": "bench", "split": np.repeat("train", SAMPLES)}),
     (group_by(40), {"group": "bench", "split": np.repeat("train", SAMPLES)}),
     (name_like_replicates, {}),
+    (spell_apart, {"split": EVERY_TENTH}),
+    (spell_apart, {"split": np.repeat("train", SAMPLES)}),
     (sort_by_label, {"split": np.repeat(["train", "val", "test"], [9, 40, 151])}),
     (copy_scan(of=10, to=11), {"split": EVERY_TENTH}),
     (copy_scan(of=11, to=12), {"split": EVERY_TENTH}),
@@ -140,6 +147,9 @@ SAID = (
     "values of animal in several groups, 0 for one",
     "of them on two sides of the split, 0 for one",
     "read like replicates",
+    "100 sets of groups that differ by case, blanks, zeros or the form of characters only, ",
+    "(20 on two sides of the split), 'G0' / 'g0'",
+    "1 set of values of plate that differ",
     "1 group: how",
     "5 groups: how",
     "are identical to one on another side",

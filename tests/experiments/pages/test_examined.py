@@ -7,6 +7,7 @@ import pytest
 
 from experiments.findings import Findings
 from experiments.pages.examined import examine, names_of_kinds
+from experiments.pages.report_samples import sample_source
 from tests.experiments.pages.run_outcome import make_outcome
 
 
@@ -73,3 +74,10 @@ def test_heads_of_a_regression_are_in_the_targets_units(cohort_dir, tmp_path):
     for head in heads:
         assert ages.min() - 30 < float(head.mean()) < ages.max() + 30
     assert abs(float(learned[0].mean())) < 5
+
+
+def test_an_axis_without_a_unit_is_called_axis_not_mz(outcome, tmp_path):
+    cohort = replace(outcome.data.cohort, root=tmp_path)  # without a cohort.yaml
+    unnamed = replace(outcome, data=replace(outcome.data, cohort=cohort))
+    assert samples_of(unnamed).axis_name == "axis"
+    assert sample_source(unnamed.data, outcome.outputs["test"].sample_id).axis_name == "axis"

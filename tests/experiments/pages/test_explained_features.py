@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from experiments.enhanced_trainer import EnhancedTrainer
+from experiments.facade.names import Names
+from experiments.pages.examined import Examined
 from experiments.pages.explained_features import (
     UNCLEAR,
     covariate_features,
@@ -120,3 +124,11 @@ def test_a_fine_axis_is_named_with_the_digits_it_takes():
     examined = make_examined(axis=np.linspace(1.0, 2.0, 60), axis_name="ppm")
     assert window_name(examined, 0, 2) == "ppm 1.00 to 1.02"
     assert window_name(examined, 1, 2) == "ppm 1.02"
+
+
+def test_an_axis_without_a_unit_is_called_axis():
+    examined = make_examined()
+    unnamed = Examined(examined.outputs, examined.classes, examined.findings, axis=examined.axis)
+    assert window_name(unnamed, 0, 2) == "axis 2000 to 2010"
+    assert Names().axis_name == "axis"
+    assert inspect.signature(EnhancedTrainer).parameters["axis_name"].default == "axis"

@@ -50,7 +50,9 @@ def write_pages(folder, task="binary"):
     outputs = evaluator.metrics.outputs
     assert outputs is not None
     axis = torch.linspace(2000, 9000, L).numpy()
-    examined, shap = look_at_model(model, loader, outputs, kept, Names(classes, COVARIATES, axis))
+    examined, shap = look_at_model(
+        model, loader, outputs, kept, Names(classes, COVARIATES, axis, "m/z")
+    )
     pages = ResultPages(folder, "my model", FindingSections(examined))
     pages.evaluation(metrics)
     pages.importance()

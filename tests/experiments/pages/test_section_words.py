@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.units import UNNAMED_AXIS
 from engine.attention_summary import AttentionSummary, MeanWeights, ScanWeights
 from experiments.findings import Findings
 from experiments.pages.attention_figures import MOST_CELLS, weight_sections
@@ -43,6 +44,7 @@ def left_of(sections: Iterable[Section], *names: str) -> dict[str, str]:
 def test_attributions(task, method):
     examined = make_examined(task, method)
     places = [examined, replace(examined, axis=None), replace(examined, axis_name="cm-1")]
+    places.append(replace(examined, axis_name=UNNAMED_AXIS))
     for one in places:
         assert left_of(importance_sections(one), *NAMES[task]) == {}
         assert left_of(shap_sections(one), *NAMES[task]) == {}

@@ -1,0 +1,141 @@
+"""Intensities and scans that a transform is not made for, counted before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from datasets.scan_chunks import iterate_chunks
+from datasets.transforms.catalogue import TRANSFORMS
+from datasets.transforms.compose import Compose
+from datasets.transforms.protocol import BoundedTransform
+from datasets.transforms.standardize import Standardize
+
+# So many scans, spread evenly over the training part, tell shares to some hundredths.
+MOST_SCANS = 300
+# Less of the intensities is rounding, or a few points below a baseline.
+SMALLEST_SHARE = 0.001
+# Mean-centred scans lose half of their absolute intensity, noise around a baseline a few percent.
+REFUSED_LOSS = 0.25
+
+
+@dataclass(frozen=True)
+class OutOfDomain:
+    """What a transform is given and is not made for.
+
+    Attributes:
+        name: The transform's short name.
+        share: The share of the intensities, scans or points that it concerns.
+        sentence: For a person, in one line.
+        level: ``refuse``, ``warn`` or ``note``, as of the audit's findings.
+    """
+
+    name: str
+    share: float
+    sentence: str
+    level: Literal["refuse", "warn", "note"]
+
+
+@dataclass
+class _Tally:
+    outside: int = 0
+    seen: int = 0
+    lost: float = 0.0
+    total: float = 0.0
+    per_scan: bool = False
+
+
+@dataclass
+class _Range:
+    """Lowest and highest value of each point so far."""
+
+    low: np.ndarray = field(default_factory=lambda: np.array(np.inf))
+    high: np.ndarray = field(default_factory=lambda: np.array(-np.inf))
+
+    def add(self, scans: np.ndarray) -> None:
+        self.low = np.minimum(self.low, scans.min(axis=0))
+        self.high = np.maximum(self.high, scans.max(axis=0))
+
+    @property
+    def constant(self) -> float:
+        """The share of points that never vary."""
+        return float((self.low == self.high).mean())
+
+
+def find_out_of_domain(
+    transforms: Compose, spectra: np.ndarray, rows: np.ndarray
+) -> list[OutOfDomain]:
+    """Count what each transform is given and is not made for, over some of the training scans.
+
+    Args:
+        transforms: Fitted.
+        spectra: [N_scans, L], usually memory-mapped.
+        rows: The training scans, [n].
+
+    Example:
+        >>> from datasets.transforms import Sqrt
+        >>> scans = np.array([[1, -1, 4], [2, -2, 8]], dtype=np.float32)
+        >>> found = find_out_of_domain(Compose([Sqrt()]), scans, np.arange(2))
+        >>> found[0].name, round(found[0].share, 2), found[0].level
+        ('sqrt', 0.33, 'warn')
+    """
+    if not transforms.transforms or not spectra.shape[1]:
+        return []
+    rows = np.sort(rows)
+    rows = rows[:: max(1, -(-len(rows) // MOST_SCANS))]
+    tallies = [_Tally() for _ in transforms.transforms]
+    ranges = [_Range() for _ in range(len(transforms.transforms) + 1)]
+    for chunk in iterate_chunks(spectra, rows):
+        scans = chunk
+        for number, transform in enumerate(transforms.transforms):
+            ranges[number].add(scans)
+            if isinstance(transform, BoundedTransform):
+                _count(tallies[number], transform.outside(scans), scans)
+            scans = transform(scans)
+        ranges[-1].add(scans)
+    found = [
+        told
+        for number, transform in enumerate(transforms.transforms)
+        for told in _tell(transform, tallies[number], ranges[number])
+    ]
+    if len(rows) > 1 and ranges[-1].constant == 1 and ranges[0].constant < 1:
+        sentence = (
+            "transforms: every scan is the same after them, so that nothing can be learned from it"
+        )
+        found.append(OutOfDomain("constant", 1.0, sentence, "refuse"))
+    return found
+
+
+def _count(tally: _Tally, outside: np.ndarray, scans: np.ndarray) -> None:
+    tally.per_scan = outside.shape != scans.shape
+    tally.outside += int(outside.sum())
+    tally.seen += outside.size
+    if not tally.per_scan:
+        sizes = np.abs(scans, dtype=np.float64)
+        tally.lost += float(sizes[outside].sum())
+        tally.total += float(sizes.sum())
+
+
+def _tell(transform: Any, tally: _Tally, given: _Range) -> list[OutOfDomain]:
+    names = {cls: name for name, cls in TRANSFORMS.items()}
+    name = names.get(type(transform), type(transform).__name__)
+    if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
+        sentence = (
+            f"{name}: {given.constant:.1%} of the points never vary in the training scans and "
+            "become 0"
+        )
+        return [OutOfDomain(name, given.constant, sentence, "note")]
+    share = tally.outside / tally.seen if tally.seen else 0.0
+    if share < SMALLEST_SHARE:
+        return []
+    if tally.per_scan:
+        sentence = f"{name}: {share:.1%} of the scans {transform.outside_text}"
+        return [OutOfDomain(name, share, sentence, "warn")]
+    lost = tally.lost / tally.total if tally.total else 0.0
+    sentence = (
+        f"{name}: {share:.1%} of the intensities, {lost:.1%} of their total size, "
+        f"{transform.outside_text}"
+    )
+    return [OutOfDomain(name, share, sentence, "refuse" if lost >= REFUSED_LOSS else "warn")]
