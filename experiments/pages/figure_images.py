@@ -13,11 +13,22 @@ from typing import Any
 import plotly.graph_objects as go
 
 from engine.files import write_whole
+from experiments.pages.figure_page import Section
 
 WIDTH, SCALE = 1200, 2
 # In pixels: a figure that names no height, what is left free above and below each, and of that
 # what is above; the legend begins below the axis.
 HEIGHT, MARGIN, TITLE, LEGEND_BELOW = 400, 140, 70, 55
+
+
+def write_images_of(pages: Mapping[Path, Sequence[Section]]) -> str | None:
+    """Write the figures of each page as an image beside it; as :func:`write_images` does."""
+    return write_images(
+        {
+            path.with_suffix(".png"): [s.figure for s in sections if s.figure is not None]
+            for path, sections in pages.items()
+        }
+    )
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:

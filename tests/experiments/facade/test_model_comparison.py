@@ -58,7 +58,7 @@ def test_the_common_loss_is_defined_for_every_task(task):
 def test_the_page_has_bars_a_table_and_both_kinds_of_curves(tmp_path):
     table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
     comparison = Comparison(table, {"net": make_outputs("multiclass")})
-    written = write_comparison(comparison, tmp_path, NAMES["multiclass"])
+    written, _ = write_comparison(comparison, tmp_path, NAMES["multiclass"])
     table_path, page, curves = written
     pd.testing.assert_frame_equal(pd.read_csv(table_path), table)
     assert re.findall(r'id="figure-(\w+)"', page.read_text("utf-8")) == ["metrics"]
@@ -72,7 +72,7 @@ def test_values_are_shown_against_the_truth_instead_of_curves(tmp_path):
     comparison = Comparison(
         pd.DataFrame({"model": ["a"], "mae": [0.5]}), {"a": make_outputs("regression")}
     )
-    written = write_comparison(comparison, tmp_path, NAMES["regression"])
+    written, _ = write_comparison(comparison, tmp_path, NAMES["regression"])
     assert [path.name for path in written] == ["model_comparison.csv", "model_comparison.html"]
     assert 'id="figure-predictions"' in written[1].read_text("utf-8")
 
