@@ -29,7 +29,7 @@ def look_at_model(
     outputs: EpochOutputs,
     kept: KeptFindings,
     names: Names,
-    explain: bool,
+    explain: bool = True,
 ) -> tuple[Examined, Explained | None]:
     """Average what the model attends to, and explain the first samples.
 

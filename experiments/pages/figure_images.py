@@ -42,8 +42,6 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
     """
     if importlib.util.find_spec("kaleido") is None:
         return "no PNG files beside the pages: they need kaleido (pip install 'scanfire[png]')"
-    import kaleido
-
     with tempfile.TemporaryDirectory() as scratch:
         drafts: dict[Path, Path] = {}
         orders = []
@@ -55,6 +53,8 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
                 order = {"fig": figure.to_plotly_json(), "path": drafts[path], "opts": size}
                 orders.append(order)
         try:
+            import kaleido  # what it needs may be missing
+
             # One browser for all; by default it would fetch MathJax from the network.
             kaleido.write_fig_from_object_sync(
                 orders, kopts={"mathjax": False}, cancel_on_error=True

@@ -17,6 +17,7 @@ from experiments.facade.model_comparison import (
     compare,
     write_comparison,
 )
+from experiments.pages import figure_images
 from tests.experiments.pages.made_outputs import NAMES, make_outputs
 
 
@@ -84,3 +85,22 @@ def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):
     write_comparison(comparison, tmp_path, NAMES["binary"])
     assert "no class has both kinds of samples" in (tmp_path / "roc_comparison.html").read_text()
     assert "undefined" in (tmp_path / "model_comparison.html").read_text()
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypatch, task):
+    wanted = {}
+
+    def keep(images):
+        wanted.update(images)
+        return "no browser"
+
+    monkeypatch.setattr(figure_images, "write_images", keep)
+    comparison = Comparison(
+        pd.DataFrame({"model": ["a"], "loss": [0.5]}), {"a": make_outputs(task)}
+    )
+    written, note = write_comparison(comparison, tmp_path, NAMES[task])
+    assert note == "no browser"
+    pages = [path for path in written if path.suffix == ".html"]
+    assert list(wanted) == [page.with_suffix(".png") for page in pages]
+    assert [len(figures) for figures in wanted.values()] == ([1, 2] if task == "binary" else [2])
