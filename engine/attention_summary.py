@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from engine.evaluation_mode import evaluating
 # With the weights of every head a model needs the square of its positions: a few samples at once.
 ROWS = 8
 SWITCH = "return_attention"
+# The name of weights that a model returns without one.
+UNNAMED = "attention"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,28 @@ class AttentionSummary:
     means: dict[str, MeanWeights] = field(default_factory=dict)
 
 
+def attention_weights(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A model's attention weights by name.
+
+    Args:
+        outputs: What the model returned, as :mod:`engine.contract` documents it.
+
+    Returns:
+        Name -> tensor [B, ...]; a single tensor is called ``attention``, those of a list
+        ``attention_1``, ``attention_2``, and so on. What is no tensor (None) is left out.
+
+    Example:
+        >>> list(attention_weights({"attention_weights": [torch.ones(1, 2), None]}))
+        ['attention_1']
+    """
+    found = outputs.get("attention_weights")
+    if isinstance(found, Tensor):
+        found = {UNNAMED: found}
+    elif isinstance(found, (list, tuple)):
+        found = {f"{UNNAMED}_{number}": each for number, each in enumerate(found, start=1)}
+    return {name: each for name, each in (found or {}).items() if isinstance(each, Tensor)}
+
+
 @torch.no_grad()
 def summarise_attention(
     model: nn.Module,
@@ -80,8 +104,8 @@ def summarise_attention(
 ) -> AttentionSummary:
     """Average all ``attention_weights`` that a model can return.
 
-    They are tensors [B, ...] by name. Which of their dimensions are scans is found out by adding
-    an empty one. Where a model has the switch ``return_attention``, it is on for the while.
+    They are found by :func:`attention_weights`. Which of their dimensions are scans is found out by
+    adding an empty one. Where a model has the switch ``return_attention``, it is on for the while.
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``, in evaluation mode.
@@ -105,7 +129,7 @@ def summarise_attention(
     squares: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     entropies: dict[str, list[Tensor]] = {}
-    with _showing_attention(model):
+    with showing_attention(model):
         scan_axes = find_scan_axes(model, parts[0], device)
         for spectra, mask, tabular in parts:
             weights = _weights(model, spectra, mask, tabular, device)
@@ -152,6 +176,8 @@ def find_scan_axes(
     """
     spectra, mask, tabular = part
     before = _weights(model, *part, device)
+    if not before:
+        return {}
     after = _weights(model, *_pad(spectra, mask, mask.shape[1] + 1), tabular, device)
     return {
         name: tuple(axis for axis, size in enumerate(w.shape) if after[name].shape[axis] > size)
@@ -188,9 +214,7 @@ def _pad(spectra: Tensor, mask: Tensor, scans: int) -> tuple[Tensor, Tensor]:
 def _weights(
     model: nn.Module, spectra: Tensor, mask: Tensor, tabular: Tensor, device: torch.device | str
 ) -> dict[str, Tensor]:
-    outputs = model(spectra.to(device), mask.to(device), tabular.to(device))
-    found = outputs.get("attention_weights") or {}
-    return {name: w for name, w in found.items() if isinstance(w, Tensor) and w.ndim > 1}
+    return attention_weights(model(spectra.to(device), mask.to(device), tabular.to(device)))
 
 
 def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
@@ -229,7 +253,7 @@ def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tup
 
 
 @contextmanager
-def _showing_attention(model: nn.Module) -> Iterator[None]:
+def showing_attention(model: nn.Module) -> Iterator[None]:
     """Evaluation mode with all attention returned, and afterwards what was."""
     switches = [module for module in model.modules() if hasattr(module, SWITCH)]
     before = [getattr(module, SWITCH) for module in switches]

@@ -25,10 +25,10 @@ class AuxiliaryHeads(KeptOutputs):
 
     def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:
         """One step's logits of the spectra and of the covariates, [B, C] each."""
-        outputs = evaluator.state.outputs
-        if any(head not in outputs for head in HEADS):
+        heads = [evaluator.state.outputs.get(head) for head in HEADS]
+        if any(head is None for head in heads):
             return None
-        return tuple(outputs[head].detach() for head in HEADS)
+        return tuple(head.detach() for head in heads)
 
     @property
     def logits(self) -> tuple[Tensor, Tensor] | None:

@@ -9,14 +9,18 @@ from torch import Tensor
 
 from engine.kept_outputs import KeptOutputs
 
+# The first that a model gives.
+CHOICES = (("embedding",), ("spec_embedding", "tab_embedding"), ("logits",))
+
 
 class Embeddings(KeptOutputs):
     """Keeps each sample's ``embedding`` of an evaluation, in the loader's order.
 
-    A model that gives none is represented by its ``logits``.
+    Of a model that gives none, its ``spec_embedding`` and ``tab_embedding`` take its place, one
+    behind the other where it gives both; else its ``logits``.
 
     Attributes:
-        source: ``embedding`` or ``logits``.
+        source: ``embedding``, ``spec_embedding and tab_embedding`` or one of these, or ``logits``.
 
     Example::
 
@@ -33,10 +37,12 @@ class Embeddings(KeptOutputs):
     def take(self, evaluator: Any) -> tuple[Tensor, ...]:
         """One step's vectors, [B, E]."""
         outputs = evaluator.state.outputs
-        self.source = "embedding" if "embedding" in outputs else "logits"
-        return (outputs[self.source].detach().flatten(1),)
+        given = ([name for name in names if outputs.get(name) is not None] for names in CHOICES)
+        chosen = next(names for names in given if names)
+        self.source = " and ".join(chosen)
+        return (torch.cat([outputs[name].detach().float() for name in chosen], dim=1),)
 
     @property
     def vectors(self) -> Tensor:
         """[N, E], on the CPU."""
-        return torch.cat([vectors for (vectors,) in self._kept]).float().cpu()
+        return torch.cat([vectors for (vectors,) in self._kept]).cpu()

@@ -38,7 +38,7 @@ class Gates(KeptOutputs):
     def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:
         """One step's distances: by the covariates, and from before the gate to behind it, [B]."""
         batch, outputs = evaluator.state.batch, evaluator.state.outputs
-        if BEFORE not in outputs or AFTER not in outputs:
+        if outputs.get(BEFORE) is None or outputs.get(AFTER) is None:
             return None
         without = SimpleNamespace(
             spectra=batch.spectra,

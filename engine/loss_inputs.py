@@ -27,7 +27,7 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
     """
     found: Any = outputs
     for part in name.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+        if not isinstance(found, Mapping) or found.get(part) is None:
             choices = found if isinstance(found, Mapping) else outputs
             raise UsageError(f"the model returns no '{name}' for the loss{nearest(part, choices)}")
         found = found[part]
@@ -37,10 +37,10 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
 
 
 def has_output(outputs: Mapping[str, Any], name: str) -> bool:
-    """Whether a model returns an output; ``name`` as for :func:`find_output`."""
+    """Whether a model returns an output, None being none; ``name`` as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+        if not isinstance(found, Mapping) or found.get(part) is None:
             return False
         found = found[part]
     return True

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.attention_summary import scan_shares
+from engine.attention_summary import UNNAMED, attention_weights, scan_shares
 from engine.metric_functions import UNDEFINED
 
 # From a model's outputs and the batch to [B]; None where the model does not return what it takes.
@@ -68,11 +68,11 @@ def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
     The weights are ``attention_weights["scan_pooling"]``. Where there are none, they are the
     first of the mask's shape [B, S] whose name holds ``pool`` and not ``tab`` (``spectra_pooling``
-    but not ``tabular_pooling``, whose covariates may be as many). Each sample's are scaled to sum
-    to 1 over its real scans.
+    but not ``tabular_pooling``, whose covariates may be as many), or a single tensor [B, S] that
+    the model returns without a name. Each sample's are scaled to sum to 1 over its real scans.
 
     Args:
-        outputs: With ``attention_weights``, a dict of tensors.
+        outputs: With ``attention_weights``.
         batch: Offers ``mask``, bool [B, S].
     """
     weights = _weights_of_scans(outputs, batch.mask)
@@ -130,10 +130,10 @@ def _probabilities_of_heads(outputs: Mapping[str, Any], batch: Any) -> tuple[Ten
 
 
 def _weights_of_scans(outputs: Mapping[str, Any], mask: Tensor) -> Tensor | None:
-    weights = outputs.get("attention_weights") or {}
+    weights = attention_weights(outputs)
     others = (name for name in weights if "pool" in name and "tab" not in name)
-    for name in ("scan_pooling", *others):
+    for name in ("scan_pooling", *others, UNNAMED):
         found = weights.get(name)
-        if isinstance(found, Tensor) and found.shape == mask.shape:
+        if found is not None and found.shape == mask.shape:
             return found
     return None

@@ -7,7 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.attention_summary import find_scan_axes, is_over_scans, scan_shares
+from engine.attention_summary import (
+    attention_weights,
+    find_scan_axes,
+    is_over_scans,
+    scan_shares,
+)
 from engine.kept_outputs import KeptOutputs
 
 # Where several weights are over scans: the one by which scans become a sample's vector.
@@ -15,7 +20,7 @@ FIRST_CHOICE = "scan_pooling"
 
 
 class ScanAttention(KeptOutputs):
-    """Keeps one weight a scan, where ``attention_weights`` holds a tensor [B, S].
+    """Keeps one weight a scan, where the model returns attention weights [B, S].
 
     Which of them is over the scans is found out as in
     :func:`engine.attention_summary.summarise_attention`.
@@ -50,12 +55,12 @@ class ScanAttention(KeptOutputs):
             self.name = self._find_name(evaluator)
         if self.name is None:
             return None
-        return evaluator.state.outputs["attention_weights"][self.name].detach(), batch.mask
+        return attention_weights(evaluator.state.outputs)[self.name].detach(), batch.mask
 
     @staticmethod
     @torch.no_grad()
     def _find_name(evaluator: Any) -> str | None:
-        batch, found = evaluator.state.batch, evaluator.state.outputs.get("attention_weights") or {}
+        batch, found = evaluator.state.batch, attention_weights(evaluator.state.outputs)
         one = (batch.spectra[:1], batch.mask[:1], batch.tabular[:1])
         axes = find_scan_axes(evaluator.model, one, evaluator.device) if found else {}
         names = [name for name, own in axes.items() if is_over_scans(found[name], own)]

@@ -125,8 +125,10 @@ def finished_runs(options: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     comparison = compare_runs(read_runs(find_runs(options.what, runs_dir)))
     folder = new_folder(options.out, runs_dir)
-    _, *pages = write_run_comparison(comparison, folder)
+    (_, *pages), note = write_run_comparison(comparison, folder)
     print(comparison_text(comparison), *(f"open  {page}" for page in pages), sep="\n")
+    if note is not None:
+        print(note)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ import pandas as pd
 from torch import nn
 
 from datasets.paths import as_path
+from datasets.target_scaler import TargetScaler
 from datasets.units import UNNAMED_AXIS
+from engine.attribution import Explained
 from engine.checkpoints import broken_weight
 from engine.errors import UsageError, check_whole
 from engine.evaluator import Evaluator
@@ -23,31 +24,36 @@ from engine.metrics import EpochMetrics, EpochOutputs
 from engine.protocols import Handler
 from engine.trainer import Trainer
 from experiments.facade.any_loader import AnyLoader
+from experiments.facade.collected_samples import CollectedSamples
 from experiments.facade.default_training import (
     History,
     default_handlers,
     device_or_cpu,
     make_trainer,
+    step_handlers,
 )
+from experiments.facade.evaluation_files import PREDICTIONS, class_report, write_evaluation
 from experiments.facade.examined_model import look_at_model
-from experiments.facade.learning_task import find_task
-from experiments.facade.model_comparison import compare, write_comparison
+from experiments.facade.learning_task import LearningTask, find_task
+from experiments.facade.model_comparison import Comparison, compare, write_comparison
 from experiments.facade.model_files import load_weights, save_weights
 from experiments.facade.model_summary import summarise_model
 from experiments.facade.names import Names
-from experiments.findings import Findings
 from experiments.kept_findings import KeptFindings
-from experiments.pages.examined import Examined
 from experiments.pages.figure_images import write_images
 from experiments.pages.figures import training_curves
 from experiments.pages.finding_sections import FindingSections
 from experiments.pages.result_pages import ResultPages
-from experiments.run_folder import new_run_dir
+from experiments.run_folder import LOG_NAME, new_run_dir
 from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
 
 BEST_MODEL = "best_model.pt"
 CURVES = "training_curves"
+# What a regression's values are standardised by, in a checkpoint and in a model's file.
+SCALER = "targets"
+# Where one of them stands, an evaluation was written already.
+FIRST = (PREDICTIONS, "evaluation_plots.html", "feature_importance.html")
 
 
 class EnhancedTrainer:
@@ -58,15 +64,17 @@ class EnhancedTrainer:
     learning rate that is halved on a plateau of ``val/loss``, the best epoch by ``val/auroc`` (of
     a regression by ``val/loss``), early stopping on the same. The loss is the model's own
     ``compute_loss``, else what a configuration would take (:mod:`experiments.default_loss`):
-    cross-entropy of classes, binary cross-entropy of labels, squared errors of values, which are
-    learned as they are given (standardise large ones); and the same on auxiliary heads.
+    cross-entropy of classes, binary cross-entropy of labels, squared errors of values; and the same
+    on auxiliary heads. Values are learned standardised, by the training samples' mean and standard
+    deviation: their losses are of standardised values, metrics, predictions and pages in the
+    values' own unit.
 
     Loaders may yield batches, dicts or tuples, as :mod:`experiments.facade.any_loader` has it;
     what is to be learned is found out from the targets (:mod:`experiments.facade.learning_task`).
 
     Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
     a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
-    goes to ``evaluation-2`` within its folder.
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
@@ -87,7 +95,7 @@ class EnhancedTrainer:
 
     Attributes:
         trainer: The last training's engine, None before the first.
-        history: The last training's.
+        history: The last training's, or the loaded model's.
         run_dir: Where the files are, None before there are any.
 
     Raises:
@@ -131,6 +139,9 @@ class EnhancedTrainer:
         self.trainer: Trainer | None = None
         self.history: dict[str, list[float]] = {}
         self.run_dir: Path | None = None
+        self._task: str | None = None  # that the model has learned
+        self._scaler: TargetScaler | None = None  # of a regression, belongs to the weights
+        self._stepped: History | None = None  # of successive epochs, one a call
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
@@ -168,52 +179,113 @@ class EnhancedTrainer:
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
         check_whole("epochs", epochs)
-        task = find_task(self.model, train, self.device, self.task)
+        task, scaler = self._find_task(train)
         find_task(self.model, val, self.device, task.name)
-        self.run_dir = run_dir = self._claim(self.model_name)
+        val.scaler = scaler
+        run_dir = self._claim(self.model_name)
         curves = run_dir / f"{CURVES}.html" if self.enable_visualization else None
-        evaluator = Evaluator(self.model, task.loss, EpochMetrics(task=task.name), self.device)
+        evaluator = self._evaluator(self.model, task, scaler)
         recorded = History()
         try:
             defaults = default_handlers(
                 evaluator, task, val, early_stopping_patience, save_best, curves
             )
-            attached = [*defaults, *handlers, recorded]
-            self.trainer = make_trainer(evaluator, task, self.lr, self.weight_decay, run_dir)
-            self.trainer.attach(*attached)
-            self.trainer.check_monitors()
+            trainer = make_trainer(evaluator, task, self.lr, self.weight_decay, run_dir)
+            trainer.attach(*defaults, *handlers, recorded)
+            trainer.check_monitors()
         except UsageError:
             run_dir.rmdir()  # nothing was written yet: handlers write when they run
             raise
+        self._begin(trainer, task, scaler)
+        self.run_dir = run_dir
         self._log = next(handler for handler in defaults if isinstance(handler, RunLog))
         if save_best:
-            self.trainer.add_event_handler(TrainEvents.NOTICE, self._keep_best)
+            trainer.add_event_handler(TrainEvents.NOTICE, self._keep_best, recorded)
         try:
-            self.trainer.fit(train, epochs)
+            trainer.fit(train, epochs)
         finally:
-            for handler in attached:
+            for handler in (*defaults, *handlers):
                 if hasattr(handler, "close"):
                     handler.close()
             self.history = recorded.columns()
         if save_best:
             self._take_best(task.monitor)
-        if curves is not None:
-            epoch_rows = [row for row in read_log(self._log.path) if row["event"] == "epoch"]
-            images = {curves.with_suffix(".png"): [training_curves(epoch_rows)]}
-            self._say_why_no_images(write_images(images))
+        self._generate_training_visualizations()
         return self.history
 
-    def _keep_best(self, trainer: Trainer) -> None:
+    def train_epoch(self, loader: Any) -> dict[str, float]:
+        """Train for one epoch; further calls continue with the same optimizer and schedule.
+
+        For a loop of one's own, with :meth:`eval_epoch`. Steps are those of :meth:`train`: clipped
+        gradients, and a rate that is halved on a plateau, here of ``train/loss``. The optimizer is
+        made anew by the first call, and by the first one after :meth:`train` or
+        :meth:`load_model`. Nothing is written; ``history`` follows.
+
+        Args:
+            loader: Yields the training batches, as many in each call.
+
+        Returns:
+            Metric -> value of the epoch (``loss``, ``auroc``, ...), and ``lr``.
+
+        Raises:
+            UsageError: Something that can be mended, in one line.
+        """
+        batches = AnyLoader(loader, "loader")
+        if self._stepped is None:
+            task, scaler = self._find_task(batches)
+            trainer = make_trainer(
+                self._evaluator(self.model, task, scaler), task, self.lr, self.weight_decay, None
+            )
+            recorded = History()
+            trainer.attach(*step_handlers("train/loss"), recorded)
+            self._begin(trainer, task, scaler)
+            self._log, self._stepped = None, recorded
+        else:
+            find_task(self.model, batches, self.device, self._task)
+            batches.scaler = self._scaler
+        assert self.trainer is not None
+        trained = self.trainer.state.epoch_length
+        if trained not in (None, len(batches)):
+            raise UsageError(
+                f"train_epoch: {len(batches)} batches, expected {trained} as in the epochs before; "
+                "train() begins anew"
+            )
+        self.trainer.fit(batches, self.trainer.epochs_done() + 1)
+        self.history = self._stepped.columns()
+        metrics = self.trainer.state.metrics
+        return {name.removeprefix("train/"): float(value) for name, value in metrics.items()}
+
+    def _find_task(self, loader: AnyLoader) -> tuple[LearningTask, TargetScaler | None]:
+        """What a training loader is of; values of a regression are standardised from now on."""
+        task = find_task(self.model, loader, self.device, self.task)
+        loader.scaler = loader.fit_scaler() if task.name == "regression" else None
+        return task, loader.scaler
+
+    def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
+        self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
+        if scaler is not None:
+            trainer.keep(SCALER, scaler)  # so that a checkpoint holds what its weights belong to
+
+    def _evaluator(
+        self, model: nn.Module, task: LearningTask, scaler: TargetScaler | None
+    ) -> Evaluator:
+        restore = None if scaler is None else scaler.restore
+        return Evaluator(
+            model, task.loss, EpochMetrics(task=task.name, restore=restore), self.device
+        )
+
+    def _keep_best(self, trainer: Trainer, recorded: History) -> None:
         """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""
         notice = trainer.state.notice
         if notice["event"] == "checkpoint_saved" and BEST_NAME in notice["files"]:
-            assert self.run_dir is not None
-            self.save_model(self.run_dir / BEST_MODEL)
+            self.history = recorded.columns()
+            self.save_model()
 
     def _take_best(self, monitor: str) -> None:
         assert self.run_dir is not None
         if (self.run_dir / BEST_MODEL).is_file():
-            self.load_model(self.run_dir / BEST_MODEL)
+            load_weights(self.model, self.run_dir / BEST_MODEL)
+            self.save_model()  # with the history of all epochs
             return
         broken = broken_weight(self.model)
         if broken is not None:
@@ -221,73 +293,85 @@ class EnhancedTrainer:
                 f"the training diverged: weight '{broken}' is not finite and there is no earlier "
                 "checkpoint; lower lr"
             )
-        self.save_model(self.run_dir / BEST_MODEL)
+        self.save_model()
         print(f"{monitor} was undefined in every epoch: {BEST_MODEL} holds the last weights")
 
     # -- measuring --------------------------------------------------------------------------
 
-    def evaluate(self, test_loader: Any, generate_plots: bool = True) -> dict[str, float]:
-        """Measure the model, and write the pages that were asked for.
+    def evaluate(self, test_loader: Any, generate_plots: bool = True) -> dict[str, Any]:
+        """Measure the model, and write predictions, the report by class and pages.
+
+        ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but of a
+        regression) go to the folder of the training, and the pages beside them. Before a training
+        there is no folder: one is made for pages, and nothing is written without them.
 
         Args:
             test_loader: Yields every sample once.
             generate_plots: Write the pages.
 
         Returns:
-            Metric -> value; NaN where a metric is undefined on these samples.
+            Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
+            list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
+            ``classification_report`` (:func:`experiments.facade.evaluation_files.class_report`;
+            a regression has none).
 
         Raises:
             UsageError: Something that can be mended, in one line.
         """
         loader = AnyLoader(test_loader, "test_loader")
-        wanted = generate_plots and self.enable_interpretability
-        kept = KeptFindings() if wanted else None
-        metrics, outputs = self._measure(self.model, loader, kept)
+        wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
+        kept = KeptFindings()
+        metrics, outputs = self._measure(
+            self.model, loader, self._scaler, *(kept.parts if wanted else ())
+        )
         if self._log is not None:
             self._log.write("test_completed", metrics=metrics)
-        if generate_plots and (self.enable_visualization or self.enable_interpretability):
-            self._write_pages(loader, metrics, outputs, kept)
-        return metrics
+        names = self.names.of_outputs(outputs)
+        if generate_plots or self.run_dir is not None:
+            folder = self._evaluation_folder()
+            write_evaluation(folder, outputs, names)
+            if wanted:
+                self._write_pages(folder, loader, metrics, outputs, kept)
+        results = {**metrics, "predictions": outputs.predictions.tolist()}
+        if outputs.task != "regression":
+            results["classification_report"] = class_report(outputs, names)
+        return results
+
+    def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
+        """Measure the model; nothing is written.
+
+        Args:
+            loader: Yields every sample once.
+            collect_embeddings: Return what the model gives for each sample too.
+
+        Returns:
+            Metric -> value, NaN where a metric is undefined on these samples; where they are
+            collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
+            ``embeddings`` and ``attention_weights``
+            (:meth:`experiments.facade.collected_samples.CollectedSamples.arrays`).
+
+        Raises:
+            UsageError: Something that can be mended, in one line.
+        """
+        batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
+        asked = (collected,) if collect_embeddings else ()
+        metrics, outputs = self._measure(self.model, batches, self._scaler, *asked)
+        return {**metrics, **collected.arrays(outputs)} if collect_embeddings else metrics
 
     def _measure(
-        self, model: nn.Module, loader: AnyLoader, kept: KeptFindings | None = None
+        self, model: nn.Module, loader: AnyLoader, scaler: TargetScaler | None, *listeners: Any
     ) -> tuple[dict[str, float], EpochOutputs]:
-        task = find_task(model.to(self.device), loader, self.device, self.task)
+        """Evaluate a model whose values are standardised by ``scaler``, with listeners attached."""
+        task = find_task(model.to(self.device), loader, self.device, self.task or self._task)
+        loader.scaler = scaler
         self.names.check(task.outputs, loader.first())
-        evaluator = Evaluator(model, task.loss, EpochMetrics(task=task.name), self.device)
-        with nullcontext() if kept is None else kept.attached(evaluator):
-            metrics = evaluator.evaluate(loader)
+        evaluator = self._evaluator(model, task, scaler)
+        for listener in listeners:
+            listener.attach(evaluator)
+        metrics = evaluator.evaluate(loader)
         outputs = evaluator.metrics.outputs
         assert outputs is not None
         return metrics, outputs
-
-    def _write_pages(
-        self,
-        loader: AnyLoader,
-        metrics: Mapping[str, float],
-        outputs: EpochOutputs,
-        kept: KeptFindings | None,
-    ) -> None:
-        if self.run_dir is None:
-            self.run_dir = folder = self._claim(self.model_name)
-        elif any((self.run_dir / name).exists() for name in ResultPages.FIRST):
-            folder = new_run_dir(self.run_dir, "evaluation")
-            print(f"pages of this evaluation: {folder}")
-        else:
-            folder = self.run_dir
-        if kept is None:
-            examined, shap = Examined(outputs, self.names.of_outputs(outputs), Findings()), None
-        else:
-            examined, shap = look_at_model(self.model, loader, outputs, kept, self.names)
-        pages = ResultPages(folder, self.model_name, FindingSections(examined))
-        if self.enable_visualization:
-            pages.evaluation(metrics)
-        if self.enable_interpretability:
-            pages.importance()
-            pages.shap(shap)
-            pages.pca()
-            pages.attention()
-        self._say_why_no_images(pages.images())
 
     def compare_models(
         self, models: Mapping[str, nn.Module | EnhancedTrainer | Trainer], test_loader: Any
@@ -306,36 +390,113 @@ class EnhancedTrainer:
         """
         plain = {name: _model_of(thing, name) for name, thing in models.items()}
         loader = AnyLoader(test_loader, "test_loader")
-        comparison = compare(plain, lambda model: self._measure(model, loader))
+        trainers = [t for t in (*models.values(), self) if isinstance(t, EnhancedTrainer)]
+        scalers = {id(trainer.model): trainer._scaler for trainer in trainers}
+        comparison = compare(
+            plain, lambda model: self._measure(model, loader, scalers.get(id(model)))
+        )
+        self._generate_comparison_plots(comparison)
+        return comparison.table
+
+    # -- pages ------------------------------------------------------------------------------
+
+    def _generate_training_visualizations(self) -> None:
+        """The image beside ``training_curves.html``, which the training has written."""
+        assert self.run_dir is not None
+        page = self.run_dir / f"{CURVES}.html"
+        if self.enable_visualization:
+            rows = [row for row in read_log(self.run_dir / LOG_NAME) if row["event"] == "epoch"]
+            images = {page.with_suffix(".png"): [training_curves(rows)]}
+            self._say_why_no_images(write_images(images))
+
+    def _write_pages(
+        self,
+        folder: Path,
+        loader: AnyLoader,
+        metrics: Mapping[str, float],
+        outputs: EpochOutputs,
+        kept: KeptFindings,
+    ) -> None:
+        examined, shap = look_at_model(
+            self.model, loader, outputs, kept, self.names, explain=self.enable_interpretability
+        )
+        pages = ResultPages(folder, self.model_name, FindingSections(examined))
+        if self.enable_visualization:
+            self._generate_evaluation_plots(pages, metrics)
+        if self.enable_interpretability:
+            self._generate_interpretability_analysis(pages, shap)
+        self._say_why_no_images(pages.images())
+
+    def _generate_evaluation_plots(self, pages: ResultPages, metrics: Mapping[str, float]) -> None:
+        """``evaluation_plots.html``: curves, counts, thresholds, t-SNE and attention."""
+        pages.evaluation(metrics)
+
+    def _generate_interpretability_analysis(
+        self, pages: ResultPages, shap: Explained | None
+    ) -> None:
+        """What the scores rest on, the samples in the plane, and what the model attends to."""
+        self._analyze_feature_importance(pages, shap)
+        pages.pca()
+        self._analyze_attention_patterns(pages)
+
+    def _analyze_feature_importance(self, pages: ResultPages, shap: Explained | None) -> None:
+        """``feature_importance.html`` and ``shap_analysis.html``."""
+        pages.importance()
+        pages.shap(shap)
+
+    def _analyze_attention_patterns(self, pages: ResultPages) -> None:
+        """``attention_analysis.html``."""
+        pages.attention()
+
+    def _generate_comparison_plots(self, comparison: Comparison) -> None:
+        """The table, ``model_comparison.html`` and ``roc_comparison.html``, and their images."""
         folder = self._claim("comparison")
         first = next(iter(comparison.outputs.values()))
-        written = write_comparison(comparison, folder, self.names.of_outputs(first))
+        written, reason = write_comparison(comparison, folder, self.names.of_outputs(first))
         print(f"comparison: {', '.join(str(path) for path in written)}")
-        return comparison.table
+        self._say_why_no_images(reason)
 
     # -- the model --------------------------------------------------------------------------
 
-    def save_model(self, path: str | Path) -> None:
-        """Write the model's weights; a file that stood there is replaced when the new one is whole.
+    def save_model(self, path: str | Path | None = None) -> None:
+        """Write the model's weights and the history; replaces a file when the new one is whole.
 
         Args:
             path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
+                None takes ``best_model.pt`` in the folder of the training, or of a new one.
 
         Raises:
             UsageError: The file cannot be written.
         """
-        save_weights(self.model, Path(path))
+        if path is None:
+            if self.run_dir is None:
+                self.run_dir = self._claim(self.model_name)
+            path = self.run_dir / BEST_MODEL
+        others = {} if self._scaler is None else {SCALER: self._scaler.state_dict()}
+        save_weights(self.model, Path(path), history=self.history, task=self._task, **others)
 
-    def load_model(self, path: str | Path) -> None:
-        """Take the weights of a file that :meth:`save_model` or a checkpoint handler wrote.
+    def load_model(self, path: str | Path | None = None) -> None:
+        """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
+
+        A checkpoint has no history; of a regression it has the scale of the values, too.
 
         Args:
-            path: The file; nothing in it can run code.
+            path: The file; nothing in it can run code. None takes ``best_model.pt`` in the folder
+                of the training, or before one in ``<save_dir>/<model_name>``, which becomes the
+                folder of evaluations.
 
         Raises:
             UsageError: It is missing, damaged, or another model's; the model stays as it was.
         """
-        load_weights(self.model, Path(path))
+        folder = self.run_dir or self.save_dir / self.model_name
+        others = load_weights(self.model, folder / BEST_MODEL if path is None else Path(path))
+        if path is None:
+            self.run_dir = folder
+        self.history, self._task = others.get("history", {}), others.get("task")
+        self._scaler = self._stepped = self._log = None
+        if SCALER in others:
+            self._task, self._scaler = "regression", TargetScaler()
+            self._scaler.load_state_dict(others[SCALER])
 
     def get_model_summary(self) -> dict[str, Any]:
         """Parameters, trainable ones, size in MB, and the same by top-level module.
@@ -350,6 +511,16 @@ class EnhancedTrainer:
         folder = new_run_dir(self.save_dir, name)
         if folder.name != name:
             print(f"{self.save_dir / name} exists and is left as it is: writing to {folder}")
+        return folder
+
+    def _evaluation_folder(self) -> Path:
+        """The training's folder; a further one within it for each further evaluation."""
+        if self.run_dir is None:
+            self.run_dir = self._claim(self.model_name)
+        if not any((self.run_dir / name).exists() for name in FIRST):
+            return self.run_dir
+        folder = new_run_dir(self.run_dir, "evaluation")
+        print(f"files of this evaluation: {folder}")
         return folder
 
     def _say_why_no_images(self, reason: str | None) -> None:

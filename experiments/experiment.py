@@ -223,7 +223,9 @@ class Experiment:
     def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
         """The model, its loss, and the names of the loss's terms."""
         model, loss = build_model_and_loss(self.config, self.data, device)
-        first = self.data.loaders["val"].collate_fn([self.data.datasets["val"][0]])
+        val = self.data.datasets["val"]
+        # Two where there are two: of one, a mean over the batch would have the right shape.
+        first = self.data.loaders["val"].collate_fn([val[row] for row in range(min(2, len(val)))])
         loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
         if world() > 1 and self.config.trainer.processes.strategy == "fsdp":
             shard(model, device)

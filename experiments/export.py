@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +82,19 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
         outputs: Of the test side.
         cohort: Has the names, and the targets as they were read.
     """
-    names = cohort.class_names
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
     target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
+    return outputs_table(outputs, cohort.class_names, target)
+
+
+def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
+    """:func:`predictions_table` of any outputs.
+
+    Args:
+        outputs: Of the N samples.
+        names: Of the classes, the labels or the targets.
+        target: Of the samples, [N] or [N, T].
+    """
     predicted = outputs.predictions.numpy()
     table = pd.DataFrame({"sample_id": outputs.sample_id})
     if outputs.task in CLASSES:

@@ -30,7 +30,7 @@ class Findings:
         heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each; None of
             a model without both.
         embedding: The samples' vectors, [N, E].
-        embedding_source: What they are (``embedding`` or ``logits``).
+        embedding_source: What they are (:attr:`engine.embeddings.Embeddings.source`).
     """
 
     decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)

@@ -30,17 +30,17 @@ class KeptFindings:
         self.scans = ScanAttention()
         self.gates = Gates()
         self.heads = AuxiliaryHeads()
+        self.parts = (self.embeddings, self.scans, self.gates, self.heads)
 
     @contextmanager
     def attached(self, evaluator: Evaluator) -> Iterator[None]:
         """Listen for the while; later evaluations cost what they did before."""
-        parts = (self.embeddings, self.scans, self.gates, self.heads)
-        for part in parts:
+        for part in self.parts:
             part.attach(evaluator)
         try:
             yield
         finally:
-            for part in parts:
+            for part in self.parts:
                 part.detach(evaluator)
 
     def findings(self, **others: Any) -> Findings:

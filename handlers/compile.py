@@ -196,9 +196,11 @@ def check_compiler(device: torch.device) -> None:
 
 
 def _copied(outputs: Any) -> Any:
-    """The same nest of dicts with every tensor copied; gradients flow through the copies."""
+    """The same nest of dicts and lists, every tensor copied; gradients flow through the copies."""
     if isinstance(outputs, Tensor):
         return outputs.clone()
     if isinstance(outputs, Mapping):
         return {name: _copied(value) for name, value in outputs.items()}
+    if isinstance(outputs, (list, tuple)):
+        return [_copied(value) for value in outputs]
     return outputs

@@ -171,14 +171,13 @@ class TFTLoss(nn.Module):
         main = self._cross_entropy(outputs["logits"], targets)
         zero = main.new_zeros(())
         aux_spec = aux_tab = contrastive = zero
-        if "aux_logits_spec" in outputs:
+        if outputs.get("aux_logits_spec") is not None:
             aux_spec = self._cross_entropy(outputs["aux_logits_spec"], aux.get("spec", targets))
-        if "aux_logits_tab" in outputs:
+        if outputs.get("aux_logits_tab") is not None:
             aux_tab = self._cross_entropy(outputs["aux_logits_tab"], aux.get("tab", targets))
-        if "spec_projection" in outputs and "tab_projection" in outputs:
-            contrastive = info_nce(
-                outputs["spec_projection"], outputs["tab_projection"], self.temperature
-            )
+        spec, tab = outputs.get("spec_projection"), outputs.get("tab_projection")
+        if spec is not None and tab is not None:
+            contrastive = info_nce(spec, tab, self.temperature)
         terms = {
             "main_loss": main,
             "aux_spec_loss": aux_spec,

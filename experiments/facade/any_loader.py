@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from datasets.batch import Batch
+from datasets.target_scaler import TargetScaler
 from engine.errors import UsageError, nearest
+from engine.rng import rng_untouched
 
 TARGET_KEYS = ("target", "label")
 KEYS = ("spectra", "mask", "tabular", *TARGET_KEYS, "sample_id", "aux")
@@ -27,7 +29,8 @@ class AnyLoader:
     ``sample_id`` and ``aux``, a dict of further targets for the loss, where they are) or tuples
     (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans are real;
     without names the samples are numbered in the loader's order. Whole-number labels [B] are
-    classes, [B, T] labels that are there or not; floating point ones are values to regress.
+    classes, [B, T] labels that are there or not; floating point ones are values to regress, and so
+    are whole numbers of a regression.
 
     Args:
         loader: Has a length and can be gone through again and again.
@@ -37,8 +40,10 @@ class AnyLoader:
         UsageError: It is no such loader.
 
     Attributes:
-        task: Once it is known, targets are made what its losses take (``multilabel``: floats).
+        task: Once it is known, targets are made what its losses take (``multilabel``: 0 or 1 as
+            floats; ``regression``: values).
         num_classes: Once it is known, classes beyond it are refused.
+        scaler: Of a regression: values are yielded standardised by it; None leaves their units.
 
     Example:
         >>> spectra, tabular = torch.ones(2, 3, 4), torch.zeros(2, 1)
@@ -59,6 +64,7 @@ class AnyLoader:
         self.name = name
         self.task: str | None = None
         self.num_classes: int | None = None
+        self.scaler: TargetScaler | None = None
 
     @property
     def batch_sampler(self) -> Any:
@@ -71,15 +77,30 @@ class AnyLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of one epoch, checked."""
+        for batch in self._checked():
+            target = batch.target
+            if self.scaler is not None:
+                values = self.scaler.standardize(target.cpu().numpy())
+                target = torch.from_numpy(values).to(target.device)
+            elif self.task in ("multilabel", "regression"):
+                target = target.float()
+            yield batch if target is batch.target else replace(batch, target=target)
+
+    def _checked(self) -> Iterator[Any]:
         seen = 0
         for number, item in enumerate(self.loader):
-            batch = to_batch(item, f"{self.name}, batch {number}", seen)
+            batch = to_batch(item, f"{self.name}, batch {number}", seen, self.task)
             if self.num_classes is not None:
                 self._check_classes(batch.target, number)
-            if self.task == "multilabel" and not batch.target.is_floating_point():
-                batch = replace(batch, target=batch.target.float())
             seen += len(batch.sample_id)
             yield batch
+
+    def fit_scaler(self) -> TargetScaler:
+        """A scaler of all values of a regression; one pass, the random streams are left alone."""
+        with rng_untouched():
+            return TargetScaler().fit(
+                np.concatenate([batch.target.cpu().numpy() for batch in self._checked()])
+            )
 
     def first(self) -> Any:
         """The first batch, to look at."""
@@ -97,19 +118,24 @@ class AnyLoader:
             )
 
 
-def to_batch(item: Any, where: str, seen: int = 0) -> Any:
+def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
     """Make a batch of what a loader yielded.
 
     Args:
-        item: A batch, which is returned as it is; a dict or a tuple.
+        item: A batch, which is returned as it is but for the target of a regression; a dict or a
+            tuple.
         where: It comes from, for errors.
         seen: Samples before it, from which those without names are numbered.
+        task: What the targets are of, where it is known: those of a regression become float64
+            [B, T].
 
     Raises:
         UsageError: Something is missing, or has another shape or type than it must.
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
-        return item
+        if task != "regression":
+            return item
+        return replace(item, target=_as_target(item.target, where, task))
     if isinstance(item, Mapping):
         parts = _from_mapping(item, where)
     elif isinstance(item, (tuple, list)):
@@ -127,7 +153,7 @@ def to_batch(item: Any, where: str, seen: int = 0) -> Any:
     spectra = _floats(parts["spectra"], "spectra", where, 3, "[B, S, L]")
     tabular = _floats(parts["tabular"], "tabular", where, 2, "[B, D]")
     mask = _as_mask(parts.get("mask"), spectra, where)
-    target = _as_target(next(parts[key] for key in TARGET_KEYS if key in parts), where)
+    target = _as_target(next(parts[key] for key in TARGET_KEYS if key in parts), where, task)
     names = _names(parts.get("sample_id"), len(spectra), seen)
     aux = _as_aux(parts.get("aux"), where)
     lengths = {
@@ -201,23 +227,26 @@ def _as_mask(value: Any, spectra: Tensor, where: str) -> Tensor:
     return mask
 
 
-def _as_target(value: Any, where: str) -> Tensor:
+def _as_target(value: Any, where: str, task: str | None) -> Tensor:
     """Classes long [B], labels that are there (1) or not long [B, T], values float [B, T]."""
     target = _tensor(value, "the label", where)
     if target.ndim not in (1, 2):
         shape = list(target.shape)
         raise UsageError(f"{where}: the label has shape {shape}, expected [B] or [B, T]")
-    if target.is_floating_point():
-        if not bool(torch.isfinite(target).all()):
-            raise UsageError(f"{where}: the label holds NaN or infinite values")
+    is_float = target.is_floating_point()
+    if is_float and not bool(torch.isfinite(target).all()):
+        raise UsageError(f"{where}: the label holds NaN or infinite values")
+    if task == "regression":
+        return target.double().reshape(len(target), -1)
+    if is_float and task != "multilabel":
         return target.float().reshape(len(target), -1)
-    if target.ndim == 1:
+    if target.ndim == 1 and not is_float:
         return target.long()
-    if target.shape[1] == 1:
+    if target.shape[-1] == 1 and task != "multilabel":
         raise UsageError(f"{where}: classes have shape [B], these have [B, 1]; use label[:, 0]")
     if not bool(((target == 0) | (target == 1)).all()):
         raise UsageError(f"{where}: several labels a sample must each be 0 or 1")
-    return target.long()
+    return target.float().reshape(len(target), -1) if is_float else target.long()
 
 
 def _as_aux(value: Any, where: str) -> dict[str, Tensor] | None:

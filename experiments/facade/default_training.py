@@ -87,7 +87,7 @@ def make_trainer(
     task: LearningTask,
     lr: float,
     weight_decay: float,
-    run_dir: Path,
+    run_dir: Path | None,
 ) -> Trainer:
     """A trainer with AdamW for an evaluator's model, with training metrics.
 
@@ -96,14 +96,24 @@ def make_trainer(
         task: Its loss is followed.
         lr: The full learning rate.
         weight_decay: Of matrices.
-        run_dir: Where the handlers write.
+        run_dir: Where the handlers write; None where none does.
     """
     optimizer = build_optimizer(evaluator.model, lr=lr, weight_decay=weight_decay)
     trainer = Trainer(evaluator.model, optimizer, task.loss, evaluator.device, run_dir)
-    measured = EpochMetrics(prefix="train/", task=task.name)
+    measured = EpochMetrics(prefix="train/", task=task.name, restore=evaluator.metrics.restore)
     trainer.provide_metrics(*measured.metric_names(task.loss_terms))
     measured.attach(trainer)
     return trainer
+
+
+def step_handlers(monitor: str = PLATEAU["monitor"]) -> list[Any]:
+    """Progress, clipping and the plateau schedule: what any epoch of training has.
+
+    Args:
+        monitor: What the schedule follows, the smaller the better.
+    """
+    schedule = LRSchedule("plateau", **{**PLATEAU, "monitor": monitor})
+    return [Progress(), GradientClipping(MAX_NORM), schedule]
 
 
 def default_handlers(
@@ -127,9 +137,7 @@ def default_handlers(
     judged: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
     handlers: list[Any] = [
         RunLog(**judged),
-        Progress(),
-        GradientClipping(MAX_NORM),
-        LRSchedule("plateau", **PLATEAU),
+        *step_handlers(),
         Validation(evaluator, val_loader, loss_terms=task.loss_terms),
     ]
     if patience is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
@@ -22,32 +24,45 @@ INTENSITY = "mean intensity"
 
 
 def look_at_model(
-    model: nn.Module, loader: AnyLoader, outputs: EpochOutputs, kept: KeptFindings, names: Names
-) -> tuple[Examined, Explained]:
-    """Explain the first samples, and average what the model attends to.
+    model: nn.Module,
+    loader: AnyLoader,
+    outputs: EpochOutputs,
+    kept: KeptFindings,
+    names: Names,
+    explain: bool = True,
+) -> tuple[Examined, Explained | None]:
+    """Average what the model attends to, and explain the first samples.
 
     Args:
         model: Where it is to compute.
-        loader: Of the samples that were measured.
+        loader: Of the samples that were measured; its scaler tells the unit of a regression.
         outputs: Of all of them.
         kept: During the same evaluation.
         names: Of classes, covariates and points.
+        explain: Whether attributions are wanted, which take many passes a sample.
 
     Returns:
         What pages are made of, with attributions by integrated gradients; and SHAP values of the
-        same samples.
+        same samples. None for both where they are not wanted.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    explained, shap, inputs = _explain(model, loader, outputs.task, device)
+    explained = shap = inputs = None
+    if explain:
+        explained, shap, inputs = _explain(model, loader, outputs.task, device)
     attention = summarise_attention(model, loader, device, MOST_EXPLAINED)
+    findings, scaler = kept.findings(explained=explained, attention=attention), loader.scaler
+    if findings.heads is not None and scaler is not None:
+        spectra, tabular = (scaler.restore(head) for head in findings.heads)
+        findings = replace(findings, heads=(spectra, tabular))
     examined = Examined(
         outputs=outputs,
         classes=names.of_outputs(outputs),
-        findings=kept.findings(explained=explained, attention=attention),
+        findings=findings,
         covariates=None if names.covariates is None else [str(n) for n in names.covariates],
         axis=None if names.axis is None else np.asarray(names.axis),
         axis_name=names.axis_name,
         inputs=inputs,
+        scale=None if scaler is None else scaler.state_dict()["std"],
     )
     return examined, shap
 

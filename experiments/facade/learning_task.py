@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,12 @@ from engine.tasks import TASKS
 from experiments.build_loss import build_loss
 from experiments.default_loss import AUXILIARY_TERMS, default_loss
 from experiments.facade.any_loader import AnyLoader
+
+ZEROS_AND_ONES = (
+    "labels 0.0 and 1.0 are floating point and so are taken as values to regress (say "
+    "task='regression' to keep them so); for labels that are there or not say task='multilabel', "
+    "for classes give whole numbers [B]"
+)
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,14 @@ def find_task(
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")
-    loader.task = loader.num_classes = None  # what an earlier model was shown
+    loader.task, loader.num_classes, loader.scaler = task, None, None  # of an earlier model
     batch = loader.first()
     outputs = _look(model, batch, device)
     width, target = int(outputs["logits"].shape[1]), batch.target
     kind = task or _infer(target, width)
     _check(kind, target, width, type(model).__name__, loader.name)
+    if task is None and kind == "regression" and bool(((target == 0) | (target == 1)).all()):
+        print(f"{loader.name}: {ZEROS_AND_ONES}", file=sys.stderr)
     loader.task = kind
     loader.num_classes = width if kind in ("binary", "multiclass") else None
     batch = loader.first()
@@ -82,15 +91,16 @@ def find_task(
 def _look(model: nn.Module, batch: Any, device: torch.device) -> Mapping[str, Any]:
     with evaluating(model), torch.no_grad(), torch.random.fork_rng():
         outputs = call_model(model, batch.to(device))
-    if not isinstance(outputs, Mapping) or "logits" not in outputs:
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
+    if not isinstance(logits, torch.Tensor):
         found = nearest("logits", outputs) if isinstance(outputs, Mapping) else ""
         raise UsageError(
-            f"model {type(model).__name__} must return a dict with 'logits' [B, C]{found}"
+            f"model {type(model).__name__} must return a dict with 'logits', a tensor [B, C]{found}"
         )
-    if outputs["logits"].ndim != 2 or len(outputs["logits"]) != len(batch.target):
+    if logits.ndim != 2 or len(logits) != len(batch.target):
         raise UsageError(
             f"model {type(model).__name__} gives logits of shape "
-            f"{list(outputs['logits'].shape)} for {len(batch.target)} samples, expected [B, C]"
+            f"{list(logits.shape)} for {len(batch.target)} samples, expected [B, C]"
         )
     return outputs
 
@@ -116,7 +126,7 @@ def _check(kind: str, target: torch.Tensor, width: int, model: str, loader: str)
     if target.is_floating_point() or target.ndim != 1:
         raise UsageError(
             f"{loader}: {kind} needs whole-number labels [B], these are {target.dtype} of shape "
-            f"{shape}"
+            f"{shape}{'; use label.long()' if target.is_floating_point() else ''}"
         )
     if width < 2 or (kind == "binary" and width != 2):
         raise UsageError(
@@ -127,7 +137,7 @@ def _check(kind: str, target: torch.Tensor, width: int, model: str, loader: str)
 
 def _build_loss(kind: str, outputs: Mapping[str, Any], targets: torch.Tensor) -> nn.Module:
     """The loss that a configuration would have by default."""
-    has_heads = all(name in outputs for name in AUXILIARY_TERMS.values())
+    has_heads = all(outputs.get(name) is not None for name in AUXILIARY_TERMS.values())
     name, params = default_loss(kind, has_heads, {})
     loss: nn.Module = build_loss(name, params, kind, targets, outputs["logits"].shape[1])
     return loss

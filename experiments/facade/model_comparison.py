@@ -101,8 +101,10 @@ def common_loss(outputs: EpochOutputs) -> float:
     return float(functional.cross_entropy(logits, target))
 
 
-def write_comparison(comparison: Comparison, folder: Path, names: list[str]) -> list[Path]:
-    """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
+def write_comparison(
+    comparison: Comparison, folder: Path, names: list[str]
+) -> tuple[list[Path], str | None]:
+    """Write the table, the pages and their images.
 
     Args:
         comparison: Of at least one model.
@@ -110,7 +112,7 @@ def write_comparison(comparison: Comparison, folder: Path, names: list[str]) -> 
         names: Of the classes, the labels or the targets.
 
     Returns:
-        The files; a regression has no ROC.
+        What :func:`experiments.pages.comparison_files.write_comparison_files` does.
 
     Raises:
         UsageError: They cannot be written.

@@ -1,4 +1,4 @@
-"""A model's weights in a file of their own."""
+"""A model in a file of its own: its weights, and what belongs to them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.errors import UsageError
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
+def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
     """Write a model's weights; a file that stood there is replaced when the new one is whole.
 
     Args:
         model: Its state holds tensors and plain values.
         path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
+        **others: Plain values that stand beside the weights.
 
     Raises:
         UsageError: The file cannot be written.
@@ -27,15 +28,18 @@ def save_weights(model: nn.Module, path: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}") from error
     meta = {"model": {"name": type(model).__name__}}
-    save_checkpoint(path, {"model": dict(model.state_dict())}, meta)
+    save_checkpoint(path, {"model": dict(model.state_dict()), **others}, meta)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
     """Take the weights of a file that :func:`save_weights` or a checkpoint handler wrote.
 
     Args:
         model: Stays as it was where the file is refused.
         path: The file; nothing in it can run code.
+
+    Returns:
+        What the file holds beside the weights.
 
     Raises:
         UsageError: It is missing, damaged, or another model's.
@@ -55,6 +59,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"{len(wrong)} tensors differ, such as {wrong[0]}"
         )
     model.load_state_dict(saved)
+    return {name: state for name, state in content["states"].items() if name != "model"}
 
 
 def _shape(state: Mapping[str, Any], name: str) -> str:

@@ -32,7 +32,7 @@ class Names:
     axis_name: str = UNNAMED_AXIS
 
     def check(self, outputs: int, batch: Any) -> None:
-        """Refuse names that are not as many as what they name.
+        """Refuse names that are not as many as what they name, and outputs of one name.
 
         Args:
             outputs: Of the model.
@@ -48,6 +48,10 @@ class Names:
         ):
             if values is not None and len(values) != needed:
                 raise UsageError(f"{name}: {len(values)} given, but there are {needed}")
+        classes = [] if self.classes is None else [str(name) for name in self.classes]
+        twice = [name for name in classes if classes.count(name) > 1]
+        if twice:
+            raise UsageError(f"class_names: '{twice[0]}' is given twice")
 
     def of_outputs(self, outputs: EpochOutputs) -> list[str]:
         """A name for each output."""

@@ -1,4 +1,7 @@
-"""The files of a comparison of models: a table, a page of figures, a page of overlaid curves."""
+"""The files of a comparison of models: a table, a page of figures, a page of overlaid curves.
+
+Beside each page stands its image, where images can be made.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from experiments.pages.comparison_figures import (
     precision_recall_curves,
     roc_curves,
 )
+from experiments.pages.figure_images import write_images_of
 from experiments.pages.figure_page import Section, write_figure_page
 
 TABLE_NAME, PAGE_NAME = "model_comparison.csv", "model_comparison.html"
@@ -29,8 +33,10 @@ def write_comparison_files(
     sections: Sequence[Section],
     outputs: Mapping[str, EpochOutputs],
     names: Sequence[str],
-) -> list[Path]:
+) -> tuple[list[Path], str | None]:
     """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
+
+    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
 
     Args:
         folder: It exists.
@@ -41,7 +47,8 @@ def write_comparison_files(
         names: Of the classes, the labels or the targets.
 
     Returns:
-        The files; a regression has no curves, its predictions are a section of the page.
+        The table and the pages (a regression has no curves, its predictions are a section of the
+        page); and in one line why there are no images, else None.
 
     Raises:
         UsageError: They cannot be written.
@@ -55,7 +62,7 @@ def write_comparison_files(
         figure = overlaid_predictions(outputs, names)
         sections = [*sections, Section("predictions", "Predicted against true", figure)]
     page = write_figure_page(folder / PAGE_NAME, "Model comparison", about, sections)
-    written = [folder / TABLE_NAME, page]
+    pages = {page: sections}
     if ranked:
         curves = [
             Section("roc", "ROC", roc_curves(outputs, names)),
@@ -63,5 +70,5 @@ def write_comparison_files(
             Section("areas", "Areas under the curves", table=areas(outputs, names)),
         ]
         path = folder / CURVES_NAME
-        written.append(write_figure_page(path, "ROC comparison", about, curves))
-    return written
+        pages[write_figure_page(path, "ROC comparison", about, curves)] = curves
+    return [folder / TABLE_NAME, *pages], write_images_of(pages)

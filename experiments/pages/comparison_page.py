@@ -18,7 +18,7 @@ from experiments.run_comparison import RunComparison
 from experiments.run_differences import Differences, differing_settings, differing_surroundings
 
 
-def write_run_comparison(comparison: RunComparison, folder: Path) -> list[Path]:
+def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[Path], str | None]:
     """Write the files of a comparison of finished runs.
 
     Args:
@@ -26,7 +26,7 @@ def write_run_comparison(comparison: RunComparison, folder: Path) -> list[Path]:
         folder: It exists.
 
     Returns:
-        The files, as :func:`write_comparison_files` does.
+        What :func:`write_comparison_files` does.
 
     Raises:
         UsageError: They cannot be written.

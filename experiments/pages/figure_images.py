@@ -13,11 +13,22 @@ from typing import Any
 import plotly.graph_objects as go
 
 from engine.files import write_whole
+from experiments.pages.figure_page import Section
 
 WIDTH, SCALE = 1200, 2
 # In pixels: a figure that names no height, what is left free above and below each, and of that
 # what is above; the legend begins below the axis.
 HEIGHT, MARGIN, TITLE, LEGEND_BELOW = 400, 140, 70, 55
+
+
+def write_images_of(pages: Mapping[Path, Sequence[Section]]) -> str | None:
+    """Write the figures of each page as an image beside it; as :func:`write_images` does."""
+    return write_images(
+        {
+            path.with_suffix(".png"): [s.figure for s in sections if s.figure is not None]
+            for path, sections in pages.items()
+        }
+    )
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
@@ -31,8 +42,6 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
     """
     if importlib.util.find_spec("kaleido") is None:
         return "no PNG files beside the pages: they need kaleido (pip install 'scanfire[png]')"
-    import kaleido
-
     with tempfile.TemporaryDirectory() as scratch:
         drafts: dict[Path, Path] = {}
         orders = []
@@ -44,6 +53,8 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
                 order = {"fig": figure.to_plotly_json(), "path": drafts[path], "opts": size}
                 orders.append(order)
         try:
+            import kaleido  # what it needs may be missing
+
             # One browser for all; by default it would fetch MathJax from the network.
             kaleido.write_fig_from_object_sync(
                 orders, kopts={"mathjax": False}, cancel_on_error=True

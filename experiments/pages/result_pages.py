@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
 from engine.attribution import Explained
 from experiments.pages.examined import Examined
-from experiments.pages.figure_images import write_images
+from experiments.pages.figure_images import write_images_of
 from experiments.pages.figure_page import Section, write_figure_page
 from experiments.pages.finding_sections import FindingSections, shap_sections
 from experiments.pages.outcome_figures import outcome_sections
+from experiments.pages.threshold_figure import threshold_sections
 
 
 @dataclass
@@ -27,9 +27,6 @@ class ResultPages:
         written: Pages so far, with their sections.
     """
 
-    # Whichever comes first: where one of them stands, an evaluation was written already.
-    FIRST: ClassVar[tuple[str, ...]] = ("evaluation_plots.html", "feature_importance.html")
-
     folder: Path
     title: str
     drawn: FindingSections
@@ -41,11 +38,18 @@ class ResultPages:
         return self.drawn.examined
 
     def evaluation(self, metrics: Mapping[str, float]) -> None:
-        """``evaluation_plots.html``: curves and counts, and all metrics."""
+        """``evaluation_plots.html``: how well the model did, and what is behind it, on one page.
+
+        ROC and precision-recall curves, confusion matrix, probabilities and threshold sensitivity
+        (of a regression predictions and residuals), t-SNE and attention, all metrics.
+        """
         outputs, classes = self.examined.outputs, self.examined.classes
         table = [("metric", "value"), *((name, _number(v)) for name, v in metrics.items())]
         sections = [
             *outcome_sections(outputs, classes),
+            *threshold_sections(outputs, classes),
+            *(section for section in self.drawn.embedding if section.name == "tsne"),
+            *self.drawn.attention,
             Section("metrics", "Metrics", table=table),
         ]
         self._write("evaluation_plots", f"{len(outputs.sample_id)} test samples.", sections)
@@ -84,11 +88,7 @@ class ResultPages:
         Args:
             others: Pages that are there already, with their sections.
         """
-        figures = {
-            path.with_suffix(".png"): [s.figure for s in sections if s.figure is not None]
-            for path, sections in {**(others or {}), **self.written}.items()
-        }
-        return write_images(figures)
+        return write_images_of({**(others or {}), **self.written})
 
     def _write_of(self, name: str, lead: str, sections: list[Section], done: str) -> None:
         nothing = Section("none", "Nothing to show", text=f"No sample {done}.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -52,3 +53,38 @@ def test_a_later_evaluation_is_not_kept_once_detached(make_trainer, make_evaluat
     embeddings.detach(evaluator)
     evaluator.evaluate(TinyLoader(samples=7))
     assert len(embeddings.vectors) == 18
+
+
+@pytest.mark.parametrize(
+    ("own", "source"),
+    [
+        (("embedding", "spec_embedding", "tab_embedding"), "embedding"),
+        (("spec_embedding", "tab_embedding"), "spec_embedding and tab_embedding"),
+        (("tab_embedding",), "tab_embedding"),
+        ((), "logits"),
+    ],
+)
+def test_the_vectors_of_the_modalities_stand_in_too(make_trainer, make_evaluator, own, source):
+    class Returns(nn.Module):
+        def forward(self, spectra, mask, tabular):
+            first = spectra.mean(dim=1)
+            given = {
+                "embedding": first,
+                "spec_embedding": first[:, :1] + 1,
+                "tab_embedding": first[:, :3] + 2,
+            }
+            return {
+                "logits": first[:, :2],
+                **{name: given[name] if name in own else None for name in given},
+            }
+
+    trainer = make_trainer()
+    trainer.model = Returns()
+    evaluator, embeddings = make_evaluator(trainer), Embeddings()
+    embeddings.attach(evaluator)
+    evaluator.evaluate(TinyLoader())
+    batches = [Returns()(batch.spectra, None, None) for batch in TinyLoader()]
+    names = source.split(" and ")
+    expected = torch.cat([torch.cat([batch[name] for name in names], dim=1) for batch in batches])
+    assert embeddings.source == source
+    assert torch.equal(embeddings.vectors, expected)

@@ -38,6 +38,13 @@ def test_an_output_that_is_not_there_is_named_with_the_nearest(name, message):
         find_output(OUTPUTS, name)
 
 
+def test_none_is_an_output_that_is_not_there():
+    outputs = {"logits": torch.zeros(1, 2), "embedding": None}
+    assert not has_output(outputs, "embedding")
+    with pytest.raises(UsageError, match="returns no 'embedding'"):
+        find_output(outputs, "embedding")
+
+
 def test_values_are_never_broadcast_against_each_other():
     check_same_shape(torch.zeros(4, 1), torch.zeros(4, 1))
     with pytest.raises(UsageError, match=r"logits have shape \[4, 1\], targets \[4\]"):

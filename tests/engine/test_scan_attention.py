@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from engine.scan_attention import ScanAttention
 from tests.engine.measured import SCANS, make_loader, measure
@@ -44,3 +45,15 @@ def test_another_model_is_looked_at_anew():
     attention = kept_of(small_model("tft"))
     measure(small_model("mean_linear"), make_loader(), attention)
     assert attention.weights is None
+
+
+@pytest.mark.parametrize("form", [lambda weights: weights, lambda weights: [None, weights]])
+def test_weights_without_a_name_are_taken_too(form):
+    class Attends(nn.Module):
+        def forward(self, spectra, mask, tabular):
+            return {"logits": spectra[:, 0, :2], "attention_weights": form(mask.float())}
+
+    attention = kept_of(Attends())
+    assert attention.name is not None
+    assert [len(own) for own in attention.weights] == [n for batch in SCANS for n in batch]
+    assert all(torch.allclose(own, own.mean()) for own in attention.weights)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import re
 
 import pandas as pd
 import pytest
 import torch
 from ignite.engine import Events
+from sklearn.metrics import classification_report
 from torch import nn
 
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.errors import UsageError
+from engine.metric_tables import as_json
 from experiments.enhanced_trainer import EnhancedTrainer
 from handlers import GradientClipping, LRSchedule, Validation
 from models import MeanLinear, SpectraOnly, TFTMultimodal
@@ -19,6 +23,12 @@ from models.tft_models import TFTLoss
 S, L, D = 3, 48, 4
 SMALL = {"patch_size": 16, "d_model": 16, "num_layers": 1}
 TRAINED = {"best_model.pt", "training_curves.html"}
+REPORTS = {
+    "predictions.csv",
+    "classification_report.json",
+    "classification_report.csv",
+    "classification_report.txt",
+}
 EVALUATED = {
     "evaluation_plots.html",
     "feature_importance.html",
@@ -96,8 +106,9 @@ def files(folder):
 
 def test_it_is_found_in_the_package_itself():
     import experiments
+    from trainers.enhanced_trainer import EnhancedTrainer as Described
 
-    assert experiments.EnhancedTrainer is EnhancedTrainer
+    assert experiments.EnhancedTrainer is Described is EnhancedTrainer
     with pytest.raises(AttributeError, match="EnhancedTrayner"):
         experiments.EnhancedTrayner  # noqa: B018
 
@@ -116,7 +127,7 @@ def test_the_history_is_what_the_log_says(trained):
 
 
 def test_a_training_ends_with_the_weights_of_its_best_epoch(trained):
-    again = trained.evaluate(make_loader(seed=2), generate_plots=False)
+    again = trained.eval_epoch(make_loader(seed=2))
     assert again["auroc"] == max(trained.history["val/auroc"])
     saved = torch.load(trained.run_dir / "best_model.pt", weights_only=True)["states"]["model"]
     for name, tensor in trained.model.state_dict().items():
@@ -194,7 +205,7 @@ def test_what_is_switched_off_is_not_written(make):
     assert not [name for name in files(trainer.run_dir) if name.endswith(".html")]
     only = make(model_name="only", enable_visualization=False)
     only.evaluate(make_loader())
-    assert files(only.run_dir) == EVALUATED - {"evaluation_plots.html"}
+    assert files(only.run_dir) == (EVALUATED | REPORTS) - {"evaluation_plots.html"}
     silent = make(model_name="silent")
     silent.evaluate(make_loader(), generate_plots=False)
     assert silent.run_dir is None
@@ -224,7 +235,7 @@ def test_a_second_evaluation_leaves_the_pages_of_the_first(make):
     first = (trainer.run_dir / "evaluation_plots.html").read_bytes()
     trainer.evaluate(make_loader(seed=3))
     assert (trainer.run_dir / "evaluation_plots.html").read_bytes() == first
-    assert files(trainer.run_dir / "evaluation") == EVALUATED
+    assert files(trainer.run_dir / "evaluation") == EVALUATED | REPORTS
 
 
 def test_saved_weights_give_the_same_metrics_in_another_trainer(trained, measured, make, tmp_path):
@@ -234,6 +245,276 @@ def test_saved_weights_give_the_same_metrics_in_another_trainer(trained, measure
     for path in (tmp_path / "new" / "model.pt", trained.run_dir / "best_model.pt"):
         other.load_model(path)
         assert other.evaluate(make_loader(seed=3), generate_plots=False) == measured
+        assert other.history == trained.history
+
+
+def test_a_model_is_saved_and_loaded_with_its_history_by_default(make, capsys):
+    trainer = make(MeanLinear(L))
+    trainer.train(make_loader(), make_loader(seed=1), epochs=3)
+    trainer.save_model()
+    again = make(MeanLinear(L))
+    again.load_model()
+    assert again.history == trained_history(trainer.run_dir / "best_model.pt") == trainer.history
+    assert again.run_dir == trainer.run_dir
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor)
+    assert not again.save_dir.joinpath("tft-2").exists()
+
+
+def trained_history(path):
+    return torch.load(path, weights_only=True)["states"]["history"]
+
+
+def test_an_untrained_model_is_never_saved_over_a_trained_one(make, capsys):
+    trainer = make(MeanLinear(L))
+    trainer.train(make_loader(), make_loader(seed=1), epochs=1)
+    best = (trainer.run_dir / "best_model.pt").read_bytes()
+    other = make(MeanLinear(L))
+    other.save_model()
+    assert other.run_dir == trainer.run_dir.with_name("tft-2")
+    assert (trainer.run_dir / "best_model.pt").read_bytes() == best
+    other.load_model()
+    assert other.history == {}
+
+
+def test_a_training_that_is_cut_off_leaves_the_history_so_far(make):
+    class Cut:
+        def attach(self, engine):
+            engine.add_event_handler(Events.EPOCH_STARTED(once=3), self)
+
+        def __call__(self):
+            raise KeyboardInterrupt
+
+    trainer = make(MeanLinear(L), lr=1e-2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(make_loader(), make_loader(), epochs=5, handlers=[Cut()])
+    saved = trained_history(trainer.run_dir / "best_model.pt")
+    assert saved["epoch"]
+    assert saved["val/loss"] == trainer.history["val/loss"][: len(saved["epoch"])]
+
+
+# -- epoch by epoch -------------------------------------------------------------------------------
+
+
+def test_epochs_one_by_one_are_those_of_one_training(make):
+    whole, parts = make(lr=1e-2), make(make_model(), lr=1e-2)
+    torch.manual_seed(5)  # of dropout
+    history = whole.train(make_loader(), make_loader(), 3, None, save_best=False)
+    torch.manual_seed(5)
+    metrics = [parts.train_epoch(make_loader()) for _ in range(3)]
+    for name in ("loss", "auroc"):
+        assert [epoch[name] for epoch in metrics] == history[f"train/{name}"]
+        assert parts.history[f"train/{name}"] == history[f"train/{name}"]
+    assert parts.history["epoch"] == [1, 2, 3]
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(parts.model.state_dict()[name], tensor)
+
+
+def test_the_rate_falls_over_calls_and_begins_anew_with_other_weights(make, tmp_path):
+    trainer = make(MeanLinear(L), lr=1e-12)
+    trainer.save_model(tmp_path / "model.pt")
+    rates = [trainer.train_epoch(make_loader())["lr"] for _ in range(8)]
+    assert rates[0] == pytest.approx(1e-12)
+    assert rates[-1] == pytest.approx(0.5e-12)
+    trainer.load_model(tmp_path / "model.pt")
+    assert trainer.train_epoch(make_loader())["lr"] == pytest.approx(1e-12)
+    assert trainer.history["epoch"] == [1]
+
+
+def test_epochs_one_by_one_write_nothing(make, tmp_path):
+    trainer = make()
+    trainer.train_epoch(make_loader())
+    trainer.eval_epoch(make_loader(), collect_embeddings=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epoch_of_another_length_is_refused(make):
+    trainer = make()
+    trainer.train_epoch(make_loader())
+    with pytest.raises(UsageError, match="train_epoch: 2 batches, expected 3 as in the epochs"):
+        trainer.train_epoch(make_loader(samples=16))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_epoch_is_measured_and_its_samples_are_collected(make, task):
+    trainer, loader = make(make_model(task)), make_loader(task=task)
+    found = trainer.eval_epoch(loader, collect_embeddings=True)
+    plain = trainer.eval_epoch(loader)
+    assert {name: found[name] for name in plain} == plain
+    trainer.model.eval()
+    with torch.no_grad():
+        parts = [trainer.model(b["spectra"], b["mask"], b["tabular"]) for b in loader]
+    embedding = torch.cat([part["embedding"] for part in parts])
+    assert found["embeddings"] == pytest.approx(embedding.numpy(), abs=1e-6)
+    labels = torch.cat([batch["label"] for batch in loader]).numpy()
+    assert found["labels"].reshape(labels.shape) == pytest.approx(labels)
+    assert found["sample_id"] == [str(number) for number in range(24)]
+    weights = torch.cat([part["attention_weights"]["scan_pooling"] for part in parts])
+    assert len(found["attention_weights"]["scan_pooling"]) == 24
+    assert found["attention_weights"]["scan_pooling"][3] == pytest.approx(weights[3].numpy())
+    assert ("probabilities" in found) is (task != "regression")
+    if task in ("binary", "multiclass"):
+        assert (found["probabilities"].argmax(axis=1) == found["predictions"]).all()
+
+
+# -- reports --------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_returns_and_writes_predictions_and_report(make):
+    trainer = make(make_model("multiclass"), class_names=["a", "b", "c"])
+    loader = make_loader(task="multiclass", seed=3)
+    found = trainer.evaluate(loader)
+    labels = [int(label) for batch in loader for label in batch["label"]]
+    own = classification_report(
+        labels,
+        found["predictions"],
+        target_names=list("abc"),
+        output_dict=True,
+        zero_division=math.nan,
+    )
+    report = found["classification_report"]
+    for name in "abc":
+        assert report[name] == pytest.approx(own[name], nan_ok=True)
+    assert report["accuracy"] == pytest.approx(own["accuracy"]) == found["accuracy"]
+    assert report["weighted avg"]["recall"] == pytest.approx(own["weighted avg"]["recall"])
+    rows = pd.read_csv(trainer.run_dir / "predictions.csv", dtype={"sample_id": str})
+    assert list(rows["prediction"]) == ["abc"[number] for number in found["predictions"]]
+    assert list(rows["target"]) == ["abc"[number] for number in labels]
+    written = json.loads((trainer.run_dir / "classification_report.json").read_text())
+    assert written["a"]["support"] == own["a"]["support"] == 8
+    assert written == json.loads(json.dumps(as_json(report)))
+    table = pd.read_csv(trainer.run_dir / "classification_report.csv", index_col="class")
+    assert table.loc["a", "recall"] == pytest.approx(report["a"]["recall"])
+    assert "weighted avg" in (trainer.run_dir / "classification_report.txt").read_text()
+
+
+def test_every_evaluation_of_a_training_has_reports_of_its_own(make):
+    trainer = make(MeanLinear(L))
+    trainer.train(make_loader(), make_loader(), epochs=1)
+    for seed, folder in ((1, "."), (2, "evaluation"), (3, "evaluation-2")):
+        found = trainer.evaluate(make_loader(seed=seed), generate_plots=False)
+        rows = pd.read_csv(trainer.run_dir / folder / "predictions.csv")
+        names = ["class 0", "class 1"]
+        assert list(rows["prediction"]) == [names[number] for number in found["predictions"]]
+    assert not (trainer.run_dir / "evaluation_plots.html").exists()
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+class Tabular(nn.Module):
+    """A line through the covariates, which learns standardised values in a few epochs."""
+
+    def __init__(self, width=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(D, width)
+
+    def forward(self, spectra, mask, tabular):
+        return {"logits": self.head(tabular)}
+
+
+def values_in(unit, offset=0.0, **settings):
+    loader = make_loader(task="regression", **settings)
+    for batch in loader:
+        batch["label"] = unit * (batch["label"].double() + offset)
+    return loader
+
+
+@pytest.mark.parametrize(("unit", "offset"), [(1.0, 0.0), (1e4, 5.0), (1e-6, -3.0)])
+def test_values_are_learned_alike_in_every_unit(make, unit, offset):
+    plain = make(Tabular(), lr=5e-2, enable_visualization=False, enable_interpretability=False)
+    history = plain.train(values_in(1.0), values_in(1.0, seed=1), epochs=6)
+    other = make(Tabular(), lr=5e-2, enable_visualization=False, enable_interpretability=False)
+    found = other.train(values_in(unit, offset), values_in(unit, offset, seed=1), epochs=6)
+    assert found["val/loss"] == pytest.approx(history["val/loss"], rel=1e-3)
+    assert found["val/mae"] == pytest.approx([unit * mae for mae in history["val/mae"]], rel=1e-3)
+    metrics = other.evaluate(values_in(unit, offset, seed=2))
+    assert metrics["r2"] == pytest.approx(plain.evaluate(values_in(1.0, seed=2))["r2"], rel=1e-3)
+    rows = pd.read_csv(other.run_dir / "predictions.csv")
+    true = torch.cat([batch["label"] for batch in values_in(unit, offset, seed=2)])
+    assert list(rows["target_target 0"]) == pytest.approx(true.tolist(), rel=1e-5)
+    assert (rows["prediction_target 0"] - rows["target_target 0"]).abs().mean() == pytest.approx(
+        metrics["mae"], rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["best_model.pt", "checkpoints/best.pt"])
+def test_a_loaded_regression_predicts_in_the_units_it_was_trained_in(make, name):
+    trainer = make(Tabular(), lr=5e-2)
+    trainer.train(values_in(1e4, 5.0), values_in(1e4, 5.0), epochs=3)
+    metrics = trainer.eval_epoch(values_in(1e4, 5.0, seed=2))
+    again = make(Tabular())
+    again.load_model(trainer.run_dir / name)
+    assert again.eval_epoch(values_in(1e4, 5.0, seed=2)) == metrics
+
+
+def test_models_of_values_are_compared_each_in_its_own_scale(make):
+    near, far = make(Tabular(), lr=5e-2), make(Tabular(), lr=5e-2)
+    near.train(values_in(1e4, 5.0), values_in(1e4, 5.0), epochs=3)
+    far.train(values_in(1e4, 9.0), values_in(1e4, 9.0), epochs=3)
+    test = values_in(1e4, 5.0, seed=2)
+    table = make(Tabular()).compare_models({"near": near, "far": far}, test)
+    assert list(table["mae"]) == [t.eval_epoch(test)["mae"] for t in (near, far)]
+    assert table.loc[0, "mae"] < table.loc[1, "mae"]
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_whole_numbers_are_regressed_where_the_task_says_so(make, width):
+    loader = make_loader(task="regression")
+    for batch in loader:
+        years = (40 + 10 * batch["tabular"][:, :width]).round().long()
+        batch["label"] = years[:, 0] if width == 1 else years
+    trainer = make(Tabular(width), lr=5e-2, task="regression")
+    history = trainer.train(loader, loader, epochs=4)
+    assert history["val/mae"][-1] < history["val/mae"][0] < 30
+    true = torch.cat([batch["label"] for batch in loader]).reshape(24, width)
+    found = trainer.eval_epoch(loader, collect_embeddings=True)
+    assert found["labels"] == pytest.approx(true.numpy())
+    # What was learned is what is measured, also where the labels look like classes.
+    again = make(Tabular(width))
+    again.load_model(trainer.run_dir / "best_model.pt")
+    assert again.eval_epoch(loader)["mae"] == found["mae"]
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 3)])
+def test_zeros_and_ones_that_are_taken_as_values_are_said_to_be(make, capsys, shape):
+    width = shape[1] if len(shape) == 2 else 1
+    loader = make_loader(task="regression")
+    for batch in loader:
+        batch["label"] = (batch["tabular"][:, :width] > 0).float().reshape(shape)
+    trainer = make(Tabular(width), enable_visualization=False, enable_interpretability=False)
+    assert "val/mae" in trainer.train(loader, loader, epochs=1)
+    trainer.evaluate(loader)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("train_loader: labels 0.0 and 1.0 are floating point")
+    assert "task='multilabel'" in said[0]
+    asked = make(Tabular(width), task="multilabel", enable_interpretability=False)
+    if len(shape) == 2:
+        assert "val/auroc" in asked.train(loader, loader, epochs=1)
+        assert capsys.readouterr().err == ""
+
+
+# -- pages ----------------------------------------------------------------------------------------
+
+
+def sections_of(page):
+    return re.findall(r'<section id="([\w-]+)">', page.read_text("utf-8"))
+
+
+def test_one_page_holds_all_about_the_outcome(trained, measured):
+    found = sections_of(trained.run_dir / "evaluation_plots.html")
+    assert found[:5] == ["ranking", "confusion", "scores", "thresholds", "tsne"]
+    assert "scans-0" in found
+    assert found[-1] == "metrics"
+
+
+def test_the_outcome_is_shown_without_interpretability_too(make):
+    trainer = make(enable_interpretability=False)
+    trainer.evaluate(make_loader())
+    assert {"tsne", "scans-0"} <= set(sections_of(trainer.run_dir / "evaluation_plots.html"))
+    assert not (trainer.run_dir / "feature_importance.html").exists()
 
 
 def test_a_model_without_embedding_or_attention_has_pages_that_say_so(make):
@@ -308,6 +589,42 @@ def test_a_setting_that_is_refused_leaves_no_folder(make, settings, words, tmp_p
 def test_what_does_not_fit_is_one_line(make, settings, words):
     with pytest.raises(UsageError, match=words):
         make(**settings).evaluate(make_loader())
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda mask, scores: {"attention_weights": mask.float()},
+        lambda mask, scores: {"attention_weights": [mask.float(), None]},
+        lambda mask, scores: {"attention_weights": None, "embedding": None, "gated_spec": None},
+        lambda mask, scores: {"spec_embedding": scores, "tab_embedding": 2 * scores},
+    ],
+    ids=["tensor", "list", "none", "of modalities"],
+)
+def test_optional_outputs_of_every_documented_form_are_shown(make, own):
+    class Own(Tabular):
+        def forward(self, spectra, mask, tabular):
+            scores = self.head(tabular)
+            return {"logits": scores, **own(mask, scores)}
+
+    trainer = make(Own(2))
+    trainer.train(make_loader(), make_loader(), epochs=1)
+    trainer.evaluate(make_loader())
+    assert files(trainer.run_dir) >= TRAINED | EVALUATED | REPORTS
+    page = (trainer.run_dir / "pca_analysis.html").read_text("utf-8")
+    if "spec_embedding" in own(torch.ones(1), 1):
+        assert "model&#39;s spec_embedding and tab_embedding" in page
+
+
+def test_optional_outputs_of_another_form_are_refused_before_training(make, tmp_path):
+    class Wrong(Tabular):
+        def forward(self, spectra, mask, tabular):
+            return {"logits": self.head(tabular), "embedding": tabular[:, 0]}
+
+    for work in ("train", "evaluate"):
+        with pytest.raises(UsageError, match=r"model Wrong gives embedding of shape \[8\]"):
+            getattr(make(Wrong(2)), work)(*[make_loader()] * (2 if work == "train" else 1))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_models_are_compared_on_the_same_samples(trained, measured, make):

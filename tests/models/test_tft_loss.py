@@ -82,6 +82,14 @@ def test_terms_that_a_model_does_not_give_are_zero() -> None:
     assert terms["aux_spec_loss"] == terms["aux_tab_loss"] == terms["contrastive_loss"] == 0
 
 
+def test_an_output_that_is_none_is_one_that_a_model_does_not_give() -> None:
+    given = {"logits": torch.randn(4, 2)}
+    names = ("aux_logits_spec", "aux_logits_tab", "spec_projection", "tab_projection")
+    target = torch.tensor([0, 1, 1, 0])
+    with_none = TFTLoss()({**given, **dict.fromkeys(names)}, target)  # type: ignore[arg-type]
+    assert with_none == TFTLoss()(given, target)
+
+
 def test_class_weights_weigh_samples() -> None:
     out, target = {"logits": torch.tensor([[2.0, 0.0], [2.0, 0.0]])}, torch.tensor([0, 1])
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))

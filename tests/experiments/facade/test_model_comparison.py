@@ -17,6 +17,7 @@ from experiments.facade.model_comparison import (
     compare,
     write_comparison,
 )
+from experiments.pages import figure_images
 from tests.experiments.pages.made_outputs import NAMES, make_outputs
 
 
@@ -58,7 +59,7 @@ def test_the_common_loss_is_defined_for_every_task(task):
 def test_the_page_has_bars_a_table_and_both_kinds_of_curves(tmp_path):
     table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
     comparison = Comparison(table, {"net": make_outputs("multiclass")})
-    written = write_comparison(comparison, tmp_path, NAMES["multiclass"])
+    written, _ = write_comparison(comparison, tmp_path, NAMES["multiclass"])
     table_path, page, curves = written
     pd.testing.assert_frame_equal(pd.read_csv(table_path), table)
     assert re.findall(r'id="figure-(\w+)"', page.read_text("utf-8")) == ["metrics"]
@@ -72,7 +73,7 @@ def test_values_are_shown_against_the_truth_instead_of_curves(tmp_path):
     comparison = Comparison(
         pd.DataFrame({"model": ["a"], "mae": [0.5]}), {"a": make_outputs("regression")}
     )
-    written = write_comparison(comparison, tmp_path, NAMES["regression"])
+    written, _ = write_comparison(comparison, tmp_path, NAMES["regression"])
     assert [path.name for path in written] == ["model_comparison.csv", "model_comparison.html"]
     assert 'id="figure-predictions"' in written[1].read_text("utf-8")
 
@@ -84,3 +85,22 @@ def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):
     write_comparison(comparison, tmp_path, NAMES["binary"])
     assert "no class has both kinds of samples" in (tmp_path / "roc_comparison.html").read_text()
     assert "undefined" in (tmp_path / "model_comparison.html").read_text()
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypatch, task):
+    wanted = {}
+
+    def keep(images):
+        wanted.update(images)
+        return "no browser"
+
+    monkeypatch.setattr(figure_images, "write_images", keep)
+    comparison = Comparison(
+        pd.DataFrame({"model": ["a"], "loss": [0.5]}), {"a": make_outputs(task)}
+    )
+    written, note = write_comparison(comparison, tmp_path, NAMES[task])
+    assert note == "no browser"
+    pages = [path for path in written if path.suffix == ".html"]
+    assert list(wanted) == [page.with_suffix(".png") for page in pages]
+    assert [len(figures) for figures in wanted.values()] == ([1, 2] if task == "binary" else [2])

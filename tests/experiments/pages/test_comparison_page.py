@@ -30,7 +30,7 @@ def compared(tmp_path_factory):
             for number, name in enumerate(NAMES)
         ]
         comparison = compare_runs(read_runs(folders), 100)
-        written = write_run_comparison(comparison, root)
+        written, _ = write_run_comparison(comparison, root)
         made[task] = comparison, root, written
     return made
 
