@@ -26,7 +26,8 @@ class AttentionMultimodal(nn.Module):
     """Fusion by attention with encoders of its own, or on the results of others.
 
     ``model(spectra, mask, tabular)`` runs end to end: the transformer encodes the scans, each scan
-    and each covariate becomes a token, and the auxiliary heads' logits are the modalities' own.
+    and each covariate becomes a token, to which the vector of its modality is added, and the
+    auxiliary heads' logits are the modalities' own.
     ``model(spectra_result, tabular_result)`` fuses what other encoders found, as
     :class:`EnhancedAttentionMultimodal` does.
 
@@ -36,7 +37,7 @@ class AttentionMultimodal(nn.Module):
         spec_emb: Features of the spectra's embedding, E.
         tab_emb: Features of the covariates' embedding, F.
         num_classes: Width of the logits, C: classes, labels, or values to regress.
-        fusion_dim: Features of the fused vector, W.
+        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
         dropout: Everywhere: tokens, attention, positions, fusion, classifier, heads.
         fusion_type: ``'enhanced_cross'`` or ``'concat'``.
         hidden_dims: Features of the classifier's hidden layers.
@@ -199,8 +200,9 @@ class AttentionMultimodal(nn.Module):
         spectra_result = {"embedding": spec, "logits": auxiliary[0]}
         tabular_result = {"embedding": tab, "logits": auxiliary[1]}
         if self.covariate_tokens is not None:
-            spectra_result |= {"tokens": scans, "mask": mask}
-            tabular_result["tokens"] = self.covariate_tokens(tabular)
+            # With its modality's vector, so that the encoders learn from the main logits too.
+            spectra_result |= {"tokens": scans + spec[:, None], "mask": mask}
+            tabular_result["tokens"] = self.covariate_tokens(tabular) + tab[:, None]
         outputs = self.multimodal.combine(spectra_result, tabular_result, auxiliary)
         outputs["attention_weights"] |= {
             "scan_pooling": scan_weights,
