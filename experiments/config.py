@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from engine.tasks import TASKS, Mode, better_when
+from experiments.build_metrics import metric_name
 from experiments.config_section import Count, Named, Positive, Section
 from experiments.data_config import DataConfig
 from experiments.default_loss import WITH_AUXILIARY_HEADS, default_loss
@@ -174,7 +175,10 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: Named = Named(name="tft")
     loss: LossConfig = LossConfig()
-    metrics: list[str] = Field(default=[], description="defaults to all that fit the task")
+    metrics: list[str | Named] = Field(
+        default=[],
+        description="names, or dotted paths to metrics of one's own; defaults to the task's",
+    )
     trainer: TrainerConfig = TrainerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     lr_scheduler: SchedulerConfig | None = SchedulerConfig()
@@ -183,6 +187,11 @@ class Config(Section):
     handlers: list[Named] = Field(default=[], description="further handlers")
     report: ReportConfig = ReportConfig()
     audit: AuditConfig = AuditConfig()
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What the metrics are called in logs, tables and pages."""
+        return [metric_name(entry) for entry in self.metrics]
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:
