@@ -126,7 +126,7 @@ class EpochMetrics:
     that one process with all their batches would have.
 
     Args:
-        metrics: Keys of ``METRICS``, with ``@`` and a demand where they take one
+        names: Keys of ``METRICS``, with ``@`` and a demand where they take one
             (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; functions ``f(scores, target)``
             and torchmetrics objects of the user's own
             (:func:`engine.custom_metrics.custom_metric`). None takes the usual ones of the task.
@@ -151,12 +151,12 @@ class EpochMetrics:
 
     def __init__(
         self,
-        metrics: Sequence[str | Callable[[Tensor, Tensor], Any]] | None = None,
+        names: Sequence[str | Callable[[Tensor, Tensor], Any]] | None = None,
         prefix: str = "",
         task: str | None = None,
         restore: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        asked = TASKS[task or "multiclass"].metrics if metrics is None else metrics
+        asked = TASKS[task or "multiclass"].metrics if names is None else names
         self.metrics = tuple(m if isinstance(m, str) else custom_metric(m) for m in asked)
         self.custom = custom_metrics(self.metrics)
         self.names = tuple(m if isinstance(m, str) else m.name for m in self.metrics)

@@ -65,7 +65,7 @@ def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
         seconds = time.perf_counter() - began
         outputs[name] = found
         # Each model's own loss has terms of its own: they cannot be compared.
-        named = {name: metrics[name] for name in TASKS[found.task].metrics}
+        named = {name: metrics[name] for name in TASKS[found.task].metrics if name in metrics}
         metrics = {"loss": common_loss(found), **named}
         size = summarise_model(model)
         about = {key: size[key] for key in ABOUT_MODEL if key in size}

@@ -150,7 +150,9 @@ def test_a_users_metrics_are_monitored_saved_and_shown_with_intervals(finished):
 
 
 def test_finished_runs_are_compared_by_a_users_metrics(finished, make_config, capsys):
-    other = Experiment(make_config(metrics=["auroc"], seed=2, **{"checkpoint.monitor": None}))
+    other = Experiment(
+        make_config(metrics=["auroc"], **{"checkpoint.monitor": None, "optimizer.lr": 0.01})
+    )
     other.run()
     folders = [str(finished.run_dir), str(other.run_dir)]
     assert compare([*folders, "--out", str(finished.run_dir.parent / "both")]) == 0
