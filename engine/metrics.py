@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
+from engine.custom_metrics import CustomMetric, custom_metric, custom_metrics
 from engine.errors import UsageError
 from engine.events import OrderedEngine, Phase
 from engine.kept_steps import KeptSteps, joined
@@ -38,6 +39,7 @@ class EpochOutputs:
         of_samples: Name of a sample statistic (``engine.sample_statistics.SAMPLE_STATISTICS``)
             that was asked for -> one number a sample [N]; NaN where the model does not return
             what it is of.
+        custom: Name of a metric of the user's own -> the metric.
     """
 
     logits: Tensor
@@ -46,6 +48,7 @@ class EpochOutputs:
     losses: Mapping[str, float]
     task: str = ""
     of_samples: Mapping[str, Tensor] = field(default_factory=dict)
+    custom: Mapping[str, CustomMetric] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find the task."""
@@ -83,7 +86,7 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
     """A metric's value, whatever it is computed from: scores and targets, or sample statistics.
 
     Args:
-        name: As :class:`EpochMetrics` takes it.
+        name: As :class:`EpochMetrics` takes it, or of a metric in ``outputs.custom``.
         outputs: Of N samples.
         rows: Long [K], the samples that count, each as often as it stands there; None for all.
 
@@ -111,7 +114,8 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
     scores, target = outputs.scores, outputs.target
     if rows is not None:
         scores, target = scores[rows], target[rows]
-    return find_metric(name)(scores, target)
+    metric = outputs.custom[name] if name in outputs.custom else find_metric(name)
+    return metric(scores, target)
 
 
 class EpochMetrics:
@@ -125,8 +129,9 @@ class EpochMetrics:
 
     Args:
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
-            (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; None takes the usual ones of
-            the task.
+            (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; functions ``f(scores, target)``
+            and torchmetrics objects of the user's own
+            (:func:`engine.custom_metrics.custom_metric`). None takes the usual ones of the task.
         prefix: Put before each name (``train/``).
         task: A key of ``engine.tasks.TASKS``; None for a classification.
         restore: Brings what is learned, [N, T], back to the targets' units (a regression's
@@ -134,9 +139,12 @@ class EpochMetrics:
             losses as the model was given them.
 
     Raises:
-        UsageError: A name is none of a metric, or does not fit the task.
+        UsageError: A name is none of a metric, or does not fit the task; an object is no metric.
 
     Attributes:
+        metrics: As they were given, or the usual ones.
+        names: Of the metrics.
+        custom: Those of the user's own, by name.
         outputs: The last whole epoch's :class:`EpochOutputs`, None before the first.
     """
 
@@ -145,13 +153,18 @@ class EpochMetrics:
 
     def __init__(
         self,
-        names: Sequence[str] | None = None,
+        names: Sequence[str | Callable[[Tensor, Tensor], Any]] | None = None,
         prefix: str = "",
         task: str | None = None,
         restore: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        check_metrics(tuple(names or ()), task)
-        self.names = TASKS[task or "multiclass"].metrics if names is None else tuple(names)
+        asked = TASKS[task or "multiclass"].metrics if names is None else names
+        self.metrics = tuple(m if isinstance(m, str) else custom_metric(m) for m in asked)
+        self.custom = custom_metrics(self.metrics)
+        self.names = tuple(m if isinstance(m, str) else m.name for m in self.metrics)
+        check_metrics(tuple(m for m in self.metrics if isinstance(m, str)), task)
+        for custom in self.custom.values() if task else ():
+            custom.check_task(task)
         self.prefix = prefix
         self.task = task
         self.restore = restore
@@ -168,8 +181,15 @@ class EpochMetrics:
         }
 
     def metric_names(self, loss_terms: Sequence[str] = ()) -> list[str]:
-        """All names that will stand in ``state.metrics``, given the loss's named terms."""
+        """All names that will stand in ``state.metrics``, given the loss's named terms.
+
+        Raises:
+            UsageError: A metric of the user's own is called as a term of the loss.
+        """
         losses = ["loss", *(term for term in loss_terms if term != "total_loss")]
+        taken = self.custom.keys() & set(losses)
+        if taken:
+            raise UsageError(f"metric '{min(taken)}' is called as a term of the loss; rename it")
         return [self.prefix + name for name in (*losses, *self.names)]
 
     def attach(self, engine: OrderedEngine) -> None:
@@ -213,7 +233,9 @@ class EpochMetrics:
         if self.restore is not None:
             logits, target = self.restore(logits).float(), self.restore(target).float()
         task = self.task or task_of(logits)
-        self.outputs = EpochOutputs(logits, target, steps.sample_id, losses, task, steps.of_samples)
+        self.outputs = EpochOutputs(
+            logits, target, steps.sample_id, losses, task, steps.of_samples, self.custom
+        )
         values = {"loss": losses["total_loss"]}
         values.update({name: value for name, value in losses.items() if name != "total_loss"})
         values.update({name: metric_value(name, self.outputs) for name in self.names})

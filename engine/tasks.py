@@ -51,7 +51,8 @@ class Task:
         name: Its key in ``TASKS``.
         scores: From logits to scores: probabilities, or the values of a regression.
         decide: From scores to what is said: classes, labels, or values.
-        metrics: The metrics that are taken by default.
+        metrics: The metrics that are taken by default; one of ``further`` at a demand may be
+            among them.
         further: Others that apply, sample statistics among them.
         monitor: The metric that by default says which epoch is the best, and ...
         mode: ... whether that is its largest value (``max``) or its smallest (``min``).
@@ -68,9 +69,10 @@ class Task:
 
 CLASSES = ("binary", "multiclass")
 _CLASSIFICATION, _REGRESSION = tuple(CLASSIFICATION_METRICS), tuple(REGRESSION_METRICS)
+_BINARY = (*_CLASSIFICATION, "recall_at_fpr@0.05")
 _FURTHER, _OF_ATTENTION = (*FURTHER_METRICS, *SAMPLE_STATISTICS), tuple(ATTENTION_STATISTICS)
 TASKS = {
-    "binary": Task("binary", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
+    "binary": Task("binary", softmax, likeliest, _BINARY, further=_FURTHER),
     "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
     "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION, further=_FURTHER),
     "regression": Task(
@@ -99,7 +101,7 @@ def check_metrics(names: tuple[str, ...], task: str | None) -> None:
     if task is not None and task not in TASKS:
         raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
     chosen = TASKS[task or "multiclass"]
-    fitting = (*chosen.metrics, *chosen.further)
+    fitting = tuple(dict.fromkeys((*chosen.metrics, *chosen.further)))
     for name in names:
         base = _check_demand(name)
         if base in fitting:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.tasks import TASKS, Mode, better_when
+from experiments.build_metrics import metric_name
 from experiments.config_section import (
     Count,
     Named,
@@ -196,7 +197,10 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: Named = Named(name="tft")
     loss: LossConfig = LossConfig()
-    metrics: Texts = Field(default=[], description="defaults to all that fit the task")
+    metrics: Annotated[list[Text | Named], BeforeValidator(several)] = Field(
+        default=[],
+        description="names, or dotted paths to metrics of one's own; defaults to all that fit",
+    )
     trainer: TrainerConfig = TrainerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     lr_scheduler: SchedulerConfig | None = SchedulerConfig()
@@ -222,6 +226,11 @@ class Config(Section):
         if self.data.task == "regression" and rule != ThresholdConfig().rule:
             raise ValueError(f"report.threshold.rule: '{rule}' is for classes, not for regression")
         return self
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What the metrics are called in logs, tables and pages."""
+        return [metric_name(entry) for entry in self.metrics]
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:

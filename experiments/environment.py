@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
+from experiments.installed import installed_requirements
 from experiments.job import RUN_ID
 
+# The key of all installed distributions, as lines of a requirements file.
+REQUIREMENTS = "requirements"
 # The key of what torchrun calls the job that a run was begun by.
 JOB = "job"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -57,6 +60,7 @@ def describe_environment(
         "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        REQUIREMENTS: installed_requirements(),
         "platform": platform.platform(),
         "host": platform.node(),
         "processor": platform.processor() or platform.machine(),

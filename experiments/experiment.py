@@ -16,6 +16,7 @@ from datasets.errors import UsageError
 from engine.bootstrap import Interval, bootstrap_intervals
 from engine.checkpoints import broken_weight, load_checkpoint
 from engine.contract import check_contract
+from engine.custom_metrics import CustomMetric
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.metrics import EpochMetrics, EpochOutputs
@@ -23,6 +24,7 @@ from engine.processes import fail_together, from_first, is_first, world
 from engine.protocols import Stateful
 from engine.rng import seed_everything
 from engine.sharding import is_sharded, shard, whole
+from engine.tasks import TASKS
 from engine.trainer import Trainer
 from experiments.audit import (
     AUTOMATIC_SCANS,
@@ -40,6 +42,7 @@ from experiments.beginning import (
 )
 from experiments.build_data import Data, build_data, with_loaders
 from experiments.build_handlers import RunHandlers, build_handlers
+from experiments.build_metrics import build_metrics
 from experiments.build_model import build_configured_optimizer, build_model_and_loss
 from experiments.config import Config
 from experiments.data_version import changed_cohort
@@ -70,6 +73,7 @@ class Experiment:
         evaluator: Measures the validation side, likewise.
         tester: Measures the test side, likewise.
         data: The cohort, its split and the loaders, after :meth:`setup`.
+        metrics: Names of metrics, and metrics of the user's own, after :meth:`setup`.
         results: ``val`` and ``test`` -> metrics, as the stages produce them.
         intervals: Metric -> its 95% interval, after :meth:`test`.
         findings: What else is known of the tested model, after :meth:`test`.
@@ -93,6 +97,7 @@ class Experiment:
     tester: Evaluator
     examination: Examination
     data: Data
+    metrics: list[str | CustomMetric]
     handlers: RunHandlers
     run_dir: Path
 
@@ -161,6 +166,10 @@ class Experiment:
         seed_everything(config.seed)
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
+        task = self.data.cohort.task
+        if "metrics" in config.derived():  # the data may be of several classes
+            config.derive("metrics", list(TASKS[task].metrics))
+        self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
         self.audit = from_first(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
         self.run_dir = resumed or from_first(self._new_run_dir)
@@ -257,7 +266,7 @@ class Experiment:
     def _new_metrics(self) -> EpochMetrics:
         scaler = self.data.scaler
         restore = scaler.restore if scaler else None
-        return EpochMetrics(self.config.metrics, task=self.data.cohort.task, restore=restore)
+        return EpochMetrics(self.metrics, task=self.data.cohort.task, restore=restore)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page while it goes on."""
@@ -418,7 +427,7 @@ class Experiment:
         group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
         groups = [group_of[sample] for sample in outputs.sample_id]
         return bootstrap_intervals(
-            outputs, groups, self.config.metrics, resamples, seed=self.config.seed
+            outputs, groups, self.config.metric_names, resamples, seed=self.config.seed
         )
 
     def _load_best(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine.metric_functions import UNDEFINED
 from engine.metric_tables import read_log
 from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import check_metrics
+from experiments.build_metrics import metric_name, recompute_metrics
 from experiments.package import ENVIRONMENT_NAME, SPLITS_NAME
 from experiments.run_folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
 from experiments.saved_predictions import SavedOutputs, read_predictions
@@ -44,6 +45,7 @@ class FinishedRun:
         sides: The side of each.
         parameters: Numbers that training could move, None where its summary is missing.
         seconds: Spent in epochs, NaN where its log is missing (a package has none).
+        not_computed: Metrics of the user's own that cannot be computed again -> why.
     """
 
     name: str
@@ -57,6 +59,7 @@ class FinishedRun:
     sides: Mapping[str, str]
     parameters: int | None
     seconds: float
+    not_computed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -65,8 +68,10 @@ class FinishedRun:
 
     @property
     def metric_names(self) -> list[str]:
-        """The metrics that the run was asked for, but for what predictions do not tell."""
-        return [name for name in self.config["metrics"] if name not in SAMPLE_STATISTICS]
+        """The metrics that the run was asked for and that can be computed from predictions."""
+        names = map(metric_name, self.config["metrics"])
+        untold = (*SAMPLE_STATISTICS, *self.not_computed)
+        return [name for name in names if name not in untold]
 
     @property
     def monitor(self) -> str | None:
@@ -187,18 +192,23 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     outputs, class_names = read_predictions(folder / PREDICTIONS_NAME)
     splits = read_table(folder / SPLITS_NAME, COLUMNS)
     parameters, seconds = read_cost(folder)
+    config = _read_settings(folder)
+    custom, not_computed = recompute_metrics(
+        config.get("metrics") or [], outputs.task, len(class_names)
+    )
     run = FinishedRun(
         name=name,
         folder=folder,
-        config=_read_settings(folder),
+        config=config,
         environment=_read_plain(folder / ENVIRONMENT_NAME),
         metrics=_read_plain(folder / METRICS_NAME),
-        outputs=outputs,
+        outputs=replace(outputs, custom=custom),
         class_names=class_names,
         groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
         sides=dict(zip(splits["sample_id"], splits["split"], strict=True)),
         parameters=parameters,
         seconds=seconds,
+        not_computed=not_computed,
     )
     _check(run)
     return run
@@ -230,7 +240,7 @@ def _check(run: FinishedRun) -> None:
             f"{run.folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
         ) from error
     try:
-        check_metrics(metrics, run.outputs.task)
+        check_metrics(tuple(n for n in metrics if n not in run.outputs.custom), run.outputs.task)
     except UsageError as error:
         raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
     strange = set(run.outputs.sample_id) - run.side("test")

@@ -198,7 +198,7 @@ def _metrics(outcome: Outcome) -> str:
     results, sure = outcome.results, bool(outcome.intervals)
     head = ["metric", "validation", "test", *(["95% interval of test"] if sure else [])]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name in ("loss", *outcome.config.metrics):
+    for name in ("loss", *outcome.config.metric_names):
         cells = [escape_markdown(name), *(f"{results[s][name]:.4f}" for s in ("val", "test"))]
         if sure:  # a loss has none
             cells.append(outcome.interval_text(name) or ("" if name == "loss" else "undefined"))

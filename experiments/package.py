@@ -52,9 +52,10 @@ UNIX, READABLE = 3, 0o100644
 # Tensors of trained weights hardly get smaller, whatever is done to them.
 STORED = (".safetensors", ".pt")
 PIECE_BYTES = 2**20
-# An option's or an address's beginning, then a path from the machine's root.
+# A requirement's, an option's or an address's beginning, then a path from the machine's root.
 PLACED = re.compile(
-    r"((?:[\w.+-]+=)?(?:file:|sqlite:///)?)(/.*|[A-Za-z]:[/\\].*|\\\\.*)", re.DOTALL
+    r"((?:-e |[\w.-]+ @ )?(?:[\w.+-]+=)?(?:file:|sqlite:///)?)(/.*|[A-Za-z]:[/\\].*|\\\\.*)",
+    re.DOTALL,
 )
 # Settings that are names of columns, whatever they look like.
 COLUMNS = ("label", "labels", "group", "numeric", "categorical", "log")

@@ -17,6 +17,7 @@ from engine.metric_functions import UNDEFINED
 from engine.metrics import metric_value
 from engine.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_test
 from engine.tasks import CLASSES, TASKS
+from experiments.build_metrics import metric_name
 from experiments.finished_run import FinishedRun
 
 # A ranking needs one of each kind.
@@ -112,12 +113,18 @@ def compare_runs(
         raise UsageError(f"comparing takes two runs or more, {len(runs)} given")
     _check_tasks(runs)
     tested = [len(run.outputs.sample_id) for run in runs]
-    shared = _on_shared_samples(runs)
+    # One's own metric is measured of all runs, also where only one was asked for it.
+    custom = {name: metric for run in runs for name, metric in run.outputs.custom.items()}
+    shared = [
+        replace(run, outputs=replace(run.outputs, custom=custom))
+        for run in _on_shared_samples(runs)
+    ]
     outputs = [run.outputs for run in shared]
     samples = outputs[0].sample_id
     groups = [shared[0].groups[sample] for sample in samples]
     asked_for = dict.fromkeys(name for run in runs for name in run.metric_names)
     metrics = list(asked_for or TASKS[outputs[0].task].metrics)
+    _check_custom_metrics(runs)
     recomputed = any(count != len(samples) for count in tested)
     if recomputed:
         figures = [bootstrap_intervals(o, groups, metrics, resamples, seed=seed) for o in outputs]
@@ -154,6 +161,20 @@ def _check_tasks(runs: Sequence[FinishedRun]) -> None:
             told = (f"{r.name} has {', '.join(r.class_names)}" for r in (first, run))
             what = "classes" if first.outputs.task in CLASSES else "columns"
             raise UsageError(f"only runs of the same {what} can be compared: {'; '.join(told)}")
+
+
+def _check_custom_metrics(runs: Sequence[FinishedRun]) -> None:
+    """Refuse metrics of the user's own that share a name and are not the same."""
+    found: dict[str, tuple[object, str]] = {}
+    for run in runs:
+        for entry in run.config["metrics"]:
+            name = metric_name(entry)
+            other, owner = found.setdefault(name, (entry, run.name))
+            if entry != other:
+                raise UsageError(
+                    f"the metric '{name}' of {owner} is another than that of {run.name}: "
+                    f"{other} and {entry}"
+                )
 
 
 def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
@@ -236,6 +257,8 @@ def _notes(comparison: RunComparison) -> list[str]:
             f"The samples are of {comparison.groups} groups. The tests take them as independent, "
             "so that their p-values promise too much; the bootstrap draws whole groups."
         )
+    not_computed = {n: why for run in runs for n, why in run.not_computed.items()}
+    notes.extend(f"{name} is not compared: {why}." for name, why in not_computed.items())
     notes.extend(_best_on_validation(comparison))
     return notes
 

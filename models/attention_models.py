@@ -26,7 +26,8 @@ class AttentionMultimodal(nn.Module):
     """Fusion by attention with encoders of its own, or on the results of others.
 
     ``model(spectra, mask, tabular)`` runs end to end: the transformer encodes the scans, each scan
-    and each covariate becomes a token, and the auxiliary heads' logits are the modalities' own.
+    and each covariate becomes a token. The auxiliary heads' logits are the modalities' own, and are
+    added to the fusion's: so its classifier only has to learn what their sum misses.
     ``model(spectra_result, tabular_result)`` fuses what other encoders found, as
     :class:`EnhancedAttentionMultimodal` does.
 
@@ -36,7 +37,7 @@ class AttentionMultimodal(nn.Module):
         spec_emb: Features of the spectra's embedding, E.
         tab_emb: Features of the covariates' embedding, F.
         num_classes: Width of the logits, C: classes, labels, or values to regress.
-        fusion_dim: Features of the fused vector, W.
+        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
         dropout: Everywhere: tokens, attention, positions, fusion, classifier, heads.
         fusion_type: ``'enhanced_cross'`` or ``'concat'``.
         hidden_dims: Features of the classifier's hidden layers.
@@ -161,7 +162,8 @@ class AttentionMultimodal(nn.Module):
 
         Returns:
             What :class:`EnhancedAttentionMultimodal` returns. End to end ``spec_logits`` and
-            ``tab_logits`` are the auxiliary heads', and ``attention_weights`` also has
+            ``tab_logits`` are the auxiliary heads', ``logits`` are the sum of both and of the
+            classifier's, and ``attention_weights`` also has
             ``scan_pooling`` [B, S] and ``feature_selection`` [B, D]; with ``return_attention``
             ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>`` [B, S, H, T, T].
 
@@ -202,6 +204,7 @@ class AttentionMultimodal(nn.Module):
             spectra_result |= {"tokens": scans, "mask": mask}
             tabular_result["tokens"] = self.covariate_tokens(tabular)
         outputs = self.multimodal.combine(spectra_result, tabular_result, auxiliary)
+        outputs["logits"] = outputs["logits"] + auxiliary[0] + auxiliary[1]
         outputs["attention_weights"] |= {
             "scan_pooling": scan_weights,
             "feature_selection": selection,

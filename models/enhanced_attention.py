@@ -17,22 +17,22 @@ FUSION_TYPES = ("enhanced_cross", "concat")
 
 
 class EnhancedAttentionMultimodal(nn.Module):
-    """Fuses what two encoders found, wherever they come from.
+    """Fuses the embeddings of two encoders and classifies the fused vector.
 
-    The modalities' logits are evidence: the classifier sees them beside the fused vector, and what
-    it finds is added to them, so that it only has to learn what their sum misses.
+    The main logits are the classifier's own. The encoders' logits are returned as they came and
+    have no part in them.
 
     Args:
         spec_embedding_dim: Features of the spectra's embedding, E.
         tab_embedding_dim: Features of the covariates' embedding, F.
         num_classes: Width of the logits, C: classes, labels, or values to regress.
-        fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate) or ``'concat'``
-            (one layer on both embeddings).
+        fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate, W features) or
+            ``'concat'`` (both embeddings joined, E + F features, no fusion layer).
         use_auxiliary: Put a head of its own on each embedding, which keeps both encoders learning
             where they are trained along.
         hidden_dims: Features of the classifier's hidden layers.
-        fusion_dim: Features of the fused vector, W.
-        num_heads: Heads, H; must divide ``fusion_dim``.
+        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
+        num_heads: Heads, H; must divide ``fusion_dim``; likewise.
         dropout: In fusion, classifier and heads.
         return_attention: Return the weights of every head, which costs the fused kernel; may be
             switched on an existing model.
@@ -79,21 +79,14 @@ class EnhancedAttentionMultimodal(nn.Module):
         self.fusion_type = fusion_type
         self.use_auxiliary = use_auxiliary
         self.return_attention = return_attention
-        self.fusion: nn.Module
+        self.fusion: EnhancedCrossAttentionFusion | None = None
+        fused_dim = spec_embedding_dim + tab_embedding_dim
         if fusion_type == "enhanced_cross":
             self.fusion = EnhancedCrossAttentionFusion(
                 spec_embedding_dim, tab_embedding_dim, fusion_dim, num_heads, dropout
             )
-        else:
-            self.fusion = nn.Sequential(
-                nn.Dropout(dropout),
-                nn.Linear(spec_embedding_dim + tab_embedding_dim, fusion_dim),
-                nn.LayerNorm(fusion_dim),
-                nn.GELU(),
-            )
-        self.classifier = EnhancedClassifier(
-            fusion_dim + 2 * num_classes, num_classes, hidden_dims, dropout
-        )
+            fused_dim = fusion_dim
+        self.classifier = EnhancedClassifier(fused_dim, num_classes, hidden_dims, dropout)
         if use_auxiliary:
             self.aux_head_spec = nn.Sequential(
                 nn.Dropout(dropout), nn.Linear(spec_embedding_dim, num_classes)
@@ -115,10 +108,11 @@ class EnhancedAttentionMultimodal(nn.Module):
                 optional ``tokens`` [B, D, F], one a covariate, and ``mask`` [B, D].
 
         Returns:
-            ``logits`` [B, C], ``embedding`` [B, W]; ``spec_embedding``, ``tab_embedding``,
-            ``spec_logits``, ``tab_logits`` as they came; with ``use_auxiliary`` ``aux_spec_logits``
-            and ``aux_tab_logits`` [B, C], also under the loss's names ``aux_logits_spec`` and
-            ``aux_logits_tab``; ``attention_weights`` of
+            ``logits`` [B, C] of the classifier, ``embedding`` [B, W], or [B, E + F] of
+            ``'concat'``; ``spec_embedding``, ``tab_embedding``, ``spec_logits``, ``tab_logits`` as
+            they came; with ``use_auxiliary`` ``aux_spec_logits`` and ``aux_tab_logits`` [B, C],
+            also under the loss's names ``aux_logits_spec`` and ``aux_logits_tab``;
+            ``attention_weights`` of
             :class:`models.cross_attention_fusion.EnhancedCrossAttentionFusion`, none for
             ``'concat'``.
 
@@ -147,10 +141,11 @@ class EnhancedAttentionMultimodal(nn.Module):
         auxiliary: tuple[Tensor, Tensor] | None,
     ) -> dict[str, Any]:
         """As :meth:`forward`, without checks, and with the auxiliary logits at hand."""
-        spec, spec_logits = spectra_result["embedding"], spectra_result["logits"]
-        tab, tab_logits = tabular_result["embedding"], tabular_result["logits"]
+        spec, tab = spectra_result["embedding"], tabular_result["embedding"]
         attention: dict[str, Tensor] = {}
-        if self.fusion_type == "enhanced_cross":
+        if self.fusion is None:
+            fused = torch.cat([spec, tab], dim=-1)
+        else:
             fused, attention = self.fusion(
                 _tokens_or_embedding(spectra_result),
                 _tokens_or_embedding(tabular_result),
@@ -158,16 +153,13 @@ class EnhancedAttentionMultimodal(nn.Module):
                 tabular_result.get("mask"),
                 return_attention=self.return_attention,
             )
-        else:
-            fused = self.fusion(torch.cat([spec, tab], dim=-1))
-        seen = torch.cat([fused, spec_logits, tab_logits], dim=-1)
         outputs: dict[str, Any] = {
-            "logits": self.classifier(seen) + spec_logits + tab_logits,
+            "logits": self.classifier(fused),
             "embedding": fused,
             "spec_embedding": spec,
             "tab_embedding": tab,
-            "spec_logits": spec_logits,
-            "tab_logits": tab_logits,
+            "spec_logits": spectra_result["logits"],
+            "tab_logits": tabular_result["logits"],
             "attention_weights": attention,
         }
         if auxiliary is not None:

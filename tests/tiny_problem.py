@@ -12,7 +12,7 @@ from torch import Tensor, nn
 FEATURES, CLASSES = 6, 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class TinyBatch:
     """The batch contract on one scan of six points."""
 

@@ -18,6 +18,7 @@ from engine.delong import delong_test
 from engine.errors import UsageError
 from engine.metric_functions import UNDEFINED
 from engine.metrics import METRICS, EpochOutputs
+from engine.tasks import TASKS
 from experiments.facade.model_summary import summarise_model
 from experiments.pages.comparison_figures import metric_bars
 from experiments.pages.comparison_files import write_comparison_files
@@ -64,7 +65,8 @@ def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
         seconds = time.perf_counter() - began
         outputs[name] = found
         # Each model's own loss has terms of its own: they cannot be compared.
-        metrics = {"loss": common_loss(found), **{n: metrics[n] for n in metrics if n in METRICS}}
+        named = {name: metrics[name] for name in TASKS[found.task].metrics if name in metrics}
+        metrics = {"loss": common_loss(found), **named}
         size = summarise_model(model)
         about = {key: size[key] for key in ABOUT_MODEL if key in size}
         rows.append({"model": name, **metrics, **about, "seconds": seconds})

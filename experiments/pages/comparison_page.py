@@ -123,7 +123,9 @@ def _about_differences(comparison: RunComparison) -> str:
 def _differences(comparison: RunComparison) -> list[list[str]]:
     rows = [["metric", "better", *(run.name for run in comparison.runs[1:])]]
     for name in comparison.metrics:
-        better = {"max": "higher", "min": "lower", None: ""}[better_when(name)]
+        custom = name in comparison.runs[0].outputs.custom  # which way is better is not known
+        mode = None if custom else better_when(name)
+        better = {"max": "higher", "min": "lower", None: ""}[mode]
         found = (with_bounds(of_run[name], "+") for of_run in comparison.differences)
         rows.append([name, better, *found])
     return rows

@@ -22,6 +22,7 @@ from engine.tasks import CLASSES
 from experiments.build_data import SIDES, Data
 from experiments.card_limits import limits
 from experiments.config import Config
+from experiments.environment import REQUIREMENTS
 from experiments.findings import Findings
 from experiments.markdown_text import plain_text
 from experiments.outcome import Outcome
@@ -186,7 +187,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
             intervals[name].high if name in intervals else UNDEFINED,
             results["val"][name],
         )
-        for name in outcome.config.metrics
+        for name in outcome.config.metric_names
     ]
     told = list(limits(outcome))
     warned = [line for line in told if line.startswith(WARNING)]
@@ -235,7 +236,7 @@ def content_while_training(
         epoch=epochs[-1]["epoch"] if epochs else 0,
         headline=[
             Figure(name, val=float(metrics[f"val/{name}"]))
-            for name in config.metrics
+            for name in config.metric_names
             if metrics.get(f"val/{name}") is not None
         ],
         epochs=epochs,
@@ -294,7 +295,8 @@ def _known_from_the_start(
 
 
 def _without_places(environment: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in environment.items() if key not in PLACES}
+    # The few packages that matter to a reader stand under "packages".
+    kept = {k: value for k, value in environment.items() if k not in (*PLACES, REQUIREMENTS)}
     if kept.get("command"):
         kept["command"] = shlex.join(without_places(shlex.split(kept["command"])))
     found: dict[str, Any] = without_places(kept)

@@ -45,10 +45,15 @@ def test_scores_far_beyond_single_precision_stay_apart():
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_judged_by_a_metric_of_its_own(name):
     task = TASKS[name]
-    assert set(task.metrics) <= set(METRICS)
+    assert {metric.partition("@")[0] for metric in task.metrics} <= set(METRICS)
     assert task.monitor.removeprefix("val/") in task.metrics
     assert task.mode == better_when(task.monitor)
     check_metrics((*task.metrics, *task.further), name)
+
+
+def test_only_two_classes_are_judged_by_the_recall_at_a_false_positive_rate():
+    with_it = [name for name, task in TASKS.items() if "recall_at_fpr@0.05" in task.metrics]
+    assert with_it == ["binary"]
 
 
 def test_every_metric_is_better_in_one_direction():

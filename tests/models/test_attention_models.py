@@ -95,7 +95,7 @@ def test_without_sizes_of_data_there_are_no_encoders() -> None:
     assert names == {"multimodal"}
 
 
-def test_end_to_end_equals_handing_over_what_its_encoders_found(batch: SmallBatch) -> None:
+def test_end_to_end_adds_the_modalities_logits_to_the_fusions(batch: SmallBatch) -> None:
     model = build().eval()
     assert model.covariate_tokens is not None
     out = model(*batch.inputs)
@@ -111,7 +111,8 @@ def test_end_to_end_equals_handing_over_what_its_encoders_found(batch: SmallBatc
         "logits": out["tab_logits"],
         "tokens": model.covariate_tokens(batch.tabular),
     }
-    torch.testing.assert_close(model(spectra, tabular)["logits"], out["logits"])
+    fused = model(spectra, tabular)["logits"]
+    torch.testing.assert_close(fused + out["spec_logits"] + out["tab_logits"], out["logits"])
 
 
 def test_both_modalities_move_the_prediction_beyond_their_own_heads(batch: SmallBatch) -> None:

@@ -45,7 +45,7 @@ def test_outputs_are_as_promised(fusion_type: str, num_classes: int) -> None:
     attention = out.pop("attention_weights")
     assert {key: tuple(value.shape) for key, value in out.items()} == {
         "logits": (B, num_classes),
-        "embedding": (B, 16),
+        "embedding": (B, 16 if fusion_type == "enhanced_cross" else SPEC + TAB),
         "spec_embedding": (B, SPEC),
         "tab_embedding": (B, TAB),
         "spec_logits": (B, num_classes),
@@ -90,7 +90,7 @@ def test_gradients_reach_every_parameter_and_both_encoders(
     fusion_type: str, with_tokens: bool
 ) -> None:
     spectra, tabular = results(with_tokens=with_tokens)
-    given = [r[key].requires_grad_() for r in (spectra, tabular) for key in ("embedding", "logits")]
+    given = [side["embedding"].requires_grad_() for side in (spectra, tabular)]
     model = build(fusion_type=fusion_type, dropout=0.0)
     TFTLoss()(model(spectra, tabular), TARGET)["total_loss"].backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -116,13 +116,29 @@ def test_without_auxiliary_heads_there_are_neither_outputs_nor_weights_of_them()
     assert not [name for name, _ in model.named_parameters() if "aux" in name]
 
 
-def test_the_evidence_of_both_modalities_is_added_to_what_the_classifier_found() -> None:
-    model = build().eval()
+@pytest.mark.parametrize("fusion_type", FUSION_TYPES)
+def test_main_logits_are_the_classifier_of_the_fused_vector(fusion_type: str) -> None:
+    model = build(fusion_type=fusion_type).eval()
     spectra, tabular = results()
     out = model(spectra, tabular)
-    seen = torch.cat([out["embedding"], spectra["logits"], tabular["logits"]], dim=-1)
-    expected = model.classifier(seen) + spectra["logits"] + tabular["logits"]
-    torch.testing.assert_close(out["logits"], expected)
+    assert torch.equal(out["logits"], model.classifier(out["embedding"]))
+    others = [side | {"logits": side["logits"] + 5} for side in (spectra, tabular)]
+    assert torch.equal(model(*others)["logits"], out["logits"])
+
+
+def test_enhanced_cross_classifies_256_features_by_default() -> None:
+    model = EnhancedAttentionMultimodal(100, 30)
+    assert model.classifier.layers[0].body[0].in_features == 256
+
+
+def test_concat_classifies_the_joined_embeddings_themselves() -> None:
+    model = build(fusion_type="concat").eval()
+    spectra, tabular = results()
+    out = model(spectra, tabular)
+    joined = torch.cat([spectra["embedding"], tabular["embedding"]], dim=-1)
+    assert torch.equal(out["embedding"], joined)
+    assert model.classifier.layers[0].body[0].in_features == SPEC + TAB
+    assert not [name for name, _ in model.named_parameters() if name.startswith("fusion")]
 
 
 @pytest.mark.parametrize("fusion_type", FUSION_TYPES)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.checkpoints import save_checkpoint
 from engine.errors import UsageError
 from experiments.facade.model_files import load_weights, save_weights
-from models import MeanLinear, TabularOnly
+from models import EnhancedAttentionMultimodal, MeanLinear, TabularOnly
 
 
 @pytest.fixture
@@ -67,3 +68,16 @@ def test_a_place_that_cannot_be_written_is_said(saved, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot make the folder"):
         save_weights(saved[1], tmp_path / "file" / "model.pt")
+
+
+@pytest.mark.parametrize(("fusion_type", "width"), [("enhanced_cross", 256), ("concat", 18)])
+def test_weights_of_a_fusion_of_logits_are_refused(fusion_type, width, tmp_path):
+    model, first = (
+        EnhancedAttentionMultimodal(12, 6, fusion_type=fusion_type),
+        "classifier.layers.0.body.0.weight",
+    )
+    saved = {**model.state_dict(), first: torch.zeros(512, 260)}
+    save_checkpoint(tmp_path / "old.pt", {"model": saved}, {})
+    shapes = rf"\[512, 260\] there, \[512, {width}\] here"
+    with pytest.raises(UsageError, match=rf"holds another model .*'{first}' \({shapes}\)"):
+        load_weights(model, tmp_path / "old.pt")

@@ -1,0 +1,235 @@
+"""Contrastive pairs: two random halves of a sample's scans should be embedded alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+from torch.nn import functional
+
+from engine.errors import UsageError
+from engine.events import Phase, TrainEvents, in_phase
+from engine.loss_inputs import find_output, has_output, require_range
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+TERM, TOTAL = "scan_pairs_loss", "total_loss"
+METRIC = f"train/{TERM}"
+# The first that a model returns is compared; what knows the covariates would be alike by them.
+EMBEDDINGS = ("spec_embedding", "embedding")
+
+
+class ScanPairs:
+    """Adds InfoNCE between two halves of each sample's scans to the training's loss.
+
+    At ``BATCH_READY`` the scans of each sample are split at random into two halves, views that
+    share no scan. They are appended to the batch, so that one forward pass embeds the samples and
+    both views. At ``FORWARD_COMPLETED`` the views are taken out again: loss, metrics and other
+    handlers see the samples only. At ``LOSS_COMPLETED`` the two views of one sample are positives
+    and those of the batch's other samples negatives (van den Oord et al. 2018; symmetric):
+    ``scan_pairs_loss`` is added to the losses, and ``weight`` times it to ``total_loss``, after
+    ``loss_weights`` has formed it. Evaluation is unchanged.
+
+    A sample is expected to hold all scans of its patient. Samples of one scan are negatives only;
+    a batch without two samples of two scans adds zero. The term is one of the batch: accumulated
+    micro-batches, or processes, do not compare their samples with each other.
+
+    Args:
+        weight: Of the term in ``total_loss``; above 0.
+        temperature: Divides the cosine similarities; above 0.
+        on: The model's output to compare, [B, E], a key or a path into nested dicts; by default
+            ``spec_embedding``, or ``embedding`` where there is none.
+
+    Raises:
+        UsageError: A number is out of range; in the first step, the model has no such output.
+
+    Example:
+        >>> ScanPairs(weight=0.05).temperature
+        0.1
+    """
+
+    phase = Phase.GRADIENTS  # the total is formed by then
+    of_each_process = True  # each counts the pairs of its own batches
+
+    def __init__(
+        self, weight: float = 0.1, temperature: float = 0.1, on: str | None = None
+    ) -> None:
+        for name, value in (("weight", weight), ("temperature", temperature)):
+            try:
+                require_range(f"scan_pairs.{name}", value, 0, float("inf"), open_low=True)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+        self.weight = weight
+        self.temperature = temperature
+        self.on = on
+        self._device = torch.device("cpu")
+        self._pairs: Tensor | None = None  # in this epoch so far
+        self._whole: tuple[Any, ...] = ()  # the batch without its views
+        self._views: tuple[Tensor, Tensor] | None = None  # [B, E] each
+        self._paired: Tensor | None = None  # bool [B]
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to batches, outputs, losses and the ends of epochs."""
+        self._device = trainer.device
+        trainer.keep("scan_pairs", self)
+        trainer.provide_metrics(METRIC)
+        trainer.add_event_handler(TrainEvents.BATCH_READY, self.append_views)
+        trainer.add_event_handler(TrainEvents.FORWARD_COMPLETED, self.take_views)
+        trainer.add_event_handler(TrainEvents.LOSS_COMPLETED, self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.report)
+
+    @in_phase(Phase.DECIDE)  # after functions of the user that change the batch
+    def append_views(self, trainer: Trainer) -> None:
+        """Append two views of each sample to the batch, [B, S, L] -> [3 B, S, L]."""
+        batch = trainer.state.batch
+        spectra, mask, tabular = batch.spectra, batch.mask, batch.tabular
+        rows = getattr(batch, "scan_rows", None)
+        self._whole = spectra, mask, tabular, rows
+        first, second = split_scans(mask)
+        self._paired = mask.sum(dim=1) > 1
+        batch.spectra = torch.cat([spectra] * 3)
+        batch.mask = torch.cat([mask, first, second])
+        batch.tabular = torch.cat([tabular] * 3)
+        if rows is not None:
+            batch.scan_rows = _rows_of_views(rows, first, self._paired, mask)
+
+    @in_phase(Phase.PREPARE)
+    def take_views(self, trainer: Trainer) -> None:
+        """Take the views out of the batch and of the model's outputs.
+
+        Raises:
+            UsageError: The model does not return what is to be compared.
+        """
+        state = trainer.state
+        batch = state.batch
+        batch.spectra, batch.mask, batch.tabular, rows = self._whole
+        if rows is not None:
+            batch.scan_rows = rows
+        count = len(batch.mask)
+        name = self.on or next((n for n in EMBEDDINGS if has_output(state.outputs, n)), None)
+        if name is None:
+            raise UsageError(f"scan_pairs: the model returns no {' or '.join(EMBEDDINGS)}; set on")
+        embeddings = find_output(state.outputs, name)
+        if embeddings.ndim != 2 or len(embeddings) != 3 * count:
+            raise UsageError(
+                f"scan_pairs.on: '{name}' has shape {list(embeddings.shape)}; "
+                f"expected [{3 * count}, E], a row per sample"
+            )
+        self._views = embeddings[count : 2 * count], embeddings[2 * count :]
+        state.outputs = _first_rows(state.outputs, count, 3 * count)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Add the term."""
+        assert self._views is not None
+        assert self._paired is not None
+        term = paired_info_nce(*self._views, self._paired, self.temperature)
+        pairs = self._paired.sum()
+        self._pairs = pairs if self._pairs is None else self._pairs + pairs
+        self._views = self._paired = None
+        losses = trainer.state.losses
+        trainer.state.losses = {**losses, TOTAL: losses[TOTAL] + self.weight * term, TERM: term}
+
+    @in_phase(Phase.MEASURE)
+    def report(self, trainer: Trainer) -> None:
+        """Say where an epoch had no pair, so that the term did nothing."""
+        if self._pairs is not None and not int(self._pairs):
+            message = "scan_pairs: no sample of this epoch has two scans, so the term is zero"
+            trainer.announce("notice", message=message)
+        self._pairs = None
+
+    def reset(self) -> None:
+        """Forget the pairs of an unfinished epoch."""
+        self._pairs = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pairs of an unfinished epoch; the splits are drawn from torch's random streams."""
+        return {"pairs": self._pairs}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue an unfinished epoch."""
+        pairs = state_dict["pairs"]
+        self._pairs = None if pairs is None else pairs.to(self._device)
+
+
+def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Split each sample's scans at random into two halves.
+
+    Args:
+        mask: Bool [B, S]; True = a real scan.
+
+    Returns:
+        Two masks, bool [B, S]. They share no scan and together hold all; of an odd number the
+        second has one more. A single scan is in both.
+
+    Example:
+        >>> first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))
+        >>> first.sum().item(), second.sum().item(), (first & second).any().item()
+        (2, 3, False)
+    """
+    # Padded scans get the last ranks.
+    drawn = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)
+    rank = drawn.argsort(dim=1).argsort(dim=1)
+    count = mask.sum(dim=1, keepdim=True)
+    half = count // 2
+    return mask & ((rank < half) | (count == 1)), mask & (rank >= half)
+
+
+def paired_info_nce(first: Tensor, second: Tensor, paired: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE over the rows that are paired; the other rows are negatives only.
+
+    Args:
+        first: One view of each sample, [B, E].
+        second: The other, [B, E].
+        paired: Bool [B].
+        temperature: Divides the cosine similarities.
+
+    Returns:
+        The mean over the paired rows, a scalar; zero for fewer than two rows or no pair.
+
+    Example:
+        >>> same = torch.eye(2)
+        >>> loss = paired_info_nce(same, same, torch.tensor([True, True]), temperature=1.0)
+        >>> round(loss.item(), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+    with torch.autocast(first.device.type, enabled=False):  # too coarse for a temperature
+        unit = [functional.normalize(view.float(), dim=-1) for view in (first, second)]
+        similarity = unit[0] @ unit[1].T / temperature  # [B, B]
+        partner = torch.arange(len(unit[0]), device=similarity.device)
+        forth = functional.cross_entropy(similarity, partner, reduction="none")
+        back = functional.cross_entropy(similarity.T, partner, reduction="none")
+        # Nothing is asked of the device here, also where no sample is paired.
+        return ((forth + back) / 2 * paired).sum() / paired.sum().clamp_min(1)
+
+
+def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) -> Tensor:
+    """The rows of the real scans among the 3 B x S, without waiting for their number.
+
+    Of a view's scans each stands in one half, but for single scans, which stand in both: B rows
+    more, filled up by 3 B x S where a sample has several.
+    """
+    places, samples = mask.numel(), len(mask)
+    none = 3 * places
+    real = rows < places
+    known = torch.where(real, rows, 0)
+    in_first = first.flatten()[known]
+    whole = torch.where(real, rows, none)
+    of_views = torch.where(real, rows + torch.where(in_first, places, 2 * places), none)
+    start = torch.arange(samples, device=rows.device) * mask.shape[1]
+    single = start + mask.byte().argmax(dim=1) + 2 * places
+    return torch.cat([whole, of_views, torch.where(paired, none, single)])
+
+
+def _first_rows(outputs: Any, count: int, rows: int) -> Any:
+    """The same nest of dicts with the first ``count`` of each tensor that has ``rows``."""
+    if isinstance(outputs, Tensor):
+        return outputs[:count] if outputs.ndim and len(outputs) == rows else outputs
+    if isinstance(outputs, Mapping):
+        return {name: _first_rows(value, count, rows) for name, value in outputs.items()}
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(_first_rows(value, count, rows) for value in outputs)
+    return outputs
