@@ -17,7 +17,7 @@ from engine.kept_steps import KeptSteps, joined
 from engine.metric_functions import METRICS, UNDEFINED, find_metric
 from engine.processes import gather
 from engine.sample_statistics import SAMPLE_STATISTICS
-from engine.tasks import TASKS, check_metrics, task_of
+from engine.tasks import TASKS, by_target, check_metrics, split_target, task_of
 
 __all__ = ["METRICS", "EpochMetrics", "EpochOutputs", "metric_value"]
 
@@ -36,6 +36,7 @@ class EpochOutputs:
         of_samples: Name of a sample statistic (``engine.sample_statistics.SAMPLE_STATISTICS``)
             that was asked for -> one number a sample [N]; NaN where the model does not return
             what it is of.
+        targets: Names of a regression's T targets; none where they have only numbers.
     """
 
     logits: Tensor
@@ -44,6 +45,7 @@ class EpochOutputs:
     losses: Mapping[str, float]
     task: str = ""
     of_samples: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Find the task."""
@@ -72,6 +74,11 @@ class EpochOutputs:
         return self.scores
 
     @property
+    def target_names(self) -> list[str]:
+        """Names of a regression's targets, their numbers where they have none."""
+        return list(self.targets) or [str(number) for number in range(self.logits.shape[1])]
+
+    @property
     def predictions(self) -> Tensor:
         """What is said: classes long [N], labels (0 or 1) long [N, T], or values float [N, T]."""
         return TASKS[self.task].decide(self.scores)
@@ -89,7 +96,8 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
         The value; NaN where it is undefined.
 
     Raises:
-        UsageError: It is a sample statistic that was not kept.
+        UsageError: It is a sample statistic that was not kept, or an error in the unit of one
+            target, which ``name`` does not say, of several.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
@@ -109,6 +117,12 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
     scores, target = outputs.scores, outputs.target
     if rows is not None:
         scores, target = scores[rows], target[rows]
+    if outputs.task == "regression":
+        check_metrics((name,), outputs.task, outputs.target_names)
+        name, own = split_target(name)
+        if own is not None:
+            column = outputs.target_names.index(own)
+            scores, target = scores[:, column, None], target[:, column, None]
     return find_metric(name)(scores, target)
 
 
@@ -130,6 +144,8 @@ class EpochMetrics:
         restore: Brings what is learned, [N, T], back to the targets' units (a regression's
             :meth:`datasets.target_scaler.TargetScaler.restore`); metrics are in those units, the
             losses as the model was given them.
+        targets: Names of a regression's targets. Of several, errors are measured for each, in its
+            unit (``mae[age]``): :func:`engine.tasks.by_target`.
 
     Raises:
         UsageError: A name is none of a metric, or does not fit the task.
@@ -147,9 +163,12 @@ class EpochMetrics:
         prefix: str = "",
         task: str | None = None,
         restore: Callable[[Tensor], Tensor] | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
-        check_metrics(tuple(names or ()), task)
-        self.names = TASKS[task or "multiclass"].metrics if names is None else tuple(names)
+        chosen = TASKS[task or "multiclass"].metrics if names is None else names
+        self.names = tuple(by_target(chosen, targets))
+        self.targets = tuple(targets)
+        check_metrics(self.names, task, targets)
         self.prefix = prefix
         self.task = task
         self.restore = restore
@@ -204,7 +223,9 @@ class EpochMetrics:
         if self.restore is not None:
             logits, target = self.restore(logits).float(), self.restore(target).float()
         task = self.task or task_of(logits)
-        self.outputs = EpochOutputs(logits, target, steps.sample_id, losses, task, steps.of_samples)
+        self.outputs = EpochOutputs(
+            logits, target, steps.sample_id, losses, task, steps.of_samples, self.targets
+        )
         values = {"loss": losses["total_loss"]}
         values.update({name: value for name, value in losses.items() if name != "total_loss"})
         values.update({name: metric_value(name, self.outputs) for name in self.names})

@@ -110,7 +110,7 @@ def build_handlers(
         attach(Compile, "trainer.compile", mode=settings.compile, cache_dir=kept)
 
     asked = evaluator.metrics
-    measured = EpochMetrics(config.metrics, "train/", asked.task, asked.restore)
+    measured = EpochMetrics(config.metrics, "train/", asked.task, asked.restore, asked.targets)
     trainer.provide_metrics(*measured.metric_names(loss_terms))
     measured.attach(trainer)
 

@@ -40,7 +40,7 @@ def limits(outcome: Outcome) -> Iterator[str]:
     yield from map(_warning, _audit(outcome))
     for side in SIDES[1:]:
         yield from _few(outcome, side)
-        undefined = [n for n in outcome.config.metrics if np.isnan(outcome.results[side][n])]
+        undefined = [n for n in outcome.config.metric_names if np.isnan(outcome.results[side][n])]
         if undefined:
             yield _warning(f"undefined on the {side} side: {', '.join(undefined)}")
     unsure = [

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from engine.tasks import TASKS, Mode, better_when
+from engine.tasks import TASKS, Mode, better_when, by_target
 from experiments.config_section import Count, Named, Positive, Section
 from experiments.data_config import DataConfig
 from experiments.default_loss import WITH_AUXILIARY_HEADS, default_loss
@@ -201,6 +201,12 @@ class Config(Section):
         if self.trainer.compile == "graphs":
             self.data.batching.share_shapes()
         return self
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What is measured: of several values to predict each error in its own unit."""
+        several = self.data.task == "regression" and isinstance(self.data.label, list)
+        return by_target(self.metrics, self.data.label if several else ())
 
     def plain(self) -> dict[str, Any]:
         """The configuration in plain types, as it is written to ``config.yaml``."""

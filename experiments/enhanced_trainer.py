@@ -28,7 +28,7 @@ from experiments.facade.default_training import (
     make_trainer,
 )
 from experiments.facade.examined_model import look_at_model
-from experiments.facade.learning_task import find_task
+from experiments.facade.learning_task import LearningTask, find_task
 from experiments.facade.model_comparison import compare, write_comparison
 from experiments.facade.model_files import load_weights, save_weights
 from experiments.facade.model_summary import summarise_model
@@ -170,7 +170,7 @@ class EnhancedTrainer:
         find_task(self.model, val, self.device, task.name)
         self.run_dir = run_dir = self._claim(self.model_name)
         curves = run_dir / f"{CURVES}.html" if self.enable_visualization else None
-        evaluator = Evaluator(self.model, task.loss, EpochMetrics(task=task.name), self.device)
+        evaluator = Evaluator(self.model, task.loss, self._metrics(task), self.device)
         recorded = History()
         try:
             defaults = default_handlers(
@@ -252,12 +252,16 @@ class EnhancedTrainer:
     ) -> tuple[dict[str, float], EpochOutputs]:
         task = find_task(model.to(self.device), loader, self.device, self.task)
         self.names.check(task.outputs, loader.first())
-        evaluator = Evaluator(model, task.loss, EpochMetrics(task=task.name), self.device)
+        evaluator = Evaluator(model, task.loss, self._metrics(task), self.device)
         with nullcontext() if kept is None else kept.attached(evaluator):
             metrics = evaluator.evaluate(loader)
         outputs = evaluator.metrics.outputs
         assert outputs is not None
         return metrics, outputs
+
+    def _metrics(self, task: LearningTask) -> EpochMetrics:
+        targets = self.names.of_targets(task.name, task.outputs)
+        return EpochMetrics(task=task.name, targets=targets)
 
     def _write_pages(
         self,

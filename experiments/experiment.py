@@ -175,7 +175,11 @@ class Experiment:
     def _new_metrics(self) -> EpochMetrics:
         scaler = self.data.scaler
         restore = scaler.restore if scaler else None
-        return EpochMetrics(self.config.metrics, task=self.data.cohort.task, restore=restore)
+        cohort = self.data.cohort
+        targets = cohort.class_names if cohort.task == "regression" else ()
+        return EpochMetrics(
+            self.config.metrics, task=cohort.task, restore=restore, targets=targets
+        )
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page while it goes on."""
@@ -329,7 +333,7 @@ class Experiment:
         group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
         groups = [group_of[sample] for sample in outputs.sample_id]
         return bootstrap_intervals(
-            outputs, groups, self.config.metrics, resamples, seed=self.config.seed
+            outputs, groups, self.config.metric_names, resamples, seed=self.config.seed
         )
 
     def _load_best(self) -> None:

@@ -17,6 +17,7 @@ from engine.metrics import EpochOutputs
 from engine.tasks import CLASSES
 from experiments.classification_report import class_table
 from experiments.decision_text import calibration_section, threshold_section
+from experiments.markdown_text import escape_markdown
 from experiments.model_card import model_card
 from experiments.outcome import Outcome
 from experiments.package import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
@@ -103,15 +104,17 @@ def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
     rows = "\n".join(
-        f"| {name} | {results['val'][name]:.4f} | {value:.4f}{_in_brackets(outcome, name)} |"
+        f"| {escape_markdown(name)} | {results['val'][name]:.4f} | {value:.4f}{_in_brackets(outcome, name)} |"
         for name, value in results["test"].items()
     )
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
     units = ""
     if outcome.data.scaler is not None:
+        names = outcome.data.cohort.class_names
+        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
         units = (
             "\nLosses are of standardised targets; the metrics are in the units of "
-            f"{', '.join(outcome.data.cohort.class_names)}.\n"
+            f"{', '.join(names)}{each}.\n"
         )
     by_class = ""
     if outcome.data.cohort.task != "regression":

@@ -16,7 +16,7 @@ from engine.bootstrap import Interval
 from engine.metric_functions import UNDEFINED
 from engine.metric_tables import read_log
 from engine.sample_statistics import SAMPLE_STATISTICS
-from engine.tasks import check_metrics
+from engine.tasks import by_target, check_metrics
 from experiments.package import ENVIRONMENT_NAME, SPLITS_NAME
 from experiments.run_folder import CONFIG_NAME, LOG_NAME, is_finished
 from experiments.saved_predictions import SavedOutputs, read_predictions
@@ -63,9 +63,14 @@ class FinishedRun:
         return str(self.config["model"]["name"])
 
     @property
+    def asked_for(self) -> list[str]:
+        """The metrics that the run was asked for."""
+        return by_target(self.config["metrics"], self.outputs.targets)
+
+    @property
     def metric_names(self) -> list[str]:
         """The metrics that the run was asked for, but for what predictions do not tell."""
-        return [name for name in self.config["metrics"] if name not in SAMPLE_STATISTICS]
+        return [name for name in self.asked_for if name not in SAMPLE_STATISTICS]
 
     @property
     def monitor(self) -> str | None:
@@ -218,7 +223,7 @@ def _check(run: FinishedRun) -> None:
             f"{run.folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
         ) from error
     try:
-        check_metrics(metrics, run.outputs.task)
+        check_metrics(metrics, run.outputs.task, run.outputs.targets)
     except UsageError as error:
         raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
     strange = set(run.outputs.sample_id) - run.side("test")

@@ -198,7 +198,7 @@ def _metrics(outcome: Outcome) -> str:
     results, sure = outcome.results, bool(outcome.intervals)
     head = ["metric", "validation", "test", *(["95% interval of test"] if sure else [])]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name in ("loss", *outcome.config.metrics):
+    for name in ("loss", *outcome.config.metric_names):
         cells = [escape_markdown(name), *(f"{results[s][name]:.4f}" for s in ("val", "test"))]
         if sure:  # a loss has none
             cells.append(outcome.interval_text(name) or ("" if name == "loss" else "undefined"))
@@ -206,7 +206,9 @@ def _metrics(outcome: Outcome) -> str:
     about = outcome.about_intervals()
     if outcome.data.scaler is not None:
         names = ", ".join(map(escape_markdown, outcome.data.cohort.class_names))
-        about += f" The loss is of standardised targets; the metrics are in the units of {names}."
+        about += f" The loss is of standardised targets; the metrics are in the units of {names}"
+        several = len(outcome.data.cohort.class_names) > 1
+        about += ", each by itself; r2 is the mean over them." if several else "."
     return "\n".join(lines) + (f"\n\n{about.strip()}" if about else "")
 
 

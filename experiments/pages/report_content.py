@@ -179,7 +179,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
             intervals[name].high if name in intervals else UNDEFINED,
             results["val"][name],
         )
-        for name in outcome.config.metrics
+        for name in outcome.config.metric_names
     ]
     told = list(limits(outcome))
     warned = [line for line in told if line.startswith(WARNING)]
@@ -228,7 +228,7 @@ def content_while_training(
         epoch=epochs[-1]["epoch"] if epochs else 0,
         headline=[
             Figure(name, val=float(metrics[f"val/{name}"]))
-            for name in config.metrics
+            for name in config.metric_names
             if metrics.get(f"val/{name}") is not None
         ],
         epochs=epochs,

@@ -57,12 +57,21 @@ def test_a_regression_is_measured_in_the_targets_units_and_its_loss_as_it_was_le
     values = np.random.default_rng(0).normal([50.0, -2.0], [10.0, 0.5], (20, 2))
     scaler = TargetScaler().fit(values)
     learned = scaler.standardize(values)
-    found, kept = measured("regression", "mse", learned, restore=scaler.restore)
-    assert list(found) == ["loss", "mae", "mse", "rmse", "r2"]
+    found, kept = measured(
+        "regression", "mse", learned, restore=scaler.restore, targets=["age", "BMI"]
+    )
+    errors = [f"{name}[{target}]" for name in ("mae", "mse", "rmse") for target in ("age", "BMI")]
+    assert list(found) == ["loss", *errors, "r2", "r2[age]", "r2[BMI]"]
     np.testing.assert_allclose(kept.target.numpy(), values, rtol=1e-5)
     missed = kept.predictions.numpy() - values
-    assert found["mae"] == pytest.approx(np.abs(missed).mean(), rel=1e-5)
-    assert found["rmse"] == pytest.approx(np.sqrt((missed**2).mean(0)).mean(), rel=1e-5)
+    for number, name in enumerate(("age", "BMI")):
+        own = missed[:, number]
+        assert found[f"mae[{name}]"] == pytest.approx(np.abs(own).mean(), rel=1e-4)
+        assert found[f"mse[{name}]"] == pytest.approx((own**2).mean(), rel=1e-4)
+        assert found[f"rmse[{name}]"] == pytest.approx(np.sqrt((own**2).mean()), rel=1e-4)
+    each = [found["r2[age]"], found["r2[BMI]"]]
+    assert found["r2"] == pytest.approx(np.mean(each))
+    assert each[0] != each[1]
     standardised = missed / scaler.state_dict()["std"]
     assert found["loss"] == pytest.approx((standardised**2).mean(), rel=1e-4)
 
