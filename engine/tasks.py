@@ -154,7 +154,9 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
     """Refuse a target that there is not, and an error of several targets in unlike units."""
     if target is not None and targets and target not in targets:
-        raise UsageError(f"metric '{name}': no target is called '{target}'{nearest(target, targets)}")
+        raise UsageError(
+            f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
+        )
     if target is None and base in IN_UNITS and len(targets) > 1:
         choices = ", ".join(by_target([base], targets))
         raise UsageError(

@@ -177,9 +177,7 @@ class Experiment:
         restore = scaler.restore if scaler else None
         cohort = self.data.cohort
         targets = cohort.class_names if cohort.task == "regression" else ()
-        return EpochMetrics(
-            self.config.metrics, task=cohort.task, restore=restore, targets=targets
-        )
+        return EpochMetrics(self.config.metrics, task=cohort.task, restore=restore, targets=targets)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page while it goes on."""

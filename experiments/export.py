@@ -104,7 +104,8 @@ def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
     rows = "\n".join(
-        f"| {escape_markdown(name)} | {results['val'][name]:.4f} | {value:.4f}{_in_brackets(outcome, name)} |"
+        f"| {escape_markdown(name)} | {results['val'][name]:.4f} "
+        f"| {value:.4f}{_in_brackets(outcome, name)} |"
         for name, value in results["test"].items()
     )
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())

@@ -100,9 +100,7 @@ def make_trainer(
     """
     optimizer = build_optimizer(evaluator.model, lr=lr, weight_decay=weight_decay)
     trainer = Trainer(evaluator.model, optimizer, task.loss, evaluator.device, run_dir)
-    measured = EpochMetrics(
-        prefix="train/", task=task.name, targets=evaluator.metrics.targets
-    )
+    measured = EpochMetrics(prefix="train/", task=task.name, targets=evaluator.metrics.targets)
     trainer.provide_metrics(*measured.metric_names(task.loss_terms))
     measured.attach(trainer)
     return trainer

@@ -76,6 +76,19 @@ def test_a_regression_is_measured_in_the_targets_units_and_its_loss_as_it_was_le
     assert found["loss"] == pytest.approx((standardised**2).mean(), rel=1e-4)
 
 
+def test_an_error_in_unlike_units_has_no_mean():
+    outputs = EpochOutputs(torch.zeros(4, 2), torch.ones(4, 2), list("abcd"), {}, "regression")
+    for name in ("mae", "mse", "rmse"):
+        with pytest.raises(
+            UsageError, match=rf"no one unit for 2 targets.*{name}\[0\], {name}\[1\]"
+        ):
+            metric_value(name, outputs)
+    named = replace(outputs, targets=["age", "BMI"])
+    assert metric_value("mae[BMI]", named) == 1
+    with pytest.raises(UsageError, match="no target is called 'bmi'; did you mean 'BMI'"):
+        metric_value("mae[bmi]", named)
+
+
 def test_several_labels_are_measured_label_by_label():
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
     found, kept = measured("multilabel", "bce", labels, names=["accuracy", "auroc"])
@@ -193,8 +206,9 @@ def test_a_monitor_that_is_undefined_in_the_first_epochs_stops_nothing(tmp_path,
 
 @pytest.mark.parametrize("name", METRICS)
 def test_each_metric_is_computed_in_one_way(name):
-    logits, target = torch.randn(20, 3), torch.arange(60).view(20, 3) % 2
     task = "regression" if name in ("mae", "mse", "rmse", "r2") else "multilabel"
+    width = 1 if task == "regression" else 3
+    logits, target = torch.randn(20, width), torch.arange(20 * width).view(20, width) % 2
     found = EpochOutputs(logits, target.float(), [""] * 20, {}, task)
     assert metric_value(name, found) == METRICS[name](found.scores, found.target)
 
