@@ -278,7 +278,7 @@ class EnhancedTrainer:
         else:
             folder = self.run_dir
         if kept is None:
-            examined, shap = Examined(outputs, self.names.of_outputs(outputs), Findings()), None
+            examined, shap = Examined(outputs, self.names.of_outputs(outputs), Findings()), []
         else:
             examined, shap = look_at_model(self.model, loader, outputs, kept, self.names)
         pages = ResultPages(folder, self.model_name, FindingSections(examined))

@@ -168,7 +168,8 @@ class Experiment:
             self._page_so_far,
         )
         self.tester.precision = self.evaluator.precision
-        self.examination = Examination(self.tester, config.report, self.run_dir)
+        names = self.data.cohort.class_names
+        self.examination = Examination(self.tester, config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
 

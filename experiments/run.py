@@ -24,6 +24,7 @@ from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
 from experiments.decision_text import decision_lines
 from experiments.experiment import Experiment
+from experiments.findings import about_unexplained
 from experiments.job import Job, current_job
 from experiments.job_command import quiet_others, run_job_command
 from experiments.process_group import joined, tell_group
@@ -182,6 +183,9 @@ def print_results(experiment: Experiment) -> None:
         print(f"{name:<{width}}{results['val'][name]:>12.4f}{value:>12.4f}")
     for line in decision_lines(experiment.findings):
         print(line)
+    unexplained = about_unexplained(experiment.findings)
+    if unexplained:
+        print(f"{unexplained}; the handler attribution explains another: target")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from torch import nn
 
 from engine.attention_summary import summarise_attention
 from engine.attribution import Explained
-from engine.attribution_samples import Explainer
+from engine.attribution_samples import OutputsExplainer
 from engine.metrics import EpochOutputs
 from experiments.facade.any_loader import AnyLoader
 from experiments.facade.names import Names
@@ -23,7 +23,7 @@ INTENSITY = "mean intensity"
 
 def look_at_model(
     model: nn.Module, loader: AnyLoader, outputs: EpochOutputs, kept: KeptFindings, names: Names
-) -> tuple[Examined, Explained]:
+) -> tuple[Examined, list[Explained]]:
     """Explain the first samples, and average what the model attends to.
 
     Args:
@@ -35,7 +35,7 @@ def look_at_model(
 
     Returns:
         What pages are made of, with attributions by integrated gradients; and SHAP values of the
-        same samples.
+        same samples. Of several labels or values each is explained by itself.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     explained, shap, inputs = _explain(model, loader, outputs.task, device)
@@ -54,13 +54,14 @@ def look_at_model(
 
 def _explain(
     model: nn.Module, loader: AnyLoader, task: str, device: torch.device
-) -> tuple[Explained, Explained, ExplainedInputs]:
+) -> tuple[list[Explained], list[Explained], ExplainedInputs]:
     """By both methods in one pass: a loader may give its samples in another order next time."""
-    # Of two classes the second one, of values the first, else what is likeliest of each sample.
-    target = {"binary": 1, "regression": 0}.get(task)
+    # Of two classes the second one, of more the one that is predicted of each sample.
+    target = 1 if task == "binary" else None
+    of_so_many = {"max_samples": MOST_EXPLAINED}
     explainers = [
-        Explainer(model, target, METHOD, max_samples=MOST_EXPLAINED, keep_intensities=True),
-        Explainer(model, target, SHAP_METHOD, max_samples=MOST_EXPLAINED),
+        OutputsExplainer(model, target, method=METHOD, keep_intensities=True, **of_so_many),
+        OutputsExplainer(model, target, method=SHAP_METHOD, **of_so_many),
     ]
     covariates = []
     for batch in loader:
@@ -71,7 +72,8 @@ def _explain(
         if explainers[0].full:
             break
     explained, shap = (explainer.explained() for explainer in explainers)
-    assert explained.intensities is not None
-    scans = np.stack([own.mean(dim=0).numpy() for own in explained.intensities])
+    intensities = explained[0].intensities
+    assert intensities is not None
+    scans = np.stack([own.mean(dim=0).numpy() for own in intensities])
     tabular = torch.cat(covariates)[: len(scans)].numpy()
     return explained, shap, ExplainedInputs(scans, tabular, scans.mean(axis=0), INTENSITY)

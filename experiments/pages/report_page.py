@@ -15,7 +15,7 @@ from engine.files import write_whole
 from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
 from experiments.audit import finding_number
 from experiments.outcome import Outcome
-from experiments.pages.figure_page import TEMPLATES, Section, styled
+from experiments.pages.figure_page import TEMPLATES, Section, choices_of, styled
 from experiments.pages.figures import PALETTE
 from experiments.pages.finding_sections import FindingSections
 from experiments.pages.outcome_figures import outcome_sections
@@ -166,6 +166,7 @@ def render_report(content: ReportContent) -> str:
         threshold_text=THRESHOLD_TEXT,
         errors_text=ERRORS_TEXT[task],
         explorer=shown["explorer"][1],
+        explained_outputs=_explained_outputs(content),
         explorer_notes=list(_explorer_notes(samples)) if explorer else [],
         environment=list(_flat(content.environment)),
         page_data=as_script(payload),
@@ -253,6 +254,7 @@ def _drawn(part: Part) -> dict[str, Any]:
         "name": part.name,
         "heading": part.heading,
         "absent": part.absent,
+        "choices": choices_of(part.sections),
         "drawn": [(section, _figure_json(section)) for section in part.sections],
     }
 
@@ -262,6 +264,14 @@ def _figure_json(section: Section) -> Markup:
         return Markup("")
     text: str = styled(section.figure).to_json()
     return Markup(text.replace("<", "\\u003c"))
+
+
+def _explained_outputs(content: ReportContent) -> list[str]:
+    """The names of what is explained, where that is several labels or values."""
+    sets = content.findings.explained
+    if len(sets) < 2:
+        return []
+    return [str(content.class_names[int(one.target[0])]) for one in sets]
 
 
 def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:

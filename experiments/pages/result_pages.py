@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
+
+import plotly.graph_objects as go
 
 from engine.attribution import Explained
 from experiments.pages.examined import Examined
 from experiments.pages.figure_images import write_images
 from experiments.pages.figure_page import Section, write_figure_page
+from experiments.pages.figure_text import shown_name
 from experiments.pages.finding_sections import FindingSections, shap_sections
 from experiments.pages.outcome_figures import outcome_sections
+
+# In pixels: an axis may stand above the figure.
+NAME_ABOVE = 36
 
 
 @dataclass
@@ -55,15 +61,15 @@ class ResultPages:
         lead = "What the scores rest on, over the spectrum and the covariates."
         self._write_of("feature_importance", lead, self.drawn.importance, "was explained")
 
-    def shap(self, explained: Explained | None = None) -> None:
+    def shap(self, explained: Sequence[Explained] = ()) -> None:
         """``shap_analysis.html``: the attributions of each sample's features.
 
         Args:
             explained: By another method than those of the importance, and of the same samples;
-                None takes the same.
+                where there are none, those are taken.
         """
         examined = self.examined
-        if explained is not None:
+        if explained:
             examined = replace(examined, findings=replace(examined.findings, explained=explained))
         lead = "What each feature adds to the score, sample by sample."
         self._write_of("shap_analysis", lead, shap_sections(examined), "was explained")
@@ -85,7 +91,7 @@ class ResultPages:
             others: Pages that are there already, with their sections.
         """
         figures = {
-            path.with_suffix(".png"): [s.figure for s in sections if s.figure is not None]
+            path.with_suffix(".png"): [_named(s) for s in sections if s.figure is not None]
             for path, sections in {**(others or {}), **self.written}.items()
         }
         return write_images(figures)
@@ -98,6 +104,19 @@ class ResultPages:
         path = self.folder / f"{name}.html"
         title = f"{self.title} - {name.replace('_', ' ')}"
         self.written[write_figure_page(path, title, lead, sections)] = sections
+
+
+def _named(section: Section) -> go.Figure:
+    """Its figure; with what it is of above it where that is chosen on the page."""
+    figure = go.Figure(section.figure)
+    if section.choice:
+        figure.add_annotation(
+            text=f"<b>{shown_name(section.choice)}</b>",
+            showarrow=False,
+            **{"xref": "paper", "x": 1, "xanchor": "right"},
+            **{"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": NAME_ABOVE},
+        )
+    return figure
 
 
 def _number(value: float) -> str:
