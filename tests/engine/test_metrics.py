@@ -40,13 +40,13 @@ def test_outputs_know_their_task_and_what_it_makes_of_the_logits():
     assert not hasattr(values, "probabilities")
 
 
-def measured(task, loss, targets, **settings):
+def measured(task, loss, values, **settings):
     """The metrics and outputs of an untrained model on other targets than the tiny problem's."""
     torch.manual_seed(0)
     loader, model = TinyLoader(), TinyModel()
     start = 0
     for number, batch in enumerate(loader.batches):
-        own = torch.as_tensor(targets[start : start + len(batch.target)], dtype=torch.float32)
+        own = torch.as_tensor(values[start : start + len(batch.target)], dtype=torch.float32)
         loader.batches[number] = replace(batch, target=own)
         start += len(own)
     evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(task=task, **settings))
@@ -85,7 +85,7 @@ def test_an_error_in_unlike_units_has_no_mean():
             metric_value(name, outputs)
     named = replace(outputs, targets=["age", "BMI"])
     assert metric_value("mae[BMI]", named) == 1
-    with pytest.raises(UsageError, match="no target is called 'bmi'; did you mean 'BMI'"):
+    with pytest.raises(UsageError, match=r"no target is called 'bmi' \(choices: age, BMI\)"):
         metric_value("mae[bmi]", named)
 
 
