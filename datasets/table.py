@@ -12,8 +12,8 @@ import pandas as pd
 
 from datasets.errors import CohortError, nearest
 
-# What programs write for "no value". 'None' is not among them: it is a real label and a real
-# category ("no medication") in many cohorts.
+# What programs write for "no value". 'None' is not among them: it is a real category ("no
+# medication") in many cohorts. Of labels see datasets.roles.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
 
 # What str.strip takes off, of ASCII, that may stand within a line.

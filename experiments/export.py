@@ -172,5 +172,5 @@ def _decision_sections(outcome: Outcome) -> str:
 
 ## Calibration
 
-{calibration_section(found.calibration)}
+{calibration_section(found.calibration, outcome.data.cohort.task)}
 """

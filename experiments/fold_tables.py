@@ -195,8 +195,9 @@ def notes(results: FoldResults) -> list[str]:
     """On metrics that some fold does not have."""
     count = len(results.folds)
     return [
-        f"{metric} is undefined in {count - spread.defined} of {count} folds; its mean, standard "
-        "deviation and median are of the others."
+        f"{metric} is undefined in {count - spread.defined} of {count} folds"
+        + ("; its mean, standard deviation and median are of the others." * bool(spread.defined))
+        + ("." * (not spread.defined))
         for metric, spread in results.spread.items()
         if spread.defined < count
     ]

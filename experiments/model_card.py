@@ -224,7 +224,7 @@ def _decisions(outcome: Outcome) -> str:
 
 ### Calibration
 
-{calibration_section(found.calibration)}
+{calibration_section(found.calibration, outcome.data.cohort.task)}
 """
 
 

@@ -163,6 +163,8 @@ def print_setup(experiment: Experiment) -> None:
         print(f"audit {audit_summary(experiment.audit)}")
         for line in audit_table([found for found in experiment.audit if found.level != "note"]):
             print(line)
+    for line in experiment.handlers.repeated:
+        print(line)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     together = tell_group(experiment.config.trainer)
     if together:
@@ -181,7 +183,7 @@ def print_results(experiment: Experiment) -> None:
     print(f"{'':{width}}{'validation':>12}{'test':>12}")
     for name, value in results["test"].items():
         print(f"{name:<{width}}{results['val'][name]:>12.4f}{value:>12.4f}")
-    for line in decision_lines(experiment.findings):
+    for line in decision_lines(experiment.findings, experiment.data.cohort.task):
         print(line)
     unexplained = about_unexplained(experiment.findings)
     if unexplained:
