@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,16 @@ from datasets.arrays import check_finite, open_spectra, read_axis
 from datasets.errors import CohortError
 from datasets.file_digests import DigestMemory, file_sha256
 from datasets.positive_class import about_positive
-from datasets.roles import ROLES_FILE, SAMPLE_ID, Roles
+from datasets.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles
 from datasets.scan_rows import SCAN, find_scan_rows
 from datasets.table import as_numbers, is_missing, read_table, require_folder
-from datasets.targets import AUTO, read_targets, summarise_targets, targets_heading
+from datasets.targets import (
+    AUTO,
+    describe_missing,
+    read_targets,
+    summarise_targets,
+    targets_heading,
+)
 
 SAMPLES_FILE = "samples.csv"
 SCANS_FILE = "scans.csv"
@@ -62,6 +68,7 @@ class Cohort:
         categorical: The categorical covariates' columns.
         excluded: Labels that were left out, with their number of samples; samples without a
             target are counted as "(missing)".
+        missing: What stands in the cells of those samples, with how many cells it is.
     """
 
     root: Path
@@ -77,6 +84,7 @@ class Cohort:
     numeric: list[str]
     categorical: list[str]
     excluded: dict[str, int]
+    missing: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -145,6 +153,7 @@ class Cohort:
             numeric=roles.numeric,
             categorical=roles.categorical,
             excluded=targets.excluded,
+            missing=targets.missing,
         )
 
     @property
@@ -169,11 +178,16 @@ class Cohort:
                 f"{sum(counts)} scans ({min(counts)} to {max(counts)} a sample) of "
                 f"{self.spec_len} points ({self.axis[0]:g} to {self.axis[-1]:g})"
             )
+        missing = ""
+        if self.missing:
+            without = self.excluded[MISSING_LABEL]
+            missing = describe_missing(self.task, self.missing, without)
         lines = [
             f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
             f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
             about_positive(self.task, self.class_names),
             f"covariates: {covariates}; left-out labels: {left_out}",
+            missing,
         ]
         return "\n".join(filter(None, lines))
 

@@ -20,8 +20,11 @@ from datasets.table import MISSING_TEXT, one_line, require_columns
 
 SAMPLE_ID = "sample_id"
 ROLES_FILE = "cohort.yaml"
+# What no label is called by, unless `labels` lists it: Python writes its None as a word.
+NO_LABEL_TEXT = MISSING_TEXT | {"None"}
 # Under this name samples without a label are counted as left out.
 MISSING_LABEL = "(missing)"
+TRUTHS = (str(True), str(False))
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def number_classes(
         ([1, 0, 0, -1, -1], ['LC+CHB', 'HCC'], {'HC': 1, '(missing)': 1})
     """
     counts = Counter(map(str, column))
-    present = [text for text in counts if text not in MISSING_TEXT]
+    present = [text for text in counts if text not in NO_LABEL_TEXT]
     if labels is None:
         numbers = {text: number for number, text in enumerate(_class_order(present, where))}
     else:
@@ -182,7 +185,7 @@ def number_classes(
     excluded: dict[str, int] = {}
     for text, count in counts.items():
         if text not in numbers:
-            key = MISSING_LABEL if text in MISSING_TEXT else text
+            key = MISSING_LABEL if text in NO_LABEL_TEXT else text
             excluded[key] = excluded.get(key, 0) + count
     targets = np.array([numbers.get(text, -1) for text in column], dtype=np.int64)
     return targets, names, excluded
@@ -210,8 +213,10 @@ def _checked_mapping(
     numbers: dict[str, int] = {}
     for key, number in labels.items():
         text = str(key).strip()
+        if text in TRUTHS:  # a boolean, which tables spell in several ways
+            text = next((name for name in counts if name.lower() == text.lower()), text)
         if text not in counts:
-            choices = [name for name in counts if name not in MISSING_TEXT]
+            choices = [name for name in counts if name not in NO_LABEL_TEXT]
             raise CohortError(f"{where}: label {text!r} does not occur{nearest(text, choices)}")
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
             raise CohortError(f"label {text!r} has class {number!r}; a whole number was expected")

@@ -14,8 +14,8 @@ import pandas as pd
 from datasets.errors import CohortError, UsageError, nearest
 from datasets.paths import as_path
 
-# What programs write for "no value". 'None' is not among them: it is a real label and a real
-# category ("no medication") in many cohorts.
+# What programs write for "no value". 'None' is not among them: it is a real category ("no
+# medication") in many cohorts. Of labels see datasets.roles.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
 
 # What parts the fields of a table, and a number with a decimal comma. Where a header has as many

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from datasets.errors import CohortError, nearest
-from datasets.roles import MISSING_LABEL, SAMPLE_ID, number_classes
+from datasets.roles import MISSING_LABEL, NO_LABEL_TEXT, SAMPLE_ID, number_classes
 from datasets.table import as_numbers, is_missing
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Two classes are a binary task, more a multi-class one.
 AUTO = "auto"
 SEVERAL_COLUMNS = ("multilabel", "regression")
+# As programs write a label that is there or not.
+BOOLEANS = {
+    text: str(int(truth))
+    for truth in (True, False)
+    for text in (str(truth), str(truth).lower(), str(truth).upper())
+}
 _HEADINGS = {"multilabel": "labels", "regression": "targets"}
 
 
@@ -31,6 +38,8 @@ class Targets:
             What stands there for a sample that is not kept has no meaning.
         kept: Which samples have a target, bool [N].
         excluded: Labels that were left out, "(missing)" among them, with their counts.
+        missing: What stands in the cells of those that have no label or value (``NA``, an empty
+            text), with how many cells it is.
     """
 
     task: str
@@ -38,6 +47,7 @@ class Targets:
     values: np.ndarray
     kept: np.ndarray
     excluded: dict[str, int]
+    missing: dict[str, int] = field(default_factory=dict)
 
 
 def read_targets(
@@ -72,7 +82,8 @@ def read_targets(
         return _read_classes(table, columns, task, labels, where)
     if labels is not None:
         raise CohortError(f"labels number classes, but task {task!r} has none; leave them out")
-    missing = np.any([is_missing(table[column]) for column in columns], axis=0)
+    absent = {column: has_no_label(table[column]) for column in columns}
+    missing = np.any(list(absent.values()), axis=0)
     if missing.all():
         raise CohortError(f"{where}: no sample has a value of {_listed(columns)}")
     given = table[~missing]
@@ -81,7 +92,35 @@ def read_targets(
     values = np.zeros((len(table), len(columns)), dtype=found.dtype)
     values[~missing] = found
     excluded = {MISSING_LABEL: int(missing.sum())} if missing.any() else {}
-    return Targets(task, list(columns), values, ~missing, excluded)
+    texts = [str(text) for column, none in absent.items() for text in table[column][none]]
+    return Targets(task, list(columns), values, ~missing, excluded, dict(Counter(texts)))
+
+
+def has_no_label(column: pd.Series) -> np.ndarray:
+    """Which cells of a column of labels or values hold none, bool [N].
+
+    Example:
+        >>> has_no_label(pd.Series(["1", "", "NA", "None"])).tolist()
+        [False, True, True, True]
+    """
+    return is_missing(column) | column.isin(NO_LABEL_TEXT).to_numpy(dtype=bool)
+
+
+def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
+    """Say in a line how many samples have no target, by what is seen, and what becomes of them.
+
+    Args:
+        task: One of ``TASKS``.
+        targets: As :attr:`Targets.missing`.
+        samples: How many have none.
+
+    Example:
+        >>> describe_missing("binary", {"NA": 2, "": 1}, 3)
+        'samples without a label: 3, left out (NA 2, empty 1)'
+    """
+    what = "value" if task == "regression" else "label"
+    seen = ", ".join(f"{text or 'empty'} {count}" for text, count in targets.items())
+    return f"samples without a {what}: {samples}, left out ({seen})"
 
 
 def targets_heading(task: str) -> str:
@@ -127,24 +166,27 @@ def _read_classes(
             f"choose task {' or '.join(SEVERAL_COLUMNS)}"
         )
     values, names, excluded = number_classes(table[columns[0]], labels, where)
+    without = table[columns[0]][(values < 0) & has_no_label(table[columns[0]])]
+    missing = dict(Counter(map(str, without)))
     found = "binary" if len(names) == 2 else "multiclass"
     if task not in (AUTO, found):
         raise CohortError(
             f"{where}: {columns[0]!r} makes {len(names)} classes ({', '.join(names)}), which is "
             f"task {found!r}, not {task!r}; labels can join or leave out some"
         )
-    return Targets(found, names, values, values >= 0, excluded)
+    return Targets(found, names, values, values >= 0, excluded, missing)
 
 
 def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
     """Read whether a label is there, int64 [N]."""
-    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+    written = column.replace(BOOLEANS)
+    numbers = np.asarray(pd.to_numeric(written, errors="coerce"), dtype=np.float64)
     bad = ~np.isin(numbers, (0, 1))
     if bad.any():
         row = int(np.argmax(bad))
         raise CohortError(
             f"{where}: label {column.name!r} of sample {sample_ids[row]!r} is "
-            f"{str(column.iloc[row])!r}; 0 or 1 was expected"
+            f"{str(column.iloc[row])!r}; 0 or 1, True or False was expected"
         )
     return numbers.astype(np.int64)
 
@@ -152,6 +194,11 @@ def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
 def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
     """Read values to regress, float64 [N]."""
     name = str(column.name)
+    if column.isin(BOOLEANS).all():
+        raise CohortError(
+            f"{where}: regression target {name!r} holds True and False; choose task binary, or "
+            "multilabel for several such columns"
+        )
     numbers = as_numbers(column, name, sample_ids, "regression target", "choose another task")
     if len(numbers) > 1 and (numbers == numbers[0]).all():
         raise CohortError(

@@ -85,7 +85,8 @@ def attribute(
         model: Called with ``spectra``, ``mask`` and ``tabular``.
         batch: Offers them, on the model's device.
         target: An output's number, one for each sample (long [B]), or None for the highest score
-            of each sample, the class that is predicted. The true label has no part in it.
+            of each sample, the class that is predicted. The true label has no part in it. Several
+            labels or values are no choices of one thing: of them name one.
         method: One of ``METHODS``.
         first: The number of the batch's first sample, where it is one of several batches: what
             is drawn for a sample depends on its number and the seed, not on its batch.
@@ -93,7 +94,8 @@ def attribute(
         **options: Fields of :class:`engine.attribution_methods.Options`.
 
     Raises:
-        UsageError: The method or the target does not exist, or a setting is out of range.
+        UsageError: The method or the target does not exist, a setting is out of range, or no
+            target is named of a batch with several labels or values.
 
     Example:
         >>> from models import MeanLinear
@@ -105,6 +107,7 @@ def attribute(
     """
     if method not in METHODS:
         raise UsageError(f"no attribution method is called '{method}'{nearest(method, METHODS)}")
+    check_one_output(batch, target)
     settings = Options(**options)
     if settings.references is None:
         settings = replace(settings, references=batch)
@@ -156,6 +159,7 @@ def mean_importance(
         left = None if max_samples is None else max_samples - sums.samples
         if left == 0:
             break
+        check_one_output(batch, target)
         moved = batch.to(device)
         inputs = Inputs(moved.spectra, moved.mask, moved.tabular).rows(slice(left))
         if options.get("references") is None:
@@ -165,6 +169,29 @@ def mean_importance(
             sums.add(spectra[mask].cpu(), tabular.cpu())
         sums.add_gaps(found.gap)
     return sums.mean()
+
+
+def check_one_output(batch: Any, target: Target) -> None:
+    """Refuse to choose among outputs of unlike kind.
+
+    The largest score is the predicted one of classes only; labels and values are each a question
+    of its own, values in a unit of its own.
+
+    Args:
+        batch: May have ``target``: float [B, T] of labels and of values.
+        target: As for :func:`attribute`.
+
+    Raises:
+        UsageError: No output is named, and there are several.
+    """
+    given = getattr(batch, "target", None)
+    if target is None and given is not None and given.is_floating_point() and given.ndim == 2:
+        outputs = given.shape[1]
+        if outputs > 1:
+            raise UsageError(
+                f"attribution.target: the batch has {outputs} labels or values, of which none is "
+                f"the predicted one; name an output, 0 to {outputs - 1}"
+            )
 
 
 def _baseline(inputs: Inputs, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.attribution import Attribution, Explained, Inputs, attribute
+from engine.attribution import Attribution, Explained, Inputs, attribute, check_one_output
 from engine.errors import UsageError, check_whole
+
+# Each output takes the time and the memory of one; a menu of more is hard to read, too.
+MOST_OUTPUTS = 10
 
 
 def explain(
@@ -29,7 +33,8 @@ def explain(
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
         loader: Yields batches; no more of them are asked for than it takes.
-        target: An output's number, or None for each sample's highest score.
+        target: An output's number; None for each sample's predicted class, or for the only output
+            there is. Of several labels or values name one, or take :func:`explain_outputs`.
         method: One of ``engine.attribution.METHODS``.
         device: Where the model is.
         max_samples: Explain only the first so many; None for all.
@@ -66,6 +71,104 @@ def explain(
         if explainer.full:
             break
     return explainer.explained()
+
+
+def explain_outputs(
+    model: nn.Module,
+    loader: Iterable[Any],
+    target: int | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    **settings: Any,
+) -> list[Explained]:
+    """Explain the samples of a loader, each label or value by itself.
+
+    Args:
+        model: As for :func:`explain`.
+        loader: As for :func:`explain`.
+        target: An output's number; None for each sample's predicted class, or for each of the
+            first ``MOST_OUTPUTS`` labels or values.
+        device: Where the model is.
+        **settings: As for :func:`explain`.
+
+    Returns:
+        One set of attributions for each output explained, in the outputs' order.
+
+    Raises:
+        UsageError: As for :func:`explain`.
+    """
+    explainer = OutputsExplainer(model, target, **settings)
+    for batch in loader:
+        explainer.add(batch.to(device))
+        if explainer.full:
+            break
+    return explainer.explained()
+
+
+class OutputsExplainer:
+    """Explains the batches that it is shown, each label or value by itself.
+
+    Time and memory: those of :class:`Explainer` for each output.
+
+    Args:
+        model: As for :func:`explain`.
+        target: As for :func:`explain_outputs`.
+        progress: Called with the number of samples of which all outputs were explained since it
+            last was.
+        keep_intensities: As for :func:`explain`; all sets hold the same.
+        **settings: As for :func:`explain`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: int | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+        keep_intensities: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.model, self.target = model, target
+        self.progress, self.keep_intensities = progress, keep_intensities
+        self.settings = settings
+        self._explainers: list[Explainer] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether no further sample will be explained."""
+        return bool(self._explainers) and self._explainers[0].full
+
+    def add(self, batch: Any) -> None:
+        """Explain a batch on the model's device, or as much of it as is still asked for."""
+        if not self._explainers:
+            self._explainers = list(self._start(batch))
+        for explainer in self._explainers:
+            explainer.add(batch)
+
+    def _start(self, batch: Any) -> Iterator[Explainer]:
+        targets: list[int | None] = [self.target]
+        if self.target is None and batch.target.is_floating_point():
+            targets = list(range(min(batch.target.shape[1], MOST_OUTPUTS)))
+        for number, target in enumerate(targets):
+            last = number == len(targets) - 1
+            yield Explainer(
+                self.model,
+                target,
+                keep_intensities=self.keep_intensities and number == 0,
+                progress=self.progress if last else None,
+                **self.settings,
+            )
+
+    def explained(self) -> list[Explained]:
+        """What came out, on the CPU, one set for each output.
+
+        Raises:
+            UsageError: No sample was shown.
+        """
+        found = [explainer.explained() for explainer in self._explainers]
+        if not found:
+            raise UsageError("attribution: the loader is empty, there is no sample to explain")
+        return [replace(one, intensities=found[0].intensities) for one in found]
 
 
 class Explainer:
@@ -120,6 +223,7 @@ class Explainer:
         left = None if self.max_samples is None else self.max_samples - self.samples
         if left == 0:
             return
+        check_one_output(batch, self.target)
         inputs = Inputs(batch.spectra, batch.mask, batch.tabular).rows(slice(left))
         if self.options.get("references") is None:
             self.options["references"] = inputs

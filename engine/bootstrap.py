@@ -74,7 +74,8 @@ def bootstrap_intervals(
         >>> bootstrap_intervals(outputs, ["p1", "p2", "p3", "p3"], ["accuracy"])["accuracy"]
         Interval(value=0.75, low=0.5, high=1.0, resamples=1000)
     """
-    check_metrics(tuple(n for n in metrics if n not in outputs.custom), outputs.task)
+    own = tuple(name for name in metrics if name not in outputs.custom)
+    check_metrics(own, outputs.task, outputs.targets)
     check_resampling(groups, len(outputs.target), resamples, level, seed)
     whole = {name: metric_value(name, outputs) for name in metrics}
     if len(set(map(str, groups))) < 2:

@@ -51,11 +51,13 @@ class Calibration:
         temperature: What the logits are divided by; above 1 the model was too sure of itself.
         before: The test side as the model says it.
         after: The test side with the logits divided.
+        task: ``binary``, ``multiclass`` or ``multilabel``.
     """
 
     temperature: float
     before: Reliability
     after: Reliability
+    task: str = "binary"
 
     @property
     def at_limit(self) -> bool:
@@ -173,4 +175,5 @@ def calibrate(val: EpochOutputs, test: EpochOutputs) -> Calibration | None:
         temperature,
         reliability(test.probabilities, test.target),
         reliability(cooled, test.target),
+        test.task,
     )

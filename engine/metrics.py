@@ -19,7 +19,7 @@ from engine.metric_functions import METRICS, UNDEFINED, find_metric
 from engine.model_call import aux_of
 from engine.processes import gather
 from engine.sample_statistics import SAMPLE_STATISTICS
-from engine.tasks import TASKS, check_metrics, task_of
+from engine.tasks import TASKS, by_target, check_metrics, split_target, task_of
 
 __all__ = ["METRICS", "EpochMetrics", "EpochOutputs", "metric_value"]
 
@@ -40,6 +40,7 @@ class EpochOutputs:
             that was asked for -> one number a sample [N]; NaN where the model does not return
             what it is of.
         custom: Name of a metric of the user's own -> the metric.
+        targets: Names of a regression's T targets; none where they have only numbers.
     """
 
     logits: Tensor
@@ -49,6 +50,7 @@ class EpochOutputs:
     task: str = ""
     of_samples: Mapping[str, Tensor] = field(default_factory=dict)
     custom: Mapping[str, CustomMetric] = field(default_factory=dict)
+    targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Find the task."""
@@ -77,6 +79,11 @@ class EpochOutputs:
         return self.scores
 
     @property
+    def target_names(self) -> list[str]:
+        """Names of a regression's targets, their numbers where they have none."""
+        return list(self.targets) or [str(number) for number in range(self.logits.shape[1])]
+
+    @property
     def predictions(self) -> Tensor:
         """What is said: classes long [N], labels (0 or 1) long [N, T], or values float [N, T]."""
         return TASKS[self.task].decide(self.scores)
@@ -94,7 +101,8 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
         The value; NaN where it is undefined.
 
     Raises:
-        UsageError: It is a sample statistic that was not kept.
+        UsageError: It is a sample statistic that was not kept, or an error in the unit of one
+            target, which ``name`` does not say, of several.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
@@ -114,8 +122,15 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
     scores, target = outputs.scores, outputs.target
     if rows is not None:
         scores, target = scores[rows], target[rows]
-    metric = outputs.custom[name] if name in outputs.custom else find_metric(name)
-    return metric(scores, target)
+    if name in outputs.custom:
+        return outputs.custom[name](scores, target)
+    if outputs.task == "regression":
+        check_metrics((name,), outputs.task, outputs.target_names)
+        name, own = split_target(name)
+        if own is not None:
+            column = outputs.target_names.index(own)
+            scores, target = scores[:, column, None], target[:, column, None]
+    return find_metric(name)(scores, target)
 
 
 class EpochMetrics:
@@ -137,6 +152,8 @@ class EpochMetrics:
         restore: Brings what is learned, [N, T], back to the targets' units (a regression's
             :meth:`datasets.target_scaler.TargetScaler.restore`); metrics are in those units, the
             losses as the model was given them.
+        targets: Names of a regression's targets. Of several, errors are measured for each, in its
+            unit (``mae[age]``): :func:`engine.tasks.by_target`.
 
     Raises:
         UsageError: A name is none of a metric, or does not fit the task; an object is no metric.
@@ -157,12 +174,15 @@ class EpochMetrics:
         prefix: str = "",
         task: str | None = None,
         restore: Callable[[Tensor], Tensor] | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
         asked = TASKS[task or "multiclass"].metrics if names is None else names
         self.metrics = tuple(m if isinstance(m, str) else custom_metric(m) for m in asked)
         self.custom = custom_metrics(self.metrics)
-        self.names = tuple(m if isinstance(m, str) else m.name for m in self.metrics)
-        check_metrics(tuple(m for m in self.metrics if isinstance(m, str)), task)
+        named = [m if isinstance(m, str) else m.name for m in self.metrics]
+        self.names = tuple(by_target(named, targets))
+        self.targets = tuple(targets)
+        check_metrics(tuple(n for n in self.names if n not in self.custom), task, targets)
         for custom in self.custom.values() if task else ():
             custom.check_task(task)
         self.prefix = prefix
@@ -234,7 +254,14 @@ class EpochMetrics:
             logits, target = self.restore(logits).float(), self.restore(target).float()
         task = self.task or task_of(logits)
         self.outputs = EpochOutputs(
-            logits, target, steps.sample_id, losses, task, steps.of_samples, self.custom
+            logits,
+            target,
+            steps.sample_id,
+            losses,
+            task,
+            steps.of_samples,
+            custom=self.custom,
+            targets=self.targets,
         )
         values = {"loss": losses["total_loss"]}
         values.update({name: value for name, value in losses.items() if name != "total_loss"})

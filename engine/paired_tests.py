@@ -108,7 +108,8 @@ def bootstrap_differences(
         Interval(value=-0.75, low=-1.0, high=-0.25, resamples=1000)
     """
     first, *others = outputs
-    check_metrics(tuple(n for n in metrics if n not in first.custom), first.task)
+    own = tuple(name for name in metrics if name not in first.custom)
+    check_metrics(own, first.task, first.targets)
     check_resampling(groups, len(first.target), resamples, level, seed)
     for other in others:
         same = other.sample_id == first.sample_id and torch.equal(other.target, first.target)

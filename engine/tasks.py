@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +79,8 @@ TASKS = {
         "regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min", _OF_ATTENTION
     ),
 }
+# In the unit of what is predicted: of several targets each has one of its own.
+IN_UNITS = ("mae", "mse", "rmse")
 # Beside all losses and their terms.
 SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
 
@@ -88,12 +90,47 @@ def task_of(logits: Tensor) -> str:
     return "binary" if logits.shape[1] == 2 else "multiclass"
 
 
-def check_metrics(names: tuple[str, ...], task: str | None) -> None:
+def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """The metrics of a regression of several targets, which may be in unlike units.
+
+    Errors are measured for each target, in its unit; ``r2``, which has none, also over all.
+
+    Args:
+        names: Of metrics.
+        targets: Names of the targets; with one, or none, the metrics stay as they are.
+
+    Example:
+        >>> by_target(["mae", "r2"], ["age", "BMI"])
+        ['mae[age]', 'mae[BMI]', 'r2', 'r2[age]', 'r2[BMI]']
+    """
+    if len(targets) < 2:
+        return list(names)
+    found: list[str] = []
+    for name in names:
+        found += [] if name in IN_UNITS else [name]
+        if name in REGRESSION_METRICS:
+            found += [f"{name}[{target}]" for target in targets]
+    return list(dict.fromkeys(found))
+
+
+def split_target(name: str) -> tuple[str, str | None]:
+    """A metric's own name, and the target that it is of; None where it names none.
+
+    Example:
+        >>> split_target("mae[age [y]]"), split_target("val/r2")
+        (('mae', 'age [y]'), ('val/r2', None))
+    """
+    base, bracket, target = name.partition("[")
+    return (base, target[:-1]) if bracket and target.endswith("]") else (name, None)
+
+
+def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[str] = ()) -> None:
     """Refuse metrics that do not exist, or do not fit a task.
 
     Args:
         names: Of metrics.
         task: A key of ``TASKS``; None for a classification of either kind.
+        targets: Names of a regression's targets; none where they are not known.
 
     Raises:
         UsageError: Says which do fit.
@@ -103,13 +140,30 @@ def check_metrics(names: tuple[str, ...], task: str | None) -> None:
     chosen = TASKS[task or "multiclass"]
     fitting = tuple(dict.fromkeys((*chosen.metrics, *chosen.further)))
     for name in names:
-        base = _check_demand(name)
+        own, target = split_target(name)
+        if target is not None and own not in REGRESSION_METRICS:
+            own = name
+        base = _check_demand(own)
         if base in fitting:
+            _check_target(name, own, target, targets)
             continue
         if any(base in (*other.metrics, *other.further) for other in TASKS.values()):
             of = task or "classification"
             raise UsageError(f"metric '{name}' does not fit {of} (choices: {', '.join(fitting)})")
         raise UsageError(f"no metric is called '{name}'{nearest(name, fitting)}")
+
+
+def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
+    """Refuse a target that there is not, and an error of several targets in unlike units."""
+    if target is not None and targets and target not in targets:
+        raise UsageError(
+            f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
+        )
+    if target is None and base in IN_UNITS and len(targets) > 1:
+        choices = ", ".join(by_target([base], targets))
+        raise UsageError(
+            f"metric '{name}' has no one unit for {len(targets)} targets (choices: {choices}, r2)"
+        )
 
 
 def _check_demand(name: str) -> str:
@@ -135,10 +189,10 @@ def better_when(metric: str) -> Mode | None:
     metric that is not of this package.
 
     Example:
-        >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae")
+        >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
         ('max', 'min', 'min')
     """
-    name = metric.rpartition("/")[2].partition("@")[0]
+    name = split_target(metric)[0].rpartition("/")[2].partition("@")[0]
     if name.endswith("loss") or name in SMALLER_IS_BETTER:
         return "min"
     return "max" if name in known_metrics() else None

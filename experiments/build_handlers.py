@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -36,13 +38,18 @@ from handlers.validation import Validation
 
 @dataclass(frozen=True)
 class RunHandlers:
-    """The handlers that later stages speak to; the others live by their events alone."""
+    """The handlers that later stages speak to; the others live by their events alone.
+
+    Attributes:
+        repeated: A line on each of ``handlers`` that is attached more than once.
+    """
 
     checkpoint: Checkpoint
     log: RunLog
     interrupts: Interrupts
     averager: Any | None
     closing: tuple[Any, ...]
+    repeated: tuple[str, ...] = ()
 
     def averaged_weights(self) -> AbstractContextManager[Any]:
         """The weights that are measured and exported: the averaged ones where there are any."""
@@ -110,7 +117,7 @@ def build_handlers(
         attach(Compile, "trainer.compile", mode=settings.compile, cache_dir=kept)
 
     asked = evaluator.metrics
-    measured = EpochMetrics(asked.metrics, "train/", asked.task, asked.restore)
+    measured = EpochMetrics(asked.metrics, "train/", asked.task, asked.restore, asked.targets)
     trainer.provide_metrics(*measured.metric_names(loss_terms))
     measured.attach(trainer)
 
@@ -147,4 +154,15 @@ def build_handlers(
             attach(Report, "report", page=page)
 
     closing = tuple(handler for handler in attached if hasattr(handler, "close"))
-    return RunHandlers(checkpoint, log, interrupts, averager, closing)
+    return RunHandlers(
+        checkpoint, log, interrupts, averager, closing, tuple(_repeated(config, attached))
+    )
+
+
+def _repeated(config: Config, attached: Sequence[Handler]) -> Iterator[str]:
+    """A line on each handler of ``handlers`` that is attached more than once."""
+    counts = Counter(type(handler) for handler in attached)
+    chosen = {find_named(named.name, HANDLERS, "handlers"): named.name for named in config.handlers}
+    for cls, name in chosen.items():
+        if counts[cls] > 1:
+            yield f"warning: handlers: {name} is attached {counts[cls]} times, and each one acts"

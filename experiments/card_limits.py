@@ -53,7 +53,7 @@ def limits(outcome: Outcome) -> Iterator[str]:
         if outcome.test_groups == 1:
             why = ", as the test side is one group: how far its figures may be off cannot be told"
         yield _warning(f"no interval for {', '.join(map(escape_markdown, unsure))}{why}")
-    yield from map(_warning, decision_warnings(outcome.findings))
+    yield from map(_warning, decision_warnings(outcome.findings, cohort.task))
     absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()
     for column, share in absent[absent >= NOTABLE_MISSING].items():
         numeric = column in cohort.numeric

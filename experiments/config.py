@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from engine.tasks import TASKS, Mode, better_when
+from engine.tasks import TASKS, Mode, better_when, by_target
 from experiments.build_metrics import metric_name
 from experiments.config_section import (
     Count,
@@ -229,8 +229,10 @@ class Config(Section):
 
     @property
     def metric_names(self) -> list[str]:
-        """What the metrics are called in logs, tables and pages."""
-        return [metric_name(entry) for entry in self.metrics]
+        """What the metrics are called in logs, tables and pages; of several values each error."""
+        several = self.data.task == "regression" and isinstance(self.data.label, list)
+        names = [metric_name(entry) for entry in self.metrics]
+        return by_target(names, self.data.label if several else ())
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:

@@ -10,6 +10,10 @@ from engine.thresholds import COUNTS, RULES, OperatingPoint
 from experiments.findings import Findings
 from experiments.markdown_text import escape_markdown
 
+# Why a threshold cannot be chosen on the validation side: of classes, and of a label.
+ONE_KIND = "the validation side holds one class only"
+ONE_KIND_OF_LABEL = "on the validation side every sample has this label, or none has"
+
 Decisions = Mapping[str, Sequence[OperatingPoint]]
 
 # A temperature of 1.5 turns a said 0.9 into 0.81.
@@ -50,7 +54,7 @@ def threshold_section(decisions: Decisions, task: str) -> str:
     )
     rules = _points_table("rule", [(f"`{point.name}`", point) for point in points])
     return (
-        f"{_said(name, chosen)} {_about_rule(chosen)}\n{apart}\n\n"
+        f"{_said(name, chosen, task)} {_about_rule(chosen)}\n{apart}\n\n"
         f"| figure | validation | test |\n|---|---|---|\n{figures}\n\n"
         f"What each rule would give:\n\n{rules}"
     )
@@ -67,13 +71,19 @@ def chosen_points(decisions: Decisions) -> str:
     return f"{_about_rule(rule)}\n\n{_points_table('called positive', rows)}"
 
 
-def calibration_section(calibration: Calibration | None) -> str:
+def calibration_section(calibration: Calibration | None, task: str = "binary") -> str:
     """The temperature and what it does, as a sentence and a Markdown table.
 
     Args:
         calibration: None of a classification whose validation side gives no temperature.
+        task: Of the classification.
     """
     if calibration is None:
+        if task == "multilabel":
+            return (
+                "No temperature can be fitted: on the validation side every label is there, or "
+                "none is."
+            )
         return (
             "No temperature can be fitted: the validation side holds one class only, or the model "
             "says the same of all classes."
@@ -102,16 +112,23 @@ def about_temperature(calibration: Calibration) -> str:
     # The odds of 0.9 are 9 to 1.
     meant = 1 / (1 + 9 ** (-1 / temperature))
     verdict = "too sure of itself" if temperature > 1 else "too cautious"
+    if calibration.task == "multilabel":
+        return f"the model is {verdict}; a label predicted at 0.9 corresponds to about {meant:.2f}"
     return f"the model is {verdict}; a said 0.9, against one other class, is rather {meant:.2f}"
 
 
-def decision_lines(findings: Findings) -> Iterator[str]:
-    """What the terminal says of thresholds and calibration, a line each."""
+def decision_lines(findings: Findings, task: str = "binary") -> Iterator[str]:
+    """What the terminal says of thresholds and calibration, a line each.
+
+    Args:
+        findings: Of a tested model.
+        task: Of the run.
+    """
     for name, points in findings.decisions.items():
         point = points[0]
         whose = f"{name}: " if len(findings.decisions) > 1 else f"positive class {name}: "
         if math.isnan(point.threshold):
-            yield f"{whose}no threshold: the validation side holds one class only"
+            yield f"{whose}no threshold: {_one_kind(task)}"
             continue
         chosen = "" if point.rule not in RULES else f" ({point.name} on validation)"
         yield (
@@ -128,15 +145,17 @@ def decision_lines(findings: Findings) -> Iterator[str]:
         )
 
 
-def decision_warnings(findings: Findings) -> Iterator[str]:
-    """What a reader of the model card should not overlook, in Markdown without a full stop."""
+def decision_warnings(findings: Findings, task: str = "binary") -> Iterator[str]:
+    """What a reader of the model card should not overlook, in Markdown without a full stop.
+
+    Args:
+        findings: Of a tested model.
+        task: Of the run.
+    """
     for name, points in findings.decisions.items():
         point = points[0]
         if math.isnan(point.threshold):
-            yield (
-                f"no threshold for {escape_markdown(name)}: the validation side holds one class "
-                "only"
-            )
+            yield f"no threshold for {escape_markdown(name)}: {_one_kind(task)}"
         moved = [
             f"{figure} is {point.val[figure]:.2f} on the validation side, but "
             f"{point.test[figure]:.2f} on the test side"
@@ -182,10 +201,14 @@ def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str
     return "\n".join(lines)
 
 
-def _said(name: str, point: OperatingPoint) -> str:
+def _one_kind(task: str) -> str:
+    return ONE_KIND_OF_LABEL if task == "multilabel" else ONE_KIND
+
+
+def _said(name: str, point: OperatingPoint, task: str) -> str:
     escaped = escape_markdown(name)
     if math.isnan(point.threshold):
-        return "No threshold can be chosen: the validation side holds one class only."
+        return f"No threshold can be chosen: {_one_kind(task)}."
     if math.isinf(point.threshold):
         return f"No sample is called {escaped}."
     return f"From a probability of {point.threshold:.4g} on a sample is called {escaped}."

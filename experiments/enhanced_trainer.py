@@ -270,9 +270,9 @@ class EnhancedTrainer:
         self, model: nn.Module, task: LearningTask, scaler: TargetScaler | None
     ) -> Evaluator:
         restore = None if scaler is None else scaler.restore
-        return Evaluator(
-            model, task.loss, EpochMetrics(task=task.name, restore=restore), self.device
-        )
+        targets = self.names.of_targets(task.name, task.outputs)
+        metrics = EpochMetrics(task=task.name, restore=restore, targets=targets)
+        return Evaluator(model, task.loss, metrics, self.device)
 
     def _keep_best(self, trainer: Trainer, recorded: History) -> None:
         """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""
@@ -432,14 +432,14 @@ class EnhancedTrainer:
         pages.evaluation(metrics)
 
     def _generate_interpretability_analysis(
-        self, pages: ResultPages, shap: Explained | None
+        self, pages: ResultPages, shap: list[Explained]
     ) -> None:
         """What the scores rest on, the samples in the plane, and what the model attends to."""
         self._analyze_feature_importance(pages, shap)
         pages.pca()
         self._analyze_attention_patterns(pages)
 
-    def _analyze_feature_importance(self, pages: ResultPages, shap: Explained | None) -> None:
+    def _analyze_feature_importance(self, pages: ResultPages, shap: list[Explained]) -> None:
         """``feature_importance.html`` and ``shap_analysis.html``."""
         pages.importance()
         pages.shap(shap)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,16 @@ class Examination:
         tester: Measures the test side.
         settings: Say what is wanted; without pages nothing is.
         run_dir: Attributions are written to its ``report`` folder.
+        output_names: Of the classes, the labels or the regression's targets.
     """
 
-    def __init__(self, tester: Evaluator, settings: ReportConfig, run_dir: Path) -> None:
+    def __init__(
+        self,
+        tester: Evaluator,
+        settings: ReportConfig,
+        run_dir: Path,
+        output_names: Sequence[str] = (),
+    ) -> None:
         self.tester = tester
         self.attribution: Attribution | None = None
         self.wanted = settings.enabled
@@ -34,6 +41,7 @@ class Examination:
                 chosen.method,
                 max_samples=chosen.max_samples,
                 steps=chosen.steps,
+                output_names=output_names,
                 path=run_dir / "report" / FILE_NAME,
             )
             self.attribution.attach(tester)
@@ -54,5 +62,5 @@ class Examination:
             metrics = self.tester.evaluate(loader, weights)
         with weights():
             attention = summarise_attention(self.tester.model, loader, self.tester.device)
-        explained = None if self.attribution is None else self.attribution.explained
+        explained = () if self.attribution is None else self.attribution.sets
         return metrics, kept.findings(explained=explained, attention=attention)

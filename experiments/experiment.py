@@ -259,14 +259,17 @@ class Experiment:
             self._page_so_far,
         )
         self.tester.precision = self.evaluator.precision
-        self.examination = Examination(self.tester, config.report, self.run_dir)
+        names = self.data.cohort.class_names
+        self.examination = Examination(self.tester, config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
 
     def _new_metrics(self) -> EpochMetrics:
         scaler = self.data.scaler
         restore = scaler.restore if scaler else None
-        return EpochMetrics(self.metrics, task=self.data.cohort.task, restore=restore)
+        cohort = self.data.cohort
+        targets = cohort.class_names if cohort.task == "regression" else ()
+        return EpochMetrics(self.metrics, task=cohort.task, restore=restore, targets=targets)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page while it goes on."""

@@ -115,15 +115,18 @@ def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
     rows = "\n".join(
-        f"| {name} | {results['val'][name]:.4f} | {value:.4f}{_in_brackets(outcome, name)} |"
+        f"| {escape_markdown(name)} | {results['val'][name]:.4f} "
+        f"| {value:.4f}{_in_brackets(outcome, name)} |"
         for name, value in results["test"].items()
     )
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
     units = ""
     if outcome.data.scaler is not None:
+        names = outcome.data.cohort.class_names
+        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
         units = (
             "\nLosses are of standardised targets; the metrics are in the units of "
-            f"{', '.join(outcome.data.cohort.class_names)}.\n"
+            f"{', '.join(names)}{each}.\n"
         )
     by_class = ""
     if outcome.data.cohort.task != "regression":
@@ -185,5 +188,5 @@ def _decision_sections(outcome: Outcome) -> str:
 
 ## Calibration
 
-{calibration_section(found.calibration)}
+{calibration_section(found.calibration, outcome.data.cohort.task)}
 """

@@ -21,7 +21,8 @@ class Findings:
         decisions: What is ranked (the positive class, each class against the rest, or each
             label) -> operating points, the configured one first.
         calibration: Of a classification.
-        explained: Attributions, of the first so many samples in the test loader's order.
+        explained: Attributions, of the first so many samples in the test loader's order: one set of
+            the predicted class, or one for each label or value explained; empty where nothing was.
         attention: What the model attends to, over many samples.
         scan_weights: The weight of each real scan, [S_i], for each test sample in the loader's
             order; None of a model that pools no scans by attention.
@@ -35,10 +36,18 @@ class Findings:
 
     decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)
     calibration: Calibration | None = None
-    explained: Explained | None = None
+    explained: Sequence[Explained] = ()
     attention: AttentionSummary | None = None
     scan_weights: Sequence[torch.Tensor] | None = None
     gate: torch.Tensor | None = None
     heads: tuple[torch.Tensor, torch.Tensor] | None = None
     embedding: torch.Tensor | None = None
     embedding_source: str = "embedding"
+
+
+def about_unexplained(findings: Findings) -> str:
+    """That not every label or value was explained, in words; empty where each was."""
+    sets = findings.explained
+    if len(sets) < 2 or len(sets) >= sets[0].outputs:
+        return ""
+    return f"attributions are of the first {len(sets)} of {sets[0].outputs} outputs"

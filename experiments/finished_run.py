@@ -17,7 +17,7 @@ from engine.bootstrap import Interval
 from engine.metric_functions import UNDEFINED
 from engine.metric_tables import read_log
 from engine.sample_statistics import SAMPLE_STATISTICS
-from engine.tasks import check_metrics
+from engine.tasks import by_target, check_metrics
 from experiments.build_metrics import metric_name, recompute_metrics
 from experiments.package import ENVIRONMENT_NAME, SPLITS_NAME
 from experiments.run_folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
@@ -67,11 +67,16 @@ class FinishedRun:
         return str(self.config["model"]["name"])
 
     @property
+    def asked_for(self) -> list[str]:
+        """The metrics that the run was asked for."""
+        names = [metric_name(entry) for entry in self.config["metrics"]]
+        return by_target(names, self.outputs.targets)
+
+    @property
     def metric_names(self) -> list[str]:
         """The metrics that the run was asked for and that can be computed from predictions."""
-        names = map(metric_name, self.config["metrics"])
         untold = (*SAMPLE_STATISTICS, *self.not_computed)
-        return [name for name in names if name not in untold]
+        return [name for name in self.asked_for if name not in untold]
 
     @property
     def monitor(self) -> str | None:
@@ -240,7 +245,8 @@ def _check(run: FinishedRun) -> None:
             f"{run.folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
         ) from error
     try:
-        check_metrics(tuple(n for n in metrics if n not in run.outputs.custom), run.outputs.task)
+        own = tuple(name for name in metrics if name not in run.outputs.custom)
+        check_metrics(own, run.outputs.task, run.outputs.targets)
     except UsageError as error:
         raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
     strange = set(run.outputs.sample_id) - run.side("test")

@@ -13,7 +13,6 @@ from datasets.errors import UsageError
 from datasets.folds import Folds
 from engine.bootstrap import Interval, bootstrap_intervals
 from engine.metrics import metric_value
-from experiments.build_metrics import metric_name
 from experiments.finished_run import FinishedRun
 from experiments.saved_predictions import SavedOutputs
 
@@ -94,9 +93,7 @@ def fold_results(
         UsageError: A sample was tested in two folds, or the runs are not of the same classes.
     """
     pooled = pool_outputs(runs)
-    metrics = list(
-        dict.fromkeys(name for run in runs for name in map(metric_name, run.config["metrics"]))
-    )
+    metrics = list(dict.fromkeys(name for run in runs for name in run.asked_for))
     told = [name for name in metrics if name in runs[0].metric_names]
     group_of = {sample: group for run in runs for sample, group in run.groups.items()}
     groups = [group_of[sample] for sample in pooled.sample_id]
@@ -153,6 +150,7 @@ def pool_outputs(runs: Sequence[FinishedRun]) -> SavedOutputs:
         first.outputs.task,
         custom=first.outputs.custom,
         said=torch.cat([o.said for o in outputs]),
+        targets=first.outputs.targets,
     )
 
 

@@ -198,8 +198,9 @@ def notes(results: FoldResults) -> list[str]:
     about = about_positive(first.outputs.task, first.class_names)
     positive = [f"{about[:1].upper()}{about[1:]}."] if about else []
     return positive + [
-        f"{metric} is undefined in {count - spread.defined} of {count} folds; its mean, standard "
-        "deviation and median are of the others."
+        f"{metric} is undefined in {count - spread.defined} of {count} folds"
+        + ("; its mean, standard deviation and median are of the others." * bool(spread.defined))
+        + ("." * (not spread.defined))
         for metric, spread in results.spread.items()
         if spread.defined < count
     ]

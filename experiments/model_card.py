@@ -206,7 +206,9 @@ def _metrics(outcome: Outcome) -> str:
     about = f"{escape_markdown(outcome.about_positive())} {outcome.about_intervals()}"
     if outcome.data.scaler is not None:
         names = ", ".join(map(escape_markdown, outcome.data.cohort.class_names))
-        about += f" The loss is of standardised targets; the metrics are in the units of {names}."
+        about += f" The loss is of standardised targets; the metrics are in the units of {names}"
+        several = len(outcome.data.cohort.class_names) > 1
+        about += ", each by itself; r2 is the mean over them." if several else "."
     return "\n".join(lines) + (f"\n\n{about.strip()}" if about.strip() else "")
 
 
@@ -222,7 +224,7 @@ def _decisions(outcome: Outcome) -> str:
 
 ### Calibration
 
-{calibration_section(found.calibration)}
+{calibration_section(found.calibration, outcome.data.cohort.task)}
 """
 
 

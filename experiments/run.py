@@ -29,6 +29,7 @@ from experiments.config import Config
 from experiments.config_source import CONFIGS, load_config
 from experiments.decision_text import decision_lines
 from experiments.experiment import Experiment
+from experiments.findings import about_unexplained
 from experiments.job import Job, current_job
 from experiments.job_command import quiet_others, run_job_command
 from experiments.process_group import joined, tell_group
@@ -187,6 +188,8 @@ def print_setup(experiment: Experiment) -> None:
         print(f"audit {audit_summary(experiment.audit)}{f' ({notes})' if notes else ''}")
         for line in audit_table([found for found in experiment.audit if found.level != "note"]):
             print(line)
+    for line in experiment.handlers.repeated:
+        print(line)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     together = tell_group(experiment.config.trainer)
     if together:
@@ -208,8 +211,11 @@ def print_results(experiment: Experiment) -> None:
     print(f"{'':{width}}{'validation':>12}{'test':>12}")
     for name, value in results["test"].items():
         print(f"{name:<{width}}{results['val'][name]:>12.4f}{value:>12.4f}")
-    for line in decision_lines(experiment.findings):
+    for line in decision_lines(experiment.findings, experiment.data.cohort.task):
         print(line)
+    unexplained = about_unexplained(experiment.findings)
+    if unexplained:
+        print(f"{unexplained}; the handler attribution explains another: target")
 
 
 if __name__ == "__main__":

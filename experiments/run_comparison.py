@@ -16,7 +16,7 @@ from engine.delong import DeLong, delong_test
 from engine.metric_functions import UNDEFINED
 from engine.metrics import metric_value
 from engine.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_test
-from engine.tasks import CLASSES, TASKS
+from engine.tasks import CLASSES, TASKS, by_target
 from experiments.build_metrics import metric_name
 from experiments.finished_run import FinishedRun
 
@@ -123,7 +123,7 @@ def compare_runs(
     samples = outputs[0].sample_id
     groups = [shared[0].groups[sample] for sample in samples]
     asked_for = dict.fromkeys(name for run in runs for name in run.metric_names)
-    metrics = list(asked_for or TASKS[outputs[0].task].metrics)
+    metrics = list(asked_for or by_target(TASKS[outputs[0].task].metrics, outputs[0].targets))
     _check_custom_metrics(runs)
     recomputed = any(count != len(samples) for count in tested)
     if recomputed:

@@ -96,7 +96,8 @@ def _as_outputs(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
         task = "multilabel" if is_labels else "regression"
         scores = _numbers(table, PROBABILITY, names) if is_labels else said
         said = said.long() if is_labels else said
-    return SavedOutputs(scores, target, samples, {}, task, said=said), names
+    targets = names if task == "regression" else ()
+    return SavedOutputs(scores, target, samples, {}, task, targets=targets, said=said), names
 
 
 def _names(table: pd.DataFrame, prefix: str) -> list[str]:

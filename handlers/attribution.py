@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from engine.attribution import (
     importance_of,
 )
 from engine.attribution_file import write_explained
-from engine.attribution_samples import Explainer, explain
+from engine.attribution_samples import OutputsExplainer, explain_outputs
 from engine.errors import UsageError, check_whole, nearest
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
@@ -42,6 +42,10 @@ MOST_SAMPLES = 500
 
 class Attribution:
     """Explains samples: which points of their scans, which scans, which covariates count.
+
+    Of classes the one that is predicted is explained. Several labels or values are explained each
+    by itself, the first ``engine.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` then holds as
+    many sets of attributions, which take as many times the time and the memory of one.
 
     Attached to an evaluator it explains the samples that are evaluated, in their order; each
     evaluation starts afresh. Attached to a trainer it explains those of a loader when the
@@ -71,8 +75,8 @@ class Attribution:
         method: One of ``engine.attribution.METHODS``.
         loader: Whose samples a trainer's model is explained on; in a configuration the
             validation side.
-        target: The output to explain; None for each sample's highest score, the class that is
-            predicted.
+        target: The output to explain; None for the class that is predicted of each sample, or for
+            each label or value.
         score: See :class:`engine.attribution_methods.Options`; None for the log-odds of classes,
             and of labels and values the output as it is.
         max_samples: Explain the first so many; None for all.
@@ -85,6 +89,7 @@ class Attribution:
         references: See ``Options``; None for the first batch.
         keep_intensities: Keep the scans themselves too, which windows' directions
             (:func:`engine.attribution_windows.top_windows`) are found by; twice the memory.
+        output_names: What the outputs are called, for the file.
         path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default.
             Where there is neither a path nor a ``run_dir``, none is written.
         measured_weights: Opens the context in which the model holds the weights to explain, such
@@ -94,8 +99,11 @@ class Attribution:
         UsageError: A setting is out of range, or a name unknown.
 
     Attributes:
-        history: With a trainer, one row an epoch explained: ``epoch``, ``samples``, and the
-            tensors of :class:`engine.attribution.Importance`.
+        sets: The attributions sample by sample, one set for each output explained; empty before
+            there are any.
+        history: With a trainer, one row for each epoch and output explained: ``epoch``,
+            ``samples``, the tensors of :class:`engine.attribution.Importance`, and of several
+            outputs ``output``, its number.
 
     Example:
         >>> Attribution("feature_ablation", window=16).explained is None
@@ -121,6 +129,7 @@ class Attribution:
         per_scan: bool = False,
         references: Any = None,
         keep_intensities: bool = False,
+        output_names: Sequence[str] = (),
         path: str | Path | None = None,
         measured_weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
@@ -135,6 +144,7 @@ class Attribution:
             check_whole("attribution.target", target, 0)
         self.method, self.loader, self.target = method, loader, target
         self.max_samples, self.every = max_samples, every
+        self.output_names = list(output_names)
         self.path = None if path is None else Path(path)
         self.measured_weights = measured_weights
         self.options: dict[str, Any] = {
@@ -151,25 +161,35 @@ class Attribution:
             keep_intensities=keep_intensities,
         )
         self.history: list[dict[str, Any]] = []
-        self._explained: Explained | None = None
-        self._explainer: Explainer | None = None
+        self.sets: list[Explained] = []
+        self._explainer: OutputsExplainer | None = None
         self._bar: tqdm[Any] | None = None
 
     @property
     def explained(self) -> Explained | None:
-        """The attributions sample by sample; None before there are any."""
-        return self._explained
+        """The attributions sample by sample; None before there are any.
+
+        Raises:
+            UsageError: Several outputs were explained: ``sets`` holds them.
+        """
+        if len(self.sets) > 1:
+            raise UsageError(
+                f"attribution: {len(self.sets)} outputs were explained, each by itself; take one "
+                "of sets"
+            )
+        return self.sets[0] if self.sets else None
 
     @property
     def importance(self) -> Importance:
         """The attributions by point, by covariate and by scan, over all samples.
 
         Raises:
-            UsageError: There are none yet.
+            UsageError: There are none yet, or several outputs were explained.
         """
-        if self._explained is None:
+        explained = self.explained
+        if explained is None:
             raise UsageError("attribution: nothing has been explained yet")
-        return importance_of(self._explained)
+        return importance_of(explained)
 
     def attach(self, engine: Trainer | Evaluator) -> None:
         """Listen to a trainer's ends, or to an evaluator's steps.
@@ -198,12 +218,12 @@ class Attribution:
 
     def start(self, evaluator: Evaluator) -> None:
         """Forget an earlier evaluation's samples."""
-        self._explained = None
+        self.sets = []
         self._bar = self._new_bar(evaluator.state.dataloader)
-        self._explainer = Explainer(
+        self._explainer = OutputsExplainer(
             evaluator.model,
             self.target,
-            self.method,
+            method=self.method,
             max_samples=self.max_samples,
             progress=self._bar.update,
             **self.options,
@@ -219,9 +239,9 @@ class Attribution:
         assert self._explainer is not None
         assert self._bar is not None
         self._bar.close()
-        self._explained = self._explainer.explained()
+        self.sets = self._explainer.explained()
         if self.path is not None:
-            write_explained(self._explained, self.path)
+            write_explained(self.sets, self.path, self.output_names)
 
     # -- on a trainer -----------------------------------------------------------------------
 
@@ -239,9 +259,13 @@ class Attribution:
         assert self.every is not None
         if trainer.state.epoch % self.every:
             return
-        found = importance_of(self._explain(trainer, self.max_samples))
-        row = {name: value for name, value in vars(found).items() if value is not None}
-        self.history.append({"epoch": trainer.state.epoch, **row})
+        sets = self._explain(trainer, self.max_samples)
+        for explained in sets:
+            found = importance_of(explained)
+            row = {name: value for name, value in vars(found).items() if value is not None}
+            if len(sets) > 1:
+                row["output"] = int(explained.target[0])
+            self.history.append({"epoch": trainer.state.epoch, **row})
 
     def conclude(self, trainer: Trainer) -> None:
         """Explain the trained model, write the file and say so."""
@@ -249,25 +273,26 @@ class Attribution:
         if state.open_epoch is not None or state.iteration % (state.epoch_length or 1):
             return
         began = time.perf_counter()
-        self._explained = self._explain(trainer, self.max_samples)
+        self.sets = self._explain(trainer, self.max_samples)
         told = {
             "method": self.method,
-            "samples": len(self._explained.sample_id),
+            "samples": len(self.sets[0].sample_id),
+            **({"outputs": len(self.sets)} if len(self.sets) > 1 else {}),
             "seconds": round(time.perf_counter() - began, 1),
         }
         if self.path is not None:
-            write_explained(self._explained, self.path)
+            write_explained(self.sets, self.path, self.output_names)
             told["path"] = str(self.path)
         trainer.announce("attributions_computed", **told)
 
-    def _explain(self, trainer: Trainer, max_samples: int | None) -> Explained:
+    def _explain(self, trainer: Trainer, max_samples: int | None) -> list[Explained]:
         assert self.loader is not None
         with alone(), rng_untouched(), self.measured_weights(), self._new_bar(self.loader) as bar:
-            return explain(
+            return explain_outputs(
                 trainer.model,
                 self.loader,
                 self.target,
-                self.method,
+                method=self.method,
                 device=trainer.device,
                 max_samples=max_samples,
                 progress=bar.update,

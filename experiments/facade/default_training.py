@@ -100,7 +100,10 @@ def make_trainer(
     """
     optimizer = build_optimizer(evaluator.model, lr=lr, weight_decay=weight_decay)
     trainer = Trainer(evaluator.model, optimizer, task.loss, evaluator.device, run_dir)
-    measured = EpochMetrics(prefix="train/", task=task.name, restore=evaluator.metrics.restore)
+    asked = evaluator.metrics
+    measured = EpochMetrics(
+        prefix="train/", task=task.name, restore=asked.restore, targets=asked.targets
+    )
     trainer.provide_metrics(*measured.metric_names(task.loss_terms))
     measured.attach(trainer)
     return trainer

@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.attention_summary import summarise_attention
 from engine.attribution import Explained
-from engine.attribution_samples import Explainer
+from engine.attribution_samples import OutputsExplainer
 from engine.metrics import EpochOutputs
 from experiments.facade.any_loader import AnyLoader
 from experiments.facade.names import Names
@@ -30,7 +30,7 @@ def look_at_model(
     kept: KeptFindings,
     names: Names,
     explain: bool = True,
-) -> tuple[Examined, Explained | None]:
+) -> tuple[Examined, list[Explained]]:
     """Average what the model attends to, and explain the first samples.
 
     Args:
@@ -43,10 +43,13 @@ def look_at_model(
 
     Returns:
         What pages are made of, with attributions by integrated gradients; and SHAP values of the
-        same samples. None for both where they are not wanted.
+        same samples. Of several labels or values each is explained by itself. None where
+        explanations are not wanted.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    explained = shap = inputs = None
+    explained: list[Explained] = []
+    shap: list[Explained] = []
+    inputs = None
     if explain:
         explained, shap, inputs = _explain(model, loader, outputs.task, device)
     attention = summarise_attention(model, loader, device, MOST_EXPLAINED)
@@ -69,13 +72,14 @@ def look_at_model(
 
 def _explain(
     model: nn.Module, loader: AnyLoader, task: str, device: torch.device
-) -> tuple[Explained, Explained, ExplainedInputs]:
+) -> tuple[list[Explained], list[Explained], ExplainedInputs]:
     """By both methods in one pass: a loader may give its samples in another order next time."""
-    # Of two classes the second one, of values the first, else what is likeliest of each sample.
-    target = {"binary": 1, "regression": 0}.get(task)
+    # Of two classes the second one, of more the one that is predicted of each sample.
+    target = 1 if task == "binary" else None
+    of_so_many = {"max_samples": MOST_EXPLAINED}
     explainers = [
-        Explainer(model, target, METHOD, max_samples=MOST_EXPLAINED, keep_intensities=True),
-        Explainer(model, target, SHAP_METHOD, max_samples=MOST_EXPLAINED),
+        OutputsExplainer(model, target, method=METHOD, keep_intensities=True, **of_so_many),
+        OutputsExplainer(model, target, method=SHAP_METHOD, **of_so_many),
     ]
     covariates = []
     for batch in loader:
@@ -86,7 +90,8 @@ def _explain(
         if explainers[0].full:
             break
     explained, shap = (explainer.explained() for explainer in explainers)
-    assert explained.intensities is not None
-    scans = np.stack([own.mean(dim=0).numpy() for own in explained.intensities])
+    intensities = explained[0].intensities
+    assert intensities is not None
+    scans = np.stack([own.mean(dim=0).numpy() for own in intensities])
     tabular = torch.cat(covariates)[: len(scans)].numpy()
     return explained, shap, ExplainedInputs(scans, tabular, scans.mean(axis=0), INTENSITY)

@@ -18,7 +18,7 @@ from engine.delong import delong_test
 from engine.errors import UsageError
 from engine.metric_functions import UNDEFINED
 from engine.metrics import METRICS, EpochOutputs
-from engine.tasks import TASKS
+from engine.tasks import TASKS, split_target
 from experiments.facade.model_summary import summarise_model
 from experiments.pages.comparison_figures import metric_bars
 from experiments.pages.comparison_files import write_comparison_files
@@ -65,7 +65,8 @@ def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
         seconds = time.perf_counter() - began
         outputs[name] = found
         # Each model's own loss has terms of its own: they cannot be compared.
-        named = {name: metrics[name] for name in TASKS[found.task].metrics if name in metrics}
+        usual = TASKS[found.task].metrics
+        named = {name: metrics[name] for name in metrics if split_target(name)[0] in usual}
         metrics = {"loss": common_loss(found), **named}
         size = summarise_model(model)
         about = {key: size[key] for key in ABOUT_MODEL if key in size}
@@ -94,10 +95,16 @@ def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
 
 
 def common_loss(outputs: EpochOutputs) -> float:
-    """What any model of a task can be held against: cross-entropy, or squared errors."""
+    """What any model of a task can be held against: cross-entropy, or squared errors.
+
+    Of several targets, which may be in unlike units, those relative to each target's variance.
+    """
     logits, target = outputs.logits.double(), outputs.target
     if outputs.task == "regression":
-        return float(functional.mse_loss(outputs.predictions.double(), target.double()))
+        missed = (outputs.predictions.double() - target.double()).square().mean(dim=0)
+        if len(missed) > 1:
+            missed = missed / target.double().var(dim=0, correction=0)
+        return float(missed.mean())
     if outputs.task == "multilabel":
         return float(functional.binary_cross_entropy_with_logits(logits, target.double()))
     return float(functional.cross_entropy(logits, target))

@@ -55,6 +55,14 @@ class Names:
 
     def of_outputs(self, outputs: EpochOutputs) -> list[str]:
         """A name for each output."""
+        return self.of_task(outputs.task, outputs.logits.shape[1])
+
+    def of_task(self, task: str, outputs: int) -> list[str]:
+        """A name for each of a task's outputs."""
         if self.classes is not None:
             return [str(name) for name in self.classes]
-        return [f"{KINDS[outputs.task]} {n}" for n in range(outputs.logits.shape[1])]
+        return [f"{KINDS[task]} {n}" for n in range(outputs)]
+
+    def of_targets(self, task: str, outputs: int) -> list[str]:
+        """A name for each of a regression's targets; none of another task."""
+        return self.of_task(task, outputs) if task == "regression" else []

@@ -16,7 +16,7 @@ from engine.bootstrap import Interval
 from engine.metrics import EpochOutputs
 from engine.ranking import area_under_roc, average_precision
 from experiments.pages.figure_text import shown_name, shown_names
-from experiments.pages.figures import PALETTE, add_chance, ranked_scores
+from experiments.pages.figures import PALETTE, add_chance, ranked_scores, say_undefined
 
 PANELS_A_ROW, PANEL_HEIGHT, CURVES_HEIGHT = 3, 240, 460
 LONGEST_TITLE = 40  # in characters
@@ -24,7 +24,6 @@ LONGEST_TITLE = 40  # in characters
 DASHES, PATTERNS = ("solid", "dash", "dot", "dashdot"), ("", "/", ".", "x")
 SYMBOLS = ("circle", "square", "diamond", "cross")
 GUIDE = {"dash": "dot", "color": "grey"}
-NOTHING_RANKED = "no class has both kinds of samples"
 
 # Class or label -> model -> scores [N] and who is positive, bool [N].
 Ranked = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
@@ -107,25 +106,27 @@ def _with_interval(found: Interval) -> dict[str, Any]:
 
 
 def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> Ranked:
-    """What can be ranked, by each model whose scores are finite.
+    """What can be ranked, by each model whose scores are finite; by no model, what cannot be.
 
     Args:
         outputs: Model -> its outputs, all of the same samples.
         names: Of the classes or the labels.
     """
-    ranked: Ranked = {}
+    first = 1 if next(iter(outputs.values())).task == "binary" else 0
+    ranked: Ranked = {str(name): {} for name in names[first:]}
     for model, found in outputs.items():
         if not found.diverged:
             for _, name, scores, positive in ranked_scores(found, names):
-                ranked.setdefault(name, {})[model] = scores, positive
+                ranked[str(name)][model] = scores, positive
     return ranked
 
 
 def roc_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
-    """A panel for each class (or label) that can be ranked, a ROC curve a model."""
+    """A panel for each class (or label), a ROC curve a model; "undefined" where there is none."""
     ranked = ranked_by_model(outputs, names)
     figure, places = _curves(list(outputs), ranked, lambda true, by: roc_curve(true, by)[:2])
-    for number, place in enumerate(places):
+    defined = [place for own, place in zip(ranked.values(), places, strict=True) if own]
+    for number, place in enumerate(defined):
         add_chance(figure, showlegend=number == 0, **place)
     figure.update_xaxes(title_text="false positive rate")
     figure.update_yaxes(title_text="true positive rate")
@@ -139,7 +140,8 @@ def precision_recall_curves(outputs: Mapping[str, EpochOutputs], names: Sequence
     figure, places = _curves(
         list(outputs), ranked, lambda true, by: precision_recall_curve(true, by)[1::-1]
     )
-    for number, (of_models, place) in enumerate(zip(ranked.values(), places, strict=False)):
+    defined = [pair for pair in zip(ranked.values(), places, strict=True) if pair[0]]
+    for number, (of_models, place) in enumerate(defined):
         _, positive = next(iter(of_models.values()))
         figure.add_scatter(
             x=[0, 1],
@@ -164,15 +166,19 @@ def areas(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> list[lis
             [
                 model,
                 name,
-                *(
-                    f"{area(torch.from_numpy(scores), torch.from_numpy(positive)):.4f}"
-                    for area in (area_under_roc, average_precision)
-                ),
+                *_areas(of_models.get(model)),
             ]
             for name, of_models in ranked_by_model(outputs, names).items()
-            for model, (scores, positive) in of_models.items()
+            for model in outputs
         ),
     ]
+
+
+def _areas(ranking: tuple[np.ndarray, np.ndarray] | None) -> list[str]:
+    if ranking is None:
+        return ["undefined", "undefined"]
+    scores, positive = map(torch.from_numpy, ranking)
+    return [f"{area(scores, positive):.4f}" for area in (area_under_roc, average_precision)]
 
 
 def _curves(
@@ -180,8 +186,11 @@ def _curves(
     ranked: Ranked,
     curve: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
 ) -> tuple[go.Figure, list[dict[str, int]]]:
-    figure, places = _panels(list(ranked) or [NOTHING_RANKED], CURVES_HEIGHT)
-    for number, (name, of_models) in enumerate(ranked.items()):
+    figure, places = _panels(list(ranked), CURVES_HEIGHT)
+    first = next((name for name, of_models in ranked.items() if of_models), None)
+    for name, of_models in ranked.items():
+        if not of_models:
+            say_undefined(figure, **places[name])
         for index, model in enumerate(models):
             if model in of_models:
                 scores, positive = of_models[model]
@@ -191,7 +200,7 @@ def _curves(
                     y=y,
                     mode="lines",
                     line={"color": _colour(index), "dash": _dash(index)},
-                    **_in_legend(models, index, number == 0),
+                    **_in_legend(models, index, name == first),
                     **places[name],
                 )
     figure.update_layout(showlegend=True)

@@ -77,10 +77,9 @@ def examine(outcome: Outcome) -> Examined:
     outputs = outcome.outputs["test"]
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
     rows = np.array([row_of[name] for name in outputs.sample_id])
-    explained = findings.explained
     inputs = None
-    if explained is not None:
-        inputs = _inputs(outcome, [row_of[name] for name in explained.sample_id])
+    if findings.explained:
+        inputs = _inputs(outcome, [row_of[name] for name in findings.explained[0].sample_id])
     if findings.heads is not None and data.scaler is not None:
         spectra, tabular = (data.scaler.restore(head) for head in findings.heads)
         findings = replace(findings, heads=(spectra, tabular))

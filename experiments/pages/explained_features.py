@@ -15,7 +15,6 @@ from experiments.pages.examined import Examined
 from experiments.pages.figures import PALETTE
 
 UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
-KINDS = {"binary": "class", "multiclass": "class", "multilabel": "label", "regression": "target"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _explained_score(explained: Explained, target: torch.Tensor, examined: Exami
     score = "prediction" if task == "regression" else score
     if len(target) and bool((target == target[0]).all()):
         return f"the {score} of {examined.classes[int(target[0])]}"
-    return f"the {score} of each sample's likeliest {KINDS[task]}"
+    return f"the {score} of each sample's likeliest class"
 
 
 def covariate_features(found: Attributions, examined: Examined) -> list[Feature]:

@@ -14,21 +14,38 @@ import plotly.graph_objects as go
 
 from engine.files import write_whole
 from experiments.pages.figure_page import Section
+from experiments.pages.figure_text import shown_name
 
 WIDTH, SCALE = 1200, 2
 # In pixels: a figure that names no height, what is left free above and below each, and of that
 # what is above; the legend begins below the axis.
 HEIGHT, MARGIN, TITLE, LEGEND_BELOW = 400, 140, 70, 55
 
+# In pixels: an axis may stand above the figure.
+NAME_ABOVE = 36
+
 
 def write_images_of(pages: Mapping[Path, Sequence[Section]]) -> str | None:
     """Write the figures of each page as an image beside it; as :func:`write_images` does."""
     return write_images(
         {
-            path.with_suffix(".png"): [s.figure for s in sections if s.figure is not None]
+            path.with_suffix(".png"): [_named(s) for s in sections if s.figure is not None]
             for path, sections in pages.items()
         }
     )
+
+
+def _named(section: Section) -> go.Figure:
+    """Its figure; with what it is of above it where that is chosen on the page."""
+    figure = go.Figure(section.figure)
+    if section.choice:
+        figure.add_annotation(
+            text=f"<b>{shown_name(section.choice)}</b>",
+            showarrow=False,
+            **{"xref": "paper", "x": 1, "xanchor": "right"},
+            **{"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": NAME_ABOVE},
+        )
+    return figure
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:

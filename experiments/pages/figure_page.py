@@ -30,6 +30,8 @@ class Section:
         figure: What is drawn, if anything.
         text: A sentence or two.
         table: Rows of cells, the first the names of the columns.
+        choice: What of several a reader chooses to see it, the name of a label or a value; empty of
+            a section that is always seen.
     """
 
     name: str
@@ -37,6 +39,12 @@ class Section:
     figure: go.Figure | None = None
     text: str = ""
     table: Sequence[Sequence[Any]] | None = None
+    choice: str = ""
+
+
+def choices_of(sections: Sequence[Section]) -> list[str]:
+    """What a reader can choose among, in the order of the sections; the first is seen at first."""
+    return list(dict.fromkeys(section.choice for section in sections if section.choice))
 
 
 def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
@@ -61,6 +69,7 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
             (section, "" if section.figure is None else figure_div(section.name, section.figure))
             for section in sections
         ],
+        choices=choices_of(sections),
         plotly_js=plotly_js(),
     )
     try:

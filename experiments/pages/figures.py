@@ -85,8 +85,37 @@ def ranked_scores(
             yield number, name, scores[:, number], labels
 
 
+def unranked(outputs: EpochOutputs, names: Sequence[str]) -> list[str]:
+    """Names of what no curve is defined for: all samples, or none, are positive.
+
+    Args:
+        outputs: As for :func:`ranked_scores`.
+        names: Likewise.
+    """
+    ranked = {number for number, *_ in ranked_scores(outputs, names)}
+    first = 1 if outputs.task == "binary" else 0
+    return [name for n, name in enumerate(names) if n >= first and n not in ranked]
+
+
+def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
+    """A sentence on what no curve is defined for; empty where each has one."""
+    missing = unranked(outputs, names)
+    if not missing:
+        return ""
+    return f"Undefined for {', '.join(missing)}: all of these samples are of one kind."
+
+
+def say_undefined(figure: go.Figure, **place: Any) -> None:
+    """Write into a panel that nothing can be drawn there."""
+    text = {"text": "undefined", "showarrow": False, "font": {"size": 16, "color": "grey"}}
+    figure.add_annotation(x=0.5, y=0.5, xref="x domain", yref="y domain", **text, **place)
+
+
 def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
-    """ROC and precision-recall curves of all that can be ranked (:func:`ranked_scores`)."""
+    """ROC and precision-recall curves of all that can be ranked (:func:`ranked_scores`).
+
+    The legend names what cannot be; a panel without a curve says so.
+    """
     figure = make_subplots(1, 2, subplot_titles=["ROC", "precision and recall"])
     for number, name, scores, positive in ranked_scores(outputs, class_names):
         style = {"color": PALETTE[number % len(PALETTE)]}
@@ -95,7 +124,16 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
         common = {"mode": "lines", "line": style, "name": shown_name(name), "legendgroup": name}
         figure.add_scatter(x=false_rate, y=true_rate, row=1, col=1, **common)
         figure.add_scatter(x=recall, y=precision, row=1, col=2, showlegend=False, **common)
-    add_chance(figure, row=1, col=1)
+    drawn = bool(figure.data)
+    for name in unranked(outputs, class_names):
+        title = f"{shown_name(name)}: undefined"
+        line = {"color": "grey", "dash": "dot"}
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=title, row=1, col=1)
+    if drawn:
+        add_chance(figure, row=1, col=1)
+    else:
+        for column in (1, 2):
+            say_undefined(figure, row=1, col=column)
     figure.update_xaxes(title_text="false positive rate", row=1, col=1)
     figure.update_yaxes(title_text="true positive rate", row=1, col=1)
     figure.update_xaxes(title_text="recall", row=1, col=2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from engine.attribution import Explained
 from engine.attribution_windows import WIDTH, top_windows
+from experiments.findings import about_unexplained
 from experiments.pages.attention_figures import weight_sections
 from experiments.pages.embedding_figures import plane_sections
 from experiments.pages.examined import Examined
@@ -92,14 +95,16 @@ def attention_sections(examined: Examined) -> list[Section]:
 
 def importance_sections(examined: Examined) -> list[Section]:
     """What the scores rest on; nothing where nothing was explained."""
-    explained = examined.findings.explained
-    if explained is None or examined.inputs is None:
-        return []
-    found, windows = _found(examined)
+    return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
+
+
+def _importance_of(examined: Examined, explained: Explained) -> list[Section]:
+    found, windows = _found(examined, explained)
     features = covariate_features(found, examined)
     sections = []
     if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
         lead = METHODS.get(explained.method, "")
+        lead += _not_explained(examined)
         sections.append(spectrum_section(found, examined, lead, windows))
     for name, heading, shown in (
         ("windows", "Windows of the spectrum", window_features(found, examined, windows)),
@@ -107,30 +112,48 @@ def importance_sections(examined: Examined) -> list[Section]:
     ):
         if shown:
             sections.append(feature_section(name, heading, shown, examined))
-    return sections
+    return _to_choose(sections, examined, explained)
 
 
 def shap_sections(examined: Examined) -> list[Section]:
     """Every explained sample's attributions of covariates and of the windows that say most."""
-    explained = examined.findings.explained
-    if explained is None or examined.inputs is None:
-        return []
-    found, windows = _found(examined)
+    return [s for one in examined.findings.explained for s in _shap_of(examined, one)]
+
+
+def _shap_of(examined: Examined, explained: Explained) -> list[Section]:
+    found, windows = _found(examined, explained)
     is_shap = explained.method == GRADIENT_SHAP
     note = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
-    return summary_sections(
+    note += _not_explained(examined)
+    sections = summary_sections(
         [*covariate_features(found, examined), *window_features(found, examined, windows)],
         explained.sample_id,
         found.what,
         "SHAP value" if is_shap else "attribution",
         note,
     )
+    return _to_choose(sections, examined, explained)
 
 
-def _found(examined: Examined) -> tuple[Attributions, list[tuple[int, int]]]:
+def _to_choose(
+    sections: Sequence[Section], examined: Examined, explained: Explained
+) -> list[Section]:
+    """Sections of one output; of several explained a reader chooses whose sections to see."""
+    if len(examined.findings.explained) < 2:
+        return list(sections)
+    output = int(explained.target[0])
+    choice = str(examined.classes[output])
+    return [replace(s, name=f"{s.name}-{output}", choice=choice) for s in sections]
+
+
+def _not_explained(examined: Examined) -> str:
+    """A sentence where there are more labels or values than are explained."""
+    told = about_unexplained(examined.findings)
+    return f" {told[:1].upper()}{told[1:]}." if told else ""
+
+
+def _found(examined: Examined, explained: Explained) -> tuple[Attributions, list[tuple[int, int]]]:
     """The attributions in one sense, and the windows that account for most of the scores."""
-    explained = examined.findings.explained
-    assert explained is not None
     by = "magnitude" if explained.change is None else "share"
     length = explained.scans[0].shape[1]
     if not length:

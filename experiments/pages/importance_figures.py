@@ -30,6 +30,10 @@ SPECTRUM_COLOUR = "#7d8894"
 BAND = [[0, "rgba(0,114,178,1)"], [0.5, "rgba(128,128,128,0)"], [1, "rgba(213,94,0,1)"]]
 WINDOW = "rgba(230, 159, 0, 0.22)"
 PANELS = (0.62, 0.06, 0.32)
+NEGATIVE_SHARE = (
+    "A negative share is of contributions that go against the score, so that the others exceed it; "
+    "how much they matter is told by the mean |attribution|."
+)
 
 
 def spectrum_section(
@@ -47,13 +51,25 @@ def spectrum_section(
     shares = [found.share(part.sum(axis=1)) for part in (found.points, found.covariates)]
     if not np.isnan(shares).any():
         text += (
-            f" Of the score's mean square the spectra account for {shares[0]:.0%}, the covariates "
-            f"for {shares[1]:.0%}."
+            f" Of the score's mean square the spectra account for {share_text(shares[0], 0)}, the "
+            f"covariates for {share_text(shares[1], 0)}."
         )
+        if min(shares) < 0:
+            text += f" {NEGATIVE_SHARE}"
     if windows:
         text += f" Marked are the {len(windows)} windows that account for most of it."
     figure = spectrum_figure(found, examined, windows)
     return Section("points", "Mean spectrum and what its points say", figure, text)
+
+
+def share_text(share: float, digits: int) -> str:
+    """A share in percent; one that rounds to zero has no sign.
+
+    Example:
+        >>> share_text(-0.0001, 0), share_text(-0.12, 0)
+        ('0%', '-12%')
+    """
+    return f"{round(share, digits + 2) + 0.0:.{digits}%}"
 
 
 def spectrum_figure(
@@ -151,7 +167,7 @@ def feature_section(
                 feature.name,
                 speaks_for(feature.direction, task, classes)[0],
                 f"{feature.size:.3g}",
-                "" if np.isnan(feature.share) else f"{feature.share:.1%}",
+                "" if np.isnan(feature.share) else share_text(feature.share, 1),
                 "undefined" if np.isnan(correlation) else f"{correlation:.2f}",
             )
         )
@@ -160,7 +176,9 @@ def feature_section(
         "over the samples (Spearman); true labels have no part in it."
     )
     if shown and not np.isnan(shown[0].share):
-        text += " Shares are of the score's mean square; a negative one works against the rest."
+        text += " Shares are of the score's mean square."
+        if min(feature.share for feature in shown[:MOST_ROWS]) < 0:
+            text += f" {NEGATIVE_SHARE}"
     figure = feature_bars(shown, task, classes)
     return Section(name, heading, figure, text, rows)
 

@@ -36,7 +36,12 @@ def outcome_sections(outputs: EpochOutputs, names: Sequence[str], of: str = "") 
         ]
     what = "each label" if outputs.task == "multilabel" else "confusion matrix"
     return [
-        Section("ranking", heading("ranking"), figures.ranking_curves(outputs, names)),
+        Section(
+            "ranking",
+            heading("ranking"),
+            figures.ranking_curves(outputs, names),
+            figures.about_unranked(outputs, names),
+        ),
         Section("confusion", heading(what), figures.confusion(outputs, names)),
         Section(
             "scores", heading("predicted probabilities"), figures.score_histogram(outputs, names)

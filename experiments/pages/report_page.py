@@ -15,8 +15,8 @@ from engine.files import write_whole
 from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
 from experiments.audit import finding_number
 from experiments.outcome import Outcome
-from experiments.pages.figure_page import TEMPLATES, Section, styled
-from experiments.pages.figures import PALETTE
+from experiments.pages.figure_page import TEMPLATES, Section, choices_of, styled
+from experiments.pages.figures import PALETTE, about_unranked
 from experiments.pages.finding_sections import FindingSections
 from experiments.pages.outcome_figures import outcome_sections
 from experiments.pages.reliability_figure import reliability_section
@@ -65,6 +65,10 @@ THRESHOLD_TEXT = (
 )
 NOT_RANKED = (
     "There is nothing to rank: these samples are all of one class, or a score is no number."
+)
+NO_LABEL_RANKED = (
+    "There is nothing to rank: each label is there in all of these samples or in none, or a score "
+    "is no number."
 )
 NO_TEMPERATURE = "No temperature could be fitted on the validation side: see the warnings above."
 ERRORS_TEXT = {
@@ -163,9 +167,10 @@ def render_report(content: ReportContent) -> str:
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,
-        threshold_text=THRESHOLD_TEXT,
+        threshold_text=" ".join(filter(None, (THRESHOLD_TEXT, _about_unranked(content)))),
         errors_text=ERRORS_TEXT[task],
         explorer=shown["explorer"][1],
+        explained_outputs=_explained_outputs(content),
         explorer_notes=list(_explorer_notes(samples)) if explorer else [],
         environment=list(_flat(content.environment)),
         page_data=as_script(payload),
@@ -236,7 +241,11 @@ def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
         yield Part("predictions", "Predictions and truth", outcome_sections(outputs, names))
         return
     if not ranked:
-        yield Part("threshold", "Threshold explorer", absent=NOT_RANKED)
+        yield Part(
+            "threshold",
+            "Threshold explorer",
+            absent=NO_LABEL_RANKED if content.task == "multilabel" else NOT_RANKED,
+        )
     if content.test is None:
         return  # a temperature is fitted once the training is over
     calibration = content.findings.calibration
@@ -253,6 +262,7 @@ def _drawn(part: Part) -> dict[str, Any]:
         "name": part.name,
         "heading": part.heading,
         "absent": part.absent,
+        "choices": choices_of(part.sections),
         "drawn": [(section, _figure_json(section)) for section in part.sections],
     }
 
@@ -262,6 +272,20 @@ def _figure_json(section: Section) -> Markup:
         return Markup("")
     text: str = styled(section.figure).to_json()
     return Markup(text.replace("<", "\\u003c"))
+
+
+def _about_unranked(content: ReportContent) -> str:
+    if content.outputs is None or content.task == "regression":
+        return ""
+    return about_unranked(content.outputs, content.class_names)
+
+
+def _explained_outputs(content: ReportContent) -> list[str]:
+    """The names of what is explained, where that is several labels or values."""
+    sets = content.findings.explained
+    if len(sets) < 2:
+        return []
+    return [str(content.class_names[int(one.target[0])]) for one in sets]
 
 
 def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:

@@ -116,7 +116,7 @@ def worst_first(outputs: EpochOutputs) -> np.ndarray:
 def pack_samples(
     source: SampleSource,
     outputs: EpochOutputs,
-    explained: Explained | None = None,
+    explained: Sequence[Explained] = (),
     scan_weights: Sequence[Tensor] | None = None,
     budget: int = EXPLORER_BYTES,
 ) -> dict[str, Any]:
@@ -131,15 +131,17 @@ def pack_samples(
     Args:
         source: Spectra and covariates.
         outputs: Of the test side, N samples.
-        explained: Attributions of some of them.
+        explained: Attributions of some of them, one set for each output explained.
         scan_weights: Of each sample's scans, N of [S_i], in the order of ``outputs``.
         budget: In bytes.
     """
     names = outputs.sample_id
-    row_of = {} if explained is None else {n: i for i, n in enumerate(explained.sample_id)}
+    row_of = {n: i for i, n in enumerate(explained[0].sample_id)} if explained else {}
     order = [names[number] for number in worst_first(outputs)]
     known = [name for name in order if name in source.scan_rows]
-    layers = np.array([len(source.scan_rows[n]) * (2 if n in row_of else 1) for n in known], int)
+    layers = np.array(
+        [len(source.scan_rows[n]) * (1 + len(explained) * (n in row_of)) for n in known], int
+    )
     merged, kept = _plan(layers, len(source.axis), budget)
     starts = np.arange(0, len(source.axis), merged)
     number_of = {name: number for number, name in enumerate(names)}
@@ -147,10 +149,12 @@ def pack_samples(
     for name in known[:kept]:
         scans = np.asarray(source.spectra[source.scan_rows[name]])
         entry = _pack_scans(source.place(scans) if source.place else scans, starts)
-        if explained is not None and name in row_of:
-            row = row_of[name]
-            sense = _Sense.of(explained, row, outputs.task, source.scale)
-            entry["attribution"] = _pack_attribution(explained, row, starts, source, sense)
+        if name in row_of:
+            row, packed_sets = row_of[name], []
+            for one in explained:
+                sense = _Sense.of(one, row, outputs.task, source.scale)
+                packed_sets.append(_pack_attribution(one, row, starts, source, sense))
+            entry["attributions"] = packed_sets
         if scan_weights is not None:
             entry["weights"] = [_short(w) for w in scan_weights[number_of[name]].tolist()]
         packed[name] = entry
@@ -162,8 +166,8 @@ def pack_samples(
         "points": len(source.axis),
         "merged": int(merged),
         "explained": len(row_of),
-        "method": "" if explained is None else explained.method,
-        "score": "" if explained is None else explained.score,
+        "method": explained[0].method if explained else "",
+        "score": explained[0].score if explained else "",
         "left_out": len(names) - len(packed),
         "covariates": list(source.covariates),
         "values": {name: list(source.values[name]) for name in packed} if source.values else {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,15 +59,15 @@ class ResultPages:
         lead = "What the scores rest on, over the spectrum and the covariates."
         self._write_of("feature_importance", lead, self.drawn.importance, "was explained")
 
-    def shap(self, explained: Explained | None = None) -> None:
+    def shap(self, explained: Sequence[Explained] = ()) -> None:
         """``shap_analysis.html``: the attributions of each sample's features.
 
         Args:
             explained: By another method than those of the importance, and of the same samples;
-                None takes the same.
+                where there are none, those are taken.
         """
         examined = self.examined
-        if explained is not None:
+        if explained:
             examined = replace(examined, findings=replace(examined.findings, explained=explained))
         lead = "What each feature adds to the score, sample by sample."
         self._write_of("shap_analysis", lead, shap_sections(examined), "was explained")

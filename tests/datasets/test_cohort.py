@@ -74,13 +74,27 @@ def test_names_that_look_like_numbers_stay_text(write_cohort, tmp_path):
     assert cohort.groups[2] == "01"
 
 
-def test_none_is_a_label_and_a_category(write_cohort, tmp_path):
+def test_none_is_a_category_but_a_label_only_where_it_is_listed(write_cohort, tmp_path):
     root = write_cohort(
         tmp_path, samples=lambda s: s.assign(label=["None", "B"] * 12, sex=["None", "m"] * 12)
     )
-    cohort = Cohort.read(root, categorical=["sex"])
+    cohort = Cohort.read(root, {"B": 1, "None": 0}, categorical=["sex"])
     assert cohort.class_names == ["None", "B"]
     assert cohort.samples["sex"].isna().sum() == 0
+    assert cohort.missing == {}
+    with pytest.raises(CohortError, match=r"'B' kept leaves 1 class, .* labels: B"):
+        Cohort.read(root)
+
+
+def test_cells_without_a_label_are_counted_by_what_stands_there(write_cohort, tmp_path):
+    cells = ["NA", "None", "", "NaN"] + ["a", "b"] * 10
+    root = write_cohort(tmp_path, samples=lambda s: s.assign(label=cells))
+    cohort = Cohort.read(root)
+    assert cohort.class_names == ["a", "b"]
+    assert len(cohort.sample_ids) == 20
+    assert cohort.excluded == {"(missing)": 4}
+    said = "samples without a label: 4, left out (NA 1, None 1, empty 1, NaN 1)"
+    assert said in cohort.describe().splitlines()
 
 
 def test_scans_stand_in_their_order_whatever_the_order_of_rows(write_cohort, tmp_path):

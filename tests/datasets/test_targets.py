@@ -6,7 +6,7 @@ import pytest
 
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
-from datasets.targets import read_targets, summarise_targets
+from datasets.targets import describe_missing, read_targets, summarise_targets
 
 
 def table(**columns):
@@ -105,3 +105,37 @@ def test_a_cohort_is_read_for_several_labels(write_cohort, tmp_path):
     cohort = Cohort.read(root, label=["old", "f"], task="multilabel")
     assert cohort.targets.tolist() == cohort.samples[["old", "f"]].astype(int).to_numpy().tolist()
     assert "labels: old " in cohort.describe()
+
+
+def test_booleans_are_labels_that_are_there_or_not():
+    cells = {"sepsis": ["True", "False", "true"], "anaemia": ["FALSE", "1", "TRUE"]}
+    targets = read_targets(table(**cells), ["sepsis", "anaemia"], "multilabel", None, "")
+    assert targets.values.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert "'yes'; 0 or 1, True or False was expected" in refused(
+        ["sepsis"], "multilabel", sepsis=["True", "yes"]
+    )
+
+
+def test_booleans_are_two_classes_however_they_are_spelt():
+    for spelt in (["True", "False"], ["true", "false"], ["TRUE", "FALSE"]):
+        for labels in (None, {True: 1, False: 0}, {"True": 1, "False": 0}):
+            found = read_targets(table(label=spelt), ["label"], "auto", labels, "")
+            assert found.values.tolist() == [1, 0]
+
+
+def test_booleans_are_no_values_to_regress():
+    assert "'up' holds True and False; choose task binary" in refused(
+        ["up"], "regression", up=["True", "False", "True"]
+    )
+
+
+@pytest.mark.parametrize("task", ["auto", "multilabel", "regression"])
+def test_cells_that_hold_no_target_are_told_by_what_stands_there(task):
+    cells = ["1", "0", "NA", "None", "", "1"]
+    targets = read_targets(table(label=cells), ["label"], task, None, "")
+    assert targets.kept.tolist() == [True, True, False, False, False, True]
+    assert targets.missing == {"NA": 1, "None": 1, "": 1}
+    assert targets.excluded == {"(missing)": 3}
+    assert describe_missing(targets.task, targets.missing, 3).endswith(
+        ": 3, left out (NA 1, None 1, empty 1)"
+    )

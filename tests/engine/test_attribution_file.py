@@ -63,3 +63,24 @@ def test_a_folder_that_cannot_be_made_is_told_in_a_line(explained, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write"):
         write_explained(explained, tmp_path / "file" / "found")
+
+
+def test_sets_of_several_outputs_stand_in_one_file(tmp_path):
+    batch = make_batch(1)
+    batch = replace(batch, target=torch.zeros(len(batch.target), 12))
+    model = Weighted(outputs=12)
+    sets = [explain(model, [batch], output, steps=2) for output in (1, 11)]
+    write_explained(sets, tmp_path / "found", ["a", "b"])
+    for one in sets:
+        again = read_explained(tmp_path / "found", int(one.target[0]))
+        assert torch.equal(again.tabular, one.tabular)
+        assert torch.equal(again.target, one.target)
+        assert torch.equal(again.change, one.change)
+        assert all(torch.equal(a, b) for a, b in zip(again.scans, one.scans, strict=True))
+    with pytest.raises(UsageError, match="holds several sets; choose an output of 1, 11"):
+        read_explained(tmp_path / "found")
+    with pytest.raises(UsageError, match="holds no set of output 2; choose"):
+        read_explained(tmp_path / "found", 2)
+    with safe_open(str(tmp_path / "found"), "pt") as file:
+        assert file.metadata()["output_names"] == '["a", "b"]'
+        assert {"owner", "scans.1", "scans.11", "target.1", "gap.11"} <= set(file.keys())

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.attribution import METHODS, attribute
-from engine.attribution_samples import Explainer, explain
+from engine.attribution import METHODS, attribute, mean_importance
+from engine.attribution_samples import MOST_OUTPUTS, Explainer, explain, explain_outputs
 from engine.errors import UsageError
 from tests.engine.attributed import POINTS, SCANS, Weighted, make_batch
 
@@ -97,3 +97,76 @@ def test_nothing_to_explain_is_refused_in_a_line():
         Explainer(Weighted()).explained()
     with pytest.raises(UsageError, match="max_samples must be a whole number"):
         explain(Weighted(), [make_batch(1)], max_samples=0)
+
+
+# -- labels and values --------------------------------------------------------------------------
+
+
+def with_values(batch, outputs):
+    return replace(batch, target=torch.zeros(len(batch.target), outputs))
+
+
+def test_each_label_or_value_is_explained_by_itself():
+    model, batches = Weighted(outputs=3), [with_values(make_batch(n), 3) for n in (1, 2)]
+    sets = explain_outputs(model, batches, steps=3, keep_intensities=True)
+    assert len(sets) == 3
+    for output, found in enumerate(sets):
+        own = explain(model, batches, output, steps=3)
+        assert found.target.tolist() == [output] * len(found.sample_id)
+        assert (found.score, found.outputs) == ("logit", 3)
+        torch.testing.assert_close(found.tabular, own.tabular)
+        torch.testing.assert_close(found.scans[-1], own.scans[-1])
+        assert found.intensities is sets[0].intensities is not None
+
+
+def test_a_label_that_is_never_predicted_is_explained_too():
+    class Rarely(Weighted):
+        def forward(self, spectra, mask, tabular):
+            logits = super().forward(spectra, mask, tabular)["logits"]
+            return {"logits": logits - torch.tensor([0.0, 1e4])}
+
+    _, rare = explain_outputs(Rarely(), [with_values(make_batch(1), 2)], steps=3)
+    _, often = explain_outputs(Weighted(), [with_values(make_batch(1), 2)], steps=3)
+    torch.testing.assert_close(rare.tabular, often.tabular, atol=1e-3, rtol=1e-3)
+    assert rare.tabular.abs().sum() > 0
+
+
+def test_classes_keep_one_set_of_what_is_predicted():
+    (found,) = explain_outputs(Weighted(), [make_batch(1)], steps=3)
+    own = explain(Weighted(), [make_batch(1)], steps=3)
+    assert torch.equal(found.target, own.target)
+    assert found.score == "log_odds"
+
+
+def test_a_named_output_is_explained_alone():
+    (found,) = explain_outputs(Weighted(outputs=3), [with_values(make_batch(1), 3)], 2, steps=3)
+    assert set(found.target.tolist()) == {2}
+    (only,) = explain_outputs(Weighted(outputs=1), [with_values(make_batch(1), 1)], steps=3)
+    assert set(only.target.tolist()) == {0}
+
+
+def test_of_many_outputs_the_first_are_explained():
+    many = MOST_OUTPUTS + 2
+    sets = explain_outputs(Weighted(outputs=many), [with_values(make_batch(1), many)], steps=2)
+    assert [int(one.target[0]) for one in sets] == list(range(MOST_OUTPUTS))
+    assert sets[0].outputs == many
+
+
+def test_nothing_chooses_among_outputs_of_unlike_kind():
+    model, batch = Weighted(outputs=3), with_values(make_batch(1), 3)
+    for call in (
+        lambda: attribute(model, batch),
+        lambda: explain(model, [batch]),
+        lambda: mean_importance(model, [batch]),
+    ):
+        with pytest.raises(UsageError, match=r"3 labels or values, .* name an output, 0 to 2"):
+            call()
+    assert mean_importance(model, [batch], 2, steps=2).samples == len(batch.target)
+
+
+def test_progress_counts_each_sample_once_however_many_outputs_there_are():
+    seen = []
+    explain_outputs(
+        Weighted(outputs=3), [with_values(make_batch(1), 3)], steps=2, progress=seen.append
+    )
+    assert sum(seen) == len(SCANS)

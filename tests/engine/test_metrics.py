@@ -40,13 +40,13 @@ def test_outputs_know_their_task_and_what_it_makes_of_the_logits():
     assert not hasattr(values, "probabilities")
 
 
-def measured(task, loss, targets, **settings):
+def measured(task, loss, values, **settings):
     """The metrics and outputs of an untrained model on other targets than the tiny problem's."""
     torch.manual_seed(0)
     loader, model = TinyLoader(), TinyModel()
     start = 0
     for number, batch in enumerate(loader.batches):
-        own = torch.as_tensor(targets[start : start + len(batch.target)], dtype=torch.float32)
+        own = torch.as_tensor(values[start : start + len(batch.target)], dtype=torch.float32)
         loader.batches[number] = replace(batch, target=own)
         start += len(own)
     evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(task=task, **settings))
@@ -57,14 +57,36 @@ def test_a_regression_is_measured_in_the_targets_units_and_its_loss_as_it_was_le
     values = np.random.default_rng(0).normal([50.0, -2.0], [10.0, 0.5], (20, 2))
     scaler = TargetScaler().fit(values)
     learned = scaler.standardize(values)
-    found, kept = measured("regression", "mse", learned, restore=scaler.restore)
-    assert list(found) == ["loss", "mae", "mse", "rmse", "r2"]
+    found, kept = measured(
+        "regression", "mse", learned, restore=scaler.restore, targets=["age", "BMI"]
+    )
+    errors = [f"{name}[{target}]" for name in ("mae", "mse", "rmse") for target in ("age", "BMI")]
+    assert list(found) == ["loss", *errors, "r2", "r2[age]", "r2[BMI]"]
     np.testing.assert_allclose(kept.target.numpy(), values, rtol=1e-5)
     missed = kept.predictions.numpy() - values
-    assert found["mae"] == pytest.approx(np.abs(missed).mean(), rel=1e-5)
-    assert found["rmse"] == pytest.approx(np.sqrt((missed**2).mean(0)).mean(), rel=1e-5)
+    for number, name in enumerate(("age", "BMI")):
+        own = missed[:, number]
+        assert found[f"mae[{name}]"] == pytest.approx(np.abs(own).mean(), rel=1e-4)
+        assert found[f"mse[{name}]"] == pytest.approx((own**2).mean(), rel=1e-4)
+        assert found[f"rmse[{name}]"] == pytest.approx(np.sqrt((own**2).mean()), rel=1e-4)
+    each = [found["r2[age]"], found["r2[BMI]"]]
+    assert found["r2"] == pytest.approx(np.mean(each))
+    assert each[0] != each[1]
     standardised = missed / scaler.state_dict()["std"]
     assert found["loss"] == pytest.approx((standardised**2).mean(), rel=1e-4)
+
+
+def test_an_error_in_unlike_units_has_no_mean():
+    outputs = EpochOutputs(torch.zeros(4, 2), torch.ones(4, 2), list("abcd"), {}, "regression")
+    for name in ("mae", "mse", "rmse"):
+        with pytest.raises(
+            UsageError, match=rf"no one unit for 2 targets.*{name}\[0\], {name}\[1\]"
+        ):
+            metric_value(name, outputs)
+    named = replace(outputs, targets=["age", "BMI"])
+    assert metric_value("mae[BMI]", named) == 1
+    with pytest.raises(UsageError, match=r"no target is called 'bmi' \(choices: age, BMI\)"):
+        metric_value("mae[bmi]", named)
 
 
 def test_several_labels_are_measured_label_by_label():
@@ -184,8 +206,9 @@ def test_a_monitor_that_is_undefined_in_the_first_epochs_stops_nothing(tmp_path,
 
 @pytest.mark.parametrize("name", METRICS)
 def test_each_metric_is_computed_in_one_way(name):
-    logits, target = torch.randn(20, 3), torch.arange(60).view(20, 3) % 2
     task = "regression" if name in ("mae", "mse", "rmse", "r2") else "multilabel"
+    width = 1 if task == "regression" else 3
+    logits, target = torch.randn(20, width), torch.arange(20 * width).view(20, width) % 2
     found = EpochOutputs(logits, target.float(), [""] * 20, {}, task)
     assert metric_value(name, found) == METRICS[name](found.scores, found.target)
 

@@ -75,6 +75,7 @@ def test_every_metric_is_better_in_one_direction():
         (("brier",), "regression", "does not fit regression"),
         (["auroc"], "regression", r"'auroc' does not fit regression \(choices: mae, mse, rmse, r2"),
         (["accuracy", "mae"], "multilabel", "'mae' does not fit multilabel .*auroc"),
+        (["auroc[age]"], "regression", r"no metric is called 'auroc\[age\]'"),
         (["r2"], None, "'r2' does not fit classification .*accuracy"),
         (["effective_scanss"], "regression", "did you mean 'effective_scans'"),
         (["modality_consistensy"], None, "did you mean 'modality_consistency'"),

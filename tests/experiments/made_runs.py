@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from datasets.split import write_splits
 from engine.bootstrap import bootstrap_intervals
 from engine.metric_tables import write_metrics_json
 from engine.metrics import EpochOutputs, metric_value
+from engine.tasks import by_target
 from experiments.config_source import check_config, set_key
 from experiments.export import predictions_table
 from experiments.run_folder import write_config
@@ -48,7 +50,7 @@ def drawn(task: str, seed: int = 0, skill: float = 1.0, samples: int = 40) -> Ep
         logits = 2 * skill * (target - 0.5) + noise
     else:
         logits = skill * torch.eye(outputs.logits.shape[1])[target] + noise
-    return EpochOutputs(logits, target, outputs.sample_id, {"total_loss": 0.5}, task)
+    return replace(outputs, logits=logits)
 
 
 def make_run(
@@ -81,9 +83,13 @@ def make_run(
     for key, value in settings.items():
         set_key(values, key.replace("__", "."), value)
     config = check_config(values)
+    names = names or NAMES[outputs.task]
+    if outputs.task == "regression":
+        outputs = replace(outputs, targets=names)
     metrics = [name for name in config.metrics if name != "modality_agreement"]
+    metrics = by_target(metrics, outputs.targets)
     of = [(groups or {}).get(sample, sample) for sample in outputs.sample_id]
-    table = predictions_table(outputs, _cohort(outputs, names or NAMES[outputs.task]))
+    table = predictions_table(outputs, _cohort(outputs, names))
     table.to_csv(folder / "predictions.csv", index=False)
     everyone = [*outputs.sample_id, *val]
     sides = np.array(["test"] * len(outputs.sample_id) + ["val"] * len(val))

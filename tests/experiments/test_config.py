@@ -29,6 +29,18 @@ def test_values_in_several_units_are_judged_by_what_has_none():
     assert (config.checkpoint.monitor, config.checkpoint.mode) == ("val/r2", "max")
 
 
+def test_errors_of_several_values_are_measured_each_in_its_own_unit():
+    several = configured("regression", data={"label": ["age", "BMI"]}, metrics=["mae", "r2"])
+    assert several.metric_names == ["mae[age]", "mae[BMI]", "r2", "r2[age]", "r2[BMI]"]
+    assert several.metrics == ["mae", "r2"]  # as they were chosen
+    for one in ("age", ["age"]):
+        assert configured("regression", data={"label": one}, metrics=["mae"]).metric_names == [
+            "mae"
+        ]
+    labels = configured("multilabel", data={"label": ["a", "b"]}, metrics=["auroc"])
+    assert labels.metric_names == ["auroc"]
+
+
 def test_what_is_chosen_stays_and_its_mode_follows_it():
     config = configured("regression", checkpoint={"monitor": "val/loss"}, metrics=["rmse"])
     assert (config.checkpoint.monitor, config.checkpoint.mode) == ("val/loss", "min")

@@ -34,8 +34,9 @@ def finished(make_config):
 
 def test_the_test_side_is_explained_with_the_weights_that_are_tested(finished):
     found, outputs = finished.findings, finished.outputs["test"]
-    assert found.explained.sample_id == outputs.sample_id
-    assert found.explained.target.tolist() == outputs.predictions.tolist()
+    (explained,) = found.explained
+    assert explained.sample_id == outputs.sample_id
+    assert explained.target.tolist() == outputs.predictions.tolist()
     assert len(found.embedding) == len(found.scan_weights) == len(outputs.sample_id)
     assert found.attention.samples == len(outputs.sample_id)
     # Contributions add up to the change of the score, which is that of the averaged weights alone.
@@ -48,16 +49,16 @@ def test_the_test_side_is_explained_with_the_weights_that_are_tested(finished):
             for spectra, tabular in ((batch.spectra, batch.tabular), none)
         ]
     odds = [score[:, 1] - score[:, 0] for score in scores]
-    sign = 2 * found.explained.target - 1
+    sign = 2 * explained.target - 1
     change = (odds[0] - odds[1]) * sign
-    torch.testing.assert_close(found.explained.change, change, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(explained.change, change, atol=1e-4, rtol=1e-4)
 
 
 def test_attributions_and_named_pages_stand_in_the_report_folder(finished):
     folder = finished.run_dir / "report"
     assert {path.name for path in folder.iterdir()} >= PAGES
     saved = read_explained(folder / "attributions.safetensors")
-    assert saved.sample_id == finished.findings.explained.sample_id
+    assert saved.sample_id == finished.findings.explained[0].sample_id
     assert "kaleido" in finished.note or (folder / "pca_analysis.png").is_file()
 
 
@@ -95,7 +96,7 @@ def test_the_page_is_there_while_the_run_goes_on_and_opens_itself_anew(make_conf
 def test_without_pages_nothing_is_looked_at(make_config):
     experiment = Experiment(make_config(**{"report.enabled": False}))
     experiment.run()
-    assert experiment.findings.explained is None
+    assert not experiment.findings.explained
     assert experiment.findings.attention is None
     assert experiment.findings.decisions  # they belong to the results, not to the pages
     assert not (experiment.run_dir / "report").exists()
@@ -104,7 +105,7 @@ def test_without_pages_nothing_is_looked_at(make_config):
 def test_attributions_can_be_left_out_or_made_otherwise(make_config):
     experiment = Experiment(make_config(**{"report.attribution.method": None}))
     experiment.run()
-    assert experiment.findings.explained is None
+    assert not experiment.findings.explained
     assert experiment.findings.embedding is not None
     assert "not known what the scores rest on" in (
         experiment.run_dir / "report" / "index.html"
@@ -118,8 +119,7 @@ def test_attributions_can_be_left_out_or_made_otherwise(make_config):
         )
     )
     other.run()
-    explained = other.findings.explained
-    assert explained is not None
+    (explained,) = other.findings.explained
     assert (explained.method, len(explained.sample_id)) == ("gradient_shap", 3)
 
 

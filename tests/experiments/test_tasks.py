@@ -119,7 +119,7 @@ def test_a_task_runs_from_the_cohort_to_the_page(run, task_dir, task):
 
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert len(rows) == 2
-    assert {f"val/{metric}" for metric in experiment.config.metrics} <= rows[0].keys()
+    assert {f"val/{metric}" for metric in experiment.config.metric_names} <= rows[0].keys()
     assert float(rows[-1]["train/loss"]) > 0
     assert json.loads((folder / "metrics.json").read_text())["monitor"] == (
         experiment.config.checkpoint.monitor
@@ -362,6 +362,16 @@ def test_a_task_runs_on_a_gpu_without_waiting_for_it(run, task):
             "regression",
             {"trainer.early_stopping": {"monitor": "val/auroc"}},
             "early_stopping.monitor: no metric is called 'val/auroc'.*val/mae",
+        ),
+        (
+            "regression",
+            {"checkpoint.monitor": "val/mae"},
+            r"no metric is called 'val/mae'; did you mean 'val/mae\[BMI\]'\?",
+        ),
+        (
+            "regression",
+            {"metrics": ["mae[bmi]"]},
+            r"'mae\[bmi\]': no target is called 'bmi' \(choices: risk, BMI\)",
         ),
         ("regression", {"loss.name": "bce"}, "'bce' does not fit task 'regression'"),
         ("regression", {"data.label": "label"}, "'case' of sample .* is not a finite number"),

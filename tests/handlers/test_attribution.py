@@ -1,20 +1,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from ignite.engine import Events
 
-from engine import EpochMetrics, Evaluator
+from engine import EpochMetrics, Evaluator, Trainer
 from engine.attribution import Explained, attribute, importance_of
 from engine.attribution_file import read_explained
 from engine.attribution_samples import explain
 from engine.checkpoints import load_checkpoint
 from engine.errors import UsageError
 from engine.events import Phase
-from engine.losses import CrossEntropy
+from engine.losses import LOSSES, CrossEntropy
 from experiments.build_handlers import build_handlers
 from experiments.config_source import load_config
 from handlers.attribution import FILE_NAME, Attribution
@@ -264,3 +265,42 @@ def test_what_cannot_be_used_is_refused_in_a_line(make_trainer):
         Attribution(score="log_odd")
     with pytest.raises(UsageError, match=r"attribution\.loader"):
         make_trainer().attach(Attribution())
+
+
+# -- labels and values --------------------------------------------------------------------------
+
+
+def labelled(loader, outputs=2):
+    for number, batch in enumerate(loader.batches):
+        values = torch.stack([batch.target.float()] * outputs, dim=1)
+        loader.batches[number] = replace(batch, target=values)
+    return loader
+
+
+def test_several_labels_are_explained_each_by_itself(loader, tmp_path):
+    torch.manual_seed(0)
+    labels = EpochMetrics(["accuracy"], task="multilabel")
+    evaluator = Evaluator(TinyModel(), LOSSES["bce"](), labels)
+    attribution = Attribution(**QUICK, path=tmp_path / "found")
+    attribution.attach(evaluator)
+    evaluator.evaluate(labelled(loader))
+    assert [set(one.target.tolist()) for one in attribution.sets] == [{0}, {1}]
+    for output, one in enumerate(attribution.sets):
+        again = read_explained(tmp_path / "found", output)
+        assert torch.equal(again.tabular, one.tabular)
+    for ask in (lambda: attribution.explained, lambda: attribution.importance):
+        with pytest.raises(UsageError, match="2 outputs were explained, each by itself"):
+            ask()
+
+
+def test_the_history_of_several_labels_has_a_row_for_each(loader):
+    torch.manual_seed(0)
+    model = TinyModel()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, optimizer, LOSSES["bce"]())
+    attribution = Attribution(loader=labelled(TinyLoader(seed=1)), every=1, **QUICK)
+    trainer.attach(attribution)
+    trainer.fit(labelled(loader), max_epochs=2)
+    rows = [(row["epoch"], row["output"]) for row in attribution.history]
+    assert rows == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert len(attribution.sets) == 2

@@ -1,7 +1,9 @@
 // The sample explorer: one patient's scans, what the score rests on, and what was said.
 const explorer = page.explorer;
 const numberOf = new Map(page.samples.id.map((id, sample) => [id, sample]));
-const current = {sample: null, part: "all", hidden: new Set()};
+const current = {sample: null, part: "all", output: 0, hidden: new Set()};
+// Of the output that is chosen on the page; undefined of a sample that was not explained.
+const explainedOf = entry => entry.attributions?.[current.output];
 const SCORES = {logit: "the logit of {}", log_odds: "the log-odds of {}"};
 let packed = null; // parsed when the first sample is opened
 
@@ -27,14 +29,14 @@ function scansOf(entry, points) {
     level => low + entry.spread[scan] * (level / 255) ** 2));
 }
 
-function attributionOf(entry, points, part) {
-  const levels = new Int8Array(bytes(entry.attribution.scans).buffer), rows = levels.length / points;
+function attributionOf(attribution, points, part) {
+  const levels = new Int8Array(bytes(attribution.scans).buffer), rows = levels.length / points;
   const found = new Array(points).fill(0);
   for (let scan = 0; scan < rows; scan++) {
     if (part !== "all" && Number(part) !== scan) continue;
     for (let point = 0; point < points; point++) {
       const level = levels[scan * points + point] / 127;
-      found[point] += entry.attribution.top * level * Math.abs(level);
+      found[point] += attribution.top * level * Math.abs(level);
     }
   }
   return found;
@@ -44,7 +46,7 @@ function attributionOf(entry, points, part) {
 
 function sampleFigure() {
   const data = samplesData(), entry = data.samples[page.samples.id[current.sample]], points = data.axis.length;
-  const x = Array.from(data.axis), explained = Boolean(entry.attribution);
+  const x = Array.from(data.axis), attribution = explainedOf(entry), explained = Boolean(attribution);
   const traces = scansOf(entry, points).map((y, scan) => ({
     type: "scatter", mode: "lines", x, y, name: fill("scan {}", [scan + 1]), opacity: 0.8,
     visible: current.hidden.has(scan) ? "legendonly" : true,
@@ -52,7 +54,7 @@ function sampleFigure() {
     hovertemplate: `${escaped(data.axis_name)} %{x:.5g}: %{y:.4g}`,
   }));
   if (explained) {
-    const given = attributionOf(entry, points, current.part), score = shown(page.names[entry.attribution.target]);
+    const given = attributionOf(attribution, points, current.part), score = shown(page.names[attribution.target]);
     for (const [words, side, fillColour] of [["raises the score of {}", 1, RAISES], ["lowers the score of {}", -1, LOWERS]])
       traces.push({
         type: "scatter", mode: "lines", x, y: given.map(value => (side * value > 0 ? value : 0)), name: fill(words, [score]), yaxis: "y2",
@@ -112,7 +114,7 @@ function showScans(entry) {
 }
 
 function showCovariates(id, entry, data) {
-  const given = entry.attribution?.covariates, values = data.values[id] ?? [];
+  const given = explainedOf(entry)?.covariates, values = data.values[id] ?? [];
   const order = data.covariates.map((_, place) => place);
   if (given) order.sort((a, b) => Math.abs(given[b]) - Math.abs(given[a]));
   const most = given ? Math.max(...given.map(Math.abs), Number.MIN_VALUE) : 1;
@@ -125,8 +127,8 @@ function showCovariates(id, entry, data) {
         make("i", {style: `width: ${(50 * Math.abs(given[place]) / most).toFixed(1)}%; background: ${given[place] < 0 ? LOWERS : RAISES}`})))] : [])))));
 }
 
-function showSum({attribution}, data) {
-  const element = find("sample-sum"), gap = attribution?.gap ?? null;
+function showSum(entry, data) {
+  const attribution = explainedOf(entry), element = find("sample-sum"), gap = attribution?.gap ?? null;
   find("sample-gap").hidden = gap === null;
   if (gap !== null) say(find("sample-gap"), "The parts add up to it within {}.", Math.abs(gap) < 0.001 ? "0.001" : significant(Math.abs(gap), 2));
   if (!attribution) return say(element, data.explained ? "This sample was not explained: attributions were computed of {} samples." : "No attributions were computed.", data.explained);
@@ -155,12 +157,30 @@ function open(sample) {
   part.replaceChildren(make("option", {value: "all", t: "all scans together"}), ...(scans > 1 ? entry.low.map((_, scan) => make("option", {value: scan, t: ["scan {}", scan + 1]})) : []));
   if (current.part !== "all" && Number(current.part) >= scans) current.part = "all";
   part.value = current.part;
-  part.parentElement.hidden = !entry.attribution;
+  find("sample-explained").hidden = !entry.attributions;
   showScans(entry);
   showCovariates(id, entry, data);
   showSum(entry, data);
   place(find("plot-sample"), sampleFigure);
 }
+
+// The same output in the figures of importance and in the explorer.
+function chooseOutput(number) {
+  current.output = number;
+  for (const select of document.querySelectorAll(".explained-output")) select.value = number;
+  for (const piece of document.querySelectorAll("[data-choice]")) {
+    piece.hidden = Number(piece.dataset.choice) !== number;
+    // A figure that was drawn anew while it was hidden has lost its width.
+    if (!piece.hidden) for (const plot of piece.querySelectorAll(".plot")) if (drawn.get(plot)) draw(plot);
+  }
+  const entry = explorer && current.sample !== null && samplesData().samples[page.samples.id[current.sample]];
+  if (!entry) return;
+  showCovariates(page.samples.id[current.sample], entry, samplesData());
+  showSum(entry, samplesData());
+  draw(find("plot-sample"));
+}
+for (const select of document.querySelectorAll(".explained-output"))
+  select.addEventListener("change", () => chooseOutput(Number(select.value)));
 
 function showPosition() {
   const at = table.shown.findIndex(row => row.sample === current.sample);

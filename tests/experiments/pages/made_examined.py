@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ def make_examined(
 ) -> Any:
     """Samples of one to three scans; what is not a peak's weight is zero.
 
-    Of two classes the predicted one is explained, of values the first, else the predicted one.
+    Of classes the predicted one is explained; labels and values each by itself, each twice as
+    strongly as the one before.
     """
     outputs = make_outputs(task)
     torch.manual_seed(1)
@@ -36,8 +38,6 @@ def make_examined(
     target = torch.zeros(SAMPLES).long()
     if task in ("binary", "multiclass"):
         target = outputs.predictions.long()
-    elif task == "multilabel":
-        target = outputs.logits.argmax(dim=1)
     # What speaks for the second of two classes speaks against the first.
     sense = torch.where(target == 0, -1.0, 1.0) if task == "binary" else torch.ones(SAMPLES)
     points = [s * own / len(own) * weight for s, own in zip(sense, scans, strict=True)]
@@ -53,10 +53,13 @@ def make_examined(
         score="log_odds" if task in ("binary", "multiclass") else "logit",
         outputs=len(NAMES[task]),
     )
+    sets = [explained]
+    if task in ("multilabel", "regression"):
+        sets = [_of_output(explained, output) for output in range(len(NAMES[task]))]
     means = np.stack([own.mean(dim=0).numpy() for own in scans])
     inputs = ExplainedInputs(means, tabular.numpy(), 100 + means.mean(axis=0), "mean raw intensity")
     settings = {
-        "findings": Findings(explained=explained),
+        "findings": Findings(explained=sets),
         "covariates": COVARIATES,
         "axis": np.linspace(2000, 2590, POINTS),
         "axis_name": "m/z",
@@ -64,3 +67,15 @@ def make_examined(
         **changes,
     }
     return Examined(outputs=outputs, classes=NAMES[task], **settings)
+
+
+def _of_output(explained: Explained, output: int) -> Explained:
+    assert explained.change is not None
+    factor = 2.0**output
+    return replace(
+        explained,
+        target=torch.full_like(explained.target, output),
+        scans=[factor * own for own in explained.scans],
+        tabular=factor * explained.tabular,
+        change=factor * explained.change,
+    )

@@ -29,4 +29,5 @@ def make_outputs(task: str, samples: int = SAMPLES) -> EpochOutputs:
         target = 10 * torch.randn(samples, width)
         logits = target + torch.randn(samples, width)
     names = [f"s{i}" for i in range(samples)]
-    return EpochOutputs(logits, target, names, {"total_loss": 0.5}, task)
+    targets = NAMES[task] if task == "regression" else ()
+    return EpochOutputs(logits, target, names, {"total_loss": 0.5}, task, targets=targets)

@@ -13,6 +13,7 @@ import torch
 from datasets.audit.findings import Finding
 from engine.attribution import Explained
 from engine.metrics import EpochOutputs
+from engine.tasks import CLASSES
 from experiments.decision import decide
 from experiments.findings import Findings
 from experiments.pages.figure_page import Section
@@ -62,7 +63,7 @@ def make_content(
     findings = Findings(
         decisions=decisions,
         calibration=calibration,
-        explained=make_explained(test, source),
+        explained=make_sets(test, source),
         scan_weights=[
             torch.full((len(source.scan_rows[name]),), 1 / len(source.scan_rows[name]))
             for name in test.sample_id
@@ -142,6 +143,22 @@ def make_source(outputs: EpochOutputs, points: int, most_scans: int) -> SampleSo
         values=dict(zip(outputs.sample_id, values, strict=True)),
         feature_of=[0, 0, 1, 2, 3],
     )
+
+
+def make_sets(outputs: EpochOutputs, source: SampleSource) -> list[Explained]:
+    """Attributions of the second of two classes, else of each label or value by itself."""
+    explained = make_explained(outputs, source)
+    if outputs.task in CLASSES:
+        return [explained]
+    return [
+        replace(
+            explained,
+            target=torch.full_like(explained.target, output),
+            scans=[2.0**output * own for own in explained.scans],
+            outputs=outputs.logits.shape[1],
+        )
+        for output in range(outputs.logits.shape[1])
+    ]
 
 
 def make_explained(outputs: EpochOutputs, source: SampleSource) -> Explained:

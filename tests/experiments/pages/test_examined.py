@@ -21,7 +21,7 @@ def outcome(cohort_dir, tmp_path_factory):
 
 
 def test_what_was_explained_stands_beside_what_the_model_was_given(outcome):
-    examined, explained = samples_of(outcome), outcome.findings.explained
+    examined, explained = samples_of(outcome), outcome.findings.explained[0]
     dataset = outcome.data.datasets["test"]
     batch = outcome.data.loaders["test"].collate_fn(dataset.__getitems__(range(len(dataset))))
     number_of = {name: number for number, name in enumerate(batch.sample_id)}
@@ -35,7 +35,7 @@ def test_what_was_explained_stands_beside_what_the_model_was_given(outcome):
 
 def test_the_mean_spectrum_is_of_raw_intensities_over_the_cohorts_axis(outcome):
     examined, cohort = samples_of(outcome), outcome.data.cohort
-    rows = [cohort.sample_ids.index(name) for name in outcome.findings.explained.sample_id]
+    rows = [cohort.sample_ids.index(name) for name in outcome.findings.explained[0].sample_id]
     means = [cohort.spectra[cohort.scan_rows[row]].mean(axis=0) for row in rows]
     np.testing.assert_allclose(examined.inputs.spectrum, np.mean(means, axis=0), rtol=1e-5)
     assert examined.axis is cohort.axis

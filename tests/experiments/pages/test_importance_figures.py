@@ -20,7 +20,7 @@ WINDOWS = [(8, 13), (38, 43)]
 
 
 def found_in(examined):
-    return in_one_sense(examined.findings.explained, examined)
+    return in_one_sense(examined.findings.explained[0], examined)
 
 
 def traces(figure):

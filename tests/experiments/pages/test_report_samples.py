@@ -22,7 +22,7 @@ def unpacked_scans(packed, name):
 
 
 def unpacked_attribution(packed, name):
-    entry = packed["samples"][name]["attribution"]
+    entry = packed["samples"][name]["attributions"][0]
     levels = np.frombuffer(base64.b64decode(entry["scans"]), np.int8) / 127
     return entry["top"] * levels * np.abs(levels)
 
@@ -54,11 +54,11 @@ def test_small_attributions_survive_beside_large_ones(outputs):
     source = make_source(outputs, 60, 2)
     explained = make_explained(outputs, source)
     explained.scans[0][0, :2] = torch.tensor([40.0, 0.01])
-    packed = pack_samples(source, outputs, explained)
+    packed = pack_samples(source, outputs, [explained])
     found = unpacked_attribution(packed, "s0").reshape(explained.scans[0].shape)
     np.testing.assert_allclose(found, explained.scans[0], atol=40 / 100)
     assert found[0, 1] == pytest.approx(0.01, rel=0.5)
-    assert packed["samples"]["s0"]["attribution"]["spectra_sum"] == pytest.approx(
+    assert packed["samples"]["s0"]["attributions"][0]["spectra_sum"] == pytest.approx(
         float(explained.scans[0].sum()), rel=1e-3
     )
 
@@ -66,10 +66,10 @@ def test_small_attributions_survive_beside_large_ones(outputs):
 def test_what_the_features_of_a_covariate_contribute_is_added_up(outputs):
     source = make_source(outputs, 20, 1)
     explained = make_explained(outputs, source)
-    packed = pack_samples(source, outputs, explained)
+    packed = pack_samples(source, outputs, [explained])
     given = explained.tabular[4]
     expected = [given[0] + given[1], given[2], given[3], given[4]]
-    found = packed["samples"]["s4"]["attribution"]["covariates"]
+    found = packed["samples"]["s4"]["attributions"][0]["covariates"]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -78,11 +78,11 @@ def test_the_log_odds_of_two_classes_all_speak_for_the_positive_one(outputs):
     explained = replace(make_explained(outputs, source), score="log_odds")
     explained.target[0] = 0
     assert explained.change is not None
-    turned = pack_samples(source, outputs, explained)["samples"]["s0"]["attribution"]
+    turned = pack_samples(source, outputs, [explained])["samples"]["s0"]["attributions"][0]
     assert turned["target"] == 1
     assert turned["change"] == pytest.approx(-float(explained.change[0]), rel=1e-3)
-    as_it_is = pack_samples(source, outputs, replace(explained, score="logit"))["samples"]["s0"]
-    assert as_it_is["attribution"]["target"] == 0
+    as_it_is = pack_samples(source, outputs, [replace(explained, score="logit")])["samples"]["s0"]
+    assert as_it_is["attributions"][0]["target"] == 0
 
 
 def test_a_regression_is_explained_in_its_targets_units():
@@ -90,8 +90,8 @@ def test_a_regression_is_explained_in_its_targets_units():
     source = make_source(outputs, 20, 1)
     explained = make_explained(outputs, source)
     assert explained.change is not None
-    in_units = pack_samples(replace(source, scale=[2.0, 10.0]), outputs, explained)
-    found = in_units["samples"]["s0"]["attribution"]
+    in_units = pack_samples(replace(source, scale=[2.0, 10.0]), outputs, [explained])
+    found = in_units["samples"]["s0"]["attributions"][0]
     assert found["change"] == pytest.approx(10 * float(explained.change[0]), rel=1e-3)
 
 
@@ -99,7 +99,7 @@ def test_points_are_merged_to_fit_and_no_peak_is_lost(outputs):
     source = make_source(outputs, 2048, 2)
     explained = make_explained(outputs, source)
     whole = sum(2 * len(rows) for rows in source.scan_rows.values()) * 2048
-    packed = pack_samples(source, outputs, explained, budget=whole // 2)
+    packed = pack_samples(source, outputs, [explained], budget=whole // 2)
     assert packed["merged"] == 2
     assert len(base64.b64decode(packed["axis"])) == 4 * 1024
     for name, part in zip(outputs.sample_id, explained.scans, strict=True):
@@ -107,7 +107,7 @@ def test_points_are_merged_to_fit_and_no_peak_is_lost(outputs):
         peaks = unpacked_scans(packed, name).max(axis=1)
         np.testing.assert_allclose(peaks, raw.max(axis=1), rtol=1e-3)
         # Attributions are added up, so that the sum stays what it was.
-        entry = packed["samples"][name]["attribution"]
+        entry = packed["samples"][name]["attributions"][0]
         assert entry["spectra_sum"] == pytest.approx(float(part.sum()), rel=1e-3, abs=1e-3)
         by_hand = part.numpy().reshape(len(part), 1024, 2).sum(axis=2)
         found = unpacked_attribution(packed, name).reshape(by_hand.shape)
@@ -126,7 +126,7 @@ def test_where_merging_is_not_enough_the_worst_samples_are_kept(outputs):
 def test_scans_are_brought_onto_the_models_axis(outputs):
     source = make_source(outputs, 60, 2)
     half = replace(source, axis=source.axis[::2], place=lambda scans: scans[:, ::2])
-    packed = pack_samples(half, outputs, make_explained(outputs, half))
+    packed = pack_samples(half, outputs, [make_explained(outputs, half)])
     raw = source.spectra[source.scan_rows["s3"]][:, ::2]
     np.testing.assert_allclose(unpacked_scans(packed, "s3"), raw, atol=raw.max() / 100)
 

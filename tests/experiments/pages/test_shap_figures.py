@@ -11,7 +11,7 @@ from tests.experiments.pages.made_outputs import SAMPLES
 
 def summary():
     examined = make_examined()
-    found = in_one_sense(examined.findings.explained, examined)
+    found = in_one_sense(examined.findings.explained[0], examined)
     features = covariate_features(found, examined)
     ids = examined.outputs.sample_id
     sections = summary_sections(features, ids, found.what, "SHAP value", "By this method.")

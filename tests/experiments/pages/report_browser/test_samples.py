@@ -73,7 +73,7 @@ def test_the_explorer_shows_scans_attribution_weights_and_covariates(browser, pa
     number = 15  # has four scans
     name, source = f"s{number}", content.samples
     raw = source.spectra[source.scan_rows[name]]
-    explained = content.findings.explained
+    explained = content.findings.explained[0]
     with opened(browser, path, address=f"#sample={name}") as page:
         page.wait_for_selector("#plot-sample .main-svg")
         traces = page.evaluate(

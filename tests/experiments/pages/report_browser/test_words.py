@@ -126,7 +126,9 @@ def test_names_are_shown_as_the_text_they_are(browser, write):
             values={rename[name]: found for name, found in source.values.items()},
             axis_name="<i>m/z</i>",
         ),
-        findings=replace(findings, explained=replace(findings.explained, sample_id=ids)),
+        findings=replace(
+            findings, explained=[replace(one, sample_id=ids) for one in findings.explained]
+        ),
     )
     with opened(browser, write(made), address=f"#sample={quote(ids[1])}") as page:
         page.wait_for_selector("#plot-sample .main-svg")
