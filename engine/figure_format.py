@@ -13,8 +13,8 @@ DIGITS, SHORT_DIGITS = 4, 3
 # Below the first and from the second on, a number is written with an exponent.
 SMALLEST_PLAIN, LARGEST_PLAIN = 1e-3, 1e6
 # Bounds are told to so many significant digits of their distance, the value to one more.
-BOUND_DIGITS = 2
-# Bounds of shares, areas and correlations have at least so many decimals.
+BOUND_DIGITS = 3
+# Within 1, as shares and areas are, to one less, but to so many decimals at least.
 SHARE_DECIMALS = 3
 # A floating-point number has no more significant digits.
 MOST_DIGITS = 15
@@ -64,9 +64,9 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
 
     Example:
         >>> figure_texts(Interval(1.728467e-05, 1.1362e-05, 2.51038e-05))
-        FigureTexts(value='1.73e-05', low='1.1e-05', high='2.5e-05')
+        FigureTexts(value='1.728e-05', low='1.14e-05', high='2.51e-05')
         >>> figure_texts(Interval(34569.3, 22724.7, 50207.6))
-        FigureTexts(value='34600', low='23000', high='50000')
+        FigureTexts(value='34570', low='22700', high='50200')
     """
     value, low, high = figure.value, figure.low, figure.high
     distance = high - low
@@ -75,10 +75,11 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
     if distance == 0:
         return FigureTexts(*(figure_text(number, sign=sign) for number in (value, low, high)))
     top = max(abs(value), abs(low), abs(high))
-    decimals = min(BOUND_DIGITS - 1 - _place(distance), MOST_DIGITS - 2 - _place(top))
+    decimals = BOUND_DIGITS - 1 - _place(distance)
     plain = SMALLEST_PLAIN <= top < LARGEST_PLAIN
     if plain and top <= 1:
-        decimals = max(decimals, SHARE_DECIMALS)
+        decimals = max(decimals - 1, SHARE_DECIMALS)
+    decimals = min(decimals, MOST_DIGITS - 2 - _place(top))
     texts = (
         _rounded(number, more, plain, sign)
         for number, more in ((value, decimals + 1), (low, decimals), (high, decimals))

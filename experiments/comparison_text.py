@@ -71,7 +71,7 @@ def metric_row(comparison: RunComparison, metric: str) -> Row:
     return metric, [with_bounds(figures[metric]) for figures in comparison.figures]
 
 
-def test_text(test: DeLong | McNemar, p_value: float) -> str:
+def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
     """A test's p-value, or that there are too few samples for one.
 
     Args:
@@ -79,7 +79,7 @@ def test_text(test: DeLong | McNemar, p_value: float) -> str:
         p_value: Its own, or the corrected one.
 
     Example:
-        >>> test_text(DeLong(0.9, 0.8, 0.1), math.nan), test_text(DeLong(), math.nan)
+        >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
         ('too few to tell', 'undefined')
     """
     areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
@@ -108,9 +108,11 @@ def _tests(comparison: RunComparison) -> list[Row]:
     ):
         made = [(test, corrected) for test, corrected in of_tests if test is not None]
         if made:
-            rows.append((f"{title} p", ["", *(test_text(test, test.p_value) for test, _ in made)]))
+            rows.append(
+                (f"{title} p", ["", *(p_or_too_few(test, test.p_value) for test, _ in made)])
+            )
         if made and several:
-            rows.append(("  Holm", ["", *(test_text(*both) for both in made)]))
+            rows.append(("  Holm", ["", *(p_or_too_few(*both) for both in made)]))
     return rows
 
 

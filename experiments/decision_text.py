@@ -123,8 +123,9 @@ def decision_lines(findings: Findings) -> Iterator[str]:
         )
     calibration = findings.calibration
     if calibration is not None:
+        temperature = figure_text(calibration.temperature, 2)
         yield (
-            f"temperature {calibration.temperature:.3g}: {about_temperature(calibration)}; "
+            f"temperature {temperature}: {about_temperature(calibration)}; "
             f"calibration error {figure_text(calibration.before.ece, SHORT_DIGITS)}, "
             f"with it {figure_text(calibration.after.ece, SHORT_DIGITS)}"
         )

@@ -257,9 +257,8 @@ def _best_on_validation(comparison: RunComparison) -> list[str]:
         return []
     best = max(values) if better_when(monitor) == "max" else min(values)
     names = " and ".join(run.name for run, value in zip(runs, values, strict=True) if value == best)
-    return [
-        f"Best on validation ({monitor} {figure_text(best)}), which is what may be chosen by: {names}."
-    ]
+    told = f"{monitor} {figure_text(best)}"
+    return [f"Best on validation ({told}), which is what may be chosen by: {names}."]
 
 
 def _other_data(runs: Sequence[FinishedRun]) -> list[str]:

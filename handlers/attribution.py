@@ -45,11 +45,12 @@ class Attribution:
     """Explains samples: which points of their scans, which scans, which covariates count.
 
     Attached to an evaluator it explains the samples that are evaluated, in the order of their data
-    set (where that does not name them, as they come); each evaluation starts afresh. Attached to a trainer it explains those of a loader when the
-    training ends, and with ``every`` also after each so many epochs: then ``history`` tells how
-    what counts came about, and is saved with every checkpoint. A run that was cut off within an
-    epoch explains nothing: the resumed one will. Training goes on as if nothing had happened. Of
-    several processes the first explains, those samples that its own loader yields.
+    set (where that does not name them, as they come); each evaluation starts afresh. Attached to a
+    trainer it explains those of a loader when the training ends, and with ``every`` also after
+    each so many epochs: then ``history`` tells how what counts came about, and is saved with every
+    checkpoint. A run that was cut off within an epoch explains nothing: the resumed one will.
+    Training goes on as if nothing had happened. Of several processes the first explains, those
+    samples that its own loader yields.
 
     On a terminal a bar counts the samples. What came out is written to ``attributions.safetensors``
     (:func:`engine.attribution_file.read_explained`) and announced as ``attributions_computed``.

@@ -12,7 +12,7 @@ import pandas as pd
 from engine.bootstrap import TOO_FEW, Interval
 from engine.figure_format import p_text, with_bounds
 from engine.tasks import better_when
-from experiments.comparison_text import about_rows, lead, metric_row, test_text
+from experiments.comparison_text import about_rows, lead, metric_row, p_or_too_few
 from experiments.pages.comparison_figures import metric_bars, metric_differences
 from experiments.pages.comparison_files import write_comparison_files
 from experiments.pages.figure_page import Section
@@ -165,9 +165,9 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
             method = TOO_FEW if math.isnan(area.p_value) else ""
             apart = Interval(area.difference, area.low, area.high, method=method)
             row["AUROC, difference"] = with_bounds(apart, "+")
-            row["DeLong p"] = test_text(area, area.p_value)
+            row["DeLong p"] = p_or_too_few(area, area.p_value)
             if several:
-                row["DeLong p, Holm"] = test_text(area, found.delong_holm)
+                row["DeLong p, Holm"] = p_or_too_few(area, found.delong_holm)
         if found.mcnemar is not None:
             row["only it is right"] = str(found.mcnemar.only_a)
             row[f"only {first} is right"] = str(found.mcnemar.only_b)

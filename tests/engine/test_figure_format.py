@@ -29,9 +29,9 @@ def test_bounds_are_apart_whatever_their_unit(unit):
 
 def test_bounds_close_to_a_large_number_are_apart():
     assert with_bounds(Interval(1e9, 1e9 - 3, 1e9 + 4)) == (
-        "1.00000000000e+09 (9.999999970e+08 to 1.0000000040e+09)"
+        "1.000000000000e+09 (9.9999999700e+08 to 1.00000000400e+09)"
     )
-    assert with_bounds(Interval(1234.5, 1234.41, 1234.62)) == "1234.500 (1234.41 to 1234.62)"
+    assert with_bounds(Interval(1234.5, 1234.41, 1234.62)) == "1234.5000 (1234.410 to 1234.620)"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_figures_look_as_people_write_them(figure, text):
 
 def test_a_difference_shows_its_sign():
     figure = Interval(1e-5, -2e-5, 4e-5)
-    assert with_bounds(figure, "+") == "+1.00e-05 (-2.0e-05 to +4.0e-05)"
+    assert with_bounds(figure, "+") == "+1.000e-05 (-2.00e-05 to +4.00e-05)"
     assert bounds_text(Interval(0.0, -0.01, 0.01), "+") == "-0.010 to +0.010"
 
 
