@@ -10,12 +10,15 @@ from torch import Tensor
 
 from datasets.audit.findings import Finding
 from engine.bootstrap import BOOTSTRAP, Interval
+from engine.few_samples import FEWEST_GROUPS
 from engine.figure_format import bounds_text
 from engine.metrics import EpochOutputs
 from experiments.build_data import Data
 from experiments.config import Config
 from experiments.findings import Findings
 from experiments.interval_words import about_methods
+
+FEW_GROUPS = f"Of fewer than {FEWEST_GROUPS} groups they are rather too narrow."
 
 
 @dataclass(frozen=True)
@@ -78,4 +81,6 @@ class Outcome:
                 f"95% intervals, by {self.config.report.resamples} bootstrap resamples "
                 f"of the {groups} groups of the test side.",
             )
+            if groups < FEWEST_GROUPS:
+                told.insert(1, FEW_GROUPS)
         return " ".join(told)
