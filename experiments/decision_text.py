@@ -180,7 +180,7 @@ def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str
     for name, point in rows:
         of_val = [point.val[figure] for figure in ("sensitivity", "specificity")]
         of_test = [point.test[f] for f in ("sensitivity", "specificity", "precision", "f1")]
-        cells = " | ".join(map(figure_text, (*of_val, *of_test)))
+        cells = " | ".join(map(_share, (*of_val, *of_test)))
         lines.append(f"| {name} | {_threshold(point)} | {cells} |")
     return "\n".join(lines)
 
@@ -206,7 +206,11 @@ def _title(figure: str) -> str:
 
 
 def _cell(figure: str, value: float) -> str:
-    return f"{value:.0f}" if figure in COUNTS else figure_text(value)
+    return f"{value:.0f}" if figure in COUNTS else _share(value)
+
+
+def _share(value: float) -> str:
+    return "nan" if math.isnan(value) else share_text(value)
 
 
 def _threshold(point: OperatingPoint, digits: int = DIGITS) -> str:

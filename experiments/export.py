@@ -132,8 +132,8 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 ## Results
 
-Of the checkpoint with the best `{config.checkpoint.monitor}`; "undefined" means that a
-figure cannot be computed on this data.
+Of the checkpoint with the best `{config.checkpoint.monitor}`; undefined and nan mean
+that a figure cannot be computed on this data.
 {_about_intervals(outcome)}{units}
 | metric | validation | test |
 |---|---|---|

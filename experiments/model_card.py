@@ -92,8 +92,8 @@ the training part only; a group is never on two sides.
 
 ## Metrics
 
-The validation side chose the weights, the test side chose nothing; "undefined" means
-that a figure cannot be computed on this data.
+The validation side chose the weights, the test side chose nothing; undefined and nan
+mean that a figure cannot be computed on this data.
 
 {_metrics(outcome)}
 {_decisions(outcome)}
