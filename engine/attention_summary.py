@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.evaluation_mode import evaluating
+from engine.sample_order import order_of
 
 # With the weights of every head a model needs the square of its positions: a few samples at once.
 ROWS = 8
@@ -111,7 +112,8 @@ def summarise_attention(
         model: Called with ``spectra``, ``mask`` and ``tabular``, in evaluation mode.
         loader: Yields batches.
         device: Where the model is.
-        max_samples: Look at the first so many.
+        max_samples: Look at the first so many, in the order of the loader's data set where its
+            samples have names.
 
     Returns:
         The summary, an empty one for a model without attention.
@@ -198,8 +200,15 @@ def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
 
 def _take(loader: Iterable[Any], samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    order = order_of(loader)
+    wanted = None if order is None else set(order[:samples])
     for batch in loader:
-        parts.append((batch.spectra[:samples], batch.mask[:samples], batch.tabular[:samples]))
+        chosen: Any = slice(samples)
+        if wanted is not None:
+            chosen = [row for row, name in enumerate(batch.sample_id) if name in wanted]
+            if not chosen:
+                continue
+        parts.append((batch.spectra[chosen], batch.mask[chosen], batch.tabular[chosen]))
         samples -= len(parts[-1][1])
         if samples <= 0:
             break

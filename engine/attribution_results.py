@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,6 +62,21 @@ class Explained:
     score: str = "logit"
     outputs: int = 0
     intensities: list[Tensor] | None = None
+
+    def take(self, rows: Sequence[int]) -> Explained:
+        """The same of some samples, in the order of ``rows``."""
+        chosen = list(rows)
+        intensities = self.intensities
+        return replace(
+            self,
+            sample_id=[self.sample_id[row] for row in chosen],
+            target=self.target[chosen],
+            scans=[self.scans[row] for row in chosen],
+            tabular=self.tabular[chosen],
+            change=None if self.change is None else self.change[chosen],
+            gap=None if self.gap is None else self.gap[chosen],
+            intensities=None if intensities is None else [intensities[row] for row in chosen],
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from engine.attribution import Attribution, Explained, Inputs, attribute, check_one_output
 from engine.errors import UsageError, check_whole
+from engine.sample_order import order_of, rows_in_order
 
 # Each output takes the time and the memory of one; a menu of more is hard to read, too.
 MOST_OUTPUTS = 10
@@ -37,7 +38,8 @@ def explain(
             there is. Of several labels or values name one, or take :func:`explain_outputs`.
         method: One of ``engine.attribution.METHODS``.
         device: Where the model is.
-        max_samples: Explain only the first so many; None for all.
+        max_samples: Explain only the first so many, in the order of the loader's data set where
+            its samples have names; None for all.
         keep_intensities: Keep the scans themselves, too.
         progress: Called with the number of samples that were explained since it last was.
         **options: As for :func:`engine.attribution.attribute`, but for two defaults. ``score``:
@@ -64,6 +66,7 @@ def explain(
         max_samples=max_samples,
         keep_intensities=keep_intensities,
         progress=progress,
+        order=order_of(loader),
         **options,
     )
     for batch in loader:
@@ -97,7 +100,7 @@ def explain_outputs(
     Raises:
         UsageError: As for :func:`explain`.
     """
-    explainer = OutputsExplainer(model, target, **settings)
+    explainer = OutputsExplainer(model, target, order=order_of(loader), **settings)
     for batch in loader:
         explainer.add(batch.to(device))
         if explainer.full:
@@ -184,6 +187,8 @@ class Explainer:
         max_samples: As for :func:`explain`.
         keep_intensities: As for :func:`explain`.
         progress: As for :func:`explain`.
+        order: The names of all samples that will be shown; the first ``max_samples`` of them are
+            explained, and stand in this order. None takes them as they are shown.
         **options: As for :func:`explain`.
 
     Attributes:
@@ -199,6 +204,7 @@ class Explainer:
         max_samples: int | None = None,
         keep_intensities: bool = False,
         progress: Callable[[int], None] | None = None,
+        order: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
         if max_samples is not None:
@@ -206,6 +212,8 @@ class Explainer:
         self.model, self.target, self.method = model, target, method
         self.max_samples, self.keep_intensities = max_samples, keep_intensities
         self.progress = progress
+        self.order = order
+        self._wanted = None if order is None else set(order[:max_samples])
         self.options = options
         self.samples = 0
         self._names: list[str] = []
@@ -224,7 +232,12 @@ class Explainer:
         if left == 0:
             return
         check_one_output(batch, self.target)
-        inputs = Inputs(batch.spectra, batch.mask, batch.tabular).rows(slice(left))
+        chosen = list(range(len(batch.sample_id)))[:left]
+        if self._wanted is not None:
+            chosen = [row for row, n in enumerate(batch.sample_id) if n in self._wanted]
+        if not chosen:
+            return
+        inputs = Inputs(batch.spectra, batch.mask, batch.tabular).rows(chosen)
         if self.options.get("references") is None:
             self.options["references"] = inputs
         if self.options.get("score") is None:
@@ -239,7 +252,7 @@ class Explainer:
             progress=self.progress,
             **self.options,
         )
-        self._names += batch.sample_id[:left]
+        self._names += [batch.sample_id[row] for row in chosen]
         self._scans += _real_scans(found.spectra, inputs.mask)
         if self.keep_intensities:
             self._intensities += _real_scans(inputs.spectra, inputs.mask)
@@ -258,7 +271,7 @@ class Explainer:
         """
         if not self._found:
             raise UsageError("attribution: the loader is empty, there is no sample to explain")
-        return Explained(
+        found = Explained(
             self.method,
             list(self._names),
             torch.cat([found.target for found in self._found]).cpu(),
@@ -270,6 +283,9 @@ class Explainer:
             outputs=self._found[0].outputs,
             intensities=list(self._intensities) if self.keep_intensities else None,
         )
+        if self.order is None:
+            return found
+        return found.take(rows_in_order(found.sample_id, self.order))
 
 
 def _real_scans(spectra: Tensor, mask: Tensor) -> list[Tensor]:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.errors import UsageError, check_whole
+from engine.few_samples import (
+    FEWEST_GROUPS,
+    all_agree,
+    groups_of_rarest,
+    groups_of_share,
+    proportion_bounds,
+)
 from engine.metric_functions import UNDEFINED
 from engine.metrics import EpochOutputs, metric_value
 from engine.tasks import check_metrics
+
+# How an interval was found; too few is why there is none.
+BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
 
 
 @dataclass(frozen=True)
@@ -25,12 +35,15 @@ class Interval:
         low: The lower bound, NaN where none can be given.
         high: The upper bound, likewise.
         resamples: Those in which the figure is defined; 0 where none were drawn.
+        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` where the samples are too few
+            for bounds; empty where nobody asked for any, or nothing can be said.
     """
 
     value: float
     low: float = UNDEFINED
     high: float = UNDEFINED
     resamples: int = 0
+    method: str = ""
 
 
 def bootstrap_intervals(
@@ -49,8 +62,15 @@ def bootstrap_intervals(
     Welsh 2007, "Bootstrapping Clustered Data"). All metrics see the same resamples.
 
     A resample in which a metric is undefined (a ranking without one of the classes, a recall
-    without positives) is left out. Bounds are NaN where fewer than half are defined, or with a
-    single group.
+    without positives) is left out. Bounds are NaN with a single group.
+
+    A bootstrap of few groups promises too much, and one in which all resamples agree promises
+    certainty. A proportion (accuracy; of two classes also precision, recall, and those at a
+    demand) of fewer than 10 groups, or on which all resamples agree, gets Clopper and Pearson's
+    interval (:func:`engine.few_samples.proportion_bounds`), each group counted as one sample. All
+    other metrics have no bounds (``too_few``) where all resamples agree or fewer than half are
+    defined; nor have those that rest on each class (AUROC, F1, MCC, means over classes) where
+    fewer than 10 groups hold one of them.
 
     Args:
         outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
@@ -72,7 +92,7 @@ def bootstrap_intervals(
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
         >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1, 1]), list("abcd"), {})
         >>> bootstrap_intervals(outputs, ["p1", "p2", "p3", "p3"], ["accuracy"])["accuracy"]
-        Interval(value=0.75, low=0.5, high=1.0, resamples=1000)
+        Interval(value=0.75, low=0.13..., high=0.99..., resamples=1000, method='clopper_pearson')
     """
     own = tuple(name for name in metrics if name not in outputs.custom)
     check_metrics(own, outputs.task, outputs.targets)
@@ -84,7 +104,31 @@ def bootstrap_intervals(
     for number, rows in enumerate(group_resamples(groups, resamples, seed)):
         for name, values in found.items():
             values[number] = metric_value(name, outputs, rows)
-    return {name: percentile_interval(whole[name], found[name], level) for name in whole}
+    drawn = {name: percentile_interval(whole[name], found[name], level) for name in whole}
+    return {name: _interval(name, outputs, groups, drawn[name], level) for name in whole}
+
+
+def _interval(
+    metric: str, outputs: EpochOutputs, groups: Sequence[str], drawn: Interval, level: float
+) -> Interval:
+    """What the bootstrap says, or what can be said instead where that cannot be relied on."""
+    if math.isnan(drawn.value):
+        return drawn
+    in_share = groups_of_share(metric, outputs, groups)
+    if in_share is not None:
+        if in_share >= FEWEST_GROUPS and drawn.method == BOOTSTRAP:
+            return drawn
+        low, high = proportion_bounds(drawn.value, in_share, level)
+        return replace(drawn, low=low, high=high, method=CLOPPER_PEARSON)
+    in_rarest = groups_of_rarest(metric, outputs, groups)
+    if in_rarest is not None and in_rarest < FEWEST_GROUPS:
+        return without_bounds(drawn)
+    return drawn
+
+
+def without_bounds(drawn: Interval) -> Interval:
+    """The same figure, of which samples are too few to say how far it may be off."""
+    return replace(drawn, low=UNDEFINED, high=UNDEFINED, method=TOO_FEW)
 
 
 def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
@@ -160,7 +204,9 @@ def check_level(level: float) -> None:
 
 
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
-    """The interval between two quantiles; no bounds where fewer than half are defined.
+    """The interval between two quantiles.
+
+    It has no bounds (``too_few``) where fewer than half are defined or all agree.
 
     Args:
         value: Of all samples.
@@ -169,10 +215,12 @@ def percentile_interval(value: float, of_resamples: np.ndarray, level: float) ->
 
     Example:
         >>> percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)
-        Interval(value=0.5, low=0.25, high=0.75, resamples=5)
+        Interval(value=0.5, low=0.25, high=0.75, resamples=5, method='bootstrap')
     """
     defined = of_resamples[~np.isnan(of_resamples)]
-    if 2 * len(defined) < len(of_resamples):
+    if math.isnan(value):
         return Interval(value, resamples=len(defined))
+    if 2 * len(defined) < len(of_resamples) or all_agree(defined):
+        return without_bounds(Interval(value, resamples=len(defined)))
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), len(defined))
+    return Interval(value, float(low), float(high), len(defined), BOOTSTRAP)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from engine.figure_format import figure_text
 from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
 
 TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"
@@ -81,4 +82,4 @@ def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _figure(value: float | None) -> str:
     if value is None:
         return ""
-    return "undefined" if math.isnan(value) else f"{value:.4g}"
+    return figure_text(value)

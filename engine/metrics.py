@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from ignite.engine import Events
@@ -22,6 +22,8 @@ from engine.sample_statistics import SAMPLE_STATISTICS
 from engine.tasks import TASKS, by_target, check_metrics, split_target, task_of
 
 __all__ = ["METRICS", "EpochMetrics", "EpochOutputs", "metric_value"]
+
+Outputs = TypeVar("Outputs", bound="EpochOutputs")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ class EpochOutputs:
     def predictions(self) -> Tensor:
         """What is said: classes long [N], labels (0 or 1) long [N, T], or values float [N, T]."""
         return TASKS[self.task].decide(self.scores)
+
+    def take(self: Outputs, rows: Sequence[int]) -> Outputs:
+        """The same of some samples, in the order of ``rows``."""
+        chosen = list(rows)
+        return replace(
+            self,
+            logits=self.logits[chosen],
+            target=self.target[chosen],
+            sample_id=[self.sample_id[row] for row in chosen],
+            of_samples={name: kept[chosen] for name, kept in self.of_samples.items()},
+        )
 
 
 def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -> float:

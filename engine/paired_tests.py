@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,12 +12,15 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from engine.bootstrap import (
+    BOOTSTRAP,
     Interval,
     check_resampling,
     group_resamples,
     percentile_interval,
+    without_bounds,
 )
 from engine.errors import UsageError
+from engine.few_samples import FEWEST_GROUPS, groups_of_rarest, groups_of_share
 from engine.metric_functions import UNDEFINED
 from engine.metrics import EpochOutputs, metric_value
 from engine.tasks import check_metrics
@@ -85,6 +88,10 @@ def bootstrap_differences(
     makes a resample easy or hard for all of them cancels. Resamples in which a metric is undefined
     for either are left out.
 
+    There are no bounds (``too_few``) where those of either model's figure would not be by
+    bootstrap for want of groups, or where all resamples agree; but models with the same scores
+    differ by 0 in all resamples, however many there are.
+
     Args:
         outputs: Of at least two models, for the same N samples in the same order.
         groups: The group of each sample, [N].
@@ -101,11 +108,11 @@ def bootstrap_differences(
             sample, or a number is out of range.
 
     Example:
-        >>> target, names = torch.tensor([0, 1, 1, 1]), list("abcd")
+        >>> target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
         >>> right = EpochOutputs(2.0 * torch.eye(2)[target], target, names, {})
-        >>> poor = EpochOutputs(2.0 * torch.eye(2)[[1, 1, 0, 0]], target, names, {})
+        >>> poor = EpochOutputs(2.0 * torch.eye(2)[[1, 1, 0, 0] * 3], target, names, {})
         >>> bootstrap_differences([right, poor], names, ["accuracy"])[0]["accuracy"]
-        Interval(value=-0.75, low=-1.0, high=-0.25, resamples=1000)
+        Interval(value=-0.75, low=-1.0, high=-0.5, resamples=1000, method='bootstrap')
     """
     first, *others = outputs
     own = tuple(name for name in metrics if name not in first.custom)
@@ -126,11 +133,34 @@ def bootstrap_differences(
     drawn = np.stack([differences(rows) for rows in group_resamples(groups, resamples, seed)])
     return [
         {
-            name: percentile_interval(float(whole[model, m]), drawn[:, model, m], level)
+            name: _difference(
+                name,
+                (first, other),
+                groups,
+                percentile_interval(float(whole[model, m]), drawn[:, model, m], level),
+            )
             for m, name in enumerate(metrics)
         }
-        for model in range(len(others))
+        for model, other in enumerate(others)
     ]
+
+
+def _difference(
+    metric: str, models: Sequence[EpochOutputs], groups: Sequence[str], drawn: Interval
+) -> Interval:
+    """What the bootstrap says, where that can be relied on."""
+    if math.isnan(drawn.value):
+        return drawn
+    first, other = models
+    if drawn.value == 0 and torch.equal(first.scores, other.scores):
+        return replace(drawn, low=0.0, high=0.0, method=BOOTSTRAP)
+    counts = [
+        count
+        for model in models
+        for of in (groups_of_share, groups_of_rarest)
+        if (count := of(metric, model, groups)) is not None
+    ]
+    return without_bounds(drawn) if min(counts, default=FEWEST_GROUPS) < FEWEST_GROUPS else drawn
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from datasets.covariates import MISSING
 from engine.tasks import CLASSES
 from experiments.build_data import SIDES
 from experiments.decision_text import decision_warnings
+from experiments.interval_words import too_few_of
 from experiments.markdown_text import escape_markdown
 from experiments.outcome import Outcome
 
@@ -46,12 +47,14 @@ def limits(outcome: Outcome) -> Iterator[str]:
     unsure = [
         name
         for name, interval in outcome.intervals.items()
-        if not np.isnan(interval.value) and not outcome.interval_text(name)
+        if not np.isnan(interval.value) and np.isnan(interval.low)
     ]
     if unsure:
         why = ""
         if outcome.test_groups == 1:
             why = ", as the test side is one group: how far its figures may be off cannot be told"
+        elif too_few_of(outcome.intervals):
+            why = ", as the samples are too few to tell"
         yield _warning(f"no interval for {', '.join(map(escape_markdown, unsure))}{why}")
     yield from map(_warning, decision_warnings(outcome.findings, cohort.task))
     absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
+from engine.figure_format import share_text
 from engine.metrics import EpochOutputs
 from experiments.markdown_text import escape_markdown
 
@@ -77,5 +78,4 @@ def class_table(outputs: EpochOutputs, class_names: Sequence[str]) -> str:
 
 
 def _row(name: str, shares: np.ndarray, support: int) -> str:
-    told = ("undefined" if math.isnan(share) else f"{share:.4f}" for share in shares)
-    return f"| {name} | {' | '.join(told)} | {support} |"
+    return f"| {name} | {' | '.join(map(share_text, shares))} | {support} |"

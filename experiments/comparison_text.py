@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from datasets.positive_class import about_positive
 from engine.bootstrap import Interval
+from engine.delong import DeLong
+from engine.figure_format import TOO_FEW_TEXT, p_text, with_bounds
+from engine.paired_tests import McNemar
 from experiments.run_comparison import RunComparison
 from experiments.run_differences import Differences, differing_settings, differing_surroundings
 
-UNDEFINED_TEXT, UNKNOWN_TEXT = "undefined", "unknown"
-# Below it a p-value's digits say nothing more.
-SMALLEST_P = 1e-4
+UNKNOWN_TEXT = "unknown"
 # Beside the names of the rows, so that a line stays as long as a terminal is wide.
 RUNS_A_BLOCK, WIDEST_CELL, GAP = 3, 34, "  "
 
@@ -54,37 +55,6 @@ def lead(comparison: RunComparison) -> str:
     )
 
 
-def with_bounds(figure: Interval, sign: str = "") -> str:
-    """A figure with its interval in brackets, if there is one.
-
-    Args:
-        figure: NaN where it is undefined.
-        sign: ``+`` shows that of a positive figure, too.
-
-    Example:
-        >>> with_bounds(Interval(0.75, 0.5, 1.0)), with_bounds(Interval(0.25), "+")
-        ('0.7500 (0.500 to 1.000)', '+0.2500')
-    """
-    if math.isnan(figure.value):
-        return UNDEFINED_TEXT
-    text = f"{figure.value:{sign}.4f}"
-    if math.isnan(figure.low):
-        return text
-    return f"{text} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
-
-
-def p_text(p_value: float) -> str:
-    """A p-value.
-
-    Example:
-        >>> p_text(0.0312), p_text(3e-9), p_text(float("nan"))
-        ('0.0312', '< 0.0001', 'undefined')
-    """
-    if math.isnan(p_value):
-        return UNDEFINED_TEXT
-    return f"< {SMALLEST_P:.4f}" if p_value < SMALLEST_P else f"{p_value:.4f}"
-
-
 def about_rows(comparison: RunComparison) -> list[Row]:
     """What each run is: its model, what it cost, and how it did on validation."""
     runs = comparison.runs
@@ -103,6 +73,21 @@ def about_rows(comparison: RunComparison) -> list[Row]:
 def metric_row(comparison: RunComparison, metric: str) -> Row:
     """A metric of each run on the shared test samples."""
     return metric, [with_bounds(figures[metric]) for figures in comparison.figures]
+
+
+def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
+    """A test's p-value, or that there are too few samples for one.
+
+    Args:
+        test: Of two runs.
+        p_value: Its own, or the corrected one.
+
+    Example:
+        >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
+        ('too few to tell', 'undefined')
+    """
+    areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
+    return TOO_FEW_TEXT if areas_known and math.isnan(p_value) else p_text(p_value)
 
 
 def _or_unknown(number: float | None, form: str) -> str:
@@ -127,9 +112,11 @@ def _tests(comparison: RunComparison) -> list[Row]:
     ):
         made = [(test, corrected) for test, corrected in of_tests if test is not None]
         if made:
-            rows.append((f"{title} p", ["", *(p_text(test.p_value) for test, _ in made)]))
+            rows.append(
+                (f"{title} p", ["", *(p_or_too_few(test, test.p_value) for test, _ in made)])
+            )
         if made and several:
-            rows.append(("  Holm", ["", *(p_text(corrected) for _, corrected in made)]))
+            rows.append(("  Holm", ["", *(p_or_too_few(*both) for both in made)]))
     return rows
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.calibration import LOWEST, Calibration
+from engine.figure_format import DIGITS, SHORT_DIGITS, figure_text, share_text
 from engine.thresholds import COUNTS, RULES, OperatingPoint
 from experiments.findings import Findings
 from experiments.markdown_text import escape_markdown
@@ -94,9 +95,9 @@ def calibration_section(calibration: Calibration | None, task: str = "binary") -
         f"Temperature {calibration.temperature:.3g}, fitted on the validation side: "
         f"{about_temperature(calibration)}.\n\n"
         f"| figure | test | {divided} |\n|---|---|---|\n"
-        f"| expected calibration error | {before.ece:.4f} | {after.ece:.4f} |\n"
-        f"| Brier score | {before.brier:.4f} | {after.brier:.4f} |\n"
-        f"| log loss | {before.log_loss:.4f} | {after.log_loss:.4f} |"
+        f"| expected calibration error | {figure_text(before.ece)} | {figure_text(after.ece)} |\n"
+        f"| Brier score | {figure_text(before.brier)} | {figure_text(after.brier)} |\n"
+        f"| log loss | {figure_text(before.log_loss)} | {figure_text(after.log_loss)} |"
     )
 
 
@@ -112,9 +113,10 @@ def about_temperature(calibration: Calibration) -> str:
     # The odds of 0.9 are 9 to 1.
     meant = 1 / (1 + 9 ** (-1 / temperature))
     verdict = "too sure of itself" if temperature > 1 else "too cautious"
+    rather = share_text(meant, 2)
     if calibration.task == "multilabel":
-        return f"the model is {verdict}; a label predicted at 0.9 corresponds to about {meant:.2f}"
-    return f"the model is {verdict}; a said 0.9, against one other class, is rather {meant:.2f}"
+        return f"the model is {verdict}; a label predicted at 0.9 corresponds to about {rather}"
+    return f"the model is {verdict}; a said 0.9, against one other class, is rather {rather}"
 
 
 def decision_lines(findings: Findings, task: str = "binary") -> Iterator[str]:
@@ -132,16 +134,17 @@ def decision_lines(findings: Findings, task: str = "binary") -> Iterator[str]:
             continue
         chosen = "" if point.rule not in RULES else f" ({point.name} on validation)"
         yield (
-            f"{whose}at the threshold {point.threshold:.2g}{chosen}: "
-            f"test sensitivity {point.test['sensitivity']:.2f}, "
-            f"specificity {point.test['specificity']:.2f}"
+            f"{whose}at the threshold {_threshold(point, 2)}{chosen}: "
+            f"test sensitivity {share_text(point.test['sensitivity'], 2)}, "
+            f"specificity {share_text(point.test['specificity'], 2)}"
         )
     calibration = findings.calibration
     if calibration is not None:
+        temperature = figure_text(calibration.temperature, 2)
         yield (
-            f"temperature {calibration.temperature:.2f}: {about_temperature(calibration)}; "
-            f"calibration error {calibration.before.ece:.3f}, "
-            f"with it {calibration.after.ece:.3f}"
+            f"temperature {temperature}: {about_temperature(calibration)}; "
+            f"calibration error {figure_text(calibration.before.ece, SHORT_DIGITS)}, "
+            f"with it {figure_text(calibration.after.ece, SHORT_DIGITS)}"
         )
 
 
@@ -157,8 +160,8 @@ def decision_warnings(findings: Findings, task: str = "binary") -> Iterator[str]
         if math.isnan(point.threshold):
             yield f"no threshold for {escape_markdown(name)}: {_one_kind(task)}"
         moved = [
-            f"{figure} is {point.val[figure]:.2f} on the validation side, but "
-            f"{point.test[figure]:.2f} on the test side"
+            f"{figure} is {share_text(point.val[figure], 2)} on the validation side, but "
+            f"{share_text(point.test[figure], 2)} on the test side"
             for figure in _moved(point)
         ]
         if moved:
@@ -196,8 +199,8 @@ def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str
     for name, point in rows:
         of_val = [point.val[figure] for figure in ("sensitivity", "specificity")]
         of_test = [point.test[f] for f in ("sensitivity", "specificity", "precision", "f1")]
-        cells = " | ".join(f"{value:.4f}" for value in (*of_val, *of_test))
-        lines.append(f"| {name} | {point.threshold:.4g} | {cells} |")
+        cells = " | ".join(map(_share, (*of_val, *of_test)))
+        lines.append(f"| {name} | {_threshold(point)} | {cells} |")
     return "\n".join(lines)
 
 
@@ -211,7 +214,7 @@ def _said(name: str, point: OperatingPoint, task: str) -> str:
         return f"No threshold can be chosen: {_one_kind(task)}."
     if math.isinf(point.threshold):
         return f"No sample is called {escaped}."
-    return f"From a probability of {point.threshold:.4g} on a sample is called {escaped}."
+    return f"From a probability of {_threshold(point)} on a sample is called {escaped}."
 
 
 def _about_rule(point: OperatingPoint) -> str:
@@ -226,4 +229,14 @@ def _title(figure: str) -> str:
 
 
 def _cell(figure: str, value: float) -> str:
-    return f"{value:.0f}" if figure in COUNTS else f"{value:.4f}"
+    return f"{value:.0f}" if figure in COUNTS else _share(value)
+
+
+def _share(value: float) -> str:
+    return "nan" if math.isnan(value) else share_text(value)
+
+
+def _threshold(point: OperatingPoint, digits: int = DIGITS) -> str:
+    """A threshold; one below 1 is never told as 1, which would let no sample pass."""
+    text = f"{point.threshold:.{digits}g}"
+    return share_text(point.threshold, digits) if text == "1" else text

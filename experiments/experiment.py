@@ -23,6 +23,7 @@ from engine.metrics import EpochMetrics, EpochOutputs
 from engine.processes import fail_together, from_first, is_first, world
 from engine.protocols import Stateful
 from engine.rng import seed_everything
+from engine.sample_order import rows_in_order
 from engine.sharding import is_sharded, shard, whole
 from engine.tasks import TASKS
 from engine.trainer import Trainer
@@ -273,12 +274,15 @@ class Experiment:
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page while it goes on."""
+        val = self.evaluator.metrics.outputs
+        if val is not None:
+            val = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
         content = content_while_training(
             self.run_dir,
             self.config,
             self.data,
             epochs,
-            self.evaluator.metrics.outputs,
+            val,
             self._count_parameters(),
             self.audit if self.config.audit.enabled else None,
         )
@@ -366,18 +370,19 @@ class Experiment:
             self._evaluate("val")
         weights = self.handlers.averaged_weights
         results, found = self.examination.measure(self.data.loaders["test"], weights)
-        self._keep("test", self.tester, results)
+        rows = self._keep("test", self.tester, results)
         self.intervals = self._intervals()
         decisions, calibration = decide(
             self.outputs, self.data.cohort.class_names, self.config.report.threshold
         )
-        self.findings = replace(found, decisions=decisions, calibration=calibration)
+        self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
             "test_completed",
             metrics=results,
             intervals=bounds,
+            interval_methods={name: found.method for name, found in self.intervals.items()},
             **as_plain(decisions, calibration),
         )
         return results
@@ -416,10 +421,13 @@ class Experiment:
         self._keep(side, self.evaluator, metrics)
         return metrics
 
-    def _keep(self, side: str, evaluator: Evaluator, metrics: dict[str, float]) -> None:
+    def _keep(self, side: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
+        """Keep the outputs in the cohort's order; returns the rows that brought them into it."""
         outputs = evaluator.metrics.outputs
         assert outputs is not None
-        self.results[side], self.outputs[side] = metrics, outputs
+        rows = rows_in_order(outputs.sample_id, self.data.cohort.sample_ids)
+        self.results[side], self.outputs[side] = metrics, outputs.take(rows)
+        return rows
 
     def _intervals(self) -> dict[str, Interval]:
         """How far the test figures would move had other groups been sampled."""

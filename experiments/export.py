@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import save
 
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
+from engine.figure_format import figure_text, with_bounds
 from engine.files import write_whole
 from engine.metrics import EpochOutputs
 from engine.tasks import CLASSES
@@ -115,9 +117,9 @@ def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
     rows = "\n".join(
-        f"| {escape_markdown(name)} | {results['val'][name]:.4f} "
-        f"| {value:.4f}{_in_brackets(outcome, name)} |"
-        for name, value in results["test"].items()
+        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} "
+        f"| {with_bounds(outcome.test_interval(name))} |"
+        for name in results["test"]
     )
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
     units = ""
@@ -144,7 +146,8 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 ## Results
 
-Of the checkpoint with the best `{config.checkpoint.monitor}`; NaN means undefined on this data.
+Of the checkpoint with the best `{config.checkpoint.monitor}`; undefined and nan mean
+that a figure cannot be computed on this data.
 {_about_positive(outcome)}{_about_intervals(outcome)}{units}
 | metric | validation | test |
 |---|---|---|
@@ -160,11 +163,6 @@ fitted on the training part. `{CARD_NAME}` says what the model is for and how to
 """
 
 
-def _in_brackets(outcome: Outcome, metric: str) -> str:
-    bounds = outcome.interval_text(metric)
-    return f" ({bounds})" if bounds else ""
-
-
 def _about_positive(outcome: Outcome) -> str:
     about = outcome.about_positive()
     return f"\n{escape_markdown(about)}\n" if about else ""
@@ -172,7 +170,7 @@ def _about_positive(outcome: Outcome) -> str:
 
 def _about_intervals(outcome: Outcome) -> str:
     about = outcome.about_intervals()
-    bounds = any(map(outcome.interval_text, outcome.intervals))
+    bounds = any(not math.isnan(found.low) for found in outcome.intervals.values())
     return f"\n{'In brackets: ' if bounds else ''}{about}\n" if about else ""
 
 

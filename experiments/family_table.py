@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.figure_format import figure_text
 from experiments.finished_run import METRICS_NAME, read_cost, read_metric
 
 
@@ -71,10 +72,10 @@ class Table:
             cells = [
                 family,
                 f"{max(row.parameters for row in own.values()):,}",
-                _number(self._median(family, "val")),
-                _number(self._median(family, "test")),
-                _number(statistics.fmean(tests)),
-                *map(_number, tests),
+                figure_text(self._median(family, "val")),
+                figure_text(self._median(family, "test")),
+                figure_text(statistics.fmean(tests)),
+                *map(figure_text, tests),
                 f"{statistics.median(row.seconds for row in own.values()):.1f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
@@ -98,10 +99,6 @@ class Table:
         if math.isnan(value):
             return math.inf
         return -value if self.mode == "max" else value
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 def read_row(folder: Path, family: str, seed: int) -> tuple[Row, str, str]:

@@ -108,7 +108,8 @@ class FinishedRun:
         test = self.metrics["test"]
         bounds = (test.get("intervals") or {}).get(metric) or (None, None)
         low, high = (UNDEFINED if bound is None else float(bound) for bound in bounds)
-        return Interval(read_metric(test, metric), low, high)
+        method = (test.get("interval_methods") or {}).get(metric, "")
+        return Interval(read_metric(test, metric), low, high, method=method)
 
 
 def read_metric(summary: Mapping[str, Any] | None, name: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import shutil
 import textwrap
 from pathlib import Path
@@ -12,10 +11,11 @@ import pandas as pd
 
 from datasets.errors import UsageError
 from datasets.positive_class import about_positive
+from engine.figure_format import figure_text, with_bounds
 from engine.files import write_whole
-from experiments.comparison_text import with_bounds
 from experiments.finished_run import PREDICTIONS_NAME
 from experiments.fold_results import FoldResults
+from experiments.interval_words import about_methods
 from experiments.markdown_text import escape_markdown
 
 FOLDS_NAME, SUMMARY_NAME = "folds.csv", "summary.md"
@@ -106,7 +106,7 @@ def fold_text(results: FoldResults) -> str:
     head = ["", *(_short_fold(results, number) for number in shown)]
     rows = [[*head, "mean", "sd", "median", "pooled"]]
     for metric in results.metrics:
-        figures = [_number(results.figures[number][metric]) for number in shown]
+        figures = [figure_text(results.figures[number][metric]) for number in shown]
         rows.append([metric, *figures, *_spread(results, metric), _pooled(results, metric)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -140,8 +140,8 @@ def summary(results: FoldResults) -> str:
                 *(str(row[f"{side}_samples"]) for side in SIDES),
                 str(row["test_groups"]),
                 str(row["epochs"]),
-                _number(float(row[str(first.monitor)])),
-                *(_number(float(row[metric])) for metric in results.metrics),
+                figure_text(float(row[str(first.monitor)])),
+                *(figure_text(float(row[metric])) for metric in results.metrics),
             ]
             for _, row in table.iterrows()
         ],
@@ -193,17 +193,24 @@ def heading(results: FoldResults) -> str:
 
 
 def notes(results: FoldResults) -> list[str]:
-    """On the positive class, and on metrics that some fold does not have."""
+    """On the positive class, undefined metrics, and intervals that are not by bootstrap."""
     count, first = len(results.folds), results.runs[0]
     about = about_positive(first.outputs.task, first.class_names)
     positive = [f"{about[:1].upper()}{about[1:]}."] if about else []
-    return positive + [
-        f"{metric} is undefined in {count - spread.defined} of {count} folds"
-        + ("; its mean, standard deviation and median are of the others." * bool(spread.defined))
-        + ("." * (not spread.defined))
-        for metric, spread in results.spread.items()
-        if spread.defined < count
-    ]
+    return (
+        positive
+        + about_methods([results.pooled])
+        + [
+            f"{metric} is undefined in {count - spread.defined} of {count} folds"
+            + (
+                "; its mean, standard deviation and median are of the others."
+                * bool(spread.defined)
+            )
+            + ("." * (not spread.defined))
+            for metric, spread in results.spread.items()
+            if spread.defined < count
+        ]
+    )
 
 
 def _short_fold(results: FoldResults, number: int) -> str:
@@ -212,16 +219,12 @@ def _short_fold(results: FoldResults, number: int) -> str:
 
 def _spread(results: FoldResults, metric: str) -> list[str]:
     spread = results.spread[metric]
-    return [_number(value) for value in (spread.mean, spread.deviation, spread.median)]
+    return [figure_text(value) for value in (spread.mean, spread.deviation, spread.median)]
 
 
 def _pooled(results: FoldResults, metric: str) -> str:
     figure = results.pooled.get(metric)
     return NOT_POOLED if figure is None else with_bounds(figure)
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

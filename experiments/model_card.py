@@ -12,6 +12,7 @@ from datasets.cohort import SAMPLES_FILE
 from datasets.cohort_yaml import read_cohort_yaml
 from datasets.roles import ROLES_FILE, Roles
 from datasets.transforms import TRANSFORMS
+from engine.figure_format import figure_text, figure_texts
 from engine.metric_tables import read_log
 from experiments.audit import finding_number
 from experiments.build_data import SIDES
@@ -91,8 +92,8 @@ the training part only; a group is never on two sides.
 
 ## Metrics
 
-The validation side chose the weights, the test side chose nothing; nan means undefined on this
-data.
+The validation side chose the weights, the test side chose nothing; undefined and nan
+mean that a figure cannot be computed on this data.
 
 {_metrics(outcome)}
 {_decisions(outcome)}
@@ -199,7 +200,8 @@ def _metrics(outcome: Outcome) -> str:
     head = ["metric", "validation", "test", *(["95% interval of test"] if sure else [])]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in ("loss", *outcome.config.metric_names):
-        cells = [escape_markdown(name), *(f"{results[s][name]:.4f}" for s in ("val", "test"))]
+        value = figure_texts(outcome.test_interval(name)).value
+        cells = [escape_markdown(name), figure_text(results["val"][name]), value]
         if sure:  # a loss has none
             cells.append(outcome.interval_text(name) or ("" if name == "loss" else "undefined"))
         lines.append(f"| {' | '.join(cells)} |")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,16 @@ from torch import Tensor
 
 from datasets.audit.findings import Finding
 from datasets.positive_class import about_positive
-from engine.bootstrap import Interval
+from engine.bootstrap import BOOTSTRAP, Interval
+from engine.few_samples import FEWEST_GROUPS
+from engine.figure_format import bounds_text
 from engine.metrics import EpochOutputs
 from experiments.build_data import Data
 from experiments.config import Config
 from experiments.findings import Findings
+from experiments.interval_words import about_methods
+
+FEW_GROUPS = f"Of fewer than {FEWEST_GROUPS} groups they are rather too narrow."
 
 
 @dataclass(frozen=True)
@@ -63,20 +67,27 @@ class Outcome:
         return len({group for group, side in pairs if side == "test"})
 
     def interval_text(self, metric: str) -> str:
-        """The bounds of a metric's interval; empty where there are none."""
-        interval = self.intervals.get(metric)
-        if interval is None or math.isnan(interval.low):
-            return ""
-        return f"{interval.low:.3f} to {interval.high:.3f}"
+        """The bounds of a metric's interval, or that there are too few samples; else empty."""
+        return bounds_text(self.test_interval(metric))
+
+    def test_interval(self, metric: str) -> Interval:
+        """A metric on the test side with its interval, if there is one."""
+        return self.intervals.get(metric, Interval(self.results["test"][metric]))
 
     def about_intervals(self) -> str:
-        """A sentence on how the intervals were drawn; empty where none are wanted."""
+        """Sentences on how the intervals were found; empty where none are wanted."""
         if not self.intervals:
             return ""
         groups = self.test_groups
         if groups == 1:
             return "The test side is one group: how far its figures may be off cannot be told."
-        return (
-            f"95% intervals, by {self.config.report.resamples} bootstrap resamples "
-            f"of the {groups} groups of the test side."
-        )
+        told = about_methods([self.intervals])
+        if any(found.method == BOOTSTRAP for found in self.intervals.values()):
+            told.insert(
+                0,
+                f"95% intervals, by {self.config.report.resamples} bootstrap resamples "
+                f"of the {groups} groups of the test side.",
+            )
+            if groups < FEWEST_GROUPS:
+                told.insert(1, FEW_GROUPS)
+        return " ".join(told)

@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 from datasets.errors import UsageError
 from datasets.positive_class import about_positive
+from engine.figure_format import figure_text
 from experiments.audit import audit_summary, audit_table
 from experiments.beginning import changes_of_finished
 from experiments.begun_run import begun_run
@@ -30,11 +31,15 @@ from experiments.config_source import CONFIGS, load_config
 from experiments.decision_text import decision_lines
 from experiments.experiment import Experiment
 from experiments.findings import about_unexplained
+from experiments.interval_words import about_too_few, too_few_of
 from experiments.job import Job, current_job
 from experiments.job_command import quiet_others, run_job_command
 from experiments.process_group import joined, tell_group
 from experiments.run_folder import CONFIG_NAME, find_run, is_finished
 from experiments.yaml_text import write_yaml
+
+# Of the table of results, in characters.
+NARROWEST_COLUMN = 12
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -207,11 +212,18 @@ def print_results(experiment: Experiment) -> None:
     positive = about_positive(cohort.task, cohort.class_names)
     if positive:
         print(positive)
-    width = max(len(name) for name in results["test"])
-    print(f"{'':{width}}{'validation':>12}{'test':>12}")
+    rows = [("", "validation", "test")]
     for name, value in results["test"].items():
-        print(f"{name:<{width}}{results['val'][name]:>12.4f}{value:>12.4f}")
-    for line in decision_lines(experiment.findings, experiment.data.cohort.task):
+        rows.append((name, figure_text(results["val"][name]), figure_text(value)))
+    width = max(len(name) for name, _, _ in rows)
+    # Two spaces part the columns, however long a number is.
+    column = max(NARROWEST_COLUMN, *(len(cell) + 2 for row in rows for cell in row[1:]))
+    for name, val, test in rows:
+        print(f"{name:<{width}}{val:>{column}}{test:>{column}}")
+    too_few = too_few_of(experiment.intervals)
+    if too_few:
+        print(about_too_few(too_few))
+    for line in decision_lines(experiment.findings, cohort.task):
         print(line)
     unexplained = about_unexplained(experiment.findings)
     if unexplained:

@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from datasets.errors import UsageError
 from engine.bootstrap import Interval, bootstrap_intervals
 from engine.delong import DeLong, delong_test
+from engine.few_samples import FEWEST_GROUPS, groups_of_rarest
+from engine.figure_format import figure_text
 from engine.metric_functions import UNDEFINED
 from engine.metrics import metric_value
 from engine.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_test
 from engine.tasks import CLASSES, TASKS, by_target
 from experiments.build_metrics import metric_name
 from experiments.finished_run import FinishedRun
+from experiments.interval_words import about_methods
 
 # A ranking needs one of each kind.
 FEWEST_SHARED = 2
@@ -137,7 +140,7 @@ def compare_runs(
         metrics=metrics,
         figures=figures,
         differences=bootstrap_differences(outputs, groups, metrics, resamples, seed=seed),
-        tests=_paired_tests(shared),
+        tests=_paired_tests(shared, groups),
         groups=len(set(groups)),
         resamples=resamples,
         notes=[],
@@ -216,13 +219,17 @@ def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval
     }
 
 
-def _paired_tests(runs: Sequence[FinishedRun]) -> list[PairedTests]:
+def _paired_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[PairedTests]:
     first, task = runs[0].outputs, runs[0].outputs.task
     tests = []
+    in_rarest = groups_of_rarest("auroc", first, groups)
     for other in (run.outputs for run in runs[1:]):
         delong = mcnemar = None
         if task == "binary":
             delong = delong_test(other.scores[:, 1], first.scores[:, 1], first.target)
+            if in_rarest is not None and in_rarest < FEWEST_GROUPS:
+                # Its normal approximation takes some samples of each class.
+                delong = DeLong(delong.auc_a, delong.auc_b, delong.difference)
         if task in CLASSES:
             right = (found.said == found.target for found in (other, first))
             mcnemar = mcnemar_test(*right)
@@ -257,6 +264,7 @@ def _notes(comparison: RunComparison) -> list[str]:
             f"The samples are of {comparison.groups} groups. The tests take them as independent, "
             "so that their p-values promise too much; the bootstrap draws whole groups."
         )
+    notes.extend(about_methods([*comparison.figures, *comparison.differences]))
     not_computed = {n: why for run in runs for n, why in run.not_computed.items()}
     notes.extend(f"{name} is not compared: {why}." for name, why in not_computed.items())
     notes.extend(_best_on_validation(comparison))
@@ -273,7 +281,8 @@ def _best_on_validation(comparison: RunComparison) -> list[str]:
         return []
     best = max(values) if runs[0].mode == "max" else min(values)
     names = " and ".join(run.name for run, value in zip(runs, values, strict=True) if value == best)
-    return [f"Best on validation ({monitor} {best:.4f}), which is what may be chosen by: {names}."]
+    told = f"{monitor} {figure_text(best)}"
+    return [f"Best on validation ({told}), which is what may be chosen by: {names}."]
 
 
 def _other_data(runs: Sequence[FinishedRun]) -> list[str]:

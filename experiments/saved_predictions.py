@@ -44,14 +44,7 @@ class SavedOutputs(EpochOutputs):
 
     def take(self, rows: Sequence[int]) -> SavedOutputs:
         """The same of some samples, in the order of ``rows``."""
-        chosen = list(rows)
-        return replace(
-            self,
-            logits=self.logits[chosen],
-            target=self.target[chosen],
-            sample_id=[self.sample_id[row] for row in chosen],
-            said=self.said[chosen],
-        )
+        return replace(super().take(rows), said=self.said[list(rows)])
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:

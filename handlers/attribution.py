@@ -30,6 +30,7 @@ from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.processes import alone
 from engine.rng import rng_untouched
+from engine.sample_order import order_of
 from engine.sharding import refuse_shares
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ class Attribution:
     by itself, the first ``engine.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` then holds as
     many sets of attributions, which take as many times the time and the memory of one.
 
-    Attached to an evaluator it explains the samples that are evaluated, in their order; each
-    evaluation starts afresh. Attached to a trainer it explains those of a loader when the
-    training ends, and with ``every`` also after each so many epochs: then ``history`` tells how
-    what counts came about, and is saved with every checkpoint. A run that was cut off within an
-    epoch explains nothing: the resumed one will. Training goes on as if nothing had happened. Of
-    several processes the first explains, those samples that its own loader yields.
+    Attached to an evaluator it explains the samples that are evaluated, in the order of their data
+    set (where that does not name them, as they come); each evaluation starts afresh. Attached to a
+    trainer it explains those of a loader when the training ends, and with ``every`` also after
+    each so many epochs: then ``history`` tells how what counts came about, and is saved with every
+    checkpoint. A run that was cut off within an epoch explains nothing: the resumed one will.
+    Training goes on as if nothing had happened. Of several processes the first explains, those
+    samples that its own loader yields.
 
     On a terminal a bar counts the samples. What came out is written to ``attributions.safetensors``
     (:func:`engine.attribution_file.read_explained`) and announced as ``attributions_computed``.
@@ -79,7 +81,7 @@ class Attribution:
             each label or value.
         score: See :class:`engine.attribution_methods.Options`; None for the log-odds of classes,
             and of labels and values the output as it is.
-        max_samples: Explain the first so many; None for all.
+        max_samples: Explain the first so many of that order; None for all.
         every: After how many epochs, too; None for the end of training only.
         baseline: See ``Options``; zeros are the mean of inputs that are standardised only.
         steps: See ``Options``.
@@ -226,6 +228,7 @@ class Attribution:
             method=self.method,
             max_samples=self.max_samples,
             progress=self._bar.update,
+            order=order_of(evaluator.state.dataloader),
             **self.options,
         )
 

@@ -22,6 +22,7 @@ from engine.checkpoints import (
 )
 from engine.errors import UsageError, check_whole
 from engine.events import Phase
+from engine.figure_format import LARGEST_PLAIN, SMALLEST_PLAIN
 from engine.files import PART_SUFFIX, write_whole
 from engine.monitor import Monitor
 from engine.processes import from_first
@@ -150,7 +151,9 @@ class Checkpoint:
 
     def file_name(self, epoch: int, score: float) -> str:
         """What the file of one of the best epochs is called."""
-        return f"epoch={epoch:03d}-{self._label}={score:.6f}.pt"
+        # Six decimals, unless they would not tell scores apart, or be a long row of digits.
+        plain = score == 0 or SMALLEST_PLAIN <= abs(score) < LARGEST_PLAIN
+        return f"epoch={epoch:03d}-{self._label}={score:.6{'f' if plain else 'e'}}.pt"
 
     @property
     def _label(self) -> str:

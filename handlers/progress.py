@@ -10,6 +10,7 @@ from ignite.engine import Events
 
 from engine.errors import UsageError, check_whole
 from engine.events import Phase, TrainEvents
+from engine.figure_format import SHORT_DIGITS, figure_text
 from engine.optimisers import learning_rate
 from engine.terminal import safe_stdout
 
@@ -20,8 +21,6 @@ LOSSES = ("train/loss", "val/loss")
 # On a terminal, how often the line of the running epoch is drawn anew, in seconds.
 REDRAW_SECONDS = 0.2
 CLEAR_LINE = "\r\x1b[K"
-# Beyond these a number is written with an exponent.
-SMALLEST_PLAIN, LARGEST_PLAIN = 1e-3, 1e4
 
 
 class Progress:
@@ -103,7 +102,7 @@ class Progress:
         parts = [
             _epoch_of(state),
             *(
-                f"{name.replace('/', ' ')} {_number(state.metrics[name])}"
+                f"{name.replace('/', ' ')} {figure_text(state.metrics[name], SHORT_DIGITS)}"
                 for name in shown
                 if name in state.metrics
             ),
@@ -162,19 +161,6 @@ class Progress:
 def _epoch_of(state: Any) -> str:
     total = str(state.max_epochs)
     return f"epoch {state.epoch:>{len(total)}}/{total}"
-
-
-def _number(value: float) -> str:
-    """Short, and as wide as its like from epoch to epoch.
-
-    Example:
-        >>> _number(0.51234), _number(0.00042), _number(float("nan"))
-        ('0.512', '4.2e-04', 'undefined')
-    """
-    if value != value:
-        return "undefined"
-    plain = value == 0 or SMALLEST_PLAIN <= abs(value) < LARGEST_PLAIN
-    return f"{value:.3f}" if plain else f"{value:.1e}"
 
 
 def _plain(value: Any) -> str:

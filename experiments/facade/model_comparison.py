@@ -16,6 +16,7 @@ from torch.nn import functional
 from engine.bootstrap import Interval
 from engine.delong import delong_test
 from engine.errors import UsageError
+from engine.figure_format import figure_text
 from engine.metric_functions import UNDEFINED
 from engine.metrics import METRICS, EpochOutputs
 from engine.tasks import TASKS, split_target
@@ -145,5 +146,5 @@ def write_comparison(
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "undefined" if value != value else f"{value:.4f}"
+        return figure_text(value)
     return f"{value:,}" if isinstance(value, int) else str(value)

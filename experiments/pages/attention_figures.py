@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from torch.nn import functional
 
 from engine.attention_summary import AttentionSummary, MeanWeights, ScanWeights
+from engine.figure_format import figure_text
 from experiments.pages.figure_page import Section
 from experiments.pages.figure_text import shown_names
 from experiments.pages.figures import PALETTE
@@ -80,7 +81,7 @@ def _spread_text(weights: ScanWeights) -> str:
     return (
         f"Samples with several scans have {scans.double().mean():.2f} on average, and attend to "
         f"{effective.mean():.2f} effectively (exp of the entropy, mean "
-        f"{weights.entropy[several].mean():.2f} nats; equal weights would give "
+        f"{figure_text(float(weights.entropy[several].mean()), 2)} nats; equal weights would give "
         f"{scans.double().log().mean():.2f})."
     )
 

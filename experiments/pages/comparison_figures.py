@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from engine.bootstrap import Interval
+from engine.figure_format import SHORT_DIGITS, figure_text, with_bounds
 from engine.metrics import EpochOutputs
 from engine.ranking import area_under_roc, average_precision
 from experiments.pages.figure_text import shown_name, shown_names
@@ -47,7 +48,7 @@ def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]
                 x=[index],
                 y=[found.value],
                 marker={"color": _colour(index), "pattern": {"shape": shape}},
-                texttemplate="%{y:.3f}",
+                text=[figure_text(found.value, SHORT_DIGITS)],
                 textposition="inside",
                 insidetextanchor="start",
                 **_with_interval(found),
@@ -88,10 +89,10 @@ def metric_differences(
 
 
 def _with_interval(found: Interval) -> dict[str, Any]:
+    told = {"hovertemplate": with_bounds(found)}
     if math.isnan(found.low):
-        return {"hovertemplate": "%{y:.4f}"}
-    return {
-        "hovertemplate": f"%{{y:.4f}} ({found.low:.3f} to {found.high:.3f})",
+        return told
+    return told | {
         "error_y": {
             "symmetric": False,
             "array": [found.high - found.value],
@@ -178,7 +179,7 @@ def _areas(ranking: tuple[np.ndarray, np.ndarray] | None) -> list[str]:
     if ranking is None:
         return ["undefined", "undefined"]
     scores, positive = map(torch.from_numpy, ranking)
-    return [f"{area(scores, positive):.4f}" for area in (area_under_roc, average_precision)]
+    return [figure_text(area(scores, positive)) for area in (area_under_roc, average_precision)]
 
 
 def _curves(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from engine.bootstrap import Interval
+from engine.bootstrap import TOO_FEW, Interval
+from engine.figure_format import p_text, with_bounds
 from engine.tasks import better_when
-from experiments.comparison_text import about_rows, lead, metric_row, p_text, with_bounds
+from experiments.comparison_text import about_rows, lead, metric_row, p_or_too_few
 from experiments.pages.comparison_figures import metric_bars, metric_differences
 from experiments.pages.comparison_files import write_comparison_files
 from experiments.pages.figure_page import Section
@@ -162,11 +164,12 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
         row = {"run": run.name}
         if found.delong is not None:
             area = found.delong
-            apart = Interval(area.difference, area.low, area.high)
+            method = TOO_FEW if math.isnan(area.p_value) else ""
+            apart = Interval(area.difference, area.low, area.high, method=method)
             row["AUROC, difference"] = with_bounds(apart, "+")
-            row["DeLong p"] = p_text(found.delong.p_value)
+            row["DeLong p"] = p_or_too_few(area, area.p_value)
             if several:
-                row["DeLong p, Holm"] = p_text(found.delong_holm)
+                row["DeLong p, Holm"] = p_or_too_few(area, found.delong_holm)
         if found.mcnemar is not None:
             row["only it is right"] = str(found.mcnemar.only_a)
             row[f"only {first} is right"] = str(found.mcnemar.only_b)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from torch import Tensor
 
 from engine.attention_summary import AttentionSummary, MeanWeights
+from engine.figure_format import figure_text
 from engine.metrics import EpochOutputs
 from engine.tasks import TASKS
 from experiments.pages.figure_menu import add_menu
@@ -82,11 +83,12 @@ def _movement_text(values: np.ndarray) -> str:
 def _gate_text(name: str, found: MeanWeights, samples: int) -> str:
     text = f"Of {len(found.mean)} features, over {samples} samples, the most open first"
     text += f" ({MEANINGS[name]})." if name in MEANINGS else "."
-    text += f" The gate is {float(found.mean.mean()):.2f} on average."
+    text += f" The gate is {figure_text(float(found.mean.mean()), 2)} on average."
     if found.spread is not None:
         moving = int((found.spread > MOVING).sum())
+        spread = figure_text(float(found.spread.mean()), 3)
         text += (
-            f" From sample to sample it varies by {float(found.spread.mean()):.3f} (standard "
+            f" From sample to sample it varies by {spread} (standard "
             f"deviation, mean over the features); {moving} of {len(found.mean)} features vary by "
             f"more than {MOVING}."
         )

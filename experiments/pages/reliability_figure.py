@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from engine.calibration import Calibration
+from engine.figure_format import figure_text
 from experiments.decision_text import about_temperature
 from experiments.pages.figure_page import Section
 from experiments.pages.figure_text import shown_name
@@ -35,7 +36,7 @@ def reliability_section(calibration: Calibration, task: str, class_names: Sequen
         "this page are of the probabilities as the model says them."
     )
     rows = [
-        (name, f"{getattr(before, key):.4f}", f"{getattr(after, key):.4f}")
+        (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
         for name, key in FIGURES.items()
     ]
     table = [("", *(name for name, _ in SIDES)), *rows]

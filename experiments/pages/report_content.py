@@ -15,6 +15,7 @@ from datasets.audit.findings import Finding
 from datasets.cohort import Cohort
 from datasets.positive_class import about_positive
 from datasets.roles import MISSING_LABEL
+from engine.bootstrap import TOO_FEW
 from engine.metric_functions import UNDEFINED
 from engine.metric_tables import read_log
 from engine.metrics import EpochOutputs
@@ -49,6 +50,7 @@ class Figure:
         low: The lower bound of its interval.
         high: The upper bound.
         val: On the validation side.
+        too_few: Whether the samples are too few for an interval.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Figure:
     low: float = UNDEFINED
     high: float = UNDEFINED
     val: float = UNDEFINED
+    too_few: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,16 +181,17 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         outcome: Of a validated and tested run.
         parts: Further sections.
     """
-    results, intervals = outcome.results, outcome.intervals
+    tested = {name: outcome.test_interval(name) for name in outcome.config.metric_names}
     headline = [
         Figure(
             name,
-            results["test"][name],
-            intervals[name].low if name in intervals else UNDEFINED,
-            intervals[name].high if name in intervals else UNDEFINED,
-            results["val"][name],
+            found.value,
+            found.low,
+            found.high,
+            outcome.results["val"][name],
+            found.method == TOO_FEW,
         )
-        for name in outcome.config.metric_names
+        for name, found in tested.items()
     ]
     told = list(limits(outcome))
     warned = [line for line in told if line.startswith(WARNING)]

@@ -10,7 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from datasets.audit.findings import Finding
+from engine.bootstrap import Interval
 from engine.curves import make_panels
+from engine.figure_format import figure_text, figure_texts
 from engine.files import write_whole
 from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
 from experiments.audit import finding_number
@@ -204,12 +206,14 @@ def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
     tested = content.test is not None
     value = figure.test if tested else figure.val
+    texts = figure_texts(Interval(value, figure.low, figure.high))
     card: dict[str, Any] = {
         "name": figure.name,
-        "value": _number(value),
-        "val": _number(figure.val) if tested else "",
-        "low": "" if math.isnan(figure.low) else f"{figure.low:.3f}",
-        "high": "" if math.isnan(figure.high) else f"{figure.high:.3f}",
+        "value": texts.value,
+        "val": figure_text(figure.val) if tested else "",
+        "low": texts.low,
+        "high": texts.high,
+        "too_few": figure.too_few,
         "track": None,
     }
     if figure.name.partition("@")[0] in SHARES and card["low"]:
@@ -224,12 +228,6 @@ def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
 
 def _sentence(found: Finding) -> str:
     return f"{found.sentence}{' (it was accepted)' if found.accepted else ''}."
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.5g}"
 
 
 def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:

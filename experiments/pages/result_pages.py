@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.attribution import Explained
+from engine.figure_format import figure_text
 from experiments.pages.examined import Examined
 from experiments.pages.figure_images import write_images_of
 from experiments.pages.figure_page import Section, write_figure_page
@@ -44,7 +44,7 @@ class ResultPages:
         (of a regression predictions and residuals), t-SNE and attention, all metrics.
         """
         outputs, classes = self.examined.outputs, self.examined.classes
-        table = [("metric", "value"), *((name, _number(v)) for name, v in metrics.items())]
+        table = [("metric", "value"), *((name, figure_text(v)) for name, v in metrics.items())]
         sections = [
             *outcome_sections(outputs, classes),
             *threshold_sections(outputs, classes),
@@ -98,7 +98,3 @@ class ResultPages:
         path = self.folder / f"{name}.html"
         title = f"{self.title} - {name.replace('_', ' ')}"
         self.written[write_figure_page(path, title, lead, sections)] = sections
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"

@@ -7,8 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
-from engine.bootstrap import bootstrap_intervals, check_level
+from engine.bootstrap import (
+    bootstrap_intervals,
+    check_level,
+    group_resamples,
+    percentile_interval,
+)
 from engine.errors import UsageError
 from engine.metrics import EpochOutputs, metric_value
 from engine.tasks import TASKS, by_target
@@ -91,10 +97,11 @@ def test_groups_of_unequal_size_come_whole():
     outputs = rightly(np.repeat([0, 1], [3, 1]))
     groups = ["big", "big", "big", "small"]
     # Both small, one of each, or both big: accuracies of 1, 1/4 and 0, every second time 1/4.
-    found = bootstrap_intervals(outputs, groups, ["accuracy"], 1000, 0.4)["accuracy"]
-    assert (found.low, found.high) == (0.25, 0.25)
-    found = bootstrap_intervals(outputs, groups, ["accuracy"], 1000, 0.6)["accuracy"]
-    assert (found.low, found.high) == (0.0, 1.0)
+    drawn = group_resamples(groups, 1000, seed=0)
+    values = np.array([metric_value("accuracy", outputs, rows) for rows in drawn])
+    for level, bounds in ((0.4, (0.25, 0.25)), (0.6, (0.0, 1.0))):
+        found = percentile_interval(0.25, values, level)
+        assert (found.low, found.high) == bounds
 
 
 def test_the_interval_of_grouped_samples_covers_the_truth_as_often_as_it_says():
@@ -159,7 +166,7 @@ def test_resamples_without_one_of_the_classes_are_left_out_and_counted():
     found = bootstrap_intervals(outputs, single(outputs), ["accuracy", "auroc"], 2000)
     # The one positive is missing from (29 / 30) ** 30 of the resamples.
     assert found["auroc"].resamples / 2000 == pytest.approx(1 - (29 / 30) ** 30, abs=0.04)
-    assert 0 <= found["auroc"].low <= found["auroc"].value <= found["auroc"].high <= 1
+    assert found["auroc"].method == "too_few"
     assert found["accuracy"].resamples == 2000
 
 
@@ -168,7 +175,7 @@ def test_nothing_is_counted_as_zero_that_is_undefined_in_a_resample(name):
     # One positive, found, in thirty: where it is not drawn there is nothing to find or to miss.
     outputs = classified([1] + [0] * 29, np.eye(2)[[1] + [0] * 29])
     found = bootstrap_intervals(outputs, single(outputs), [name], 2000)[name]
-    assert (found.low, found.value, found.high) == (1, 1, 1)
+    assert found.value == 1
     assert found.resamples / 2000 == pytest.approx(1 - (29 / 30) ** 30, abs=0.04)
 
 
@@ -247,3 +254,68 @@ def test_what_cannot_be_used_is_named(settings, message):
 def test_a_level_is_a_share(level):
     with pytest.raises(UsageError, match="between 0 and 1"):
         check_level(level)
+
+
+# -- few samples ------------------------------------------------------------------------------
+
+
+def test_a_perfect_share_of_8_samples_is_not_certain():
+    outputs = rightly([1] * 8)
+    metrics = ["accuracy", "precision", "recall", "recall_at_fpr@0.05"]
+    found = bootstrap_intervals(outputs, single(outputs), metrics, 200)
+    for name, count in zip(metrics, (8, 4, 4, 4), strict=True):
+        exact = binomtest(count, count).proportion_ci(method="exact")
+        assert (found[name].low, found[name].high) == pytest.approx((exact.low, exact.high))
+        assert found[name].method == "clopper_pearson"
+
+
+@pytest.mark.parametrize("name", ["auroc", "auprc", "f1", "mcc", "balanced_accuracy"])
+def test_a_perfect_ranking_is_too_few_to_tell(name):
+    outputs = rightly([1] * 100)
+    found = bootstrap_intervals(outputs, single(outputs), [name], 100)[name]
+    assert found.value == 1
+    assert math.isnan(found.low)
+    assert found.method == "too_few"
+
+
+def test_samples_of_a_group_count_as_one():
+    outputs = rightly([1] * 40)
+    groups = [f"p{i // 10}" for i in range(40)]
+    found = bootstrap_intervals(outputs, groups, ["accuracy"], 100)["accuracy"]
+    exact = binomtest(4, 4).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_many_that_are_all_right_still_leave_doubt():
+    outputs = rightly([1] * 200)
+    found = bootstrap_intervals(outputs, single(outputs), ["accuracy"], 100)["accuracy"]
+    assert found.low == pytest.approx(0.025 ** (1 / 200))
+    assert found.high == 1
+
+
+def test_nine_of_a_class_are_too_few_for_a_ranking():
+    rng = np.random.default_rng(0)
+    for count, method in ((9, "too_few"), (10, "bootstrap")):
+        target = np.arange(60) < count
+        outputs = classified(target.astype(int), rng.normal(size=(60, 2)))
+        found = bootstrap_intervals(outputs, single(outputs), ["auroc"], 200)["auroc"]
+        assert found.method == method
+        assert math.isnan(found.low) == (method == "too_few")
+
+
+def test_a_rare_label_makes_means_over_labels_unsure():
+    outputs = task_outputs("multilabel")
+    outputs.target[:, 1] = 0
+    outputs.target[:4, 1] = 1
+    found = bootstrap_intervals(outputs, single(outputs), ["auroc", "accuracy", "brier"], 100)
+    methods = {name: interval.method for name, interval in found.items()}
+    assert methods == {"auroc": "too_few", "accuracy": "bootstrap", "brier": "bootstrap"}
+
+
+def test_constant_errors_of_a_regression_are_too_few_to_tell():
+    target = np.random.default_rng(0).normal(size=(30, 1))
+    outputs = classified(target.astype(np.float64), target + 0.5, "regression")
+    outputs = replace(outputs, logits=outputs.target + 0.5)
+    found = bootstrap_intervals(outputs, single(outputs), ["mae", "mse", "r2"], 100)
+    methods = {name: interval.method for name, interval in found.items()}
+    assert methods == {"mae": "too_few", "mse": "too_few", "r2": "bootstrap"}

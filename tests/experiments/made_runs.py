@@ -108,6 +108,7 @@ def make_run(
             "event": "test_completed",
             "metrics": {name: metric_value(name, outputs) for name in metrics},
             "intervals": {name: [i.low, i.high] for name, i in found.items()},
+            "interval_methods": {name: i.method for name, i in found.items()},
         }
     )
     rows.append({"event": "run_finished"})

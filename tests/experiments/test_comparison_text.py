@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from experiments.comparison_text import comparison_text, with_bounds
+import pytest
+import torch
+
+from engine.figure_format import with_bounds
+from experiments.comparison_text import comparison_text
 from experiments.finished_run import read_runs
+from experiments.pages.comparison_page import write_run_comparison
 from experiments.run_comparison import compare_runs
 from tests.experiments.made_runs import drawn, make_run
 
@@ -86,3 +91,44 @@ def test_an_undefined_figure_is_called_so(tmp_path):
     text = comparison_text(compare_runs(read_runs(folders), 100))
     assert cells(text, "auroc") == ["undefined", "undefined"]
     assert cells(text, "DeLong p") == ["undefined"]
+
+
+def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
+    outputs = drawn("binary", samples=8)
+    right = 4 * torch.eye(2)[outputs.target]
+    folders = [
+        make_run(tmp_path / name, replace(outputs, logits=scale * right))
+        for name, scale in (("a", 1), ("b", 2))
+    ]
+    comparison = compare_runs(read_runs(folders), 100)
+    text = comparison_text(comparison)
+    at = text.splitlines().index(next(x for x in text.splitlines() if x.startswith("auroc ")))
+    assert cells(text, "auroc") == ["1.0000 (too few to tell)"] * 2
+    assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few to tell)"
+    assert cells(text, "DeLong p") == ["too few to tell"]
+    assert cells(text, "McNemar p") == ["1.0000"]
+    assert "Too few to tell how far off accuracy" in text
+    page = write_run_comparison(comparison, tmp_path)
+    assert "1.0000 (too few to tell)" in page[1].read_text("utf-8")
+
+
+def test_a_run_differs_from_its_own_copy_by_nothing(tmp_path):
+    folders = [make_run(tmp_path / name, drawn("binary")) for name in "ab"]
+    found = compare_runs(read_runs(folders), 100).differences[0]["auroc"]
+    assert (found.value, found.low, found.high, found.method) == (0, 0, 0, "bootstrap")
+
+
+@pytest.mark.parametrize("unit", [1e-5, 1e9])
+def test_differences_keep_their_digits_in_any_unit(tmp_path, unit):
+    folders = []
+    for seed in range(2):
+        outputs = drawn("regression", seed)
+        outputs = replace(outputs, logits=unit * outputs.logits, target=unit * outputs.target)
+        folders.append(make_run(tmp_path / f"run-{seed}", outputs, metrics=["mae"]))
+    comparison = compare_runs(read_runs(folders), 100)
+    lines = comparison_text(comparison).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("mae "))
+    told = lines[at + 1].split("  ")[-1].strip().replace("(", "").replace(")", "").split()
+    found = comparison.differences[0]["mae"]
+    shown = [float(told[n]) for n in (0, 1, 3)]
+    assert shown == pytest.approx([found.value, found.low, found.high], rel=0.02)

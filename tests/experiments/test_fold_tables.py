@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,3 +73,41 @@ def test_a_folder_that_cannot_be_written_is_one_line(make_results, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot write to .*file/folds"):
         write_fold_results(make_results(), tmp_path / "file" / "folds")
+
+
+@pytest.mark.parametrize("unit", [1e-5, 1e9])
+def test_figures_of_folds_keep_their_digits_in_any_unit(tmp_path, unit):
+    outputs = drawn("regression")
+    outputs = replace(outputs, logits=unit * outputs.logits, target=unit * outputs.target)
+    folders = [
+        make_run(tmp_path / f"run{n}", part(outputs, list(range(n, 40, 2))), metrics=["mae"])
+        for n in range(2)
+    ]
+    folds = Folds("fold", ["0", "1"], np.zeros(0, dtype=np.int64))
+    results = fold_results("made", folds, read_runs(folders), [], resamples=50)
+    row = next(line for line in fold_text(results).splitlines() if line.startswith("mae"))
+    told = [float(number) for number in row.replace("(", "").replace(")", "").split()[1:7]]
+    spread = results.spread["mae"]
+    own = [own["mae"] for own in results.figures]
+    expected = [*own, spread.mean, spread.deviation, spread.median, results.pooled["mae"].value]
+    assert told == pytest.approx(expected, rel=1e-3)
+    assert f"{results.pooled['mae'].low:.2e}"[:3] in row
+
+
+def test_pooled_figures_of_few_groups_are_told_as_unsure(tmp_path):
+    outputs = drawn("binary")
+    groups = {name: f"plate {n % 6}" for n, name in enumerate(outputs.sample_id)}
+    folders = [
+        make_run(
+            tmp_path / f"run{n}",
+            part(outputs, [row for row in range(40) if row % 6 % 2 == n]),
+            metrics=["auroc", "accuracy"],
+            groups=groups,
+        )
+        for n in range(2)
+    ]
+    folds = Folds("fold", ["0", "1"], np.zeros(0, dtype=np.int64))
+    text = summary(fold_results("made", folds, read_runs(folders), [], resamples=50))
+    assert "(too few to tell)" in next(x for x in text.splitlines() if x.startswith("| auroc"))
+    assert "95% intervals of accuracy by Clopper and Pearson (1934)" in text
+    assert "Too few to tell how far off auroc may be" in text

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ import pytest
 
 from engine.checkpoints import load_checkpoint
 from engine.metric_tables import read_log
-from experiments.run import main
+from experiments.findings import Findings
+from experiments.run import main, print_results
 from experiments.yaml_text import read_yaml, write_yaml
 from tests.experiments.test_config_source import PLAIN_FILE
 
@@ -340,3 +342,18 @@ def test_a_bug_still_shows_its_traceback(config_file, monkeypatch):
     monkeypatch.setattr("experiments.experiment.Experiment.train", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([str(config_file)])
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-4, 1.0, 1e9, 1e30])
+def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
+    metrics = {"mae": 1.2345 * unit, "mse": 987654.321 * unit**2, "r2": -28.1}
+    told = SimpleNamespace(
+        results={"val": metrics, "test": metrics}, intervals={}, findings=Findings()
+    )
+    print_results(told)
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["validation", "test"]
+    for row, (name, value) in zip(rows, metrics.items(), strict=True):
+        first, val, test = row.split()
+        assert (first, val) == (name, test)
+        assert float(test) == pytest.approx(value, rel=1e-3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from ignite.engine import Events
@@ -271,3 +272,10 @@ def test_a_half_written_file_of_a_cut_run_is_cleared_away(make_trainer, loader, 
     (folder / ".last.pt.part").write_bytes(b"half")
     fit(make_trainer(), loader, [0.5], Checkpoint())
     assert ".last.pt.part" not in names(folder)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-4, 1.0, 1e9])
+def test_the_score_in_a_file_s_name_keeps_its_digits(unit):
+    name = Checkpoint(monitor="val/mae", mode="min").file_name(3, 1.2345 * unit)
+    told = re.fullmatch(r"epoch=003-val_mae=(.+)\.pt", name)
+    assert float(told[1]) == pytest.approx(1.2345 * unit, rel=1e-5)

@@ -222,3 +222,17 @@ def test_a_run_that_fails_leaves_a_clean_line(make_trainer, loader, monkeypatch)
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Progress(**settings)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-4, 30.0, 1e9])
+def test_a_metric_keeps_its_digits_in_any_unit(make_trainer, loader, capsys, unit):
+    trainer = make_trainer()
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def measure(trainer):
+        trainer.state.metrics["train/auroc"] = 1.2345 * unit
+
+    Progress(metrics=["train/auroc"]).attach(trainer)
+    trainer.fit(loader, 1)
+    told = re.search(r"train auroc (\S+)", capsys.readouterr().out)
+    assert float(told[1]) == pytest.approx(1.2345 * unit, rel=1e-2)

@@ -130,7 +130,7 @@ function showCovariates(id, entry, data) {
 function showSum(entry, data) {
   const attribution = explainedOf(entry), element = find("sample-sum"), gap = attribution?.gap ?? null;
   find("sample-gap").hidden = gap === null;
-  if (gap !== null) say(find("sample-gap"), "The parts add up to it within {}.", Math.abs(gap) < 0.001 ? "0.001" : significant(Math.abs(gap), 2));
+  if (gap !== null) say(find("sample-gap"), "The parts add up to it within {}.", significant(Math.abs(gap), 2));
   if (!attribution) return say(element, data.explained ? "This sample was not explained: attributions were computed of {} samples." : "No attributions were computed.", data.explained);
   const what = fill(regression ? "the prediction of {}" : SCORES[data.score], [page.names[attribution.target]]);
   const parts = [what, signed(attribution.spectra_sum), signed(attribution.covariates.reduce((a, b) => a + b, 0))];

@@ -124,7 +124,7 @@ function showControl(found) {
   const place = Math.min(1, Math.max(0, threshold));
   if (document.activeElement !== slider || Math.abs(slider.value - place) > 0.0005) slider.value = place;
   slider.setAttribute("aria-valuetext", number(threshold));
-  if (document.activeElement !== box) box.value = Number.isFinite(threshold) ? threshold.toFixed(3) : "1";
+  if (document.activeElement !== box) box.value = Number.isFinite(threshold) ? number(threshold) : "1";
   say(find("threshold-said"), "At {}: sensitivity {}, specificity {}, positive predictive value {}.",
     number(threshold), number(found.sensitivity), number(found.specificity), number(found.ppv));
   for (const button of find("rules").children)
@@ -165,8 +165,8 @@ function curve(ranking, kind, own) {
   const {x, y, at} = ranking[kind];
   return {
     type: "scatter", mode: "lines", x, y, customdata: at, name: shown(ranking.name), hovertemplate: kind === "roc" ?
-      "false positive rate %{x:.3f}<br>sensitivity %{y:.3f}<br>threshold %{customdata:.3f}<extra></extra>" :
-      "sensitivity %{x:.3f}<br>precision %{y:.3f}<br>threshold %{customdata:.3f}<extra></extra>",
+      "false positive rate %{x:.3f}<br>sensitivity %{y:.3f}<br>threshold %{customdata:.4~g}<extra></extra>" :
+      "sensitivity %{x:.3f}<br>precision %{y:.3f}<br>threshold %{customdata:.4~g}<extra></extra>",
     line: {color: palette[ranking.output % palette.length], width: own ? 2.5 : 1, shape: kind === "roc" ? "linear" : "vh"}, opacity: own ? 1 : 0.55,
   };
 }

@@ -164,13 +164,21 @@ function remembered(key) {
 }
 
 const MINUS = "−", NOTHING = "–";
+// Shares and what is between -1 and 1; what is not 0 or 1 never looks as if it were (engine/figure_format.py).
 function number(value, digits = 3) {
-  return Number.isFinite(value) ? value.toFixed(digits).replace(/^-(?=.*[1-9])/, MINUS).replace(/^-/, "") : NOTHING;
+  if (!Number.isFinite(value)) return NOTHING;
+  let text = value.toFixed(digits);
+  const size = Math.abs(value), told = Math.abs(Number(text));
+  if (size > 0 && told === 0) text = value.toExponential(1);
+  if (size < 1 && told === 1) text = value.toFixed(Math.ceil(-Math.log10(1 - size)));
+  return text.replace(/^-(?=.*[1-9])/, MINUS).replace(/^-/, "");
 }
-// With so many significant digits, as people write them.
+// With so many significant digits, whatever the unit; an exponent where engine/figure_format.py writes one.
 function significant(value, digits = 3) {
   if (!Number.isFinite(value)) return NOTHING;
-  return String(Number(value.toPrecision(digits))).replace("-", MINUS);
+  const rounded = Number(value.toPrecision(digits)), size = Math.abs(rounded);
+  const text = size > 0 && (size < 1e-3 || size >= 1e6) ? rounded.toExponential() : String(rounded);
+  return text.replace(/^-/, MINUS);
 }
 const signed = value => (value > 0 ? "+" : "") + significant(value);
 const percent = share => (Number.isFinite(share) ? (100 * share).toFixed(1) + " %" : NOTHING);
