@@ -73,7 +73,7 @@ def test_merge_keys_are_merged_and_what_is_written_wins():
         "b": {"x": 3, "y": 2},
         "c": {"x": 3, "y": 2, "z": 1},
     }
-    with pytest.raises(UsageError, match="f, line 1.*expected a mapping"):
+    with pytest.raises(UsageError, match=r"f, line 1.*expected a mapping"):
         read_yaml("{<<: 3}", "f")
 
 
@@ -81,7 +81,7 @@ def test_merge_keys_are_merged_and_what_is_written_wins():
     "text", ["!!timestamp x", "!!bool x", "!!int 12:30", "1" * 5000, "[" * 9999]
 )
 def test_what_cannot_be_read_is_one_line(text):
-    with pytest.raises(UsageError, match="^f.*: not valid YAML") as error:
+    with pytest.raises(UsageError, match=r"^f.*: not valid YAML") as error:
         read_yaml(text, "f")
     assert "\n" not in str(error.value)
 
