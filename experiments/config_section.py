@@ -44,16 +44,16 @@ def _path(value: Any) -> Any:
     return as_path(value) if isinstance(value, str | Path) else value
 
 
-def _finite(params: Any, key: str = "") -> Any:
+def _finite(given: Any, key: str = "") -> Any:
     """Refuse NaN and infinity, however deep."""
+    params = given
     if isinstance(params, float) and not math.isfinite(params):
         raise ValueError(f"{key} has to be a finite number, not {params}")
-    pairs = params.items() if isinstance(params, dict) else ()
     if isinstance(params, list | tuple):
-        pairs = enumerate(params)
-    for name, value in pairs:
+        params = dict(enumerate(params))
+    for name, value in params.items() if isinstance(params, dict) else ():
         _finite(value, f"{key}.{name}" if key else str(name))
-    return params
+    return given
 
 
 # Counters and lengths that a 32-bit integer holds, here and in other programs.

@@ -92,13 +92,14 @@ CoreLoader.yaml_constructors = {
     if tag in (*CORE_TAGS, None)
 }
 CoreLoader.add_constructor(INT_TAG, CoreLoader.construct_core_int)
+
+
+def _keep_written(loader: WrittenLoader, node: yaml.ScalarNode) -> Written:
+    return Written(CoreLoader.yaml_constructors[node.tag](loader, node), node.value)
+
+
 for _tag in (NULL_TAG, BOOL_TAG, INT_TAG, FLOAT_TAG):
-    WrittenLoader.add_constructor(
-        _tag,
-        lambda loader, node, plain=CoreLoader.yaml_constructors[_tag]: Written(
-            plain(loader, node), node.value
-        ),
-    )
+    WrittenLoader.add_constructor(_tag, _keep_written)
 
 
 def read_yaml(text: str, source: str) -> Any:

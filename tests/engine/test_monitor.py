@@ -34,7 +34,7 @@ def test_what_counts_as_better(mode, value, best, min_delta, better):
         ("val/auroc", "max"),
         ("val/loss", "min"),
         ("val/mae", "min"),
-        ("val/recall_at_fpr@0.1", "max"),
+        ("x/recall_at_fpr@0.1", "max"),
     ],
 )
 def test_the_mode_follows_from_the_metric(name, mode):

@@ -128,7 +128,7 @@ def test_saved_settings_fed_back_give_the_same_run_and_follow_an_override(config
         ),
         (
             ["--lr_scheduler.params.min_lr", "-1"],
-            "lr_schedule.min_lr must be at least 0 and finite",
+            "min_lr must be at least 0 and finite",
         ),
     ],
 )

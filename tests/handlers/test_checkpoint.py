@@ -210,7 +210,7 @@ def test_a_wrong_setting_is_refused(settings, message):
 
 def test_a_monitor_that_nothing_produces_is_refused(make_trainer, loader):
     trainer = make_trainer()
-    trainer.attach(Checkpoint(monitor="train/aurok"))
+    trainer.attach(Checkpoint(monitor="train/aurok", mode="max"))
     with pytest.raises(UsageError, match=r"checkpoint\.monitor.*did you mean 'train/auroc'"):
         trainer.fit(loader, 1)
 
