@@ -135,7 +135,8 @@ class DataConfig(Section):
         default=None, description="the column of labels, or those of several labels or values"
     )
     labels: dict[str, int] | None = Field(
-        default=None, description="label -> class; the rest is left out"
+        default=None,
+        description="label -> class, 1 of two being the positive one; the rest is left out",
     )
     group: str | None = Field(default=None, description="the column that a split never separates")
     numeric: list[str] | None = None
