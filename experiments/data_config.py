@@ -160,7 +160,8 @@ class DataConfig(Section):
         default=None, description="the column of labels, or those of several labels or values"
     )
     labels: dict[Text, Count] | None = Field(
-        default=None, description="label -> class; the rest is left out"
+        default=None,
+        description="label -> class, 1 of two being the positive one; the rest is left out",
     )
     group: Text | None = Field(default=None, description="the column that a split never separates")
     numeric: Texts | None = None

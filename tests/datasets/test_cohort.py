@@ -11,6 +11,7 @@ import pytest
 
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
+from datasets.split import read_splits, write_splits
 
 
 def set_cell(column, row, value):
@@ -314,3 +315,20 @@ def test_cohorts_with_replicates_are_read(real_data, name, samples, scans):
     cohort = Cohort.read(real_data / name)
     assert [len(rows) for rows in cohort.scan_rows] == [scans] * samples
     assert len(cohort.spectra) == samples * scans
+
+
+def test_names_that_look_like_numbers_or_like_nothing_stay_as_they_are(write_cohort, tmp_path):
+    odd = ["007", "7", "7.0", "1e5", "100000", "NA", "nan", "None", "null", "20240101120000001"]
+    new = {f"{number:03d}": name for number, name in enumerate([*odd, "20240101120000002"])}
+
+    def rename(table):
+        return table.assign(sample_id=table["sample_id"].replace(new))
+
+    root = write_cohort(tmp_path, samples=rename, scans=rename)
+    cohort = Cohort.read(root, group="sample_id")
+    assert cohort.sample_ids[: len(new)] == list(new.values())
+    assert cohort.groups.tolist() == cohort.sample_ids
+    split = np.array(["train", "val", "test"] * 8)
+    write_splits(tmp_path / "splits.csv", cohort.sample_ids, cohort.groups, split)
+    again = read_splits(tmp_path / "splits.csv", cohort.sample_ids, cohort.groups)
+    assert again.tolist() == split.tolist()

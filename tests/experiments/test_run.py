@@ -56,6 +56,7 @@ def test_a_whole_run_from_another_folder_names_the_page(config_file, tmp_path):
         page.read_text(),
     ):
         assert re.search(r"[Pp]ositive class: case \(sensitivity, recall, precision, ", text)
+    assert re.search(r"^audit .*\d notes? \(.*counts:test.*\)$", done.stdout, re.MULTILINE)
     assert "60 samples" in done.stdout
     assert "epoch 2/2" in done.stdout
 
