@@ -194,13 +194,13 @@ def heading(results: FoldResults) -> str:
 def notes(results: FoldResults) -> list[str]:
     """On metrics that some fold does not have."""
     count = len(results.folds)
-    return [
-        f"{metric} is undefined in {count - spread.defined} of {count} folds"
-        + ("; its mean, standard deviation and median are of the others." * bool(spread.defined))
-        + ("." * (not spread.defined))
-        for metric, spread in results.spread.items()
-        if spread.defined < count
-    ]
+    told = []
+    for metric, spread in results.spread.items():
+        if spread.defined < count:
+            line = f"{metric} is undefined in {count - spread.defined} of {count} folds"
+            others = "; its mean, standard deviation and median are of the others."
+            told.append(line + (others if spread.defined else "."))
+    return told
 
 
 def _short_fold(results: FoldResults, number: int) -> str:
