@@ -196,21 +196,14 @@ def notes(results: FoldResults) -> list[str]:
     """On the positive class, undefined metrics, and intervals that are not by bootstrap."""
     count, first = len(results.folds), results.runs[0]
     about = about_positive(first.outputs.task, first.class_names)
-    positive = [f"{about[:1].upper()}{about[1:]}."] if about else []
-    return (
-        positive
-        + about_methods([results.pooled])
-        + [
-            f"{metric} is undefined in {count - spread.defined} of {count} folds"
-            + (
-                "; its mean, standard deviation and median are of the others."
-                * bool(spread.defined)
-            )
-            + ("." * (not spread.defined))
-            for metric, spread in results.spread.items()
-            if spread.defined < count
-        ]
-    )
+    told = [f"{about[:1].upper()}{about[1:]}."] if about else []
+    told += about_methods([results.pooled])
+    for metric, spread in results.spread.items():
+        if spread.defined < count:
+            line = f"{metric} is undefined in {count - spread.defined} of {count} folds"
+            others = "; its mean, standard deviation and median are of the others."
+            told.append(line + (others if spread.defined else "."))
+    return told
 
 
 def _short_fold(results: FoldResults, number: int) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +123,26 @@ def test_a_temperature_is_told_in_words(temperature, verdict):
     assert verdict in about_temperature(calibrated(temperature))
     warned = list(decision_warnings(Findings(calibration=calibrated(temperature))))
     assert bool(warned) == (verdict != "about as sure as it may be")
+
+
+def test_labels_have_words_of_their_own():
+    for temperature, meant in (
+        (2.0, "too sure of itself; a label predicted at 0.9 .* 0.75"),
+        (0.5, "too cautious; a label predicted at 0.9 .* 0.99"),
+    ):
+        of_labels = replace(calibrated(temperature), task="multilabel")
+        assert re.search(meant, about_temperature(of_labels))
+    scores, _ = side(0)
+    found = Findings({"liver": points(val=(scores, np.ones(len(scores), dtype=bool)))})
+    told = [
+        *decision_lines(found, "multilabel"),
+        *decision_warnings(found, "multilabel"),
+        threshold_section(found.decisions, "multilabel"),
+        calibration_section(None, "multilabel"),
+    ]
+    for text in told:
+        assert "class" not in text.replace("classification", "")
+    assert "every sample has this label, or none has" in told[0]
 
 
 def test_the_calibration_is_told_before_and_after():

@@ -666,6 +666,26 @@ def test_models_of_every_task_can_be_compared(make, task, tmp_path):
     assert has_roc is (task != "regression")
 
 
+def test_several_values_are_measured_and_explained_each_by_itself(make):
+    model = TFTMultimodal(D, L, num_classes=2, **SMALL)  # type: ignore[arg-type]
+    trainer = make(model, class_names=["dose", "age"])
+    loader = make_loader(task="regression")
+    for batch in loader:
+        batch["label"] = torch.stack([batch["label"], 1000 * batch["tabular"][:, 1]], dim=1)
+    history = trainer.train(loader, loader, epochs=1)
+    assert {"val/mae[dose]", "val/rmse[age]", "train/mse[age]", "val/r2"} <= history.keys()
+    assert not {"val/mae", "val/mse", "val/rmse"} & history.keys()
+    metrics = trainer.evaluate(loader)
+    assert metrics["mae[age]"] > 100 * metrics["mae[dose]"]
+    for name in ("feature_importance", "shap_analysis"):
+        text = (trainer.run_dir / f"{name}.html").read_text("utf-8")
+        assert "<option>dose</option><option>age</option>" in text
+        for target in ("dose", "age"):
+            assert f"the prediction of {target}" in text
+    table = trainer.compare_models({"one": trainer}, loader)
+    assert {"mae[dose]", "mae[age]"} <= set(table.columns)
+
+
 def test_what_cannot_be_compared_is_said_in_a_line(make):
     with pytest.raises(UsageError, match="no model to compare"):
         make().compare_models({}, make_loader())

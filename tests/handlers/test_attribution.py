@@ -235,6 +235,28 @@ def test_a_bar_counts_the_samples_where_somebody_watches(make_trainer, loader, c
     assert "/12" in shown
 
 
+@pytest.mark.parametrize(
+    ("handlers", "warned"),
+    [
+        ("[{name: gradient_norm}, {name: gradient_norm}]", ["gradient_norm is attached 2 times"]),
+        (
+            "[{name: gradient_norm}, {name: handlers.gradient_norm.GradientNorm}]",
+            ["handlers.gradient_norm.GradientNorm is attached 2 times"],
+        ),
+        ("[{name: progress}]", ["progress is attached 2 times"]),  # there already by itself
+        ("[{name: gradient_norm}, {name: throughput}]", []),
+    ],
+)
+def test_a_handler_that_is_attached_twice_is_warned_of(make_trainer, handlers, warned):
+    config = load_config("tft_baseline", [("handlers", handlers)])
+    trainer = make_trainer()
+    evaluator = Evaluator(trainer.model, CrossEntropy(), EpochMetrics())
+    built = build_handlers(config, trainer, evaluator, TinyLoader(seed=1), [])
+    assert len(built.repeated) == len(warned)
+    for line, words in zip(built.repeated, warned, strict=True):
+        assert words in line
+
+
 def test_a_configuration_gives_it_the_validation_side_and_the_averaged_weights(
     make_trainer, tmp_path
 ):

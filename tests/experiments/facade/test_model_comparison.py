@@ -83,7 +83,7 @@ def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):
     outputs.target.fill_(0)
     comparison = Comparison(pd.DataFrame({"model": ["a"], "auroc": [math.nan]}), {"a": outputs})
     write_comparison(comparison, tmp_path, NAMES["binary"])
-    assert "no class has both kinds of samples" in (tmp_path / "roc_comparison.html").read_text()
+    assert "undefined" in (tmp_path / "roc_comparison.html").read_text()
     assert "undefined" in (tmp_path / "model_comparison.html").read_text()
 
 
@@ -104,3 +104,16 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
     pages = [path for path in written if path.suffix == ".html"]
     assert list(wanted) == [page.with_suffix(".png") for page in pages]
     assert [len(figures) for figures in wanted.values()] == ([1, 2] if task == "binary" else [2])
+
+
+def test_the_loss_of_values_in_unlike_units_is_relative_to_their_spread():
+    outputs = make_outputs("regression")
+    scaled = replace(
+        outputs,
+        target=outputs.target * torch.tensor([1.0, 1e6]),
+        logits=outputs.logits * torch.tensor([1.0, 1e6]),
+    )
+    assert common_loss(scaled) == pytest.approx(common_loss(outputs), rel=1e-5)
+    one = replace(outputs, target=outputs.target[:, :1], logits=outputs.logits[:, :1])
+    errors = (one.predictions - one.target).square()
+    assert common_loss(one) == pytest.approx(float(errors.mean()), rel=1e-5)

@@ -102,7 +102,25 @@ def test_where_nothing_can_be_ranked_the_figure_says_so():
     for found in outputs.values():
         found.target.fill_(0)
     for figure in (figures.roc_curves, figures.precision_recall_curves):
-        assert titles(figure(outputs, NAMES["binary"])) == ["no class has both kinds of samples"]
+        drawn = figure(outputs, NAMES["binary"])
+        assert [note.text for note in drawn.layout.annotations] == ["case", "undefined"]
+        assert len(drawn.data) == 0
+
+
+def test_a_label_of_one_kind_has_an_empty_panel_that_says_so():
+    outputs = two("multilabel")
+    for found in outputs.values():
+        found.target[:, 1] = 0
+    for figure in (figures.roc_curves, figures.precision_recall_curves):
+        drawn = figure(outputs, NAMES["multilabel"])
+        assert [note.text for note in drawn.layout.annotations] == [
+            *NAMES["multilabel"],
+            "undefined",
+        ]
+        assert sum(trace.showlegend is True for trace in drawn.data) == 3  # a, b and chance
+    cells = {(row[0], row[1]): row[2:] for row in figures.areas(outputs, NAMES["multilabel"])}
+    assert cells["a", "heart"] == ["undefined", "undefined"]
+    assert float(cells["a", "liver"][0]) > 0
 
 
 def test_a_model_that_diverged_has_no_curve_and_the_others_have_theirs():

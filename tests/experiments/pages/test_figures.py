@@ -37,7 +37,22 @@ def test_what_nobody_or_everybody_has_cannot_be_ranked(task):
     outputs = make_outputs(task)
     outputs.target.fill_(0)
     figure = figures.ranking_curves(outputs, NAMES[task])
-    assert {trace.name for trace in figure.data} == {"chance"}
+    names = NAMES[task][1:] if task == "binary" else NAMES[task]
+    assert [trace.name for trace in figure.data] == [f"{name}: undefined" for name in names]
+    panels = [note.text for note in figure.layout.annotations]
+    assert panels.count("undefined") == 2
+    assert figures.about_unranked(outputs, NAMES[task]).startswith(f"Undefined for {names[0]}")
+
+
+def test_one_label_that_cannot_be_ranked_is_named_beside_those_that_can():
+    outputs = make_outputs("multilabel")
+    outputs.target[:, 1] = 1
+    figure = figures.ranking_curves(outputs, NAMES["multilabel"])
+    assert {t.name for t in figure.data} == {"liver", "lung", "heart: undefined", "chance"}
+    assert "undefined" not in [note.text for note in figure.layout.annotations]
+    told = figures.about_unranked(outputs, NAMES["multilabel"])
+    assert told == "Undefined for heart: all of these samples are of one kind."
+    assert figures.about_unranked(make_outputs("multilabel"), NAMES["multilabel"]) == ""
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

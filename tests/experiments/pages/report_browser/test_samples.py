@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.experiments.pages.made_report import COVARIATES
+from experiments.pages.report_content import Part
+from tests.experiments.pages.made_report import COVARIATES, make_content, make_section
 from tests.experiments.pages.opened_page import MINUS, counts, opened, rows, wait_for_sample
 
 
@@ -123,3 +126,26 @@ def test_a_scan_is_hidden_by_its_box_and_by_the_legend(browser, path):
         page.locator("#theme").click()
         assert page.evaluate(visible, "plot-sample")[1] == "legendonly"
         assert page.evaluate(visible, "plot-roc")[0] == "legendonly"
+
+
+def test_the_explained_label_is_chosen_for_all_figures_at_once(browser, write):
+    made = make_content("multilabel", size=20)
+    sections = [
+        replace(make_section(f"points-{n}"), choice=name) for n, name in enumerate(made.class_names)
+    ]
+    made = replace(made, parts=[Part("importance", "Global importance", sections)])
+    with opened(browser, write(made), address="#sample=s5") as page:
+        page.wait_for_selector("#plot-sample .main-svg")
+        seen = "[...document.querySelectorAll('#importance .piece:not([hidden])')].map(e => e.id)"
+        assert page.evaluate(seen) == ["importance-points-0"]
+        first = page.locator("#sample-sum").inner_text()
+        page.locator("#importance .explained-output").select_option("2")
+        assert page.evaluate(seen) == ["importance-points-2"]
+        assert page.locator("#sample-explained .explained-output").input_value() == "2"
+        assert "lung" in page.locator("#sample-sum").inner_text() != first
+        drawn = "document.getElementById('plot-sample').data.slice(-2).map(t => t.name)"
+        assert page.evaluate(drawn) == ["raises the score of lung", "lowers the score of lung"]
+        page.wait_for_selector("#figure-points-2 .main-svg")
+        page.locator("#sample-explained .explained-output").select_option("0")
+        assert page.evaluate(seen) == ["importance-points-0"]
+        assert page.locator("#sample-sum").inner_text() == first
