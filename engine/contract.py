@@ -12,6 +12,7 @@ from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
 from engine.model_call import call_model
 from engine.protocols import Loss
+from engine.rng import rng_untouched
 
 
 def check_contract(
@@ -39,7 +40,7 @@ def check_contract(
     """
     name = type(model).__name__
     batch = batch.to(device)
-    with evaluating(model.to(device)), torch.no_grad(), torch.random.fork_rng():
+    with evaluating(model.to(device)), torch.no_grad(), rng_untouched():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
         losses = loss(outputs, batch.target)
