@@ -29,6 +29,7 @@ from handlers.mixed_precision import MixedPrecision
 from handlers.progress import Progress
 from handlers.report import Page, Report
 from handlers.run_log import RunLog
+from handlers.step_log import StepLog
 from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
@@ -93,6 +94,8 @@ def build_handlers(
     checkpoint = attach(Checkpoint, "checkpoint", **config.checkpoint.model_dump())
     judged = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
     log = attach(RunLog, "checkpoint", **judged)
+    # Attached in any case, so that a resumed run can begin to log steps.
+    attach(StepLog, "log", every=config.log.every_steps)
     interrupts = attach(Interrupts, "interrupts")
     interrupts.watch(evaluator)
     attach(Progress, "progress")

@@ -160,6 +160,14 @@ class EmaConfig(Section):
     warmup: bool = True
 
 
+class LogConfig(Section):
+    """What the log holds beside the epochs."""
+
+    every_steps: Count = Field(
+        default=0, description="a line for each so many optimizer steps; 0 for none"
+    )
+
+
 class Config(Section):
     """A whole configuration.
 
@@ -180,6 +188,7 @@ class Config(Section):
     lr_scheduler: SchedulerConfig | None = SchedulerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     ema: EmaConfig = EmaConfig()
+    log: LogConfig = LogConfig()
     handlers: list[Named] = Field(default=[], description="further handlers")
     report: ReportConfig = ReportConfig()
     audit: AuditConfig = AuditConfig()

@@ -23,6 +23,7 @@ from handlers.profiler import Profiler
 from handlers.progress import Progress
 from handlers.report import Report
 from handlers.run_log import RunLog
+from handlers.step_log import StepLog
 from handlers.swa import SWA
 from handlers.tensorboard_log import TensorBoard
 from handlers.throughput import Throughput
@@ -52,6 +53,7 @@ HANDLERS: dict[str, Any] = {
     "progress": Progress,
     "report": Report,
     "run_log": RunLog,
+    "step_log": StepLog,
     "swa": SWA,
     "tensorboard": TensorBoard,
     "throughput": Throughput,

@@ -33,6 +33,7 @@ WORK_OF_TWO = [
     "tests.handlers.data_parallel_work",
     "tests.handlers.first_process_work",
     "tests.handlers.interrupts_work",
+    "tests.handlers.step_log_work",
     # Last: one of the processes does not survive it.
     "tests.engine.lost_peer_work",
 ]
