@@ -107,6 +107,9 @@ class TrainerConfig(Section):
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     accumulate_steps: Positive = 1
+    deterministic: bool = Field(
+        default=False, description="deterministic algorithms only, also on a GPU"
+    )
     compile: Literal["default", "regional", "graphs"] | None = Field(
         default=None, description="what torch.compile makes of the model in a training step"
     )

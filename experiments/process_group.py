@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from datasets.errors import UsageError
+from engine.determinism import prepare_cublas
 from engine.precision import best_device
 from engine.processes import BACKENDS, PEER_LOST, barrier, gather, world
 from experiments.command_line import complain
@@ -48,6 +49,8 @@ def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
         return
     device = _device_of(job.local_rank, settings.device)
     if device.type == "cuda":
+        if settings.deterministic:
+            prepare_cublas()
         torch.cuda.set_device(device)
     backend = choose_backend(settings, device)
     dist.init_process_group(
