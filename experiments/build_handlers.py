@@ -11,10 +11,12 @@ from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
 from engine.processes import world
 from engine.protocols import Handler
+from engine.replicas import Replicas
 from engine.trainer import Trainer
 from experiments.build_data import default_cache_dir
 from experiments.config import Config
 from experiments.named import construct, find_named
+from experiments.process_group import replica_devices
 from handlers import HANDLERS
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
@@ -102,6 +104,8 @@ def build_handlers(
     attach(TensorBoard, "tensorboard")
     precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
     precision.attach(evaluator)
+    if settings.processes.strategy == "dp":
+        trainer.network = Replicas(trainer.model, replica_devices(settings))
     if world() > 1:
         together = settings.processes.model_dump(exclude={"strategy", "backend"})
         if together["overlap"] is None:

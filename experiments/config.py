@@ -73,10 +73,11 @@ class EarlyStoppingConfig(Judge):
 
 
 class ProcessesConfig(Section):
-    """How several processes train together, where torchrun starts them."""
+    """How several processes train together, where torchrun starts them; or one on several GPUs."""
 
-    strategy: Literal["ddp", "fsdp"] = Field(
-        default="ddp", description="whether each keeps the whole model or a share of it"
+    strategy: Literal["ddp", "fsdp", "dp"] = Field(
+        default="ddp",
+        description="whether each keeps the whole model or a share of it; dp: one process, all GPUs",
     )
     backend: Literal["auto", "nccl", "gloo"] = Field(
         default="auto", description="how tensors travel; defaults to what suits the device"
@@ -95,6 +96,11 @@ class ProcessesConfig(Section):
     def _refuse_both(self) -> ProcessesConfig:
         if self.static_graph and self.find_unused_parameters:
             raise ValueError("static_graph and find_unused_parameters exclude each other")
+        if self.strategy == "dp":
+            plain = ProcessesConfig()
+            for key in ("backend", "static_graph", "find_unused_parameters", "overlap"):
+                if getattr(self, key) != getattr(plain, key):
+                    raise ValueError(f"strategy dp is of one process and has no {key}; leave it out")
         return self
 
 
@@ -115,6 +121,14 @@ class TrainerConfig(Section):
     )
     early_stopping: EarlyStoppingConfig | None = None
     processes: ProcessesConfig = ProcessesConfig()
+
+    @model_validator(mode="after")
+    def _refuse_compiled_replicas(self) -> TrainerConfig:
+        if self.compile is not None and self.processes.strategy == "dp":
+            raise ValueError(
+                "compile and processes.strategy dp exclude each other; leave one out, or use ddp"
+            )
+        return self
 
 
 class GroupConfig(Section):
