@@ -93,7 +93,7 @@ def test_two_runs_on_a_gpu_are_equal_bit_for_bit(settings, tmp_path, precision):
     settings["trainer"] |= {"max_epochs": 3}
     settings["ema"] = {"decay": 0.9}
     settings["log"] = {"every_steps": 1}
-    settings["report"] = {"resamples": 10}
+    settings["report"] = {"resamples": 50}
     path = tmp_path / "small.yaml"
     path.write_text(write_yaml(settings))
     environment = {key: value for key, value in os.environ.items() if key != WORKSPACE}
