@@ -22,7 +22,7 @@ def _takes_scan_rows(forward: Callable[..., Any]) -> bool:
 
 
 def bare_model(network: nn.Module) -> nn.Module:
-    """The model within what ``DistributedDataParallel``, ``DataParallel`` or ``torch.compile`` made.
+    """The model within what ``(Distributed)DataParallel`` or ``torch.compile`` made of it.
 
     Example:
         >>> import torch

@@ -77,7 +77,7 @@ class ProcessesConfig(Section):
 
     strategy: Literal["ddp", "fsdp", "dp"] = Field(
         default="ddp",
-        description="whether each keeps the whole model or a share of it; dp: one process, all GPUs",
+        description="whether each keeps the whole model or a share of it; dp: one, all GPUs",
     )
     backend: Literal["auto", "nccl", "gloo"] = Field(
         default="auto", description="how tensors travel; defaults to what suits the device"
@@ -100,7 +100,9 @@ class ProcessesConfig(Section):
             plain = ProcessesConfig()
             for key in ("backend", "static_graph", "find_unused_parameters", "overlap"):
                 if getattr(self, key) != getattr(plain, key):
-                    raise ValueError(f"strategy dp is of one process and has no {key}; leave it out")
+                    raise ValueError(
+                        f"strategy dp is of one process and has no {key}; leave it out"
+                    )
         return self
 
 

@@ -42,9 +42,9 @@ class RunLog:
     Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``,
     every notice of the trainer, ``step`` where ``step_log`` announces single optimizer steps,
     ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (told to stop before the
-    budget was spent). The ``time`` of a ``step`` is when it was written, with others. NaN is written as null, an
-    infinite number as the text ``inf`` or ``-inf``. A line is with the system before training
-    goes on, and outlives the process. ``metrics.csv`` (one row an epoch) and ``metrics.json``
+    budget was spent). The ``time`` of a ``step`` is when it was written, with others. NaN is
+    written as null, an infinite number as the text ``inf`` or ``-inf``. A line is with the system
+    before training goes on, and outlives the process. ``metrics.csv`` (one row an epoch) and ``metrics.json``
     (best, last, test) are made anew at the end of an epoch (at most once a second), of the run
     and of a test; they hold no times, so that equal runs give equal tables.
 

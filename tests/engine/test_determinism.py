@@ -22,9 +22,11 @@ def test_all_flags_are_set_within_and_as_before_afterwards(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     filling = torch.utils.deterministic.fill_uninitialized_memory
     before = flags()
-    with pytest.raises(KeyError), deterministic_algorithms("cpu"):
+    with deterministic_algorithms("cpu"):
         assert flags() == (True, False, True, False)
         assert torch.utils.deterministic.fill_uninitialized_memory is filling
+    assert flags() == before
+    with pytest.raises(KeyError), deterministic_algorithms("cpu"):
         raise KeyError
     assert flags() == before
 
@@ -58,15 +60,17 @@ def test_on_the_processor_cublas_is_left_alone(monkeypatch):
 def test_after_cuda_has_started_it_is_too_late(monkeypatch):
     monkeypatch.delenv(WORKSPACE, raising=False)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(UsageError, match=f"set {WORKSPACE}=:4096:8"), deterministic_algorithms(
-        "cuda"
+    with (
+        pytest.raises(UsageError, match=f"set {WORKSPACE}=:4096:8"),
+        deterministic_algorithms("cuda"),
     ):
         pass
 
 
 def test_a_workspace_that_is_not_deterministic_is_refused(monkeypatch):
     monkeypatch.setenv(WORKSPACE, ":0:0")
-    with pytest.raises(UsageError, match="expected :4096:8 or :16:8"), deterministic_algorithms(
-        "cuda"
+    with (
+        pytest.raises(UsageError, match="expected :4096:8 or :16:8"),
+        deterministic_algorithms("cuda"),
     ):
         pass

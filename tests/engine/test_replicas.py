@@ -55,7 +55,12 @@ def test_parts_differ_by_one_sample_at_most():
 
 def test_scalars_are_means_over_samples_and_what_is_no_tensor_is_the_first():
     parts = [
-        {"logits": torch.zeros(size, 2), "penalty": torch.tensor(value), "absent": None, "pair": [p]}
+        {
+            "logits": torch.zeros(size, 2),
+            "penalty": torch.tensor(value),
+            "absent": None,
+            "pair": [p],
+        }
         for size, value, p in ((3, 1.0, torch.zeros(3)), (1, 5.0, torch.ones(1)))
     ]
     joined = join_rows(parts, CPU)

@@ -27,7 +27,8 @@ SEEN = []
 
 class Watched(MeanLinear):
     def forward(self, spectra, mask, tabular):
-        mode = "train" if self.training else "measured" if not spectra.requires_grad else "explained"
+        measured = "explained" if spectra.requires_grad else "measured"
+        mode = "train" if self.training else measured
         SEEN.append((mode, torch.are_deterministic_algorithms_enabled()))
         return super().forward(spectra, mask, tabular)
 

@@ -124,8 +124,9 @@ def test_a_run_with_replicas_on_the_processor_is_refused_and_leaves_nothing(
 
 def test_torchrun_and_replicas_are_refused_together():
     one = Job(0, 0, 1, "none", None, None)
-    with pytest.raises(UsageError, match="torchrun does not start"), joined(
-        one, trainer(strategy="dp")
+    with (
+        pytest.raises(UsageError, match="torchrun does not start"),
+        joined(one, trainer(strategy="dp")),
     ):
         pass
 

@@ -21,7 +21,6 @@ from handlers.tensorboard_log import TensorBoard
 from tests.handlers.step_log_work import steps_of
 from tests.handlers.test_tensorboard_log import read
 from tests.no_waiting import refuse_waiting_in_steps
-from tests.tiny_problem import TinyLoader
 
 
 def logged(trainer):
