@@ -32,6 +32,7 @@ from engine.errors import UsageError, nearest
 from engine.evaluation_mode import evaluating
 from engine.model_call import aux_of, call_loss, call_model, check_loss_arguments
 from engine.protocols import Loss
+from engine.rng import rng_untouched
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
 VECTORS = (
@@ -70,7 +71,7 @@ def check_contract(
     """
     name = type(model).__name__
     batch = batch.to(device)
-    with evaluating(model.to(device)), torch.no_grad(), torch.random.fork_rng():
+    with evaluating(model.to(device)), torch.no_grad(), rng_untouched():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
         _check_attention(name, model, outputs, batch)

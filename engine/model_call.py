@@ -24,7 +24,7 @@ def _takes_scan_rows(forward: Callable[..., Any]) -> bool:
 
 
 def bare_model(network: nn.Module) -> nn.Module:
-    """The model within what ``DistributedDataParallel`` or ``torch.compile`` made of it.
+    """The model within what ``(Distributed)DataParallel`` or ``torch.compile`` made of it.
 
     Example:
         >>> import torch
@@ -32,7 +32,7 @@ def bare_model(network: nn.Module) -> nn.Module:
         >>> bare_model(torch.compile(model)) is model
         True
     """
-    if isinstance(network, DistributedDataParallel):
+    if isinstance(network, (DistributedDataParallel, nn.DataParallel)):
         return bare_model(network.module)
     compiled = network._modules.get(COMPILED)
     return network if compiled is None else bare_model(compiled)

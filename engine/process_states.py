@@ -43,7 +43,8 @@ def restore_all(
     """Put everything that is kept back to captured states; a meeting.
 
     Args:
-        stateful: By name.
+        stateful: By name; those that declare ``state_may_be_missing`` stay as they are where the
+            checkpoint has nothing of them.
         model: The one that is trained.
         states: As :func:`capture_all` gave them to the first process, in each.
 
@@ -55,8 +56,13 @@ def restore_all(
     """
     with fail_together():
         own, saved_by = of_this_process(states)
-        _check_names(stateful.keys(), own.keys())
-        for name, thing in stateful.items():
+        kept = {
+            name: thing
+            for name, thing in stateful.items()
+            if name in own or not getattr(thing, "state_may_be_missing", False)
+        }
+        _check_names(kept.keys(), own.keys())
+        for name, thing in kept.items():
             try:
                 _restore_one(thing, own[name], is_sharded(model), saved_by)
             except (RuntimeError, ValueError, KeyError) as error:

@@ -76,12 +76,16 @@ def rng_untouched() -> Iterator[None]:
     """
     # In the streams' own types: a state that can be saved would have to be converted, and back.
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    seed = torch.initial_seed()
     try:
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(cpu)
-        for device, state in enumerate(cuda):
+        if cuda is None and torch.cuda.is_initialized():
+            # CUDA started in the context: its streams begin again with the seed that waited.
+            torch.cuda.manual_seed_all(seed)
+        for device, state in enumerate(cuda or []):
             torch.cuda.set_rng_state(state, device)

@@ -13,10 +13,12 @@ from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
 from engine.processes import world
 from engine.protocols import Handler
+from engine.replicas import Replicas
 from engine.trainer import Trainer
 from experiments.build_data import default_cache_dir
 from experiments.config import Config
 from experiments.named import construct, find_named
+from experiments.process_group import replica_devices
 from handlers import HANDLERS
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
@@ -31,6 +33,7 @@ from handlers.mixed_precision import MixedPrecision
 from handlers.progress import Progress
 from handlers.report import Page, Report
 from handlers.run_log import RunLog
+from handlers.step_log import StepLog
 from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
@@ -100,12 +103,16 @@ def build_handlers(
     checkpoint = attach(Checkpoint, "checkpoint", **config.checkpoint.model_dump())
     judged = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
     log = attach(RunLog, "checkpoint", **judged)
+    # Attached in any case, so that a resumed run can begin to log steps.
+    attach(StepLog, "log", every=config.log.every_steps)
     interrupts = attach(Interrupts, "interrupts")
     interrupts.watch(evaluator)
     attach(Progress, "progress")
     attach(TensorBoard, "tensorboard")
     precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
     precision.attach(evaluator)
+    if settings.processes.strategy == "dp":
+        trainer.network = Replicas(trainer.model, replica_devices(settings))
     if world() > 1:
         together = settings.processes.model_dump(exclude={"strategy", "backend"})
         if together["overlap"] is None:

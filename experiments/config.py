@@ -96,10 +96,11 @@ class EarlyStoppingConfig(Judge):
 
 
 class ProcessesConfig(Section):
-    """How several processes train together, where torchrun starts them."""
+    """How several processes train together, where torchrun starts them; or one on several GPUs."""
 
-    strategy: Literal["ddp", "fsdp"] = Field(
-        default="ddp", description="whether each keeps the whole model or a share of it"
+    strategy: Literal["ddp", "fsdp", "dp"] = Field(
+        default="ddp",
+        description="whether each keeps the whole model or a share of it; dp: one, all GPUs",
     )
     backend: Literal["auto", "nccl", "gloo"] = Field(
         default="auto", description="how tensors travel; defaults to what suits the device"
@@ -118,6 +119,13 @@ class ProcessesConfig(Section):
     def _refuse_both(self) -> ProcessesConfig:
         if self.static_graph and self.find_unused_parameters:
             raise ValueError("static_graph and find_unused_parameters exclude each other")
+        if self.strategy == "dp":
+            plain = ProcessesConfig()
+            for key in ("backend", "static_graph", "find_unused_parameters", "overlap"):
+                if getattr(self, key) != getattr(plain, key):
+                    raise ValueError(
+                        f"strategy dp is of one process and has no {key}; leave it out"
+                    )
         return self
 
 
@@ -130,11 +138,22 @@ class TrainerConfig(Section):
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     grad_clip: Annotated[Number, Field(gt=0, le=1e6)] | None = 1.0
     accumulate_steps: Positive = 1
+    deterministic: bool = Field(
+        default=False, description="deterministic algorithms only, also on a GPU"
+    )
     compile: Literal["default", "regional", "graphs"] | None = Field(
         default=None, description="what torch.compile makes of the model in a training step"
     )
     early_stopping: EarlyStoppingConfig | None = None
     processes: ProcessesConfig = ProcessesConfig()
+
+    @model_validator(mode="after")
+    def _refuse_compiled_replicas(self) -> TrainerConfig:
+        if self.compile is not None and self.processes.strategy == "dp":
+            raise ValueError(
+                "compile and processes.strategy dp exclude each other; leave one out, or use ddp"
+            )
+        return self
 
 
 class GroupConfig(Section):
@@ -183,6 +202,14 @@ class EmaConfig(Section):
     warmup: bool = True
 
 
+class LogConfig(Section):
+    """What the log holds beside the epochs."""
+
+    every_steps: Count = Field(
+        default=0, description="a line for each so many optimizer steps; 0 for none"
+    )
+
+
 class Config(Section):
     """A whole configuration.
 
@@ -206,6 +233,7 @@ class Config(Section):
     lr_scheduler: SchedulerConfig | None = SchedulerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     ema: EmaConfig = EmaConfig()
+    log: LogConfig = LogConfig()
     handlers: Annotated[list[Named], BeforeValidator(several)] = Field(
         default=[], description="further handlers"
     )

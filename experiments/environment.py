@@ -69,7 +69,7 @@ def describe_environment(
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
         "driver": _driver() if cuda else None,
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "devices": _devices(),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         **({"processes": dict(processes)} if processes else {}),
         **({JOB: os.environ[RUN_ID]} if RUN_ID in os.environ else {}),
@@ -86,6 +86,13 @@ def _version(package: str) -> str | None:
 
 def _git(*arguments: str) -> str | None:
     return _output(["git", "-C", str(PROJECT), *arguments])
+
+
+def _devices() -> list[str]:
+    """The names of the GPUs; of none where CUDA is not in use, because asking starts it."""
+    if not torch.cuda.is_initialized():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def _driver() -> str | None:

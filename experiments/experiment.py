@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from ignite.engine import Events
@@ -17,6 +18,7 @@ from engine.bootstrap import Interval, bootstrap_intervals
 from engine.checkpoints import broken_weight, load_checkpoint
 from engine.contract import check_contract
 from engine.custom_metrics import CustomMetric
+from engine.determinism import deterministic_algorithms
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.metrics import EpochMetrics, EpochOutputs
@@ -60,6 +62,22 @@ from experiments.run_lock import RunLock
 
 # When a continued run was trained with its settings: on a batch, or in what was left of an epoch.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
+
+Stage = TypeVar("Stage", bound=Callable[..., Any])
+
+
+def stage(method: Stage) -> Stage:
+    """A stage of an experiment: it computes deterministically where the configuration says so."""
+
+    @functools.wraps(method)
+    def run(self: Experiment, *args: Any, **kwargs: Any) -> Any:
+        settings = self.config.trainer
+        if not settings.deterministic:
+            return method(self, *args, **kwargs)
+        with deterministic_algorithms(own_device(settings.device)):
+            return method(self, *args, **kwargs)
+
+    return run  # type: ignore[return-value]
 
 
 class Experiment:
@@ -144,6 +162,7 @@ class Experiment:
 
     # -- setup ------------------------------------------------------------------------------
 
+    @stage
     def setup(self) -> None:
         """Check everything that can be checked, make the run's folder, attach the handlers.
 
@@ -316,6 +335,7 @@ class Experiment:
 
     # -- stages -----------------------------------------------------------------------------
 
+    @stage
     def train(self) -> None:
         """Train to the configured number of epochs, or until early stopping."""
         self.outputs.clear()  # of other weights than those to come
@@ -332,6 +352,7 @@ class Experiment:
         if is_sharded(self.trainer.model):
             self._whole = {name: whole(thing.state_dict()) for name, thing in self._measured()}
 
+    @stage
     def go_on_alone(self) -> None:
         """Take over from processes that have trained together and have parted since.
 
@@ -354,11 +375,13 @@ class Experiment:
         measured = (self.trainer.model, self.handlers.averager)
         return [(n, thing) for n, thing in self.trainer.stateful.items() if thing in measured]
 
+    @stage
     def validate(self) -> dict[str, float]:
         """Measure the best checkpoint on the validation side."""
         self._load_best()
         return self._evaluate("val")
 
+    @stage
     def test(self) -> dict[str, float]:
         """Measure the best checkpoint on the test side.
 
@@ -387,6 +410,7 @@ class Experiment:
         )
         return results
 
+    @stage
     def export(self) -> Path:
         """Write what a person reads and what another program loads.
 

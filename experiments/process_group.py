@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from datasets.errors import UsageError
+from engine.determinism import prepare_cublas
 from engine.precision import best_device
 from engine.processes import BACKENDS, PEER_LOST, barrier, gather, world
 from experiments.command_line import complain
@@ -43,11 +44,18 @@ def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
     Raises:
         UsageError: The settings do not fit several processes, or this machine.
     """
+    if job is not None and settings.processes.strategy == "dp":
+        raise UsageError(
+            "trainer.processes.strategy: dp is of one process that torchrun does not start; start "
+            "it with python, or use ddp"
+        )
     if job is None or job.world == 1:
         yield
         return
     device = _device_of(job.local_rank, settings.device)
     if device.type == "cuda":
+        if settings.deterministic:
+            prepare_cublas()
         torch.cuda.set_device(device)
     backend = choose_backend(settings, device)
     dist.init_process_group(
@@ -83,6 +91,26 @@ def own_device(name: str) -> torch.device:
     return _device_of(idist.get_local_rank(), name) if world() > 1 else _device(name)
 
 
+def replica_devices(settings: TrainerConfig) -> list[int]:
+    """The GPUs that one process trains on together (``dp``): all that it sees.
+
+    Raises:
+        UsageError: There are less than two, or one was chosen.
+    """
+    key, device = "trainer.processes.strategy", _device(settings.device)
+    if device.type != "cuda":
+        raise UsageError(f"{key}: dp needs GPUs, but the training is on {device.type}; use ddp")
+    if device.index is not None:
+        raise UsageError(
+            f"{key}: dp takes all GPUs, but trainer.device is {settings.device}; set cuda, and "
+            "choose GPUs by CUDA_VISIBLE_DEVICES"
+        )
+    found = torch.cuda.device_count()
+    if found < 2:
+        raise UsageError(f"{key}: dp needs two GPUs or more, this process sees {found}; use ddp")
+    return list(range(found))
+
+
 def check_alike(config: Config, fingerprint: str) -> None:
     """Refuse to train one model on different data, or in different ways; all together.
 
@@ -108,6 +136,8 @@ def check_alike(config: Config, fingerprint: str) -> None:
 
 def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
     """How many processes train how, in plain types; None of one alone."""
+    if settings.processes.strategy == "dp":
+        return {"number": 1, "strategy": "dp", "gpus": torch.cuda.device_count()}
     if world() == 1:
         return None
     return {
@@ -120,6 +150,11 @@ def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
 
 def tell_group(settings: TrainerConfig) -> str | None:
     """A line on the processes for a person; None of one alone."""
+    if settings.processes.strategy == "dp":
+        return (
+            f"1 process, {torch.cuda.device_count()} GPUs, joint batch {settings.batch_size}: "
+            "torchrun with the strategy ddp is faster"
+        )
     if world() == 1:
         return None
     together = settings.batch_size * world()

@@ -24,6 +24,7 @@ from handlers.progress import Progress
 from handlers.report import Report
 from handlers.run_log import RunLog
 from handlers.scan_pairs import ScanPairs
+from handlers.step_log import StepLog
 from handlers.swa import SWA
 from handlers.tensorboard_log import TensorBoard
 from handlers.throughput import Throughput
@@ -54,6 +55,7 @@ HANDLERS: dict[str, Any] = {
     "report": Report,
     "run_log": RunLog,
     "scan_pairs": ScanPairs,
+    "step_log": StepLog,
     "swa": SWA,
     "tensorboard": TensorBoard,
     "throughput": Throughput,

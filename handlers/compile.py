@@ -106,6 +106,8 @@ class Compile:
         if self.mode == "graphs":
             # They are gathered anew in each step, to wherever there is room.
             refuse_shares(trainer.model, "compile.mode graphs")
+        if isinstance(trainer.network, nn.DataParallel):
+            raise UsageError("compile does not work with replicas on several GPUs: leave one out")
         if self.backend == INDUCTOR:
             check_compiler(trainer.device)
         if self.mode == "regional" and not repeated_blocks(trainer.model):

@@ -26,7 +26,8 @@ class GradientNorm:
     measured and ``train/grad_norm_max`` the largest. A norm that is not finite, as fp16's loss
     scaling causes now and then, is left out of both; how many there were is announced as
     ``gradients_not_finite``. Both are NaN where none was finite, and absent where no step was
-    measured. Within an epoch the norms stay on the device, where nothing waits for them.
+    measured. Within an epoch the norms stay on the device, where nothing waits for them;
+    ``trainer.state.gradient_norm`` holds the last one.
 
     Args:
         every: Measure the first of each so many optimizer steps.
@@ -66,7 +67,8 @@ class GradientNorm:
             return
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if gradients:
-            self._norms.append(joint_norm(gradients))
+            trainer.state.gradient_norm = norm = joint_norm(gradients)
+            self._norms.append(norm)
 
     @in_phase(Phase.MEASURE)
     def report(self, trainer: Trainer) -> None:

@@ -53,7 +53,7 @@ class Progress:
         self,
         every: int = 1,
         metrics: Sequence[str] | None = None,
-        quiet: Sequence[str] = ("checkpoint_saved",),
+        quiet: Sequence[str] = ("checkpoint_saved", "step"),
     ) -> None:
         self.every = check_whole("progress.every", every)
         for name, value in (("metrics", metrics), ("quiet", quiet)):

@@ -40,12 +40,13 @@ class RunLog:
     """Writes ``log.jsonl``, the truth about a run, and the tables beside it.
 
     Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``,
-    every notice of the trainer, ``epoch`` with its metrics, ``run_completed`` or
-    ``run_terminated`` (told to stop before the budget was spent). NaN is written as null, an
-    infinite number as the text ``inf`` or ``-inf``. A line is with the system before training
-    goes on, and outlives the process. ``metrics.csv`` (one row an epoch) and ``metrics.json``
-    (best, last, test) are made anew at the end of an epoch (at most once a second), of the run
-    and of a test; they hold no times, so that equal runs give equal tables.
+    every notice of the trainer, ``step`` where ``step_log`` announces single optimizer steps,
+    ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (told to stop before the
+    budget was spent). The ``time`` of a ``step`` is when it was written, with others. NaN is
+    written as null, an infinite number as the text ``inf`` or ``-inf``. A line is with the system
+    before training goes on, and outlives the process. ``metrics.csv`` (one row an epoch) and
+    ``metrics.json`` (best, last, test) are made anew at the end of an epoch (at most once a
+    second), of the run and of a test; they hold no times, so that equal runs give equal tables.
 
     When a run is resumed, the lines that an earlier process wrote after the checkpoint are moved
     to ``log.discarded.jsonl``: the log then reads as if the run had never been cut, but for its

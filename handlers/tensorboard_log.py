@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
 from engine.errors import UsageError
-from engine.events import Phase
+from engine.events import Phase, TrainEvents
 from engine.optimisers import learning_rate
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes each epoch's metrics and learning rate as scalars over the epochs.
 
-    An undefined metric (NaN) leaves a gap. A resumed run continues the same folder: TensorBoard
-    is told to drop what was written for the epochs that now come again.
+    The optimizer steps that ``step_log`` announces are scalars over the steps, in the folder
+    ``steps`` within: to TensorBoard a run of its own. An undefined value (NaN) leaves a gap. A
+    resumed run continues the same folders: TensorBoard is told to drop what was written for the
+    epochs and steps that now come again.
 
     Args:
         folder: Where the event files go; ``<run_dir>/events`` by default.
@@ -38,8 +41,8 @@ class TensorBoard:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
-        self._writer: SummaryWriter | None = None
-        self._last_epoch = 0
+        self._epochs = _Scalars()
+        self._steps = _Scalars()
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run.
@@ -55,32 +58,62 @@ class TensorBoard:
             raise UsageError(
                 "the handler tensorboard needs the package of that name: pip install tensorboard"
             )
+        trainer.add_event_handler(TrainEvents.NOTICE, self.note)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.close)
 
     def __call__(self, trainer: Trainer) -> None:
         """Write one epoch; it is on the disk afterwards, however the run ends."""
-        state = trainer.state
-        if state.epoch <= self._last_epoch:  # the run was taken back to an earlier checkpoint
-            self.close()
-        if self._writer is None:
-            self._writer = self._open(state.epoch)
-        self._last_epoch = state.epoch
-        values: dict[str, Any] = {"lr": learning_rate(trainer.optimizer), **state.metrics}
-        for name, value in values.items():
-            if not math.isnan(value):
-                self._writer.add_scalar(name, value, state.epoch)
-        self._writer.flush()
+        values = {"lr": learning_rate(trainer.optimizer), **trainer.state.metrics}
+        self._epochs.write(self._folder(), trainer.state.epoch, values)
+        self._epochs.flush()
+        self._steps.flush()
 
-    def _open(self, epoch: int) -> SummaryWriter:
-        # Imported when there is something to write: it takes a second, which a run that fails
-        # early should not wait for.
-        from torch.utils.tensorboard import SummaryWriter
+    def note(self, trainer: Trainer) -> None:
+        """Write one optimizer step; what else happened is no scalar."""
+        notice = trainer.state.notice
+        if notice["event"] != "step":
+            self._steps.flush()  # a checkpoint may have been saved that continues after it
+            return
+        values = {"lr": notice["lr"], "gradient_norm": notice["gradient_norm"], **notice["losses"]}
+        self._steps.write(self._folder() / "steps", notice["optimizer_step"], values)
 
-        return SummaryWriter(str(self.folder), purge_step=epoch)
+    def _folder(self) -> Path:
+        assert self.folder is not None
+        return self.folder
 
     def close(self) -> None:
-        """Let go of the file; to be called where a run ends in an exception, too."""
+        """Let go of the files; to be called where a run ends in an exception, too."""
+        self._epochs.close()
+        self._steps.close()
+
+
+class _Scalars:
+    """Scalars of one folder, over numbers that rise but where a run is taken back."""
+
+    def __init__(self) -> None:
+        self._writer: SummaryWriter | None = None
+        self._last = 0
+
+    def write(self, folder: Path, number: int, values: Mapping[str, float | None]) -> None:
+        if number <= self._last:  # the run was taken back to an earlier checkpoint
+            self.close()
+        if self._writer is None:
+            # Imported when there is something to write: it takes a second, which a run that fails
+            # early should not wait for.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder), purge_step=number)
+        self._last = number
+        for name, value in values.items():
+            if value is not None and not math.isnan(value):
+                self._writer.add_scalar(name, value, number)
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None

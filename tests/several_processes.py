@@ -33,6 +33,7 @@ WORK_OF_TWO = [
     "tests.handlers.data_parallel_work",
     "tests.handlers.first_process_work",
     "tests.handlers.interrupts_work",
+    "tests.handlers.step_log_work",
     # Last: one of the processes does not survive it.
     "tests.engine.lost_peer_work",
 ]
@@ -83,13 +84,15 @@ def run_together(world: int, modules: Sequence[str], folder: Path) -> Outcomes:
 def main(place: Path, modules: Sequence[str]) -> None:
     """Join the others and do the work."""
     torch.set_num_threads(1)
-    idist.initialize(
+    # Not through Ignite, which would give each process a GPU where there are some.
+    torch.distributed.init_process_group(
         "gloo",
         init_method=f"file://{place}/meeting_point",
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timedelta(seconds=PATIENCE_S),
     )
+    idist.sync()
     for module in modules:
         outcome = importlib.import_module(module).work(place.parent)
         torch.save(outcome, place / f"{module}-{idist.get_rank()}.pt")

@@ -89,6 +89,7 @@ class Setting:
             "lr_scheduler": {"name": "cosine", "warmup_steps": 5},
             "ema": {"decay": 0.9},
             "checkpoint": {"every_steps": 2, "save_top_k": 2},
+            "log": {"every_steps": 1},
             "handlers": [
                 {
                     "name": "experiments.benchmarks.whereabouts.Whereabouts",

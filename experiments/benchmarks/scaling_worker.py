@@ -120,7 +120,11 @@ def main(arguments: list[str]) -> int:
     asked, found = map(Path, arguments)
     settings = json.loads(asked.read_text("utf-8"))
     torch.set_num_threads(1)
-    idist.initialize(BACKENDS[settings["device"]])
+    if settings["device"] == "cuda":
+        idist.initialize(BACKENDS["cuda"])
+    else:  # Ignite would give each process a GPU, and fail where they are too few
+        torch.distributed.init_process_group(BACKENDS["cpu"])
+        idist.sync()
     try:
         results = gather(work(settings))
         if is_first():

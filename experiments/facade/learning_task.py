@@ -16,6 +16,7 @@ from engine.evaluation_mode import evaluating
 from engine.losses import choose_loss
 from engine.model_call import call_model
 from engine.protocols import Loss
+from engine.rng import rng_untouched
 from engine.tasks import TASKS
 from experiments.build_loss import build_loss
 from experiments.default_loss import AUXILIARY_TERMS, default_loss
@@ -89,7 +90,7 @@ def find_task(
 
 
 def _look(model: nn.Module, batch: Any, device: torch.device) -> Mapping[str, Any]:
-    with evaluating(model), torch.no_grad(), torch.random.fork_rng():
+    with evaluating(model), torch.no_grad(), rng_untouched():
         outputs = call_model(model, batch.to(device))
     logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
     if not isinstance(logits, torch.Tensor):

@@ -28,7 +28,7 @@ class Weighted(nn.Module):
 
     def __init__(self, recurrent: bool = False, outputs: int = 2) -> None:
         super().__init__()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(2)
             self.points = nn.Linear(POINTS, outputs, bias=False)
             self.covariates = nn.Linear(COVARIATES, outputs, bias=False)

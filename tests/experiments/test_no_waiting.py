@@ -27,6 +27,7 @@ def with_all_that_works_in_a_step(make_config: Any, precision: str, device: str)
             "trainer.accumulate_steps": 2,
             "trainer.max_epochs": 3,
             "ema.decay": 0.9,
+            "log.every_steps": 1,
             "lr_scheduler": {"name": "cosine", "warmup_steps": 2},
             "handlers": [
                 # On a CPU it judges each step as it comes, unless told otherwise.

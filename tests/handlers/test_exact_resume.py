@@ -17,6 +17,7 @@ from handlers.checkpoint import Checkpoint, load_checkpoint, newest_whole_checkp
 from handlers.early_stopping import EarlyStopping
 from handlers.lr_schedule import LRSchedule
 from handlers.run_log import RunLog, read_log
+from handlers.step_log import StepLog
 from tests.engine.test_trainer import ResumableLoader, weights
 
 
@@ -34,6 +35,7 @@ def build(make_trainer, run_dir, **checkpoint):
         LRSchedule("cosine", warmup_steps=4),
         EarlyStopping("train/loss", patience=50),
         Checkpoint(**{"monitor": "train/auroc", "save_top_k": 2, **checkpoint}),
+        StepLog(every=2),
     )
     return trainer
 
@@ -62,7 +64,7 @@ def assert_same_runs(straight, resumed):
     assert names(a / "checkpoints") == names(b / "checkpoints")
     for name in names(a / "checkpoints"):
         saved = [load_checkpoint(run / "checkpoints" / name)["states"] for run in (a, b)]
-        for part in ("checkpoint", "early_stopping", "lr_schedule"):
+        for part in ("checkpoint", "early_stopping", "lr_schedule", "step_log"):
             assert saved[0][part] == saved[1][part]
         for key, weight in saved[0]["model"].items():
             assert torch.equal(weight, saved[1]["model"][key])

@@ -104,7 +104,7 @@ def test_the_file_is_let_go_of_when_the_run_ends(make_trainer, loader):
     board.attach(trainer)
     trainer.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda: trainer.terminate())
     trainer.fit(loader, 3)
-    assert board._writer is None
+    assert board._epochs._writer is None
 
 
 def test_a_folder_can_be_named(make_trainer, loader, tmp_path):

@@ -1,0 +1,108 @@
+"""One process, several GPUs: each batch is split among replicas of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Replicas(nn.DataParallel):
+    """Splits each batch among GPUs and joins the outputs, so that the loss is of the whole batch.
+
+    ``torch.nn.DataParallel``, but for what it does with the inputs and outputs of this project:
+    parts differ by one sample at most, a batch with less than two samples for each GPU is computed
+    on the first one, ``scan_rows`` (rows of the whole batch) is not split, and outputs may be
+    nested and hold scalars, of which the mean over the samples is taken.
+
+    What looks at a batch as a whole within the model, such as a norm over the batch, sees the part
+    on its GPU; the running statistics of the first GPU count. Checkpoints are of the model itself.
+    Each GPU has a random number stream of its own.
+
+    Args:
+        model: On the first of the devices.
+        devices: The GPUs' numbers.
+
+    Example::
+
+        trainer.network = Replicas(trainer.model, [0, 1])
+    """
+
+    def __init__(self, model: nn.Module, devices: Sequence[int]) -> None:
+        super().__init__(model, list(devices))
+        for device in self.device_ids[1:]:  # else dropout would be alike in all parts
+            torch.cuda.default_generators[device].manual_seed(torch.initial_seed() + device)
+
+    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor, **of_whole: Any) -> Any:
+        """The model's outputs for a batch.
+
+        Args:
+            spectra: [B, S, L].
+            mask: [B, S].
+            tabular: [B, D].
+            **of_whole: ``scan_rows``: each replica finds those of its part from the mask.
+        """
+        if len(mask) < 2 * len(self.device_ids):
+            return self.module(spectra, mask, tabular, **of_whole)
+        return super().forward(spectra, mask, tabular)
+
+    def scatter(
+        self, inputs: tuple[Tensor, ...], kwargs: Any, device_ids: Sequence[int]
+    ) -> tuple[list[tuple[Tensor, ...]], list[dict[str, Any]]]:
+        """Each GPU's part of the inputs."""
+        devices = [torch.device("cuda", device) for device in device_ids]
+        return split_rows(inputs, devices), [{} for _ in devices]
+
+    def gather(self, outputs: Sequence[Any], output_device: Any) -> Any:
+        """The outputs of the whole batch, on the first GPU."""
+        return join_rows(outputs, torch.device("cuda", output_device))
+
+
+def split_rows(
+    inputs: Sequence[Tensor], devices: Sequence[torch.device]
+) -> list[tuple[Tensor, ...]]:
+    """Tensors of a batch [B, ...], split along B into one part a device.
+
+    Example:
+        >>> devices = [torch.device("cpu")] * 2
+        >>> [len(part) for (part,) in split_rows([torch.zeros(5, 3)], devices)]
+        [3, 2]
+    """
+    parts = zip(*(tensor.tensor_split(len(devices)) for tensor in inputs), strict=True)
+    return [
+        tuple(tensor.to(device, non_blocking=True) for tensor in part)
+        for part, device in zip(parts, devices, strict=True)
+    ]
+
+
+def join_rows(outputs: Sequence[Mapping[str, Any]], device: torch.device) -> Mapping[str, Any]:
+    """The parts' outputs as those of the whole batch; gradients flow back to each part.
+
+    Args:
+        outputs: Nested mappings and sequences, alike in each part: tensors whose first axis is the
+            part's samples, scalars, None.
+        device: Where to.
+
+    Example:
+        >>> parts = [{"logits": torch.zeros(3, 2)}, {"logits": torch.zeros(2, 2)}]
+        >>> join_rows(parts, torch.device("cpu"))["logits"].shape
+        torch.Size([5, 2])
+    """
+    sizes = torch.tensor([float(len(each["logits"])) for each in outputs])
+    return _join(outputs, (sizes / sizes.sum()).tolist(), device)  # type: ignore[no-any-return]
+
+
+def _join(parts: Sequence[Any], shares: Sequence[float], device: torch.device) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        there = [part.to(device, non_blocking=True) for part in parts]
+        if first.ndim:
+            return torch.cat(there)
+        return sum(share * value for share, value in zip(shares, there, strict=True))
+    if isinstance(first, Mapping):
+        return {key: _join([part[key] for part in parts], shares, device) for key in first}
+    if isinstance(first, (list, tuple)):
+        return [_join(values, shares, device) for values in zip(*parts, strict=True)]
+    return first

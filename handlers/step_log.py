@@ -1,0 +1,202 @@
+"""Loss terms, learning rate and gradient norm of single optimizer steps, for the run's logs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor, nn
+
+from engine.errors import UsageError, check_whole
+from engine.events import Phase, TrainEvents
+from engine.processes import gather, is_first, world
+from engine.sharding import joint_norm
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+# So many steps are held on the device at most: each holds a scalar for each loss term.
+HELD_STEPS = 500
+
+
+class StepLog:
+    """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
+
+    ``run_log`` writes each as a line of ``log.jsonl``, ``tensorboard`` as scalars over the
+    optimizer steps. The loss terms are those of the whole step: the mean over its micro-batches
+    and over all processes, weighted as they are for the gradient. ``lr`` is the largest learning
+    rate that the step used. ``gradient_norm`` is the common L2 norm before clipping; it is taken
+    from the handler that measures it anyway, and measured here where there is none. A step that a
+    handler vetoed is no optimizer step and has no line.
+
+    The values stay on the device and are read together: at the end of an epoch and of the run,
+    when a checkpoint is saved, and after each 500 logged steps. They are announced together too,
+    at all of these moments but the saving of a checkpoint, which carries them: a resumed run
+    announces each step once, where a run that was never cut does. Another number of processes
+    than saved a checkpoint within an epoch announces no more what it carries.
+
+    Args:
+        every: Log each so many optimizer steps; 0 logs none.
+
+    Raises:
+        UsageError: ``every`` is below 0.
+
+    Example:
+        >>> StepLog(every=10).every
+        10
+    """
+
+    # After clipping, and before anything of an event is measured, written or saved.
+    phase = Phase.UPDATE
+    of_each_process = True
+    # Checkpoints that were saved before there was such a handler can be continued.
+    state_may_be_missing = True
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = check_whole("step_log.every", every, 0)
+        self._trainer: Trainer
+        self._parameters: list[nn.Parameter] = []
+        self._losses: list[tuple[float, Mapping[str, Tensor]]] = []  # of this step's micro-batches
+        self._last_norm: Tensor | None = None
+        self._step: dict[str, Any] | None = None  # ready to be taken
+        self._held: list[dict[str, Any]] = []  # with tensors on the device
+        self._rows: list[dict[str, Any]] = []  # with numbers
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to optimizer steps, and to the ends of epochs and of the run."""
+        self._trainer = trainer
+        trainer.keep("step_log", self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.tell)
+        trainer.add_event_handler(Events.COMPLETED, self.tell)
+        if self.every:
+            trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+            trainer.add_event_handler(TrainEvents.BACKWARD_COMPLETED, self.keep_losses)
+            trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
+            trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self.keep_step)
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self.tell_where_due)
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Look up what the optimizer moves; unfreezing may have added to it."""
+        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+        self._losses = []
+
+    def keep_losses(self, trainer: Trainer) -> None:
+        """Hold a micro-batch's losses and its weight."""
+        state = trainer.state
+        if (state.optimizer_step + 1) % self.every == 0:
+            self._losses.append((state.batch_weight, state.losses))
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Take the learning rate and the gradient norm of a step that is about to be made."""
+        state = trainer.state
+        losses, self._losses = self._losses, []
+        norm = getattr(state, "gradient_norm", None)
+        if norm is self._last_norm:  # of an earlier step: no handler measured this one
+            norm = None
+        else:
+            self._last_norm = norm
+        self._step = None
+        if losses and not state.skip_step:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            if norm is None and gradients:
+                norm = joint_norm(gradients)
+            rate = _learning_rate(trainer)
+            self._step = {"lr": rate, "gradient_norm": norm, "losses": losses}
+
+    def keep_step(self, trainer: Trainer) -> None:
+        """Hold a step that was made."""
+        if self._step is not None:
+            state = trainer.state
+            place = {k: getattr(state, k) for k in ("epoch", "iteration", "optimizer_step")}
+            self._held.append({**place, **self._step})
+            self._step = None
+
+    def tell_where_due(self) -> None:
+        """Announce what is held before it takes much memory."""
+        if len(self._held) + len(self._rows) >= HELD_STEPS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Announce each step that is held. Collective."""
+        self._read()
+        if not self._rows:
+            return
+        parts, self._rows = gather(self._rows), []
+        if not is_first():
+            return
+        for of_each in zip(*parts, strict=True):
+            self._trainer.announce("step", **{**of_each[0], "losses": _means(of_each)})
+
+    def close(self) -> None:
+        """Announce what is held where the run ended in an exception; of one process only."""
+        if world() == 1 and (self._held or self._rows):
+            # Neither a broken device nor a full disk hides the exception.
+            with contextlib.suppress(UsageError, RuntimeError):
+                self.tell()
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps that are not announced yet."""
+        self._read()
+        return {"rows": list(self._rows)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue with the steps that were not announced."""
+        self.reset()
+        self._rows = list(state_dict["rows"])
+
+    def reset(self) -> None:
+        """Forget all steps that are held."""
+        self._losses, self._step, self._held, self._rows = [], None, [], []
+
+    def _read(self) -> None:
+        """Fetch everything from the device at once."""
+        held, self._held = self._held, []
+        tensors = [
+            value
+            for step in held
+            for value in (step["lr"], step["gradient_norm"], *_terms(step["losses"]))
+            if isinstance(value, Tensor)
+        ]
+        device = self._trainer.device
+        together = [tensor.detach().to(device) for tensor in tensors]
+        numbers = iter(torch.stack(together).tolist() if together else [])
+
+        def read(value: Any) -> Any:
+            return next(numbers) if isinstance(value, Tensor) else value
+
+        for step in held:
+            row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
+            row["losses"] = [
+                [float(weight), {name: read(value) for name, value in losses.items()}]
+                for weight, losses in step["losses"]
+            ]
+            self._rows.append(row)
+
+
+def _terms(losses: list[tuple[float, Mapping[str, Tensor]]]) -> list[Tensor]:
+    return [value for _, of_one in losses for value in of_one.values()]
+
+
+def _learning_rate(trainer: Trainer) -> Any:
+    """The largest among the groups; a tensor where they are tensors, which nothing waits for."""
+    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    if not isinstance(rates[0], Tensor):
+        return max(rates)
+    return torch.stack(rates).amax()
+
+
+def _means(rows: tuple[dict[str, Any], ...]) -> dict[str, float]:
+    """The loss terms of one step, over the micro-batches of all processes that have them."""
+    sums: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for row in rows:
+        for weight, losses in row["losses"]:
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + weight * value
+                weights[name] = weights.get(name, 0.0) + weight
+    return {name: sums[name] / weights[name] for name in sums}
