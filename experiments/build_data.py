@@ -181,7 +181,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     encoder = CovariateEncoder(
         cohort.numeric,
         cohort.categorical,
-        log=settings.log,
+        log=settings.log or (),
         missing_indicators=settings.missing_indicators,
     )
     encoder.fit(cohort.samples[train])

@@ -118,7 +118,7 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
         "group": roles.group,
         "numeric": list(cohort.numeric),
         "categorical": list(cohort.categorical),
-        "log": list(settings.log),
+        "log": list(settings.log or ()),
         "missing_indicators": settings.missing_indicators,
         "transforms": [spec.model_dump(mode="json") for spec in named if cohort.has_spectra],
     }

@@ -64,7 +64,7 @@ def test_what_was_filled_in_stays_when_it_is_read_again():
     assert check_config(config.plain()) == config
 
 
-DERIVED = {
+DERIVED: dict[tuple[str, ...], object] = {
     ("loss", "name"): None,
     ("loss", "params"): {},
     ("metrics",): [],
