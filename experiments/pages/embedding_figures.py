@@ -101,7 +101,8 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
     perplexity = min(LARGEST_PERPLEXITY, (len(chosen) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
     text = (
-        f"The same {source} by t-SNE (van der Maaten and Hinton 2008), perplexity {perplexity:.3g}:"
+        f"The model's {source} by t-SNE (van der Maaten and Hinton 2008), perplexity "
+        f"{perplexity:.3g}:"
         " neighbours are neighbours, but distances between clusters, and their sizes, mean nothing."
         f"{_left_out(samples, drawn)}"
     )

@@ -68,7 +68,10 @@ def test_samples_in_the_plane(task):
     assert left_of(sections, *NAMES[task], *sets, "plate", *columns["plate"]) == {}
 
 
-@pytest.mark.parametrize("source", ["embedding", "logits"])
+@pytest.mark.parametrize(
+    "source",
+    ["embedding", "logits", "spec_embedding", "tab_embedding", "spec_embedding and tab_embedding"],
+)
 def test_samples_that_have_no_plane(source):
     outputs, names = make_outputs("binary"), NAMES["binary"]
     few = make_outputs("binary", 9)
