@@ -205,8 +205,9 @@ class Config(Section):
     @property
     def metric_names(self) -> list[str]:
         """What is measured: of several values to predict each error in its own unit."""
-        several = self.data.task == "regression" and isinstance(self.data.label, list)
-        return by_target(self.metrics, self.data.label if several else ())
+        label = self.data.label
+        several = label if self.data.task == "regression" and isinstance(label, list) else ()
+        return by_target(self.metrics, several)
 
     def plain(self) -> dict[str, Any]:
         """The configuration in plain types, as it is written to ``config.yaml``."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from engine.attribution import Explained
 from engine.checkpoints import broken_weight
 from engine.errors import UsageError, check_whole
 from engine.evaluator import Evaluator
@@ -277,8 +278,9 @@ class EnhancedTrainer:
             print(f"pages of this evaluation: {folder}")
         else:
             folder = self.run_dir
+        shap: Sequence[Explained] = ()
         if kept is None:
-            examined, shap = Examined(outputs, self.names.of_outputs(outputs), Findings()), []
+            examined = Examined(outputs, self.names.of_outputs(outputs), Findings())
         else:
             examined, shap = look_at_model(self.model, loader, outputs, kept, self.names)
         pages = ResultPages(folder, self.model_name, FindingSections(examined))
