@@ -258,9 +258,9 @@ class Config(Section):
     @property
     def metric_names(self) -> list[str]:
         """What the metrics are called in logs, tables and pages; of several values each error."""
-        several = self.data.task == "regression" and isinstance(self.data.label, list)
-        names = [metric_name(entry) for entry in self.metrics]
-        return by_target(names, self.data.label if several else ())
+        label = self.data.label
+        several = label if self.data.task == "regression" and isinstance(label, list) else ()
+        return by_target([metric_name(entry) for entry in self.metrics], several)
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:

@@ -76,10 +76,11 @@ def _explain(
     """By both methods in one pass: a loader may give its samples in another order next time."""
     # Of two classes the second one, of more the one that is predicted of each sample.
     target = 1 if task == "binary" else None
-    of_so_many = {"max_samples": MOST_EXPLAINED}
     explainers = [
-        OutputsExplainer(model, target, method=METHOD, keep_intensities=True, **of_so_many),
-        OutputsExplainer(model, target, method=SHAP_METHOD, **of_so_many),
+        OutputsExplainer(
+            model, target, method=method, max_samples=MOST_EXPLAINED, keep_intensities=number == 0
+        )
+        for number, method in enumerate((METHOD, SHAP_METHOD))
     ]
     covariates = []
     for batch in loader:

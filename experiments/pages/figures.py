@@ -102,7 +102,7 @@ def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
     missing = unranked(outputs, names)
     if not missing:
         return ""
-    return f"Undefined for {', '.join(missing)}: all of these samples are of one kind."
+    return f"Undefined, as all of these samples are of one kind: {', '.join(missing)}."
 
 
 def say_undefined(figure: go.Figure, **place: Any) -> None:

@@ -62,7 +62,7 @@ def test_what_does_not_fit_the_task_is_one_clear_line():
     assert "labels number classes, but task 'regression' has none" in refused(
         ["label"], "regression", {"a": 1}, **two
     )
-    assert "label 'a' of sample 's1' is '2'; 0 or 1 was expected" in refused(
+    assert "label 'a' of sample 's1' is '2'; 0 or 1, True or False was expected" in refused(
         ["a"], "multilabel", a=["1", "2"]
     )
     assert "label 'a' of sample 's0' is 'yes'; 0 or 1" in refused(["a"], "multilabel", a=["yes"])

@@ -75,6 +75,8 @@ def test_sets_of_several_outputs_stand_in_one_file(tmp_path):
         again = read_explained(tmp_path / "found", int(one.target[0]))
         assert torch.equal(again.tabular, one.tabular)
         assert torch.equal(again.target, one.target)
+        assert again.change is not None
+        assert one.change is not None
         assert torch.equal(again.change, one.change)
         assert all(torch.equal(a, b) for a, b in zip(again.scans, one.scans, strict=True))
     with pytest.raises(UsageError, match="holds several sets; choose an output of 1, 11"):

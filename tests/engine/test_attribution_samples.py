@@ -165,7 +165,7 @@ def test_nothing_chooses_among_outputs_of_unlike_kind():
 
 
 def test_progress_counts_each_sample_once_however_many_outputs_there_are():
-    seen = []
+    seen: list[int] = []
     explain_outputs(
         Weighted(outputs=3), [with_values(make_batch(1), 3)], steps=2, progress=seen.append
     )

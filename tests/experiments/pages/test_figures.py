@@ -41,7 +41,7 @@ def test_what_nobody_or_everybody_has_cannot_be_ranked(task):
     assert [trace.name for trace in figure.data] == [f"{name}: undefined" for name in names]
     panels = [note.text for note in figure.layout.annotations]
     assert panels.count("undefined") == 2
-    assert figures.about_unranked(outputs, NAMES[task]).startswith(f"Undefined for {names[0]}")
+    assert figures.about_unranked(outputs, NAMES[task]).endswith(f"{names[-1]}.")
 
 
 def test_one_label_that_cannot_be_ranked_is_named_beside_those_that_can():
@@ -51,7 +51,7 @@ def test_one_label_that_cannot_be_ranked_is_named_beside_those_that_can():
     assert {t.name for t in figure.data} == {"liver", "lung", "heart: undefined", "chance"}
     assert "undefined" not in [note.text for note in figure.layout.annotations]
     told = figures.about_unranked(outputs, NAMES["multilabel"])
-    assert told == "Undefined for heart: all of these samples are of one kind."
+    assert told == "Undefined, as all of these samples are of one kind: heart."
     assert figures.about_unranked(make_outputs("multilabel"), NAMES["multilabel"]) == ""
 
 

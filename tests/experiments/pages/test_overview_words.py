@@ -45,7 +45,7 @@ def make_outcome(root: Path, task: str = "binary", **data: Any) -> Outcome:
     """An outcome without a training: the cohort as a run would have it, and no figures yet."""
     own = {"root": str(root), "numeric": ["age"], "categorical": ["sex"]}
     config = check_config({"data": own | TASKS[task] | data})
-    nothing: dict[str, float] = dict.fromkeys(config.metrics, 0.5)
+    nothing: dict[str, float] = dict.fromkeys(config.metric_names, 0.5)
     return Outcome(
         run_dir=root,
         config=config,
@@ -173,5 +173,5 @@ def test_what_the_data_are_is_said_in_chinese(root, task, without, tmp_path):
     (tmp_path / ENVIRONMENT_NAME).write_text(json.dumps({}))
     content = content_while_training(tmp_path, outcome.config, outcome.data, [], parameters=12_345)
     texts = [content.model, content.task_text, *content.cohort]
-    assert len(texts) == lines
+    assert len(texts) == lines + bool(outcome.data.cohort.missing)
     assert english_left(texts, names_of(outcome)) == {}

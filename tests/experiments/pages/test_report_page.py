@@ -158,7 +158,7 @@ def test_a_run_of_each_task_writes_its_page(task, labels, labelled_cohort, tmp_p
     found = page_data(text)
     assert found["names"] == labels
     assert found["samples"]["id"] == experiment.outputs["test"].sample_id
-    for name in config.metrics:
+    for name in config.metric_names:
         assert f'data-s="{name}"' in text
     # The page is handed on: it does not tell on whose machine the run was.
     assert str(tmp_path) not in text

@@ -145,6 +145,7 @@ def test_the_explained_label_is_chosen_for_all_figures_at_once(browser, write):
         assert "lung" in page.locator("#sample-sum").inner_text() != first
         drawn = "document.getElementById('plot-sample').data.slice(-2).map(t => t.name)"
         assert page.evaluate(drawn) == ["raises the score of lung", "lowers the score of lung"]
+        page.locator("#importance-points-2").scroll_into_view_if_needed()
         page.wait_for_selector("#figure-points-2 .main-svg")
         page.locator("#sample-explained .explained-output").select_option("0")
         assert page.evaluate(seen) == ["importance-points-0"]
