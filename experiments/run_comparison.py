@@ -20,7 +20,7 @@ from engine.metrics import metric_value
 from engine.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_test
 from engine.tasks import CLASSES, TASKS, better_when
 from experiments.finished_run import FinishedRun
-from experiments.interval_words import about_methods
+from experiments.interval_words import about_methods, about_too_few, too_few_of
 
 # A ranking needs one of each kind.
 FEWEST_SHARED = 2
@@ -243,7 +243,10 @@ def _notes(comparison: RunComparison) -> list[str]:
             f"The samples are of {comparison.groups} groups. The tests take them as independent, "
             "so that their p-values promise too much; the bootstrap draws whole groups."
         )
-    notes.extend(about_methods([*comparison.figures, *comparison.differences]))
+    notes.extend(about_methods(comparison.figures))
+    apart = dict.fromkeys(n for found in comparison.differences for n in too_few_of(found))
+    if apart:
+        notes.append(about_too_few([f"the differences in {', '.join(apart)}"]))
     notes.extend(_best_on_validation(comparison))
     return notes
 
