@@ -68,6 +68,7 @@ class StepShares:
         """
         state, loss = trainer.state, trainer.loss
         state.batch_weight = None
+        self._in_step, self._factors = {}, {}
         if state.accumulate_steps == self.processes == 1:
             return loader
         self._weighted = getattr(loss, "weighted", False)
@@ -122,13 +123,27 @@ class StepShares:
 
     def weigh_terms(self, trainer: Trainer) -> None:
         """Correct the gradients of terms whose denominators are not the total's."""
-        total = TOTAL if TOTAL in self._in_step else SAMPLES
         for name, term in trainer.state.losses.items():
-            if name == TOTAL or not term.requires_grad:
-                continue
-            counted_as = name if name in self._in_step else SAMPLES
-            if counted_as != total:
-                term.register_hook(self._factors[counted_as].mul)
+            factor = self._factor_of(name)
+            if factor is not None and term.requires_grad:
+                term.register_hook(factor.mul)
+
+    def share_of(self, term: str, state: Any) -> float | Tensor:
+        """How much a term of the present micro-batch counts in its optimizer step.
+
+        Args:
+            term: ``total_loss``, or another name of ``state.losses``.
+            state: The trainer's.
+        """
+        whole: float | Tensor = 1.0 if state.batch_weight is None else state.batch_weight
+        factor = self._factor_of(term)
+        return whole if factor is None else whole * factor
+
+    def _factor_of(self, term: str) -> Any:
+        """What a term counts relative to the total; None for the same."""
+        counted_as = term if term in self._in_step else SAMPLES
+        total = TOTAL if TOTAL in self._in_step else SAMPLES
+        return None if term == TOTAL or counted_as == total else self._factors[counted_as]
 
 
 class _ReadAhead:

@@ -21,7 +21,7 @@ from engine.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_te
 from engine.tasks import CLASSES, TASKS, by_target
 from experiments.build_metrics import metric_name
 from experiments.finished_run import FinishedRun
-from experiments.interval_words import about_methods
+from experiments.interval_words import about_methods, about_too_few, too_few_of
 
 # A ranking needs one of each kind.
 FEWEST_SHARED = 2
@@ -264,7 +264,10 @@ def _notes(comparison: RunComparison) -> list[str]:
             f"The samples are of {comparison.groups} groups. The tests take them as independent, "
             "so that their p-values promise too much; the bootstrap draws whole groups."
         )
-    notes.extend(about_methods([*comparison.figures, *comparison.differences]))
+    notes.extend(about_methods(comparison.figures))
+    apart = dict.fromkeys(n for found in comparison.differences for n in too_few_of(found))
+    if apart:
+        notes.append(about_too_few([f"the differences in {', '.join(apart)}"]))
     not_computed = {n: why for run in runs for n, why in run.not_computed.items()}
     notes.extend(f"{name} is not compared: {why}." for name, why in not_computed.items())
     notes.extend(_best_on_validation(comparison))

@@ -323,9 +323,9 @@ def _value(rate: float | Tensor) -> float:
     return float(rate)
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if low <= value <= high and math.isfinite(value):
-            return
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and low <= value <= high and math.isfinite(value):
+        return
     bounds = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g} and finite"
     raise UsageError(f"lr_schedule.{name} must be {bounds}, not {value!r}")

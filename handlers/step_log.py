@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 HELD_STEPS = 500
 
 
+# Of a micro-batch: term -> how much it counts in its step, and its value.
+Losses = Mapping[str, tuple[float | Tensor, Tensor]]
+
+
 class StepLog:
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
@@ -59,7 +63,7 @@ class StepLog:
         self.every = check_whole("step_log.every", every, 0)
         self._trainer: Trainer
         self._parameters: list[nn.Parameter] = []
-        self._losses: list[tuple[float, Mapping[str, Tensor]]] = []  # of this step's micro-batches
+        self._losses: list[Losses] = []  # of this step's micro-batches
         self._last_norm: Tensor | None = None
         self._step: dict[str, Any] | None = None  # ready to be taken
         self._held: list[dict[str, Any]] = []  # with tensors on the device
@@ -84,10 +88,12 @@ class StepLog:
         self._losses = []
 
     def keep_losses(self, trainer: Trainer) -> None:
-        """Hold a micro-batch's losses and its weight."""
-        state = trainer.state
+        """Hold a micro-batch's losses, and how much each counts in the step."""
+        state, shares = trainer.state, trainer.step_shares
         if (state.optimizer_step + 1) % self.every == 0:
-            self._losses.append((state.batch_weight, state.losses))
+            self._losses.append(
+                {name: (shares.share_of(name, state), loss) for name, loss in state.losses.items()}
+            )
 
     def __call__(self, trainer: Trainer) -> None:
         """Take the learning rate and the gradient norm of a step that is about to be made."""
@@ -172,14 +178,17 @@ class StepLog:
         for step in held:
             row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
             row["losses"] = [
-                [float(weight), {name: read(value) for name, value in losses.items()}]
-                for weight, losses in step["losses"]
+                {
+                    name: [read(part) for part in share_and_loss]
+                    for name, share_and_loss in of_one.items()
+                }
+                for of_one in step["losses"]
             ]
             self._rows.append(row)
 
 
-def _terms(losses: list[tuple[float, Mapping[str, Tensor]]]) -> list[Tensor]:
-    return [value for _, of_one in losses for value in of_one.values()]
+def _terms(losses: list[Losses]) -> list[Any]:
+    return [part for of_one in losses for pair in of_one.values() for part in pair]
 
 
 def _learning_rate(trainer: Trainer) -> Any:
@@ -192,11 +201,12 @@ def _learning_rate(trainer: Trainer) -> Any:
 
 def _means(rows: tuple[dict[str, Any], ...]) -> dict[str, float]:
     """The loss terms of one step, over the micro-batches of all processes that have them."""
-    sums: dict[str, float] = {}
-    weights: dict[str, float] = {}
+    parts: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        for weight, losses in row["losses"]:
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + weight * value
-                weights[name] = weights.get(name, 0.0) + weight
-    return {name: sums[name] / weights[name] for name in sums}
+        for of_one in row["losses"]:
+            for name, (share, loss) in of_one.items():
+                parts.setdefault(name, []).append((share, loss))
+    return {
+        name: sum(share * loss for share, loss in pairs) / sum(share for share, _ in pairs)
+        for name, pairs in parts.items()
+    }

@@ -254,7 +254,7 @@ def _as_aux(value: Any, where: str) -> dict[str, Tensor] | None:
         return None
     if not isinstance(value, Mapping):
         raise UsageError(f"{where}: aux is a {type(value).__name__}, expected a dict of targets")
-    return {name: _as_target(part, f"{where}, aux '{name}'") for name, part in value.items()}
+    return {name: _as_target(part, f"{where}, aux '{name}'", None) for name, part in value.items()}
 
 
 def _names(value: Any, samples: int, seen: int) -> list[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -164,8 +165,10 @@ def test_trained_runs_are_compared_by_what_they_left(trained, tmp_path, capsys):
         metrics = yaml.safe_load((trained / name / "metrics.json").read_text())["test"]
         predictions = pd.read_csv(trained / name / "predictions.csv")
         assert table["auroc"][name] == pytest.approx(metrics["metrics"]["auroc"])
-        bounds = [table["auroc_low"][name], table["auroc_high"][name]]
-        assert bounds == pytest.approx(metrics["intervals"]["auroc"])
+        bounds = [table["accuracy_low"][name], table["accuracy_high"][name]]
+        assert bounds == pytest.approx(metrics["intervals"]["accuracy"])
+        assert metrics["interval_methods"]["auroc"] == "too_few"  # which has no bounds
+        assert np.isnan(table["auroc_low"][name])
         assert table["samples"][name] == len(predictions)
         assert table["seconds"][name] > 0
         assert table["parameters"][name] > 0

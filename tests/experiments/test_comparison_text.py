@@ -107,7 +107,9 @@ def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few to tell)"
     assert cells(text, "DeLong p") == ["too few to tell"]
     assert cells(text, "McNemar p") == ["1.0000"]
-    assert "Too few to tell how far off accuracy" in text
+    assert "95% intervals of accuracy, precision, recall by Clopper and Pearson" in text
+    assert "Too few to tell how far off f1, auroc, auprc may be" in text
+    assert "Too few to tell how far off the differences in accuracy, precision" in text
     page = write_run_comparison(comparison, tmp_path)
     assert "1.0000 (too few to tell)" in page[1].read_text("utf-8")
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import pytest
 
 from engine.checkpoints import load_checkpoint
 from engine.metric_tables import read_log
+from experiments.experiment import Experiment
 from experiments.findings import Findings
 from experiments.run import main, print_results
 from experiments.yaml_text import read_yaml, write_yaml
@@ -351,7 +353,7 @@ def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
     told = SimpleNamespace(
         results={"val": metrics, "test": metrics}, intervals={}, findings=Findings()
     )
-    print_results(told)
+    print_results(cast(Experiment, told))
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["validation", "test"]
     for row, (name, value) in zip(rows, metrics.items(), strict=True):

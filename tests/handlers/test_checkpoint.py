@@ -278,4 +278,5 @@ def test_a_half_written_file_of_a_cut_run_is_cleared_away(make_trainer, loader, 
 def test_the_score_in_a_file_s_name_keeps_its_digits(unit):
     name = Checkpoint(monitor="val/mae", mode="min").file_name(3, 1.2345 * unit)
     told = re.fullmatch(r"epoch=003-val_mae=(.+)\.pt", name)
+    assert told
     assert float(told[1]) == pytest.approx(1.2345 * unit, rel=1e-5)

@@ -235,4 +235,5 @@ def test_a_metric_keeps_its_digits_in_any_unit(make_trainer, loader, capsys, uni
     Progress(metrics=["train/auroc"]).attach(trainer)
     trainer.fit(loader, 1)
     told = re.search(r"train auroc (\S+)", capsys.readouterr().out)
+    assert told
     assert float(told[1]) == pytest.approx(1.2345 * unit, rel=1e-2)
