@@ -324,8 +324,8 @@ def _value(rate: float | Tensor) -> float:
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if low <= value <= high and math.isfinite(value):
-            return
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if low <= number <= high and math.isfinite(number):
+        return
     bounds = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g} and finite"
     raise UsageError(f"lr_schedule.{name} must be {bounds}, not {value!r}")
