@@ -44,7 +44,7 @@ from experiments.pages.figure_images import write_images
 from experiments.pages.figures import training_curves
 from experiments.pages.finding_sections import FindingSections
 from experiments.pages.result_pages import ResultPages
-from experiments.run_folder import LOG_NAME, new_run_dir
+from experiments.run_folder import LOG_NAME, is_named, new_run_dir
 from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
 
@@ -489,8 +489,10 @@ class EnhancedTrainer:
             UsageError: It is missing, damaged, or another model's; the model stays as it was.
         """
         folder = self.run_dir or self.save_dir / self.model_name
-        others = load_weights(self.model, folder / BEST_MODEL if path is None else Path(path))
+        file = folder / BEST_MODEL if path is None else Path(path)
+        others = load_weights(self.model, file)
         if path is None:
+            self._say_what_else_there_is(file)
             self.run_dir = folder
         self.history, self._task = others.get("history", {}), others.get("task")
         self._scaler = self._stepped = self._log = None
@@ -522,6 +524,12 @@ class EnhancedTrainer:
         folder = new_run_dir(self.run_dir, "evaluation")
         print(f"files of this evaluation: {folder}")
         return folder
+
+    def _say_what_else_there_is(self, file: Path) -> None:
+        found = sorted(self.save_dir.glob(f"*/{BEST_MODEL}"))
+        beside = [p for p in found if p != file and is_named(p.parent, self.model_name)]
+        if beside and self.run_dir is None:
+            print(f"loaded {file}; there are also {', '.join(str(path) for path in beside)}")
 
     def _say_why_no_images(self, reason: str | None) -> None:
         if reason is not None and not self._said_why_no_images:

@@ -275,6 +275,12 @@ def test_an_untrained_model_is_never_saved_over_a_trained_one(make, capsys):
     assert (trainer.run_dir / "best_model.pt").read_bytes() == best
     other.load_model()
     assert other.history == {}
+    capsys.readouterr()
+    third = make(MeanLinear(L))
+    third.load_model()
+    assert third.history == trainer.history
+    first, second = (folder / "best_model.pt" for folder in (trainer.run_dir, other.run_dir))
+    assert capsys.readouterr().out == f"loaded {first}; there are also {second}\n"
 
 
 def test_a_training_that_is_cut_off_leaves_the_history_so_far(make):
