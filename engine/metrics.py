@@ -161,8 +161,9 @@ class EpochMetrics:
         self.custom = custom_metrics(self.metrics)
         self.names = tuple(m if isinstance(m, str) else m.name for m in self.metrics)
         check_metrics(tuple(m for m in self.metrics if isinstance(m, str)), task)
-        for custom in self.custom.values() if task else ():
-            custom.check_task(task)
+        if task is not None:
+            for custom in self.custom.values():
+                custom.check_task(task)
         self.prefix = prefix
         self.task = task
         self.restore = restore
