@@ -196,8 +196,9 @@ class EpochMetrics:
         self.names = tuple(by_target(named, targets))
         self.targets = tuple(targets)
         check_metrics(tuple(n for n in self.names if n not in self.custom), task, targets)
-        for custom in self.custom.values() if task else ():
-            custom.check_task(task)
+        if task is not None:
+            for custom in self.custom.values():
+                custom.check_task(task)
         self.prefix = prefix
         self.task = task
         self.restore = restore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def build_metrics(
     built = [_build(entry, f"metrics.{number}") for number, entry in enumerate(entries)]
     for number, metric in enumerate(built):
         if isinstance(metric, CustomMetric) and width is not None:
-            _keyed(f"metrics.{number}", lambda metric=metric: try_metric(metric, task, width))
+            _keyed(f"metrics.{number}", functools.partial(try_metric, metric, task, width))
     _keyed("metrics", lambda: custom_metrics(built))
     return built
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,10 +49,11 @@ def outputs_of(*metrics, seed=0):
 
 
 def test_epoch_metrics_take_functions_objects_and_torchmetrics():
-    asked = ["auroc", net_benefit, SquaredError(), BinaryAUROC()]
+    asked: list[Any] = ["auroc", net_benefit, SquaredError(), BinaryAUROC()]
     metrics = EpochMetrics(asked, task="binary")
     assert metrics.metric_names()[1:] == ["auroc", "net_benefit", "SquaredError", "BinaryAUROC"]
     found = Evaluator(TinyModel(), TFTLoss(), metrics).evaluate(TinyLoader())
+    assert metrics.outputs is not None
     scores, target = metrics.outputs.scores, metrics.outputs.target
     assert found["BinaryAUROC"] == pytest.approx(found["auroc"], abs=1e-6)
     assert found["net_benefit"] == float(net_benefit(scores, target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tests.experiments.own_metrics import net_benefit
 OWN = "tests.experiments.own_metrics"
 SCORES = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]]).double()
 TARGET = torch.tensor([0, 1, 1, 0])
-CHOSEN = [
+CHOSEN: list[Any] = [
     "auroc",
     f"{OWN}.net_benefit",
     {"name": f"{OWN}.PositiveShare", "params": {"threshold": 0.25}},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from datasets.batch import Batch, pad_collate
 from datasets.samples import Sample
-from engine import EpochMetrics, Trainer, TrainEvents, UsageError, build_optimizer
+from engine import EpochMetrics, Phase, Trainer, TrainEvents, UsageError, build_optimizer
 from engine.losses import CrossEntropy
 from handlers.accumulation import Accumulation
 from handlers.loss_weights import LossWeights
@@ -24,7 +25,13 @@ from tests.no_waiting import refuse_waiting_in_steps
 SPEC_LEN, TAB_DIM = 32, 3
 COUNTS = (4, 1, 3, 2, 5, 2)
 TERM, METRIC = "scan_pairs_loss", "train/scan_pairs_loss"
-SMALL = {"patch_size": 8, "d_model": 8, "num_layers": 1, "num_heads": 2, "spec_emb": 16}
+SMALL: dict[str, Any] = {
+    "patch_size": 8,
+    "d_model": 8,
+    "num_layers": 1,
+    "num_heads": 2,
+    "spec_emb": 16,
+}
 MODELS = {
     "tft": lambda **own: TFTMultimodal(TAB_DIM, SPEC_LEN, fusion_dim=16, **SMALL, **own),
     "late_fusion": lambda **own: LateFusion(TAB_DIM, SPEC_LEN, **SMALL, **own),
@@ -124,10 +131,10 @@ def test_the_term_is_that_of_the_models_own_embeddings_of_both_halves(model):
         batch, states = trainer.state.batch, torch.get_rng_state()
         first, second = split_scans(batch.mask)
         torch.set_rng_state(states)  # the handler draws the same afterwards
-        views = [trainer.model(batch.spectra, half, batch.tabular) for half in (first, second)]
-        name = "spec_embedding" if "spec_embedding" in views[0] else "embedding"
+        one, two = (trainer.model(batch.spectra, half, batch.tabular) for half in (first, second))
+        name = "spec_embedding" if "spec_embedding" in one else "embedding"
         paired = batch.mask.sum(dim=1) > 1
-        expected.append(paired_info_nce(*(view[name] for view in views), paired, 0.2).item())
+        expected.append(paired_info_nce(one[name], two[name], paired, 0.2).item())
 
     @trainer.on(TrainEvents.LOSS_COMPLETED)
     def keep(trainer):
@@ -155,6 +162,8 @@ def test_others_see_the_batch_and_the_outputs_without_the_views():
     for batch, given in zip(seen, loader.batches, strict=True):
         assert torch.equal(batch.spectra, given.spectra)
         assert torch.equal(batch.mask, given.mask)
+        assert batch.scan_rows is not None
+        assert given.scan_rows is not None
         assert torch.equal(batch.scan_rows, given.scan_rows)
 
 
@@ -185,9 +194,10 @@ def test_training_by_it_draws_the_halves_together():
 @pytest.mark.parametrize("order", [1, -1])
 def test_it_is_added_to_what_loss_weights_sums(order):
     trainer, seen = make(), []
-    trainer.attach(*[ScanPairs(weight=0.5), LossWeights({"main_loss": 2.0})][::order])
+    handlers: list[Any] = [ScanPairs(weight=0.5), LossWeights({"main_loss": 2.0})]
+    trainer.attach(*handlers[::order])
     trainer.add_event_handler(
-        TrainEvents.LOSS_COMPLETED, lambda t: seen.append(dict(t.state.losses)), phase=90
+        TrainEvents.LOSS_COMPLETED, lambda t: seen.append(dict(t.state.losses)), phase=Phase.SAVE
     )
     trainer.fit(Loader(), 1)
     for losses in seen:
