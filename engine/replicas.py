@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Replicas(nn.DataParallel):
+class Replicas(nn.DataParallel[nn.Module]):
     """Splits each batch among GPUs and joins the outputs, so that the loss is of the whole batch.
 
     ``torch.nn.DataParallel``, but for what it does with the inputs and outputs of this project:
@@ -48,14 +48,12 @@ class Replicas(nn.DataParallel):
             return self.module(spectra, mask, tabular, **of_whole)
         return super().forward(spectra, mask, tabular)
 
-    def scatter(
-        self, inputs: tuple[Tensor, ...], kwargs: Any, device_ids: Sequence[int]
-    ) -> tuple[list[tuple[Tensor, ...]], list[dict[str, Any]]]:
+    def scatter(self, inputs: Any, kwargs: Any, device_ids: Sequence[Any]) -> Any:
         """Each GPU's part of the inputs."""
         devices = [torch.device("cuda", device) for device in device_ids]
         return split_rows(inputs, devices), [{} for _ in devices]
 
-    def gather(self, outputs: Sequence[Any], output_device: Any) -> Any:
+    def gather(self, outputs: Any, output_device: Any) -> Any:
         """The outputs of the whole batch, on the first GPU."""
         return join_rows(outputs, torch.device("cuda", output_device))
 
@@ -91,7 +89,7 @@ def join_rows(outputs: Sequence[Mapping[str, Any]], device: torch.device) -> Map
         torch.Size([5, 2])
     """
     sizes = torch.tensor([float(len(each["logits"])) for each in outputs])
-    return _join(outputs, (sizes / sizes.sum()).tolist(), device)  # type: ignore[no-any-return]
+    return _join(outputs, (sizes / sizes.sum()).tolist(), device)
 
 
 def _join(parts: Sequence[Any], shares: Sequence[float], device: torch.device) -> Any:

@@ -100,7 +100,7 @@ def replica_devices(settings: TrainerConfig) -> list[int]:
     key, device = "trainer.processes.strategy", _device(settings.device)
     if device.type != "cuda":
         raise UsageError(f"{key}: dp needs GPUs, but the training is on {device.type}; use ddp")
-    if device.index is not None:
+    if ":" in settings.device:
         raise UsageError(
             f"{key}: dp takes all GPUs, but trainer.device is {settings.device}; set cuda, and "
             "choose GPUs by CUDA_VISIBLE_DEVICES"

@@ -134,7 +134,7 @@ class StepLog:
         if not is_first():
             return
         for of_each in zip(*parts, strict=True):
-            self._trainer.announce("step", **{**of_each[0], "losses": _means(of_each)})
+            self._trainer.announce("step", **(of_each[0] | {"losses": _means(of_each)}))
 
     def close(self) -> None:
         """Announce what is held where the run ended in an exception; of one process only."""

@@ -18,13 +18,17 @@ def flags():
     )
 
 
+def fills_uninitialized_memory():
+    return torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+
+
 def test_all_flags_are_set_within_and_as_before_afterwards(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    filling = torch.utils.deterministic.fill_uninitialized_memory
+    filling = fills_uninitialized_memory()
     before = flags()
     with deterministic_algorithms("cpu"):
         assert flags() == (True, False, True, False)
-        assert torch.utils.deterministic.fill_uninitialized_memory is filling
+        assert fills_uninitialized_memory() is filling
     assert flags() == before
     with pytest.raises(KeyError), deterministic_algorithms("cpu"):
         raise KeyError

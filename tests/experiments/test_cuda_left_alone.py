@@ -57,7 +57,8 @@ def test_checking_a_model_starts_no_cuda():
 
 
 def test_streams_that_start_within_begin_with_the_seed_of_before(monkeypatch):
-    started, seeded = [False, True], []
+    started = [False, True]
+    seeded: list[int] = []
     torch.manual_seed(11)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started.pop(0))
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
