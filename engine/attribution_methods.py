@@ -16,7 +16,7 @@ from engine.errors import UsageError, check_whole, nearest
 # Points of a path, or draws; rows of one forward pass; points that are replaced together.
 STEPS, ROWS, WINDOW = 24, 64, 32
 # The points of the path are those of Gauss-Legendre, whose cost grows with their cube.
-MOST_STEPS = 1000
+MOST_STEPS = 10_000
 SCORES = ("logit", "log_odds")
 
 

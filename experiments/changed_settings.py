@@ -34,7 +34,7 @@ ANY_TIME = _keys(
         "": "metrics",
         "data": "root cache_dir verify cache cache_limit_gib num_workers",
         "data.batching": "collate pad_rows_to pad_scans_to",
-        "trainer": "device precision",
+        "trainer": "device precision deterministic",
         "trainer.processes": "strategy backend static_graph find_unused_parameters overlap",
         "checkpoint": "monitor mode",
         "report": "enabled language resamples",
@@ -53,6 +53,7 @@ TRAINING = _keys(
         "lr_scheduler": "name warmup_steps params",
         "checkpoint": "save_top_k save_last every_epochs every_steps keep_every_epochs",
         "ema": "decay warmup",
+        "log": "every_steps",
     }
 )
 # Refused, each for a reason.

@@ -128,7 +128,8 @@ def decision_lines(findings: Findings, task: str = "binary") -> Iterator[str]:
     """
     for name, points in findings.decisions.items():
         point = points[0]
-        whose = f"{name}: " if len(findings.decisions) > 1 else f"positive class {name}: "
+        several = len(findings.decisions) > 1 or task == "multilabel"
+        whose = f"{name}: " if several else f"positive class {name}: "
         if math.isnan(point.threshold):
             yield f"{whose}no threshold: {_one_kind(task)}"
             continue

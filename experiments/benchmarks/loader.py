@@ -109,7 +109,8 @@ def write_cohort(folder: Path, samples: int, scans: int, points: int) -> None:
     counts = rng.integers(1, 2 * scans, samples)
     ids = np.char.add("S", np.arange(samples).astype(str))
     covariates = {name: rng.normal(50, 10, samples).round(2) for name in COVARIATES}
-    table = {"sample_id": ids, "group": ids, "label": np.where(rng.random(samples) < 0.5, "a", "b")}
+    labels = np.where(rng.random(samples) < 0.5, "control", "case")
+    table = {"sample_id": ids, "group": ids, "label": labels}
     pd.DataFrame({**table, **covariates}).to_csv(folder / SAMPLES_FILE, index=False)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     numbers = np.arange(counts.sum()) - first

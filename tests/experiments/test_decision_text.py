@@ -93,7 +93,7 @@ def test_without_a_second_class_there_is_a_sentence_and_no_number():
     findings = Findings({"case": found})
     assert "No threshold can be chosen" in threshold_section({"case": found}, "binary")
     assert list(decision_lines(findings)) == [
-        "no threshold: the validation side holds one class only"
+        "positive class case: no threshold: the validation side holds one class only"
     ]
     (warning,) = decision_warnings(findings)
     assert warning.startswith("no threshold for case")

@@ -78,7 +78,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(make_results, tmp_path):
 @pytest.mark.parametrize("unit", [1e-5, 1e9])
 def test_figures_of_folds_keep_their_digits_in_any_unit(tmp_path, unit):
     outputs = drawn("regression")
-    outputs = replace(outputs, logits=unit * outputs.logits, target=unit * outputs.target)
+    one = slice(0, 1)
+    outputs = replace(
+        outputs, logits=unit * outputs.logits[:, one], target=unit * outputs.target[:, one]
+    )
     folders = [
         make_run(tmp_path / f"run{n}", part(outputs, list(range(n, 40, 2))), metrics=["mae"])
         for n in range(2)

@@ -41,7 +41,8 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 def wide(tmp_path) -> Path:
     """Twelve samples of two classes."""
     rng = np.random.default_rng(0)
-    rows = [(f"S{i:02d}", "ab"[i % 2], *rng.integers(1, 9, 64)) for i in range(12)]
+    labels = ("control", "case")
+    rows = [(f"S{i:02d}", labels[i % 2], *rng.integers(1, 9, 64)) for i in range(12)]
     return write_wide_csv(tmp_path / "wide.csv", range(64), rows, ["label"])
 
 

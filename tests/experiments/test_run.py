@@ -350,8 +350,12 @@ def test_a_bug_still_shows_its_traceback(config_file, monkeypatch):
 @pytest.mark.parametrize("unit", [1e-9, 1e-4, 1.0, 1e9, 1e30])
 def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
     metrics = {"mae": 1.2345 * unit, "mse": 987654.321 * unit**2, "r2": -28.1}
+    cohort = SimpleNamespace(task="regression", class_names=["conc"])
     told = SimpleNamespace(
-        results={"val": metrics, "test": metrics}, intervals={}, findings=Findings()
+        results={"val": metrics, "test": metrics},
+        intervals={},
+        findings=Findings(),
+        data=SimpleNamespace(cohort=cohort),
     )
     print_results(cast(Experiment, told))
     head, *rows = capsys.readouterr().out.splitlines()

@@ -52,12 +52,12 @@ def test_what_is_kept_of_samples_follows_their_order(tested):
     assert torch.allclose(a.embedding, b.embedding, atol=1e-5)
     for ours, theirs in zip(a.scan_weights or (), b.scan_weights or (), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
-    for ours, theirs in zip(a.explained.scans, b.explained.scans, strict=True):
+    for ours, theirs in zip(a.explained[0].scans, b.explained[0].scans, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_the_samples_that_are_explained_do_not_depend_on_batches(tested):
     few = {"report.attribution": {"max_samples": 3}}
-    named = [tested(BATCHING[kind], **few).findings.explained.sample_id for kind in BATCHING]
+    named = [tested(BATCHING[kind], **few).findings.explained[0].sample_id for kind in BATCHING]
     assert named[0] == named[1] == named[2]
     assert len(named[0]) == 3

@@ -235,7 +235,7 @@ def test_a_run_is_not_continued_as_another_task(run, make_config):
             "data.split.file": None,
         }
     )
-    with pytest.raises(UsageError, match=r"the preparation \(task\) differs"):
+    with pytest.raises(UsageError, match=r"cannot be continued with data\.task regression"):
         Experiment(changed, run_dir=experiment.run_dir).setup()
 
 
