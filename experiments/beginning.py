@@ -96,7 +96,9 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
         UsageError: A setting cannot be changed, or no checkpoint is whole.
     """
     folder = run_dir / "checkpoints"
-    path, content, skipped = None, {"states": {}, "meta": {}}, []
+    path: Path | None = None
+    content: dict[str, Any] = {"states": {}, "meta": {}}
+    skipped: list[str] = []
     begun = from_first(lambda: list(folder.glob("*.pt")))
     with fail_together():  # not every machine may see the folder
         if begun:

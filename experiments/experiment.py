@@ -209,6 +209,7 @@ class Experiment:
             self._take_up(self._continuation)
 
     def _take_lock(self, run_dir: Path) -> None:
+        self.close()  # of an earlier set-up of this object
         self._lock = RunLock(run_dir)
 
     def _new_run_dir(self) -> Path:
@@ -223,7 +224,7 @@ class Experiment:
             trainer,
             continuation,
             self.handlers.checkpoint.meta,
-            former and build_configured_optimizer(former, trainer.model),
+            build_configured_optimizer(former, trainer.model) if former else None,
         )
         if not trainer.state.iteration:
             from_first(self._compare_cohort)

@@ -277,7 +277,7 @@ def test_a_change_is_made_again_where_it_was_lost_with_the_work(run_dir):
     )
     cut = Experiment(config, run_dir)
     cut.setup()
-    cut.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: 1 / 0, phase=70)
+    cut.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cut.train()
     cut.close()

@@ -140,10 +140,8 @@ def test_why_a_run_ended_is_printed_when_its_epoch_stays_open(make_trainer, load
 
 @pytest.mark.parametrize("broken", [None, "closed", "full"])
 def test_a_lost_terminal_does_not_end_the_training(make_trainer, loader, monkeypatch, broken):
-    screen = None
-    if broken:
-        screen = open("/dev/full", "w")  # noqa: SIM115  every flush of it fails
-    if broken == "closed":
+    screen = open("/dev/full", "w") if broken else None  # noqa: SIM115  every flush of it fails
+    if screen and broken == "closed":
         screen.close()
     monkeypatch.setattr(sys, "stdout", screen)
     trainer = make_trainer()
