@@ -109,13 +109,13 @@ def decision_lines(findings: Findings) -> Iterator[str]:
     """What the terminal says of thresholds and calibration, a line each."""
     for name, points in findings.decisions.items():
         point = points[0]
-        whose = f"{name}: " if len(findings.decisions) > 1 else f"positive class {name}: "
+        whose = f"{name}: " if len(findings.decisions) > 1 else ""
         if math.isnan(point.threshold):
             yield f"{whose}no threshold: the validation side holds one class only"
             continue
         chosen = "" if point.rule not in RULES else f" ({point.name} on validation)"
         yield (
-            f"{whose}at the threshold {point.threshold:.2g}{chosen}: "
+            f"{whose or f'positive class {name}: '}at the threshold {point.threshold:.2g}{chosen}: "
             f"test sensitivity {point.test['sensitivity']:.2f}, "
             f"specificity {point.test['specificity']:.2f}"
         )
