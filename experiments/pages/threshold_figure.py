@@ -37,7 +37,9 @@ def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Sect
     """
     if outputs.task == "regression" or outputs.diverged:
         return []
-    figure, ranked, belongs = go.Figure(), [], []
+    figure = go.Figure()
+    ranked: list[str] = []
+    belongs: list[int] = []
     for _, name, scores, positive in ranked_scores(outputs, names):
         table = threshold_table(scores, positive, THRESHOLDS)
         for number, (key, shown) in enumerate(SHOWN.items()):

@@ -123,8 +123,14 @@ def test_attention_that_takes_no_further_scan_is_refused(batch):
 
 
 def test_attention_that_is_returned_on_demand_is_checked_too(batch):
-    model = Attends(lambda mask: 0.5 if model.return_attention else None)
-    model.return_attention = False
+    class OnDemand(nn.Module):
+        return_attention: bool = False
+
+        def forward(self, spectra, mask, tabular):
+            weights = 0.5 if self.return_attention else None
+            return {"logits": torch.zeros(len(mask), 2), "attention_weights": weights}
+
+    model = OnDemand()
     with pytest.raises(UsageError, match="attention_weights as float"):
         check_contract(model, CrossEntropy(), batch, 2)
     assert model.return_attention is False
