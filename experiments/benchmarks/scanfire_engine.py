@@ -64,7 +64,7 @@ def full(task: TinyTask, folder: Path, mark: Mark, fused: bool = True) -> nn.Mod
         fused: AdamW's option; this project's default is True.
     """
     trainer, config = _trainer(task, folder, mark, fused), baseline_config(task)
-    evaluator = Evaluator(trainer.model, trainer.loss, EpochMetrics(config.metrics))
+    evaluator = Evaluator(trainer.model, trainer.loss, EpochMetrics(config.metric_names))
     handlers = build_handlers(config, trainer, evaluator, task.val, ["total_loss"])
     try:
         trainer.fit(task.train, task.epochs)

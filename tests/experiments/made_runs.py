@@ -18,6 +18,7 @@ from engine.bootstrap import bootstrap_intervals
 from engine.metric_tables import write_metrics_json
 from engine.metrics import EpochOutputs, metric_value
 from engine.tasks import by_target
+from experiments.build_metrics import metric_name
 from experiments.config_source import check_config, set_key
 from experiments.export import predictions_table
 from experiments.run_folder import write_config
@@ -86,8 +87,8 @@ def make_run(
     names = names or NAMES[outputs.task]
     if outputs.task == "regression":
         outputs = replace(outputs, targets=names)
-    metrics = [name for name in config.metrics if name != "modality_agreement"]
-    metrics = by_target(metrics, outputs.targets)
+    asked = [name for name in map(metric_name, config.metrics) if name != "modality_agreement"]
+    metrics = by_target(asked, outputs.targets)
     of = [(groups or {}).get(sample, sample) for sample in outputs.sample_id]
     table = predictions_table(outputs, _cohort(outputs, names))
     table.to_csv(folder / "predictions.csv", index=False)

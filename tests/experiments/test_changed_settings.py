@@ -200,7 +200,7 @@ def test_a_setting_of_another_version_is_passed_over():
 
 
 def test_a_checkpoint_tells_of_its_training_and_the_folder_of_the_rest():
-    trained = check_config(BASE | {"optimizer": {"lr": 0.1}, "report": {"resamples": 5}})
+    trained = check_config(BASE | {"optimizer": {"lr": 0.1}, "report": {"resamples": 50}})
     saved = training_settings(trained)
     assert "report" not in saved or "resamples" not in saved["report"]
     whole = with_training_settings(settings(**{"ema.decay": 0.5}), saved)

@@ -107,11 +107,11 @@ def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few to tell)"
     assert cells(text, "DeLong p") == ["too few to tell"]
     assert cells(text, "McNemar p") == ["1.0000"]
-    assert "95% intervals of accuracy, precision, recall by Clopper and Pearson" in text
+    assert "95% intervals of accuracy, precision, recall, recall_at_fpr@0.05 by Clopper" in text
     assert "Too few to tell how far off f1, auroc, auprc" in text
     assert "Too few to tell how far off the differences in accuracy, precision" in text
-    page = write_run_comparison(comparison, tmp_path)
-    assert "1.0000 (too few to tell)" in page[1].read_text("utf-8")
+    (files, _) = write_run_comparison(comparison, tmp_path)
+    assert "1.0000 (too few to tell)" in files[1].read_text("utf-8")
 
 
 def test_a_run_differs_from_its_own_copy_by_nothing(tmp_path):
@@ -127,7 +127,7 @@ def test_differences_keep_their_digits_in_any_unit(tmp_path, unit):
         outputs = drawn("regression", seed)
         logits, target = outputs.logits[:, :1], outputs.target[:, :1]
         outputs = replace(outputs, logits=unit * logits, target=unit * target)
-        folders.append(make_run(tmp_path / f"run-{seed}", outputs, metrics=["mae"]))
+        folders.append(make_run(tmp_path / f"run-{seed}", outputs, ["age"], metrics=["mae"]))
     comparison = compare_runs(read_runs(folders), 100)
     lines = comparison_text(comparison).splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("mae "))

@@ -116,7 +116,7 @@ CHANGES = {
         None,
         {"data.transforms": ["sqrt", "snv"]},
     ),
-    'the run in {run} cannot be continued with data.log ["CRP"], data.numeric ["CRP"]': (
+    'the run in {run} cannot be continued with data.numeric ["CRP"]': (
         None,
         {"data.numeric": ["CRP"], "data.log": ["CRP"]},
     ),

@@ -83,7 +83,9 @@ def test_figures_of_folds_keep_their_digits_in_any_unit(tmp_path, unit):
         outputs, logits=unit * outputs.logits[:, one], target=unit * outputs.target[:, one]
     )
     folders = [
-        make_run(tmp_path / f"run{n}", part(outputs, list(range(n, 40, 2))), metrics=["mae"])
+        make_run(
+            tmp_path / f"run{n}", part(outputs, list(range(n, 40, 2))), ["age"], metrics=["mae"]
+        )
         for n in range(2)
     ]
     folds = Folds("fold", ["0", "1"], np.zeros(0, dtype=np.int64))
