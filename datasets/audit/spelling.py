@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def check_spelling(subject: Subject) -> Iterator[Finding]:
     """
     cohort = subject.cohort
     roles = subject.roles
-    kinds = {
+    kinds: dict[str, tuple[str, Iterable[object]]] = {
         "group": ("groups", cohort.groups),
         "sample_id": ("samples", cohort.sample_ids),
     }
