@@ -77,13 +77,15 @@ class CovariateTable:
         """Give each sample its row; where both have a column, the table has the word.
 
         Raises:
-            CohortError: No sample has a row.
+            CohortError: The table has no row, or none of a sample.
 
         Example:
             >>> table = CovariateTable(["age"], {"S1": {"age": "61"}, "S9": {"age": "50"}})
             >>> table.join({"S1": {"spot": "A1"}, "S2": {"spot": "A2"}}).without_sample
             ['S9']
         """
+        if not self.rows:
+            raise CohortError("covariates: the table holds no row")
         if not any(name in self.rows for name in samples):
             one, other = next(iter(samples), ""), next(iter(self.rows), "")
             alike = spelled_alike(samples, self.rows)

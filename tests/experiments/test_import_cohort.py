@@ -115,16 +115,19 @@ def test_the_summary_names_what_needs_a_look(wide, tmp_path, capsys):
     for part in [
         "cohort out: 12 samples, 12 scans of 64 points (0 to 63), from 1 files",
         "left out: 0 scans",
+        "samples with a row of covariates: 10 of 12",
         "samples without a row of covariates: 2 (S10, S11)",
         "rows of covariates without a sample: 1 (X1)",
         "roles: label label; group group; numeric age; columns without a role: site",
         "each sample is a group of its own",
+        "the positive class is the label with the number 1",
+        "--data.labels '{a: 1, b: 0}'",
     ]:
         assert part in said
     described = yaml.safe_load((tmp_path / "out" / "cohort.yaml").read_text())
     assert described["licence"] == "CC-BY-4.0"
     assert described["provenance"]["covariates"]["name"] == "blood.csv"
-    cohort = Cohort.read(tmp_path / "out")
+    cohort = Cohort.read(tmp_path / "out", labels={"a": 1, "b": 0})
     assert cohort.numeric == ["age"]
     assert cohort.samples["age"].isna().sum() == 2
 
@@ -148,7 +151,7 @@ def test_groups_that_are_named_are_not_asked_for(wide, tmp_path, capsys):
     arguments = [str(wide), str(tmp_path / "out"), "--format", "csv", "--axis", "own"]
     assert main([*arguments, "--group-from", "wide"]) == 0
     assert "group of its own" not in capsys.readouterr().out
-    assert set(Cohort.read(tmp_path / "out").groups) == {"wide"}
+    assert set(pd.read_csv(tmp_path / "out" / "samples.csv")["group"]) == {"wide"}
 
 
 def test_a_cohort_without_a_label_says_so(tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_scans_are_written_and_counted_and_the_rest_is_listed(tmp_path):
         ({"S1": {"spot": "A"}}, ImportRoles(), None, ["group", "spot"]),
         ({"S1": {"group": "p1"}}, ImportRoles(), None, ["group"]),
         ({"S1": {"plate": "p1"}}, ImportRoles(group="plate"), None, ["plate"]),
-        ({"S1": {}}, ImportRoles(), CovariateTable(["group"], {}), ["group"]),
+        ({"S1": {}}, ImportRoles(), CovariateTable(["group"], {"S1": {"group": "p"}}), ["group"]),
     ],
 )
 def test_a_sample_is_its_own_group_only_where_nothing_says_it(
