@@ -34,7 +34,7 @@ class Monitor:
             mode = better_when(name)
         if mode is None:
             subset, slash, metric = name.rpartition("/")
-            close = get_close_matches(metric, known_metrics(), n=1)
+            close = get_close_matches(metric, [*known_metrics(), "loss"], n=1)
             hint = f"; did you mean '{subset}{slash}{close[0]}'?" if close else ""
             raise UsageError(
                 f"{user}.monitor: of '{name}' it is not known whether larger is better: set "

@@ -35,7 +35,7 @@ def installed_requirements(
     """
     found: dict[str, list[str]] = {}
     for distribution in metadata.distributions() if distributions is None else distributions:
-        name = distribution.metadata["Name"]
+        name = distribution.metadata.get("Name")
         if name:  # what is left of a broken installation has none
             found.setdefault(_canonical(name), list(_lines(distribution, name)))
     return [line for name in sorted(found) for line in found[name]]

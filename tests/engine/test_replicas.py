@@ -69,6 +69,7 @@ def test_scalars_are_means_over_samples_and_what_is_no_tensor_is_the_first():
     assert joined["pair"][0].tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_gpus_it_is_the_model_and_is_unwrapped_to_it():
     model = build_model()
     wrapped = Replicas(model, [])

@@ -149,7 +149,7 @@ def test_a_users_metrics_are_monitored_saved_and_shown_with_intervals(finished):
             assert low <= figures[name] <= high
         assert f"| {escape_markdown(name)} |" in card
         assert name in page
-        assert f"| {name} |" in summary
+        assert f"| {escape_markdown(name)} |" in summary
     assert list((finished.run_dir / "checkpoints").glob("epoch=*net_benefit*.pt"))
 
 

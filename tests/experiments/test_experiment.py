@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_what_was_fitted_is_exported_so_that_new_samples_can_be_prepared_alike(f
 
 def test_the_environment_names_commit_versions_and_checksums(finished):
     environment = json.loads((finished.run_dir / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["packages"]["torch"] == metadata.version("torch")
     assert len(environment["data"]["spectra.npy"]) == 64
     assert environment["command"]
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from engine.figure_format import figure_text
 from experiments import compare, family_runs
 from experiments.run_folder import is_finished
 from models import TabularOnly
@@ -84,9 +85,9 @@ def test_the_table_holds_what_the_runs_measured(done):
             metrics = json.loads((done / f"small-{family}-s{seed}" / "metrics.json").read_text())
             tests.append(metrics["test"]["metrics"]["auroc"])
             vals.append(metrics["best"]["metrics"]["val/auroc"])
-            assert row[f"test, seed {seed}"] == f"{tests[-1]:.4f}"
-        assert row["test auroc, median"] == row["test, mean"] == f"{sum(tests) / 2:.4f}"
-        assert row["validation auroc, median"] == f"{sum(vals) / 2:.4f}"
+            assert row[f"test, seed {seed}"] == figure_text(tests[-1])
+        assert row["test auroc, median"] == row["test, mean"] == figure_text(sum(tests) / 2)
+        assert row["validation auroc, median"] == figure_text(sum(vals) / 2)
 
 
 def test_the_parameters_are_those_of_the_model(done):

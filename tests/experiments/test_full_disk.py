@@ -86,7 +86,8 @@ def assert_resumes_as_if_nothing_had_been(config, flag, runs, capsys) -> None:
     assert main([str(config), "--runs_dir", str(elsewhere)]) == 0
     found = compare_runs(elsewhere / "small", runs / "small")
     assert found.compared > 500
-    assert list(found) == []
+    # This process may have started CUDA for other tests, and then saves its streams too.
+    assert [each for each in found if "rng.cuda" not in str(each)] == []
 
 
 def test_a_file_that_may_not_grow_ends_the_run_in_one_line_and_it_can_be_resumed(
