@@ -41,8 +41,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 def wide(tmp_path) -> Path:
     """Twelve samples of two classes."""
     rng = np.random.default_rng(0)
-    labels = ("control", "case")
-    rows = [(f"S{i:02d}", labels[i % 2], *rng.integers(1, 9, 64)) for i in range(12)]
+    rows = [(f"S{i:02d}", "ab"[i % 2], *rng.integers(1, 9, 64)) for i in range(12)]
     return write_wide_csv(tmp_path / "wide.csv", range(64), rows, ["label"])
 
 

@@ -90,12 +90,13 @@ def test_the_environment_lists_all_of_them_and_the_same_each_time():
     assert {"torch", "numpy", "pytest"} <= named
 
 
-def test_pip_reads_the_lines_as_it_wrote_them():
+def test_pip_reads_the_lines_as_it_wrote_them(tmp_path):
     frozen = subprocess.run(
         [sys.executable, "-m", "pip", "freeze", "--all", "--disable-pip-version-check"],
         capture_output=True,
         text=True,
         check=False,
+        cwd=tmp_path,  # pip looks into the working folder too
     )
     if frozen.returncode:
         pytest.skip("pip is not installed")
