@@ -35,9 +35,8 @@ def installed_requirements(
     """
     found: dict[str, list[str]] = {}
     for distribution in metadata.distributions() if distributions is None else distributions:
-        told = distribution.metadata
-        name = told["Name"] if "Name" in told else None
-        if name:  # what is left of a broken installation has none
+        if "Name" in distribution.metadata:  # what is left of a broken installation has none
+            name = distribution.metadata["Name"]
             found.setdefault(_canonical(name), list(_lines(distribution, name)))
     return [line for name in sorted(found) for line in found[name]]
 
