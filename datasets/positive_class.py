@@ -21,7 +21,7 @@ BESIDE = frozenset(_BESIDE.split())
 # Abbreviations that mean something only beside their opposite: negative, positive.
 PAIRS = (("n", "y"), ("n", "p"), ("f", "t"), ("s", "r"), ("-", "+"))
 # What makes a word its own negative: responder, non-responder.
-NEGATIONS = ("no", "non", "not", "un", "without")
+NEGATIONS = ("no", "non", "not", "without")
 
 
 def negative_first(labels: Sequence[str]) -> list[str] | None:

@@ -25,6 +25,7 @@ from experiments.config_section import (
 from experiments.data_config import DataConfig
 from experiments.default_loss import WITH_AUXILIARY_HEADS, default_loss
 from experiments.report_config import AuditConfig, ReportConfig, ThresholdConfig
+from handlers.lr_schedule import SCHEDULES, TAKEN_BY
 
 # Beyond these no network has been trained; a comma was forgotten.
 Rate = Annotated[Number, Field(gt=0, le=100)]
@@ -183,6 +184,16 @@ class SchedulerConfig(Section):
     name: Text = "cosine"
     warmup_steps: Count = 0
     params: Params = Field(default={})
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_read(self) -> SchedulerConfig:
+        for key in self.params:
+            takers = TAKEN_BY.get(key, SCHEDULES)
+            if self.name in SCHEDULES and self.name not in takers:
+                raise ValueError(
+                    f"params.{key} has no effect on '{self.name}', only on {', '.join(takers)}"
+                )
+        return self
 
 
 class CheckpointConfig(Judge):

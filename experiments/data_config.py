@@ -89,6 +89,8 @@ class SplitConfig(Section):
             raise ValueError("kind leave_one_batch_out needs batch, the column of the batches")
         if self.batch is not None and not by_batch:
             raise ValueError(f"batch goes with kind leave_one_batch_out, which is {self.kind}")
+        if self.kind != "kfold" and self.folds != type(self).model_fields["folds"].default:
+            raise ValueError(f"folds goes with kind kfold, which is {self.kind}")
         if self.fold is None and self.kind in IN_FOLDS:
             self.derive("fold", 0)
         return self

@@ -45,7 +45,7 @@ def typed(value: Any, wanted: Any, key: str = "") -> Any:
         key: The dotted key, for the error.
 
     Raises:
-        UsageError: A value is empty.
+        UsageError: A value is empty, or a key stands twice (1 and '1' are one name).
 
     Example:
         >>> typed({"a": Written(10, "010")}, dict[str, str]), typed([Written(10, "010")], Any)
@@ -128,6 +128,8 @@ def _mapping(value: Mapping[Any, Any], kinds: Sequence[Any], key: str) -> dict[s
         if isinstance(given, Written):
             name = given.text if str in alternatives(pairs[0]) else given.value
         path = f"{key}.{name}" if key else str(name)
+        if name in found:
+            raise UsageError(f"{path} stands twice")
         if section is not None and name == "params":
             found[name] = _params(inner, value.get("name"), path)
         else:
@@ -141,12 +143,13 @@ def _params(params: Any, name: Any, key: str) -> Any:
     wanted = {} if make is None else parameter_types(make)
     if not isinstance(params, dict):
         return typed(params, dict[str, Any], key)
-    return {
-        (name := given.text if isinstance(given, Written) else given): typed(
-            inner, wanted.get(name, Any), f"{key}.{name}"
-        )
-        for given, inner in params.items()
-    }
+    found: dict[str, Any] = {}
+    for given, inner in params.items():
+        name = given.text if isinstance(given, Written) else given
+        if name in found:
+            raise UsageError(f"{key}.{name} stands twice")
+        found[name] = typed(inner, wanted.get(name, Any), f"{key}.{name}")
+    return found
 
 
 def parameters_of(values: Any, path: Sequence[str]) -> tuple[str, ...]:

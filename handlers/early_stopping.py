@@ -85,6 +85,12 @@ class EarlyStopping:
                 f"{self.bad_epochs} epochs; raise early_stopping.patience to train on",
             )
             trainer.terminate()
+        elif self.start_epoch >= trainer.state.max_epochs:
+            trainer.announce(
+                "notice",
+                message=f"early_stopping.start_epoch {self.start_epoch} is not before the last "
+                f"epoch, {trainer.state.max_epochs}: nothing stops the run early",
+            )
 
     def __call__(self, trainer: Trainer) -> None:
         """Look at this epoch's value and decide."""

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("cosine", "step", "plateau", "one_cycle", "constant")
 THRESHOLD_MODES = ("rel", "abs")
+# Parameters that only some schedules read; a configuration that gives one to another is refused.
+TAKEN_BY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("step_epochs", "step_size", "gamma"), ("step",)),
+    **dict.fromkeys(("pct_start", "div_factor", "final_div_factor"), ("one_cycle",)),
+    **dict.fromkeys(
+        ("monitor", "mode", "factor", "patience", "cooldown", "threshold", "threshold_mode"),
+        ("plateau",),
+    ),
+    "min_lr": ("cosine", "step", "plateau", "one_cycle"),
+}
 MAY_BE_NONE = ("total_steps", "step_size")
 PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 
@@ -151,6 +161,11 @@ class LRSchedule:
         """Listen to optimizer steps and to the ends of epochs; note each group's full rate."""
         self._groups = trainer.optimizer.param_groups
         self._adopt_groups()
+        highest = max(group["initial_lr"] for group in self._groups)
+        if self.min_lr > highest:
+            raise UsageError(
+                f"lr_schedule.min_lr {self.min_lr:g} is above the learning rate {highest:g}"
+            )
         if self.name == "plateau":
             self.monitor.attach(trainer)
         trainer.keep("lr_schedule", self)

@@ -87,7 +87,17 @@ class SWA:
         self._live = [parameter for _, parameter in floating]
         self._average = [parameter.detach().clone() for parameter in self._live]
         trainer.keep("swa", self)
+        trainer.add_event_handler(Events.STARTED, self.tell_if_never_due)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def tell_if_never_due(self, trainer: Trainer) -> None:
+        """Announce a notice where the run ends before the first epoch that is averaged."""
+        first, last = self.first_epoch(trainer.state.max_epochs), trainer.state.max_epochs
+        if first > last and not self.averaged:
+            message = (
+                f"swa.start_epoch {first} is after the last epoch, {last}: nothing is averaged"
+            )
+            trainer.announce("notice", message=message)
 
     def first_epoch(self, max_epochs: int) -> int:
         """The first epoch whose weights are averaged."""

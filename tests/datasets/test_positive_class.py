@@ -59,6 +59,7 @@ def test_a_word_or_a_number_says_which_class_is_negative(negative, positive):
         ("N", "S"),
         ("1", "1.0"),
         ("1", "case"),
+        ("uncontrolled", "controlled"),
     ],
 )
 def test_where_nothing_says_it_the_line_to_type_is_shown(labels):

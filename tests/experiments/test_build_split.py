@@ -160,6 +160,8 @@ REFUSED = {
         "fold": "plate9",
     },
     "needs batch, the column of the batches": {"kind": "leave_one_batch_out"},
+    "folds goes with kind kfold, which is holdout": {"folds": 7},
+    "folds goes with kind kfold, which is hash": {"kind": "hash", "folds": 3},
     "batch goes with kind leave_one_batch_out": {"batch": "site"},
     "no column 'sites' to take batches from; did you mean 'site'": {
         "kind": "leave_one_batch_out",

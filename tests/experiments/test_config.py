@@ -193,3 +193,18 @@ def test_choices_that_do_not_go_together_are_one_line(values, message):
     with pytest.raises(UsageError, match=message) as error:
         check_config(values)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "takers"),
+    [
+        ("cosine", "gamma", "step"),
+        ("constant", "monitor", "plateau"),
+        ("step", "pct_start", "one_cycle"),
+        ("constant", "min_lr", "cosine, step, plateau, one_cycle"),
+    ],
+)
+def test_a_parameter_of_another_schedule_is_refused(name, param, takers):
+    values = {"lr_scheduler": {"name": name, "params": {param: 0.5}}}
+    with pytest.raises(UsageError, match=f"params.{param} has no effect on .*, only on {takers}"):
+        check_config(values)

@@ -83,3 +83,16 @@ def test_an_empty_value_is_refused_by_its_key(text, key):
 def test_null_is_a_choice_and_a_tilde_a_path():
     assert read("data: {root: null, group: ~}")["data"] == {"root": None, "group": None}
     assert read("data: {root: ~}")["data"] == {"root": Path("~")}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("data: {labels: {1: 0, '1': 1}}", "data.labels.1"),
+        ("data: {labels: {~: 0, '~': 1}}", "data.labels.~"),
+        ("model: {name: tft, params: {1: a, '1': b}}", "model.params.1"),
+    ],
+)
+def test_a_number_and_its_text_are_one_key(text, key):
+    with pytest.raises(UsageError, match=f"^{key} stands twice"):
+        read(text)

@@ -315,6 +315,11 @@ def test_a_wrong_setting_is_refused(settings, message):
         LRSchedule(**settings)
 
 
+def test_a_lowest_rate_above_the_rate_is_refused(make_trainer):
+    with pytest.raises(UsageError, match=r"lr_schedule\.min_lr 100 is above the learning rate"):
+        make_trainer().attach(LRSchedule("cosine", min_lr=100.0))
+
+
 def test_only_the_plateau_needs_its_monitor(make_trainer, loader):
     fit(make_trainer(), loader, LRSchedule("cosine", monitor="val/nothing"), 1)
     with pytest.raises(UsageError, match=r"lr_schedule\.monitor: no metric is called"):

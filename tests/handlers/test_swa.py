@@ -12,6 +12,7 @@ from datasets.loader import make_loader
 from datasets.spectra_dataset import SpectraDataset
 from engine import Evaluator, Phase, TrainEvents, UsageError
 from handlers.checkpoint import Checkpoint
+from handlers.early_stopping import EarlyStopping
 from handlers.freeze import Freeze
 from handlers.swa import SWA
 from handlers.validation import Validation
@@ -321,3 +322,14 @@ def test_the_state_cannot_be_taken_while_it_is_in_the_model(trained):
 def test_a_setting_out_of_range_is_refused(settings):
     with pytest.raises(UsageError, match=r"swa\.\w+ must be a whole number, at least 1"):
         SWA(**settings)
+
+
+@pytest.mark.parametrize(
+    "handler", [SWA(start_epoch=9), EarlyStopping("train/loss", start_epoch=9)]
+)
+def test_a_start_after_the_run_is_said(make_trainer, loader, handler):
+    trainer, told = make_trainer(), []
+    trainer.attach(handler)
+    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: told.append(t.state.notice["event"]))
+    trainer.fit(loader, max_epochs=2)
+    assert told.count("notice") == 1
