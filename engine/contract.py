@@ -130,6 +130,9 @@ def _check_weights(name: str, found: object, samples: int) -> None:
     expected = f"expected a dict of tensors [B, ...], or one, or a list of them; B = {samples}"
     named: Mapping[str, object] = {}
     if isinstance(found, Mapping):
+        for key in found:
+            if not isinstance(key, str):
+                raise UsageError(f"model {name} names {WEIGHTS} by {key!r}, expected text")
         named = {f"{WEIGHTS}['{key}']": each for key, each in found.items()}
     elif isinstance(found, (list, tuple)):
         named = {f"{WEIGHTS}[{number}]": each for number, each in enumerate(found)}

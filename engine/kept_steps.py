@@ -55,12 +55,25 @@ class KeptSteps:
             # A batch of weight 0 has no part, not one of 0 times what it is.
             parts = torch.where(counts > 0, each * counts, 0.0)
             means[name] = float(parts.sum() / counts.sum())
-        terms = {name: each for name, each in self.losses.items() if name != TOTAL}
-        if total is not None and self.denominators:
-            of_steps = torch.as_tensor(total(terms))
-            if torch.allclose(of_steps, self.losses[TOTAL], rtol=SAME, equal_nan=True):
-                means[TOTAL] = float(total({name: means[name] for name in terms}))
+        if total is not None and self.denominators and makes(total, self.losses):
+            means[TOTAL] = float(total(terms_of(means)))
         return means
+
+
+def makes(total: Callable[[Mapping[str, Any]], Any], losses: Mapping[str, Tensor]) -> bool:
+    """Whether the ``total_loss`` of all batches is what ``total`` makes of their other terms.
+
+    Args:
+        total: From terms to their total.
+        losses: Name -> the value in each of n batches, [n], double.
+    """
+    found = torch.as_tensor(total(terms_of(losses)), dtype=torch.float64)
+    return torch.allclose(found, losses[TOTAL], rtol=SAME, equal_nan=True)
+
+
+def terms_of(losses: Mapping[str, Any]) -> dict[str, Any]:
+    """The losses but for their total."""
+    return {name: value for name, value in losses.items() if name != TOTAL}
 
 
 def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:

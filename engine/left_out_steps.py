@@ -64,6 +64,13 @@ class LeftOutSteps:
         if len(self._waiting) > STEPS_LATER:
             self._take_back()
 
+    def open_verdicts(self) -> tuple[Tensor, ...]:
+        """The verdicts, 1 or 0, of the last steps, which are counted and may yet be taken back.
+
+        They are on the CPU, but filled in when the device has come to them.
+        """
+        return tuple(verdict for verdict, _ in self._waiting)
+
     def _take_back(self) -> None:
         verdict, computed = self._waiting.popleft()
         if computed is not None:

@@ -32,7 +32,7 @@ class EpochOutputs:
 
     Attributes:
         logits: [N, C], in the loader's order; of a regression the predicted values [N, T], in the
-            targets' units.
+            targets' units, in double precision.
         target: Class numbers long [N], labels (0 or 1) float [N, T], or values float [N, T].
         sample_id: The N samples' names.
         losses: Loss name -> its mean, that of one batch with all samples (with class weights: the
@@ -263,9 +263,12 @@ class EpochMetrics:
         if steps is None:  # of an epoch whose steps were taken by another number of processes
             return
         logits, target = steps.logits, steps.target
-        losses = steps.mean_losses(getattr(self._loss, "total", None))
+        # A handler may have given the trainer another total than the loss's.
+        own = getattr(self._loss, "total", None)
+        losses = steps.mean_losses(getattr(engine, "total", None) or own)
         if self.restore is not None:
-            logits, target = self.restore(logits).float(), self.restore(target).float()
+            # In double precision: in units far from zero values differ in late digits.
+            logits, target = self.restore(logits), self.restore(target)
         task = self.task or task_of(logits)
         self.outputs = EpochOutputs(
             logits,

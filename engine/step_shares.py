@@ -124,7 +124,7 @@ class StepShares:
     def weigh_terms(self, trainer: Trainer) -> None:
         """Correct the gradients of terms whose denominators are not the total's."""
         for name, term in trainer.state.losses.items():
-            factor = self._factor_of(name)
+            factor = self.factor_of(name)
             if factor is not None and term.requires_grad:
                 term.register_hook(factor.mul)
 
@@ -136,11 +136,11 @@ class StepShares:
             state: The trainer's.
         """
         whole: float | Tensor = 1.0 if state.batch_weight is None else state.batch_weight
-        factor = self._factor_of(term)
+        factor = self.factor_of(term)
         return whole if factor is None else whole * factor
 
-    def _factor_of(self, term: str) -> Any:
-        """What a term counts relative to the total; None for the same."""
+    def factor_of(self, term: str) -> Any:
+        """What a term of the present micro-batch counts relative to the total; None for as much."""
         counted_as = term if term in self._in_step else SAMPLES
         total = TOTAL if TOTAL in self._in_step else SAMPLES
         return None if term == TOTAL or counted_as == total else self._factors[counted_as]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Trainer(OpenEpochEngine):
         stateful: Name -> what a checkpoint saves. Handlers add themselves with :meth:`keep`.
         data_sampler: Set by :meth:`fit`; follows the epoch and finds its place on resume.
         step_shares: Weights the micro-batches of a step.
+        total: From a step's terms to its ``total_loss``, where the loss or a handler that forms
+            the total tells it.
         left_out_steps: Takes back the count of steps that the device left out.
 
     Example:
@@ -73,6 +75,7 @@ class Trainer(OpenEpochEngine):
         self.stateful: dict[str, Stateful] = {}
         self.data_sampler: Any = None
         self.step_shares = StepShares()
+        self.total: Callable[[Mapping[str, Any]], Any] | None = getattr(loss, "total", None)
         self.left_out_steps = LeftOutSteps()
         self._provided: set[str] = set()
         self._monitored: list[tuple[str, str]] = []

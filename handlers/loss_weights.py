@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,7 @@ class LossWeights:
                 }
             )
         trainer.keep("loss_weights", self)
+        trainer.total = torch.no_grad()(self.total)
         terms = (*self.ramps, *self.learned)
         trainer.provide_metrics(*(f"train/weight_{term}" for term in terms))
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
@@ -150,11 +151,25 @@ class LossWeights:
         losses = trainer.state.losses
         if not self._checked:
             self._check_terms(losses)
+        trainer.state.losses = {**losses, TOTAL: self.total(losses, trainer.step_shares.factor_of)}
+
+    def total(self, terms: Mapping[str, Any], factor_of: Callable[[str], Any] | None = None) -> Any:
+        """The weighted sum of the listed terms: tensors, or numbers.
+
+        Args:
+            terms: Name -> value.
+            factor_of: How much more a term counts in its step than the total
+                (:meth:`engine.step_shares.StepShares.factor_of`). The terms' own gradients are
+                corrected by it; here those of the learned weights are.
+        """
         # A term of weight zero is left out: zero times infinity would be NaN.
-        parts = [losses[term] * weight for term, weight in self._now.items() if weight]
+        parts = [terms[term] * weight for term, weight in self._now.items() if weight]
         for term, s in self._log_variances.items():
-            parts.append(losses[term] * torch.exp(-s) + s)
-        trainer.state.losses = {**losses, TOTAL: sum(parts[1:], start=parts[0])}
+            precision, factor = torch.exp(-s), factor_of and factor_of(term)
+            if factor is not None:
+                precision.register_hook(factor.mul)
+            parts.append(terms[term] * precision + s)
+        return sum(parts[1:], start=parts[0])
 
     @in_phase(Phase.MEASURE)
     def report(self, trainer: Trainer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError, check_whole
 from engine.events import Phase, TrainEvents
+from engine.kept_steps import TOTAL, makes, terms_of
 from engine.processes import gather, is_first, world
 from engine.sharding import joint_norm
 
@@ -34,7 +35,7 @@ class StepLog:
     and over all processes, weighted as they are for the gradient. ``lr`` is the largest learning
     rate that the step used. ``gradient_norm`` is the common L2 norm before clipping; it is taken
     from the handler that measures it anyway, and measured here where there is none. A step that a
-    handler vetoed is no optimizer step and has no line.
+    handler vetoed, or that the device left out, is no optimizer step and has no line.
 
     The values stay on the device and are read together: at the end of an epoch and of the run,
     when a checkpoint is saved, and after each 500 logged steps. They are announced together too,
@@ -90,7 +91,9 @@ class StepLog:
     def keep_losses(self, trainer: Trainer) -> None:
         """Hold a micro-batch's losses, and how much each counts in the step."""
         state, shares = trainer.state, trainer.step_shares
-        if (state.optimizer_step + 1) % self.every == 0:
+        # So many of the steps that are counted may still be taken back.
+        open_steps = len(trainer.left_out_steps.open_verdicts())
+        if (state.optimizer_step + 1) % self.every <= open_steps:
             self._losses.append(
                 {name: (shares.share_of(name, state), loss) for name, loss in state.losses.items()}
             )
@@ -117,7 +120,8 @@ class StepLog:
         if self._step is not None:
             state = trainer.state
             place = {k: getattr(state, k) for k in ("epoch", "iteration", "optimizer_step")}
-            self._held.append({**place, **self._step})
+            verdicts = trainer.left_out_steps.open_verdicts()
+            self._held.append({**place, **self._step, "verdicts": verdicts})
             self._step = None
 
     def tell_where_due(self) -> None:
@@ -134,7 +138,8 @@ class StepLog:
         if not is_first():
             return
         for of_each in zip(*parts, strict=True):
-            self._trainer.announce("step", **(of_each[0] | {"losses": _means(of_each)}))
+            means = _means(of_each, self._trainer.total)
+            self._trainer.announce("step", **(of_each[0] | {"losses": means}))
 
     def close(self) -> None:
         """Announce what is held where the run ended in an exception; of one process only."""
@@ -176,6 +181,9 @@ class StepLog:
             return next(numbers) if isinstance(value, Tensor) else value
 
         for step in held:
+            # The device judges a step before it computes the values fetched above.
+            left_out = [bool(verdict) for verdict in step.pop("verdicts")]
+            step["optimizer_step"] -= sum(left_out)
             row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
             row["losses"] = [
                 {
@@ -184,7 +192,8 @@ class StepLog:
                 }
                 for of_one in step["losses"]
             ]
-            self._rows.append(row)
+            if left_out[-1:] != [True] and row["optimizer_step"] % self.every == 0:
+                self._rows.append(row)
 
 
 def _terms(losses: list[Losses]) -> list[Any]:
@@ -199,14 +208,27 @@ def _learning_rate(trainer: Trainer) -> Any:
     return torch.stack(rates).amax()
 
 
-def _means(rows: tuple[dict[str, Any], ...]) -> dict[str, float]:
-    """The loss terms of one step, over the micro-batches of all processes that have them."""
+def _means(
+    rows: tuple[dict[str, Any], ...], total: Callable[[Mapping[str, Any]], Any] | None
+) -> dict[str, float]:
+    """The loss terms of one step, over the micro-batches of all processes that have them.
+
+    Args:
+        rows: Of each process.
+        total: From a step's terms to its total, where that is known.
+    """
     parts: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for of_one in row["losses"]:
             for name, (share, loss) in of_one.items():
                 parts.setdefault(name, []).append((share, loss))
-    return {
+    means = {
         name: sum(share * loss for share, loss in pairs) / sum(share for share, _ in pairs)
         for name, pairs in parts.items()
     }
+    counts = {len(pairs) for pairs in parts.values()}
+    if total is not None and len(means) > 1 and len(counts) == 1 and counts != {1}:
+        each = {n: torch.tensor([x for _, x in p], dtype=torch.float64) for n, p in parts.items()}
+        if makes(total, each):  # terms may have been divided by other numbers than their total
+            means[TOTAL] = float(total(terms_of(means)))
+    return means

@@ -106,6 +106,7 @@ def test_attention_weights_of_every_documented_form_pass(batch, make):
         (lambda mask: [mask, [mask]], r"attention_weights\[1\] as list"),
         (lambda mask: mask.mean(0), r"attention_weights of shape \[\d\], .*; B = 4"),
         (lambda mask: {"a": mask[:, 0]}, r"attention_weights\['a'\] of shape \[4\]"),
+        (lambda mask: {1: mask}, "names attention_weights by 1, expected text"),
         (lambda mask: {"a": mask.T @ mask}, r"of shape \[\d, \d\], expected .* B = 4"),
     ],
 )

@@ -76,6 +76,17 @@ def test_a_regression_is_measured_in_the_targets_units_and_its_loss_as_it_was_le
     assert found["loss"] == pytest.approx((standardised**2).mean(), rel=1e-4)
 
 
+def test_values_far_from_zero_keep_their_late_digits():
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    found = []
+    for shift in (0.0, 1e9):
+        scaler = TargetScaler().fit(values + shift)
+        learned = scaler.standardize(values + shift)
+        settings = {"restore": scaler.restore, "targets": ["age", "BMI"]}
+        found.append(measured("regression", "mse", learned, **settings)[0])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_an_error_in_unlike_units_has_no_mean():
     outputs = EpochOutputs(torch.zeros(4, 2), torch.ones(4, 2), list("abcd"), {}, "regression")
     for name in ("mae", "mse", "rmse"):

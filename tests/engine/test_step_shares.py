@@ -126,6 +126,26 @@ def test_targets_of_auxiliary_heads_are_weighted_by_themselves():
         assert float((mine - theirs).norm() / theirs.norm()) < 1e-6
 
 
+@pytest.mark.parametrize("size", [4, 1])
+def test_learned_weights_of_terms_keep_the_joint_gradient(size):
+    def learned(batch_size):
+        torch.manual_seed(0)
+        model, found = Heads(), []
+        trainer = Trainer(model, torch.optim.SGD(model.parameters(), 0.0), mixed())
+        weights = LossWeights({"main_loss": "uncertainty", "norm_loss": "uncertainty"})
+        trainer.attach(Accumulation(-(-SAMPLES // batch_size)), weights)
+
+        @trainer.on(TrainEvents.GRADIENTS_READY)
+        def look(trainer):
+            (group,) = (g for g in trainer.optimizer.param_groups if g.get("name"))
+            found.append(torch.stack([s.grad for s in group["params"]]))
+
+        trainer.fit(batches(batch_size), 1)
+        return found
+
+    assert_same_gradients(learned(size), learned(SAMPLES))
+
+
 def test_moving_weights_of_terms_keep_the_joint_gradient():
     weights = {"main_loss": 1.0, "norm_loss": 0.3}
     small = gradients(batches(4), 6, mixed(), LossWeights(weights))

@@ -9,6 +9,7 @@ from ignite.engine import Events
 from torch.nn import functional
 
 from engine import EpochMetrics, Phase, Trainer, TrainEvents, UsageError, build_optimizer
+from engine.losses import CrossEntropy, OutputNorm, Term, WeightedLoss
 from handlers.accumulation import Accumulation
 from handlers.loss_weights import LossWeights, Ramp
 from handlers.lr_schedule import LRSchedule
@@ -16,7 +17,7 @@ from handlers.validation import Validation
 from models.tft_loss import TFTLoss
 from tests.engine.test_trainer import ResumableLoader, weights
 from tests.no_waiting import refuse_waiting_in_steps
-from tests.tiny_problem import TinyModel
+from tests.tiny_problem import TinyLoader, TinyModel
 
 
 def two_terms(outputs, target):
@@ -132,6 +133,23 @@ def test_a_term_of_weight_zero_cannot_spoil_the_total(tmp_path, loader):
     trainer = build(tmp_path, LossWeights({"main_loss": 1, "size_loss": ramp}), loss=broken)
     trainer.fit(loader, 1)
     assert bool(torch.isfinite(weights(trainer)).all())
+
+
+def test_the_reported_total_does_not_depend_on_the_batch_size(tmp_path):
+    def terms():
+        weighted = CrossEntropy(class_weights=[1.0, 8.0])
+        return WeightedLoss({"main_loss": weighted, "size_loss": Term(OutputNorm(), weight=0.5)})
+
+    def total(batch_size):
+        ramp = {"start": 0.2, "end": 1.0, "epochs": 3}
+        moving = LossWeights({"main_loss": 2.0, "size_loss": ramp})
+        trainer = build(tmp_path, moving, loss=terms(), lr=0.0)
+        trainer.model.eval()
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda: trainer.model.eval())
+        trainer.fit(TinyLoader(20, batch_size), 1)
+        return trainer.state.metrics["train/loss"]
+
+    assert total(3) == pytest.approx(total(20), abs=1e-6)
 
 
 def test_a_learned_weight_follows_the_formula(tmp_path, loader):

@@ -9,15 +9,19 @@ from ignite.engine import Events
 import handlers.step_log
 from engine import Phase, TrainEvents, UsageError
 from engine.checkpoints import load_checkpoint
+from engine.losses import CrossEntropy, OutputNorm, Term, WeightedLoss
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.gradient_clipping import GradientClipping
 from handlers.gradient_norm import GradientNorm
+from handlers.loss_weights import LossWeights
 from handlers.lr_schedule import LRSchedule
 from handlers.nan_guard import NaNGuard
 from handlers.run_log import RunLog, read_log
 from handlers.step_log import StepLog
 from handlers.tensorboard_log import TensorBoard
+from tests.engine.test_left_out_steps import Cut
+from tests.engine.test_left_out_steps import build as with_left_out_steps
 from tests.handlers.step_log_work import steps_of
 from tests.handlers.test_tensorboard_log import read
 from tests.no_waiting import refuse_waiting_in_steps
@@ -90,6 +94,26 @@ def test_an_accumulated_step_has_the_mean_of_its_micro_batches(make_trainer, loa
     assert [row["iteration"] for row in logged(trainer)] == [2, 4, 5]
 
 
+@pytest.mark.parametrize("moving", [False, True])
+def test_an_accumulated_total_is_that_of_its_terms(make_trainer, loader, moving):
+    terms = {
+        "main_loss": CrossEntropy(class_weights=[1.0, 8.0]),
+        "size_loss": Term(OutputNorm(), weight=0.5),
+    }
+    weights = (
+        {"main_loss": 3.0, "size_loss": 0.25} if moving else {"main_loss": 1, "size_loss": 0.5}
+    )
+    trainer = make_trainer()
+    trainer.loss = WeightedLoss(terms)
+    trainer.total = trainer.loss.total
+    others = [LossWeights(weights)] if moving else []
+    with_log(trainer, Accumulation(3), *others)
+    trainer.fit(loader, 1)
+    for row in logged(trainer):
+        made = sum(weight * row["losses"][name] for name, weight in weights.items())
+        assert row["losses"]["total_loss"] == pytest.approx(made, rel=1e-6)
+
+
 def test_the_norm_is_that_before_clipping_and_measured_once(make_trainer, loader, monkeypatch):
     monkeypatch.setattr(handlers.step_log, "joint_norm", lambda _: pytest.fail("measured again"))
     trainer, norms = with_log(make_trainer(), GradientClipping(1e-3)), []
@@ -125,6 +149,19 @@ def test_a_vetoed_step_has_no_line(make_trainer, loader):
         (4, 3),
         (5, 4),
     ]
+
+
+@pytest.mark.parametrize("every", [1, 2, 6])
+def test_a_step_that_the_device_left_out_has_no_line(make_trainer, every):
+    found = {}
+    for where in ("host", "device"):
+        trainer, _ = with_left_out_steps(make_trainer, where)
+        with_log(trainer, every=every)
+        trainer.fit(Cut(), 2)
+        found[where] = [(row["iteration"], row["optimizer_step"]) for row in logged(trainer)]
+        (trainer.run_dir / "log.jsonl").unlink()
+    assert found["device"] == found["host"]
+    assert [step for _, step in found["host"]] == list(range(every, 22, every))
 
 
 def test_nothing_is_asked_of_the_device_in_a_step(make_trainer, loader):
