@@ -97,7 +97,7 @@ def test_an_accumulated_step_has_the_mean_of_its_micro_batches(make_trainer, loa
 @pytest.mark.parametrize("moving", [False, True])
 def test_an_accumulated_total_is_that_of_its_terms(make_trainer, loader, moving):
     terms = {
-        "main_loss": CrossEntropy(class_weights=[1.0, 8.0]),
+        "main_loss": Term(CrossEntropy(class_weights=[1.0, 8.0])),
         "size_loss": Term(OutputNorm(), weight=0.5),
     }
     weights = (
