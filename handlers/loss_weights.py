@@ -164,11 +164,14 @@ class LossWeights:
         """
         # A term of weight zero is left out: zero times infinity would be NaN.
         parts = [terms[term] * weight for term, weight in self._now.items() if weight]
-        for term, s in self._log_variances.items():
+        for term, learned in self._log_variances.items():
+            value = terms[term]
+            # Of an epoch's losses, which are on the CPU; within a step both are on the device.
+            s = learned.to(value.device) if isinstance(value, Tensor) else learned
             precision, factor = torch.exp(-s), factor_of and factor_of(term)
             if factor is not None:
                 precision.register_hook(factor.mul)
-            parts.append(terms[term] * precision + s)
+            parts.append(value * precision + s)
         return sum(parts[1:], start=parts[0])
 
     @in_phase(Phase.MEASURE)
