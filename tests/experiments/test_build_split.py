@@ -204,10 +204,10 @@ def test_numbers_taken_for_classes_are_refused_whatever_the_split(cohort_dir, ma
 def test_each_plate_of_the_hcc_cohort_can_be_left_out(real_data):
     root, labels = real_data / "hcc_serum_glycome_maldi", {"HCC": 1, "LC": 0, "CHB": 0}
     cohort = Cohort.read(root, labels=labels)
-    for split in ({"kind": "leave_one_group_out"}, {"kind": "kfold", "folds": 3}):
-        settings = check_config({"data": {"split": split}}).data
+    for kind, count in (("leave_one_group_out", {}), ("kfold", {"folds": 3})):
+        settings = check_config({"data": {"split": {"kind": kind, **count}}}).data
         folds = make_folds(cohort, settings)
-        assert len(folds.names) == (6 if kind == "leave_one_group_out" else 3)
+        assert len(folds.names) == (3 if count else 6)
         for number in range(len(folds.names)):
             split = folds.split(number, cohort.targets, cohort.groups, 0.2, 0)
             assert all(len(set(split[cohort.groups == g])) == 1 for g in set(cohort.groups))
