@@ -9,7 +9,7 @@ from engine.few_samples import FEWEST_GROUPS
 
 
 def about_methods(figures: Sequence[Mapping[str, Interval]]) -> list[str]:
-    """What is said of metrics whose intervals are not by bootstrap, a sentence a method.
+    """One sentence per method for intervals that are not by bootstrap.
 
     Args:
         figures: Of each model: metric -> figure.

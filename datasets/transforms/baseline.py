@@ -164,7 +164,7 @@ class AsLS:
 
 
 def window_text(name: str, half_window: int) -> str:
-    """What is said of scans that are shorter than the window of a baseline."""
+    """Message on scans shorter than the window of a baseline."""
     points = 2 * half_window + 1
     return f"are shorter than the window of {points} points; give a smaller {name}.half_window"
 
