@@ -10,9 +10,13 @@ import torch
 from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
 
-from engine.operating_points import recall_at_fpr, specificity_at_sensitivity
 from engine.probability_metrics import brier, expected_calibration_error, log_loss
-from engine.ranking import area_under_roc, average_precision
+from engine.ranking import (
+    area_under_roc,
+    average_precision,
+    recall_at_fpr,
+    specificity_at_sensitivity,
+)
 
 UNDEFINED = float("nan")
 # From this probability on a label is said to be there.

@@ -1,4 +1,4 @@
-"""How well scores rank the positive samples above the others: areas under curves."""
+"""Ranking metrics: areas under curves, and points on them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,44 @@ def average_precision(scores: Tensor, positive: Tensor) -> float:
     true, false = _counts_by_threshold(scores, positive)
     found = np.diff(true, prepend=0)
     return float((found * true / (true + false)).sum() / true[-1])
+
+
+def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
+    """The highest recall at which at most this share of the negatives is predicted positive.
+
+    Args:
+        scores: [N], all finite.
+        positive: bool [N], both values among them.
+        fpr: Tolerated false positive rate, 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
+        >>> recall_at_fpr(scores, positive, 0.0), recall_at_fpr(scores, positive, 0.5)
+        (0.5, 1.0)
+    """
+    true, false = _counts_by_threshold(scores, positive)
+    return float(true[false / false[-1] <= fpr].max(initial=0.0) / true[-1])
+
+
+def specificity_at_sensitivity(scores: Tensor, positive: Tensor, sensitivity: float) -> float:
+    """The highest specificity at which at least this share of the positives is found.
+
+    Args:
+        scores: [N], all finite.
+        positive: bool [N], both values among them.
+        sensitivity: The share that must be found, 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
+        >>> specificity_at_sensitivity(scores, positive, 0.9)
+        0.5
+    """
+    true, false = _counts_by_threshold(scores, positive)
+    least = false[true / true[-1] >= sensitivity].min()
+    # A sensitivity of 0 is reached before any sample is predicted positive.
+    return float(1 - (least / false[-1] if sensitivity > 0 else 0.0))
 
 
 def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,8 @@ from engine.sharding import joint_norm, own_parts
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-# Keeps the division whole where all gradients are zero; torch.nn.utils.clip_grad_norm_ has it too.
-SMALLEST_NORM = 1e-6
+# torch.nn.utils.clip_grad_norm_ adds it to the norm.
+TORCHS_EPSILON = 1e-6
 
 
 class GradientClipping:
@@ -25,7 +25,7 @@ class GradientClipping:
 
     The same as :func:`torch.nn.utils.clip_grad_norm_` on what the optimizer moves (Pascanu et
     al. 2013, "On the difficulty of training recurrent neural networks"), but over a list of
-    parameters made once an epoch, and without waiting for the device: the factor stays a tensor.
+    parameters made once an epoch, and without waiting for the device: the norm stays a tensor.
 
     ``trainer.state.gradient_norm`` holds the norm before clipping, as a tensor on the device.
 
@@ -66,7 +66,7 @@ class GradientClipping:
         if not gradients:
             return
         norm = joint_norm(gradients)
-        # Multiplying by 1 where nothing is to be clipped costs less than asking the device.
-        factor = (norm + SMALLEST_NORM).reciprocal_().mul_(self.max_norm).clamp_(max=1.0)
-        torch._foreach_mul_(own_parts(gradients), factor)
+        # Dividing by 1 where nothing is to be clipped costs less than asking the device.
+        excess = (norm + TORCHS_EPSILON).div_(self.max_norm).clamp_(min=1.0)
+        torch._foreach_div_(own_parts(gradients), excess)
         trainer.state.gradient_norm = norm
