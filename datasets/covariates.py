@@ -13,8 +13,8 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from datasets.cohort import LARGEST_NUMBER, as_numbers, is_missing, require_columns
 from datasets.errors import CohortError, nearest
-from datasets.table import LARGEST_NUMBER, as_numbers, is_missing, require_columns
 
 # The category that stands for "no value".
 MISSING = "(missing)"

@@ -10,14 +10,14 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from engine.evaluation_mode import evaluating
+from engine.checkpointing import rng_untouched
+from engine.distributed import world
+from engine.eval_mode import evaluating
 from engine.events import OrderedEngine
 from engine.metrics import EpochMetrics
 from engine.precision import Precision
 from engine.prefetch import prefetched
-from engine.processes import world
 from engine.protocols import Loss
-from engine.rng import rng_untouched
 from engine.steps import eval_step
 
 
@@ -26,7 +26,7 @@ class Evaluator(OrderedEngine):
 
     Several processes measure together, each on batches of its own, and all get the metrics of all
     samples: each has to evaluate, also one that has no batch. What one process is to measure by
-    itself it evaluates within :func:`engine.processes.alone`.
+    itself it evaluates within :func:`engine.distributed.alone`.
 
     Args:
         model: As for :class:`engine.trainer.Trainer`.

@@ -45,11 +45,11 @@ class TrainEvents(EventEnum):
     was saved, training stops early); ``state.notice`` holds it as a dict with the key ``event``.
 
     ``state.batch_weight`` is the micro-batch's share of its optimizer step
-    (:class:`engine.step_shares.StepShares`); None where it is the whole step. Several processes
+    (:class:`engine.optim.StepShares`); None where it is the whole step. Several processes
     have to agree on ``state.skip_step``, as they do where it is decided by the gradients alone,
     which all have in common. A step that the device itself leaves out (an overflow of fp16 on a
     GPU) fires ``OPTIMIZER_STEPPED`` all the same, and is taken back a few steps later
-    (:class:`engine.left_out_steps.LeftOutSteps`).
+    (:class:`engine.optim.LeftOutSteps`).
 
     Each may be filtered like Ignite's: ``TrainEvents.OPTIMIZER_STEPPED(every=100)`` counts
     optimizer steps, the others count iterations.

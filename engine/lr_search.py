@@ -15,10 +15,11 @@ import torch
 from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.checkpointing import rng_untouched
+from engine.errors import check_whole
 from engine.events import Phase
-from engine.optimisers import learning_rate
-from engine.rng import rng_untouched
+from engine.optim import learning_rate
 from engine.trainer import Trainer
 
 # Ignite's finder stops where the smoothed loss has become so many times the least.

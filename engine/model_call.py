@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 
 SCAN_ROWS = "scan_rows"
 # What torch.compile wraps is a child of this name; to ask for the wrapper's class would import
@@ -63,7 +63,7 @@ def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
             cannot do without, the keyword ``aux``.
         outputs: Of the model.
         targets: Of the batch.
-        aux: Of the batch (``datasets.batch.Batch.aux``).
+        aux: Of the batch (``datasets.batches.batch.Batch.aux``).
     """
     takes, needs = _aux_of(_function_of(loss))
     if needs or (takes and aux is not None):

@@ -17,8 +17,9 @@ class DevicePrefetcher:
     """Goes through a loader, and copies each batch while the GPU computes the steps before it.
 
     The copy goes over a stream of its own, so that it takes no time of the steps', and so does
-    what a batch does to be made whole there (:meth:`datasets.packed_batch.PackedBatch.to`). From
-    pinned memory the loop does not wait for it.
+    what a batch does to be made whole there
+    (:meth:`datasets.batches.packed_batch.PackedBatch.to`). From pinned memory the loop does not
+    wait for it.
 
     Args:
         loader: Yields batches that move with ``.to``, and has a length.

@@ -12,17 +12,15 @@ from ignite.engine import Events, State
 from torch import nn
 from torch.optim import Optimizer
 
-from engine.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest
+from engine.checkpointing import capture_all, capture_rng, restore_all, restore_rng
+from engine.distributed import is_first, world
 from engine.events import Phase, TrainEvents
-from engine.left_out_steps import LeftOutSteps
-from engine.open_epoch import OpenEpochEngine
+from engine.optim import LeftOutSteps, StepShares
 from engine.precision import Precision
 from engine.prefetch import prefetched
-from engine.process_states import capture_all, restore_all
-from engine.processes import is_first, world
 from engine.protocols import Handler, Loss, Stateful
-from engine.rng import capture_rng, restore_rng
-from engine.step_shares import StepShares
+from engine.resumable_engine import OpenEpochEngine
 from engine.steps import train_step
 
 

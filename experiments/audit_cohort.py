@@ -15,20 +15,13 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from datasets.audit.findings import Finding
+from datasets.audit import Finding
 from datasets.cohort import Cohort
 from datasets.errors import CohortError, UsageError, nearest
 from datasets.paths import as_path
 from datasets.transforms import OutOfDomain, find_out_of_domain
-from experiments.audit import (
-    AUDIT_NAME,
-    audit_cohort,
-    audit_summary,
-    audit_table,
-    write_audit,
-)
-from experiments.build_data import configured_transforms, digest_memory, read_cohort
-from experiments.build_split import split_cohort
+from experiments.analysis import AUDIT_NAME, audit_cohort, audit_summary, audit_table, write_audit
+from experiments.builders import configured_transforms, digest_memory, read_cohort, split_cohort
 from experiments.command_line import (
     USAGE_ERROR,
     CommandParser,
@@ -36,8 +29,7 @@ from experiments.command_line import (
     read_overrides,
     run_command,
 )
-from experiments.config import Config
-from experiments.config_source import CONFIGS, SUFFIXES, check_written, load_config
+from experiments.config import CONFIGS, SUFFIXES, Config, check_written, load_config
 from experiments.run import accept_too
 
 

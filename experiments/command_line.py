@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from datasets.errors import UsageError
 from datasets.paths import as_path
-from engine.terminal import safe_streams
+from engine.reporting import safe_streams
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what a shell says of a process that SIGINT ended

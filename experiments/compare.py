@@ -22,14 +22,16 @@ if __name__ == "__main__":
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
-from experiments.comparison_text import comparison_text
-from experiments.config import Config
-from experiments.config_source import CONFIGS, SUFFIXES
-from experiments.family_runs import FAMILIES, SEEDS, compare_families
-from experiments.finished_run import find_runs, is_run, read_runs, run_names
-from experiments.pages.comparison_page import write_run_comparison
-from experiments.run_comparison import compare_runs
-from experiments.run_folder import new_run_dir
+from experiments.comparison import (
+    FAMILIES,
+    SEEDS,
+    compare_families,
+    compare_runs,
+    comparison_text,
+    write_run_comparison,
+)
+from experiments.config import CONFIGS, SUFFIXES, Config
+from experiments.run_files import find_runs, is_run, new_run_dir, read_runs, run_names
 
 RUNS_DIR, COMPARISON = Path("runs"), "comparison"
 EPILOG = """\

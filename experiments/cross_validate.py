@@ -13,9 +13,8 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import Config
-from experiments.config_source import CONFIGS
-from experiments.fold_runs import cross_validate
+from experiments.config import CONFIGS, Config
+from experiments.folds import cross_validate
 
 EPILOG = """\
 any key of the configuration can be set as for run.py:

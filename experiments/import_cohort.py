@@ -17,19 +17,20 @@ if __name__ == "__main__":
 
 from tqdm import tqdm
 
+from datasets.cohort import SAMPLE_ID, file_sha256, labels_text, negative_first, spelled_alike
 from datasets.errors import UsageError, nearest
-from datasets.file_digests import file_sha256
-from datasets.importing.common_axis import AGGREGATES
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
-from datasets.importing.import_settings import ImportSettings
-from datasets.importing.raw_import import ImportSummary, RawImport
-from datasets.importing.scan_quality import REASONS, TIC_SPREAD, ScanFilter
-from datasets.positive_class import labels_text, negative_first
-from datasets.raw import READERS, RawReader
-from datasets.raw.naming import Naming
-from datasets.roles import SAMPLE_ID
-from datasets.spelling import spelled_alike
+from datasets.importing import (
+    AGGREGATES,
+    REASONS,
+    TIC_SPREAD,
+    CovariateTable,
+    ImportRoles,
+    ImportSettings,
+    ImportSummary,
+    RawImport,
+    ScanFilter,
+)
+from datasets.readers import READERS, Naming, RawReader
 from experiments.command_line import CommandParser, path_argument, run_command
 
 # As run.py's; to import it would bring all of training along, which takes seconds.

@@ -18,25 +18,22 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
+from datasets.cohort import about_positive
 from datasets.errors import UsageError
-from datasets.positive_class import about_positive
-from engine.figure_format import figure_text
-from experiments.audit import audit_summary, audit_table
-from experiments.beginning import changes_of_finished
-from experiments.begun_run import begun_run
-from experiments.changed_settings import unused_settings
+from engine.reporting import figure_text
+from experiments.analysis import (
+    about_too_few,
+    about_unexplained,
+    audit_summary,
+    audit_table,
+    too_few_of,
+)
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import Config
-from experiments.config_source import CONFIGS, load_config
-from experiments.decision_text import decision_lines
-from experiments.experiment import Experiment
-from experiments.findings import about_unexplained
-from experiments.interval_words import about_too_few, too_few_of
-from experiments.job import Job, current_job
-from experiments.job_command import quiet_others, run_job_command
-from experiments.process_group import joined, tell_group
-from experiments.run_folder import CONFIG_NAME, find_run, is_finished
-from experiments.yaml_text import write_yaml
+from experiments.config import CONFIGS, Config, load_config, unused_settings, write_yaml
+from experiments.launch import Job, current_job, joined, quiet_others, run_job_command, tell_group
+from experiments.report.text import decision_lines
+from experiments.run_files import CONFIG_NAME, find_run, is_finished
+from experiments.runs import Experiment, begun_run, changes_of_finished
 
 # Of the table of results, in characters.
 NARROWEST_COLUMN = 12

@@ -18,7 +18,7 @@ class Accumulation:
 
     A window never reaches into the next epoch: the last one of an epoch closes with it. The step
     is that of one large batch with all samples of the window, also where micro-batches differ in
-    size or in their class weights (:class:`engine.step_shares.StepShares`). Contrastive terms and
+    size or in their class weights (:class:`engine.optim.StepShares`). Contrastive terms and
     norms over the batch see one micro-batch at a time.
 
     Sets ``trainer.state.accumulate_steps``, and in each iteration ``window_size`` (micro-batches

@@ -12,7 +12,13 @@ from ignite.engine import Events
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.attribution import (
+from datasets.errors import UsageError, nearest
+from engine.checkpointing import rng_untouched
+from engine.distributed import alone, refuse_shares
+from engine.errors import check_whole
+from engine.evaluator import Evaluator
+from engine.events import Phase, in_phase
+from engine.explain import (
     METHODS,
     ROWS,
     SCORES,
@@ -21,17 +27,12 @@ from engine.attribution import (
     Explained,
     Importance,
     Options,
+    OutputsExplainer,
+    explain_outputs,
     importance_of,
+    write_explained,
 )
-from engine.attribution_file import write_explained
-from engine.attribution_samples import OutputsExplainer, explain_outputs
-from engine.errors import UsageError, check_whole, nearest
-from engine.evaluator import Evaluator
-from engine.events import Phase, in_phase
-from engine.processes import alone
-from engine.rng import rng_untouched
-from engine.sample_order import order_of
-from engine.sharding import refuse_shares
+from engine.metrics import order_of
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -45,8 +46,8 @@ class Attribution:
     """Explains samples: which points of their scans, which scans, which covariates count.
 
     Of classes the one that is predicted is explained. Several labels or values are explained each
-    by itself, the first ``engine.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` then holds as
-    many sets of attributions, which take as many times the time and the memory of one.
+    by itself, the first ``engine.explain.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` then
+    holds as many sets of attributions, which take as many times the time and the memory of one.
 
     Attached to an evaluator it explains the samples that are evaluated, in the order of their data
     set (where that does not name them, as they come); each evaluation starts afresh. Attached to a
@@ -57,7 +58,7 @@ class Attribution:
     samples that its own loader yields.
 
     On a terminal a bar counts the samples. What came out is written to ``attributions.safetensors``
-    (:func:`engine.attribution_file.read_explained`) and announced as ``attributions_computed``.
+    (:func:`engine.explain.read_explained`) and announced as ``attributions_computed``.
     In a configuration, on the command line, and in Python::
 
         handlers: [{name: attribution, params: {method: gradient_shap, every: 5}}]
@@ -71,15 +72,15 @@ class Attribution:
 
     Memory: what is kept takes S x L x 4 bytes for a sample of S scans (64 KiB for 8 scans of 2048
     points), so that ``max_samples`` bounds it, and so does ``rows`` what a pass takes: see
-    :func:`engine.attribution.attribute`.
+    :func:`engine.explain.attribute`.
 
     Args:
-        method: One of ``engine.attribution.METHODS``.
+        method: One of ``engine.explain.attribution.METHODS``.
         loader: Whose samples a trainer's model is explained on; in a configuration the
             validation side.
         target: The output to explain; None for the class that is predicted of each sample, or for
             each label or value.
-        score: See :class:`engine.attribution_methods.Options`; None for the log-odds of classes,
+        score: See :class:`engine.explain.Options`; None for the log-odds of classes,
             and of labels and values the output as it is.
         max_samples: Explain the first so many of that order; None for all.
         every: After how many epochs, too; None for the end of training only.
@@ -90,7 +91,7 @@ class Attribution:
         per_scan: See ``Options``.
         references: See ``Options``; None for the first batch.
         keep_intensities: Keep the scans themselves too, which windows' directions
-            (:func:`engine.attribution_windows.top_windows`) are found by; twice the memory.
+            (:func:`engine.explain.top_windows`) are found by; twice the memory.
         output_names: What the outputs are called, for the file.
         path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default.
             Where there is neither a path nor a ``run_dir``, none is written.
@@ -104,8 +105,8 @@ class Attribution:
         sets: The attributions sample by sample, one set for each output explained; empty before
             there are any.
         history: With a trainer, one row for each epoch and output explained: ``epoch``,
-            ``samples``, the tensors of :class:`engine.attribution.Importance`, and of several
-            outputs ``output``, its number.
+            ``samples``, the tensors of :class:`engine.explain.attribution.Importance`, and of
+            several outputs ``output``, its number.
 
     Example:
         >>> Attribution("feature_ablation", window=16).explained is None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.checkpoints import (
+from datasets.errors import UsageError
+from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
     broken_weight,
@@ -20,13 +21,12 @@ from engine.checkpoints import (
     pack_checkpoint,
     save_checkpoint,
 )
-from engine.errors import UsageError, check_whole
+from engine.distributed import from_first, is_sharded
+from engine.errors import check_whole
 from engine.events import Phase
-from engine.figure_format import LARGEST_PLAIN, SMALLEST_PLAIN
 from engine.files import PART_SUFFIX, write_whole
-from engine.monitor import Monitor
-from engine.processes import from_first
-from engine.sharding import is_sharded
+from engine.metrics import Monitor
+from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -14,10 +14,9 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from engine.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest
+from engine.distributed import refuse_shares, repeated_blocks
 from engine.events import Phase, TrainEvents
-from engine.repeated_blocks import repeated_blocks
-from engine.sharding import refuse_shares
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -48,7 +47,7 @@ class Compile:
     - ``graphs`` compiles the model as a whole, and replays it as CUDA graphs: a step no longer
       waits for its launches. Each shape of a batch is recorded once, which takes a moment and
       memory, so batches should share a few shapes: let the loader fill them up
-      (:func:`datasets.packed_batch.packed_collate`). Without a GPU it says so, and is ``default``.
+      (:func:`datasets.batches.packed_collate`). Without a GPU it says so, and is ``default``.
 
     Sizes are symbols to the compiled code unless ``dynamic`` is False, so that another number of
     scans or samples compiles nothing anew. The loss is left as it is: its kernels are few and

@@ -12,11 +12,19 @@ from ignite.engine import Events
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
+from engine.checkpointing import seed_apart
+from engine.distributed import (
+    broadcast_,
+    gather,
+    is_sharded,
+    mean_,
+    rank,
+    refuse_shares,
+    sum_,
+    world,
+)
 from engine.events import Phase, TrainEvents, in_phase
-from engine.processes import broadcast_, gather, mean_, rank, sum_, world
-from engine.rng import seed_apart
-from engine.sharding import is_sharded, refuse_shares
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -41,7 +49,7 @@ class DataParallel:
     dropout differs. A process that trains alone is left as it is.
 
     Torch takes the mean over the processes. Each loss is weighted with its batch's share of the
-    step (:class:`engine.step_shares.StepShares`), so that batches may differ in size or in their
+    step (:class:`engine.optim.StepShares`), so that batches may differ in size or in their
     class weights. The losses that are recorded are not weighted. Within an accumulation window
     nothing is sent before its last micro-batch.
 
@@ -54,8 +62,8 @@ class DataParallel:
 
     What the optimizer moves beside the model (learned weights of losses) is averaged too.
 
-    Of a model that is sharded already (:func:`engine.sharding.shard`), which adds up its gradients
-    by itself, only the batches are weighted.
+    Of a model that is sharded already (:func:`engine.distributed.shard`), which adds up its
+    gradients by itself, only the batches are weighted.
 
     Args:
         find_unused_parameters: Whether to look in each step for parameters that have no part in

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.errors import check_whole
 from engine.events import Phase
-from engine.monitor import Monitor
+from engine.metrics import Monitor
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

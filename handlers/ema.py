@@ -10,10 +10,10 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
+from engine.distributed import own_parts
 from engine.events import Phase, TrainEvents
-from engine.sharding import own_parts
-from engine.weight_swap import swapped_weights
+from engine.optim import swapped_weights
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ignite.engine import Events
 from torch import nn
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.errors import check_whole
 from engine.events import Phase
-from engine.name_patterns import matches, refuse_unmatched
-from engine.optimisers import fill_momentum
+from engine.optim import fill_momentum, matches, refuse_unmatched
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

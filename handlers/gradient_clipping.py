@@ -9,9 +9,9 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
+from engine.distributed import joint_norm, own_parts
 from engine.events import Phase, TrainEvents
-from engine.sharding import joint_norm, own_parts
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

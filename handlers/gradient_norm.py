@@ -9,9 +9,9 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
+from engine.distributed import joint_norm
 from engine.errors import check_whole
 from engine.events import Phase, TrainEvents, in_phase
-from engine.sharding import joint_norm
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest
+from engine.distributed import RollCall, is_first, world
 from engine.events import OrderedEngine, Phase, in_phase
-from engine.processes import is_first, world
-from engine.roll_call import RollCall
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

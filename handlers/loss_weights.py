@@ -11,7 +11,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from engine.errors import UsageError, check_whole, nearest
+from datasets.errors import UsageError, nearest
+from engine.errors import check_whole
 from engine.events import Phase, TrainEvents, in_phase
 
 if TYPE_CHECKING:
@@ -159,8 +160,8 @@ class LossWeights:
         Args:
             terms: Name -> value.
             factor_of: How much more a term counts in its step than the total
-                (:meth:`engine.step_shares.StepShares.factor_of`). The terms' own gradients are
-                corrected by it; here those of the learned weights are.
+                (:meth:`engine.optim.step_shares.StepShares.factor_of`). The terms' own gradients
+                are corrected by it; here those of the learned weights are.
         """
         # A term of weight zero is left out: zero times infinity would be NaN.
         parts = [terms[term] * weight for term, weight in self._now.items() if weight]

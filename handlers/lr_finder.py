@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
+from engine.distributed import alone, refuse_shares
 from engine.events import Phase
 from engine.files import write_whole
 from engine.lr_search import LRSearch, check_range, find_lr
-from engine.pages import PLOTLY_CONFIG, page_template, plotly_js
-from engine.processes import alone
-from engine.sharding import refuse_shares
+from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -11,10 +11,11 @@ from ignite.engine import Events
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from engine.errors import UsageError, check_whole, nearest
+from datasets.errors import UsageError, nearest
+from engine.errors import check_whole
 from engine.events import Phase, TrainEvents, in_phase
-from engine.monitor import Monitor
-from engine.optimisers import learning_rate
+from engine.metrics import Monitor
+from engine.optim import learning_rate
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -13,13 +13,14 @@ from ignite.engine import Events
 from torch import Tensor
 from torch.optim import Optimizer
 
-from engine.errors import UsageError, check_whole, nearest
+from datasets.errors import UsageError, nearest
+from engine.errors import check_whole
 from engine.events import Phase
 from engine.precision import Precision, has_bf16_instructions
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
-    from engine.left_out_steps import LeftOutSteps
+    from engine.optim import LeftOutSteps
     from engine.trainer import Trainer
 
 # What autocast computes in; None where everything stays in fp32.
@@ -71,7 +72,7 @@ class MixedPrecision(Precision):
     of once, too.
 
     A step that fp16 leaves out moves neither the schedule nor averaged weights. On a GPU the
-    verdict is read a few steps later (:class:`engine.left_out_steps.LeftOutSteps`), so that with a
+    verdict is read a few steps later (:class:`engine.optim.LeftOutSteps`), so that with a
     fused optimizer (AdamW is built so) nothing in the step waits. In fp16
     ``state.metrics["train/overflowed_steps"]`` is the number in the epoch; ``steps_overflowed`` is
     announced where it is not 0.

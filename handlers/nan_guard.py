@@ -9,19 +9,12 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
-from engine.checkpoints import broken_weight
-from engine.errors import UsageError, check_whole, nearest
+from datasets.errors import UsageError, nearest
+from engine.checkpointing import Snapshot, WindowCheck, broken_weight
+from engine.distributed import is_sharded, largest_, refuse_shares
+from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
-from engine.optimisers import (
-    fill_momentum,
-    learning_rate,
-    leaves_steps_out,
-    scale_learning_rate,
-)
-from engine.processes import largest_
-from engine.sharding import is_sharded, refuse_shares
-from engine.snapshot import Snapshot
-from engine.window_check import WindowCheck
+from engine.optim import fill_momentum, learning_rate, leaves_steps_out, scale_learning_rate
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -49,12 +42,13 @@ class NaNGuard:
     On the CPU a step is judged as it comes, and a bad one is not counted as an optimizer step.
     On a GPU the verdict stays on the device: a fused optimizer leaves the step out by itself
     (``found_inf``, as for ``torch.amp.GradScaler``), and nothing waits: it is counted as a step
-    at first, and taken back a few steps later (:class:`engine.left_out_steps.LeftOutSteps`).
+    at first, and taken back a few steps later (:class:`engine.optim.LeftOutSteps`).
     How many there were is looked up, and the policy acted on, every ``check_every`` steps.
     Another optimizer cannot do so, and is waited for in each step, which is announced.
 
     Several processes leave out the same steps: those that are bad in any of them. Where they share
-    the weights (:mod:`engine.sharding`), each step is judged as it comes, and there is no rollback.
+    the weights (:mod:`engine.distributed.sharding`), each step is judged as it comes, and there is
+    no rollback.
 
     In fp16 the loss's scaler has steps with overflowing gradients left out, as part of its work.
     They count as skipped, but only a loss that is not finite is rolled back or stops.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.files import PART_SUFFIX, write_whole
 

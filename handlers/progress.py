@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
-from engine.figure_format import SHORT_DIGITS, figure_text
-from engine.optimisers import learning_rate
-from engine.terminal import safe_stdout
+from engine.optim import learning_rate
+from engine.reporting import SHORT_DIGITS, figure_text, safe_stdout
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

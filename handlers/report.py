@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.curves import render
-from engine.live_page import LivePage
+from engine.reporting import LivePage, render
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -13,18 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 from engine.events import Phase, TrainEvents
 from engine.files import write_whole
-from engine.metric_tables import (
-    PLACE,
-    TABLED,
-    as_json,
-    read_log,
-    write_metrics_csv,
-    write_metrics_json,
-)
-from engine.monitor import Monitor
+from engine.metrics import Monitor
+from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv, write_metrics_json
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

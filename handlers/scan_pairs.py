@@ -10,9 +10,9 @@ from ignite.engine import Events
 from torch import Tensor
 from torch.nn import functional
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 from engine.events import Phase, TrainEvents, in_phase
-from engine.loss_inputs import find_output, has_output, require_range
+from engine.losses import find_output, has_output, require_range
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

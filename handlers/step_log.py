@@ -10,11 +10,11 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.distributed import gather, is_first, joint_norm, world
+from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
-from engine.kept_steps import TOTAL, makes, terms_of
-from engine.processes import gather, is_first, world
-from engine.sharding import joint_norm
+from engine.metrics import TOTAL, makes, terms_of
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -10,15 +10,13 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from engine.checkpoints import broken_weight
+from engine.checkpointing import broken_weight, rng_untouched
+from engine.distributed import refuse_shares, sum_, world
 from engine.errors import check_whole
-from engine.evaluation_mode import evaluating
+from engine.eval_mode import evaluating
 from engine.events import Phase
 from engine.model_call import call_model
-from engine.processes import sum_, world
-from engine.rng import rng_untouched
-from engine.sharding import refuse_shares
-from engine.weight_swap import swapped_weights
+from engine.optim import swapped_weights
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 from engine.events import Phase, TrainEvents
-from engine.optimisers import learning_rate
+from engine.optim import learning_rate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ignite.engine import Events
 
+from engine.distributed import gather
 from engine.events import Phase, in_phase
-from engine.processes import gather
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.curves import render
-from engine.live_page import LivePage
+from engine.reporting import LivePage, render
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest
+from engine.checkpointing import rng_untouched
 from engine.events import Phase
-from engine.external_loggers import describe_run, epoch_values, require_package
-from engine.rng import rng_untouched
+from engine.reporting import describe_run, epoch_values, require_package
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

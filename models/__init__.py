@@ -1,14 +1,11 @@
 """Models: plain modules from (spectra, mask, tabular) to a dict with ``logits``."""
 
-from models.attention_models import AttentionMultimodal, EnhancedAttentionMultimodal
-from models.baseline_models import (
-    FTTransformer,
-    LateFusion,
-    MeanLinear,
-    SpectraCNN,
-    SpectraOnly,
-    TabularOnly,
-)
+from models.attention_models import AttentionMultimodal
+from models.baseline_models import LateFusion, SpectraOnly, TabularOnly
+from models.enhanced_attention import EnhancedAttentionMultimodal
+from models.ft_transformer import FTTransformer
+from models.mean_linear import MeanLinear
+from models.spectra_cnn import SpectraCNN
 from models.tft_models import TFTMultimodal
 
 # The short names that a configuration may use; a dotted import path works beside them.

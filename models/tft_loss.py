@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.cross_entropy import cross_entropy, weighs, weight_sum
+from models.entropy import cross_entropy, weighs, weight_sum
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:

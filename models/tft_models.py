@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from models.cross_modal import CrossModalAttention, EnhancedGating
 from models.size_checks import check_tab_dim
-from models.spectra_encoder import (
-    PATCH_SCALES,
-    MultiScalePatches,
-    ScanPooling,
-    SpectraTFTEncoder,
-)
+from models.spectra_encoder import PATCH_SCALES, MultiScalePatches, ScanPooling, SpectraTFTEncoder
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
 from models.tft_loss import TFTLoss, info_nce
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.sampler import EpochBatchSampler
-from engine.processes import rank, world
+from datasets.loading import EpochBatchSampler
+from engine.distributed import rank, world
 from tests.tiny_problem import CLASSES, FEATURES, TinyBatch, TinyLoader
 
 

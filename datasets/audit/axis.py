@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.ndimage import median_filter
 
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding, counted
-from datasets.audit.subject import Subject
 
 # Steps of an axis change slowly; one that differs so much from those around it is a seam.
 SEAM = 10.0

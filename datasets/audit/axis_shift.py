@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding
-from datasets.audit.subject import Subject
 
 # Peaks that rise or fall with the disease move a scan's apparent position too, by hundredths of a
 # point; only what is more can be a shift.

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from datasets.audit.columns import as_order
+from datasets.audit.context import Subject, ask_order
 from datasets.audit.contrasts import Contrast
 from datasets.audit.findings import Finding, Level
 from datasets.audit.small_model import Examiner, Prediction
-from datasets.audit.subject import Subject, ask_order
 
 # Longer lists of batches would not be read.
 MOST_LISTED = 6

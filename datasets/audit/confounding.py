@@ -9,11 +9,11 @@ import pandas as pd
 from scipy.stats.contingency import association
 
 from datasets.audit.columns import MOST_CATEGORIES, is_batch, is_personal, names_subjects
+from datasets.audit.context import Subject
 from datasets.audit.contrasts import Contrast
-from datasets.audit.disguise import is_disguise
 from datasets.audit.findings import Finding, Level
+from datasets.audit.label_leakage import is_disguise
 from datasets.audit.small_model import Prediction
-from datasets.audit.subject import Subject
 
 
 def check_confounding(subject: Subject) -> Iterator[Finding]:

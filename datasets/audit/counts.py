@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datasets.audit.columns import MOST_CATEGORIES
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding
 from datasets.audit.small_model import FAMILY_ERROR
-from datasets.audit.subject import Subject
-from datasets.split import SIDES
+from datasets.splits import SIDES
 
 # With fewer of a class on a side each sample moves its sensitivity by more than a tenth.
 FEW = 10

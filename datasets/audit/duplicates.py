@@ -9,9 +9,9 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding, Level, counted
-from datasets.audit.lookalikes import SAME, find_lookalikes
-from datasets.audit.subject import Subject
+from datasets.audit.near_duplicates import SAME, find_lookalikes
 
 # Where the scans of a set stand, in the order in which they are asked, and how grave that is of
 # identical and of near-identical scans; within a group only identical ones are looked for.

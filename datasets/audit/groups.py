@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from datasets.audit.columns import names_subjects
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding, counted
-from datasets.audit.subject import Subject
 
 # With fewer groups than these, how a model does on a new one can hardly be told.
 FEW_GROUPS = 10

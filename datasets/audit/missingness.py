@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding
-from datasets.audit.subject import Subject
 
 
 def check_missingness(subject: Subject) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from datasets.scan_chunks import iterate_chunks
+from datasets.scans import iterate_chunks
 
 # The mean scan of so many, spread over the file, is that of all for what it is used for here.
 REFERENCE_SCANS = 2000

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.audit.reference import Reference, scale
 from datasets.cohort import Cohort
-from datasets.scan_chunks import iterate_chunks
+from datasets.scans import iterate_chunks
 
 # Bytes of a scan's digest: two of a million scans are alike by chance once in ten million audits.
 DIGEST_BYTES = 8

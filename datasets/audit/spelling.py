@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from datasets.audit.context import Subject
 from datasets.audit.findings import Finding, counted
-from datasets.audit.subject import Subject
-from datasets.roles import MISSING_LABEL, SAMPLE_ID
-from datasets.spelling import find_spellings
+from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 
 MOST_EXAMPLES = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.batch import Sample
+from datasets.batches import Sample
 from datasets.specs import require_number
 
 # Below this hardly anything is mixed, a thousandth of the samples.

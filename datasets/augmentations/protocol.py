@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from datasets.batch import Sample
+from datasets.batches import Sample
 
 # A sample's scans [S, L] and a random generator of its own to new scans.
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]

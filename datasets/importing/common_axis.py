@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from datasets.errors import CohortError, nearest
-from datasets.raw.scan import RawScan
+from datasets.readers import RawScan
 
 AGGREGATES = ("mean", "sum", "max", "interpolate")
 OWN = "own"

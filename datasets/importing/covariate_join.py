@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.cohort import SAMPLE_ID, spelled_alike
 from datasets.errors import CohortError, nearest
-from datasets.raw.table_rows import cell_text, read_rows
-from datasets.roles import SAMPLE_ID
-from datasets.spelling import spelled_alike
+from datasets.readers import cell_text, read_rows
 
 Cells = dict[str, str]
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from datasets.cohort import SAMPLE_ID, as_numbers
 from datasets.errors import CohortError, nearest
 from datasets.importing.covariate_join import CovariateTable
-from datasets.roles import SAMPLE_ID
-from datasets.table import as_numbers
 
 LABEL, GROUP = "label", "group"
 

@@ -10,8 +10,7 @@ from typing import Any
 from datasets.importing.covariate_join import CovariateTable
 from datasets.importing.import_roles import ImportRoles
 from datasets.importing.scan_quality import ScanFilter
-from datasets.raw.naming import Naming
-from datasets.raw.reader import RawReader
+from datasets.readers import Naming, RawReader
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from datasets.cohort import SAMPLES_FILE, SCANS_FILE
-from datasets.file_digests import file_sha256
+from datasets.cohort import ROLES_FILE, SAMPLE_ID, SAMPLES_FILE, SCAN, SCANS_FILE, file_sha256
 from datasets.importing.covariate_join import Cells, CovariateTable, Joined
 from datasets.importing.import_roles import GROUP, ImportRoles
 from datasets.importing.sample_index import ScanRecord
 from datasets.importing.scan_quality import TIC
-from datasets.roles import ROLES_FILE, SAMPLE_ID
-from datasets.scan_rows import SCAN
 
 LEFT_OUT_FILE = "left_out.csv"
 SOURCES_FILE = "sources.csv"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from datasets.cohort import MISSING_TEXT, file_sha256, in_order, one_line
 from datasets.errors import CohortError
-from datasets.file_digests import file_sha256
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
 from datasets.importing.import_settings import ImportSettings
 from datasets.importing.imported_cohort import (
@@ -29,12 +29,16 @@ from datasets.importing.imported_cohort import (
 )
 from datasets.importing.sample_index import ScanRecord
 from datasets.importing.scan_intake import ScanIntake
-from datasets.raw.optional_package import require_package
-from datasets.raw.reader import RawReader
-from datasets.raw.scan import RawScan
-from datasets.raw.source_files import SourceFile, is_archive, list_files, require_source, unpack
-from datasets.roles import in_order
-from datasets.table import MISSING_TEXT, one_line
+from datasets.readers import (
+    RawReader,
+    RawScan,
+    SourceFile,
+    is_archive,
+    list_files,
+    require_package,
+    require_source,
+    unpack,
+)
 
 # Raise it whenever the same files would give another cohort.
 IMPORT_VERSION = 1
@@ -99,7 +103,7 @@ class RawImport:
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> from datasets.raw import READERS
+        >>> from datasets.readers import READERS
         >>> with TemporaryDirectory() as place:
         ...     raw, out = Path(place, "raw"), Path(place, "cohort")
         ...     raw.mkdir()

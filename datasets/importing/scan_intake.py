@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from datasets.cohort import LARGEST_NUMBER
 from datasets.errors import CohortError, nearest
 from datasets.importing.common_axis import AGGREGATES, OwnAxis, parse_axis
 from datasets.importing.covariate_join import CovariateTable
 from datasets.importing.import_roles import ImportRoles
 from datasets.importing.sample_index import SampleIndex, ScanRecord
 from datasets.importing.scan_quality import EMPTY, ScanFilter
-from datasets.raw.naming import Naming
-from datasets.raw.scan import RawScan
-from datasets.table import LARGEST_NUMBER
+from datasets.readers import Naming, RawScan
 
 # Unless one is chosen: neighbouring points of a profile measure the same, peaks add up.
 PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"

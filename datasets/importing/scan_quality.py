@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import CohortError, nearest
-from datasets.raw.scan import RawScan
+from datasets.readers import RawScan
 
 EMPTY, SATURATED, TIC = "empty", "saturated", "tic"
 REASONS = (EMPTY, SATURATED, TIC)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from datasets.errors import UsageError
-from datasets.scan_chunks import iterate_chunks
+from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
 from datasets.transforms.catalogue import TRANSFORMS
 from datasets.transforms.protocol import (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datasets.scan_chunks import iterate_chunks
+from datasets.scans import iterate_chunks
 from datasets.transforms.catalogue import TRANSFORMS
 from datasets.transforms.compose import Compose
 from datasets.transforms.protocol import BoundedTransform

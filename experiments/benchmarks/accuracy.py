@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config_source import load_config
-from experiments.experiment import Experiment
+from experiments.config import load_config
+from experiments.runs import Experiment
 
 CONFIG = "tft_baseline"
 METRIC = "auroc"

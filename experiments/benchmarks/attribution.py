@@ -29,9 +29,8 @@ from experiments.benchmarks.faithfulness import (
     measure,
     read_subject,
 )
-from experiments.config import Config
-from experiments.config_source import load_config
-from experiments.family_runs import run_all
+from experiments.comparison import run_all
+from experiments.config import Config, load_config
 
 CONFIG, FAMILY = "tft_baseline", "tft"
 SEEDS = (0, 1, 2)

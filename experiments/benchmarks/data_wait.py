@@ -17,10 +17,9 @@ import torch
 from ignite.engine import Events
 from torch.utils.data import DataLoader
 
-from datasets.loader import make_loader
-from datasets.packed_batch import packed_collate
-from datasets.spectra_dataset import SpectraDataset
-from engine.errors import UsageError
+from datasets.batches import packed_collate
+from datasets.errors import UsageError
+from datasets.loading import SpectraDataset, make_loader
 from engine.events import Phase
 from engine.trainer import Trainer
 from experiments.benchmarks.step_memory import StepMemory, release_memory
@@ -31,7 +30,7 @@ from experiments.benchmarks.step_settings import (
     draw_counts,
     make_trainer,
 )
-from experiments.data_config import SHARED_ROWS
+from experiments.config import SHARED_ROWS
 from handlers.throughput import SAMPLES, STEP, WAIT, Throughput
 
 SPECTRA = "spectra.npy"

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.checkpoints import load_checkpoint
-from engine.metric_tables import read_log
-from experiments.export import PREPROCESSING_NAME, WEIGHTS_NAME
+from engine.checkpointing import load_checkpoint
+from engine.reporting import read_log
+from experiments.run_files import PREPROCESSING_NAME, WEIGHTS_NAME
 
 # What only a run that was cut and continued has to say.
 OF_RESUMING = ("run_started", "run_resumed", "resumed", "nothing_to_train")

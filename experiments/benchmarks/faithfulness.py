@@ -15,19 +15,14 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from datasets.scan_chunks import iterate_chunks
-from datasets.simulate import SimulatedCohort, read_truth
-from engine.attribution import Explained
-from engine.attribution_samples import explain
-from engine.attribution_windows import WIDTH, Window, top_windows, window_edges
-from engine.evaluation_mode import evaluating
+from datasets.scans import iterate_chunks
+from datasets.simulation import SimulatedCohort, read_truth
+from engine.eval_mode import evaluating
+from engine.explain import WIDTH, Explained, Window, explain, top_windows, window_edges
 from experiments.benchmarks.peak_memory import PeakMemory
-from experiments.build_data import Data, build_data
-from experiments.config import Config
-from experiments.config_source import load_config
-from experiments.named import construct, find_named
-from experiments.package import WEIGHTS_PATH
-from experiments.run_folder import CONFIG_NAME
+from experiments.builders import Data, build_data
+from experiments.config import Config, construct, find_named, load_config
+from experiments.run_files import CONFIG_NAME, WEIGHTS_PATH
 from models import MODELS
 
 # Windows that are looked at for planted peaks, and windows whose loss should be felt.

@@ -16,15 +16,10 @@ from pathlib import Path
 
 from torch.utils import tensorboard  # noqa: F401  (each attempt would import it anew)
 
-from engine.metric_tables import read_log
+from engine.reporting import read_log
 from experiments import run
-from experiments.benchmarks.whereabouts import (
-    EXPORT,
-    START_UP,
-    read_whereabouts,
-    reset_whereabouts,
-)
-from experiments.run_folder import is_finished
+from experiments.benchmarks.whereabouts import EXPORT, START_UP, read_whereabouts, reset_whereabouts
+from experiments.run_files import is_finished
 
 SCRIPT = Path(__file__).resolve().parents[1] / "run.py"
 # Of the kills, how many are aimed at the time before training begins; the others fall after it.

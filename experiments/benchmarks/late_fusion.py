@@ -20,10 +20,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets.batch import Sample
+from datasets.batches import Sample
 from datasets.errors import UsageError
-from experiments.build_data import Data, build_data
-from experiments.config_source import load_config
+from experiments.builders import Data, build_data
+from experiments.config import load_config
 
 # As many components as the cohorts' spectra were found to need; more overfit 300 patients.
 COMPONENTS = 40

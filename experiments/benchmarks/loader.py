@@ -39,13 +39,11 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.batch import Batch, Sample, pad_collate
-from datasets.bucket_sampler import BucketBatchSampler
+from datasets.batches import Batch, Sample, packed_collate, pad_collate
 from datasets.cohort import AXIS_FILE, SAMPLES_FILE, SCANS_FILE, SPECTRA_FILE, Cohort
-from datasets.loader import make_loader
-from datasets.packed_batch import packed_collate
-from datasets.spectra_dataset import SpectraDataset
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from datasets.loading import BucketBatchSampler, SpectraDataset, make_loader
+from engine.errors import check_whole
 from experiments.benchmarks.peak_memory import PeakMemory
 
 REFERENCE = "naive"

@@ -34,7 +34,8 @@ if __name__ == "__main__":
 
 import torch
 
-from engine.errors import UsageError, check_whole, nearest
+from datasets.errors import UsageError, nearest
+from engine.errors import check_whole
 from experiments.benchmarks import hand_written, peers, scanfire_engine
 from experiments.benchmarks.tiny_task import Engine, TinyTask, make_task
 

@@ -30,7 +30,7 @@ import torch
 from experiments.benchmarks.equal_runs import compare_runs
 from experiments.benchmarks.killed_runs import Victim
 from experiments.benchmarks.whereabouts import STAGES
-from experiments.yaml_text import write_yaml
+from experiments.config import write_yaml
 
 KILLS = 20
 # Of what differs between two runs, how many lines are printed.

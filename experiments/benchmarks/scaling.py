@@ -31,7 +31,8 @@ if __name__ == "__main__":
 
 import torch
 
-from engine.errors import UsageError, check_whole
+from datasets.errors import UsageError
+from engine.errors import check_whole
 from engine.files import write_whole
 from engine.precision import best_device
 from experiments.benchmarks import scaling_worker

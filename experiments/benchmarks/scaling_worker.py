@@ -16,14 +16,11 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 
-from datasets.batch import Batch
-from datasets.bucket_sampler import BucketBatchSampler
-from datasets.loader import make_loader
-from datasets.sampler import EpochBatchSampler
-from datasets.spectra_dataset import SpectraDataset
+from datasets.batches import Batch
+from datasets.loading import BucketBatchSampler, EpochBatchSampler, SpectraDataset, make_loader
 from engine import EpochMetrics, Evaluator
+from engine.distributed import BACKENDS, gather, is_first, rank, world
 from engine.files import write_whole
-from engine.processes import BACKENDS, gather, is_first, rank, world
 from engine.protocols import Handler
 from experiments.benchmarks.step_clock import StepClock
 from experiments.benchmarks.step_settings import (

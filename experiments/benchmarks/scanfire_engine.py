@@ -11,9 +11,8 @@ from engine import Evaluator, Phase, Trainer, build_optimizer
 from engine.losses import CrossEntropy
 from engine.metrics import EpochMetrics
 from experiments.benchmarks.tiny_task import Mark, TinyTask
-from experiments.build_handlers import build_handlers
-from experiments.config import Config
-from experiments.config_source import load_config
+from experiments.builders import build_handlers
+from experiments.config import Config, load_config
 
 
 class CovariateModel(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from datasets.spectra_dataset import SpectraDataset
+from datasets.loading import SpectraDataset
 from experiments.benchmarks.data_wait import open_dataset, open_loader, write_spectra
 from experiments.benchmarks.step_clock import MS_PER_S
 from experiments.benchmarks.step_figures import Effort, Figures, measure_all

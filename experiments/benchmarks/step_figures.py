@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from datasets.batch import Batch
-from engine.errors import UsageError
+from datasets.batches import Batch
+from datasets.errors import UsageError
 from experiments.benchmarks.step_clock import MS_PER_S, StepClock
 from experiments.benchmarks.step_memory import StepMemory
 from experiments.benchmarks.step_profile import StepProfile

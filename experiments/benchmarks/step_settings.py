@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.batch import Batch, Sample, pad_collate
+from datasets.batches import Batch, Sample, pad_collate
+from datasets.errors import UsageError, nearest
 from engine import EpochMetrics, Trainer, build_optimizer
-from engine.errors import UsageError, nearest
 from engine.protocols import Handler
-from experiments.data_config import SHARED_ROWS
+from experiments.config import SHARED_ROWS
 from handlers.compile import Compile
 from handlers.ema import EMA
 from handlers.gradient_clipping import GradientClipping

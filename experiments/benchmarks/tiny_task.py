@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datasets.batch import Batch
+from datasets.batches import Batch
 
 FEATURES, HIDDEN, CLASSES = 16, 32, 2
 BATCH_SIZE = 64

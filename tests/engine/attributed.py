@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from datasets.batch import Batch
+from datasets.batches import Batch
 
 SCANS, POINTS, COVARIATES = (3, 1, 2, 3), 48, 4
 

@@ -8,10 +8,7 @@ from typing import Any
 from torch import nn
 
 from engine import EpochMetrics, Evaluator
-from engine.embeddings import Embeddings
-from engine.losses import CrossEntropy
-from engine.metrics import EpochOutputs
-from engine.processes import (
+from engine.distributed import (
     alone,
     any_process,
     fail_together,
@@ -22,6 +19,9 @@ from engine.processes import (
     rank,
     world,
 )
+from engine.explain import Embeddings
+from engine.losses import CrossEntropy
+from engine.metrics import EpochOutputs
 from tests.shared_problem import SharedLoader, build_model
 
 SAMPLES, BATCH = 5, 2

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ignite.engine import Events
 
-from engine.processes import PeerLostError, gather, peer_failure, rank
+from engine.distributed import PeerLostError, gather, peer_failure, rank
 from tests.handlers.data_parallel_work import build
 from tests.shared_problem import SharedLoader
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from datasets.batch import Batch
+from datasets.batches import Batch
 from engine.evaluator import Evaluator
-from engine.kept_outputs import KeptOutputs
+from engine.explain import KeptOutputs
 from engine.losses import CrossEntropy
 from engine.metrics import EpochMetrics
 from tests.models.small_batch import SPEC_LEN, TAB_DIM

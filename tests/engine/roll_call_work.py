@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.processes import rank
-from engine.roll_call import RollCall
+from engine.distributed import RollCall, rank
 
 ITERATIONS = 20_000
 

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from engine import EpochMetrics, Evaluator, Trainer
-from engine.checkpoints import broken_weight, load_checkpoint, save_checkpoint
+from engine.checkpointing import broken_weight, load_checkpoint, save_checkpoint
+from engine.distributed import barrier, is_first, own_parts, rank, shard, whole, world
 from engine.losses import CrossEntropy
-from engine.optimisers import build_optimizer
-from engine.processes import barrier, is_first, rank, world
-from engine.sharding import own_parts, shard, whole
+from engine.optim import build_optimizer
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile

@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Events
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine.rng import capture_rng, restore_rng
+from engine.checkpointing import capture_rng, restore_rng
 from tests.tiny_problem import TinyLoader
 
 

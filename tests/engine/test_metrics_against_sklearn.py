@@ -10,7 +10,7 @@ import torch
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from engine.metric_functions import METRICS, REGRESSION_METRICS
+from engine.metrics import METRICS, REGRESSION_METRICS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.batch import Batch
-from engine.errors import UsageError
+from datasets.batches import Batch
+from datasets.errors import UsageError
 from engine.model_call import bare_model, call_loss, call_model, check_loss_arguments
 from tests.tiny_problem import TinyLoader
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from datasets.simulate import simulate_cohort
-from experiments.config import Config
-from experiments.config_source import check_config
+from datasets.simulation import simulate_cohort
+from experiments.config import Config, check_config
 
 PATIENTS, POINTS = 60, 128
 

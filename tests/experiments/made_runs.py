@@ -13,16 +13,14 @@ import numpy as np
 import torch
 
 from datasets.cohort import Cohort
-from datasets.split import write_splits
-from engine.bootstrap import bootstrap_intervals
-from engine.metric_tables import write_metrics_json
-from engine.metrics import EpochOutputs, metric_value
-from engine.tasks import by_target
-from experiments.build_metrics import metric_name
-from experiments.config_source import check_config, set_key
-from experiments.export import predictions_table
-from experiments.run_folder import write_config
-from tests.experiments.pages.made_outputs import NAMES, make_outputs
+from datasets.splits import write_splits
+from engine.metrics import EpochOutputs, by_target, metric_value
+from engine.reporting import write_metrics_json
+from engine.statistics import bootstrap_intervals
+from experiments.config import check_config, metric_name, set_key
+from experiments.run_files import write_config
+from experiments.runs import predictions_table
+from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 LABELS: dict[str, Any] = {
     "binary": {"labels": {"control": 0, "case": 1}},

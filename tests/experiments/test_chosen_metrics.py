@@ -8,9 +8,9 @@ import math
 import pytest
 
 from datasets.errors import UsageError
-from engine.sample_statistics import SAMPLE_STATISTICS
-from experiments.experiment import Experiment
-from experiments.markdown_text import escape_markdown
+from engine.metrics import SAMPLE_STATISTICS
+from experiments.report.text import escape_markdown
+from experiments.runs import Experiment
 
 CHOSEN = ["auroc", "modality_consistency", "effective_scans"]
 

@@ -3,12 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import UsageError
-from experiments.command_line import (
-    CommandParser,
-    path_argument,
-    read_overrides,
-    run_command,
-)
+from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
 
 
 def refuse() -> int:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from experiments import compare
-from experiments.config_source import check_config
-from experiments.experiment import Experiment
+from experiments.config import check_config
+from experiments.runs import Experiment
 from tests.experiments.made_runs import drawn, make_run
 
 

@@ -11,12 +11,11 @@ import torch
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.checkpoints import load_checkpoint, save_checkpoint
-from engine.metric_tables import read_log
-from experiments.config_source import check_config, load_config
-from experiments.experiment import Experiment
+from engine.checkpointing import load_checkpoint, save_checkpoint
+from engine.reporting import read_log
+from experiments.config import check_config, load_config, read_yaml, write_yaml
 from experiments.run import main
-from experiments.yaml_text import read_yaml, write_yaml
+from experiments.runs import Experiment
 
 EPOCHS, BATCHES = 3, 5
 
@@ -351,7 +350,7 @@ def test_what_a_stopped_run_would_not_use_is_refused(cohort_dir, tmp_path):
 @pytest.mark.parametrize(
     "place",
     [
-        "experiments.experiment.take_up",
+        "experiments.runs.experiment.take_up",
         "engine.trainer.Trainer.restore",
         "engine.trainer.Trainer.fit",
     ],
@@ -376,7 +375,7 @@ def test_a_crash_in_the_first_batch_keeps_the_settings(run_dir, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("models.mean_linear.MeanLinear.forward", crash)
-    monkeypatch.setattr("experiments.experiment.check_contract", lambda *_: ["loss"])
+    monkeypatch.setattr("experiments.runs.experiment.check_contract", lambda *_: ["loss"])
     with pytest.raises(MemoryError):
         resume(run_dir, trainer__max_epochs=5)
     monkeypatch.undo()
@@ -426,7 +425,7 @@ def test_a_report_that_crashes_keeps_the_settings(run_dir, monkeypatch):
         raise MemoryError
 
     before = (run_dir / "config.yaml").read_bytes()
-    monkeypatch.setattr("experiments.experiment.bootstrap_intervals", crash)
+    monkeypatch.setattr("experiments.runs.experiment.bootstrap_intervals", crash)
     source = [str(run_dir / "config.yaml"), "--resume", str(run_dir)]
     with pytest.raises(MemoryError):
         main([*source, "--report.resamples", "60"])
@@ -448,9 +447,9 @@ def test_a_finished_run_is_reported_anew_where_only_its_report_changes(run_dir, 
 
 
 def test_a_run_that_another_process_has_is_not_continued(run_dir, monkeypatch, capsys):
-    from experiments import run_lock
-    from experiments.run_lock import RunLock
-    from tests.experiments.test_run_lock import end, in_another_process
+    from experiments.run_files import RunLock
+    from experiments.run_files import lock as run_lock
+    from tests.experiments.run_files.test_lock import end, in_another_process
 
     monkeypatch.setattr(run_lock, "PATIENCE_S", 0.1)
     other, _ = in_another_process(lambda: RunLock(run_dir))

@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from experiments import cross_validate
-from experiments.experiment import Experiment
-from experiments.run_folder import is_finished
-from experiments.saved_predictions import read_predictions
+from experiments.run_files import is_finished, read_predictions
+from experiments.runs import Experiment
 
 METRICS = ["auroc", "brier"]
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 import torch._dynamo  # looks at all of torch's functions when it is imported
 
-from engine.contract import check_contract
+from engine.checkpointing import rng_untouched
 from engine.losses import CrossEntropy
-from engine.rng import rng_untouched
-from experiments.facade.any_loader import AnyLoader
-from experiments.facade.learning_task import find_task
+from engine.model_validation import check_contract
+from experiments.config import write_yaml
+from experiments.enhanced_trainer import AnyLoader, find_task
 from experiments.run import main
-from experiments.yaml_text import write_yaml
 from tests.tiny_problem import TinyLoader, TinyModel
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.determinism import WORKSPACE
+from engine.checkpointing import WORKSPACE
 from experiments.benchmarks.equal_runs import compare_runs
-from experiments.experiment import Experiment
+from experiments.config import read_yaml, write_yaml
 from experiments.run import main
-from experiments.yaml_text import read_yaml, write_yaml
+from experiments.runs import Experiment
 
 RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
 # A user's models: one notes in which mode it computes, the other cannot compute in it.

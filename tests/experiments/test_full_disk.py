@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoints import load_checkpoint
+from engine.checkpointing import load_checkpoint
 from experiments.benchmarks.equal_runs import compare_runs
+from experiments.config import write_yaml
 from experiments.run import main
-from experiments.yaml_text import write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # At its first iteration of the second of three-iteration epochs.

@@ -18,16 +18,11 @@ import pytest
 import yaml
 
 from datasets.cohort import Cohort
-from experiments.config_source import load_config
-from experiments.experiment import Experiment
+from experiments.config import load_config
 from experiments.import_cohort import main
 from experiments.run import main as run_main
-from tests.datasets.raw.raw_files import (
-    Spectrum,
-    write_bruker,
-    write_mzml,
-    write_wide_csv,
-)
+from experiments.runs import Experiment
+from tests.datasets.readers.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 AXIS = ["--axis", "2000:20000:3"]

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.bootstrap import bootstrap_intervals
-from experiments.experiment import Experiment
-from experiments.finished_run import read_runs
+from engine.statistics import bootstrap_intervals
 from experiments.run import main
+from experiments.run_files import read_runs
+from experiments.runs import Experiment
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from experiments.benchmarks.late_fusion import main
-from experiments.experiment import Experiment
+from experiments.runs import Experiment
 
 
 def test_the_regression_is_scored_on_the_runs_own_split(make_config, capsys):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from engine.errors import UsageError
-from experiments.experiment import Experiment
+from datasets.errors import UsageError
+from experiments.runs import Experiment
 
 
 class Own(nn.Module):

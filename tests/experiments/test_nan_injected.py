@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.checkpoints import load_checkpoint
-from engine.metric_tables import read_log
+from engine.checkpointing import load_checkpoint
+from engine.reporting import read_log
+from experiments.config import write_yaml
 from experiments.run import main
-from experiments.yaml_text import write_yaml
 from handlers.nan_guard import POLICIES
 
 # With settings as the fixture gives them: two epochs of three iterations.
@@ -25,7 +25,7 @@ import torch
 from ignite.engine import Events
 
 from engine import TrainEvents
-from engine.checkpoints import load_checkpoint
+from engine.checkpointing.checkpoint_files import load_checkpoint
 
 WHOLE = []
 

@@ -10,7 +10,7 @@ from ignite.engine import Events
 
 from engine import Phase, TrainEvents
 from experiments.config import Config
-from experiments.experiment import Experiment
+from experiments.runs import Experiment
 from models.tft_models import TFTMultimodal
 from tests.no_waiting import refuse_waiting_in_steps
 

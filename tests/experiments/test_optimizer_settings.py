@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import UsageError
-from experiments.experiment import Experiment
+from experiments.runs import Experiment
 
 
 def test_rates_by_depth_and_by_name_are_set_from_the_configuration(make_config):

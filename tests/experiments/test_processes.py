@@ -14,13 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from engine.checkpoints import load_checkpoint
-from engine.metric_tables import read_log
-from experiments.config_source import load_config
-from experiments.experiment import Experiment
-from experiments.process_group import PEER_LOST_CODE
+from engine.checkpointing import load_checkpoint
+from engine.reporting import read_log
+from experiments.config import load_config, read_yaml, write_yaml
+from experiments.launch import PEER_LOST_CODE
 from experiments.run import main
-from experiments.yaml_text import read_yaml, write_yaml
+from experiments.runs import Experiment
 from tests.experiments.test_run import RUN_SCRIPT
 
 TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

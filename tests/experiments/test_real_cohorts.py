@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.config_source import load_config
-from experiments.experiment import Experiment
+from experiments.config import load_config
+from experiments.runs import Experiment
 
 
 def run(name, root, tmp_path, *overrides):

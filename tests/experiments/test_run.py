@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.checkpoints import load_checkpoint
-from engine.metric_tables import read_log
-from experiments.experiment import Experiment
-from experiments.findings import Findings
+from engine.checkpointing import load_checkpoint
+from engine.reporting import read_log
+from experiments.analysis import Findings
+from experiments.config import read_yaml, write_yaml
 from experiments.run import main, print_results
-from experiments.yaml_text import read_yaml, write_yaml
-from tests.experiments.test_config_source import PLAIN_FILE
+from experiments.runs import Experiment
+from tests.experiments.config.test_source import PLAIN_FILE
 
 RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
 
@@ -336,13 +336,13 @@ def test_an_interrupt_outside_the_training_leaves_with_130(config_file, monkeypa
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.experiment.Experiment.test", interrupted)
+    monkeypatch.setattr("experiments.runs.experiment.Experiment.test", interrupted)
     assert main([str(config_file)]) == 130
     assert "--resume" in capsys.readouterr().err
 
 
 def test_a_bug_still_shows_its_traceback(config_file, monkeypatch):
-    monkeypatch.setattr("experiments.experiment.Experiment.train", lambda self: 1 / 0)
+    monkeypatch.setattr("experiments.runs.experiment.Experiment.train", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([str(config_file)])
 

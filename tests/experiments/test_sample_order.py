@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from engine.attribution_file import read_explained
-from experiments.experiment import Experiment
+from engine.explain import read_explained
+from experiments.runs import Experiment
 from handlers.attribution import FILE_NAME
 
 BATCHING = {

@@ -14,11 +14,11 @@ import torch
 from ignite.engine import Events
 from sklearn import metrics as sk
 
+from datasets.cohort import TargetScaler
 from datasets.errors import UsageError
-from datasets.simulate import simulate_cohort
-from datasets.target_scaler import TargetScaler
+from datasets.simulation import simulate_cohort
 from engine import Phase, TrainEvents
-from experiments.experiment import Experiment
+from experiments.runs import Experiment
 from models.tft_models import TFTMultimodal
 from tests.no_waiting import refuse_waiting_in_steps
 

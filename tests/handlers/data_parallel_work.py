@@ -15,9 +15,9 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from engine import EpochMetrics, Evaluator, Phase, Trainer, TrainEvents, UsageError
+from engine.distributed import gather, rank, world
 from engine.losses import CrossEntropy, OutputNorm, Term, WeightedLoss
-from engine.optimisers import build_optimizer
-from engine.processes import gather, rank, world
+from engine.optim import build_optimizer
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile

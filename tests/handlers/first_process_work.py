@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from engine.processes import rank
+from engine.distributed import rank
 from handlers import HANDLERS
 from tests.handlers.handler_contract import NEEDS_PACKAGE, build, finish
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
-from engine.checkpoints import load_checkpoint
-from experiments.named import construct, find_named
-from experiments.yaml_text import read_yaml
+from engine.checkpointing import load_checkpoint
+from experiments.config import construct, find_named, read_yaml
 from handlers import HANDLERS
 from tests.tiny_problem import TinyLoader, TinyModel
 

@@ -12,10 +12,9 @@ from unittest.mock import patch
 from ignite.engine import Events
 
 from engine import EpochMetrics, Evaluator, Trainer
+from engine.distributed import RollCall, barrier, rank
 from engine.losses import CrossEntropy
-from engine.optimisers import build_optimizer
-from engine.processes import barrier, rank
-from engine.roll_call import RollCall
+from engine.optim import build_optimizer
 from handlers import interrupts
 from handlers.accumulation import Accumulation
 from handlers.data_parallel import DataParallel

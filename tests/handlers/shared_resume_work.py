@@ -9,10 +9,10 @@ import torch
 from ignite.engine import Events
 
 from engine import EpochMetrics, Phase, Trainer, TrainEvents
-from engine.checkpoints import load_checkpoint, save_checkpoint
+from engine.checkpointing import load_checkpoint, save_checkpoint
+from engine.distributed import barrier, is_first, world
 from engine.losses import CrossEntropy
-from engine.optimisers import build_optimizer
-from engine.processes import barrier, is_first, world
+from engine.optim import build_optimizer
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.data_parallel import DataParallel

@@ -8,20 +8,19 @@ import pytest
 import torch
 from ignite.engine import Events
 
+from datasets.errors import UsageError
 from engine import EpochMetrics, Evaluator, Trainer
-from engine.attribution import Explained, attribute, importance_of
-from engine.attribution_file import read_explained
-from engine.attribution_samples import explain
-from engine.checkpoints import load_checkpoint
-from engine.errors import UsageError
+from engine.checkpointing import load_checkpoint
 from engine.events import Phase
+from engine.explain import Explained, attribute, explain, importance_of, read_explained
 from engine.losses import LOSSES, CrossEntropy
-from experiments.build_handlers import build_handlers
-from experiments.config_source import load_config
+from engine.reporting import read_log
+from experiments.builders import build_handlers
+from experiments.config import load_config
 from handlers.attribution import FILE_NAME, Attribution
 from handlers.checkpoint import Checkpoint
 from handlers.ema import EMA
-from handlers.run_log import RunLog, read_log
+from handlers.run_log import RunLog
 from tests.tiny_problem import FEATURES, TinyLoader, TinyModel
 
 QUICK: dict[str, Any] = {"steps": 4}

@@ -7,10 +7,8 @@ import pytest
 from ignite.engine import Events
 
 from engine import Phase, TrainEvents, UsageError
-from handlers.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-)
+from engine.checkpointing import load_checkpoint
+from handlers.checkpoint import Checkpoint
 
 NAN, INF = math.nan, math.inf
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from handlers.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from engine.checkpointing import CheckpointError, load_checkpoint
+from handlers.checkpoint import Checkpoint
 from tests.handlers.test_checkpoint import fit, names, notices
 
 NAN, INF = math.nan, math.inf

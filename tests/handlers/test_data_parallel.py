@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 from handlers.data_parallel import DataParallel
 from tests.handlers import data_parallel_work, first_process_work
 from tests.shared_problem import SharedLoader, build_model, largest_difference, weights_of

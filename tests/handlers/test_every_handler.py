@@ -14,9 +14,9 @@ import torch
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.checkpoints import save_checkpoint
+from engine.checkpointing import save_checkpoint
 from engine.events import Phase
-from experiments.named import construct
+from experiments.config import construct
 from handlers import HANDLERS
 from tests.handlers.handler_contract import EPOCHS, NEEDS_PACKAGE, build, finish
 from tests.tiny_problem import TinyLoader

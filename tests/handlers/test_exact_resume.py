@@ -13,10 +13,12 @@ import torch
 from ignite.engine import Events
 
 from engine import Phase
-from handlers.checkpoint import Checkpoint, load_checkpoint, newest_whole_checkpoint
+from engine.checkpointing import load_checkpoint, newest_whole_checkpoint
+from engine.reporting import read_log
+from handlers.checkpoint import Checkpoint
 from handlers.early_stopping import EarlyStopping
 from handlers.lr_schedule import LRSchedule
-from handlers.run_log import RunLog, read_log
+from handlers.run_log import RunLog
 from handlers.step_log import StepLog
 from tests.engine.test_trainer import ResumableLoader, weights
 

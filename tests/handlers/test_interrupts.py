@@ -13,15 +13,16 @@ import torch
 from ignite.engine import Events
 
 from engine import EpochMetrics, Evaluator, Trainer, TrainEvents, UsageError, build_optimizer
-from engine.checkpoints import load_checkpoint
+from engine.checkpointing import load_checkpoint
 from engine.losses import CrossEntropy
+from engine.reporting import read_log
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
 from handlers.interrupts import Interrupts
 from handlers.lr_schedule import LRSchedule
-from handlers.run_log import RunLog, read_log
+from handlers.run_log import RunLog
 from handlers.validation import Validation
 from tests.tiny_problem import TinyLoader, TinyModel
 

@@ -10,10 +10,13 @@ import torch
 from ignite.engine import Events
 
 from engine import UsageError
-from handlers.checkpoint import Checkpoint, load_checkpoint
-from handlers.lr_finder import LRFinder, LRSearch, verdict, write_page
+from engine.checkpointing import load_checkpoint
+from engine.lr_search import LRSearch
+from engine.reporting import read_log
+from handlers.checkpoint import Checkpoint
+from handlers.lr_finder import LRFinder, verdict, write_page
 from handlers.lr_schedule import LRSchedule
-from handlers.run_log import RunLog, read_log
+from handlers.run_log import RunLog
 from tests.tiny_problem import TinyLoader
 
 QUICK: dict[str, Any] = {"end_lr": 10.0, "num_iter": 60}

@@ -10,7 +10,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from engine import Phase, TrainEvents, UsageError
-from engine.optimisers import GroupSettings
+from engine.optim import GroupSettings
 from handlers.lr_schedule import LRSchedule
 from tests.tiny_problem import TinyLoader
 

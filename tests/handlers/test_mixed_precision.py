@@ -9,7 +9,7 @@ from ignite.engine import Events
 
 from engine import EpochMetrics, Evaluator, Phase, Trainer, TrainEvents, UsageError
 from engine.losses import CrossEntropy
-from engine.optimisers import build_optimizer
+from engine.optim import build_optimizer
 from handlers import mixed_precision
 from handlers.accumulation import Accumulation
 from handlers.ema import EMA

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine import TrainEvents, UsageError
-from handlers.checkpoint import Checkpoint, load_checkpoint
+from engine.checkpointing import load_checkpoint
+from handlers.checkpoint import Checkpoint
 from handlers.mlflow_log import MLflow
 
 

@@ -11,9 +11,10 @@ import torch
 from ignite.engine import Events
 
 from engine import Phase, TrainEvents, UsageError
-from engine.optimisers import learning_rate
+from engine.checkpointing import load_checkpoint
+from engine.optim import learning_rate
 from handlers.accumulation import Accumulation
-from handlers.checkpoint import Checkpoint, load_checkpoint
+from handlers.checkpoint import Checkpoint
 from handlers.gradient_clipping import GradientClipping
 from handlers.lr_schedule import LRSchedule
 from handlers.mixed_precision import MixedPrecision

@@ -7,8 +7,9 @@ import pytest
 from ignite.engine import Events
 
 from engine import TrainEvents, UsageError
+from engine.checkpointing import load_checkpoint
 from handlers.accumulation import Accumulation
-from handlers.checkpoint import Checkpoint, load_checkpoint
+from handlers.checkpoint import Checkpoint
 from handlers.profiler import Profiler
 
 PARTS = {"get batch", "forward", "loss", "backward", "optimizer"}

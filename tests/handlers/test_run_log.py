@@ -9,8 +9,9 @@ import pytest
 from ignite.engine import Events
 
 from engine import Phase, UsageError
+from engine.reporting import read_log
 from handlers import run_log
-from handlers.run_log import RunLog, read_log
+from handlers.run_log import RunLog
 
 NAN = math.nan
 

@@ -10,8 +10,7 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from datasets.batch import Batch, pad_collate
-from datasets.samples import Sample
+from datasets.batches import Batch, Sample, pad_collate
 from engine import EpochMetrics, Phase, Trainer, TrainEvents, UsageError, build_optimizer
 from engine.losses import CrossEntropy
 from handlers.accumulation import Accumulation

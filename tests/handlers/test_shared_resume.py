@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.checkpoints import load_checkpoint
-from engine.process_states import OTHERS
+from engine.checkpointing import OTHERS, load_checkpoint
 from tests.handlers import shared_resume_work
 from tests.handlers.shared_resume_work import EPOCHS, resume
 from tests.shared_problem import largest_difference

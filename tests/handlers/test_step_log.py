@@ -8,8 +8,9 @@ from ignite.engine import Events
 
 import handlers.step_log
 from engine import Phase, TrainEvents, UsageError
-from engine.checkpoints import load_checkpoint
+from engine.checkpointing import load_checkpoint
 from engine.losses import CrossEntropy, OutputNorm, Term, WeightedLoss
+from engine.reporting import read_log
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.gradient_clipping import GradientClipping
@@ -17,11 +18,11 @@ from handlers.gradient_norm import GradientNorm
 from handlers.loss_weights import LossWeights
 from handlers.lr_schedule import LRSchedule
 from handlers.nan_guard import NaNGuard
-from handlers.run_log import RunLog, read_log
+from handlers.run_log import RunLog
 from handlers.step_log import StepLog
 from handlers.tensorboard_log import TensorBoard
-from tests.engine.test_left_out_steps import Cut
-from tests.engine.test_left_out_steps import build as with_left_out_steps
+from tests.engine.optim.test_left_out_steps import Cut
+from tests.engine.optim.test_left_out_steps import build as with_left_out_steps
 from tests.handlers.step_log_work import steps_of
 from tests.handlers.test_tensorboard_log import read
 from tests.no_waiting import refuse_waiting_in_steps

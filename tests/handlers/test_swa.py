@@ -8,8 +8,7 @@ import torch
 from ignite.engine import Events
 from torch.optim import swa_utils
 
-from datasets.loader import make_loader
-from datasets.spectra_dataset import SpectraDataset
+from datasets.loading import SpectraDataset, make_loader
 from engine import Evaluator, Phase, TrainEvents, UsageError
 from handlers.checkpoint import Checkpoint
 from handlers.early_stopping import EarlyStopping

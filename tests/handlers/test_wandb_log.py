@@ -10,7 +10,8 @@ import torch
 from ignite.engine import Events
 
 from engine import UsageError
-from handlers.checkpoint import Checkpoint, load_checkpoint
+from engine.checkpointing import load_checkpoint
+from handlers.checkpoint import Checkpoint
 from handlers.wandb_log import WandB
 
 

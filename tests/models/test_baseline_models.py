@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.baseline_models import LateFusion, SpectraOnly, TabularOnly
-from models.tft_models import TFTLoss
+from models.tft_loss import TFTLoss
 from tests.models.small_batch import SMALL, SPEC_LEN, TAB_DIM, SmallBatch
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models import tft_models
-from models.tft_models import TFTLoss, TFTMultimodal
+from models.tft_loss import TFTLoss
+from models.tft_models import TFTMultimodal
 from tests.models.small_batch import SMALL, SPEC_LEN, TAB_DIM, SmallBatch
 
 PUBLIC_NAMES = (

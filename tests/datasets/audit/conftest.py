@@ -11,8 +11,8 @@ import pytest
 from datasets.audit import audit
 from datasets.audit.findings import Finding
 from datasets.cohort import Cohort
-from datasets.simulate import simulate_cohort
-from datasets.split import make_split
+from datasets.simulation import simulate_cohort
+from datasets.splits import make_split
 from tests.datasets.audit.faulty_cohort import Fault, write_cohort
 
 PATIENTS, POINTS = 200, 256

@@ -7,8 +7,8 @@ import pytest
 
 from datasets.audit import audit
 from datasets.cohort import Cohort
-from datasets.simulate import simulate_cohort
-from datasets.split import make_split
+from datasets.simulation import simulate_cohort
+from datasets.splits import make_split
 
 CLEAN_COHORTS = 20
 LABELS = {"control": 0, "case": 1}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.audit.auroc import JackknifedAuroc
-from engine.delong import delong_interval
+from engine.statistics import delong_interval
 
 
 def area(scores, members, blocks, kept):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets import scan_chunks
 from datasets.audit import scan_measures
 from datasets.audit.scan_measures import choose_scans, measure_scans
+from datasets.scans import chunks as scan_chunks
 
 
 def test_all_scans_are_chosen_or_those_of_whole_samples(make_cohort):

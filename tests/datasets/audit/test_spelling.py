@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from datasets.audit import audit
-from datasets.spelling import find_spellings
-from tests.experiments.pages.said_in_chinese import english_left
+from datasets.cohort import find_spellings
+from tests.experiments.report.said_in_chinese import english_left
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from datasets.augmentations import AUGMENTATIONS, PairAugmentation, make_augmentations
-from datasets.batch import Sample
+from datasets.batches import Sample
 from datasets.errors import UsageError
 from tests.datasets.augmentations.made_scans import rng, scans
 

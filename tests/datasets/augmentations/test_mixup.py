@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.augmentations import Mixup
-from datasets.batch import Sample
+from datasets.batches import Sample
 from tests.datasets.augmentations.made_scans import rng
 
 # Scan i of ours is i; scan j of the other is 100 * (j + 1): what was mixed with what can be told.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from datasets.errors import CohortError
 from datasets.importing.common_axis import AGGREGATES, CommonAxis, OwnAxis, parse_axis
-from datasets.raw import RawScan
+from datasets.readers import RawScan
 
 
 def scan_of(mz, intensity, centroid=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from datasets.file_digests import file_sha256
+from datasets.cohort import file_sha256
 from datasets.importing.covariate_join import CovariateTable
 from datasets.importing.import_roles import ImportRoles
 from datasets.importing.imported_cohort import (

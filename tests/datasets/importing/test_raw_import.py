@@ -12,16 +12,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from datasets.cohort import Cohort
+from datasets.cohort import Cohort, file_sha256
 from datasets.errors import CohortError
-from datasets.file_digests import file_sha256
 from datasets.importing.covariate_join import CovariateTable
 from datasets.importing.import_roles import ImportRoles
 from datasets.importing.import_settings import ImportSettings
 from datasets.importing.raw_import import RawImport
 from datasets.importing.scan_quality import ScanFilter
-from datasets.raw import READERS
-from tests.datasets.raw.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
+from datasets.readers import READERS
+from tests.datasets.readers.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
 
 AXIS = "100:112:3"
 

@@ -7,8 +7,7 @@ from datasets.errors import CohortError
 from datasets.importing.import_roles import ImportRoles
 from datasets.importing.scan_intake import ScanIntake
 from datasets.importing.scan_quality import ScanFilter
-from datasets.raw import RawScan
-from datasets.raw.naming import Naming
+from datasets.readers import Naming, RawScan
 
 AXIS = "0:4:1"
 

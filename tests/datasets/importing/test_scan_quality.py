@@ -5,7 +5,7 @@ import pytest
 
 from datasets.errors import CohortError
 from datasets.importing.scan_quality import REASONS, ScanFilter
-from datasets.raw import RawScan
+from datasets.readers import RawScan
 
 
 def scan_of(intensity, centroid=None):

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.audit.transforms import check_transforms
+from datasets.audit import check_transforms
 from datasets.transforms import find_out_of_domain, make_transforms
 from tests.datasets.transforms.made_spectra import make_axis, spectra
-from tests.experiments.pages.said_in_chinese import english_left
+from tests.experiments.report.said_in_chinese import english_left
 
 ROWS, POINTS = 40, 60
 

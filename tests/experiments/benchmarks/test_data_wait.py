@@ -13,7 +13,7 @@ from experiments.benchmarks.data_wait import (
     write_spectra,
 )
 from experiments.benchmarks.step_settings import StepSize, Variant, make_trainer
-from experiments.data_config import SHARED_ROWS
+from experiments.config import SHARED_ROWS
 from handlers.throughput import Throughput
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datasets.simulate import read_truth
-from engine.attribution_samples import explain
+from datasets.simulation import read_truth
+from engine.explain import explain
 from experiments.benchmarks.faithfulness import (
     Subject,
     draw_windows,
@@ -21,9 +21,8 @@ from experiments.benchmarks.faithfulness import (
     relative_gap,
     windows_around,
 )
-from experiments.build_data import build_data
-from experiments.config_source import load_config
-from experiments.yaml_text import write_yaml
+from experiments.builders import build_data
+from experiments.config import load_config, write_yaml
 from models import MODELS, MeanLinear
 from tests.engine.attributed import Weighted, make_batch
 

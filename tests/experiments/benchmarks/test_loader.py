@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from datasets.cohort import Cohort
-from experiments.benchmarks.loader import (
-    COVARIATES,
-    main,
-    make_loaders,
-    open_dataset,
-    write_cohort,
-)
+from experiments.benchmarks.loader import COVARIATES, main, make_loaders, open_dataset, write_cohort
 
 SMALL = ["--samples", "60", "--scans", "3", "--points", "32", "--batch-size", "8", "--rounds", "2"]
 

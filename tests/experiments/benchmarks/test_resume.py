@@ -12,13 +12,13 @@ import sys
 import pytest
 import torch
 
-from engine.checkpoints import load_checkpoint, save_checkpoint
+from engine.checkpointing import load_checkpoint, save_checkpoint
 from experiments.benchmarks import resume
 from experiments.benchmarks.equal_runs import compare_runs
 from experiments.benchmarks.killed_runs import STRAIGHT, Victim
 from experiments.benchmarks.resume import Setting, main, try_setting
 from experiments.benchmarks.whereabouts import STAGES
-from experiments.yaml_text import write_yaml
+from experiments.config import write_yaml
 
 ONE_SETTING = ["--workers", "0", "--accumulation", "3", "--precision", "bf16"]
 KILLS = 3

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 from experiments.benchmarks import scaling, scaling_worker
 from experiments.benchmarks.scaling import (
     LaunchError,

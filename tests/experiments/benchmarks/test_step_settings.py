@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.errors import UsageError
+from datasets.errors import UsageError
 from experiments.benchmarks.step_settings import (
     SIZES,
     Repeated,
@@ -20,7 +20,7 @@ from experiments.benchmarks.step_settings import (
     read_size,
     unfilled,
 )
-from experiments.data_config import SHARED_ROWS
+from experiments.config import SHARED_ROWS
 
 CPU = torch.device("cpu")
 TINY = StepSize(samples=8, scans=6, points=64, d_model=16, heads=2, patch=16, covariates=3)

@@ -1,0 +1,122 @@
+"""What is audited: a cohort, perhaps its split, and what every check needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from datasets.audit.columns import as_order, is_batch
+from datasets.audit.contrasts import Contrast, make_contrasts
+from datasets.audit.scan_measures import ScanMeasures, measure_scans
+from datasets.audit.small_model import Examiner, Prediction
+from datasets.cohort import SAMPLE_ID, Cohort, Roles
+
+# A column is asked about twice, what is missing and what is there; a batch as an order too, which
+# is two looks; besides, the order of the samples, the intensity, the number of scans, the shift.
+LOOKS_A_COLUMN, LOOKS_AN_ORDER, OTHER_LOOKS = 2, 2, 3
+# An order that comes and goes, such as controls between two runs of cases, shows in its tenths.
+PARTS_OF_ORDER = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A cohort to audit.
+
+    Attributes:
+        cohort: The cohort.
+        split: The side of each sample, str [N]; None where there is no split.
+        columns: Those of the samples that are neither label nor group nor name.
+        batches: Columns that say how, where or when samples were measured, perhaps the group's.
+        contrasts: What there is to be told apart.
+        examiner: Asks how well a feature tells it.
+        max_scans: About how many scans to look at; None for all.
+        roles: What the cohort's columns mean.
+    """
+
+    cohort: Cohort
+    split: np.ndarray | None
+    columns: list[str]
+    batches: list[str]
+    contrasts: list[Contrast]
+    examiner: Examiner
+    max_scans: int | None
+    roles: Roles
+
+    @classmethod
+    def prepare(
+        cls,
+        cohort: Cohort,
+        split: np.ndarray | None,
+        label: str | Sequence[str] | None,
+        group: str | None,
+        max_scans: int | None,
+    ) -> Subject:
+        """Sort out the columns.
+
+        Args:
+            cohort: As it was read.
+            split: The side of each sample, str [N], if there is a split.
+            label: What :meth:`datasets.cohort.Cohort.read` was given.
+            group: Likewise.
+            max_scans: About how many scans to look at; None for all.
+        """
+        roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
+        apart = {SAMPLE_ID, roles.group, *roles.label}
+        columns = [column for column in cohort.samples.columns if column not in apart]
+        batches = [column for column in (*columns, roles.group) if is_batch(column)]
+        contrasts = make_contrasts(cohort)
+        looks = LOOKS_A_COLUMN * (len(columns) + 1) + OTHER_LOOKS
+        looks += LOOKS_AN_ORDER * (len(batches) + 1)
+        return cls(
+            cohort=cohort,
+            split=split,
+            columns=columns,
+            batches=batches,
+            contrasts=contrasts,
+            examiner=Examiner(contrasts, cohort.groups, looks),
+            max_scans=max_scans,
+            roles=roles,
+        )
+
+    @cached_property
+    def scans(self) -> ScanMeasures:
+        """What was measured of each scan, where there are any."""
+        return measure_scans(self.cohort, self.max_scans)
+
+    def is_covariate(self, column: str) -> bool:
+        """Whether the model is given the column."""
+        return column in self.cohort.numeric or column in self.cohort.categorical
+
+    def values(self, column: str) -> pd.Series:
+        """A column's values, [N], NaN where there is none."""
+        return self.cohort.samples[column]
+
+    def numbers(self, column: str) -> np.ndarray | None:
+        """A column's values as numbers, [N]; None where they are categories."""
+        if column in self.cohort.numeric:
+            return self.values(column).to_numpy(dtype=np.float64)
+        return None if column in self.cohort.categorical else as_order(self.values(column))
+
+    def ask(self, column: str) -> Prediction | None:
+        """How well the values that there are tell a contrast apart."""
+        numbers = self.numbers(column)
+        if numbers is None:
+            return self.examiner.ask_categories(self.values(column))
+        return self.examiner.ask_numbers(numbers)
+
+
+def ask_order(examiner: Examiner, order: np.ndarray) -> Prediction | None:
+    """Ask about an order: whether what comes late differs, or any of its tenths.
+
+    Args:
+        examiner: Asks.
+        order: Float [N], NaN where there is none.
+    """
+    tenths = pd.Series(pd.qcut(order, PARTS_OF_ORDER, labels=False, duplicates="drop"))
+    answers = [examiner.ask_numbers(order), examiner.ask_categories(tenths)]
+    given = [answer for answer in answers if answer is not None]
+    return max(given, key=lambda answer: answer.low, default=None)

@@ -1,0 +1,131 @@
+"""What a model is given: samples with unequal numbers of scans, padded to one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.batches.samples import ReadTogether, Sample
+
+
+@dataclass(slots=True)
+class Batch:
+    """Samples, padded to the largest number of scans among them.
+
+    Attributes:
+        spectra: float32 [B, S, L], zero where padded.
+        mask: bool [B, S], True for a real scan; every row has at least one.
+        tabular: float32 [B, D].
+        target: long [B], or float32 [B, T] for regression and for several labels.
+        sample_id: B names.
+        scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask
+            as an index, which takes no waiting where the batch is on a GPU. Rows of B x S may
+            fill it up (:func:`pad_collate`). None where unknown; who changes the mask sets it to
+            None.
+        aux: Further targets for the loss by name, such as ``spec`` and ``tab`` for the auxiliary
+            heads, each [B] or [B, T]; None for none.
+    """
+
+    spectra: Tensor
+    mask: Tensor
+    tabular: Tensor
+    target: Tensor
+    sample_id: list[str]
+    scan_rows: Tensor | None = None
+    aux: Mapping[str, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.sample_id)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device.
+
+        Args:
+            device: Where to.
+            non_blocking: Do not wait for the copy; has an effect from pinned memory only.
+        """
+        return self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; the loader calls this where it was asked to."""
+        return self._with_each(lambda part: part.pin_memory())
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        rows, aux = self.scan_rows, self.aux
+        return Batch(
+            change(self.spectra),
+            change(self.mask),
+            change(self.tabular),
+            change(self.target),
+            self.sample_id,
+            None if rows is None else change(rows),
+            None if aux is None else {name: change(part) for name, part in aux.items()},
+        )
+
+
+def pad_collate(
+    samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
+) -> Batch:
+    """Pad samples to one batch.
+
+    Args:
+        samples: At least one, of the same L and D, each with at least one scan. What is
+            :class:`~datasets.batches.ReadTogether` is read straight to where it belongs.
+        pad_rows_to: Fill ``scan_rows`` up to a multiple of this, so that batches share a few
+            shapes, as CUDA graphs and compiled code like it; None for no filling up.
+        pad_scans_to: Pad S up to a multiple of this, to the same end.
+
+    Raises:
+        ValueError: There is no sample, or one has no scan.
+
+    Example:
+        >>> one = Sample(np.ones((1, 2), np.float32), np.zeros(1, np.float32), 0, "a")
+        >>> two = Sample(np.ones((2, 2), np.float32), np.zeros(1, np.float32), 1, "b")
+        >>> pad_collate([one, two]).mask
+        tensor([[ True, False],
+                [ True,  True]])
+        >>> pad_collate([one, two], pad_rows_to=4).scan_rows
+        tensor([0, 2, 3, 4])
+        >>> pad_collate([one, two], pad_scans_to=4).spectra.shape
+        torch.Size([2, 4, 2])
+    """
+    together = ReadTogether.of(samples)
+    mask = valid_scans(together, pad_scans_to)
+    scans = together.scans(most=mask.shape[1])
+    return Batch(
+        spectra=torch.from_numpy(scans.reshape(*mask.shape, scans.shape[1])),
+        mask=torch.from_numpy(mask),
+        tabular=torch.from_numpy(together.tabular),
+        target=torch.from_numpy(together.target),
+        sample_id=together.sample_id,
+        scan_rows=fill_rows(mask, pad_rows_to),
+    )
+
+
+def valid_scans(samples: ReadTogether, multiple: int | None = None) -> np.ndarray:
+    """The mask of a batch, bool [B, S], where S is the next multiple.
+
+    Raises:
+        ValueError: There is no sample, or one has no scan.
+    """
+    if not samples:
+        raise ValueError("a batch needs at least one sample")
+    counts = samples.counts
+    if counts.min() == 0:
+        raise ValueError(f"sample {samples.sample_id[int(counts.argmin())]!r} has no scan")
+    most = int(counts.max())
+    most += -most % (multiple or 1)
+    mask: np.ndarray = np.arange(most) < counts[:, None]
+    return mask
+
+
+def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
+    """The mask as an index, long [N], filled up to a multiple by B x S, which is no row."""
+    rows = np.flatnonzero(mask)
+    missing = -len(rows) % (multiple or 1)
+    return torch.from_numpy(np.append(rows, np.full(missing, mask.size)) if missing else rows)

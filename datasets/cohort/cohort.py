@@ -1,0 +1,325 @@
+"""A cohort on disk: samples with targets, groups and covariates, and their spectra.
+
+The folder is neutral: `samples.csv` (a row a sample: `sample_id`, group, label, covariates),
+`scans.csv` (row i says whose spectrum row i of the spectra is: `sample_id`, `scan`),
+`spectra.npy` (float32 [N_scans, L]), `axis.npy` ([L]), and optionally `cohort.yaml`, whose
+`roles: {group, label, numeric: [...], categorical: [...]}` say how the columns are meant.
+A cohort of covariates alone has neither scans nor spectra nor axis: each of its samples counts as
+one scan of no points, so that all else is as ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.cohort.arrays import check_finite, open_spectra, read_axis
+from datasets.cohort.checksums import DigestMemory, file_sha256
+from datasets.cohort.positive_class import about_positive
+from datasets.cohort.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles
+from datasets.cohort.scan_rows import SCAN, find_scan_rows
+from datasets.cohort.table import as_numbers, is_missing, read_table, require_folder
+from datasets.cohort.targets import (
+    AUTO,
+    describe_missing,
+    read_targets,
+    summarise_targets,
+    targets_heading,
+)
+from datasets.errors import CohortError
+
+SAMPLES_FILE = "samples.csv"
+SCANS_FILE = "scans.csv"
+SPECTRA_FILE = "spectra.npy"
+AXIS_FILE = "axis.npy"
+# A cohort of covariates alone has none of them.
+SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
+
+# Whether intensities are finite is looked at when a cohort is read as long as that takes no time;
+# of larger ones when they are hashed, which reads them all anyway.
+CHECKED_AT_ONCE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Samples, their targets and groups, and the memory-mapped spectra; read by `Cohort.read`.
+
+    Attributes:
+        root: The folder.
+        samples: The kept samples, one a row: `sample_id`, label and group as text, numeric
+            covariates as float64, every other column as text, NaN where there is no value.
+        axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
+        spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
+        scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
+        task: What is to be learned, one of `datasets.cohort.targets.TASKS`.
+        class_names: The classes' names, by class number; for several labels or values to regress
+            their columns.
+        targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
+            the columns' units, float64 [N, T].
+        groups: Groups, str [N].
+        sample_ids: Names of the samples, N of them.
+        numeric: The numeric covariates' columns.
+        categorical: The categorical covariates' columns.
+        excluded: Labels that were left out, with their number of samples; samples without a
+            target are counted as "(missing)".
+        missing: What stands in the cells of those samples, with how many cells it is.
+    """
+
+    root: Path
+    samples: pd.DataFrame
+    axis: np.ndarray
+    spectra: np.ndarray
+    scan_rows: list[np.ndarray]
+    task: str
+    class_names: list[str]
+    targets: np.ndarray
+    groups: np.ndarray
+    sample_ids: list[str]
+    numeric: list[str]
+    categorical: list[str]
+    excluded: dict[str, int]
+    missing: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        root: str | Path,
+        labels: Mapping[Any, int] | None = None,
+        label: str | Sequence[str] | None = None,
+        group: str | None = None,
+        numeric: Sequence[str] | None = None,
+        categorical: Sequence[str] | None = None,
+        task: str = AUTO,
+    ) -> Cohort:
+        """Read and check a cohort's folder.
+
+        What is left out by `labels`, or has no target, is not checked for its group, covariates
+        or scans. Scans stand in the order of `scan`: as numbers where all are numbers, otherwise
+        as text.
+
+        Args:
+            root: The folder.
+            labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; labels
+                that are not listed are left out. None makes every label a class of its own,
+                in sorted order; of two the one that a word such as "control" names is class 0.
+            label: Column of the labels, or the columns of several labels or targets. None takes
+                what cohort.yaml says, or else "label".
+            group: Column of the groups that a split keeps together (patient, plate, site). None
+                takes what cohort.yaml says, or else "group".
+            numeric: Columns of numeric covariates. None takes what cohort.yaml says without
+                the columns of `label`, or else none.
+            categorical: Columns of categorical covariates, likewise.
+            task: "binary", "multiclass", "multilabel", "regression"; "auto" takes one of the first
+                two by the number of classes.
+
+        Returns:
+            The cohort, its spectra not loaded; those of more than ``CHECKED_AT_ONCE_BYTES`` are
+            not looked at either, until :meth:`fingerprint` is called.
+
+        Raises:
+            CohortError: The folder, or a choice made about it, cannot be used; one line says why.
+        """
+        folder = require_folder(root)
+        roles = Roles.choose(folder, label, group, numeric, categorical)
+        path = folder / SAMPLES_FILE
+        table = read_table(path, [SAMPLE_ID])
+        roles.check(table, str(path))
+        all_ids = _sample_ids(table, str(path))
+        targets = read_targets(table, roles.label, task, labels, str(path))
+        samples = _typed(table[targets.kept].reset_index(drop=True), roles, str(path))
+        sample_ids = samples[SAMPLE_ID].tolist()
+
+        if any((folder / name).exists() for name in SPECTRAL_FILES):
+            axis, spectra, rows_of = _open_scans(folder, all_ids, targets.kept)
+        else:
+            axis, spectra, rows_of = _no_scans(folder, all_ids, roles)
+        return cls(
+            root=folder,
+            samples=samples,
+            axis=axis,
+            spectra=spectra,
+            scan_rows=[rows_of[index] for index in np.flatnonzero(targets.kept)],
+            task=targets.task,
+            class_names=targets.names,
+            targets=targets.values[targets.kept],
+            groups=samples[roles.group].to_numpy(dtype=str),
+            sample_ids=sample_ids,
+            numeric=roles.numeric,
+            categorical=roles.categorical,
+            excluded=targets.excluded,
+            missing=targets.missing,
+        )
+
+    @property
+    def spec_len(self) -> int:
+        """Points of a spectrum, L."""
+        return len(self.axis)
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether there is more than covariates."""
+        return self.spec_len > 0
+
+    def describe(self) -> str:
+        """Say in a few plain lines what the cohort holds."""
+        counts = [len(rows) for rows in self.scan_rows]
+        targets = summarise_targets(self.task, self.targets, self.class_names)
+        covariates = ", ".join([*self.numeric, *self.categorical]) or "none"
+        left_out = ", ".join(f"{name} {count}" for name, count in self.excluded.items()) or "none"
+        scans = "covariates alone, no spectra"
+        if self.has_spectra:
+            scans = (
+                f"{sum(counts)} scans ({min(counts)} to {max(counts)} a sample) of "
+                f"{self.spec_len} points ({self.axis[0]:g} to {self.axis[-1]:g})"
+            )
+        missing = ""
+        if self.missing:
+            without = self.excluded[MISSING_LABEL]
+            missing = describe_missing(self.task, self.missing, without)
+        lines = [
+            f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
+            f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
+            about_positive(self.task, self.class_names),
+            f"covariates: {covariates}; left-out labels: {left_out}",
+            missing,
+        ]
+        return "\n".join(filter(None, lines))
+
+    def fingerprint(self, memory: DigestMemory | None = None) -> dict[str, str]:
+        """Hash the cohort's files, and see that its spectra are sound.
+
+        Args:
+            memory: Of large files that were hashed before; None hashes all.
+
+        Returns:
+            The SHA-256 of each file, by file name.
+
+        Raises:
+            CohortError: An intensity is not finite; the line is that of :meth:`read`.
+        """
+        memory = memory or DigestMemory()
+        measures = {SPECTRA_FILE: self._hash_spectra} if self.has_spectra else {}
+        return {
+            name: memory.sha256(self.root / name, measures.get(name, file_sha256))
+            for name in (SAMPLES_FILE, *SPECTRAL_FILES, ROLES_FILE)
+            if (self.root / name).is_file()
+        }
+
+    def _hash_spectra(self, path: Path) -> str:
+        """Hash the spectra's file and look for what is not finite, in one pass over it."""
+        if not isinstance(self.spectra, np.memmap) or not self.spectra.flags.c_contiguous:
+            _check_finite(self.root, self.spectra)
+            return file_sha256(path)
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            digest.update(file.read(self.spectra.offset))
+            _check_finite(self.root, self.spectra, lambda piece: digest.update(piece.data))
+            file.seek(self.spectra.nbytes, 1)
+            digest.update(file.read())
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the spectra out: pickling a memory map would copy all of it into each worker."""
+        return {name: value for name, value in self.__dict__.items() if name != "spectra"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the spectra again."""
+        self.__dict__.update(state)
+        spectra = _no_spectra(max(map(max, self.scan_rows)) + 1)
+        if self.has_spectra:
+            spectra = np.lib.format.open_memmap(self.root / SPECTRA_FILE, mode="r")
+        self.__dict__["spectra"] = spectra
+
+
+def _sample_ids(table: pd.DataFrame, where: str) -> pd.Index:
+    """Check that every sample has a name of its own."""
+    ids = table[SAMPLE_ID]
+    if not len(ids):
+        raise CohortError(f"{where} has no rows; a row a sample was expected")
+    empty = (ids == "").to_numpy()
+    if empty.any():
+        raise CohortError(f"{where}: empty sample_id in row {int(np.argmax(empty)) + 1}")
+    double = ids.duplicated().to_numpy()
+    if double.any():
+        raise CohortError(
+            f"{where}: duplicate sample_id {ids.iloc[int(np.argmax(double))]!r} "
+            f"({int(double.sum())} repeated rows); a row a sample was expected"
+        )
+    index: pd.Index = pd.Index(ids.to_list(), dtype=object)
+    return index
+
+
+def _typed(samples: pd.DataFrame, roles: Roles, where: str) -> pd.DataFrame:
+    """Give the kept samples' columns their types and check groups and numeric covariates."""
+    ids = samples[SAMPLE_ID].tolist()
+    missing = is_missing(samples[roles.group])
+    # A column of names is taken as it stands: a sample may well be called 'NA'.
+    if missing.any() and roles.group != SAMPLE_ID:
+        raise CohortError(
+            f"{where}: sample {ids[int(np.argmax(missing))]!r} has no {roles.group!r} "
+            f"({int(missing.sum())} samples have none); the split needs every sample's group"
+        )
+    typed = {}
+    for column in samples.columns:
+        values = samples[column]
+        if column in roles.numeric:
+            typed[column] = pd.Series(as_numbers(values, column, ids))
+        elif column in (SAMPLE_ID, *roles.label, roles.group):
+            typed[column] = values
+        else:
+            typed[column] = values.where(~is_missing(values), np.nan)
+    return pd.DataFrame(typed)
+
+
+def _open_scans(
+    folder: Path, samples: pd.Index, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Open the axis [L] and the spectra [N_scans, L], and find each sample's rows."""
+    scans = read_table(folder / SCANS_FILE, [SAMPLE_ID, SCAN])
+    rows_of = find_scan_rows(scans, samples, str(folder / SCANS_FILE))
+    without = [number for number in np.flatnonzero(kept).tolist() if not len(rows_of[number])]
+    if without:
+        raise CohortError(
+            f"{folder / SCANS_FILE} has no scan of sample {samples[without[0]]!r} ({len(without)} "
+            f"of {int(kept.sum())} samples have none); every sample needs at least one"
+        )
+    axis = read_axis(folder / AXIS_FILE)
+    spectra = open_spectra(folder / SPECTRA_FILE, len(scans), len(axis))
+    if spectra.nbytes <= CHECKED_AT_ONCE_BYTES:
+        _check_finite(folder, spectra)
+    return axis, spectra, rows_of
+
+
+def _no_scans(
+    folder: Path, samples: pd.Index, roles: Roles
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """The same of a cohort of covariates alone: one scan of no points a sample."""
+    if not roles.numeric and not roles.categorical:
+        raise CohortError(
+            f"{folder} has no spectra ({', '.join(SPECTRAL_FILES)}), and no column of "
+            f"{SAMPLES_FILE} is named as a covariate: name some as numeric or categorical"
+        )
+    rows_of = list(np.arange(len(samples), dtype=np.int64)[:, None])
+    return np.zeros(0, dtype=np.float32), _no_spectra(len(samples)), rows_of
+
+
+def _no_spectra(count: int) -> np.ndarray:
+    return np.zeros((count, 0), dtype=np.float32)
+
+
+def _check_finite(
+    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] | None = None
+) -> None:
+    """Check that no intensity is NaN or infinite, or say whose it is."""
+
+    def name_row(row: int) -> str:
+        scan = read_table(folder / SCANS_FILE).iloc[row]
+        return f"sample {scan[SAMPLE_ID]!r}, scan {scan[SCAN]}"
+
+    check_finite(spectra, name_row, also)

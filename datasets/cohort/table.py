@@ -1,0 +1,248 @@
+"""Tables on disk, read strictly as text: '007' stays '007', and a bad cell is named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.errors import CohortError, UsageError, nearest
+from datasets.paths import as_path
+
+# What programs write for "no value". 'None' is not among them: it is a real category ("no
+# medication") in many cohorts. Of labels see datasets.cohort.roles.
+MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
+
+# What parts the fields of a table, and a number with a decimal comma. Where a header has as many
+# semicolons as commas, the commas are decimal ones.
+SEPARATORS = "\t;,"
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+
+# What str.strip takes off, of ASCII, that may stand within a line.
+BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
+
+# A covariate ends as float32; what does not fit would become an infinity there.
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
+
+def one_line(error: BaseException) -> str:
+    """Flatten an error's message, for use as a part of another one."""
+    return " ".join(str(error).split())
+
+
+def require_folder(path: str | Path) -> Path:
+    """Return the folder as a path, or say which folder beside it was probably meant.
+
+    Raises:
+        CohortError: There is no such folder.
+    """
+    try:
+        folder = as_path(path)
+    except UsageError as error:
+        raise CohortError(f"the cohort's folder: {error}") from error
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CohortError(f"{folder} is a file; a cohort's folder was expected")
+    parent = next(upper for upper in [*folder.parents, Path()] if upper.is_dir())
+    missing = folder.relative_to(parent).parts[0]
+    beside = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+    found = f"in {parent}{nearest(missing, beside)}" if beside else f"{parent} holds none"
+    raise CohortError(f"no folder {folder}; {found}")
+
+
+def require_file(path: Path) -> Path:
+    """Return the path, or say which file beside it was probably meant.
+
+    Raises:
+        CohortError: There is no such file.
+    """
+    if path.is_file():
+        return path
+    beside: list[str] = []
+    if path.parent.is_dir():
+        beside = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
+    raise CohortError(f"no file {path}{nearest(path.name, beside)}")
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV file (UTF-8, one header line), every cell as text without outer blanks.
+
+    Fields are parted by what the header has most of: commas, semicolons or tabs.
+
+    Args:
+        path: The file.
+        columns: Columns that it must have.
+
+    Returns:
+        One row a line, object columns of `str`; blank lines are passed over.
+
+    Raises:
+        CohortError: The file is missing, is not such a table, or lacks a column.
+    """
+    require_file(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+    separator = find_separator(content.partition(b"\n")[0].decode("utf-8", "replace"))
+    table = _read_simple(content, separator)
+    if table is None:
+        table = _read_any(content, path, separator)
+    require_columns(table, columns, str(path))
+    return table
+
+
+def find_separator(header: str) -> str:
+    """What parts the fields of a table, by its first line; what is quoted does not count.
+
+    Example:
+        >>> find_separator("sample_id;label;age, years"), find_separator("sample_id")
+        (';', ',')
+    """
+    plain = re.sub(r'"[^"]*"', "", header)
+    return max(SEPARATORS, key=plain.count) if any(map(plain.count, SEPARATORS)) else ","
+
+
+def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
+    """Read a table of plain cells, which a million rows of take a fraction of a second.
+
+    None where there is a quote, a blank line, a row that is too short or too long, or anything
+    else that takes a closer look: :func:`_read_any` reads all tables, and names what is wrong.
+    """
+    line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
+    carriage_returns = content.count(b"\r") - content.count(b"\r\n")
+    if carriage_returns or b'"' in content or b"\0" in content:
+        return None
+    try:
+        first = content.partition(b"\n")[0].decode("utf-8-sig")
+        header = [" ".join(name.split()) for name in first.split(separator)]
+        if not first.strip() or len(set(header)) < len(header):
+            return None
+        table: pd.DataFrame = pd.read_csv(
+            io.BytesIO(content),
+            sep=separator,
+            names=header,
+            skiprows=1,
+            dtype=object,
+            na_filter=False,
+            encoding="utf-8-sig",
+        )
+    except ValueError:  # not UTF-8, or no table
+        return None
+    # A row that is too long becomes an index or an error; too short ones lack commas.
+    commas = content.count(separator.encode()) - len(header) + 1
+    if (
+        not isinstance(table.index, pd.RangeIndex)
+        or len(table) != line_ends - 1
+        or commas != len(table) * (len(header) - 1)
+    ):
+        return None
+    if not content.isascii() or any(blank in content for blank in BLANKS):
+        for name in header:
+            table[name] = pd.Series([cell.strip() for cell in table[name]], dtype=object)
+    return table
+
+
+def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
+    """Read any CSV table, a row at a time."""
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        reader = csv.reader(text, delimiter=separator, strict=True)
+        # Spreadsheets break long column names over lines.
+        header = [" ".join(name.split()) for name in next(reader, [])]
+        rows = []
+        for row in reader:
+            if row and len(row) != len(header):
+                raise CohortError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, "
+                    f"{len(header)} were expected from the header"
+                )
+            if row:
+                rows.append([cell.strip() for cell in row])
+    except UnicodeDecodeError as error:
+        raise CohortError(
+            f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}); "
+            "save it as UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+    if not header:
+        raise CohortError(f"{path} is empty; a header line was expected")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise CohortError(f"{path} has more than one column {twice!r}")
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def require_columns(
+    table: pd.DataFrame, columns: Iterable[str], where: str, role: str = "needed column"
+) -> None:
+    """Check that a table has the columns.
+
+    Args:
+        table: The table.
+        columns: Names of columns.
+        where: What the table is called in the error line.
+        role: What the columns are for, in the error line.
+
+    Raises:
+        CohortError: A column is not there.
+    """
+    for column in columns:
+        if column not in table.columns:
+            raise CohortError(f"{where} has no {role} {column!r}{nearest(column, table.columns)}")
+
+
+def is_missing(values: pd.Series) -> np.ndarray:
+    """Say which cells hold no value.
+
+    Example:
+        >>> is_missing(pd.Series(["3", "", "NA", None, "None"])).tolist()
+        [False, True, True, True, False]
+    """
+    return (values.isna() | values.isin(MISSING_TEXT)).to_numpy(dtype=bool)
+
+
+def as_numbers(
+    values: pd.Series,
+    name: str,
+    sample_ids: Sequence[str],
+    role: str = "numeric covariate",
+    otherwise: str = "list the column as categorical",
+) -> np.ndarray:
+    """Turn a column's cells into numbers.
+
+    Args:
+        values: Text or numbers, [N].
+        name: The column, for the error line.
+        sample_ids: Whose values they are, [N], for the error line.
+        role: What the column is for, for the error line.
+        otherwise: What to do if it is no column of numbers, for the error line.
+
+    Returns:
+        float64 [N], NaN where there is no value.
+
+    Raises:
+        CohortError: A cell holds something else than a finite number.
+    """
+    missing = is_missing(values)
+    given = values.astype(object).where(~missing, None)
+    numbers = np.asarray(pd.to_numeric(given, errors="coerce"), dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        bad = ~missing & ~(np.abs(numbers) <= LARGEST_NUMBER)
+    if bad.any():
+        row = int(np.argmax(bad))
+        text = str(values.iloc[row])
+        comma = " (write decimals with a point)" if DECIMAL_COMMA.fullmatch(text) else ""
+        raise CohortError(
+            f"{role} {name!r}: {text!r} of sample {sample_ids[row]!r} is not a finite number"
+            f"{comma}; mend it or {otherwise}"
+        )
+    return numbers

@@ -1,0 +1,100 @@
+"""The loader: batches that do not depend on how many workers make them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.batches import Sample, pad_collate
+from datasets.loading.planned_sampler import PlannedBatchSampler
+from datasets.loading.sampler import EpochBatchSampler
+
+
+def make_loader(
+    dataset: Dataset[Sample],
+    batch_size: int = 1,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    drop_last: bool = False,
+    sampler: PlannedBatchSampler | None = None,
+    collate: Callable[[Sequence[Sample]], Any] = pad_collate,
+) -> DataLoader[Any]:
+    """Make a loader of batches.
+
+    Its ``batch_sampler`` is a :class:`~datasets.loading.PlannedBatchSampler`: call
+    ``set_epoch`` before each epoch, ``resume_at`` before one that continues. Going through the
+    loader never draws from the global random number streams, so that evaluating more or less often
+    does not change the training.
+
+    Args:
+        dataset: Takes (epoch, index) keys, as :class:`~datasets.loading.SpectraDataset`.
+        batch_size: B.
+        shuffle: A new order in each epoch.
+        seed: Of the order, at least 0; the dataset has its own for augmentation.
+        num_workers: Processes that make batches, kept from epoch to epoch; 0 for none. Where the
+            transformed scans fit in memory, none is usually fastest.
+        pin_memory: Page-locked batches, where there is a GPU to copy them to.
+        drop_last: Leave out a last batch that is not full.
+        sampler: Makes other batches, such as a :class:`~datasets.loading.BucketBatchSampler`
+            or one of several processes; batch_size, shuffle and drop_last are its own then.
+        collate: :func:`~datasets.batches.pad_collate`, or
+            :func:`~datasets.batches.packed_collate`, which suits batches that are copied to
+            a GPU.
+
+    Raises:
+        UsageError: No batch can be made of so many samples.
+
+    Example:
+        >>> import numpy as np
+        >>> from datasets.loading.spectra_dataset import SpectraDataset
+        >>> spectra, rows = np.ones((3, 4), dtype=np.float32), [np.array([0, 2]), np.array([1])]
+        >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
+        >>> [tuple(batch.spectra.shape) for batch in make_loader(dataset, batch_size=2)]
+        [(2, 2, 4)]
+    """
+    if sampler is None:
+        sampler = EpochBatchSampler(len(dataset), batch_size, shuffle, seed, drop_last)  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        worker_init_fn=start_worker,
+        # Without one of its own, each new iterator would draw from torch's global stream.
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def start_worker(worker_id: int) -> None:
+    """Leave the cores to the training, and the answer to a signal to the main process.
+
+    A terminal or a scheduler signals every process of a run: a worker that died of it would take
+    the training down before it could save.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The main process ends its workers by SIGTERM too, and waits for them: theirs cannot be
+    # ignored whoever sends it. Where the system does not tell the sender (macOS, Windows), torch's
+    # own handling stays.
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, name="end-when-told", daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """Wait for a SIGTERM of the main process; those of others change nothing."""
+    main = multiprocessing.parent_process()
+    while main is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != main.pid:
+        pass
+    os._exit(0)

@@ -1,0 +1,227 @@
+"""Samples by index: scans gathered from the memory map, transformed, and augmented in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from datasets.augmentations import Augmentation, PairAugmentation
+from datasets.batches import ReadTogether, Sample, first_rows, lay_out
+from datasets.errors import CohortError
+from datasets.loading.planned_sampler import Key
+from datasets.loading.same_target import SameTarget
+from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
+from datasets.transforms import Transform
+
+# Transformed scans are kept in memory up to this size, larger ones are not. 130,000 scans of 2,048
+# points just fit.
+CACHE_LIMIT_BYTES = 2**30
+
+# The word behind (seed, epoch, index), which NumPy takes as this where it is not there; samplers
+# have another one for an epoch's order (ORDER_STREAM).
+AUGMENTATION_STREAM = 0
+
+
+class SpectraDataset(Dataset[Sample]):
+    """Samples of a cohort, or of one side of a split.
+
+    A key is an index, or an (epoch, index) pair. The random numbers of a sample's augmentation
+    depend on (seed, epoch, index) alone: not on the worker that makes it, nor on what came before.
+
+    Args:
+        spectra: float32 [N_scans, L], usually memory-mapped.
+        scan_rows: For each sample, the rows of its scans; at least one.
+        tabular: float32 [N, D].
+        targets: Class numbers [N]; labels (0 or 1) [N, T]; or floating point [N] or [N, T] for
+            regression.
+        sample_ids: N names.
+        transforms: Deterministic, and fitted before they come here; applied to scans [n, L].
+        augmentations: Applied to each sample after the transforms, in this order. Those that need
+            a second sample are given one of the same target, without augmentation.
+        seed: At least 0.
+        cache: Transform once and keep the result in memory, where it is no larger than
+            ``cache_limit``. What a sample holds is the same with and without.
+        cache_limit: In bytes; None for ``CACHE_LIMIT_BYTES``.
+
+    Raises:
+        CohortError: A sample has no scan.
+        UsageError: An augmentation needs classes, and the targets are values to regress.
+        ValueError: The parts do not belong together.
+
+    Example:
+        >>> spectra = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
+        >>> rows = [np.array([0, 2]), np.array([1])]
+        >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
+        >>> dataset[0].spectra.tolist()
+        [[1.0, 2.0], [5.0, 6.0]]
+    """
+
+    def __init__(
+        self,
+        spectra: np.ndarray,
+        scan_rows: Sequence[np.ndarray],
+        tabular: np.ndarray,
+        targets: np.ndarray,
+        sample_ids: Sequence[str],
+        transforms: Transform | None = None,
+        augmentations: Sequence[Augmentation | PairAugmentation] = (),
+        seed: int = 0,
+        cache: bool = True,
+        cache_limit: int | None = None,
+    ) -> None:
+        lengths = {len(scan_rows), len(tabular), len(targets), len(sample_ids)}
+        if len(lengths) > 1:
+            raise ValueError(f"scans, covariates, targets and names differ in number: {lengths}")
+        for rows, sample_id in zip(scan_rows, sample_ids, strict=True):
+            if len(rows) == 0:
+                raise CohortError(f"sample {sample_id!r} has no scan; at least one was expected")
+        self._reader = ScanReader(spectra)
+        self.scan_rows = [np.asarray(rows, dtype=np.int64) for rows in scan_rows]
+        self.tabular = np.ascontiguousarray(tabular, dtype=np.float32)
+        self.targets = _as_targets(np.asarray(targets))
+        pairs = any(isinstance(augment, PairAugmentation) for augment in augmentations)
+        self._same_target = SameTarget(np.asarray(targets)) if pairs else None
+        self.sample_ids = [str(sample_id) for sample_id in sample_ids]
+        self.transforms = transforms
+        self.augmentations = list(augmentations)
+        self.seed = seed
+        self._cached: np.ndarray | None = None
+        self._rows = RaggedRows(self.scan_rows)
+        used = np.unique(self._rows.flat)
+        if used.size and not 0 <= used[0] <= used[-1] < len(spectra):
+            raise ValueError(f"scan rows {used[0]}..{used[-1]}, but there are {len(spectra)} scans")
+        limit = CACHE_LIMIT_BYTES if cache_limit is None else cache_limit
+        if cache and used.size * self.spec_len * np.dtype(np.float32).itemsize <= limit:
+            self._keep_transformed(used)
+        else:
+            self._runs = SampleRuns(self._rows)
+
+    @property
+    def spectra(self) -> np.ndarray:
+        """As they were given, [N_scans, L]."""
+        return self._reader.spectra
+
+    @property
+    def spec_len(self) -> int:
+        """L, points a scan that the transforms leave."""
+        left = getattr(self.transforms, "spec_len", None)
+        return int(self.spectra.shape[1] if left is None else left)
+
+    @property
+    def tab_dim(self) -> int:
+        """D, the width of the covariates."""
+        return int(self.tabular.shape[1])
+
+    @property
+    def scan_counts(self) -> np.ndarray:
+        """How many scans each sample has, before any augmentation, [N]."""
+        return self._rows.counts
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.sample_ids)
+
+    def __getitem__(self, key: int | Key) -> Sample:
+        """One sample; see :meth:`__getitems__`."""
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
+        """The samples of a batch, whose scans are read in one go.
+
+        Args:
+            keys: Indices, or (epoch, index), or (epoch, index, copy) of a sample that the epoch
+                holds again; a bare index is of epoch 0.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        indices = [key[1] if isinstance(key, tuple) else key for key in keys]
+        if not indices:
+            return []
+        samples = self._samples(indices)
+        if not self.augmentations:
+            return samples
+        whole = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        return [self._augment(*both) for both in zip(samples, whole, strict=True)]
+
+    def _samples(self, indices: list[int]) -> ReadTogether:
+        """Samples as the transforms leave them."""
+        places = np.array(indices)
+        return ReadTogether(
+            partial(self._read, places),
+            self._rows.counts[places],
+            self.tabular[places],
+            self.targets[places],
+            [self.sample_ids[index] for index in indices],
+        )
+
+    def _augment(self, sample: Sample, key: Key) -> Sample:
+        epoch, index, *copy = key
+        index %= len(self)  # it may have been counted from the end
+        words: tuple[int, ...] = (self.seed, epoch, index)
+        if copy:
+            words = (*words, AUGMENTATION_STREAM, *copy)
+        rng = np.random.default_rng(words)
+        for augment in self.augmentations:
+            if not isinstance(augment, PairAugmentation):
+                sample = sample._replace(spectra=augment(sample.spectra, rng))
+                continue
+            assert self._same_target is not None
+            other = self._same_target.draw(index, rng)
+            if other is not None:
+                sample = augment.mix(sample, self._samples([other])[0], rng)
+        return sample
+
+    def _read(self, samples: np.ndarray, most: int | None) -> np.ndarray:
+        """Transformed scans of samples [B], as ``ReadTogether`` has them read; a fresh array."""
+        if self._cached is not None:
+            return self._take(self._cached, samples, most)
+        if self.transforms is None:
+            return self._read_as_given(samples, most)
+        scans = self.transforms(self._read_as_given(samples))
+        if most is None:
+            return scans
+        return lay_out(np.split(scans, np.cumsum(self._rows.counts[samples])[:-1]), most)
+
+    def _take(self, cached: np.ndarray, samples: np.ndarray, most: int | None) -> np.ndarray:
+        blank = len(cached) - 1
+        rows = self._rows
+        taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
+        # Rows are known to be there; to make sure would take a copy more.
+        scans = BUFFERS.empty(len(taken), cached.shape[1])
+        return np.take(cached, taken, axis=0, out=scans, mode="clip")
+
+    def _read_as_given(self, samples: np.ndarray, most: int | None = None) -> np.ndarray:
+        counts = self._rows.counts[samples]
+        starts = first_rows(counts, most)
+        total = int(counts.sum()) if most is None else len(samples) * most
+        scans = BUFFERS.empty(total, self.spectra.shape[1])
+        self._reader.read_runs(self._runs.of(samples, starts), scans)
+        if most is not None:
+            for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+                if count < most:
+                    scans[start + count : start + most] = 0
+        return scans
+
+    def _keep_transformed(self, used: np.ndarray) -> None:
+        """Transform the scans of these rows, ascending [n], once; rows then count within them."""
+        # A row more than there are scans: a blank one, to pad batches with.
+        kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
+        start = 0
+        for chunk in iterate_chunks(self.spectra, used):
+            kept[start : start + len(chunk)] = (
+                chunk if self.transforms is None else self.transforms(chunk)
+            )
+            start += len(chunk)
+        self._cached = kept
+        self._rows.flat = np.searchsorted(used, self._rows.flat)
+
+
+def _as_targets(targets: np.ndarray) -> np.ndarray:
+    """Class numbers as int64 [N]; labels, or values to regress, as float32 [N, T]."""
+    if targets.dtype.kind != "f" and targets.ndim == 1:
+        return targets.astype(np.int64)
+    return targets.astype(np.float32).reshape(len(targets), -1 if targets.size else 1)

@@ -1,0 +1,152 @@
+"""Bruker flex: folders that hold a `fid` (the counts) and an `acqu` (how they were taken).
+
+There is no maintained Python package that reads them. The layout is that of flexControl,
+``SAMPLE/0_SPOT/REPLICATE/1SLin/fid``; the fields are those that readBrukerFlexData documents
+(Gibb and Strimmer, Bioinformatics 28:2270, 2012).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.errors import CohortError
+from datasets.readers.scan import RawScan
+from datasets.readers.source_files import SourceFile
+from datasets.readers.tof_calibration import tof_to_mz
+
+FID = "fid"
+# As set, which a later calibration updates, before as acquired.
+ACQU = ("acqu", "acqus")
+PARAMETER = re.compile(r"##\$?(?P<name>[^=]+)=(?P<value>.*)")
+BYTE_ORDER = {"0": "<i4", "1": ">i4"}
+# ``0_F9``: target position before the spot's name.
+SPOT_FOLDER = re.compile(r"\d+_(?P<spot>.+)")
+# Calibrations beyond the quadratic one; Bruker publishes no formula for them.
+CUBIC = "CTOF2CalibrationConstants"
+LIFT = "2"
+
+
+@dataclass(frozen=True)
+class BrukerFlexReader:
+    """Flex acquisitions; a spot of a sample's folder is a sample, its replicates are the scans.
+
+    The sample is called ``SAMPLE_SPOT``, its label is ``SAMPLE``, the folder's name; spot,
+    instrument, shots and date of acquisition become columns.
+    """
+
+    expected: ClassVar[str] = "Bruker flex acquisition (a file named fid)"
+    axis_unit: ClassVar[str] = "m/z"
+    intensity_unit: ClassVar[str] = "counts"
+    names_samples_itself: ClassVar[bool] = False
+    one_scan_a_file: ClassVar[bool] = True
+    modules: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def is_mine(self, name: str) -> bool:
+        """Whether a file holds counts."""
+        return name == FID
+
+    def parts(self, path: Path) -> list[Path]:
+        """The counts and how they were taken."""
+        for name in ACQU:
+            if (path.parent / name).is_file():
+                return [path, path.parent / name]
+        raise CohortError(f"{path.parent.name}/{path.name} has no acqu or acqus beside it")
+
+    def read(self, file: SourceFile) -> Iterator[RawScan]:
+        """Read the one scan."""
+        fid, acqu = self.parts(file.path)
+        parameters = read_parameters(acqu)
+        mz, counts = _calibrated(fid, parameters, file.name)
+        replicate, spot_folder, sample = (folder.name for folder in fid.resolve().parents[1:4])
+        matched = SPOT_FOLDER.fullmatch(spot_folder)
+        spot = parameters.get("PATCHNO") or (matched["spot"] if matched else spot_folder)
+        yield RawScan(
+            sample_id=f"{sample}_{spot}",
+            scan=replicate,
+            mz=mz,
+            intensity=counts,
+            where=file.name,
+            centroid=False,
+            columns={
+                "label": sample,
+                "spot": spot,
+                "instrument": parameters.get("InstrID", ""),
+                "shots": parameters.get("NoSHOTS", ""),
+                "acq_date": parameters.get("AQ_DATE", "").partition("T")[0],
+            },
+        )
+
+
+def read_parameters(path: Path) -> dict[str, str]:
+    """Read an acqu file (JCAMP-DX): name -> value as text, without the brackets of strings."""
+    parameters: dict[str, str] = {}
+    name = None
+    # The vendor's software writes the Windows code page; the fields needed are plain ASCII.
+    for line in path.read_text(encoding="latin-1").splitlines():
+        matched = PARAMETER.match(line)
+        if matched:
+            name = matched["name"].strip()
+            parameters[name] = matched["value"].strip()
+        elif name is not None:
+            parameters[name] += " " + line.strip()
+    return {key: value.removeprefix("<").removesuffix(">") for key, value in parameters.items()}
+
+
+def _calibrated(
+    fid: Path, parameters: Mapping[str, str], where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The counts, and the m/z at which they were taken."""
+    _refuse_unpublished(parameters, where)
+    order = parameters.get("BYTORDA", "0")
+    if order not in BYTE_ORDER:
+        raise CohortError(f"{where}: BYTORDA is {order!r} in its acqu; 0 or 1 was expected")
+    points, delay, width = (_number(parameters, name, where) for name in ("TD", "DELAY", "DW"))
+    ml1, ml2, ml3 = (_number(parameters, name, where) for name in ("ML1", "ML2", "ML3"))
+    if ml1 <= 0 or width <= 0:
+        raise CohortError(f"{where}: ML1 {ml1:g} and DW {width:g}; both must be above 0")
+    dtype = np.dtype(BYTE_ORDER[order])
+    size = fid.stat().st_size
+    if size != points * dtype.itemsize:
+        raise CohortError(
+            f"{where} holds {size} bytes; its acqu says {points:g} points (TD), which are "
+            f"{points * dtype.itemsize:.0f}"
+        )
+    counts = np.fromfile(fid, dtype)
+    tof = delay + np.arange(len(counts)) * width
+    # Nothing flies shorter than m/z 0.
+    flown = tof >= ml2
+    mz = tof_to_mz(tof[flown], ml1, ml2, ml3)
+    if np.isnan(mz).any():
+        raise CohortError(f"{where}: its calibration (ML1 to ML3) has no m/z for its last points")
+    return mz, counts[flown].astype(np.float64)
+
+
+def _refuse_unpublished(parameters: Mapping[str, str], where: str) -> None:
+    """Refuse calibrations whose formula is not published, rather than shift every peak."""
+    used = None
+    if parameters.get("HPClUse") == "yes" and parameters.get("HPClOrd", "0") != "0":
+        used = "high precision calibration (HPC)"
+    elif CUBIC in parameters.get("NTBCal", ""):
+        used = "cubic calibration (CTOF2)"
+    elif parameters.get("SPType") == LIFT:
+        used = "LIFT"
+    if used:
+        raise CohortError(
+            f"{where} uses {used}, whose formula is not published; export it as mzML and import "
+            "that"
+        )
+
+
+def _number(parameters: Mapping[str, str], name: str, where: str) -> float:
+    try:
+        return float(parameters[name])
+    except (KeyError, ValueError) as error:
+        found = f"is {parameters[name]!r}" if name in parameters else "is missing"
+        raise CohortError(f"{where}: {name} {found} in its acqu; a number was expected") from error

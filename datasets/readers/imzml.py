@@ -1,0 +1,112 @@
+"""imzML, mass spectrometry imaging: a pixel is a scan; read with pyimzML."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from xml.etree.ElementTree import ParseError
+
+from datasets.cohort import one_line
+from datasets.errors import CohortError
+from datasets.readers.optional_package import require_package
+from datasets.readers.scan import RawScan
+from datasets.readers.source_files import SourceFile
+
+SUFFIX = ".imzml"
+UUID_BYTES = 16
+COMPRESSION = "zlib compression"
+UUID = "universally unique identifier"
+
+
+@dataclass(frozen=True)
+class ImzmlReader:
+    """Pixels in the order of the file, continuous or processed; a file is a sample."""
+
+    expected: ClassVar[str] = "imzML file (*.imzML with its *.ibd)"
+    axis_unit: ClassVar[str] = "m/z"
+    intensity_unit: ClassVar[str] = "counts"
+    names_samples_itself: ClassVar[bool] = False
+    one_scan_a_file: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ("pyimzml.ImzMLParser",)
+    packages: ClassVar[tuple[str, ...]] = ("pyimzML",)
+
+    def is_mine(self, name: str) -> bool:
+        """Whether a file is imzML by its name."""
+        return name.lower().endswith(SUFFIX)
+
+    def parts(self, path: Path) -> list[Path]:
+        """The imzML file and the .ibd file that holds its numbers."""
+        for beside in sorted(path.parent.iterdir()):
+            if beside.stem == path.stem and beside.suffix.lower() == ".ibd":
+                return [path, beside]
+        raise CohortError(f"{path.name} has no {path.stem}.ibd beside it, which holds its numbers")
+
+    def read(self, file: SourceFile) -> Iterator[RawScan]:
+        """Read the pixels; `scan` is the pixel's index in the file."""
+        module = require_package("pyimzml.ImzMLParser", "imzML")
+        numbers = self.parts(file.path)[1]
+        with numbers.open("rb") as stream:
+            parser = _parse(module, file, stream)
+            _check_pair(parser, numbers, file)
+            for index, (x, y, z) in enumerate(parser.coordinates):
+                where = f"{file.name}, pixel {index}"
+                mz, intensity = _pixel(parser, index, where, numbers.name)
+                yield RawScan(
+                    sample_id=file.path.stem,
+                    scan=str(index),
+                    mz=mz,
+                    intensity=intensity,
+                    where=where,
+                    centroid={"centroid": True, "profile": False}.get(parser.spectrum_mode),
+                    details={"x": str(x), "y": str(y), "z": str(z)},
+                )
+
+
+def _parse(module: Any, file: SourceFile, stream: Any) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # Of terms whose name or type has changed since the file was written.
+            warnings.simplefilter("ignore")
+            return module.ImzMLParser(str(file.path), ibd_file=stream)
+    except ParseError as error:
+        raise CohortError(f"{file.name} is damaged: {one_line(error)}") from error
+    # What pyimzML stumbles over where an element or a number is missing.
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError) as error:
+        raise CohortError(
+            f"{file.name} is no complete imzML: {one_line(error) or type(error).__name__}"
+        ) from error
+
+
+def _check_pair(parser: Any, numbers: Path, file: SourceFile) -> None:
+    """Check that both files belong together and hold numbers as they are."""
+    for group in parser.metadata.referenceable_param_groups.values():
+        if COMPRESSION in group.param_by_name:
+            raise CohortError(f"{file.name}: compressed numbers, which pyimzML does not read")
+    named = parser.metadata.file_description.param_by_name.get(UUID)
+    if named is None:
+        return
+    named = str(named).strip("{}").replace("-", "").lower()
+    parser.m.seek(0)
+    found = parser.m.read(UUID_BYTES).hex()
+    if found != named:
+        raise CohortError(
+            f"{numbers.name} belongs to another imzML file: it is {found}, {file.name} names "
+            f"{named}"
+        )
+
+
+def _pixel(parser: Any, index: int, where: str, numbers: str) -> tuple[Any, Any]:
+    try:
+        mz, intensity = parser.getspectrum(index)
+    except (ValueError, OSError, OverflowError) as error:
+        raise CohortError(f"{where} cannot be read from {numbers}: {one_line(error)}") from error
+    for found, promised in (
+        (len(mz), parser.mzLengths[index]),
+        (len(intensity), parser.intensityLengths[index]),
+    ):
+        if found != promised:
+            raise CohortError(f"{where}: {numbers} ends after {found} of {promised} points")
+    return mz, intensity

@@ -1,0 +1,169 @@
+"""mzML, the open format that every vendor's data can be converted to; read with pyteomics."""
+
+from __future__ import annotations
+
+import binascii
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from datasets.cohort import one_line
+from datasets.errors import CohortError
+from datasets.readers.optional_package import require_package
+from datasets.readers.scan import RawScan
+from datasets.readers.source_files import SourceFile
+
+SUFFIXES = (".mzml", ".mzml.gz")
+SECONDS_A_MINUTE = 60
+
+
+class AnyTerm:
+    """Stands for the PSI-MS vocabulary: knows every term, and no term's type.
+
+    Without one pyteomics would fetch the vocabulary over the network, and stop at a term that is
+    newer than it. Values are then numbers where they read as such.
+    """
+
+    name = None
+    relationship = ()
+
+    def __getitem__(self, accession: str) -> AnyTerm:
+        """Every term is the same."""
+        return self
+
+
+@dataclass(frozen=True)
+class MzmlReader:
+    """Spectra of one MS level, in the order of the file; a file is a sample.
+
+    Attributes:
+        ms_level: Which spectra to read.
+    """
+
+    ms_level: int = 1
+
+    expected: ClassVar[str] = "mzML file (*.mzML, *.mzML.gz)"
+    axis_unit: ClassVar[str] = "m/z"
+    intensity_unit: ClassVar[str] = "counts"
+    names_samples_itself: ClassVar[bool] = False
+    one_scan_a_file: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ("pyteomics.mzml", "lxml.etree")
+    packages: ClassVar[tuple[str, ...]] = ("pyteomics", "lxml")
+
+    def is_mine(self, name: str) -> bool:
+        """Whether a file is mzML by its name."""
+        return name.lower().endswith(SUFFIXES)
+
+    def parts(self, path: Path) -> list[Path]:
+        """The file alone."""
+        return [path]
+
+    def read(self, file: SourceFile) -> Iterator[RawScan]:
+        """Read the level's spectra; `scan` is the spectrum's index in the file."""
+        mzml = require_package("pyteomics.mzml", "mzML")
+        xml = require_package("lxml.etree", "mzML")
+        damage = (xml.XMLSyntaxError, zlib.error, binascii.Error, EOFError, gzip.BadGzipFile)
+        levels: Counter[str] = Counter()
+        try:
+            promised = _promised_spectra(file.path, xml)
+            # Long profiles are larger than what lxml takes for a harmless text.
+            with (
+                _open(file.path) as stream,
+                # Not mzml.read, which does not hand the vocabulary on.
+                closing(
+                    mzml.MzML(stream, huge_tree=True, cv=AnyTerm(), use_index=False)
+                ) as spectra,
+            ):
+                for spectrum in spectra:
+                    level = str(spectrum.get("ms level", "none"))
+                    levels[level] += 1
+                    if level == str(self.ms_level):
+                        yield _scan(spectrum, file)
+        except damage as error:
+            raise CohortError(
+                f"{file.name} is damaged after {levels.total()} spectra: {one_line(error)}"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, CohortError):
+                raise
+            raise CohortError(
+                f"{file.name}, spectrum {levels.total()}, cannot be read: {one_line(error)}"
+            ) from error
+        if promised is not None and levels.total() != promised:
+            raise CohortError(
+                f"{file.name} holds {levels.total()} spectra, its header promises {promised}"
+            )
+        if not levels[str(self.ms_level)]:
+            found = ", ".join(f"{level}: {count}" for level, count in sorted(levels.items()))
+            raise CohortError(
+                f"{file.name} has no spectrum of MS level {self.ms_level} (spectra by level: "
+                f"{found or 'none'}); choose with --ms-level"
+            )
+
+
+def sample_name(path: Path) -> str:
+    """A file's name without its endings.
+
+    Example:
+        >>> sample_name(Path("run/S1.mzML.gz"))
+        'S1'
+    """
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def _open(path: Path) -> Any:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _promised_spectra(path: Path, xml: Any) -> int | None:
+    """How many spectra the header promises; a file with a document type is no mzML."""
+    with _open(path) as stream:
+        for _, element in xml.iterparse(stream, events=("start",)):
+            if element.getroottree().docinfo.doctype:
+                raise CohortError(f"{path.name} declares a document type, which mzML has not")
+            if xml.QName(element).localname == "spectrumList":
+                return int(element.get("count"))
+    return None
+
+
+def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
+    index = int(spectrum["index"])
+    where = f"{file.name}, spectrum {index}"
+    mz, intensity = spectrum.get("m/z array"), spectrum.get("intensity array")
+    promised = int(spectrum["defaultArrayLength"])
+    if not promised and mz is None:  # a spectrum without a point need not say so at length
+        mz = intensity = ()
+    if mz is None or intensity is None:
+        raise CohortError(f"{where} has no arrays of m/z and intensity")
+    if len(mz) != promised:
+        raise CohortError(f"{where} holds {len(mz)} points, its header promises {promised}")
+    centroid = True if "centroid spectrum" in spectrum else None
+    if "profile spectrum" in spectrum:
+        centroid = False
+    return RawScan(
+        sample_id=sample_name(file.path),
+        scan=str(index),
+        mz=mz,
+        intensity=intensity,
+        where=where,
+        centroid=centroid,
+        details={"native_id": str(spectrum.get("id", "")), "rt_minutes": _minutes(spectrum)},
+    )
+
+
+def _minutes(spectrum: dict[str, Any]) -> str:
+    """When the scan started, as text; empty where the file does not say."""
+    scans = spectrum.get("scanList", {}).get("scan", [{}])
+    time = scans[0].get("scan start time") if scans else None
+    if time is None:
+        return ""
+    in_seconds = getattr(time, "unit_info", None) == "second"
+    return f"{float(time) / (SECONDS_A_MINUTE if in_seconds else 1):.6g}"

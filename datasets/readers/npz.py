@@ -1,0 +1,157 @@
+"""NPZ archives of NumPy: spectra [N, L], their axis, and what is known of each row."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, ClassVar
+
+import numpy as np
+
+from datasets.cohort import one_line
+from datasets.errors import CohortError, nearest
+from datasets.readers.scan import RawScan
+from datasets.readers.source_files import SourceFile
+from datasets.readers.table_rows import cell_text
+
+SUFFIX = ".npz"
+SPECTRA, AXIS, SAMPLES, SCAN = "spectra", "axis", "sample_id", "scan"
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, SyntaxError)
+
+
+@dataclass(frozen=True)
+class NpzReader:
+    """Rows of an archive's `spectra`, each a scan, read one after the other from the archive.
+
+    `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] tells the scans
+    of a sample apart; every other array [N] is a column about the sample; what has another shape
+    is passed over.
+    """
+
+    expected: ClassVar[str] = "NPZ archive (*.npz)"
+    axis_unit: ClassVar[str] = ""
+    intensity_unit: ClassVar[str] = ""
+    names_samples_itself: ClassVar[bool] = True
+    one_scan_a_file: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def is_mine(self, name: str) -> bool:
+        """Whether a file is NPZ by its name."""
+        return name.lower().endswith(SUFFIX)
+
+    def parts(self, path: Path) -> list[Path]:
+        """The file alone."""
+        return [path]
+
+    def read(self, file: SourceFile) -> Iterator[RawScan]:
+        """Read a row at a time; never unpickles."""
+        try:
+            with zipfile.ZipFile(file.path) as archive, ExitStack() as open_members:
+                members = {
+                    info.filename.removesuffix(".npy"): open_members.enter_context(
+                        _Member(archive, info, file.name)
+                    )
+                    for info in archive.infolist()
+                    if info.filename.endswith(".npy")
+                }
+                yield from _scans(members, file.name)
+        except DAMAGE as error:
+            if isinstance(error, CohortError):
+                raise
+            raise CohortError(f"{file.name} is damaged: {one_line(error)}") from error
+
+
+def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
+    for name in (SPECTRA, AXIS, SAMPLES):
+        if name not in members:
+            raise CohortError(f"{where} has no array {name!r}{nearest(name, members)}")
+    spectra, axis = members[SPECTRA], members[AXIS]
+    spectra.require_numbers()
+    axis.require_numbers()
+    if len(spectra.shape) != 2:
+        raise CohortError(
+            f"{where}: spectra is {list(spectra.shape)}; [scans, points] was expected"
+        )
+    rows, points = spectra.shape
+    if axis.shape not in ((points,), (rows, points)):
+        raise CohortError(
+            f"{where}: axis is {list(axis.shape)}, spectra {list(spectra.shape)}; an axis of "
+            f"{points} points was expected"
+        )
+    common = axis.rest() if axis.shape == (points,) else None
+    about = {
+        name: member.rest()
+        for name, member in members.items()
+        if name not in (SPECTRA, AXIS) and member.shape == (rows,)
+    }
+    if SAMPLES not in about:
+        raise CohortError(f"{where}: sample_id is not [{rows}], a name for each row of spectra")
+    for row in range(rows):
+        text = {name: cell_text(values[row].item()) for name, values in about.items()}
+        sample_id = text.pop(SAMPLES)
+        yield RawScan(
+            sample_id=sample_id,
+            scan=text.pop(SCAN, "0"),
+            mz=axis.row() if common is None else common,
+            intensity=spectra.row(),
+            where=f"{where}, row {row} (sample {sample_id!r})",
+            columns=text,
+        )
+
+
+class _Member:
+    """An array of the archive, read from its beginning to its end."""
+
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
+        self.name = info.filename.removesuffix(".npy")
+        self.where = where
+        self.stream: IO[bytes] = archive.open(info)
+        self.shape, fortran, self.dtype = _header(self.stream)
+        if self.dtype.hasobject:
+            raise CohortError(f"{where}: {self.name} holds Python objects, which are not read")
+        if fortran and len(self.shape) > 1:
+            raise CohortError(
+                f"{where}: {self.name} is stored by columns; save np.ascontiguousarray of it"
+            )
+
+    def __enter__(self) -> _Member:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stream.close()
+
+    def require_numbers(self) -> None:
+        """Refuse what is no array of real numbers."""
+        if self.dtype.kind not in "fiu":
+            raise CohortError(f"{self.where}: {self.name} holds {self.dtype}, no numbers")
+
+    def row(self) -> np.ndarray:
+        """The next row."""
+        return self._read(int(np.prod(self.shape[1:])))
+
+    def rest(self) -> np.ndarray:
+        """All of it; for arrays of one dimension."""
+        return self._read(int(np.prod(self.shape)))
+
+    def _read(self, count: int) -> np.ndarray:
+        wanted = count * self.dtype.itemsize
+        data = self.stream.read(wanted)
+        if len(data) < wanted:
+            raise CohortError(f"{self.where} is damaged: {self.name} ends early")
+        return np.frombuffer(data, self.dtype)
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The header of an .npy file: shape, whether by columns, type."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise CohortError(f"an .npy file of version {version}; 1.0 or 2.0 was expected")

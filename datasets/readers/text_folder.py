@@ -1,0 +1,103 @@
+"""A folder of text files of two columns: the axis and the intensities; a file is a scan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.cohort import DECIMAL_COMMA
+from datasets.errors import CohortError
+from datasets.readers.scan import RawScan
+from datasets.readers.source_files import SourceFile
+
+SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
+COMMENTS = ("#", "%", ";", "//")
+# A field that reads like a number, although float() may not take it: 400.0, <0.1, 12%.
+NUMBER_LIKE = re.compile(
+    r"[<>~=\u2264\u2265\u2248\u2212+-]*(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?\W*", re.IGNORECASE
+)
+SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Text files of two numbers a line, separated by blanks, tab, comma or semicolon.
+
+    Lines that begin with ``#``, ``%``, ``;`` or ``//`` are comments; one line of column names, none
+    of them a number, may stand before the numbers. A file is a scan, and a sample unless
+    --sample-from says otherwise.
+    """
+
+    expected: ClassVar[str] = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
+    axis_unit: ClassVar[str] = ""
+    intensity_unit: ClassVar[str] = ""
+    names_samples_itself: ClassVar[bool] = False
+    one_scan_a_file: ClassVar[bool] = True
+    modules: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def is_mine(self, name: str) -> bool:
+        """Whether a file is text by its name."""
+        return name.lower().endswith(SUFFIXES)
+
+    def parts(self, path: Path) -> list[Path]:
+        """The file alone."""
+        return [path]
+
+    def read(self, file: SourceFile) -> Iterator[RawScan]:
+        """Read the one scan."""
+        numbers = _numbers(file)
+        yield RawScan(
+            sample_id=file.path.stem,
+            scan="0",
+            mz=numbers[:, 0],
+            intensity=numbers[:, 1],
+            where=file.name,
+        )
+
+
+def _numbers(file: SourceFile) -> np.ndarray:
+    """The file's two columns, float64 [n, 2]."""
+    pairs: list[tuple[float, float]] = []
+    heading = 0  # the line of column names, where there is one
+    try:
+        with file.path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                text = line.strip()
+                if not text or text.startswith(COMMENTS):
+                    continue
+                try:
+                    x, y = map(float, SEPARATOR.split(text))
+                except ValueError as error:
+                    if pairs or heading or _holds_number(text):
+                        raise CohortError(
+                            f"{file.name}, line {number}: {text[:40]!r}; two numbers were expected"
+                            f"{_decimal_comma(text)}"
+                        ) from error
+                    heading = number
+                    continue
+                pairs.append((x, y))
+    except UnicodeDecodeError as error:
+        raise CohortError(
+            f"{file.name} is not UTF-8 text (byte {error.object[error.start]:#04x}); save it as "
+            "UTF-8"
+        ) from error
+    if not pairs:
+        raise CohortError(f"{file.name} holds no line of two numbers")
+    return np.array(pairs, dtype=np.float64)
+
+
+def _holds_number(line: str) -> bool:
+    """Whether one of a line's fields reads like a number: it is no line of column names then."""
+    return any(NUMBER_LIKE.fullmatch(field) for field in re.split(r"[,;\s]+", line))
+
+
+def _decimal_comma(line: str) -> str:
+    """The end of an error line, where numbers are written with a comma."""
+    written = any(DECIMAL_COMMA.fullmatch(field) for field in re.split(r"[;\s]+", line))
+    return " (write decimals with a point)" if written else ""

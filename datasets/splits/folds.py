@@ -1,0 +1,255 @@
+"""Folds: each sample is on the test side once, and a group is never apart."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from datasets.cohort import in_order, is_missing
+from datasets.errors import CohortError, nearest
+from datasets.splits.group_draw import MOST_BINS, draw_sides
+from datasets.splits.strata import class_strata, quantile_strata
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Which samples are tested together.
+
+    Attributes:
+        kind: What a fold is called: ``fold``, ``group``, or the column of batches.
+        names: Of the F folds.
+        number_of: The fold of each sample, int64 [N].
+    """
+
+    kind: str
+    names: list[str]
+    number_of: np.ndarray
+
+    def find(self, fold: int | str) -> int:
+        """The number of a fold.
+
+        Args:
+            fold: A name, or a number from 0. A name wins: where groups are called 1 and 6, 1 is
+                the group of that name, not the second one.
+
+        Raises:
+            CohortError: There is none such; says the range, or the nearest name.
+        """
+        name = str(fold)
+        if name in self.names:
+            return self.names.index(name)
+        if isinstance(fold, str):
+            raise CohortError(f"no {self.kind} is called {fold!r}{nearest(fold, self.names)}")
+        if not 0 <= fold < len(self.names):
+            named = "" if self.kind == "fold" else f", and no {self.kind} is called {name!r}"
+            choices = "" if self.kind == "fold" else nearest(name, self.names)
+            raise CohortError(
+                f"fold {fold} is out of range: there are {len(self.names)}, from 0 to "
+                f"{len(self.names) - 1}{named}{choices}"
+            )
+        return fold
+
+    def describe(self, number: int) -> str:
+        """What is tested in a fold, in a line for a person.
+
+        Args:
+            number: Of the fold.
+
+        Example:
+            >>> leave_one_group_out(np.array(["1", "6", "7"])).describe(1)
+            'tested on group 6 (fold number 1, of 0 to 2)'
+        """
+        last = len(self.names) - 1
+        if self.kind == "fold":
+            return f"tested on fold number {number}, of 0 to {last}"
+        return f"tested on {self.kind} {self.names[number]} (fold number {number}, of 0 to {last})"
+
+    def split(
+        self,
+        number: int,
+        targets: np.ndarray,
+        groups: np.ndarray,
+        val_share: float,
+        seed: int = 0,
+        class_names: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """The sides where one fold is the test side.
+
+        Training and validation are drawn of all others, stratified and by group.
+
+        Args:
+            number: Of the fold.
+            targets: As for :func:`datasets.splits.group_draw.draw_sides`, N.
+            groups: Groups, [N].
+            val_share: The part of the other samples that is for validation.
+            seed: Of the draw.
+            class_names: Names of the classes or the labels, for error lines.
+
+        Returns:
+            "train", "val" or "test" for each sample, str [N].
+
+        Raises:
+            CohortError: The other groups cannot give both sides every class.
+        """
+        rest = self.number_of != number
+        split = np.full(len(rest), "test", dtype="<U5")
+        if not rest.any():
+            raise CohortError(f"{self.kind} {self.names[number]!r} holds every sample")
+        sides = ("train", "val")
+        try:
+            drawn = draw_sides(
+                np.asarray(targets)[rest],
+                np.asarray(groups)[rest],
+                sides,
+                (1 - val_share, val_share),
+                seed,
+                class_names,
+            )
+        except CohortError as error:
+            tested = f"{self.kind} {self.names[number]}"
+            raise CohortError(f"with {tested} as the test side: {error}") from error
+        split[rest] = np.array(sides)[drawn]
+        return split
+
+
+def k_folds(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    count: int,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> Folds:
+    """Draw folds of about equal size and classes.
+
+    By scikit-learn's ``StratifiedGroupKFold``; values to regress are stratified by quantiles of
+    the first target. Where it leaves a fold without a class, and of several labels, which it does
+    not take, folds are drawn as the sides of a holdout are.
+
+    Args:
+        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
+        groups: Groups, [N].
+        count: How many folds, at least 2.
+        seed: Of the draw.
+        class_names: Names of the classes or the labels, for error lines.
+
+    Raises:
+        CohortError: The groups cannot give every fold every class.
+
+    Example:
+        >>> folds = k_folds(np.array([0, 1] * 10), np.arange(20) // 2, count=5)
+        >>> np.bincount(folds.number_of).tolist()
+        [4, 4, 4, 4, 4]
+    """
+    if count < 2:
+        raise CohortError(f"{count} folds: at least 2 were expected")
+    targets = np.asarray(targets)
+    names = [str(number) for number in range(count)]
+    number_of = _by_sklearn(targets, np.asarray(groups), count, seed, class_names)
+    if number_of is None:
+        told = [f"fold {name}" for name in names]
+        number_of = draw_sides(targets, groups, told, [1 / count] * count, seed, class_names)
+    return Folds("fold", names, number_of)
+
+
+def leave_one_group_out(groups: np.ndarray) -> Folds:
+    """A fold for each group.
+
+    Args:
+        groups: Groups, [N].
+
+    Example:
+        >>> leave_one_group_out(np.array(["p10", "p9", "p10"])).names
+        ['p10', 'p9']
+    """
+    return _one_by_one("group", [str(group) for group in groups])
+
+
+def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) -> Folds:
+    """A fold for each batch: site, instrument, plate, day.
+
+    Args:
+        samples: With ``sample_id`` and the column of batches, N rows.
+        column: Names the batch of each sample.
+        groups: Groups, [N].
+
+    Raises:
+        CohortError: There is no such column, a sample has no batch, or a group has several.
+
+    Example:
+        >>> samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "site": ["N", "S", "N"]})
+        >>> leave_one_batch_out(samples, "site", np.array(["p", "q", "r"])).number_of.tolist()
+        [0, 1, 0]
+    """
+    if column not in samples:
+        raise CohortError(f"no column {column!r} to take batches from{nearest(column, samples)}")
+    missing = is_missing(samples[column])
+    if missing.any():
+        name = samples["sample_id"].iloc[int(np.argmax(missing))]
+        raise CohortError(
+            f"sample {name!r} has no {column!r} ({int(missing.sum())} samples have none); every "
+            "sample's batch is needed"
+        )
+    batches = _as_text(samples[column])
+    table = pd.DataFrame({"group": np.asarray(groups, dtype=str), "batch": batches})
+    several = table.drop_duplicates().groupby("group", sort=True)["batch"].agg(list)
+    several = several[several.map(len) > 1]
+    if len(several):
+        raise CohortError(
+            f"group {several.index[0]!r} stands in several batches of {column!r}: "
+            f"{', '.join(in_order(several.iloc[0]))} ({len(several)} such groups); to leave one "
+            "batch out would separate it"
+        )
+    return _one_by_one(column, batches)
+
+
+def _one_by_one(kind: str, names: Sequence[str]) -> Folds:
+    unique = in_order(sorted(set(names)))
+    if len(unique) < 2:
+        raise CohortError(f"there is one {kind} only, {unique[0]!r}: none is left to train on")
+    number = {name: place for place, name in enumerate(unique)}
+    return Folds(kind, unique, np.array([number[name] for name in names], dtype=np.int64))
+
+
+def _as_text(batches: pd.Series) -> list[str]:
+    """Names of batches; a column that was read as numbers names them without a fraction."""
+    return [
+        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        for value in batches.tolist()
+    ]
+
+
+def _by_sklearn(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    count: int,
+    seed: int,
+    class_names: Sequence[str] | None,
+) -> np.ndarray | None:
+    """The fold of each sample, [N]; None where a fold would lack a class, or of several labels."""
+    is_values = targets.dtype.kind == "f"
+    if not is_values and targets.ndim > 1:
+        return None
+    if is_values:
+        values = targets.reshape(len(targets), -1)[:, 0]
+        strata = quantile_strata(values, max(1, min(MOST_BINS, len(values) // count)))
+    else:
+        strata = class_strata(targets, class_names)
+    number_of = np.full(len(targets), -1, dtype=np.int64)
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Of a class with fewer samples than folds it warns; that is found below, and named.
+        warnings.simplefilter("ignore")
+        try:
+            found = list(folds.split(strata.members, strata.members.argmax(axis=1), groups))
+        except ValueError:  # too few samples
+            return None
+    for number, (_, tested) in enumerate(found):
+        number_of[tested] = number
+    there = [strata.members[number_of == number].any(axis=0) for number in range(count)]
+    whole = [held.any() if is_values else held.all() for held in there]
+    return number_of if all(whole) else None

@@ -1,0 +1,189 @@
+"""Split a cohort into training, validation and test parts that share no group."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.cohort import read_table
+from datasets.errors import CohortError, nearest
+from datasets.splits.group_draw import draw_sides
+from datasets.splits.strata import Strata, class_strata
+
+SIDES = ("train", "val", "test")
+COLUMNS = ("sample_id", "group", "split")
+# Fractions are written in decimals, such as 0.7 + 0.15 + 0.15.
+SUM_TOLERANCE = 1e-6
+
+
+def make_split(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Draw a stratified split that keeps every group on one side.
+
+    How groups are drawn, and how labels and values to regress are stratified, says
+    :func:`datasets.splits.group_draw.draw_sides`.
+
+    Args:
+        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
+        groups: Groups, [N].
+        fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
+        seed: Seed of the draw.
+        class_names: Names of the classes or the labels, for error lines.
+
+    Returns:
+        "train", "val" or "test" for each sample, str [N].
+
+    Raises:
+        CohortError: The groups cannot give every side every class, or the fractions are wrong.
+
+    Example:
+        >>> split = make_split(np.array([0, 1] * 10), np.arange(20), (0.6, 0.2, 0.2))
+        >>> [int((split == side).sum()) for side in SIDES]
+        [12, 4, 4]
+    """
+    shares = check_fractions(fractions)
+    split: np.ndarray = np.array(SIDES)[
+        draw_sides(targets, groups, SIDES, shares, seed, class_names)
+    ]
+    return split
+
+
+def check_fractions(fractions: Sequence[float]) -> list[float]:
+    """Check the fractions of the sides, and return them as a list.
+
+    Args:
+        fractions: For training, validation and test.
+
+    Raises:
+        CohortError: They are not three numbers above 0 that sum to 1.
+    """
+    shares = np.asarray(fractions, dtype=np.float64)
+    if (
+        shares.shape != (len(SIDES),)
+        or not (shares > 0).all()
+        or abs(shares.sum() - 1) > SUM_TOLERANCE
+    ):
+        raise CohortError(
+            f"split fractions {list(fractions)!r}: three numbers above 0 that sum to 1 were "
+            f"expected, for {', '.join(SIDES)}"
+        )
+    return shares.tolist()
+
+
+def write_splits(
+    path: Path, sample_ids: Sequence[str], groups: np.ndarray, split: np.ndarray
+) -> None:
+    """Write a split as a CSV file with the columns sample_id, group and split.
+
+    Args:
+        path: The file, replaced as a whole if it is there.
+        sample_ids: Names of the samples, N of them.
+        groups: Groups, str [N].
+        split: Sides, str [N].
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(zip(sample_ids, groups, split, strict=True))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def read_splits(
+    path: Path,
+    sample_ids: Sequence[str],
+    groups: np.ndarray,
+    targets: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    whole: Sequence[str] = SIDES,
+) -> np.ndarray:
+    """Read a split and check it against the cohort.
+
+    Args:
+        path: A file with the columns sample_id, group and split, in any order of rows.
+        sample_ids: Names of the cohort's samples, N of them.
+        groups: The cohort's groups, str [N].
+        targets: As in :func:`make_split`; given, sides have to hold every class, or both kinds
+            of every label.
+        class_names: Names of the classes or the labels, for error lines.
+        whole: The sides that have to; of a test side that is one group it cannot be asked.
+
+    Returns:
+        "train", "val" or "test" for each sample of the cohort, in the cohort's order, str [N].
+
+    Raises:
+        CohortError: The file does not fit the cohort, or separates a group.
+    """
+    path = Path(path)
+    table = read_table(path, COLUMNS)
+    _check_rows(table, sample_ids, str(path))
+    table = table.set_index("sample_id").loc[list(sample_ids)]
+    split = table["split"].to_numpy(dtype=str)
+    written = table["group"].to_numpy(dtype=str)
+    groups = np.asarray(groups, dtype=str)
+    if (written != groups).any():
+        at = int(np.argmax(written != groups))
+        raise CohortError(
+            f"{path}: sample {sample_ids[at]!r} is in group {str(written[at])!r}, but in the "
+            f"cohort its group is {str(groups[at])!r}"
+        )
+    sides_of = pd.Series(split).groupby(groups).unique()
+    for group, sides in sides_of.items():
+        if len(sides) > 1:
+            on = " and ".join(side for side in SIDES if side in sides)
+            raise CohortError(f"{path}: group {group!r} is on {on}; a group has one side only")
+    for side in SIDES:
+        if side not in split:
+            raise CohortError(f"{path}: no sample is on {side!r}")
+        if side in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
+            _check_strata(class_strata(targets, class_names), split == side, side, str(path))
+    return split
+
+
+def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> None:
+    """Check that a split names each of the cohort's samples once and only known sides."""
+    for side in table["split"].unique():
+        if side not in SIDES:
+            raise CohortError(f"{where}: unknown side {side!r}{nearest(side, SIDES)}")
+    double = table["sample_id"][table["sample_id"].duplicated()]
+    if len(double):
+        raise CohortError(f"{where}: sample {double.iloc[0]!r} stands there more than once")
+    known = set(sample_ids)
+    unknown = [name for name in table["sample_id"] if name not in known]
+    if unknown:
+        raise CohortError(
+            f"{where}: the cohort has no sample {unknown[0]!r} ({len(unknown)} such rows)"
+            f"{nearest(unknown[0], sample_ids)}"
+        )
+    listed = set(table["sample_id"])
+    missing = [name for name in sample_ids if name not in listed]
+    if missing:
+        raise CohortError(
+            f"{where}: no row for sample {missing[0]!r} ({len(missing)} of {len(sample_ids)} "
+            "samples are missing)"
+        )
+
+
+def _check_strata(strata: Strata, here: np.ndarray, side: str, where: str) -> None:
+    """Check that every class of the cohort has a sample on a side."""
+    absent = strata.members.any(axis=0) & ~strata.members[here].any(axis=0)
+    if absent.any():
+        name = strata.names[int(np.argmax(absent))]
+        raise CohortError(f"{where}: side {side!r} has no sample of {strata.kind} {name!r}")

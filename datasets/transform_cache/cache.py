@@ -1,0 +1,262 @@
+"""Transformed scans on disk: computed once, by several processes, and mapped from then on.
+
+A folder of the cache holds one entry a combination of spectra, rows, transforms and what those
+learnt: a subfolder with ``scans.npy`` and ``manifest.json``, written aside and renamed, so that it
+is there as a whole or not at all. Whatever changes the results changes the entry's name; an entry
+that is not what its manifest says is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from datasets.cohort import DigestMemory
+from datasets.errors import UsageError
+from datasets.transform_cache.build import DTYPE, TransformBuild
+from datasets.transform_cache.fingerprint import describe_transform, plain_digest
+from datasets.transforms import Transform
+
+SCANS_FILE, MANIFEST_FILE = "scans.npy", "manifest.json"
+PART_SUFFIX, LOCK_SUFFIX = ".part", ".lock"
+FORMAT = 1
+MOST_WORKERS = 8
+# What a process that was killed has left behind goes when the same is asked for again, or after so
+# long.
+ABANDONED_AFTER_S = 24 * 3600.0
+# All entries together; those that were not used for the longest time make room.
+LIMIT_BYTES = 64 * 2**30
+GIB = 2**30
+
+
+class NoRoomError(UsageError):
+    """The disk cannot hold the transformed scans."""
+
+
+@dataclass(frozen=True, eq=False)
+class TransformedScans:
+    """Scans as the transforms leave them.
+
+    Attributes:
+        spectra: Read-only map, float32 [n, L].
+        rows: Which rows of the cohort's spectra they are, ascending, [n].
+    """
+
+    spectra: np.memmap
+    rows: np.ndarray
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows of the cohort's spectra stand here."""
+        return np.searchsorted(self.rows, rows)
+
+
+def transformed_scans(
+    spectra: np.ndarray,
+    rows: np.ndarray,
+    transforms: Transform,
+    fingerprint: str,
+    folder: Path,
+    workers: int | None = None,
+    memory: DigestMemory | None = None,
+    limit_bytes: int = LIMIT_BYTES,
+    say: Callable[[str], None] = print,
+    start: str | None = None,
+) -> TransformedScans:
+    """Map the transformed scans of a cohort, and compute them first where they are not there.
+
+    Of several processes that ask for the same at once, one computes and the others wait. Where
+    files cannot be locked each computes for itself, and the first that is done wins.
+
+    Args:
+        spectra: [N_scans, L], usually memory-mapped; only its file is sent to the processes.
+        rows: Which of them, in any order.
+        transforms: Deterministic and fitted; called with chunks [m, L].
+        fingerprint: Of the spectra, such as the SHA-256 of their file.
+        folder: Of the cache; made where it is missing.
+        workers: How many processes compute; 0 for this one, None for the machine's cores.
+        memory: Remembers that an entry was found sound, until its file changes; without it each
+            call reads the entry to its end.
+        limit_bytes: Of all entries together. This one is kept in any case.
+        say: Given a line when something takes long or was damaged.
+        start: How processes are started, as ``multiprocessing`` calls it; None for its default.
+
+    Raises:
+        NoRoomError: The disk cannot hold them.
+        UsageError: The folder cannot be written.
+    """
+    rows = np.unique(np.asarray(rows, dtype=np.int64))
+    identity = {
+        "format": FORMAT,
+        "spectra": fingerprint,
+        "rows": plain_digest(describe_transform(rows)),
+        "transforms": describe_transform(transforms),
+    }
+    place = folder / plain_digest(identity)[:32]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(place.with_name(place.name + LOCK_SUFFIX), say) as alone:
+            mapped = _open_sound(place, identity, memory or DigestMemory(), say)
+            if mapped is None:
+                if alone:
+                    for part in folder.glob(f".{place.name}.*{PART_SUFFIX}"):
+                        shutil.rmtree(part, ignore_errors=True)  # a killed process's
+                build = TransformBuild(spectra, rows, transforms)
+                _make(place, identity, build, _cores() if workers is None else workers, say, start)
+                mapped = np.lib.format.open_memmap(place / SCANS_FILE, mode="r")
+            os.utime(place / MANIFEST_FILE)  # when it was used last
+        _make_room(folder, place, limit_bytes)
+    except OSError as error:
+        raise UsageError(
+            f"cannot keep transformed scans in {folder}: {error.strerror or error}"
+        ) from error
+    return TransformedScans(mapped, rows)
+
+
+def _make(
+    place: Path,
+    identity: dict[str, Any],
+    build: TransformBuild,
+    workers: int,
+    say: Callable[[str], None],
+    start: str | None,
+) -> None:
+    """Compute an entry aside, and rename it into its place."""
+    folder = place.parent
+    room = shutil.disk_usage(folder).free
+    if build.nbytes > room:
+        raise NoRoomError(
+            f"transformed scans take {build.nbytes / GIB:.1f} GiB, {folder} has room for "
+            f"{room / GIB:.1f} GiB"
+        )
+    workers = min(workers, len(build)) if len(build) > 1 else 0
+    by = f"{workers} processes" if workers > 1 else "1 process"
+    say(
+        f"transforming {len(build.rows)} scans once ({build.nbytes / GIB:.2f} GiB, {by}) into "
+        f"{place}"
+    )
+    aside = folder / f".{place.name}.{uuid.uuid4().hex}{PART_SUFFIX}"
+    aside.mkdir()
+    try:
+        checksums = build.write(aside / SCANS_FILE, workers, start)
+        manifest = {
+            "identity": identity,
+            "shape": list(build.shape),
+            "offset": build.offset,
+            "step": build.step,
+            "checksums": checksums,
+        }
+        (aside / MANIFEST_FILE).write_text(json.dumps(manifest), "utf-8")
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            aside.rename(place)
+        except OSError:
+            if not (place / MANIFEST_FILE).is_file():
+                raise  # otherwise another process was faster, where files cannot be locked
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open_sound(
+    place: Path, identity: dict[str, Any], memory: DigestMemory, say: Callable[[str], None]
+) -> np.memmap | None:
+    """Map an entry, if it is there and what its manifest says; otherwise say why not."""
+    if not place.exists():
+        return None
+    try:
+        manifest = json.loads((place / MANIFEST_FILE).read_text("utf-8"))
+        if manifest["identity"] != identity:
+            raise ValueError("it is of other scans or transforms")
+        mapped = np.lib.format.open_memmap(place / SCANS_FILE, mode="r")
+        found_array = [list(mapped.shape), mapped.dtype, mapped.flags.c_contiguous, mapped.offset]
+        if found_array != [manifest["shape"], DTYPE, True, manifest["offset"]]:
+            raise ValueError(f"it holds {mapped.dtype} {list(mapped.shape)}")
+        scan_bytes = mapped.shape[1] * DTYPE.itemsize
+        chunk_bytes = manifest["step"] * scan_bytes
+        found = memory.sha256(
+            place / SCANS_FILE,
+            lambda path: plain_digest(_checksums(path, manifest["offset"], chunk_bytes)),
+        )
+        if found != plain_digest(manifest["checksums"]):
+            raise ValueError("it was changed since it was written")
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        say(f"the transformed scans in {place} are damaged ({reason}): computing them again")
+        return None
+    return mapped
+
+
+def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
+    """Of the chunks of a file, read a few at a time."""
+    starts = range(offset, path.stat().st_size, max(1, chunk_bytes))
+
+    def checksum(start: int) -> int:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return zlib.crc32(file.read(chunk_bytes))
+
+    with ThreadPoolExecutor(min(MOST_WORKERS, _cores())) as threads:
+        return list(threads.map(checksum, starts))
+
+
+@contextlib.contextmanager
+def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Be the only process that makes or checks an entry; a lock ends with its process.
+
+    Yields:
+        Whether it is the only one, which it cannot know where the file system has no locks.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("another process is at the same transformed scans: waiting for it")
+        lock.acquire()
+    except NotImplementedError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
+    """Remove the entries that were not used for the longest time, and what killed processes left.
+
+    On POSIX systems a process that has mapped an entry keeps it until it ends.
+    """
+    used = {}
+    for manifest in folder.glob(f"*/{MANIFEST_FILE}"):
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            if manifest.parent.suffix != PART_SUFFIX:
+                size = (manifest.parent / SCANS_FILE).stat().st_size
+                used[manifest.parent] = manifest.stat().st_mtime, size
+    total = sum(size for _, size in used.values())
+    for place in sorted(used.keys() - {keep}, key=lambda place: used[place]):
+        if total <= limit_bytes:
+            break
+        total -= used[place][1]
+        shutil.rmtree(place, ignore_errors=True)
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _cores() -> int:
+    """How many cores this process may use, as far as that many help."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, cores or 1)

@@ -1,0 +1,240 @@
+"""The checkpoint file: all states in one archive that carries its own checksum.
+
+It is what ``torch.save`` writes, so that ``torch.load(path, weights_only=True)`` opens it, with
+a comment at the archive's end: the SHA-256 of every byte before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets.errors import UsageError, nearest
+from engine.distributed import gather, is_sharded, own_parts
+from engine.files import write_whole
+
+LAST_NAME = "last.pt"
+FORMAT, VERSION = "scanfire checkpoint", 1
+
+ZIP_START = b"PK\x03\x04"
+COMMENT = b"scanfire sha256 "
+DIGEST_CHARS = 64
+# A zip archive ends with the length of its comment in two bytes, then the comment.
+LENGTH_BYTES = 2
+
+PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+class CheckpointError(UsageError):
+    """A checkpoint that cannot be written, read or used."""
+
+
+def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
+    """The bytes of a checkpoint file.
+
+    Args:
+        states: As :meth:`engine.trainer.Trainer.capture` returns them.
+        meta: Plain values that say what the states belong to, for :func:`check_meta`.
+
+    Raises:
+        TypeError: A state holds something that would not load with ``weights_only``.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "meta": dict(meta or {}),
+        "states": dict(states),
+    }
+    _check_plain(content, "")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    buffer.seek(-LENGTH_BYTES, os.SEEK_END)
+    buffer.write((len(COMMENT) + DIGEST_CHARS).to_bytes(LENGTH_BYTES, "little") + COMMENT)
+    with buffer.getbuffer() as written:
+        digest = hashlib.sha256(written).hexdigest()
+    buffer.write(digest.encode())
+    return buffer.getbuffer()
+
+
+def save_checkpoint(
+    path: Path, states: Mapping[str, Any], meta: Mapping[str, Any] | None = None
+) -> None:
+    """Write a checkpoint; a file that stood there is replaced when the new one is whole.
+
+    Args:
+        path: In a folder that exists.
+        states: As for :func:`pack_checkpoint`.
+        meta: As for :func:`pack_checkpoint`.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    try:
+        write_whole(pack_checkpoint(states, meta), path.parent, path.name)
+    except OSError as error:
+        raise CheckpointError(f"cannot save the checkpoint {path}: {error.strerror}") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint and verify its checksum; nothing in the file can run code.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A dict with ``states`` and ``meta``; all tensors are on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, cut off or no checkpoint.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        there = sorted(file.name for file in path.parent.glob("*.pt"))
+        hint = nearest(path.name, there) if there else ""
+        raise CheckpointError(f"no checkpoint at {path}{hint}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    if not data.startswith(ZIP_START):
+        raise CheckpointError(f"{path} is no checkpoint")
+    body, digest = memoryview(data)[:-DIGEST_CHARS], data[-DIGEST_CHARS:]
+    if bytes(body[-len(COMMENT) :]) != COMMENT:
+        raise CheckpointError(
+            f"{path} is no whole checkpoint: it was cut off, or is not scanfire's"
+        )
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of a training run")
+    if content["version"] > VERSION:
+        raise CheckpointError(
+            f"{path} has version {content['version']}; this scanfire reads up to {VERSION}"
+        )
+    return content
+
+
+def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
+    """Find where a run continues: ``last.pt``, else the whole checkpoint that got furthest.
+
+    Args:
+        folder: The run's folder of checkpoints.
+
+    Returns:
+        The file, what :func:`load_checkpoint` read from it, and a line for each file that was
+        passed over because it is missing or damaged.
+
+    Raises:
+        CheckpointError: There is no whole checkpoint.
+    """
+    last, skipped = folder / LAST_NAME, []
+    try:
+        return last, load_checkpoint(last), []
+    except CheckpointError as error:
+        skipped.append(str(error))
+    found: tuple[int, Path, dict[str, Any]] | None = None
+    for path in sorted(folder.glob("*.pt")):
+        if path == last:
+            continue
+        try:
+            content = load_checkpoint(path)
+        except CheckpointError as error:
+            skipped.append(str(error))
+            continue
+        iteration = content["states"].get("trainer", {}).get("iteration", 0)
+        if found is None or iteration > found[0]:
+            found = iteration, path, content
+    if found is None:
+        raise CheckpointError(f"no whole checkpoint in {folder}: {'; '.join(skipped)}")
+    return found[1], found[2], skipped
+
+
+def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that belongs to other data or another model.
+
+    Args:
+        saved: The checkpoint's ``meta``.
+        now: The same of this run; a value that is a dict is compared key by key.
+
+    Raises:
+        CheckpointError: Names everything that differs.
+
+    Example:
+        >>> check_meta({"cohort": {"spectra.npy": "a1"}}, {"cohort": {"spectra.npy": "b2"}})
+        Traceback (most recent call last):
+        ...
+        engine.checkpointing.checkpoint_files.CheckpointError: the checkpoint does not belong to
+        this run: the \
+cohort differs: spectra.npy
+    """
+    differences = []
+    for name in _differing(saved, now):
+        old, new = saved.get(name), now.get(name)
+        inside = ""
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inside = f": {', '.join(_differing(old, new))}"
+        differences.append(f"the {name} differs{inside}")
+    if differences:
+        raise CheckpointError(
+            f"the checkpoint does not belong to this run: {'; '.join(differences)}"
+        )
+
+
+def broken_weight(model: nn.Module) -> str | None:
+    """The first weight that is not finite, or buffer that holds NaN; one synchronisation.
+
+    An infinite buffer may be meant (a mask), a NaN never is. Of weights that several processes
+    share each looks at its own part, and all have to ask.
+    """
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    whole = {
+        name: torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
+        for name, tensor in _parts_by_name(model).items()
+        if isinstance(tensor, Tensor) and tensor.is_floating_point()
+    }
+    flags = torch.stack(list(whole.values())).tolist() if whole else []
+    broken = next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
+    if not is_sharded(model):
+        return broken
+    return next((name for name in gather(broken) if name is not None), None)
+
+
+def _parts_by_name(model: nn.Module) -> dict[str, Any]:
+    state = model.state_dict()
+    return {name: own_parts([value])[0] for name, value in state.items()}
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+
+
+def _check_plain(value: object, where: str) -> None:
+    """Find at saving what would be refused only at loading, when it is too late."""
+    kind = type(value)
+    if kind in PLAIN or isinstance(value, Tensor):
+        return
+    if kind in (dict, OrderedDict):
+        for key, item in value.items():  # type: ignore[attr-defined]
+            _check_plain(key, f"{where} key")
+            _check_plain(item, f"{where}.{key}" if where else str(key))
+    elif kind in (list, tuple, set, torch.Size):
+        for item in value:  # type: ignore[attr-defined]
+            _check_plain(item, where)
+    else:
+        raise TypeError(
+            f"{where} holds a {kind.__module__}.{kind.__qualname__}; a state may hold tensors "
+            "and plain Python values only"
+        )

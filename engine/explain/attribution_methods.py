@@ -1,0 +1,304 @@
+"""The attribution methods: each of them Captum's, called so that its memory stays bounded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.errors import UsageError, nearest
+from engine.errors import check_whole
+
+# Points of a path, or draws; rows of one forward pass; points that are replaced together.
+STEPS, ROWS, WINDOW = 24, 64, 32
+# The points of the path are those of Gauss-Legendre, whose cost grows with their cube.
+MOST_STEPS = 10_000
+SCORES = ("logit", "log_odds")
+
+
+class Inputs(NamedTuple):
+    """What a model is called with: spectra [B, S, L], mask [B, S] and covariates [B, D]."""
+
+    spectra: Tensor
+    mask: Tensor
+    tabular: Tensor
+
+    def rows(self, chosen: Any) -> Inputs:
+        """Some of the samples, by a slice or by their numbers."""
+        return Inputs(self.spectra[chosen], self.mask[chosen], self.tabular[chosen])
+
+    def trimmed(self) -> Inputs:
+        """Without the scans at the end that are padding in every sample."""
+        last = int(self.mask.any(dim=0).nonzero().max()) + 1
+        return Inputs(self.spectra[:, :last], self.mask[:, :last], self.tabular)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to explain.
+
+    Attributes:
+        score: What is explained of an output. ``logit``: the output as it is. ``log_odds``, of
+            classes: log p / (1 - p) of the class by the softmax, its logit minus the log-sum-exp
+            of the others' - for two classes the difference of the logits. Softmax knows
+            differences only, so that a logit by itself holds a part that no probability depends
+            on.
+        baseline: Spectra and covariates that stand for "nothing", broadcast to the inputs'
+            shapes; None for zeros, the mean of standardised inputs. ``gradient_shap`` draws its
+            own from the references, the gradient methods have none.
+        references: The samples whose scans and covariates ``gradient_shap`` draws as baselines,
+            a batch; None for the explained batch itself.
+        steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
+        rows: At most so many samples, points of their paths, or ablated copies in one pass.
+        window: Points that ``feature_ablation`` replaces together.
+        per_scan: Let it replace a window in one scan after the other, not in all scans at once.
+            Replicate scans make up for each other, so that alone each seems to matter little.
+        seed: Of the draws.
+
+    Raises:
+        UsageError: A setting is out of range.
+    """
+
+    score: str = "logit"
+    baseline: tuple[Tensor, Tensor] | None = None
+    references: Any = None
+    steps: int = STEPS
+    rows: int = ROWS
+    window: int = WINDOW
+    per_scan: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        for name in ("steps", "rows", "window"):
+            check_whole(f"attribution.{name}", getattr(self, name))
+        if self.steps > MOST_STEPS:
+            raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
+        check_whole("attribution.seed", self.seed, 0)
+        if self.score not in SCORES:
+            raise UsageError(
+                f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"
+            )
+
+
+class Scores(nn.Module):
+    """A model in Captum's order: what is explained first, the mask after it; gives [B, C]."""
+
+    def __init__(self, model: nn.Module, score: str) -> None:
+        super().__init__()
+        self.model = model
+        self.score = score
+
+    def forward(self, spectra: Tensor, tabular: Tensor, mask: Tensor) -> Tensor:
+        """Call the model and turn its logits into the scores that are explained."""
+        logits: Tensor = self.model(spectra, mask, tabular)["logits"]
+        if self.score == "log_odds":
+            logits = log_odds(logits)
+        # A modality that the model does not look at has a gradient of zero, not none at all.
+        looked_at = spectra.flatten(1).sum(dim=1) + tabular.sum(dim=1)
+        return logits + 0 * looked_at[:, None]
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """The logarithm of p / (1 - p) of each class by the softmax, [B, C]; a single output as it is.
+
+    Example:
+        >>> log_odds(torch.tensor([[1.0, 4.0]])).tolist()
+        [[-3.0, 3.0]]
+    """
+    classes = logits.shape[1]
+    if classes == 1:
+        return logits
+    own = torch.eye(classes, dtype=torch.bool, device=logits.device)
+    others = logits[:, None].expand(-1, classes, -1).masked_fill(own, -torch.inf)
+    return logits - others.logsumexp(dim=2)
+
+
+class Task(NamedTuple):
+    """A few samples, to be explained together.
+
+    Attributes:
+        inputs: At most ``options.rows`` of them.
+        start: Their baselines, shaped as the spectra and the covariates.
+        target: The outputs that are explained, long [B].
+        numbers: Which samples of the whole they are, [B].
+    """
+
+    inputs: Inputs
+    start: tuple[Tensor, Tensor]
+    target: Tensor
+    numbers: list[int]
+
+
+class Found(NamedTuple):
+    """Attributions of the spectra and the covariates; [B] each, or None, what they add up to."""
+
+    spectra: Tensor
+    tabular: Tensor
+    change: Tensor | None = None
+    gap: Tensor | None = None
+
+    def detached(self) -> Found:
+        """The same without what made them."""
+        change, gap = (None if one is None else one.detach() for one in (self.change, self.gap))
+        return Found(self.spectra.detach(), self.tabular.detach(), change, gap)
+
+
+def integrated_gradients(scores: Scores, task: Task, options: Options) -> Found:
+    """The gradient's mean on the straight line from the baseline, times the distance.
+
+    Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks"; the integral by
+    Gauss-Legendre quadrature.
+    """
+    from captum.attr import IntegratedGradients
+
+    spectra, tabular = IntegratedGradients(scores).attribute(
+        _leaves(task.inputs),
+        task.start,
+        n_steps=options.steps,
+        internal_batch_size=options.rows,
+        **_known(task),
+    )
+    change = _change(scores, task)
+    return Found(spectra, tabular, change, _sum(spectra, tabular) - change)
+
+
+def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
+    """The same, on average over baselines that are samples: an estimate of SHAP values.
+
+    Lundberg and Lee 2017; Erion et al. 2021, "Improving performance of deep learning models with
+    axiomatic attribution priors and expected gradients". Each draw is one point of the line from
+    one reference sample; what they add up to is f(x) - the mean f of the references drawn, and
+    that only on average. The scans of a reference stand in for the sample's scans in turn.
+    """
+    from captum.attr import GradientShap
+
+    parts = []
+    for row, number in enumerate(task.numbers):
+        one = task.inputs.rows(slice(row, row + 1)).trimmed()
+        baselines = _reference_inputs(options.references, one)
+        drawn, left = [], options.steps
+        # Captum draws from the global streams, which the caller puts back: seeded for each
+        # sample, so that neither the batch nor the rows of a pass change what it gets.
+        np.random.seed((options.seed, number))
+        while left:
+            draws = min(left, options.rows)
+            (spectra, tabular), gap = GradientShap(scores).attribute(
+                (one.spectra, one.tabular),
+                baselines,
+                n_samples=draws,
+                target=task.target[row : row + 1],
+                additional_forward_args=one.mask,
+                return_convergence_delta=True,
+            )
+            drawn.append((spectra[0] * draws, tabular[0] * draws, gap.sum()))
+            left -= draws
+        parts.append([sum(part) / options.steps for part in zip(*drawn, strict=True)])
+    whole = torch.zeros_like(task.inputs.spectra)
+    for row, part in enumerate(parts):
+        whole[row, : len(part[0])] = part[0]
+    covariates = torch.stack([part[1] for part in parts])
+    gap = torch.stack([part[2] for part in parts])
+    return Found(whole, covariates, _sum(whole, covariates) - gap, gap)
+
+
+def feature_ablation(scores: Scores, task: Task, options: Options) -> Found:
+    """By how much the score falls where a window of points, or a covariate, becomes the baseline.
+
+    Zeiler and Fergus 2014. A window's effect is spread evenly over its points, in all scans or
+    in the one it was replaced in, so that the sum over a window is its effect.
+    """
+    from captum.attr import FeatureAblation
+
+    samples, scans, points = task.inputs.spectra.shape
+    windows = torch.arange(points, device=task.target.device) // options.window
+    count = int(windows[-1]) + 1
+    offset = torch.arange(scans if options.per_scan else 1, device=windows.device) * count
+    features = (windows + offset[:, None]).expand(1, scans, points)
+    total = int(features.max()) + 1
+    covariates = total + torch.arange(task.inputs.tabular.shape[1], device=windows.device)
+    with warnings.catch_warnings():
+        # Where there is no covariate, Captum says that it skips them.
+        warnings.simplefilter("ignore")
+        spectra, tabular = FeatureAblation(scores).attribute(
+            (task.inputs.spectra, task.inputs.tabular),
+            task.start,
+            feature_mask=(features, covariates[None]),
+            perturbations_per_eval=max(1, options.rows // samples),
+            **_known(task),
+        )
+    shared = torch.bincount(windows)[windows].to(spectra.dtype)
+    if not options.per_scan:
+        shared = shared * task.inputs.mask.sum(dim=1)[:, None, None]
+    return Found(spectra / shared, tabular, _change(scores, task))
+
+
+def input_x_gradient(scores: Scores, task: Task, options: Options) -> Found:
+    """The input times the gradient there (Shrikumar et al. 2016)."""
+    from captum.attr import InputXGradient
+
+    return Found(*InputXGradient(scores).attribute(_leaves(task.inputs), **_known(task)))
+
+
+def saliency(scores: Scores, task: Task, options: Options) -> Found:
+    """The gradient at the input, with its sign (Simonyan et al. 2014)."""
+    from captum.attr import Saliency
+
+    return Found(*Saliency(scores).attribute(_leaves(task.inputs), abs=False, **_known(task)))
+
+
+Method = Callable[[Scores, Task, Options], Found]
+# Captum is imported where it is called: it takes two seconds, which only those who explain wait.
+METHODS: dict[str, Method] = {
+    "integrated_gradients": integrated_gradients,
+    "gradient_shap": gradient_shap,
+    "feature_ablation": feature_ablation,
+    "input_x_gradient": input_x_gradient,
+    "saliency": saliency,
+}
+
+
+def samples_together(method: str, options: Options) -> int:
+    """How many samples to hand to a method at once, so that a pass is full and no larger."""
+    if method in ("integrated_gradients", "gradient_shap"):
+        return max(1, options.rows // options.steps)
+    # The ablated copies of one sample are many.
+    return 1 if method == "feature_ablation" else options.rows
+
+
+def _leaves(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    return inputs.spectra.clone().requires_grad_(), inputs.tabular.clone().requires_grad_()
+
+
+def _known(task: Task) -> dict[str, Any]:
+    return {"target": task.target, "additional_forward_args": task.inputs.mask}
+
+
+def _change(scores: Scores, task: Task) -> Tensor:
+    """f(x) - f(baseline), [B]."""
+    with torch.no_grad():
+        here = scores(task.inputs.spectra, task.inputs.tabular, task.inputs.mask)
+        there = scores(*task.start, task.inputs.mask)
+    return (here - there).gather(1, task.target[:, None])[:, 0]
+
+
+def _sum(spectra: Tensor, tabular: Tensor) -> Tensor:
+    return spectra.sum(dim=(1, 2)) + tabular.sum(dim=1)
+
+
+def _reference_inputs(references: Any, one: Inputs) -> tuple[Tensor, Tensor]:
+    """Each reference's scans in turn for the scans of one sample, [R, S, L], and [R, D]."""
+    place = torch.arange(one.spectra.shape[1], device=one.mask.device)
+    mask = references.mask.to(one.mask.device)
+    counts = mask.sum(dim=1, keepdim=True)
+    # The real scans' places first, in their order.
+    order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    chosen = order.gather(1, place % counts)
+    spectra = references.spectra.to(one.spectra)
+    rows = torch.arange(len(spectra), device=spectra.device)[:, None]
+    return spectra[rows, chosen], references.tabular.to(one.tabular)

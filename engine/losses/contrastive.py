@@ -1,0 +1,132 @@
+"""Losses that compare the samples of a batch with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from datasets.errors import UsageError
+from engine.losses.inputs import find_output, has_output, require_range
+from models.tft_loss import info_nce
+
+# The first pair of one width that a model returns is compared.
+PAIRS = (("spec_projection", "tab_projection"), ("spec_embedding", "tab_embedding"))
+
+
+class SupervisedContrastive(nn.Module):
+    """Draws the embeddings of a class together and those of others apart.
+
+    For each sample with others of its class in the batch, the mean over those of ``-log softmax``
+    of the cosine similarities to all other samples; then the mean over such samples, and 0 where
+    there is none. Khosla et al. 2020, "Supervised Contrastive Learning" (L_out, one view a sample).
+
+    Args:
+        temperature: Divides the cosine similarities; above 0.
+
+    Raises:
+        ValueError: The temperature is not above 0.
+
+    Example:
+        >>> loss = SupervisedContrastive(temperature=1.0)
+        >>> embedding = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> terms = loss({"embedding": embedding}, torch.tensor([0, 0, 1]))
+        >>> round(terms["total_loss"].item(), 4)  # log(1 + exp(-1)) for each of the two
+        0.3133
+    """
+
+    reads = "embedding"
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        require_range("temperature", temperature, 0, float("inf"), open_low=True)
+        self.temperature = temperature
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: Targets are no class numbers.
+        """
+        if targets.is_floating_point() or targets.ndim != 1:
+            raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
+        embedding = find_output(outputs, self.reads)
+        # Autocast would multiply in half precision, too coarse for what a temperature divides.
+        with torch.autocast(targets.device.type, enabled=False):
+            unit = functional.normalize(embedding.float(), dim=-1)
+            similarity = unit @ unit.T / self.temperature  # [B, B]
+            itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+            others = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min)
+            log_share = similarity - others.logsumexp(dim=1, keepdim=True)
+            same = (targets[:, None] == targets[None, :]) & ~itself
+            partners = same.sum(dim=1)
+            of_sample = -log_share.where(same, 0).sum(dim=1) / partners.clamp_min(1)
+            # Nothing is asked of the device here, also where no sample has a partner.
+            return {"total_loss": of_sample.sum() / (partners > 0).sum().clamp_min(1)}
+
+
+class ModalityContrastive(nn.Module):
+    """InfoNCE between a sample's spectra and its covariates (van den Oord et al. 2018).
+
+    Compares ``spec_projection`` with ``tab_projection`` [B, P], or where a model has none,
+    ``spec_embedding`` with ``tab_embedding`` if they are of one width; symmetric as in Radford et
+    al. 2021.
+
+    Args:
+        temperature: Divides the cosine similarities; above 0.
+        projections_only: Never compare the embeddings themselves.
+
+    Raises:
+        ValueError: The temperature is not above 0.
+
+    Example:
+        >>> same = torch.eye(2)
+        >>> loss = ModalityContrastive(temperature=1.0)
+        >>> outputs = {"spec_projection": same, "tab_projection": same}
+        >>> round(loss(outputs, torch.tensor([0, 1]))["total_loss"].item(), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+
+    reads = None
+
+    def __init__(self, temperature: float = 0.1, projections_only: bool = False) -> None:
+        super().__init__()
+        require_range("temperature", temperature, 0, float("inf"), open_low=True)
+        self.temperature = temperature
+        self.pairs = PAIRS[:1] if projections_only else PAIRS
+
+    def can_read(self, outputs: Mapping[str, Any]) -> bool:
+        """Whether a model returns a pair that can be compared."""
+        return self._find_pair(outputs) is not None
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: The model returns no pair of vectors that can be compared.
+        """
+        pair = self._find_pair(outputs)
+        if pair is None:
+            found = [name for names in self.pairs for name in names if has_output(outputs, name)]
+            widths = ", ".join(f"{name} {list(outputs[name].shape)}" for name in found)
+            needed = ", or ".join(" and ".join(names) for names in self.pairs)
+            raise UsageError(
+                f"info_nce needs of the model {needed}, of one width; it returns "
+                f"{widths or 'none of them'}"
+            )
+        return {"total_loss": info_nce(*pair, self.temperature)}
+
+    def _find_pair(self, outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+        for spec, tab in self.pairs:
+            if has_output(outputs, spec) and has_output(outputs, tab):
+                pair = find_output(outputs, spec), find_output(outputs, tab)
+                if pair[0].shape == pair[1].shape:
+                    return pair
+        return None

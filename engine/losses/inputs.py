@@ -1,0 +1,99 @@
+"""What losses read of a model's outputs, and checks of what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets.errors import UsageError, nearest
+
+
+def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
+    """One of a model's outputs.
+
+    Args:
+        outputs: What the model returned.
+        name: A key, or a path into nested dicts (``attention_weights.scan_pooling``).
+
+    Raises:
+        UsageError: The model returns no such output; names the nearest.
+
+    Example:
+        >>> find_output({"a": {"b": torch.tensor(1.0)}}, "a.b")
+        tensor(1.)
+    """
+    found: Any = outputs
+    for part in name.split("."):
+        if not isinstance(found, Mapping) or found.get(part) is None:
+            choices = found if isinstance(found, Mapping) else outputs
+            raise UsageError(f"the model returns no '{name}' for the loss{nearest(part, choices)}")
+        found = found[part]
+    if not isinstance(found, Tensor):
+        raise UsageError(f"the loss cannot be taken of '{name}': it is a {type(found).__name__}")
+    return found
+
+
+def has_output(outputs: Mapping[str, Any], name: str) -> bool:
+    """Whether a model returns an output, None being none; ``name`` as for :func:`find_output`."""
+    found: Any = outputs
+    for part in name.split("."):
+        if not isinstance(found, Mapping) or found.get(part) is None:
+            return False
+        found = found[part]
+    return True
+
+
+def check_same_shape(logits: Tensor, targets: Tensor) -> None:
+    """Refuse values that would be broadcast against each other.
+
+    Raises:
+        UsageError: Shapes differ.
+    """
+    if logits.shape != targets.shape:
+        raise UsageError(
+            f"the loss needs a value for each target: logits have shape {list(logits.shape)}, "
+            f"targets {list(targets.shape)}"
+        )
+
+
+def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tensor | None:
+    """Weights as a tensor.
+
+    Args:
+        name: What they are called in the error.
+        weights: One each, or one for all.
+
+    Raises:
+        ValueError: They are no numbers from 0, or all are 0.
+    """
+    if weights is None:
+        return None
+    expected = f"{name} must be numbers from 0 (or 'balanced'), not all 0"
+    try:
+        tensor = torch.as_tensor(weights, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{expected}; got {weights!r}") from error
+    if not bool(((tensor >= 0) & torch.isfinite(tensor)).all()) or not bool(tensor.any()):
+        raise ValueError(f"{expected}; got {weights!r}")
+    return tensor
+
+
+def require_range(name: str, value: float, low: float, high: float, open_low: bool = False) -> None:
+    """Refuse a number outside ``low <= value < high``.
+
+    Args:
+        name: What it is called in the error.
+        value: The number.
+        low: The smallest that is allowed ...
+        high: Below this it has to be.
+        open_low: ... or the bound that it has to be above.
+
+    Raises:
+        ValueError: It is outside.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (low < value if open_low else low <= value) or not value < high:
+        raise ValueError(f"{name} must be in {'(' if open_low else '['}{low}, {high}), not {value}")

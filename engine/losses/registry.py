@@ -1,0 +1,69 @@
+"""The losses by name: each takes a model's outputs and the targets, and returns named terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from engine.losses.class_balance import balanced_class_weights
+from engine.losses.classification import BinaryCrossEntropy, CrossEntropy, FocalLoss
+from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
+from engine.losses.regression import HuberLoss, MeanSquaredError
+from engine.losses.regularisers import NegativeEntropy, OutputNorm
+from engine.losses.weighted import Term, WeightedLoss
+from engine.metrics import CLASSES, TASKS
+from models.tft_loss import TFTLoss
+
+__all__ = [
+    "FITTING",
+    "LOSSES",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "FocalLoss",
+    "HuberLoss",
+    "MeanSquaredError",
+    "ModalityContrastive",
+    "NegativeEntropy",
+    "OutputNorm",
+    "SupervisedContrastive",
+    "TFTLoss",
+    "Term",
+    "WeightedLoss",
+    "balanced_class_weights",
+    "choose_loss",
+]
+
+LOSSES: dict[str, Any] = {
+    "cross_entropy": CrossEntropy,
+    "tft": TFTLoss,
+    "focal": FocalLoss,
+    "bce": BinaryCrossEntropy,
+    "mse": MeanSquaredError,
+    "huber": HuberLoss,
+    "supcon": SupervisedContrastive,
+    "info_nce": ModalityContrastive,
+    "entropy": NegativeEntropy,
+    "l2": OutputNorm,
+    "weighted": WeightedLoss,
+}
+
+# The tasks that each can be of use in; others' targets it would misread.
+FITTING: dict[str, tuple[str, ...]] = {
+    "cross_entropy": CLASSES,
+    "tft": CLASSES,
+    "focal": (*CLASSES, "multilabel"),
+    "bce": ("multilabel",),
+    "mse": ("regression",),
+    "huber": ("regression",),
+    "supcon": CLASSES,
+    "info_nce": tuple(TASKS),
+    "entropy": (*CLASSES, "multilabel"),
+    "l2": tuple(TASKS),
+    "weighted": tuple(TASKS),
+}
+
+
+def choose_loss(model: nn.Module, configured: nn.Module) -> Any:
+    """The model's own ``compute_loss`` where it brings one, else the configured loss."""
+    return getattr(model, "compute_loss", configured)

@@ -1,0 +1,149 @@
+"""A loss put together from others: a main one, auxiliary ones, regularisation."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from datasets.errors import UsageError, nearest
+from engine.losses.inputs import find_output, has_output
+from engine.metrics import METRICS, SAMPLE_STATISTICS
+from engine.model_call import call_loss
+
+TOTAL = "total_loss"
+# Under these names the total, or something else, stands in ``state.metrics``.
+TAKEN = ("loss", TOTAL, "lr", *METRICS, *SAMPLE_STATISTICS)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a :class:`WeightedLoss`.
+
+    Attributes:
+        loss: Called as any loss; its ``total_loss`` is the term.
+        weight: A number from 0.
+        on: The model's output (``aux_logits_spec``) that it reads in place of its own (``logits``,
+            or what the loss names in ``reads``).
+        optional: Leave the term out where the model does not return what it reads.
+    """
+
+    loss: nn.Module
+    weight: float = 1.0
+    on: str | None = None
+    optional: bool = False
+
+
+class WeightedLoss(nn.Module):
+    """The sum of weight x term.
+
+    Each term is returned, and so logged, under its name and as it is before weighing; what else
+    its loss returns is dropped. The names are those that ``loss_weights`` takes.
+
+    Args:
+        terms: Name -> a :class:`Term`, or a loss of weight 1.
+
+    Raises:
+        UsageError: There is no term, a name is taken, or a weight is no number from 0.
+
+    Example:
+        >>> import torch
+        >>> from engine.losses.classification import CrossEntropy
+        >>> aux = Term(CrossEntropy(), weight=0.5, on="aux_logits_spec")
+        >>> loss = WeightedLoss({"main_loss": CrossEntropy(), "aux_spec_loss": aux})
+        >>> outputs = {"logits": torch.zeros(1, 2), "aux_logits_spec": torch.zeros(1, 2)}
+        >>> terms = loss(outputs, torch.tensor([1]))
+        >>> {name: round(value.item(), 4) for name, value in terms.items()}
+        {'total_loss': 1.0397, 'main_loss': 0.6931, 'aux_spec_loss': 0.6931}
+    """
+
+    def __init__(self, terms: Mapping[str, Term | nn.Module]) -> None:
+        super().__init__()
+        if not isinstance(terms, Mapping) or not terms:
+            raise UsageError("weighted: terms must map at least one name to a loss")
+        self.terms = {
+            name: term if isinstance(term, Term) else Term(term) for name, term in terms.items()
+        }
+        for name, term in self.terms.items():
+            _check(name, term)
+        if not any(term.weight for term in self.terms.values()):
+            raise UsageError("weighted: the weights of all terms are 0")
+        # Known as modules, so that class weights go to the device with the loss.
+        self.losses = nn.ModuleList(term.loss for term in self.terms.values())
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """``total_loss`` and each term, scalars.
+
+        Raises:
+            UsageError: The model does not return what a term reads.
+        """
+        values: dict[str, Tensor] = {}
+        for name, term in self.terms.items():
+            if term.optional and not _readable(term, outputs):
+                continue
+            read = outputs
+            if term.on is not None:
+                read = {**outputs, _reads(term.loss): find_output(outputs, term.on)}
+            values[name] = call_loss(term.loss, read, targets, aux)[TOTAL]
+        if not any(self.terms[name].weight for name in values):
+            raise UsageError(
+                "weighted: the model returns nothing that a term of a weight above 0 reads"
+                f"{nearest('', outputs)}"
+            )
+        return {TOTAL: self.total(values), **values}
+
+    def total(self, terms: Mapping[str, Any]) -> Any:
+        """The weighted sum of those terms that are there: tensors of one shape, or numbers."""
+        # A term of weight 0 is logged, but has no part: zero times infinity would be NaN.
+        parts = [value * self.terms[n].weight for n, value in terms.items() if self.terms[n].weight]
+        return sum(parts[1:], start=parts[0])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether some term's mean is divided by a sum of class weights."""
+        return any(getattr(term.loss, "weighted", False) for term in self.terms.values())
+
+    def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
+        """What each term's mean is divided by where that is not the number of samples."""
+        found = {}
+        for name, term in self.terms.items():
+            if getattr(term.loss, "weighted", False):
+                inner: Any = term.loss
+                of_term = inner.denominators(targets, aux)
+                if TOTAL in of_term:
+                    found[name] = of_term[TOTAL]
+        return found
+
+
+def _check(name: str, term: Term) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
+        raise UsageError(f"weighted: {name!r} cannot be a term's name; letters, digits and _ can")
+    if name in TAKEN:
+        raise UsageError(
+            f"weighted: a term cannot be called '{name}', which is logged already; '{name}_term' "
+            "could be its name"
+        )
+    weight: object = term.weight
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not number or not 0 <= term.weight < math.inf:
+        raise UsageError(f"weighted: weight of '{name}' must be a number from 0, not {weight!r}")
+    if term.on is not None and _reads(term.loss) is None:
+        raise UsageError(f"weighted: '{name}' compares two outputs; 'on' cannot replace them")
+
+
+def _reads(loss: nn.Module) -> Any:
+    """The output that a loss reads; None where it reads several."""
+    return getattr(loss, "reads", "logits")
+
+
+def _readable(term: Term, outputs: Mapping[str, Any]) -> bool:
+    can_read: Any = getattr(term.loss, "can_read", None)
+    if can_read is not None:
+        return bool(can_read(outputs))
+    return has_output(outputs, term.on or _reads(term.loss))

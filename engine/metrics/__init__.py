@@ -1,0 +1,45 @@
+"""Metrics over an epoch, the tasks that they belong to, and which of two values is better."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from engine.metrics.attention_summary import (
+        SWITCH,
+        AttentionSummary,
+        MeanWeights,
+        ScanWeights,
+        attention_weights,
+        find_scan_axes,
+        is_over_scans,
+        scan_shares,
+        showing_attention,
+        summarise_attention,
+    )
+    from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics, try_metric
+    from engine.metrics.epoch_metrics import EpochMetrics, EpochOutputs, metric_value
+    from engine.metrics.functions import (
+        METRICS,
+        REGRESSION_METRICS,
+        THRESHOLD,
+        UNDEFINED,
+        likeliest,
+    )
+    from engine.metrics.monitor import Monitor
+    from engine.metrics.probability import BINS, brier, expected_calibration_error, log_loss
+    from engine.metrics.ranking import area_under_roc, average_precision
+    from engine.metrics.sample_order import order_of, rows_in_order
+    from engine.metrics.sample_statistics import SAMPLE_STATISTICS
+    from engine.metrics.step_outputs import TOTAL, makes, terms_of
+    from engine.metrics.tasks import (
+        CLASSES,
+        TASKS,
+        Mode,
+        better_when,
+        by_target,
+        check_metrics,
+        split_target,
+    )
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

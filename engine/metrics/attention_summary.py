@@ -1,0 +1,276 @@
+"""What a model attends to, over many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.eval_mode import evaluating
+from engine.metrics.sample_order import order_of
+
+# With the weights of every head a model needs the square of its positions: a few samples at once.
+ROWS = 8
+SWITCH = "return_attention"
+# The name of weights that a model returns without one.
+UNNAMED = "attention"
+
+
+@dataclass(frozen=True)
+class ScanWeights:
+    """How a model spreads its attention over the scans of a sample.
+
+    Attributes:
+        entropy: Of the weights, in nats, [N].
+        scans: Real scans, [N].
+    """
+
+    entropy: Tensor
+    scans: Tensor
+
+    @property
+    def effective(self) -> Tensor:
+        """The effective number of scans, exp(entropy): that many equal weights spread alike, [N].
+
+        Hill 1973, "Diversity and Evenness".
+        """
+        return self.entropy.exp()
+
+
+@dataclass(frozen=True)
+class MeanWeights:
+    """Weights averaged over samples; what is padded has no part.
+
+    Attributes:
+        mean: As the model gives them, without the batch, and without the scans where each scan
+            has weights of its own.
+        axes: For each dimension of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``.
+        spread: The standard deviation over what was averaged, shaped as ``mean``; None where it
+            is not known.
+    """
+
+    mean: Tensor
+    axes: tuple[str, ...]
+    spread: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class AttentionSummary:
+    """What a model attends to.
+
+    Attributes:
+        samples: How many it was averaged over.
+        over_scans: Name -> one weight a scan.
+        means: Name -> all other weights.
+    """
+
+    samples: int = 0
+    over_scans: dict[str, ScanWeights] = field(default_factory=dict)
+    means: dict[str, MeanWeights] = field(default_factory=dict)
+
+
+def attention_weights(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A model's attention weights by name.
+
+    Args:
+        outputs: What the model returned, as :mod:`engine.model_validation` documents it.
+
+    Returns:
+        Name -> tensor [B, ...]; a single tensor is called ``attention``, those of a list
+        ``attention_1``, ``attention_2``, and so on. What is no tensor (None) is left out.
+
+    Example:
+        >>> list(attention_weights({"attention_weights": [torch.ones(1, 2), None]}))
+        ['attention_1']
+    """
+    found = outputs.get("attention_weights")
+    if isinstance(found, Tensor):
+        found = {UNNAMED: found}
+    elif isinstance(found, (list, tuple)):
+        found = {f"{UNNAMED}_{number}": each for number, each in enumerate(found, start=1)}
+    return {name: each for name, each in (found or {}).items() if isinstance(each, Tensor)}
+
+
+@torch.no_grad()
+def summarise_attention(
+    model: nn.Module,
+    loader: Iterable[Any],
+    device: torch.device | str = "cpu",
+    max_samples: int = 256,
+) -> AttentionSummary:
+    """Average all ``attention_weights`` that a model can return.
+
+    They are found by :func:`attention_weights`. Which of their dimensions are scans is found out by
+    adding an empty one. Where a model has the switch ``return_attention``, it is on for the while.
+
+    Args:
+        model: Called with ``spectra``, ``mask`` and ``tabular``, in evaluation mode.
+        loader: Yields batches.
+        device: Where the model is.
+        max_samples: Look at the first so many, in the order of the loader's data set where its
+            samples have names.
+
+    Returns:
+        The summary, an empty one for a model without attention.
+    """
+    parts = _take(loader, max_samples)
+    if not parts:
+        return AttentionSummary()
+    most = max(part[1].shape[1] for part in parts)
+    parts = [
+        (*_pad(spectra, mask, most), tabular)
+        for whole in parts
+        for spectra, mask, tabular in zip(*(tensor.split(ROWS) for tensor in whole), strict=True)
+    ]
+    sums: dict[str, Tensor] = {}
+    squares: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+    entropies: dict[str, list[Tensor]] = {}
+    with showing_attention(model):
+        scan_axes = find_scan_axes(model, parts[0], device)
+        for spectra, mask, tabular in parts:
+            weights = _weights(model, spectra, mask, tabular, device)
+            for name in weights.keys() & scan_axes.keys():
+                tensor, own = weights[name].double().cpu(), scan_axes[name]
+                if is_over_scans(tensor, own):
+                    entropies.setdefault(name, []).append(_entropy(tensor, mask))
+                    continue
+                real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
+                for axis in own:
+                    shape = [len(mask), *(1 for _ in tensor.shape[1:])]
+                    shape[axis] = most
+                    real = real * mask.reshape(shape)
+                # Each scan's own weights are averaged over the scans; scans that are looked at,
+                # or look, keep their number.
+                over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
+                sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
+                squares[name] = squares.get(name, 0) + (tensor.square() * real).sum(over)
+                counts[name] = counts.get(name, 0) + real.sum(over)
+    scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
+    covariates = parts[0][2].shape[1]
+    return AttentionSummary(
+        len(scans),
+        {n: ScanWeights(torch.cat(found), scans) for n, found in sorted(entropies.items())},
+        {
+            name: _moments(
+                total, squares[name], counts[name], _name_axes(total, scan_axes[name], covariates)
+            )
+            for name, total in sorted(sums.items())
+        },
+    )
+
+
+def find_scan_axes(
+    model: nn.Module, part: tuple[Tensor, Tensor, Tensor], device: torch.device | str
+) -> dict[str, tuple[int, ...]]:
+    """For each of a model's weights the dimensions that grow with the number of scans.
+
+    Args:
+        model: In evaluation mode; it is called twice, without gradients if the caller has them
+            off.
+        part: Spectra [B, S, L], mask [B, S] and covariates [B, D] of some samples.
+        device: Where the model is.
+    """
+    spectra, mask, tabular = part
+    before = _weights(model, *part, device)
+    if not before:
+        return {}
+    after = _weights(model, *_pad(spectra, mask, mask.shape[1] + 1), tabular, device)
+    return {
+        name: tuple(axis for axis, size in enumerate(w.shape) if after[name].shape[axis] > size)
+        for name, w in before.items()
+    }
+
+
+def is_over_scans(weights: Tensor, scan_axes: tuple[int, ...]) -> bool:
+    """Whether a tensor [B, ...] holds one weight a scan: [B, S]."""
+    return weights.ndim == 2 and scan_axes == (1,)
+
+
+def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
+    """Weights [B, S] that add up to 1 over each sample's real scans, and are 0 elsewhere."""
+    share = weights.double() * mask
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def _take(loader: Iterable[Any], samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    order = order_of(loader)
+    wanted = None if order is None else set(order[:samples])
+    for batch in loader:
+        chosen: Any = slice(samples)
+        if wanted is not None:
+            chosen = [row for row, name in enumerate(batch.sample_id) if name in wanted]
+            if not chosen:
+                continue
+        parts.append((batch.spectra[chosen], batch.mask[chosen], batch.tabular[chosen]))
+        samples -= len(parts[-1][1])
+        if samples <= 0:
+            break
+    return parts
+
+
+def _pad(spectra: Tensor, mask: Tensor, scans: int) -> tuple[Tensor, Tensor]:
+    missing = scans - mask.shape[1]
+    return functional.pad(spectra, (0, 0, 0, missing)), functional.pad(mask, (0, missing)).cpu()
+
+
+def _weights(
+    model: nn.Module, spectra: Tensor, mask: Tensor, tabular: Tensor, device: torch.device | str
+) -> dict[str, Tensor]:
+    return attention_weights(model(spectra.to(device), mask.to(device), tabular.to(device)))
+
+
+def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
+    """Whether the weights are a scan's own: [B, S, ...]."""
+    return dimensions > 2 and 1 in scan_axes
+
+
+def _moments(total: Tensor, squares: Tensor, count: Tensor, axes: tuple[str, ...]) -> MeanWeights:
+    count = count.clamp(min=1)
+    mean = total / count
+    # In double precision; rounding may leave a variance of zero a little below it.
+    return MeanWeights(mean, axes, (squares / count - mean.square()).clamp(min=0).sqrt())
+
+
+def _entropy(weights: Tensor, mask: Tensor) -> Tensor:
+    share = scan_shares(weights, mask)
+    return -torch.xlogy(share, share).sum(dim=1)
+
+
+def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tuple[str, ...]:
+    # `mean` lacks the batch, and the scans where each scan has its own weights.
+    gone = 2 if 1 in scan_axes else 1
+    names = []
+    for axis, size in enumerate(mean.shape):
+        if axis + gone in scan_axes:
+            names.append("scan")
+        elif axis == 0 and mean.ndim == 3:
+            names.append("head")
+        elif size == covariates:
+            names.append("covariate")
+        else:
+            names.append("position")
+    if mean.ndim == 2 and gone == 2:
+        names[0] = "head"
+    return tuple(names)
+
+
+@contextmanager
+def showing_attention(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with all attention returned, and afterwards what was."""
+    switches = [module for module in model.modules() if hasattr(module, SWITCH)]
+    before = [getattr(module, SWITCH) for module in switches]
+    try:
+        for module in switches:
+            setattr(module, SWITCH, True)
+        with evaluating(model):
+            yield
+    finally:
+        for module, was in zip(switches, before, strict=True):
+            setattr(module, SWITCH, was)

@@ -1,0 +1,213 @@
+"""Metrics of a user's own: functions of scores and targets, and torchmetrics objects."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from datasets.errors import UsageError
+from engine.metrics.functions import METRICS, UNDEFINED
+from engine.metrics.sample_statistics import SAMPLE_STATISTICS
+from engine.metrics.tasks import TASKS
+
+# Names that mean something else in ``state.metrics``.
+RESERVED = ("loss", "total_loss", "lr", *METRICS, *SAMPLE_STATISTICS)
+# First parameters of functions that take the target before the scores, as scikit-learn's do.
+TARGET_FIRST = ("target", "targets", "y_true", "y", "label", "labels", "labels_true")
+CLASSIFICATION_FAMILY = "torchmetrics.classification"
+# What the classes there are called -> the tasks whose scores and targets they take.
+FAMILIES = {
+    "Binary": ("binary", "multilabel"),
+    "Multiclass": ("binary", "multiclass"),
+    "Multilabel": ("multilabel",),
+}
+# Made-up samples of each class, label or target that a metric is tried on.
+TRIED_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class CustomMetric:
+    """A metric of a user's own under the name that it has in ``state.metrics``.
+
+    Attributes:
+        name: A plain name, ``my_metric``; with a prefix it is a monitor, ``val/my_metric``.
+        compute: From scores and target, as every metric of ``METRICS`` takes them, to a number:
+            probabilities [N, C] and classes long [N]; probabilities [N, T] and labels (0 or 1)
+            float [N, T]; or predictions and values [N, T] of a regression.
+        tasks: Keys of ``engine.metrics.TASKS`` that it is known to fit.
+    """
+
+    name: str
+    compute: Callable[[Tensor, Tensor], Any]
+    tasks: Sequence[str] = tuple(TASKS)
+
+    def check_task(self, task: str) -> None:
+        """Refuse a task that it does not fit.
+
+        Raises:
+            UsageError: Says which do.
+        """
+        if task not in self.tasks:
+            fitting = ", ".join(self.tasks)
+            raise UsageError(f"metric '{self.name}' does not fit {task} (choices: {fitting})")
+
+    def __call__(self, scores: Tensor, target: Tensor) -> float:
+        """The value; NaN where the function raises ValueError or ArithmeticError.
+
+        Raises:
+            UsageError: The function returns something else than one number.
+        """
+        try:
+            return self.strictly(scores, target)
+        except (ValueError, ArithmeticError) as error:
+            if isinstance(error, UsageError):
+                raise
+            return UNDEFINED
+
+    def strictly(self, scores: Tensor, target: Tensor) -> float:
+        """The value; what the function raises is passed on."""
+        value = self.compute(scores.clone(), target.clone())  # it may write to what it is given
+        if getattr(value, "ndim", None) is not None and getattr(value, "size", None) is not None:
+            elements = value.numel() if isinstance(value, Tensor) else value.size
+            value = value.item() if elements == 1 else value
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise UsageError(
+                f"metric '{self.name}' must return one number, not {_described(value)}"
+            )
+        return float(value)
+
+
+def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
+    """A user's function or torchmetrics object as a metric of the engine.
+
+    Args:
+        metric: ``f(scores, target) -> float``, an object that is called so, or a
+            ``torchmetrics.Metric``. Those of ``torchmetrics.classification`` are given the target
+            as long, and the ``Binary...`` ones of two classes the positive class's probability
+            [N]; every other is given scores and target as they are.
+        name: What it is called; else its own name, or its class's.
+
+    Raises:
+        UsageError: It is not callable, its name is missing or taken, or it takes the target first.
+
+    Example:
+        >>> def share_of_positives(scores, target):
+        ...     return scores[:, 1].mean()
+        >>> metric = custom_metric(share_of_positives)
+        >>> metric.name, metric(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
+        ('share_of_positives', 0.75)
+    """
+    if isinstance(metric, CustomMetric):
+        return metric
+    named = name or getattr(metric, "__name__", None) or type(metric).__name__
+    if isinstance(metric, type) or not callable(metric):
+        what = f"the class {metric.__name__}" if isinstance(metric, type) else repr(metric)
+        raise UsageError(
+            f"a metric must be a function f(scores, target) or a torchmetrics object, not {what}"
+        )
+    if not named.isidentifier():
+        raise UsageError(f"the metric {named} has no name: define it by def, not as a lambda")
+    if named in RESERVED:
+        raise UsageError(f"metric '{named}' is called as something else is; rename it")
+    if isinstance(metric, torchmetrics.Metric):
+        return _of_torchmetrics(metric, named)
+    first = next(iter(_parameters(metric)), "")
+    if first in TARGET_FIRST:
+        raise UsageError(
+            f"metric '{named}' takes '{first}' first; a metric is called as f(scores, target), so "
+            "write a function that turns them round"
+        )
+    return CustomMetric(named, metric)
+
+
+def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
+    """Those of a user's own among metrics, by name.
+
+    Args:
+        metrics: Names of the engine's metrics, and what :func:`custom_metric` takes.
+
+    Raises:
+        UsageError: Two have one name, or one is no metric.
+    """
+    found: dict[str, CustomMetric] = {}
+    for metric in metrics:
+        if isinstance(metric, str):
+            continue
+        own = custom_metric(metric)
+        if own.name in found:
+            raise UsageError(f"two metrics are called '{own.name}'; rename one")
+        found[own.name] = own
+    return found
+
+
+def try_metric(metric: CustomMetric, task: str, width: int) -> None:
+    """Compute a metric on made-up samples of a task, so that it does not fail after an epoch.
+
+    Args:
+        metric: The metric.
+        task: A key of ``engine.metrics.TASKS``.
+        width: Classes C, or labels or targets T.
+
+    Raises:
+        UsageError: It raises something there, or returns no number.
+    """
+    metric.check_task(task)
+    generator = torch.Generator().manual_seed(0)
+    count = TRIED_SAMPLES * width
+    logits = torch.randn(count, width, generator=generator)
+    target = torch.arange(count) % width
+    if task == "multilabel":
+        target = ((torch.arange(count)[:, None] + torch.arange(width)) % 2).float()
+    elif task == "regression":
+        target = logits + torch.randn(count, width, generator=generator)
+    scores = TASKS[task].scores(logits)
+    try:
+        metric.strictly(scores, target)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        given = f"scores {list(scores.shape)} and target {list(target.shape)} of {task}"
+        raise UsageError(f"metric '{metric.name}' does not take {given}: {reason}") from error
+
+
+def _of_torchmetrics(metric: torchmetrics.Metric, name: str) -> CustomMetric:
+    for part in metric.modules():
+        if isinstance(part, torchmetrics.Metric):
+            part.sync_on_compute = False  # each process has all samples already
+    bases = [
+        base.__name__
+        for base in type(metric).__mro__
+        if base.__module__.startswith(CLASSIFICATION_FAMILY)
+    ]
+    family = next((f for f in FAMILIES for base in bases if base.startswith(f)), None)
+
+    def compute(scores: Tensor, target: Tensor) -> Any:
+        if family == "Binary" and target.ndim == 1:
+            scores = scores[:, 1]
+        metric.reset()
+        metric.update(scores, target.long() if family else target)
+        value = metric.compute()
+        metric.reset()
+        return value
+
+    return CustomMetric(name, compute, FAMILIES[family] if family else tuple(TASKS))
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except ValueError:  # some builtins have none
+        return []
+
+
+def _described(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + ("" if shape is None else f" {list(shape)}")

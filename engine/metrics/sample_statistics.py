@@ -1,0 +1,139 @@
+"""What a model's outputs tell of each sample beside its logits: heads that agree, scans that count.
+
+Each statistic is a few operations on the device, without waiting for it, and gives one number a
+sample; the figure of an epoch is their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.metrics.attention_summary import UNNAMED, attention_weights, scan_shares
+from engine.metrics.functions import UNDEFINED
+
+# From a model's outputs and the batch to [B]; None where the model does not return what it takes.
+SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]
+
+
+def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
+    """How alike the probabilities are that the spectra's and the covariates' head give, [B].
+
+    One less their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
+    Shannon Entropy"): 1 where both say the same, 0 where each is certain of another class. Of
+    labels the mean over them.
+
+    Args:
+        outputs: With ``aux_logits_spec`` and ``aux_logits_tab``, [B, C].
+        batch: Its ``target`` has two dimensions where they are of labels.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> heads = {"aux_logits_spec": torch.zeros(1, 2), "aux_logits_tab": torch.zeros(1, 2)}
+        >>> modality_consistency(heads, SimpleNamespace(target=torch.tensor([1])))
+        tensor([1.])
+    """
+    heads = _probabilities_of_heads(outputs, batch)
+    if heads is None:
+        return None
+    spec, tab = heads
+    entropy = torch.special.entr
+    shared = entropy((spec + tab) / 2) - (entropy(spec) + entropy(tab)) / 2
+    divergence = shared.sum(dim=2) / math.log(2)
+    return 1 - divergence.clamp(0, 1).mean(dim=1)  # it lies there, but for a rounding
+
+
+def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
+    """Whether both heads decide for the same class, 1 or 0, [B]; the share of labels, of labels.
+
+    Args:
+        outputs: As for :func:`modality_consistency`.
+        batch: Likewise.
+    """
+    heads = _probabilities_of_heads(outputs, batch)
+    if heads is None:
+        return None
+    spec, tab = heads
+    same = (spec.argmax(dim=2) == tab.argmax(dim=2)).float().mean(dim=1)
+    # Of NaN there is no decision.
+    return same.masked_fill((spec + tab).isnan().any(dim=2).any(dim=1), UNDEFINED)
+
+
+def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
+    """Entropy of the weights of a sample's scans, in nats, [B]; 0 where only one counts.
+
+    The weights are ``attention_weights["scan_pooling"]``. Where there are none, they are the
+    first of the mask's shape [B, S] whose name holds ``pool`` and not ``tab`` (``spectra_pooling``
+    but not ``tabular_pooling``, whose covariates may be as many), or a single tensor [B, S] that
+    the model returns without a name. Each sample's are scaled to sum to 1 over its real scans.
+
+    Args:
+        outputs: With ``attention_weights``.
+        batch: Offers ``mask``, bool [B, S].
+    """
+    weights = _weights_of_scans(outputs, batch.mask)
+    if weights is None:
+        return None
+    return torch.special.entr(scan_shares(weights, batch.mask)).sum(dim=1)
+
+
+def effective_scans(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
+    """How many scans of equal weights would be spread as evenly, exp(entropy), [B].
+
+    Hill 1973, "Diversity and Evenness".
+
+    Args:
+        outputs: As for :func:`attention_entropy`.
+        batch: Likewise.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> batch = SimpleNamespace(mask=torch.tensor([[True, True, False]]))
+        >>> pooled = {"attention_weights": {"scan_pooling": torch.tensor([[0.5, 0.5, 0.0]])}}
+        >>> effective_scans(pooled, batch)
+        tensor([2.], dtype=torch.float64)
+    """
+    entropy = attention_entropy(outputs, batch)
+    return None if entropy is None else entropy.exp()
+
+
+# Of classes and labels alone.
+MODALITY_STATISTICS: dict[str, SampleStatistic] = {
+    "modality_consistency": modality_consistency,
+    "modality_agreement": modality_agreement,
+}
+# Of any task.
+ATTENTION_STATISTICS: dict[str, SampleStatistic] = {
+    "attention_entropy": attention_entropy,
+    "effective_scans": effective_scans,
+}
+SAMPLE_STATISTICS = {**MODALITY_STATISTICS, **ATTENTION_STATISTICS}
+
+
+def _probabilities_of_heads(outputs: Mapping[str, Any], batch: Any) -> tuple[Tensor, Tensor] | None:
+    """Of the spectra's and of the covariates' head: classes [B, 1, C], or labels [B, T, 2]."""
+    spec, tab = outputs.get("aux_logits_spec"), outputs.get("aux_logits_tab")
+    if spec is None or tab is None:
+        return None
+    logits = torch.stack([spec, tab]).float()
+    if batch.target.ndim == 2:
+        # Each label is a decision by itself: there, as its logit says, or not.
+        logits = torch.stack([logits, torch.zeros_like(logits)], dim=-1)
+    else:
+        logits = logits[:, :, None]
+    spec, tab = logits.softmax(dim=-1)
+    return spec, tab
+
+
+def _weights_of_scans(outputs: Mapping[str, Any], mask: Tensor) -> Tensor | None:
+    weights = attention_weights(outputs)
+    others = (name for name in weights if "pool" in name and "tab" not in name)
+    for name in ("scan_pooling", *others, UNNAMED):
+        found = weights.get(name)
+        if found is not None and found.shape == mask.shape:
+            return found
+    return None

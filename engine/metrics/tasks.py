@@ -1,0 +1,203 @@
+"""The tasks: what a model's logits mean in each, and what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from datasets.errors import UsageError, nearest
+from engine.metrics.functions import (
+    CLASSIFICATION_METRICS,
+    DEMANDS,
+    FURTHER_METRICS,
+    REGRESSION_METRICS,
+    THRESHOLD,
+    likeliest,
+)
+from engine.metrics.sample_statistics import ATTENTION_STATISTICS, SAMPLE_STATISTICS
+
+Mode = Literal["max", "min"]
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities of classes [N, C], in double precision so that close scores stay apart."""
+    # Along the first axis softmax works on whole rows: three times faster for few classes.
+    return logits.double().T.contiguous().softmax(dim=0).T.contiguous()
+
+
+def sigmoid(logits: Tensor) -> Tensor:
+    """Probabilities of labels [N, T], each by itself, in double precision."""
+    return logits.double().sigmoid()
+
+
+def likely(probabilities: Tensor) -> Tensor:
+    """Whether each label is rather there than not, long [N, T]."""
+    return (probabilities >= THRESHOLD).long()
+
+
+def as_it_is(values: Tensor) -> Tensor:
+    """The values themselves, [N, T]."""
+    return values
+
+
+@dataclass(frozen=True)
+class Task:
+    """What distinguishes a task.
+
+    Attributes:
+        name: Its key in ``TASKS``.
+        scores: From logits to scores: probabilities, or the values of a regression.
+        decide: From scores to what is said: classes, labels, or values.
+        metrics: The metrics that are taken by default; one of ``further`` at a demand may be
+            among them.
+        further: Others that apply, sample statistics among them.
+        monitor: The metric that by default says which epoch is the best, and ...
+        mode: ... whether that is its largest value (``max``) or its smallest (``min``).
+    """
+
+    name: str
+    scores: Callable[[Tensor], Tensor]
+    decide: Callable[[Tensor], Tensor]
+    metrics: tuple[str, ...]
+    monitor: str = "val/auroc"
+    mode: Mode = "max"
+    further: tuple[str, ...] = ()
+
+
+CLASSES = ("binary", "multiclass")
+_CLASSIFICATION, _REGRESSION = tuple(CLASSIFICATION_METRICS), tuple(REGRESSION_METRICS)
+_BINARY = (*_CLASSIFICATION, "recall_at_fpr@0.05")
+_FURTHER, _OF_ATTENTION = (*FURTHER_METRICS, *SAMPLE_STATISTICS), tuple(ATTENTION_STATISTICS)
+TASKS = {
+    "binary": Task("binary", softmax, likeliest, _BINARY, further=_FURTHER),
+    "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
+    "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION, further=_FURTHER),
+    "regression": Task(
+        "regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min", _OF_ATTENTION
+    ),
+}
+# In the unit of what is predicted: of several targets each has one of its own.
+IN_UNITS = ("mae", "mse", "rmse")
+# Beside all losses and their terms.
+SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
+
+
+def task_of(logits: Tensor) -> str:
+    """The classification that logits [N, C] are of: ``binary`` for two classes."""
+    return "binary" if logits.shape[1] == 2 else "multiclass"
+
+
+def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """The metrics of a regression of several targets, which may be in unlike units.
+
+    Errors are measured for each target, in its unit; ``r2``, which has none, also over all.
+
+    Args:
+        names: Of metrics.
+        targets: Names of the targets; with one, or none, the metrics stay as they are.
+
+    Example:
+        >>> by_target(["mae", "r2"], ["age", "BMI"])
+        ['mae[age]', 'mae[BMI]', 'r2', 'r2[age]', 'r2[BMI]']
+    """
+    if len(targets) < 2:
+        return list(names)
+    found: list[str] = []
+    for name in names:
+        found += [] if name in IN_UNITS else [name]
+        if name in REGRESSION_METRICS:
+            found += [f"{name}[{target}]" for target in targets]
+    return list(dict.fromkeys(found))
+
+
+def split_target(name: str) -> tuple[str, str | None]:
+    """A metric's own name, and the target that it is of; None where it names none.
+
+    Example:
+        >>> split_target("mae[age [y]]"), split_target("val/r2")
+        (('mae', 'age [y]'), ('val/r2', None))
+    """
+    base, bracket, target = name.partition("[")
+    return (base, target[:-1]) if bracket and target.endswith("]") else (name, None)
+
+
+def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[str] = ()) -> None:
+    """Refuse metrics that do not exist, or do not fit a task.
+
+    Args:
+        names: Of metrics.
+        task: A key of ``TASKS``; None for a classification of either kind.
+        targets: Names of a regression's targets; none where they are not known.
+
+    Raises:
+        UsageError: Says which do fit.
+    """
+    if task is not None and task not in TASKS:
+        raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
+    chosen = TASKS[task or "multiclass"]
+    fitting = tuple(dict.fromkeys((*chosen.metrics, *chosen.further)))
+    for name in names:
+        own, target = split_target(name)
+        if target is not None and own not in REGRESSION_METRICS:
+            own = name
+        base = _check_demand(own)
+        if base in fitting:
+            _check_target(name, own, target, targets)
+            continue
+        if any(base in (*other.metrics, *other.further) for other in TASKS.values()):
+            of = task or "classification"
+            raise UsageError(f"metric '{name}' does not fit {of} (choices: {', '.join(fitting)})")
+        raise UsageError(f"no metric is called '{name}'{nearest(name, fitting)}")
+
+
+def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
+    """Refuse a target that there is not, and an error of several targets in unlike units."""
+    if target is not None and targets and target not in targets:
+        raise UsageError(
+            f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
+        )
+    if target is None and base in IN_UNITS and len(targets) > 1:
+        choices = ", ".join(by_target([base], targets))
+        raise UsageError(
+            f"metric '{name}' has no one unit for {len(targets)} targets (choices: {choices}, r2)"
+        )
+
+
+def _check_demand(name: str) -> str:
+    """The metric's name without the demand behind ``@``, which must be a number from 0 to 1."""
+    base, at, demand = name.partition("@")
+    if not at:
+        return name
+    if base not in DEMANDS:
+        raise UsageError(f"metric '{name}' takes no '@'{nearest(base, DEMANDS)}")
+    try:
+        share = float(demand)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"metric '{name}': a number from 0 to 1 was expected behind '@'")
+    return base
+
+
+def better_when(metric: str) -> Mode | None:
+    """``min`` for metrics that are better when smaller (losses, errors), ``max`` for the others.
+
+    Of how attention is spread neither is better: to follow it downwards, set ``min``. None for a
+    metric that is not of this package.
+
+    Example:
+        >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
+        ('max', 'min', 'min')
+    """
+    name = split_target(metric)[0].rpartition("/")[2].partition("@")[0]
+    if name.endswith("loss") or name in SMALLER_IS_BETTER:
+        return "min"
+    return "max" if name in known_metrics() else None
+
+
+def known_metrics() -> list[str]:
+    """The names of all metrics of all tasks."""
+    return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))

@@ -1,0 +1,164 @@
+"""What a model may return, and a forward pass before training that refuses anything else.
+
+A model returns a mapping of names to what it computed from B samples. None stands for a name that
+is not there. Names that are not listed are nobody's business but the model's own loss.
+
+======================================  ============================================================
+``logits``                              float [B, C]; the only one that has to be there
+``aux_logits_spec``, ``aux_logits_tab`` float [B, C], of a head on one modality
+``embedding``, ``spec_embedding``,      float [B, E], each of its own width, but ``gated_spec`` is
+``tab_embedding``, ``gated_spec``       as wide as ``spec_embedding``
+``spec_projection``, ``tab_projection`` float [B, P]
+``attention_weights``                   a dict of names to tensors [B, ...]; or one such tensor, or
+                                        a list or tuple of them, which are named as in
+                                        :func:`engine.metrics.attention_weights`
+======================================  ============================================================
+
+Attention weights may have scans among their dimensions, as many as the batch has. A model that
+returns them has to take a batch with one more scan that is only padding: so their dimensions are
+told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets.errors import UsageError, nearest
+from engine.checkpointing import rng_untouched
+from engine.eval_mode import evaluating
+from engine.metrics import SWITCH, find_scan_axes, showing_attention
+from engine.model_call import aux_of, call_loss, call_model, check_loss_arguments
+from engine.protocols import Loss
+
+HEADS = ("aux_logits_spec", "aux_logits_tab")
+VECTORS = (
+    "embedding",
+    "spec_embedding",
+    "tab_embedding",
+    "gated_spec",
+    "spec_projection",
+    "tab_projection",
+)
+WEIGHTS = "attention_weights"
+
+
+def check_contract(
+    model: nn.Module,
+    loss: Loss,
+    batch: Any,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> list[str]:
+    """Run a model and its loss on one batch, without gradients and without using random numbers.
+
+    Args:
+        model: Called with ``spectra``, ``mask`` and ``tabular``.
+        loss: Called with the outputs and the targets, and with ``aux`` where the batch has one.
+        batch: As the loader yields it.
+        num_classes: C, the width that ``logits`` must have: the number of classes, of labels, or
+            of values to regress.
+        device: Where to run.
+
+    Returns:
+        The names of the loss's terms.
+
+    Raises:
+        UsageError: Says which part of the contract is broken.
+    """
+    name = type(model).__name__
+    batch = batch.to(device)
+    with evaluating(model.to(device)), torch.no_grad(), rng_untouched():
+        outputs = call_model(model, batch)
+        _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
+        _check_attention(name, model, outputs, batch)
+        aux = aux_of(batch)
+        check_loss_arguments(loss, aux)
+        losses = call_loss(loss, outputs, batch.target, aux)
+    if not isinstance(losses, Mapping) or "total_loss" not in losses:
+        found = ", ".join(losses) if isinstance(losses, Mapping) else type(losses).__name__
+        raise UsageError(f"the loss must return a dict with 'total_loss', not: {found}")
+    for term, value in losses.items():
+        if not isinstance(value, Tensor) or value.ndim != 0:
+            raise UsageError(f"the loss's term '{term}' must be a scalar tensor")
+    return list(losses)
+
+
+def _check_outputs(name: str, outputs: object, expected: tuple[int, int]) -> None:
+    if not isinstance(outputs, Mapping):
+        raise UsageError(
+            f"model {name} must return a dict with 'logits', not {type(outputs).__name__}"
+        )
+    if outputs.get("logits") is None:
+        raise UsageError(
+            f"model {name} returns no 'logits'{nearest('logits', outputs)}; expected [B, C]"
+        )
+    samples = expected[0]
+    for key in ("logits", *HEADS):
+        _check_tensor(name, key, outputs.get(key), "[B, C]", expected)
+    for key in VECTORS:
+        _check_tensor(name, key, outputs.get(key), "[B, E]", (samples, None))
+    before, after = outputs.get("spec_embedding"), outputs.get("gated_spec")
+    if before is not None and after is not None and before.shape != after.shape:
+        raise UsageError(
+            f"model {name} gives gated_spec of shape {list(after.shape)}, expected that of "
+            f"spec_embedding, {list(before.shape)}"
+        )
+    _check_weights(name, outputs.get(WEIGHTS), samples)
+
+
+def _check_tensor(
+    name: str, key: str, value: object, form: str, expected: tuple[int, int | None]
+) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(f"model {name} gives {key} as {kind}, expected a float tensor {form}")
+    samples, width = expected
+    if value.ndim != 2 or len(value) != samples or width not in (None, value.shape[1]):
+        needed = f"[{samples}, {form[4] if width is None else width}]"
+        raise UsageError(
+            f"model {name} gives {key} of shape {list(value.shape)}, expected {form} = {needed}"
+        )
+
+
+def _check_weights(name: str, found: object, samples: int) -> None:
+    expected = f"expected a dict of tensors [B, ...], or one, or a list of them; B = {samples}"
+    named: Mapping[str, object] = {}
+    if isinstance(found, Mapping):
+        for key in found:
+            if not isinstance(key, str):
+                raise UsageError(f"model {name} names {WEIGHTS} by {key!r}, expected text")
+        named = {f"{WEIGHTS}['{key}']": each for key, each in found.items()}
+    elif isinstance(found, (list, tuple)):
+        named = {f"{WEIGHTS}[{number}]": each for number, each in enumerate(found)}
+    elif found is not None:
+        named = {WEIGHTS: found}
+    for key, each in named.items():
+        if each is None:
+            continue
+        if not isinstance(each, Tensor):
+            raise UsageError(f"model {name} gives {key} as {type(each).__name__}, {expected}")
+        if each.ndim < 2 or len(each) != samples:
+            raise UsageError(f"model {name} gives {key} of shape {list(each.shape)}, {expected}")
+
+
+def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], batch: Any) -> None:
+    """Ask for the weights of one sample as pages of attention do."""
+    if outputs.get(WEIGHTS) is None and not any(hasattr(m, SWITCH) for m in model.modules()):
+        return
+    one = batch.spectra[:1], batch.mask[:1], batch.tabular[:1]
+    with showing_attention(model):
+        _check_weights(name, model(*one).get(WEIGHTS), 1)
+        try:
+            find_scan_axes(model, one, one[0].device)
+        except (RuntimeError, ValueError, IndexError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"model {name} returns {WEIGHTS}, but takes no further scan that is only padding: "
+                f"{reason}"
+            ) from error

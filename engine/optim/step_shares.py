@@ -1,0 +1,216 @@
+"""How much each micro-batch counts in its optimizer step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+
+from engine.distributed import rank, sum_
+from engine.events import Phase, TrainEvents
+from engine.model_call import aux_of
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+TOTAL, SAMPLES = "total_loss", "number of samples"
+# A step whose classes all have weight 0 has no gradient, not one of 0 / 0.
+SMALLEST = float(torch.finfo(torch.float32).tiny)
+
+
+class StepShares:
+    """Weights losses so that an optimizer step is that of one batch with all its samples.
+
+    A step's gradient may be added up from several micro-batches (accumulation) and several
+    processes, whose batches may differ in size or in the sum of their class weights. Each loss is
+    a mean, sum_b / n_b, over its own batch b; that of the joint batch is the sum of
+    (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of processes,
+    over which torch takes the mean. Terms with other denominators than the total
+    (:data:`engine.protocols.Loss`) have their gradients corrected.
+
+    What compares the samples of a batch with each other (contrastive terms, norms over the batch)
+    sees its own micro-batch only.
+
+    Denominators have to be known before a step's first backward pass. The sampler tells the sizes
+    of batches beforehand (``batch_sizes(epoch)``). With a loader that does not, or a loss with
+    class weights, the micro-batches of a step are read ahead, and processes add up their
+    denominators, without waiting for the device.
+
+    Attributes:
+        processes: How many add up their gradients.
+    """
+
+    phase = Phase.PREPARE
+
+    def __init__(self) -> None:
+        self.processes = 1
+        self._weighted = False
+        self._sizes: Any = None
+        self._planned: list[float] = []
+        self._coming: deque[tuple[dict[str, Any], dict[str, Any] | None]] = deque()
+        self._in_step: dict[str, Any] = {}
+        self._factors: dict[str, Any] = {}
+
+    def prepare(self, trainer: Trainer, loader: Any) -> Any:
+        """Make ready for a training.
+
+        Args:
+            trainer: Its ``state.accumulate_steps`` is settled.
+            loader: Of the training.
+
+        Returns:
+            The loader to train with.
+        """
+        state, loss = trainer.state, trainer.loss
+        state.batch_weight = None
+        self._in_step, self._factors = {}, {}
+        if state.accumulate_steps == self.processes == 1:
+            return loader
+        self._weighted = getattr(loss, "weighted", False)
+        sampler = trainer.data_sampler
+        known = getattr(sampler, "world", 1) == self.processes
+        self._sizes = getattr(sampler, "batch_sizes", None) if known else None
+        if not trainer.has_event_handler(self, TrainEvents.BATCH_READY):
+            trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch, phase=Phase.GUARD)
+            trainer.add_event_handler(TrainEvents.BATCH_READY, self)
+            if self._weighted:
+                trainer.add_event_handler(TrainEvents.LOSS_COMPLETED, self.weigh_terms)
+        if state.accumulate_steps > 1 and (self._weighted or self._sizes is None):
+            return _ReadAhead(loader, trainer, self._coming)
+        return loader
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Find the shares that follow from the sizes of the epoch's batches."""
+        state = trainer.state
+        self._planned = []
+        if self._sizes is not None and not self._weighted:
+            sizes = self._sizes(state.epoch)
+            own = rank() if self.processes > 1 else 0
+            self._planned = shares(sizes, own, self.processes, state.accumulate_steps)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Weight this micro-batch."""
+        state = trainer.state
+        if self._planned:
+            state.batch_weight = self._planned[(state.iteration - 1) % state.epoch_length]
+            return
+        own, step = self._coming.popleft() if self._coming else (None, None)
+        if own is None:
+            own = step = denominators(trainer, state.batch)
+        if step is not None:
+            self._in_step = self._of_all_processes(step, trainer.device)
+        share = {name: n * self.processes / self._in_step[name] for name, n in own.items()}
+        total = TOTAL if TOTAL in share else SAMPLES
+        state.batch_weight = share[total]
+        self._factors = {name: each / share[total] for name, each in share.items() if name != total}
+
+    def _of_all_processes(
+        self, step: Mapping[str, Any], device: torch.device
+    ) -> dict[str, float | Tensor]:
+        """A step's denominators, added up over the processes; never zero."""
+        if self.processes == 1 and not self._weighted:
+            return dict(step)
+        values = [torch.as_tensor(n, dtype=torch.float32, device=device) for n in step.values()]
+        summed = torch.stack(values)
+        if self.processes > 1:
+            sum_(summed)
+        return dict(zip(step, summed.clamp_min(SMALLEST).unbind(), strict=True))
+
+    def weigh_terms(self, trainer: Trainer) -> None:
+        """Correct the gradients of terms whose denominators are not the total's."""
+        for name, term in trainer.state.losses.items():
+            factor = self.factor_of(name)
+            if factor is not None and term.requires_grad:
+                term.register_hook(factor.mul)
+
+    def share_of(self, term: str, state: Any) -> float | Tensor:
+        """How much a term of the present micro-batch counts in its optimizer step.
+
+        Args:
+            term: ``total_loss``, or another name of ``state.losses``.
+            state: The trainer's.
+        """
+        whole: float | Tensor = 1.0 if state.batch_weight is None else state.batch_weight
+        factor = self.factor_of(term)
+        return whole if factor is None else whole * factor
+
+    def factor_of(self, term: str) -> Any:
+        """What a term of the present micro-batch counts relative to the total; None for as much."""
+        counted_as = term if term in self._in_step else SAMPLES
+        total = TOTAL if TOTAL in self._in_step else SAMPLES
+        return None if term == TOTAL or counted_as == total else self._factors[counted_as]
+
+
+class _ReadAhead:
+    """Reads all micro-batches of an optimizer step before it yields the first.
+
+    Args:
+        loader: Of the training.
+        trainer: Whose ``state`` says where an epoch begins, and how many make a step.
+        coming: Filled with each micro-batch's denominators, the first of a step's beside their sum.
+    """
+
+    def __init__(self, loader: Any, trainer: Trainer, coming: deque[Any]) -> None:
+        self.loader, self.trainer, self.coming = loader, trainer, coming
+        if hasattr(loader, "dataset"):
+            self.dataset = loader.dataset
+
+    def __len__(self) -> int:
+        """Micro-batches of an epoch."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin an epoch, or continue one."""
+        state = self.trainer.state
+        position = state.iteration % len(self)
+        batches = iter(self.loader)
+        self.coming.clear()
+        while position < len(self):
+            step = list(islice(batches, state.accumulate_steps - position % state.accumulate_steps))
+            if not step:
+                return
+            each = [denominators(self.trainer, batch) for batch in step]
+            sums = {name: sum(own[name] for own in each) for name in each[0]}
+            self.coming.extend((own, None if n else sums) for n, own in enumerate(each))
+            yield from step
+            position += len(step)
+
+
+def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
+    """What a batch's mean losses are divided by: the number of samples, and terms' own."""
+    found: dict[str, Any] = {SAMPLES: len(batch.target)}
+    loss: Any = trainer.loss
+    if getattr(loss, "weighted", False):
+        # One that is read ahead is not on the device yet.
+        device, aux = trainer.device, aux_of(batch) or {}
+        there = {name: part.to(device, non_blocking=True) for name, part in aux.items()}
+        target = batch.target.to(device, non_blocking=True)
+        found.update(loss.denominators(target, there))
+    return found
+
+
+def shares(sizes: Sequence[int], rank: int = 0, world: int = 1, steps: int = 1) -> list[float]:
+    """What the losses of a process's micro-batches are multiplied with.
+
+    Args:
+        sizes: Samples of all processes' micro-batches, in their order: number i is the one that
+            process ``i % world`` takes as its ``i // world``-th.
+        rank: Whose.
+        world: How many processes there are, over whose gradients the mean is taken.
+        steps: Micro-batches of a process in one optimizer step.
+
+    Example:
+        >>> shares([4, 2, 1, 1], rank=0, world=2)
+        [1.3333333333333333, 1.0]
+        >>> shares([4, 2, 2], steps=2)
+        [0.6666666666666666, 0.3333333333333333, 1.0]
+    """
+    per_step = world * steps
+    totals = [sum(sizes[at : at + per_step]) for at in range(0, len(sizes), per_step)]
+    own = range(rank, len(sizes), world)
+    return [sizes[number] * world / totals[number // per_step] for number in own]

@@ -1,0 +1,35 @@
+"""Live pages, formatted figures, terminal output and the metric log."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from engine.reporting.curves import make_panels, render
+    from engine.reporting.external_loggers import describe_run, epoch_values, require_package
+    from engine.reporting.figure_format import (
+        DIGITS,
+        LARGEST_PLAIN,
+        SHORT_DIGITS,
+        SMALLEST_PLAIN,
+        TOO_FEW_TEXT,
+        bounds_text,
+        figure_text,
+        figure_texts,
+        p_text,
+        share_text,
+        with_bounds,
+    )
+    from engine.reporting.live_page import LivePage
+    from engine.reporting.metric_tables import (
+        PLACE,
+        TABLED,
+        as_json,
+        read_log,
+        write_metrics_csv,
+        write_metrics_json,
+    )
+    from engine.reporting.pages import PLOTLY_CONFIG, page_template, plotly_js
+    from engine.reporting.terminal import safe_stdout, safe_streams
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,64 @@
+"""What the loggers of other services have in common: W&B, MLflow and their like."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import TYPE_CHECKING, Any
+
+from datasets.errors import UsageError
+from engine.optim import learning_rate
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+
+
+def require_package(package: str) -> None:
+    """Refuse a logger whose package is not there, without the seconds that importing it takes.
+
+    Args:
+        package: Its name, for Python and for pip alike.
+
+    Raises:
+        UsageError: With the command that installs it.
+
+    Example:
+        >>> require_package("jinja2")
+    """
+    found = importlib.util.find_spec(package)
+    # Without an origin it is but a folder of that name, such as these loggers leave behind.
+    if found is None or found.origin is None:
+        raise UsageError(
+            f"the handler {package} needs the package of that name: pip install {package}"
+        )
+
+
+def describe_run(trainer: Trainer) -> dict[str, Any]:
+    """A run in a few plain values, by which it can be told from others.
+
+    Args:
+        trainer: When its run begins.
+    """
+    model, loss, state = trainer.model, trainer.loss, trainer.state
+    return {
+        "model": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "loss": getattr(loss, "__qualname__", type(loss).__name__),
+        "optimizer": type(trainer.optimizer).__name__,
+        "lr": max(float(g.get("initial_lr", g["lr"])) for g in trainer.optimizer.param_groups),
+        "weight_decay": max(
+            float(g.get("weight_decay", 0)) for g in trainer.optimizer.param_groups
+        ),
+        "precision": getattr(trainer.precision, "precision", "fp32"),
+        "device": trainer.device.type,
+        "max_epochs": state.max_epochs,
+        "batches_per_epoch": state.epoch_length,
+        "accumulate_steps": state.accumulate_steps,
+    }
+
+
+def epoch_values(trainer: Trainer) -> dict[str, float]:
+    """An epoch's metrics and learning rate; what is undefined (NaN) is left out."""
+    values = {"lr": learning_rate(trainer.optimizer), **trainer.state.metrics}
+    return {name: float(value) for name, value in values.items() if not math.isnan(value)}

@@ -1,0 +1,162 @@
+"""Numbers as people read them: in terminals, tables, cards and pages."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from engine.statistics import TOO_FEW, Interval
+
+UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few to tell"
+# Decimals of a number from 0.01 to 10; larger and smaller ones have about as many digits.
+DIGITS, SHORT_DIGITS = 4, 3
+# Below the first and from the second on, a number is written with an exponent.
+SMALLEST_PLAIN, LARGEST_PLAIN = 1e-3, 1e6
+# Bounds are told to so many significant digits of their distance, the value to one more.
+BOUND_DIGITS = 3
+# Within 1, as shares and areas are, to one less, but to so many decimals at least.
+SHARE_DECIMALS = 3
+# A floating-point number has no more significant digits.
+MOST_DIGITS = 15
+# Below it a p-value's digits say nothing more.
+SMALLEST_P = 1e-4
+
+
+class FigureTexts(NamedTuple):
+    """A figure and its bounds as texts; bounds that do not exist are empty."""
+
+    value: str
+    low: str = ""
+    high: str = ""
+
+
+def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
+    """Write a number with its significant digits, whatever its unit.
+
+    Args:
+        value: NaN is undefined.
+        digits: Decimals of a number from 0.01 to 10.
+        sign: ``+`` shows the sign of a positive number, too.
+
+    Example:
+        >>> [figure_text(v) for v in (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)]
+        ['0.9602', '0.00173', '1.728e-05', '34569', '1.937e+09', '0']
+        >>> figure_text(0.51234, 3), figure_text(0.25, sign="+"), figure_text(float("nan"))
+        ('0.512', '+0.2500', 'undefined')
+    """
+    if math.isnan(value):
+        return UNDEFINED_TEXT
+    if value == 0:
+        return "0"
+    if math.isinf(value) or not SMALLEST_PLAIN <= abs(value) < LARGEST_PLAIN:
+        return f"{value:{sign}.{digits - 1}e}"
+    place = _place(value)
+    decimals = digits - place if place > 0 else max(digits, digits - 2 - place)
+    return f"{value:{sign}.{max(0, decimals)}f}"
+
+
+def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
+    """Write a figure and its bounds, with digits by the distance of the bounds.
+
+    Args:
+        figure: NaN where it is undefined; without bounds it is written as :func:`figure_text` does.
+        sign: ``+`` shows the sign of positive numbers, too.
+
+    Example:
+        >>> figure_texts(Interval(1.728467e-05, 1.1362e-05, 2.51038e-05))
+        FigureTexts(value='1.728e-05', low='1.14e-05', high='2.51e-05')
+        >>> figure_texts(Interval(34569.3, 22724.7, 50207.6))
+        FigureTexts(value='34570', low='22700', high='50200')
+    """
+    value, low, high = figure.value, figure.low, figure.high
+    distance = high - low
+    if math.isnan(value) or not math.isfinite(distance):
+        return FigureTexts(figure_text(value, sign=sign))
+    if distance == 0:
+        return FigureTexts(*(figure_text(number, sign=sign) for number in (value, low, high)))
+    top = max(abs(value), abs(low), abs(high))
+    decimals = BOUND_DIGITS - 1 - _place(distance)
+    plain = SMALLEST_PLAIN <= top < LARGEST_PLAIN
+    if plain and top <= 1:
+        decimals = max(decimals - 1, SHARE_DECIMALS)
+    decimals = min(decimals, MOST_DIGITS - 2 - _place(top))
+    texts = (
+        _rounded(number, more, plain, sign)
+        for number, more in ((value, decimals + 1), (low, decimals), (high, decimals))
+    )
+    return FigureTexts(*texts)
+
+
+def bounds_text(figure: Interval, sign: str = "") -> str:
+    """Write the bounds of a figure, or that there are too few samples for any; else empty.
+
+    Example:
+        >>> bounds_text(Interval(0.75, 0.5, 1.0)), bounds_text(Interval(1.0, method="too_few"))
+        ('0.500 to 1.000', 'too few to tell')
+    """
+    if figure.method == TOO_FEW and not math.isnan(figure.value):
+        return TOO_FEW_TEXT
+    _, low, high = figure_texts(figure, sign)
+    return f"{low} to {high}" if low else ""
+
+
+def with_bounds(figure: Interval, sign: str = "") -> str:
+    """Write a figure with its interval in brackets, if there is one.
+
+    Args:
+        figure: NaN where it is undefined.
+        sign: ``+`` shows the sign of positive numbers, too.
+
+    Example:
+        >>> with_bounds(Interval(0.75, 0.5, 1.0)), with_bounds(Interval(0.25), "+")
+        ('0.7500 (0.500 to 1.000)', '+0.2500')
+    """
+    bounds = bounds_text(figure, sign)
+    value = figure_texts(figure, sign).value
+    return f"{value} ({bounds})" if bounds else value
+
+
+def share_text(share: float, decimals: int = DIGITS) -> str:
+    """Write a share or a probability; one that is not 0 or 1 never looks as if it were.
+
+    Args:
+        share: From 0 to 1; NaN is undefined.
+        decimals: More are written where these do not tell it from 0 or 1.
+
+    Example:
+        >>> share_text(0.5, 2), share_text(1.0, 2), share_text(0.9996, 2), share_text(0.00004, 2)
+        ('0.50', '1.00', '0.9996', '4.0e-05')
+    """
+    if math.isnan(share):
+        return UNDEFINED_TEXT
+    text = f"{share:.{decimals}f}"
+    if float(text) not in (0, 1) or share in (0, 1) or not 0 < share < 1:
+        return text
+    return f"{share:.1e}" if share < 0.5 else f"{share:.{-_place(1 - share)}f}"
+
+
+def p_text(p_value: float) -> str:
+    """Write a p-value.
+
+    Example:
+        >>> p_text(0.0312), p_text(3e-9), p_text(float("nan"))
+        ('0.0312', '< 0.0001', 'undefined')
+    """
+    if math.isnan(p_value):
+        return UNDEFINED_TEXT
+    return f"< {SMALLEST_P:.4f}" if p_value < SMALLEST_P else f"{p_value:.4f}"
+
+
+def _place(number: float) -> int:
+    """The power of ten of a number's first digit."""
+    return math.floor(math.log10(abs(number)))
+
+
+def _rounded(number: float, decimals: int, plain: bool, sign: str) -> str:
+    """A number to so many decimals; with an exponent where it is not to be plain."""
+    rounded = round(number, decimals) + 0.0  # no -0
+    if plain:
+        return f"{rounded:{sign}.{max(0, decimals)}f}"
+    if rounded == 0:
+        return "0"
+    return f"{rounded:{sign}.{max(0, decimals + _place(rounded))}e}"

@@ -1,0 +1,122 @@
+"""The tables of a run's metrics, made from the rows of its log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import UsageError
+from engine.files import write_whole
+from engine.metrics import Monitor
+
+# The rows that the tables are made from.
+TABLED = ("epoch", "test_completed")
+# What says where in the training a row stands.
+PLACE = ("epoch", "iteration", "optimizer_step")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log, oldest first; a line that was cut off in writing is passed over.
+
+    Raises:
+        UsageError: There is no such file.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"cannot read the log {path}: {error.strerror}") from error
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and "event" in row:
+            rows.append(row)
+    return rows
+
+
+def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write one row an epoch; a metric that was undefined or not measured is an empty cell.
+
+    Args:
+        log: Rows as :func:`read_log` gives them.
+        path: Replaced as a whole.
+    """
+    epochs = [row for row in log if row["event"] == "epoch"]
+    names = list(dict.fromkeys(name for row in epochs for name in row["metrics"]))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*PLACE, *names])
+    for row in epochs:
+        writer.writerow([*(row[key] for key in PLACE), *(row["metrics"].get(n) for n in names)])
+    _write_table(path, table.getvalue())
+
+
+def write_metrics_json(
+    log: Sequence[Mapping[str, Any]], path: Path, monitor: str | None, mode: str | None = None
+) -> None:
+    """Write the best epoch, the last epoch and the last test, each null where there is none.
+
+    Args:
+        log: Rows as :func:`read_log` gives them.
+        path: Replaced as a whole.
+        monitor: The metric that makes an epoch the best; the earliest of equals.
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+            monitor.
+    """
+    epochs = [row for row in log if row["event"] == "epoch"]
+    tests = [row for row in log if row["event"] == "test_completed"]
+    best: Mapping[str, Any] | None = None
+    if monitor is not None:
+        judge, best_value = Monitor(monitor, mode, "run_log"), None
+        mode = judge.mode
+        for row in epochs:
+            value = row["metrics"].get(monitor)
+            if value is not None and judge.is_better(float(value), best_value):
+                best, best_value = row, float(value)
+    summary = {
+        "monitor": monitor,
+        "mode": mode,
+        "best": _epoch_summary(best),
+        "last": _epoch_summary(epochs[-1] if epochs else None),
+        "test": {k: v for k, v in tests[-1].items() if k not in ("event", "time")}
+        if tests
+        else None,
+    }
+    _write_table(path, json.dumps(summary, indent=2) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """The same value in what JSON can hold.
+
+    Example:
+        >>> as_json({"auroc": float("nan"), "loss": float("inf"), "n": (1, 2)})
+        {'auroc': None, 'loss': 'inf', 'n': [1, 2]}
+    """
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _epoch_summary(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if row is None else {key: row[key] for key in (*PLACE, "metrics")}
+
+
+def _write_table(path: Path, text: str) -> None:
+    try:
+        # Made from the log, so it need not outlive a loss of power.
+        write_whole(text.encode(), path.parent, path.name, durable=False)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error

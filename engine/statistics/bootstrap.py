@@ -1,0 +1,225 @@
+"""How far a metric would move had other groups been sampled: bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.errors import UsageError
+from engine.errors import check_whole
+from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
+from engine.statistics.few_samples import (
+    FEWEST_GROUPS,
+    all_agree,
+    groups_of_rarest,
+    groups_of_share,
+    proportion_bounds,
+)
+
+# How an interval was found; too few is why there is none.
+BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and how far it may be off.
+
+    Attributes:
+        value: Of all samples.
+        low: The lower bound, NaN where none can be given.
+        high: The upper bound, likewise.
+        resamples: Those in which the figure is defined; 0 where none were drawn.
+        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` where the samples are too few
+            for bounds; empty where nobody asked for any, or nothing can be said.
+    """
+
+    value: float
+    low: float = UNDEFINED
+    high: float = UNDEFINED
+    resamples: int = 0
+    method: str = ""
+
+
+def bootstrap_intervals(
+    outputs: EpochOutputs,
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of metrics, with whole groups drawn.
+
+    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife". The samples of one patient or
+    plate resemble each other, so that drawing them one by one would promise too much: a resample
+    is as many groups as there are, drawn with replacement, each with all its samples (Field and
+    Welsh 2007, "Bootstrapping Clustered Data"). All metrics see the same resamples.
+
+    A resample in which a metric is undefined (a ranking without one of the classes, a recall
+    without positives) is left out. Bounds are NaN with a single group.
+
+    A bootstrap of few groups promises too much, and one in which all resamples agree promises
+    certainty. A proportion (accuracy; of two classes also precision, recall, and those at a
+    demand) of fewer than 10 groups, or on which all resamples agree, gets Clopper and Pearson's
+    interval (:func:`engine.statistics.few_samples.proportion_bounds`), each group counted as one
+    sample. All other metrics have no bounds (``too_few``) where all resamples agree or fewer than
+    half are defined; nor have those that rest on each class (AUROC, F1, MCC, means over classes)
+    where fewer than 10 groups hold one of them.
+
+    Args:
+        outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
+        groups: The group of each sample, [N].
+        metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
+        resamples: How many to draw.
+        level: The share of resamples between the bounds.
+        seed: Of a random stream of its own.
+
+    Returns:
+        Metric -> its interval, in the order of ``metrics``.
+
+    Raises:
+        UsageError: A metric does not fit, or was not kept; there is not one group a sample; a
+            number is out of range, ``resamples`` among them where they are too few for one to lie
+            in each tail.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
+        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1, 1]), list("abcd"), {})
+        >>> bootstrap_intervals(outputs, ["p1", "p2", "p3", "p3"], ["accuracy"])["accuracy"]
+        Interval(value=0.75, low=0.13..., high=0.99..., resamples=1000, method='clopper_pearson')
+    """
+    own = tuple(name for name in metrics if name not in outputs.custom)
+    check_metrics(own, outputs.task, outputs.targets)
+    check_resampling(groups, len(outputs.target), resamples, level, seed)
+    whole = {name: metric_value(name, outputs) for name in metrics}
+    if len(set(map(str, groups))) < 2:
+        return {name: Interval(value) for name, value in whole.items()}
+    found = {name: np.empty(resamples) for name in whole}
+    for number, rows in enumerate(group_resamples(groups, resamples, seed)):
+        for name, values in found.items():
+            values[number] = metric_value(name, outputs, rows)
+    drawn = {name: percentile_interval(whole[name], found[name], level) for name in whole}
+    return {name: _interval(name, outputs, groups, drawn[name], level) for name in whole}
+
+
+def _interval(
+    metric: str, outputs: EpochOutputs, groups: Sequence[str], drawn: Interval, level: float
+) -> Interval:
+    """What the bootstrap says, or what can be said instead where that cannot be relied on."""
+    if math.isnan(drawn.value):
+        return drawn
+    in_share = groups_of_share(metric, outputs, groups)
+    if in_share is not None:
+        if in_share >= FEWEST_GROUPS and drawn.method == BOOTSTRAP:
+            return drawn
+        low, high = proportion_bounds(drawn.value, in_share, level)
+        return replace(drawn, low=low, high=high, method=CLOPPER_PEARSON)
+    in_rarest = groups_of_rarest(metric, outputs, groups)
+    if in_rarest is not None and in_rarest < FEWEST_GROUPS:
+        return without_bounds(drawn)
+    return drawn
+
+
+def without_bounds(drawn: Interval) -> Interval:
+    """The same figure, of which samples are too few to say how far it may be off."""
+    return replace(drawn, low=UNDEFINED, high=UNDEFINED, method=TOO_FEW)
+
+
+def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
+    """Draw as many groups as there are, with replacement, each with all its samples.
+
+    One resample at a time: all at once would hold resamples x groups numbers.
+
+    Args:
+        groups: The group of each sample, [N]; the same groups and seed give the same resamples.
+        resamples: How many to draw.
+        seed: Of a random stream of its own.
+
+    Yields:
+        The numbers of the drawn samples, rising; one stands as often as its group was drawn.
+
+    Example:
+        >>> [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
+        [[1, 1, 2, 2], [0, 1, 2], [0, 0]]
+    """
+    names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        drawn = rng.integers(len(names), size=len(names))
+        times = np.bincount(drawn, minlength=len(names))
+        yield torch.from_numpy(np.repeat(np.arange(len(group_of)), times[group_of]))
+
+
+def fewest_resamples(level: float) -> int:
+    """How many resamples it takes for one of them to lie beyond each bound."""
+    # Rounded because 1 - 0.9 is a little less than 0.1.
+    return math.ceil(round(2 / (1 - level), 6))
+
+
+def check_resampling(
+    groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
+) -> None:
+    """Refuse what no resamples can be drawn by.
+
+    Args:
+        groups: The group of each sample.
+        samples: How many samples there are.
+        resamples: How many resamples to draw.
+        level: The share of them between the bounds.
+        seed: Of their random stream.
+
+    Raises:
+        UsageError: There is not one group a sample, or a number is out of range.
+
+    Example:
+        >>> check_resampling(["p1", "p1", "p2"], 3, resamples=1000, level=0.95, seed=0)
+    """
+    check_level(level)
+    check_whole("resamples", resamples, at_least=fewest_resamples(level))
+    check_whole("seed", seed, at_least=0)
+    if len(groups) != samples:
+        raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
+
+
+def check_level(level: float) -> None:
+    """Refuse a level of confidence that no interval can have.
+
+    Args:
+        level: A share.
+
+    Raises:
+        UsageError: It is not between 0 and 1.
+
+    Example:
+        >>> check_level(0.95)
+    """
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise UsageError(f"level must be a share between 0 and 1, such as 0.95, not {level!r}")
+
+
+def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
+    """The interval between two quantiles.
+
+    It has no bounds (``too_few``) where fewer than half are defined or all agree.
+
+    Args:
+        value: Of all samples.
+        of_resamples: Of each resample, NaN where it is undefined there, [R].
+        level: The share of resamples between the bounds.
+
+    Example:
+        >>> percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)
+        Interval(value=0.5, low=0.25, high=0.75, resamples=5, method='bootstrap')
+    """
+    defined = of_resamples[~np.isnan(of_resamples)]
+    if math.isnan(value):
+        return Interval(value, resamples=len(defined))
+    if 2 * len(defined) < len(of_resamples) or all_agree(defined):
+        return without_bounds(Interval(value, resamples=len(defined)))
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), len(defined), BOOTSTRAP)

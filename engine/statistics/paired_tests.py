@@ -1,0 +1,188 @@
+"""Whether models differ on the samples that they share: McNemar's test, differences, Holm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from datasets.errors import UsageError
+from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
+from engine.statistics.bootstrap import (
+    BOOTSTRAP,
+    Interval,
+    check_resampling,
+    group_resamples,
+    percentile_interval,
+    without_bounds,
+)
+from engine.statistics.few_samples import FEWEST_GROUPS, groups_of_rarest, groups_of_share
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two models' decisions on the same samples.
+
+    Attributes:
+        only_a: Samples that the first model alone is right about.
+        only_b: Samples that the second model alone is right about.
+        p_value: The chance of so uneven a share, either way, between equally good models.
+    """
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
+    """Compare how often two models are right about the same samples.
+
+    McNemar 1947, "Note on the Sampling Error of the Difference between Correlated Proportions or
+    Percentages"; exact, by the binomial distribution of those that only one of them is right
+    about. It takes samples as independent of each other, as :func:`engine.statistics.delong_test`
+    does. Models that are never right alone do not differ: 1.
+
+    Args:
+        right_a: Whether the first model is right, bool [N].
+        right_b: Whether the second one is, bool [N].
+
+    Raises:
+        UsageError: The shapes differ.
+
+    Example:
+        >>> right_a = torch.tensor([True] * 9 + [False])
+        >>> right_b = torch.tensor([True] * 3 + [False] * 7)
+        >>> mcnemar_test(right_a, right_b)
+        McNemar(only_a=6, only_b=0, p_value=0.03125)
+    """
+    if right_a.ndim != 1 or right_a.shape != right_b.shape:
+        raise UsageError(
+            f"decisions of shape {list(right_a.shape)} and {list(right_b.shape)}: expected [N], of "
+            "the same samples"
+        )
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    if not only_a + only_b:
+        return McNemar(0, 0, 1.0)
+    return McNemar(only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue))
+
+
+def bootstrap_differences(
+    outputs: Sequence[EpochOutputs],
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[dict[str, Interval]]:
+    """By how much models differ from the first one, and how far that may be off.
+
+    Percentile bootstrap with whole groups drawn, as :func:`engine.statistics.bootstrap_intervals`
+    has it, in pairs: in each resample all models are measured on the same samples, so that what
+    makes a resample easy or hard for all of them cancels. Resamples in which a metric is undefined
+    for either are left out.
+
+    There are no bounds (``too_few``) where those of either model's figure would not be by
+    bootstrap for want of groups, or where all resamples agree; but models with the same scores
+    differ by 0 in all resamples, however many there are.
+
+    Args:
+        outputs: Of at least two models, for the same N samples in the same order.
+        groups: The group of each sample, [N].
+        metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
+        resamples: How many to draw.
+        level: The share of resamples between the bounds.
+        seed: Of a random stream of its own.
+
+    Returns:
+        For each model from the second on: metric -> its own minus the first model's.
+
+    Raises:
+        UsageError: The samples are not the same, a metric does not fit, there is not one group a
+            sample, or a number is out of range.
+
+    Example:
+        >>> target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
+        >>> right = EpochOutputs(2.0 * torch.eye(2)[target], target, names, {})
+        >>> poor = EpochOutputs(2.0 * torch.eye(2)[[1, 1, 0, 0] * 3], target, names, {})
+        >>> bootstrap_differences([right, poor], names, ["accuracy"])[0]["accuracy"]
+        Interval(value=-0.75, low=-1.0, high=-0.5, resamples=1000, method='bootstrap')
+    """
+    first, *others = outputs
+    own = tuple(name for name in metrics if name not in first.custom)
+    check_metrics(own, first.task, first.targets)
+    check_resampling(groups, len(first.target), resamples, level, seed)
+    for other in others:
+        same = other.sample_id == first.sample_id and torch.equal(other.target, first.target)
+        if other.task != first.task or not same:
+            raise UsageError("models can only be compared on the same samples, in the same order")
+
+    def differences(rows: Tensor | None = None) -> np.ndarray:  # [models - 1, metrics]
+        found = np.array([[metric_value(n, model, rows) for n in metrics] for model in outputs])
+        return found[1:] - found[0]
+
+    whole = differences()
+    if len(set(map(str, groups))) < 2:
+        return [dict(zip(metrics, map(Interval, row.tolist()), strict=True)) for row in whole]
+    drawn = np.stack([differences(rows) for rows in group_resamples(groups, resamples, seed)])
+    return [
+        {
+            name: _difference(
+                name,
+                (first, other),
+                groups,
+                percentile_interval(float(whole[model, m]), drawn[:, model, m], level),
+            )
+            for m, name in enumerate(metrics)
+        }
+        for model, other in enumerate(others)
+    ]
+
+
+def _difference(
+    metric: str, models: Sequence[EpochOutputs], groups: Sequence[str], drawn: Interval
+) -> Interval:
+    """What the bootstrap says, where that can be relied on."""
+    if math.isnan(drawn.value):
+        return drawn
+    first, other = models
+    if drawn.value == 0 and torch.equal(first.scores, other.scores):
+        return replace(drawn, low=0.0, high=0.0, method=BOOTSTRAP)
+    counts = [
+        count
+        for model in models
+        for of in (groups_of_share, groups_of_rarest)
+        if (count := of(metric, model, groups)) is not None
+    ]
+    return without_bounds(drawn) if min(counts, default=FEWEST_GROUPS) < FEWEST_GROUPS else drawn
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for having made several tests.
+
+    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest is
+    multiplied by the number of tests, the next by one less, and so on; none falls below one
+    before it. Refusing at these the usual level keeps the chance of a single false alarm below it,
+    however the tests depend on each other.
+
+    Args:
+        p_values: One a test; NaN where a test could not be made, which then does not count.
+
+    Returns:
+        The corrected ones, in the same order.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03, math.nan])
+        [0.03, 0.06, 0.06, nan]
+    """
+    corrected = [UNDEFINED] * len(p_values)
+    made = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    least = 0.0
+    for rank, (p, place) in enumerate(made):
+        least = max(least, min(1.0, p * (len(made) - rank)))
+        corrected[place] = least
+    return corrected

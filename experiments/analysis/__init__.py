@@ -1,0 +1,26 @@
+"""What a test set shows: intervals, decisions, attributions, attention."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.analysis.cohort_audit import (
+        AUDIT_NAME,
+        AUTOMATIC_SCANS,
+        audit_cohort,
+        audit_summary,
+        audit_table,
+        check_audit,
+        finding_number,
+        read_audit,
+        write_audit,
+    )
+    from experiments.analysis.decision import as_plain, decide
+    from experiments.analysis.examination import Examination
+    from experiments.analysis.findings import Findings, about_unexplained
+    from experiments.analysis.interval_words import about_methods, about_too_few, too_few_of
+    from experiments.analysis.kept_findings import KeptFindings
+    from experiments.analysis.outcome import Outcome
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,21 @@
+"""From a configuration to data, model, loss and handlers."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.builders.data import (
+        Data,
+        build_data,
+        configured_transforms,
+        digest_memory,
+        read_cohort,
+        with_loaders,
+    )
+    from experiments.builders.handlers import RunHandlers, build_handlers
+    from experiments.builders.loss import build_loss
+    from experiments.builders.model import build_configured_optimizer, build_model_and_loss
+    from experiments.builders.split import make_folds, split_cohort, split_fold
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,173 @@
+"""From a configuration to attached handlers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.errors import UsageError
+from engine.distributed import Replicas, world
+from engine.evaluator import Evaluator
+from engine.metrics import EpochMetrics
+from engine.protocols import Handler
+from engine.trainer import Trainer
+from experiments.builders.data import default_cache_dir
+from experiments.config import Config, construct, find_named
+from experiments.launch import replica_devices
+from handlers import HANDLERS
+from handlers.accumulation import Accumulation
+from handlers.checkpoint import Checkpoint
+from handlers.compile import Compile
+from handlers.data_parallel import DataParallel
+from handlers.early_stopping import EarlyStopping
+from handlers.ema import EMA
+from handlers.gradient_clipping import GradientClipping
+from handlers.interrupts import Interrupts
+from handlers.lr_schedule import LRSchedule
+from handlers.mixed_precision import MixedPrecision
+from handlers.progress import Progress
+from handlers.report import Page, Report
+from handlers.run_log import RunLog
+from handlers.step_log import StepLog
+from handlers.tensorboard_log import TensorBoard
+from handlers.training_curves import TrainingCurves
+from handlers.validation import Validation
+
+
+@dataclass(frozen=True)
+class RunHandlers:
+    """The handlers that later stages speak to; the others live by their events alone.
+
+    Attributes:
+        repeated: A line on each of ``handlers`` that is attached more than once.
+    """
+
+    checkpoint: Checkpoint
+    log: RunLog
+    interrupts: Interrupts
+    averager: Any | None
+    closing: tuple[Any, ...]
+    repeated: tuple[str, ...] = ()
+
+    def averaged_weights(self) -> AbstractContextManager[Any]:
+        """The weights that are measured and exported: the averaged ones where there are any."""
+        return self.averager.averaged_weights() if self.averager else nullcontext()
+
+    def close(self) -> None:
+        """Let go of open files, also after training was cut off."""
+        for handler in self.closing:
+            handler.close()
+
+
+def build_handlers(
+    config: Config,
+    trainer: Trainer,
+    evaluator: Evaluator,
+    val_loader: Any,
+    loss_terms: list[str],
+    page: Page | None = None,
+) -> RunHandlers:
+    """Build the configured handlers and attach them; none writes anything before training.
+
+    Args:
+        config: Says which.
+        trainer: They attach to it.
+        evaluator: Measures the validation side.
+        val_loader: Yields the validation side.
+        loss_terms: The names that the loss returns.
+        page: What the run's page shows while it goes on; None for no such page.
+
+    Raises:
+        UsageError: A handler refuses its settings, or a name is unknown.
+    """
+    settings = config.trainer
+    attached: list[Handler] = []
+
+    def measured_weights() -> AbstractContextManager[Any]:
+        return averager.averaged_weights() if averager else nullcontext()
+
+    # What only a run can give; each handler is given what it names.
+    offered = {"loader": val_loader, "measured_weights": measured_weights}
+
+    def attach(cls: Any, key: str, **params: Any) -> Any:
+        handler = construct(cls, params, key, offered)
+        attached.append(handler)
+        trainer.attach(handler)
+        return handler
+
+    checkpoint = attach(Checkpoint, "checkpoint", **config.checkpoint.model_dump())
+    judged = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
+    log = attach(RunLog, "checkpoint", **judged)
+    # Attached in any case, so that a resumed run can begin to log steps.
+    attach(StepLog, "log", every=config.log.every_steps)
+    interrupts = attach(Interrupts, "interrupts")
+    interrupts.watch(evaluator)
+    attach(Progress, "progress")
+    attach(TensorBoard, "tensorboard")
+    precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
+    precision.attach(evaluator)
+    if settings.processes.strategy == "dp":
+        trainer.network = Replicas(trainer.model, replica_devices(settings))
+    if world() > 1:
+        together = settings.processes.model_dump(exclude={"strategy", "backend"})
+        if together["overlap"] is None:
+            together["overlap"] = settings.compile != "graphs"
+        attach(DataParallel, "trainer.processes", **together)
+
+    if settings.compile is not None:
+        kept = (config.data.cache_dir or default_cache_dir()) / "compiled"
+        attach(Compile, "trainer.compile", mode=settings.compile, cache_dir=kept)
+
+    asked = evaluator.metrics
+    measured = EpochMetrics(asked.metrics, "train/", asked.task, asked.restore, asked.targets)
+    trainer.provide_metrics(*measured.metric_names(loss_terms))
+    measured.attach(trainer)
+
+    if settings.accumulate_steps > 1:
+        attach(Accumulation, "trainer.accumulate_steps", steps=settings.accumulate_steps)
+    if settings.grad_clip is not None:
+        attach(GradientClipping, "trainer.grad_clip", max_norm=settings.grad_clip)
+    if config.ema.decay is not None:
+        attach(EMA, "ema", decay=config.ema.decay, warmup=config.ema.warmup)
+    for number, named in enumerate(config.handlers):
+        key = f"handlers.{number}"
+        attach(find_named(named.name, HANDLERS, f"{key}.name"), f"{key}.params", **named.params)
+    averagers = [handler for handler in attached if hasattr(handler, "averaged_weights")]
+    if len(averagers) > 1:
+        names = " and ".join(type(handler).__name__ for handler in averagers)
+        raise UsageError(f"handlers: {names} both average the weights; choose one")
+    averager = averagers[0] if averagers else None
+    weights = {"weights": averager.averaged_weights} if averager else {}
+    trainer.attach(Validation(evaluator, val_loader, loss_terms=loss_terms, **weights))
+    if config.lr_scheduler is not None:
+        schedule = config.lr_scheduler
+        attach(
+            LRSchedule,
+            "lr_scheduler",
+            name=schedule.name,
+            warmup_steps=schedule.warmup_steps,
+            **schedule.params,
+        )
+    if settings.early_stopping is not None:
+        attach(EarlyStopping, "trainer.early_stopping", **settings.early_stopping.model_dump())
+    if config.report.enabled:
+        attach(TrainingCurves, "report")
+        if page is not None:
+            attach(Report, "report", page=page)
+
+    closing = tuple(handler for handler in attached if hasattr(handler, "close"))
+    return RunHandlers(
+        checkpoint, log, interrupts, averager, closing, tuple(_repeated(config, attached))
+    )
+
+
+def _repeated(config: Config, attached: Sequence[Handler]) -> Iterator[str]:
+    """A line on each handler of ``handlers`` that is attached more than once."""
+    counts = Counter(type(handler) for handler in attached)
+    chosen = {find_named(named.name, HANDLERS, "handlers"): named.name for named in config.handlers}
+    for cls, name in chosen.items():
+        if counts[cls] > 1:
+            yield f"warning: handlers: {name} is attached {counts[cls]} times, and each one acts"

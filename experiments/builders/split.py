@@ -1,0 +1,148 @@
+"""From the ``data.split`` section to the side of each sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets.cohort import AUTO, Cohort
+from datasets.errors import CohortError
+from datasets.splits import (
+    SIDES,
+    Folds,
+    hash_split,
+    k_folds,
+    leave_one_batch_out,
+    leave_one_group_out,
+    make_split,
+    read_splits,
+)
+from experiments.config import IN_FOLDS, DataConfig
+
+# A test side that is one group or one batch may well lack a class.
+ALWAYS_WHOLE = ("train", "val")
+CHANCE_TESTS = ("leave_one_group_out", "leave_one_batch_out")
+
+
+def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.ndarray:
+    """Read the split, or draw one.
+
+    Args:
+        cohort: As it was read.
+        settings: Say how to draw one.
+        file: A ``splits.csv`` to read, if there is one.
+
+    Returns:
+        ``train``, ``val`` or ``test`` for each sample, [N].
+
+    Raises:
+        CohortError: The file does not fit, or no split can be drawn.
+    """
+    split = settings.split
+    if file is not None:
+        return read_splits(
+            file,
+            cohort.sample_ids,
+            cohort.groups,
+            cohort.targets,
+            cohort.class_names,
+            whole=ALWAYS_WHOLE if split.kind in CHANCE_TESTS else SIDES,
+        )
+    _refuse_values(cohort, settings)
+    seed = split.seed or 0
+    if split.kind in IN_FOLDS:
+        folds = make_folds(cohort, settings)
+        assert split.fold is not None
+        return split_fold(cohort, settings, folds, folds.find(split.fold))
+    draw = hash_split if split.kind == "hash" else make_split
+    return draw(cohort.targets, cohort.groups, split.fractions, seed, cohort.class_names)
+
+
+def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
+    """The folds of a cohort.
+
+    Args:
+        cohort: As it was read.
+        settings: Say which; their kind is one of ``IN_FOLDS``.
+
+    Raises:
+        CohortError: There are no such folds.
+    """
+    split = settings.split
+    if split.kind == "leave_one_group_out":
+        return leave_one_group_out(cohort.groups)
+    if split.kind == "leave_one_batch_out":
+        assert split.batch is not None
+        return leave_one_batch_out(cohort.samples, split.batch, cohort.groups)
+    _refuse_values(cohort, settings)
+    return k_folds(cohort.targets, cohort.groups, split.folds, split.seed or 0, cohort.class_names)
+
+
+def split_fold(cohort: Cohort, settings: DataConfig, folds: Folds, number: int) -> np.ndarray:
+    """The sides where one fold is tested; of all else validation gets its share beside training.
+
+    Args:
+        cohort: As it was read.
+        settings: Have the fractions.
+        folds: Of the cohort.
+        number: Of the fold.
+
+    Raises:
+        CohortError: The other groups cannot give both sides every class.
+    """
+    train, val, _ = settings.split.fractions
+    return folds.split(
+        number,
+        cohort.targets,
+        cohort.groups,
+        val / (train + val),
+        settings.split.seed or 0,
+        cohort.class_names,
+    )
+
+
+def tested_fold(cohort: Cohort, settings: DataConfig, split: np.ndarray) -> str:
+    """What the test side is, in a line for a person; empty where it is no whole fold.
+
+    Args:
+        cohort: As it was read.
+        settings: By which it was split.
+        split: ``train``, ``val`` or ``test`` for each sample, [N].
+    """
+    chosen = settings.split
+    if chosen.kind in CHANCE_TESTS:
+        folds = make_folds(cohort, settings)
+        tested = np.unique(folds.number_of[split == "test"])
+        return folds.describe(int(tested[0])) if len(tested) == 1 else ""
+    if chosen.kind == "kfold" and chosen.file is None:
+        assert isinstance(chosen.fold, int | str)
+        names = [str(number) for number in range(chosen.folds)]
+        folds = Folds("fold", names, np.zeros(0, dtype=np.int64))
+        return folds.describe(folds.find(chosen.fold))
+    return ""
+
+
+def _refuse_values(cohort: Cohort, settings: DataConfig) -> None:
+    """Refuse to split numbers that were taken for classes."""
+    if settings.task == AUTO and _are_values(cohort):
+        raise CohortError(
+            f"the label holds {len(cohort.class_names)} different numbers in "
+            f"{len(cohort.sample_ids)} samples, too many for classes; to regress them set "
+            "data.task to regression"
+        )
+
+
+def _are_values(cohort: Cohort) -> bool:
+    """Whether classes are numbers, and too many for each to be on every side."""
+    if len(cohort.class_names) * len(SIDES) <= len(cohort.sample_ids):
+        return False
+    return all(_is_number(name) for name in cohort.class_names)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,299 @@
+"""Figures of several models side by side, each from plain numbers or from their outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from engine.metrics import EpochOutputs, area_under_roc, average_precision
+from engine.reporting import SHORT_DIGITS, figure_text, with_bounds
+from engine.statistics import Interval
+from experiments.report.figures import (
+    PALETTE,
+    add_chance,
+    ranked_scores,
+    say_undefined,
+    shown_name,
+    shown_names,
+)
+
+PANELS_A_ROW, PANEL_HEIGHT, CURVES_HEIGHT = 3, 240, 460
+LONGEST_TITLE = 40  # in characters
+# What tells models apart once the colours are used up.
+DASHES, PATTERNS = ("solid", "dash", "dot", "dashdot"), ("", "/", ".", "x")
+SYMBOLS = ("circle", "square", "diamond", "cross")
+GUIDE = {"dash": "dot", "color": "grey"}
+
+# Class or label -> model -> scores [N] and who is positive, bool [N].
+Ranked = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+
+
+# -- metrics ----------------------------------------------------------------------------------
+
+
+def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]) -> go.Figure:
+    """A panel a metric, a bar a model, with its interval where there is one.
+
+    Args:
+        models: Names.
+        figures: Metric -> one figure a model.
+    """
+    figure, places = _panels(list(figures), PANEL_HEIGHT)
+    for metric, place in places.items():
+        for index, found in enumerate(figures[metric]):
+            shape = PATTERNS[index // len(PALETTE) % len(PATTERNS)]
+            figure.add_bar(
+                x=[index],
+                y=[found.value],
+                marker={"color": _colour(index), "pattern": {"shape": shape}},
+                text=[figure_text(found.value, SHORT_DIGITS)],
+                textposition="inside",
+                insidetextanchor="start",
+                **_with_interval(found),
+                **_in_legend(models, index, metric == next(iter(places))),
+                **place,
+            )
+    # Names would be longer than the bars are wide: they stand in the legend.
+    figure.update_xaxes(showticklabels=False, ticks="")
+    return figure
+
+
+def metric_differences(
+    models: Sequence[str], differences: Mapping[str, Sequence[Interval]]
+) -> go.Figure:
+    """A panel a metric, a point a model with its interval, and a line where none differs.
+
+    Args:
+        models: Names of all; the first is what the others are held against.
+        differences: Metric -> one figure a model from the second on.
+    """
+    figure, places = _panels(list(differences), PANEL_HEIGHT)
+    for metric, place in places.items():
+        for index, found in enumerate(differences[metric], start=1):
+            figure.add_scatter(
+                x=[index],
+                y=[found.value],
+                mode="markers",
+                marker={"color": _colour(index), "size": 9, "symbol": _symbol(index)},
+                **_with_interval(found),
+                **_in_legend(models, index, metric == next(iter(places))),
+                **place,
+            )
+        figure.add_hline(y=0, line=GUIDE, **place)  # on an empty panel Plotly draws none
+    figure.update_xaxes(
+        showticklabels=False, ticks="", showgrid=False, range=[0.4, len(models) - 0.4]
+    )
+    return figure
+
+
+def _with_interval(found: Interval) -> dict[str, Any]:
+    told = {"hovertemplate": with_bounds(found)}
+    if math.isnan(found.low):
+        return told
+    return told | {
+        "error_y": {
+            "symmetric": False,
+            "array": [found.high - found.value],
+            "arrayminus": [found.value - found.low],
+            "color": "grey",
+            "thickness": 1.5,
+        },
+    }
+
+
+# -- rankings ---------------------------------------------------------------------------------
+
+
+def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> Ranked:
+    """What can be ranked, by each model whose scores are finite; by no model, what cannot be.
+
+    Args:
+        outputs: Model -> its outputs, all of the same samples.
+        names: Of the classes or the labels.
+    """
+    first = 1 if next(iter(outputs.values())).task == "binary" else 0
+    ranked: Ranked = {str(name): {} for name in names[first:]}
+    for model, found in outputs.items():
+        if not found.diverged:
+            for _, name, scores, positive in ranked_scores(found, names):
+                ranked[str(name)][model] = scores, positive
+    return ranked
+
+
+def roc_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
+    """A panel for each class (or label), a ROC curve a model; "undefined" where there is none."""
+    ranked = ranked_by_model(outputs, names)
+    figure, places = _curves(list(outputs), ranked, lambda true, by: roc_curve(true, by)[:2])
+    defined = [place for own, place in zip(ranked.values(), places, strict=True) if own]
+    for number, place in enumerate(defined):
+        add_chance(figure, showlegend=number == 0, **place)
+    figure.update_xaxes(title_text="false positive rate")
+    figure.update_yaxes(title_text="true positive rate")
+    return figure
+
+
+def precision_recall_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
+    """The same of precision over recall; chance is the share of positives."""
+    ranked = ranked_by_model(outputs, names)
+    # scikit-learn gives precision first, and by falling recall.
+    figure, places = _curves(
+        list(outputs), ranked, lambda true, by: precision_recall_curve(true, by)[1::-1]
+    )
+    defined = [pair for pair in zip(ranked.values(), places, strict=True) if pair[0]]
+    for number, (of_models, place) in enumerate(defined):
+        _, positive = next(iter(of_models.values()))
+        figure.add_scatter(
+            x=[0, 1],
+            y=[positive.mean()] * 2,
+            mode="lines",
+            line=GUIDE,
+            name="chance",
+            showlegend=number == 0,
+            **place,
+        )
+    figure.update_xaxes(title_text="recall")
+    figure.update_yaxes(title_text="precision", range=[0, 1.02])
+    return figure
+
+
+def areas(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> list[list[str]]:
+    """The areas under both curves: rows of cells, the first the names of the columns."""
+    header = ["model", "of", "under the ROC", "average precision"]
+    return [
+        header,
+        *(
+            [
+                model,
+                name,
+                *_areas(of_models.get(model)),
+            ]
+            for name, of_models in ranked_by_model(outputs, names).items()
+            for model in outputs
+        ),
+    ]
+
+
+def _areas(ranking: tuple[np.ndarray, np.ndarray] | None) -> list[str]:
+    if ranking is None:
+        return ["undefined", "undefined"]
+    scores, positive = map(torch.from_numpy, ranking)
+    return [figure_text(area(scores, positive)) for area in (area_under_roc, average_precision)]
+
+
+def _curves(
+    models: Sequence[str],
+    ranked: Ranked,
+    curve: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
+) -> tuple[go.Figure, list[dict[str, int]]]:
+    figure, places = _panels(list(ranked), CURVES_HEIGHT)
+    first = next((name for name, of_models in ranked.items() if of_models), None)
+    for name, of_models in ranked.items():
+        if not of_models:
+            say_undefined(figure, **places[name])
+        for index, model in enumerate(models):
+            if model in of_models:
+                scores, positive = of_models[model]
+                x, y = curve(positive, scores)
+                figure.add_scatter(
+                    x=x,
+                    y=y,
+                    mode="lines",
+                    line={"color": _colour(index), "dash": _dash(index)},
+                    **_in_legend(models, index, name == first),
+                    **places[name],
+                )
+    figure.update_layout(showlegend=True)
+    return figure, list(places.values())
+
+
+# -- values -----------------------------------------------------------------------------------
+
+
+def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
+    """Of a regression: a panel for each target, a point a sample and model.
+
+    Args:
+        outputs: Model -> its outputs, all of the same samples.
+        names: Of the targets.
+    """
+    figure, places = _panels(list(names), CURVES_HEIGHT)
+    for number, place in enumerate(places.values()):
+        seen = []
+        for index, found in enumerate(outputs.values()):
+            true, said = found.target[:, number].numpy(), found.predictions[:, number].numpy()
+            seen += [true, said]
+            figure.add_scatter(
+                x=true,
+                y=said,
+                text=[shown_name(sample) for sample in found.sample_id],
+                mode="markers",
+                marker={"color": _colour(index), "symbol": _symbol(index), "opacity": 0.6},
+                hovertemplate="%{text}: true %{x:.4g}, predicted %{y:.4g}",
+                **_in_legend(list(outputs), index, number == 0),
+                **place,
+            )
+        every = np.concatenate(seen)
+        whole = every[np.isfinite(every)]
+        ends = [float(whole.min()), float(whole.max())] if whole.size else [0.0, 1.0]
+        figure.add_scatter(
+            x=ends,
+            y=ends,
+            mode="lines",
+            line=GUIDE,
+            name="no error",
+            hoverinfo="skip",
+            showlegend=number == 0,
+            **place,
+        )
+    figure.update_xaxes(title_text="true")
+    figure.update_yaxes(title_text="predicted")
+    return figure
+
+
+# -- what they share --------------------------------------------------------------------------
+
+
+def _panels(titles: Sequence[str], height: int) -> tuple[go.Figure, dict[str, dict[str, int]]]:
+    """Panels in rows, and the place of each by its title."""
+    columns = min(len(titles), PANELS_A_ROW)
+    rows = -(-len(titles) // columns)
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=shown_names(titles, LONGEST_TITLE),
+        vertical_spacing=0.3 / rows,
+    )
+    figure.update_layout(height=height * rows)
+    places = {
+        title: {"row": number // columns + 1, "col": number % columns + 1}
+        for number, title in enumerate(titles)
+    }
+    return figure, places
+
+
+def _in_legend(models: Sequence[str], index: int, shown: bool) -> dict[str, Any]:
+    """A model's traces have one entry, which shows and hides them all."""
+    return {
+        "name": shown_names(models)[index],
+        "legendgroup": str(index),
+        "showlegend": shown,
+    }
+
+
+def _colour(index: int) -> str:
+    return PALETTE[index % len(PALETTE)]
+
+
+def _dash(index: int) -> str:
+    return DASHES[index // len(PALETTE) % len(DASHES)]
+
+
+def _symbol(index: int) -> str:
+    return SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]

@@ -1,0 +1,318 @@
+"""Finished runs side by side, on the samples that all of them were tested on.
+
+The first run that is named is what the others are held against. It is chosen before the results
+are seen; to pick the best on the test side would make its lead look surer than it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from datasets.errors import UsageError
+from engine.metrics import CLASSES, TASKS, UNDEFINED, by_target, metric_value
+from engine.reporting import figure_text
+from engine.statistics import (
+    FEWEST_GROUPS,
+    DeLong,
+    Interval,
+    McNemar,
+    bootstrap_differences,
+    bootstrap_intervals,
+    delong_test,
+    groups_of_rarest,
+    holm,
+    mcnemar_test,
+)
+from experiments.analysis import about_methods, about_too_few, too_few_of
+from experiments.config import metric_name
+from experiments.run_files import FinishedRun
+
+# A ranking needs one of each kind.
+FEWEST_SHARED = 2
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class PairedTests:
+    """How a run does against the first one, beyond each metric's difference.
+
+    Attributes:
+        delong: Of two classes: the areas under the ROC curves, this run's first.
+        mcnemar: Of classes: who is right about what, this run first.
+        delong_holm: DeLong's p-value, corrected for the number of runs (Holm).
+        mcnemar_holm: McNemar's, likewise.
+    """
+
+    delong: DeLong | None = None
+    mcnemar: McNemar | None = None
+    delong_holm: float = UNDEFINED
+    mcnemar_holm: float = UNDEFINED
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """What came of it.
+
+    Attributes:
+        runs: In the order in which they were named; their outputs are of the shared samples, in
+            one order.
+        tested: How many samples each run was tested on.
+        recomputed: Whether the test sides differ, so that all figures are of the shared samples
+            instead of those that the runs measured themselves.
+        metrics: All that any of the runs was asked for; the task's where there are none.
+        figures: For each run: metric -> figure and interval.
+        differences: For each run from the second on: metric -> its figure minus the first's.
+        tests: For each run from the second on.
+        groups: How many groups the shared samples are of.
+        resamples: Of the bootstrap.
+        notes: What a reader has to know, a sentence each.
+        warnings: What casts doubt on the comparison, a sentence each.
+    """
+
+    runs: list[FinishedRun]
+    tested: list[int]
+    recomputed: bool
+    metrics: list[str]
+    figures: list[dict[str, Interval]]
+    differences: list[dict[str, Interval]]
+    tests: list[PairedTests]
+    groups: int
+    resamples: int
+    notes: list[str]
+    warnings: list[str]
+
+    @property
+    def task(self) -> str:
+        """A key of ``engine.metrics.TASKS``."""
+        return self.runs[0].outputs.task
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the classes, the labels or the regression's targets."""
+        return self.runs[0].class_names
+
+    @property
+    def monitor(self) -> str | None:
+        """What the best epochs were chosen by, None where that is not one metric for all."""
+        monitors = {run.monitor for run in self.runs}
+        return monitors.pop() if len(monitors) == 1 else None
+
+    @property
+    def samples(self) -> int:
+        """How many all runs share."""
+        return len(self.runs[0].outputs.sample_id)
+
+
+def compare_runs(
+    runs: Sequence[FinishedRun], resamples: int = RESAMPLES, seed: int = 0
+) -> RunComparison:
+    """Compare runs with each other.
+
+    Args:
+        runs: At least two, of one task; the others are held against the first.
+        resamples: Of the bootstrap.
+        seed: Of its random stream.
+
+    Raises:
+        UsageError: They are not of one task, classes and samples; says what differs.
+    """
+    if len(runs) < 2:
+        raise UsageError(f"comparing takes two runs or more, {len(runs)} given")
+    _check_tasks(runs)
+    tested = [len(run.outputs.sample_id) for run in runs]
+    # One's own metric is measured of all runs, also where only one was asked for it.
+    custom = {name: metric for run in runs for name, metric in run.outputs.custom.items()}
+    shared = [
+        replace(run, outputs=replace(run.outputs, custom=custom))
+        for run in _on_shared_samples(runs)
+    ]
+    outputs = [run.outputs for run in shared]
+    samples = outputs[0].sample_id
+    groups = [shared[0].groups[sample] for sample in samples]
+    asked_for = dict.fromkeys(name for run in runs for name in run.metric_names)
+    metrics = list(asked_for or by_target(TASKS[outputs[0].task].metrics, outputs[0].targets))
+    _check_custom_metrics(runs)
+    recomputed = any(count != len(samples) for count in tested)
+    if recomputed:
+        figures = [bootstrap_intervals(o, groups, metrics, resamples, seed=seed) for o in outputs]
+    else:
+        figures = [_own_figures(run, metrics) for run in shared]
+    comparison = RunComparison(
+        runs=shared,
+        tested=tested,
+        recomputed=recomputed,
+        metrics=metrics,
+        figures=figures,
+        differences=bootstrap_differences(outputs, groups, metrics, resamples, seed=seed),
+        tests=_paired_tests(shared, groups),
+        groups=len(set(groups)),
+        resamples=resamples,
+        notes=[],
+        warnings=[*_other_data(runs), *_other_groups(shared)],
+    )
+    return replace(comparison, notes=_notes(comparison))
+
+
+# -- what can be compared ---------------------------------------------------------------------
+
+
+def _check_tasks(runs: Sequence[FinishedRun]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        if run.outputs.task != first.outputs.task:
+            raise UsageError(
+                f"only runs of one task can be compared: {first.name} is {first.outputs.task}, "
+                f"{run.name} is {run.outputs.task}"
+            )
+        if run.class_names != first.class_names:
+            told = (f"{r.name} has {', '.join(r.class_names)}" for r in (first, run))
+            what = "classes" if first.outputs.task in CLASSES else "columns"
+            raise UsageError(f"only runs of the same {what} can be compared: {'; '.join(told)}")
+
+
+def _check_custom_metrics(runs: Sequence[FinishedRun]) -> None:
+    """Refuse metrics of the user's own that share a name and are not the same."""
+    found: dict[str, tuple[object, str]] = {}
+    for run in runs:
+        for entry in run.config["metrics"]:
+            name = metric_name(entry)
+            other, owner = found.setdefault(name, (entry, run.name))
+            if entry != other:
+                raise UsageError(
+                    f"the metric '{name}' of {owner} is another than that of {run.name}: "
+                    f"{other} and {entry}"
+                )
+
+
+def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs with the test samples that all of them have, in the first one's order."""
+    rows = [{name: row for row, name in enumerate(run.outputs.sample_id)} for run in runs]
+    shared = [name for name in runs[0].outputs.sample_id if all(name in own for own in rows)]
+    if len(shared) < FEWEST_SHARED:
+        counts = ", ".join(f"{run.name}: {len(own)}" for run, own in zip(runs, rows, strict=True))
+        raise UsageError(
+            f"all runs have {len(shared)} test samples in common, at least {FEWEST_SHARED} are "
+            f"needed ({counts}); runs of the same data.split and seed share theirs"
+        )
+    taken = [
+        replace(run, outputs=run.outputs.take([own[name] for name in shared]))
+        for run, own in zip(runs, rows, strict=True)
+    ]
+    true = taken[0].outputs.target
+    for run in taken[1:]:
+        differing = (run.outputs.target != true).reshape(len(shared), -1).any(dim=1)
+        if differing.any():
+            raise UsageError(
+                f"sample '{shared[int(differing.nonzero()[0])]}' and {int(differing.sum()) - 1} "
+                f"more have another target in {run.name} than in {runs[0].name}: they are of "
+                "different cohorts"
+            )
+    return taken
+
+
+# -- figures and tests ------------------------------------------------------------------------
+
+
+def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval]:
+    """What the run measured itself; what it was not asked for is computed, without an interval."""
+    return {
+        name: run.test_figure(name)
+        if name in run.metric_names
+        else Interval(metric_value(name, run.outputs))
+        for name in metrics
+    }
+
+
+def _paired_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[PairedTests]:
+    first, task = runs[0].outputs, runs[0].outputs.task
+    tests = []
+    in_rarest = groups_of_rarest("auroc", first, groups)
+    for other in (run.outputs for run in runs[1:]):
+        delong = mcnemar = None
+        if task == "binary":
+            delong = delong_test(other.scores[:, 1], first.scores[:, 1], first.target)
+            if in_rarest is not None and in_rarest < FEWEST_GROUPS:
+                # Its normal approximation takes some samples of each class.
+                delong = DeLong(delong.auc_a, delong.auc_b, delong.difference)
+        if task in CLASSES:
+            right = (found.said == found.target for found in (other, first))
+            mcnemar = mcnemar_test(*right)
+        tests.append(PairedTests(delong, mcnemar))
+    by_delong = holm([t.delong.p_value if t.delong else UNDEFINED for t in tests])
+    by_mcnemar = holm([t.mcnemar.p_value if t.mcnemar else UNDEFINED for t in tests])
+    return [
+        replace(test, delong_holm=a, mcnemar_holm=b)
+        for test, a, b in zip(tests, by_delong, by_mcnemar, strict=True)
+    ]
+
+
+# -- what has to be said ----------------------------------------------------------------------
+
+
+def _notes(comparison: RunComparison) -> list[str]:
+    runs, samples = comparison.runs, comparison.samples
+    notes = []
+    if comparison.recomputed:
+        counts = zip(runs, comparison.tested, strict=True)
+        others = ", ".join(f"{run.name}: {n}" for run, n in counts if n != samples)
+        notes.append(
+            f"The test sides differ ({others}): all figures are of the {samples} shared samples, "
+            "computed from the predictions, and so not those of the runs' own reports."
+        )
+    if comparison.groups < 2:
+        notes.append(
+            "All shared samples are of one group: how far their figures may be off cannot be told."
+        )
+    elif comparison.groups < samples and comparison.task in CLASSES:
+        notes.append(
+            f"The samples are of {comparison.groups} groups. The tests take them as independent, "
+            "so that their p-values promise too much; the bootstrap draws whole groups."
+        )
+    notes.extend(about_methods(comparison.figures))
+    apart = dict.fromkeys(n for found in comparison.differences for n in too_few_of(found))
+    if apart:
+        notes.append(about_too_few([f"the differences in {', '.join(apart)}"]))
+    not_computed = {n: why for run in runs for n, why in run.not_computed.items()}
+    notes.extend(f"{name} is not compared: {why}." for name, why in not_computed.items())
+    notes.extend(_best_on_validation(comparison))
+    return notes
+
+
+def _best_on_validation(comparison: RunComparison) -> list[str]:
+    """Which run is the best by what runs may be chosen by, where that can be said."""
+    runs, monitor = comparison.runs, comparison.monitor
+    values = [run.validation for run in runs]
+    shared = all(run.side("val") == runs[0].side("val") for run in runs)
+    one_mode = len({run.mode for run in runs}) == 1
+    if monitor is None or not one_mode or not shared or any(math.isnan(value) for value in values):
+        return []
+    best = max(values) if runs[0].mode == "max" else min(values)
+    names = " and ".join(run.name for run, value in zip(runs, values, strict=True) if value == best)
+    told = f"{monitor} {figure_text(best)}"
+    return [f"Best on validation ({told}), which is what may be chosen by: {names}."]
+
+
+def _other_data(runs: Sequence[FinishedRun]) -> list[str]:
+    first = runs[0]
+    expected = first.environment.get("data") or {}
+    found = []
+    for run in runs[1:]:
+        data = run.environment.get("data") or {}
+        names = sorted(n for n in {*expected, *data} if expected.get(n) != data.get(n))
+        if names:
+            found.append(
+                f"{run.name} is of another cohort than {first.name}: {', '.join(names)} "
+                f"{'differs' if len(names) == 1 else 'differ'}."
+            )
+    return found
+
+
+def _other_groups(runs: Sequence[FinishedRun]) -> list[str]:
+    first, samples = runs[0], runs[0].outputs.sample_id
+    return [
+        f"{run.name} has other groups than {first.name}: the bootstrap draws those of {first.name}."
+        for run in runs[1:]
+        if any(run.groups[sample] != first.groups[sample] for sample in samples)
+    ]

@@ -1,0 +1,147 @@
+"""A comparison of finished runs as a terminal shows it: a column a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from datasets.cohort import about_positive
+from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
+from engine.statistics import DeLong, Interval, McNemar
+from experiments.comparison.run_comparison import RunComparison
+from experiments.comparison.run_differences import (
+    Differences,
+    differing_settings,
+    differing_surroundings,
+)
+
+UNKNOWN_TEXT = "unknown"
+# Beside the names of the rows, so that a line stays as long as a terminal is wide.
+RUNS_A_BLOCK, WIDEST_CELL, GAP = 3, 34, "  "
+
+Row = tuple[str, Sequence[str]]
+
+
+def comparison_text(comparison: RunComparison) -> str:
+    """All of it, without colours.
+
+    Args:
+        comparison: Of at least two runs.
+    """
+    runs = comparison.runs
+    parts = [
+        lead(comparison),
+        *(f"warning: {line}" for line in comparison.warnings),
+        *comparison.notes,
+        "",
+        _columns([run.name for run in runs], [*_figures(comparison), *_tests(comparison)]),
+    ]
+    for title, found in (
+        ("settings that differ", differing_settings(runs)),
+        ("surroundings that differ", differing_surroundings(runs)),
+    ):
+        if found:
+            parts += ["", title, _columns([run.name for run in runs], _settings(found))]
+    return "\n".join(parts)
+
+
+def lead(comparison: RunComparison) -> str:
+    """What was compared, and of two classes which is the positive one, in a few sentences."""
+    first = comparison.runs[0]
+    about = about_positive(first.outputs.task, first.class_names)
+    positive = f" {about[:1].upper()}{about[1:]}." if about else ""
+    return (
+        f"{len(comparison.runs)} runs on the {comparison.samples} samples that all of them were "
+        f"tested on. Differences are from {comparison.runs[0].name}, named first; in brackets 95% "
+        f"intervals.{positive}"
+    )
+
+
+def about_rows(comparison: RunComparison) -> list[Row]:
+    """What each run is: its model, what it cost, and how it did on validation."""
+    runs = comparison.runs
+    rows: list[Row] = [
+        ("model", [run.model for run in runs]),
+        ("parameters", [_or_unknown(run.parameters, ",") for run in runs]),
+        ("epochs", [str(run.epochs) for run in runs]),
+        ("seconds", [_or_unknown(run.seconds, ".1f") for run in runs]),
+    ]
+    if comparison.monitor is not None:
+        best = [with_bounds(Interval(run.validation)) for run in runs]
+        rows.append((f"best {comparison.monitor}", best))
+    return rows
+
+
+def metric_row(comparison: RunComparison, metric: str) -> Row:
+    """A metric of each run on the shared test samples."""
+    return metric, [with_bounds(figures[metric]) for figures in comparison.figures]
+
+
+def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
+    """A test's p-value, or that there are too few samples for one.
+
+    Args:
+        test: Of two runs.
+        p_value: Its own, or the corrected one.
+
+    Example:
+        >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
+        ('too few to tell', 'undefined')
+    """
+    areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
+    return TOO_FEW_TEXT if areas_known and math.isnan(p_value) else p_text(p_value)
+
+
+def _or_unknown(number: float | None, form: str) -> str:
+    return UNKNOWN_TEXT if number is None or math.isnan(number) else f"{number:{form}}"
+
+
+def _figures(comparison: RunComparison) -> list[Row]:
+    rows = about_rows(comparison)
+    for name in comparison.metrics:
+        apart = [with_bounds(found[name], "+") for found in comparison.differences]
+        rows += [metric_row(comparison, name), ("  difference", ["", *apart])]
+    return rows
+
+
+def _tests(comparison: RunComparison) -> list[Row]:
+    tests = comparison.tests
+    rows: list[Row] = []
+    several = len(tests) > 1
+    for title, of_tests in (
+        ("DeLong", [(t.delong, t.delong_holm) for t in tests]),
+        ("McNemar", [(t.mcnemar, t.mcnemar_holm) for t in tests]),
+    ):
+        made = [(test, corrected) for test, corrected in of_tests if test is not None]
+        if made:
+            rows.append(
+                (f"{title} p", ["", *(p_or_too_few(test, test.p_value) for test, _ in made)])
+            )
+        if made and several:
+            rows.append(("  Holm", ["", *(p_or_too_few(*both) for both in made)]))
+    return rows
+
+
+def _settings(found: Differences) -> list[Row]:
+    return [(key, [_cut(value) for value in values]) for key, values in found.items()]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 3]}..."
+
+
+def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Rows under the runs' names, so many runs beside each other as a line holds."""
+    blocks = []
+    for start in range(0, len(names), RUNS_A_BLOCK):
+        chosen = range(start, min(start + RUNS_A_BLOCK, len(names)))
+        lines = [["", *(names[n] for n in chosen)]]
+        lines += [[title, *(cells[n] for n in chosen)] for title, cells in rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        blocks.append(
+            "\n".join(
+                GAP.join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+                for line in lines
+            )
+        )
+    return "\n\n".join(blocks)

@@ -1,0 +1,37 @@
+"""The configuration: its schema, where it is read from, and what a change to it means."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.config.changed_settings import (
+        ATTACH,
+        Change,
+        changes_between,
+        describe_changes,
+        refuse_changes,
+        refuse_without_effect,
+        training_settings,
+        unused_settings,
+        with_training_settings,
+    )
+    from experiments.config.components import construct, find_named
+    from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
+    from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
+    from experiments.config.metrics import build_metrics, metric_name, recompute_metrics
+    from experiments.config.report import ReportConfig, ThresholdConfig
+    from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig
+    from experiments.config.section import Named
+    from experiments.config.source import (
+        CONFIGS,
+        SUFFIXES,
+        check_config,
+        check_written,
+        load_config,
+        one_line,
+        set_key,
+    )
+    from experiments.config.yaml_text import read_yaml, write_yaml
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

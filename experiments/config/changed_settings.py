@@ -1,0 +1,282 @@
+"""Which settings a continued run may change: honoured, or refused in one line."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from datasets.errors import UsageError
+from experiments.config.schema import Config
+from experiments.config.section import Section
+from experiments.config.source import find_config
+from experiments.config.yaml_text import read_yaml
+
+# They say which run is continued. The run keeps its own.
+FINDS_THE_RUN = frozenset({"exp_name", "runs_dir"})
+
+
+def _keys(names: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(
+        f"{section}.{name}" if section else name
+        for section, listed in names.items()
+        for name in listed.split()
+    )
+
+
+# Honoured whenever a run is continued, also after its last epoch. The data have to be the same
+# files; their checksums are compared.
+ANY_TIME = _keys(
+    {
+        "": "metrics",
+        "data": "root cache_dir verify cache cache_limit_gib num_workers",
+        "data.batching": "collate pad_rows_to pad_scans_to",
+        "trainer": "device precision deterministic",
+        "trainer.processes": "strategy backend static_graph find_unused_parameters overlap",
+        "checkpoint": "monitor mode",
+        "report": "enabled language resamples",
+        "report.threshold": "rule demand",
+        "report.attribution": "method max_samples steps",
+    }
+)
+# Honoured where there are epochs left to train.
+TRAINING = _keys(
+    {
+        "": "handlers lr_scheduler",
+        "data": "augmentations",
+        "trainer": "max_epochs grad_clip accumulate_steps compile early_stopping",
+        "trainer.early_stopping": "monitor mode patience cooldown min_delta relative start_epoch",
+        "optimizer": "lr weight_decay layer_decay groups",
+        "lr_scheduler": "name warmup_steps params",
+        "checkpoint": "save_top_k save_last every_epochs every_steps keep_every_epochs",
+        "ema": "decay warmup",
+        "log": "every_steps",
+    }
+)
+# Refused, each for a reason.
+REFUSED: dict[str, str] = {
+    key: reason
+    for reason, keys in {
+        "the random numbers go on from the checkpoint": {"": "seed"},
+        "a run keeps the data that it began with": {
+            "data.simulated": "seed n_samples",
+            "data": "task label labels group numeric categorical log missing_indicators transforms",
+        },
+        "a run keeps the split that it began with": {
+            "data.split": "kind fractions seed folds fold batch file"
+        },
+        "the place within an epoch is counted in batches": {
+            "data.batching": "kind token_budget balance",
+            "trainer": "batch_size",
+        },
+        "the checkpoint holds the weights of the model that it began with": {
+            "model": "name params"
+        },
+        "its losses would not be comparable before and after": {"loss": "name params"},
+        "the checkpoint holds the memory of the optimizer that it began with": {
+            "optimizer": "name params"
+        },
+        "the data were audited when the run began": {"audit": "enabled accept"},
+    }.items()
+    for key in _keys(keys)
+}
+# These attach or leave out handlers that have a state.
+ATTACH = frozenset(
+    {"handlers", "lr_scheduler", "trainer.early_stopping", "ema.decay", "report.enabled"}
+)
+LONGEST_VALUE = 60
+ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that is not what it was.
+
+    Attributes:
+        key: Dotted.
+        before: As the run had it.
+        now: As it is asked for.
+    """
+
+    key: str
+    before: Any
+    now: Any
+
+
+def setting_keys(schema: type[Section] = Config, prefix: str = "") -> list[str]:
+    """Every setting as a dotted key; a section is one only where it can be left out."""
+    keys = []
+    for name, field in schema.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        of_one = bool(sections) and get_origin(field.annotation) is not list
+        if not of_one or type(None) in kinds:
+            keys.append(prefix + name)
+        if of_one:
+            keys += setting_keys(sections[0], f"{prefix}{name}.")
+    return keys
+
+
+def training_settings(config: Config) -> dict[str, Any]:
+    """What a checkpoint was trained with, in plain types; saved in each checkpoint."""
+    settings = copy.deepcopy(config.resolved())
+    for key in (*FINDS_THE_RUN, *ANY_TIME):
+        *sections, last = key.split(".")
+        _find(settings, sections).pop(last, None)
+    return settings
+
+
+def with_training_settings(settings: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run's folder, those of its checkpoint in place of its own.
+
+    Args:
+        settings: All, in plain types.
+        saved: As :func:`training_settings` gave them when the checkpoint was written.
+    """
+    leaves = set(setting_keys())
+
+    def merge(own: Mapping[str, Any], other: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        merged = dict(own)
+        for name, value in other.items():
+            before = own.get(name)
+            both = isinstance(before, Mapping) and isinstance(value, Mapping)
+            section = any(leaf.startswith(f"{prefix}{name}.") for leaf in leaves)
+            merged[name] = (
+                merge(before, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+                if both and section
+                else value
+            )
+        return merged
+
+    return merge(settings, saved, "")
+
+
+def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """The settings that differ, but for those that only find the run.
+
+    Args:
+        before: All settings in plain types; one that it lacks (of another version) is passed over.
+        now: Likewise.
+    """
+    found = []
+    sections = {key.rpartition(".")[0] for key in setting_keys()}
+    for key in setting_keys():
+        old, new = _value(before, key), _value(now, key)
+        if key in FINDS_THE_RUN or ABSENT in (old, new):
+            continue
+        differs = (old is None) != (new is None) if key in sections else old != new
+        if differs:
+            found.append(Change(key, old, new))
+    return found
+
+
+def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = False) -> None:
+    """Refuse the changes that cannot be honoured.
+
+    Args:
+        changes: Of a run that is to be continued.
+        run_dir: The run's folder.
+        bucketed: Whether samples are batched by their padded number of scans.
+
+    Raises:
+        UsageError: One line that names each of them, and why.
+    """
+    refused = []
+    for change in changes:
+        reason = REFUSED.get(change.key)
+        if change.key == "data.batching.pad_scans_to" and bucketed:
+            reason = REFUSED["data.batching.kind"]
+        if reason is None and change.key not in ANY_TIME | TRAINING:
+            reason = "nothing says that it may change"
+        if reason is not None:
+            was, asked = _short(change.before), _short(change.now)
+            refused.append(f"{change.key} {asked} (it has {was}: {reason})")
+    if refused:
+        raise UsageError(
+            f"the run in {run_dir} cannot be continued with {', '.join(refused)}; "
+            "leave it out or start a new run"
+        )
+
+
+def refuse_without_effect(changes: Sequence[Change], run_dir: Path, ended: str) -> None:
+    """Refuse changes of the training where nothing is left to train.
+
+    Args:
+        changes: That were not refused.
+        run_dir: The run's folder.
+        ended: Why nothing is left, and what would change that.
+
+    Raises:
+        UsageError: One line that names each of them.
+    """
+    idle = [change for change in changes if change.key in TRAINING]
+    if idle:
+        asked = ", ".join(f"{c.key} {_short(c.now)} (it has {_short(c.before)})" for c in idle)
+        raise UsageError(f"{asked} would change nothing in {run_dir}: {ended}")
+
+
+def describe_changes(changes: Iterable[Change]) -> str:
+    """One line on what a continued run does otherwise from now on.
+
+    Example:
+        >>> describe_changes([Change("optimizer.lr", 0.01, 1e-05)])
+        'continued with optimizer.lr 1e-05 (before: 0.01)'
+    """
+    told = (f"{c.key} {_short(c.now)} (before: {_short(c.before)})" for c in changes)
+    return f"continued with {', '.join(told)}"
+
+
+def unused_settings(source: str, config: Config, own: Config) -> str | None:
+    """One line on the settings of a file that differ from those of the run that is continued.
+
+    Args:
+        source: The file or the name, as the user gave it.
+        config: As the file and the command line have it.
+        own: As the run and the command line have it, which is used.
+    """
+    path = find_config(source)
+    keys = _nested_keys(read_yaml(path.read_text("utf-8"), str(path)))
+    changes = changes_between(own.resolved(), config.resolved())
+    unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
+    if not unused:
+        return None
+    told = ", ".join(f"{c.key} {_short(c.now)} (the run has {_short(c.before)})" for c in unused)
+    value = json.dumps(unused[0].now, ensure_ascii=False).strip('"')
+    return (
+        f"{source}: not used: {told}; the run keeps its own settings; to change one: "
+        f"--{unused[0].key} {value}"
+    )
+
+
+def _nested_keys(values: Any, prefix: str = "") -> list[str]:
+    if not isinstance(values, Mapping):
+        return []
+    return [
+        key
+        for name, value in values.items()
+        for key in (f"{prefix}{name}", *_nested_keys(value, f"{prefix}{name}."))
+    ]
+
+
+def _find(settings: Mapping[str, Any], sections: Sequence[str]) -> Any:
+    for name in sections:
+        found = settings.get(name)
+        if not isinstance(found, Mapping):
+            return {}
+        settings = found
+    return settings
+
+
+def _value(settings: Mapping[str, Any], key: str) -> Any:
+    *sections, last = key.split(".")
+    return _find(settings, sections).get(last, ABSENT)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."

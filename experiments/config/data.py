@@ -1,0 +1,224 @@
+"""The ``data`` section of a configuration: which samples, and how they reach the model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from datasets.cohort import SEVERAL_COLUMNS
+from datasets.simulation import BLOOD_VALUES
+from experiments.config.section import (
+    Count,
+    Fraction,
+    Named,
+    Number,
+    Positive,
+    Section,
+    Seed,
+    Source,
+    Text,
+    Texts,
+    Whole,
+    several,
+)
+
+
+class SimulatedConfig(Section):
+    """The embedded cohort, used where ``data.root`` names none."""
+
+    seed: Seed = 2025
+    n_samples: Annotated[Whole, Field(ge=20, le=10**6)] = 900
+
+
+# More processes than any machine has processors for.
+MOST_WORKERS = 1024
+
+SplitKind = Literal["holdout", "kfold", "leave_one_group_out", "leave_one_batch_out", "hash"]
+# Of these one fold after the other can be the test side.
+IN_FOLDS: tuple[SplitKind, ...] = ("kfold", "leave_one_group_out", "leave_one_batch_out")
+
+
+class SplitConfig(Section):
+    """How the samples are divided; always by group."""
+
+    kind: SplitKind = Field(
+        default="holdout",
+        description="a stratified draw; one fold of several; or by hash, where new patients move "
+        "nobody",
+    )
+    fractions: tuple[Fraction, Fraction, Fraction] = Field(
+        default=(0.7, 0.15, 0.15),
+        description="train, validation and test; folds have a test side of their own",
+    )
+    seed: Seed | None = Field(default=None, description="defaults to the run's seed")
+    folds: Annotated[Whole, Field(ge=2, le=10**6)] = Field(
+        default=5, description="how many a kfold has"
+    )
+    fold: Count | Text | None = Field(
+        default=None,
+        description="the one to test on: a group's or batch's name, which wins, or a number from 0",
+    )
+    batch: Text | None = Field(
+        default=None, description="the column of batches that are left out one by one"
+    )
+    file: Source | None = Field(default=None, description="a splits.csv to use, not a draw")
+
+    @field_validator("fractions")
+    @classmethod
+    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError("train, validation and test fractions must sum to 1")
+        return fractions
+
+    @field_validator("fold")
+    @classmethod
+    def _of_several(cls, fold: int | str | None, info: ValidationInfo) -> int | str | None:
+        kind = info.data.get("kind")
+        if fold is not None and kind is not None and kind not in IN_FOLDS:
+            *first, last = IN_FOLDS
+            raise ValueError(
+                f"a {kind} has no folds; set data.split.kind to {', '.join(first)} or {last}"
+            )
+        return fold
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> SplitConfig:
+        by_batch = self.kind == "leave_one_batch_out"
+        if by_batch and self.batch is None:
+            raise ValueError("kind leave_one_batch_out needs batch, the column of the batches")
+        if self.batch is not None and not by_batch:
+            raise ValueError(f"batch goes with kind leave_one_batch_out, which is {self.kind}")
+        if self.kind != "kfold" and self.folds != type(self).model_fields["folds"].default:
+            raise ValueError(f"folds goes with kind kfold, which is {self.kind}")
+        if self.fold is None and self.kind in IN_FOLDS:
+            self.derive("fold", 0)
+        return self
+
+
+# What CUDA graphs are recorded for: batches of 64 samples with up to 16 scans then have some ten
+# shapes, for 1.5% more scans to compute.
+SHARED_ROWS = 16
+SHARED_SCANS = 8
+
+
+class BatchingConfig(Section):
+    """Which samples make a batch together, and how often each is trained on."""
+
+    kind: Literal["shuffle", "bucket"] = Field(
+        default="shuffle",
+        description="any samples, or those with about as many scans, so that little is padded",
+    )
+    token_budget: Positive | None = Field(
+        default=None,
+        validate_default=True,
+        description="of a bucket's batch: most scans x points, padding included",
+    )
+    balance: Literal["none", "class", "group"] = Field(
+        default="none", description="which of them are trained on equally often in each epoch"
+    )
+    collate: Literal["auto", "padded", "packed"] = Field(
+        default="auto", description="packed sends real scans only; auto does so to a GPU"
+    )
+    pad_rows_to: Positive | None = Field(
+        default=None, description="scans that are computed a batch: a multiple of this"
+    )
+    pad_scans_to: Positive | None = Field(
+        default=None, description="scans of each of a batch's samples, padded: a multiple of this"
+    )
+
+    def share_shapes(self) -> None:
+        """Have batches share a few shapes, where it was not said which."""
+        if self.pad_rows_to is None:
+            self.derive("pad_rows_to", SHARED_ROWS)
+        if self.pad_scans_to is None:
+            self.derive("pad_scans_to", SHARED_SCANS)
+
+    @field_validator("token_budget")
+    @classmethod
+    def _of_buckets(cls, budget: int | None, info: ValidationInfo) -> int | None:
+        if budget is not None and info.data.get("kind") == "shuffle":
+            raise ValueError("only batches of kind bucket have a budget; set data.batching.kind")
+        return budget
+
+
+Steps = Annotated[list[Text | Named], BeforeValidator(several)]
+
+
+class DataConfig(Section):
+    """Which samples, which of their columns, and what is done to their spectra."""
+
+    root: Source | None = Field(
+        default=None, description="a cohort's folder, else the embedded one"
+    )
+    simulated: SimulatedConfig = SimulatedConfig()
+    cache_dir: Source | None = Field(
+        default=None, description="for the embedded cohort and what else can be made again"
+    )
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = Field(
+        default="auto", description="what is learned; auto: two classes or more, as there are"
+    )
+    label: Text | list[Text] | None = Field(
+        default=None, description="the column of labels, or those of several labels or values"
+    )
+    labels: dict[Text, Count] | None = Field(
+        default=None,
+        description="label -> class, 1 of two being the positive one; the rest is left out",
+    )
+    group: Text | None = Field(default=None, description="the column that a split never separates")
+    numeric: Texts | None = None
+    categorical: Texts | None = None
+    log: Texts | None = Field(
+        default=None,
+        description="numeric covariates to take the logarithm of; defaults to those of the "
+        "embedded cohort that need it, and to none of a cohort of one's own",
+    )
+    missing_indicators: bool = True
+    transforms: Steps = Field(default=["tic", "sqrt", "standardize"])
+    augmentations: Steps = Field(default=[])
+    split: SplitConfig = SplitConfig()
+    verify: bool = Field(
+        default=False, description="hash large files anew, whatever is remembered of them"
+    )
+    cache: Literal["auto", "memory", "disk", "none"] = Field(
+        default="auto",
+        description="where transformed scans are kept; auto: in memory up to 1 GiB, else on disk",
+    )
+    cache_limit_gib: Annotated[Number, Field(gt=0, le=1e6)] = Field(
+        default=64.0, description="of all that is kept on disk; what was not used longest goes"
+    )
+    batching: BatchingConfig = BatchingConfig()
+    num_workers: Annotated[Whole, Field(ge=0, le=MOST_WORKERS)] = 0
+
+    @model_validator(mode="after")
+    def _log_of_the_embedded_cohort(self) -> DataConfig:
+        if self.log is None:
+            columns = BLOOD_VALUES if self.root is None else ()
+            labels = [self.label] if isinstance(self.label, str) else self.label or ()
+            used = set(BLOOD_VALUES if self.numeric is None else self.numeric) - set(labels)
+            self.derive("log", [column for column in columns if column in used])
+        return self
+
+    @field_validator("batching")
+    @classmethod
+    def _has_classes(cls, batching: BatchingConfig, info: ValidationInfo) -> BatchingConfig:
+        task = info.data.get("task")
+        if batching.balance == "class" and task in SEVERAL_COLUMNS:
+            raise ValueError(f"balance: a {task} task has no classes; use group or none")
+        return batching
+
+    @field_validator("label")
+    @classmethod
+    def _one_column_of_classes(cls, label: Any, info: ValidationInfo) -> Any:
+        several = isinstance(label, list) and len(label) != 1
+        if several and info.data.get("task") not in (None, *SEVERAL_COLUMNS):
+            raise ValueError(
+                f"several columns need data.task {' or '.join(SEVERAL_COLUMNS)}, which is "
+                f"{info.data['task']}"
+            )
+        return label
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_are_text(cls, labels: Any) -> Any:
+        return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels

@@ -1,0 +1,170 @@
+"""From a configuration to metrics: names of the engine's, and those of the user's own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torchmetrics
+
+from datasets.errors import UsageError
+from engine.metrics import CustomMetric, custom_metric, custom_metrics, try_metric
+from experiments.config.components import construct, find_named
+from experiments.config.section import Named
+
+# An entry of ``metrics`` in a configuration; a mapping where it is read from a file of a run.
+Entry = str | Named | Mapping[str, Any]
+
+
+def metric_name(entry: Entry) -> str:
+    """What a metric is called in logs, tables and pages: the last part of a dotted path.
+
+    Example:
+        >>> metric_name("auroc"), metric_name("my_package.scores.net_benefit")
+        ('auroc', 'net_benefit')
+        >>> metric_name("recall_at_fpr@0.05")
+        'recall_at_fpr@0.05'
+    """
+    name = _split(entry)[0]
+    return name.rpartition(".")[2] if _is_path(name) else name
+
+
+def build_metrics(
+    entries: Sequence[Entry], task: str, width: int | None = None
+) -> list[str | CustomMetric]:
+    """The metrics of a configuration, those of the user's own imported, built and tried.
+
+    Args:
+        entries: Names of the engine's metrics; dotted paths to a function
+            ``f(scores, target) -> float``, to a torchmetrics class, or to a function that makes
+            one of both; with ``params`` in a mapping.
+        task: A key of ``engine.metrics.TASKS``.
+        width: Classes, labels or targets; None: not tried.
+
+    Raises:
+        UsageError: One cannot be imported or built, is no metric, or does not fit the task.
+    """
+    built = [_build(entry, f"metrics.{number}") for number, entry in enumerate(entries)]
+    for number, metric in enumerate(built):
+        if isinstance(metric, CustomMetric) and width is not None:
+            _keyed(f"metrics.{number}", functools.partial(try_metric, metric, task, width))
+    _keyed("metrics", lambda: custom_metrics(built))
+    return built
+
+
+def recompute_metrics(
+    entries: Sequence[Entry], task: str, width: int
+) -> tuple[dict[str, CustomMetric], dict[str, str]]:
+    """The user's own metrics of a finished run, for its saved predictions.
+
+    A run's configuration may be another person's. So nothing is called here with what stands in
+    it, but for the classes of torchmetrics and what derives from them.
+
+    Args:
+        entries: As the run's configuration has them.
+        task: A key of ``engine.metrics.TASKS``.
+        width: Classes, labels or targets.
+
+    Returns:
+        Name -> metric, and name -> why it cannot be computed again.
+    """
+    found: dict[str, CustomMetric] = {}
+    failed: dict[str, str] = {}
+    for entry in entries:
+        path, params = _split(entry)
+        name = metric_name(entry)
+        if not _is_path(path):
+            continue
+        try:
+            _refuse_calls(find_named(path, {}, name), params)
+            (metric,) = build_metrics([entry], task, width)
+            assert isinstance(metric, CustomMetric)
+            found[name] = metric
+        except UsageError as error:
+            failed[name] = str(error)
+    return found, failed
+
+
+def _refuse_calls(found: Any, params: Mapping[str, Any]) -> None:
+    of_torchmetrics = isinstance(found, type) and issubclass(found, torchmetrics.Metric)
+    is_plain = inspect.isfunction(found) and not params and _asked_for(found, params)
+    if not of_torchmetrics and not is_plain:
+        raise UsageError(
+            "only functions of scores and target, and torchmetrics classes, are computed again"
+        )
+
+
+def _build(entry: Entry, key: str) -> str | CustomMetric:
+    name, params = _split(entry)
+    if not _is_path(name):
+        if params:
+            raise UsageError(f"{key}: the metric '{name}' takes no params")
+        return name
+    found = find_named(name, {}, f"{key}.name" if params else key)
+    if _makes_a_metric(found, params):
+        found = construct(found, params, f"{key}.params")
+    elif params:
+        found = _with_params(found, params, f"{key}.params")
+    return _keyed(key, lambda: custom_metric(found, metric_name(entry)))
+
+
+def _split(entry: Entry) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, Named):
+        return entry.name, entry.params
+    return str(entry["name"]), entry.get("params") or {}
+
+
+def _is_path(name: str) -> bool:
+    return "." in name.partition("@")[0]
+
+
+def _makes_a_metric(found: Any, params: Mapping[str, Any]) -> bool:
+    """Whether it is called once, to make the metric; a metric itself asks for scores and target."""
+    if isinstance(found, type):
+        return True
+    if isinstance(found, torchmetrics.Metric) or not callable(found):
+        return False
+    return not _asked_for(found, params)
+
+
+def _asked_for(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
+    """The positional parameters that have no default and no value in ``params``."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some builtins have none
+        return ["scores", "target"]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return ["scores", "target"]
+    return [
+        p.name
+        for p in parameters
+        if p.kind in positional and p.default is p.empty and p.name not in params
+    ]
+
+
+def _with_params(function: Callable[..., Any], params: Mapping[str, Any], key: str) -> Any:
+    """The function with keywords set; checked like a constructor's parameters."""
+    if isinstance(function, torchmetrics.Metric):
+        raise UsageError(f"{key}: {type(function).__name__} is built already; give its class")
+    asked = _asked_for(function, params)
+
+    def keywords(**given: Any) -> Callable[..., Any]:
+        return lambda scores, target: function(scores, target, **given)
+
+    signature = inspect.signature(function)
+    kept = [p for p in signature.parameters.values() if p.name not in asked[:2]]
+    keywords.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    keywords.__name__ = getattr(function, "__name__", str(function))
+    return construct(keywords, params, key)
+
+
+def _keyed(key: str, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from error

@@ -1,0 +1,295 @@
+"""The schema of a configuration: every key, its type, its default and what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from engine.metrics import TASKS, Mode, better_when, by_target
+from experiments.config.data import DataConfig
+from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
+from experiments.config.metrics import metric_name
+from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
+from experiments.config.section import (
+    Count,
+    Named,
+    Number,
+    Params,
+    Place,
+    Positive,
+    Section,
+    Seed,
+    Text,
+    Texts,
+    several,
+)
+from handlers.lr_schedule import SCHEDULES, TAKEN_BY
+
+# Beyond these no network has been trained; a comma was forgotten.
+Rate = Annotated[Number, Field(gt=0, le=100)]
+Decay = Annotated[Number, Field(ge=0, le=100)]
+Factor = Annotated[Number, Field(ge=0, le=1e6)]
+# Numbers, suffixes and the names of folds are added to a run's name, and a file name has 255 bytes.
+LONGEST_EXP_NAME = 160
+
+
+class TermConfig(Named):
+    """A term of the loss ``weighted``; ``loss.params.terms`` maps names to them."""
+
+    weight: Factor = 1.0
+    on: Text | None = Field(default=None, description="the model's output to read, not its logits")
+    optional: bool = Field(default=False, description="left out where the model has no such output")
+
+
+class LossConfig(Section):
+    """The loss, unless the model brings its own."""
+
+    name: Text | None = Field(
+        default=None, description="defaults to what suits the task and the model"
+    )
+    params: Params = Field(default={})
+
+
+class Judge(Section):
+    """What says which epoch is the better one."""
+
+    monitor: Text | None = Field(default=None, description="defaults to what suits the task")
+    mode: Mode | None = Field(default=None, description="defaults to what suits the monitor")
+
+    def fill(self, key: str, task: str, labels: int) -> None:
+        """Choose what was not chosen.
+
+        Args:
+            key: Of this section, for the error.
+            task: As configured.
+            labels: How many columns of labels or values there are.
+
+        Raises:
+            ValueError: There is a mode for a monitor that it does not fit.
+        """
+        if self.monitor is None:
+            default = TASKS["binary" if task == "auto" else task]
+            monitor, mode = default.monitor, default.mode
+            if task == "regression" and labels > 1:
+                # Errors in unlike units have no mean that means anything.
+                monitor, mode = "val/r2", "max"
+            if self.mode not in (None, mode):
+                raise ValueError(
+                    f"{key}.mode: '{self.mode}' does not suit the default monitor, "
+                    f"'{monitor}'; set {key}.monitor too"
+                )
+            self.derive("monitor", monitor)
+        better = better_when(str(self.monitor))
+        if self.mode is None and better is not None:
+            self.derive("mode", better)
+
+
+class EarlyStoppingConfig(Judge):
+    """Stop when a metric no longer improves."""
+
+    patience: Positive = 10
+    cooldown: Count = 0
+    min_delta: Factor = 0.0
+    relative: bool = False
+    start_epoch: Count = 0
+
+
+class ProcessesConfig(Section):
+    """How several processes train together, where torchrun starts them; or one on several GPUs."""
+
+    strategy: Literal["ddp", "fsdp", "dp"] = Field(
+        default="ddp",
+        description="whether each keeps the whole model or a share of it; dp: one, all GPUs",
+    )
+    backend: Literal["auto", "nccl", "gloo"] = Field(
+        default="auto", description="how tensors travel; defaults to what suits the device"
+    )
+    static_graph: bool = Field(default=False, description="each step uses the same parameters")
+    find_unused_parameters: bool | None = Field(
+        default=None, description="in each step; defaults to whether the first step has some"
+    )
+    overlap: bool | None = Field(
+        default=None,
+        description="send gradients while the backward pass goes on; by default unless "
+        "trainer.compile is graphs",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_both(self) -> ProcessesConfig:
+        if self.static_graph and self.find_unused_parameters:
+            raise ValueError("static_graph and find_unused_parameters exclude each other")
+        if self.strategy == "dp":
+            plain = ProcessesConfig()
+            for key in ("backend", "static_graph", "find_unused_parameters", "overlap"):
+                if getattr(self, key) != getattr(plain, key):
+                    raise ValueError(
+                        f"strategy dp is of one process and has no {key}; leave it out"
+                    )
+        return self
+
+
+class TrainerConfig(Section):
+    """The loop itself."""
+
+    max_epochs: Positive = 40
+    batch_size: Positive = Field(default=32, description="of each process")
+    device: Text = "auto"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    grad_clip: Annotated[Number, Field(gt=0, le=1e6)] | None = 1.0
+    accumulate_steps: Positive = 1
+    deterministic: bool = Field(
+        default=False, description="deterministic algorithms only, also on a GPU"
+    )
+    compile: Literal["default", "regional", "graphs"] | None = Field(
+        default=None, description="what torch.compile makes of the model in a training step"
+    )
+    early_stopping: EarlyStoppingConfig | None = None
+    processes: ProcessesConfig = ProcessesConfig()
+
+    @model_validator(mode="after")
+    def _refuse_compiled_replicas(self) -> TrainerConfig:
+        if self.compile is not None and self.processes.strategy == "dp":
+            raise ValueError(
+                "compile and processes.strategy dp exclude each other; leave one out, or use ddp"
+            )
+        return self
+
+
+class GroupConfig(Section):
+    """Other settings for the parameters whose names match."""
+
+    match: Text | Texts
+    lr_scale: Factor = 1.0
+    weight_decay: Decay | None = None
+
+
+class OptimizerConfig(Section):
+    """The optimiser; ``params`` go to its constructor."""
+
+    name: Text = "adamw"
+    lr: Rate = 3e-4
+    weight_decay: Decay = 0.01
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] | None = Field(
+        default=None, description="factor of the rate from a layer to the one below it"
+    )
+    groups: list[GroupConfig] = Field(default=[], description="rates and decay by name")
+    params: Params = Field(default={})
+
+
+class SchedulerConfig(Section):
+    """The learning rate over the run; warm-up is counted in optimizer steps."""
+
+    name: Text = "cosine"
+    warmup_steps: Count = 0
+    params: Params = Field(default={})
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_read(self) -> SchedulerConfig:
+        for key in self.params:
+            takers = TAKEN_BY.get(key, SCHEDULES)
+            if self.name in SCHEDULES and self.name not in takers:
+                raise ValueError(
+                    f"params.{key} has no effect on '{self.name}', only on {', '.join(takers)}"
+                )
+        return self
+
+
+class CheckpointConfig(Judge):
+    """Which checkpoints to keep."""
+
+    save_top_k: Count = 3
+    save_last: bool = True
+    every_epochs: Positive = 1
+    every_steps: Positive | None = Field(default=None, description="last.pt within an epoch too")
+    keep_every_epochs: Positive | None = Field(default=None, description="kept for good")
+
+
+class EmaConfig(Section):
+    """Averaged weights, used for validation and test where ``decay`` is set."""
+
+    decay: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    warmup: bool = True
+
+
+class LogConfig(Section):
+    """What the log holds beside the epochs."""
+
+    every_steps: Count = Field(
+        default=0, description="a line for each so many optimizer steps; 0 for none"
+    )
+
+
+class Config(Section):
+    """A whole configuration.
+
+    Example:
+        >>> Config.model_validate({"optimizer": {"lr": 1e-3}}).optimizer.name
+        'adamw'
+    """
+
+    exp_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")] = "experiment"
+    runs_dir: Place = Path("runs")
+    seed: Seed = 0
+    data: DataConfig = DataConfig()
+    model: Named = Named(name="tft")
+    loss: LossConfig = LossConfig()
+    metrics: Annotated[list[Text | Named], BeforeValidator(several)] = Field(
+        default=[],
+        description="names, or dotted paths to metrics of one's own; defaults to all that fit",
+    )
+    trainer: TrainerConfig = TrainerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    lr_scheduler: SchedulerConfig | None = SchedulerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    ema: EmaConfig = EmaConfig()
+    log: LogConfig = LogConfig()
+    handlers: Annotated[list[Named], BeforeValidator(several)] = Field(
+        default=[], description="further handlers"
+    )
+    report: ReportConfig = ReportConfig()
+    audit: AuditConfig = AuditConfig()
+
+    @field_validator("exp_name")
+    @classmethod
+    def _short_enough(cls, name: str) -> str:
+        length = len(name.encode())
+        if length > LONGEST_EXP_NAME:
+            raise ValueError(f"has {length} bytes, at most {LONGEST_EXP_NAME} make a file name")
+        return name
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> Config:
+        rule = self.report.threshold.rule
+        if self.data.task == "regression" and rule != ThresholdConfig().rule:
+            raise ValueError(f"report.threshold.rule: '{rule}' is for classes, not for regression")
+        return self
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What the metrics are called in logs, tables and pages; of several values each error."""
+        label = self.data.label
+        several = label if self.data.task == "regression" and isinstance(label, list) else ()
+        return by_target([metric_name(entry) for entry in self.metrics], several)
+
+    @model_validator(mode="after")
+    def _fill_what_follows(self) -> Config:
+        data, loss = self.data, self.loss
+        if loss.name is None:
+            has_heads = self.model.name in WITH_AUXILIARY_HEADS
+            name, params = default_loss(data.task, has_heads, loss.params)
+            loss.derive("name", name)
+            loss.derive("params", params)
+        if not self.metrics:
+            task = TASKS["binary" if data.task == "auto" else data.task]
+            self.derive("metrics", list(task.metrics))
+        labels = len(data.label) if isinstance(data.label, list) else 1
+        self.checkpoint.fill("checkpoint", data.task, labels)
+        if self.trainer.early_stopping is not None:
+            self.trainer.early_stopping.fill("trainer.early_stopping", data.task, labels)
+        if self.data.split.seed is None:
+            self.data.split.derive("seed", self.seed)
+        if self.trainer.compile == "graphs":
+            self.data.batching.share_shapes()
+        return self

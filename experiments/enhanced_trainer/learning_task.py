@@ -1,0 +1,144 @@
+"""What a model is to learn, found out from its outputs and the targets it is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.errors import UsageError, nearest
+from engine.checkpointing import rng_untouched
+from engine.eval_mode import evaluating
+from engine.losses import choose_loss
+from engine.metrics import TASKS
+from engine.model_call import call_model
+from engine.model_validation import check_contract
+from engine.protocols import Loss
+from experiments.builders import build_loss
+from experiments.config import AUXILIARY_TERMS, default_loss
+from experiments.enhanced_trainer.any_loader import AnyLoader
+
+ZEROS_AND_ONES = (
+    "labels 0.0 and 1.0 are floating point and so are taken as values to regress (say "
+    "task='regression' to keep them so); for labels that are there or not say task='multilabel', "
+    "for classes give whole numbers [B]"
+)
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """A task, and what it is learned and judged by.
+
+    Attributes:
+        name: One of ``TASKS``.
+        outputs: The width of the logits.
+        loss: The model's own, where it brings one.
+        loss_terms: The names that the loss returns.
+        monitor: The metric that makes an epoch the best.
+        mode: ``max`` or ``min``.
+    """
+
+    name: str
+    outputs: int
+    loss: Loss
+    loss_terms: list[str]
+    monitor: str
+    mode: str
+
+
+def find_task(
+    model: nn.Module, loader: AnyLoader, device: torch.device, task: str | None = None
+) -> LearningTask:
+    """Find out what a model is to learn, on a loader's first batch.
+
+    Classes long [B] make a classification of as many classes as there are logits, labels [B, T]
+    (0 or 1) one of several labels, floating point values a regression. From then on the loader
+    yields its targets as that task wants them.
+
+    Args:
+        model: On the device.
+        loader: Of the training, or of what is to be measured.
+        device: Where the model is.
+        task: What it is, if that is not to be inferred.
+
+    Raises:
+        UsageError: The model's outputs and the targets do not belong together.
+    """
+    if task is not None and task not in TASKS:
+        raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")
+    loader.task, loader.num_classes, loader.scaler = task, None, None  # of an earlier model
+    batch = loader.first()
+    outputs = _look(model, batch, device)
+    width, target = int(outputs["logits"].shape[1]), batch.target
+    kind = task or _infer(target, width)
+    _check(kind, target, width, type(model).__name__, loader.name)
+    if task is None and kind == "regression" and bool(((target == 0) | (target == 1)).all()):
+        print(f"{loader.name}: {ZEROS_AND_ONES}", file=sys.stderr)
+    loader.task = kind
+    loader.num_classes = width if kind in ("binary", "multiclass") else None
+    batch = loader.first()
+    loss = choose_loss(model, _build_loss(kind, outputs, batch.target).to(device))
+    with evaluating(model):
+        terms = check_contract(model, loss, batch, width, device)
+    # A regression is followed by the very loss that is trained, whatever a model's own may be.
+    monitor, mode = ("val/loss", "min") if kind == "regression" else ("val/auroc", "max")
+    return LearningTask(kind, width, loss, terms, monitor, mode)
+
+
+def _look(model: nn.Module, batch: Any, device: torch.device) -> Mapping[str, Any]:
+    with evaluating(model), torch.no_grad(), rng_untouched():
+        outputs = call_model(model, batch.to(device))
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
+    if not isinstance(logits, torch.Tensor):
+        found = nearest("logits", outputs) if isinstance(outputs, Mapping) else ""
+        raise UsageError(
+            f"model {type(model).__name__} must return a dict with 'logits', a tensor [B, C]{found}"
+        )
+    if logits.ndim != 2 or len(logits) != len(batch.target):
+        raise UsageError(
+            f"model {type(model).__name__} gives logits of shape "
+            f"{list(logits.shape)} for {len(batch.target)} samples, expected [B, C]"
+        )
+    return outputs
+
+
+def _infer(target: torch.Tensor, width: int) -> str:
+    if target.is_floating_point():
+        return "regression"
+    if target.ndim == 2:
+        return "multilabel"
+    return "binary" if width == 2 else "multiclass"
+
+
+def _check(kind: str, target: torch.Tensor, width: int, model: str, loader: str) -> None:
+    shape = list(target.shape)
+    if kind in ("regression", "multilabel"):
+        if target.ndim != 2 or target.shape[1] != width:
+            classes = "; classes must be whole numbers" if target.is_floating_point() else ""
+            raise UsageError(
+                f"{loader}: targets of shape {shape} for {kind}, but model {model} has {width} "
+                f"outputs{classes}"
+            )
+        return
+    if target.is_floating_point() or target.ndim != 1:
+        raise UsageError(
+            f"{loader}: {kind} needs whole-number labels [B], these are {target.dtype} of shape "
+            f"{shape}{'; use label.long()' if target.is_floating_point() else ''}"
+        )
+    if width < 2 or (kind == "binary" and width != 2):
+        raise UsageError(
+            f"model {model} has logits for {width} classes; {kind} needs "
+            f"{'2' if kind == 'binary' else 'at least 2'}, one logit a class"
+        )
+
+
+def _build_loss(kind: str, outputs: Mapping[str, Any], targets: torch.Tensor) -> nn.Module:
+    """The loss that a configuration would have by default."""
+    has_heads = all(outputs.get(name) is not None for name in AUXILIARY_TERMS.values())
+    name, params = default_loss(kind, has_heads, {})
+    loss: nn.Module = build_loss(name, params, kind, targets, outputs["logits"].shape[1])
+    return loss

@@ -1,0 +1,146 @@
+"""Several models on the same samples: a table and their curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+from torch.nn import functional
+
+from datasets.errors import UsageError
+from engine.metrics import METRICS, TASKS, UNDEFINED, EpochOutputs, split_target
+from engine.reporting import figure_text
+from engine.statistics import Interval, delong_test
+from experiments.comparison import metric_bars, write_comparison_files
+from experiments.enhanced_trainer.model_summary import summarise_model
+from experiments.report.figures import Section
+
+P_VALUE = "delong_p"
+ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
+Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        table: A row a model: its name, the ``loss`` (:func:`common_loss`), the metrics,
+            ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took. Of
+            two classes also ``delong_p``: how likely so large a difference in AUROC from the
+            best model's is, were both equally good (:func:`engine.statistics.delong_test`).
+        outputs: Each model's.
+    """
+
+    table: pd.DataFrame
+    outputs: dict[str, EpochOutputs]
+
+
+def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
+    """Measure several models in the same way.
+
+    Args:
+        models: Name -> model.
+        measure: Measures one.
+
+    Raises:
+        UsageError: There is no model, or they are not of one task.
+    """
+    if not models:
+        raise UsageError("compare_models: there is no model to compare")
+    rows: list[dict[str, Any]] = []
+    outputs = {}
+    for name, model in models.items():
+        began = time.perf_counter()
+        metrics, found = measure(model)
+        seconds = time.perf_counter() - began
+        outputs[name] = found
+        # Each model's own loss has terms of its own: they cannot be compared.
+        usual = TASKS[found.task].metrics
+        named = {name: metrics[name] for name in metrics if split_target(name)[0] in usual}
+        metrics = {"loss": common_loss(found), **named}
+        size = summarise_model(model)
+        about = {key: size[key] for key in ABOUT_MODEL if key in size}
+        rows.append({"model": name, **metrics, **about, "seconds": seconds})
+    widths = {(found.task, found.logits.shape[1]) for found in outputs.values()}
+    if len(widths) > 1:
+        told = ", ".join(f"{n}: {o.task} [{o.logits.shape[1]}]" for n, o in outputs.items())
+        raise UsageError(f"compare_models: the models are not of one task ({told})")
+    table = pd.DataFrame(rows)
+    if {found.task for found in outputs.values()} == {"binary"}:
+        place = list(table.columns).index(ABOUT_MODEL[0])
+        table.insert(place, P_VALUE, _against_the_best(outputs))
+    return Comparison(table, outputs)
+
+
+def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
+    """P-values of the AUROC's difference; undefined for the best itself, and with one class."""
+    scores = [found.probabilities[:, 1] for found in outputs.values()]
+    target = next(iter(outputs.values())).target
+    areas = [METRICS["auroc"](found.scores, target) for found in outputs.values()]
+    best = int(np.nanargmax(areas)) if not np.isnan(areas).all() else 0
+    return [
+        UNDEFINED if number == best else delong_test(scores[best], other, target).p_value
+        for number, other in enumerate(scores)
+    ]
+
+
+def common_loss(outputs: EpochOutputs) -> float:
+    """What any model of a task can be held against: cross-entropy, or squared errors.
+
+    Of several targets, which may be in unlike units, those relative to each target's variance.
+    """
+    logits, target = outputs.logits.double(), outputs.target
+    if outputs.task == "regression":
+        missed = (outputs.predictions.double() - target.double()).square().mean(dim=0)
+        if len(missed) > 1:
+            missed = missed / target.double().var(dim=0, correction=0)
+        return float(missed.mean())
+    if outputs.task == "multilabel":
+        return float(functional.binary_cross_entropy_with_logits(logits, target.double()))
+    return float(functional.cross_entropy(logits, target))
+
+
+def write_comparison(
+    comparison: Comparison, folder: Path, names: list[str]
+) -> tuple[list[Path], str | None]:
+    """Write the table, the pages and their images.
+
+    Args:
+        comparison: Of at least one model.
+        folder: It exists.
+        names: Of the classes, the labels or the targets.
+
+    Returns:
+        What :func:`experiments.comparison.write_comparison_files` does.
+
+    Raises:
+        UsageError: They cannot be written.
+    """
+    table = comparison.table
+    first = next(iter(comparison.outputs.values()))
+    metrics = [name for name in table.columns if name not in ("model", P_VALUE, *ABOUT_MODEL)]
+    bars = metric_bars(
+        list(comparison.outputs), {name: [Interval(v) for v in table[name]] for name in metrics}
+    )
+    cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
+    return write_comparison_files(
+        folder,
+        table,
+        f"{len(table)} models on the same {len(first.sample_id)} samples.",
+        [Section("metrics", "Metrics", bars), Section("table", "All figures", table=cells)],
+        comparison.outputs,
+        names,
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return figure_text(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,548 @@
+"""One object that trains, measures, explains and compares a model: no configuration needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from datasets.cohort import UNNAMED_AXIS, TargetScaler
+from datasets.errors import UsageError
+from datasets.paths import as_path
+from engine.checkpointing import broken_weight
+from engine.errors import check_whole
+from engine.evaluator import Evaluator
+from engine.events import TrainEvents
+from engine.explain import Explained
+from engine.metrics import EpochMetrics, EpochOutputs
+from engine.protocols import Handler
+from engine.reporting import read_log
+from engine.trainer import Trainer
+from experiments.analysis import KeptFindings
+from experiments.enhanced_trainer.any_loader import AnyLoader
+from experiments.enhanced_trainer.collected_samples import CollectedSamples
+from experiments.enhanced_trainer.default_training import (
+    History,
+    default_handlers,
+    device_or_cpu,
+    make_trainer,
+    step_handlers,
+)
+from experiments.enhanced_trainer.evaluation_files import (
+    PREDICTIONS,
+    class_report,
+    write_evaluation,
+)
+from experiments.enhanced_trainer.examined_model import look_at_model
+from experiments.enhanced_trainer.learning_task import LearningTask, find_task
+from experiments.enhanced_trainer.model_comparison import Comparison, compare, write_comparison
+from experiments.enhanced_trainer.model_files import load_weights, save_weights
+from experiments.enhanced_trainer.model_summary import summarise_model
+from experiments.enhanced_trainer.names import Names
+from experiments.report import ResultPages, write_images
+from experiments.report.figures import FindingSections, training_curves
+from experiments.run_files import LOG_NAME, is_named, new_run_dir
+from handlers.checkpoint import BEST_NAME
+from handlers.run_log import RunLog
+
+BEST_MODEL = "best_model.pt"
+CURVES = "training_curves"
+# What a regression's values are standardised by, in a checkpoint and in a model's file.
+SCALER = "targets"
+# Where one of them stands, an evaluation was written already.
+FIRST = (PREDICTIONS, "evaluation_plots.html", "feature_importance.html")
+
+
+class EnhancedTrainer:
+    """Trains a model with sound defaults and leaves pages that show what came of it.
+
+    A thin face over :class:`engine.trainer.Trainer`, :class:`engine.evaluator.Evaluator` and the
+    handlers; what it does not offer, they do. The defaults: AdamW, gradients of at most norm 1, a
+    learning rate that is halved on a plateau of ``val/loss``, the best epoch by ``val/auroc`` (of
+    a regression by ``val/loss``), early stopping on the same. The loss is the model's own
+    ``compute_loss``, else what a configuration would take
+    (:mod:`experiments.config.loss_defaults`): cross-entropy of classes, binary cross-entropy of
+    labels, squared errors of values; and the same on auxiliary heads. Values are learned
+    standardised, by the training samples' mean and standard deviation: their losses are of
+    standardised values, metrics, predictions and pages in the values' own unit.
+
+    Loaders may yield batches, dicts or tuples, as :mod:`experiments.enhanced_trainer.any_loader`
+    has it; what is to be learned is found out from the targets
+    (:mod:`experiments.enhanced_trainer.learning_task`).
+
+    Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
+    a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
+
+    Args:
+        model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
+        model_name: The folder's name.
+        device: Where to compute; without a GPU, ``cuda`` says so and takes the CPU.
+        lr: The full learning rate.
+        weight_decay: Of matrices; biases and norms get none.
+        save_dir: Holds the folders.
+        enable_visualization: Write ``training_curves.html`` and ``evaluation_plots.html``.
+        enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
+            ``pca_analysis.html`` and ``attention_analysis.html``.
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if it is not to be
+            inferred.
+        class_names: Of the classes, the labels or the targets, for the pages.
+        covariate_names: D names, for the pages.
+        axis: Where each point of a scan is, [L], for the pages.
+        axis_name: What that is, such as ``m/z`` or ``cm-1``.
+
+    Attributes:
+        trainer: The last training's engine, None before the first.
+        history: The last training's, or the loaded model's.
+        run_dir: Where the files are, None before there are any.
+
+    Raises:
+        UsageError: The name is no folder's name, or there is no such device.
+
+    Example::
+
+        trainer = EnhancedTrainer(TFTMultimodal(tab_dim=8, spec_len=2048))
+        history = trainer.train(train_loader, val_loader, epochs=30)
+        metrics = trainer.evaluate(test_loader)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        model_name: str = "TFTMultimodal",
+        device: str = "cuda",
+        lr: float = 3e-4,
+        weight_decay: float = 1e-4,
+        save_dir: str | Path = "results",
+        enable_visualization: bool = True,
+        enable_interpretability: bool = True,
+        *,
+        task: str | None = None,
+        class_names: Sequence[str] | None = None,
+        covariate_names: Sequence[str] | None = None,
+        axis: np.ndarray | None = None,
+        axis_name: str = UNNAMED_AXIS,
+    ) -> None:
+        if not re.fullmatch(r"\w[\w .+-]*", model_name):
+            raise UsageError(f"model_name: '{model_name}' cannot be a folder's name")
+        self.device = device_or_cpu(str(device))
+        self.model = model.to(self.device)
+        self.model_name = model_name
+        self.lr, self.weight_decay = lr, weight_decay
+        self.save_dir = as_path(save_dir)
+        self.enable_visualization = enable_visualization
+        self.enable_interpretability = enable_interpretability
+        self.task = task
+        self.names = Names(class_names, covariate_names, axis, axis_name)
+        self.trainer: Trainer | None = None
+        self.history: dict[str, list[float]] = {}
+        self.run_dir: Path | None = None
+        self._task: str | None = None  # that the model has learned
+        self._scaler: TargetScaler | None = None  # of a regression, belongs to the weights
+        self._stepped: History | None = None  # of successive epochs, one a call
+        self._log: RunLog | None = None
+        self._said_why_no_images = False
+
+    # -- training ---------------------------------------------------------------------------
+
+    def train(
+        self,
+        train_loader: Any,
+        val_loader: Any,
+        epochs: int = 50,
+        early_stopping_patience: int | None = 10,
+        save_best: bool = True,
+        *,
+        handlers: Sequence[Handler] = (),
+    ) -> dict[str, list[float]]:
+        """Train for so many epochs, or until the validation no longer improves.
+
+        It starts from the weights that the model has: those it was made or loaded with, or those
+        of an earlier call. Optimizer, schedule and patience begin anew, and so does the folder.
+
+        Args:
+            train_loader: Yields the training batches.
+            val_loader: Yields every validation sample once.
+            epochs: At most so many.
+            early_stopping_patience: Epochs without an improvement; None trains all epochs.
+            save_best: Keep ``best_model.pt``, and end with its weights; otherwise with the last.
+            handlers: Further handlers to attach.
+
+        Returns:
+            ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->
+            one value an epoch; NaN where it was undefined or not measured.
+
+        Raises:
+            UsageError: Something that can be mended, in one line.
+        """
+        train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
+        check_whole("epochs", epochs)
+        task, scaler = self._find_task(train)
+        find_task(self.model, val, self.device, task.name)
+        val.scaler = scaler
+        run_dir = self._claim(self.model_name)
+        curves = run_dir / f"{CURVES}.html" if self.enable_visualization else None
+        evaluator = self._evaluator(self.model, task, scaler)
+        recorded = History()
+        try:
+            defaults = default_handlers(
+                evaluator, task, val, early_stopping_patience, save_best, curves
+            )
+            trainer = make_trainer(evaluator, task, self.lr, self.weight_decay, run_dir)
+            trainer.attach(*defaults, *handlers, recorded)
+            trainer.check_monitors()
+        except UsageError:
+            run_dir.rmdir()  # nothing was written yet: handlers write when they run
+            raise
+        self._begin(trainer, task, scaler)
+        self.run_dir = run_dir
+        self._log = next(handler for handler in defaults if isinstance(handler, RunLog))
+        if save_best:
+            trainer.add_event_handler(TrainEvents.NOTICE, self._keep_best, recorded)
+        try:
+            trainer.fit(train, epochs)
+        finally:
+            for handler in (*defaults, *handlers):
+                if hasattr(handler, "close"):
+                    handler.close()
+            self.history = recorded.columns()
+        if save_best:
+            self._take_best(task.monitor)
+        self._generate_training_visualizations()
+        return self.history
+
+    def train_epoch(self, loader: Any) -> dict[str, float]:
+        """Train for one epoch; further calls continue with the same optimizer and schedule.
+
+        For a loop of one's own, with :meth:`eval_epoch`. Steps are those of :meth:`train`: clipped
+        gradients, and a rate that is halved on a plateau, here of ``train/loss``. The optimizer is
+        made anew by the first call, and by the first one after :meth:`train` or
+        :meth:`load_model`. Nothing is written; ``history`` follows.
+
+        Args:
+            loader: Yields the training batches, as many in each call.
+
+        Returns:
+            Metric -> value of the epoch (``loss``, ``auroc``, ...), and ``lr``.
+
+        Raises:
+            UsageError: Something that can be mended, in one line.
+        """
+        batches = AnyLoader(loader, "loader")
+        if self._stepped is None:
+            task, scaler = self._find_task(batches)
+            trainer = make_trainer(
+                self._evaluator(self.model, task, scaler), task, self.lr, self.weight_decay, None
+            )
+            recorded = History()
+            trainer.attach(*step_handlers("train/loss"), recorded)
+            self._begin(trainer, task, scaler)
+            self._log, self._stepped = None, recorded
+        else:
+            find_task(self.model, batches, self.device, self._task)
+            batches.scaler = self._scaler
+        assert self.trainer is not None
+        trained = self.trainer.state.epoch_length
+        if trained not in (None, len(batches)):
+            raise UsageError(
+                f"train_epoch: {len(batches)} batches, expected {trained} as in the epochs before; "
+                "train() begins anew"
+            )
+        self.trainer.fit(batches, self.trainer.epochs_done() + 1)
+        self.history = self._stepped.columns()
+        metrics = self.trainer.state.metrics
+        return {name.removeprefix("train/"): float(value) for name, value in metrics.items()}
+
+    def _find_task(self, loader: AnyLoader) -> tuple[LearningTask, TargetScaler | None]:
+        """What a training loader is of; values of a regression are standardised from now on."""
+        task = find_task(self.model, loader, self.device, self.task)
+        loader.scaler = loader.fit_scaler() if task.name == "regression" else None
+        return task, loader.scaler
+
+    def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
+        self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
+        if scaler is not None:
+            trainer.keep(SCALER, scaler)  # so that a checkpoint holds what its weights belong to
+
+    def _evaluator(
+        self, model: nn.Module, task: LearningTask, scaler: TargetScaler | None
+    ) -> Evaluator:
+        restore = None if scaler is None else scaler.restore
+        targets = self.names.of_targets(task.name, task.outputs)
+        metrics = EpochMetrics(task=task.name, restore=restore, targets=targets)
+        return Evaluator(model, task.loss, metrics, self.device)
+
+    def _keep_best(self, trainer: Trainer, recorded: History) -> None:
+        """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""
+        notice = trainer.state.notice
+        if notice["event"] == "checkpoint_saved" and BEST_NAME in notice["files"]:
+            self.history = recorded.columns()
+            self.save_model()
+
+    def _take_best(self, monitor: str) -> None:
+        assert self.run_dir is not None
+        if (self.run_dir / BEST_MODEL).is_file():
+            load_weights(self.model, self.run_dir / BEST_MODEL)
+            self.save_model()  # with the history of all epochs
+            return
+        broken = broken_weight(self.model)
+        if broken is not None:
+            raise UsageError(
+                f"the training diverged: weight '{broken}' is not finite and there is no earlier "
+                "checkpoint; lower lr"
+            )
+        self.save_model()
+        print(f"{monitor} was undefined in every epoch: {BEST_MODEL} holds the last weights")
+
+    # -- measuring --------------------------------------------------------------------------
+
+    def evaluate(self, test_loader: Any, generate_plots: bool = True) -> dict[str, Any]:
+        """Measure the model, and write predictions, the report by class and pages.
+
+        ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but of a
+        regression) go to the folder of the training, and the pages beside them. Before a training
+        there is no folder: one is made for pages, and nothing is written without them.
+
+        Args:
+            test_loader: Yields every sample once.
+            generate_plots: Write the pages.
+
+        Returns:
+            Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
+            list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
+            ``classification_report``
+            (:func:`experiments.enhanced_trainer.evaluation_files.class_report`; a regression has
+            none).
+
+        Raises:
+            UsageError: Something that can be mended, in one line.
+        """
+        loader = AnyLoader(test_loader, "test_loader")
+        wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
+        kept = KeptFindings()
+        metrics, outputs = self._measure(
+            self.model, loader, self._scaler, *(kept.parts if wanted else ())
+        )
+        if self._log is not None:
+            self._log.write("test_completed", metrics=metrics)
+        names = self.names.of_outputs(outputs)
+        if generate_plots or self.run_dir is not None:
+            folder = self._evaluation_folder()
+            write_evaluation(folder, outputs, names)
+            if wanted:
+                self._write_pages(folder, loader, metrics, outputs, kept)
+        results = {**metrics, "predictions": outputs.predictions.tolist()}
+        if outputs.task != "regression":
+            results["classification_report"] = class_report(outputs, names)
+        return results
+
+    def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
+        """Measure the model; nothing is written.
+
+        Args:
+            loader: Yields every sample once.
+            collect_embeddings: Return what the model gives for each sample too.
+
+        Returns:
+            Metric -> value, NaN where a metric is undefined on these samples; where they are
+            collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
+            ``embeddings`` and ``attention_weights``
+            (:meth:`experiments.enhanced_trainer.collected_samples.CollectedSamples.arrays`).
+
+        Raises:
+            UsageError: Something that can be mended, in one line.
+        """
+        batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
+        asked = (collected,) if collect_embeddings else ()
+        metrics, outputs = self._measure(self.model, batches, self._scaler, *asked)
+        return {**metrics, **collected.arrays(outputs)} if collect_embeddings else metrics
+
+    def _measure(
+        self, model: nn.Module, loader: AnyLoader, scaler: TargetScaler | None, *listeners: Any
+    ) -> tuple[dict[str, float], EpochOutputs]:
+        """Evaluate a model whose values are standardised by ``scaler``, with listeners attached."""
+        task = find_task(model.to(self.device), loader, self.device, self.task or self._task)
+        loader.scaler = scaler
+        self.names.check(task.outputs, loader.first())
+        evaluator = self._evaluator(model, task, scaler)
+        for listener in listeners:
+            listener.attach(evaluator)
+        metrics = evaluator.evaluate(loader)
+        outputs = evaluator.metrics.outputs
+        assert outputs is not None
+        return metrics, outputs
+
+    def compare_models(
+        self, models: Mapping[str, nn.Module | EnhancedTrainer | Trainer], test_loader: Any
+    ) -> pd.DataFrame:
+        """Measure several models on the same samples, with this trainer's device and task.
+
+        Args:
+            models: Name -> a model, or a trainer that holds one.
+            test_loader: Yields every sample once.
+
+        Returns:
+            A row a model; also written, with the curves, to ``<save_dir>/comparison``.
+
+        Raises:
+            UsageError: There is no model, or they are not of one task.
+        """
+        plain = {name: _model_of(thing, name) for name, thing in models.items()}
+        loader = AnyLoader(test_loader, "test_loader")
+        trainers = [t for t in (*models.values(), self) if isinstance(t, EnhancedTrainer)]
+        scalers = {id(trainer.model): trainer._scaler for trainer in trainers}
+        comparison = compare(
+            plain, lambda model: self._measure(model, loader, scalers.get(id(model)))
+        )
+        self._generate_comparison_plots(comparison)
+        return comparison.table
+
+    # -- pages ------------------------------------------------------------------------------
+
+    def _generate_training_visualizations(self) -> None:
+        """The image beside ``training_curves.html``, which the training has written."""
+        assert self.run_dir is not None
+        page = self.run_dir / f"{CURVES}.html"
+        if self.enable_visualization:
+            rows = [row for row in read_log(self.run_dir / LOG_NAME) if row["event"] == "epoch"]
+            images = {page.with_suffix(".png"): [training_curves(rows)]}
+            self._say_why_no_images(write_images(images))
+
+    def _write_pages(
+        self,
+        folder: Path,
+        loader: AnyLoader,
+        metrics: Mapping[str, float],
+        outputs: EpochOutputs,
+        kept: KeptFindings,
+    ) -> None:
+        examined, shap = look_at_model(
+            self.model, loader, outputs, kept, self.names, explain=self.enable_interpretability
+        )
+        pages = ResultPages(folder, self.model_name, FindingSections(examined))
+        if self.enable_visualization:
+            self._generate_evaluation_plots(pages, metrics)
+        if self.enable_interpretability:
+            self._generate_interpretability_analysis(pages, shap)
+        self._say_why_no_images(pages.images())
+
+    def _generate_evaluation_plots(self, pages: ResultPages, metrics: Mapping[str, float]) -> None:
+        """``evaluation_plots.html``: curves, counts, thresholds, t-SNE and attention."""
+        pages.evaluation(metrics)
+
+    def _generate_interpretability_analysis(
+        self, pages: ResultPages, shap: list[Explained]
+    ) -> None:
+        """What the scores rest on, the samples in the plane, and what the model attends to."""
+        self._analyze_feature_importance(pages, shap)
+        pages.pca()
+        self._analyze_attention_patterns(pages)
+
+    def _analyze_feature_importance(self, pages: ResultPages, shap: list[Explained]) -> None:
+        """``feature_importance.html`` and ``shap_analysis.html``."""
+        pages.importance()
+        pages.shap(shap)
+
+    def _analyze_attention_patterns(self, pages: ResultPages) -> None:
+        """``attention_analysis.html``."""
+        pages.attention()
+
+    def _generate_comparison_plots(self, comparison: Comparison) -> None:
+        """The table, ``model_comparison.html`` and ``roc_comparison.html``, and their images."""
+        folder = self._claim("comparison")
+        first = next(iter(comparison.outputs.values()))
+        written, reason = write_comparison(comparison, folder, self.names.of_outputs(first))
+        print(f"comparison: {', '.join(str(path) for path in written)}")
+        self._say_why_no_images(reason)
+
+    # -- the model --------------------------------------------------------------------------
+
+    def save_model(self, path: str | Path | None = None) -> None:
+        """Write the model's weights and the history; replaces a file when the new one is whole.
+
+        Args:
+            path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
+                None takes ``best_model.pt`` in the folder of the training, or of a new one.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        if path is None:
+            if self.run_dir is None:
+                self.run_dir = self._claim(self.model_name)
+            path = self.run_dir / BEST_MODEL
+        others = {} if self._scaler is None else {SCALER: self._scaler.state_dict()}
+        save_weights(self.model, Path(path), history=self.history, task=self._task, **others)
+
+    def load_model(self, path: str | Path | None = None) -> None:
+        """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
+
+        A checkpoint has no history; of a regression it has the scale of the values, too.
+
+        Args:
+            path: The file; nothing in it can run code. None takes ``best_model.pt`` in the folder
+                of the training, or before one in ``<save_dir>/<model_name>``, which becomes the
+                folder of evaluations.
+
+        Raises:
+            UsageError: It is missing, damaged, or another model's; the model stays as it was.
+        """
+        folder = self.run_dir or self.save_dir / self.model_name
+        file = folder / BEST_MODEL if path is None else Path(path)
+        others = load_weights(self.model, file)
+        if path is None:
+            self._say_what_else_there_is(file)
+            self.run_dir = folder
+        self.history, self._task = others.get("history", {}), others.get("task")
+        self._scaler = self._stepped = self._log = None
+        if SCALER in others:
+            self._task, self._scaler = "regression", TargetScaler()
+            self._scaler.load_state_dict(others[SCALER])
+
+    def get_model_summary(self) -> dict[str, Any]:
+        """Parameters, trainable ones, size in MB, and the same by top-level module.
+
+        See :func:`experiments.enhanced_trainer.model_summary.summarise_model`.
+        """
+        return summarise_model(self.model)
+
+    # -- folders ----------------------------------------------------------------------------
+
+    def _claim(self, name: str) -> Path:
+        folder = new_run_dir(self.save_dir, name)
+        if folder.name != name:
+            print(f"{self.save_dir / name} exists and is left as it is: writing to {folder}")
+        return folder
+
+    def _evaluation_folder(self) -> Path:
+        """The training's folder; a further one within it for each further evaluation."""
+        if self.run_dir is None:
+            self.run_dir = self._claim(self.model_name)
+        if not any((self.run_dir / name).exists() for name in FIRST):
+            return self.run_dir
+        folder = new_run_dir(self.run_dir, "evaluation")
+        print(f"files of this evaluation: {folder}")
+        return folder
+
+    def _say_what_else_there_is(self, file: Path) -> None:
+        found = sorted(self.save_dir.glob(f"*/{BEST_MODEL}"))
+        beside = [p for p in found if p != file and is_named(p.parent, self.model_name)]
+        if beside and self.run_dir is None:
+            print(f"loaded {file}; there are also {', '.join(str(path) for path in beside)}")
+
+    def _say_why_no_images(self, reason: str | None) -> None:
+        if reason is not None and not self._said_why_no_images:
+            self._said_why_no_images = True
+            print(reason)
+
+
+def _model_of(thing: Any, name: str) -> nn.Module:
+    model = getattr(thing, "model", thing) if not isinstance(thing, nn.Module) else thing
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"compare_models: '{name}' is a {type(thing).__name__}, no model")
+    return model

@@ -1,0 +1,21 @@
+"""Runs by several processes, and the environment that they run in."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.launch.context import UNNAMED, Job, current_job
+    from experiments.launch.environment import JOB, REQUIREMENTS, describe_environment
+    from experiments.launch.job_command import quiet_others, run_job_command
+    from experiments.launch.process_group import (
+        PEER_LOST_CODE,
+        check_alike,
+        describe_group,
+        joined,
+        own_device,
+        replica_devices,
+        tell_group,
+    )
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,208 @@
+"""Several processes that train one model: how they come together, and part again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+
+from datasets.errors import UsageError
+from engine.checkpointing import prepare_cublas
+from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, world
+from engine.precision import best_device
+from experiments.command_line import complain
+from experiments.config import Config, TrainerConfig
+from experiments.launch.context import Job
+from experiments.launch.peer_watch import PeerWatch
+from experiments.run_files import digest
+
+# The first process may transform a large cohort, or audit it, while the others wait.
+WAIT = timedelta(hours=3)
+# "Temporary failure, the user is invited to retry" (sysexits.h).
+PEER_LOST_CODE = 75
+# Ignite believes SLURM's variables, which tell of torchrun's process, more than torchrun's.
+MISLEADING = "SLURM_JOB_ID"
+
+
+@contextmanager
+def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
+    """A context in which the job's processes form a group; a process alone is left alone.
+
+    All come to its end before any leaves it. Where it ends in an exception nobody is waited for,
+    and the process has to be left for good.
+
+    Args:
+        job: As torchrun started it.
+        settings: Say where to train, and how tensors travel.
+
+    Raises:
+        UsageError: The settings do not fit several processes, or this machine.
+    """
+    if job is not None and settings.processes.strategy == "dp":
+        raise UsageError(
+            "trainer.processes.strategy: dp is of one process that torchrun does not start; start "
+            "it with python, or use ddp"
+        )
+    if job is None or job.world == 1:
+        yield
+        return
+    device = _device_of(job.local_rank, settings.device)
+    if device.type == "cuda":
+        if settings.deterministic:
+            prepare_cublas()
+        torch.cuda.set_device(device)
+    backend = choose_backend(settings, device)
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("group", job.of_this_start),
+        rank=job.rank,
+        world_size=job.world,
+        timeout=WAIT,
+        device_id=device if backend == "nccl" else None,
+    )
+    misleading = os.environ.pop(MISLEADING, None)
+    try:
+        idist.sync()
+    finally:
+        if misleading is not None:
+            os.environ[MISLEADING] = misleading
+    watch = PeerWatch(job.rank, job.world, lambda: say_peer_lost(job), PEER_LOST_CODE)
+    yield
+    barrier()
+    watch.close()
+    idist.finalize()
+
+
+def own_device(name: str) -> torch.device:
+    """Where this process trains: of several on a machine with GPUs each has one for itself.
+
+    Args:
+        name: As configured.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    return _device_of(idist.get_local_rank(), name) if world() > 1 else _device(name)
+
+
+def replica_devices(settings: TrainerConfig) -> list[int]:
+    """The GPUs that one process trains on together (``dp``): all that it sees.
+
+    Raises:
+        UsageError: There are less than two, or one was chosen.
+    """
+    key, device = "trainer.processes.strategy", _device(settings.device)
+    if device.type != "cuda":
+        raise UsageError(f"{key}: dp needs GPUs, but the training is on {device.type}; use ddp")
+    if ":" in settings.device:
+        raise UsageError(
+            f"{key}: dp takes all GPUs, but trainer.device is {settings.device}; set cuda, and "
+            "choose GPUs by CUDA_VISIBLE_DEVICES"
+        )
+    found = torch.cuda.device_count()
+    if found < 2:
+        raise UsageError(f"{key}: dp needs two GPUs or more, this process sees {found}; use ddp")
+    return list(range(found))
+
+
+def check_alike(config: Config, fingerprint: str) -> None:
+    """Refuse to train one model on different data, or in different ways; all together.
+
+    Args:
+        config: As this process has read it.
+        fingerprint: Of the data that this process has read.
+
+    Raises:
+        UsageError: Names the first process that differs.
+    """
+    # A dry run has a folder of its own in each.
+    settings = {key: value for key, value in config.resolved().items() if key != "runs_dir"}
+    told = gather((digest(settings), fingerprint))
+    for number, (other_settings, other_data) in enumerate(told):
+        if other_settings != told[0][0]:
+            raise UsageError(f"process {number} has another configuration than process 0")
+        if other_data != told[0][1]:
+            raise UsageError(
+                f"process {number} has another cohort or split than process 0: fingerprint "
+                f"{other_data}, not {told[0][1]}"
+            )
+
+
+def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
+    """How many processes train how, in plain types; None of one alone."""
+    if settings.processes.strategy == "dp":
+        return {"number": 1, "strategy": "dp", "gpus": torch.cuda.device_count()}
+    if world() == 1:
+        return None
+    return {
+        "number": world(),
+        "machines": idist.get_nnodes(),
+        "strategy": settings.processes.strategy,
+        "backend": idist.backend(),
+    }
+
+
+def tell_group(settings: TrainerConfig) -> str | None:
+    """A line on the processes for a person; None of one alone."""
+    if settings.processes.strategy == "dp":
+        return (
+            f"1 process, {torch.cuda.device_count()} GPUs, joint batch {settings.batch_size}: "
+            "torchrun with the strategy ddp is faster"
+        )
+    if world() == 1:
+        return None
+    together = settings.batch_size * world()
+    return f"{world()} processes, joint batch {together} ({idist.backend()})"
+
+
+def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
+    """How tensors travel.
+
+    Raises:
+        UsageError: NCCL was asked for, but the device is no GPU.
+    """
+    chosen = settings.processes.backend
+    if chosen == "nccl" and device.type != "cuda":
+        raise UsageError(
+            f"trainer.processes.backend: nccl needs GPUs, but the training is on {device.type}; "
+            "use auto or gloo"
+        )
+    return BACKENDS[device.type] if chosen == "auto" else chosen
+
+
+def say_peer_lost(job: Job, line: str = PEER_LOST) -> None:
+    """Tell a person, in one process only, that the job cannot go on."""
+    if job.has_the_word():
+        run_dir = job.recall_run()
+        further = "" if run_dir is None else f"; to continue: --resume {run_dir}"
+        complain(f"error: {line}{further}")
+
+
+def _device_of(local_rank: int, name: str) -> torch.device:
+    device = _device(name)
+    if device.type != "cuda":
+        return device
+    if ":" in name:
+        raise UsageError(
+            f"trainer.device: several processes cannot share {name}; with cuda each has its own"
+        )
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise UsageError(
+            f"trainer.device: this machine has {found} CUDA devices, too few for a process each; "
+            f"start it with --nproc_per_node={found}, or set cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return best_device(name)
+    except ValueError as error:
+        raise UsageError(f"trainer.device: {error}") from error

@@ -1,0 +1,138 @@
+"""What the figures are made of: tested samples, what they are called, what was found out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, read_units
+from engine.metrics import EpochOutputs
+from experiments.analysis import Findings, Outcome
+
+# Further columns by which points can be coloured: so many, of so few values, and of each value
+# so many samples on average, so that it is no mere number.
+MOST_COLUMNS, MOST_VALUES, FEWEST_A_VALUE = 6, 50, 3
+GROUP = "group"
+AXIS = "axis"
+
+
+@dataclass(frozen=True)
+class ExplainedInputs:
+    """What the explained samples' attributions are of.
+
+    Attributes:
+        scans: The mean of each sample's scans as the model was given them, [N, L].
+        covariates: As the model was given them, [N, D].
+        spectrum: The samples' mean spectrum, to be drawn, [L].
+        intensity: What its values are, for the axis.
+    """
+
+    scans: np.ndarray
+    covariates: np.ndarray
+    spectrum: np.ndarray
+    intensity: str = "intensity"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Tested samples, of a run or of a model at hand.
+
+    Attributes:
+        outputs: Of the N samples.
+        classes: The names of the C classes, labels or targets.
+        findings: What else is known of them.
+        covariates: The names of the D covariates; None for their numbers.
+        axis: The place of each point of a scan, [L]; None for their numbers.
+        axis_name: What the places are.
+        columns: Further properties by name, one value a sample, such as their plates.
+        inputs: Of the explained samples; None where nothing was explained.
+        scale: What one unit of each output is worth in the unit of what is predicted, [C]: the
+            standard deviation of a regression's targets; None for scores as they are.
+    """
+
+    outputs: EpochOutputs
+    classes: Sequence[str]
+    findings: Findings
+    covariates: Sequence[str] | None = None
+    axis: np.ndarray | None = None
+    axis_name: str = UNNAMED_AXIS
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inputs: ExplainedInputs | None = None
+    scale: Sequence[float] | None = None
+
+
+def examine(outcome: Outcome) -> Examined:
+    """The test side of a run.
+
+    Args:
+        outcome: With its findings.
+    """
+    cohort, data, findings = outcome.data.cohort, outcome.data, outcome.findings
+    outputs = outcome.outputs["test"]
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    rows = np.array([row_of[name] for name in outputs.sample_id])
+    inputs = None
+    if findings.explained:
+        inputs = _inputs(outcome, [row_of[name] for name in findings.explained[0].sample_id])
+    if findings.heads is not None and data.scaler is not None:
+        spectra, tabular = (data.scaler.restore(head) for head in findings.heads)
+        findings = replace(findings, heads=(spectra, tabular))
+    return Examined(
+        outputs=outputs,
+        classes=cohort.class_names,
+        findings=findings,
+        covariates=data.encoder.feature_names,
+        axis=data.axis,
+        axis_name=read_units(cohort.root).get(AXIS, UNNAMED_AXIS),
+        columns=_columns(cohort, rows),
+        inputs=inputs,
+        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
+    )
+
+
+def names_of_kinds(cohort: Cohort) -> set[str]:
+    """What samples can be sorted into by a column: the names of plates, sites, sexes."""
+    table = cohort.samples.drop(columns=[SAMPLE_ID, *cohort.numeric])
+    kinds = (table[column].dropna().astype(str).unique() for column in table)
+    return {name for names in kinds if len(names) <= MOST_VALUES for name in names}
+
+
+def _inputs(outcome: Outcome, rows: list[int]) -> ExplainedInputs:
+    data, cohort = outcome.data, outcome.data.cohort
+    total = np.zeros(data.spec_len)
+    given = np.empty((len(rows), data.spec_len), dtype=np.float32)
+    for place, row in enumerate(rows):
+        scans = np.array(cohort.spectra[cohort.scan_rows[row]], dtype=np.float32)
+        total += data.transforms.place(scans).mean(axis=0, dtype=np.float64)
+        given[place] = data.transforms(scans).mean(axis=0)
+    covariates = data.encoder.transform(cohort.samples.iloc[rows])
+    return ExplainedInputs(given, covariates, total / max(len(rows), 1), "mean raw intensity")
+
+
+def _columns(cohort: Cohort, rows: np.ndarray) -> dict[str, list[str]]:
+    """The groups, and the table's columns that sort the samples into a few kinds otherwise."""
+    groups = cohort.groups[rows]
+    table = cohort.samples.iloc[rows].drop(columns=[SAMPLE_ID, *cohort.numeric])
+    found = {GROUP: [str(group) for group in groups]}
+    known = [_partition(groups), _partition(cohort.targets[rows])]
+    for name in [*cohort.categorical, *table.columns.drop(cohort.categorical)]:
+        values, own = table[name].fillna("(missing)"), _partition(table[name])
+        few = 0 < own.max() < min(MOST_VALUES, len(rows) // FEWEST_A_VALUE)
+        if few and not any(np.array_equal(own, other) for other in known):
+            found[str(name)] = [str(value) for value in values]
+            known.append(own)
+        if len(found) > MOST_COLUMNS:
+            break
+    return found
+
+
+def _partition(values: np.ndarray | pd.Series) -> np.ndarray:
+    """Numbers that are equal where values are, the same whatever the values are called."""
+    rows = np.asarray(values)
+    if rows.ndim == 2:
+        rows = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    numbers: np.ndarray = pd.factorize(rows, use_na_sentinel=False)[0]
+    return numbers

@@ -1,0 +1,170 @@
+"""The figures of what was found out about a tested model, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from engine.explain import WIDTH, Explained, top_windows
+from experiments.analysis import about_unexplained
+from experiments.report.figures.attention import weight_sections
+from experiments.report.figures.embeddings import plane_sections
+from experiments.report.figures.explained_features import (
+    Attributions,
+    covariate_features,
+    in_one_sense,
+    window_features,
+)
+from experiments.report.figures.figure_page import Section
+from experiments.report.figures.gates import agreement_section, gate_sections
+from experiments.report.figures.importance import feature_section, spectrum_section
+from experiments.report.figures.report_input import Examined
+from experiments.report.figures.shap import summary_sections
+
+GRADIENT_SHAP, BY_PATH = "gradient_shap", "integrated_gradients"
+WINDOWS, FEWEST_POINTS = 10, 5
+MASS_AXIS = "m/z"
+# How an attribution was made, and where that is told.
+METHODS = {
+    "integrated_gradients": "By integrated gradients (Sundararajan et al. 2017).",
+    GRADIENT_SHAP: "By expected gradients, an estimate of SHAP values (Erion et al. 2021).",
+    "feature_ablation": "By what changes without a window or a covariate (Zeiler and Fergus 2014).",
+    "input_x_gradient": "By input times gradient (Shrikumar et al. 2016).",
+    "saliency": "By the gradient at the input (Simonyan et al. 2014).",
+}
+NOT_SHAP = (
+    "Attributions by integrated gradients, which share out the score as SHAP values do (Aumann and "
+    "Shapley 1974), along one path from an input of zeros instead of from many."
+)
+
+
+@dataclass(frozen=True)
+class FindingSections:
+    """The sections of examined samples, each drawn once, however many pages show it.
+
+    Attributes:
+        examined: What they are made of.
+    """
+
+    examined: Examined
+
+    @cached_property
+    def embedding(self) -> list[Section]:
+        """As :func:`embedding_sections`, whose t-SNE takes seconds."""
+        return embedding_sections(self.examined)
+
+    @cached_property
+    def attention(self) -> list[Section]:
+        """As :func:`attention_sections`."""
+        return attention_sections(self.examined)
+
+    @cached_property
+    def importance(self) -> list[Section]:
+        """As :func:`importance_sections`."""
+        return importance_sections(self.examined)
+
+
+def embedding_sections(examined: Examined) -> list[Section]:
+    """The samples in the plane; nothing where their vectors were not kept."""
+    found = examined.findings
+    if found.embedding is None:
+        return []
+    return plane_sections(
+        found.embedding.numpy(),
+        examined.outputs,
+        examined.classes,
+        found.embedding_source,
+        examined.columns,
+    )
+
+
+def attention_sections(examined: Examined) -> list[Section]:
+    """What the model attends to, its gates, and whether the modalities agree."""
+    found, sections = examined.findings, []
+    if found.attention is not None:
+        sections += weight_sections(found.attention, examined.covariates)
+        sections += gate_sections(found.attention, found.gate)
+    if found.heads is not None:
+        sections.append(agreement_section(examined.outputs, examined.classes, found.heads))
+    return sections
+
+
+def importance_sections(examined: Examined) -> list[Section]:
+    """What the scores rest on; nothing where nothing was explained."""
+    return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
+
+
+def _importance_of(examined: Examined, explained: Explained) -> list[Section]:
+    found, windows = _found(examined, explained)
+    features = covariate_features(found, examined)
+    sections = []
+    if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
+        lead = METHODS.get(explained.method, "")
+        lead += _not_explained(examined)
+        sections.append(spectrum_section(found, examined, lead, windows))
+    for name, heading, shown in (
+        ("windows", "Windows of the spectrum", window_features(found, examined, windows)),
+        ("covariates", "Covariates", features),
+    ):
+        if shown:
+            sections.append(feature_section(name, heading, shown, examined))
+    return _to_choose(sections, examined, explained)
+
+
+def shap_sections(examined: Examined) -> list[Section]:
+    """Every explained sample's attributions of covariates and of the windows that say most."""
+    return [s for one in examined.findings.explained for s in _shap_of(examined, one)]
+
+
+def _shap_of(examined: Examined, explained: Explained) -> list[Section]:
+    found, windows = _found(examined, explained)
+    is_shap = explained.method == GRADIENT_SHAP
+    note = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
+    note += _not_explained(examined)
+    sections = summary_sections(
+        [*covariate_features(found, examined), *window_features(found, examined, windows)],
+        explained.sample_id,
+        found.what,
+        "SHAP value" if is_shap else "attribution",
+        note,
+    )
+    return _to_choose(sections, examined, explained)
+
+
+def _to_choose(
+    sections: Sequence[Section], examined: Examined, explained: Explained
+) -> list[Section]:
+    """Sections of one output; of several explained a reader chooses whose sections to see."""
+    if len(examined.findings.explained) < 2:
+        return list(sections)
+    output = int(explained.target[0])
+    choice = str(examined.classes[output])
+    return [replace(s, name=f"{s.name}-{output}", choice=choice) for s in sections]
+
+
+def _not_explained(examined: Examined) -> str:
+    """A sentence where there are more labels or values than are explained."""
+    told = about_unexplained(examined.findings)
+    return f" {told[:1].upper()}{told[1:]}." if told else ""
+
+
+def _found(examined: Examined, explained: Explained) -> tuple[Attributions, list[tuple[int, int]]]:
+    """The attributions in one sense, and the windows that account for most of the scores."""
+    by = "magnitude" if explained.change is None else "share"
+    length = explained.scans[0].shape[1]
+    if not length:
+        return in_one_sense(explained, examined), []
+    axis = np.arange(length) if examined.axis is None else np.asarray(examined.axis, dtype=float)
+    if examined.axis_name == MASS_AXIS and (np.diff(axis) > 0).all() and examined.axis is not None:
+        windows = top_windows(explained, axis, WINDOWS, by=by)
+    else:
+        # Elsewhere nothing is known of how peaks' widths go with their places.
+        points = np.arange(length)
+        width = max(FEWEST_POINTS, length * WIDTH)
+        windows = top_windows(explained, points, WINDOWS, width=width, unit="points", by=by)
+    # What accounts for nothing is no finding, however few there are.
+    shown = [(window.start, window.stop) for window in windows if window.value > 0]
+    return in_one_sense(explained, examined), shown

@@ -1,0 +1,130 @@
+"""The familiar summary of attributions: a row a feature, a point a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.stats import rankdata
+
+from experiments.report.figures.common import PALETTE
+from experiments.report.figures.explained_features import Feature
+from experiments.report.figures.figure_page import Section
+from experiments.report.figures.text import shown_name, shown_names
+
+MOST_ROWS, ROW_HEIGHT, FRAME = 20, 32, 120
+# More points a row say no more; they are drawn at random.
+MOST_POINTS = 300
+# Places along a row in which points are heaped up, and the height of the highest heap, in rows.
+BINS, HIGHEST = 80, 0.42
+VALUES = [[0, PALETTE[0]], [0.5, "#b0b0b0"], [1, PALETTE[1]]]
+LONGEST_ID, LONGEST_NAME = 60, 26
+
+
+def summary_sections(
+    features: Sequence[Feature], sample_id: Sequence[str], what: str, values: str, note: str
+) -> list[Section]:
+    """Sections with a point for each sample and feature, and with the features' means.
+
+    Args:
+        features: In any order, [N] values each.
+        sample_id: The N samples.
+        what: The score that was explained, in words.
+        values: What the attributions are called (``SHAP value``).
+        note: How they were made, in a sentence.
+    """
+    if not features:
+        return [Section("summary", "No features", text="There is nothing that was explained.")]
+    shown = sorted(features, key=lambda feature: -feature.size)[:MOST_ROWS]
+    samples = len(sample_id)
+    drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_POINTS])
+    text = (
+        f"{note} A point is a sample: what the feature adds to {what}. Its colour is the feature's "
+        "value among the samples."
+    )
+    if len(drawn) < samples:
+        text += f" {len(drawn)} of the {samples} samples, drawn at random, are shown."
+    ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
+    return [
+        Section("summary", "All samples", _points(shown, drawn, ids, values), text),
+        Section("mean", "Mean size", _bars(shown, values)),
+    ]
+
+
+def _points(
+    features: Sequence[Feature], drawn: np.ndarray, ids: Sequence[str], values: str
+) -> go.Figure:
+    figure = go.Figure()
+    largest = max(float(np.abs(feature.attributions).max()) for feature in features) or 1.0
+    for row, feature in enumerate(features):
+        x = feature.attributions[drawn]
+        figure.add_scatter(
+            x=x.astype(np.float32),
+            y=(row + _heaped(x, largest)).astype(np.float32),
+            text=ids,
+            customdata=feature.values[drawn].astype(np.float32),
+            mode="markers",
+            marker={"size": 6, "color": _place(feature.values)[drawn], "coloraxis": "coloraxis"},
+            name=shown_name(feature.name),
+            hovertemplate="%{text}: %{x:.3g}, value %{customdata:.3g}"
+            "<extra>%{fullData.name}</extra>",
+        )
+    figure.add_vline(x=0, line={"color": "grey", "width": 1})
+    figure.update_xaxes(title_text=values, zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(features))),
+        ticktext=shown_names([feature.name for feature in features], LONGEST_NAME),
+        range=[len(features) - 0.5, -0.5],
+        automargin=True,
+        zeroline=False,
+    )
+    scale: dict[str, Any] = {"title": {"text": "feature's value", "side": "right"}}
+    scale.update(tickvals=[0, 1], ticktext=["low", "high"], thickness=12)
+    figure.update_layout(
+        height=FRAME + ROW_HEIGHT * len(features),
+        showlegend=False,
+        hovermode="closest",
+        coloraxis={
+            "colorscale": VALUES,
+            "cmin": 0,
+            "cmax": 1,
+            "colorbar": scale,
+        },
+    )
+    return figure
+
+
+def _place(values: np.ndarray) -> np.ndarray:
+    """Where each value stands among all, from 0 to 1; the middle where all are the same."""
+    ranks = rankdata(values) - 1
+    low, high = ranks.min(), ranks.max()
+    if high == low:
+        return np.full(len(values), 0.5)
+    places: np.ndarray = (ranks - low) / (high - low)
+    return places
+
+
+def _heaped(x: np.ndarray, largest: float) -> np.ndarray:
+    """How far each point is moved up or down, so that those at one place do not hide each other."""
+    bins = np.round(x / largest * BINS).astype(int)
+    offset = np.zeros(len(x))
+    order = np.argsort(bins, kind="stable")
+    _, first, counts = np.unique(bins[order], return_index=True, return_counts=True)
+    for start, count in zip(first, counts, strict=True):
+        steps = np.arange(count)
+        offset[order[start : start + count]] = (steps + 1) // 2 * np.where(steps % 2, 1, -1)
+    highest = np.abs(offset).max()
+    return offset * min(HIGHEST / max(highest, 1), HIGHEST / 4)
+
+
+def _bars(features: Sequence[Feature], values: str) -> go.Figure:
+    names = shown_names([feature.name for feature in features], LONGEST_NAME)
+    sizes = [feature.size for feature in features]
+    figure = go.Figure(go.Bar(x=sizes, y=names, orientation="h", marker_color=PALETTE[0]))
+    figure.update_traces(hovertemplate="%{y}: %{x:.3g}<extra></extra>")
+    figure.update_xaxes(title_text=f"mean |{values}|")
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True, dtick=1)
+    figure.update_layout(height=FRAME + 24 * len(features), showlegend=False)
+    return figure

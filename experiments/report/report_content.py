@@ -1,0 +1,333 @@
+"""What stands on a run's page, from plain inputs: of a finished run, or of one that goes on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from datasets.audit import Finding
+from datasets.cohort import MISSING_LABEL, Cohort, about_positive
+from datasets.splits import SIDES
+from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
+from engine.reporting import read_log
+from engine.statistics import TOO_FEW
+from experiments.analysis import Findings, Outcome
+from experiments.builders import Data
+from experiments.config import Config, write_yaml
+from experiments.launch import REQUIREMENTS
+from experiments.report.figures import Section, names_of_kinds
+from experiments.report.report_samples import SampleSource, sample_source
+from experiments.report.text import limits, plain_text
+from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
+
+SIDE_NAMES = {"train": "training", "val": "validation", "test": "test"}
+WARNING = "**Warning:** "
+# What of the environment says on whose machine it was; a page is handed on.
+PLACES = ("host",)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric on the first screen; NaN where there is none.
+
+    Attributes:
+        name: Of the metric.
+        test: On the test side.
+        low: The lower bound of its interval.
+        high: The upper bound.
+        val: On the validation side.
+        too_few: Whether the samples are too few for an interval.
+    """
+
+    name: str
+    test: float = UNDEFINED
+    low: float = UNDEFINED
+    high: float = UNDEFINED
+    val: float = UNDEFINED
+    too_few: bool = False
+
+
+@dataclass(frozen=True)
+class Side:
+    """A row of the split's table.
+
+    Attributes:
+        side: ``training``, ``validation`` or ``test``.
+        samples: How many.
+        groups: How many.
+        scans: How many.
+        targets: Of each class or label how many samples, of each value its mean and spread.
+    """
+
+    side: str
+    samples: int
+    groups: int
+    scans: int
+    targets: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sections of the page that belong together.
+
+    Attributes:
+        name: Its address within the page.
+        heading: Above them, and in the table of contents.
+        sections: In their order.
+        absent: Where there are none, why not.
+    """
+
+    name: str
+    heading: str
+    sections: Sequence[Section] = ()
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that a run's page shows.
+
+    Attributes:
+        title: The run's name.
+        status: ``running`` while there are no test figures yet.
+        epoch: The last one that is over.
+        max_epochs: The run's budget.
+        task: A key of ``engine.metrics.TASKS``.
+        class_names: Of the classes, the labels or the regression's targets.
+        language: ``en`` or ``zh``; the reader can change it.
+        model: The model, in a line.
+        task_text: What is learned, in a sentence.
+        cohort: Lines on the data.
+        split: The sides.
+        audit: What was found in the data before the training; None where nobody looked.
+        headline: The figures that a reader asks for first.
+        about_intervals: How their intervals were drawn, in a sentence.
+        warnings: What was found in this very data that a reader should know.
+        limits: What such figures never tell.
+        epochs: Rows of the log with ``epoch`` and ``metrics``.
+        val: Outputs of the validation side, shown where there are none of the test side.
+        test: Outputs of the test side.
+        groups: Sample -> its group.
+        findings: What else is known of the tested model.
+        samples: Where the explorer finds scans and covariates; None leaves it out.
+        parts: Further sections: what the model rests on, how it sees the samples.
+        settings: The configuration as text.
+        environment: What the run was made with.
+        names: Further names of the user's own, which no translation touches.
+    """
+
+    title: str
+    status: Literal["running", "finished"]
+    epoch: int
+    max_epochs: int
+    task: str
+    class_names: Sequence[str]
+    language: str = "en"
+    model: str = ""
+    task_text: str = ""
+    cohort: Sequence[str] = ()
+    split: Sequence[Side] = ()
+    audit: Sequence[Finding] | None = None
+    headline: Sequence[Figure] = ()
+    about_intervals: str = ""
+    warnings: Sequence[str] = ()
+    limits: Sequence[str] = ()
+    epochs: Sequence[Mapping[str, Any]] = ()
+    val: EpochOutputs | None = None
+    test: EpochOutputs | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+    samples: SampleSource | None = None
+    parts: Sequence[Part] = ()
+    settings: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str] = ()
+
+    @property
+    def outputs(self) -> EpochOutputs | None:
+        """Those that the page is of: the test side's, before there are any validation's."""
+        return self.val if self.test is None else self.test
+
+    @property
+    def about_positive(self) -> str:
+        """Which class is the positive one, in a sentence; empty for tasks other than binary."""
+        about = about_positive(self.task, self.class_names)
+        return f"{about[:1].upper()}{about[1:]}." if about else ""
+
+    @property
+    def side(self) -> str:
+        """What they are of, ``test`` or ``validation``."""
+        return "validation" if self.test is None else "test"
+
+
+def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
+    """The page of a finished run, whose log and environment are in its folder.
+
+    Args:
+        outcome: Of a validated and tested run.
+        parts: Further sections.
+    """
+    tested = {name: outcome.test_interval(name) for name in outcome.config.metric_names}
+    headline = [
+        Figure(
+            name,
+            found.value,
+            found.low,
+            found.high,
+            outcome.results["val"][name],
+            found.method == TOO_FEW,
+        )
+        for name, found in tested.items()
+    ]
+    told = list(limits(outcome))
+    warned = [line for line in told if line.startswith(WARNING)]
+    epochs = _epochs_of(outcome.run_dir)
+    return ReportContent(
+        status="finished",
+        epoch=outcome.epochs,
+        headline=headline,
+        about_intervals=outcome.about_intervals(),
+        warnings=[plain_text(line.removeprefix(WARNING)) for line in warned],
+        limits=[plain_text(line) for line in told if line not in warned],
+        audit=outcome.audit if outcome.config.audit.enabled else None,
+        epochs=epochs,
+        val=outcome.outputs["val"],
+        test=outcome.outputs["test"],
+        findings=outcome.findings,
+        samples=_samples_of(outcome),
+        parts=parts,
+        **_known_from_the_start(outcome.run_dir, outcome.config, outcome.data, outcome.parameters),
+    )
+
+
+def content_while_training(
+    run_dir: Path,
+    config: Config,
+    data: Data,
+    epochs: Sequence[Mapping[str, Any]],
+    val: EpochOutputs | None = None,
+    parameters: int | None = None,
+    audit: Sequence[Finding] | None = None,
+) -> ReportContent:
+    """The page of a run that goes on.
+
+    Args:
+        run_dir: Has the environment.
+        config: Of the run.
+        data: Of the run.
+        epochs: Rows with ``epoch`` and ``metrics``, the last one of an epoch that is over.
+        val: Of the last validation.
+        parameters: Numbers in the model that training can move.
+        audit: What was found in the data; None where nobody looked.
+    """
+    metrics = epochs[-1]["metrics"] if epochs else {}
+    return ReportContent(
+        status="running",
+        epoch=epochs[-1]["epoch"] if epochs else 0,
+        headline=[
+            Figure(name, val=float(metrics[f"val/{name}"]))
+            for name in config.metric_names
+            if metrics.get(f"val/{name}") is not None
+        ],
+        epochs=epochs,
+        val=val,
+        audit=audit,
+        **_known_from_the_start(run_dir, config, data, parameters),
+    )
+
+
+def _samples_of(outcome: Outcome) -> SampleSource | None:
+    """None of a cohort of covariates alone: the explorer is one of spectra."""
+    if not outcome.data.cohort.has_spectra:
+        return None
+    return sample_source(outcome.data, outcome.outputs["test"].sample_id)
+
+
+def _known_from_the_start(
+    run_dir: Path, config: Config, data: Data, parameters: int | None
+) -> dict[str, Any]:
+    cohort = data.cohort
+    counted = "" if parameters is None else f" with {parameters:,} parameters"
+    # The positive class is said beside the figures.
+    positive = about_positive(cohort.task, cohort.class_names)
+    described = [line for line in cohort.describe().splitlines() if line != positive]
+    described.extend(data.describe_transforms())
+    described.extend([data.tested] if data.tested else [])
+    environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    return {
+        "title": run_dir.name,
+        "max_epochs": config.trainer.max_epochs,
+        "task": cohort.task,
+        "class_names": cohort.class_names,
+        "language": config.report.language,
+        "model": (
+            f"Model {config.model.name}{counted}; the best checkpoint by "
+            f"{config.checkpoint.monitor}."
+        ),
+        "task_text": _task_text(cohort),
+        # The sides stand in a table of their own.
+        "cohort": [line[:1].upper() + line[1:] for line in described],
+        "split": [_side(data, side) for side in SIDES],
+        "groups": {
+            name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
+        },
+        "settings": write_yaml(without_places(config.resolved())),
+        "environment": _without_places(environment),
+        "names": [
+            cohort.root.name,
+            *cohort.numeric,
+            *cohort.categorical,
+            *data.encoder.feature_names,
+            *(name for name in cohort.excluded if name != MISSING_LABEL),
+            *sorted(names_of_kinds(cohort)),
+        ],
+    }
+
+
+def _without_places(environment: dict[str, Any]) -> dict[str, Any]:
+    # The few packages that matter to a reader stand under "packages".
+    kept = {k: value for k, value in environment.items() if k not in (*PLACES, REQUIREMENTS)}
+    if kept.get("command"):
+        kept["command"] = shlex.join(without_places(shlex.split(kept["command"])))
+    found: dict[str, Any] = without_places(kept)
+    return found
+
+
+def _epochs_of(run_dir: Path) -> list[dict[str, Any]]:
+    return [row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"]
+
+
+def _side(data: Data, side: str) -> Side:
+    cohort, chosen = data.cohort, data.split == side
+    targets = cohort.targets[chosen]
+    if cohort.task == "regression":
+        cells = [f"{v.mean():.4g} ± {v.std():.3g}" for v in targets.T]
+    elif cohort.task in CLASSES:
+        cells = [str(n) for n in np.bincount(targets, minlength=len(cohort.class_names))]
+    else:
+        cells = [str(n) for n in targets.sum(axis=0)]
+    return Side(
+        SIDE_NAMES[side],
+        int(chosen.sum()),
+        len(np.unique(cohort.groups[chosen])),
+        sum(len(cohort.scan_rows[row]) for row in np.flatnonzero(chosen)),
+        cells,
+    )
+
+
+def _task_text(cohort: Cohort) -> str:
+    names = ", ".join(cohort.class_names)
+    if cohort.task == "binary":
+        negative, positive = cohort.class_names
+        return f"Two classes: {positive}, the positive one, against {negative}."
+    if cohort.task == "multiclass":
+        return f"{len(cohort.class_names)} classes: {names}."
+    if cohort.task == "multilabel":
+        return f"{len(cohort.class_names)} labels, each there or not: {names}."
+    return f"Values to predict: {names}."

@@ -1,0 +1,334 @@
+"""The run's page: ``report/index.html``, one file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from datasets.audit import Finding
+from engine.files import write_whole
+from engine.reporting import (
+    PLOTLY_CONFIG,
+    figure_text,
+    figure_texts,
+    make_panels,
+    page_template,
+    plotly_js,
+)
+from engine.statistics import Interval
+from experiments.analysis import Outcome, finding_number
+from experiments.report.figures import (
+    PALETTE,
+    TEMPLATES,
+    FindingSections,
+    Section,
+    about_unranked,
+    choices_of,
+    outcome_sections,
+    reliability_section,
+    styled,
+)
+from experiments.report.report_content import Figure, Part, ReportContent, content_of
+from experiments.report.report_parts import report_parts
+from experiments.report.report_payload import as_script, outcome_payload
+from experiments.report.report_samples import pack_samples
+from experiments.report.words import Words, read_words
+
+REPORT_NAME = "index.html"
+# A page of a run that goes on is opened anew so often.
+RELOAD_S = 30
+# Metrics that lie between 0 and 1, so that an interval can be drawn to scale.
+SHARES = (
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "auroc",
+    "auprc",
+    "balanced_accuracy",
+    "recall_at_fpr",
+    "specificity_at_sensitivity",
+)
+# What Plotly's buttons are called; the library asks for these phrases by itself.
+MODEBAR = (
+    "Zoom",
+    "Pan",
+    "Zoom in",
+    "Zoom out",
+    "Autoscale",
+    "Reset axes",
+    "Box Select",
+    "Lasso Select",
+    "Download plot as a PNG",
+    "Download plot",
+    "Double-click to zoom back out",
+    "Double-click on legend to isolate one trace",
+    "Taking snapshot - this may take a few seconds",
+    "Snapshot succeeded",
+    "trace",
+)
+THRESHOLD_TEXT = (
+    "A sample whose probability reaches the threshold is called positive. Thresholds by rule were "
+    "chosen on the validation side alone."
+)
+NOT_RANKED = (
+    "There is nothing to rank: these samples are all of one class, or a score is no number."
+)
+NO_LABEL_RANKED = (
+    "There is nothing to rank: each label is there in all of these samples or in none, or a score "
+    "is no number."
+)
+NO_TEMPERATURE = "No temperature could be fitted on the validation side: see the warnings above."
+ERRORS_TEXT = {
+    "binary": "By the probability that the model gave to what was the case. The margin is how far "
+    "it lies on the right side of the threshold, negative for an error.",
+    "multilabel": "Of the label that is chosen above, by the probability that the model gave to "
+    "what was the case. The margin is how far it lies on the right side of the threshold, negative "
+    "for an error.",
+    "multiclass": "By the probability that the model gave to the true class; predicted is the "
+    "likeliest class. The margin is how far the true class is ahead of the next one, negative for "
+    "an error.",
+    "regression": "By how far the prediction is from the truth.",
+}
+
+
+def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
+    """Write ``report/index.html`` of a finished run.
+
+    Args:
+        outcome: Of a validated and tested run.
+        drawn: Its sections, which other pages may show, too.
+
+    Returns:
+        The page.
+    """
+    content = content_of(outcome, report_parts(drawn))
+    folder = outcome.run_dir / "report"
+    folder.mkdir(exist_ok=True)
+    write_whole(render_report(content).encode(), folder, REPORT_NAME, durable=False)
+    return folder / REPORT_NAME
+
+
+def render_report(content: ReportContent) -> str:
+    """The page as text.
+
+    Args:
+        content: Of a finished run, or of one that goes on.
+    """
+    outputs, task = content.outputs, content.task
+    words = Words(content.language, _names(content))
+    panels = make_panels([_with_numbers(row) for row in content.epochs])
+    outcome = None
+    if outputs is not None:
+        outcome = outcome_payload(outputs, content.class_names, content.findings.decisions)
+    ranked = outcome["ranked"] if outcome else []
+    explorer = content.samples is not None and content.test is not None
+    before = list(_parts_before(content, bool(ranked)))
+    samples: dict[str, Any] = {}
+    if explorer:
+        assert content.samples is not None
+        assert outputs is not None
+        findings = content.findings
+        samples = pack_samples(content.samples, outputs, findings.explained, findings.scan_weights)
+    errors = outcome is not None and (task == "regression" or bool(ranked))
+    shown = {
+        "training": ("Training curves", bool(panels)),
+        **({"threshold": ("Threshold explorer", True)} if ranked else {}),
+        **{part.name: (part.heading, True) for part in before},
+        "errors": ("Samples, worst first", errors),
+        "explorer": ("Sample explorer", explorer and errors),
+        **{part.name: (part.heading, True) for part in content.parts},
+        "settings": ("Configuration", True),
+        "environment": ("Environment", bool(content.environment)),
+    }
+    payload = {
+        "title": content.title,
+        "language": content.language,
+        "task": task,
+        "names": list(content.class_names),
+        "known": list(content.names),
+        "samples": _samples(content),
+        "outcome": outcome,
+        "panels": panels,
+        "explorer": shown["explorer"][1],
+        "palette": PALETTE,
+        "config": PLOTLY_CONFIG,
+        "words": read_words(),
+        "modebar": {phrase: read_words()[phrase] for phrase in MODEBAR},
+    }
+    return page_template(TEMPLATES / "index.html.j2").render(
+        content=content,
+        words=words,
+        reload_s=RELOAD_S,
+        contents=[
+            ("overview", "Overview"),
+            *((name, heading) for name, (heading, there) in shown.items() if there),
+        ],
+        headline=[_card(figure, content) for figure in content.headline],
+        audit=[
+            (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
+        ],
+        panels=panels,
+        threshold=bool(ranked),
+        several_ranked=len(ranked) > 1,
+        side_text=f"Of the {content.side} side.",
+        parts_before=[_drawn(part) for part in before],
+        parts_after=[_drawn(part) for part in content.parts],
+        errors=errors,
+        threshold_text=" ".join(filter(None, (THRESHOLD_TEXT, _about_unranked(content)))),
+        errors_text=ERRORS_TEXT[task],
+        explorer=shown["explorer"][1],
+        explained_outputs=_explained_outputs(content),
+        explorer_notes=list(_explorer_notes(samples)) if explorer else [],
+        environment=list(_flat(content.environment)),
+        page_data=as_script(payload),
+        samples_data=as_script(samples),
+        plotly_js=plotly_js(),
+    )
+
+
+def _names(content: ReportContent) -> set[str]:
+    ids = content.outputs.sample_id if content.outputs is not None else []
+    groups = (content.groups.get(name, "") for name in ids)
+    return {content.title, *content.class_names, *content.names, *ids, *groups}
+
+
+def _samples(content: ReportContent) -> dict[str, list[Any]]:
+    ids = list(content.outputs.sample_id) if content.outputs is not None else []
+    rows = content.samples.scan_rows if content.samples is not None else {}
+    return {
+        "id": ids,
+        "group": [content.groups.get(name, "") for name in ids],
+        "scans": [len(rows[name]) if name in rows else None for name in ids],
+    }
+
+
+def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A log's row, in which NaN is null and infinity a word."""
+    metrics = {n: math.nan if v is None else float(v) for n, v in row["metrics"].items()}
+    return {"epoch": row["epoch"], "metrics": metrics}
+
+
+def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
+    tested = content.test is not None
+    value = figure.test if tested else figure.val
+    texts = figure_texts(Interval(value, figure.low, figure.high))
+    card: dict[str, Any] = {
+        "name": figure.name,
+        "value": texts.value,
+        "val": figure_text(figure.val) if tested else "",
+        "low": texts.low,
+        "high": texts.high,
+        "too_few": figure.too_few,
+        "track": None,
+    }
+    if figure.name.partition("@")[0] in SHARES and card["low"]:
+        low, high = (min(1.0, max(0.0, bound)) for bound in (figure.low, figure.high))
+        card["track"] = {
+            "low": f"{100 * low:.1f}",
+            "width": f"{100 * (high - low):.1f}",
+            "value": f"{100 * value:.1f}",
+        }
+    return card
+
+
+def _sentence(found: Finding) -> str:
+    return f"{found.sentence}{' (it was accepted)' if found.accepted else ''}."
+
+
+def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
+    """What is drawn of all samples together, ahead of single ones."""
+    outputs, names = content.outputs, content.class_names
+    if outputs is None:
+        return
+    if content.task == "regression":
+        yield Part("predictions", "Predictions and truth", outcome_sections(outputs, names))
+        return
+    if not ranked:
+        yield Part(
+            "threshold",
+            "Threshold explorer",
+            absent=NO_LABEL_RANKED if content.task == "multilabel" else NOT_RANKED,
+        )
+    if content.test is None:
+        return  # a temperature is fitted once the training is over
+    calibration = content.findings.calibration
+    if calibration is None:
+        yield Part("reliability", "Reliability", absent=NO_TEMPERATURE)
+        return
+    sections = [reliability_section(calibration, content.task, names)]
+    yield Part("reliability", "Reliability", sections)
+
+
+def _drawn(part: Part) -> dict[str, Any]:
+    """A part with its figures as JSON, for the page's own script to draw when they are seen."""
+    return {
+        "name": part.name,
+        "heading": part.heading,
+        "absent": part.absent,
+        "choices": choices_of(part.sections),
+        "drawn": [(section, _figure_json(section)) for section in part.sections],
+    }
+
+
+def _figure_json(section: Section) -> Markup:
+    if section.figure is None:
+        return Markup("")
+    text: str = styled(section.figure).to_json()
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _about_unranked(content: ReportContent) -> str:
+    if content.outputs is None or content.task == "regression":
+        return ""
+    return about_unranked(content.outputs, content.class_names)
+
+
+def _explained_outputs(content: ReportContent) -> list[str]:
+    """The names of what is explained, where that is several labels or values."""
+    sets = content.findings.explained
+    if len(sets) < 2:
+        return []
+    return [str(content.class_names[int(one.target[0])]) for one in sets]
+
+
+def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        "Intensities are those of the cohort, on the model's axis, in 256 levels of their square "
+        "root; attributions are in 255 levels of their signed square root."
+    )
+    if samples["merged"] > 1:
+        yield (
+            f"To keep the page small, {samples['merged']} neighbouring points are drawn as one: of "
+            "intensities the largest, of attributions the sum."
+        )
+    if samples["left_out"]:
+        yield (
+            f"The spectra of {samples['left_out']} samples were left out, those that the model was "
+            "least wrong about."
+        )
+
+
+def _flat(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Each row with its entries; what could not be found out is left out."""
+    for name, value in environment.items():
+        entries = list(_entries(value))
+        if entries:
+            yield name, entries
+
+
+def _entries(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from (f"{key} {entry}" for entry in _entries(item))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from _entries(item)
+    elif isinstance(value, bool):
+        yield "yes" if value else "no"
+    elif value is not None:
+        yield str(value)

@@ -1,0 +1,51 @@
+"""What a run writes into its folder, and reads back."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.run_files.finished_run import (
+        METRICS_NAME,
+        PREDICTIONS_NAME,
+        FinishedRun,
+        find_runs,
+        is_run,
+        read_cost,
+        read_metric,
+        read_runs,
+        run_names,
+    )
+    from experiments.run_files.folder import (
+        CONFIG_NAME,
+        FINISHED,
+        LOG_NAME,
+        RESOLVED_NAME,
+        find_run,
+        is_finished,
+        is_named,
+        new_run_dir,
+        write_config,
+    )
+    from experiments.run_files.lock import RunLock
+    from experiments.run_files.package import (
+        CARD_NAME,
+        ENVIRONMENT_NAME,
+        PREPROCESSING_NAME,
+        WEIGHTS_NAME,
+        WEIGHTS_PATH,
+        read_package,
+        without_places,
+        write_package,
+    )
+    from experiments.run_files.saved_predictions import SavedOutputs, read_predictions
+    from experiments.run_files.versions import (
+        DataVersion,
+        changed_cohort,
+        check_same_data,
+        data_version,
+        digest,
+        read_version,
+    )
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,255 @@
+"""A finished run as its own files tell it; no model is loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from datasets.cohort import read_table
+from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
+from datasets.splits import COLUMNS
+from engine.metrics import SAMPLE_STATISTICS, UNDEFINED, by_target, check_metrics
+from engine.reporting import read_log
+from engine.statistics import Interval
+from experiments.config import metric_name, read_yaml, recompute_metrics
+from experiments.run_files.folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
+from experiments.run_files.package import ENVIRONMENT_NAME, SPLITS_NAME
+from experiments.run_files.saved_predictions import SavedOutputs, read_predictions
+
+METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
+# An unpacked package has them all.
+NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_NAME)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left behind.
+
+    Attributes:
+        name: What it is called beside others.
+        folder: Its own.
+        config: All settings, the derived ones too.
+        environment: What it was made with, as ``environment.json`` has it.
+        metrics: Best, last and test, as ``metrics.json`` has them.
+        outputs: Its test samples.
+        class_names: Of the classes, the labels or the regression's targets.
+        groups: The group of each of its samples, on all sides.
+        sides: The side of each.
+        parameters: Numbers that training could move, None where its summary is missing.
+        seconds: Spent in epochs, NaN where its log is missing (a package has none).
+        not_computed: Metrics of the user's own that cannot be computed again -> why.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    outputs: SavedOutputs
+    class_names: list[str]
+    groups: Mapping[str, str]
+    sides: Mapping[str, str]
+    parameters: int | None
+    seconds: float
+    not_computed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.config["model"]["name"])
+
+    @property
+    def asked_for(self) -> list[str]:
+        """The metrics that the run was asked for."""
+        names = [metric_name(entry) for entry in self.config["metrics"]]
+        return by_target(names, self.outputs.targets)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics that the run was asked for and that can be computed from predictions."""
+        untold = (*SAMPLE_STATISTICS, *self.not_computed)
+        return [name for name in self.asked_for if name not in untold]
+
+    @property
+    def monitor(self) -> str | None:
+        """What its best epoch was chosen by."""
+        monitor: str | None = self.metrics["monitor"]
+        return monitor
+
+    @property
+    def mode(self) -> str:
+        """Whether its best epoch is that of the largest (``max``) or smallest (``min``) value."""
+        return str(self.metrics["mode"])
+
+    @property
+    def validation(self) -> float:
+        """The monitored metric of the best epoch."""
+        return read_metric(self.metrics["best"], str(self.monitor))
+
+    @property
+    def epochs(self) -> int:
+        """How many were trained."""
+        return int(self.metrics["last"]["epoch"])
+
+    def side(self, name: str) -> set[str]:
+        """The samples of ``train``, ``val`` or ``test``."""
+        return {sample for sample, side in self.sides.items() if side == name}
+
+    def test_figure(self, metric: str) -> Interval:
+        """What the run itself measured on its test side, and the interval if it drew one."""
+        test = self.metrics["test"]
+        bounds = (test.get("intervals") or {}).get(metric) or (None, None)
+        low, high = (UNDEFINED if bound is None else float(bound) for bound in bounds)
+        method = (test.get("interval_methods") or {}).get(metric, "")
+        return Interval(read_metric(test, metric), low, high, method=method)
+
+
+def read_metric(summary: Mapping[str, Any] | None, name: str) -> float:
+    """A metric of a part of ``metrics.json``; NaN where it was undefined or not measured."""
+    value = None if summary is None else summary["metrics"].get(name)
+    return math.nan if value is None else float(value)
+
+
+def read_cost(folder: Path) -> tuple[int | None, float]:
+    """The parameters of a run's model, and the seconds that it spent in epochs.
+
+    Args:
+        folder: The run's; None and NaN stand for what it lacks.
+    """
+    parameters, seconds = None, math.nan
+    summary, log = folder / "summary.md", folder / LOG_NAME
+    if summary.is_file():
+        counted = re.search(r"\(([\d,]+) parameters\)", summary.read_text("utf-8"))
+        parameters = int(counted[1].replace(",", "")) if counted else None
+    if log.is_file():
+        seconds = sum(row["seconds"] for row in read_log(log) if row["event"] == "epoch")
+    return parameters, seconds
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / CONFIG_NAME).is_file()
+
+
+def run_names(runs_dir: Path) -> list[str]:
+    """The runs in a folder, by name."""
+    return sorted(path.parent.name for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
+
+
+def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
+    """The folders of runs.
+
+    Args:
+        which: Folders, or names within ``runs_dir``.
+        runs_dir: Where runs live.
+
+    Raises:
+        UsageError: One of them is no run, or given twice.
+    """
+    folders: list[Path] = []
+    for name in which:
+        found = [folder for folder in (as_path(name), runs_dir / name) if is_run(folder)]
+        if not found:
+            raise UsageError(f"no run '{name}' in {runs_dir}{nearest(name, run_names(runs_dir))}")
+        if any(found[0].resolve() == other.resolve() for other in folders):
+            raise UsageError(f"the run {found[0]} is given twice")
+        folders.append(found[0])
+    return folders
+
+
+def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
+    """Read several runs; those whose folders have one name are called by their paths.
+
+    Args:
+        folders: Of finished runs, or of unpacked packages.
+
+    Raises:
+        UsageError: A run is not finished, or a file of it cannot be read.
+    """
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def read_run(folder: Path, name: str) -> FinishedRun:
+    """Read a run from its files.
+
+    Args:
+        folder: The run's.
+        name: What it is to be called.
+
+    Raises:
+        UsageError: It is not finished, or a file of it cannot be read.
+    """
+    missing = [needed for needed in NEEDED if not (folder / needed).is_file()]
+    if missing:
+        raise UsageError(f"{folder} lacks {missing[0]}: only finished runs can be compared")
+    if (folder / LOG_NAME).is_file() and not is_finished(folder):
+        raise UsageError(f"{folder} was cut off: continue it (run.py --resume), then compare")
+    outputs, class_names = read_predictions(folder / PREDICTIONS_NAME)
+    splits = read_table(folder / SPLITS_NAME, COLUMNS)
+    parameters, seconds = read_cost(folder)
+    config = _read_settings(folder)
+    custom, not_computed = recompute_metrics(
+        config.get("metrics") or [], outputs.task, len(class_names)
+    )
+    run = FinishedRun(
+        name=name,
+        folder=folder,
+        config=config,
+        environment=_read_plain(folder / ENVIRONMENT_NAME),
+        metrics=_read_plain(folder / METRICS_NAME),
+        outputs=replace(outputs, custom=custom),
+        class_names=class_names,
+        groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
+        sides=dict(zip(splits["sample_id"], splits["split"], strict=True)),
+        parameters=parameters,
+        seconds=seconds,
+        not_computed=not_computed,
+    )
+    _check(run)
+    return run
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """All settings of a run; runs of earlier versions hold them in ``config.yaml`` alone."""
+    resolved = folder / RESOLVED_NAME
+    return _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
+
+
+def _read_plain(path: Path) -> dict[str, Any]:
+    """The content of a YAML or JSON file, which JSON is too."""
+    values = read_yaml(path.read_text("utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected sections and keys, got {type(values).__name__}")
+    return values
+
+
+def _check(run: FinishedRun) -> None:
+    """Refuse files that a run does not write, or that are not of one run."""
+    if run.metrics.get("test") is None:
+        raise UsageError(f"{run.folder} was not tested: there is nothing to compare")
+    try:
+        metrics = tuple(run.metric_names)
+        _ = run.model, run.validation, run.epochs, [run.test_figure(name) for name in metrics]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{run.folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
+        ) from error
+    try:
+        own = tuple(name for name in metrics if name not in run.outputs.custom)
+        check_metrics(own, run.outputs.task, run.outputs.targets)
+    except UsageError as error:
+        raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
+    strange = set(run.outputs.sample_id) - run.side("test")
+    if strange:
+        raise UsageError(
+            f"{run.folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "
+            "does not have on the test side"
+        )

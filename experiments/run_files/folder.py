@@ -1,0 +1,125 @@
+"""A run's folder: a free name for a new run, and which run to continue."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from pathlib import Path
+
+from datasets.errors import UsageError, nearest
+from datasets.paths import as_path
+from engine.files import write_whole
+from engine.reporting import read_log
+from experiments.config import Config, write_yaml
+
+LOG_NAME = "log.jsonl"
+# What makes a folder a run that can be continued.
+CONFIG_NAME = "config.yaml"
+# The same with all that follows from what was chosen.
+RESOLVED_NAME = "resolved.yaml"
+# Written by the last stage; a run whose log lacks it was cut off.
+FINISHED = "run_finished"
+STARTS = ("run_started", "run_resumed")
+
+
+def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
+    """Make the folder of a new run; an existing one is left alone and a number is added.
+
+    Args:
+        runs_dir: Where all runs live.
+        exp_name: The run's name.
+
+    Returns:
+        ``runs_dir/exp_name``, or ``runs_dir/exp_name-2`` and so on, now existing.
+    """
+    for number in count(1):
+        folder = runs_dir / (exp_name if number == 1 else f"{exp_name}-{number}")
+        try:
+            # Making it is also claiming it: two runs started at once get two folders.
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UsageError(f"runs_dir: cannot make {folder}: {error.strerror}") from error
+        return folder
+    raise AssertionError("unreachable: there is always a next number")
+
+
+def is_named(run_dir: Path, exp_name: str) -> bool:
+    """Whether a folder is called as :func:`new_run_dir` calls those of this name.
+
+    Example:
+        >>> is_named(Path("runs/hcc-2"), "hcc"), is_named(Path("runs/hcc-fold0"), "hcc")
+        (True, False)
+    """
+    return re.fullmatch(re.escape(exp_name) + r"(-\d+)?", run_dir.name) is not None
+
+
+def write_config(run_dir: Path, config: Config) -> None:
+    """Write ``config.yaml``, what was chosen, and ``resolved.yaml``, all that follows from it.
+
+    Where a continued run changes ``config.yaml``, the former one is kept beside it.
+
+    A run can be continued from its ``config.yaml`` on, so this comes after everything else that
+    it is continued from, and the file is never missing in between.
+
+    Raises:
+        UsageError: The folder cannot be written to.
+    """
+    path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
+    try:
+        write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
+        if path.is_file():
+            former = path.read_bytes()
+            if former == text:
+                return
+            names = (f"config.former-{n}.yaml" for n in count(1))
+            write_whole(former, run_dir, next(n for n in names if not (run_dir / n).exists()))
+        write_whole(text, run_dir, CONFIG_NAME)
+    except OSError as error:
+        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the run in this folder went through its last stage."""
+    if not (run_dir / LOG_NAME).exists():
+        return False  # cut off before its first line
+    rows = read_log(run_dir / LOG_NAME)
+    stages = [row["event"] for row in rows if row["event"] in (*STARTS, FINISHED)]
+    return bool(stages) and stages[-1] == FINISHED
+
+
+def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
+    """The folder of the run to continue.
+
+    Args:
+        which: ``auto`` for the newest unfinished run of ``exp_name``, else a run's name or path.
+        runs_dir: Where all runs live.
+        exp_name: The name that ``auto`` looks for.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    if which == "auto":
+        runs = [
+            folder
+            for folder in _runs(runs_dir)
+            if is_named(folder, exp_name)
+            if not is_finished(folder)
+        ]
+        if not runs:
+            raise UsageError(f"--resume auto: no unfinished run of '{exp_name}' in {runs_dir}")
+        return max(runs, key=lambda folder: (folder / CONFIG_NAME).stat().st_mtime_ns)
+    try:
+        given = as_path(which)
+    except UsageError as error:
+        raise UsageError(f"--resume: {error}") from error
+    for folder in (given, runs_dir / which):
+        if (folder / CONFIG_NAME).is_file():
+            return folder
+    names = [folder.name for folder in _runs(runs_dir)]
+    raise UsageError(f"--resume: no run '{which}' in {runs_dir}{nearest(which, names)}")
+
+
+def _runs(runs_dir: Path) -> list[Path]:
+    return sorted(path.parent for path in runs_dir.glob(f"*/{CONFIG_NAME}"))

@@ -1,0 +1,277 @@
+"""A run in one file: what another person needs to use it, to judge it and to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from safetensors import SafetensorError, deserialize
+
+from datasets.errors import UsageError
+from engine.files import PART_SUFFIX
+from experiments.config import read_yaml, write_yaml
+from experiments.run_files.folder import CONFIG_NAME, RESOLVED_NAME
+
+WEIGHTS_NAME = "model.safetensors"
+PREPROCESSING_NAME = "preprocessing.pt"
+ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
+CARD_NAME = "model_card.md"
+MANIFEST_NAME = "MANIFEST.json"
+FORMAT, VERSION = "scanfire package", 1
+
+WEIGHTS_PATH = f"checkpoints/{WEIGHTS_NAME}"
+# In the order in which they are packed.
+REQUIRED = (
+    CARD_NAME,
+    "summary.md",
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    SPLITS_NAME,
+    "metrics.csv",
+    "metrics.json",
+    "predictions.csv",
+    PREPROCESSING_NAME,
+    WEIGHTS_PATH,
+)
+# Only where the run made them.
+OPTIONAL = (RESOLVED_NAME, "audit.json", "report/training_curves.html")
+
+# The earliest time that a zip archive can name: the same run gives the same bytes at any time.
+NO_TIME = (1980, 1, 1, 0, 0, 0)
+UNIX, READABLE = 3, 0o100644
+# Tensors of trained weights hardly get smaller, whatever is done to them.
+STORED = (".safetensors", ".pt")
+PIECE_BYTES = 2**20
+# A requirement's, an option's or an address's beginning, then a path from the machine's root.
+PLACED = re.compile(
+    r"((?:-e |[\w.-]+ @ )?(?:[\w.+-]+=)?(?:file:|sqlite:///)?)(/.*|[A-Za-z]:[/\\].*|\\\\.*)",
+    re.DOTALL,
+)
+# Settings that are names of columns, whatever they look like.
+COLUMNS = ("label", "labels", "group", "numeric", "categorical", "log")
+
+# What unpacking an entry whose bytes, or whose description, were changed can raise.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # marked as encrypted, or (NotImplementedError) as packed in an unknown way
+)
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """What the manifest says of a file.
+
+    Attributes:
+        sha256: Of its bytes, in hexadecimal digits.
+        size: In bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+def write_package(run_dir: Path, name: str) -> Path:
+    """Write ``<name>.zip``: the exported files of a run and a manifest of their checksums.
+
+    It is written aside, read back and checked, then renamed, so that it is complete or absent; an
+    earlier one is replaced. The same files give the same bytes. Places on this machine are left
+    out: of a path that starts at the root, config.yaml, resolved.yaml and environment.json keep the
+    last name.
+
+    Args:
+        run_dir: Of a run that was exported.
+        name: Of the package, without ``.zip``.
+
+    Raises:
+        UsageError: A file of the run is missing, or the package cannot be written.
+    """
+    for required in REQUIRED:
+        if not (run_dir / required).is_file():
+            raise UsageError(f"cannot package {run_dir}: it lacks {required}; export the run first")
+    path = run_dir / f"{name}.zip"
+    part = run_dir / f".{path.name}{PART_SUFFIX}"
+    try:
+        try:
+            with open(part, "wb") as file:
+                _pack(run_dir, name, file)
+                file.flush()
+                os.fsync(file.fileno())
+            read_package(part)
+            os.replace(part, path)
+        except BaseException:  # an interrupt must not leave the part behind either
+            part.unlink(missing_ok=True)
+            raise
+    except (OSError, UsageError) as error:
+        reason = getattr(error, "strerror", None) or str(error).replace(str(part), path.name)
+        raise UsageError(f"cannot package {run_dir}: {reason}") from error
+    return path
+
+
+def read_package(path: Path) -> dict[str, PackedFile]:
+    """Check a package: every file is there, is what the manifest says, and the weights open.
+
+    Args:
+        path: The ``.zip``.
+
+    Returns:
+        File name -> its checksum and size, in the order of the archive.
+
+    Raises:
+        UsageError: Says which file is damaged or missing.
+    """
+    if not path.is_file():
+        raise UsageError(f"no package at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _check(archive, path)
+    except DAMAGE as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"{path} is no whole package: {' '.join(str(error).split())}; a zip archive that "
+            "write_package made was expected"
+        ) from error
+
+
+def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
+    files: dict[str, PackedFile] = {}
+    with zipfile.ZipFile(file, "w") as archive:
+        for inside in (*REQUIRED, *OPTIONAL):
+            source = run_dir / inside
+            if not source.is_file():
+                continue
+            if inside in WITHOUT_PLACES:
+                text = WITHOUT_PLACES[inside](source.read_text("utf-8"))
+                files[inside] = _add(archive, inside, text.encode())
+            else:
+                files[inside] = _add(archive, inside, source)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "run": name,
+            "files": {inside: asdict(packed) for inside, packed in files.items()},
+        }
+        _add(archive, MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def _add(archive: zipfile.ZipFile, inside: str, content: bytes | Path) -> PackedFile:
+    entry = zipfile.ZipInfo(inside, NO_TIME)
+    entry.create_system, entry.external_attr = UNIX, READABLE << 16
+    stored = inside.endswith(STORED)
+    entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+    if isinstance(content, bytes):
+        archive.writestr(entry, content)
+        return PackedFile(hashlib.sha256(content).hexdigest(), len(content))
+    entry.file_size = content.stat().st_size  # decides whether the entry needs zip's 64 bits
+    with content.open("rb") as source, archive.open(entry, "w") as target:
+        shutil.copyfileobj(source, target, PIECE_BYTES)
+    with content.open("rb") as source:
+        return _measure(source)
+
+
+def _measure(file: IO[bytes]) -> PackedFile:
+    digest, size = hashlib.sha256(), 0
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+        size += len(piece)
+    return PackedFile(digest.hexdigest(), size)
+
+
+def _check(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
+    listed = _manifest(archive, path)
+    inside = archive.namelist()
+    for name in dict.fromkeys((*REQUIRED, *listed)):
+        if name not in inside:
+            raise UsageError(f"{path} lacks {name}")
+    for name in inside:
+        if (name != MANIFEST_NAME and name not in listed) or inside.count(name) > 1:
+            raise UsageError(f"{path} holds {name}, which its {MANIFEST_NAME} does not list once")
+    for name, expected in listed.items():
+        try:
+            with archive.open(name) as file:
+                found = _measure(file)
+        except DAMAGE as error:
+            raise UsageError(f"{path}: {name} is damaged and cannot be unpacked") from error
+        if found != expected:
+            raise UsageError(f"{path}: {name} is damaged, its checksum is not the manifest's")
+    try:
+        deserialize(archive.read(WEIGHTS_PATH))
+    except SafetensorError as error:
+        raise UsageError(f"{path}: {WEIGHTS_PATH} cannot be loaded: {error}") from error
+    return listed
+
+
+def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
+    if MANIFEST_NAME not in archive.namelist():
+        raise UsageError(f"{path} lacks {MANIFEST_NAME}: it is no package of a run")
+    try:
+        content = json.loads(archive.read(MANIFEST_NAME))
+        if content["format"] != FORMAT or content["version"] != VERSION:
+            raise UsageError(
+                f"{path}: '{content['format']}' {content['version']}, where '{FORMAT}' {VERSION} "
+                "was expected"
+            )
+        return {name: PackedFile(**packed) for name, packed in content["files"].items()}
+    except (*DAMAGE, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path}: {MANIFEST_NAME} is damaged and cannot be read") from error
+
+
+# -- places on this machine -----------------------------------------------------------------
+
+
+def without_places(value: Any) -> Any:
+    """The same plain value, with the last name of every path that starts at a root.
+
+    Args:
+        value: Of a configuration or a part of one; names of columns stay as they are.
+
+    Example:
+        >>> without_places({"root": "/data/lab/cohorts/hcc", "label": "/a", "notes": ["a/b"]})
+        {'root': 'hcc', 'label': '/a', 'notes': ['a/b']}
+    """
+    if isinstance(value, dict):
+        return {k: v if k in COLUMNS else without_places(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_places(item) for item in value]
+    match = PLACED.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    last = re.split(r"[/\\]", match[2].rstrip("/\\"))[-1]
+    return match[1] + last if last else value
+
+
+def _config_without_places(text: str) -> str:
+    values = without_places(read_yaml(text, CONFIG_NAME))
+    split = values["data"]["split"]
+    if split["file"] is not None:  # what it held is in the package
+        split["file"] = SPLITS_NAME
+    return write_yaml(values)
+
+
+def _environment_without_places(text: str) -> str:
+    values = json.loads(text)
+    values["command"] = shlex.join(without_places(shlex.split(values["command"])))
+    return json.dumps(without_places(values), indent=2, ensure_ascii=False) + "\n"
+
+
+WITHOUT_PLACES: dict[str, Callable[[str], str]] = {
+    CONFIG_NAME: _config_without_places,
+    RESOLVED_NAME: _config_without_places,
+    ENVIRONMENT_NAME: _environment_without_places,
+}

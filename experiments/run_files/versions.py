@@ -1,0 +1,183 @@
+"""Which data a run is of: the cohort's files, what was done to them, and the split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.cohort import Cohort, Roles
+from datasets.errors import UsageError
+from experiments.config import DataConfig, Named
+from experiments.run_files.folder import is_named
+from experiments.run_files.package import ENVIRONMENT_NAME
+
+# So many digits tell any two cohorts of a lab apart, and can be read out.
+DIGITS = 12
+# Where environment.json has what makes up a version.
+FILES, PREPARATION, SPLIT, COHORT, FINGERPRINT = (
+    "data",
+    "preparation",
+    "split",
+    "cohort",
+    "fingerprint",
+)
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """All that decides what a model is given, but for chance.
+
+    Attributes:
+        cohort: What the cohort's folder is called.
+        files: The SHA-256 of each of its files.
+        preparation: What is learned, of which samples, from which columns, cleaned how.
+        split: A digest of who is on which side; empty before that is known.
+    """
+
+    cohort: str
+    files: Mapping[str, str]
+    preparation: Mapping[str, Any]
+    split: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """One short name of it all, in hexadecimal digits."""
+        return digest([self.files, self.preparation, self.split])[:DIGITS]
+
+    def with_split(self, sample_ids: Sequence[str], split: np.ndarray) -> DataVersion:
+        """The same, now that it is known who is on which side.
+
+        Args:
+            sample_ids: Names of the samples, [N].
+            split: The side of each, [N].
+        """
+        sides = [f"{name}={side}" for name, side in zip(sample_ids, split, strict=True)]
+        return replace(self, split=digest(sides))
+
+    def unsplit(self) -> DataVersion:
+        """The same, whoever is on which side: what all folds share."""
+        return replace(self, split="")
+
+    def plain(self) -> dict[str, Any]:
+        """In plain types, for ``environment.json``."""
+        return {
+            COHORT: self.cohort,
+            FILES: dict(self.files),
+            PREPARATION: dict(self.preparation),
+            SPLIT: self.split,
+            FINGERPRINT: self.fingerprint,
+        }
+
+    def differences(self, other: DataVersion, prepared: bool = True) -> str:
+        """What is not the same of the files and of the preparation, in words; empty for nothing.
+
+        Args:
+            other: To compare with; the split is not looked at.
+            prepared: Whether to look at the preparation, too.
+
+        Example:
+            >>> before = DataVersion("hcc", {"samples.csv": "1a"}, {"log": [], "group": "g"})
+            >>> after = DataVersion("hcc", {"samples.csv": "2b"}, {"log": ["AFP"], "group": "g"})
+            >>> after.differences(before)
+            'samples.csv and the preparation (log) differ'
+        """
+        found = _differing(other.files, self.files)
+        steps = _differing(other.preparation, self.preparation) if prepared else []
+        if steps:
+            found.append(f"the preparation ({', '.join(steps)})")
+        if not found:
+            return ""
+        return f"{' and '.join(found)} {'differs' if len(found) == 1 else 'differ'}"
+
+
+def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str]) -> DataVersion:
+    """The version of a cohort, before it is split.
+
+    Args:
+        settings: As it was read and will be cleaned.
+        cohort: As it was read.
+        files: What :meth:`datasets.cohort.Cohort.fingerprint` gave.
+    """
+    roles = Roles.choose(
+        cohort.root, settings.label, settings.group, settings.numeric, settings.categorical
+    )
+    named = [Named(name=spec) if isinstance(spec, str) else spec for spec in settings.transforms]
+    preparation = {
+        "task": cohort.task,
+        "classes": list(cohort.class_names),
+        "left_out": dict(cohort.excluded),
+        "label": list(roles.label),
+        "group": roles.group,
+        "numeric": list(cohort.numeric),
+        "categorical": list(cohort.categorical),
+        "log": list(settings.log or ()),
+        "missing_indicators": settings.missing_indicators,
+        "transforms": [spec.model_dump(mode="json") for spec in named if cohort.has_spectra],
+    }
+    return DataVersion(cohort.root.name, dict(files), preparation)
+
+
+def check_same_data(run_dir: Path, version: DataVersion) -> None:
+    """Refuse to continue a run on other data than it began with.
+
+    Args:
+        run_dir: The run's folder.
+        version: Of the data as they are now; the split is not looked at.
+
+    Raises:
+        UsageError: Names every file and every step of the preparation that differs.
+    """
+    began = read_version(run_dir)
+    found = version.differences(began) if began is not None else ""
+    if found:
+        raise UsageError(f"{run_dir} cannot be continued on another cohort: {found}")
+
+
+def changed_cohort(run_dir: Path, exp_name: str, version: DataVersion) -> str | None:
+    """A line on a cohort that is not the one of the last run of this name or of this cohort.
+
+    Of a run of this name the cleaning counts too; another experiment may well clean otherwise.
+
+    Args:
+        run_dir: Of the run that begins; those beside it are looked at.
+        exp_name: Its name, without a number.
+        version: Of its data.
+    """
+    stamps = {
+        path.parent: path.stat().st_mtime_ns
+        for path in run_dir.parent.glob(f"*/{ENVIRONMENT_NAME}")
+        if path.parent != run_dir
+    }
+    for earlier in sorted(stamps, key=lambda folder: -stamps[folder]):
+        before = read_version(earlier)
+        namesake = is_named(earlier, exp_name)
+        if before is None or not (namesake or before.cohort == version.cohort):
+            continue
+        found = version.differences(before, prepared=namesake)
+        return f"the cohort is not the one of {earlier.name}: {found}" if found else None
+    return None
+
+
+def read_version(run_dir: Path) -> DataVersion | None:
+    """The version of a run's data; None where it wrote none, or not as it is written now."""
+    try:
+        values = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+        return DataVersion(values[COHORT], values[FILES], values[PREPARATION], values[SPLIT])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of a plain value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]

@@ -1,0 +1,483 @@
+"""One experiment: set up, train, validate, test, export."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from ignite.engine import Events
+from torch import nn
+
+from datasets.audit import Finding
+from datasets.errors import UsageError
+from engine.statistics import Interval, bootstrap_intervals
+from engine.checkpointing import broken_weight, load_checkpoint
+from engine.model_validation import check_contract
+from engine.metrics import CustomMetric
+from engine.checkpointing import deterministic_algorithms
+from engine.evaluator import Evaluator
+from engine.events import Phase, in_phase
+from engine.metrics import EpochMetrics, EpochOutputs
+from engine.distributed import fail_together, from_first, is_first, world
+from engine.protocols import Stateful
+from engine.checkpointing import seed_everything
+from engine.metrics import rows_in_order
+from engine.distributed import is_sharded, shard, whole
+from engine.metrics import TASKS
+from engine.trainer import Trainer
+from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit, read_audit
+from experiments.runs.run_setup import (Continuation, find_continuation, run_identity, take_up, tell_continuation, write_beginning)
+from experiments.builders import Data, build_data, with_loaders
+from experiments.builders import RunHandlers, build_handlers
+from experiments.config import build_metrics
+from experiments.builders import build_configured_optimizer, build_model_and_loss
+from experiments.config import Config
+from experiments.run_files import changed_cohort
+from experiments.analysis import as_plain, decide
+from experiments.analysis import Examination
+from experiments.runs.export import export_run
+from experiments.analysis import Findings
+from experiments.analysis import Outcome
+from experiments.report import content_while_training
+from experiments.report import render_report
+from experiments.launch import check_alike, own_device
+from experiments.run_files import FINISHED, new_run_dir, write_config
+from experiments.run_files import RunLock
+
+# When a continued run was trained with its settings: on a batch, or in what was left of an epoch.
+GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
+
+Stage = TypeVar("Stage", bound=Callable[..., Any])
+
+
+def stage(method: Stage) -> Stage:
+    """A stage of an experiment: it computes deterministically where the configuration says so."""
+
+    @functools.wraps(method)
+    def run(self: Experiment, *args: Any, **kwargs: Any) -> Any:
+        settings = self.config.trainer
+        if not settings.deterministic:
+            return method(self, *args, **kwargs)
+        with deterministic_algorithms(own_device(settings.device)):
+            return method(self, *args, **kwargs)
+
+    return run  # type: ignore[return-value]
+
+
+class Experiment:
+    """A configuration brought to life; each stage can be called on its own from Python.
+
+    Args:
+        config: What to do.
+        run_dir: A cut run's folder to continue; None starts a new run.
+
+    Attributes:
+        trainer: Available after :meth:`setup`; attach handlers of your own to it.
+        evaluator: Measures the validation side, likewise.
+        tester: Measures the test side, likewise.
+        data: The cohort, its split and the loaders, after :meth:`setup`.
+        metrics: Names of metrics, and metrics of the user's own, after :meth:`setup`.
+        results: ``val`` and ``test`` -> metrics, as the stages produce them.
+        intervals: Metric -> its 95% interval, after :meth:`test`.
+        findings: What else is known of the tested model, after :meth:`test`.
+        audit: What was found in the data, after :meth:`setup`; empty where it is turned off.
+        note: A line on what export had to leave out, after :meth:`export`.
+        changed: A line on a cohort that is not the one of the last such run, after :meth:`setup`.
+
+    Example::
+
+        experiment = Experiment(load_config("tft_baseline"))
+        experiment.setup()
+        experiment.trainer.add_event_handler(TrainEvents.GRADIENTS_READY, look_at_gradients)
+        experiment.train()
+        experiment.validate()
+        experiment.test()
+        experiment.export()
+    """
+
+    trainer: Trainer
+    evaluator: Evaluator
+    tester: Evaluator
+    examination: Examination
+    data: Data
+    metrics: list[str | CustomMetric]
+    handlers: RunHandlers
+    run_dir: Path
+
+    def __init__(self, config: Config, run_dir: Path | None = None) -> None:
+        self.config = config
+        self.resumed_from = run_dir
+        self.results: dict[str, dict[str, float]] = {}
+        self.intervals: dict[str, Interval] = {}
+        self.outputs: dict[str, EpochOutputs] = {}
+        self.findings = Findings()
+        self.audit: list[Finding] = []
+        self.changed: str | None = None
+        self.note: str | None = None
+        self._whole: dict[str, Any] | None = None  # of weights that processes share
+        self._continuation: Continuation | None = None
+        self._settings_used = run_dir is None  # and so written
+        self._lock: RunLock | None = None
+
+    def run(self) -> dict[str, dict[str, float]]:
+        """All stages in order, as far as no signal stops the training; returns the results."""
+        try:
+            self.setup()
+            self.train()
+            if self.exit_code is not None:
+                return self.results
+            self.validate()
+            self.test()
+            self.export()
+            return self.results
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let other processes write to the run's folder; the end of this one does so too."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process should leave with where a signal stopped the training, else None."""
+        return self.handlers.interrupts.exit_code
+
+    # -- setup ------------------------------------------------------------------------------
+
+    @stage
+    def setup(self) -> None:
+        """Check everything that can be checked, make the run's folder, attach the handlers.
+
+        The folder of a run that is continued is left as it is until its training goes on.
+
+        Raises:
+            UsageError: Something the user can mend; a new run's folder is not left behind.
+        """
+        try:
+            self._setup()
+        except BaseException:
+            self.close()
+            raise
+
+    def _setup(self) -> None:
+        config, resumed = self.config, self.resumed_from
+        device = own_device(config.trainer.device)
+        if resumed:
+            from_first(lambda: self._take_lock(resumed))
+            self._continuation = find_continuation(resumed, config)
+        seed_everything(config.seed)
+        self.data = build_data(config, resumed / "splits.csv" if resumed else None)
+        check_alike(config, self.data.version.fingerprint)
+        task = self.data.cohort.task
+        if "metrics" in config.derived():  # the data may be of several classes
+            config.derive("metrics", list(TASKS[task].metrics))
+        self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
+        self.audit = from_first(lambda: read_audit(resumed) if resumed else self._audit())
+        model, loss, loss_terms = self._build_model(device)
+        self.run_dir = resumed or from_first(self._new_run_dir)
+        try:
+            with fail_together():
+                self._assemble(model, loss, loss_terms, device)
+        except UsageError:
+            if not resumed:
+                # Nothing was written yet: handlers write when they run. Nobody leaves before it is
+                # gone: whoever leaves takes the others along.
+                self.close()
+                from_first(self.run_dir.rmdir)
+            raise
+        if self._continuation is None:
+            from_first(self._write_beginning)
+        else:
+            self._take_up(self._continuation)
+
+    def _take_lock(self, run_dir: Path) -> None:
+        self.close()  # of an earlier set-up of this object
+        self._lock = RunLock(run_dir)
+
+    def _new_run_dir(self) -> Path:
+        run_dir = new_run_dir(self.config.runs_dir, self.config.exp_name)
+        self._take_lock(run_dir)
+        return run_dir
+
+    def _take_up(self, continuation: Continuation) -> None:
+        """Stand where a cut run stood; its folder changes when the training goes on."""
+        trainer, former = self.trainer, continuation.former_optimizer
+        take_up(
+            trainer,
+            continuation,
+            self.handlers.checkpoint.meta,
+            build_configured_optimizer(former, trainer.model) if former else None,
+        )
+        if not trainer.state.iteration:
+            from_first(self._compare_cohort)
+        trainer.add_event_handler(Events.STARTED, self._tell_continuation)
+        for event in GONE_ON:
+            trainer.add_event_handler(event, self._write_continued)
+
+    @in_phase(Phase.DECIDE)  # after all that may still refuse to start, before the log's first line
+    def _tell_continuation(self) -> None:
+        assert self._continuation is not None
+        tell_continuation(self.trainer, self._continuation)
+        if is_first() and not self.trainer.state.iteration:
+            self._tell_cohort()
+
+    @in_phase(Phase.PREPARE)
+    def _write_continued(self) -> None:
+        for event in GONE_ON:
+            self.trainer.remove_event_handler(self._write_continued, event)
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        if not self._settings_used:
+            self._settings_used = True
+            from_first(lambda: write_config(self.run_dir, self.config))
+
+    def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
+        """The model, its loss, and the names of the loss's terms."""
+        model, loss = build_model_and_loss(self.config, self.data, device)
+        val = self.data.datasets["val"]
+        # Two where there are two: of one, a mean over the batch would have the right shape.
+        first = self.data.loaders["val"].collate_fn([val[row] for row in range(min(2, len(val)))])
+        loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
+        if world() > 1 and self.config.trainer.processes.strategy == "fsdp":
+            shard(model, device)
+        return model, loss, loss_terms
+
+    def _assemble(
+        self, model: nn.Module, loss: Any, loss_terms: list[str], device: torch.device
+    ) -> None:
+        """Make the engines around a model, and attach the handlers."""
+        config = self.config
+        optimizer = build_configured_optimizer(config.optimizer, model)
+        self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+        self.evaluator, self.tester = (
+            Evaluator(model, loss, self._new_metrics(), device) for _ in range(2)
+        )
+        self.handlers = build_handlers(
+            config,
+            self.trainer,
+            self.evaluator,
+            self.data.loaders["val"],
+            loss_terms,
+            self._page_so_far,
+        )
+        self.tester.precision = self.evaluator.precision
+        names = self.data.cohort.class_names
+        self.examination = Examination(self.tester, config.report, self.run_dir, names)
+        self.handlers.checkpoint.meta = run_identity(config, self.data, model)
+        self.trainer.check_monitors()
+
+    def _new_metrics(self) -> EpochMetrics:
+        scaler = self.data.scaler
+        restore = scaler.restore if scaler else None
+        cohort = self.data.cohort
+        targets = cohort.class_names if cohort.task == "regression" else ()
+        return EpochMetrics(self.metrics, task=cohort.task, restore=restore, targets=targets)
+
+    def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
+        """The run's page while it goes on."""
+        val = self.evaluator.metrics.outputs
+        if val is not None:
+            val = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
+        content = content_while_training(
+            self.run_dir,
+            self.config,
+            self.data,
+            epochs,
+            val,
+            self._count_parameters(),
+            self.audit if self.config.audit.enabled else None,
+        )
+        return render_report(content)
+
+    def _count_parameters(self) -> int:
+        return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+
+    def _audit(self) -> list[Finding]:
+        """Look at the data before anything is trained on it."""
+        if not self.config.audit.enabled:
+            return []
+        data = self.data
+        found = audit_cohort(
+            self.config, data.cohort, data.split, AUTOMATIC_SCANS, data.out_of_domain
+        )
+        check_audit(found)
+        return found
+
+    def _write_beginning(self) -> None:
+        write_beginning(self.run_dir, self.config, self.data, self.audit)
+        self._compare_cohort()
+        self._tell_cohort()
+
+    def _compare_cohort(self) -> None:
+        self.changed = changed_cohort(self.run_dir, self.config.exp_name, self.data.version)
+
+    def _tell_cohort(self) -> None:
+        told = {"changed": self.changed} if self.changed else {}
+        self.handlers.log.write("cohort_read", fingerprint=self.data.version.fingerprint, **told)
+
+    # -- stages -----------------------------------------------------------------------------
+
+    @stage
+    def train(self) -> None:
+        """Train to the configured number of epochs, or until early stopping."""
+        self.outputs.clear()  # of other weights than those to come
+        try:
+            self.trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
+        finally:
+            self.handlers.close()
+
+    def hand_over(self) -> None:
+        """Give the first process what the others hold of the model; all together, after training.
+
+        Needed only before the processes part, which share the model's weights.
+        """
+        if is_sharded(self.trainer.model):
+            self._whole = {name: whole(thing.state_dict()) for name, thing in self._measured()}
+
+    @stage
+    def go_on_alone(self) -> None:
+        """Take over from processes that have trained together and have parted since.
+
+        What follows is then what one process would have done: nobody else has a part of the
+        samples, or of the weights.
+        """
+        self.data = with_loaders(self.config, self.data)
+        if self._whole is None:
+            return
+        former = self.trainer
+        self._assemble(*self._build_model(former.device), former.device)
+        for name, thing in self._measured():
+            thing.load_state_dict(self._whole[name])
+        self.trainer.state.epoch = former.state.epoch
+        self.trainer.state.optimizer_step = former.state.optimizer_step
+        self._whole = None
+
+    def _measured(self) -> list[tuple[str, Stateful]]:
+        """What is measured, by its names in a checkpoint: the model, and averaged weights."""
+        measured = (self.trainer.model, self.handlers.averager)
+        return [(n, thing) for n, thing in self.trainer.stateful.items() if thing in measured]
+
+    @stage
+    def validate(self) -> dict[str, float]:
+        """Measure the best checkpoint on the validation side."""
+        self._load_best()
+        return self._evaluate("val")
+
+    @stage
+    def test(self) -> dict[str, float]:
+        """Measure the best checkpoint on the test side.
+
+        Thresholds and a temperature are chosen on the validation side, which is measured first
+        where :meth:`validate` was not called.
+        """
+        self._load_best()
+        if "val" not in self.outputs:
+            self._evaluate("val")
+        weights = self.handlers.averaged_weights
+        results, found = self.examination.measure(self.data.loaders["test"], weights)
+        rows = self._keep("test", self.tester, results)
+        self.intervals = self._intervals()
+        decisions, calibration = decide(
+            self.outputs, self.data.cohort.class_names, self.config.report.threshold
+        )
+        self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
+        self._write_settings()  # of a continued run that had nothing left to train
+        bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
+        self.handlers.log.write_once(
+            "test_completed",
+            metrics=results,
+            intervals=bounds,
+            interval_methods={name: found.method for name, found in self.intervals.items()},
+            **as_plain(decisions, calibration),
+        )
+        return results
+
+    @stage
+    def export(self) -> Path:
+        """Write what a person reads and what another program loads.
+
+        Returns:
+            The page to open, or the run's folder where reports are turned off.
+        """
+        state, model = self.trainer.state, self.trainer.model
+        with self.handlers.averaged_weights():
+            weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
+        page, self.note = export_run(
+            Outcome(
+                run_dir=self.run_dir,
+                config=self.config,
+                data=self.data,
+                results=self.results,
+                intervals=self.intervals,
+                outputs=self.outputs,
+                weights=weights,
+                epochs=state.epoch,
+                optimizer_steps=state.optimizer_step,
+                parameters=self._count_parameters(),
+                findings=self.findings,
+                audit=self.audit,
+            )
+        )
+        self.handlers.log.write_once(FINISHED)
+        return page
+
+    def _evaluate(self, side: str) -> dict[str, float]:
+        loader = self.data.loaders[side]
+        metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
+        self._keep(side, self.evaluator, metrics)
+        return metrics
+
+    def _keep(self, side: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
+        """Keep the outputs in the cohort's order; returns the rows that brought them into it."""
+        outputs = evaluator.metrics.outputs
+        assert outputs is not None
+        rows = rows_in_order(outputs.sample_id, self.data.cohort.sample_ids)
+        self.results[side], self.outputs[side] = metrics, outputs.take(rows)
+        return rows
+
+    def _intervals(self) -> dict[str, Interval]:
+        """How far the test figures would move had other groups been sampled."""
+        resamples, outputs = self.config.report.resamples, self.outputs["test"]
+        if not resamples:
+            return {}
+        cohort = self.data.cohort
+        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
+        groups = [group_of[sample] for sample in outputs.sample_id]
+        return bootstrap_intervals(
+            outputs, groups, self.config.metric_names, resamples, seed=self.config.seed
+        )
+
+    def _load_best(self) -> None:
+        best = self.run_dir / "checkpoints" / "best.pt"
+        if not best.is_file():
+            # Nothing was scored (top-k off, or metrics undefined): the live weights count.
+            broken = broken_weight(self.trainer.model)
+            if broken is not None:
+                raise UsageError(
+                    f"the training diverged: weight '{broken}' is not finite and there is no "
+                    "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
+                )
+            return
+        states = load_checkpoint(best)["states"]
+        self._follow_averaging(states)
+        for name, thing in self._measured():
+            thing.load_state_dict(states[name])
+
+    def _follow_averaging(self, states: dict[str, Any]) -> None:
+        """Measure what the best epoch was scored by, also where averaging began or ended since."""
+        averager = self.handlers.averager
+        names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
+        if averager is not None and names[0] not in states:
+            self.handlers = replace(self.handlers, averager=None)
+        elif averager is None:
+            for state in states.values():
+                average = state.get("average") if isinstance(state, dict) else None
+                if isinstance(average, dict):
+                    states["model"] = {**states["model"], **average, **state.get("statistics", {})}

@@ -1,0 +1,190 @@
+"""The last stage: what a person reads and what another program loads."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save
+
+from datasets.cohort import Cohort
+from datasets.errors import UsageError
+from engine.reporting import figure_text, with_bounds
+from engine.files import write_whole
+from engine.metrics import EpochOutputs
+from engine.metrics import CLASSES
+from experiments.report.text import class_table
+from experiments.report.text import calibration_section, threshold_section
+from experiments.report.text import escape_markdown
+from experiments.report.text import model_card
+from experiments.analysis import Outcome
+from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
+from experiments.report.figures import examine
+from experiments.report.figures import FindingSections
+from experiments.report import write_named_figures
+from experiments.report import write_report
+
+
+def export_run(outcome: Outcome) -> tuple[Path, str | None]:
+    """Write predictions, weights, the summary, the model card, the pages and the package.
+
+    Args:
+        outcome: Of a validated and tested run.
+
+    Returns:
+        The page to open, or the run's folder where reports are turned off; and in one line why
+        there are no images beside the pages, None where there are or none are wanted.
+
+    Raises:
+        UsageError: The disk is full, say; a resumed run exports anew.
+    """
+    run_dir, data = outcome.run_dir, outcome.data
+    predictions = predictions_table(outcome.outputs["test"], data.cohort)
+    # Without what was fitted on the training part, the weights cannot be used on new samples.
+    fitted = {
+        "covariates": data.encoder.state_dict(),
+        "transforms": data.transforms.state_dict(),
+        "task": data.cohort.task,
+        "class_names": data.cohort.class_names,
+    }
+    if data.scaler is not None:
+        fitted["targets"] = data.scaler.state_dict()
+    packed = io.BytesIO()
+    torch.save(fitted, packed)
+    try:
+        write_whole(predictions.to_csv(index=False).encode(), run_dir, "predictions.csv")
+        write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
+        write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
+        write_whole(summary(outcome).encode(), run_dir, "summary.md")
+        write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
+        page, note = run_dir, None
+        if outcome.config.report.enabled:
+            drawn = FindingSections(examine(outcome))
+            page = write_report(outcome, drawn)
+            note = write_named_figures(outcome, drawn)[1]
+        write_package(run_dir, run_dir.name)  # of all that stands by now
+        return page, note
+    except OSError as error:
+        raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
+
+
+def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
+    """One row a sample.
+
+    Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
+    being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
+    ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
+
+    Args:
+        outputs: Of the test side.
+        cohort: Has the names, and the targets as they were read.
+    """
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
+    return outputs_table(outputs, cohort.class_names, target)
+
+
+def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
+    """:func:`predictions_table` of any outputs.
+
+    Args:
+        outputs: Of the N samples.
+        names: Of the classes, the labels or the targets.
+        target: Of the samples, [N] or [N, T].
+    """
+    predicted = outputs.predictions.numpy()
+    table = pd.DataFrame({"sample_id": outputs.sample_id})
+    if outputs.task in CLASSES:
+        named = np.array(names, dtype=object)
+        table["target"], table["prediction"] = named[target], named[predicted]
+    else:
+        for number, name in enumerate(names):
+            table[f"target_{name}"] = target[:, number]
+            table[f"prediction_{name}"] = predicted[:, number]
+    if outputs.task != "regression":
+        probabilities = outputs.probabilities.numpy()
+        for number, name in enumerate(names):
+            table[f"prob_{name}"] = probabilities[:, number]
+    return table
+
+
+def summary(outcome: Outcome) -> str:
+    """The run on one Markdown page."""
+    config, results = outcome.config, outcome.results
+    rows = "\n".join(
+        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} "
+        f"| {with_bounds(outcome.test_interval(name))} |"
+        for name in results["test"]
+    )
+    cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
+    units = ""
+    if outcome.data.scaler is not None:
+        names = outcome.data.cohort.class_names
+        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
+        units = (
+            "\nLosses are of standardised targets; the metrics are in the units of "
+            f"{', '.join(names)}{each}.\n"
+        )
+    by_class = ""
+    if outcome.data.cohort.task != "regression":
+        table = class_table(outcome.outputs["test"], outcome.data.cohort.class_names)
+        by_class = f"\n## Test by class\n\n{table}\n"
+    return f"""# {outcome.run_dir.name}
+
+Model `{config.model.name}` ({outcome.parameters:,} parameters), loss `{config.loss.name}`,
+optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epochs} epochs,
+{outcome.optimizer_steps} optimizer steps, seed {config.seed}.
+
+## Data
+
+{cohort}
+
+## Results
+
+Of the checkpoint with the best `{config.checkpoint.monitor}`; undefined and nan mean
+that a figure cannot be computed on this data.
+{_about_positive(outcome)}{_about_intervals(outcome)}{units}
+| metric | validation | test |
+|---|---|---|
+{rows}
+{by_class}{_decision_sections(outcome)}
+## Files
+
+`predictions.csv` holds every test sample, `metrics.csv` every epoch, `config.yaml` all settings
+(feed it back to `experiments/run.py` for the same run), `environment.json` the versions and
+checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
+fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
+`{outcome.run_dir.name}.zip` holds all of these with their checksums.
+"""
+
+
+def _about_positive(outcome: Outcome) -> str:
+    about = outcome.about_positive()
+    return f"\n{escape_markdown(about)}\n" if about else ""
+
+
+def _about_intervals(outcome: Outcome) -> str:
+    about = outcome.about_intervals()
+    bounds = any(not math.isnan(found.low) for found in outcome.intervals.values())
+    return f"\n{'In brackets: ' if bounds else ''}{about}\n" if about else ""
+
+
+def _decision_sections(outcome: Outcome) -> str:
+    """On thresholds and calibration, where there are probabilities to decide by."""
+    found = outcome.findings
+    if not found.decisions:
+        return ""
+    return f"""
+## Threshold
+
+{threshold_section(found.decisions, outcome.data.cohort.task)}
+
+## Calibration
+
+{calibration_section(found.calibration, outcome.data.cohort.task)}
+"""

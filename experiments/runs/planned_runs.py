@@ -1,0 +1,77 @@
+"""Several runs, one after the other: the finished are passed over, one that was cut goes on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import UsageError
+from experiments.config import Config
+from experiments.config import load_config
+from experiments.runs.experiment import Experiment
+from experiments.run_files import CONFIG_NAME, is_finished
+from experiments.run_files import RunLock
+
+ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
+
+
+def state_of(config: Config) -> str:
+    """``absent``, ``cut off`` or ``finished``: how far a run has come.
+
+    Raises:
+        UsageError: Its folder holds a run with another configuration.
+    """
+    folder = config.runs_dir / config.exp_name
+    if not folder.exists():
+        return ABSENT
+    if not (folder / CONFIG_NAME).is_file():
+        RunLock(folder).release()  # it may be another process that is just beginning it
+        raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
+    there = load_config(str(folder / CONFIG_NAME))
+    if there.resolved() != config.resolved():
+        before, wanted = there.plain(), config.plain()
+        differing = [key for key in wanted if before[key] != wanted[key]]
+        raise UsageError(
+            f"{folder} is a run with another configuration ({', '.join(differing)}); move it away "
+            "or set --runs_dir"
+        )
+    return FINISHED if is_finished(folder) else CUT
+
+
+def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
+    """Run what is not finished yet.
+
+    Args:
+        configs: One a run, each with a name of its own.
+        kind_of: What tells configurations apart of which one may work and another not: the first
+            of each kind is set up before any is trained.
+
+    Returns:
+        What the process should leave with where a signal stopped a run, else None.
+
+    Raises:
+        UsageError: A configuration does not work; found out before the first training.
+    """
+    states = [state_of(config) for config in configs]
+    tried = set()
+    for config, state in zip(configs, states, strict=True):
+        if state == ABSENT and kind_of(config) not in tried:
+            tried.add(kind_of(config))
+            with tempfile.TemporaryDirectory() as scratch:
+                trial = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}))
+                trial.setup()
+                trial.close()
+    for number, (config, state) in enumerate(zip(configs, states, strict=True), start=1):
+        title = f"[{number}/{len(configs)}] {config.exp_name}"
+        if state == FINISHED:
+            print(f"{title}: finished before")
+            continue
+        print(f"{title}{': continued' if state == CUT else ''}", flush=True)
+        folder = config.runs_dir / config.exp_name
+        experiment = Experiment(config, folder if state == CUT else None)
+        experiment.run()
+        if experiment.exit_code is not None:
+            return experiment.exit_code
+    return None

@@ -1,0 +1,271 @@
+"""How a run begins: what its folder says of it first, or where a cut one is taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from datasets.audit import Finding
+from datasets.errors import UsageError
+from datasets.splits import write_splits
+from engine.checkpointing import CheckpointError, check_meta, newest_whole_checkpoint
+from engine.files import write_whole
+from engine.optim import learning_rate, scale_learning_rate
+from engine.checkpointing import OTHERS
+from engine.distributed import fail_together, from_first
+from engine.trainer import Trainer
+from experiments.analysis import write_audit
+from experiments.builders import Data
+from experiments.config import (ATTACH, Change, changes_between, describe_changes, refuse_changes, refuse_without_effect, training_settings, with_training_settings)
+from experiments.config import Config, OptimizerConfig
+from experiments.config import load_config
+from experiments.run_files import digest
+from experiments.launch import describe_environment
+from experiments.launch import describe_group
+from experiments.run_files import CONFIG_NAME, RESOLVED_NAME, write_config
+
+# Where a checkpoint's meta holds the settings that it was trained with.
+SETTINGS = "settings"
+# Changing these starts a handler's state anew: it counted something else.
+STARTS_ANEW = {
+    "trainer.early_stopping.monitor": "early_stopping",
+    "trainer.early_stopping.mode": "early_stopping",
+    "lr_scheduler.name": "lr_schedule",
+}
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Where a cut run is continued from, and with which other settings.
+
+    Attributes:
+        run_dir: The run's folder.
+        path: The newest whole checkpoint; None where the run was cut before its first.
+        states: By name, as the checkpoint holds them.
+        meta: What the checkpoint belongs to.
+        skipped: A line for each checkpoint that could not be read.
+        before: All settings of the run so far, in plain types.
+        changes: What is other from now on.
+    """
+
+    run_dir: Path
+    path: Path | None
+    states: dict[str, Any]
+    meta: dict[str, Any]
+    skipped: list[str]
+    before: dict[str, Any]
+    changes: list[Change]
+
+    def changed(self, *keys: str) -> bool:
+        """Whether any of these settings changed, or one under them."""
+        return any(
+            f"{change.key}.".startswith(f"{key}.") for change in self.changes for key in keys
+        )
+
+    @property
+    def former_optimizer(self) -> OptimizerConfig | None:
+        """The settings of the checkpoint's optimizer where its rates or groups are others now."""
+        if self.path is None or not self.changed("optimizer", "lr_scheduler"):
+            return None
+        return OptimizerConfig.model_validate(self.before["optimizer"])
+
+
+def find_continuation(run_dir: Path, config: Config) -> Continuation:
+    """Read what a run is continued from, and refuse what it cannot be continued with; together.
+
+    Args:
+        run_dir: The run's folder.
+        config: To continue with.
+
+    Raises:
+        UsageError: A setting cannot be changed, or no checkpoint is whole.
+    """
+    folder = run_dir / "checkpoints"
+    path: Path | None = None
+    content: dict[str, Any] = {"states": {}, "meta": {}}
+    skipped: list[str] = []
+    begun = from_first(lambda: list(folder.glob("*.pt")))
+    with fail_together():  # not every machine may see the folder
+        if begun:
+            path, content, skipped = newest_whole_checkpoint(folder)
+        before = settings_of(run_dir, content["meta"])
+        changes = changes_between(before, config.resolved())
+        refuse_changes(changes, run_dir, config.data.batching.kind == "bucket")
+    meta = {name: value for name, value in content["meta"].items() if name != SETTINGS}
+    return Continuation(run_dir, path, content["states"], meta, skipped, before, changes)
+
+
+def settings_of(run_dir: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was done with so far, in plain types: of the training, as its checkpoint says.
+
+    Args:
+        run_dir: The run's folder.
+        meta: Of its newest checkpoint.
+    """
+    resolved = run_dir / RESOLVED_NAME
+    source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
+    return with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
+
+
+def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
+    """What a finished run is asked to do otherwise.
+
+    Args:
+        run_dir: The run's folder.
+        config: To continue with.
+    """
+    try:
+        meta = newest_whole_checkpoint(run_dir / "checkpoints")[1]["meta"]
+    except CheckpointError:  # they may be removed once a run is finished
+        meta = {}
+    return changes_between(settings_of(run_dir, meta), config.resolved())
+
+
+def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]:
+    """What a run must share with the one that it continues, in plain types.
+
+    Args:
+        config: Names the model.
+        data: Of which files, prepared how, and split how.
+        model: By the shapes of its weights.
+    """
+    version = data.version
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {
+        "cohort": dict(version.files),
+        "preparation": dict(version.preparation),
+        "split": version.split,
+        "model": {"name": config.model.name, "shapes": digest(shapes)},
+        SETTINGS: training_settings(config),
+    }
+
+
+def take_up(
+    trainer: Trainer,
+    continuation: Continuation,
+    identity: Mapping[str, Any],
+    former: Optimizer | None = None,
+) -> None:
+    """Stand where the checkpoint of a cut run stood, with the new settings; all processes together.
+
+    Args:
+        trainer: With all that the run keeps attached to it.
+        continuation: Of the run.
+        identity: Of the run as it is set up now (:func:`run_identity`).
+        former: Built as the checkpoint's optimizer was, where its settings changed.
+
+    Raises:
+        UsageError: The checkpoint is of another run, or a change would have no effect.
+    """
+    if continuation.path is None:
+        return  # cut off before its first checkpoint: there is nothing to lose
+    with fail_together():
+        now = {name: value for name, value in identity.items() if name != SETTINGS}
+        check_meta(continuation.meta, now)
+    states = dict(continuation.states)
+    for key, name in STARTS_ANEW.items():
+        if continuation.changed(key):
+            states.pop(name, None)
+    if _follows_another_metric(continuation):
+        states.pop("lr_schedule", None)
+    kept = dict(trainer.stateful)
+    if continuation.changed(*ATTACH, *STARTS_ANEW, "lr_scheduler.params"):
+        kept = {name: thing for name, thing in kept.items() if name in states}
+        states = {name: state for name, state in states.items() if name in (*kept, OTHERS)}
+    if former is None:
+        trainer.restore(states, kept)
+    else:
+        full_rate, built = learning_rate(former), len(former.param_groups)
+        own = set(trainer.model.parameters())
+        for group in trainer.optimizer.param_groups:
+            if own.isdisjoint(group["params"]):  # a handler added it
+                former.add_param_group(dict(group))
+        for name, state in states.items():
+            if isinstance(state, Mapping) and "snapshot" in state:
+                # Its copy of the optimizer's memory is in the order of the former groups.
+                states[name] = {**state, "snapshot": None}
+        trainer.restore(states, {**kept, "optimizer": former})
+        trainer.optimizer.state.update(former.state)
+        if not continuation.changed("optimizer.lr"):
+            # Where a handler has lowered the rate for good, it stays lowered.
+            groups = former.param_groups[:built]
+            rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
+            scale_learning_rate(trainer.optimizer, max(rates) / full_rate)
+    if continuation.changes:
+        # What nothing measures any more would stand unchanged beside every epoch to come.
+        metrics, measured = trainer.state.metrics, trainer.provided_metrics
+        trainer.state.metrics = {name: metrics[name] for name in metrics if name in measured}
+    _refuse_where_nothing_is_trained(trainer, continuation)
+
+
+def _follows_another_metric(continuation: Continuation) -> bool:
+    """Whether the learning rate follows another metric than before."""
+    for change in continuation.changes:
+        if change.key == "lr_scheduler.params":
+            return any(change.before.get(k) != change.now.get(k) for k in ("monitor", "mode"))
+    return False
+
+
+def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuation) -> None:
+    changes, run_dir = continuation.changes, continuation.run_dir
+    done = trainer.epochs_done()
+    budget = next((c.now for c in changes if c.key == "trainer.max_epochs"), None)
+    budget = continuation.before["trainer"]["max_epochs"] if budget is None else budget
+    if done >= budget:
+        ended = f"its {done} epochs are trained; raise trainer.max_epochs beyond, or leave it out"
+        refuse_without_effect(changes, run_dir, ended)
+    stopping: Any = trainer.stateful.get("early_stopping")
+    if stopping is not None and stopping.bad_epochs >= stopping.patience:
+        rest = [c for c in changes if not c.key.startswith("trainer.early_stopping")]
+        ended = "it stopped early; raise trainer.early_stopping.patience too, or leave it out"
+        refuse_without_effect(rest, run_dir, ended)
+
+
+def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
+    """Announce where a run goes on, and with what; when its training starts."""
+    for line in continuation.skipped:
+        trainer.announce("checkpoint_skipped", reason=line)
+    if continuation.path is not None:
+        trainer.announce(
+            "resumed",
+            checkpoint=continuation.path.name,
+            epoch=trainer.state.epoch,
+            iteration=trainer.state.iteration,
+        )
+    if continuation.changes:
+        trainer.announce(
+            "settings_changed",
+            changes={c.key: [c.before, c.now] for c in continuation.changes},
+            message=describe_changes(continuation.changes),
+        )
+
+
+def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[Finding]) -> None:
+    """Write what a new run's folder holds before the training.
+
+    Args:
+        run_dir: It exists.
+        config: Written last: from then on the run can be continued.
+        data: The split that is kept, and the versions of its files.
+        audit: What was found.
+
+    Raises:
+        UsageError: The folder cannot be written to.
+    """
+    try:
+        environment = describe_environment(data.version.plain(), describe_group(config.trainer))
+        text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
+        write_whole(text.encode(), run_dir, "environment.json")
+        cohort = data.cohort
+        write_splits(run_dir / "splits.csv", cohort.sample_ids, cohort.groups, data.split)
+        if config.audit.enabled:
+            write_audit(audit, run_dir)
+        write_config(run_dir, config)
+    except OSError as error:
+        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error

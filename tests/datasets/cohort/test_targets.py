@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datasets.cohort.cohort import Cohort
+from datasets.cohort.targets import describe_missing, read_targets, summarise_targets
+from datasets.errors import CohortError
+
+
+def table(**columns):
+    rows = len(next(iter(columns.values())))
+    return pd.DataFrame({"sample_id": [f"s{n}" for n in range(rows)], **columns}, dtype=object)
+
+
+def refused(columns, task, labels=None, **cells):
+    with pytest.raises(CohortError) as caught:
+        read_targets(table(**cells), columns, task, labels, "samples.csv")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"), [(["0", "1", "0"], "binary"), (["0", "1", "2"], "multiclass")]
+)
+def test_auto_takes_the_classification_that_the_labels_make(labels, task):
+    for asked in ("auto", task):
+        targets = read_targets(table(label=labels), ["label"], asked, None, "")
+        assert targets.task == task
+        assert targets.values.tolist() == ["012".index(label) for label in labels]
+
+
+def test_labels_are_read_as_0_and_1_and_a_sample_without_one_is_left_out():
+    cells = {"sepsis": ["1", "0", "", "1.0"], "anaemia": ["0", "0", "1", "1"]}
+    targets = read_targets(table(**cells), ["sepsis", "anaemia"], "multilabel", None, "")
+    assert targets.names == ["sepsis", "anaemia"]
+    assert targets.kept.tolist() == [True, True, False, True]
+    assert targets.values[targets.kept].tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert targets.values.dtype == np.int64
+    assert targets.excluded == {"(missing)": 1}
+
+
+def test_values_keep_their_precision_and_a_sample_without_one_is_left_out():
+    cells = {"age": ["40.123456789", "NA", "61"], "bmi": ["20", "21", "22"]}
+    targets = read_targets(table(**cells), ["bmi", "age"], "regression", None, "")
+    assert targets.values[targets.kept].tolist() == [[20.0, 40.123456789], [22.0, 61.0]]
+    assert targets.excluded == {"(missing)": 1}
+
+
+def test_what_does_not_fit_the_task_is_one_clear_line():
+    two = {"label": ["control", "case"]}
+    assert "task 'regresion' is unknown; did you mean 'regression'?" in refused(
+        ["label"], "regresion", **two
+    )
+    assert "makes 2 classes (control, case), which is task 'binary', not 'multiclass'" in refused(
+        ["label"], "multiclass", **two
+    )
+    assert "label lists 2 columns (a, b); task 'auto' takes one: choose task multilabel" in refused(
+        ["a", "b"], "auto", a=["0"], b=["1"]
+    )
+    assert "labels number classes, but task 'regression' has none" in refused(
+        ["label"], "regression", {"a": 1}, **two
+    )
+    assert "label 'a' of sample 's1' is '2'; 0 or 1, True or False was expected" in refused(
+        ["a"], "multilabel", a=["1", "2"]
+    )
+    assert "label 'a' of sample 's0' is 'yes'; 0 or 1" in refused(["a"], "multilabel", a=["yes"])
+    assert "regression target 'label': 'control' of sample 's0' is not a finite number" in refused(
+        ["label"], "regression", **two
+    )
+    assert "regression target 'age': 'inf' of sample 's1' is not a finite number" in refused(
+        ["age"], "regression", age=["1", "inf"]
+    )
+    assert "regression target 'age' is 4 in all 2 samples" in refused(
+        ["age"], "regression", age=["4", "4.0"]
+    )
+    assert "no sample has a value of 'age'" in refused(["age"], "regression", age=["", "NA"])
+
+
+def test_spreads_are_said_in_a_line():
+    assert summarise_targets("multilabel", np.array([[1, 0], [1, 1]]), ["x", "y"]) == "x 2, y 1"
+    values = np.array([[1.0, 10.0], [3.0, 10.0]])
+    said = summarise_targets("regression", values, ["x", "y"])
+    assert said == "x 2 +- 1 (1 to 3), y 10 +- 0 (10 to 10)"
+
+
+def test_a_cohort_is_read_for_regression_and_what_it_leaves_out_is_said(write_cohort, tmp_path):
+    roles = {"numeric": ["age", "crp"], "categorical": ["sex"]}
+    root = write_cohort(tmp_path / "trial", roles=roles)
+    cohort = Cohort.read(root, label="age", task="regression")
+    assert cohort.targets.shape == (22, 1)
+    assert cohort.class_names == ["age"]
+    # The folder's covariates without the target, which would tell itself.
+    assert (cohort.numeric, cohort.categorical) == (["crp"], ["sex"])
+    assert "003" not in cohort.sample_ids
+    for part in ("targets: age ", "left-out labels: (missing) 2", "22 samples"):
+        assert part in cohort.describe()
+
+
+def test_a_cohort_is_read_for_several_labels(write_cohort, tmp_path):
+    root = write_cohort(
+        tmp_path, samples=lambda s: s.assign(old=(s["age"] > 50) * 1, f=(s["sex"] == "f") * 1)
+    )
+    cohort = Cohort.read(root, label=["old", "f"], task="multilabel")
+    assert cohort.targets.tolist() == cohort.samples[["old", "f"]].astype(int).to_numpy().tolist()
+    assert "labels: old " in cohort.describe()
+
+
+def test_booleans_are_labels_that_are_there_or_not():
+    cells = {"sepsis": ["True", "False", "true"], "anaemia": ["FALSE", "1", "TRUE"]}
+    targets = read_targets(table(**cells), ["sepsis", "anaemia"], "multilabel", None, "")
+    assert targets.values.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert "'yes'; 0 or 1, True or False was expected" in refused(
+        ["sepsis"], "multilabel", sepsis=["True", "yes"]
+    )
+
+
+def test_booleans_are_two_classes_however_they_are_spelt():
+    for spelt in (["True", "False"], ["true", "false"], ["TRUE", "FALSE"]):
+        for labels in (None, {True: 1, False: 0}, {"True": 1, "False": 0}):
+            found = read_targets(table(label=spelt), ["label"], "auto", labels, "")
+            assert found.values.tolist() == [1, 0]
+
+
+def test_booleans_are_no_values_to_regress():
+    assert "'up' holds True and False; choose task binary" in refused(
+        ["up"], "regression", up=["True", "False", "True"]
+    )
+
+
+@pytest.mark.parametrize("task", ["auto", "multilabel", "regression"])
+def test_cells_that_hold_no_target_are_told_by_what_stands_there(task):
+    cells = ["1", "0", "NA", "None", "", "1"]
+    targets = read_targets(table(label=cells), ["label"], task, None, "")
+    assert targets.kept.tolist() == [True, True, False, False, False, True]
+    assert targets.missing == {"NA": 1, "None": 1, "": 1}
+    assert targets.excluded == {"(missing)": 3}
+    assert describe_missing(targets.task, targets.missing, 3).endswith(
+        ": 3, left out (NA 1, None 1, empty 1)"
+    )

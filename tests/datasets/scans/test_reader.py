@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets.errors import CohortError
+from datasets.scans import reader as scan_reader
+from datasets.scans.reader import ScanReader
+from datasets.scans.runs import Runs
+
+VALUES = np.random.default_rng(0).random((40, 7), dtype=np.float32)
+on_file = pytest.mark.skipif(not scan_reader.HAS_PREADV, reason="files are mapped here")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("spectra") / "spectra.npy"
+    np.save(path, VALUES)
+    return path
+
+
+@given(rows=st.lists(st.integers(0, 39), max_size=30))
+def test_rows_come_in_the_order_they_are_asked_for(file, rows):
+    wanted = np.array(rows, dtype=np.int64)
+    for spectra in (np.load(file, mmap_mode="r"), VALUES):
+        scans = ScanReader(spectra).read(wanted)
+        assert scans.dtype == np.float32
+        np.testing.assert_array_equal(scans, VALUES[wanted])
+
+
+def test_runs_are_read_to_their_places_and_nothing_else_is_touched(file):
+    runs = Runs(np.array([30, 2]), np.array([3, 1]), np.array([1, 5]))
+    for spectra in (np.load(file, mmap_mode="r"), VALUES, VALUES.astype(np.float64)):
+        into = np.full((7, 7), -1, dtype=np.float32)
+        ScanReader(spectra).read_runs(runs, into)
+        np.testing.assert_array_equal(into[1:4], VALUES[30:33])
+        np.testing.assert_array_equal(into[5], VALUES[2])
+        assert (into[[0, 4, 6]] == -1).all()
+
+
+def test_what_is_read_can_be_changed_without_harm(file):
+    reader = ScanReader(np.load(file, mmap_mode="r"))
+    reader.read(np.arange(3))[:] = -1
+    np.testing.assert_array_equal(reader.read(np.arange(3)), VALUES[:3])
+
+
+@pytest.mark.parametrize(
+    "spectra",
+    [
+        pytest.param(lambda mapped: mapped[10:], id="rows of a map"),
+        pytest.param(lambda mapped: mapped[:, ::2], id="points of a map"),
+        pytest.param(lambda mapped: mapped.astype(np.float64), id="another type"),
+    ],
+)
+def test_what_is_no_plain_file_is_read_alike(file, spectra):
+    shown = spectra(np.load(file, mmap_mode="r"))
+    reader = ScanReader(shown)
+    rows = np.array([5, 0, 1])
+    np.testing.assert_array_equal(reader.read(rows), np.asarray(shown)[rows])
+    again = pickle.loads(pickle.dumps(reader))
+    np.testing.assert_array_equal(again.read(rows), np.asarray(shown)[rows])
+
+
+def test_a_file_by_columns_is_read_alike(tmp_path):
+    np.save(tmp_path / "f.npy", np.asfortranarray(VALUES))
+    reader = ScanReader(np.load(tmp_path / "f.npy", mmap_mode="r"))
+    np.testing.assert_array_equal(reader.read(np.array([3, 1])), VALUES[[3, 1]])
+
+
+def test_without_preadv_the_map_is_read(file, monkeypatch):
+    monkeypatch.setattr(scan_reader, "HAS_PREADV", False)
+    monkeypatch.delattr(os, "preadv", raising=False)
+    reader = ScanReader(np.load(file, mmap_mode="r"))
+    np.testing.assert_array_equal(reader.read(np.array([3, 1])), VALUES[[3, 1]])
+
+
+def test_sent_to_another_process_it_opens_the_file_again(tmp_path):
+    np.save(tmp_path / "big.npy", np.ones((1000, 64), dtype=np.float32))
+    sent = pickle.dumps(ScanReader(np.load(tmp_path / "big.npy", mmap_mode="r")))
+    assert len(sent) < 1000
+    assert pickle.loads(sent).read(np.array([999])).sum() == 64
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here"
+)
+def test_two_forked_processes_do_not_disturb_each_other(file):
+    reader = ScanReader(np.load(file, mmap_mode="r"))
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        parts = pool.map(reader.read, [np.array([number]) for number in range(40)])
+    np.testing.assert_array_equal(np.concatenate(parts), VALUES)
+
+
+@on_file
+@pytest.mark.parametrize("rows", [[40], [-1], [3, 50]])
+def test_a_row_that_is_not_there_is_refused(file, rows):
+    with pytest.raises(IndexError):
+        ScanReader(np.load(file, mmap_mode="r")).read(np.array(rows))
+
+
+@on_file
+def test_a_system_that_returns_less_than_asked_for_is_asked_again(file, monkeypatch):
+    whole = os.preadv
+    calls = []
+
+    def little(file, buffers, offset):
+        calls.append(offset)
+        return whole(file, [buffers[0][:10]], offset)
+
+    reader = ScanReader(np.load(file, mmap_mode="r"))
+    monkeypatch.setattr(os, "preadv", little)
+    np.testing.assert_array_equal(reader.read(np.array([4, 5, 0])), VALUES[[4, 5, 0]])
+    assert len(calls) > 2
+
+
+@on_file
+def test_a_file_that_was_cut_is_said_to_be(tmp_path):
+    np.save(tmp_path / "cut.npy", VALUES)
+    reader = ScanReader(np.load(tmp_path / "cut.npy", mmap_mode="r"))
+    os.truncate(tmp_path / "cut.npy", 500)
+    with pytest.raises(CohortError, match="shorter than when it was opened"):
+        reader.read(np.arange(40))
+
+
+MEMORY_OF = """
+import resource, sys
+import numpy as np
+from datasets.scans.reader import ScanReader
+
+reader = ScanReader(np.load(sys.argv[1], mmap_mode="r"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for start in range(0, 16384, 512):
+    reader.read(np.arange(start, start + 512))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
+"""
+
+
+@on_file
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is counted in other units")
+def test_a_file_that_was_read_to_its_end_takes_no_memory(tmp_path):
+    path = tmp_path / "large.npy"
+    np.lib.format.open_memmap(path, "w+", np.float32, (16384, 2048))  # 128 MiB
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY_OF, str(path)], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 40

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.checkpointing.finite_check import WindowCheck
+from tests.tiny_problem import TinyLoader, TinyModel
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = TinyModel()
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture
+def check(model):
+    check = WindowCheck(model, torch.optim.SGD(model.parameters(), 0.1), torch.device("cpu"))
+    check.start_epoch()
+    return check
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["body.0.weight", "head.bias"])
+def test_one_bad_element_of_any_gradient_is_found(model, check, name, value):
+    check.keep_loss(torch.tensor(1.0))
+    assert check.verdict().item() == 0
+    dict(model.named_parameters())[name].grad.view(-1)[-1] = value
+    check.keep_loss(torch.tensor(1.0))
+    assert check.verdict().item() == 1
+    assert check.loss_verdict().item() == 0
+    assert check.broken_gradient() == name
+
+
+def test_huge_gradients_whose_norm_overflows_are_finite(model, check):
+    model.head.weight.grad.fill_(1e30)
+    check.keep_loss(torch.tensor(1.0))
+    assert check.verdict().item() == 0
+
+
+def test_gradients_and_losses_are_left_as_they_are(model, check):
+    before = [p.grad.clone() for p in model.parameters()]
+    loss = torch.tensor(0.3)
+    check.keep_loss(loss)
+    check.verdict()
+    assert all(torch.equal(a, p.grad) for a, p in zip(before, model.parameters(), strict=True))
+    assert loss.item() == torch.tensor(0.3).item()
+
+
+def test_a_bad_loss_of_any_micro_batch_counts_for_its_window_only(model, check):
+    for loss in (1.0, float("nan"), 2.0):
+        check.keep_loss(torch.tensor(loss))
+    assert check.verdict().item() == 1
+    assert check.loss_verdict().item() == 1
+    check.keep_loss(torch.tensor(1.0))
+    assert check.verdict().item() == 0
+
+
+def test_a_window_that_was_cut_short_is_forgotten(check):
+    check.keep_loss(torch.tensor(float("nan")))
+    check.start_epoch()
+    check.keep_loss(torch.tensor(1.0))
+    assert check.verdict().item() == 0
+
+
+def test_a_bad_loss_shows_in_a_gradient_where_asked_and_a_good_one_does_not(model, check):
+    before = [p.grad.clone() for p in model.parameters()]
+    check.keep_loss(torch.tensor(2.0), show=True)
+    assert all(torch.equal(a, p.grad) for a, p in zip(before, model.parameters(), strict=True))
+    check.keep_loss(torch.tensor(float("inf")), show=True)
+    assert any(p.grad.isnan().any() for p in model.parameters())
+
+
+def test_parameters_without_a_gradient_and_of_other_types_are_no_obstacle(model):
+    double = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    double.grad = torch.ones(2, dtype=torch.float64)
+    model.head.weight.grad = None
+    optimizer = torch.optim.SGD([*model.parameters(), double], 0.1)
+    check = WindowCheck(model, optimizer, torch.device("cpu"))
+    check.start_epoch()
+    check.keep_loss(torch.tensor(1.0))
+    assert check.verdict().item() == 0
+    double.grad[0] = float("nan")
+    assert check.verdict().item() == 1
+    assert check.broken_gradient() == "a parameter outside the model"
+
+
+@pytest.mark.parametrize("where", [None, torch.tensor(1.0), torch.tensor(0.0)])
+def test_buffers_go_back_to_the_windows_first_micro_batch(model, check, where):
+    before = {name: b.clone() for name, b in model.named_buffers()}
+    for batch in TinyLoader().batches[:2]:
+        check.keep_buffers()
+        model(batch.spectra, batch.mask, batch.tabular)
+        check.keep_loss(torch.tensor(1.0))
+    check.put_buffers_back(where)
+    back = all(torch.equal(b, before[name]) for name, b in model.named_buffers())
+    assert back == (where is None or where.item() == 1)

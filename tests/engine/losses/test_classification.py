@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from datasets.errors import UsageError
+from engine.losses.classification import BinaryCrossEntropy, CrossEntropy, FocalLoss
+
+torch.manual_seed(0)
+LOGITS, CLASSES = torch.randn(16, 3), torch.arange(16) % 3
+WORD: Any = "balancd"
+LABELS = (torch.randn(16, 3) > 0.5).float()
+
+
+def value(loss, logits, targets):
+    return loss({"logits": logits}, targets)["total_loss"]
+
+
+def test_class_weights_and_smoothing_change_the_cross_entropy_as_torch_defines_them():
+    loss = CrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0, 3.0])
+    expected = functional.cross_entropy(
+        LOGITS, CLASSES, weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1
+    )
+    assert torch.equal(value(loss, LOGITS, CLASSES), expected)
+
+
+def test_smoothing_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
+        CrossEntropy(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_of_classes_is_the_published_formula(gamma):
+    alpha = [0.2, 0.5, 0.3]
+    p = LOGITS.double().softmax(dim=1).numpy()[np.arange(16), CLASSES]
+    expected = (-np.array(alpha)[CLASSES] * (1 - p) ** gamma * np.log(p)).mean()
+    assert float(value(FocalLoss(gamma, alpha), LOGITS, CLASSES)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("alpha", [0.25, [0.1, 0.5, 0.9]])
+def test_focal_of_labels_is_the_published_formula(alpha):
+    p = LOGITS.double().sigmoid().numpy()
+    y = LABELS.numpy()
+    p_true = np.where(y == 1, p, 1 - p)
+    factor = np.where(y == 1, alpha, 1 - np.array(alpha))
+    expected = (-factor * (1 - p_true) ** 2 * np.log(p_true)).mean()
+    assert float(value(FocalLoss(alpha=alpha), LOGITS, LABELS)) == pytest.approx(expected)
+
+
+def test_one_alpha_is_of_class_1_of_two():
+    logits, target = LOGITS[:, :2], CLASSES % 2
+    both = value(FocalLoss(alpha=[0.25, 0.75]), logits, target)
+    assert torch.allclose(value(FocalLoss(alpha=0.75), logits, target), both)
+    with pytest.raises(UsageError, match="one number a class, there are 3"):
+        value(FocalLoss(alpha=0.75), LOGITS, CLASSES)
+
+
+def test_without_focus_focal_is_the_cross_entropy():
+    plain = functional.cross_entropy(LOGITS, CLASSES)
+    torch.testing.assert_close(value(FocalLoss(gamma=0), LOGITS, CLASSES), plain)
+    plain = functional.binary_cross_entropy_with_logits(LOGITS, LABELS)
+    torch.testing.assert_close(value(FocalLoss(gamma=0), LOGITS, LABELS), plain)
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
+def test_focal_has_a_finite_gradient_where_the_model_is_sure(gamma):
+    for target in (torch.tensor([0]), torch.tensor([[1.0, 0.0]])):
+        logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
+        value(FocalLoss(gamma), logits, target).backward()
+        assert logits.grad is not None
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_binary_cross_entropy_weighs_what_is_there():
+    weights = torch.tensor([1.0, 4.0, 0.5])
+    p = LOGITS.double().sigmoid()
+    expected = -(weights * LABELS * p.log() + (1 - LABELS) * (1 - p).log()).mean()
+    ours = value(BinaryCrossEntropy([1.0, 4.0, 0.5]), LOGITS, LABELS)
+    assert float(ours) == pytest.approx(float(expected))
+    with pytest.raises(UsageError, match=r"logits have shape \[16, 3\], targets \[16, 1\]"):
+        value(BinaryCrossEntropy(), LOGITS, LABELS[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FocalLoss(gamma=-1), r"gamma must be in \[0, inf\)"),
+        (lambda: FocalLoss(alpha=1.5), r"alpha must be in \(0, 1\)"),
+        (lambda: FocalLoss(alpha=[1.0, -1.0]), "alpha must be numbers from 0"),
+        (lambda: BinaryCrossEntropy(pos_weight=WORD), "pos_weight must be numbers from 0"),
+        (lambda: CrossEntropy(class_weights=WORD), "class_weights must be numbers from 0"),
+    ],
+)
+def test_parameters_out_of_their_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

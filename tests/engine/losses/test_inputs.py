@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.errors import UsageError
+from engine.losses.inputs import (
+    check_same_shape,
+    find_output,
+    has_output,
+    require_range,
+    weights_or_none,
+)
+
+OUTPUTS = {"logits": torch.zeros(2, 3), "attention_weights": {"scan_pooling": torch.ones(2, 4)}}
+
+
+def test_an_output_is_found_by_its_name_or_its_path():
+    assert find_output(OUTPUTS, "logits") is OUTPUTS["logits"]
+    path = "attention_weights.scan_pooling"
+    assert find_output(OUTPUTS, path).shape == (2, 4)
+    assert has_output(OUTPUTS, path)
+    assert not has_output(OUTPUTS, "logits.more")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("logit", "no 'logit' for the loss; did you mean 'logits'"),
+        ("attention_weights.scan", r"no 'attention_weights.scan' .*\(choices: scan_pooling\)"),
+        ("attention_weights", "cannot be taken of 'attention_weights': it is a dict"),
+    ],
+)
+def test_an_output_that_is_not_there_is_named_with_the_nearest(name, message):
+    with pytest.raises(UsageError, match=message):
+        find_output(OUTPUTS, name)
+
+
+def test_none_is_an_output_that_is_not_there():
+    outputs = {"logits": torch.zeros(1, 2), "embedding": None}
+    assert not has_output(outputs, "embedding")
+    with pytest.raises(UsageError, match="returns no 'embedding'"):
+        find_output(outputs, "embedding")
+
+
+def test_values_are_never_broadcast_against_each_other():
+    check_same_shape(torch.zeros(4, 1), torch.zeros(4, 1))
+    with pytest.raises(UsageError, match=r"logits have shape \[4, 1\], targets \[4\]"):
+        check_same_shape(torch.zeros(4, 1), torch.zeros(4))
+
+
+@pytest.mark.parametrize("weights", ["balancd", [1.0, -1.0], [0.0, 0.0], [float("nan")], {"a": 1}])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(ValueError, match="alpha must be numbers from 0") as error:
+        weights_or_none("alpha", weights)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_outside_their_range_are_refused():
+    require_range("gamma", 0, 0, 1)
+    outside: list[Any] = [(1, False), (-0.1, False), (0, True), ("2", False), (True, False)]
+    for value, open_low in outside:
+        with pytest.raises(ValueError, match="gamma must be in"):
+            require_range("gamma", value, 0, 1, open_low)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datasets.cohort import targets
+from datasets.errors import UsageError
+from engine.metrics.functions import METRICS
+from engine.metrics.sample_statistics import SAMPLE_STATISTICS
+from engine.metrics.tasks import CLASSES, TASKS, better_when, check_metrics, task_of
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
+
+
+def test_they_are_those_that_cohorts_can_be_read_for():
+    assert tuple(TASKS) == targets.TASKS
+    assert set(TASKS) - set(CLASSES) == set(targets.SEVERAL_COLUMNS)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_of_classes_the_likeliest_is_said(name):
+    scores = TASKS[name].scores(LOGITS)
+    torch.testing.assert_close(scores, LOGITS.double().softmax(dim=1))
+    assert TASKS[name].decide(scores).tolist() == [0, 2]
+
+
+def test_of_labels_each_is_said_by_itself():
+    scores = TASKS["multilabel"].scores(LOGITS)
+    torch.testing.assert_close(scores, torch.sigmoid(LOGITS.double()))
+    assert TASKS["multilabel"].decide(scores).tolist() == [[1, 0, 1], [0, 1, 1]]
+
+
+def test_of_values_the_logits_are_what_is_said():
+    task = TASKS["regression"]
+    assert torch.equal(task.decide(task.scores(LOGITS)), LOGITS)
+
+
+def test_scores_far_beyond_single_precision_stay_apart():
+    close = torch.tensor([[0.0, 30.0], [0.0, 31.0]])
+    for name in ("binary", "multilabel"):
+        first, second = TASKS[name].scores(close)[:, 1]
+        assert first < second < 1
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_judged_by_a_metric_of_its_own(name):
+    task = TASKS[name]
+    assert {metric.partition("@")[0] for metric in task.metrics} <= set(METRICS)
+    assert task.monitor.removeprefix("val/") in task.metrics
+    assert task.mode == better_when(task.monitor)
+    check_metrics((*task.metrics, *task.further), name)
+
+
+def test_only_two_classes_are_judged_by_the_recall_at_a_false_positive_rate():
+    with_it = [name for name, task in TASKS.items() if "recall_at_fpr@0.05" in task.metrics]
+    assert with_it == ["binary"]
+
+
+def test_every_metric_is_better_in_one_direction():
+    smaller = {name for name in METRICS if better_when(name) == "min"}
+    assert smaller == {"mae", "mse", "rmse", "brier", "ece", "log_loss"}
+    assert better_when("val/recall_at_fpr@0.05") == "max"
+    assert {better_when(f"val/{name}") for name in SAMPLE_STATISTICS} == {"max"}
+    assert better_when("val/my_own_metric") is None
+    assert better_when("val/loss") == better_when("train/contrastive_loss") == "min"
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "message"),
+    [
+        (("recall_at_fpr@1.5",), "binary", "a number from 0 to 1 was expected behind '@'"),
+        (("recall_at_fpr@low",), "binary", "a number from 0 to 1 was expected behind '@'"),
+        (("auroc@0.1",), "binary", "'auroc@0.1' takes no '@'"),
+        (("recall_at_fprr@0.1",), None, "did you mean 'recall_at_fpr'?"),
+        (("brier",), "regression", "does not fit regression"),
+        (["auroc"], "regression", r"'auroc' does not fit regression \(choices: mae, mse, rmse, r2"),
+        (["accuracy", "mae"], "multilabel", "'mae' does not fit multilabel .*auroc"),
+        (["auroc[age]"], "regression", r"no metric is called 'auroc\[age\]'"),
+        (["r2"], None, "'r2' does not fit classification .*accuracy"),
+        (["effective_scanss"], "regression", "did you mean 'effective_scans'"),
+        (["modality_consistensy"], None, "did you mean 'modality_consistency'"),
+        (["modality_agreement"], "regression", "does not fit regression .*attention_entropy"),
+        (["effective_scans@0.5"], None, "'effective_scans@0.5' takes no '@'"),
+        (["maee"], "regression", "no metric is called 'maee'; did you mean 'mae'"),
+        (["mae"], "regresion", "no task is called 'regresion'; did you mean 'regression'"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_with_those_that_do(names, task, message):
+    with pytest.raises(UsageError, match=message):
+        check_metrics(tuple(names), task)
+
+
+def test_two_logits_are_a_binary_classification():
+    assert [task_of(torch.zeros(4, classes)) for classes in (2, 3)] == ["binary", "multiclass"]

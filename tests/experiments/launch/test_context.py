@@ -1,0 +1,70 @@
+"""The job as its processes see it; those that torchrun starts are in test_processes.py."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from experiments.launch.context import TOLD, Job, _name_of_start, current_job
+
+
+@pytest.fixture
+def memory():
+    return dist.HashStore()
+
+
+def start(memory, world):
+    """What the processes of one start call it, each in a thread of its own."""
+    with ThreadPoolExecutor(world) as threads:
+        return list(threads.map(lambda rank: _name_of_start(memory, rank, world), range(world)))
+
+
+def make_job(memory, rank, name="this"):
+    return Job(rank, rank, 2, "none", memory, dist.PrefixStore(name, memory))
+
+
+def test_a_process_that_torchrun_did_not_start_belongs_to_no_job(monkeypatch):
+    for name in TOLD:
+        monkeypatch.delenv(name, raising=False)
+    assert current_job() is None
+    monkeypatch.setenv("RANK", "1")  # as other launchers set it, too
+    assert current_job() is None
+
+
+def test_the_processes_of_a_start_know_it_by_a_name_that_no_other_start_has(memory):
+    names = [start(memory, world) for world in (3, 3, 2, 1, 3)]
+    assert all(len(set(each)) == 1 for each in names)
+    assert len({each[0] for each in names}) == len(names)
+
+
+def test_a_process_of_an_earlier_start_that_called_in_vain_is_not_taken_for_a_new_one(memory):
+    memory.set("call/1", "of a process that was killed")
+    assert len(set(start(memory, 2))) == 1
+
+
+def test_of_all_processes_of_a_start_one_has_the_word(memory):
+    jobs = [make_job(memory, rank) for rank in (1, 0)]
+    assert [job.has_the_word() for job in jobs] == [True, False]
+    assert make_job(memory, 0, name="next").has_the_word()
+
+
+def test_a_run_is_remembered_by_the_starts_that_follow(memory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert make_job(memory, 1).recall_run() is None
+    make_job(memory, 0).remember_run(Path("runs/small"))
+    assert make_job(memory, 1, name="next").recall_run() == tmp_path / "runs" / "small"
+
+
+def test_where_the_jobs_memory_is_gone_each_process_speaks_for_itself(memory):
+    class Gone:
+        def add(self, *_):
+            raise dist.DistNetworkError("Connection reset by peer")
+
+        check = add
+
+    job = Job(1, 1, 2, "none", Gone(), Gone())
+    assert job.has_the_word()
+    assert job.recall_run() is None

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from datasets.simulation import simulate_cohort
+from engine.reporting import read_log
+from experiments.config import check_config
+from experiments.runs import Experiment
+
+ODD = "ca|se_*1*"
+DATA: dict[str, dict[str, Any]] = {
+    "binary": {"labels": {"control": 0, ODD: 1}},
+    "multiclass": {"task": "multiclass", "label": "stage"},
+    "multilabel": {"task": "multilabel", "label": ["male", "heavy"], "numeric": ["age"]},
+    "regression": {"task": "regression", "label": "BMI", "numeric": ["age", "CRP"]},
+}
+# A user's module, for a transform with a dotted path.
+OWN = """
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, scans):
+        return scans * self.by
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A cohort with columns for every task, an odd class name, and many absent values."""
+    folder = simulate_cohort(
+        tmp_path_factory.mktemp("cohorts") / "odd_names", 3, n_samples=90, spec_len=64, max_scans=2
+    ).root
+    table = pd.read_csv(folder / "samples.csv", dtype={"sample_id": str})
+    table["label"] = table["label"].replace("case", ODD)
+    table["stage"] = pd.qcut(table["BMI"].fillna(25), 3, labels=["low", "middle", "high"])
+    table["male"] = (table["sex"] == "M").astype(int)
+    table["heavy"] = (table["BMI"].fillna(25) > 25).astype(int)
+    table["CRP"] = table["CRP"].where(np.arange(len(table)) % 5 > 0)
+    table["age"] = table["age"].fillna(50.0)
+    table.to_csv(folder / "samples.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    (tmp_path / "own_transforms.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(task: str = "binary", **changes: Any) -> Experiment:
+        data = {
+            "root": str(root),
+            "numeric": ["age", "CRP"],
+            "categorical": ["sex"] if task != "multilabel" else [],
+            "transforms": [
+                "tic",
+                {"name": "own_transforms.Scale", "params": {"by": 0.5}},
+                "standardize",
+            ],
+        }
+        config = {
+            "exp_name": "card",
+            "runs_dir": str(tmp_path / "runs"),
+            "data": data | DATA[task] | changes.pop("data", {}),
+            "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+            "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
+            "report": {"enabled": False},
+        }
+        experiment = Experiment(check_config(config | changes))
+        experiment.run()
+        return experiment
+
+    return make
+
+
+def rows_of(card: str, head: str) -> dict[str, list[str]]:
+    """The rows of the table with that head: first cell -> the others."""
+    _, _, after = card.partition(f"| {head} |\n")
+    lines = after.partition("\n\n")[0].splitlines()[1:]
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in lines]
+    return {row[0].strip("| ").replace("\\", ""): [c.strip("| ") for c in row[1:]] for row in rows}
+
+
+def card_of(experiment: Experiment) -> str:
+    return (experiment.run_dir / "model_card.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_its_code_loads_the_unpacked_model_and_gives_the_exported_predictions(
+    run, task, tmp_path, monkeypatch
+):
+    experiment = run(task)
+    elsewhere = tmp_path / "elsewhere"
+    with zipfile.ZipFile(experiment.run_dir / "card.zip") as archive:
+        archive.extractall(elsewhere)
+    shutil.rmtree(experiment.run_dir)
+    monkeypatch.chdir(elsewhere)
+    (code,) = re.findall(r"```python\n(.*?)```", Path("model_card.md").read_text(), re.DOTALL)
+    loaded: dict[str, Any] = {}
+    exec(code, loaded)
+
+    cohort = experiment.data.cohort
+    table = pd.read_csv("predictions.csv", dtype={"sample_id": str}).set_index("sample_id")
+    columns = [
+        c for c in table if str(c).startswith("prediction_" if task == "regression" else "prob_")
+    ]
+    assert len(table) > 5
+    for name, expected in table[columns].iterrows():
+        row = cohort.sample_ids.index(str(name))
+        scans = np.array(cohort.spectra[cohort.scan_rows[row]])
+        said = loaded["predict"](scans, cohort.samples.iloc[[row]])
+        assert said.numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-5)
+
+
+def test_its_code_loads_a_model_of_fewer_points_with_all_that_was_fitted(
+    run, tmp_path, monkeypatch
+):
+    steps = [
+        {"name": "savgol", "params": {"window": 3, "order": 1}},
+        {"name": "snip", "params": {"half_window": 5}},
+        {"name": "align", "params": {"min_frequency": 0.2, "half_window": 2, "snr": 2}},
+        "tic",
+        {"name": "crop", "params": {"low": 3000, "high": 12000}},
+        {"name": "resample", "params": {"points": 30}},
+        "standardize",
+    ]
+    experiment = run(data={"transforms": steps})
+    assert experiment.data.spec_len == 30
+    monkeypatch.chdir(experiment.run_dir)
+    (code,) = re.findall(r"```python\n(.*?)```", card_of(experiment), re.DOTALL)
+    loaded: dict[str, Any] = {}
+    exec(code, loaded)
+    assert loaded["sizes"]["spec_len"] == 30
+    np.testing.assert_array_equal(loaded["transforms"].axis, experiment.data.axis)
+    cohort = experiment.data.cohort
+    table = pd.read_csv("predictions.csv", dtype={"sample_id": str}).set_index("sample_id")
+    for name, expected in table[[c for c in table if str(c).startswith("prob_")]].iterrows():
+        row = cohort.sample_ids.index(str(name))
+        scans = np.array(cohort.spectra[cohort.scan_rows[row]])
+        said = loaded["predict"](scans, cohort.samples.iloc[[row]])
+        assert said.numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-5)
+    assert "the transforms leave 30 of 64 points (" in card_of(experiment).replace("\\", "")
+
+
+def test_it_names_version_date_data_and_settings(run):
+    experiment = run(seed=7)
+    card, run_dir = card_of(experiment), experiment.run_dir
+    environment = yaml.safe_load((run_dir / "environment.json").read_text())
+    assert f"scanfire {environment['packages']['scanfire'] or '(not installed)'}" in card
+    assert f"- Date: {read_log(run_dir / 'log.jsonl')[0]['time'][:10]} " in card
+    (settings,) = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
+    written = yaml.safe_load(settings)
+    assert written["seed"] == 7
+    assert written["model"] == experiment.config.plain()["model"]
+    assert written["data"]["transforms"][1]["params"] == {"by": 0.5}
+    for side in ("train", "val", "test"):
+        assert re.search(rf"- {side} +\d+ samples in \d+ groups ", card.replace("\\", "")), side
+    assert "Covariates that the model is given: age, CRP, sex" in card
+    assert "not a medical device" in " ".join(card.split())
+    assert "one cohort, odd\\_names" in card
+    assert str(experiment.data.cohort.root.parent) not in card
+
+
+def test_its_metrics_are_those_of_the_run_on_both_sides(run):
+    experiment = run()
+    rows = rows_of(card_of(experiment), "metric | validation | test | 95% interval of test")
+    assert rows.keys() == {"loss", *experiment.config.metrics}
+    for name, cells in rows.items():
+        expected = [experiment.results[side][name] for side in ("val", "test")]
+        values = [float(value) for value in cells[:2]]
+        assert values == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+def test_the_interval_of_each_test_metric_has_a_column_of_its_own(run):
+    metrics = ["accuracy", "auroc", "brier"]  # by Clopper and Pearson, of too few, by bootstrap
+    experiment = run(metrics=metrics)
+    card = card_of(experiment)
+    rows = rows_of(card, "metric | validation | test | 95% interval of test")
+    assert rows["loss"][2] == ""
+    for name, interval in experiment.intervals.items():
+        told = f"{interval.low:.3f} to {interval.high:.3f}"
+        assert rows[name][2] == (told if not np.isnan(interval.low) else "too few to tell")
+    groups = len(set(experiment.data.cohort.groups[experiment.data.split == "test"]))
+    assert f"by 1000 bootstrap resamples of the {groups} groups of the test side" in card
+    without = card_of(run(metrics=metrics, report={"enabled": False, "resamples": 0}))
+    assert rows_of(without, "metric | validation | test").keys() == rows.keys()
+    assert "95%" not in without
+
+
+def test_a_test_side_of_one_group_is_warned_of_as_it_gives_no_interval(run, root, tmp_path):
+    sites = tmp_path / "sites"
+    shutil.copytree(root, sites)
+    table = pd.read_csv(sites / "samples.csv", dtype={"sample_id": str})
+    table["site"] = [f"site_{number % 3}" for number in range(len(table))]
+    table.to_csv(sites / "samples.csv", index=False)
+    experiment = run(
+        data={"root": str(sites), "group": "site"},
+        model={"name": "tabular_only"},
+        metrics=["auroc", "accuracy"],
+    )
+    card = card_of(experiment)
+    assert "**Warning:** no interval for auroc, accuracy, as the test side is one group" in card
+    assert rows_of(card, "metric | validation | test | 95% interval of test")["auroc"][2] == (
+        "undefined"
+    )
+
+
+def test_it_states_the_threshold_and_the_temperature(run):
+    experiment = run(report={"enabled": False, "threshold": {"rule": "fpr", "demand": 0.2}})
+    card, found = card_of(experiment), experiment.findings
+    (point, *_) = found.decisions[ODD]
+    assert "by the rule `fpr <= 0.2`" in card
+    (row,) = re.findall(r"^\| ca\\\|se\\_\\\*1\\\* \| (.*) \|$", card, re.MULTILINE)
+    assert row.split(" | ")[:3] == [
+        f"{point.threshold:.4g}",
+        f"{point.val['sensitivity']:.4f}",
+        f"{point.val['specificity']:.4f}",
+    ]
+    assert f"Temperature {found.calibration.temperature:.3g}, fitted on the validation" in card
+    assert "not divided by the temperature" in card
+    assert "Decision threshold" not in card_of(run("regression"))
+
+
+def test_names_from_the_cohort_cannot_become_markup(run):
+    card = card_of(run())
+    assert ODD not in card
+    assert "ca\\|se\\_\\*1\\*" in card
+
+
+def test_few_samples_of_a_class_and_missing_values_are_warned_of(run):
+    experiment = run()
+    card, data = card_of(experiment).replace("\\", ""), experiment.data
+    for side in ("val", "test"):
+        counts = np.bincount(data.cohort.targets[data.split == side])
+        few = f"control {counts[0]}, {ODD} {counts[1]}"
+        assert f"**Warning:** fewer than 50 on the {side} side: {few}." in card
+    share = data.cohort.samples["CRP"].isna().mean()
+    assert share > 0.2
+    assert f"CRP is missing in {share:.0%} of the samples, filled with the training median" in card
+    assert "the model is told where" in card
+    assert "age is missing" not in card
+    untold = card_of(run(data={"missing_indicators": False}))
+    assert "the model is not told where" in untold
+
+
+def test_where_there_are_enough_samples_and_no_gaps_nothing_is_warned_of(run, tmp_path):
+    large = simulate_cohort(tmp_path / "large", 3, n_samples=400, spec_len=64, max_scans=1).root
+    labels = {"control": 0, "case": 1}
+    data = {"root": str(large), "labels": labels, "numeric": [], "categorical": ["sex"]}
+    data["split"] = {"fractions": [0.3, 0.35, 0.35]}
+    learned = {"model": {"name": "mean_linear"}, "optimizer": {"lr": 1e-2}}
+    learned["trainer"] = {"max_epochs": 3, "batch_size": 16, "device": "cpu"}
+    experiment = run(data=data, **learned)
+    counts = np.bincount(experiment.data.cohort.targets[experiment.data.split == "test"])
+    assert counts.min() >= 50
+    assert "**Warning:**" not in card_of(experiment)
+
+
+def test_groups_are_named_where_they_are_few_and_counted_where_they_are_many(run, root, tmp_path):
+    many = card_of(run(model={"name": "tabular_only"}))
+    assert re.search(r"Groups: column group; \d+ train, \d+ val, \d+ test", many)
+    assert "Groups of train" not in many
+    sites = tmp_path / "sites"
+    shutil.copytree(root, sites)
+    table = pd.read_csv(sites / "samples.csv", dtype={"sample_id": str})
+    table["site"] = [f"site_{number % 9}" for number in range(len(table))]
+    table.to_csv(sites / "samples.csv", index=False)
+    experiment = run(data={"root": str(sites), "group": "site"}, model={"name": "tabular_only"})
+    card, data = card_of(experiment), experiment.data
+    assert "Groups: column site; " in card
+    for side in ("train", "val", "test"):
+        names = ", ".join(sorted(set(data.cohort.groups[data.split == side])))
+        assert f"Groups of {side}: {names}\n" in card.replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("licence", "CC BY\\_4.0"), ("license", "CC BY\\_4.0"), (None, "not named")]
+)
+def test_the_licence_is_the_one_that_the_cohort_names(run, root, tmp_path, key, shown):
+    licensed = tmp_path / "licensed"
+    shutil.copytree(root, licensed)
+    described = yaml.safe_load((licensed / "cohort.yaml").read_text())
+    assert described.pop("licence")
+    if key:
+        described[key] = "CC BY_4.0"
+    (licensed / "cohort.yaml").write_text(yaml.safe_dump(described))
+    experiment = run(data={"root": str(licensed)}, model={"name": "tabular_only"})
+    assert f"- Licence of the data: {shown}" in card_of(experiment)
+
+
+def test_weights_that_no_score_chose_are_called_those_of_the_last_epoch(run):
+    experiment = run(model={"name": "tabular_only"})
+    assert "weights are those of the best val/auroc" in card_of(experiment)
+    (experiment.run_dir / "checkpoints" / "best.pt").unlink()
+    experiment.validate()
+    experiment.test()
+    experiment.export()
+    assert "weights are those of the last epoch" in card_of(experiment)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from datasets.errors import UsageError
+from experiments.config import check_config
+from experiments.runs.planned_runs import state_of
+from experiments.run_files import FINISHED, write_config
+
+# Running, passing over and continuing is tested with those who plan runs: families and folds.
+
+
+@pytest.fixture
+def config(tmp_path):
+    return check_config({"exp_name": "a", "runs_dir": str(tmp_path)})
+
+
+def test_a_run_is_absent_cut_off_or_finished(config, tmp_path):
+    assert state_of(config) == "absent"
+    (tmp_path / "a").mkdir()
+    write_config(tmp_path / "a", config)
+    assert state_of(config) == "cut off"
+    (tmp_path / "a" / "log.jsonl").write_text(f'{{"event": "{FINISHED}"}}\n')
+    assert state_of(config) == "finished"
+
+
+def test_a_run_with_other_settings_or_no_run_at_all_is_refused(config, tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UsageError, match="holds no run that can be continued; move it away"):
+        state_of(config)
+    write_config(tmp_path / "a", check_config(config.plain() | {"seed": 3}))
+    with pytest.raises(UsageError, match=r"is a run with another configuration \(seed\)"):
+        state_of(config)
