@@ -227,8 +227,8 @@ def test_what_is_for_the_first_process_only_is_attached_there_only(
     trainer = make_trainer()
     trainer.attach(Writer())
     states = trainer.capture()
-    for room in ("trainer", "process_states"):
-        monkeypatch.setattr(f"engine.{room}.is_first", lambda: first)
+    for module in ("trainer", "checkpointing.process_states"):
+        monkeypatch.setattr(f"engine.{module}.is_first", lambda: first)
     other = make_trainer()
     other.attach(Writer())
     assert ("writer" in other.stateful) == first

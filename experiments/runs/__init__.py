@@ -1,0 +1,14 @@
+"""One experiment from set-up to export."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.runs.experiment import Experiment
+    from experiments.runs.export import outputs_table, predictions_table
+    from experiments.runs.planned_runs import ABSENT, run_planned, state_of
+    from experiments.runs.restarted_run import begun_run
+    from experiments.runs.run_setup import changes_of_finished
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
