@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model in evaluation mode, and afterwards each of its modules in the mode it was in.
 
     Each by itself: a frozen part may be in evaluation mode while the rest is training.
@@ -19,7 +19,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Example:
         >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-        >>> with evaluating(model):
+        >>> with eval_mode(model):
         ...     model[0].training
         False
         >>> model[0].training, model[1].training

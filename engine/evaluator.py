@@ -10,9 +10,9 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from engine.checkpointing import rng_untouched
-from engine.distributed import world
-from engine.eval_mode import evaluating
+from engine.checkpointing import preserve_rng_state
+from engine.distributed import world_size
+from engine.eval_mode import eval_mode
 from engine.events import OrderedEngine
 from engine.metrics import EpochMetrics
 from engine.precision import Precision
@@ -73,8 +73,8 @@ class Evaluator(OrderedEngine):
         self.metrics.reset()
         self.state.metrics.clear()  # a run that is stopped half way has measured nothing
         try:
-            with evaluating(self.model), rng_untouched(), weights():
-                if len(loader) == 0 and world() > 1:
+            with eval_mode(self.model), preserve_rng_state(), weights():
+                if len(loader) == 0 and world_size() > 1:
                     self._run_over_nothing()
                 else:
                     batches = prefetched(loader, self.device)

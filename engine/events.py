@@ -41,7 +41,7 @@ class TrainEvents(EventEnum):
                                                             # Events.ITERATION_COMPLETED
                                                             # Events.EPOCH_COMPLETED
 
-    ``NOTICE`` stands outside the loop: something worth writing down happened (a checkpoint
+    ``LOG_EVENT`` stands outside the loop: something worth writing down happened (a checkpoint
     was saved, training stops early); ``state.notice`` holds it as a dict with the key ``event``.
 
     ``state.batch_weight`` is the micro-batch's share of its optimizer step
@@ -61,7 +61,7 @@ class TrainEvents(EventEnum):
     BACKWARD_COMPLETED = "backward_completed"
     GRADIENTS_READY = "gradients_ready"
     OPTIMIZER_STEPPED = "optimizer_stepped"
-    NOTICE = "notice"
+    LOG_EVENT = "notice"
 
 
 class Phase(IntEnum):

@@ -16,7 +16,7 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
-from engine.checkpointing import rng_untouched
+from engine.checkpointing import preserve_rng_state
 from engine.errors import check_whole
 from engine.events import Phase
 from engine.optim import learning_rate
@@ -103,7 +103,7 @@ def find_lr(
         Events.ITERATION_STARTED, lambda: lrs.append(learning_rate(optimizer))
     )
     searcher.add_event_handler(Events.ITERATION_COMPLETED, note, phase=Phase.RECORD)
-    with rng_untouched(), _generator_untouched(loader), warnings.catch_warnings():
+    with preserve_rng_state(), _generator_untouched(loader), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Run completed without loss diverging", UserWarning)
         with finder.attach(
             searcher,

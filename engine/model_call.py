@@ -23,19 +23,19 @@ def _takes_scan_rows(forward: Callable[..., Any]) -> bool:
     return SCAN_ROWS in inspect.signature(forward).parameters
 
 
-def bare_model(network: nn.Module) -> nn.Module:
+def unwrap_model(network: nn.Module) -> nn.Module:
     """The model within what ``(Distributed)DataParallel`` or ``torch.compile`` made of it.
 
     Example:
         >>> import torch
         >>> model = nn.Linear(1, 1)
-        >>> bare_model(torch.compile(model)) is model
+        >>> unwrap_model(torch.compile(model)) is model
         True
     """
     if isinstance(network, (DistributedDataParallel, nn.DataParallel)):
-        return bare_model(network.module)
+        return unwrap_model(network.module)
     compiled = network._modules.get(COMPILED)
-    return network if compiled is None else bare_model(compiled)
+    return network if compiled is None else unwrap_model(compiled)
 
 
 def call_model(model: nn.Module, batch: Any) -> Any:
@@ -46,10 +46,10 @@ def call_model(model: nn.Module, batch: Any) -> Any:
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``; or what wraps such a model
-            (:func:`bare_model`).
+            (:func:`unwrap_model`).
         batch: Offers them, and may offer ``scan_rows``.
     """
-    if _takes_scan_rows(type(bare_model(model)).forward):
+    if _takes_scan_rows(type(unwrap_model(model)).forward):
         rows = getattr(batch, SCAN_ROWS, None)
         return model(batch.spectra, batch.mask, batch.tabular, scan_rows=rows)
     return model(batch.spectra, batch.mask, batch.tabular)

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import rng_untouched
-from engine.eval_mode import evaluating
+from engine.checkpointing import preserve_rng_state
+from engine.eval_mode import eval_mode
 from engine.metrics import SWITCH, find_scan_axes, showing_attention
 from engine.model_call import aux_of, call_loss, call_model, check_loss_arguments
 from engine.protocols import Loss
@@ -46,7 +46,7 @@ VECTORS = (
 WEIGHTS = "attention_weights"
 
 
-def check_contract(
+def validate_model(
     model: nn.Module,
     loss: Loss,
     batch: Any,
@@ -71,7 +71,7 @@ def check_contract(
     """
     name = type(model).__name__
     batch = batch.to(device)
-    with evaluating(model.to(device)), torch.no_grad(), rng_untouched():
+    with eval_mode(model.to(device)), torch.no_grad(), preserve_rng_state():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
         _check_attention(name, model, outputs, batch)

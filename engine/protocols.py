@@ -52,5 +52,5 @@ class Handler(Protocol):
     """
 
     def attach(self, trainer: Trainer) -> Any:
-        """Listen to the trainer's events; register state with ``trainer.keep``."""
+        """Listen to the trainer's events; register state with ``trainer.register_state``."""
         ...

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from engine.events import OrderedEngine
 
 
-class OpenEpochEngine(OrderedEngine):
+class ResumableEngine(OrderedEngine):
     """An engine whose run can end between two handlers of ``EPOCH_COMPLETED``, and continue there.
 
     Validation runs in a handler of that event, and may take long. Where it is cut off, nothing

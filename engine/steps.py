@@ -42,7 +42,7 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     state.losses = {name: value.detach() for name, value in state.losses.items()}
     fire(TrainEvents.BACKWARD_COMPLETED)
 
-    if state.window_closes:
+    if state.sync_gradients:
         trainer.precision.unscale(trainer.optimizer)
         state.skip_step = False
         fire(TrainEvents.GRADIENTS_READY)

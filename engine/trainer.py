@@ -14,17 +14,17 @@ from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
 from engine.checkpointing import capture_all, capture_rng, restore_all, restore_rng
-from engine.distributed import is_first, world
+from engine.distributed import is_main_process, world_size
 from engine.events import Phase, TrainEvents
 from engine.optim import LeftOutSteps, StepShares
 from engine.precision import Precision
 from engine.prefetch import prefetched
 from engine.protocols import Handler, Loss, Stateful
-from engine.resumable_engine import OpenEpochEngine
+from engine.resumable_engine import ResumableEngine
 from engine.steps import train_step
 
 
-class Trainer(OpenEpochEngine):
+class Trainer(ResumableEngine):
     """Trains a model; everything beyond the loop attaches to its events.
 
     Args:
@@ -39,9 +39,9 @@ class Trainer(OpenEpochEngine):
         network: What a step calls: the model, or what wraps it; training by several processes
             takes this seat. Everything else speaks to ``model``.
         precision: How a step computes; mixed precision takes this seat.
-        stateful: Name -> what a checkpoint saves. Handlers add themselves with :meth:`keep`.
-        data_sampler: Set by :meth:`fit`; follows the epoch and finds its place on resume.
-        step_shares: Weights the micro-batches of a step.
+        stateful: Name -> what a checkpoint saves. Handlers add themselves with
+        :meth:`register_state`. data_sampler: Set by :meth:`fit`; follows the epoch and finds its
+        place on resume. step_shares: Weights the micro-batches of a step.
         total: From a step's terms to its ``total_loss``, where the loss or a handler that forms
             the total tells it.
         left_out_steps: Takes back the count of steps that the device left out.
@@ -78,7 +78,7 @@ class Trainer(OpenEpochEngine):
         self._provided: set[str] = set()
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
-        self._saved_by = world()  # so many processes
+        self._saved_by = world_size()  # so many processes
         self._saved_accumulation: int | None = None  # batches a step, of a restored run
 
         by_iteration = dict.fromkeys(TrainEvents, "iteration")
@@ -87,14 +87,14 @@ class Trainer(OpenEpochEngine):
         self.state.metrics = {}
         self.state.optimizer_step = 0
         self.state.accumulate_steps = 1
-        self.state.window_size = 1
-        self.state.window_closes = True
+        self.state.accumulation_size = 1
+        self.state.sync_gradients = True
         self.state.batch_weight = None
         self.state.skip_step = False
 
-        self.keep("trainer", self)
-        self.keep("model", self.model)
-        self.keep("optimizer", self.optimizer)
+        self.register_state("trainer", self)
+        self.register_state("model", self.model)
+        self.register_state("optimizer", self.optimizer)
         self.add_event_handler(Events.STARTED, self.check_monitors, phase=Phase.PREPARE)
         self.add_event_handler(Events.STARTED, self._restore_rng, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, phase=Phase.PREPARE)
@@ -108,10 +108,10 @@ class Trainer(OpenEpochEngine):
         they write files, or speak to a person.
         """
         for handler in handlers:
-            if is_first() or not getattr(handler, "first_process_only", False):
+            if is_main_process() or not getattr(handler, "first_process_only", False):
                 handler.attach(self)
 
-    def keep(self, name: str, thing: Stateful) -> str:
+    def register_state(self, name: str, thing: Stateful) -> str:
         """Save and restore ``thing`` with every checkpoint.
 
         Args:
@@ -128,7 +128,7 @@ class Trainer(OpenEpochEngine):
         self.stateful[free] = thing
         return free
 
-    def announce(self, event: str, **fields: Any) -> None:
+    def log_event(self, event: str, **fields: Any) -> None:
         """Tell whoever records (log, progress) that something worth noting happened.
 
         Args:
@@ -137,7 +137,7 @@ class Trainer(OpenEpochEngine):
         """
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
-        self._fire_event(TrainEvents.NOTICE)
+        self._fire_event(TrainEvents.LOG_EVENT)
         self.last_event_name = fired_within
 
     # -- names of metrics -------------------------------------------------------------------
@@ -200,8 +200,8 @@ class Trainer(OpenEpochEngine):
         self.data_sampler = getattr(loader, "batch_sampler", None)
         same_length = self.state.epoch_length == len(loader)
         accumulated = self._saved_accumulation not in (None, self.state.accumulate_steps)
-        if self._saved_by != world() or (accumulated and same_length):
-            self._share_anew(len(loader))
+        if self._saved_by != world_size() or (accumulated and same_length):
+            self._rescale_progress(len(loader))
         if self.state.epoch_length not in (None, len(loader)):
             raise UsageError(
                 f"the restored run had {self.state.epoch_length} batches an epoch, this loader "
@@ -220,7 +220,7 @@ class Trainer(OpenEpochEngine):
         batches = prefetched(self.step_shares.prepare(self, loader), self.device)
         return self.run(batches, max_epochs=max_epochs)
 
-    def _share_anew(self, length: int) -> None:
+    def _rescale_progress(self, length: int) -> None:
         """Count in the batches and steps of this number of processes, and this accumulation.
 
         Args:
@@ -228,7 +228,7 @@ class Trainer(OpenEpochEngine):
         """
         state, saved_by = self.state, self._saved_by
         accumulated = self._saved_accumulation or state.accumulate_steps
-        self._saved_by, self._saved_accumulation = world(), state.accumulate_steps
+        self._saved_by, self._saved_accumulation = world_size(), state.accumulate_steps
         windows = math.ceil(length / state.accumulate_steps)
         saved_windows = math.ceil(state.epoch_length / accumulated)
         epochs, within = divmod(state.iteration, state.epoch_length)
@@ -237,14 +237,14 @@ class Trainer(OpenEpochEngine):
         state.optimizer_step = round(steps * windows / saved_windows)
         state.iteration, state.epoch_length = epochs * length, length
         message = (
-            f"saved by {saved_by} processes, continued by {world()}"
-            if saved_by != world()
+            f"saved by {saved_by} processes, continued by {world_size()}"
+            if saved_by != world_size()
             else f"{state.accumulate_steps} batches a step, before {accumulated}: "
             "optimizer steps are counted anew"
         )
         if within:
             message += f": epoch {epochs + 1} begins again, with the weights as they are"
-        self.announce("shared_anew", saved_by=saved_by, processes=world(), message=message)
+        self.log_event("shared_anew", saved_by=saved_by, processes=world_size(), message=message)
 
     def _end_again(self) -> State:
         """End a run whose checkpoint is of its last moment.
@@ -252,7 +252,7 @@ class Trainer(OpenEpochEngine):
         It trains no further, but may have been cut off before its handlers had ended it.
         """
         state = self.state
-        self.announce("nothing_to_train", epochs=state.epoch, max_epochs=state.max_epochs)
+        self.log_event("nothing_to_train", epochs=state.epoch, max_epochs=state.max_epochs)
         self.terminate()
         self._fire_event(Events.STARTED)
         self._fire_event(Events.COMPLETED)
@@ -271,7 +271,7 @@ class Trainer(OpenEpochEngine):
         """
         state, event = self.state, self.last_event_name
         if event == Events.ITERATION_COMPLETED:
-            return bool(state.window_closes and state.iteration % state.epoch_length)
+            return bool(state.sync_gradients and state.iteration % state.epoch_length)
         return event in (Events.STARTED, Events.EPOCH_STARTED, Events.EPOCH_COMPLETED)
 
     def _start_epoch(self) -> None:

@@ -30,7 +30,14 @@ from experiments.analysis import (
 )
 from experiments.command_line import CommandParser, read_overrides, run_command
 from experiments.config import CONFIGS, Config, load_config, unused_settings, write_yaml
-from experiments.launch import Job, current_job, joined, quiet_others, run_job_command, tell_group
+from experiments.launch import (
+    LaunchContext,
+    current_launch,
+    joined,
+    quiet_others,
+    run_job_command,
+    tell_group,
+)
 from experiments.report.text import decision_lines
 from experiments.run_files import CONFIG_NAME, find_run, is_finished
 from experiments.runs import Experiment, begun_run, changes_of_finished
@@ -77,7 +84,7 @@ def accept_too(config: Config, names: Sequence[str]) -> Config:
 
 
 def configure(
-    options: argparse.Namespace, overrides: list[tuple[str, str]], job: Job | None
+    options: argparse.Namespace, overrides: list[tuple[str, str]], job: LaunchContext | None
 ) -> tuple[Config, Path | None]:
     """The configuration to run and, where a run is continued, its folder."""
     config = accept_too(load_config(options.experiment, overrides), options.accept)
@@ -101,7 +108,7 @@ def configure(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    job = current_job()
+    job = current_launch()
 
     def work() -> int:
         with quiet_others(job):
@@ -124,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(work, interrupted)
 
 
-def dry_run(config: Config, run_dir: Path | None, job: Job | None = None) -> int:
+def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
     """Set everything up as for a run, and leave nothing behind."""
     with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
         experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
@@ -137,7 +144,7 @@ def dry_run(config: Config, run_dir: Path | None, job: Job | None = None) -> int
     return 0
 
 
-def run(config: Config, run_dir: Path | None, job: Job | None = None) -> int:
+def run(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
     """All stages, told as they happen; after training the first process goes on alone."""
     if run_dir and is_finished(run_dir) and not changes_of_finished(run_dir, config):
         print(f"the run in {run_dir} is finished: nothing to continue")
@@ -150,11 +157,11 @@ def run(config: Config, run_dir: Path | None, job: Job | None = None) -> int:
         experiment.close()
 
 
-def run_stages(experiment: Experiment, job: Job | None = None) -> int:
+def run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int:
     """All stages of one run; returns the exit code."""
     with joined(job, experiment.config.trainer):
         experiment.setup()
-        if job is not None and job.is_first:
+        if job is not None and job.is_main_process:
             job.remember_run(experiment.run_dir)
         print(f"run folder  {experiment.run_dir}")
         print_setup(experiment)
@@ -165,8 +172,8 @@ def run_stages(experiment: Experiment, job: Job | None = None) -> int:
             experiment.hand_over()
     if experiment.exit_code is not None:
         return experiment.exit_code
-    if job is not None and job.world > 1:
-        if not job.is_first:
+    if job is not None and job.world_size > 1:
+        if not job.is_main_process:
             return 0
         experiment.go_on_alone()
     experiment.validate()

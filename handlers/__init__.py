@@ -6,13 +6,13 @@ from handlers.accumulation import Accumulation
 from handlers.attribution import Attribution
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile
-from handlers.data_parallel import DataParallel
+from handlers.distributed_training import DistributedTraining
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
 from handlers.freeze import Freeze
+from handlers.graceful_shutdown import GracefulShutdown
 from handlers.gradient_clipping import GradientClipping
 from handlers.gradient_norm import GradientNorm
-from handlers.interrupts import Interrupts
 from handlers.loss_weights import LossWeights
 from handlers.lr_finder import LRFinder
 from handlers.lr_schedule import LRSchedule
@@ -37,13 +37,13 @@ HANDLERS: dict[str, Any] = {
     "attribution": Attribution,
     "checkpoint": Checkpoint,
     "compile": Compile,
-    "data_parallel": DataParallel,
+    "distributed_training": DistributedTraining,
     "early_stopping": EarlyStopping,
     "ema": EMA,
     "freeze": Freeze,
     "gradient_clipping": GradientClipping,
     "gradient_norm": GradientNorm,
-    "interrupts": Interrupts,
+    "graceful_shutdown": GracefulShutdown,
     "loss_weights": LossWeights,
     "lr_finder": LRFinder,
     "lr_schedule": LRSchedule,

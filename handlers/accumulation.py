@@ -21,9 +21,9 @@ class Accumulation:
     size or in their class weights (:class:`engine.optim.StepShares`). Contrastive terms and
     norms over the batch see one micro-batch at a time.
 
-    Sets ``trainer.state.accumulate_steps``, and in each iteration ``window_size`` (micro-batches
-    in the present window) and ``window_closes`` (whether this one is the last). All of it follows
-    from the iteration's number: nothing has to be saved.
+    Sets ``trainer.state.accumulate_steps``, and in each iteration ``accumulation_size``
+    (micro-batches in the present window) and ``sync_gradients`` (whether this one is the last).
+    All of it follows from the iteration's number: nothing has to be saved.
 
     Args:
         steps: Micro-batches to an optimizer step, at least 1.
@@ -52,10 +52,10 @@ class Accumulation:
         state = trainer.state
         position = (state.iteration - 1) % state.epoch_length
         in_window = position % self.steps
-        if in_window == 0 and not state.window_closes:
+        if in_window == 0 and not state.sync_gradients:
             # The window before was left open (an epoch was cut short): its gradients are no
             # part of this one.
             trainer.optimizer.zero_grad(set_to_none=True)
         size = min(self.steps, state.epoch_length - position + in_window)
-        state.window_size = size
-        state.window_closes = in_window == size - 1
+        state.accumulation_size = size
+        state.sync_gradients = in_window == size - 1

@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import rng_untouched
-from engine.distributed import alone, refuse_shares
+from engine.checkpointing import preserve_rng_state
+from engine.distributed import alone, require_unsharded
 from engine.errors import check_whole
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
@@ -207,10 +207,10 @@ class Attribution:
             return
         if self.loader is None:
             raise UsageError("attribution.loader: name the samples to explain when training ends")
-        refuse_shares(engine.model, "attribution")
+        require_unsharded(engine.model, "attribution")
         if self.path is None and engine.run_dir is not None:
             self.path = Path(engine.run_dir) / "report" / FILE_NAME
-        engine.keep("attribution", self)
+        engine.register_state("attribution", self)
         if self.target is not None:
             engine.add_event_handler(Events.STARTED, self.check_target, phase=Phase.PREPARE)
         if self.every is not None:
@@ -287,11 +287,16 @@ class Attribution:
         if self.path is not None:
             write_explained(self.sets, self.path, self.output_names)
             told["path"] = str(self.path)
-        trainer.announce("attributions_computed", **told)
+        trainer.log_event("attributions_computed", **told)
 
     def _explain(self, trainer: Trainer, max_samples: int | None) -> list[Explained]:
         assert self.loader is not None
-        with alone(), rng_untouched(), self.measured_weights(), self._new_bar(self.loader) as bar:
+        with (
+            alone(),
+            preserve_rng_state(),
+            self.measured_weights(),
+            self._new_bar(self.loader) as bar,
+        ):
             return explain_outputs(
                 trainer.model,
                 self.loader,

@@ -21,7 +21,7 @@ from engine.checkpointing import (
     pack_checkpoint,
     save_checkpoint,
 )
-from engine.distributed import from_first, is_sharded
+from engine.distributed import broadcast_from_main, is_sharded
 from engine.errors import check_whole
 from engine.events import Phase
 from engine.files import PART_SUFFIX, write_whole
@@ -142,7 +142,7 @@ class Checkpoint:
             self.folder = Path(trainer.run_dir) / "checkpoints"
         if self.monitor is not None:
             self.monitor.attach(trainer)
-        trainer.keep("checkpoint", self)
+        trainer.register_state("checkpoint", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.TERMINATE, self.save_the_rest)
@@ -172,19 +172,19 @@ class Checkpoint:
         self._saved_step = min(self._saved_step, state.optimizer_step)
         try:
             if self._ranked_otherwise:
-                self._top, self._best = from_first(self._rank_anew)
+                self._top, self._best = broadcast_from_main(self._rank_anew)
                 self._ranked_otherwise = False
-            self._top = from_first(lambda: self._tidy(trainer))
+            self._top = broadcast_from_main(lambda: self._tidy(trainer))
             # What cannot be saved shows now, not after the first epoch.
             states = trainer.capture()
-            from_first(lambda: self._check(states))
+            broadcast_from_main(lambda: self._check(states))
         except OSError as error:
             raise CheckpointError(
                 f"cannot write checkpoints to {self.folder}: {error.strerror}"
             ) from error
         if self._carried is not None:
             carried, self._carried = self._carried, None
-            trainer.announce(**carried)
+            trainer.log_event(**carried)
 
     def __call__(self, trainer: Trainer) -> None:
         """Save at an epoch's end."""
@@ -203,7 +203,7 @@ class Checkpoint:
         state = trainer.state
         # After an epoch's last step its metrics are still to come: the epoch's end saves.
         at_epochs_end = state.iteration % state.epoch_length == 0
-        if self._steps_are_due(trainer) and state.window_closes and not at_epochs_end:
+        if self._steps_are_due(trainer) and state.sync_gradients and not at_epochs_end:
             self._save(trainer, None)
 
     def save_the_rest(self, trainer: Trainer) -> None:
@@ -233,7 +233,7 @@ class Checkpoint:
         broken = self._broken(trainer)
         if broken is not None:
             message = f"not saved: the model's {broken} holds NaN or infinite values"
-            trainer.announce("checkpoint_skipped", **place, message=message)
+            trainer.log_event("checkpoint_skipped", **place, message=message)
             return
         names = [] if score is None or math.isnan(score) else self._rank(score, state.epoch)
         names += kept
@@ -248,7 +248,7 @@ class Checkpoint:
         self._carried = notice if planned else None
         try:
             states = trainer.capture()
-            from_first(lambda: self._write(states, names, before[0]))
+            broadcast_from_main(lambda: self._write(states, names, before[0]))
         except OSError as error:
             self._top, self._best, self._saved_iteration = before
             raise CheckpointError(
@@ -256,7 +256,7 @@ class Checkpoint:
             ) from error
         finally:
             self._carried = None
-        trainer.announce(**notice)
+        trainer.log_event(**notice)
 
     @staticmethod
     def _broken(trainer: Trainer) -> str | None:
@@ -265,7 +265,7 @@ class Checkpoint:
         if is_sharded(model):
             return broken_weight(model)
         # Within an epoch running statistics differ; those of the first are saved.
-        return from_first(lambda: broken_weight(model))
+        return broadcast_from_main(lambda: broken_weight(model))
 
     def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
         """Write the files, then remove those that fell out of the best."""
@@ -339,7 +339,7 @@ class Checkpoint:
         missing = [name for name, _, _ in self._top if not (self.folder / name).exists()]
         if missing:
             self._top = [entry for entry in self._top if entry[0] not in missing]
-            trainer.announce("checkpoint_missing", files=missing)
+            trainer.log_event("checkpoint_missing", files=missing)
         kept = {name for name, _, _ in self._top}
         # It had fallen out of the best, and would have been removed a moment later.
         for file in self.folder.glob(f"epoch=*-{self._label}=*.pt"):

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.distributed import refuse_shares, repeated_blocks
+from engine.distributed import repeated_blocks, require_unsharded
 from engine.events import Phase, TrainEvents
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Compile:
         """
         if self.mode == "graphs":
             # They are gathered anew in each step, to wherever there is room.
-            refuse_shares(trainer.model, "compile.mode graphs")
+            require_unsharded(trainer.model, "compile.mode graphs")
         if isinstance(trainer.network, nn.DataParallel):
             raise UsageError("compile does not work with replicas on several GPUs: leave one out")
         if self.backend == INDUCTOR:
@@ -132,7 +132,7 @@ class Compile:
             os.environ.setdefault(CACHE_VARIABLE, str(self.cache_dir))
         if self.mode == "graphs" and not self._replays(trainer):
             message = f"CUDA graphs need a GPU: compiling without them on the {trainer.device.type}"
-            trainer.announce("notice", message=message)
+            trainer.log_event("notice", message=message)
         # A share of dropout, say, is a constant: as a symbol it would be computed with on the CPU
         # and copied in each step, which on a GPU may even read memory that is not there (2.11).
         torch._dynamo.config.specialize_float = True
@@ -170,11 +170,11 @@ class Compile:
 
     def keep_gradients(self, trainer: Trainer) -> None:
         """Copy the gradients of a window's first micro-batch, if others are to be added to them."""
-        if not trainer.state.window_closes and not self._own_gradients:
+        if not trainer.state.sync_gradients and not self._own_gradients:
             for parameter in trainer.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad = parameter.grad.clone()
-        self._own_gradients = not trainer.state.window_closes
+        self._own_gradients = not trainer.state.sync_gradients
 
 
 def check_compiler(device: torch.device) -> None:

@@ -71,14 +71,14 @@ class EarlyStopping:
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs, and to the start of a resumed run."""
         self.monitor.attach(trainer)
-        trainer.keep("early_stopping", self)
+        trainer.register_state("early_stopping", self)
         trainer.add_event_handler(Events.STARTED, self.stay_stopped)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def stay_stopped(self, trainer: Trainer) -> None:
         """Do not train on in a run that had ended early."""
         if self.bad_epochs >= self.patience:
-            trainer.announce(
+            trainer.log_event(
                 "nothing_to_train",
                 epochs=trainer.state.epoch,
                 max_epochs=trainer.state.max_epochs,
@@ -87,7 +87,7 @@ class EarlyStopping:
             )
             trainer.terminate()
         elif self.start_epoch >= trainer.state.max_epochs:
-            trainer.announce(
+            trainer.log_event(
                 "notice",
                 message=f"early_stopping.start_epoch {self.start_epoch} is not before the last "
                 f"epoch, {trainer.state.max_epochs}: nothing stops the run early",
@@ -97,7 +97,7 @@ class EarlyStopping:
         """Look at this epoch's value and decide."""
         value = self.monitor.read(trainer)
         if value is not None and self.observe(value, trainer.state.epoch):
-            trainer.announce(
+            trainer.log_event(
                 "early_stopped",
                 epoch=trainer.state.epoch,
                 monitor=self.monitor.name,

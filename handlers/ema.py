@@ -11,7 +11,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
-from engine.distributed import own_parts
+from engine.distributed import to_local
 from engine.events import Phase, TrainEvents
 from engine.optim import swapped_weights
 
@@ -66,7 +66,7 @@ class EMA:
         self._names = [name for name, _ in floating]
         self._live = [parameter for _, parameter in floating]
         self._average = [parameter.detach().clone() for parameter in self._live]
-        trainer.keep("ema", self)
+        trainer.register_state("ema", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
 
@@ -74,7 +74,7 @@ class EMA:
     def start(self) -> None:
         """Begin at the weights that training begins with, unless an average was restored."""
         if not self.updates:
-            torch._foreach_copy_(own_parts(self._average), own_parts(self._live))
+            torch._foreach_copy_(to_local(self._average), to_local(self._live))
 
     def decay_at(self, updates: int) -> float:
         """The decay after so many updates."""
@@ -85,7 +85,7 @@ class EMA:
     @torch.no_grad()
     def __call__(self, trainer: Trainer) -> None:
         """Let the average follow one step; not one that the device left out."""
-        average, live = own_parts(self._average), own_parts(self._live)
+        average, live = to_local(self._average), to_local(self._live)
         left_out = trainer.left_out_steps
         share = 1.0 - self.decay_at(max(self.updates - left_out.taken_back, 0))
         if left_out.flag is None:

@@ -134,11 +134,11 @@ class Freeze:
         if epoch == 1:
             frozen = sum(begin > epoch for _, begin in self._parameters)
             patterns = list(dict.fromkeys([*self.patterns, *self.unfreeze]))
-            trainer.announce("frozen", epoch=epoch, patterns=patterns, parameters=frozen)
+            trainer.log_event("frozen", epoch=epoch, patterns=patterns, parameters=frozen)
         elif released:
             patterns = [pattern for pattern, begin in self.unfreeze.items() if begin == epoch]
             patterns += self.patterns if self.until_epoch == epoch else []
-            trainer.announce("unfrozen", epoch=epoch, patterns=patterns, parameters=released)
+            trainer.log_event("unfrozen", epoch=epoch, patterns=patterns, parameters=released)
 
     def _begin(self, name: str) -> float | None:
         """The epoch in which the training of a name begins; None where no pattern matches it."""

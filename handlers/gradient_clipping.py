@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.distributed import joint_norm, own_parts
+from engine.distributed import joint_norm, to_local
 from engine.events import Phase, TrainEvents
 
 if TYPE_CHECKING:
@@ -68,5 +68,5 @@ class GradientClipping:
         norm = joint_norm(gradients)
         # Dividing by 1 where nothing is to be clipped costs less than asking the device.
         excess = (norm + TORCHS_EPSILON).div_(self.max_norm).clamp_(min=1.0)
-        torch._foreach_div_(own_parts(gradients), excess)
+        torch._foreach_div_(to_local(gradients), excess)
         trainer.state.gradient_norm = norm

@@ -51,7 +51,7 @@ class GradientNorm:
     def attach(self, trainer: Trainer) -> None:
         """Listen to whole accumulation windows and to the starts and ends of epochs."""
         self._device = trainer.device
-        trainer.keep("gradient_norm", self)
+        trainer.register_state("gradient_norm", self)
         trainer.provide_metrics(MEAN, LARGEST)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.list_parameters)
         trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
@@ -84,7 +84,7 @@ class GradientNorm:
         metrics[MEAN] = float(finite.mean())
         metrics[LARGEST] = float(finite.max()) if len(finite) else float("nan")
         if len(finite) < len(norms):
-            trainer.announce(
+            trainer.log_event(
                 "gradients_not_finite",
                 epoch=trainer.state.epoch,
                 steps=len(norms) - len(finite),

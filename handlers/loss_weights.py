@@ -127,7 +127,7 @@ class LossWeights:
                     "initial_lr": float(rate),
                 }
             )
-        trainer.keep("loss_weights", self)
+        trainer.register_state("loss_weights", self)
         trainer.total = torch.no_grad()(self.total)
         terms = (*self.ramps, *self.learned)
         trainer.provide_metrics(*(f"train/weight_{term}" for term in terms))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.distributed import alone, refuse_shares
+from engine.distributed import alone, require_unsharded
 from engine.events import Phase
 from engine.files import write_whole
 from engine.lr_search import LRSearch, check_range, find_lr
@@ -77,7 +77,7 @@ class LRFinder:
             if trainer.run_dir is None:
                 raise UsageError("lr_finder.page: name one, the trainer has no run_dir")
             self.page = Path(trainer.run_dir) / "report" / "lr_finder.html"
-        refuse_shares(trainer.model, "lr_finder")
+        require_unsharded(trainer.model, "lr_finder")
         trainer.add_event_handler(Events.STARTED, self)
 
     def __call__(self, trainer: Trainer) -> None:
@@ -90,7 +90,7 @@ class LRFinder:
             search = find_lr(trainer, loader, self.start_lr, self.end_lr, self.num_iter)
         title = "" if trainer.run_dir is None else Path(trainer.run_dir).name
         write_page(search, self.page, title)
-        trainer.announce(
+        trainer.log_event(
             "lr_suggested",
             lr=search.suggestion,
             page=str(self.page),

@@ -169,7 +169,7 @@ class LRSchedule:
             )
         if self.name == "plateau":
             self.monitor.attach(trainer)
-        trainer.keep("lr_schedule", self)
+        trainer.register_state("lr_schedule", self)
         trainer.provide_metrics("lr", *(f"lr/{name}" for name in self._named_groups(trainer)))
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
@@ -184,7 +184,7 @@ class LRSchedule:
         self._total = self.total_steps or state.max_epochs * windows
         self._drop_every = self.step_size or self.step_epochs * windows
         if self.warmup_steps > self._total and state.iteration == 0:
-            trainer.announce(
+            trainer.log_event(
                 "notice",
                 message=f"warm-up of {self.warmup_steps} steps is longer than the run of "
                 f"{self._total}: the full learning rate is never reached",
@@ -248,7 +248,7 @@ class LRSchedule:
         self._plateau.step(value)
         if self._scales() != before:
             self(trainer)
-            trainer.announce("lr_reduced", epoch=state.epoch, lr=learning_rate(trainer.optimizer))
+            trainer.log_event("lr_reduced", epoch=state.epoch, lr=learning_rate(trainer.optimizer))
 
     # -- the curves: the share of the full rate after so many steps -------------------------
 

@@ -132,9 +132,9 @@ class MixedPrecision(Precision):
             )
         lines = self._settle(engine.device.type) if self._device_type is None else []
         engine.precision = self
-        trainer: Any = engine if hasattr(engine, "keep") else None
+        trainer: Any = engine if hasattr(engine, "register_state") else None
         if trainer is not None:
-            trainer.keep("mixed_precision", self)
+            trainer.register_state("mixed_precision", self)
             self._left_out = trainer.left_out_steps
             trainer.left_out_steps.attach(trainer)
             if self.scaler is not None:
@@ -168,7 +168,7 @@ class MixedPrecision(Precision):
     def say(self, trainer: Trainer) -> None:
         """Announce, once in a run, that what was asked for is not to be had, or is slow."""
         for line in self._to_say:
-            trainer.announce("notice", message=line)
+            trainer.log_event("notice", message=line)
         self._said += self._to_say
         self._to_say = []
 
@@ -219,7 +219,7 @@ class MixedPrecision(Precision):
         if steps:
             epoch = trainer.state.epoch
             message = f"epoch {epoch}: {steps} steps overflowed in fp16 and moved no weight"
-            trainer.announce("steps_overflowed", epoch=epoch, steps=steps, message=message)
+            trainer.log_event("steps_overflowed", epoch=epoch, steps=steps, message=message)
 
     def skip(self, optimizer: Optimizer) -> None:
         """Adapt the scale alone: what made a handler veto the step may have been an overflow."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.checkpointing import rng_untouched
+from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
 from engine.reporting import describe_run, epoch_values, require_package
 
@@ -70,7 +70,7 @@ class MLflow:
         require_package("mlflow")
         if self.name is None and trainer.run_dir is not None:
             self.name = Path(trainer.run_dir).name
-        trainer.keep("mlflow", self)
+        trainer.register_state("mlflow", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.finish)
@@ -91,7 +91,7 @@ class MLflow:
         if mlflow.active_run() is not None:
             raise UsageError("mlflow: a run is active in this process: mlflow.end_run() ends it")
         try:
-            with rng_untouched():
+            with preserve_rng_state():
                 if self.tracking_uri is not None:
                     mlflow.set_tracking_uri(self.tracking_uri)
                 mlflow.set_experiment(self.experiment)
@@ -120,7 +120,7 @@ class MLflow:
             self._logger.log_metrics(values, step=epoch)
         except MlflowException as error:
             reason = " ".join(str(error).split())
-            trainer.announce("notice", message=f"mlflow: epoch {epoch} was not logged: {reason}")
+            trainer.log_event("notice", message=f"mlflow: epoch {epoch} was not logged: {reason}")
 
     def finish(self) -> None:
         """End the MLflow run well."""

@@ -10,8 +10,8 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import Snapshot, WindowCheck, broken_weight
-from engine.distributed import is_sharded, largest_, refuse_shares
+from engine.checkpointing import FiniteCheck, Snapshot, broken_weight
+from engine.distributed import all_reduce_max, is_sharded, require_unsharded
 from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import fill_momentum, learning_rate, leaves_steps_out, scale_learning_rate
@@ -100,7 +100,7 @@ class NaNGuard:
         self._in_a_row = 0
         self._judged = 0  # on the device
         self._on_device = self._scaled = self._losses_before = False
-        self._check: WindowCheck
+        self._check: FiniteCheck
         self._tally: Tensor
         self._snapshot: Snapshot | None = None
         self._snapshot_iteration: int | None = None
@@ -110,12 +110,12 @@ class NaNGuard:
         """Listen to losses, to whole accumulation windows and to the ends of epochs."""
         # Bad steps since the last look, those to act on, and how many in a row: now, at most.
         self._tally = torch.zeros(4, device=trainer.device)
-        self._check = WindowCheck(trainer.model, trainer.optimizer, trainer.device)
+        self._check = FiniteCheck(trainer.model, trainer.optimizer, trainer.device)
         if self.policy == "rollback":
-            refuse_shares(trainer.model, "nan_guard with the policy rollback")
+            require_unsharded(trainer.model, "nan_guard with the policy rollback")
             self._snapshot = Snapshot(trainer.model, trainer.optimizer)
         trainer.left_out_steps.attach(trainer)
-        trainer.keep("nan_guard", self)
+        trainer.register_state("nan_guard", self)
         trainer.provide_metrics("train/skipped_steps")
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
@@ -148,7 +148,7 @@ class NaNGuard:
                 raise UsageError(f"nan_guard.check_every must be 1: {reason}")
             if trainer.state.iteration == 0:
                 message = f"nan_guard waits for the device in each step: {reason}"
-                trainer.announce("notice", message=message)
+                trainer.log_event("notice", message=message)
         self._losses_before = self._scaled or trainer.state.accumulate_steps > 1
         for wanted, event, handler in (
             (self._losses_before, TrainEvents.BACKWARD_COMPLETED, self.keep_loss),
@@ -174,12 +174,12 @@ class NaNGuard:
         self._check.keep_loss(trainer.state.losses["total_loss"], show=self._scaled)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Judge a step."""
+        """MonitorConfig a step."""
         self._moved_on = True
         if not self._losses_before:
             self.keep_loss(trainer)
         # A loss is one process's own; its verdict is that of all.
-        bad = largest_(self._check.verdict())
+        bad = all_reduce_max(self._check.verdict())
         if self._on_device:
             self._leave_out(trainer, bad)
         elif bad.item():
@@ -187,10 +187,12 @@ class NaNGuard:
             self._check.put_buffers_back()
             self._skipped += 1
             self._in_a_row += 1
-            bad_loss = bool(largest_(self._check.loss_verdict()).item())
+            bad_loss = bool(all_reduce_max(self._check.loss_verdict()).item())
             what = "the loss" if bad_loss else f"the gradient of {self._check.broken_gradient()}"
             if self._in_a_row == 1:
-                trainer.announce("step_skipped", **_place(trainer), message=f"{what} is not finite")
+                trainer.log_event(
+                    "step_skipped", **_place(trainer), message=f"{what} is not finite"
+                )
             self._act(trainer, bad_loss or not self._scaled, self._in_a_row, what)
         else:
             self._in_a_row = 0
@@ -203,14 +205,14 @@ class NaNGuard:
         self._check.put_buffers_back(where=bad)
         skipped, to_act_on, row, longest = self._tally.unbind()
         skipped.add_(bad)
-        to_act_on.add_(largest_(self._check.loss_verdict()) if self._scaled else bad)
+        to_act_on.add_(all_reduce_max(self._check.loss_verdict()) if self._scaled else bad)
         if self.max_skips is not None:
             row.add_(bad).mul_(bad)
             torch.maximum(longest, row, out=longest)
 
     def after_step(self, trainer: Trainer) -> None:
         """Let no verdict outlive its step; look at them where it is due."""
-        if not trainer.state.window_closes:
+        if not trainer.state.sync_gradients:
             return
         trainer.optimizer.__dict__.pop("found_inf", None)
         self._judged += 1
@@ -234,7 +236,7 @@ class NaNGuard:
             self._roll_back(trainer, f"{what} is not finite")
 
     def _stop(self, trainer: Trainer, message: str) -> None:
-        trainer.announce("training_stopped", **_place(trainer), message=message)
+        trainer.log_event("training_stopped", **_place(trainer), message=message)
         trainer.terminate()
 
     def _roll_back(self, trainer: Trainer, message: str) -> None:
@@ -243,7 +245,7 @@ class NaNGuard:
         if self._on_device:
             fill_momentum(trainer.optimizer)
         scale_learning_rate(trainer.optimizer, self.lr_factor)
-        trainer.announce(
+        trainer.log_event(
             "rolled_back",
             **_place(trainer),
             to_iteration=self._snapshot_iteration,
@@ -258,7 +260,7 @@ class NaNGuard:
             self._look(trainer)
         state.metrics["train/skipped_steps"] = float(self._skipped)
         if self._skipped:
-            trainer.announce("steps_skipped", epoch=state.epoch, steps=self._skipped)
+            trainer.log_event("steps_skipped", epoch=state.epoch, steps=self._skipped)
         self._skipped = 0
         if self._snapshot is not None:
             if self._snapshot.take():

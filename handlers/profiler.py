@@ -91,7 +91,7 @@ class Profiler:
                 raise UsageError("profiler.folder: name one, the trainer has no run_dir")
             self.folder = Path(trainer.run_dir) / "profile"
         self._trainer = trainer
-        trainer.keep("profiler", self)
+        trainer.register_state("profiler", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.COMPLETED, self.close, phase=Phase.USER)
 
@@ -107,7 +107,7 @@ class Profiler:
     def __call__(self, trainer: Trainer) -> None:
         """Count an optimizer step; begin and end with the right ones."""
         self._end_part()
-        if not trainer.state.window_closes:
+        if not trainer.state.sync_gradients:
             return
         self._steps += 1
         if self._profile is not None:
@@ -174,7 +174,7 @@ class Profiler:
             write_whole(table.encode(), folder, TABLE_NAME, durable=False)
         except OSError as error:
             raise UsageError(f"cannot write a profile to {folder}: {error.strerror}") from error
-        self._trainer.announce(
+        self._trainer.log_event(
             "profile_written",
             trace=str(folder / TRACE_NAME),
             table=str(folder / TABLE_NAME),

@@ -35,7 +35,7 @@ class Progress:
     is fetched from the device before the epoch is over. What cannot be printed is dropped: the
     training does not depend on who watches.
 
-    What the handlers of an epoch's end announce stands after the epoch's line.
+    What the handlers of an epoch's end log_event stands after the epoch's line.
 
     Args:
         every: Print each so many epochs; the last epoch of the budget is always printed.
@@ -74,7 +74,7 @@ class Progress:
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.hold, phase=Phase.PREPARE)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
-        trainer.add_event_handler(TrainEvents.NOTICE, self.tell)
+        trainer.add_event_handler(TrainEvents.LOG_EVENT, self.tell)
         trainer.add_event_handler(Events.COMPLETED, self.close)
         if safe_stdout().isatty():
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.draw)

@@ -92,12 +92,12 @@ class RunLog:
             raise UsageError("run_log.path: name one, the trainer has no run_dir")
         if self.monitor is not None:
             self.monitor.attach(trainer)
-        trainer.keep("run_log", self)
+        trainer.register_state("run_log", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.finish)
-        trainer.add_event_handler(TrainEvents.NOTICE, self.note)
+        trainer.add_event_handler(TrainEvents.LOG_EVENT, self.note)
 
     def write(self, event: str, **fields: Any) -> None:
         """Add a line, also before or after training.

@@ -75,7 +75,7 @@ class ScanPairs:
     def attach(self, trainer: Trainer) -> None:
         """Listen to batches, outputs, losses and the ends of epochs."""
         self._device = trainer.device
-        trainer.keep("scan_pairs", self)
+        trainer.register_state("scan_pairs", self)
         trainer.provide_metrics(METRIC)
         trainer.add_event_handler(TrainEvents.BATCH_READY, self.append_views)
         trainer.add_event_handler(TrainEvents.FORWARD_COMPLETED, self.take_views)
@@ -138,7 +138,7 @@ class ScanPairs:
         """Say where an epoch had no pair, so that the term did nothing."""
         if self._pairs is not None and not int(self._pairs):
             message = "scan_pairs: no sample of this epoch has two scans, so the term is zero"
-            trainer.announce("notice", message=message)
+            trainer.log_event("notice", message=message)
         self._pairs = None
 
     def reset(self) -> None:

@@ -11,7 +11,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
-from engine.distributed import gather, is_first, joint_norm, world
+from engine.distributed import gather, is_main_process, joint_norm, world_size
 from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
@@ -73,7 +73,7 @@ class StepLog:
     def attach(self, trainer: Trainer) -> None:
         """Listen to optimizer steps, and to the ends of epochs and of the run."""
         self._trainer = trainer
-        trainer.keep("step_log", self)
+        trainer.register_state("step_log", self)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.tell)
         trainer.add_event_handler(Events.COMPLETED, self.tell)
         if self.every:
@@ -135,15 +135,15 @@ class StepLog:
         if not self._rows:
             return
         parts, self._rows = gather(self._rows), []
-        if not is_first():
+        if not is_main_process():
             return
         for of_each in zip(*parts, strict=True):
             means = _means(of_each, self._trainer.total)
-            self._trainer.announce("step", **(of_each[0] | {"losses": means}))
+            self._trainer.log_event("step", **(of_each[0] | {"losses": means}))
 
     def close(self) -> None:
         """Announce what is held where the run ended in an exception; of one process only."""
-        if world() == 1 and (self._held or self._rows):
+        if world_size() == 1 and (self._held or self._rows):
             # Neither a broken device nor a full disk hides the exception.
             with contextlib.suppress(UsageError, RuntimeError):
                 self.tell()

@@ -10,10 +10,10 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from engine.checkpointing import broken_weight, rng_untouched
-from engine.distributed import refuse_shares, sum_, world
+from engine.checkpointing import broken_weight, preserve_rng_state
+from engine.distributed import require_unsharded, sum_, world_size
 from engine.errors import check_whole
-from engine.eval_mode import evaluating
+from engine.eval_mode import eval_mode
 from engine.events import Phase
 from engine.model_call import call_model
 from engine.optim import swapped_weights
@@ -78,13 +78,13 @@ class SWA:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs; the average is saved with every checkpoint."""
-        refuse_shares(trainer.model, "swa")
+        require_unsharded(trainer.model, "swa")
         self._model = trainer.model
         floating = [(n, p) for n, p in self._model.named_parameters() if p.is_floating_point()]
         self._names = [name for name, _ in floating]
         self._live = [parameter for _, parameter in floating]
         self._average = [parameter.detach().clone() for parameter in self._live]
-        trainer.keep("swa", self)
+        trainer.register_state("swa", self)
         trainer.add_event_handler(Events.STARTED, self.tell_if_never_due)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -95,7 +95,7 @@ class SWA:
             message = (
                 f"swa.start_epoch {first} is after the last epoch, {last}: nothing is averaged"
             )
-            trainer.announce("notice", message=message)
+            trainer.log_event("notice", message=message)
 
     def first_epoch(self, max_epochs: int) -> int:
         """The first epoch whose weights are averaged."""
@@ -111,12 +111,12 @@ class SWA:
         broken = broken_weight(self._model)
         if broken is not None:
             message = f"not averaged: the model's {broken} holds NaN or infinite values"
-            trainer.announce("swa_skipped", epoch=epoch, message=message)
+            trainer.log_event("swa_skipped", epoch=epoch, message=message)
             return
         self.averaged += 1
         if self.averaged == 1:
             torch._foreach_copy_(self._average, self._live)
-            trainer.announce("swa_started", epoch=epoch)
+            trainer.log_event("swa_started", epoch=epoch)
         else:
             torch._foreach_lerp_(self._average, self._live, 1.0 / self.averaged)
         if self.update_norms:
@@ -134,8 +134,8 @@ class SWA:
             trainer.data_sampler.resume_at(trainer.state.epoch, 0)
         try:
             with (
-                evaluating(self._model),
-                rng_untouched(),
+                eval_mode(self._model),
+                preserve_rng_state(),
                 swapped_weights(self._model, self._live, self._average),
             ):
                 for norm in norms.values():
@@ -153,7 +153,7 @@ class SWA:
                 }
                 for value in self._statistics.values():
                     if value.is_floating_point():
-                        sum_(value).div_(world())
+                        sum_(value).div_(world_size())
         finally:
             for norm, momentum in momenta.items():
                 norm.momentum = momentum

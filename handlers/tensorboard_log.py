@@ -58,7 +58,7 @@ class TensorBoard:
             raise UsageError(
                 "the handler tensorboard needs the package of that name: pip install tensorboard"
             )
-        trainer.add_event_handler(TrainEvents.NOTICE, self.note)
+        trainer.add_event_handler(TrainEvents.LOG_EVENT, self.note)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.close)
 

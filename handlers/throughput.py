@@ -54,7 +54,7 @@ class Throughput:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to epochs, to the loader and to the ends of iterations."""
-        trainer.keep("throughput", self)
+        trainer.register_state("throughput", self)
         trainer.provide_metrics(SAMPLES, WAIT, STEP)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(Events.GET_BATCH_STARTED, self.ask)
@@ -88,7 +88,7 @@ class Throughput:
         """Count a batch."""
         self._ended = time.perf_counter()
         self._samples += len(trainer.state.batch.sample_id)
-        self._steps += trainer.state.window_closes
+        self._steps += trainer.state.sync_gradients
 
     @in_phase(Phase.PREPARE)
     def end_epoch(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import rng_untouched
+from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
 from engine.reporting import describe_run, epoch_values, require_package
 
@@ -85,7 +85,7 @@ class WandB:
             self.folder = Path(trainer.run_dir)
         if self.name is None:
             self.name = Path(trainer.run_dir or self.folder).name
-        trainer.keep("wandb", self)
+        trainer.register_state("wandb", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.finish)
@@ -105,7 +105,7 @@ class WandB:
 
         self._run_id = self._run_id or uuid.uuid4().hex
         try:
-            with rng_untouched():
+            with preserve_rng_state():
                 self._logger = WandBLogger(
                     project=self.project,
                     name=self.name,

@@ -30,9 +30,9 @@ WORK_OF_TWO = [
     *WORK_OF_THREE,
     "tests.engine.roll_call_work",
     "tests.engine.sharding_work",
-    "tests.handlers.data_parallel_work",
+    "tests.handlers.distributed_training_work",
     "tests.handlers.first_process_work",
-    "tests.handlers.interrupts_work",
+    "tests.handlers.graceful_shutdown_work",
     "tests.handlers.step_log_work",
     # Last: one of the processes does not survive it.
     "tests.engine.lost_peer_work",
@@ -41,21 +41,21 @@ WORK_OF_TWO = [
 Outcomes = dict[str, list[dict[str, Any]]]
 
 
-def run_together(world: int, modules: Sequence[str], folder: Path) -> Outcomes:
+def run_together(world_size: int, modules: Sequence[str], folder: Path) -> Outcomes:
     """Have so many processes do the work of modules; by module, what each process returned.
 
     Args:
-        world: How many processes.
+        world_size: How many processes.
         modules: Each with a function ``work``.
         folder: Given to it; what is left there, others may find.
     """
-    place = folder / f"of-{world}"
+    place = folder / f"of-{world_size}"
     place.mkdir()
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": str(world),
+        "WORLD_SIZE": str(world_size),
     }
     started = [
         subprocess.Popen(
@@ -65,14 +65,16 @@ def run_together(world: int, modules: Sequence[str], folder: Path) -> Outcomes:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(world)
+        for rank in range(world_size)
     ]
     try:
         told = [process.communicate(timeout=LIMIT_S)[0] for process in started]
     finally:
         for process in started:
             process.kill()
-    files = {module: [place / f"{module}-{rank}.pt" for rank in range(world)] for module in modules}
+    files = {
+        module: [place / f"{module}-{rank}.pt" for rank in range(world_size)] for module in modules
+    }
     for each in files.values():
         assert all(file.exists() for file in each), "\n".join(told)
     return {

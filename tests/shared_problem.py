@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loading import EpochBatchSampler
-from engine.distributed import rank, world
+from engine.distributed import rank, world_size
 from tests.tiny_problem import CLASSES, FEATURES, TinyBatch, TinyLoader
 
 
@@ -36,9 +36,9 @@ class SharedLoader:
     ) -> None:
         (self.all,) = TinyLoader(samples, batch_size=samples).batches
         self.joint = joint
-        share = (rank(), world()) if joint is None else (0, joint)
+        share = (rank(), world_size()) if joint is None else (0, joint)
         self.batch_sampler = EpochBatchSampler(
-            samples, batch_size, shuffle, seed=3, rank=share[0], world=share[1], even=even
+            samples, batch_size, shuffle, seed=3, rank=share[0], world_size=share[1], even=even
         )
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.ndimage import median_filter
 
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
 
 # Steps of an axis change slowly; one that differs so much from those around it is a seam.
@@ -15,7 +15,7 @@ SEAM = 10.0
 AROUND = 21
 
 
-def check_axis(subject: Subject) -> Iterator[Finding]:
+def check_axis(subject: AuditContext) -> Iterator[Finding]:
     """Find gaps, crowded points and points that repeat their neighbour.
 
     Args:

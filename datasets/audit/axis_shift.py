@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding
 
 # Peaks that rise or fall with the disease move a scan's apparent position too, by hundredths of a
@@ -17,7 +17,7 @@ SMALLEST_SHIFT = 0.1
 AGREEING_WINDOWS = 0.9
 
 
-def check_axis_shift(subject: Subject) -> Iterator[Finding]:
+def check_axis_shift(subject: AuditContext) -> Iterator[Finding]:
     """Find a calibration that differs between the classes.
 
     Each scan is compared with the mean one in several windows of the axis; to first order a shift

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.audit.columns import as_order
-from datasets.audit.context import Subject, ask_order
+from datasets.audit.context import AuditContext, ask_order
 from datasets.audit.contrasts import Contrast
 from datasets.audit.findings import Finding, Level
 from datasets.audit.small_model import Examiner, Prediction
@@ -18,7 +18,7 @@ from datasets.audit.small_model import Examiner, Prediction
 MOST_LISTED = 6
 
 
-def check_batches(subject: Subject) -> Iterator[Finding]:
+def check_batches(subject: AuditContext) -> Iterator[Finding]:
     """Find columns such as plate, site or date that tell the classes apart.
 
     Spectra carry the mark of the batch they were measured in, so that a model can tell the
@@ -40,7 +40,7 @@ def check_batches(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def check_order(subject: Subject) -> Iterator[Finding]:
+def check_order(subject: AuditContext) -> Iterator[Finding]:
     """Find out whether the order of the files tells the classes apart.
 
     It is often that of measuring, in which an instrument drifts.
@@ -59,7 +59,7 @@ def check_order(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_scan_counts(subject: Subject) -> Iterator[Finding]:
+def check_scan_counts(subject: AuditContext) -> Iterator[Finding]:
     """Find out whether the number of a sample's scans, which every model sees, tells.
 
     Args:
@@ -76,7 +76,7 @@ def check_scan_counts(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_intensity(subject: Subject) -> Iterator[Finding]:
+def check_intensity(subject: AuditContext) -> Iterator[Finding]:
     """Find out whether the total intensity, before any scaling, tells.
 
     Args:
@@ -103,7 +103,7 @@ def _finding(name: str, found: Prediction, sentence: str) -> Finding:
     return Finding(name, level, found.value, sentence, found.interval)
 
 
-def _suited_examiner(subject: Subject, values: pd.Series) -> Examiner:
+def _suited_examiner(subject: AuditContext, values: pd.Series) -> Examiner:
     """Where a batch is a group or part of one, no other group can tell of it: samples have to."""
     groups = pd.Series(subject.cohort.groups)
     lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())

@@ -10,22 +10,22 @@ from datasets.audit.axis import check_axis
 from datasets.audit.axis_shift import check_axis_shift
 from datasets.audit.batches import check_batches, check_intensity, check_order, check_scan_counts
 from datasets.audit.confounding import check_confounding
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.counts import check_counts, check_tables
 from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
 from datasets.audit.groups import check_groups
-from datasets.audit.label_leakage import check_disguises
+from datasets.audit.label_leakage import check_label_leakage
 from datasets.audit.missingness import check_missingness
 from datasets.audit.spelling import check_spelling
 from datasets.cohort import Cohort
 
 # In the order in which they are told, where they are as grave as each other.
-CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     check_groups,
     check_spelling,
     check_duplicates,
-    check_disguises,
+    check_label_leakage,
     check_missingness,
     check_confounding,
     check_batches,
@@ -80,7 +80,7 @@ def audit(
         >>> [found.name for found in audit(cohort, split) if found.level == "refuse"]
         ['groups:sides']
     """
-    subject = Subject.prepare(cohort, split, label, group, max_scans)
+    subject = AuditContext.prepare(cohort, split, label, group, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]
     findings = [finding for check in checks for finding in check(subject)]
     there = sum(map(len, cohort.scan_rows))

@@ -9,14 +9,14 @@ import pandas as pd
 from scipy.stats.contingency import association
 
 from datasets.audit.columns import MOST_CATEGORIES, is_batch, is_personal, names_subjects
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.contrasts import Contrast
 from datasets.audit.findings import Finding, Level
 from datasets.audit.label_leakage import is_disguise
 from datasets.audit.small_model import Prediction
 
 
-def check_confounding(subject: Subject) -> Iterator[Finding]:
+def check_confounding(subject: AuditContext) -> Iterator[Finding]:
     """Find columns that go together with the label.
 
     What people differ in whatever their disease, by its name (age, sex, ...), is warned of, also
@@ -38,14 +38,14 @@ def check_confounding(subject: Subject) -> Iterator[Finding]:
             yield _tell(subject, column, found)
 
 
-def _can_be_asked(subject: Subject, column: str) -> bool:
+def _can_be_asked(subject: AuditContext, column: str) -> bool:
     """Whether it is a covariate, about a person, or a set of categories of whatever else."""
     if subject.is_covariate(column) or is_personal(column):
         return True
     return subject.values(column).nunique() <= MOST_CATEGORIES
 
 
-def _tell(subject: Subject, column: str, found: Prediction) -> Finding:
+def _tell(subject: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = subject.numbers(column), found.contrast
     values = subject.values(column)
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
@@ -53,7 +53,7 @@ def _tell(subject: Subject, column: str, found: Prediction) -> Finding:
     return Finding(f"{kind}:{column}", level, found.value, f"{meaning}: {seen}", found.interval)
 
 
-def _judge(subject: Subject, column: str, found: Prediction) -> tuple[str, Level, str]:
+def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, Level, str]:
     """The kind of finding, its level and what it means."""
     target = found.contrast.target
     if is_personal(column) or column in subject.cohort.categorical:

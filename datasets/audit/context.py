@@ -23,7 +23,7 @@ PARTS_OF_ORDER = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class AuditContext:
     """A cohort to audit.
 
     Attributes:
@@ -54,7 +54,7 @@ class Subject:
         label: str | Sequence[str] | None,
         group: str | None,
         max_scans: int | None,
-    ) -> Subject:
+    ) -> AuditContext:
         """Sort out the columns.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datasets.audit.columns import MOST_CATEGORIES
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding
 from datasets.audit.small_model import FAMILY_ERROR
 from datasets.splits import SIDES
@@ -17,7 +17,7 @@ MUCH = 0.2
 MOST_LISTED = 6
 
 
-def check_counts(subject: Subject) -> Iterator[Finding]:
+def check_counts(subject: AuditContext) -> Iterator[Finding]:
     """Count each class on each side.
 
     Args:
@@ -53,7 +53,7 @@ def check_counts(subject: Subject) -> Iterator[Finding]:
                 )
 
 
-def check_tables(subject: Subject) -> Iterator[Finding]:
+def check_tables(subject: AuditContext) -> Iterator[Finding]:
     """Find batches without any sample of some class, where chance does not explain it.
 
     Args:

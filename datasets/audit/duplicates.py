@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.near_duplicates import SAME, find_lookalikes
 
@@ -23,7 +23,7 @@ PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
 )
 
 
-def check_duplicates(subject: Subject) -> Iterator[Finding]:
+def check_duplicates(subject: AuditContext) -> Iterator[Finding]:
     """Find scans that are identical but for gain and offset, or nearly so.
 
     Args:
@@ -42,7 +42,7 @@ def check_duplicates(subject: Subject) -> Iterator[Finding]:
             yield _tell(subject, name, near_level, near[place], "nearly identical", where)
 
 
-def check_blank_scans(subject: Subject) -> Iterator[Finding]:
+def check_blank_scans(subject: AuditContext) -> Iterator[Finding]:
     """Find scans that hold nothing: the same number throughout.
 
     Args:
@@ -59,7 +59,7 @@ def check_blank_scans(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _equal_pairs(subject: Subject) -> np.ndarray:
+def _equal_pairs(subject: AuditContext) -> np.ndarray:
     """Scans equal in every bit, each with the next such one, [P, 2]."""
     scans = subject.scans
     order = np.argsort(scans.digest, kind="stable")
@@ -68,7 +68,7 @@ def _equal_pairs(subject: Subject) -> np.ndarray:
     return np.stack([order[:-1][equal], order[1:][equal]], axis=1)
 
 
-def _sets_by_place(subject: Subject, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:
+def _sets_by_place(subject: AuditContext, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Join pairs to sets of scans, and say of each set where its scans stand."""
     scans, cohort = subject.scans, subject.cohort
     found: dict[str, list[np.ndarray]] = {place: [] for place, *_ in PLACES}
@@ -99,7 +99,12 @@ def _sets_by_place(subject: Subject, pairs: np.ndarray) -> dict[str, list[np.nda
 
 
 def _tell(
-    subject: Subject, name: str, level: Level, sets: list[np.ndarray], likeness: str, where: str
+    subject: AuditContext,
+    name: str,
+    level: Level,
+    sets: list[np.ndarray],
+    likeness: str,
+    where: str,
 ) -> Finding:
     number = sum(map(len, sets))
     example = " and ".join(dict.fromkeys(_name(subject, int(scan)) for scan in sets[0][:2]))
@@ -111,5 +116,5 @@ def _tell(
     )
 
 
-def _name(subject: Subject, scan: int) -> str:
+def _name(subject: AuditContext, scan: int) -> str:
     return f"sample {subject.cohort.sample_ids[int(subject.scans.owner[scan])]}"

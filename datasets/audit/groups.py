@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.audit.columns import names_subjects
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
 
 # With fewer groups than these, how a model does on a new one can hardly be told.
@@ -23,7 +23,7 @@ REPLICATE = re.compile(
 MOSTLY = 0.5
 
 
-def check_groups(subject: Subject) -> Iterator[Finding]:
+def check_groups(subject: AuditContext) -> Iterator[Finding]:
     """Find groups on two sides, and whatever else names subjects that several groups share.
 
     Args:
@@ -55,7 +55,7 @@ def check_groups(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _check_subjects(subject: Subject, column: str, values: pd.Series) -> Iterator[Finding]:
+def _check_subjects(subject: AuditContext, column: str, values: pd.Series) -> Iterator[Finding]:
     known = values.notna().to_numpy()
     named = values[known].to_numpy(dtype=str)
     shared = _spanning(named, subject.cohort.groups[known])
@@ -73,7 +73,7 @@ def _check_subjects(subject: Subject, column: str, values: pd.Series) -> Iterato
     )
 
 
-def _check_names(subject: Subject) -> Iterator[Finding]:
+def _check_names(subject: AuditContext) -> Iterator[Finding]:
     """Find names of samples that read like replicates of one thing in several groups."""
     names = subject.cohort.sample_ids
     matches = [REPLICATE.match(name) for name in names]

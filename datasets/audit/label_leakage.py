@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding
 
 # No marker in use ranks 99 of 100 pairs of patients rightly; a column made from the label does.
 SAME = 0.99
 
 
-def check_disguises(subject: Subject) -> Iterator[Finding]:
+def check_label_leakage(subject: AuditContext) -> Iterator[Finding]:
     """Find covariates that alone tell the label, all but for slips of the pen.
 
     Args:
@@ -26,7 +26,7 @@ def check_disguises(subject: Subject) -> Iterator[Finding]:
             assert found is not None
             section = "numeric" if column in subject.cohort.numeric else "categorical"
             yield Finding(
-                f"disguise:{column}",
+                f"label_leakage:{column}",
                 "refuse",
                 found.value,
                 f"{column} is {found.contrast.target} in another form, or follows from it; leave "
@@ -35,7 +35,7 @@ def check_disguises(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def is_disguise(subject: Subject, column: str) -> bool:
+def is_disguise(subject: AuditContext, column: str) -> bool:
     """Whether a column is a covariate that is the label in another form."""
     if not subject.is_covariate(column):
         return False
@@ -45,7 +45,7 @@ def is_disguise(subject: Subject, column: str) -> bool:
     return subject.cohort.task != "regression" or _follows_a_target(subject, column)
 
 
-def _follows_a_target(subject: Subject, column: str) -> bool:
+def _follows_a_target(subject: AuditContext, column: str) -> bool:
     """Whether a numeric covariate orders the samples as a value to regress does.
 
     That the upper half of the values has the larger covariates is not enough: a good predictor

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding
 
 
-def check_missingness(subject: Subject) -> Iterator[Finding]:
+def check_missingness(subject: AuditContext) -> Iterator[Finding]:
     """Find columns whose empty cells tell the classes apart.
 
     A model that is given the column sees where it is empty, by an indicator or by the median that

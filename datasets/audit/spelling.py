@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from datasets.audit.context import Subject
+from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 
 MOST_EXAMPLES = 3
 
 
-def check_spelling(subject: Subject) -> Iterator[Finding]:
+def check_spelling(subject: AuditContext) -> Iterator[Finding]:
     """Find groups, labels, samples and categories that are one but for their spelling.
 
     Args:
@@ -47,7 +47,7 @@ def check_spelling(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _on_sides(subject: Subject, name: str, found: list[list[str]]) -> str:
+def _on_sides(subject: AuditContext, name: str, found: list[list[str]]) -> str:
     """How many of the sets of groups a split parts."""
     if name != "group" or subject.split is None:
         return ""

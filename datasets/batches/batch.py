@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.batches.samples import ReadTogether, Sample
+from datasets.batches.samples import LazyBatch, Sample
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def pad_collate(
 
     Args:
         samples: At least one, of the same L and D, each with at least one scan. What is
-            :class:`~datasets.batches.ReadTogether` is read straight to where it belongs.
+            :class:`~datasets.batches.LazyBatch` is read straight to where it belongs.
         pad_rows_to: Fill ``scan_rows`` up to a multiple of this, so that batches share a few
             shapes, as CUDA graphs and compiled code like it; None for no filling up.
         pad_scans_to: Pad S up to a multiple of this, to the same end.
@@ -94,7 +94,7 @@ def pad_collate(
         >>> pad_collate([one, two], pad_scans_to=4).spectra.shape
         torch.Size([2, 4, 2])
     """
-    together = ReadTogether.of(samples)
+    together = LazyBatch.of(samples)
     mask = valid_scans(together, pad_scans_to)
     scans = together.scans(most=mask.shape[1])
     return Batch(
@@ -107,7 +107,7 @@ def pad_collate(
     )
 
 
-def valid_scans(samples: ReadTogether, multiple: int | None = None) -> np.ndarray:
+def valid_scans(samples: LazyBatch, multiple: int | None = None) -> np.ndarray:
     """The mask of a batch, bool [B, S], where S is the next multiple.
 
     Raises:

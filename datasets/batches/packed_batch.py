@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datasets.batches.batch import Batch, fill_rows, valid_scans
-from datasets.batches.samples import ReadTogether, Sample
+from datasets.batches.samples import LazyBatch, Sample
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ def packed_collate(
 
     Args:
         samples: At least one, of the same L and D, each with at least one scan. What is
-            :class:`~datasets.batches.ReadTogether` is not copied.
+            :class:`~datasets.batches.LazyBatch` is not copied.
         pad_rows_to: As for :func:`~datasets.batches.pad_collate`.
         pad_scans_to: As there; here too, nothing of it is sent.
 
@@ -106,7 +106,7 @@ def packed_collate(
         >>> batch.scans.shape, batch.to("cpu").spectra.shape
         (torch.Size([3, 2]), torch.Size([2, 2, 2]))
     """
-    together = ReadTogether.of(samples)
+    together = LazyBatch.of(samples)
     mask = valid_scans(together, pad_scans_to)
     return PackedBatch(
         scans=torch.from_numpy(together.scans()),

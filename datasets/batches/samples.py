@@ -26,7 +26,7 @@ class Sample(NamedTuple):
     sample_id: str
 
 
-class ReadTogether(Sequence[Sample]):
+class LazyBatch(Sequence[Sample]):
     """The samples of a batch, whose scans are read in one go.
 
     They are read when they are first asked for: by a batch, straight to where it wants each, so
@@ -42,7 +42,7 @@ class ReadTogether(Sequence[Sample]):
         sample_id: B names.
 
     Example:
-        >>> both = ReadTogether.of([Sample(np.ones((1, 2)), np.zeros(1), 0, "a"),
+        >>> both = LazyBatch.of([Sample(np.ones((1, 2)), np.zeros(1), 0, "a"),
         ...                         Sample(np.full((2, 2), 2), np.zeros(1), 1, "b")])
         >>> both.scans(most=2).tolist()
         [[1.0, 1.0], [0.0, 0.0], [2.0, 2.0], [2.0, 2.0]]
@@ -68,7 +68,7 @@ class ReadTogether(Sequence[Sample]):
         self._samples: list[Sample] | None = None
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> ReadTogether:
+    def of(cls, samples: Sequence[Sample]) -> LazyBatch:
         """Samples that were made one by one; as they are where they were read together."""
         if isinstance(samples, cls):
             return samples

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.cohort.checksums import DigestMemory, file_sha256
+    from datasets.cohort.checksums import ChecksumCache, file_sha256
     from datasets.cohort.cohort import (
         AXIS_FILE,
         SAMPLES_FILE,

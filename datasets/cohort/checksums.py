@@ -27,7 +27,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-class DigestMemory:
+class ChecksumCache:
     """What large files were hashed to, in a folder of the user's, by what the system says of them.
 
     A file counts as unchanged while its path, size, inode, device and both of its times (of its
@@ -41,7 +41,7 @@ class DigestMemory:
     Example:
         >>> path = Path(tempfile.mkdtemp()) / "empty"
         >>> _ = path.write_bytes(b"")
-        >>> DigestMemory().sha256(path)[:12]
+        >>> ChecksumCache().sha256(path)[:12]
         'e3b0c44298fc'
     """
 

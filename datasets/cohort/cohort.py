@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.cohort.arrays import check_finite, open_spectra, read_axis
-from datasets.cohort.checksums import DigestMemory, file_sha256
+from datasets.cohort.checksums import ChecksumCache, file_sha256
 from datasets.cohort.positive_class import about_positive
 from datasets.cohort.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles
 from datasets.cohort.scan_rows import SCAN, find_scan_rows
@@ -191,7 +191,7 @@ class Cohort:
         ]
         return "\n".join(filter(None, lines))
 
-    def fingerprint(self, memory: DigestMemory | None = None) -> dict[str, str]:
+    def fingerprint(self, memory: ChecksumCache | None = None) -> dict[str, str]:
         """Hash the cohort's files, and see that its spectra are sound.
 
         Args:
@@ -203,7 +203,7 @@ class Cohort:
         Raises:
             CohortError: An intensity is not finite; the line is that of :meth:`read`.
         """
-        memory = memory or DigestMemory()
+        memory = memory or ChecksumCache()
         measures = {SPECTRA_FILE: self._hash_spectra} if self.has_spectra else {}
         return {
             name: memory.sha256(self.root / name, measures.get(name, file_sha256))

@@ -174,7 +174,7 @@ class RawImport:
 
     def _list(self, root: Path) -> list[SourceFile]:
         reader = self.settings.reader
-        return list_files(root, reader.is_mine, reader.expected, self.settings.match)
+        return list_files(root, reader.can_read, reader.expected, self.settings.match)
 
     def _parts(self, files: Iterable[SourceFile]) -> list[tuple[str, Path]]:
         """All that the scans are read from, by name."""

@@ -13,7 +13,7 @@ from datasets.errors import UsageError
 class BalancedDraw:
     """Draws as many samples as there are, the same number of each kind.
 
-    Counts are exact, not right on average: of n samples of K kinds each kind gives n // K or one
+    Counts are exact, not right on average: of n samples of K strata each kind gives n // K or one
     more, and within a kind no sample is taken twice before all are taken once, three times before
     all are taken twice, and so on. Which ones are taken once more (or, of a large kind, at all)
     is drawn anew each epoch, with the same chance for each, evenly along their sizes: short and
@@ -21,7 +21,7 @@ class BalancedDraw:
     1944, Annals of Mathematical Statistics 15, 1-24).
 
     Args:
-        kinds: The class or the group of each sample, [n].
+        strata: The class or the group of each sample, [n].
         sizes: How large each sample is (its number of scans), [n]; all the same without them.
 
     Raises:
@@ -34,10 +34,10 @@ class BalancedDraw:
         (np.int64(3), np.int64(3))
     """
 
-    def __init__(self, kinds: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
-        if len(kinds) == 0:
+    def __init__(self, strata: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
+        if len(strata) == 0:
             raise UsageError("there is no sample to draw from")
-        numbers = np.unique(np.asarray(kinds), return_inverse=True)[1]
+        numbers = np.unique(np.asarray(strata), return_inverse=True)[1]
         self.numbers = numbers.reshape(-1).astype(np.int64)
         self.sizes = np.zeros(len(numbers), np.int64) if sizes is None else np.asarray(sizes)
         self._members = [np.flatnonzero(self.numbers == kind) for kind in range(numbers.max() + 1)]
@@ -64,7 +64,7 @@ class BalancedDraw:
 
 
 def make_draw(
-    kinds: Sequence[Any] | np.ndarray | None,
+    strata: Sequence[Any] | np.ndarray | None,
     samples: int,
     shuffle: bool,
     sizes: np.ndarray | None = None,
@@ -72,21 +72,21 @@ def make_draw(
     """The draw that a sampler is asked for, if it is.
 
     Args:
-        kinds: The class or the group of each sample; None for no draw, each sample once.
+        strata: The class or the group of each sample; None for no draw, each sample once.
         samples: How many there are.
         shuffle: Whether epochs differ.
         sizes: Of each sample.
 
     Raises:
-        ValueError: The kinds are of other samples, or epochs do not differ.
+        ValueError: The strata are of other samples, or epochs do not differ.
     """
-    if kinds is None:
+    if strata is None:
         return None
-    if len(kinds) != samples:
-        raise ValueError(f"kinds of {len(kinds)} samples, but there are {samples}")
+    if len(strata) != samples:
+        raise ValueError(f"strata of {len(strata)} samples, but there are {samples}")
     if not shuffle:
-        raise ValueError("kinds are drawn anew in each epoch: that needs shuffle")
-    return BalancedDraw(kinds, sizes)
+        raise ValueError("strata are drawn anew in each epoch: that needs shuffle")
+    return BalancedDraw(strata, sizes)
 
 
 def _evenly(members: int, count: int, start: int) -> np.ndarray:

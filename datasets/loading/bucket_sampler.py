@@ -31,7 +31,7 @@ class BucketBatchSampler(PlannedBatchSampler):
     depends on (seed, epoch) alone.
 
     The number of batches is the same in each epoch. Each sample is counted as long as the longest
-    of its bucket, so that whatever the order, the line is cut at the same places. With ``kinds``
+    of its bucket, so that whatever the order, the line is cut at the same places. With ``strata``
     epochs hold different samples, and so need different numbers of batches to stay within
     ``max_scans``: all are given as many as the longest possible epoch needs, those with fewer by
     halving their largest batches.
@@ -48,10 +48,11 @@ class BucketBatchSampler(PlannedBatchSampler):
         seed: At least 0.
         max_scans: Most scans a batch, padding included: B x S; None for any number.
         spread: How much longer than the shortest of a bucket the longest may be.
-        kinds: The class or the group of each sample, [n]: each is drawn equally often in an epoch
+        strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
             of n samples (:class:`~datasets.loading.balanced_draw.BalancedDraw`).
         rank: Which of the processes this one is, from 0.
-        world: How many processes there are; those that train together are given batches that are
+        world_size: How many processes there are; those that train together are given batches that
+        are
             neighbours in the line, and so take about as long.
         even: Give each process the same number of batches; False in evaluation.
 
@@ -73,9 +74,9 @@ class BucketBatchSampler(PlannedBatchSampler):
         seed: int,
         max_scans: int | None = None,
         spread: float = SPREAD,
-        kinds: Sequence[Any] | np.ndarray | None = None,
+        strata: Sequence[Any] | np.ndarray | None = None,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         even: bool = True,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
@@ -97,10 +98,10 @@ class BucketBatchSampler(PlannedBatchSampler):
         if self.max_scans is not None:
             # A bucket may not make a sample too long that by itself is not.
             self.counted = np.minimum(self.counted, self.max_scans)
-        self._draw = make_draw(kinds, samples, shuffle, self.counted)
+        self._draw = make_draw(strata, samples, shuffle, self.counted)
         self._kinds_digest = None if self._draw is None else digest(self._draw.numbers)
         line = np.sort(self.counted)[::-1] if self._draw is None else self._draw.largest()
-        super().__init__(len(self._cut(line)), samples, seed, rank, world, even)
+        super().__init__(len(self._cut(line)), samples, seed, rank, world_size, even)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples."""
@@ -111,7 +112,7 @@ class BucketBatchSampler(PlannedBatchSampler):
         line = drawn[np.lexsort((rng.random(len(drawn)), -self.counted[drawn]))]
         batches = self._batches_of(line)
         # What the processes take at the same time stays together where it comes out even.
-        return shuffle_steps(batches, self.world if self.even else 1, rng)
+        return shuffle_steps(batches, self.world_size if self.even else 1, rng)
 
     def _batches_of(self, line: np.ndarray) -> list[np.ndarray]:
         ends = self._cut(self.counted[line])
@@ -139,7 +140,7 @@ class BucketBatchSampler(PlannedBatchSampler):
             "shuffle": self.shuffle,
             "max_scans": self.max_scans,
             "spread": self.spread,
-            "kinds": self._kinds_digest,
+            "strata": self._kinds_digest,
         }
 
 

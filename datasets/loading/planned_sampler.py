@@ -28,8 +28,8 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     With workers, a loader asks for batches ahead of the training: where the training stands is
     known to the trainer only, which gives the number of batches done to :meth:`resume_at`.
 
-    Several processes share an epoch's batches: each takes every ``world``-th of them, so that each
-    sample is one process's. Processes that train in step need the same number of batches; with
+    Several processes share an epoch's batches: each takes every ``world_size``-th of them, so that
+    each sample is one process's. Processes that train in step need the same number of batches; with
     ``even`` the largest batches are halved until the number can be shared, and no sample is left
     out, nor taken twice to fill up. Without it, as evaluation wants it, the batches stay as they
     are, and some process may have one more than another, or none at all.
@@ -39,7 +39,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         samples: How many samples an epoch has.
         seed: At least 0.
         rank: Which of the processes this one is, from 0.
-        world: How many processes there are.
+        world_size: How many processes there are.
         even: Give each process the same number of batches.
 
     Attributes:
@@ -53,19 +53,25 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     """
 
     def __init__(
-        self, count: int, samples: int, seed: int, rank: int = 0, world: int = 1, even: bool = True
+        self,
+        count: int,
+        samples: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        even: bool = True,
     ) -> None:
         self.seed = require_whole("seed", seed)
-        self.world = require_whole("world", world, 1)
-        self.rank = require_whole("rank", rank, 0, world - 1)
+        self.world_size = require_whole("world_size", world_size, 1)
+        self.rank = require_whole("rank", rank, 0, world_size - 1)
         self.even = even
         self.epoch = 1
         self.position = 0
-        self.count = -(-count // world) * world if even else count
+        self.count = -(-count // world_size) * world_size if even else count
         if self.count > samples:
             raise UsageError(
-                f"{world} processes cannot share {samples} samples evenly in batches of this size; "
-                "use fewer processes or a larger batch_size"
+                f"{world_size} processes cannot share {samples} samples evenly in batches of this "
+                "size; use fewer processes or a larger batch_size"
             )
 
     @abstractmethod
@@ -75,7 +81,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     def batch_sizes(self, epoch: int) -> list[int]:
         """How many samples each batch of an epoch has, of all processes.
 
-        Number i is the batch that process ``i % world`` takes as its ``i // world``-th.
+        Number i is the batch that process ``i % world_size`` takes as its ``i // world_size``-th.
         """
         return [len(batch) for batch in self.plan(epoch)]
 
@@ -85,7 +91,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     def __len__(self) -> int:
         """Batches in a whole epoch of this process, also in one that is resumed in the middle."""
-        return len(range(self.rank, self.count, self.world))
+        return len(range(self.rank, self.count, self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Begin the epoch's batches, after those that are done."""
@@ -100,7 +106,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
             self.position = 0
         batches = self.plan(epoch)
         copies = _copies(batches)
-        for number in range(self.rank + start * self.world, len(batches), self.world):
+        for number in range(self.rank + start * self.world_size, len(batches), self.world_size):
             indices = batches[number].tolist()
             if copies is None:
                 yield [(epoch, index) for index in indices]
@@ -148,7 +154,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         self.epoch, self.position = state_dict["epoch"], 0
 
     def _whole_identity(self) -> dict[str, Any]:
-        own = {"seed": self.seed, "world": self.world, "even": self.even}
+        own = {"seed": self.seed, "world_size": self.world_size, "even": self.even}
         return {**self._identity(), **own}
 
     def _rng(self, epoch: int) -> np.random.Generator:
@@ -156,17 +162,17 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
 
 def shuffle_steps(
-    batches: Sequence[np.ndarray], world: int, rng: np.random.Generator
+    batches: Sequence[np.ndarray], world_size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Shuffle batches, but keep together what the processes take at the same time.
 
     Args:
-        batches: Indices of samples; a multiple of ``world``, each step's side by side.
-        world: How many processes there are.
+        batches: Indices of samples; a multiple of ``world_size``, each step's side by side.
+        world_size: How many processes there are.
         rng: Of the order.
     """
-    steps = rng.permutation(len(batches) // world)
-    return [batches[step * world + rank] for step in steps for rank in range(world)]
+    steps = rng.permutation(len(batches) // world_size)
+    return [batches[step * world_size + rank] for step in steps for rank in range(world_size)]
 
 
 def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:

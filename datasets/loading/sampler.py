@@ -32,10 +32,10 @@ class EpochBatchSampler(PlannedBatchSampler):
         seed: At least 0.
         drop_last: Leave out a last batch that is not full and, of several even processes, the last
             batches that not all of them would get.
-        kinds: The class or the group of each sample, [n]: each is drawn equally often in an epoch
+        strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
             of as many samples (:class:`~datasets.loading.balanced_draw.BalancedDraw`).
         rank: Which of the processes this one is, from 0.
-        world: How many processes there are.
+        world_size: How many processes there are.
         even: Give each process the same number of batches; False in evaluation.
         lengths: The number of scans of each sample, by its index. Processes that train together
             on shuffled batches then take those at the same time that hold about as many scans, so
@@ -60,9 +60,9 @@ class EpochBatchSampler(PlannedBatchSampler):
         shuffle: bool,
         seed: int,
         drop_last: bool = False,
-        kinds: Sequence[Any] | np.ndarray | None = None,
+        strata: Sequence[Any] | np.ndarray | None = None,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         even: bool = True,
         lengths: Sequence[int] | np.ndarray | None = None,
     ) -> None:
@@ -76,20 +76,22 @@ class EpochBatchSampler(PlannedBatchSampler):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
-        self._draw = make_draw(kinds, samples, shuffle)
+        self._draw = make_draw(strata, samples, shuffle)
         self._kinds_digest = None if self._draw is None else digest(self._draw.numbers)
         whole, rest = divmod(samples, batch_size)
         if drop_last and even:
-            whole -= whole % require_whole("world", world, 1)
-        super().__init__(whole + (rest > 0 and not drop_last), samples, seed, rank, world, even)
+            whole -= whole % require_whole("world_size", world_size, 1)
+        super().__init__(
+            whole + (rest > 0 and not drop_last), samples, seed, rank, world_size, even
+        )
         if self.count == 0:
             raise UsageError(
                 f"batch_size {batch_size} with drop_last leaves no batch of {samples} samples"
-                f"{'' if world == 1 else f' to each of {world} processes'}; a smaller one was "
-                "expected"
+                f"{'' if world_size == 1 else f' to each of {world_size} processes'}; a smaller "
+                "one was expected"
             )
         # What has no part in the plan has none in its identity.
-        balanced = lengths is not None and shuffle and even and world > 1
+        balanced = lengths is not None and shuffle and even and world_size > 1
         self._lengths = np.asarray(lengths, dtype=np.int64) if balanced else None
 
     def order(self, epoch: int) -> np.ndarray:
@@ -111,7 +113,7 @@ class EpochBatchSampler(PlannedBatchSampler):
             return batches
         scans = np.array([self._lengths[batch].sum() for batch in batches])
         by_scans = [batches[number] for number in np.argsort(scans, kind="stable")]
-        return shuffle_steps(by_scans, self.world, rng)
+        return shuffle_steps(by_scans, self.world_size, rng)
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -119,6 +121,6 @@ class EpochBatchSampler(PlannedBatchSampler):
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "kinds": self._kinds_digest,
+            "strata": self._kinds_digest,
             "lengths": None if self._lengths is None else digest(self._lengths),
         }

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.augmentations import Augmentation, PairAugmentation
-from datasets.batches import ReadTogether, Sample, first_rows, lay_out
+from datasets.batches import LazyBatch, Sample, first_rows, lay_out
 from datasets.errors import CohortError
 from datasets.loading.planned_sampler import Key
 from datasets.loading.same_target import SameTarget
@@ -147,10 +147,10 @@ class SpectraDataset(Dataset[Sample]):
         whole = [key if isinstance(key, tuple) else (0, key) for key in keys]
         return [self._augment(*both) for both in zip(samples, whole, strict=True)]
 
-    def _samples(self, indices: list[int]) -> ReadTogether:
+    def _samples(self, indices: list[int]) -> LazyBatch:
         """Samples as the transforms leave them."""
         places = np.array(indices)
-        return ReadTogether(
+        return LazyBatch(
             partial(self._read, places),
             self._rows.counts[places],
             self.tabular[places],
@@ -176,7 +176,7 @@ class SpectraDataset(Dataset[Sample]):
         return sample
 
     def _read(self, samples: np.ndarray, most: int | None) -> np.ndarray:
-        """Transformed scans of samples [B], as ``ReadTogether`` has them read; a fresh array."""
+        """Transformed scans of samples [B], as ``LazyBatch`` has them read; a fresh array."""
         if self._cached is not None:
             return self._take(self._cached, samples, most)
         if self.transforms is None:

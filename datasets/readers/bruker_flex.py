@@ -48,7 +48,7 @@ class BrukerFlexReader:
     modules: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file holds counts."""
         return name == FID
 

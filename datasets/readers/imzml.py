@@ -33,7 +33,7 @@ class ImzmlReader:
     modules: ClassVar[tuple[str, ...]] = ("pyimzml.ImzMLParser",)
     packages: ClassVar[tuple[str, ...]] = ("pyimzML",)
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file is imzML by its name."""
         return name.lower().endswith(SUFFIX)
 

@@ -55,7 +55,7 @@ class MzmlReader:
     modules: ClassVar[tuple[str, ...]] = ("pyteomics.mzml", "lxml.etree")
     packages: ClassVar[tuple[str, ...]] = ("pyteomics", "lxml")
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file is mzML by its name."""
         return name.lower().endswith(SUFFIXES)
 

@@ -41,7 +41,7 @@ class NpzReader:
     modules: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file is NPZ by its name."""
         return name.lower().endswith(SUFFIX)
 

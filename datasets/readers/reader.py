@@ -32,7 +32,7 @@ class RawReader(Protocol):
     packages: ClassVar[tuple[str, ...]]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file of this name is one to read."""
         ...
 

@@ -91,13 +91,13 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def list_files(
-    root: Path, is_mine: Callable[[str], bool], expected: str, pattern: str | None = None
+    root: Path, can_read: Callable[[str], bool], expected: str, pattern: str | None = None
 ) -> list[SourceFile]:
     """Find the raw files of a source, in the order of their paths.
 
     Args:
         root: A folder, searched to its depth; or one file, taken as it is.
-        is_mine: Says by its name whether a file is one; hidden files are passed over.
+        can_read: Says by its name whether a file is one; hidden files are passed over.
         expected: What is looked for, for the error line.
         pattern: Only files whose name matches, as a shell's: ``*/1SLin/fid``.
 
@@ -116,7 +116,7 @@ def list_files(
         files = [
             SourceFile(root.joinpath(*parts), "/".join((top, *parts)))
             for parts in found
-            if is_mine(parts[-1])
+            if can_read(parts[-1])
         ]
         if not files:
             kinds = Counter(Path(parts[-1]).suffix or parts[-1] for parts in found)

@@ -41,7 +41,7 @@ class TextReader:
     modules: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file is text by its name."""
         return name.lower().endswith(SUFFIXES)
 

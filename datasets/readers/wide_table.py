@@ -47,7 +47,7 @@ class WideTableReader:
     modules: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def is_mine(self, name: str) -> bool:
+    def can_read(self, name: str) -> bool:
         """Whether a file is such a table by its name."""
         return name.lower().endswith(self.suffixes)
 

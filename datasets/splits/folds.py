@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets.cohort import in_order, is_missing
 from datasets.errors import CohortError, nearest
-from datasets.splits.group_draw import MOST_BINS, draw_sides
+from datasets.splits.group_draw import MOST_BINS, stratified_group_split
 from datasets.splits.strata import class_strata, quantile_strata
 
 
@@ -84,7 +84,7 @@ class Folds:
 
         Args:
             number: Of the fold.
-            targets: As for :func:`datasets.splits.group_draw.draw_sides`, N.
+            targets: As for :func:`datasets.splits.group_draw.stratified_group_split`, N.
             groups: Groups, [N].
             val_share: The part of the other samples that is for validation.
             seed: Of the draw.
@@ -102,7 +102,7 @@ class Folds:
             raise CohortError(f"{self.kind} {self.names[number]!r} holds every sample")
         sides = ("train", "val")
         try:
-            drawn = draw_sides(
+            drawn = stratified_group_split(
                 np.asarray(targets)[rest],
                 np.asarray(groups)[rest],
                 sides,
@@ -152,7 +152,9 @@ def k_folds(
     number_of = _by_sklearn(targets, np.asarray(groups), count, seed, class_names)
     if number_of is None:
         told = [f"fold {name}" for name in names]
-        number_of = draw_sides(targets, groups, told, [1 / count] * count, seed, class_names)
+        number_of = stratified_group_split(
+            targets, groups, told, [1 / count] * count, seed, class_names
+        )
     return Folds("fold", names, number_of)
 
 

@@ -18,7 +18,7 @@ MOST_BINS = 5
 MOST_LISTED = 5
 
 
-def draw_sides(
+def stratified_group_split(
     targets: np.ndarray,
     groups: np.ndarray,
     sides: Sequence[str],
@@ -53,8 +53,8 @@ def draw_sides(
         CohortError: The groups cannot give every side every class.
 
     Example:
-        >>> drawn = draw_sides(np.array([0, 1] * 10), np.arange(20), ["a", "b"], [0.8, 0.2])
-        >>> np.bincount(drawn).tolist()
+        >>> drawn = stratified_group_split(np.array([0, 1] * 10), np.arange(20), ["a", "b"], [0.8,
+        0.2]) >>> np.bincount(drawn).tolist()
         [16, 4]
     """
     targets = np.asarray(targets)

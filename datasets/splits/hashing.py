@@ -38,7 +38,7 @@ def hash_split(
         "train", "val" or "test" for each sample, str [N].
 
     Raises:
-        CohortError: A side lacks a class or both kinds of a label, or has no sample at all; or
+        CohortError: A side lacks a class or both strata of a label, or has no sample at all; or
             the fractions are wrong.
 
     Example:

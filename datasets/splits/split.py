@@ -12,7 +12,7 @@ import pandas as pd
 
 from datasets.cohort import read_table
 from datasets.errors import CohortError, nearest
-from datasets.splits.group_draw import draw_sides
+from datasets.splits.group_draw import stratified_group_split
 from datasets.splits.strata import Strata, class_strata
 
 SIDES = ("train", "val", "test")
@@ -31,7 +31,7 @@ def make_split(
     """Draw a stratified split that keeps every group on one side.
 
     How groups are drawn, and how labels and values to regress are stratified, says
-    :func:`datasets.splits.group_draw.draw_sides`.
+    :func:`datasets.splits.group_draw.stratified_group_split`.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
@@ -53,7 +53,7 @@ def make_split(
     """
     shares = check_fractions(fractions)
     split: np.ndarray = np.array(SIDES)[
-        draw_sides(targets, groups, SIDES, shares, seed, class_names)
+        stratified_group_split(targets, groups, SIDES, shares, seed, class_names)
     ]
     return split
 
@@ -120,7 +120,7 @@ def read_splits(
         path: A file with the columns sample_id, group and split, in any order of rows.
         sample_ids: Names of the cohort's samples, N of them.
         groups: The cohort's groups, str [N].
-        targets: As in :func:`make_split`; given, sides have to hold every class, or both kinds
+        targets: As in :func:`make_split`; given, sides have to hold every class, or both strata
             of every label.
         class_names: Names of the classes or the labels, for error lines.
         whole: The sides that have to; of a test side that is one group it cannot be asked.

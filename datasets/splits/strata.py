@@ -1,4 +1,4 @@
-"""What each side of a split has to hold: every class, both kinds of every label, all of a range."""
+"""Strata that each subset of a split has to hold: classes, label values, or ranges of a target."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from datasets.cohort import DigestMemory
+from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
 from datasets.transform_cache.build import DTYPE, TransformBuild
-from datasets.transform_cache.fingerprint import describe_transform, plain_digest
+from datasets.transform_cache.fingerprint import plain_digest, transform_fingerprint
 from datasets.transforms import Transform
 
 SCANS_FILE, MANIFEST_FILE = "scans.npy", "manifest.json"
@@ -70,7 +70,7 @@ def transformed_scans(
     fingerprint: str,
     folder: Path,
     workers: int | None = None,
-    memory: DigestMemory | None = None,
+    memory: ChecksumCache | None = None,
     limit_bytes: int = LIMIT_BYTES,
     say: Callable[[str], None] = print,
     start: str | None = None,
@@ -101,14 +101,14 @@ def transformed_scans(
     identity = {
         "format": FORMAT,
         "spectra": fingerprint,
-        "rows": plain_digest(describe_transform(rows)),
-        "transforms": describe_transform(transforms),
+        "rows": plain_digest(transform_fingerprint(rows)),
+        "transforms": transform_fingerprint(transforms),
     }
     place = folder / plain_digest(identity)[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(place.with_name(place.name + LOCK_SUFFIX), say) as alone:
-            mapped = _open_sound(place, identity, memory or DigestMemory(), say)
+            mapped = _open_sound(place, identity, memory or ChecksumCache(), say)
             if mapped is None:
                 if alone:
                     for part in folder.glob(f".{place.name}.*{PART_SUFFIX}"):
@@ -170,7 +170,7 @@ def _make(
 
 
 def _open_sound(
-    place: Path, identity: dict[str, Any], memory: DigestMemory, say: Callable[[str], None]
+    place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Callable[[str], None]
 ) -> np.memmap | None:
     """Map an entry, if it is there and what its manifest says; otherwise say why not."""
     if not place.exists():

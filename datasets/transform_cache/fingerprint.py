@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 
-def describe_transform(value: Any) -> Any:
+def transform_fingerprint(value: Any) -> Any:
     """Describe a transform, or a part of one, so that it is equal where the results are.
 
     Objects are described by their class, the text of the file that the class stands in, and their
@@ -32,33 +32,37 @@ def describe_transform(value: Any) -> Any:
     Example:
         >>> from datasets.transforms import SNV, Standardize
         >>> one, two = Standardize(min_std=0.1), Standardize(min_std=0.2)
-        >>> describe_transform(one) == describe_transform(two)
+        >>> transform_fingerprint(one) == transform_fingerprint(two)
         False
-        >>> describe_transform(SNV())["class"]
+        >>> transform_fingerprint(SNV())["class"]
         'datasets.transforms.normalisation.SNV'
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Tensor):
-        return describe_transform(value.detach().cpu().numpy())
+        return transform_fingerprint(value.detach().cpu().numpy())
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.ascontiguousarray(value)
         return [array.dtype.str, list(array.shape), _sha256(array.tobytes())]
     if isinstance(value, Mapping):
-        return {str(key): describe_transform(part) for key, part in value.items()}
+        return {str(key): transform_fingerprint(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [describe_transform(part) for part in value]
+        return [transform_fingerprint(part) for part in value]
     if isinstance(value, FunctionType):
         inside = [cell.cell_contents for cell in value.__closure__ or ()]
         given = [value.__defaults__, value.__kwdefaults__, inside]
-        return {"function": _name(value), "code": _code(value), "state": describe_transform(given)}
+        return {
+            "function": _name(value),
+            "code": _code(value),
+            "state": transform_fingerprint(given),
+        }
     if isinstance(value, type):
         return _name(value)
     if hasattr(value, "__dict__"):
         return {
             "class": _name(type(value)),
             "source": _source(type(value)),
-            "state": describe_transform(vars(value)),
+            "state": transform_fingerprint(vars(value)),
         }
     return _sha256(pickle.dumps(value))
 

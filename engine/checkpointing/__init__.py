@@ -16,12 +16,12 @@ if TYPE_CHECKING:
         save_checkpoint,
     )
     from engine.checkpointing.determinism import WORKSPACE, deterministic_algorithms, prepare_cublas
-    from engine.checkpointing.finite_check import WindowCheck
+    from engine.checkpointing.finite_check import FiniteCheck
     from engine.checkpointing.process_states import OTHERS, capture_all, restore_all
     from engine.checkpointing.rng import (
         capture_rng,
+        preserve_rng_state,
         restore_rng,
-        rng_untouched,
         seed_apart,
         seed_everything,
     )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.distributed import gather, is_sharded, own_parts
+from engine.distributed import gather, is_sharded, to_local
 from engine.files import write_whole
 
 LAST_NAME = "last.pt"
@@ -214,7 +214,7 @@ def broken_weight(model: nn.Module) -> str | None:
 
 def _parts_by_name(model: nn.Module) -> dict[str, Any]:
     state = model.state_dict()
-    return {name: own_parts([value])[0] for name, value in state.items()}
+    return {name: to_local([value])[0] for name, value in state.items()}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

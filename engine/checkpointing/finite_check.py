@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from engine.distributed import own_parts
+from engine.distributed import to_local
 
 
-class WindowCheck:
+class FiniteCheck:
     """Looks at one window after the other: first its losses, then the gradients they led to.
 
     The verdict is a tensor on the device, 1 where something was NaN or infinite, else 0, which
@@ -73,7 +73,7 @@ class WindowCheck:
         self._bad.zero_()
         beside = self._closed
         for parameters in self._parameters:
-            found = own_parts([p.grad for p in parameters if p.grad is not None]) + beside
+            found = to_local([p.grad for p in parameters if p.grad is not None]) + beside
             beside = []
             if found:
                 # One kernel for all, made for gradient scaling; here they are multiplied by one.

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError
-from engine.checkpointing.rng import capture_rng, restore_rng, rng_untouched, seed_apart
+from engine.checkpointing.rng import capture_rng, preserve_rng_state, restore_rng, seed_apart
 from engine.distributed import (
-    fail_together,
+    full_state,
     gather,
-    is_first,
+    is_main_process,
     is_sharded,
     optimizer_shares,
+    raise_on_all_ranks,
     rank,
     shares_of,
-    whole,
-    world,
+    world_size,
 )
 from engine.protocols import Stateful
 
@@ -42,7 +42,7 @@ def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str,
     """
     states: dict[str, Any] = {name: dict(thing.state_dict()) for name, thing in stateful.items()}
     if is_sharded(model):
-        states = whole(states)
+        states = full_state(states)
     return with_others(states, stateful)
 
 
@@ -63,7 +63,7 @@ def restore_all(
     Raises:
         UsageError: The states belong to another set of handlers, or another model.
     """
-    with fail_together():
+    with raise_on_all_ranks():
         own, saved_by = of_this_process(states)
         kept = {
             name: thing
@@ -88,7 +88,7 @@ def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dic
         stateful: What they are the states of; those that declare ``of_each_process`` differ from
             process to process.
     """
-    if world() == 1:
+    if world_size() == 1:
         return states
     own = {
         name: _on_cpu(states[name])
@@ -96,7 +96,7 @@ def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dic
         if getattr(thing, "of_each_process", False)
     }
     # The first one's are in its states already.
-    others = gather(None if is_first() else {RNG: states[TRAINER][RNG], **own})[1:]
+    others = gather(None if is_main_process() else {RNG: states[TRAINER][RNG], **own})[1:]
     return {**states, OTHERS: others}
 
 
@@ -114,7 +114,7 @@ def of_this_process(states: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         rng = own.pop(RNG)
         found.update(own)
     else:
-        with rng_untouched():
+        with preserve_rng_state():
             restore_rng(found[TRAINER][RNG])
             seed_apart(rank())
             rng = capture_rng()
@@ -123,7 +123,7 @@ def of_this_process(states: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _restore_one(thing: Stateful, state: Any, sharded: bool, saved_by: int) -> None:
-    if getattr(thing, "of_each_process", False) and saved_by != world():
+    if getattr(thing, "of_each_process", False) and saved_by != world_size():
         thing.reset()  # type: ignore[attr-defined]
         return
     if sharded and isinstance(thing, Optimizer):
@@ -136,7 +136,7 @@ def _restore_one(thing: Stateful, state: Any, sharded: bool, saved_by: int) -> N
 def _check_names(kept: Set[str], saved: Set[str]) -> None:
     missing = kept - saved
     # The first process keeps handlers that the others do not have.
-    unknown = saved - kept if is_first() else set()
+    unknown = saved - kept if is_main_process() else set()
     if missing or unknown:
         raise UsageError(
             "the checkpoint belongs to another set-up: it "

@@ -64,12 +64,12 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def rng_untouched() -> Iterator[None]:
+def preserve_rng_state() -> Iterator[None]:
     """A context that leaves all streams as it found them, whatever is drawn in it.
 
     Example:
         >>> before = torch.get_rng_state()
-        >>> with rng_untouched():
+        >>> with preserve_rng_state():
         ...     drawn = torch.rand(3)
         >>> torch.equal(before, torch.get_rng_state())
         True

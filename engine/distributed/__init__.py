@@ -10,34 +10,34 @@ if TYPE_CHECKING:
         BACKENDS,
         PEER_LOST,
         PeerLostError,
+        all_reduce_max,
         alone,
         any_process,
         barrier,
         broadcast_,
-        fail_together,
-        first_then_others,
-        from_first,
+        broadcast_from_main,
         gather,
         interleave,
-        is_first,
-        largest_,
+        is_main_process,
+        main_process_first,
         mean_,
         peer_failure,
+        raise_on_all_ranks,
         rank,
         sum_,
-        world,
+        world_size,
     )
     from engine.distributed.replicas import Replicas
     from engine.distributed.sharding import (
+        full_state,
         is_sharded,
         joint_norm,
         optimizer_shares,
-        own_parts,
-        refuse_shares,
+        require_unsharded,
         shard,
         shares_of,
-        whole,
+        to_local,
     )
-    from engine.distributed.stop_consensus import RollCall
+    from engine.distributed.stop_consensus import StopConsensus
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -46,12 +46,12 @@ def rank() -> int:
     return int(idist.get_rank())
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return int(idist.get_world_size())
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes and speaks for all."""
     return rank() == 0
 
@@ -65,7 +65,7 @@ def alone() -> Iterator[None]:
 
     Example:
         >>> with alone():
-        ...     rank(), world(), gather("mine")
+        ...     rank(), world_size(), gather("mine")
         (0, 1, ['mine'])
     """
     # What Ignite asks by itself (its search for a learning rate does) is answered likewise.
@@ -95,9 +95,9 @@ def gather(value: T) -> list[T]:
         >>> gather({"alone": 1})
         [{'alone': 1}]
     """
-    if world() == 1:
+    if world_size() == 1:
         return [value]
-    found: list[Any] = [None] * world()
+    found: list[Any] = [None] * world_size()
     with lost_peers_told():
         torch.distributed.all_gather_object(found, value)
     return found
@@ -113,7 +113,7 @@ def any_process(flag: bool) -> bool:
     return any(gather(flag))
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_main(make: Callable[[], T]) -> T:
     """What the first process makes, given to all; where it fails, all fail alike.
 
     Args:
@@ -123,12 +123,12 @@ def from_first(make: Callable[[], T]) -> T:
         Exception: What ``make`` raised, in every process.
 
     Example:
-        >>> from_first(lambda: "runs/one")
+        >>> broadcast_from_main(lambda: "runs/one")
         'runs/one'
     """
     made: T | None = None
     failure: Exception | None = None
-    if is_first():
+    if is_main_process():
         try:
             made = make()
         except Exception as error:  # raised again below, by every process
@@ -138,11 +138,11 @@ def from_first(make: Callable[[], T]) -> T:
         raise failure
     if why is not None:
         raise why
-    return made if is_first() else told  # type: ignore[return-value]
+    return made if is_main_process() else told  # type: ignore[return-value]
 
 
 @contextmanager
-def fail_together() -> Iterator[None]:
+def raise_on_all_ranks() -> Iterator[None]:
     """A context which, where it fails in any process, fails in all at its end.
 
     So that no process goes on to a meeting to which another will not come. The context's own
@@ -165,18 +165,18 @@ def fail_together() -> Iterator[None]:
 
 
 @contextmanager
-def first_then_others() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The first process goes through the block before the others: what it left, they find.
 
     Where the block fails in the first process, the others still go through it, and fail or not
     by themselves.
     """
-    if not is_first():
+    if not is_main_process():
         barrier()
     try:
         yield
     finally:
-        if is_first():
+        if is_main_process():
             barrier()
 
 
@@ -186,21 +186,21 @@ def barrier() -> None:
     Raises:
         PeerLostError: Another process is gone.
     """
-    if world() > 1:
+    if world_size() > 1:
         with lost_peers_told():
             idist.barrier()
 
 
-def largest_(value: Tensor) -> Tensor:
+def all_reduce_max(value: Tensor) -> Tensor:
     """Make a tensor, in place, the largest of all processes', element by element.
 
     On a GPU nothing waits for it but the GPU itself.
 
     Example:
-        >>> largest_(torch.tensor([1.0]))
+        >>> all_reduce_max(torch.tensor([1.0]))
         tensor([1.])
     """
-    if world() > 1:
+    if world_size() > 1:
         torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
     return value
 
@@ -212,7 +212,7 @@ def sum_(value: Tensor) -> Tensor:
         >>> sum_(torch.tensor([1.0]))
         tensor([1.])
     """
-    if world() > 1:
+    if world_size() > 1:
         torch.distributed.all_reduce(value)
     return value
 
@@ -229,7 +229,7 @@ def mean_(tensors: Sequence[Tensor]) -> None:
         >>> alone
         tensor([1.])
     """
-    if world() == 1:
+    if world_size() == 1:
         return
     by_type: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
@@ -238,7 +238,7 @@ def mean_(tensors: Sequence[Tensor]) -> None:
         # Many small messages take several times as long as one.
         joined = torch.cat([tensor.flatten() for tensor in alike])
         torch.distributed.all_reduce(joined)
-        parts = joined.div_(world()).split([tensor.numel() for tensor in alike])
+        parts = joined.div_(world_size()).split([tensor.numel() for tensor in alike])
         views = [part.view_as(tensor) for part, tensor in zip(parts, alike, strict=True)]
         torch._foreach_copy_(alike, views)
 
@@ -250,7 +250,7 @@ def broadcast_(value: Tensor) -> Tensor:
         >>> broadcast_(torch.tensor([1.0]))
         tensor([1.])
     """
-    if world() > 1:
+    if world_size() > 1:
         torch.distributed.broadcast(value, 0)
     return value
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from datasets.errors import UsageError
 from engine.distributed.block_structure import repeated_blocks
-from engine.distributed.collectives import broadcast_, is_first, sum_, world
+from engine.distributed.collectives import broadcast_, is_main_process, sum_, world_size
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -28,11 +28,11 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
     the model together. The model is changed in place, and takes the first process's weights. Its
     forward pass becomes a meeting of all processes, in evaluation too, so that each needs the same
     number of batches there (a sampler with ``even=True``); its gradients come out averaged over
-    the processes. Attach :class:`handlers.data_parallel.DataParallel` as well: it weights batches
-    that differ in size, and gives each process random streams of its own.
+    the processes. Attach :class:`handlers.distributed_training.DataParallel` as well: it weights
+    batches that differ in size, and gives each process random streams of its own.
 
     What keeps copies of its own of the weights, or computes with them outside of the forward pass,
-    does not work with shares: see :func:`refuse_shares`.
+    does not work with shares: see :func:`require_unsharded`.
 
     Args:
         model: Alike in each process.
@@ -48,12 +48,12 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if world() == 1:
+    if world_size() == 1:
         raise UsageError("weights can be shared by several processes only, but there is one")
     model.to(device)
     for tensor in (*model.parameters(), *model.buffers()):
         broadcast_(tensor.detach())
-    mesh = init_device_mesh(torch.device(device).type, (world(),))
+    mesh = init_device_mesh(torch.device(device).type, (world_size(),))
     # Inner blocks first. Not even the rest stays whole after a forward pass: whoever exchanges
     # weights between two passes (a moving average) would leave a whole copy that is out of date.
     blocks: list[nn.Module] = [*reversed(repeated_blocks(model)), model]
@@ -77,7 +77,7 @@ def is_sharded(model: nn.Module) -> bool:
     return any(is_share(parameter) for parameter in model.parameters())
 
 
-def refuse_shares(model: nn.Module, user: str) -> None:
+def require_unsharded(model: nn.Module, user: str) -> None:
     """Refuse what does not work with weights in shares.
 
     Args:
@@ -97,7 +97,7 @@ def refuse_shares(model: nn.Module, user: str) -> None:
 # -- computing with shares --------------------------------------------------------------------
 
 
-def own_parts(tensors: list[Tensor]) -> list[Tensor]:
+def to_local(tensors: list[Tensor]) -> list[Tensor]:
     """What this process holds of tensors, in their own memory: a share's rows, else the whole.
 
     Args:
@@ -123,7 +123,7 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
     """
     if not is_share(gradients[0]):
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
-    squares = torch.stack(torch._foreach_norm(own_parts(gradients), 2.0)).square()
+    squares = torch.stack(torch._foreach_norm(to_local(gradients), 2.0)).square()
     shared = torch.tensor([is_share(each) for each in gradients], device=squares.device)
     # What is no share is in each process, and counts once.
     return (sum_(squares[shared].sum()) + squares[~shared].sum()).sqrt()
@@ -132,7 +132,7 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
 # -- states -----------------------------------------------------------------------------------
 
 
-def whole(state: Any) -> Any:
+def full_state(state: Any) -> Any:
     """A state with whole tensors in the place of shares, on the CPU of the first process.
 
     A meeting where there are shares. The other processes get None in their place.
@@ -142,11 +142,11 @@ def whole(state: Any) -> Any:
     """
     if is_share(state):
         full = state.full_tensor()
-        return full.cpu() if is_first() else None
+        return full.cpu() if is_main_process() else None
     if isinstance(state, Mapping):
-        return type(state)((key, whole(value)) for key, value in state.items())  # type: ignore[call-arg]
+        return type(state)((key, full_state(value)) for key, value in state.items())  # type: ignore[call-arg]
     if isinstance(state, (list, tuple)):
-        return type(state)(whole(value) for value in state)
+        return type(state)(full_state(value) for value in state)
     return state
 
 
@@ -154,7 +154,7 @@ def shares_of(state: Any, like: Any) -> Any:
     """A state with this process's shares in the place of whole tensors; no meeting.
 
     Args:
-        state: As :func:`whole` gave it to the first process, in each.
+        state: As :func:`full_state` gave it to the first process, in each.
         like: A state of the same keys, that has shares where they are wanted.
     """
     if is_share(like) and isinstance(state, Tensor) and not is_share(state):

@@ -17,7 +17,7 @@ GROWTH = 4
 NEVER = torch.iinfo(torch.int64).max
 
 
-class RollCall:
+class StopConsensus:
     """Lets processes that iterate in step act on what one of them knows, all after the same one.
 
     A signal, say, reaches them at different moments. A call is a meeting, so it is held only after

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.explain.auxiliary_heads import AuxiliaryHeads
     from engine.explain.embeddings import Embeddings
     from engine.explain.gates import Gates
-    from engine.explain.output_collector import KeptOutputs
+    from engine.explain.output_collector import OutputCollector
     from engine.explain.scan_attention import ScanAttention
 else:
     __getattr__ = lazy_exports(__name__, __file__)

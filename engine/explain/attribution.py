@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import rng_untouched
-from engine.eval_mode import evaluating
+from engine.checkpointing import preserve_rng_state
+from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
     METHODS,
     MOST_STEPS,
@@ -273,5 +273,5 @@ def _ready_to_explain(model: nn.Module) -> Iterator[None]:
     # cuDNN's recurrent layers go backward in training mode only; torch's own do in both.
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
-    with evaluating(model), rng_untouched(), torch.enable_grad(), without_cudnn:
+    with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:
         yield

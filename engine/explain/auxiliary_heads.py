@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.explain.output_collector import KeptOutputs
+from engine.explain.output_collector import OutputCollector
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
 
 
-class AuxiliaryHeads(KeptOutputs):
+class AuxiliaryHeads(OutputCollector):
     """Keeps the logits of both modalities' auxiliary heads, in the loader's order.
 
     Example::

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.explain.output_collector import KeptOutputs
+from engine.explain.output_collector import OutputCollector
 
 # The first that a model gives.
 CHOICES = (("embedding",), ("spec_embedding", "tab_embedding"), ("logits",))
 
 
-class Embeddings(KeptOutputs):
+class Embeddings(OutputCollector):
     """Keeps each sample's ``embedding`` of an evaluation, in the loader's order.
 
     Of a model that gives none, its ``spec_embedding`` and ``tab_embedding`` take its place, one

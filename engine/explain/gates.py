@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.explain.output_collector import KeptOutputs
+from engine.explain.output_collector import OutputCollector
 from engine.model_call import SCAN_ROWS, call_model
 
 BEFORE, AFTER = "spec_embedding", "gated_spec"
 
 
-class Gates(KeptOutputs):
+class Gates(OutputCollector):
     """Keeps how far each sample's spectra vector is moved by the gate and by the covariates.
 
     Of a model that returns ``spec_embedding`` and ``gated_spec``, both [B, E]. A gate rarely works

@@ -8,12 +8,12 @@ from typing import Any
 from ignite.engine import Events
 from torch import Tensor
 
-from engine.distributed import gather, interleave, world
+from engine.distributed import gather, interleave, world_size
 from engine.evaluator import Evaluator
 from engine.events import Phase
 
 
-class KeptOutputs(ABC):
+class OutputCollector(ABC):
     """Keeps tensors of each step of an evaluation, in the loader's order.
 
     Nothing is moved from the device, which would wait for it, before the evaluation is over and
@@ -53,7 +53,7 @@ class KeptOutputs(ABC):
 
     def join(self) -> None:
         """Have all that the processes kept, in the order of one that takes all batches."""
-        if world() > 1:
+        if world_size() > 1:
             self._kept = interleave(gather([tuple(t.cpu() for t in step) for step in self._kept]))
 
     @abstractmethod

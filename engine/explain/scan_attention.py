@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.explain.output_collector import KeptOutputs
+from engine.explain.output_collector import OutputCollector
 from engine.metrics import attention_weights, find_scan_axes, is_over_scans, scan_shares
 
 # Where several weights are over scans: the one by which scans become a sample's vector.
 FIRST_CHOICE = "scan_pooling"
 
 
-class ScanAttention(KeptOutputs):
+class ScanAttention(OutputCollector):
     """Keeps one weight a scan, where the model returns attention weights [B, S].
 
     Which of them is over the scans is found out as in

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.eval_mode import evaluating
+from engine.eval_mode import eval_mode
 from engine.metrics.sample_order import order_of
 
 # With the weights of every head a model needs the square of its positions: a few samples at once.
@@ -269,7 +269,7 @@ def showing_attention(model: nn.Module) -> Iterator[None]:
     try:
         for module in switches:
             setattr(module, SWITCH, True)
-        with evaluating(model):
+        with eval_mode(model):
             yield
     finally:
         for module, was in zip(switches, before, strict=True):

@@ -17,7 +17,7 @@ from engine.events import OrderedEngine, Phase
 from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics
 from engine.metrics.functions import METRICS, UNDEFINED, find_metric
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.step_outputs import KeptSteps, joined
+from engine.metrics.step_outputs import StepOutputs, joined
 from engine.metrics.tasks import TASKS, by_target, check_metrics, split_target, task_of
 from engine.model_call import aux_of
 
@@ -234,8 +234,8 @@ class EpochMetrics:
         if self._of_samples:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep_statistics)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.compute)
-        if hasattr(engine, "keep"):
-            engine.keep("epoch_metrics", self)
+        if hasattr(engine, "register_state"):
+            engine.register_state("epoch_metrics", self)
 
     def __call__(self, engine: OrderedEngine) -> None:
         """Keep one step's tensors."""
@@ -286,11 +286,11 @@ class EpochMetrics:
         for name, value in values.items():
             engine.state.metrics[self.prefix + name] = value
 
-    def _steps_so_far(self) -> KeptSteps | None:
+    def _steps_so_far(self) -> StepOutputs | None:
         """What this process kept, moved to the CPU all at once."""
         if not self._target:
             return None
-        return KeptSteps(
+        return StepOutputs(
             sizes=[len(target) for target in self._target],
             logits=torch.cat(self._logits).float().cpu(),
             target=torch.cat(self._target).cpu(),

@@ -20,7 +20,7 @@ def order_of(loader: Any) -> list[str] | None:
     """
     inner = getattr(loader, "loader", loader)
     names = getattr(getattr(inner, "dataset", None), "sample_ids", None)
-    shares = getattr(getattr(inner, "batch_sampler", None), "world", 1)
+    shares = getattr(getattr(inner, "batch_sampler", None), "world_size", 1)
     return list(names) if names is not None and shares == 1 else None
 
 

@@ -17,7 +17,7 @@ SAME = 1e-5
 
 
 @dataclass(frozen=True)
-class KeptSteps:
+class StepOutputs:
     """The steps of one process, on the CPU, in the order in which it took them.
 
     Attributes:
@@ -76,7 +76,7 @@ def terms_of(losses: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in losses.items() if name != TOTAL}
 
 
-def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:
+def joined(parts: Sequence[StepOutputs | None]) -> StepOutputs | None:
     """The steps of all processes, as one process that takes all batches would have kept them.
 
     Args:
@@ -86,9 +86,9 @@ def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:
         None where no process took any.
 
     Example:
-        >>> def kept(names: str) -> KeptSteps:
+        >>> def kept(names: str) -> StepOutputs:
         ...     zeros = torch.zeros(len(names))
-        ...     return KeptSteps([1] * len(names), zeros[:, None], zeros, list(names), {}, {})
+        ...     return StepOutputs([1] * len(names), zeros[:, None], zeros, list(names), {}, {})
         >>> joined([kept("ac"), kept("b"), None]).sample_id
         ['a', 'b', 'c']
     """
@@ -102,7 +102,7 @@ def joined(parts: Sequence[KeptSteps | None]) -> KeptSteps | None:
     steps = interleave([[next(numbers) for _ in part.sizes] for part in there])
     order = torch.cat([rows[step] for step in steps])
     names = [name for part in there for name in part.sample_id]
-    return KeptSteps(
+    return StepOutputs(
         sizes=[sizes[step] for step in steps],
         logits=torch.cat([part.logits for part in there])[order],
         target=torch.cat([part.target for part in there])[order],

@@ -73,7 +73,7 @@ class StepShares:
             return loader
         self._weighted = getattr(loss, "weighted", False)
         sampler = trainer.data_sampler
-        known = getattr(sampler, "world", 1) == self.processes
+        known = getattr(sampler, "world_size", 1) == self.processes
         self._sizes = getattr(sampler, "batch_sizes", None) if known else None
         if not trainer.has_event_handler(self, TrainEvents.BATCH_READY):
             trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch, phase=Phase.GUARD)
@@ -194,23 +194,23 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
     return found
 
 
-def shares(sizes: Sequence[int], rank: int = 0, world: int = 1, steps: int = 1) -> list[float]:
+def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int = 1) -> list[float]:
     """What the losses of a process's micro-batches are multiplied with.
 
     Args:
         sizes: Samples of all processes' micro-batches, in their order: number i is the one that
-            process ``i % world`` takes as its ``i // world``-th.
+            process ``i % world_size`` takes as its ``i // world_size``-th.
         rank: Whose.
-        world: How many processes there are, over whose gradients the mean is taken.
+        world_size: How many processes there are, over whose gradients the mean is taken.
         steps: Micro-batches of a process in one optimizer step.
 
     Example:
-        >>> shares([4, 2, 1, 1], rank=0, world=2)
+        >>> shares([4, 2, 1, 1], rank=0, world_size=2)
         [1.3333333333333333, 1.0]
         >>> shares([4, 2, 2], steps=2)
         [0.6666666666666666, 0.3333333333333333, 1.0]
     """
-    per_step = world * steps
+    per_step = world_size * steps
     totals = [sum(sizes[at : at + per_step]) for at in range(0, len(sizes), per_step)]
-    own = range(rank, len(sizes), world)
-    return [sizes[number] * world / totals[number // per_step] for number in own]
+    own = range(rank, len(sizes), world_size)
+    return [sizes[number] * world_size / totals[number // per_step] for number in own]

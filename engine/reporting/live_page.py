@@ -69,7 +69,7 @@ class LivePage(ABC):
             if trainer.run_dir is None:
                 raise UsageError(f"{self.name}.path: name one, the trainer has no run_dir")
             self.path = Path(trainer.run_dir) / "report" / self.file_name
-        trainer.keep(self.name, self)
+        trainer.register_state(self.name, self)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.remember)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.write)

@@ -103,7 +103,7 @@ def audit_summary(findings: Sequence[Finding]) -> str:
 
 
 def audit_table(findings: Sequence[Finding]) -> Iterator[str]:
-    """Findings as lines for a terminal: level, number, and the sentence under its name.
+    """TestAnalysis as lines for a terminal: level, number, and the sentence under its name.
 
     Args:
         findings: Where there are none there is no table.

@@ -13,7 +13,7 @@ from datasets.cohort import about_positive
 from engine.metrics import EpochOutputs
 from engine.reporting import bounds_text
 from engine.statistics import BOOTSTRAP, FEWEST_GROUPS, Interval
-from experiments.analysis.findings import Findings
+from experiments.analysis.analysis import TestAnalysis
 from experiments.analysis.interval_words import about_methods
 from experiments.builders import Data
 from experiments.config import Config
@@ -50,7 +50,7 @@ class Outcome:
     epochs: int
     optimizer_steps: int
     parameters: int
-    findings: Findings = field(default_factory=Findings)
+    findings: TestAnalysis = field(default_factory=TestAnalysis)
     audit: Sequence[Finding] = ()
 
     def about_positive(self) -> str:

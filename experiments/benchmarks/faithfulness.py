@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from datasets.scans import iterate_chunks
 from datasets.simulation import SimulatedCohort, read_truth
-from engine.eval_mode import evaluating
+from engine.eval_mode import eval_mode
 from engine.explain import WIDTH, Explained, Window, explain, top_windows, window_edges
 from experiments.benchmarks.peak_memory import PeakMemory
 from experiments.builders import Data, build_data
@@ -33,7 +33,7 @@ QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
-class Subject:
+class AuditContext:
     """A trained model, one of the same make that learnt nothing, and the truth.
 
     Attributes:
@@ -91,7 +91,7 @@ class Figures:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def read_subject(run_dir: Path) -> Subject:
+def read_subject(run_dir: Path) -> AuditContext:
     """Load what a finished run on a simulated cohort left behind.
 
     Args:
@@ -101,7 +101,9 @@ def read_subject(run_dir: Path) -> Subject:
     data = build_data(config, run_dir / "splits.csv")
     model, untrained = (_build_model(config, data) for _ in range(2))
     model.load_state_dict(load_file(run_dir / WEIGHTS_PATH))
-    return Subject(config, data, model, untrained, read_truth(data.cohort.root), mean_input(data))
+    return AuditContext(
+        config, data, model, untrained, read_truth(data.cohort.root), mean_input(data)
+    )
 
 
 def _build_model(config: Config, data: Data) -> nn.Module:
@@ -129,7 +131,7 @@ def mean_input(data: Data) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.asarray(total) / len(rows)).float(), torch.from_numpy(covariates)
 
 
-def measure(subject: Subject) -> Figures:
+def measure(subject: AuditContext) -> Figures:
     """Explain by integrated gradients, time it, and hold the outcome against the truth.
 
     The predicted class's log-odds - of two classes the difference of the logits - are explained
@@ -149,7 +151,7 @@ def measure(subject: Subject) -> Figures:
         torch.set_num_threads(threads)
 
 
-def _measure(subject: Subject) -> Figures:
+def _measure(subject: AuditContext) -> Figures:
     loaders, axis = subject.data.loaders, np.asarray(subject.data.cohort.axis)
     test = list(loaders["test"])
     count = sum(len(batch.sample_id) for batch in test)
@@ -267,7 +269,7 @@ def predicted_probabilities(
         mean: The mean spectrum, [L], as the model is given spectra.
     """
     parts = []
-    with evaluating(model):
+    with eval_mode(model):
         for batch in batches:
             spectra = batch.spectra.clone()
             for window in replaced:

@@ -3,10 +3,10 @@
 ``python experiments/benchmarks/scaling.py --processes 1 2 --out scaling.json`` starts itself anew
 for each number of processes, through ``torch.distributed.run``: NCCL between GPUs, Gloo between
 processors. Every process trains on batches of as many samples, by this project's trainer and
-:class:`handlers.data_parallel.DataParallel`; the batches are the same ones however many processes
-share them, as the project's sampler deals them out. A step's time is that of the slowest, the
-median over windows of steps. ``efficiency`` is samples a second by what as many of the first row's
-processes would reach side by side.
+:class:`handlers.distributed_training.DataParallel`; the batches are the same ones however many
+processes share them, as the project's sampler deals them out. A step's time is that of the
+slowest, the median over windows of steps. ``efficiency`` is samples a second by what as many of
+the first row's processes would reach side by side.
 
 Then the processes share a validation side that does not divide evenly, measure it together, and
 are held against this process, which measures all of it alone: ``metrics differ by`` is the largest

@@ -19,7 +19,7 @@ import torch
 from datasets.batches import Batch
 from datasets.loading import BucketBatchSampler, EpochBatchSampler, SpectraDataset, make_loader
 from engine import EpochMetrics, Evaluator
-from engine.distributed import BACKENDS, gather, is_first, rank, world
+from engine.distributed import BACKENDS, gather, is_main_process, rank, world_size
 from engine.files import write_whole
 from engine.protocols import Handler
 from experiments.benchmarks.step_clock import StepClock
@@ -35,7 +35,7 @@ from experiments.benchmarks.step_settings import (
     parse_variant,
     unfilled,
 )
-from handlers.data_parallel import DataParallel
+from handlers.distributed_training import DistributedTraining
 from models.tft_loss import TFTLoss
 
 # A prime number, which no number of processes or samples a batch divides.
@@ -56,7 +56,9 @@ def work(settings: Mapping[str, Any]) -> dict[str, Any]:
     # Where several GPUs are, each process has been given its own.
     device = idist.device() if settings["device"] == "cuda" else torch.device("cpu")
     clock = StepClock(settings["seconds"], settings["warmup"], settings["steps"], _most)
-    together = DataParallel(static_graph=settings["static_graph"], overlap=settings["overlap"])
+    together = DistributedTraining(
+        static_graph=settings["static_graph"], overlap=settings["overlap"]
+    )
     handlers: list[Handler] = [together, clock]
     trainer = make_trainer(size, variant, device, handlers)
     batches = own_batches(size, settings["batches"], device)
@@ -74,7 +76,7 @@ def own_batches(size: StepSize, count: int, device: torch.device) -> list[Batch]
     """
     counts = draw_counts(size, count * size.samples, np.random.default_rng(0))
     sampler = EpochBatchSampler(
-        len(counts), size.samples, True, 0, rank=rank(), world=world(), lengths=counts
+        len(counts), size.samples, True, 0, rank=rank(), world_size=world_size(), lengths=counts
     )
     noise = np.random.default_rng([1, rank()])
     drawn = [counts[[key[1] for key in keys]] for keys in sampler]
@@ -104,7 +106,7 @@ def measure_validation(size: StepSize, device: torch.device) -> dict[str, float]
         shuffle=False,
         seed=0,
         rank=rank(),
-        world=world(),
+        world_size=world_size(),
         even=False,
     )
     model = make_model(size, Variant(packed=True)).to(device)
@@ -124,7 +126,7 @@ def main(arguments: list[str]) -> int:
         idist.sync()
     try:
         results = gather(work(settings))
-        if is_first():
+        if is_main_process():
             write_whole(json.dumps(results).encode(), found.parent, found.name, durable=False)
     finally:
         # What still speaks over the connections goes before they do.

@@ -17,8 +17,8 @@ from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.cohort import (
     SEVERAL_COLUMNS,
     SPECTRA_FILE,
+    ChecksumCache,
     Cohort,
-    DigestMemory,
     TargetScaler,
     summarise_targets,
 )
@@ -33,11 +33,11 @@ from datasets.transforms import (
     find_out_of_domain,
     make_transforms,
 )
-from engine.distributed import first_then_others, rank, world
+from engine.distributed import main_process_first, rank, world_size
 from experiments.builders.loaders import build_loaders
 from experiments.builders.scan_store import store_scans
 from experiments.builders.split import split_cohort, tested_fold
-from experiments.config import Config, DataConfig, Named, find_named
+from experiments.config import ComponentConfig, Config, DataConfig, find_named
 from experiments.run_files import DataVersion, check_same_data, data_version
 
 
@@ -121,9 +121,9 @@ def default_cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "scanfire"
 
 
-def digest_memory(config: DataConfig) -> DigestMemory:
+def digest_memory(config: DataConfig) -> ChecksumCache:
     """What large files were hashed to before, in the user's cache."""
-    return DigestMemory((config.cache_dir or default_cache_dir()) / "digests", config.verify)
+    return ChecksumCache((config.cache_dir or default_cache_dir()) / "digests", config.verify)
 
 
 def read_cohort(config: DataConfig) -> Cohort:
@@ -167,7 +167,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
     augmentations = make_augmentations(
         _find_each(settings.augmentations, AUGMENTATIONS, "data.augmentations")
     )
-    with first_then_others():
+    with main_process_first():
         cohort = read_cohort(settings)
         files = cohort.fingerprint(digest_memory(settings))
     if not cohort.has_spectra:
@@ -195,7 +195,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         scaler = TargetScaler().fit(cohort.targets[train])
         targets = scaler.standardize(cohort.targets)
 
-    with first_then_others():
+    with main_process_first():
         store = store_scans(
             settings,
             cohort,
@@ -237,7 +237,7 @@ def with_loaders(config: Config, data: Data) -> Data:
     cohort, train = data.cohort, data.split == "train"
     targets, groups = cohort.targets[train], cohort.groups[train]
     return replace(
-        data, loaders=build_loaders(config, data.datasets, targets, groups, rank(), world())
+        data, loaders=build_loaders(config, data.datasets, targets, groups, rank(), world_size())
     )
 
 
@@ -250,11 +250,13 @@ def configured_transforms(settings: DataConfig) -> Compose:
     return make_transforms(_find_each(settings.transforms, TRANSFORMS, "data.transforms"))
 
 
-def _find_each(specs: Sequence[str | Named], known: Mapping[str, Any], key: str) -> list[Any]:
+def _find_each(
+    specs: Sequence[str | ComponentConfig], known: Mapping[str, Any], key: str
+) -> list[Any]:
     """Short names as they are; dotted paths replaced by what they import."""
     found = []
     for number, spec in enumerate(specs):
-        named = Named(name=spec) if isinstance(spec, str) else spec
+        named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
         choice = find_named(named.name, known, f"{key}.{number}") if "." in named.name else None
         found.append({"name": choice or named.name, "params": named.params})
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets.errors import UsageError
-from engine.distributed import Replicas, world
+from engine.distributed import Replicas, world_size
 from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
 from engine.protocols import Handler
@@ -21,11 +21,11 @@ from handlers import HANDLERS
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile
-from handlers.data_parallel import DataParallel
+from handlers.distributed_training import DistributedTraining
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
+from handlers.graceful_shutdown import GracefulShutdown
 from handlers.gradient_clipping import GradientClipping
-from handlers.interrupts import Interrupts
 from handlers.lr_schedule import LRSchedule
 from handlers.mixed_precision import MixedPrecision
 from handlers.progress import Progress
@@ -47,7 +47,7 @@ class RunHandlers:
 
     checkpoint: Checkpoint
     log: RunLog
-    interrupts: Interrupts
+    graceful_shutdown: GracefulShutdown
     averager: Any | None
     closing: tuple[Any, ...]
     repeated: tuple[str, ...] = ()
@@ -103,19 +103,19 @@ def build_handlers(
     log = attach(RunLog, "checkpoint", **judged)
     # Attached in any case, so that a resumed run can begin to log steps.
     attach(StepLog, "log", every=config.log.every_steps)
-    interrupts = attach(Interrupts, "interrupts")
-    interrupts.watch(evaluator)
+    graceful_shutdown = attach(GracefulShutdown, "graceful_shutdown")
+    graceful_shutdown.watch(evaluator)
     attach(Progress, "progress")
     attach(TensorBoard, "tensorboard")
     precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
     precision.attach(evaluator)
     if settings.processes.strategy == "dp":
         trainer.network = Replicas(trainer.model, replica_devices(settings))
-    if world() > 1:
+    if world_size() > 1:
         together = settings.processes.model_dump(exclude={"strategy", "backend"})
         if together["overlap"] is None:
             together["overlap"] = settings.compile != "graphs"
-        attach(DataParallel, "trainer.processes", **together)
+        attach(DistributedTraining, "trainer.processes", **together)
 
     if settings.compile is not None:
         kept = (config.data.cache_dir or default_cache_dir()) / "compiled"
@@ -160,7 +160,7 @@ def build_handlers(
 
     closing = tuple(handler for handler in attached if hasattr(handler, "close"))
     return RunHandlers(
-        checkpoint, log, interrupts, averager, closing, tuple(_repeated(config, attached))
+        checkpoint, log, graceful_shutdown, averager, closing, tuple(_repeated(config, attached))
     )
 
 

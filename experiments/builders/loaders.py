@@ -32,7 +32,7 @@ def build_loaders(
     classes: np.ndarray,
     groups: np.ndarray,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
 ) -> dict[str, DataLoader[Any]]:
     """Make a loader of each side.
 
@@ -45,7 +45,7 @@ def build_loaders(
         classes: Class numbers of the training part, [N_train]; other targets cannot be balanced.
         groups: Groups of the training part, [N_train].
         rank: Which of the processes this one is, from 0.
-        world: How many processes there are.
+        world_size: How many processes there are.
 
     Raises:
         UsageError: No batch can be made.
@@ -54,9 +54,9 @@ def build_loaders(
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
     loaders = {}
     for side, dataset in datasets.items():
-        kinds = {"none": None, "class": classes, "group": groups}[batching.balance]
+        strata = {"none": None, "class": classes, "group": groups}[batching.balance]
         sampler = _sampler(
-            config, dataset, side == TRAIN, kinds if side == TRAIN else None, rank, world
+            config, dataset, side == TRAIN, strata if side == TRAIN else None, rank, world_size
         )
         loaders[side] = make_loader(
             dataset,
@@ -73,13 +73,13 @@ def _sampler(
     config: Config,
     dataset: SpectraDataset,
     train: bool,
-    kinds: np.ndarray | None,
+    strata: np.ndarray | None,
     rank: int,
-    world: int,
+    world_size: int,
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
     batching, batch_size = config.data.batching, config.trainer.batch_size * factor
-    shared: dict[str, Any] = {"kinds": kinds, "rank": rank, "world": world}
+    shared: dict[str, Any] = {"strata": strata, "rank": rank, "world_size": world_size}
     if batching.kind == "shuffle":
         shared["lengths"] = dataset.scan_counts
         return EpochBatchSampler(len(dataset), batch_size, train, config.seed, **shared)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import Cohort, DigestMemory
+from datasets.cohort import ChecksumCache, Cohort
 from datasets.loading import CACHE_LIMIT_BYTES
 from datasets.transform_cache import GIB, NoRoomError, TransformedScans, transformed_scans
 from datasets.transforms import Compose, Transform
@@ -54,7 +54,7 @@ def store_scans(
     transforms: Compose,
     fingerprint: str,
     folder: Path,
-    memory: DigestMemory,
+    memory: ChecksumCache,
 ) -> ScanStore:
     """Decide where transformed scans are kept, and put them there if that is on disk.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from experiments.config.metrics import build_metrics, metric_name, recompute_metrics
     from experiments.config.report import ReportConfig, ThresholdConfig
     from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig
-    from experiments.config.section import Named
+    from experiments.config.section import ComponentConfig
     from experiments.config.source import (
         CONFIGS,
         SUFFIXES,

@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 
+# Short names that earlier versions used.
+RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_training"}
+
 
 def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     """Find what a name stands for.
@@ -32,6 +35,8 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     """
     if name in known:
         return known[name]
+    if name in RENAMED:
+        raise UsageError(f"{key}: '{name}' is now called '{RENAMED[name]}'")
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
         raise UsageError(

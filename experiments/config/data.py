@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from datasets.cohort import SEVERAL_COLUMNS
 from datasets.simulation import BLOOD_VALUES
 from experiments.config.section import (
+    ComponentConfig,
     Count,
     Fraction,
-    Named,
     Number,
     Positive,
     Section,
@@ -142,7 +142,7 @@ class BatchingConfig(Section):
         return budget
 
 
-Steps = Annotated[list[Text | Named], BeforeValidator(several)]
+Steps = Annotated[list[Text | ComponentConfig], BeforeValidator(several)]
 
 
 class DataConfig(Section):

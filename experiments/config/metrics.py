@@ -12,10 +12,10 @@ import torchmetrics
 from datasets.errors import UsageError
 from engine.metrics import CustomMetric, custom_metric, custom_metrics, try_metric
 from experiments.config.components import construct, find_named
-from experiments.config.section import Named
+from experiments.config.section import ComponentConfig
 
 # An entry of ``metrics`` in a configuration; a mapping where it is read from a file of a run.
-Entry = str | Named | Mapping[str, Any]
+Entry = str | ComponentConfig | Mapping[str, Any]
 
 
 def metric_name(entry: Entry) -> str:
@@ -113,7 +113,7 @@ def _build(entry: Entry, key: str) -> str | CustomMetric:
 def _split(entry: Entry) -> tuple[str, Mapping[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
-    if isinstance(entry, Named):
+    if isinstance(entry, ComponentConfig):
         return entry.name, entry.params
     return str(entry["name"]), entry.get("params") or {}
 

@@ -13,8 +13,8 @@ from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
 from experiments.config.metrics import metric_name
 from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
 from experiments.config.section import (
+    ComponentConfig,
     Count,
-    Named,
     Number,
     Params,
     Place,
@@ -35,7 +35,7 @@ Factor = Annotated[Number, Field(ge=0, le=1e6)]
 LONGEST_EXP_NAME = 160
 
 
-class TermConfig(Named):
+class TermConfig(ComponentConfig):
     """A term of the loss ``weighted``; ``loss.params.terms`` maps names to them."""
 
     weight: Factor = 1.0
@@ -52,7 +52,7 @@ class LossConfig(Section):
     params: Params = Field(default={})
 
 
-class Judge(Section):
+class MonitorConfig(Section):
     """What says which epoch is the better one."""
 
     monitor: Text | None = Field(default=None, description="defaults to what suits the task")
@@ -86,7 +86,7 @@ class Judge(Section):
             self.derive("mode", better)
 
 
-class EarlyStoppingConfig(Judge):
+class EarlyStoppingConfig(MonitorConfig):
     """Stop when a metric no longer improves."""
 
     patience: Positive = 10
@@ -196,7 +196,7 @@ class SchedulerConfig(Section):
         return self
 
 
-class CheckpointConfig(Judge):
+class CheckpointConfig(MonitorConfig):
     """Which checkpoints to keep."""
 
     save_top_k: Count = 3
@@ -233,9 +233,9 @@ class Config(Section):
     runs_dir: Place = Path("runs")
     seed: Seed = 0
     data: DataConfig = DataConfig()
-    model: Named = Named(name="tft")
+    model: ComponentConfig = ComponentConfig(name="tft")
     loss: LossConfig = LossConfig()
-    metrics: Annotated[list[Text | Named], BeforeValidator(several)] = Field(
+    metrics: Annotated[list[Text | ComponentConfig], BeforeValidator(several)] = Field(
         default=[],
         description="names, or dotted paths to metrics of one's own; defaults to all that fit",
     )
@@ -245,7 +245,7 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     ema: EmaConfig = EmaConfig()
     log: LogConfig = LogConfig()
-    handlers: Annotated[list[Named], BeforeValidator(several)] = Field(
+    handlers: Annotated[list[ComponentConfig], BeforeValidator(several)] = Field(
         default=[], description="further handlers"
     )
     report: ReportConfig = ReportConfig()

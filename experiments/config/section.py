@@ -129,7 +129,7 @@ class Section(BaseModel):
         return values | self._chosen
 
 
-class Named(Section):
+class ComponentConfig(Section):
     """Something chosen by name: a short name or a dotted import path, and its arguments."""
 
     name: Text

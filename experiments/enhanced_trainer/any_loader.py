@@ -14,7 +14,7 @@ from torch import Tensor
 from datasets.batches import Batch
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import rng_untouched
+from engine.checkpointing import preserve_rng_state
 
 TARGET_KEYS = ("target", "label")
 KEYS = ("spectra", "mask", "tabular", *TARGET_KEYS, "sample_id", "aux")
@@ -97,7 +97,7 @@ class AnyLoader:
 
     def fit_scaler(self) -> TargetScaler:
         """A scaler of all values of a regression; one pass, the random streams are left alone."""
-        with rng_untouched():
+        with preserve_rng_state():
             return TargetScaler().fit(
                 np.concatenate([batch.target.cpu().numpy() for batch in self._checked()])
             )

@@ -10,10 +10,10 @@ from torch import nn
 
 from engine.explain import Explained, OutputsExplainer
 from engine.metrics import EpochOutputs, summarise_attention
-from experiments.analysis import KeptFindings
+from experiments.analysis import AnalysisCollector
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.names import Names
-from experiments.report.figures import Examined, ExplainedInputs
+from experiments.report.figures import ExplainedInputs, ReportInput
 
 # Means over so many samples hardly move any more, and an explanation takes many passes for each.
 MOST_EXPLAINED = 128
@@ -25,10 +25,10 @@ def look_at_model(
     model: nn.Module,
     loader: AnyLoader,
     outputs: EpochOutputs,
-    kept: KeptFindings,
+    kept: AnalysisCollector,
     names: Names,
     explain: bool = True,
-) -> tuple[Examined, list[Explained]]:
+) -> tuple[ReportInput, list[Explained]]:
     """Average what the model attends to, and explain the first samples.
 
     Args:
@@ -55,7 +55,7 @@ def look_at_model(
     if findings.heads is not None and scaler is not None:
         spectra, tabular = (scaler.restore(head) for head in findings.heads)
         findings = replace(findings, heads=(spectra, tabular))
-    examined = Examined(
+    examined = ReportInput(
         outputs=outputs,
         classes=names.of_outputs(outputs),
         findings=findings,

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from datasets.errors import UsageError, nearest
-from engine.checkpointing import rng_untouched
-from engine.eval_mode import evaluating
+from engine.checkpointing import preserve_rng_state
+from engine.eval_mode import eval_mode
 from engine.losses import choose_loss
 from engine.metrics import TASKS
 from engine.model_call import call_model
-from engine.model_validation import check_contract
+from engine.model_validation import validate_model
 from engine.protocols import Loss
 from experiments.builders import build_loss
 from experiments.config import AUXILIARY_TERMS, default_loss
@@ -82,15 +82,15 @@ def find_task(
     loader.num_classes = width if kind in ("binary", "multiclass") else None
     batch = loader.first()
     loss = choose_loss(model, _build_loss(kind, outputs, batch.target).to(device))
-    with evaluating(model):
-        terms = check_contract(model, loss, batch, width, device)
+    with eval_mode(model):
+        terms = validate_model(model, loss, batch, width, device)
     # A regression is followed by the very loss that is trained, whatever a model's own may be.
     monitor, mode = ("val/loss", "min") if kind == "regression" else ("val/auroc", "max")
     return LearningTask(kind, width, loss, terms, monitor, mode)
 
 
 def _look(model: nn.Module, batch: Any, device: torch.device) -> Mapping[str, Any]:
-    with evaluating(model), torch.no_grad(), rng_untouched():
+    with eval_mode(model), torch.no_grad(), preserve_rng_state():
         outputs = call_model(model, batch.to(device))
     logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
     if not isinstance(logits, torch.Tensor):

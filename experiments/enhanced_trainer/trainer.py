@@ -23,7 +23,7 @@ from engine.metrics import EpochMetrics, EpochOutputs
 from engine.protocols import Handler
 from engine.reporting import read_log
 from engine.trainer import Trainer
-from experiments.analysis import KeptFindings
+from experiments.analysis import AnalysisCollector
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.collected_samples import CollectedSamples
 from experiments.enhanced_trainer.default_training import (
@@ -203,7 +203,7 @@ class EnhancedTrainer:
         self.run_dir = run_dir
         self._log = next(handler for handler in defaults if isinstance(handler, RunLog))
         if save_best:
-            trainer.add_event_handler(TrainEvents.NOTICE, self._keep_best, recorded)
+            trainer.add_event_handler(TrainEvents.LOG_EVENT, self._keep_best, recorded)
         try:
             trainer.fit(train, epochs)
         finally:
@@ -267,7 +267,9 @@ class EnhancedTrainer:
     def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
         self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
         if scaler is not None:
-            trainer.keep(SCALER, scaler)  # so that a checkpoint holds what its weights belong to
+            trainer.register_state(
+                SCALER, scaler
+            )  # so that a checkpoint holds what its weights belong to
 
     def _evaluator(
         self, model: nn.Module, task: LearningTask, scaler: TargetScaler | None
@@ -324,7 +326,7 @@ class EnhancedTrainer:
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
-        kept = KeptFindings()
+        kept = AnalysisCollector()
         metrics, outputs = self._measure(
             self.model, loader, self._scaler, *(kept.parts if wanted else ())
         )
@@ -419,7 +421,7 @@ class EnhancedTrainer:
         loader: AnyLoader,
         metrics: Mapping[str, float],
         outputs: EpochOutputs,
-        kept: KeptFindings,
+        kept: AnalysisCollector,
     ) -> None:
         examined, shap = look_at_model(
             self.model, loader, outputs, kept, self.names, explain=self.enable_interpretability

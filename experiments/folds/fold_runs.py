@@ -64,7 +64,7 @@ def cross_validate(
         source: The configuration.
         overrides: Dotted keys and values as YAML text, on top of it.
         count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: Findings of the audit that do not stop a training.
+        accept: TestAnalysis of the audit that do not stop a training.
 
     Returns:
         What the process should leave with: 0, or the code of a signal that stopped a run.
@@ -98,7 +98,7 @@ def plan_folds(
         source: The configuration.
         overrides: Dotted keys and values as YAML text, on top of it.
         count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: Findings of the audit that do not stop a training.
+        accept: TestAnalysis of the audit that do not stop a training.
 
     Raises:
         UsageError: There are no folds, or one of them cannot be split.

@@ -23,13 +23,13 @@ POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Job:
+class LaunchContext:
     """One start of a job's processes; torchrun may start them several times (``--max-restarts``).
 
     Attributes:
         rank: Which of the processes this one is, from 0.
         local_rank: The same, counted on this machine.
-        world: How many processes there are, on all machines.
+        world_size: How many processes there are, on all machines.
         run_id: What torchrun calls the job (``--rdzv-id``).
         memory: Most often kept by torchrun, so that it outlives the processes.
         forgets: Whether it does not.
@@ -38,14 +38,14 @@ class Job:
 
     rank: int
     local_rank: int
-    world: int
+    world_size: int
     run_id: str
     memory: Any
     of_this_start: Any
     forgets: bool = False
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
@@ -69,7 +69,7 @@ class Job:
             return None
 
 
-def current_job() -> Job | None:
+def current_launch() -> LaunchContext | None:
     """The job that this process belongs to; None where torchrun did not start it.
 
     Comes back when all of the job's processes have come here.
@@ -77,12 +77,12 @@ def current_job() -> Job | None:
     if any(name not in os.environ for name in TOLD):
         return None
     # As torch itself finds it, but once for all uses.
-    memory, rank, world = next(iter(dist.rendezvous("env://")))
-    start = _name_of_start(memory, rank, world)
-    return Job(
+    memory, rank, world_size = next(iter(dist.rendezvous("env://")))
+    start = _name_of_start(memory, rank, world_size)
+    return LaunchContext(
         rank=rank,
         local_rank=int(os.environ["LOCAL_RANK"]),
-        world=world,
+        world_size=world_size,
         run_id=os.environ.get(RUN_ID, UNNAMED),
         memory=memory,
         of_this_start=dist.PrefixStore(start, memory),
@@ -90,7 +90,7 @@ def current_job() -> Job | None:
     )
 
 
-def _name_of_start(memory: Any, rank: int, world: int) -> str:
+def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
     """A name that all processes of this start know, and that no earlier start had.
 
     What an earlier start has left in the memory would be taken for this one's: torch 2.13 waits
@@ -103,7 +103,7 @@ def _name_of_start(memory: Any, rank: int, world: int) -> str:
         name = str(memory.get(f"answer/{own}").decode())  # waits for it
         memory.set(f"here/{name}/{rank}", "")
         return name
-    answered, missing = set(), set(range(1, world))
+    answered, missing = set(), set(range(1, world_size))
     while missing:
         for other in sorted(missing):
             # It may be the call of an earlier start's process, which will not say that it is here.

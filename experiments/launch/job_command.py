@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 
 from engine.distributed import peer_failure
 from experiments.command_line import complain, run_command
-from experiments.launch.context import Job
+from experiments.launch.context import LaunchContext
 from experiments.launch.process_group import PEER_LOST_CODE, say_peer_lost
 
 BUG = 1  # as Python leaves after a traceback
 
 
-def run_job_command(job: Job, work: Callable[[], int], interrupted: str) -> int:
+def run_job_command(job: LaunchContext, work: Callable[[], int], interrupted: str) -> int:
     """As :func:`experiments.command_line.run_command`, in every process of a job.
 
     What all would say, one says; what the others print is not shown, but their warnings are.
@@ -44,7 +44,7 @@ def run_job_command(job: Job, work: Callable[[], int], interrupted: str) -> int:
             return PEER_LOST_CODE
 
     with ExitStack() as stack:
-        if not job.is_first:
+        if not job.is_main_process:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(nowhere))
         try:
@@ -52,7 +52,7 @@ def run_job_command(job: Job, work: Callable[[], int], interrupted: str) -> int:
         except Exception:  # a bug: its traceback, and no waiting for the others
             traceback.print_exc()
             code = BUG
-    if code and job.world > 1:
+    if code and job.world_size > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -60,9 +60,9 @@ def run_job_command(job: Job, work: Callable[[], int], interrupted: str) -> int:
 
 
 @contextmanager
-def quiet_others(job: Job | None) -> Iterator[None]:
+def quiet_others(job: LaunchContext | None) -> Iterator[None]:
     """A context in which only the first process complains of its command line."""
-    if job is None or job.is_first:
+    if job is None or job.is_main_process:
         yield
     else:
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):

@@ -27,14 +27,14 @@ class PeerWatch:
 
     Args:
         rank: Which of the processes this one is.
-        world: How many there are, at least 2.
+        world_size: How many there are, at least 2.
         say: Called with nothing where the neighbour is gone and the training has not noticed.
         exit_code: What to leave with then.
     """
 
-    def __init__(self, rank: int, world: int, say: Callable[[], None], exit_code: int) -> None:
+    def __init__(self, rank: int, world_size: int, say: Callable[[], None], exit_code: int) -> None:
         self._group: Any = dist.new_group(backend="gloo", timeout=ALWAYS)
-        self._next, self._former = (rank + 1) % world, (rank - 1) % world
+        self._next, self._former = (rank + 1) % world_size, (rank - 1) % world_size
         self._say, self._exit_code = say, exit_code
         self._thread = threading.Thread(target=self._watch, name="peer-watch", daemon=True)
         self._thread.start()

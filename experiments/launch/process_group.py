@@ -14,11 +14,11 @@ import torch.distributed as dist
 
 from datasets.errors import UsageError
 from engine.checkpointing import prepare_cublas
-from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, world
+from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, world_size
 from engine.precision import best_device
 from experiments.command_line import complain
 from experiments.config import Config, TrainerConfig
-from experiments.launch.context import Job
+from experiments.launch.context import LaunchContext
 from experiments.launch.peer_watch import PeerWatch
 from experiments.run_files import digest
 
@@ -31,7 +31,7 @@ MISLEADING = "SLURM_JOB_ID"
 
 
 @contextmanager
-def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
+def joined(job: LaunchContext | None, settings: TrainerConfig) -> Iterator[None]:
     """A context in which the job's processes form a group; a process alone is left alone.
 
     All come to its end before any leaves it. Where it ends in an exception nobody is waited for,
@@ -49,7 +49,7 @@ def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
             "trainer.processes.strategy: dp is of one process that torchrun does not start; start "
             "it with python, or use ddp"
         )
-    if job is None or job.world == 1:
+    if job is None or job.world_size == 1:
         yield
         return
     device = _device_of(job.local_rank, settings.device)
@@ -62,7 +62,7 @@ def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
         backend,
         store=dist.PrefixStore("group", job.of_this_start),
         rank=job.rank,
-        world_size=job.world,
+        world_size=job.world_size,
         timeout=WAIT,
         device_id=device if backend == "nccl" else None,
     )
@@ -72,7 +72,7 @@ def joined(job: Job | None, settings: TrainerConfig) -> Iterator[None]:
     finally:
         if misleading is not None:
             os.environ[MISLEADING] = misleading
-    watch = PeerWatch(job.rank, job.world, lambda: say_peer_lost(job), PEER_LOST_CODE)
+    watch = PeerWatch(job.rank, job.world_size, lambda: say_peer_lost(job), PEER_LOST_CODE)
     yield
     barrier()
     watch.close()
@@ -88,7 +88,7 @@ def own_device(name: str) -> torch.device:
     Raises:
         UsageError: There is no such device.
     """
-    return _device_of(idist.get_local_rank(), name) if world() > 1 else _device(name)
+    return _device_of(idist.get_local_rank(), name) if world_size() > 1 else _device(name)
 
 
 def replica_devices(settings: TrainerConfig) -> list[int]:
@@ -138,10 +138,10 @@ def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
     """How many processes train how, in plain types; None of one alone."""
     if settings.processes.strategy == "dp":
         return {"number": 1, "strategy": "dp", "gpus": torch.cuda.device_count()}
-    if world() == 1:
+    if world_size() == 1:
         return None
     return {
-        "number": world(),
+        "number": world_size(),
         "machines": idist.get_nnodes(),
         "strategy": settings.processes.strategy,
         "backend": idist.backend(),
@@ -155,10 +155,10 @@ def tell_group(settings: TrainerConfig) -> str | None:
             f"1 process, {torch.cuda.device_count()} GPUs, joint batch {settings.batch_size}: "
             "torchrun with the strategy ddp is faster"
         )
-    if world() == 1:
+    if world_size() == 1:
         return None
-    together = settings.batch_size * world()
-    return f"{world()} processes, joint batch {together} ({idist.backend()})"
+    together = settings.batch_size * world_size()
+    return f"{world_size()} processes, joint batch {together} ({idist.backend()})"
 
 
 def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
@@ -176,7 +176,7 @@ def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
     return BACKENDS[device.type] if chosen == "auto" else chosen
 
 
-def say_peer_lost(job: Job, line: str = PEER_LOST) -> None:
+def say_peer_lost(job: LaunchContext, line: str = PEER_LOST) -> None:
     """Tell a person, in one process only, that the job cannot go on."""
     if job.has_the_word():
         run_dir = job.recall_run()

@@ -17,7 +17,7 @@ from datasets.splits import SIDES
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
 from engine.reporting import read_log
 from engine.statistics import TOO_FEW
-from experiments.analysis import Findings, Outcome
+from experiments.analysis import Outcome, TestAnalysis
 from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
@@ -142,7 +142,7 @@ class ReportContent:
     val: EpochOutputs | None = None
     test: EpochOutputs | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
-    findings: Findings = field(default_factory=Findings)
+    findings: TestAnalysis = field(default_factory=TestAnalysis)
     samples: SampleSource | None = None
     parts: Sequence[Part] = ()
     settings: str = ""

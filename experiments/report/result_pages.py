@@ -10,8 +10,8 @@ from engine.explain import Explained
 from engine.reporting import figure_text
 from experiments.report.figure_images import write_images_of
 from experiments.report.figures import (
-    Examined,
     FindingSections,
+    ReportInput,
     Section,
     outcome_sections,
     shap_sections,
@@ -37,7 +37,7 @@ class ResultPages:
     written: dict[Path, list[Section]] = field(default_factory=dict)
 
     @property
-    def examined(self) -> Examined:
+    def examined(self) -> ReportInput:
         """The samples that the pages are of."""
         return self.drawn.examined
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.cohort import Cohort, Roles
 from datasets.errors import UsageError
-from experiments.config import DataConfig, Named
+from experiments.config import ComponentConfig, DataConfig
 from experiments.run_files.folder import is_named
 from experiments.run_files.package import ENVIRONMENT_NAME
 
@@ -107,7 +107,10 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
     roles = Roles.choose(
         cohort.root, settings.label, settings.group, settings.numeric, settings.categorical
     )
-    named = [Named(name=spec) if isinstance(spec, str) else spec for spec in settings.transforms]
+    named = [
+        ComponentConfig(name=spec) if isinstance(spec, str) else spec
+        for spec in settings.transforms
+    ]
     preparation = {
         "task": cohort.task,
         "classes": list(cohort.class_names),

@@ -14,39 +14,61 @@ from torch import nn
 
 from datasets.audit import Finding
 from datasets.errors import UsageError
-from engine.statistics import Interval, bootstrap_intervals
-from engine.checkpointing import broken_weight, load_checkpoint
-from engine.model_validation import check_contract
-from engine.metrics import CustomMetric
-from engine.checkpointing import deterministic_algorithms
+from engine.checkpointing import (
+    broken_weight,
+    deterministic_algorithms,
+    load_checkpoint,
+    seed_everything,
+)
+from engine.distributed import (
+    broadcast_from_main,
+    full_state,
+    is_main_process,
+    is_sharded,
+    raise_on_all_ranks,
+    shard,
+    world_size,
+)
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
-from engine.metrics import EpochMetrics, EpochOutputs
-from engine.distributed import fail_together, from_first, is_first, world
+from engine.metrics import TASKS, CustomMetric, EpochMetrics, EpochOutputs, rows_in_order
+from engine.model_validation import validate_model
 from engine.protocols import Stateful
-from engine.checkpointing import seed_everything
-from engine.metrics import rows_in_order
-from engine.distributed import is_sharded, shard, whole
-from engine.metrics import TASKS
+from engine.statistics import Interval, bootstrap_intervals
 from engine.trainer import Trainer
-from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit, read_audit
-from experiments.runs.run_setup import (Continuation, find_continuation, run_identity, take_up, tell_continuation, write_beginning)
-from experiments.builders import Data, build_data, with_loaders
-from experiments.builders import RunHandlers, build_handlers
-from experiments.config import build_metrics
-from experiments.builders import build_configured_optimizer, build_model_and_loss
-from experiments.config import Config
-from experiments.run_files import changed_cohort
-from experiments.analysis import as_plain, decide
-from experiments.analysis import Examination
-from experiments.runs.export import export_run
-from experiments.analysis import Findings
-from experiments.analysis import Outcome
-from experiments.report import content_while_training
-from experiments.report import render_report
+from experiments.analysis import (
+    AUTOMATIC_SCANS,
+    Outcome,
+    TestAnalysis,
+    TestSetAnalysis,
+    as_plain,
+    audit_cohort,
+    check_audit,
+    decide,
+    read_audit,
+)
+from experiments.builders import (
+    Data,
+    RunHandlers,
+    build_configured_optimizer,
+    build_data,
+    build_handlers,
+    build_model_and_loss,
+    with_loaders,
+)
+from experiments.config import Config, build_metrics
 from experiments.launch import check_alike, own_device
-from experiments.run_files import FINISHED, new_run_dir, write_config
-from experiments.run_files import RunLock
+from experiments.report import content_while_training, render_report
+from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
+from experiments.runs.export import export_run
+from experiments.runs.run_setup import (
+    Continuation,
+    find_continuation,
+    resume_from,
+    run_identity,
+    tell_continuation,
+    write_beginning,
+)
 
 # When a continued run was trained with its settings: on a batch, or in what was left of an epoch.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
@@ -102,7 +124,7 @@ class Experiment:
     trainer: Trainer
     evaluator: Evaluator
     tester: Evaluator
-    examination: Examination
+    examination: TestSetAnalysis
     data: Data
     metrics: list[str | CustomMetric]
     handlers: RunHandlers
@@ -114,7 +136,7 @@ class Experiment:
         self.results: dict[str, dict[str, float]] = {}
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
-        self.findings = Findings()
+        self.findings = TestAnalysis()
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
@@ -146,7 +168,7 @@ class Experiment:
     @property
     def exit_code(self) -> int | None:
         """What the process should leave with where a signal stopped the training, else None."""
-        return self.handlers.interrupts.exit_code
+        return self.handlers.graceful_shutdown.exit_code
 
     # -- setup ------------------------------------------------------------------------------
 
@@ -169,7 +191,7 @@ class Experiment:
         config, resumed = self.config, self.resumed_from
         device = own_device(config.trainer.device)
         if resumed:
-            from_first(lambda: self._take_lock(resumed))
+            broadcast_from_main(lambda: self._take_lock(resumed))
             self._continuation = find_continuation(resumed, config)
         seed_everything(config.seed)
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
@@ -178,21 +200,21 @@ class Experiment:
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
         self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
-        self.audit = from_first(lambda: read_audit(resumed) if resumed else self._audit())
+        self.audit = broadcast_from_main(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
-        self.run_dir = resumed or from_first(self._new_run_dir)
+        self.run_dir = resumed or broadcast_from_main(self._new_run_dir)
         try:
-            with fail_together():
+            with raise_on_all_ranks():
                 self._assemble(model, loss, loss_terms, device)
         except UsageError:
             if not resumed:
                 # Nothing was written yet: handlers write when they run. Nobody leaves before it is
                 # gone: whoever leaves takes the others along.
                 self.close()
-                from_first(self.run_dir.rmdir)
+                broadcast_from_main(self.run_dir.rmdir)
             raise
         if self._continuation is None:
-            from_first(self._write_beginning)
+            broadcast_from_main(self._write_beginning)
         else:
             self._take_up(self._continuation)
 
@@ -208,14 +230,14 @@ class Experiment:
     def _take_up(self, continuation: Continuation) -> None:
         """Stand where a cut run stood; its folder changes when the training goes on."""
         trainer, former = self.trainer, continuation.former_optimizer
-        take_up(
+        resume_from(
             trainer,
             continuation,
             self.handlers.checkpoint.meta,
             build_configured_optimizer(former, trainer.model) if former else None,
         )
         if not trainer.state.iteration:
-            from_first(self._compare_cohort)
+            broadcast_from_main(self._compare_cohort)
         trainer.add_event_handler(Events.STARTED, self._tell_continuation)
         for event in GONE_ON:
             trainer.add_event_handler(event, self._write_continued)
@@ -224,7 +246,7 @@ class Experiment:
     def _tell_continuation(self) -> None:
         assert self._continuation is not None
         tell_continuation(self.trainer, self._continuation)
-        if is_first() and not self.trainer.state.iteration:
+        if is_main_process() and not self.trainer.state.iteration:
             self._tell_cohort()
 
     @in_phase(Phase.PREPARE)
@@ -236,7 +258,7 @@ class Experiment:
     def _write_settings(self) -> None:
         if not self._settings_used:
             self._settings_used = True
-            from_first(lambda: write_config(self.run_dir, self.config))
+            broadcast_from_main(lambda: write_config(self.run_dir, self.config))
 
     def _build_model(self, device: torch.device) -> tuple[nn.Module, Any, list[str]]:
         """The model, its loss, and the names of the loss's terms."""
@@ -244,8 +266,8 @@ class Experiment:
         val = self.data.datasets["val"]
         # Two where there are two: of one, a mean over the batch would have the right shape.
         first = self.data.loaders["val"].collate_fn([val[row] for row in range(min(2, len(val)))])
-        loss_terms = check_contract(model, loss, first, self.data.num_classes, device)
-        if world() > 1 and self.config.trainer.processes.strategy == "fsdp":
+        loss_terms = validate_model(model, loss, first, self.data.num_classes, device)
+        if world_size() > 1 and self.config.trainer.processes.strategy == "fsdp":
             shard(model, device)
         return model, loss, loss_terms
 
@@ -269,7 +291,7 @@ class Experiment:
         )
         self.tester.precision = self.evaluator.precision
         names = self.data.cohort.class_names
-        self.examination = Examination(self.tester, config.report, self.run_dir, names)
+        self.examination = TestSetAnalysis(self.tester, config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
 
@@ -339,7 +361,7 @@ class Experiment:
         Needed only before the processes part, which share the model's weights.
         """
         if is_sharded(self.trainer.model):
-            self._whole = {name: whole(thing.state_dict()) for name, thing in self._measured()}
+            self._whole = {name: full_state(thing.state_dict()) for name, thing in self._measured()}
 
     @stage
     def go_on_alone(self) -> None:

@@ -14,20 +14,20 @@ from safetensors.torch import save
 
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
-from engine.reporting import figure_text, with_bounds
 from engine.files import write_whole
-from engine.metrics import EpochOutputs
-from engine.metrics import CLASSES
-from experiments.report.text import class_table
-from experiments.report.text import calibration_section, threshold_section
-from experiments.report.text import escape_markdown
-from experiments.report.text import model_card
+from engine.metrics import CLASSES, EpochOutputs
+from engine.reporting import figure_text, with_bounds
 from experiments.analysis import Outcome
+from experiments.report import write_named_figures, write_report
+from experiments.report.figures import FindingSections, examine
+from experiments.report.text import (
+    calibration_section,
+    class_table,
+    escape_markdown,
+    model_card,
+    threshold_section,
+)
 from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
-from experiments.report.figures import examine
-from experiments.report.figures import FindingSections
-from experiments.report import write_named_figures
-from experiments.report import write_report
 
 
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError
-from experiments.config import Config
-from experiments.config import load_config
+from experiments.config import Config, load_config
+from experiments.run_files import CONFIG_NAME, RunLock, is_finished
 from experiments.runs.experiment import Experiment
-from experiments.run_files import CONFIG_NAME, is_finished
-from experiments.run_files import RunLock
 
 ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from experiments.launch import JOB
-from experiments.launch import UNNAMED, Job
-from experiments.run_files import ENVIRONMENT_NAME
-from experiments.run_files import is_finished, is_named
+from experiments.launch import JOB, UNNAMED, LaunchContext
+from experiments.run_files import ENVIRONMENT_NAME, is_finished, is_named
 
 
-def begun_run(job: Job, runs_dir: Path, exp_name: str) -> Path | None:
+def begun_run(job: LaunchContext, runs_dir: Path, exp_name: str) -> Path | None:
     """The folder of the run that an earlier start of this job has begun; None for none.
 
     Where the job's memory ends with its processes, it is the newest unfinished run that a job of

@@ -14,21 +14,28 @@ from torch.optim import Optimizer
 from datasets.audit import Finding
 from datasets.errors import UsageError
 from datasets.splits import write_splits
-from engine.checkpointing import CheckpointError, check_meta, newest_whole_checkpoint
+from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
+from engine.distributed import broadcast_from_main, raise_on_all_ranks
 from engine.files import write_whole
 from engine.optim import learning_rate, scale_learning_rate
-from engine.checkpointing import OTHERS
-from engine.distributed import fail_together, from_first
 from engine.trainer import Trainer
 from experiments.analysis import write_audit
 from experiments.builders import Data
-from experiments.config import (ATTACH, Change, changes_between, describe_changes, refuse_changes, refuse_without_effect, training_settings, with_training_settings)
-from experiments.config import Config, OptimizerConfig
-from experiments.config import load_config
-from experiments.run_files import digest
-from experiments.launch import describe_environment
-from experiments.launch import describe_group
-from experiments.run_files import CONFIG_NAME, RESOLVED_NAME, write_config
+from experiments.config import (
+    ATTACH,
+    Change,
+    Config,
+    OptimizerConfig,
+    changes_between,
+    describe_changes,
+    load_config,
+    refuse_changes,
+    refuse_without_effect,
+    training_settings,
+    with_training_settings,
+)
+from experiments.launch import describe_environment, describe_group
+from experiments.run_files import CONFIG_NAME, RESOLVED_NAME, digest, write_config
 
 # Where a checkpoint's meta holds the settings that it was trained with.
 SETTINGS = "settings"
@@ -90,8 +97,8 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
     path: Path | None = None
     content: dict[str, Any] = {"states": {}, "meta": {}}
     skipped: list[str] = []
-    begun = from_first(lambda: list(folder.glob("*.pt")))
-    with fail_together():  # not every machine may see the folder
+    begun = broadcast_from_main(lambda: list(folder.glob("*.pt")))
+    with raise_on_all_ranks():  # not every machine may see the folder
         if begun:
             path, content, skipped = newest_whole_checkpoint(folder)
         before = settings_of(run_dir, content["meta"])
@@ -146,7 +153,7 @@ def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]
     }
 
 
-def take_up(
+def resume_from(
     trainer: Trainer,
     continuation: Continuation,
     identity: Mapping[str, Any],
@@ -165,7 +172,7 @@ def take_up(
     """
     if continuation.path is None:
         return  # cut off before its first checkpoint: there is nothing to lose
-    with fail_together():
+    with raise_on_all_ranks():
         now = {name: value for name, value in identity.items() if name != SETTINGS}
         check_meta(continuation.meta, now)
     states = dict(continuation.states)
@@ -230,16 +237,16 @@ def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuatio
 def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
     """Announce where a run goes on, and with what; when its training starts."""
     for line in continuation.skipped:
-        trainer.announce("checkpoint_skipped", reason=line)
+        trainer.log_event("checkpoint_skipped", reason=line)
     if continuation.path is not None:
-        trainer.announce(
+        trainer.log_event(
             "resumed",
             checkpoint=continuation.path.name,
             epoch=trainer.state.epoch,
             iteration=trainer.state.iteration,
         )
     if continuation.changes:
-        trainer.announce(
+        trainer.log_event(
             "settings_changed",
             changes={c.key: [c.before, c.now] for c in continuation.changes},
             message=describe_changes(continuation.changes),

@@ -11,13 +11,13 @@ from engine import EpochMetrics, Evaluator
 from engine.distributed import (
     alone,
     any_process,
-    fail_together,
-    first_then_others,
-    from_first,
+    broadcast_from_main,
     gather,
-    is_first,
+    is_main_process,
+    main_process_first,
+    raise_on_all_ranks,
     rank,
-    world,
+    world_size,
 )
 from engine.explain import Embeddings
 from engine.losses import CrossEntropy
@@ -48,7 +48,7 @@ def measure(model: nn.Module, batch_size: int = BATCH) -> dict[str, Any]:
 def who_fails(failing: set[int]) -> str:
     """What each process raises where some of them fail."""
     try:
-        with fail_together():
+        with raise_on_all_ranks():
             if rank() in failing:
                 raise ValueError(f"process {rank()} failed")
     except ValueError as error:
@@ -68,16 +68,16 @@ def what_the_first_raises() -> str:
         raise UnsendableError(1, 2)
 
     try:
-        from_first(make)
+        broadcast_from_main(make)
     except (UnsendableError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
 
 
 def order_of_passing(folder: Path) -> list[str]:
-    with first_then_others():
+    with main_process_first():
         found = sorted(path.name for path in folder.glob("*.passed"))
-        if is_first():
+        if is_main_process():
             (folder / "first.passed").touch()
     return found
 
@@ -87,15 +87,15 @@ def work(folder: Path) -> dict[str, Any]:
     model = build_model()
     with alone():
         by_itself = measure(model)
-        company = world()
+        company = world_size()
     return {
         "together": measure(model),
         "two_batches": measure(model, batch_size=3),
         "by_itself": by_itself,
         "company": company,
         "gathered": gather("abc"[rank()] * (rank() + 1)),
-        "any": (any_process(rank() == world() - 1), any_process(False)),
-        "last_fails": who_fails({world() - 1}),
+        "any": (any_process(rank() == world_size() - 1), any_process(False)),
+        "last_fails": who_fails({world_size() - 1}),
         "nobody_fails": who_fails(set()),
         "first_raises": what_the_first_raises(),
         "passed_before": order_of_passing(folder),

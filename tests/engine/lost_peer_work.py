@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Events
 
 from engine.distributed import PeerLostError, gather, peer_failure, rank
-from tests.handlers.data_parallel_work import build
+from tests.handlers.distributed_training_work import build
 from tests.shared_problem import SharedLoader
 
 

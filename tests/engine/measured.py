@@ -7,7 +7,7 @@ from torch import nn
 
 from datasets.batches import Batch
 from engine.evaluator import Evaluator
-from engine.explain import KeptOutputs
+from engine.explain import OutputCollector
 from engine.losses import CrossEntropy
 from engine.metrics import EpochMetrics
 from tests.models.small_batch import SPEC_LEN, TAB_DIM
@@ -30,7 +30,7 @@ def make_loader(seed: int = 0) -> list[Batch]:
     return batches
 
 
-def measure(model: nn.Module, loader: list[Batch], *kept: KeptOutputs) -> None:
+def measure(model: nn.Module, loader: list[Batch], *kept: OutputCollector) -> None:
     """Evaluate a model once."""
     evaluator = Evaluator(model, CrossEntropy(), EpochMetrics())
     for one in kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.distributed import RollCall, rank
+from engine.distributed import StopConsensus, rank
 
 ITERATIONS = 20_000
 
@@ -13,15 +13,17 @@ ITERATIONS = 20_000
 def work(folder: Path) -> dict[str, Any]:
     """After which iterations calls are held, and what is answered."""
     return {
-        "quick": calls(RollCall(every_s=0.02)),
-        "each": calls(RollCall(every_s=0.0), iterations=5),
+        "quick": calls(StopConsensus(every_s=0.02)),
+        "each": calls(StopConsensus(every_s=0.0), iterations=5),
         # The second process has one iteration less than the first.
-        "apart": calls(RollCall(every_s=0.0), iterations=5 - rank(), last=5 - rank()),
+        "apart": calls(StopConsensus(every_s=0.0), iterations=5 - rank(), last=5 - rank()),
         "answers": answers(),
     }
 
 
-def calls(roll_call: RollCall, iterations: int = ITERATIONS, last: int | None = None) -> list[int]:
+def calls(
+    roll_call: StopConsensus, iterations: int = ITERATIONS, last: int | None = None
+) -> list[int]:
     """The iterations, of many quick ones, after which a call is held."""
     held = []
     roll_call.begin(0, last=last)
@@ -34,7 +36,7 @@ def calls(roll_call: RollCall, iterations: int = ITERATIONS, last: int | None = 
 
 def answers() -> list[int]:
     """What three calls come to, of which only the second process has something to say."""
-    roll_call = RollCall(every_s=0.0)
+    roll_call = StopConsensus(every_s=0.0)
     return [
         roll_call.begin(0, answer=0),
         roll_call.ask(1, answer=15 * rank()),

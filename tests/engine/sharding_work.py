@@ -10,13 +10,21 @@ from torch import nn
 
 from engine import EpochMetrics, Evaluator, Trainer
 from engine.checkpointing import broken_weight, load_checkpoint, save_checkpoint
-from engine.distributed import barrier, is_first, own_parts, rank, shard, whole, world
+from engine.distributed import (
+    barrier,
+    full_state,
+    is_main_process,
+    rank,
+    shard,
+    to_local,
+    world_size,
+)
 from engine.losses import CrossEntropy
 from engine.optim import build_optimizer
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile
-from handlers.data_parallel import DataParallel
+from handlers.distributed_training import DistributedTraining
 from handlers.ema import EMA
 from handlers.freeze import Freeze
 from handlers.gradient_clipping import GradientClipping
@@ -26,7 +34,7 @@ from handlers.nan_guard import NaNGuard
 from handlers.swa import SWA
 from handlers.validation import Validation
 from models import MODELS
-from tests.handlers.data_parallel_work import BadSample, TwoTerms, refused
+from tests.handlers.distributed_training_work import BadSample, TwoTerms, refused
 from tests.models.small_batch import SPEC_LEN, TAB_DIM, small_model
 from tests.shared_problem import SharedLoader, build_model, weights_of
 
@@ -36,13 +44,13 @@ EPOCHS = 3
 def build(*handlers: Any, loss: Any = None, run_dir: Path | None = None, seed: int = 0) -> Trainer:
     """A trainer whose model is shared where there are several processes."""
     model = build_model(seed)
-    if world() > 1:
+    if world_size() > 1:
         shard(model)
     optimizer = build_optimizer(model, "adamw", lr=0.01)
     trainer = Trainer(model, optimizer, loss or CrossEntropy(), run_dir=run_dir)
     measured = EpochMetrics(prefix="train/")
     trainer.provide_metrics(*measured.metric_names())
-    trainer.attach(DataParallel())
+    trainer.attach(DistributedTraining())
     measured.attach(trainer)
     trainer.attach(*handlers)
     return trainer
@@ -51,9 +59,9 @@ def build(*handlers: Any, loss: Any = None, run_dir: Path | None = None, seed: i
 def fit(trainer: Trainer, joint: int | None, epochs: int = EPOCHS) -> dict[str, Any]:
     """Train; what came of it, whole, in the first process."""
     trainer.fit(SharedLoader(10, 4, joint), epochs)
-    weights = whole(weights_of(trainer.model))
+    weights = full_state(weights_of(trainer.model))
     metrics = {k: v for k, v in trainer.state.metrics.items() if not k.startswith("time/")}
-    return {"weights": weights if is_first() else {}, "metrics": metrics}
+    return {"weights": weights if is_main_process() else {}, "metrics": metrics}
 
 
 def everything(joint: int | None) -> dict[str, Any]:
@@ -71,8 +79,8 @@ def everything(joint: int | None) -> dict[str, Any]:
     seen = SharedLoader(7, 2, shuffle=False)
     trainer.attach(Validation(evaluator, seen, weights=ema.averaged_weights))
     found = fit(trainer, joint)
-    average = whole(ema.state_dict()["average"])
-    return {**found, "average": average if is_first() else {}}
+    average = full_state(ema.state_dict()["average"])
+    return {**found, "average": average if is_main_process() else {}}
 
 
 def a_bad_step(joint: int | None) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def a_frozen_part(joint: int | None) -> dict[str, Any]:
 def a_step_of(name: str) -> dict[str, Any]:
     """One step of a model with a short name, on the same samples in each process."""
     model = small_model(name, dropout=0.0)
-    if world() > 1:
+    if world_size() > 1:
         shard(model)
     optimizer = build_optimizer(model, "sgd", lr=0.1)
     generator = torch.Generator().manual_seed(0)
@@ -101,9 +109,9 @@ def a_step_of(name: str) -> dict[str, Any]:
     heads = [value for key, value in outputs.items() if "logits" in key]
     torch.stack([head.square().mean() for head in heads]).sum().backward()
     optimizer.step()
-    weights = whole(weights_of(model))
+    weights = full_state(weights_of(model))
     logits = outputs["logits"].detach()
-    return {"logits": logits, "weights": weights if is_first() else {}}
+    return {"logits": logits, "weights": weights if is_main_process() else {}}
 
 
 def saved_half_way(file: Path, joint: int | None, seed: int = 0) -> None:
@@ -111,7 +119,7 @@ def saved_half_way(file: Path, joint: int | None, seed: int = 0) -> None:
     trainer = build(EMA(decay=0.5), GradientNorm(), seed=seed)
     fit(trainer, joint, epochs=1)
     states = trainer.capture()
-    if is_first():
+    if is_main_process():
         save_checkpoint(file, states)
     barrier()
 
@@ -127,13 +135,13 @@ def broken(rank_of_nan: int) -> str | None:
     """What is said of a model of which one process's share holds NaN."""
     model = shard(build_model())
     if rank() == rank_of_nan:
-        own_parts([model.get_parameter("head.weight")])[0].fill_(float("nan"))
+        to_local([model.get_parameter("head.weight")])[0].fill_(float("nan"))
     return broken_weight(model)
 
 
 def shares(model: nn.Module) -> dict[str, int]:
     """How many numbers this process holds of each parameter."""
-    return {name: own_parts([p])[0].numel() for name, p in model.named_parameters()}
+    return {name: to_local([p])[0].numel() for name, p in model.named_parameters()}
 
 
 def work(folder: Path) -> dict[str, Any]:
@@ -150,7 +158,7 @@ def work(folder: Path) -> dict[str, Any]:
         "own": continued(folder / "shared.pt", None),
         "from_alone": continued(folder / "alone.pt", None),
         "written": written,
-        "broken": broken(world() - 1),
+        "broken": broken(world_size() - 1),
         "shares": shares(build().model),
         "refused": [
             refused(lambda: build(SWA())),

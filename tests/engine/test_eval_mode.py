@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from engine.eval_mode import evaluating
+from engine.eval_mode import eval_mode
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def modes(model):
 
 def test_every_module_evaluates_and_is_then_as_it_was(model):
     before = modes(model)
-    with evaluating(model):
+    with eval_mode(model):
         assert not any(modes(model))
     assert modes(model) == before == [True, True, False, False]
 
 
 def test_the_modes_are_back_after_a_failure(model):
     before = modes(model)
-    with pytest.raises(RuntimeError), evaluating(model):
+    with pytest.raises(RuntimeError), eval_mode(model):
         raise RuntimeError
     assert modes(model) == before

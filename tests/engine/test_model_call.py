@@ -8,7 +8,7 @@ from torch import nn
 
 from datasets.batches import Batch
 from datasets.errors import UsageError
-from engine.model_call import bare_model, call_loss, call_model, check_loss_arguments
+from engine.model_call import call_loss, call_model, check_loss_arguments, unwrap_model
 from tests.tiny_problem import TinyLoader
 
 MASK = torch.tensor([[True, False], [True, True]])
@@ -51,7 +51,7 @@ def test_a_batch_that_knows_no_rows_will_do():
 def test_a_compiled_model_is_called_in_its_place_and_given_what_the_model_asks_for():
     rows = torch.tensor([0, 2, 3])
     compiled = cast(nn.Module, torch.compile(Asking(), backend="eager"))
-    assert bare_model(compiled) is not compiled
+    assert unwrap_model(compiled) is not compiled
     assert call_model(compiled, batch(rows)) is rows
 
 
@@ -65,7 +65,7 @@ def test_a_model_within_a_module_of_a_users_own_is_not_what_is_asked():
             return self.module(spectra, mask, tabular)
 
     outer = Outer()
-    assert bare_model(outer) is outer
+    assert unwrap_model(outer) is outer
     assert call_model(outer, batch(torch.tensor([0]))) is None
 
 

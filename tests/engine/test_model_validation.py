@@ -6,7 +6,7 @@ from torch import nn
 
 from datasets.errors import UsageError
 from engine.losses import CrossEntropy
-from engine.model_validation import check_contract
+from engine.model_validation import validate_model
 from tests.tiny_problem import TinyLoader, TinyModel
 
 
@@ -29,7 +29,7 @@ def test_a_good_model_passes_and_the_random_stream_is_untouched(batch):
     expected = torch.rand(2)
     model = TinyModel()
     torch.manual_seed(3)
-    assert check_contract(model, CrossEntropy(), batch, 2) == ["total_loss"]
+    assert validate_model(model, CrossEntropy(), batch, 2) == ["total_loss"]
     assert torch.equal(torch.rand(2), expected)
     assert model.training
 
@@ -37,7 +37,7 @@ def test_a_good_model_passes_and_the_random_stream_is_untouched(batch):
 def test_a_part_that_is_in_evaluation_mode_stays_so(batch):
     model = TinyModel()
     first = next(model.children()).eval()
-    check_contract(model, CrossEntropy(), batch, 2)
+    validate_model(model, CrossEntropy(), batch, 2)
     assert not first.training
     assert model.training
 
@@ -52,7 +52,7 @@ def test_a_part_that_is_in_evaluation_mode_stays_so(batch):
 )
 def test_a_broken_model_is_named_with_what_was_expected(batch, outputs, message):
     with pytest.raises(UsageError, match=message):
-        check_contract(Returns(outputs), CrossEntropy(), batch, 2)
+        validate_model(Returns(outputs), CrossEntropy(), batch, 2)
 
 
 def logits_and(**others):
@@ -68,7 +68,7 @@ def logits_and(**others):
     ],
 )
 def test_none_and_names_of_its_own_are_accepted(batch, others):
-    assert check_contract(Returns(logits_and(**others)), CrossEntropy(), batch, 2)
+    assert validate_model(Returns(logits_and(**others)), CrossEntropy(), batch, 2)
 
 
 class Attends(nn.Module):
@@ -95,7 +95,7 @@ class Attends(nn.Module):
     ids=["tensor", "list", "tuple", "dict", "none", "empty"],
 )
 def test_attention_weights_of_every_documented_form_pass(batch, make):
-    assert check_contract(Attends(make), CrossEntropy(), batch, 2)
+    assert validate_model(Attends(make), CrossEntropy(), batch, 2)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_attention_weights_of_every_documented_form_pass(batch, make):
 )
 def test_other_attention_weights_are_refused_in_a_line(batch, make, message):
     with pytest.raises(UsageError, match=message) as error:
-        check_contract(Attends(make), CrossEntropy(), batch, 2)
+        validate_model(Attends(make), CrossEntropy(), batch, 2)
     assert "\n" not in str(error.value)
 
 
@@ -120,7 +120,7 @@ def test_attention_that_takes_no_further_scan_is_refused(batch):
     scans = batch.mask.shape[1]
     model = Attends(lambda mask: mask @ torch.eye(scans))
     with pytest.raises(UsageError, match="takes no further scan that is only padding: mat1"):
-        check_contract(model, CrossEntropy(), batch, 2)
+        validate_model(model, CrossEntropy(), batch, 2)
 
 
 def test_attention_that_is_returned_on_demand_is_checked_too(batch):
@@ -133,7 +133,7 @@ def test_attention_that_is_returned_on_demand_is_checked_too(batch):
 
     model = OnDemand()
     with pytest.raises(UsageError, match="attention_weights as float"):
-        check_contract(model, CrossEntropy(), batch, 2)
+        validate_model(model, CrossEntropy(), batch, 2)
     assert model.return_attention is False
 
 
@@ -158,7 +158,7 @@ def test_attention_that_is_returned_on_demand_is_checked_too(batch):
 )
 def test_optional_outputs_of_another_form_are_refused(batch, others, message):
     with pytest.raises(UsageError, match=message) as error:
-        check_contract(Returns(logits_and(**others)), CrossEntropy(), batch, 2)
+        validate_model(Returns(logits_and(**others)), CrossEntropy(), batch, 2)
     assert "\n" not in str(error.value)
 
 
@@ -173,4 +173,4 @@ def test_optional_outputs_of_another_form_are_refused(batch, others, message):
 def test_a_broken_loss_is_named_with_what_was_expected(batch, terms, message):
     model = Returns({"logits": torch.zeros(4, 2)})
     with pytest.raises(UsageError, match=message):
-        check_contract(model, lambda outputs, target: terms, batch, 2)
+        validate_model(model, lambda outputs, target: terms, batch, 2)

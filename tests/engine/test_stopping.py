@@ -16,7 +16,7 @@ def windows_of_two(trainer):
     def place(trainer):
         state = trainer.state
         position = (state.iteration - 1) % state.epoch_length
-        state.window_closes = position % 2 == 1 or position == state.epoch_length - 1
+        state.sync_gradients = position % 2 == 1 or position == state.epoch_length - 1
 
     trainer.add_event_handler(Events.ITERATION_STARTED, place, phase=Phase.PREPARE)
 
@@ -29,7 +29,7 @@ def stop_at(trainer, event, iteration):
     def stop(trainer):
         if trainer.state.iteration == iteration and not asked:
             asked.append(event)
-            trainer.announce("told_to_stop")
+            trainer.log_event("told_to_stop")
             trainer.terminate()
 
     trainer.add_event_handler(event, stop)

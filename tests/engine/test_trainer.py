@@ -149,7 +149,9 @@ def test_a_finished_run_trains_no_further_unless_its_budget_is_raised(make_train
     trainer, notices = make_trainer(), []
     trainer.fit(loader, 2)
     before = weights(trainer)
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(t.state.notice["event"]))
+    trainer.add_event_handler(
+        TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice["event"])
+    )
     trainer.fit(loader, 2)
     assert torch.equal(before, weights(trainer))
     assert notices == ["nothing_to_train"]
@@ -191,7 +193,7 @@ def test_a_monitor_that_nothing_produces_is_refused_before_the_first_step(make_t
 def test_a_checkpoint_of_another_set_up_is_refused_naming_what_differs(make_trainer):
     trainer = make_trainer()
     states = trainer.capture()
-    trainer.keep("ema", torch.nn.Linear(1, 1))
+    trainer.register_state("ema", torch.nn.Linear(1, 1))
     with pytest.raises(UsageError, match="lacks ema"):
         trainer.restore(states)
     states["scaler"] = {}
@@ -210,8 +212,8 @@ def test_a_checkpoint_of_another_model_is_refused_naming_the_part(make_trainer):
 
 def test_two_things_of_one_name_are_both_kept(make_trainer):
     trainer = make_trainer()
-    assert trainer.keep("ema", torch.nn.Linear(1, 1)) == "ema"
-    assert trainer.keep("ema", torch.nn.Linear(1, 1)) == "ema-2"
+    assert trainer.register_state("ema", torch.nn.Linear(1, 1)) == "ema"
+    assert trainer.register_state("ema", torch.nn.Linear(1, 1)) == "ema-2"
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -222,13 +224,13 @@ def test_what_is_for_the_first_process_only_is_attached_there_only(
         first_process_only = True
 
         def attach(self, trainer):
-            trainer.keep("writer", torch.nn.Linear(1, 1))
+            trainer.register_state("writer", torch.nn.Linear(1, 1))
 
     trainer = make_trainer()
     trainer.attach(Writer())
     states = trainer.capture()
     for module in ("trainer", "checkpointing.process_states"):
-        monkeypatch.setattr(f"engine.{module}.is_first", lambda: first)
+        monkeypatch.setattr(f"engine.{module}.is_main_process", lambda: first)
     other = make_trainer()
     other.attach(Writer())
     assert ("writer" in other.stateful) == first

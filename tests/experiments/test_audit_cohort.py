@@ -61,13 +61,13 @@ def test_what_refuses_leaves_with_2_and_is_written_down(change_samples, tmp_path
     assert "refuse  1.00" in out
     assert "1 refusal" in out
     written = json.loads((tmp_path / "new" / "out" / "audit.json").read_text())["findings"]
-    assert (written[0]["name"], written[0]["level"]) == ("disguise:sex", "refuse")
+    assert (written[0]["name"], written[0]["level"]) == ("label_leakage:sex", "refuse")
 
 
 def test_what_is_accepted_leaves_with_0(change_samples, capsys):
     root = change_samples(make_sex_the_label)
-    assert main([str(root), *LABELS, "--accept", "disguise:sex"]) == 0
-    assert "disguise:sex (accepted)" in capsys.readouterr().out
+    assert main([str(root), *LABELS, "--accept", "label_leakage:sex"]) == 0
+    assert "label_leakage:sex (accepted)" in capsys.readouterr().out
 
 
 def test_a_column_that_the_model_is_not_given_is_no_disguise(change_samples):

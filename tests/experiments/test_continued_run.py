@@ -350,7 +350,7 @@ def test_what_a_stopped_run_would_not_use_is_refused(cohort_dir, tmp_path):
 @pytest.mark.parametrize(
     "place",
     [
-        "experiments.runs.experiment.take_up",
+        "experiments.runs.experiment.resume_from",
         "engine.trainer.Trainer.restore",
         "engine.trainer.Trainer.fit",
     ],
@@ -375,7 +375,7 @@ def test_a_crash_in_the_first_batch_keeps_the_settings(run_dir, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("models.mean_linear.MeanLinear.forward", crash)
-    monkeypatch.setattr("experiments.runs.experiment.check_contract", lambda *_: ["loss"])
+    monkeypatch.setattr("experiments.runs.experiment.validate_model", lambda *_: ["loss"])
     with pytest.raises(MemoryError):
         resume(run_dir, trainer__max_epochs=5)
     monkeypatch.undo()

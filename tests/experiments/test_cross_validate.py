@@ -157,7 +157,7 @@ def test_what_was_stopped_goes_on_where_it_was(study, tmp_path, monkeypatch, cap
 def test_a_signal_gives_its_code_and_ends_the_folds(study, tmp_path, monkeypatch):
     def stopped(self):
         self.setup()
-        self.handlers.interrupts.exit_code = 143
+        self.handlers.graceful_shutdown.exit_code = 143
         return {}
 
     monkeypatch.setattr(Experiment, "run", stopped)

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch._dynamo  # looks at all of torch's functions when it is imported
 
-from engine.checkpointing import rng_untouched
+from engine.checkpointing import preserve_rng_state
 from engine.losses import CrossEntropy
-from engine.model_validation import check_contract
+from engine.model_validation import validate_model
 from experiments.config import write_yaml
 from experiments.enhanced_trainer import AnyLoader, find_task
 from experiments.run import main
@@ -50,7 +50,7 @@ def test_a_whole_run_on_the_processor_starts_no_cuda(settings, tmp_path, capsys)
 @pytest.mark.usefixtures("gpus_that_must_not_be_touched")
 def test_checking_a_model_starts_no_cuda():
     batch = next(iter(TinyLoader()))
-    assert check_contract(TinyModel(), CrossEntropy(), batch, 2) == ["total_loss"]
+    assert validate_model(TinyModel(), CrossEntropy(), batch, 2) == ["total_loss"]
     loader = AnyLoader(TinyLoader(), "loader")
     assert find_task(TinyModel(), loader, torch.device("cpu")).name == "binary"
 
@@ -61,6 +61,6 @@ def test_streams_that_start_within_begin_with_the_seed_of_before(monkeypatch):
     torch.manual_seed(11)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started.pop(0))
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    with rng_untouched():
+    with preserve_rng_state():
         torch.default_generator.manual_seed(99)
     assert seeded == [11]

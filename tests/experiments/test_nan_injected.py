@@ -49,7 +49,7 @@ class BreakOnce:
 
 class ReadCheckpoints:
     def attach(self, trainer):
-        trainer.add_event_handler(TrainEvents.NOTICE, self)
+        trainer.add_event_handler(TrainEvents.LOG_EVENT, self)
 
     def __call__(self, trainer):
         notice = trainer.state.notice

@@ -18,7 +18,7 @@ import pytest
 
 from engine.checkpointing import load_checkpoint
 from engine.reporting import read_log
-from experiments.analysis import Findings
+from experiments.analysis import TestAnalysis
 from experiments.config import read_yaml, write_yaml
 from experiments.run import main, print_results
 from experiments.runs import Experiment
@@ -354,7 +354,7 @@ def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
     told = SimpleNamespace(
         results={"val": metrics, "test": metrics},
         intervals={},
-        findings=Findings(),
+        findings=TestAnalysis(),
         data=SimpleNamespace(cohort=cohort),
     )
     print_results(cast(Experiment, told))

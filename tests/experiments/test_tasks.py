@@ -51,7 +51,7 @@ DATA: dict[str, dict[str, Any]] = {
     "regression": {"task": "regression", "label": ["risk", "BMI"]},
 }
 # These labels and values are made from covariates, which the audit does not let pass.
-ACCEPTED = ["disguise:sex", "disguise:age"]
+ACCEPTED = ["label_leakage:sex", "label_leakage:age"]
 COLUMNS = {
     "binary": ["target", "prediction", "prob_control", "prob_case"],
     "multiclass": ["target", "prediction", "prob_high", "prob_low", "prob_middle"],

@@ -10,12 +10,12 @@ from ignite.engine import Events
 
 from engine import EpochMetrics, Phase, Trainer, TrainEvents
 from engine.checkpointing import load_checkpoint, save_checkpoint
-from engine.distributed import barrier, is_first, world
+from engine.distributed import barrier, is_main_process, world_size
 from engine.losses import CrossEntropy
 from engine.optim import build_optimizer
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
-from handlers.data_parallel import DataParallel
+from handlers.distributed_training import DistributedTraining
 from handlers.ema import EMA
 from handlers.gradient_norm import GradientNorm
 from handlers.lr_schedule import LRSchedule
@@ -44,7 +44,7 @@ def build(run_dir: Path, dropout: float) -> Trainer:
     measured = EpochMetrics(prefix="train/")
     trainer.provide_metrics(*measured.metric_names())
     trainer.attach(
-        DataParallel(),
+        DistributedTraining(),
         Checkpoint("train/loss", "min", folder=run_dir / "checkpoints"),
         RunLog(),
         Progress(),
@@ -63,7 +63,7 @@ def fit(trainer: Trainer, joint: int | None = None) -> dict[str, Any]:
     """Train to the end; what came of it, and what was said."""
     notices: list[dict[str, Any]] = []
     rates: list[float] = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(dict(t.state.notice)))
     trainer.add_event_handler(
         TrainEvents.GRADIENTS_READY, lambda t: rates.append(t.optimizer.param_groups[0]["lr"])
     )
@@ -90,7 +90,7 @@ def cut_at(iteration: int, run_dir: Path, file: Path, dropout: float) -> None:
     def leave(trainer: Trainer) -> None:
         if trainer.state.iteration == iteration:
             states = trainer.capture()
-            if is_first():
+            if is_main_process():
                 save_checkpoint(file, states)
             raise CutError
 
@@ -110,8 +110,8 @@ def resume(file: Path, run_dir: Path, dropout: float, joint: int | None = None) 
 def work(folder: Path) -> dict[str, Any]:
     """Two processes train and are cut off; any number continues what lies in the folder."""
     found: dict[str, Any] = {}
-    own = folder / f"processes-{world()}"
-    if world() == 2:
+    own = folder / f"processes-{world_size()}"
+    if world_size() == 2:
         found["straight"] = fit(build(own / "straight", dropout=0.3))
         found["plain"] = fit(build(own / "plain", dropout=0.0))
         cut_at(WITHIN, own / "a", folder / "within.pt", dropout=0.3)

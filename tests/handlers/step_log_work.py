@@ -8,7 +8,7 @@ from typing import Any
 from engine import TrainEvents
 from handlers.accumulation import Accumulation
 from handlers.step_log import StepLog
-from tests.handlers.data_parallel_work import TwoTerms, build
+from tests.handlers.distributed_training_work import TwoTerms, build
 from tests.shared_problem import SharedLoader
 
 
@@ -24,7 +24,7 @@ def steps_of(joint: int | None = None) -> list[dict[str, Any]]:
         if trainer.state.notice["event"] == "step":
             rows.append(trainer.state.notice)
 
-    trainer.add_event_handler(TrainEvents.NOTICE, note)
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, note)
     # The last batch of an epoch is smaller, and so is the last window.
     trainer.fit(SharedLoader(samples=19, batch_size=3, joint=joint), 2)
     return rows

@@ -72,7 +72,7 @@ def test_windows_open_and_close_with_the_epoch(make_trainer, loader):
     Accumulation(2).attach(trainer)
     trainer.add_event_handler(
         TrainEvents.BATCH_READY,
-        lambda: windows.append((trainer.state.window_size, trainer.state.window_closes)),
+        lambda: windows.append((trainer.state.accumulation_size, trainer.state.sync_gradients)),
     )
     trainer.fit(loader, 2)
     epoch = [(2, False), (2, True), (2, False), (2, True), (1, True)]
@@ -99,7 +99,7 @@ def test_a_window_that_was_left_open_is_no_part_of_the_next_one(make_trainer):
     # As after an epoch that was cut short: gradients lie there, and the window is open.
     for parameter in trainer.model.parameters():
         parameter.grad = torch.full_like(parameter, 1e6)
-    trainer.state.window_closes = False
+    trainer.state.sync_gradients = False
     trainer.add_event_handler(
         TrainEvents.GRADIENTS_READY,
         lambda: first.append(max(float(p.grad.abs().max()) for p in trainer.model.parameters())),

@@ -38,7 +38,7 @@ def with_scores(trainer, scores):
 
 def notices(trainer):
     seen = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: seen.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: seen.append(dict(t.state.notice)))
     return seen
 
 
@@ -163,7 +163,7 @@ def test_nothing_is_saved_within_an_accumulation_window(make_trainer, loader, fo
     trainer = make_trainer()
 
     def window(trainer):
-        trainer.state.window_closes = trainer.state.iteration in (3, 5)
+        trainer.state.sync_gradients = trainer.state.iteration in (3, 5)
 
     trainer.add_event_handler(Events.ITERATION_STARTED, window)
     seen = notices(trainer)

@@ -73,7 +73,7 @@ def test_a_state_that_cannot_be_saved_is_found_before_training(make_trainer, loa
             return {"seen": object()}
 
     trainer = make_trainer()
-    trainer.keep("odd", Odd())
+    trainer.register_state("odd", Odd())
     with pytest.raises(TypeError, match=r"states\.odd\.seen holds a builtins\.object"):
         fit(trainer, loader, [0.1], Checkpoint())
     assert trainer.state.iteration == 0

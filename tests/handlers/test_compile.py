@@ -183,7 +183,7 @@ def test_graphs_without_a_gpu_are_announced_and_left_out(calls, loader):
     handler = Compile("graphs")
     trainer.attach(handler)
     trainer.add_event_handler(
-        TrainEvents.NOTICE, lambda: lines.append(trainer.state.notice["message"])
+        TrainEvents.LOG_EVENT, lambda: lines.append(trainer.state.notice["message"])
     )
     trainer.fit(loader, 1)
     assert lines == ["CUDA graphs need a GPU: compiling without them on the cpu"]

@@ -23,7 +23,7 @@ def run(trainer, loader, values, stopping, epochs=None):
             trainer.state.metrics["val/loss"] = value
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, measure, phase=Phase.MEASURE)
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: seen.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: seen.append(dict(t.state.notice)))
     trainer.attach(stopping)
     trainer.fit(loader, epochs or len(values))
     return seen
@@ -133,7 +133,7 @@ def test_the_count_continues_after_a_resume(make_trainer, loader):
     values = [0.5, 0.6, 0.6, 0.6, 0.6, 0.6]
     run(first, loader, values, EarlyStopping("val/loss", "min", patience=4, cooldown=1), epochs=3)
     stopping = EarlyStopping("val/loss", "min", patience=4, cooldown=1)
-    second.keep("early_stopping", stopping)
+    second.register_state("early_stopping", stopping)
     second.restore(first.capture())
     del second.stateful["early_stopping"]
     run(second, loader, values, stopping)
@@ -146,7 +146,7 @@ def stopped_and_restored(make_trainer, loader, patience):
     values = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     run(first, loader, values, EarlyStopping("val/loss", "min", patience=2))
     stopping = EarlyStopping("val/loss", "min", patience=patience)
-    second.keep("early_stopping", stopping)
+    second.register_state("early_stopping", stopping)
     second.restore(first.capture())
     del second.stateful["early_stopping"]
     return second, run(second, loader, values, stopping)

@@ -205,7 +205,7 @@ def build(make_trainer, seed=0):
     trainer.attach(Freeze("body", unfreeze={"body.0": 2, "body.1": 3}))
     evaluator = Evaluator(trainer.model, trainer.loss, EpochMetrics())
     rows = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: rows.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: rows.append(dict(t.state.notice)))
     return trainer, evaluator, rows
 
 

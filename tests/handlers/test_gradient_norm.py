@@ -30,7 +30,7 @@ def by_hand(trainer):
 
     @trainer.on(TrainEvents.BACKWARD_COMPLETED)
     def measure(trainer):
-        if trainer.state.window_closes:
+        if trainer.state.sync_gradients:
             gradients = [p.grad for p in trainer.model.parameters()]
             norms.append(float(torch.nn.utils.get_total_norm(gradients)))
 
@@ -97,7 +97,7 @@ def test_a_norm_that_is_not_finite_is_left_out_and_announced(make_trainer, loade
     trainer, notices = make_trainer(), []
     norms = by_hand(trainer)
     trainer.attach(GradientNorm())
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(t.state.notice))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice))
 
     def overflow(trainer):
         if trainer.state.iteration in (2, 6, 7, 8, 9, 10):

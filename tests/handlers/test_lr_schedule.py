@@ -110,7 +110,7 @@ def test_optimizer_steps_are_counted_not_batches(make_trainer, loader):
 
     def window(trainer):
         position = (trainer.state.iteration - 1) % 5
-        trainer.state.window_closes = position in (1, 3, 4)
+        trainer.state.sync_gradients = position in (1, 3, 4)
 
     trainer.add_event_handler(Events.ITERATION_STARTED, window)
     used = fit(trainer, loader, LRSchedule("cosine"))
@@ -155,7 +155,7 @@ def test_no_rate_falls_below_min_lr(make_trainer, loader, name):
 def test_a_warm_up_longer_than_the_run_is_said_before_training(make_trainer, loader):
     trainer, seen = make_trainer(), []
     trainer.add_event_handler(
-        TrainEvents.NOTICE, lambda t: seen.append((t.state.iteration, t.state.notice))
+        TrainEvents.LOG_EVENT, lambda t: seen.append((t.state.iteration, t.state.notice))
     )
     used = fit(trainer, loader, LRSchedule(warmup_steps=1000))
     message = (
@@ -230,7 +230,7 @@ def test_a_reduction_during_the_warm_up_stays(make_trainer, loader):
 
 def test_a_reduction_is_announced_and_the_log_sees_the_rate_of_its_epoch(make_trainer, loader):
     trainer, seen, logged = make_trainer(), [], []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: seen.append(t.state.notice))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: seen.append(t.state.notice))
     trainer.add_event_handler(
         Events.EPOCH_COMPLETED, lambda t: logged.append(t.state.metrics["lr"]), phase=Phase.RECORD
     )

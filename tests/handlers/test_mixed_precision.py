@@ -34,7 +34,7 @@ def bf16_instructions(monkeypatch):
 def notices(trainer):
     lines = []
     trainer.add_event_handler(
-        TrainEvents.NOTICE, lambda: lines.append(trainer.state.notice.get("message"))
+        TrainEvents.LOG_EVENT, lambda: lines.append(trainer.state.notice.get("message"))
     )
     return lines
 

@@ -58,7 +58,9 @@ def test_each_epochs_metrics_and_the_runs_description_are_logged(store, make_tra
     trainer, losses = make_trainer(), []
     config = {"data": {"label": "case", **{f"c{i}": i for i in range(150)}}}
     trainer.attach(store.handler(config=config))
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: pytest.fail(t.state.notice["message"]))
+    trainer.add_event_handler(
+        TrainEvents.LOG_EVENT, lambda t: pytest.fail(t.state.notice["message"])
+    )
     for epochs in (1, 2):
         trainer.state.metrics["recall@0.9"] = 0.5
         trainer.fit(loader, epochs)
@@ -88,7 +90,7 @@ def test_a_resumed_run_continues_the_same_mlflow_run_and_logs_no_epoch_twice(
     cut = build(0)
     states = {}
     cut.add_event_handler(  # as if killed in the epoch after
-        TrainEvents.NOTICE,
+        TrainEvents.LOG_EVENT,
         lambda t: (
             states.update(load_checkpoint(t.run_dir / "checkpoints" / "last.pt"))
             if t.state.notice.get("epoch") == 2
@@ -133,7 +135,7 @@ def test_a_store_that_breaks_in_the_course_of_a_run_does_not_end_the_training(
     MlflowException = importlib.import_module("mlflow").MlflowException  # noqa: N806
     trainer, mlflow_log, notices = make_trainer(), store.handler(), []
     trainer.attach(mlflow_log)
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(t.state.notice))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice))
 
     def unreachable(values, step):
         raise MlflowException("no\nroute")

@@ -93,7 +93,7 @@ def assert_finite(states):
 
 def notices(trainer):
     seen = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: seen.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: seen.append(dict(t.state.notice)))
     return seen
 
 

@@ -22,7 +22,7 @@ def trace_of(trainer):
 
 def notices_of(trainer):
     notices = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(t.state.notice))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice))
     return notices
 
 

@@ -102,10 +102,10 @@ def test_the_learning_rate_is_the_one_the_schedule_reports(make_trainer, loader,
 def test_what_happens_beside_the_epochs_is_said(make_trainer, capsys):
     trainer = make_trainer()
     Progress().attach(trainer)
-    trainer.announce("early_stopped", epoch=12, monitor="val/auroc", best=0.87654)
-    trainer.announce("notice", message="fp16 needs a GPU")
-    trainer.announce("resumed")
-    trainer.announce("checkpoint_saved", file="last.pt")
+    trainer.log_event("early_stopped", epoch=12, monitor="val/auroc", best=0.87654)
+    trainer.log_event("notice", message="fp16 needs a GPU")
+    trainer.log_event("resumed")
+    trainer.log_event("checkpoint_saved", file="last.pt")
     assert capsys.readouterr().out.splitlines() == [
         "early stopped: epoch 12, monitor val/auroc, best 0.8765",
         "fp16 needs a GPU",
@@ -131,7 +131,7 @@ def test_why_a_run_ended_is_printed_when_its_epoch_stays_open(make_trainer, load
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def cut(trainer):
-        trainer.announce("interrupted", message="told to stop in its validation")
+        trainer.log_event("interrupted", message="told to stop in its validation")
         trainer.leave_epoch_open()
 
     trainer.fit(loader, 2)
@@ -153,8 +153,8 @@ def test_a_lost_terminal_does_not_end_the_training(make_trainer, loader, monkeyp
 def test_which_notices_are_quiet_can_be_chosen(make_trainer, capsys):
     trainer = make_trainer()
     Progress(quiet=["resumed"]).attach(trainer)
-    trainer.announce("resumed")
-    trainer.announce("checkpoint_saved", files=["last.pt"])
+    trainer.log_event("resumed")
+    trainer.log_event("checkpoint_saved", files=["last.pt"])
     assert capsys.readouterr().out == "checkpoint saved: files ['last.pt']\n"
 
 
@@ -164,7 +164,7 @@ def test_where_nobody_watches_nothing_is_done_in_a_step(make_trainer):
     Progress().attach(trainer)
     assert len(trainer._event_handlers[Events.ITERATION_COMPLETED]) == before
     for event in TrainEvents:
-        assert event is TrainEvents.NOTICE or not trainer._event_handlers.get(event)
+        assert event is TrainEvents.LOG_EVENT or not trainer._event_handlers.get(event)
 
 
 def test_plain_output_has_no_control_characters(make_trainer, loader, capsys):

@@ -69,7 +69,7 @@ def test_notices_are_rows(make_trainer, loader):
     trainer, log = make_trainer(), RunLog()
     trainer.attach(log)
     trainer.add_event_handler(
-        Events.EPOCH_COMPLETED(once=1), lambda t: t.announce("lr_reduced", lr=0.5)
+        Events.EPOCH_COMPLETED(once=1), lambda t: t.log_event("lr_reduced", lr=0.5)
     )
     trainer.fit(loader, 2)
     assert events(log) == ["run_started", "lr_reduced", "epoch", "epoch", "run_completed"]

@@ -227,7 +227,7 @@ def test_an_epoch_that_was_cut_continues_bit_identically():
 
 def test_an_epoch_without_pairs_is_said_once_each():
     trainer, notices = make(ScanPairs()), []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(t.state.notice))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice))
     trainer.fit(Loader(counts=(1, 1, 1)), 2)
     assert [notice["event"] for notice in notices] == ["notice", "notice"]
     assert "no sample of this epoch has two scans" in notices[0]["message"]

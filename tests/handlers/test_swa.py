@@ -221,7 +221,7 @@ def test_a_frozen_norm_keeps_its_statistics(make_trainer, loader):
 def test_broken_weights_are_passed_over(make_trainer, loader):
     trainer, swa, notices = make_trainer(), SWA(start_epoch=1), []
     trainer.attach(swa)
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(dict(t.state.notice)))
 
     def break_it(trainer):
         with torch.no_grad():
@@ -238,7 +238,7 @@ def test_broken_weights_are_passed_over(make_trainer, loader):
 def build(make_trainer, seed=0, **optimizer):
     trainer, swa = make_trainer(seed, **optimizer), SWA(start_epoch=2)
     rows = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: rows.append(dict(t.state.notice)))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: rows.append(dict(t.state.notice)))
     trainer.attach(swa)
     return trainer, swa, rows
 
@@ -329,6 +329,6 @@ def test_a_setting_out_of_range_is_refused(settings):
 def test_a_start_after_the_run_is_said(make_trainer, loader, handler):
     trainer, told = make_trainer(), []
     trainer.attach(handler)
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: told.append(t.state.notice["event"]))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: told.append(t.state.notice["event"]))
     trainer.fit(loader, max_epochs=2)
     assert told.count("notice") == 1

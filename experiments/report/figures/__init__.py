@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from experiments.report.figures.outcomes import outcome_sections
     from experiments.report.figures.reliability import reliability_section
     from experiments.report.figures.report_input import (
-        Examined,
         ExplainedInputs,
+        ReportInput,
         examine,
         names_of_kinds,
     )

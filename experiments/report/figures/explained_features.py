@@ -10,7 +10,7 @@ import torch
 
 from engine.explain import Direction, Explained, find_direction, sample_points, toward_second
 from experiments.report.figures.common import PALETTE
-from experiments.report.figures.report_input import Examined
+from experiments.report.figures.report_input import ReportInput
 
 UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
 
@@ -71,7 +71,7 @@ class Attributions:
         return float(self.change @ contributions) / whole
 
 
-def in_one_sense(explained: Explained, examined: Examined) -> Attributions:
+def in_one_sense(explained: Explained, examined: ReportInput) -> Attributions:
     """Sum over scans, and turn what was explained of the first of two classes.
 
     Args:
@@ -93,7 +93,7 @@ def in_one_sense(explained: Explained, examined: Examined) -> Attributions:
     return Attributions(what, target, points, covariates, change[0] if change else None)
 
 
-def _explained_score(explained: Explained, target: torch.Tensor, examined: Examined) -> str:
+def _explained_score(explained: Explained, target: torch.Tensor, examined: ReportInput) -> str:
     task = examined.outputs.task
     score = "log-odds" if explained.score == "log_odds" else "logit"
     score = "prediction" if task == "regression" else score
@@ -102,7 +102,7 @@ def _explained_score(explained: Explained, target: torch.Tensor, examined: Exami
     return f"the {score} of each sample's likeliest class"
 
 
-def covariate_features(found: Attributions, examined: Examined) -> list[Feature]:
+def covariate_features(found: Attributions, examined: ReportInput) -> list[Feature]:
     """The covariates, those that say most first."""
     assert examined.inputs is not None
     width = found.covariates.shape[1]
@@ -115,7 +115,7 @@ def covariate_features(found: Attributions, examined: Examined) -> list[Feature]
 
 
 def window_features(
-    found: Attributions, examined: Examined, windows: Sequence[tuple[int, int]]
+    found: Attributions, examined: ReportInput, windows: Sequence[tuple[int, int]]
 ) -> list[Feature]:
     """Windows of the spectrum, those that say most first.
 
@@ -137,7 +137,7 @@ def window_features(
     return sorted(features, key=lambda feature: -feature.size)
 
 
-def window_name(examined: Examined, start: int, stop: int) -> str:
+def window_name(examined: ReportInput, start: int, stop: int) -> str:
     """Where a window is, on the axis if there is one."""
     if examined.axis is None:
         return f"points {start} to {stop - 1}" if stop - start > 1 else f"point {start}"

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from experiments.report.figures.common import PALETTE
 from experiments.report.figures.explained_features import Attributions, Feature, speaks_for
 from experiments.report.figures.figure_page import Section
-from experiments.report.figures.report_input import Examined
+from experiments.report.figures.report_input import ReportInput
 from experiments.report.figures.text import shown_name, shown_names
 
 # Further covariates are small and would not be legible.
@@ -33,7 +33,7 @@ NEGATIVE_SHARE = (
 
 
 def spectrum_section(
-    found: Attributions, examined: Examined, lead: str, windows: Sequence[tuple[int, int]] = ()
+    found: Attributions, examined: ReportInput, lead: str, windows: Sequence[tuple[int, int]] = ()
 ) -> Section:
     """The mean spectrum with what its points say beneath it.
 
@@ -69,7 +69,7 @@ def share_text(share: float, digits: int) -> str:
 
 
 def spectrum_figure(
-    found: Attributions, examined: Examined, windows: Sequence[tuple[int, int]] = ()
+    found: Attributions, examined: ReportInput, windows: Sequence[tuple[int, int]] = ()
 ) -> go.Figure:
     """Mean spectrum, its attribution as a band of colour, and the same as curves."""
     assert examined.inputs is not None
@@ -141,7 +141,11 @@ def _band(signed: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def feature_section(
-    name: str, heading: str, features: Sequence[Feature], examined: Examined, most: int = MOST_BARS
+    name: str,
+    heading: str,
+    features: Sequence[Feature],
+    examined: ReportInput,
+    most: int = MOST_BARS,
 ) -> Section:
     """Bars and a table of features: how much they say, and what a higher value speaks for.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, read_units
 from engine.metrics import EpochOutputs
-from experiments.analysis import Findings, Outcome
+from experiments.analysis import Outcome, TestAnalysis
 
 # Further columns by which points can be coloured: so many, of so few values, and of each value
 # so many samples on average, so that it is no mere number.
@@ -37,7 +37,7 @@ class ExplainedInputs:
 
 
 @dataclass(frozen=True)
-class Examined:
+class ReportInput:
     """Tested samples, of a run or of a model at hand.
 
     Attributes:
@@ -55,7 +55,7 @@ class Examined:
 
     outputs: EpochOutputs
     classes: Sequence[str]
-    findings: Findings
+    findings: TestAnalysis
     covariates: Sequence[str] | None = None
     axis: np.ndarray | None = None
     axis_name: str = UNNAMED_AXIS
@@ -64,7 +64,7 @@ class Examined:
     scale: Sequence[float] | None = None
 
 
-def examine(outcome: Outcome) -> Examined:
+def examine(outcome: Outcome) -> ReportInput:
     """The test side of a run.
 
     Args:
@@ -80,7 +80,7 @@ def examine(outcome: Outcome) -> Examined:
     if findings.heads is not None and data.scaler is not None:
         spectra, tabular = (data.scaler.restore(head) for head in findings.heads)
         findings = replace(findings, heads=(spectra, tabular))
-    return Examined(
+    return ReportInput(
         outputs=outputs,
         classes=cohort.class_names,
         findings=findings,

@@ -21,7 +21,7 @@ from experiments.report.figures.explained_features import (
 from experiments.report.figures.figure_page import Section
 from experiments.report.figures.gates import agreement_section, gate_sections
 from experiments.report.figures.importance import feature_section, spectrum_section
-from experiments.report.figures.report_input import Examined
+from experiments.report.figures.report_input import ReportInput
 from experiments.report.figures.shap import summary_sections
 
 GRADIENT_SHAP, BY_PATH = "gradient_shap", "integrated_gradients"
@@ -49,7 +49,7 @@ class FindingSections:
         examined: What they are made of.
     """
 
-    examined: Examined
+    examined: ReportInput
 
     @cached_property
     def embedding(self) -> list[Section]:
@@ -67,7 +67,7 @@ class FindingSections:
         return importance_sections(self.examined)
 
 
-def embedding_sections(examined: Examined) -> list[Section]:
+def embedding_sections(examined: ReportInput) -> list[Section]:
     """The samples in the plane; nothing where their vectors were not kept."""
     found = examined.findings
     if found.embedding is None:
@@ -81,7 +81,7 @@ def embedding_sections(examined: Examined) -> list[Section]:
     )
 
 
-def attention_sections(examined: Examined) -> list[Section]:
+def attention_sections(examined: ReportInput) -> list[Section]:
     """What the model attends to, its gates, and whether the modalities agree."""
     found, sections = examined.findings, []
     if found.attention is not None:
@@ -92,12 +92,12 @@ def attention_sections(examined: Examined) -> list[Section]:
     return sections
 
 
-def importance_sections(examined: Examined) -> list[Section]:
+def importance_sections(examined: ReportInput) -> list[Section]:
     """What the scores rest on; nothing where nothing was explained."""
     return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
 
 
-def _importance_of(examined: Examined, explained: Explained) -> list[Section]:
+def _importance_of(examined: ReportInput, explained: Explained) -> list[Section]:
     found, windows = _found(examined, explained)
     features = covariate_features(found, examined)
     sections = []
@@ -114,12 +114,12 @@ def _importance_of(examined: Examined, explained: Explained) -> list[Section]:
     return _to_choose(sections, examined, explained)
 
 
-def shap_sections(examined: Examined) -> list[Section]:
+def shap_sections(examined: ReportInput) -> list[Section]:
     """Every explained sample's attributions of covariates and of the windows that say most."""
     return [s for one in examined.findings.explained for s in _shap_of(examined, one)]
 
 
-def _shap_of(examined: Examined, explained: Explained) -> list[Section]:
+def _shap_of(examined: ReportInput, explained: Explained) -> list[Section]:
     found, windows = _found(examined, explained)
     is_shap = explained.method == GRADIENT_SHAP
     note = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
@@ -135,7 +135,7 @@ def _shap_of(examined: Examined, explained: Explained) -> list[Section]:
 
 
 def _to_choose(
-    sections: Sequence[Section], examined: Examined, explained: Explained
+    sections: Sequence[Section], examined: ReportInput, explained: Explained
 ) -> list[Section]:
     """Sections of one output; of several explained a reader chooses whose sections to see."""
     if len(examined.findings.explained) < 2:
@@ -145,13 +145,15 @@ def _to_choose(
     return [replace(s, name=f"{s.name}-{output}", choice=choice) for s in sections]
 
 
-def _not_explained(examined: Examined) -> str:
+def _not_explained(examined: ReportInput) -> str:
     """A sentence where there are more labels or values than are explained."""
     told = about_unexplained(examined.findings)
     return f" {told[:1].upper()}{told[1:]}." if told else ""
 
 
-def _found(examined: Examined, explained: Explained) -> tuple[Attributions, list[tuple[int, int]]]:
+def _found(
+    examined: ReportInput, explained: Explained
+) -> tuple[Attributions, list[tuple[int, int]]]:
     """The attributions in one sense, and the windows that account for most of the scores."""
     by = "magnitude" if explained.change is None else "share"
     length = explained.scans[0].shape[1]

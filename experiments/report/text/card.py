@@ -13,7 +13,7 @@ from datasets.splits import SIDES
 from datasets.transforms import TRANSFORMS
 from engine.reporting import figure_text, figure_texts, read_log
 from experiments.analysis import Outcome, finding_number
-from experiments.config import Named, write_yaml
+from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.card_limits import limits
 from experiments.report.text.decision_text import calibration_section, chosen_points
 from experiments.report.text.markdown_text import escape_markdown, fenced
@@ -113,7 +113,7 @@ def loading_code(outcome: Outcome) -> str:
     """
     cohort, specs = outcome.data.cohort, []
     for spec in outcome.config.data.transforms if cohort.has_spectra else ():
-        named = Named(name=spec) if isinstance(spec, str) else spec
+        named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
         name = json.dumps(named.name)
         if named.name not in TRANSFORMS:  # of the user's own, by its dotted path
             name = f'find_named({name}, {{}}, "data.transforms")'

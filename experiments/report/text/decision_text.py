@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, share_text
 from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
-from experiments.analysis import Findings
+from experiments.analysis import TestAnalysis
 from experiments.report.text.markdown_text import escape_markdown
 
 # Why a threshold cannot be chosen on the validation side: of classes, and of a label.
@@ -38,7 +38,7 @@ def threshold_section(decisions: Decisions, task: str) -> str:
     several a row each.
 
     Args:
-        decisions: As :class:`experiments.analysis.Findings` has them; at least one.
+        decisions: As :class:`experiments.analysis.TestAnalysis` has them; at least one.
         task: Of a classification.
     """
     usual = "0.5 for each label" if task == "multilabel" else "the likeliest class"
@@ -118,7 +118,7 @@ def about_temperature(calibration: Calibration) -> str:
     return f"the model is {verdict}; a said 0.9, against one other class, is rather {rather}"
 
 
-def decision_lines(findings: Findings, task: str = "binary") -> Iterator[str]:
+def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
     """What the terminal says of thresholds and calibration, a line each.
 
     Args:
@@ -148,7 +148,7 @@ def decision_lines(findings: Findings, task: str = "binary") -> Iterator[str]:
         )
 
 
-def decision_warnings(findings: Findings, task: str = "binary") -> Iterator[str]:
+def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
     """What a reader of the model card should not overlook, in Markdown without a full stop.
 
     Args:

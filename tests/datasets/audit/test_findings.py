@@ -6,7 +6,9 @@ import numpy as np
 
 from datasets.audit.findings import Finding, accept, sort_by_level
 
-REFUSED = Finding("disguise:stage", "refuse", np.float64(1.0), "stage is the label", (0.9, 1.0))
+REFUSED = Finding(
+    "label_leakage:stage", "refuse", np.float64(1.0), "stage is the label", (0.9, 1.0)
+)
 NOTED = Finding("counts:val", "note", 3, "3 samples")
 
 
@@ -18,7 +20,7 @@ def test_a_finding_survives_json():
 def test_only_a_refusal_that_is_not_accepted_stops():
     assert REFUSED.stops
     assert not NOTED.stops
-    assert not accept([REFUSED], ["disguise:stage"])[0].stops
+    assert not accept([REFUSED], ["label_leakage:stage"])[0].stops
 
 
 def test_accepting_marks_what_is_named_and_leaves_the_rest():

@@ -9,7 +9,7 @@ def test_slips_of_the_pen_do_not_hide_the_label(find):
         files.samples["sex"] = np.where(files.is_case, "M", "F")
         files.samples.loc[3, "sex"] = "F" if files.is_case[3] else "M"
 
-    assert find(put)["disguise:sex"].level == "refuse"
+    assert find(put)["label_leakage:sex"].level == "refuse"
 
 
 def test_a_marker_that_is_very_good_is_no_disguise(find):
@@ -18,7 +18,7 @@ def test_a_marker_that_is_very_good_is_no_disguise(find):
         files.samples["CRP"] = 2.5 * files.is_case + rng.standard_normal(len(files.samples))
 
     found = find(put)
-    assert "disguise:CRP" not in found
+    assert "label_leakage:CRP" not in found
     assert found["marker:CRP"].level == "note"
     assert found["marker:CRP"].number > 0.9
 
@@ -28,7 +28,7 @@ def test_only_covariates_are_asked(find):
         files.samples["outcome"] = np.where(files.is_case, "ill", "well")
 
     found = find(put)
-    assert "disguise:outcome" not in found
+    assert "label_leakage:outcome" not in found
     assert found["column:outcome"].level == "note"
 
 
@@ -38,7 +38,7 @@ def test_one_class_of_several_can_be_in_disguise(find):
         files.samples["stage"] = stage
         files.samples["sex"] = np.where(stage == "III", "x", "y")
 
-    found = find(put, label="stage")["disguise:sex"]
+    found = find(put, label="stage")["label_leakage:sex"]
     assert "III against the rest" in found.sentence
 
 
@@ -51,8 +51,8 @@ def test_a_value_to_regress_that_is_given_is_refused_and_a_predictor_of_it_is_no
         files.samples["CRP"] = 9 * upper + rng.random(len(files.samples))
 
     found = find(put, label="days", task="regression")
-    assert found["disguise:age"].level == "refuse"
-    assert "disguise:CRP" not in found
+    assert found["label_leakage:age"].level == "refuse"
+    assert "label_leakage:CRP" not in found
 
 
 @pytest.mark.parametrize("label", ["first", "second"])
@@ -64,4 +64,4 @@ def test_each_label_of_several_can_be_in_disguise(find, label):
         files.samples["sex"] = np.where(files.samples[label] == 1, "M", "F")
 
     found = find(put, label=["first", "second"], task="multilabel")
-    assert f"label {label}" in found["disguise:sex"].sentence
+    assert f"label {label}" in found["label_leakage:sex"].sentence

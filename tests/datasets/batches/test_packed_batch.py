@@ -9,7 +9,7 @@ import torch
 
 from datasets.batches.batch import Batch, pad_collate
 from datasets.batches.packed_batch import PackedBatch, packed_collate
-from datasets.batches.samples import ReadTogether, Sample
+from datasets.batches.samples import LazyBatch, Sample
 from datasets.loading import SpectraDataset
 
 PARTS = ("spectra", "mask", "tabular", "target", "scan_rows")
@@ -59,12 +59,12 @@ def test_every_tensor_moves_to_the_device():
 
 
 @pytest.fixture
-def read() -> ReadTogether:
+def read() -> LazyBatch:
     spectra = np.random.default_rng(0).random((6, 5), np.float32)
     rows = [np.array([4, 0]), np.array([3, 1])]
     dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), list("ab"))
     samples = dataset.__getitems__([1, 0])
-    assert isinstance(samples, ReadTogether)
+    assert isinstance(samples, LazyBatch)
     return samples
 
 

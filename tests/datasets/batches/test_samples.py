@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from datasets.batches.samples import ReadTogether, Sample
+from datasets.batches.samples import LazyBatch, Sample
 
 COUNTS = [2, 1, 3]
 PADDED = [[0, 1, -1], [2, -1, -1], [3, 4, 5]]  # each sample's scans among all; -1 for none
@@ -25,7 +25,7 @@ class Reads:
     def __init__(self) -> None:
         self.samples = made_one_by_one()
         self.asked: list[int | None] = []
-        self.together = ReadTogether(
+        self.together = LazyBatch(
             self.read,
             np.array(COUNTS),
             np.stack([sample.tabular for sample in self.samples]),
@@ -35,7 +35,7 @@ class Reads:
 
     def read(self, most: int | None) -> np.ndarray:
         self.asked.append(most)
-        return ReadTogether.of(self.samples).scans(most)
+        return LazyBatch.of(self.samples).scans(most)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_samples_scans_are_a_piece_of_what_was_read(reads, most):
 def test_what_was_read_before_can_be_laid_out_otherwise(reads, before, after):
     reads.together.scans(before)
     np.testing.assert_array_equal(
-        reads.together.scans(after), ReadTogether.of(reads.samples).scans(after)
+        reads.together.scans(after), LazyBatch.of(reads.samples).scans(after)
     )
     assert reads.asked == [before]
 
@@ -84,13 +84,13 @@ def test_padding_is_zero_and_behind_a_samples_own_scans():
     samples = made_one_by_one()
     packed = np.concatenate([sample.spectra for sample in samples])
     blank = np.vstack([packed, np.zeros((1, 5), np.float32)])
-    together = ReadTogether.of(samples)
+    together = LazyBatch.of(samples)
     np.testing.assert_array_equal(together.scans(3), blank[np.ravel(PADDED)])
     np.testing.assert_array_equal(together.scans(), packed)
 
 
 def test_where_nothing_is_padded_both_ways_are_one(reads):
-    samples = ReadTogether.of(reads.samples[:1])
+    samples = LazyBatch.of(reads.samples[:1])
     assert samples.scans(2) is samples.scans()
 
 
@@ -102,10 +102,10 @@ def test_they_can_be_looked_at_like_a_list(reads):
 
 
 def test_to_another_process_go_the_samples_alone(reads):
-    together = ReadTogether(lambda most: reads.read(most), *parts(reads.together))
+    together = LazyBatch(lambda most: reads.read(most), *parts(reads.together))
     again = pickle.loads(pickle.dumps(together))  # a lambda could not be sent
     assert_same(again, reads.samples)
 
 
-def parts(together: ReadTogether) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def parts(together: LazyBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     return together.counts, together.tabular, together.target, together.sample_id

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from datasets.cohort import checksums as file_digests
-from datasets.cohort.checksums import DigestMemory, file_sha256
+from datasets.cohort.checksums import ChecksumCache, file_sha256
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_an_unchanged_file_is_hashed_once(tmp_path, count):
     path = write(tmp_path / "spectra.npy")
     expected = hashlib.sha256(b"abc").hexdigest()
     for _ in range(3):
-        assert DigestMemory(tmp_path / "memory").sha256(path, measure) == expected
+        assert ChecksumCache(tmp_path / "memory").sha256(path, measure) == expected
     assert len(hashed) == 1
 
 
@@ -45,7 +45,7 @@ def test_a_changed_file_is_hashed_again_even_if_its_size_and_time_are_the_old_on
     tmp_path, count, keep_time
 ):
     hashed, measure = count
-    path, memory = write(tmp_path / "spectra.npy"), DigestMemory(tmp_path / "memory")
+    path, memory = write(tmp_path / "spectra.npy"), ChecksumCache(tmp_path / "memory")
     memory.sha256(path, measure)
     then = path.stat()
     write(path, b"abd")
@@ -57,7 +57,7 @@ def test_a_changed_file_is_hashed_again_even_if_its_size_and_time_are_the_old_on
 
 def test_another_file_of_that_name_is_hashed_again(tmp_path, count):
     hashed, measure = count
-    path, memory = write(tmp_path / "a"), DigestMemory(tmp_path / "memory")
+    path, memory = write(tmp_path / "a"), ChecksumCache(tmp_path / "memory")
     memory.sha256(path, measure)
     os.replace(write(tmp_path / "b", b"abd"), path)
     assert memory.sha256(path, measure) == hashlib.sha256(b"abd").hexdigest()
@@ -68,13 +68,13 @@ def test_another_file_of_that_name_is_hashed_again(tmp_path, count):
 def test_verify_hashes_anew_and_what_is_remembered_is_taken_at_its_word(tmp_path, count):
     hashed, measure = count
     path, folder = write(tmp_path / "spectra.npy"), tmp_path / "memory"
-    digest = DigestMemory(folder).sha256(path, measure)
+    digest = ChecksumCache(folder).sha256(path, measure)
     (entry,) = folder.iterdir()
     forged = json.loads(entry.read_text()) | {"sha256": "forged"}
     entry.write_text(json.dumps(forged))
-    assert DigestMemory(folder).sha256(path, measure) == "forged"
-    assert DigestMemory(folder, verify=True).sha256(path, measure) == digest
-    assert DigestMemory(folder).sha256(path, measure) == digest
+    assert ChecksumCache(folder).sha256(path, measure) == "forged"
+    assert ChecksumCache(folder, verify=True).sha256(path, measure) == digest
+    assert ChecksumCache(folder).sha256(path, measure) == digest
     assert len(hashed) == 2
 
 
@@ -82,7 +82,7 @@ def test_a_file_that_was_just_written_is_not_remembered(tmp_path, count, monkeyp
     """It may be written again within the same tick of its clock."""
     hashed, measure = count
     monkeypatch.setattr(file_digests, "SETTLED_AFTER_S", 60.0)
-    path, memory = write(tmp_path / "spectra.npy"), DigestMemory(tmp_path / "memory")
+    path, memory = write(tmp_path / "spectra.npy"), ChecksumCache(tmp_path / "memory")
     memory.sha256(path, measure)
     memory.sha256(path, measure)
     assert len(hashed) == 2
@@ -90,7 +90,7 @@ def test_a_file_that_was_just_written_is_not_remembered(tmp_path, count, monkeyp
 
 def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path, count):
     _, measure = count
-    path, memory = write(tmp_path / "spectra.npy"), DigestMemory(tmp_path / "memory")
+    path, memory = write(tmp_path / "spectra.npy"), ChecksumCache(tmp_path / "memory")
 
     def disturbed(path):
         digest = measure(path)
@@ -103,7 +103,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path, coun
 
 def test_small_files_and_refused_ones_are_not_remembered(tmp_path, count, monkeypatch):
     hashed, measure = count
-    path, memory = write(tmp_path / "samples.csv"), DigestMemory(tmp_path / "memory")
+    path, memory = write(tmp_path / "samples.csv"), ChecksumCache(tmp_path / "memory")
 
     def refuse(path):
         raise ValueError("NaN")
@@ -120,11 +120,11 @@ def test_small_files_and_refused_ones_are_not_remembered(tmp_path, count, monkey
 def test_a_memory_that_is_damaged_or_cannot_be_written_only_costs_time(tmp_path, count):
     hashed, measure = count
     path, folder = write(tmp_path / "spectra.npy"), tmp_path / "memory"
-    digest = DigestMemory(folder).sha256(path, measure)
+    digest = ChecksumCache(folder).sha256(path, measure)
     (entry,) = folder.iterdir()
     entry.write_text('["half')
-    assert DigestMemory(folder).sha256(path, measure) == digest
+    assert ChecksumCache(folder).sha256(path, measure) == digest
     (tmp_path / "file").touch()
-    assert DigestMemory(tmp_path / "file").sha256(path, measure) == digest
-    assert DigestMemory(None).sha256(path, measure) == digest
+    assert ChecksumCache(tmp_path / "file").sha256(path, measure) == digest
+    assert ChecksumCache(None).sha256(path, measure) == digest
     assert len(hashed) == 4

@@ -29,9 +29,11 @@ def indices(batches: object) -> list[int]:
     return [key[1] for batch in batches for key in batch]  # type: ignore[attr-defined]
 
 
-def shared(lengths: object, world: int, epoch: int = 1, **changes: Any) -> list[list[Any]]:
+def shared(lengths: object, world_size: int, epoch: int = 1, **changes: Any) -> list[list[Any]]:
     """Each process's batches of an epoch."""
-    processes = [sampler(lengths, rank=rank, world=world, **changes) for rank in range(world)]
+    processes = [
+        sampler(lengths, rank=rank, world_size=world_size, **changes) for rank in range(world_size)
+    ]
     for process in processes:
         process.set_epoch(epoch)
     return [list(process) for process in processes]
@@ -42,10 +44,10 @@ def together(shares: list[list[Any]]) -> list[Any]:
     return [batch for own in shares for batch in own]
 
 
-def can_share(lengths: list[int], world: int, **changes: Any) -> bool:
+def can_share(lengths: list[int], world_size: int, **changes: Any) -> bool:
     """Whether there are as many samples as batches, which very few samples of many are not."""
     alone = sampler(lengths, **changes)
-    return -(-len(alone) // world) * world <= len(lengths)
+    return -(-len(alone) // world_size) * world_size <= len(lengths)
 
 
 @given(
@@ -53,17 +55,17 @@ def can_share(lengths: list[int], world: int, **changes: Any) -> bool:
     batch_size=st.integers(1, 20),
     max_scans=BUDGETS,
     spread=SPREADS,
-    world=st.sampled_from(WORLDS),
+    world_size=st.sampled_from(WORLDS),
     shuffle=st.booleans(),
 )
 def test_all_processes_together_hold_each_sample_once_an_epoch(
-    lengths, batch_size, max_scans, spread, world, shuffle
+    lengths, batch_size, max_scans, spread, world_size, shuffle
 ):
     changes = {"batch_size": batch_size, "max_scans": max_scans, "spread": spread}
-    if not can_share(lengths, world, **changes):
+    if not can_share(lengths, world_size, **changes):
         return
     for epoch in (1, 2):
-        batches = shared(lengths, world, epoch, shuffle=shuffle, **changes)
+        batches = shared(lengths, world_size, epoch, shuffle=shuffle, **changes)
         assert sorted(indices(together(batches))) == list(range(len(lengths)))
         assert len({len(own) for own in batches}) == 1
         for batch in together(batches):
@@ -75,15 +77,15 @@ def test_all_processes_together_hold_each_sample_once_an_epoch(
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=40),
     batch_size=st.integers(1, 20),
-    world=st.sampled_from(WORLDS),
+    world_size=st.sampled_from(WORLDS),
 )
-def test_in_evaluation_nothing_is_evened_out_and_nothing_padded(lengths, batch_size, world):
+def test_in_evaluation_nothing_is_evened_out_and_nothing_padded(lengths, batch_size, world_size):
     changes = {"batch_size": batch_size, "shuffle": False, "even": False}
     alone = list(sampler(lengths, **changes))
-    batches = shared(lengths, world, **changes)
+    batches = shared(lengths, world_size, **changes)
     assert sorted(indices(together(batches))) == list(range(len(lengths)))
-    assert [own for rank in range(world) for own in batches[rank]] == [
-        batch for rank in range(world) for batch in alone[rank::world]
+    assert [own for rank in range(world_size) for own in batches[rank]] == [
+        batch for rank in range(world_size) for batch in alone[rank::world_size]
     ]
     longest = [max(lengths[index] for _, index in batch) for batch in alone]
     assert longest == sorted(longest, reverse=True)
@@ -98,21 +100,21 @@ def test_a_process_may_have_nothing_to_evaluate():
     samples=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), min_size=6, max_size=60),
     batch_size=st.integers(1, 12),
     max_scans=st.one_of(st.none(), st.integers(30, 120)),
-    world=st.sampled_from((1, 2)),
+    world_size=st.sampled_from((1, 2)),
 )
 def test_every_epoch_has_as_many_batches_also_of_samples_that_are_drawn(
-    samples, batch_size, max_scans, world
+    samples, batch_size, max_scans, world_size
 ):
-    lengths, kinds = map(list, zip(*samples, strict=True))
-    changes = {"batch_size": batch_size, "max_scans": max_scans, "kinds": kinds}
-    if not can_share(lengths, world, **changes):
+    lengths, strata = map(list, zip(*samples, strict=True))
+    changes = {"batch_size": batch_size, "max_scans": max_scans, "strata": strata}
+    if not can_share(lengths, world_size, **changes):
         return
     counts: set[int] = set()
     for epoch in range(1, 5):
-        batches = shared(lengths, world, epoch, **changes)
+        batches = shared(lengths, world_size, epoch, **changes)
         counts.update(len(own) for own in batches)
         held = indices(together(batches))
-        often = Counter(kinds[index] for index in held)
+        often = Counter(strata[index] for index in held)
         assert len(held) == len(lengths)
         assert max(often.values()) - min(often.values()) <= 1
         for batch in together(batches):
@@ -124,7 +126,7 @@ def test_every_epoch_has_as_many_batches_also_of_samples_that_are_drawn(
 
 @given(lengths=LENGTHS, max_scans=BUDGETS, data=st.data())
 def test_a_resumed_epoch_yields_exactly_the_remaining_batches(lengths, max_scans, data):
-    whole, resumed = (sampler(lengths, max_scans=max_scans, kinds=lengths) for _ in range(2))
+    whole, resumed = (sampler(lengths, max_scans=max_scans, strata=lengths) for _ in range(2))
     position = data.draw(st.integers(0, len(whole)))
     whole.set_epoch(5)
     resumed.resume_at(5, position)
@@ -192,18 +194,18 @@ def test_what_processes_take_at_the_same_time_is_about_as_long():
 
 
 def test_samples_that_an_epoch_holds_again_are_numbered():
-    keys = [key for batch in sampler([2] * 6, kinds=[0, 1, 1, 1, 1, 1]) for key in batch]
+    keys = [key for batch in sampler([2] * 6, strata=[0, 1, 1, 1, 1, 1]) for key in batch]
     assert sorted(key for key in keys if key[1] == 0) == [(1, 0), (1, 0, 1), (1, 0, 2)]
     assert len(set(keys)) == len(keys) == 6
 
 
 def test_the_state_survives_a_weights_only_load_and_continues():
-    before = sampler(max_scans=60, kinds=[0, 1, 1] * 10)
+    before = sampler(max_scans=60, strata=[0, 1, 1] * 10)
     before.set_epoch(4)
     file = io.BytesIO()
     torch.save(before.state_dict(), file)
     file.seek(0)
-    after = sampler(max_scans=60, kinds=[0, 1, 1] * 10)
+    after = sampler(max_scans=60, strata=[0, 1, 1] * 10)
     after.load_state_dict(torch.load(file, weights_only=True))
     after.resume_at(after.epoch, 1)
     assert list(after) == list(before)[1:]
@@ -216,9 +218,9 @@ def test_the_state_survives_a_weights_only_load_and_continues():
         ({"batch_size": 5}, "batch_size was 4, now 5"),
         ({"max_scans": 70}, "max_scans was 60, now 70"),
         ({"spread": 0.2}, "spread was 0.1, now 0.2"),
-        ({"kinds": [0, 1] * 15}, "kinds was None"),
+        ({"strata": [0, 1] * 15}, "strata was None"),
         ({"seed": 8}, "seed was 7, now 8"),
-        ({"world": 2}, "world was 1, now 2"),
+        ({"world_size": 2}, "world_size was 1, now 2"),
     ],
 )
 def test_a_state_of_other_batches_is_refused_naming_what_differs(changes, said):
@@ -235,8 +237,8 @@ def test_a_state_of_other_batches_is_refused_naming_what_differs(changes, said):
         ({"max_scans": 0}, "max_scans: a whole number at least 1"),
         ({"batch_size": 0}, "batch_size: a whole number at least 1"),
         ({"spread": -1}, "spread: a number at least 0"),
-        ({"rank": 2, "world": 2}, "rank: a whole number between 0 and 1 was expected, not 2"),
-        ({"lengths": [1, 1], "world": 3}, "3 processes cannot share 2 samples evenly"),
+        ({"rank": 2, "world_size": 2}, "rank: a whole number between 0 and 1 was expected, not 2"),
+        ({"lengths": [1, 1], "world_size": 3}, "3 processes cannot share 2 samples evenly"),
     ],
 )
 def test_what_makes_no_batches_is_refused(arguments, said):

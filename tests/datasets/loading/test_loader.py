@@ -99,7 +99,7 @@ def test_epochs_differ_in_order_and_in_augmentation():
 
 def bucket_loader(num_workers: int = 0, **changes: Any):
     data = dataset()
-    settings = {"max_scans": 12, "kinds": data.targets, **changes}
+    settings = {"max_scans": 12, "strata": data.targets, **changes}
     sampler = BucketBatchSampler(data.scan_counts, 4, shuffle=True, seed=1, **settings)
     return make_loader(data, sampler=sampler, num_workers=num_workers, collate=packed_collate)
 
@@ -116,7 +116,7 @@ def test_workers_change_nothing_of_packed_buckets_either():
 
 
 def test_processes_share_what_a_loader_would_have_yielded_alone():
-    shares = [bucket_loader(kinds=None, rank=rank, world=2) for rank in (0, 1)]
+    shares = [bucket_loader(strata=None, rank=rank, world_size=2) for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1])
     names = [name for each in shares for batch in each for name in batch.sample_id]
     assert sorted(names) == sorted(dataset().sample_ids)

@@ -136,10 +136,13 @@ def test_a_position_outside_the_epoch_is_refused():
         ({"seed": -1}, "seed: a whole number at least 0 was expected, not -1"),
         ({"n": 0}, "no sample"),
         ({"n": 2, "drop_last": True}, "batch_size 3 with drop_last leaves no batch of 2 samples"),
-        ({"n": 5, "drop_last": True, "world": 2}, "no batch of 5 samples to each of 2 processes"),
-        ({"n": 2, "world": 3}, "3 processes cannot share 2 samples evenly"),
+        (
+            {"n": 5, "drop_last": True, "world_size": 2},
+            "no batch of 5 samples to each of 2 processes",
+        ),
+        ({"n": 2, "world_size": 3}, "3 processes cannot share 2 samples evenly"),
         ({"rank": 1}, "rank: a whole number between 0 and 0 was expected, not 1"),
-        ({"world": 0}, "world: a whole number at least 1"),
+        ({"world_size": 0}, "world_size: a whole number at least 1"),
     ],
 )
 def test_what_makes_no_batches_is_refused(arguments, said):
@@ -147,10 +150,10 @@ def test_what_makes_no_batches_is_refused(arguments, said):
         sampler(**arguments)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("n", [9, 10, 20])
-def test_processes_that_train_share_an_epoch_evenly(n, world):
-    processes = [sampler(n, rank=rank, world=world) for rank in range(world)]
+def test_processes_that_train_share_an_epoch_evenly(n, world_size):
+    processes = [sampler(n, rank=rank, world_size=world_size) for rank in range(world_size)]
     for epoch in (1, 2):
         for process in processes:
             process.set_epoch(epoch)
@@ -161,15 +164,17 @@ def test_processes_that_train_share_an_epoch_evenly(n, world):
 
 
 def test_alone_or_together_the_order_is_the_same():
-    alone, pair = list(sampler(12)), [list(sampler(12, rank=rank, world=2)) for rank in (0, 1)]
+    alone, pair = list(sampler(12)), [list(sampler(12, rank=rank, world_size=2)) for rank in (0, 1)]
     assert [batch for step in zip(*pair, strict=True) for batch in step] == alone
 
 
 def test_processes_that_train_together_take_batches_of_about_as_many_scans():
     lengths = np.random.default_rng(0).integers(1, 17, 640)
     settings = {"n": 640, "batch_size": 8}
-    plain = [list(sampler(**settings, rank=rank, world=2)) for rank in (0, 1)]
-    balanced = [list(sampler(**settings, lengths=lengths, rank=rank, world=2)) for rank in (0, 1)]
+    plain = [list(sampler(**settings, rank=rank, world_size=2)) for rank in (0, 1)]
+    balanced = [
+        list(sampler(**settings, lengths=lengths, rank=rank, world_size=2)) for rank in (0, 1)
+    ]
 
     def waste(processes):
         scans = np.array(
@@ -190,7 +195,7 @@ def test_processes_that_train_together_take_batches_of_about_as_many_scans():
 
 def test_balanced_epochs_differ_in_order_and_are_the_same_for_the_same_seed():
     def plans(seed):
-        one = sampler(40, lengths=np.arange(1, 41), world=2, seed=seed)
+        one = sampler(40, lengths=np.arange(1, 41), world_size=2, seed=seed)
         return [[batch.tolist() for batch in one.plan(epoch)] for epoch in (1, 2)]
 
     first, second = plans(7)
@@ -201,17 +206,21 @@ def test_balanced_epochs_differ_in_order_and_are_the_same_for_the_same_seed():
 
 def test_lengths_change_nothing_where_no_process_waits_for_another():
     lengths = np.arange(1, 11)
-    for settings in ({"world": 1}, {"world": 2, "even": False}, {"world": 2, "shuffle": False}):
+    for settings in (
+        {"world_size": 1},
+        {"world_size": 2, "even": False},
+        {"world_size": 2, "shuffle": False},
+    ):
         plain, told = sampler(**settings), sampler(**settings, lengths=lengths)
         assert list(told) == list(plain)
         assert told.state_dict() == plain.state_dict()
-    told = sampler(world=2, lengths=lengths)
+    told = sampler(world_size=2, lengths=lengths)
     with pytest.raises(UsageError, match="lengths was"):
-        sampler(world=2).load_state_dict(told.state_dict())
+        sampler(world_size=2).load_state_dict(told.state_dict())
 
 
 def test_processes_that_evaluate_share_the_batches_as_they_are():
-    settings = {"shuffle": False, "even": False, "world": 3}
+    settings = {"shuffle": False, "even": False, "world_size": 3}
     shares = [list(sampler(4, rank=rank, **settings)) for rank in range(3)]
     assert shares == [[[(1, 0), (1, 1), (1, 2)]], [[(1, 3)]], []]
     resumed = sampler(20, rank=1, **settings)
@@ -220,35 +229,35 @@ def test_processes_that_evaluate_share_the_batches_as_they_are():
 
 
 def test_dropping_leaves_out_the_batches_that_not_every_process_would_get():
-    shares = [list(sampler(10, drop_last=True, rank=rank, world=2)) for rank in (0, 1)]
+    shares = [list(sampler(10, drop_last=True, rank=rank, world_size=2)) for rank in (0, 1)]
     assert [len(batch) for own in shares for batch in own] == [3, 3]
 
 
 def test_classes_are_drawn_equally_often_and_the_epoch_stays_as_long():
-    kinds = np.array([0] * 24 + [1] * 6)
-    balanced = sampler(30, kinds=kinds)
+    strata = np.array([0] * 24 + [1] * 6)
+    balanced = sampler(30, strata=strata)
     keys = [key for batch in balanced for key in batch]
     assert len(balanced) == 10
-    assert np.bincount(kinds[[key[1] for key in keys]]).tolist() == [15, 15]
+    assert np.bincount(strata[[key[1] for key in keys]]).tolist() == [15, 15]
     # A sample that is drawn again is another key, so that it is augmented otherwise.
     assert len(set(keys)) == len(keys)
     assert {key[2] for key in keys if len(key) == 3} == {1, 2}
 
 
 def test_batches_of_kinds_go_on_where_they_stood_and_nowhere_else():
-    kinds = [0, 0, 0, 1] * 5
-    whole, resumed = sampler(20, kinds=kinds), sampler(20, kinds=kinds)
+    strata = [0, 0, 0, 1] * 5
+    whole, resumed = sampler(20, strata=strata), sampler(20, strata=strata)
     resumed.load_state_dict(whole.state_dict())
     resumed.resume_at(1, 4)
     assert list(resumed) == list(whole)[4:]
-    with pytest.raises(UsageError, match="kinds was None"):
+    with pytest.raises(UsageError, match="strata was None"):
         whole.load_state_dict(sampler(20).state_dict())
-    with pytest.raises(UsageError, match="world was 1, now 2"):
-        sampler(world=2).load_state_dict(sampler().state_dict())
+    with pytest.raises(UsageError, match="world_size was 1, now 2"):
+        sampler(world_size=2).load_state_dict(sampler().state_dict())
 
 
 def test_every_process_knows_the_sizes_of_all_batches_of_an_epoch():
-    shared = [sampler(batch_size=4, rank=rank, world=2) for rank in range(2)]
+    shared = [sampler(batch_size=4, rank=rank, world_size=2) for rank in range(2)]
     sizes = shared[0].batch_sizes(2)
     assert sum(sizes) == 10
     for rank, one in enumerate(shared):

@@ -17,19 +17,21 @@ TASKS = st.sampled_from(["classes", "labels", "values"])
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def make_samples(sizes, task, kinds, seed):
+def make_samples(sizes, task, strata, seed):
     """Targets of so many classes or labels, or skewed values, in groups of these sizes."""
     rng = np.random.default_rng(seed)
     groups = np.repeat([f"p{number}" for number in range(len(sizes))], sizes)
     if task == "classes":
         # Often a class fills whole groups, as where a group is a patient.
-        targets = rng.integers(0, kinds, len(sizes)).repeat(sizes)
+        targets = rng.integers(0, strata, len(sizes)).repeat(sizes)
         mixed = rng.random(len(groups)) < 0.3
-        targets[mixed] = rng.integers(0, kinds, int(mixed.sum()))
+        targets[mixed] = rng.integers(0, strata, int(mixed.sum()))
         return np.unique(targets, return_inverse=True)[1], groups
     if task == "labels":
-        return (rng.random((len(groups), kinds)) < rng.uniform(0.1, 0.9, kinds)).astype(int), groups
-    return rng.lognormal(size=(len(groups), kinds)).round(1), groups
+        return (rng.random((len(groups), strata)) < rng.uniform(0.1, 0.9, strata)).astype(
+            int
+        ), groups
+    return rng.lognormal(size=(len(groups), strata)).round(1), groups
 
 
 def assert_no_group_is_apart(split, groups):
@@ -48,8 +50,8 @@ def held(targets, chosen):
 
 @given(GROUP_SIZES, TASKS, st.integers(2, 4), st.integers(2, 7), SEEDS)
 @settings(max_examples=250)
-def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, kinds, count, seed):
-    targets, groups = make_samples(sizes, task, kinds, seed)
+def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, strata, count, seed):
+    targets, groups = make_samples(sizes, task, strata, seed)
     try:
         folds = k_folds(targets, groups, count, seed)
     except CohortError:
@@ -77,8 +79,8 @@ def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, kin
 
 @given(GROUP_SIZES, TASKS, st.integers(2, 4), SEEDS)
 @settings(max_examples=100)
-def test_each_group_is_left_out_once_and_alone(sizes, task, kinds, seed):
-    targets, groups = make_samples(sizes, task, kinds, seed)
+def test_each_group_is_left_out_once_and_alone(sizes, task, strata, seed):
+    targets, groups = make_samples(sizes, task, strata, seed)
     if len(sizes) == 1:
         with pytest.raises(CohortError, match="one group only, 'p0': none is left"):
             leave_one_group_out(groups)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.cohort import DigestMemory
+from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
 from datasets.transform_cache import build as transform_build
 from datasets.transform_cache import cache as transform_cache
@@ -167,7 +167,7 @@ def test_a_damaged_entry_is_computed_again_and_said_to_be(
 ):
     monkeypatch.setattr("datasets.cohort.checksums.REMEMBERED_FROM_BYTES", 1)
     monkeypatch.setattr("datasets.cohort.checksums.SETTLED_AFTER_S", 0.0)
-    memory = DigestMemory(tmp_path / "digests") if remembers else None
+    memory = ChecksumCache(tmp_path / "digests") if remembers else None
     folder = tmp_path / "cache"
     expected = np.array(cached(spectra, folder, memory=memory).spectra)
     cached(spectra, folder, memory=memory)
@@ -197,7 +197,7 @@ def test_a_sound_entry_is_read_to_its_end_once_only(spectra, tmp_path, monkeypat
         return checksums(*parts)
 
     monkeypatch.setattr(transform_cache, "_checksums", count)
-    memory = DigestMemory(tmp_path / "digests")
+    memory = ChecksumCache(tmp_path / "digests")
     for _ in range(4):
         cached(spectra, tmp_path / "cache", memory=memory)
     assert len(reads) == 1

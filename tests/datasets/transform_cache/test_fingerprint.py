@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.transform_cache.fingerprint import describe_transform, plain_digest
+from datasets.transform_cache.fingerprint import plain_digest, transform_fingerprint
 from datasets.transforms import Compose, Standardize, make_transforms
 
 SPECTRA = np.random.default_rng(0).gamma(2.0, 100.0, (20, 64)).astype(np.float32)
@@ -19,13 +19,13 @@ def fitted(*names: Any, rows: slice = slice(None)) -> Compose:
 
 
 def same(one: object, two: object) -> bool:
-    return plain_digest(describe_transform(one)) == plain_digest(describe_transform(two))
+    return plain_digest(transform_fingerprint(one)) == plain_digest(transform_fingerprint(two))
 
 
 def test_the_same_transforms_are_described_alike():
     names = ("tic", "sqrt", "standardize")
     assert same(fitted(*names), fitted(*names))
-    json.dumps(describe_transform(fitted(*names)))
+    json.dumps(transform_fingerprint(fitted(*names)))
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def scale(file: Path, by: str) -> object:
 
 def test_a_transform_whose_code_was_changed_is_another_one(tmp_path):
     file = tmp_path / "own_transforms.py"
-    before = describe_transform(scale(file, "self.by"))
-    assert describe_transform(scale(file, "self.by")) == before
-    assert describe_transform(scale(file, "3.0")) != before
+    before = transform_fingerprint(scale(file, "self.by"))
+    assert transform_fingerprint(scale(file, "self.by")) == before
+    assert transform_fingerprint(scale(file, "3.0")) != before
 
 
 def test_functions_are_told_apart_by_their_code_and_what_they_hold():

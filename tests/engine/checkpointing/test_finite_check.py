@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.checkpointing.finite_check import WindowCheck
+from engine.checkpointing.finite_check import FiniteCheck
 from tests.tiny_problem import TinyLoader, TinyModel
 
 
@@ -18,7 +18,7 @@ def model():
 
 @pytest.fixture
 def check(model):
-    check = WindowCheck(model, torch.optim.SGD(model.parameters(), 0.1), torch.device("cpu"))
+    check = FiniteCheck(model, torch.optim.SGD(model.parameters(), 0.1), torch.device("cpu"))
     check.start_epoch()
     return check
 
@@ -79,7 +79,7 @@ def test_parameters_without_a_gradient_and_of_other_types_are_no_obstacle(model)
     double.grad = torch.ones(2, dtype=torch.float64)
     model.head.weight.grad = None
     optimizer = torch.optim.SGD([*model.parameters(), double], 0.1)
-    check = WindowCheck(model, optimizer, torch.device("cpu"))
+    check = FiniteCheck(model, optimizer, torch.device("cpu"))
     check.start_epoch()
     check.keep_loss(torch.tensor(1.0))
     assert check.verdict().item() == 0

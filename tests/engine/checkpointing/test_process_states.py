@@ -7,7 +7,7 @@ import torch
 
 from engine.checkpointing import process_states
 from engine.checkpointing.process_states import OTHERS, of_this_process, with_others
-from engine.checkpointing.rng import capture_rng, restore_rng, rng_untouched
+from engine.checkpointing.rng import capture_rng, preserve_rng_state, restore_rng
 
 
 def test_a_process_that_trains_alone_adds_nothing():
@@ -44,7 +44,7 @@ def test_processes_that_had_no_part_in_saving_get_streams_that_follow_from_the_f
     before = torch.get_rng_state()
     drawn = []
     for rank in (1, 2, 1):
-        with rng_untouched():
+        with preserve_rng_state():
             restore_rng(seen_by(rank, states)[0]["trainer"]["rng"])
             drawn.append(torch.rand(()).item())
     assert drawn[0] == drawn[2] != drawn[1]

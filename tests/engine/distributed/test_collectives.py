@@ -8,21 +8,21 @@ import torch
 from engine.distributed.collectives import (
     PEER_LOST,
     alone,
-    first_then_others,
-    from_first,
+    broadcast_from_main,
     gather,
     interleave,
-    is_first,
+    is_main_process,
     lost_peers_told,
+    main_process_first,
     peer_failure,
     rank,
-    world,
+    world_size,
 )
 from tests.engine import joint_metrics_work
 
 
 def test_a_process_that_trains_alone_is_the_first_of_one():
-    assert (rank(), world(), is_first()) == (0, 1, True)
+    assert (rank(), world_size(), is_main_process()) == (0, 1, True)
 
 
 def test_alone_it_gathers_what_it_holds_itself():
@@ -37,7 +37,7 @@ def test_what_the_first_process_makes_is_made_once():
         made.append("folder")
         return "folder"
 
-    assert from_first(make) == "folder"
+    assert broadcast_from_main(make) == "folder"
     assert made == ["folder"]
 
 
@@ -46,11 +46,11 @@ def test_where_the_first_process_fails_its_error_is_raised():
         raise ValueError("no such folder")
 
     with pytest.raises(ValueError, match="no such folder"):
-        from_first(fail)
+        broadcast_from_main(fail)
 
 
 def test_the_first_process_goes_through_a_block_without_waiting_for_any():
-    with first_then_others():
+    with main_process_first():
         seen = True
     assert seen
 
@@ -97,8 +97,8 @@ def test_within_alone_each_process_has_no_company_and_measures_all_samples_by_it
 
 def test_within_alone_it_is_the_first_of_one():
     with alone():
-        assert (rank(), world(), is_first()) == (0, 1, True)
-    assert world() == 1
+        assert (rank(), world_size(), is_main_process()) == (0, 1, True)
+    assert world_size() == 1
 
 
 def test_the_loss_of_another_process_is_told_in_a_line(two_processes):

@@ -7,7 +7,7 @@ from torch import nn
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.distributed.replicas import Replicas, join_rows, split_rows
 from engine.losses import CrossEntropy
-from engine.model_call import bare_model, call_model
+from engine.model_call import call_model, unwrap_model
 from models import MODELS
 from tests.models.conftest import batch  # noqa: F401  (a fixture)
 from tests.models.small_batch import small_model
@@ -73,7 +73,7 @@ def test_scalars_are_means_over_samples_and_what_is_no_tensor_is_the_first():
 def test_without_gpus_it_is_the_model_and_is_unwrapped_to_it():
     model = build_model()
     wrapped = Replicas(model, [])
-    assert bare_model(wrapped) is model
+    assert unwrap_model(wrapped) is model
     given = SharedLoader(4)._batch([0, 1, 2])
     torch.testing.assert_close(
         call_model(wrapped, given)["logits"], call_model(model, given)["logits"]

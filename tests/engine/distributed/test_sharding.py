@@ -10,7 +10,14 @@ from torch import nn
 
 from datasets.errors import UsageError
 from engine.checkpointing import load_checkpoint
-from engine.distributed.sharding import is_sharded, joint_norm, own_parts, shard, shares_of, whole
+from engine.distributed.sharding import (
+    full_state,
+    is_sharded,
+    joint_norm,
+    shard,
+    shares_of,
+    to_local,
+)
 from models import MODELS
 from tests.engine import sharding_work
 from tests.shared_problem import build_model, largest_difference
@@ -81,10 +88,10 @@ def test_whole_tensors_stay_as_they_are():
     model = nn.Linear(2, 1)
     assert not is_sharded(model)
     state: dict[str, Any] = {"state": dict(model.state_dict()), "count": [1, (2.0, "three")]}
-    again = shares_of(whole(state), state)
+    again = shares_of(full_state(state), state)
     assert again["state"]["weight"] is state["state"]["weight"]
     tensors = [parameter.detach() for parameter in model.parameters()]
-    assert own_parts(tensors) is tensors
+    assert to_local(tensors) is tensors
 
 
 def test_the_joint_norm_is_that_of_all_numbers_in_a_line():

@@ -26,12 +26,12 @@ def test_equal_names_stay_as_they_came():
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_order_of_a_loader_is_its_data_set_s(wrapped):
     dataset = SimpleNamespace(sample_ids=["b", "a"])
-    loader = SimpleNamespace(dataset=dataset, batch_sampler=SimpleNamespace(world=1))
+    loader = SimpleNamespace(dataset=dataset, batch_sampler=SimpleNamespace(world_size=1))
     assert order_of(SimpleNamespace(loader=loader) if wrapped else loader) == ["b", "a"]
 
 
 def test_a_share_of_a_data_set_has_no_order():
     dataset = SimpleNamespace(sample_ids=["b", "a"])
-    loader = SimpleNamespace(dataset=dataset, batch_sampler=SimpleNamespace(world=2))
+    loader = SimpleNamespace(dataset=dataset, batch_sampler=SimpleNamespace(world_size=2))
     assert order_of(loader) is None
     assert order_of([1, 2]) is None

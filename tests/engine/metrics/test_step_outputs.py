@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.metrics.step_outputs import KeptSteps, joined
+from engine.metrics.step_outputs import StepOutputs, joined
 from tests.engine import joint_metrics_work
 from tests.shared_problem import build_model, largest_difference
 
@@ -31,9 +31,9 @@ def test_a_process_without_a_batch_takes_part(three_processes):
     assert len(third["sample_id"]) == joint_metrics_work.SAMPLES
 
 
-def kept(*batches: list[float]) -> KeptSteps:
+def kept(*batches: list[float]) -> StepOutputs:
     values = torch.tensor([value for batch in batches for value in batch])
-    return KeptSteps(
+    return StepOutputs(
         sizes=[len(batch) for batch in batches],
         logits=values[:, None],
         target=values,

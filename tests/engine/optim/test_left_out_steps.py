@@ -120,7 +120,7 @@ def test_a_run_cut_before_a_verdict_is_read_ends_the_same(make_trainer):
 def test_overflowed_steps_are_counted_in_the_log(make_trainer):
     trainer, _ = build(make_trainer, "host")
     said = []
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: said.append(t.state.notice))
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: said.append(t.state.notice))
     trainer.fit(Cut(), 1)
     assert trainer.state.metrics["train/overflowed_steps"] == len(BAD)
     (line,) = [each["message"] for each in said if each["event"] == "steps_overflowed"]

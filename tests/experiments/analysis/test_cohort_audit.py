@@ -24,7 +24,7 @@ from experiments.run import main
 from experiments.runs import Experiment
 
 WARNED = Finding("missingness:ALB", "warn", 0.8, "missingness of ALB predicts it", (0.7, 0.9))
-REFUSED = Finding("disguise:stage", "refuse", 1.0, "stage is the label", (0.9, 1.0))
+REFUSED = Finding("label_leakage:stage", "refuse", 1.0, "stage is the label", (0.9, 1.0))
 COUNTED = Finding("duplicates:samples", "note", 12, "12 scans")
 
 
@@ -56,20 +56,20 @@ def test_what_is_the_label_is_not_trained_on(config_file, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "sex is the label in another form" in error
-    assert "--accept disguise:sex" in error
+    assert "--accept label_leakage:sex" in error
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_is_accepted_is_trained_on_and_recorded(config_file, tmp_path, capsys):
-    assert main([str(config_file), "--accept", "disguise:sex"]) == 0
+    assert main([str(config_file), "--accept", "label_leakage:sex"]) == 0
     out = capsys.readouterr().out
-    assert "disguise:sex (accepted)" in out
+    assert "label_leakage:sex (accepted)" in out
     # However wide the terminal is.
     assert "missingness of age predicts the label: missing in 100% of case" in " ".join(out.split())
     run_dir = tmp_path / "runs" / "small"
-    assert load_config(str(run_dir / "config.yaml")).audit.accept == ["disguise:sex"]
+    assert load_config(str(run_dir / "config.yaml")).audit.accept == ["label_leakage:sex"]
     found = {one.name: one for one in read_audit(run_dir)}
-    assert found["disguise:sex"].accepted
+    assert found["label_leakage:sex"].accepted
     assert not found["missingness:age"].accepted
     card = (run_dir / "model_card.md").read_text()
     assert re.search(r"\| refuse, accepted \| 1[^|]* \| sex is the label in another form", card)
@@ -83,9 +83,9 @@ def test_what_is_accepted_is_trained_on_and_recorded(config_file, tmp_path, caps
 def test_accepting_adds_to_what_the_file_accepts(config_file, settings, tmp_path):
     settings["audit"] = {"accept": ["order"]}
     config_file.write_text(write_yaml(settings))
-    assert main([str(config_file), "--accept", "disguise:sex"]) == 0
+    assert main([str(config_file), "--accept", "label_leakage:sex"]) == 0
     config = load_config(str(tmp_path / "runs" / "small" / "config.yaml"))
-    assert config.audit.accept == ["order", "disguise:sex"]
+    assert config.audit.accept == ["order", "label_leakage:sex"]
 
 
 def test_an_audit_that_is_turned_off_stops_nothing_and_leaves_nothing(
@@ -131,9 +131,11 @@ def test_findings_are_read_back_as_they_were_written(tmp_path):
 
 def test_only_what_refuses_and_is_not_accepted_stops():
     check_audit([WARNED, COUNTED])
-    check_audit([Finding("disguise:stage", "refuse", 1.0, "", accepted=True)])
+    check_audit([Finding("label_leakage:stage", "refuse", 1.0, "", accepted=True)])
     other = Finding("groups:sides", "refuse", 2, "2 groups")
-    with pytest.raises(UsageError, match=r"--accept disguise:stage \(it also refuses groups:sides"):
+    with pytest.raises(
+        UsageError, match=r"--accept label_leakage:stage \(it also refuses groups:sides"
+    ):
         check_audit([REFUSED, other, WARNED])
 
 
@@ -141,7 +143,7 @@ def test_the_table_has_levels_numbers_and_sentences(monkeypatch):
     monkeypatch.setenv("COLUMNS", "70")
     long = Finding("order", "warn", 0.7, "word " * 30, (0.6, 0.8))
     lines = list(audit_table([REFUSED, WARNED, long, COUNTED]))
-    assert lines[1].split(maxsplit=1) == ["refuse", "1.00 (0.90 to 1.00)   disguise:stage"]
+    assert lines[1].split(maxsplit=1) == ["refuse", "1.00 (0.90 to 1.00)   label_leakage:stage"]
     assert lines[2].strip() == "stage is the label"
     assert lines[-2].split() == ["note", "12", "duplicates:samples"]
     assert max(map(len, lines)) <= 70

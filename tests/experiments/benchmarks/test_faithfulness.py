@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from datasets.simulation import read_truth
 from engine.explain import explain
 from experiments.benchmarks.faithfulness import (
-    Subject,
+    AuditContext,
     draw_windows,
     first_of,
     mean_input,
@@ -67,7 +67,7 @@ def resting_on(data, places, directions):
 def subject(config, data, truth):
     planted = [peak.mz for peak in truth.disease_peaks]
     other = [place for place in truth.peaks if place not in planted][:10]
-    return Subject(
+    return AuditContext(
         config=config,
         data=data,
         model=resting_on(data, planted, [peak.direction for peak in truth.disease_peaks]),

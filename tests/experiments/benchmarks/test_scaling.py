@@ -133,9 +133,9 @@ def test_batches_can_be_shared_by_any_of_the_numbers_of_processes(processes, exp
 def test_however_many_processes_there_are_they_have_the_same_scans_to_encode(monkeypatch):
     size = StepSize(samples=8, scans=4, points=16, covariates=3)
 
-    def scans(rank, world):
+    def scans(rank, world_size):
         monkeypatch.setattr(scaling_worker, "rank", lambda: rank)
-        monkeypatch.setattr(scaling_worker, "world", lambda: world)
+        monkeypatch.setattr(scaling_worker, "world_size", lambda: world_size)
         batches = own_batches(size, 8, torch.device("cpu"))
         assert all(batch.spectra.shape == (8, 4, 16) for batch in batches)
         return [int(batch.mask.sum()) for batch in batches]

@@ -76,15 +76,17 @@ def test_classes_or_groups_are_trained_on_equally_often(make_config, kind, balan
 
 
 @pytest.mark.parametrize("kind", ["shuffle", "bucket"])
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_share_every_side_evenly_and_no_sample_is_lost_or_doubled(
-    make_config, kind, world
+    make_config, kind, world_size
 ):
     config = make_config(**{"data.batching": {"kind": kind}})
     data = build_data(config)
     train = data.split == "train"
     parts = (data.cohort.targets[train], data.cohort.groups[train])
-    shares = [build_loaders(config, data.datasets, *parts, rank, world) for rank in range(world)]
+    shares = [
+        build_loaders(config, data.datasets, *parts, rank, world_size) for rank in range(world_size)
+    ]
     for side, dataset in data.datasets.items():
         held = sorted(name for own in shares for name in names(own[side]))
         assert held == sorted(dataset.sample_ids)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import UsageError
-from experiments.config.components import construct, find_named
+from experiments.config.components import RENAMED, construct, find_named
+from handlers import HANDLERS
 from models import MODELS
 
 
@@ -58,3 +59,10 @@ def test_wrong_parameters_are_one_line(params, message):
     with pytest.raises(UsageError, match=message) as error:
         construct(Thing, params, "model.params")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_answers_with_the_new_one(old, new):
+    with pytest.raises(UsageError, match=f"handlers: '{old}' is now called '{new}'"):
+        find_named(old, HANDLERS, "handlers")
+    assert new in HANDLERS

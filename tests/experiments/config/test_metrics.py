@@ -12,7 +12,7 @@ from datasets.errors import UsageError
 from engine.metrics import CustomMetric
 from experiments.compare import main as compare
 from experiments.config.metrics import build_metrics, metric_name, recompute_metrics
-from experiments.config.section import Named
+from experiments.config.section import ComponentConfig
 from experiments.config.source import check_config
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
@@ -31,7 +31,9 @@ NAMES = ["auroc", "net_benefit", "PositiveShare", "BinaryAUROC"]
 
 
 def built(*entries, task="binary", width=2):
-    return build_metrics([Named(**e) if isinstance(e, dict) else e for e in entries], task, width)
+    return build_metrics(
+        [ComponentConfig(**e) if isinstance(e, dict) else e for e in entries], task, width
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,9 @@ def test_functions_factories_and_classes_are_built(entry, expected):
         return
     (metric,) = built(entry)
     assert isinstance(metric, CustomMetric)
-    assert metric.name == metric_name(Named(**entry) if isinstance(entry, dict) else entry)
+    assert metric.name == metric_name(
+        ComponentConfig(**entry) if isinstance(entry, dict) else entry
+    )
     assert metric(SCORES, TARGET) == pytest.approx(expected)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from experiments.launch.context import TOLD, Job, _name_of_start, current_job
+from experiments.launch.context import TOLD, LaunchContext, _name_of_start, current_launch
 
 
 @pytest.fixture
@@ -16,26 +16,28 @@ def memory():
     return dist.HashStore()
 
 
-def start(memory, world):
+def start(memory, world_size):
     """What the processes of one start call it, each in a thread of its own."""
-    with ThreadPoolExecutor(world) as threads:
-        return list(threads.map(lambda rank: _name_of_start(memory, rank, world), range(world)))
+    with ThreadPoolExecutor(world_size) as threads:
+        return list(
+            threads.map(lambda rank: _name_of_start(memory, rank, world_size), range(world_size))
+        )
 
 
 def make_job(memory, rank, name="this"):
-    return Job(rank, rank, 2, "none", memory, dist.PrefixStore(name, memory))
+    return LaunchContext(rank, rank, 2, "none", memory, dist.PrefixStore(name, memory))
 
 
 def test_a_process_that_torchrun_did_not_start_belongs_to_no_job(monkeypatch):
     for name in TOLD:
         monkeypatch.delenv(name, raising=False)
-    assert current_job() is None
+    assert current_launch() is None
     monkeypatch.setenv("RANK", "1")  # as other launchers set it, too
-    assert current_job() is None
+    assert current_launch() is None
 
 
 def test_the_processes_of_a_start_know_it_by_a_name_that_no_other_start_has(memory):
-    names = [start(memory, world) for world in (3, 3, 2, 1, 3)]
+    names = [start(memory, world_size) for world_size in (3, 3, 2, 1, 3)]
     assert all(len(set(each)) == 1 for each in names)
     assert len({each[0] for each in names}) == len(names)
 
@@ -65,6 +67,6 @@ def test_where_the_jobs_memory_is_gone_each_process_speaks_for_itself(memory):
 
         check = add
 
-    job = Job(1, 1, 2, "none", Gone(), Gone())
+    job = LaunchContext(1, 1, 2, "none", Gone(), Gone())
     assert job.has_the_word()
     assert job.recall_run() is None

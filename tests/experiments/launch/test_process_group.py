@@ -7,10 +7,10 @@ import torch
 
 from datasets.errors import UsageError
 from engine.checkpointing import load_checkpoint
-from engine.distributed import world
+from engine.distributed import world_size
 from engine.reporting import read_log
 from experiments.config import TrainerConfig, check_config, write_yaml
-from experiments.launch.context import Job
+from experiments.launch.context import LaunchContext
 from experiments.launch.process_group import (
     _device_of,
     check_alike,
@@ -32,7 +32,7 @@ def trainer(**processes):
 
 def test_a_process_that_torchrun_did_not_start_stays_alone():
     with joined(None, trainer()):
-        assert world() == 1
+        assert world_size() == 1
         assert own_device("cpu") == CPU
         assert tell_group(trainer()) is None
         assert describe_group(trainer()) is None
@@ -121,7 +121,7 @@ def test_a_run_with_replicas_on_the_processor_is_refused_and_leaves_nothing(
 
 
 def test_torchrun_and_replicas_are_refused_together():
-    one = Job(0, 0, 1, "none", None, None)
+    one = LaunchContext(0, 0, 1, "none", None, None)
     with (
         pytest.raises(UsageError, match="torchrun does not start"),
         joined(one, trainer(strategy="dp")),

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from engine.explain import Explained
-from experiments.analysis import Findings
-from experiments.report.figures import Examined, ExplainedInputs
+from experiments.analysis import TestAnalysis
+from experiments.report.figures import ExplainedInputs, ReportInput
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs
 
 POINTS = 60
@@ -59,14 +59,14 @@ def make_examined(
     means = np.stack([own.mean(dim=0).numpy() for own in scans])
     inputs = ExplainedInputs(means, tabular.numpy(), 100 + means.mean(axis=0), "mean raw intensity")
     settings = {
-        "findings": Findings(explained=sets),
+        "findings": TestAnalysis(explained=sets),
         "covariates": COVARIATES,
         "axis": np.linspace(2000, 2590, POINTS),
         "axis_name": "m/z",
         "inputs": inputs,
         **changes,
     }
-    return Examined(outputs=outputs, classes=NAMES[task], **settings)
+    return ReportInput(outputs=outputs, classes=NAMES[task], **settings)
 
 
 def _of_output(explained: Explained, output: int) -> Explained:

@@ -13,7 +13,7 @@ import torch
 from datasets.audit import Finding
 from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
-from experiments.analysis import Findings, decide
+from experiments.analysis import TestAnalysis, decide
 from experiments.config import ThresholdConfig
 from experiments.report.figures import Section
 from experiments.report.report_content import Figure, Part, ReportContent, Side
@@ -58,7 +58,7 @@ def make_content(
     val = replace(test, sample_id=[f"val-{name}" for name in test.sample_id])
     decisions, calibration = decide({"val": val, "test": test}, classes, ThresholdConfig())
     source = make_source(test, points, scans)
-    findings = Findings(
+    findings = TestAnalysis(
         decisions=decisions,
         calibration=calibration,
         explained=make_sets(test, source),

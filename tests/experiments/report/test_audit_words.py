@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.audit import CHECKS, OF_SCANS, Subject, audit
+from datasets.audit import CHECKS, OF_SCANS, AuditContext, audit
 from datasets.cohort import SPECTRAL_FILES, Cohort
 from datasets.simulation import simulate_cohort
 from datasets.splits import make_split
@@ -221,7 +221,7 @@ def audit_all(cases: list[tuple[Fault, dict[str, Any]]], clean: Path, folder: Pa
         if split is None:
             split = make_split(cohort.targets, cohort.groups, seed=1)
         label, group = choices.get("label"), choices.get("group")
-        subject = Subject.prepare(cohort, split, label, group, max_scans)
+        subject = AuditContext.prepare(cohort, split, label, group, max_scans)
         for check in CHECKS:
             if cohort.has_spectra or check not in OF_SCANS:
                 found.silent -= {check.__name__} if list(check(subject)) else set()

@@ -15,7 +15,7 @@ from datasets.audit import Finding
 from datasets.cohort import SPECTRAL_FILES
 from datasets.simulation import simulate_cohort
 from engine.statistics import HIGHEST, LOWEST, Calibration, Interval, OperatingPoint, Reliability
-from experiments.analysis import Findings, Outcome
+from experiments.analysis import Outcome, TestAnalysis
 from experiments.builders import build_data
 from experiments.config import check_config
 from experiments.report.report_content import WARNING, content_while_training
@@ -85,8 +85,8 @@ def told(outcome: Outcome) -> list[str]:
 
 def decided(
     val: Mapping[str, float], test: Mapping[str, float], threshold: float = 0.5
-) -> Findings:
-    return Findings({"case": [OperatingPoint("youden", None, threshold, val, test)]})
+) -> TestAnalysis:
+    return TestAnalysis({"case": [OperatingPoint("youden", None, threshold, val, test)]})
 
 
 def outcomes(root: Path) -> Iterator[Outcome]:
@@ -101,7 +101,7 @@ def outcomes(root: Path) -> Iterator[Outcome]:
         config=binary.config.model_copy(update={"metrics": metrics}),
         results={"val": undefined, "test": undefined},
         intervals={name: Interval(0.5) for name in metrics},
-        audit=[Finding("disguise:a_b", "refuse", 1, DISGUISE, accepted=True)],
+        audit=[Finding("label_leakage:a_b", "refuse", 1, DISGUISE, accepted=True)],
     )
     yield binary
     one_group = np.where(binary.data.split == "test", "g1", binary.data.cohort.groups)
@@ -110,7 +110,7 @@ def outcomes(root: Path) -> Iterator[Outcome]:
     for findings in (decided(SHARE, WORSE), decided(SHARE, SHARE, np.nan)):
         yield replace(binary, findings=findings)
     for temperature in (LOWEST, HIGHEST, 0.5, 2.5):
-        found = Findings(calibration=Calibration(temperature, NO_BINS, NO_BINS))
+        found = TestAnalysis(calibration=Calibration(temperature, NO_BINS, NO_BINS))
         yield replace(binary, findings=found)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.reporting import read_log
-from experiments.analysis import Findings, Outcome
+from experiments.analysis import Outcome, TestAnalysis
 from experiments.config import check_config
 from experiments.report.figures import FindingSections, Section, examine
 from experiments.report.report_content import content_of, content_while_training
@@ -130,7 +130,7 @@ def test_every_text_of_the_parts_is_said_in_chinese_too(outcome, content):
 
 
 def test_what_was_not_found_out_is_said(outcome):
-    nothing = replace(outcome, findings=Findings())
+    nothing = replace(outcome, findings=TestAnalysis())
     for part in report_parts(FindingSections(examine(nothing))):
         assert not part.sections
         assert part.absent.endswith(".")

@@ -8,7 +8,7 @@ import torch
 
 from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
-from experiments.analysis import Findings, KeptFindings
+from experiments.analysis import AnalysisCollector, TestAnalysis
 from experiments.enhanced_trainer import AnyLoader, Names, find_task, look_at_model
 from experiments.report.figures import FindingSections
 from experiments.report.result_pages import ResultPages
@@ -40,7 +40,7 @@ def write_pages(folder, task="binary"):
     model = TFTMultimodal(D, L, num_classes=len(classes), patch_size=16, d_model=16, num_layers=1)
     found = find_task(model, loader, torch.device("cpu"))
     evaluator = Evaluator(model, found.loss, EpochMetrics(task=found.name))
-    kept = KeptFindings()
+    kept = AnalysisCollector()
     with kept.attached(evaluator):
         metrics = evaluator.evaluate(loader)
     outputs = evaluator.metrics.outputs
@@ -103,7 +103,7 @@ def test_a_regression_has_pages_of_its_own(tmp_path):
 
 def test_what_was_not_looked_for_is_said(tmp_path):
     pages = ResultPages(
-        tmp_path, "my model", FindingSections(make_examined(findings=Findings(), inputs=None))
+        tmp_path, "my model", FindingSections(make_examined(findings=TestAnalysis(), inputs=None))
     )
     pages.importance()
     pages.shap()

@@ -12,7 +12,7 @@ import torch
 
 from datasets.cohort import UNNAMED_AXIS
 from engine.metrics import AttentionSummary, MeanWeights, ScanWeights
-from experiments.analysis import Findings
+from experiments.analysis import TestAnalysis
 from experiments.report.figures import (
     MEANINGS,
     METHODS,
@@ -137,5 +137,5 @@ def test_whether_the_modalities_agree(task, sense):
 
 def test_what_was_not_found_out():
     assert english_left([NOT_EXPLAINED, NO_VECTORS, NO_ATTENTION], []) == {}
-    nothing = replace(make_examined(), findings=Findings())
+    nothing = replace(make_examined(), findings=TestAnalysis())
     assert importance_sections(nothing) == []

@@ -20,8 +20,8 @@ from datasets.transforms import make_transforms
 from engine import TrainEvents
 from engine.checkpointing import load_checkpoint
 from experiments.config import load_config
-from experiments.runs.experiment import Experiment
 from experiments.run_files import is_finished
+from experiments.runs.experiment import Experiment
 from handlers.compile import CACHE_VARIABLE, Compile
 
 EXPECTED_FILES = {

@@ -6,13 +6,13 @@ import os
 import pytest
 import torch.distributed as dist
 
+from experiments.launch import LaunchContext
 from experiments.runs.restarted_run import begun_run
-from experiments.launch import Job
 
 
 def make_job(run_id="seven", forgets=True):
     memory = dist.HashStore()
-    return Job(0, 0, 1, run_id, memory, memory, forgets)
+    return LaunchContext(0, 0, 1, run_id, memory, memory, forgets)
 
 
 @pytest.fixture

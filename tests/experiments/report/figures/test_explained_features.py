@@ -15,7 +15,7 @@ from experiments.report.figures.explained_features import (
     window_features,
     window_name,
 )
-from experiments.report.figures.report_input import Examined
+from experiments.report.figures.report_input import ReportInput
 from tests.experiments.report.made_examined import PEAKS, WEIGHTS, make_examined
 from tests.experiments.report.made_outputs import NAMES
 
@@ -127,7 +127,7 @@ def test_a_fine_axis_is_named_with_the_digits_it_takes():
 
 def test_an_axis_without_a_unit_is_called_axis():
     examined = make_examined()
-    unnamed = Examined(examined.outputs, examined.classes, examined.findings, axis=examined.axis)
+    unnamed = ReportInput(examined.outputs, examined.classes, examined.findings, axis=examined.axis)
     assert window_name(unnamed, 0, 2) == "axis 2000 to 2010"
     assert Names().axis_name == "axis"
     assert inspect.signature(EnhancedTrainer).parameters["axis_name"].default == "axis"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.analysis import Findings
+from experiments.analysis import TestAnalysis
 from experiments.report.figures.report_input import examine, names_of_kinds
 from experiments.report.report_samples import sample_source
 from tests.experiments.report.run_outcome import make_outcome
@@ -62,7 +62,7 @@ def test_the_kinds_that_a_figure_tells_apart_are_names_of_the_users(outcome):
 
 
 def test_where_nothing_was_explained_there_are_no_inputs(outcome):
-    assert examine(replace(outcome, findings=Findings())).inputs is None
+    assert examine(replace(outcome, findings=TestAnalysis())).inputs is None
 
 
 def test_heads_of_a_regression_are_in_the_targets_units(cohort_dir, tmp_path):

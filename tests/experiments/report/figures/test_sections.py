@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.analysis import Findings
+from experiments.analysis import TestAnalysis
 from experiments.report.figures.figure_page import choices_of
 from experiments.report.figures.sections import (
     attention_sections,
@@ -62,7 +62,7 @@ def test_a_negative_share_is_explained_where_it_stands():
     examined = make_examined("regression")
     (own, *_) = examined.findings.explained
     against = replace(own, tabular=-own.tabular)
-    examined = replace(examined, findings=Findings(explained=[against]))
+    examined = replace(examined, findings=TestAnalysis(explained=[against]))
     text = {s.name: s.text for s in importance_sections(examined)}
     assert "negative share" in text["covariates"]
     assert "negative share" in text["points"]  # of the covariates together
@@ -72,7 +72,7 @@ def test_a_negative_share_is_explained_where_it_stands():
 def test_outputs_that_are_not_explained_are_counted():
     examined = make_examined("multilabel")
     sets = [replace(one, outputs=7) for one in examined.findings.explained]
-    examined = replace(examined, findings=Findings(explained=sets))
+    examined = replace(examined, findings=TestAnalysis(explained=sets))
     for sections in (importance_sections(examined), shap_sections(examined)):
         assert "Attributions are of the first 3 of 7 outputs." in sections[0].text
 
@@ -88,7 +88,7 @@ def test_the_sections_of_a_page_have_names_of_their_own():
 
 
 def test_where_nothing_was_found_out_there_is_nothing():
-    examined = make_examined(findings=Findings(), inputs=None)
+    examined = make_examined(findings=TestAnalysis(), inputs=None)
     for make in (embedding_sections, attention_sections, importance_sections, shap_sections):
         assert make(examined) == []
 
@@ -109,6 +109,6 @@ def test_a_model_of_spectra_alone_has_no_bars_of_covariates():
     examined = make_examined(covariates=[])
     explained = replace(examined.findings.explained[0], tabular=torch.zeros(SAMPLES, 0))
     inputs = replace(examined.inputs, covariates=np.zeros((SAMPLES, 0)))
-    examined = replace(examined, findings=Findings(explained=[explained]), inputs=inputs)
+    examined = replace(examined, findings=TestAnalysis(explained=[explained]), inputs=inputs)
     assert headings(importance_sections(examined)) == ["points", "windows"]
     assert headings(shap_sections(examined)) == ["summary", "mean"]

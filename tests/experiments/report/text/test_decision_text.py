@@ -15,7 +15,7 @@ from engine.statistics import (
     Reliability,
     operating_points,
 )
-from experiments.analysis import Findings
+from experiments.analysis import TestAnalysis
 from experiments.report.text.decision_text import (
     about_temperature,
     calibration_section,
@@ -89,14 +89,14 @@ def test_a_threshold_that_no_rule_chose_is_said_to_be_half():
     text = threshold_section({"case": points("default")}, "binary")
     assert "From a probability of 0.5 on" in text
     assert "no rule" in text
-    (line,) = decision_lines(Findings({"case": points("default")}))
+    (line,) = decision_lines(TestAnalysis({"case": points("default")}))
     assert line.startswith("positive class case: at the threshold 0.5: test sensitivity ")
 
 
 def test_without_a_second_class_there_is_a_sentence_and_no_number():
     scores, _ = side(0)
     found = points(val=(scores, np.ones(len(scores), dtype=bool)))
-    findings = Findings({"case": found})
+    findings = TestAnalysis({"case": found})
     assert "No threshold can be chosen" in threshold_section({"case": found}, "binary")
     assert list(decision_lines(findings)) == [
         "positive class case: no threshold: the validation side holds one class only"
@@ -127,7 +127,7 @@ def test_a_threshold_that_nothing_reaches_is_said_to_call_nobody():
 )
 def test_a_temperature_is_told_in_words(temperature, verdict):
     assert verdict in about_temperature(calibrated(temperature))
-    warned = list(decision_warnings(Findings(calibration=calibrated(temperature))))
+    warned = list(decision_warnings(TestAnalysis(calibration=calibrated(temperature))))
     assert bool(warned) == (verdict != "about as sure as it may be")
 
 
@@ -139,7 +139,7 @@ def test_labels_have_words_of_their_own():
         of_labels = replace(calibrated(temperature), task="multilabel")
         assert re.search(meant, about_temperature(of_labels))
     scores, _ = side(0)
-    found = Findings({"liver": points(val=(scores, np.ones(len(scores), dtype=bool)))})
+    found = TestAnalysis({"liver": points(val=(scores, np.ones(len(scores), dtype=bool)))})
     told = [
         *decision_lines(found, "multilabel"),
         *decision_warnings(found, "multilabel"),
@@ -161,7 +161,7 @@ def test_the_calibration_is_told_before_and_after():
 
 
 def test_the_terminal_has_a_line_for_each_decision_and_one_for_the_temperature():
-    one = list(decision_lines(Findings({"case": points()}, calibrated(2.0))))
+    one = list(decision_lines(TestAnalysis({"case": points()}, calibrated(2.0))))
     chosen = points()[0]
     assert one[0] == (
         f"positive class case: at the threshold {chosen.threshold:.2g} (youden on validation): "
@@ -170,17 +170,17 @@ def test_the_terminal_has_a_line_for_each_decision_and_one_for_the_temperature()
     )
     assert one[1].startswith("temperature 2.00: the model is too sure of itself")
     assert one[1].endswith("calibration error 0.200, with it 0.010")
-    several = list(decision_lines(Findings({"liver": points(), "heart": points()})))
+    several = list(decision_lines(TestAnalysis({"liver": points(), "heart": points()})))
     assert [line.split(":")[0] for line in several] == ["liver", "heart"]
-    assert list(decision_lines(Findings())) == []
+    assert list(decision_lines(TestAnalysis())) == []
 
 
 def test_a_threshold_that_does_not_carry_over_is_warned_of():
-    carried = Findings({"case": points()})
+    carried = TestAnalysis({"case": points()})
     assert list(decision_warnings(carried)) == []
     scores, positive = side(1)
     moved = points(test=(np.clip(scores + 0.15, 0, 1), positive))  # another site, say
-    (warning,) = decision_warnings(Findings({"case": moved}))
+    (warning,) = decision_warnings(TestAnalysis({"case": moved}))
     assert warning.startswith("the threshold for case does not carry over")
     for figure in ("sensitivity", "specificity"):
         val, test = moved[0].val[figure], moved[0].test[figure]
@@ -191,12 +191,12 @@ def test_what_a_few_samples_may_do_by_chance_is_not_warned_of():
     val = {"sensitivity": 0.8, "specificity": 0.9, "tp": 8, "fn": 2, "tn": 9, "fp": 1}
     test = {"sensitivity": 0.6, "specificity": 0.9, "tp": 6, "fn": 4, "tn": 9, "fp": 1}
     assert not list(
-        decision_warnings(Findings({"case": [OperatingPoint("youden", None, 0.4, val, test)]}))
+        decision_warnings(TestAnalysis({"case": [OperatingPoint("youden", None, 0.4, val, test)]}))
     )
     val, test = (
         {k: v if isinstance(v, float) else 20 * v for k, v in of.items()} for of in (val, test)
     )
     (warning,) = decision_warnings(
-        Findings({"case": [OperatingPoint("youden", None, 0.4, val, test)]})
+        TestAnalysis({"case": [OperatingPoint("youden", None, 0.4, val, test)]})
     )
     assert "sensitivity is 0.80" in warning

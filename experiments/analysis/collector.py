@@ -8,15 +8,15 @@ from typing import Any
 
 from engine.evaluator import Evaluator
 from engine.explain import AuxiliaryHeads, Embeddings, Gates, ScanAttention
-from experiments.analysis.findings import Findings
+from experiments.analysis.analysis import TestAnalysis
 
 
-class KeptFindings:
+class AnalysisCollector:
     """Keeps each sample's vector, scan weights, gate and single modalities' scores.
 
     Example::
 
-        kept = KeptFindings()
+        kept = AnalysisCollector()
         with kept.attached(evaluator):
             evaluator.evaluate(loader)
         kept.findings(explained=explained)
@@ -40,9 +40,9 @@ class KeptFindings:
             for part in self.parts:
                 part.detach(evaluator)
 
-    def findings(self, **others: Any) -> Findings:
+    def findings(self, **others: Any) -> TestAnalysis:
         """What was kept of the last evaluation, and others beside it."""
-        return Findings(
+        return TestAnalysis(
             scan_weights=self.scans.weights,
             gate=self.gates.movement,
             heads=self.heads.logits,

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from handlers.data_parallel import DataParallel
-from tests.handlers import data_parallel_work, first_process_work
+from handlers.distributed_training import DistributedTraining
+from tests.handlers import distributed_training_work, first_process_work
 from tests.shared_problem import SharedLoader, build_model, largest_difference, weights_of
 
-WORK = "tests.handlers.data_parallel_work"
+WORK = "tests.handlers.distributed_training_work"
 # Losses come in single precision, weights in double.
 SAME_METRICS, SAME_WEIGHTS = 1e-6, 1e-9
 # Sums of class weights are in single precision.
@@ -19,13 +19,13 @@ SAME_WITH_CLASS_WEIGHTS = 1e-7
 
 @pytest.fixture
 def outcomes(two_processes):
-    assert [outcome["world"] for outcome in two_processes[WORK]] == [2, 2]
+    assert [outcome["world_size"] for outcome in two_processes[WORK]] == [2, 2]
     return two_processes[WORK]
 
 
-@pytest.mark.parametrize("name", data_parallel_work.SAME)
+@pytest.mark.parametrize("name", distributed_training_work.SAME)
 def test_weights_metrics_and_steps_are_those_of_one_process_with_joint_batches(name, outcomes):
-    alone = data_parallel_work.SAME[name](2)
+    alone = distributed_training_work.SAME[name](2)
     for together in (outcome[name] for outcome in outcomes):
         same = SAME_WITH_CLASS_WEIGHTS if name.startswith("class_weights") else SAME_WEIGHTS
         assert largest_difference(alone["weights"], together["weights"]) < same
@@ -95,7 +95,7 @@ def test_a_folder_that_the_first_cannot_write_to_ends_all(outcomes):
 
 
 def test_a_process_that_trains_alone_is_left_as_it_is():
-    trainer = data_parallel_work.build()
+    trainer = distributed_training_work.build()
     trainer.fit(SharedLoader(10, 4), 1)
     assert trainer.network is trainer.model
     assert trainer.state.batch_weight is None
@@ -111,7 +111,7 @@ def test_a_process_that_trains_alone_is_left_as_it_is():
 )
 def test_what_cannot_be_promised_is_refused(settings, line):
     with pytest.raises(UsageError, match=line):
-        DataParallel(**settings)
+        DistributedTraining(**settings)
 
 
 # -- who writes and speaks ------------------------------------------------------------------

@@ -9,13 +9,13 @@ from typing import Any
 
 from engine.evaluator import Evaluator
 from engine.metrics import summarise_attention
-from experiments.analysis.findings import Findings
-from experiments.analysis.kept_findings import KeptFindings
+from experiments.analysis.analysis import TestAnalysis
+from experiments.analysis.collector import AnalysisCollector
 from experiments.config import ReportConfig
 from handlers.attribution import FILE_NAME, Attribution
 
 
-class Examination:
+class TestSetAnalysis:
     """Attaches to the evaluator of the test side what is wanted to be known of it.
 
     Args:
@@ -48,7 +48,7 @@ class Examination:
 
     def measure(
         self, loader: Any, weights: Callable[[], AbstractContextManager[Any]]
-    ) -> tuple[dict[str, float], Findings]:
+    ) -> tuple[dict[str, float], TestAnalysis]:
         """The metrics of a loader's samples, and what was found out on the way.
 
         Args:
@@ -56,8 +56,8 @@ class Examination:
             weights: As for :meth:`engine.evaluator.Evaluator.evaluate`.
         """
         if not self.wanted:
-            return self.tester.evaluate(loader, weights), Findings()
-        kept = KeptFindings()
+            return self.tester.evaluate(loader, weights), TestAnalysis()
+        kept = AnalysisCollector()
         with kept.attached(self.tester):
             metrics = self.tester.evaluate(loader, weights)
         with weights():

@@ -13,7 +13,7 @@ from engine.statistics import Calibration, OperatingPoint
 
 
 @dataclass(frozen=True)
-class Findings:
+class TestAnalysis:
     """Of the test side; each part empty or None where it does not apply or was not asked for.
 
     Attributes:
@@ -43,7 +43,7 @@ class Findings:
     embedding: torch.Tensor | None = None
     embedding_source: str = "embedding"
 
-    def take(self, rows: Sequence[int]) -> Findings:
+    def take(self, rows: Sequence[int]) -> TestAnalysis:
         """The same of some samples, in the order of ``rows``; what is of many stays as it is."""
         chosen = list(rows)
         weights, heads = self.scan_weights, self.heads
@@ -56,7 +56,7 @@ class Findings:
         )
 
 
-def about_unexplained(findings: Findings) -> str:
+def about_unexplained(findings: TestAnalysis) -> str:
     """That not every label or value was explained, in words; empty where each was."""
     sets = findings.explained
     if len(sets) < 2 or len(sets) >= sets[0].outputs:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError, nearest
-from engine.distributed import RollCall, is_first, world
+from engine.distributed import StopConsensus, is_main_process, world_size
 from engine.events import OrderedEngine, Phase, in_phase
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ HANG_UP = getattr(signal, "SIGHUP", None)
 SAME_SIGNAL_S = 2.0
 
 
-class Interrupts:
+class GracefulShutdown:
     """Answers a signal: the optimizer step is finished, the run saved and ended.
 
     A window of accumulated batches is finished too, so that the checkpoint of the run's end
@@ -68,15 +68,15 @@ class Interrupts:
 
     Example::
 
-        interrupts = Interrupts()
-        interrupts.watch(evaluator)
-        trainer.attach(interrupts)
+        graceful_shutdown = GracefulShutdown()
+        graceful_shutdown.watch(evaluator)
+        trainer.attach(graceful_shutdown)
         try:
             trainer.fit(loader, max_epochs=40)
         finally:
-            interrupts.close()
-        if interrupts.exit_code is not None:
-            sys.exit(interrupts.exit_code)
+            graceful_shutdown.close()
+        if graceful_shutdown.exit_code is not None:
+            sys.exit(graceful_shutdown.exit_code)
     """
 
     phase = Phase.PREPARE
@@ -84,11 +84,12 @@ class Interrupts:
     def __init__(self, signals: Sequence[str] = ANSWERED) -> None:
         known = [name for name in signal.Signals.__members__ if name not in UNSTOPPABLE]
         if isinstance(signals, str):
-            raise UsageError(f"interrupts.signals must be a list of names, not '{signals}'")
+            raise UsageError(f"graceful_shutdown.signals must be a list of names, not '{signals}'")
         for name in signals:
             if name not in known:
                 raise UsageError(
-                    f"interrupts.signals: no signal '{name}' can be answered{nearest(name, known)}"
+                    f"graceful_shutdown.signals: no signal '{name}' can be answered"
+                    f"{nearest(name, known)}"
                 )
         self.signals = tuple(signal.Signals[name] for name in signals)
         self.exit_code: int | None = None
@@ -96,13 +97,13 @@ class Interrupts:
         self._evaluators: list[OrderedEngine] = []
         self._former: dict[signal.Signals, Any] = {}
         # Where a run begins within another's, the other's object has the signals and passes them.
-        self._leaders: list[tuple[Interrupts, signal.Signals]] = []
-        self._followers: dict[signal.Signals, list[Interrupts]] = {}
+        self._leaders: list[tuple[GracefulShutdown, signal.Signals]] = []
+        self._followers: dict[signal.Signals, list[GracefulShutdown]] = {}
         self._process = os.getpid()
         self._heard: int | None = None  # a signal's number, before it is known to all processes
         self._heard_at = 0.0
         self._several, self._speaks = False, True
-        self._roll_calls: dict[OrderedEngine, RollCall] = {}
+        self._roll_calls: dict[OrderedEngine, StopConsensus] = {}
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and end; nothing is done in a step."""
@@ -124,17 +125,17 @@ class Interrupts:
             return
         if threading.current_thread() is not threading.main_thread():
             message = "signals are not answered: the training runs outside of the main thread"
-            trainer.announce("notice", message=message)
+            trainer.log_event("notice", message=message)
             return
         self._process = os.getpid()
-        self._several, self._speaks = world() > 1, is_first()
+        self._several, self._speaks = world_size() > 1, is_main_process()
         for number in self.signals:
             if number == HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             leader = getattr(signal.getsignal(number), "__self__", None)
             if leader is self:
                 continue  # it is here still, after a run that ended in an exception
-            if isinstance(leader, Interrupts):
+            if isinstance(leader, GracefulShutdown):
                 leader._followers.setdefault(number, []).append(self)
                 self._leaders.append((leader, number))
                 if leader._heard is not None:
@@ -167,7 +168,7 @@ class Interrupts:
         where = f"epoch {state.epoch}, iteration {state.iteration}"
         if state.open_epoch is not None:
             where += ", in its validation"
-        trainer.announce(
+        trainer.log_event(
             "interrupted",
             signal=name,
             epoch=state.epoch,
@@ -211,14 +212,14 @@ class Interrupts:
     def _call_roll(self, engine: OrderedEngine, last: int | None = None) -> None:
         """Ask all processes for signals, now and from now on, until this engine's run ends."""
         if engine not in self._roll_calls:
-            self._roll_calls[engine] = RollCall()
+            self._roll_calls[engine] = StopConsensus()
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._call_where_due)
         roll_call = self._roll_calls[engine]
         self._act_on(roll_call.begin(engine.state.iteration, self._heard or 0, last))
 
     def _call_where_due(self, engine: OrderedEngine) -> None:
         roll_call = self._roll_calls[engine]
-        if engine.state.iteration == roll_call.due and world() > 1:
+        if engine.state.iteration == roll_call.due and world_size() > 1:
             self._act_on(roll_call.ask(engine.state.iteration, self._heard or 0))
 
     def _act_on(self, number: int) -> None:
@@ -228,7 +229,7 @@ class Interrupts:
             self._note(number)
 
     def _stop_before_it_begins(self, evaluator: OrderedEngine) -> None:
-        if self._trainer in self._roll_calls and world() > 1:
+        if self._trainer in self._roll_calls and world_size() > 1:
             # Here processes may have different numbers of batches.
             self._call_roll(evaluator, evaluator.state.epoch_length)
         if self._told_to_stop:

@@ -12,13 +12,13 @@ from unittest.mock import patch
 from ignite.engine import Events
 
 from engine import EpochMetrics, Evaluator, Trainer
-from engine.distributed import RollCall, barrier, rank
+from engine.distributed import StopConsensus, barrier, rank
 from engine.losses import CrossEntropy
 from engine.optim import build_optimizer
-from handlers import interrupts
+from handlers import graceful_shutdown
 from handlers.accumulation import Accumulation
-from handlers.data_parallel import DataParallel
-from handlers.interrupts import Interrupts
+from handlers.distributed_training import DistributedTraining
+from handlers.graceful_shutdown import GracefulShutdown
 from handlers.validation import Validation
 from tests.shared_problem import SharedLoader, build_model
 
@@ -27,7 +27,7 @@ EPOCHS = 4
 SAMPLES, BATCH = 38, 4
 
 
-class Impatient(RollCall):
+class Impatient(StopConsensus):
     """Calls after each iteration: a test is to know when."""
 
     def __init__(self) -> None:
@@ -48,15 +48,17 @@ def run(folder: Path, disturb: Callable[[Trainer, Evaluator], None], held_out: i
     }
 
 
-def build(held_out: int, folder: Path) -> tuple[Trainer, Evaluator, Interrupts]:
+def build(held_out: int, folder: Path) -> tuple[Trainer, Evaluator, GracefulShutdown]:
     """A trainer that is validated on so many samples and answers signals."""
     model = build_model()
     trainer = Trainer(model, build_optimizer(model, "adamw", lr=0.01), CrossEntropy())
     evaluator = Evaluator(model, CrossEntropy(), EpochMetrics())
-    answer = Interrupts()
+    answer = GracefulShutdown()
     answer.watch(evaluator)
     loader = SharedLoader(held_out, 1, shuffle=False, even=False)
-    trainer.attach(DataParallel(), answer, Accumulation(steps=2), Validation(evaluator, loader))
+    trainer.attach(
+        DistributedTraining(), answer, Accumulation(steps=2), Validation(evaluator, loader)
+    )
     return trainer, evaluator, answer
 
 
@@ -99,7 +101,7 @@ def work(folder: Path) -> dict[str, Any]:
             event = Events.EPOCH_COMPLETED(once=EPOCHS)
             trainer.add_event_handler(event, lambda: kill(signal.SIGTERM))
 
-    with patch.object(interrupts, "RollCall", Impatient):
+    with patch.object(graceful_shutdown, "StopConsensus", Impatient):
         found = {
             "second_in_training": run(folder, second_in_training, held_out=5),
             "first_in_validation": run(folder, first_in_validation, held_out=5),

@@ -5,7 +5,7 @@ import torch
 from engine.evaluator import Evaluator
 from engine.losses import CrossEntropy
 from engine.metrics import EpochMetrics
-from experiments.analysis.kept_findings import KeptFindings
+from experiments.analysis.collector import AnalysisCollector
 from tests.engine.measured import make_loader
 from tests.models.small_batch import small_model
 
@@ -25,7 +25,7 @@ def findings_of(kept):
 
 
 def test_one_evaluation_finds_vectors_weights_gate_and_heads():
-    kept = KeptFindings()
+    kept = AnalysisCollector()
     evaluate("tft", kept, evaluations=2)
     found = findings_of(kept)
     assert found.embedding.shape == (SAMPLES, 20)
@@ -36,7 +36,7 @@ def test_one_evaluation_finds_vectors_weights_gate_and_heads():
 
 
 def test_what_a_model_does_not_have_is_none():
-    kept = KeptFindings()
+    kept = AnalysisCollector()
     evaluate("mean_linear", kept)
     found = kept.findings(calibration=None)
     assert (found.scan_weights, found.gate, found.heads) == (None, None, None)
@@ -44,7 +44,7 @@ def test_what_a_model_does_not_have_is_none():
 
 
 def test_later_evaluations_are_not_kept():
-    kept = KeptFindings()
+    kept = AnalysisCollector()
     evaluator = evaluate("tft", kept)
     before = findings_of(kept)
     evaluator.evaluate(make_loader(seed=1))

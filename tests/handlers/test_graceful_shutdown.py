@@ -20,7 +20,7 @@ from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
-from handlers.interrupts import Interrupts
+from handlers.graceful_shutdown import GracefulShutdown
 from handlers.lr_schedule import LRSchedule
 from handlers.run_log import RunLog
 from handlers.validation import Validation
@@ -65,8 +65,8 @@ class Run:
         self.trainer.run_dir = folder
         folder.mkdir(exist_ok=True)
         self.evaluator = make_evaluator(self.trainer)
-        self.interrupts = Interrupts()
-        self.interrupts.watch(self.evaluator)
+        self.graceful_shutdown = GracefulShutdown()
+        self.graceful_shutdown.watch(self.evaluator)
         self.ema = EMA(decay=0.9)
         self.trainer.attach(
             RunLog(),
@@ -80,7 +80,7 @@ class Run:
             LRSchedule("plateau", monitor="val/loss", patience=0, threshold=0.5),
             EarlyStopping("val/auroc", "max", patience=5),
             Checkpoint(monitor="val/loss", mode="min"),
-            self.interrupts,
+            self.graceful_shutdown,
         )
         self.folder = folder
 
@@ -154,7 +154,7 @@ def test_a_signal_finishes_the_step_and_saves_the_very_moment(run):
     cut = run("cut")
     kill_at(cut.trainer, TrainEvents.FORWARD_COMPLETED, 7)
     cut.fit()
-    assert cut.interrupts.exit_code == 143
+    assert cut.graceful_shutdown.exit_code == 143
     assert cut.trainer.state.iteration == cut.trainer.state.optimizer_step == 7
     saved = load_checkpoint(cut.folder / "checkpoints" / "last.pt")["states"]
     assert saved["trainer"]["iteration"] == 7
@@ -175,7 +175,7 @@ def test_a_hang_up_and_a_schedulers_warning_stop_a_run(run, hang_up_ends, number
     cut = run("cut")
     kill_at(cut.trainer, Events.ITERATION_STARTED, 7, number)
     cut.fit()
-    assert cut.interrupts.exit_code == 128 + number
+    assert cut.graceful_shutdown.exit_code == 128 + number
     resumed = run("cut").resume()
     assert torch.equal(resumed.weights(), straight.weights())
 
@@ -186,7 +186,7 @@ def test_a_closed_terminal_may_hang_up_twice(run, hang_up_ends):
         kill_at(cut.trainer, TrainEvents.BATCH_READY, count, signal.SIGHUP)
     kill_at(cut.trainer, TrainEvents.FORWARD_COMPLETED, 7, signal.SIGHUP)
     cut.fit()
-    assert cut.interrupts.exit_code == 129
+    assert cut.graceful_shutdown.exit_code == 129
     assert load_checkpoint(cut.folder / "checkpoints" / "last.pt")
 
 
@@ -195,7 +195,7 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored(run, hang_up_ends):
     whole = run("whole")
     kill_at(whole.trainer, Events.ITERATION_STARTED, 7, signal.SIGHUP)
     whole.fit()
-    assert whole.interrupts.exit_code is None
+    assert whole.graceful_shutdown.exit_code is None
     assert whole.trainer.state.epoch == EPOCHS
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
@@ -216,9 +216,9 @@ def test_a_run_cut_in_a_batch_continues_bit_identically(run, accumulate, iterati
         cut = run(f"cut-{iteration}", accumulate=accumulate)
         kill_at(cut.trainer, TrainEvents.BACKWARD_COMPLETED, iteration, signal.SIGINT)
         cut.fit()
-        assert cut.interrupts.exit_code == 130
+        assert cut.graceful_shutdown.exit_code == 130
         resumed = run(f"cut-{iteration}", accumulate=accumulate, seed=9).resume()
-        assert resumed.interrupts.exit_code is None
+        assert resumed.graceful_shutdown.exit_code is None
         assert same(resumed.states(), straight.states()), iteration
         assert resumed.rows() == straight.rows(), iteration
 
@@ -231,7 +231,7 @@ def test_a_run_cut_in_any_validation_continues_bit_identically(run, event):
         cut = run(f"cut-{number}")
         kill_at(cut.evaluator, event, number)
         cut.fit()
-        assert cut.interrupts.exit_code == 143
+        assert cut.graceful_shutdown.exit_code == 143
         resumed = run(f"cut-{number}", seed=9).resume()
         assert torch.equal(resumed.weights(), straight.weights()), number
         assert same(resumed.states(), straight.states()), number
@@ -272,7 +272,7 @@ def test_the_same_trainer_can_go_on_in_the_same_process(run):
     kill_at(cut.evaluator, Events.ITERATION_COMPLETED, 2)
     kill_at(cut.trainer, Events.ITERATION_COMPLETED, 7)
     cut.fit()
-    while cut.interrupts.exit_code is not None:
+    while cut.graceful_shutdown.exit_code is not None:
         cut.trainer.fit(Resumable(), EPOCHS)
     assert same(cut.states(), straight.states())
 
@@ -299,8 +299,8 @@ def test_an_evaluator_works_again_after_the_run_was_cut(run):
 
 
 def test_an_exception_leaves_no_signal_handler_behind_once_closed(make_trainer, loader):
-    trainer, interrupts = make_trainer(), Interrupts()
-    trainer.attach(interrupts)
+    trainer, graceful_shutdown = make_trainer(), GracefulShutdown()
+    trainer.attach(graceful_shutdown)
     before = signal.getsignal(signal.SIGINT)
 
     @trainer.on(Events.ITERATION_COMPLETED)
@@ -312,14 +312,14 @@ def test_an_exception_leaves_no_signal_handler_behind_once_closed(make_trainer, 
         with pytest.raises(ZeroDivisionError):
             trainer.fit(loader, 1)
     finally:
-        interrupts.close()
+        graceful_shutdown.close()
     assert signal.getsignal(signal.SIGINT) == before
-    interrupts.close()
+    graceful_shutdown.close()
 
 
 def test_only_the_signals_asked_for_are_taken(make_trainer, loader):
     trainer, seen = make_trainer(), {}
-    trainer.attach(Interrupts(signals=["SIGUSR1"]))
+    trainer.attach(GracefulShutdown(signals=["SIGUSR1"]))
     former = signal.getsignal(signal.SIGTERM)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
@@ -334,9 +334,9 @@ def test_only_the_signals_asked_for_are_taken(make_trainer, loader):
 
 
 def test_outside_of_the_main_thread_the_run_goes_on_and_says_so(make_trainer, loader):
-    trainer, interrupts, notices = make_trainer(), Interrupts(), []
-    trainer.attach(interrupts)
-    trainer.add_event_handler(TrainEvents.NOTICE, lambda t: notices.append(t.state.notice))
+    trainer, graceful_shutdown, notices = make_trainer(), GracefulShutdown(), []
+    trainer.attach(graceful_shutdown)
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice))
     thread = threading.Thread(target=trainer.fit, args=(loader, 1))
     thread.start()
     thread.join()
@@ -344,15 +344,15 @@ def test_outside_of_the_main_thread_the_run_goes_on_and_says_so(make_trainer, lo
     assert [n["message"] for n in notices] == [
         "signals are not answered: the training runs outside of the main thread"
     ]
-    assert interrupts.exit_code is None
+    assert graceful_shutdown.exit_code is None
 
 
 def test_two_on_one_trainer_answer_as_one(run):
-    cut, second = run("cut"), Interrupts()
+    cut, second = run("cut"), GracefulShutdown()
     cut.trainer.attach(second)
     kill_at(cut.evaluator, Events.ITERATION_COMPLETED, 2)
     cut.fit()
-    assert cut.interrupts.exit_code == second.exit_code == 143
+    assert cut.graceful_shutdown.exit_code == second.exit_code == 143
     assert cut.trainer.state.open_epoch is not None
     assert [row["event"] for row in cut.rows()].count("interrupted") == 1
 
@@ -360,25 +360,25 @@ def test_two_on_one_trainer_answer_as_one(run):
 @pytest.mark.parametrize("when", [Events.STARTED, Events.ITERATION_STARTED])
 def test_a_signal_ends_a_run_within_a_run_and_both_are_told(make_trainer, loader, when):
     outer, inner = make_trainer(), make_trainer()
-    answers = [Interrupts(), Interrupts()]
-    for trainer, interrupts in zip((outer, inner), answers, strict=True):
-        trainer.attach(interrupts)
+    answers = [GracefulShutdown(), GracefulShutdown()]
+    for trainer, graceful_shutdown in zip((outer, inner), answers, strict=True):
+        trainer.attach(graceful_shutdown)
     kill_at(inner, when, 1)
     outer.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: inner.fit(loader, 3))
     outer.fit(loader, 3)
-    assert [interrupts.exit_code for interrupts in answers] == [143, 143]
+    assert [graceful_shutdown.exit_code for graceful_shutdown in answers] == [143, 143]
     assert (outer.state.iteration, inner.state.iteration) == (2, when == Events.ITERATION_STARTED)
 
 
 def test_nothing_is_done_in_a_step(make_trainer, make_evaluator):
     trainer = make_trainer()
-    evaluator, interrupts = make_evaluator(trainer), Interrupts()
+    evaluator, graceful_shutdown = make_evaluator(trainer), GracefulShutdown()
     listening = [
         {event: len(handlers) for event, handlers in engine._event_handlers.items()}
         for engine in (trainer, evaluator)
     ]
-    trainer.attach(interrupts)
-    interrupts.watch(evaluator)
+    trainer.attach(graceful_shutdown)
+    graceful_shutdown.watch(evaluator)
     for engine, before in zip((trainer, evaluator), listening, strict=True):
         added = {
             e for e, handlers in engine._event_handlers.items() if len(handlers) > before.get(e, 0)
@@ -396,7 +396,7 @@ def test_nothing_is_done_in_a_step(make_trainer, make_evaluator):
 )
 def test_what_is_no_signal_is_refused(signals, words):
     with pytest.raises(UsageError, match=words):
-        Interrupts(signals=signals)
+        GracefulShutdown(signals=signals)
 
 
 def run_in_a_process(folder, slow, ready, stuck):
@@ -416,7 +416,7 @@ def run_in_a_process(folder, slow, ready, stuck):
 
     def dawdle():
         ready.set()
-        while stuck or cut.interrupts.exit_code is None:
+        while stuck or cut.graceful_shutdown.exit_code is None:
             time.sleep(0.01)
 
     torch.set_num_threads(1)
@@ -430,9 +430,9 @@ def run_in_a_process(folder, slow, ready, stuck):
         begun = (folder / "checkpoints" / "last.pt").exists()
         cut.resume() if begun else cut.fit()
     finally:
-        cut.interrupts.close()
+        cut.graceful_shutdown.close()
     torch.save(cut.trainer.model.state_dict(), folder / "weights.pt")
-    sys.exit(cut.interrupts.exit_code or 0)
+    sys.exit(cut.graceful_shutdown.exit_code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -497,12 +497,12 @@ def test_a_second_signal_leaves_at_once(start, tmp_path):
 def test_of_two_processes_that_hear_at_different_moments_both_stop_at_the_same(
     two_processes, case, expected
 ):
-    first, second = (each[case] for each in two_processes["tests.handlers.interrupts_work"])
+    first, second = (each[case] for each in two_processes["tests.handlers.graceful_shutdown_work"])
     assert first == second == expected
 
 
 def test_a_signal_after_the_last_call_is_known_to_all_processes_at_the_end(two_processes):
-    for each in two_processes["tests.handlers.interrupts_work"]:
+    for each in two_processes["tests.handlers.graceful_shutdown_work"]:
         assert each["in_the_last_moment"]["code"] == 143
         assert each["in_the_last_moment"]["iteration"] == 20
         assert each["undisturbed"]["code"] is None

@@ -20,9 +20,9 @@ from engine.distributed import (
     is_sharded,
     mean_,
     rank,
-    refuse_shares,
+    require_unsharded,
     sum_,
-    world,
+    world_size,
 )
 from engine.events import Phase, TrainEvents, in_phase
 
@@ -40,7 +40,7 @@ NAMES = inspect.signature(DistributedDataParallel).parameters
 SYNC_BUFFERS = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in NAMES)
 
 
-class DataParallel:
+class DistributedTraining:
     """Adds up the gradients of all processes, so that they take the step of one with all batches.
 
     Puts ``torch.nn.parallel.DistributedDataParallel`` around what a step calls
@@ -78,7 +78,7 @@ class DataParallel:
         UsageError: Both are promised.
 
     Example:
-        >>> DataParallel(static_graph=True).static_graph
+        >>> DistributedTraining(static_graph=True).static_graph
         True
     """
 
@@ -117,9 +117,9 @@ class DataParallel:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and to steps, where there are several processes."""
-        if world() == 1:
+        if world_size() == 1:
             return
-        trainer.step_shares.processes = world()
+        trainer.step_shares.processes = world_size()
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(TrainEvents.BATCH_READY, self)
@@ -135,7 +135,7 @@ class DataParallel:
         if len(set(gather(trainer.state.epoch_length))) > 1:
             raise UsageError(
                 "the processes have different numbers of batches an epoch, and would wait for "
-                "each other: give each loader a sampler with its rank, the world and even=True"
+                "each other: give each loader a sampler with its rank, the world_size and even=True"
             )
         model = trainer.model
         own = set(model.parameters())
@@ -146,7 +146,7 @@ class DataParallel:
         self._moving = [buffer for name, buffer in model.named_buffers() if name in saved]
         self._sharded = is_sharded(model)
         if self._sharded and trainer.precision.scaler is not None:
-            refuse_shares(model, "mixed_precision with fp16")
+            require_unsharded(model, "mixed_precision with fp16")
         whole = [] if self._sharded else [*model.parameters(), *model.buffers()]
         for tensor in (*whole, *self._beside):
             broadcast_(tensor.detach())
@@ -190,18 +190,18 @@ class DataParallel:
         self._held.close()
         # Of a static graph torch has to see a whole step first.
         learning = self.static_graph and self._windows == 0
-        if self._wrapped is not None and not state.window_closes and not learning:
+        if self._wrapped is not None and not state.sync_gradients and not learning:
             self._held.enter_context(self._wrapped.no_sync())
 
     def after_backward(self, trainer: Trainer) -> None:
         """Average what the wrapper does not; it is chosen after the first window."""
         self._held.close()
-        if not trainer.state.window_closes:
+        if not trainer.state.sync_gradients:
             return
         self._windows += 1
         for parameter in self._beside:
             if parameter.grad is not None:
-                sum_(parameter.grad).div_(world())
+                sum_(parameter.grad).div_(world_size())
         if self._wrapped is None and not self._sharded:
             if self._used is None or self.find_unused_parameters:
                 self._used = self._agree_on_used()

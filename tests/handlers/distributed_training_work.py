@@ -15,13 +15,13 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from engine import EpochMetrics, Evaluator, Phase, Trainer, TrainEvents, UsageError
-from engine.distributed import gather, rank, world
+from engine.distributed import gather, rank, world_size
 from engine.losses import CrossEntropy, OutputNorm, Term, WeightedLoss
 from engine.optim import build_optimizer
 from handlers.accumulation import Accumulation
 from handlers.checkpoint import Checkpoint
 from handlers.compile import Compile
-from handlers.data_parallel import DataParallel
+from handlers.distributed_training import DistributedTraining
 from handlers.early_stopping import EarlyStopping
 from handlers.ema import EMA
 from handlers.freeze import Freeze
@@ -75,7 +75,7 @@ def build(
     trainer = Trainer(model, optimizer, loss or CrossEntropy(), run_dir=run_dir)
     measured = EpochMetrics(prefix="train/")
     trainer.provide_metrics(*measured.metric_names())
-    trainer.attach(DataParallel(**parallel))
+    trainer.attach(DistributedTraining(**parallel))
     measured.attach(trainer)
     trainer.attach(*handlers)
     return trainer
@@ -331,7 +331,7 @@ def a_folder_that_cannot_be_written(folder: Path) -> str:
 def work(folder: Path) -> dict[str, Any]:
     """All scenarios, together."""
     return {
-        "world": world(),
+        "world_size": world_size(),
         **{name: scenario(None) for name, scenario in SAME.items()},
         "beginnings": beginnings(),
         "norms_with_statistics": norms_with_statistics(),
