@@ -1,11 +1,12 @@
-"""Evaluation mode for a while."""
+"""Contexts in which a model is measured: evaluation mode, other weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -32,3 +33,46 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in in_training:
             module.training = True
+
+
+@contextmanager
+def swapped_weights(
+    model: nn.Module, live: Sequence[Tensor], other: Sequence[Tensor]
+) -> Iterator[None]:
+    """A context in which ``live`` hold the values of ``other``, and the other way round.
+
+    Afterwards each has its own again, whatever happened, an exception too; and so has every
+    buffer of the model, so that what a forward pass does to them is undone. Values are exchanged
+    in place: no optimizer and no compiled model loses sight of its tensors.
+
+    Args:
+        model: Its buffers come back as they are now.
+        live: Parameters of the model.
+        other: As many tensors of the same shapes.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> with swapped_weights(model, [model.weight], [torch.full((1, 1), 7.0)]):
+        ...     model.weight.item()
+        7.0
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    exchanged: list[tuple[Tensor, Tensor]] = []
+    try:
+        for pair in zip(live, other, strict=True):
+            _exchange(*pair)
+            exchanged.append(pair)
+        yield
+    finally:
+        for pair in exchanged:
+            _exchange(*pair)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+@torch.no_grad()
+def _exchange(one: Tensor, other: Tensor) -> None:
+    held = one.clone()
+    one.copy_(other)
+    other.copy_(held)

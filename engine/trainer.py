@@ -15,12 +15,11 @@ from torch.optim import Optimizer
 from datasets.errors import UsageError, nearest
 from engine.checkpointing import capture_all, capture_rng, restore_all, restore_rng
 from engine.distributed import is_main_process, world_size
-from engine.events import Phase, TrainEvents
+from engine.events import Phase, ResumableEngine, TrainEvents
 from engine.optim import LeftOutSteps, StepShares
 from engine.precision import Precision
 from engine.prefetch import prefetched
 from engine.protocols import Handler, Loss, Stateful
-from engine.resumable_engine import ResumableEngine
 from engine.steps import train_step
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from datasets.errors import UsageError
 from engine.distributed import to_local
+from engine.eval_mode import swapped_weights
 from engine.events import Phase, TrainEvents
-from engine.optim import swapped_weights
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

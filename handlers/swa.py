@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from engine.checkpointing import broken_weight, preserve_rng_state
 from engine.distributed import require_unsharded, sum_, world_size
 from engine.errors import check_whole
-from engine.eval_mode import eval_mode
+from engine.eval_mode import eval_mode, swapped_weights
 from engine.events import Phase
 from engine.model_call import call_model
-from engine.optim import swapped_weights
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

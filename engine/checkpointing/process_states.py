@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError
-from engine.checkpointing.rng import capture_rng, preserve_rng_state, restore_rng, seed_apart
+from engine.checkpointing.reproducibility import (
+    capture_rng,
+    preserve_rng_state,
+    restore_rng,
+    seed_apart,
+)
 from engine.distributed import (
     full_state,
     gather,

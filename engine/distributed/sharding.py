@@ -7,6 +7,7 @@ tensors, as those of a process that trains alone do, so that either can continue
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError
-from engine.distributed.block_structure import repeated_blocks
 from engine.distributed.collectives import broadcast_, is_main_process, sum_, world_size
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -195,3 +195,19 @@ def _cut(tensor: Tensor, like: Any) -> Tensor:
     tensor = tensor.to(like.device)
     # Each process has the whole tensor and takes its own rows.
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The modules of which several of one class stand in a list; outer ones before inner ones.
+
+    Example:
+        >>> layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])
+        >>> len(repeated_blocks(nn.Sequential(layers)))
+        2
+    """
+    found = []
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            counts = Counter(type(child) for child in module)
+            found += [child for child in module if counts[type(child)] > 1]
+    return found

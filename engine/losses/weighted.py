@@ -52,7 +52,7 @@ class WeightedLoss(nn.Module):
 
     Example:
         >>> import torch
-        >>> from engine.losses.classification import CrossEntropy
+        >>> from engine.losses.per_sample import CrossEntropy
         >>> aux = Term(CrossEntropy(), weight=0.5, on="aux_logits_spec")
         >>> loss = WeightedLoss({"main_loss": CrossEntropy(), "aux_spec_loss": aux})
         >>> outputs = {"logits": torch.zeros(1, 2), "aux_logits_spec": torch.zeros(1, 2)}

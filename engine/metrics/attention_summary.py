@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.eval_mode import eval_mode
-from engine.metrics.sample_order import order_of
+from engine.metrics.step_outputs import order_of
 
 # With the weights of every head a model needs the square of its positions: a few samples at once.
 ROWS = 8

@@ -6,17 +6,166 @@ import functools
 from collections.abc import Callable
 from statistics import fmean
 
+import numpy as np
 import torch
 from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
+from torchmetrics.functional import classification as tm
 
-from engine.metrics.probability import brier, expected_calibration_error, log_loss
-from engine.metrics.ranking import (
-    area_under_roc,
-    average_precision,
-    recall_at_fpr,
-    specificity_at_sensitivity,
-)
+# Of the calibration error, over confidences from 0 to 1 (Guo et al. 2017 use 15).
+BINS = 15
+
+
+def _over_labels(of_label: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], float]:
+    """The mean over the labels [N, T]; a single label is two classes."""
+
+    def metric(scores: Tensor, target: Tensor) -> float:
+        if target.ndim == 1:
+            return of_label(scores, target)
+        return fmean(
+            of_label(
+                torch.stack([1 - scores[:, t], scores[:, t]], dim=1), (target[:, t] > 0).long()
+            )
+            for t in range(target.shape[1])
+        )
+
+    return metric
+
+
+@_over_labels
+def brier(scores: Tensor, target: Tensor) -> float:
+    """Mean squared distance of the probabilities [N, C] from what was the case [N] (Brier 1950).
+
+    Of two classes that of the positive one's probability; of more the sum over the classes.
+    """
+    missed = scores - torch.nn.functional.one_hot(target, scores.shape[1])
+    share = 0.5 if scores.shape[1] == 2 else 1.0
+    return float(share * missed.square().sum(dim=1).mean())
+
+
+@_over_labels
+def log_loss(scores: Tensor, target: Tensor) -> float:
+    """Mean of ``-log`` of the true class's probability, in nats.
+
+    A probability of zero counts as the smallest step above it, as in scikit-learn.
+    """
+    least = torch.finfo(scores.dtype).eps
+    true = scores.gather(1, target[:, None]).clamp(least, 1 - least)
+    return float(-true.log().mean())
+
+
+@_over_labels
+def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
+    """By how much confidence and share of hits differ, over 15 equal bins of confidence.
+
+    The bins' mean, weighted by their samples (Guo et al. 2017, "On Calibration of Modern Neural
+    Networks"). Of two classes the positive one's probability is binned against how often it was
+    the case; of more, that of the likeliest class against how often it was right.
+    """
+    # A confidence of 1 belongs to the last bin: torchmetrics would give it one of its own.
+    scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
+    if scores.shape[1] == 2:
+        return float(
+            tm.binary_calibration_error(
+                scores[:, 1].contiguous(), target, BINS, "l1", validate_args=False
+            )
+        )
+    return float(
+        tm.multiclass_calibration_error(
+            scores, target, scores.shape[1], BINS, "l1", validate_args=False
+        )
+    )
+
+
+def area_under_roc(scores: Tensor, positive: Tensor) -> float:
+    """The chance that a positive sample scores above a negative one; a tie counts half.
+
+    Fawcett 2006, "An introduction to ROC analysis". One sort in NumPy, ten times faster than
+    torch's on a CPU.
+
+    Args:
+        scores: [N], all finite.
+        positive: bool [N], both values among them.
+
+    Example:
+        >>> import torch
+        >>> area_under_roc(torch.tensor([0.1, 0.4, 0.35]), torch.tensor([False, True, True]))
+        1.0
+    """
+    true, false = _counts_by_threshold(scores, positive)
+    # Trapezoids: between two thresholds positives and negatives of one score are tied.
+    height = true + np.concatenate(([0], true[:-1]))
+    width = np.diff(false, prepend=0)
+    return float((height * width).sum() / (2 * true[-1] * false[-1]))
+
+
+def average_precision(scores: Tensor, positive: Tensor) -> float:
+    """The mean precision over the positives, as the threshold comes down.
+
+    The step-wise area under the precision-recall curve: interpolating along it is too optimistic
+    (Davis and Goadrich 2006, "The relationship between precision-recall and ROC curves").
+
+    Args:
+        scores: [N], all finite.
+        positive: bool [N], both values among them.
+
+    Example:
+        >>> import torch
+        >>> average_precision(torch.tensor([0.9, 0.4, 0.3]), torch.tensor([True, False, True]))
+        0.8333333333333333
+    """
+    true, false = _counts_by_threshold(scores, positive)
+    found = np.diff(true, prepend=0)
+    return float((found * true / (true + false)).sum() / true[-1])
+
+
+def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
+    """The highest recall at which at most this share of the negatives is predicted positive.
+
+    Args:
+        scores: [N], all finite.
+        positive: bool [N], both values among them.
+        fpr: Tolerated false positive rate, 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
+        >>> recall_at_fpr(scores, positive, 0.0), recall_at_fpr(scores, positive, 0.5)
+        (0.5, 1.0)
+    """
+    true, false = _counts_by_threshold(scores, positive)
+    return float(true[false / false[-1] <= fpr].max(initial=0.0) / true[-1])
+
+
+def specificity_at_sensitivity(scores: Tensor, positive: Tensor, sensitivity: float) -> float:
+    """The highest specificity at which at least this share of the positives is found.
+
+    Args:
+        scores: [N], all finite.
+        positive: bool [N], both values among them.
+        sensitivity: The share that must be found, 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
+        >>> specificity_at_sensitivity(scores, positive, 0.9)
+        0.5
+    """
+    true, false = _counts_by_threshold(scores, positive)
+    least = false[true / true[-1] >= sensitivity].min()
+    # A sensitivity of 0 is reached before any sample is predicted positive.
+    return float(1 - (least / false[-1] if sensitivity > 0 else 0.0))
+
+
+def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives that reach each distinct score, the highest first; as float64."""
+    falling = -scores.numpy()
+    order = falling.argsort()
+    falling = falling[order]
+    last_of_score = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)
+    true = positive.numpy()[order].cumsum()[last_of_score].astype(np.float64)
+    return true, last_of_score + 1.0 - true
+
 
 UNDEFINED = float("nan")
 # From this probability on a label is said to be there.

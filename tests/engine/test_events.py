@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from ignite.engine import Events
 
 from engine.events import OrderedEngine, Phase, TrainEvents, in_phase
@@ -86,3 +87,105 @@ def test_attaching_while_the_event_fires_runs_no_handler_twice(engine):
 
 def test_a_user_function_at_gradients_ready_comes_after_clipping_and_before_recording():
     assert Phase.GRADIENTS < Phase.USER < Phase.RECORD < Phase.SAVE
+
+
+def listen(trainer, calls, cut_in_epoch=None):
+    """Handlers before and after one that may be cut, of every kind that can be attached."""
+
+    class Kept:
+        phase = Phase.PREPARE
+
+        def __call__(self, engine):
+            calls.append(("object", engine.state.epoch))
+
+        def method(self):
+            calls.append(("method", trainer.state.epoch))
+
+    def long(engine):
+        if engine.state.epoch == cut_in_epoch:
+            torch.rand(1)
+            engine.leave_epoch_open()
+        else:
+            calls.append(("long", engine.state.epoch))
+
+    kept, completed = Kept(), Events.EPOCH_COMPLETED
+    trainer.add_event_handler(completed, kept)
+    trainer.add_event_handler(completed, kept.method, phase=Phase.UPDATE)
+    trainer.add_event_handler(completed(every=2), kept.method)
+    trainer.add_event_handler(completed, long, phase=Phase.MEASURE)
+    trainer.add_event_handler(completed, lambda: calls.append(("after", trainer.state.epoch)))
+    for event in (Events.EPOCH_STARTED, Events.TERMINATE, Events.COMPLETED):
+        trainer.add_event_handler(event, lambda _, e=event: calls.append((e.name, None)))
+    trainer.add_event_handler(
+        Events.ITERATION_STARTED, lambda: calls.append(("batch", trainer.state.iteration))
+    )
+
+
+def epochs_end(epoch):
+    return [("object", epoch), *[("method", epoch)] * (2 - epoch % 2), ("long", epoch)]
+
+
+def test_the_run_ends_after_the_handler_that_was_cut(make_trainer, loader):
+    calls: list[tuple[str, int | None]] = []
+    trainer = make_trainer()
+    listen(trainer, calls, cut_in_epoch=2)
+    trainer.fit(loader, 3)
+    assert calls[-5:] == [*epochs_end(2)[:-1], ("TERMINATE", None), ("COMPLETED", None)]
+    assert ("after", 2) not in calls
+    assert trainer.state.iteration == 10
+    assert trainer.epochs_done() == 1
+
+
+def test_it_continues_with_that_handler_and_trains_on_no_batch_twice(make_trainer, loader):
+    for last_epoch, follow in ((2, []), (3, [("EPOCH_STARTED", None), ("batch", 11)])):
+        calls: list[tuple[str, int | None]] = []
+        cut, resumed = make_trainer(), make_trainer(seed=9)
+        listen(cut, [], cut_in_epoch=2)
+        cut.fit(loader, last_epoch)
+        resumed.restore(cut.capture())
+        listen(resumed, calls)
+        resumed.fit(loader, last_epoch)
+        assert calls[:3] == [("EPOCH_STARTED", None), ("long", 2), ("after", 2)]
+        assert calls[3:5] == (follow or [("COMPLETED", None)])
+        assert resumed.state.epoch == last_epoch
+        assert resumed.state.open_epoch is None
+
+
+def test_a_handler_that_is_new_when_the_run_continues_runs_too(make_trainer, loader):
+    cut, resumed, calls = make_trainer(), make_trainer(), []
+    listen(cut, [], cut_in_epoch=1)
+    cut.fit(loader, 1)
+    resumed.restore(cut.capture())
+    resumed.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: calls.append("early"), phase=Phase.PREPARE
+    )
+    listen(resumed, calls)
+    resumed.fit(loader, 1)
+    assert calls[:4] == [("EPOCH_STARTED", None), "early", ("long", 1), ("after", 1)]
+
+
+def test_training_ends_the_same_as_if_it_had_not_been_cut(make_trainer, loader):
+    straight, cut, resumed = make_trainer(), make_trainer(), make_trainer(seed=9)
+    torch.manual_seed(5)
+    straight.fit(loader, 3)
+    torch.manual_seed(5)
+    # Before the epoch's own metrics are computed, which empties what they are computed from.
+    cut.add_event_handler(Events.EPOCH_COMPLETED, cut.leave_epoch_open, phase=Phase.PREPARE)
+    cut.fit(loader, 3)
+    resumed.restore(cut.capture())
+    resumed.add_event_handler(Events.EPOCH_STARTED(once=1), lambda: torch.rand(1))
+    resumed.fit(loader, 3)
+    assert straight.state.metrics == resumed.state.metrics
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(
+            straight.model.state_dict().values(), resumed.model.state_dict().values(), strict=True
+        )
+    )
+
+
+def test_said_elsewhere_it_changes_nothing(make_trainer, loader):
+    trainer = make_trainer()
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, trainer.leave_epoch_open)
+    trainer.fit(loader, 2)
+    assert trainer.state.iteration == 10

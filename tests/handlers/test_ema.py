@@ -98,7 +98,7 @@ def test_the_live_weights_come_back_after_an_exception(trained):
 
 
 def test_the_live_weights_come_back_when_the_exchange_itself_fails(trained, monkeypatch):
-    import engine.optim.weight_swap as module
+    import engine.eval_mode as module
 
     trainer, ema = trained
     live, exchange, calls = parameters(trainer), module._exchange, []

@@ -7,7 +7,7 @@ import torch
 
 from engine.checkpointing import process_states
 from engine.checkpointing.process_states import OTHERS, of_this_process, with_others
-from engine.checkpointing.rng import capture_rng, preserve_rng_state, restore_rng
+from engine.checkpointing.reproducibility import capture_rng, preserve_rng_state, restore_rng
 
 
 def test_a_process_that_trains_alone_adds_nothing():

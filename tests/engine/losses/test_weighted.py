@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from engine.losses.classification import CrossEntropy, FocalLoss
 from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
-from engine.losses.regularisers import OutputNorm
+from engine.losses.per_sample import CrossEntropy, FocalLoss, OutputNorm
 from engine.losses.weighted import Term, WeightedLoss
 from models.tft_loss import TFTLoss
 

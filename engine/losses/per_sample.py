@@ -1,4 +1,4 @@
-"""Losses of classes and of labels."""
+"""Losses of each sample by itself: classes, labels, values, regularisers."""
 
 from __future__ import annotations
 
@@ -175,3 +175,109 @@ class BinaryCrossEntropy(nn.Module):
                 logits, targets.float(), pos_weight=self.pos_weight
             )
         }
+
+
+class MeanSquaredError(nn.Module):
+    """Mean of the squared errors of ``outputs["logits"]`` [B, T] against values [B, T].
+
+    Example:
+        >>> import torch
+        >>> loss = MeanSquaredError()
+        >>> loss({"logits": torch.tensor([[1.0]])}, torch.tensor([[3.0]]))["total_loss"].item()
+        4.0
+    """
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not a value for each target.
+        """
+        values = find_output(outputs, "logits").float()
+        check_same_shape(values, targets)
+        return {"total_loss": functional.mse_loss(values, targets.float())}
+
+
+class HuberLoss(nn.Module):
+    """Half the squared error where it is small, growing straight on beyond.
+
+    Huber 1964, "Robust Estimation of a Location Parameter".
+
+    Args:
+        delta: The error, in standard deviations where targets are standardised, from which on it
+            no longer counts squared; above 0.
+
+    Raises:
+        ValueError: ``delta`` is not above 0.
+
+    Example:
+        >>> import torch
+        >>> loss = HuberLoss(delta=1.0)
+        >>> loss({"logits": torch.tensor([[0.0]])}, torch.tensor([[3.0]]))["total_loss"].item()
+        2.5
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        require_range("delta", delta, 0, float("inf"), open_low=True)
+        self.delta = delta
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not a value for each target.
+        """
+        values = find_output(outputs, "logits").float()
+        check_same_shape(values, targets)
+        return {"total_loss": functional.huber_loss(values, targets.float(), delta=self.delta)}
+
+
+class NegativeEntropy(nn.Module):
+    """Minus the entropy of the predicted probabilities, in nats: a penalty on confidence.
+
+    Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
+    Distributions". Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid, the
+    mean over the labels. It is at most 0.
+
+    Example:
+        >>> import torch
+        >>> terms = NegativeEntropy()({"logits": torch.zeros(1, 2)}, torch.tensor([0]))
+        >>> round(terms["total_loss"].item(), 4)  # -log 2
+        -0.6931
+    """
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The term as ``total_loss``, a scalar."""
+        logits = find_output(outputs, "logits").float()
+        if targets.is_floating_point():
+            # -p log p - (1 - p) log(1 - p) is the cross-entropy of p with itself.
+            entropy = functional.binary_cross_entropy_with_logits(logits, logits.sigmoid())
+        else:
+            logs = logits.log_softmax(dim=1)
+            entropy = -(logs.exp() * logs).sum(dim=1).mean()
+        return {"total_loss": -entropy}
+
+
+class OutputNorm(nn.Module):
+    """L2: the mean square of one of the model's outputs, its ``embedding`` unless told otherwise.
+
+    Example:
+        >>> import torch
+        >>> OutputNorm()({"embedding": torch.tensor([[3.0, 1.0]])}, torch.tensor([0]))
+        {'total_loss': tensor(5.)}
+    """
+
+    reads = "embedding"
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The term as ``total_loss``, a scalar."""
+        return {"total_loss": find_output(outputs, self.reads).float().square().mean()}
