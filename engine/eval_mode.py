@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and afterwards each of its modules in the mode it was in.
+    """Evaluation mode; afterwards each module has the mode that it had.
 
-    Each by itself: a frozen part may be in evaluation mode while the rest is training.
-
-    Args:
-        model: Any module.
+    A frozen part may be in evaluation mode while the rest is training.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
@@ -39,14 +36,13 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def swapped_weights(
     model: nn.Module, live: Sequence[Tensor], other: Sequence[Tensor]
 ) -> Iterator[None]:
-    """A context in which ``live`` hold the values of ``other``, and the other way round.
+    """Exchange the values of ``live`` and ``other`` in place, and back at the end.
 
-    Afterwards each has its own again, whatever happened, an exception too; and so has every
-    buffer of the model, so that what a forward pass does to them is undone. Values are exchanged
-    in place: no optimizer and no compiled model loses sight of its tensors.
+    The model's buffers are restored too, also after an exception. Optimizers and compiled models
+    keep their tensors.
 
     Args:
-        model: Its buffers come back as they are now.
+        model: Owner of the buffers.
         live: Parameters of the model.
         other: As many tensors of the same shapes.
 

@@ -34,6 +34,5 @@ if TYPE_CHECKING:
     )
     from engine.explain.attribution_samples import OutputsExplainer, explain, explain_outputs
     from engine.explain.collectors import AuxiliaryHeads, Embeddings, Gates, ScanAttention
-    from engine.explain.output_collector import OutputCollector
 else:
     __getattr__ = lazy_exports(__name__, __file__)

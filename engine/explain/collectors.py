@@ -1,4 +1,12 @@
-"""Outputs of a model that are kept while it is evaluated."""
+"""Outputs of a model that are kept while it is evaluated.
+
+Example::
+
+    embeddings = Embeddings()
+    embeddings.attach(evaluator)
+    evaluator.evaluate(loader)
+    embeddings.vectors
+"""
 
 from __future__ import annotations
 
@@ -8,110 +16,84 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.explain.output_collector import OutputCollector
-from engine.metrics import attention_weights, find_scan_axes, is_over_scans, scan_shares
+from engine.metrics import (
+    OutputCollector,
+    attention_weights,
+    find_scan_axes,
+    is_over_scans,
+    scan_shares,
+)
 from engine.model_call import SCAN_ROWS, call_model
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
+# The first of these that a model returns are its embedding.
+CHOICES = (("embedding",), ("spec_embedding", "tab_embedding"), ("logits",))
+BEFORE, AFTER = "spec_embedding", "gated_spec"
+# Where several weights are over scans: the one that pools the scans into a sample's vector.
+FIRST_CHOICE = "scan_pooling"
 
 
 class AuxiliaryHeads(OutputCollector):
-    """Keeps the logits of both modalities' auxiliary heads, in the loader's order.
+    """Keeps the logits of both modalities' auxiliary heads, in the loader's order."""
 
-    Example::
-
-        heads = AuxiliaryHeads()
-        heads.attach(evaluator)
-        evaluator.evaluate(loader)
-        heads.logits
-    """
-
-    def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:
+    def take(self, evaluator: Any) -> dict[str, Any] | None:
         """One step's logits of the spectra and of the covariates, [B, C] each."""
-        heads = [evaluator.state.outputs.get(head) for head in HEADS]
-        if any(head is None for head in heads):
+        heads = {head: evaluator.state.outputs.get(head) for head in HEADS}
+        if any(logits is None for logits in heads.values()):
             return None
-        return tuple(head.detach() for head in heads)
+        return {head: logits.detach() for head, logits in heads.items()}
 
     @property
     def logits(self) -> tuple[Tensor, Tensor] | None:
-        """Of the spectra and of the covariates, [N, C] each, on the CPU.
-
-        None of a model without both heads.
-        """
+        """Of the spectra and of the covariates, [N, C] each, on the CPU; None without heads."""
         if not self._kept:
             return None
         spectra, tabular = (
-            torch.cat(parts).float().cpu() for parts in zip(*self._kept, strict=True)
+            torch.cat([step[head] for step in self._kept]).float().cpu() for head in HEADS
         )
         return spectra, tabular
 
 
-# The first that a model gives.
-CHOICES = (("embedding",), ("spec_embedding", "tab_embedding"), ("logits",))
-
-
 class Embeddings(OutputCollector):
-    """Keeps each sample's ``embedding`` of an evaluation, in the loader's order.
+    """Keeps each sample's ``embedding``, in the loader's order.
 
-    Of a model that gives none, its ``spec_embedding`` and ``tab_embedding`` take its place, one
-    behind the other where it gives both; else its ``logits``.
+    Without one, ``spec_embedding`` and ``tab_embedding`` are concatenated (or the one there is),
+    else the ``logits`` are taken.
 
     Attributes:
-        source: ``embedding``, ``spec_embedding and tab_embedding`` or one of these, or ``logits``.
-
-    Example::
-
-        embeddings = Embeddings()
-        embeddings.attach(evaluator)
-        evaluator.evaluate(loader)
-        embeddings.vectors
+        source: The names of the outputs taken, joined by ``and``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.source = "embedding"
 
-    def take(self, evaluator: Any) -> tuple[Tensor, ...]:
+    def take(self, evaluator: Any) -> dict[str, Any]:
         """One step's vectors, [B, E]."""
         outputs = evaluator.state.outputs
         given = ([name for name in names if outputs.get(name) is not None] for names in CHOICES)
         chosen = next(names for names in given if names)
         self.source = " and ".join(chosen)
-        return (torch.cat([outputs[name].detach().float() for name in chosen], dim=1),)
+        return {"vectors": torch.cat([outputs[name].detach().float() for name in chosen], dim=1)}
 
     @property
     def vectors(self) -> Tensor:
         """[N, E], on the CPU."""
-        return torch.cat([vectors for (vectors,) in self._kept]).cpu()
-
-
-BEFORE, AFTER = "spec_embedding", "gated_spec"
+        return torch.cat([step["vectors"] for step in self._kept]).cpu()
 
 
 class Gates(OutputCollector):
-    """Keeps how far each sample's spectra vector is moved by the gate and by the covariates.
+    """Keeps how far the gate and the covariates move each sample's spectra vector.
 
-    Of a model that returns ``spec_embedding`` and ``gated_spec``, both [B, E]. A gate rarely works
-    alone: a residual and a norm stand behind it and move every sample's vector alike, whatever its
-    covariates are. So each step is computed a second time with covariates of zeros (the mean,
-    where they are standardised; what attributions start from, too), and what that changes is the
-    covariates' doing.
-
-    Attach it to the one evaluation that it is wanted of: of a model with a gate that takes twice
-    as long.
-
-    Example::
-
-        gates = Gates()
-        gates.attach(evaluator)
-        evaluator.evaluate(loader)
-        gates.movement
+    For models that return ``spec_embedding`` and ``gated_spec``, both [B, E]. Residuals and norms
+    behind the gate move all vectors alike, so each step is computed again with covariates of zero
+    (the mean of standardised ones): the difference is due to the covariates. An evaluation takes
+    twice as long.
     """
 
     @torch.no_grad()
-    def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:
-        """One step's distances: by the covariates, and from before the gate to behind it, [B]."""
+    def take(self, evaluator: Any) -> dict[str, Any] | None:
+        """One step's relative distances, [B] each."""
         batch, outputs = evaluator.state.batch, evaluator.state.outputs
         if outputs.get(BEFORE) is None or outputs.get(AFTER) is None:
             return None
@@ -123,59 +105,38 @@ class Gates(OutputCollector):
         )
         with evaluator.precision.autocast():
             unmoved = call_model(evaluator.model, without)[AFTER]
-        return (
-            _distance(outputs[AFTER], unmoved),
-            _distance(outputs[AFTER], outputs[BEFORE]),
-        )
+        return {
+            "movement": _distance(outputs[AFTER], unmoved),
+            "change": _distance(outputs[AFTER], outputs[BEFORE]),
+        }
 
     @property
     def movement(self) -> Tensor | None:
         """||gated - gated without covariates|| / ||gated without covariates||, [N], on the CPU.
 
-        None of a model without a gate.
+        None for a model without a gate.
         """
-        return self._column(0)
+        return self._column("movement")
 
     @property
     def change(self) -> Tensor | None:
         """||gated - before the gate|| / ||before the gate||, [N], on the CPU.
 
-        By all that stands between the two, such as a norm; None of a model without a gate.
+        Norms between the two contribute; None for a model without a gate.
         """
-        return self._column(1)
+        return self._column("change")
 
-    def _column(self, number: int) -> Tensor | None:
-        parts = [step[number] for step in self._kept]
-        return torch.cat(parts).cpu() if parts else None
-
-
-def _distance(there: Tensor, here: Tensor) -> Tensor:
-    """Relative to the length of what it is a distance from, [B]."""
-    here = here.detach().float()
-    length = here.norm(dim=1).clamp(min=torch.finfo(here.dtype).tiny)
-    return (there.detach().float() - here).norm(dim=1) / length
-
-
-# Where several weights are over scans: the one by which scans become a sample's vector.
-FIRST_CHOICE = "scan_pooling"
+    def _column(self, name: str) -> Tensor | None:
+        return torch.cat([step[name] for step in self._kept]).cpu() if self._kept else None
 
 
 class ScanAttention(OutputCollector):
-    """Keeps one weight a scan, where the model returns attention weights [B, S].
+    """Keeps one weight per scan, if the model returns attention weights [B, S].
 
-    Which of them is over the scans is found out as in
-    :func:`engine.metrics.summarise_attention`.
+    Weights over scans are recognised as in :func:`engine.metrics.summarise_attention`.
 
     Attributes:
-        name: What the model calls the weights; None before an evaluation, and of a model that
-            has none.
-
-    Example::
-
-        attention = ScanAttention()
-        attention.attach(evaluator)
-        evaluator.evaluate(loader)
-        attention.weights
+        name: The model's name of the weights; None before an evaluation or without weights.
     """
 
     def __init__(self) -> None:
@@ -184,19 +145,20 @@ class ScanAttention(OutputCollector):
         self._looked = False
 
     def reset(self) -> None:
-        """Forget what an earlier evaluation left; the model may be another one now."""
+        """Forget the steps so far; the model may be another one now."""
         super().reset()
         self.name, self._looked = None, False
 
-    def take(self, evaluator: Any) -> tuple[Tensor, ...] | None:
-        """One step's weights and which scans are real, [B, S] each."""
+    def take(self, evaluator: Any) -> dict[str, Any] | None:
+        """One step's weights and mask, [B, S] each."""
         batch = evaluator.state.batch
         if not self._looked:
             self._looked = True
             self.name = self._find_name(evaluator)
         if self.name is None:
             return None
-        return attention_weights(evaluator.state.outputs)[self.name].detach(), batch.mask
+        weights = attention_weights(evaluator.state.outputs)[self.name].detach()
+        return {"weights": weights, "mask": batch.mask}
 
     @staticmethod
     @torch.no_grad()
@@ -209,14 +171,19 @@ class ScanAttention(OutputCollector):
 
     @property
     def weights(self) -> list[Tensor] | None:
-        """Of each sample's real scans, adding up to 1, N of [S_i], on the CPU.
-
-        None of a model that gives scans no weights.
-        """
+        """Of each sample's real scans, adding up to 1, N of [S_i], on the CPU; None without."""
         if not self._kept:
             return None
+        kept = [(step["weights"].cpu(), step["mask"].cpu()) for step in self._kept]
         return [
             share[real]
-            for weights, mask in self._kept
-            for share, real in zip(scan_shares(weights.cpu(), mask.cpu()), mask.cpu(), strict=True)
+            for weights, mask in kept
+            for share, real in zip(scan_shares(weights, mask), mask, strict=True)
         ]
+
+
+def _distance(there: Tensor, here: Tensor) -> Tensor:
+    """Relative to the length of ``here``, [B]."""
+    here = here.detach().float()
+    length = here.norm(dim=1).clamp(min=torch.finfo(here.dtype).tiny)
+    return (there.detach().float() - here).norm(dim=1) / length

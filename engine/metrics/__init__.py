@@ -33,7 +33,14 @@ if TYPE_CHECKING:
         log_loss,
     )
     from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-    from engine.metrics.step_outputs import TOTAL, makes, order_of, rows_in_order, terms_of
+    from engine.metrics.step_outputs import (
+        TOTAL,
+        OutputCollector,
+        makes,
+        order_of,
+        rows_in_order,
+        terms_of,
+    )
     from engine.metrics.tasks import (
         CLASSES,
         TASKS,

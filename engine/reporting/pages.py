@@ -1,4 +1,7 @@
-"""Interactive pages: templates, training curves, pages renewed during a run."""
+"""Interactive pages: templates, training curves, and pages renewed during a run.
+
+A page opens from the disk and loads nothing from the network.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,8 @@ from ignite.engine import Events
 
 from datasets.errors import UsageError
 from engine.errors import check_whole
-from engine.events import Phase, in_phase
+from engine.events import Phase
 from engine.files import write_whole
-from engine.optim import learning_rate
 from engine.reporting.figure_format import figure_text
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
     from engine.trainer import Trainer
 
+TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"
+SUBSETS = {"train": "training", "val": "validation"}
+# A page of short epochs is renewed at most once in LAG_S seconds and LAG_OF_COST times its
+# writing time, so that it slows a run by at most a hundredth.
+LAG_S, LAG_OF_COST = 1.0, 100.0
 # Plotly's own tool bar would offer to upload the chart; these may be patients' data.
 PLOTLY_CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
@@ -36,14 +42,10 @@ PLOTLY_CONFIG: dict[str, Any] = {
 }
 
 
-# The libraries are imported where a page is written: a run that fails early should not wait.
+# The libraries are imported where a page is written, not when a run starts.
 @functools.cache
 def page_template(path: Path) -> jinja2.Template:
-    """Read a page's Jinja2 template, which escapes whatever it is given.
-
-    Args:
-        path: The template's file.
-    """
+    """Load a Jinja2 template file that escapes all values."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -58,7 +60,7 @@ def page_template(path: Path) -> jinja2.Template:
 
 @functools.cache
 def plotly_js() -> Markup:
-    """The plotting library as text that can stand inside a script element."""
+    """The plotting library as text for a script element."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
@@ -66,17 +68,13 @@ def plotly_js() -> Markup:
     return Markup(get_plotlyjs().replace("</script", "<\\/script"))
 
 
-TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"
-SIDES = {"train": "training", "val": "validation"}
-
-
 def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
-    """The page as text.
+    """The page of training curves as text.
 
     Args:
-        history: One row an epoch, with ``epoch`` and ``metrics`` (name -> value).
+        history: Of at least one epoch, as ``trainer.history``.
         title: The run's name.
-        max_epochs: The run's budget.
+        max_epochs: Epochs of the whole run.
     """
     from markupsafe import Markup
 
@@ -85,8 +83,9 @@ def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
     last = history[-1]
     latest = []
     for panel in panels:
-        values = (last["metrics"].get(f"{side}/{panel['title']}") for side in SIDES)
-        latest.append((panel["title"], *map(_figure, values)))
+        values = (last["metrics"].get(f"{subset}/{panel['title']}") for subset in SUBSETS)
+        texts = ("" if value is None else figure_text(value) for value in values)
+        latest.append((panel["title"], *texts))
     return page_template(TEMPLATE).render(
         title=title,
         state=f"{last['epoch']} of {max_epochs} epochs",
@@ -100,14 +99,11 @@ def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
 
 
 def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One chart a metric: the loss first, the learning rate last.
-
-    Args:
-        history: As for :func:`render`.
+    """One chart per metric: the loss first, the learning rate last.
 
     Returns:
-        Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side``, ``epochs``
-        and ``values``, in which None is a gap.
+        Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side`` (subset),
+        ``epochs`` and ``values``, in which None is a gap.
 
     Example:
         >>> rows = [{"epoch": 1, "metrics": {"train/loss": 0.7, "val/loss": 0.8, "lr": 0.1}}]
@@ -117,12 +113,12 @@ def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     charts: dict[str, dict[str, dict[str, Any]]] = {"loss": {}}
     for row in history:
         for name, value in row["metrics"].items():
-            side, _, metric = name.partition("/")
-            if side not in SIDES or not metric:
-                side, metric = "other", name
+            subset, _, metric = name.partition("/")
+            if subset not in SUBSETS or not metric:
+                subset, metric = "other", name
             line = charts.setdefault(metric, {}).setdefault(
                 name,
-                {"name": SIDES.get(side, metric), "side": side, "epochs": [], "values": []},
+                {"name": SUBSETS.get(subset, metric), "side": subset, "epochs": [], "values": []},
             )
             line["epochs"].append(row["epoch"])
             line["values"].append(value if math.isfinite(value) else None)
@@ -135,31 +131,16 @@ def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _figure(value: float | None) -> str:
-    if value is None:
-        return ""
-    return figure_text(value)
-
-
-# Where epochs are short the page lags behind: by at least so many seconds, and by so many times
-# what it took to write, which so never slows a run by more than a hundredth.
-LAG_S, LAG_OF_COST = 1.0, 100.0
-
-
 class LivePage(ABC):
-    """Keeps the epochs' values and writes a page of them, replaced as a whole each time.
-
-    Whoever opens it while the run goes on sees a whole page. The history is saved with every
-    checkpoint: a resumed run continues it.
+    """Writes a page of the epochs so far (``trainer.history``), replaced as a whole each time.
 
     Args:
-        path: The page; ``<run_dir>/report/<name>.html`` by default.
-        every: Write it each so many epochs (less often where epochs are short), and when the run
+        path: The page; ``<run_dir>/report/<file_name>`` by default.
+        every: Write it every so many epochs (less often where epochs are short), and when the run
             ends.
 
     Attributes:
-        name: Of the handler; its settings and its file are called so.
-        history: One row an epoch so far, with ``epoch`` and ``metrics`` (name -> value).
+        name: Of the handler, in error messages.
 
     Raises:
         UsageError: ``every`` is less than 1.
@@ -173,8 +154,7 @@ class LivePage(ABC):
     def __init__(self, path: str | Path | None = None, every: int = 1) -> None:
         self.path = None if path is None else Path(path)
         self.every = check_whole(f"{self.name}.every", every)
-        self.history: list[dict[str, Any]] = []
-        self._written = 0  # epochs on the page as it stands
+        self._last_shown: dict[str, Any] | None = None  # the last epoch on the page
         self._not_before = 0.0
 
     @abstractmethod
@@ -185,36 +165,27 @@ class LivePage(ABC):
         """Listen to the ends of epochs and of the run.
 
         Raises:
-            UsageError: There is no place to write to.
+            UsageError: There is neither a path nor a run_dir.
         """
         if self.path is None:
             if trainer.run_dir is None:
                 raise UsageError(f"{self.name}.path: name one, the trainer has no run_dir")
             self.path = Path(trainer.run_dir) / "report" / self.file_name
-        trainer.register_state(self.name, self)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.remember)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.write)
 
-    @in_phase(Phase.RECORD)
-    def remember(self, trainer: Trainer) -> None:
-        """Take down the epoch's values, before this epoch's checkpoint is saved."""
-        values = {"lr": learning_rate(trainer.optimizer), **trainer.state.metrics}
-        metrics = {name: float(value) for name, value in values.items()}
-        self.history.append({"epoch": trainer.state.epoch, "metrics": metrics})
-
     def __call__(self, trainer: Trainer) -> None:
-        """Write the page where it is due."""
+        """Write the page if it is due."""
         if trainer.state.epoch % self.every == 0 and time.perf_counter() >= self._not_before:
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
-        """Write the page, unless it shows everything already.
+        """Write the page, unless it shows all epochs already.
 
         Raises:
-            UsageError: The disk is full, say; the page before still stands.
+            UsageError: The file cannot be written; the earlier page stays.
         """
-        if len(self.history) == self._written or self.path is None:
+        if self.path is None or not trainer.history or trainer.history[-1] is self._last_shown:
             return
         began = time.perf_counter()
         text = self.render(trainer)
@@ -223,7 +194,7 @@ class LivePage(ABC):
             write_whole(text.encode(), self.path.parent, self.path.name, durable=False)
         except OSError as error:
             raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
-        self._written = len(self.history)
+        self._last_shown = trainer.history[-1]
         now = time.perf_counter()
         self._not_before = now + max(LAG_S, LAG_OF_COST * (now - began))
 
@@ -231,12 +202,3 @@ class LivePage(ABC):
         """The run's name, or that of the page's folder."""
         assert self.path is not None
         return self.path.parent.name if trainer.run_dir is None else Path(trainer.run_dir).name
-
-    def state_dict(self) -> dict[str, Any]:
-        """The epochs so far."""
-        return {"history": [{**row, "metrics": dict(row["metrics"])} for row in self.history]}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the history; the page is written anew with the next epoch."""
-        self.history = [{**row, "metrics": dict(row["metrics"])} for row in state_dict["history"]]
-        self._written = 0

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from engine.metrics.step_outputs import StepOutputs, joined, order_of, rows_in_order
+from engine.metrics.step_outputs import joined, mean_losses, order_of, packed, rows_in_order
 from tests.engine import joint_metrics_work
 from tests.shared_problem import build_model, largest_difference
 
@@ -62,26 +63,34 @@ def test_a_process_without_a_batch_takes_part(three_processes):
     assert len(third["sample_id"]) == joint_metrics_work.SAMPLES
 
 
-def kept(*batches: list[float]) -> StepOutputs:
-    values = torch.tensor([value for batch in batches for value in batch])
-    return StepOutputs(
-        sizes=[len(batch) for batch in batches],
-        logits=values[:, None],
-        target=values,
-        sample_id=[f"s{value:g}" for value in values],
-        losses={"total_loss": torch.tensor([batch[0] for batch in batches]).double()},
-        of_samples={"effective_scans": values.double()},
-    )
+def kept(*batches: list[float]) -> list[dict[str, Any]]:
+    steps = []
+    for batch in batches:
+        values = torch.tensor(batch)
+        steps.append(
+            {
+                "logits": values[:, None],
+                "target": values,
+                "sample_id": [f"s{value:g}" for value in batch],
+                "losses": {"total_loss": values[0].double()},
+                "of_samples": {"effective_scans": values.double()},
+            }
+        )
+    return steps
 
 
 def test_steps_take_turns_and_losses_are_means_over_samples():
-    found = joined([kept([0, 1], [3]), kept([2], [4, 5, 6]), None])
-    assert found is not None
-    assert found.sample_id == [f"s{number}" for number in range(7)]
-    assert found.target.tolist() == found.of_samples["effective_scans"].tolist() == list(range(7))
-    assert found.sizes == [2, 1, 1, 3]
-    assert found.mean_losses() == {"total_loss": (2 * 0 + 2 + 3 + 3 * 4) / 7}
+    steps = joined([packed(kept(*own)) for own in ([[0, 1], [3]], [[2], [4, 5, 6]], [])])
+    assert [name for step in steps for name in step["sample_id"]] == [f"s{n}" for n in range(7)]
+    target = torch.cat([step["target"] for step in steps])
+    of_samples = torch.cat([step["of_samples"]["effective_scans"] for step in steps])
+    assert target.tolist() == of_samples.tolist() == list(range(7))
+    assert [step["logits"].shape for step in steps] == [(2, 1), (1, 1), (1, 1), (3, 1)]
+    sizes = [len(step["target"]) for step in steps]
+    assert sizes == [2, 1, 1, 3]
+    losses = {"total_loss": torch.stack([step["losses"]["total_loss"] for step in steps])}
+    assert mean_losses(losses, sizes, {}) == {"total_loss": (2 * 0 + 2 + 3 + 3 * 4) / 7}
 
 
 def test_where_nobody_took_a_step_there_is_nothing():
-    assert joined([None, None]) is None
+    assert joined([packed([]), packed([])]) == []
