@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         PeerLostError,
         all_reduce_max,
         alone,
-        any_process,
         barrier,
         broadcast_,
         broadcast_from_main,

@@ -103,16 +103,6 @@ def gather(value: T) -> list[T]:
     return found
 
 
-def any_process(flag: bool) -> bool:
-    """Whether any process says so; all get the same answer, and every one has to ask.
-
-    Example:
-        >>> any_process(False)
-        False
-    """
-    return any(gather(flag))
-
-
 def broadcast_from_main(make: Callable[[], T]) -> T:
     """What the first process makes, given to all; where it fails, all fail alike.
 

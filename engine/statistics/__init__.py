@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         DeLong,
         McNemar,
         bootstrap_differences,
-        delong_interval,
         delong_test,
         holm,
         mcnemar_test,

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, rankdata
 from torch import Tensor
 
 from datasets.errors import UsageError
@@ -116,47 +116,15 @@ def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float
     if a is None or b is None:
         return DeLong(a.area if a else UNDEFINED, b.area if b else UNDEFINED)
     apart = a - b
-    low, high = _bounds(apart, level, -1.0)
-    if apart.variance > 0:
-        # Both tails of a normal distribution.
-        p_value = math.erfc(abs(apart.area) / math.sqrt(2 * apart.variance))
-    else:
+    difference, variance = apart.area, apart.variance
+    if not variance > 0:
         alike = not apart.of_positives.any() and not apart.over_negatives.any()
-        p_value = 1.0 if alike else UNDEFINED
-    return DeLong(a.area, b.area, apart.area, low, high, p_value)
-
-
-def delong_interval(scores: Tensor, target: Tensor, level: float = 0.95) -> Interval:
-    """The area under the ROC curve, and the interval that DeLong's variance gives it.
-
-    The bounds stay within 0 and 1; they are undefined where those of :func:`delong_test` are.
-
-    Args:
-        scores: Of the positive class, [N].
-        target: 1 where a sample is positive, else 0, [N].
-        level: The interval's level of confidence.
-
-    Raises:
-        UsageError: The shapes differ, the target is not of two classes, or ``level`` is no share.
-
-    Example:
-        >>> import torch
-        >>> scores = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
-        >>> found = delong_interval(scores, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
-        >>> found.value, round(found.low, 2), found.high
-        (0.9375, 0.76, 1.0)
-    """
-    check_level(level)
-    wins = _wins(scores, target)
-    return Interval(UNDEFINED) if wins is None else Interval(wins.area, *_bounds(wins, level, 0.0))
-
-
-def _bounds(wins: _Wins, level: float, least: float) -> tuple[float, float]:
-    """The normal interval around an area or a difference, within ``least`` and 1."""
-    if not wins.variance > 0:
-        return UNDEFINED, UNDEFINED
-    reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(wins.variance)
-    return max(wins.area - reach, least), min(wins.area + reach, 1.0)
+        return DeLong(a.area, b.area, difference, p_value=1.0 if alike else UNDEFINED)
+    reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(variance)
+    low, high = max(difference - reach, -1.0), min(difference + reach, 1.0)
+    # Both tails of a normal distribution.
+    p_value = math.erfc(abs(difference) / math.sqrt(2 * variance))
+    return DeLong(a.area, b.area, difference, low, high, p_value)
 
 
 def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
@@ -175,17 +143,11 @@ def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n or not np.isfinite(values).all():
         return None
-    ranks = _midranks(values)
+    ranks = rankdata(values)
     return _Wins(
-        ranks[positive] - _midranks(values[positive]),
-        m - (ranks[~positive] - _midranks(values[~positive])),
+        ranks[positive] - rankdata(values[positive]),
+        m - (ranks[~positive] - rankdata(values[~positive])),
     )
-
-
-def _midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1 on; those that are tied share the mean of theirs."""
-    _, number, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[number]
 
 
 @dataclass(frozen=True)

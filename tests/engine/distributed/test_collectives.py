@@ -70,10 +70,6 @@ def test_each_gathers_what_every_process_holds_in_the_order_of_ranks(outcomes):
     assert all(outcome["gathered"] == expected for outcome in outcomes)
 
 
-def test_all_learn_what_one_says(outcomes):
-    assert all(outcome["any"] == (True, False) for outcome in outcomes)
-
-
 def test_where_one_fails_all_fail_and_where_none_fails_none_does(outcomes):
     last = len(outcomes) - 1
     assert all(outcome["last_fails"] == f"process {last} failed" for outcome in outcomes)

@@ -10,7 +10,7 @@ from captum.attr import IntegratedGradients
 from datasets.batches import Batch
 from datasets.errors import UsageError
 from engine.checkpointing import capture_rng
-from engine.explain.attribution import attribute, mean_importance
+from engine.explain.attribution import attribute
 from engine.explain.attribution_methods import METHODS, Inputs
 from models import SpectraOnly, TabularOnly, TFTMultimodal
 from tests.engine.attributed import COVARIATES, POINTS, SCANS, Weighted, make_batch
@@ -216,34 +216,6 @@ def test_progress_is_told_until_all_samples_are_explained(model, batch):
     assert sum(told) == len(SCANS)
 
 
-def test_importance_is_the_mean_over_all_samples_however_they_are_batched(batch):
-    model = Weighted()
-    found = mean_importance(model, [batch], target=0)
-    weights = model.points.weight.detach()[0]
-    by_hand = (batch.spectra * weights * batch.mask[..., None]).double()
-    torch.testing.assert_close(
-        found.points, by_hand.abs().sum(dim=(0, 1)) / len(SCANS), atol=1e-5, rtol=0
-    )
-    torch.testing.assert_close(
-        found.signed_points, by_hand.sum(dim=(0, 1)) / len(SCANS), atol=1e-5, rtol=0
-    )
-    halves = [
-        Batch(
-            batch.spectra[part],
-            batch.mask[part],
-            batch.tabular[part],
-            batch.target[part],
-            batch.sample_id[part],
-        )
-        for part in (slice(0, 3), slice(3, 4))
-    ]
-    again = mean_importance(model, halves, target=0)
-    torch.testing.assert_close(again.points, found.points, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(again.covariates, found.covariates, atol=1e-6, rtol=1e-5)
-    assert again.samples == found.samples == len(SCANS)
-    assert mean_importance(model, halves, target=0, max_samples=2).samples == 2
-
-
 def test_what_does_not_exist_is_refused_in_a_line(model, batch):
     with pytest.raises(UsageError, match="did you mean 'integrated_gradients'"):
         attribute(model, batch, method="integrated_gradient")
@@ -255,5 +227,3 @@ def test_what_does_not_exist_is_refused_in_a_line(model, batch):
         attribute(model, batch, steps=0)
     with pytest.raises(UsageError, match="did you mean 'log_odds'"):
         attribute(model, batch, score="logodds")
-    with pytest.raises(UsageError, match="no sample to explain"):
-        mean_importance(model, [])

@@ -8,7 +8,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from datasets.errors import UsageError
-from engine.explain.attribution import mean_importance
 from engine.explain.attribution_results import (
     Explained,
     importance_of,
@@ -41,17 +40,16 @@ def test_importance_is_told_by_point_by_covariate_and_by_scan():
     assert found.gap == pytest.approx(0.2)
 
 
-def test_it_is_the_same_from_samples_that_were_kept_and_from_a_loader():
-    model, loader = Weighted(), [make_batch(1), make_batch(2)]
-    kept = importance_of(explain(model, loader, 1, score="logit"))
-    passing = mean_importance(model, loader, 1)
-    for name, value in vars(passing).items():
-        other = getattr(kept, name)
-        if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(value, other, atol=1e-6, rtol=1e-5)
-        else:
-            assert value == pytest.approx(other)
-    assert passing.samples == 2 * len(SCANS)
+def test_importance_is_the_mean_over_all_samples_however_they_are_batched():
+    model, (one, two) = Weighted(), (make_batch(1), make_batch(2))
+    found = importance_of(explain(model, [one, two], 1, score="logit"))
+    weights = model.points.weight.detach()[1]
+    by_hand = [batch.spectra * weights * batch.mask[..., None] for batch in (one, two)]
+    absolute = sum(each.double().abs().sum(dim=(0, 1)) for each in by_hand)
+    signed = sum(each.double().sum(dim=(0, 1)) for each in by_hand)
+    assert found.samples == 2 * len(SCANS)
+    torch.testing.assert_close(found.points, absolute / found.samples, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.signed_points, signed / found.samples, atol=1e-5, rtol=0)
 
 
 def test_without_covariates_and_without_a_gap_there_are_none():

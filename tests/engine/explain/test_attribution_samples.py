@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from engine.explain.attribution import attribute, mean_importance
+from engine.explain.attribution import attribute
 from engine.explain.attribution_methods import METHODS
 from engine.explain.attribution_samples import MOST_OUTPUTS, Explainer, explain, explain_outputs
 from tests.engine.attributed import POINTS, SCANS, Weighted, make_batch
@@ -158,11 +158,9 @@ def test_nothing_chooses_among_outputs_of_unlike_kind():
     for call in (
         lambda: attribute(model, batch),
         lambda: explain(model, [batch]),
-        lambda: mean_importance(model, [batch]),
     ):
         with pytest.raises(UsageError, match=r"3 labels or values, .* name an output, 0 to 2"):
             call()
-    assert mean_importance(model, [batch], 2, steps=2).samples == len(batch.target)
 
 
 def test_progress_counts_each_sample_once_however_many_outputs_there_are():

@@ -16,7 +16,6 @@ from engine.metrics import TASKS, by_target
 from engine.statistics.bootstrap import bootstrap_intervals
 from engine.statistics.paired_tests import (
     bootstrap_differences,
-    delong_interval,
     delong_test,
     holm,
     mcnemar_test,
@@ -66,12 +65,6 @@ def test_with_ties_it_is_what_the_placement_values_give_directly(seed):
     p_value = 2 * NORMAL.cdf(-abs(apart) / error)
     expected = (*areas, apart, apart - reach, apart + reach, p_value)
     assert astuple(found) == pytest.approx(expected, abs=1e-12)
-    for scores, area, variance in zip((a, b), areas, covariance.diagonal(), strict=True):
-        interval = delong_interval(scores, target, level=0.9)
-        reach = NORMAL.inv_cdf(0.95) * math.sqrt(variance)
-        assert interval.value == pytest.approx(area, abs=1e-12)
-        assert interval.low == pytest.approx(max(area - reach, 0), abs=1e-12)
-        assert interval.high == pytest.approx(min(area + reach, 1), abs=1e-12)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
@@ -79,8 +72,10 @@ def test_the_area_is_scikit_learns_whatever_is_tied(samples):
     scores = np.array([score for score, _ in samples]) / 6
     target = np.array([is_positive for _, is_positive in samples])
     target[:2] = True, False  # both must occur
-    found = delong_interval(torch.from_numpy(scores), torch.from_numpy(target))
-    assert found.value == pytest.approx(roc_auc_score(target, scores), abs=1e-12)
+    found = delong_test(
+        torch.from_numpy(scores), torch.zeros(len(scores)), torch.from_numpy(target)
+    )
+    assert found.auc_a == pytest.approx(roc_auc_score(target, scores), abs=1e-12)
 
 
 def test_between_equally_good_models_all_p_values_are_equally_likely():
@@ -105,8 +100,9 @@ def test_the_interval_covers_the_true_area_as_often_as_it_says():
     covered = 0
     for _ in range(1000):
         scores = target.double() + torch.from_numpy(rng.normal(size=150))
-        found = delong_interval(scores, target, level=0.9)
-        covered += found.low <= true_area <= found.high
+        # A constant score has no variance: the difference from it has that of the area.
+        found = delong_test(scores, torch.zeros(150), target, level=0.9)
+        covered += found.low <= true_area - 0.5 <= found.high
     assert covered / 1000 == pytest.approx(0.9, abs=3 * math.sqrt(0.9 * 0.1 / 1000))
 
 
@@ -145,10 +141,7 @@ def test_a_variance_of_nothing_is_no_certainty():
     target = torch.tensor([0, 0, 0, 1, 1, 1])
     perfect, constant = torch.arange(6), torch.zeros(6)
     for scores, area in ((perfect, 1.0), (constant, 0.5), (-perfect, 0.0)):
-        interval = delong_interval(scores, target)
-        assert interval.value == area
-        assert math.isnan(interval.low)
-        assert math.isnan(interval.high)
+        assert delong_test(scores, constant, target).auc_a == area
     found = delong_test(perfect, constant, target)
     assert found.difference == 0.5
     assert math.isnan(found.p_value)
@@ -170,8 +163,6 @@ def test_a_constant_difference_in_thirds_has_exactly_no_variance():
 def test_bounds_stay_where_an_area_can_be():
     scores = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
     target = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    assert delong_interval(scores, target).high == 1.0
-    assert delong_interval(-scores, target).low == 0.0
     assert delong_test(scores, -scores, target, level=0.999).high == 1.0
 
 
@@ -179,25 +170,23 @@ def test_bounds_stay_where_an_area_can_be():
 def test_with_one_class_missing_nothing_is_defined(only):
     target = torch.full((6,), only)
     assert all(math.isnan(v) for v in astuple(delong_test(torch.rand(6), torch.rand(6), target)))
-    interval = delong_interval(torch.rand(6), target)
-    assert all(math.isnan(v) for v in (interval.value, interval.low, interval.high))
 
 
 @pytest.mark.filterwarnings("error")
 def test_one_sample_of_a_class_gives_an_area_without_bounds():
     target = torch.tensor([0, 1, 0, 0])
     scores = torch.tensor([0.1, 0.3, 0.5, 0.2])
-    interval = delong_interval(scores, target)
-    assert interval.value == pytest.approx(2 / 3)
-    assert math.isnan(interval.low)
-    assert math.isnan(delong_test(scores, torch.tensor([4, 3, 2, 1]), target).p_value)
+    found = delong_test(scores, torch.tensor([4, 3, 2, 1]), target)
+    assert found.auc_a == pytest.approx(2 / 3)
+    assert math.isnan(found.low)
+    assert math.isnan(found.p_value)
     assert delong_test(scores, scores, target).p_value == 1.0
 
 
 def test_a_diverged_model_has_no_area_and_the_other_keeps_its_own():
     a, b, target = tied(6)
     found = delong_test(a, b.clone().fill_(math.nan), target)
-    assert found.auc_a == delong_interval(a, target).value
+    assert found.auc_a == delong_test(a, b, target).auc_a
     assert all(math.isnan(value) for value in astuple(found)[1:])
 
 
