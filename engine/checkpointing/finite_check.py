@@ -13,17 +13,16 @@ from engine.distributed import to_local
 
 
 class FiniteCheck:
-    """Looks at one window after the other: first its losses, then the gradients they led to.
+    """Checks the losses, then the gradients, of one optimizer step after the other.
 
-    The verdict is a tensor on the device, 1 where something was NaN or infinite, else 0, which
-    only the caller may read. What a forward pass did to the model's saved buffers (a norm's
-    running statistics) can be undone with it. Nothing here has a graph: neither gradients, nor
-    losses that are detached, nor buffers.
+    The verdict is a tensor on the device, 1 where something is NaN or infinite, else 0; it is not
+    read here. The forward pass's changes of saved buffers (running statistics) can be undone with
+    it. Losses must be detached.
 
     Args:
         model: Its buffers are kept.
-        optimizer: Its parameters' gradients are looked at.
-        device: Where both are.
+        optimizer: Its parameters' gradients are checked.
+        device: Of both.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
@@ -38,7 +37,7 @@ class FiniteCheck:
         self._kept: list[Tensor] = []
 
     def start_epoch(self) -> None:
-        """List what there is now; a window that was cut short is forgotten."""
+        """List parameters and buffers; forget an incomplete step."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         by_type: dict[torch.dtype, list[nn.Parameter]] = {}
         for parameter in sorted(parameters, key=torch.numel):
@@ -51,16 +50,16 @@ class FiniteCheck:
         self._open = []
 
     def keep_buffers(self) -> None:
-        """Remember the buffers, at a window's first micro-batch; the others change nothing."""
+        """Copy the buffers, at a step's first micro-batch."""
         if self._buffers and not self._open:
             torch._foreach_copy_(self._kept, self._buffers)
 
     def keep_loss(self, loss: Tensor, show: bool = False) -> None:
-        """Remember a micro-batch's loss, after its gradients were added.
+        """Keep a micro-batch's loss, after the backward pass.
 
         Args:
-            loss: A scalar without a graph.
-            show: Have a loss that is not finite make a gradient NaN.
+            loss: A detached scalar.
+            show: Make a gradient NaN if the loss is not finite.
         """
         dtype = self._parameters[0][0].dtype
         self._open.append(loss if loss.dtype == dtype else loss.to(dtype))
@@ -71,7 +70,7 @@ class FiniteCheck:
                     break
 
     def verdict(self) -> Tensor:
-        """1 if a loss or a gradient of the window is not finite; ends the window."""
+        """1 if a loss or a gradient of the step is not finite; ends the step."""
         self._closed, self._open = self._open, []
         self._bad.zero_()
         beside = self._closed
@@ -84,17 +83,13 @@ class FiniteCheck:
         return self._bad
 
     def loss_verdict(self) -> Tensor:
-        """1 if a loss of the window that was ended last is not finite."""
+        """1 if a loss of the last ended step is not finite."""
         self._bad_loss.zero_()
         torch._amp_foreach_non_finite_check_and_unscale_(self._closed, self._bad_loss, self._one)
         return self._bad_loss
 
     def put_buffers_back(self, where: Tensor | None = None) -> None:
-        """Undo what happened to the buffers since they were kept.
-
-        Args:
-            where: Only if this holds 1; always by default.
-        """
+        """Restore the kept buffers: if ``where`` holds 1, or always by default."""
         for buffer, kept in zip(self._buffers, self._kept, strict=True):
             buffer.copy_(kept if where is None else torch.where(where > 0, kept, buffer))
 
@@ -107,15 +102,10 @@ class FiniteCheck:
 
 
 class Snapshot:
-    """Keeps one good state of a model and its optimizer, on the device where they are.
+    """A copy of a model's and its optimizer's tensors, on their device.
 
-    It holds all parameters and buffers of the model, what else the optimizer moves, and the
-    optimizer's memory (momenta, counts of steps). The settings of its groups, such as the
-    learning rate, are no part of it. Memory: as much as the model and the optimizer's memory.
-
-    Args:
-        model: Its tensors are copied.
-        optimizer: Its memory is copied, and its parameters that are not the model's.
+    It holds all parameters and buffers of the model, other parameters of the optimizer, and the
+    optimizer's state (momenta, step counts), but not its settings, such as learning rates.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -146,13 +136,12 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> bool:
-        """Copy the present state, if it is whole; waits for the device once.
+        """Copy the present state if it is finite; waits for the device once.
 
-        Whole is: no weight and no momentum that is NaN or infinite, no buffer that is NaN (an
-        infinite one may be meant).
+        Weights and momenta must be finite; buffers must not be NaN, but may be infinite.
 
         Returns:
-            Whether it was; otherwise the earlier copy stays.
+            Whether it was copied; otherwise the earlier copy stays.
         """
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]
@@ -167,7 +156,7 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the weights, buffers and the optimizer's memory back; the copy stays as it is."""
+        """Put weights, buffers and the optimizer's state back; the copy stays."""
         weights, buffers = self._live()
         for live, kept in zip((*weights, *buffers), self._tensors, strict=True):
             live.copy_(kept)
@@ -180,7 +169,7 @@ class Snapshot:
         return {"tensors": list(self._tensors), "memory": _copy(self._memory)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take a saved copy for one's own.
+        """Take over a saved copy.
 
         Raises:
             ValueError: It is another model's.

@@ -27,13 +27,9 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_apart(rank: int) -> None:
-    """Seed all streams anew from where torch's stands, differently for each process.
+    """Reseed all streams from torch's present state, differently for each rank.
 
-    Processes that were seeded alike, so that their models begin with the same weights, so get
-    dropout of their own; equal runs get equal streams.
-
-    Args:
-        rank: The process's.
+    So ranks that start with the same weights get different dropout; equal runs get equal streams.
     """
     here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
     seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
@@ -53,10 +49,7 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any]) -> None:
-    """Set all streams back to what :func:`capture_rng` saw.
-
-    A state from a machine with another number of CUDA devices restores those both have.
-    """
+    """Restore all streams from :func:`capture_rng`, of the CUDA devices that exist here."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -68,7 +61,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """A context that leaves all streams as it found them, whatever is drawn in it.
+    """A context that restores all streams at its end.
 
     Example:
         >>> before = torch.get_rng_state()
@@ -104,13 +97,10 @@ NO_FORM = " does not have a deterministic implementation"
 
 @contextmanager
 def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
-    """A context in which torch and cuDNN compute with deterministic algorithms only.
+    """A context in which torch and cuDNN use deterministic algorithms only.
 
-    Torch's and cuDNN's settings are afterwards what they were. ``CUBLAS_WORKSPACE_CONFIG`` stays
-    set for the process where it was not and the device is a GPU: cuBLAS reads it once.
-
-    Args:
-        device: Where to compute.
+    Their settings are restored. ``CUBLAS_WORKSPACE_CONFIG`` stays set for the process if the device
+    is a GPU: cuBLAS reads it once.
 
     Raises:
         UsageError: CUDA started in this process before ``CUBLAS_WORKSPACE_CONFIG`` was set; or an
@@ -150,10 +140,10 @@ def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
 
 
 def prepare_cublas() -> None:
-    """Have cuBLAS compute deterministically; to be called before CUDA starts.
+    """Make cuBLAS deterministic, before CUDA starts.
 
     Raises:
-        UsageError: It is too late, or the environment says otherwise.
+        UsageError: CUDA has started, or the environment has another value.
     """
     value = os.environ.get(WORKSPACE)
     if value in WORKSPACES:

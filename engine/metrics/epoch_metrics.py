@@ -222,11 +222,13 @@ class EpochMetrics(OutputCollector):
     def take(self, engine: OrderedEngine) -> dict[str, Any]:
         """One step's tensors."""
         state = engine.state
-        step = {
+        step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
             "sample_id": state.batch.sample_id,
             "losses": state.losses,
+            "denominators": {},
+            "of_samples": {},
         }
         if getattr(self._loss, "weighted", False):
             aux = aux_of(state.batch)
@@ -256,7 +258,7 @@ class EpochMetrics(OutputCollector):
         losses = mean_losses(
             _stacked([step["losses"] for step in steps]),
             [len(step["target"]) for step in steps],
-            _stacked([step.get("denominators", {}) for step in steps]),
+            _stacked([step["denominators"] for step in steps]),
             getattr(engine, "total", None) or own,
         )
         if self.restore is not None:
@@ -288,7 +290,7 @@ class EpochMetrics(OutputCollector):
             "target": [step["target"] for step in self._kept],
             "sample_id": [name for step in self._kept for name in step["sample_id"]],
             "losses": [dict(step["losses"]) for step in self._kept],
-            "denominators": [dict(step.get("denominators", {})) for step in self._kept],
+            "denominators": [dict(step["denominators"]) for step in self._kept],
             "of_samples": {
                 name: [step["of_samples"][name] for step in self._kept] for name in self._statistics
             },
