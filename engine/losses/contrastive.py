@@ -18,11 +18,11 @@ PAIRS = (("spec_projection", "tab_projection"), ("spec_embedding", "tab_embeddin
 
 
 class SupervisedContrastive(nn.Module):
-    """Draws the embeddings of a class together and those of others apart.
+    """Supervised contrastive loss of ``embedding`` [B, E] (Khosla et al. 2020, L_out, one view).
 
     For each sample with others of its class in the batch, the mean over those of ``-log softmax``
-    of the cosine similarities to all other samples; then the mean over such samples, and 0 where
-    there is none. Khosla et al. 2020, "Supervised Contrastive Learning" (L_out, one view a sample).
+    of the cosine similarities to all other samples; averaged over such samples, 0 if there are
+    none.
 
     Args:
         temperature: Divides the cosine similarities; above 0.
@@ -51,7 +51,7 @@ class SupervisedContrastive(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: Targets are no class numbers.
+            UsageError: Targets are not class numbers.
         """
         if targets.is_floating_point() or targets.ndim != 1:
             raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
@@ -73,23 +73,15 @@ class SupervisedContrastive(nn.Module):
 class ModalityContrastive(nn.Module):
     """InfoNCE between a sample's spectra and its covariates (van den Oord et al. 2018).
 
-    Compares ``spec_projection`` with ``tab_projection`` [B, P], or where a model has none,
-    ``spec_embedding`` with ``tab_embedding`` if they are of one width; symmetric as in Radford et
-    al. 2021.
+    Compares ``spec_projection`` with ``tab_projection`` [B, P], or else ``spec_embedding`` with
+    ``tab_embedding`` if they have the same width; symmetric as in Radford et al. 2021.
 
     Args:
         temperature: Divides the cosine similarities; above 0.
-        projections_only: Never compare the embeddings themselves.
+        projections_only: Never compare the embeddings.
 
     Raises:
         ValueError: The temperature is not above 0.
-
-    Example:
-        >>> same = torch.eye(2)
-        >>> loss = ModalityContrastive(temperature=1.0)
-        >>> outputs = {"spec_projection": same, "tab_projection": same}
-        >>> round(loss(outputs, torch.tensor([0, 1]))["total_loss"].item(), 4)  # log(1 + exp(-1))
-        0.3133
     """
 
     reads = None
@@ -101,7 +93,7 @@ class ModalityContrastive(nn.Module):
         self.pairs = PAIRS[:1] if projections_only else PAIRS
 
     def can_read(self, outputs: Mapping[str, Any]) -> bool:
-        """Whether a model returns a pair that can be compared."""
+        """Whether the outputs have a pair to compare."""
         return self._find_pair(outputs) is not None
 
     def forward(
@@ -110,7 +102,7 @@ class ModalityContrastive(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: The model returns no pair of vectors that can be compared.
+            UsageError: The outputs have no pair to compare.
         """
         pair = self._find_pair(outputs)
         if pair is None:

@@ -1,4 +1,4 @@
-"""What losses read of a model's outputs, and checks of what they are given."""
+"""Outputs that losses read, and checks of their parameters."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
     """One of a model's outputs.
 
     Args:
-        outputs: What the model returned.
+        outputs: Of the model.
         name: A key, or a path into nested dicts (``attention_weights.scan_pooling``).
 
     Raises:
-        UsageError: The model returns no such output; names the nearest.
+        UsageError: There is no such output; names the nearest.
 
     Example:
         >>> find_output({"a": {"b": torch.tensor(1.0)}}, "a.b")
@@ -37,7 +37,7 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
 
 
 def has_output(outputs: Mapping[str, Any], name: str) -> bool:
-    """Whether a model returns an output, None being none; ``name`` as for :func:`find_output`."""
+    """Whether there is such an output and it is not None; arguments as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
         if not isinstance(found, Mapping) or found.get(part) is None:
@@ -47,11 +47,7 @@ def has_output(outputs: Mapping[str, Any], name: str) -> bool:
 
 
 def check_same_shape(logits: Tensor, targets: Tensor) -> None:
-    """Refuse values that would be broadcast against each other.
-
-    Raises:
-        UsageError: Shapes differ.
-    """
+    """Raise UsageError for shapes that would be broadcast against each other."""
     if logits.shape != targets.shape:
         raise UsageError(
             f"the loss needs a value for each target: logits have shape {list(logits.shape)}, "
@@ -63,11 +59,11 @@ def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tenso
     """Weights as a tensor.
 
     Args:
-        name: What they are called in the error.
+        name: Of the parameter.
         weights: One each, or one for all.
 
     Raises:
-        ValueError: They are no numbers from 0, or all are 0.
+        ValueError: They are not numbers from 0, or all are 0.
     """
     if weights is None:
         return None

@@ -20,16 +20,10 @@ class CrossEntropy(nn.Module):
     Args:
         label_smoothing: Share of the target spread evenly over the classes, 0 to below 1
             (Szegedy et al. 2016, "Rethinking the Inception Architecture").
-        class_weights: One factor a class, or None for equal weights.
+        class_weights: One factor per class, or None for equal weights.
 
     Raises:
-        ValueError: A parameter is out of its range.
-
-    Example:
-        >>> loss = CrossEntropy()
-        >>> terms = loss({"logits": torch.tensor([[0.0, 0.0]])}, torch.tensor([1]))
-        >>> round(float(terms["total_loss"]), 4)
-        0.6931
+        ValueError: A parameter is out of range.
     """
 
     class_weights: Tensor | None
@@ -64,21 +58,20 @@ class CrossEntropy(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy that turns away from what is easy: ``-alpha (1 - p)^gamma log p``.
+    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels).
 
-    p is the probability of what is true: of the class by softmax where targets are class numbers
-    [B], of each label's being there or not by sigmoid where they are labels [B, T]. The mean over
-    the samples (and labels) is taken, whatever the alphas sum to. Lin et al. 2017, "Focal Loss for
-    Dense Object Detection".
+    p is the probability of the true class by softmax (targets are class numbers [B]), or of each
+    label's presence or absence by sigmoid (targets are labels [B, T]). Lin et al. 2017, "Focal Loss
+    for Dense Object Detection".
 
     Args:
-        gamma: How much the easy ones are passed over; 0 gives the cross-entropy.
-        alpha: Of classes one factor each, or for two classes that of class 1, which leaves
-            ``1 - alpha`` to class 0. Of labels the factor where the label is there, one for each
-            label or one for all, which leaves ``1 - alpha`` where it is not. None for 1 throughout.
+        gamma: Reduces the weight of easy samples; 0 gives the cross-entropy.
+        alpha: Of classes one factor each, or for two classes that of class 1, with ``1 - alpha``
+            for class 0. Of labels the factor of presence, one per label or one for all, with ``1 -
+            alpha`` for absence. None for 1 throughout.
 
     Raises:
-        ValueError: A parameter is out of its range.
+        ValueError: A parameter is out of range.
 
     Example:
         >>> loss = FocalLoss(gamma=2.0)
@@ -103,7 +96,7 @@ class FocalLoss(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: There is not one alpha for each class.
+            UsageError: There is not one alpha per class.
         """
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
@@ -137,20 +130,13 @@ class FocalLoss(nn.Module):
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Cross-entropy of each label by itself: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
+    """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
 
     Args:
-        pos_weight: Factor of the samples where a label is there: one for each label or one for
-            all; None for 1.
+        pos_weight: Factor of present labels: one per label or one for all; None for 1.
 
     Raises:
-        ValueError: ``pos_weight`` is out of its range.
-
-    Example:
-        >>> loss = BinaryCrossEntropy()
-        >>> terms = loss({"logits": torch.zeros(1, 3)}, torch.tensor([[1.0, 0.0, 1.0]]))
-        >>> round(float(terms["total_loss"]), 4)
-        0.6931
+        ValueError: ``pos_weight`` is out of range.
     """
 
     pos_weight: Tensor | None
@@ -166,7 +152,7 @@ class BinaryCrossEntropy(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: There is not a logit for each label.
+            UsageError: There is not one logit per label.
         """
         logits = find_output(outputs, "logits").float()
         check_same_shape(logits, targets)
@@ -178,14 +164,7 @@ class BinaryCrossEntropy(nn.Module):
 
 
 class MeanSquaredError(nn.Module):
-    """Mean of the squared errors of ``outputs["logits"]`` [B, T] against values [B, T].
-
-    Example:
-        >>> import torch
-        >>> loss = MeanSquaredError()
-        >>> loss({"logits": torch.tensor([[1.0]])}, torch.tensor([[3.0]]))["total_loss"].item()
-        4.0
-    """
+    """Mean squared error of ``outputs["logits"]`` [B, T] against values [B, T]."""
 
     def forward(
         self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
@@ -193,7 +172,7 @@ class MeanSquaredError(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: There is not a value for each target.
+            UsageError: There is not one value per target.
         """
         values = find_output(outputs, "logits").float()
         check_same_shape(values, targets)
@@ -201,22 +180,15 @@ class MeanSquaredError(nn.Module):
 
 
 class HuberLoss(nn.Module):
-    """Half the squared error where it is small, growing straight on beyond.
+    """Half the squared error up to ``delta``, linear beyond.
 
     Huber 1964, "Robust Estimation of a Location Parameter".
 
     Args:
-        delta: The error, in standard deviations where targets are standardised, from which on it
-            no longer counts squared; above 0.
+        delta: Above 0, in standard deviations if targets are standardised.
 
     Raises:
         ValueError: ``delta`` is not above 0.
-
-    Example:
-        >>> import torch
-        >>> loss = HuberLoss(delta=1.0)
-        >>> loss({"logits": torch.tensor([[0.0]])}, torch.tensor([[3.0]]))["total_loss"].item()
-        2.5
     """
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -230,7 +202,7 @@ class HuberLoss(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: There is not a value for each target.
+            UsageError: There is not one value per target.
         """
         values = find_output(outputs, "logits").float()
         check_same_shape(values, targets)
@@ -242,7 +214,7 @@ class NegativeEntropy(nn.Module):
 
     Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
     Distributions". Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid, the
-    mean over the labels. It is at most 0.
+    mean over the labels.
 
     Example:
         >>> import torch
@@ -266,13 +238,7 @@ class NegativeEntropy(nn.Module):
 
 
 class OutputNorm(nn.Module):
-    """L2: the mean square of one of the model's outputs, its ``embedding`` unless told otherwise.
-
-    Example:
-        >>> import torch
-        >>> OutputNorm()({"embedding": torch.tensor([[3.0, 1.0]])}, torch.tensor([0]))
-        {'total_loss': tensor(5.)}
-    """
+    """L2: the mean square of one of the model's outputs, its ``embedding`` by default."""
 
     reads = "embedding"
 

@@ -26,12 +26,10 @@ BALANCED = "balanced"
 
 
 def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
-    """Weights that give every class the same say: N / (C * N_class).
-
-    King and Zeng 2001, "Logistic Regression in Rare Events Data"; scikit-learn's ``balanced``.
+    """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too.
 
     Args:
-        targets: Class numbers of the training part, [N].
+        targets: Class numbers of the training set, [N].
         num_classes: C.
 
     Example:
@@ -43,10 +41,10 @@ def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
 
 
 def balanced_pos_weight(targets: Tensor) -> list[float]:
-    """Weights that give the samples with a label as much say as those without: N_without / N_with.
+    """N_without / N_with of each label.
 
     Args:
-        targets: Labels (0 or 1) of the training part, [N, T].
+        targets: Labels (0 or 1) of the training set, [N, T].
 
     Example:
         >>> balanced_pos_weight(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))
@@ -57,10 +55,10 @@ def balanced_pos_weight(targets: Tensor) -> list[float]:
 
 
 def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
-    """The focal loss's alphas: of classes their weights, of labels the share without each.
+    """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence.
 
     Args:
-        targets: Class numbers [N] or labels [N, T] of the training part.
+        targets: Class numbers [N] or labels [N, T] of the training set.
         num_classes: C.
 
     Example:
@@ -82,11 +80,11 @@ _FINDERS: dict[str, Callable[[Tensor, int], list[float]]] = {
 
 
 def fill_balanced(params: Mapping[str, Any], targets: Tensor, num_classes: int) -> dict[str, Any]:
-    """Put numbers where a loss's parameters say ``balanced``.
+    """Replace ``balanced`` in a loss's parameters by numbers.
 
     Args:
         params: Of a loss.
-        targets: Class numbers [N] or labels [N, T] of the training part.
+        targets: Class numbers [N] or labels [N, T] of the training set.
         num_classes: C.
 
     Example:
@@ -131,5 +129,5 @@ FITTING: dict[str, tuple[str, ...]] = {
 
 
 def choose_loss(model: nn.Module, configured: nn.Module) -> Any:
-    """The model's own ``compute_loss`` where it brings one, else the configured loss."""
+    """The model's own ``compute_loss`` if it has one, else the configured loss."""
     return getattr(model, "compute_loss", configured)

@@ -1,4 +1,4 @@
-"""A loss put together from others: a main one, auxiliary ones, regularisation."""
+"""A weighted sum of losses: a main one, auxiliary ones, regularisation."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Term:
     """One term of a :class:`WeightedLoss`.
 
     Attributes:
-        loss: Called as any loss; its ``total_loss`` is the term.
+        loss: Its ``total_loss`` is the term.
         weight: A number from 0.
-        on: The model's output (``aux_logits_spec``) that it reads in place of its own (``logits``,
-            or what the loss names in ``reads``).
-        optional: Leave the term out where the model does not return what it reads.
+        on: The output (``aux_logits_spec``) to read in place of the loss's own (``logits``, or its
+            ``reads``).
+        optional: Leave the term out if the model does not return its input.
     """
 
     loss: nn.Module
@@ -41,18 +41,18 @@ class Term:
 class WeightedLoss(nn.Module):
     """The sum of weight x term.
 
-    Each term is returned, and so logged, under its name and as it is before weighing; what else
-    its loss returns is dropped. The names are those that ``loss_weights`` takes.
+    Each term is returned, and logged, unweighted under its name (as in ``loss_weights``); other
+    results of its loss are dropped.
 
     Args:
         terms: Name -> a :class:`Term`, or a loss of weight 1.
 
     Raises:
-        UsageError: There is no term, a name is taken, or a weight is no number from 0.
+        UsageError: There is no term, a name is taken, or a weight is not a number from 0.
 
     Example:
         >>> import torch
-        >>> from engine.losses.per_sample import CrossEntropy
+        >>> from engine.losses import CrossEntropy
         >>> aux = Term(CrossEntropy(), weight=0.5, on="aux_logits_spec")
         >>> loss = WeightedLoss({"main_loss": CrossEntropy(), "aux_spec_loss": aux})
         >>> outputs = {"logits": torch.zeros(1, 2), "aux_logits_spec": torch.zeros(1, 2)}
@@ -81,7 +81,7 @@ class WeightedLoss(nn.Module):
         """``total_loss`` and each term, scalars.
 
         Raises:
-            UsageError: The model does not return what a term reads.
+            UsageError: The model does not return a term's input.
         """
         values: dict[str, Tensor] = {}
         for name, term in self.terms.items():
@@ -99,7 +99,7 @@ class WeightedLoss(nn.Module):
         return {TOTAL: self.total(values), **values}
 
     def total(self, terms: Mapping[str, Any]) -> Any:
-        """The weighted sum of those terms that are there: tensors of one shape, or numbers."""
+        """The weighted sum of the given terms: tensors of one shape, or numbers."""
         # A term of weight 0 is logged, but has no part: zero times infinity would be NaN.
         parts = [value * self.terms[n].weight for n, value in terms.items() if self.terms[n].weight]
         return sum(parts[1:], start=parts[0])
@@ -110,7 +110,7 @@ class WeightedLoss(nn.Module):
         return any(getattr(term.loss, "weighted", False) for term in self.terms.values())
 
     def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
-        """What each term's mean is divided by where that is not the number of samples."""
+        """What a term's mean is divided by, if not by the number of samples."""
         found = {}
         for name, term in self.terms.items():
             if getattr(term.loss, "weighted", False):
@@ -138,7 +138,7 @@ def _check(name: str, term: Term) -> None:
 
 
 def _reads(loss: nn.Module) -> Any:
-    """The output that a loss reads; None where it reads several."""
+    """The output that a loss reads; None for several."""
     return getattr(loss, "reads", "logits")
 
 

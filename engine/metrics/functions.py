@@ -34,7 +34,7 @@ def _over_labels(of_label: Callable[[Tensor, Tensor], float]) -> Callable[[Tenso
 
 @_over_labels
 def brier(scores: Tensor, target: Tensor) -> float:
-    """Mean squared distance of the probabilities [N, C] from what was the case [N] (Brier 1950).
+    """Mean squared error of the probabilities [N, C] against the classes [N] (Brier 1950).
 
     Of two classes that of the positive one's probability; of more the sum over the classes.
     """
@@ -45,10 +45,7 @@ def brier(scores: Tensor, target: Tensor) -> float:
 
 @_over_labels
 def log_loss(scores: Tensor, target: Tensor) -> float:
-    """Mean of ``-log`` of the true class's probability, in nats.
-
-    A probability of zero counts as the smallest step above it, as in scikit-learn.
-    """
+    """Mean of ``-log`` of the true class's probability, in nats, clipped as in scikit-learn."""
     least = torch.finfo(scores.dtype).eps
     true = scores.gather(1, target[:, None]).clamp(least, 1 - least)
     return float(-true.log().mean())
@@ -56,11 +53,10 @@ def log_loss(scores: Tensor, target: Tensor) -> float:
 
 @_over_labels
 def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
-    """By how much confidence and share of hits differ, over 15 equal bins of confidence.
+    """Mean |confidence - observed frequency| over 15 equal bins, weighted by their samples.
 
-    The bins' mean, weighted by their samples (Guo et al. 2017, "On Calibration of Modern Neural
-    Networks"). Of two classes the positive one's probability is binned against how often it was
-    the case; of more, that of the likeliest class against how often it was right.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". Of two classes the positive one's
+    probability is binned; of more that of the predicted class.
     """
     # A confidence of 1 belongs to the last bin: torchmetrics would give it one of its own.
     scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
@@ -78,7 +74,7 @@ def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
 
 
 def area_under_roc(scores: Tensor, positive: Tensor) -> float:
-    """The chance that a positive sample scores above a negative one; a tie counts half.
+    """The probability that a positive sample scores above a negative one; a tie counts half.
 
     Fawcett 2006, "An introduction to ROC analysis". One sort in NumPy, ten times faster than
     torch's on a CPU.
@@ -86,11 +82,6 @@ def area_under_roc(scores: Tensor, positive: Tensor) -> float:
     Args:
         scores: [N], all finite.
         positive: bool [N], both values among them.
-
-    Example:
-        >>> import torch
-        >>> area_under_roc(torch.tensor([0.1, 0.4, 0.35]), torch.tensor([False, True, True]))
-        1.0
     """
     true, false = _counts_by_threshold(scores, positive)
     # Trapezoids: between two thresholds positives and negatives of one score are tied.
@@ -100,19 +91,14 @@ def area_under_roc(scores: Tensor, positive: Tensor) -> float:
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> float:
-    """The mean precision over the positives, as the threshold comes down.
+    """The step-wise area under the precision-recall curve.
 
-    The step-wise area under the precision-recall curve: interpolating along it is too optimistic
-    (Davis and Goadrich 2006, "The relationship between precision-recall and ROC curves").
+    Interpolating along it is too optimistic (Davis and Goadrich 2006, "The relationship between
+    precision-recall and ROC curves").
 
     Args:
         scores: [N], all finite.
         positive: bool [N], both values among them.
-
-    Example:
-        >>> import torch
-        >>> average_precision(torch.tensor([0.9, 0.4, 0.3]), torch.tensor([True, False, True]))
-        0.8333333333333333
     """
     true, false = _counts_by_threshold(scores, positive)
     found = np.diff(true, prepend=0)
@@ -120,7 +106,7 @@ def average_precision(scores: Tensor, positive: Tensor) -> float:
 
 
 def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
-    """The highest recall at which at most this share of the negatives is predicted positive.
+    """The highest recall with at most this share of the negatives predicted positive.
 
     Args:
         scores: [N], all finite.
@@ -128,7 +114,6 @@ def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
         fpr: Tolerated false positive rate, 0 to 1.
 
     Example:
-        >>> import torch
         >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
         >>> recall_at_fpr(scores, positive, 0.0), recall_at_fpr(scores, positive, 0.5)
         (0.5, 1.0)
@@ -138,18 +123,12 @@ def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
 
 
 def specificity_at_sensitivity(scores: Tensor, positive: Tensor, sensitivity: float) -> float:
-    """The highest specificity at which at least this share of the positives is found.
+    """The highest specificity with at least this share of the positives found.
 
     Args:
         scores: [N], all finite.
         positive: bool [N], both values among them.
-        sensitivity: The share that must be found, 0 to 1.
-
-    Example:
-        >>> import torch
-        >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
-        >>> specificity_at_sensitivity(scores, positive, 0.9)
-        0.5
+        sensitivity: Required share, 0 to 1.
     """
     true, false = _counts_by_threshold(scores, positive)
     least = false[true / true[-1] >= sensitivity].min()
@@ -175,31 +154,23 @@ Metric = Callable[[Tensor, Tensor], float]
 
 
 def likeliest(scores: Tensor) -> Tensor:
-    """The class of the highest score of [N, C], long [N]; of equals the first.
-
-    Example:
-        >>> likeliest(torch.tensor([[0.2, 0.8], [0.5, 0.5]])).tolist()
-        [1, 0]
-    """
+    """The class of the highest score of [N, C], long [N]; of equals the first."""
     if scores.shape[1] == 2:
         return (scores[:, 1] > scores[:, 0]).long()  # ten times faster than the search
     return scores.argmax(dim=1)
 
 
 def accuracy(scores: Tensor, target: Tensor) -> float:
-    """The share of samples [N] whose likeliest class (of [N, C]) is the true one.
-
-    Of labels [N, T] the share of all that are rightly said to be there or not.
-    """
+    """The share of correct predictions, of samples [N] or of labels [N, T]."""
     if target.ndim == 2:
         return float(((scores >= THRESHOLD) == (target > 0)).double().mean())
     return float((likeliest(scores) == target).double().mean())
 
 
 def balanced_accuracy(scores: Tensor, target: Tensor) -> float:
-    """The mean of the classes' recalls (Brodersen et al. 2010); of labels the mean over them.
+    """The mean recall of the classes (Brodersen et al. 2010); of labels the mean over them.
 
-    Undefined where a class has no sample.
+    Undefined if a class has no sample.
     """
     if target.ndim == 2:
         said, true = scores >= THRESHOLD, target > 0
@@ -216,9 +187,9 @@ def _mean_recall(said: Tensor, true: Tensor, classes: int) -> float:
 
 
 def mcc(scores: Tensor, target: Tensor) -> float:
-    """Matthews' correlation of what is said with what is (Gorodkin 2004 for several classes).
+    """Matthews' correlation coefficient (Gorodkin 2004 for several classes); of labels the mean.
 
-    Undefined where all samples are, or are said to be, of one class. Of labels the mean over them.
+    Undefined if all samples are, or are predicted to be, of one class.
     """
     if target.ndim == 2:
         said, true = (scores >= THRESHOLD).long(), (target > 0).long()
@@ -233,10 +204,10 @@ def _correlation(said: Tensor, true: Tensor) -> float:
 
 
 def _by_counts(share: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Metric:
-    """The mean over the classes [C] or labels [T] of a share of their counts.
+    """The mean over the classes [C] or labels [T] of a ratio of counts.
 
-    ``share`` is given how often each is rightly said, is said, and is true. Where it is 0 / 0 for
-    one of them the mean is undefined, too.
+    ``share`` is given the true positives, the predicted and the true ones. The mean is undefined if
+    one ratio is 0 / 0.
     """
 
     def metric(scores: Tensor, target: Tensor) -> float:
@@ -279,15 +250,12 @@ def mse(predictions: Tensor, target: Tensor) -> float:
 
 
 def rmse(predictions: Tensor, target: Tensor) -> float:
-    """Root of the mean squared error of each target, the mean over the targets."""
+    """Root mean squared error of each target, the mean over the targets."""
     return float((predictions.double() - target.double()).square().mean(dim=0).sqrt().mean())
 
 
 def r2(predictions: Tensor, target: Tensor) -> float:
-    """Coefficient of determination, the mean over the targets.
-
-    Undefined where a target is the same in all samples.
-    """
+    """Coefficient of determination, the mean over the targets; undefined for a constant target."""
     target = target.double()
     # Equal values may miss their mean by a rounding, so that their spread is not quite 0.
     if (target == target[0]).all(dim=0).any():

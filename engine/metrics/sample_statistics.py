@@ -1,7 +1,7 @@
-"""What a model's outputs tell of each sample beside its logits: heads that agree, scans that count.
+"""Statistics of each sample beside its logits: agreement of modalities, attention over scans.
 
-Each statistic is a few operations on the device, without waiting for it, and gives one number a
-sample; the figure of an epoch is their mean.
+Each is a few operations on the device, without waiting for it, and gives one number per sample;
+the value of an epoch is their mean.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]
 
 
 def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """How alike the probabilities are that the spectra's and the covariates' head give, [B].
+    """Similarity of the probabilities of the spectra's and the covariates' head, [B].
 
-    One less their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
-    Shannon Entropy"): 1 where both say the same, 0 where each is certain of another class. Of
-    labels the mean over them.
+    1 minus their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
+    Shannon Entropy"): 1 if equal, 0 if each is certain of another class. Of labels the mean over
+    them.
 
     Args:
         outputs: With ``aux_logits_spec`` and ``aux_logits_tab``, [B, C].
-        batch: Its ``target`` has two dimensions where they are of labels.
+        batch: Its ``target`` has two dimensions for labels.
 
     Example:
         >>> from types import SimpleNamespace
@@ -48,11 +48,9 @@ def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | Non
 
 
 def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Whether both heads decide for the same class, 1 or 0, [B]; the share of labels, of labels.
+    """Whether both heads predict the same class, 1 or 0, [B]; the share of labels, of labels.
 
-    Args:
-        outputs: As for :func:`modality_consistency`.
-        batch: Likewise.
+    Arguments as for :func:`modality_consistency`.
     """
     heads = _probabilities_of_heads(outputs, batch)
     if heads is None:
@@ -64,16 +62,15 @@ def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
 
 def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Entropy of the weights of a sample's scans, in nats, [B]; 0 where only one counts.
+    """Entropy of the weights of a sample's scans, in nats, [B]; 0 if only one counts.
 
-    The weights are ``attention_weights["scan_pooling"]``. Where there are none, they are the
-    first of the mask's shape [B, S] whose name holds ``pool`` and not ``tab`` (``spectra_pooling``
-    but not ``tabular_pooling``, whose covariates may be as many), or a single tensor [B, S] that
-    the model returns without a name. Each sample's are scaled to sum to 1 over its real scans.
+    The weights are ``attention_weights["scan_pooling"]``, else the first of the mask's shape [B, S]
+    whose name holds ``pool`` and not ``tab``, or a single unnamed tensor [B, S]. Each sample's are
+    scaled to sum to 1 over its real scans.
 
     Args:
         outputs: With ``attention_weights``.
-        batch: Offers ``mask``, bool [B, S].
+        batch: Has ``mask``, bool [B, S].
     """
     weights = _weights_of_scans(outputs, batch.mask)
     if weights is None:
@@ -82,13 +79,9 @@ def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
 
 def effective_scans(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """How many scans of equal weights would be spread as evenly, exp(entropy), [B].
+    """The effective number of scans, exp(entropy), [B] (Hill 1973, "Diversity and Evenness").
 
-    Hill 1973, "Diversity and Evenness".
-
-    Args:
-        outputs: As for :func:`attention_entropy`.
-        batch: Likewise.
+    Arguments as for :func:`attention_entropy`.
 
     Example:
         >>> from types import SimpleNamespace
