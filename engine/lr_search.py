@@ -1,4 +1,4 @@
-"""A search for the learning rate, on copies of what is about to be trained."""
+"""A search for the learning rate, on copies of what is to be trained."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ FEWEST_STEPS = 10
 
 @dataclass(frozen=True)
 class LRSearch:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        lrs: The largest learning rate among the optimizer's groups, step by step.
-        losses: The loss at each, averaged over the steps around it; it ends before the first
-            that is not finite.
+        lrs: The largest learning rate of the optimizer's groups, per step.
+        losses: The loss at each, averaged over the steps around it, up to the first that is not
+            finite.
         raw_losses: The loss of each step's batch.
-        suggestion: Where the averaged loss fell most steeply; None where it did not fall.
-        diverged: Whether the loss grew beyond bounds before ``end_lr`` was reached.
+        suggestion: Where the averaged loss fell most steeply; None if it did not fall.
+        diverged: Whether the loss diverged before ``end_lr`` was reached.
     """
 
     lrs: list[float]
@@ -60,27 +60,22 @@ def find_lr(
     end_lr: float = 1.0,
     num_iter: int = 100,
 ) -> LRSearch:
-    """Train a copy of the trainer's model for a while at a rate that grows with each step.
+    """Train a copy of the trainer's model at a growing learning rate.
 
-    Ignite's ``FastaiLRFinder`` (Smith 2017, "Cyclical Learning Rates for Training Neural
-    Networks") on copies of the model, the optimizer and the loss, in the trainer's precision.
-    The trainer, the random number streams and the loader are left as they were; the trainer's
-    handlers (clipping, accumulation) take no part. The groups keep the ratios of their rates.
+    Ignite's ``FastaiLRFinder`` (Smith 2017, "Cyclical Learning Rates for Training Neural Networks")
+    on copies of model, optimizer and loss, in the trainer's precision and without its handlers.
+    Trainer, random number streams and loader are left unchanged. Groups keep the ratios of their
+    rates.
 
     Args:
-        trainer: What is about to be trained.
-        loader: Training batches; it is gone through as often as needed.
-        start_lr: Where to begin, above 0.
-        end_lr: Where to end, unless the loss diverges before.
-        num_iter: How many steps, at least 10.
+        trainer: What is to be trained.
+        loader: Training batches; iterated as often as needed.
+        start_lr: Above 0.
+        end_lr: The last rate, unless the loss diverges before.
+        num_iter: Number of steps, at least 10.
 
     Raises:
         UsageError: A setting is out of range.
-
-    Example::
-
-        search = find_lr(trainer, train_loader)
-        print(search.suggestion)
     """
     check_range(start_lr, end_lr, num_iter)
     model, optimizer, loss, precision = copy.deepcopy(
@@ -119,11 +114,7 @@ def find_lr(
 
 
 def check_range(start_lr: float, end_lr: float, num_iter: int) -> None:
-    """Refuse a search that cannot find anything.
-
-    Raises:
-        UsageError: Says what was expected.
-    """
+    """Raise UsageError for a search that cannot find anything."""
     check_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
@@ -133,7 +124,7 @@ def check_range(start_lr: float, end_lr: float, num_iter: int) -> None:
 
 
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
-    """Set each group to its share of the rate; the shares, of which the largest is 1."""
+    """Set each group to its fraction of ``start_lr``; the fractions, of which the largest is 1."""
     groups = optimizer.param_groups
     # A schedule that warms up has set the present rate to next to nothing.
     full = [float(group.get("initial_lr", group["lr"])) for group in groups]
@@ -147,7 +138,7 @@ def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
 
 @contextmanager
 def _generator_untouched(loader: Any) -> Iterator[None]:
-    """Have a loader with a random number stream of its own yield the same afterwards."""
+    """Restore the loader's own random number stream."""
     generator = getattr(loader, "generator", None)
     state = None if generator is None else generator.get_state()
     try:

@@ -1,4 +1,4 @@
-"""Batches on the GPU before the step asks for them."""
+"""Batches on the GPU before the step needs them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ STEPS_AHEAD = 3
 
 
 class DevicePrefetcher:
-    """Goes through a loader, and copies each batch while the GPU computes the steps before it.
+    """Iterates over a loader and copies each batch to a GPU while earlier steps compute.
 
-    The copy goes over a stream of its own, so that it takes no time of the steps', and so does
-    what a batch does to be made whole there
-    (:meth:`datasets.batches.packed_batch.PackedBatch.to`). From pinned memory the loop does not
-    wait for it.
+    Copies, and the work of :meth:`datasets.batches.packed_batch.PackedBatch.to`, run on a separate
+    stream. From pinned memory the loop does not wait for them.
 
     Args:
-        loader: Yields batches that move with ``.to``, and has a length.
+        loader: Yields batches with ``to``, and has a length.
         device: A GPU.
     """
 
@@ -67,11 +65,5 @@ class DevicePrefetcher:
 
 
 def prefetched(loader: Any, device: torch.device) -> Any:
-    """The loader, for a GPU one that copies ahead.
-
-    Example:
-        >>> loader = [1, 2]
-        >>> prefetched(loader, torch.device("cpu")) is loader
-        True
-    """
+    """The loader, or a :class:`DevicePrefetcher` of it for a GPU."""
     return DevicePrefetcher(loader, device) if device.type == "cuda" else loader

@@ -32,15 +32,14 @@ OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTION
 
 
 def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
-    """The interval of a proportion by Clopper and Pearson, which has a width at 0 and 1, too.
+    """Clopper and Pearson's interval of a proportion, which has a width at 0 and 1, too.
 
     Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of
-    the Binomial": it covers the true proportion at least as often as it promises. Where samples
-    come in groups, ``count`` is the number of groups, as if the samples of a group told the same.
+    the Binomial": covers the true proportion at least as often as ``level``.
 
     Args:
         share: From 0 to 1.
-        count: How many independent samples it is of.
+        count: Number of independent samples, or of groups.
         level: Of confidence.
 
     Example:
@@ -54,7 +53,7 @@ def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[
 
 
 def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
-    """How many groups a proportion is of; None of a metric that is no proportion.
+    """The number of groups in the denominator of a proportion; None for other metrics.
 
     Args:
         metric: Its name, with ``@`` and a demand where it takes one.
@@ -83,7 +82,7 @@ def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -
 
 
 def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
-    """How many groups hold the rarest class; None of a metric that does not rest on each class.
+    """The number of groups with the rarest class; None if the metric does not depend on each.
 
     Of labels the rarest is what fewest groups have, or fewest lack.
 
@@ -109,15 +108,7 @@ def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) 
 
 
 def all_agree(values: np.ndarray) -> bool:
-    """Whether the figures of all resamples are the same, but for rounding.
-
-    Args:
-        values: At least one, none NaN.
-
-    Example:
-        >>> all_agree(np.array([1.0, 1.0])), all_agree(np.array([0.9, 1.0]))
-        (True, False)
-    """
+    """Whether all values (at least one, none NaN) are equal, except for rounding."""
     return bool(np.ptp(values) <= AGREEMENT * np.abs(values).max())
 
 
@@ -131,15 +122,15 @@ BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and how far it may be off.
+    """A value and its interval.
 
     Attributes:
         value: Of all samples.
-        low: The lower bound, NaN where none can be given.
+        low: The lower bound, NaN if there is none.
         high: The upper bound, likewise.
-        resamples: Those in which the figure is defined; 0 where none were drawn.
-        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` where the samples are too few
-            for bounds; empty where nobody asked for any, or nothing can be said.
+        resamples: Those in which the value is defined; 0 if none were drawn.
+        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` if the samples are too few for
+            bounds; empty if none were requested or the value is undefined.
     """
 
     value: float
@@ -159,21 +150,18 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals of metrics, with whole groups drawn.
 
-    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife". The samples of one patient or
-    plate resemble each other, so that drawing them one by one would promise too much: a resample
-    is as many groups as there are, drawn with replacement, each with all its samples (Field and
-    Welsh 2007, "Bootstrapping Clustered Data"). All metrics see the same resamples.
+    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; Field and Welsh 2007,
+    "Bootstrapping Clustered Data": a resample is as many groups as there are, drawn with
+    replacement, each with all its samples, because samples of one patient or plate are not
+    independent. All metrics see the same resamples; those in which a metric is undefined are left
+    out. Bounds are NaN with a single group.
 
-    A resample in which a metric is undefined (a ranking without one of the classes, a recall
-    without positives) is left out. Bounds are NaN with a single group.
-
-    A bootstrap of few groups promises too much, and one in which all resamples agree promises
-    certainty. A proportion (accuracy; of two classes also precision, recall, and those at a
-    demand) of fewer than 10 groups, or on which all resamples agree, gets Clopper and Pearson's
-    interval (:func:`engine.statistics.bootstrap.proportion_bounds`), each group counted as one
-    sample. All other metrics have no bounds (``too_few``) where all resamples agree or fewer than
-    half are defined; nor have those that rest on each class (AUROC, F1, MCC, means over classes)
-    where fewer than 10 groups hold one of them.
+    With few groups, or identical resamples, the bootstrap is too narrow. A proportion (accuracy; of
+    two classes also precision, recall, and those at a demand) of fewer than 10 groups, or with
+    identical resamples, gets Clopper and Pearson's interval (:func:`proportion_bounds`) with each
+    group as one sample. Other metrics have no bounds (``too_few``) if all resamples agree or fewer
+    than half are defined, nor those that depend on each class (AUROC, F1, MCC, means over classes)
+    if fewer than 10 groups have one of them.
 
     Args:
         outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
@@ -181,15 +169,14 @@ def bootstrap_intervals(
         metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
         resamples: How many to draw.
         level: The share of resamples between the bounds.
-        seed: Of a random stream of its own.
+        seed: Of a separate random stream.
 
     Returns:
-        Metric -> its interval, in the order of ``metrics``.
+        Metric -> interval, in the order of ``metrics``.
 
     Raises:
-        UsageError: A metric does not fit, or was not kept; there is not one group a sample; a
-            number is out of range, ``resamples`` among them where they are too few for one to lie
-            in each tail.
+        UsageError: A metric does not fit, or was not kept; there is not one group per sample; a
+            number is out of range, or ``resamples`` too few for one to lie in each tail.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
@@ -214,7 +201,7 @@ def bootstrap_intervals(
 def _interval(
     metric: str, outputs: EpochOutputs, groups: Sequence[str], drawn: Interval, level: float
 ) -> Interval:
-    """What the bootstrap says, or what can be said instead where that cannot be relied on."""
+    """The bootstrap interval, or its replacement for few groups."""
     if math.isnan(drawn.value):
         return drawn
     in_share = groups_of_share(metric, outputs, groups)
@@ -230,22 +217,22 @@ def _interval(
 
 
 def without_bounds(drawn: Interval) -> Interval:
-    """The same figure, of which samples are too few to say how far it may be off."""
+    """The value with ``too_few``."""
     return replace(drawn, low=UNDEFINED, high=UNDEFINED, method=TOO_FEW)
 
 
 def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
     """Draw as many groups as there are, with replacement, each with all its samples.
 
-    One resample at a time: all at once would hold resamples x groups numbers.
+    One resample at a time: all at once would take resamples x groups numbers.
 
     Args:
-        groups: The group of each sample, [N]; the same groups and seed give the same resamples.
+        groups: The group of each sample, [N].
         resamples: How many to draw.
-        seed: Of a random stream of its own.
+        seed: Of a separate random stream; equal groups and seeds give equal resamples.
 
     Yields:
-        The numbers of the drawn samples, rising; one stands as often as its group was drawn.
+        Ascending row numbers; each as often as its group was drawn.
 
     Example:
         >>> [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
@@ -268,20 +255,17 @@ def fewest_resamples(level: float) -> int:
 def check_resampling(
     groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
 ) -> None:
-    """Refuse what no resamples can be drawn by.
+    """Refuse groups and numbers that resamples cannot be drawn by.
 
     Args:
         groups: The group of each sample.
-        samples: How many samples there are.
-        resamples: How many resamples to draw.
+        samples: Number of samples.
+        resamples: How many to draw.
         level: The share of them between the bounds.
         seed: Of their random stream.
 
     Raises:
-        UsageError: There is not one group a sample, or a number is out of range.
-
-    Example:
-        >>> check_resampling(["p1", "p1", "p2"], 3, resamples=1000, level=0.95, seed=0)
+        UsageError: There is not one group per sample, or a number is out of range.
     """
     check_level(level)
     check_whole("resamples", resamples, at_least=fewest_resamples(level))
@@ -307,13 +291,11 @@ def check_level(level: float) -> None:
 
 
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
-    """The interval between two quantiles.
-
-    It has no bounds (``too_few``) where fewer than half are defined or all agree.
+    """The interval between two quantiles; ``too_few`` if fewer than half are defined or all agree.
 
     Args:
         value: Of all samples.
-        of_resamples: Of each resample, NaN where it is undefined there, [R].
+        of_resamples: Of each resample, NaN if undefined, [R].
         level: The share of resamples between the bounds.
 
     Example:

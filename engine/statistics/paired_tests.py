@@ -36,9 +36,9 @@ class DeLong:
         auc_a: The first model's.
         auc_b: The second model's.
         difference: ``auc_a - auc_b``.
-        low: The difference's lower bound, NaN where none can be given.
+        low: The difference's lower bound, NaN if there is none.
         high: Its upper bound, likewise.
-        p_value: The chance of so large a difference, either way, between equally good models.
+        p_value: Two-sided.
     """
 
     auc_a: float = UNDEFINED
@@ -53,8 +53,8 @@ class DeLong:
 class _Wins:
     """How often a positive sample scores above a negative one, a tie counting half.
 
-    Divided by the size of the other class these are DeLong's placement values. As counts they
-    are exact, so that a variance of 0 is found as 0.
+    Divided by the size of the other class these are DeLong's placement values. As counts they are
+    exact, so that a variance of 0 is found as 0.
     """
 
     of_positives: np.ndarray  # over how many negatives, [m]
@@ -86,24 +86,23 @@ def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float
 
     DeLong, DeLong and Clarke-Pearson 1988, "Comparing the Areas under Two or More Correlated
     Receiver Operating Characteristic Curves"; by midranks in O(N log N) (Sun and Xu 2014, "Fast
-    Implementation of DeLong's Algorithm"). It takes samples as independent of each other: with
-    several a group it promises too much.
+    Implementation of DeLong's Algorithm"). Assumes independent samples: with several per group it
+    is too confident.
 
-    Without both classes, or of scores that are not finite, there is no area: NaN. A variance of 0
-    (each model ranks perfectly, or not at all) or of a class with one sample bounds nothing: the
-    bounds are NaN, and so is the p-value, but for two models that rank alike, where it is 1.
+    Areas are NaN without both classes or with scores that are not finite. With a variance of 0
+    (each model ranks perfectly, or not at all), or a class of one sample, bounds are NaN, and the
+    p-value is 1 if the models rank alike, else NaN.
 
     Args:
         scores_a: The first model's scores of the positive class, [N].
         scores_b: The second model's, [N].
-        target: 1 where a sample is positive, else 0, [N].
-        level: The interval's level of confidence.
+        target: 1 for positive samples, else 0, [N].
+        level: Confidence level of the interval.
 
     Raises:
         UsageError: The shapes differ, the target is not of two classes, or ``level`` is no share.
 
     Example:
-        >>> import torch
         >>> target = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
         >>> good = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
         >>> poor = torch.tensor([0.4, 0.2, 0.6, 0.7, 0.1, 0.3, 0.8, 0.9])
@@ -128,7 +127,7 @@ def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float
 
 
 def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
-    """Count them, if there are any to count."""
+    """The counts; None without both classes or with scores that are not finite."""
     if scores.ndim != 1 or scores.shape != target.shape:
         raise UsageError(
             f"scores of shape {list(scores.shape)} for a target of shape {list(target.shape)}: "
@@ -155,9 +154,9 @@ class McNemar:
     """Two models' decisions on the same samples.
 
     Attributes:
-        only_a: Samples that the first model alone is right about.
-        only_b: Samples that the second model alone is right about.
-        p_value: The chance of so uneven a share, either way, between equally good models.
+        only_a: Samples that only the first model predicts correctly.
+        only_b: Samples that only the second model predicts correctly.
+        p_value: Two-sided.
     """
 
     only_a: int
@@ -166,12 +165,10 @@ class McNemar:
 
 
 def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
-    """Compare how often two models are right about the same samples.
+    """Compare how often two models are right about the same samples, by the exact binomial test.
 
     McNemar 1947, "Note on the Sampling Error of the Difference between Correlated Proportions or
-    Percentages"; exact, by the binomial distribution of those that only one of them is right
-    about. It takes samples as independent of each other, as :func:`engine.statistics.delong_test`
-    does. Models that are never right alone do not differ: 1.
+    Percentages". Assumes independent samples. Models that are never right alone have p = 1.
 
     Args:
         right_a: Whether the first model is right, bool [N].
@@ -205,16 +202,13 @@ def bootstrap_differences(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[dict[str, Interval]]:
-    """By how much models differ from the first one, and how far that may be off.
+    """Differences of models' metrics from the first model's, with paired bootstrap intervals.
 
-    Percentile bootstrap with whole groups drawn, as :func:`engine.statistics.bootstrap_intervals`
-    has it, in pairs: in each resample all models are measured on the same samples, so that what
-    makes a resample easy or hard for all of them cancels. Resamples in which a metric is undefined
-    for either are left out.
+    As :func:`engine.statistics.bootstrap_intervals`, with all models measured on the same
+    resamples. Resamples in which a metric is undefined for either model are left out.
 
-    There are no bounds (``too_few``) where those of either model's figure would not be by
-    bootstrap for want of groups, or where all resamples agree; but models with the same scores
-    differ by 0 in all resamples, however many there are.
+    There are no bounds (``too_few``) if either model's own interval would not be by bootstrap for
+    want of groups, or all resamples agree; models with equal scores differ by 0 in all resamples.
 
     Args:
         outputs: Of at least two models, for the same N samples in the same order.
@@ -222,14 +216,14 @@ def bootstrap_differences(
         metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
         resamples: How many to draw.
         level: The share of resamples between the bounds.
-        seed: Of a random stream of its own.
+        seed: Of a separate random stream.
 
     Returns:
         For each model from the second on: metric -> its own minus the first model's.
 
     Raises:
-        UsageError: The samples are not the same, a metric does not fit, there is not one group a
-            sample, or a number is out of range.
+        UsageError: The samples differ, a metric does not fit, there is not one group per sample, or
+            a number is out of range.
 
     Example:
         >>> target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
@@ -272,7 +266,7 @@ def bootstrap_differences(
 def _difference(
     metric: str, models: Sequence[EpochOutputs], groups: Sequence[str], drawn: Interval
 ) -> Interval:
-    """What the bootstrap says, where that can be relied on."""
+    """The bootstrap interval, or ``too_few``."""
     if math.isnan(drawn.value):
         return drawn
     first, other = models
@@ -288,18 +282,14 @@ def _difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for having made several tests.
+    """Correct p-values for multiple tests.
 
-    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest is
-    multiplied by the number of tests, the next by one less, and so on; none falls below one
-    before it. Refusing at these the usual level keeps the chance of a single false alarm below it,
-    however the tests depend on each other.
+    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest is multiplied
+    by the number of tests, the next by one less, and so on; none falls below one before it. Valid
+    for dependent tests.
 
     Args:
-        p_values: One a test; NaN where a test could not be made, which then does not count.
-
-    Returns:
-        The corrected ones, in the same order.
+        p_values: One per test; NaN if a test was not possible, which then does not count.
 
     Example:
         >>> holm([0.01, 0.04, 0.03, math.nan])

@@ -17,14 +17,14 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Cuts:
-    """What each way to cut the scores in two would give, the highest threshold first.
+    """The results of each possible threshold, the highest first.
 
     Attributes:
         threshold: Midway between two neighbouring scores, [K].
-        true: Positives that reach it, [K].
-        false: Negatives that reach it, [K].
-        positives: All there are.
-        negatives: All there are.
+        true: True positives, [K].
+        false: False positives, [K].
+        positives: Number of positive samples.
+        negatives: Number of negative samples.
     """
 
     threshold: np.ndarray
@@ -36,15 +36,15 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to choose a threshold.
+    """A rule to choose a threshold.
 
     Attributes:
-        aim: What it chooses, for a person.
-        worth: From cuts and the demand to a number for each cut, [K]; the largest is taken.
+        aim: A description.
+        worth: From cuts and the demand to a number for each cut, [K]; the largest is chosen.
         form: Its name with a place for the demand.
-        usual: The demand where none is given; None of a rule that takes none.
-        expects: Which demands there can be, for a person.
-        allows: Whether a demand is one of them.
+        usual: The default demand; None if it takes none.
+        expects: A description of the valid demands.
+        allows: Whether a demand is valid.
     """
 
     aim: str
@@ -100,14 +100,10 @@ RULES: dict[str, Rule] = {
 
 
 def check_rule(rule: str) -> str:
-    """Refuse a rule that does not exist.
+    """The rule, if it exists.
 
     Raises:
         UsageError: Names the nearest one.
-
-    Example:
-        >>> check_rule("youden")
-        'youden'
     """
     choices = (*RULES, DEFAULT)
     if rule not in choices:
@@ -116,14 +112,14 @@ def check_rule(rule: str) -> str:
 
 
 def check_demand(rule: str, demand: float | None) -> float | None:
-    """The demand that a rule works with: the one given, or its usual one.
+    """A rule's demand: the given one, or its default.
 
     Args:
         rule: A key of ``RULES``, or ``default``.
-        demand: None takes the usual one.
+        demand: None for the default.
 
     Raises:
-        UsageError: The rule takes none, or not such a one.
+        UsageError: The rule takes none, or the demand is invalid.
 
     Example:
         >>> check_demand("recall", None), check_demand("recall", 0.95), check_demand("youden", None)
@@ -142,14 +138,11 @@ def check_demand(rule: str, demand: float | None) -> float | None:
 
 
 def cut(scores: np.ndarray, positive: np.ndarray) -> Cuts:
-    """All ways to cut the scores in two, from nobody's being positive to everybody's.
+    """All thresholds, from no positive prediction to all: one more than there are different scores.
 
     Args:
         scores: Probabilities [N], at least one.
         positive: bool [N].
-
-    Returns:
-        One cut more than there are different scores.
 
     Example:
         >>> cut(np.array([0.9, 0.3, 0.3]), np.array([True, True, False])).threshold
@@ -177,17 +170,17 @@ COUNTS = ("tp", "fp", "fn", "tn")
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, by which rule it was chosen, and what it gives on either side.
+    """A chosen threshold and its figures on both subsets.
 
     Attributes:
         rule: A key of ``RULES`` (``youden``), or ``default`` for 0.5.
-        demand: The rule's number (the recall, the rate, the cost), None where it takes none.
-        threshold: From this probability on a sample is called positive; NaN where the side it
-            would be chosen on holds one class, infinite where nothing is to be called positive
-            and there is a score of 1.
-        val: Figure (``sensitivity``, ``specificity``, ``precision``, ...) -> value on the side it
-            was chosen on; NaN where undefined.
-        test: The same on the test side.
+        demand: The rule's number (the recall, the rate, the cost), or None.
+        threshold: From this probability on a sample is predicted positive; NaN if the validation
+            set has one class, infinite if nothing is to be predicted positive and there is a score
+            of 1.
+        val: Figure (``sensitivity``, ``specificity``, ``precision``, ...) -> value on the
+            validation set; NaN if undefined.
+        test: The same on the test set.
     """
 
     rule: str
@@ -198,7 +191,7 @@ class OperatingPoint:
 
     @property
     def name(self) -> str:
-        """The rule and its demand, as a person writes them (``recall >= 0.9``)."""
+        """The rule and its demand (``recall >= 0.9``)."""
         form = RULES[self.rule].form if self.rule in RULES else self.rule
         return form.format(self.demand)
 
@@ -209,19 +202,18 @@ def choose_threshold(
     """The threshold that a rule chooses on these samples.
 
     It lies midway between two neighbouring scores (beyond the extremes between those and 0 or 1),
-    so that on new samples a score that is only a little off still falls on its side. Equal scores
-    are never parted. Of thresholds that are equally good the highest is taken, which calls the
-    fewest samples positive. A demand is met on these samples, which does not promise it for others.
+    so that slightly different new scores fall on the same side. Of equally good thresholds the
+    highest is chosen.
 
     Args:
         scores: Probabilities [N].
         positive: bool [N].
         rule: A key of ``RULES``, or ``default`` for 0.5.
-        demand: The rule's number; None takes its usual one.
+        demand: The rule's number; None for its default.
 
     Returns:
-        From this score on a sample is to be called positive. NaN where one class is all there is;
-        infinity where none is to be, and there is a score of 1.
+        From this score on a sample is predicted positive. NaN with one class only; infinity if no
+        sample is to be, and there is a score of 1.
 
     Raises:
         UsageError: There is no such rule or demand, or the scores are no probabilities.
@@ -246,7 +238,7 @@ def choose_threshold(
 def threshold_table(
     scores: np.ndarray, positive: np.ndarray, thresholds: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """All figures of a decision at each of many thresholds, in one pass over the sorted scores.
+    """All figures of the decisions at many thresholds, in one pass over the sorted scores.
 
     Args:
         scores: Probabilities [N].
@@ -255,9 +247,8 @@ def threshold_table(
 
     Returns:
         ``sensitivity``, ``specificity``, ``precision``, ``npv`` (negative predictive value),
-        ``f1``, ``accuracy``, ``balanced_accuracy`` and ``mcc``, float [K], NaN where undefined
-        (MCC where all samples are, or are called, alike); the counts ``tp``, ``fp``, ``fn`` and
-        ``tn``, int [K].
+        ``f1``, ``accuracy``, ``balanced_accuracy`` and ``mcc``, float [K], NaN if undefined; the
+        counts ``tp``, ``fp``, ``fn`` and ``tn``, int [K].
 
     Raises:
         UsageError: The scores are no probabilities, or a threshold is NaN.
@@ -296,18 +287,7 @@ def threshold_table(
 
 
 def figures_at(scores: np.ndarray, positive: np.ndarray, threshold: float) -> dict[str, float]:
-    """The figures of :func:`threshold_table` at one threshold; all NaN where that is NaN.
-
-    Args:
-        scores: Probabilities [N].
-        positive: bool [N].
-        threshold: From it on a sample is called positive.
-
-    Example:
-        >>> found = figures_at(np.array([0.9, 0.8, 0.3]), np.array([True, False, True]), 0.5)
-        >>> found["sensitivity"], found["precision"], found["tp"]
-        (0.5, 0.5, 1)
-    """
+    """The figures of :func:`threshold_table` at one threshold; all NaN if that is NaN."""
     wanted = 0.0 if math.isnan(threshold) else threshold
     table = threshold_table(scores, positive, np.array([wanted]))
     if math.isnan(threshold):
@@ -323,18 +303,15 @@ def operating_points(
     rule: str = "youden",
     demand: float | None = None,
 ) -> list[OperatingPoint]:
-    """What each rule chooses on the validation side, and what that gives on either.
+    """The operating points of all rules: chosen on the validation set, measured on both.
 
     Args:
         val_scores: Probabilities [N].
         val_positive: bool [N].
-        test_scores: Probabilities [M]; nothing is chosen by them.
+        test_scores: Probabilities [M].
         test_positive: bool [M].
-        rule: The one that comes first, as for :func:`choose_threshold`.
-        demand: Its number; the other rules take their usual ones.
-
-    Returns:
-        The chosen rule's, then those of the other rules and of ``default``.
+        rule: The one to return first, as for :func:`choose_threshold`.
+        demand: Its number; the other rules take their defaults.
     """
     demands = {rule: demand} | {other: None for other in (*RULES, DEFAULT) if other != rule}
     points = []
