@@ -16,8 +16,8 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
+from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
-from engine.errors import check_whole
 from engine.events import Phase
 from engine.optim import learning_rate
 from engine.trainer import Trainer
@@ -77,7 +77,7 @@ def find_lr(
     Raises:
         UsageError: A setting is out of range.
     """
-    check_range(start_lr, end_lr, num_iter)
+    num_iter = check_range(start_lr, end_lr, num_iter)
     model, optimizer, loss, precision = copy.deepcopy(
         (trainer.model, trainer.optimizer, trainer.loss, trainer.precision)
     )
@@ -113,14 +113,15 @@ def find_lr(
     return _read(finder, lrs[:num_iter], raw_losses[:num_iter])
 
 
-def check_range(start_lr: float, end_lr: float, num_iter: int) -> None:
-    """Raise UsageError for a search that cannot find anything."""
-    check_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
+def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
+    """Return ``num_iter``; raise UsageError for a search that cannot find anything."""
+    steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
         raise UsageError(
             f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
         )
+    return steps
 
 
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:

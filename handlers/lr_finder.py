@@ -63,8 +63,8 @@ class LRFinder:
         num_iter: int = 100,
         page: str | Path | None = None,
     ) -> None:
-        check_range(start_lr, end_lr, num_iter)
-        self.start_lr, self.end_lr, self.num_iter = start_lr, end_lr, num_iter
+        self.num_iter = check_range(start_lr, end_lr, num_iter)
+        self.start_lr, self.end_lr = start_lr, end_lr
         self.page = None if page is None else Path(page)
 
     def attach(self, trainer: Trainer) -> None:

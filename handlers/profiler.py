@@ -11,7 +11,7 @@ from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.files import PART_SUFFIX, write_whole
 
@@ -69,9 +69,9 @@ class Profiler:
         active: int = 5,
         folder: str | Path | None = None,
     ) -> None:
-        self.wait = check_whole("profiler.wait", wait, 0)
-        self.warmup = check_whole("profiler.warmup", warmup)
-        self.active = check_whole("profiler.active", active)
+        self.wait = require_whole("profiler.wait", wait, 0)
+        self.warmup = require_whole("profiler.warmup", warmup, 1)
+        self.active = require_whole("profiler.active", active, 1)
         self.folder = None if folder is None else Path(folder)
         self._trainer: Trainer
         self._done = False

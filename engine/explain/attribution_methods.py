@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 
 # Points of a path, or draws; rows of one forward pass; points that are replaced together.
 STEPS, ROWS, WINDOW = 24, 64, 32
@@ -75,10 +75,11 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("steps", "rows", "window"):
-            check_whole(f"attribution.{name}", getattr(self, name))
+            value = require_whole(f"attribution.{name}", getattr(self, name), 1)
+            object.__setattr__(self, name, value)
         if self.steps > MOST_STEPS:
             raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
-        check_whole("attribution.seed", self.seed, 0)
+        require_whole("attribution.seed", self.seed, 0)
         if self.score not in SCORES:
             raise UsageError(
                 f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.explain.attribution_results import Explained
 
 # Fewer samples, or a weaker rank correlation, and there is no direction to speak of: of 100
@@ -223,7 +223,7 @@ def top_windows(
         11.0 11.0 11.0 0.67
         14.0 14.0 14.0 0.33
     """
-    check_whole("windows.count", count)
+    count = require_whole("windows.count", count, 1)
     edges = window_edges(axis, width, unit)
     values = rank_windows(explained, edges, by)
     first, behind = edges

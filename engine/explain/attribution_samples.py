@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.explain.attribution import attribute, check_one_output
 from engine.explain.attribution_methods import Inputs
 from engine.explain.attribution_results import Attribution, Explained
@@ -206,7 +206,7 @@ class Explainer:
         **options: Any,
     ) -> None:
         if max_samples is not None:
-            check_whole("attribution.max_samples", max_samples)
+            max_samples = require_whole("attribution.max_samples", max_samples, 1)
         self.model, self.target, self.method = model, target, method
         self.max_samples, self.keep_intensities = max_samples, keep_intensities
         self.progress = progress

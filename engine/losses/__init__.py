@@ -6,7 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.losses.contrastive import SupervisedContrastive
-    from engine.losses.inputs import find_output, has_output, require_range
+    from engine.losses.inputs import find_output, has_output
     from engine.losses.per_sample import CrossEntropy, FocalLoss, HuberLoss, OutputNorm
     from engine.losses.registry import FITTING, LOSSES, choose_loss, fill_balanced
     from engine.losses.weighted import Term, WeightedLoss

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.errors import UsageError
-from engine.losses.inputs import find_output, has_output, require_range
+from datasets.specs import require_range
+from engine.losses.inputs import find_output, has_output
 from models.tft_loss import info_nce
 
 # The first pair of one width that a model returns is compared.

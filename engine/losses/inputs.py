@@ -75,21 +75,3 @@ def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tenso
     if not bool(((tensor >= 0) & torch.isfinite(tensor)).all()) or not bool(tensor.any()):
         raise ValueError(f"{expected}; got {weights!r}")
     return tensor
-
-
-def require_range(name: str, value: float, low: float, high: float, open_low: bool = False) -> None:
-    """Refuse a number outside ``low <= value < high``.
-
-    Args:
-        name: What it is called in the error.
-        value: The number.
-        low: The smallest that is allowed ...
-        high: Below this it has to be.
-        open_low: ... or the bound that it has to be above.
-
-    Raises:
-        ValueError: It is outside.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (low < value if open_low else low <= value) or not value < high:
-        raise ValueError(f"{name} must be in {'(' if open_low else '['}{low}, {high}), not {value}")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.errors import UsageError
-from engine.losses.inputs import check_same_shape, find_output, require_range, weights_or_none
+from datasets.specs import require_range
+from engine.losses.inputs import check_same_shape, find_output, weights_or_none
 from models.entropy import SMALLEST, cross_entropy, weighs, weight_sum
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_range
 from engine.losses.inputs import find_output, has_output
 from engine.metrics import METRICS, SAMPLE_STATISTICS
 from engine.model_call import call_loss
@@ -129,10 +130,7 @@ def _check(name: str, term: Term) -> None:
             f"weighted: a term cannot be called '{name}', which is logged already; '{name}_term' "
             "could be its name"
         )
-    weight: object = term.weight
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not 0 <= term.weight < math.inf:
-        raise UsageError(f"weighted: weight of '{name}' must be a number from 0, not {weight!r}")
+    require_range(f"weighted: weight of '{name}'", term.weight, 0, math.inf)
     if term.on is not None and _reads(term.loss) is None:
         raise UsageError(f"weighted: '{name}' compares two outputs; 'on' cannot replace them")
 

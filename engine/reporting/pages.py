@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 from engine.files import write_whole
 from engine.reporting.figure_format import figure_text
@@ -153,7 +153,7 @@ class LivePage(ABC):
 
     def __init__(self, path: str | Path | None = None, every: int = 1) -> None:
         self.path = None if path is None else Path(path)
-        self.every = check_whole(f"{self.name}.every", every)
+        self.every = require_whole(f"{self.name}.every", every, 1)
         self._last_shown: dict[str, Any] | None = None  # the last epoch on the page
         self._not_before = 0.0
 

@@ -12,7 +12,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_range, require_whole
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs, check_metrics, likeliest, metric_value
 
 # A percentile bootstrap takes about so many groups: with fewer its intervals are too narrow.
@@ -186,7 +186,7 @@ def bootstrap_intervals(
     """
     own = tuple(name for name in metrics if name not in outputs.custom)
     check_metrics(own, outputs.task, outputs.targets)
-    check_resampling(groups, len(outputs.target), resamples, level, seed)
+    resamples, seed = check_resampling(groups, len(outputs.target), resamples, level, seed)
     whole = {name: metric_value(name, outputs) for name in metrics}
     if len(set(map(str, groups))) < 2:
         return {name: Interval(value) for name, value in whole.items()}
@@ -254,8 +254,8 @@ def fewest_resamples(level: float) -> int:
 
 def check_resampling(
     groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
-) -> None:
-    """Refuse groups and numbers that resamples cannot be drawn by.
+) -> tuple[int, int]:
+    """Return ``resamples`` and ``seed``, if resamples can be drawn.
 
     Args:
         groups: The group of each sample.
@@ -267,27 +267,11 @@ def check_resampling(
     Raises:
         UsageError: There is not one group per sample, or a number is out of range.
     """
-    check_level(level)
-    check_whole("resamples", resamples, at_least=fewest_resamples(level))
-    check_whole("seed", seed, at_least=0)
+    require_range("level", level, 0, 1, open_low=True)
     if len(groups) != samples:
         raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
-
-
-def check_level(level: float) -> None:
-    """Refuse a level of confidence that no interval can have.
-
-    Args:
-        level: A share.
-
-    Raises:
-        UsageError: It is not between 0 and 1.
-
-    Example:
-        >>> check_level(0.95)
-    """
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise UsageError(f"level must be a share between 0 and 1, such as 0.95, not {level!r}")
+    resamples = require_whole("resamples", resamples, fewest_resamples(level))
+    return resamples, require_whole("seed", seed, 0)
 
 
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:

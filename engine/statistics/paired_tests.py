@@ -13,12 +13,12 @@ from scipy.stats import binomtest, rankdata
 from torch import Tensor
 
 from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
 from engine.statistics.bootstrap import (
     BOOTSTRAP,
     FEWEST_GROUPS,
     Interval,
-    check_level,
     check_resampling,
     group_resamples,
     groups_of_rarest,
@@ -110,7 +110,7 @@ def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float
         >>> found.auc_a, found.auc_b, round(found.p_value, 2)
         (0.9375, 0.5625, 0.1)
     """
-    check_level(level)
+    require_range("level", level, 0, 1, open_low=True)
     a, b = _wins(scores_a, target), _wins(scores_b, target)
     if a is None or b is None:
         return DeLong(a.area if a else UNDEFINED, b.area if b else UNDEFINED)
@@ -235,7 +235,7 @@ def bootstrap_differences(
     first, *others = outputs
     own = tuple(name for name in metrics if name not in first.custom)
     check_metrics(own, first.task, first.targets)
-    check_resampling(groups, len(first.target), resamples, level, seed)
+    resamples, seed = check_resampling(groups, len(first.target), resamples, level, seed)
     for other in others:
         same = other.sample_id == first.sample_id and torch.equal(other.target, first.target)
         if other.task != first.task or not same:

@@ -97,5 +97,5 @@ def test_it_needs_a_place(make_trainer):
     trainer.run_dir = None
     with pytest.raises(UsageError, match=r"report.path"):
         Report().attach(trainer)
-    with pytest.raises(UsageError, match=r"report.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"report.every: a whole number"):
         Report(every=0)

@@ -265,7 +265,7 @@ def test_a_place_can_be_named_and_without_any_it_refuses(make_trainer, loader, t
 
 @pytest.mark.parametrize("every", [0, "1", 2.0])
 def test_an_interval_that_is_no_count_is_refused(every):
-    with pytest.raises(UsageError, match=r"training_curves.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"training_curves.every: a whole number"):
         TrainingCurves(every=every)
 
 

@@ -223,7 +223,7 @@ def test_what_does_not_exist_is_refused_in_a_line(model, batch):
         attribute(model, batch, 3)
     with pytest.raises(UsageError, match="one for each of 4 samples"):
         attribute(model, batch, torch.tensor([0, 1]))
-    with pytest.raises(UsageError, match=r"attribution\.steps must be a whole number"):
+    with pytest.raises(UsageError, match=r"attribution\.steps: a whole number"):
         attribute(model, batch, steps=0)
     with pytest.raises(UsageError, match="did you mean 'log_odds'"):
         attribute(model, batch, score="logodds")

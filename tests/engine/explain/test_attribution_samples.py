@@ -96,7 +96,7 @@ def test_intensities_are_kept_where_they_are_asked_for():
 def test_nothing_to_explain_is_refused_in_a_line():
     with pytest.raises(UsageError, match="no sample to explain"):
         Explainer(Weighted()).explained()
-    with pytest.raises(UsageError, match="max_samples must be a whole number"):
+    with pytest.raises(UsageError, match="max_samples: a whole number"):
         explain(Weighted(), [make_batch(1)], max_samples=0)
 
 

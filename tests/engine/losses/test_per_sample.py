@@ -38,7 +38,7 @@ def test_class_weights_and_smoothing_change_the_cross_entropy_as_torch_defines_t
 
 
 def test_smoothing_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"label_smoothing: a number at least 0 and below 1"):
         CrossEntropy(label_smoothing=1.0)
 
 
@@ -97,8 +97,8 @@ def test_binary_cross_entropy_weighs_what_is_there():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FocalLoss(gamma=-1), r"gamma must be in \[0, inf\)"),
-        (lambda: FocalLoss(alpha=1.5), r"alpha must be in \(0, 1\)"),
+        (lambda: FocalLoss(gamma=-1), "gamma: a number at least 0"),
+        (lambda: FocalLoss(alpha=1.5), "alpha: a number above 0 and below 1"),
         (lambda: FocalLoss(alpha=[1.0, -1.0]), "alpha must be numbers from 0"),
         (lambda: BinaryCrossEntropy(pos_weight=WORD), "pos_weight must be numbers from 0"),
         (lambda: CrossEntropy(class_weights=WORD), "class_weights must be numbers from 0"),
@@ -122,7 +122,7 @@ def test_huber_grows_straight_beyond_delta():
     loss = HuberLoss(delta=2.0)({"logits": VALUES}, TARGETS)["total_loss"]
     small, large = 0.5 * 0.25, [2 * (error - 1) for error in (4, 10)]
     assert loss.item() == pytest.approx((small + sum(large)) / 4)
-    with pytest.raises(ValueError, match=r"delta must be in \(0, inf\)"):
+    with pytest.raises(ValueError, match=r"delta: a number above 0"):
         HuberLoss(delta=0)
 
 

@@ -102,9 +102,12 @@ def test_class_weights_of_terms_move_with_the_loss():
     [
         ({}, "at least one name"),
         (["focal"], "at least one name"),
-        ({"main": Term(CrossEntropy(), -1)}, "weight of 'main' must be a number from 0, not -1"),
-        ({"main": Term(CrossEntropy(), WORD)}, "weight of 'main' must be a number"),
-        ({"main": Term(CrossEntropy(), float("nan"))}, "weight of 'main' must be a number"),
+        (
+            {"main": Term(CrossEntropy(), -1)},
+            "'main': a number at least 0 was expected, not -1",
+        ),
+        ({"main": Term(CrossEntropy(), WORD)}, "weight of 'main': a number"),
+        ({"main": Term(CrossEntropy(), float("nan"))}, "weight of 'main': a number"),
         ({"main": Term(CrossEntropy(), 0)}, "weights of all terms are 0"),
         ({"accuracy": CrossEntropy()}, "cannot be called 'accuracy', .*'accuracy_term' could"),
         ({"total_loss": CrossEntropy()}, "cannot be called 'total_loss'"),

@@ -13,7 +13,6 @@ from datasets.errors import UsageError
 from engine.metrics import TASKS, EpochOutputs, by_target, metric_value
 from engine.statistics.bootstrap import (
     bootstrap_intervals,
-    check_level,
     group_resamples,
     percentile_interval,
 )
@@ -236,10 +235,10 @@ def test_what_is_undefined_has_no_bounds(outputs):
         ({"metrics": ["rmse"]}, "metric 'rmse' does not fit binary"),
         ({"metrics": ["effective_scans"]}, "metric 'effective_scans' was not kept"),
         ({"groups": ["a", "b"]}, "2 groups for 60 samples: expected one a sample"),
-        ({"resamples": 39}, "resamples must be a whole number, at least 40, not 39"),
+        ({"resamples": 39}, "resamples: a whole number at least 40 was expected, not 39"),
         ({"resamples": 19, "level": 0.9}, "at least 20, not 19"),
-        ({"level": 95}, "level must be a share between 0 and 1, such as 0.95, not 95"),
-        ({"seed": -1}, "seed must be a whole number, at least 0, not -1"),
+        ({"level": 95}, "level: a number above 0 and below 1 was expected, not 95"),
+        ({"seed": -1}, "seed: a whole number at least 0 was expected, not -1"),
     ],
 )
 def test_what_cannot_be_used_is_named(settings, message):
@@ -251,8 +250,9 @@ def test_what_cannot_be_used_is_named(settings, message):
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, True, "0.95", math.nan])
 def test_a_level_is_a_share(level):
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        check_level(level)
+    outputs = some()
+    with pytest.raises(UsageError, match="above 0 and below 1"):
+        bootstrap_intervals(outputs, single(outputs), ["auroc"], level=level)
 
 
 # -- few samples ------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_a_diverged_model_has_no_area_and_the_other_keeps_its_own():
         ({"target": torch.tensor([0, 1, 2, 1])}, "a target of DeLong's test is 0 or 1, not 2"),
         ({"scores_b": torch.rand(3)}, r"scores of shape \[3\] for a target of shape \[4\]"),
         ({"scores_a": torch.rand(4, 2)}, r"scores of shape \[4, 2\] .* the positive class"),
-        ({"level": 1.0}, "level must be a share between 0 and 1"),
+        ({"level": 1.0}, "level: a number above 0 and below 1"),
     ],
 )
 def test_what_cannot_be_compared_is_named(changes, message):
@@ -335,8 +335,8 @@ def test_nothing_is_known_of_one_group_or_of_weights_that_diverged():
         ({"target": torch.zeros(60, dtype=torch.long)}, {}, "only be compared on the same"),
         ({}, {"metrics": ["mae"]}, "'mae' does not fit binary"),
         ({}, {"groups": ["all"]}, "1 groups for 60 samples"),
-        ({}, {"resamples": 3}, "resamples must be a whole number, at least 40"),
-        ({}, {"level": 2}, "level must be a share"),
+        ({}, {"resamples": 3}, "resamples: a whole number at least 40"),
+        ({}, {"level": 2}, "level: a number above 0 and below 1"),
     ],
 )
 def test_what_cannot_be_compared_is_said(changes, settings, words):
