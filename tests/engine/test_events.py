@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 
-from engine.events import OrderedEngine, Phase, TrainEvents, in_phase
+from engine.events import OrderedEngine, Phase, ResumableEngine, TrainEvents, in_phase
 
 
 @pytest.fixture
@@ -189,3 +189,58 @@ def test_said_elsewhere_it_changes_nothing(make_trainer, loader):
     trainer.add_event_handler(Events.ITERATION_COMPLETED, trainer.leave_epoch_open)
     trainer.fit(loader, 2)
     assert trainer.state.iteration == 10
+
+
+# -- Ignite's private names -------------------------------------------------------------------
+
+OVERRIDDEN = (
+    "_fire_event",
+    "_is_done",
+    "_maybe_terminate_legacy",
+    "_run_once_on_dataset_legacy",
+    "_setup_engine",
+)
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_ignite_calls_what_is_overridden(name, monkeypatch, make_trainer, loader):
+    assert name in vars(Engine)
+    owner = next(c for c in ResumableEngine.__mro__ if name in vars(c))
+    assert owner is not Engine
+    calls, ours = [], vars(owner)[name]
+    function = getattr(ours, "__func__", ours)
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return function(*args, **kwargs)
+
+    is_static = isinstance(ours, staticmethod)
+    monkeypatch.setattr(owner, name, staticmethod(counted) if is_static else counted)
+    make_trainer().fit(loader, 1)
+    assert calls
+
+
+def test_ignites_table_of_handlers_is_where_it_is_read(engine):
+    def handler():
+        pass
+
+    Engine.add_event_handler(engine, Events.STARTED, handler)
+    assert [entry[0] for entry in engine._event_handlers[Events.STARTED]] == [handler]
+
+
+def test_ignite_looks_up_a_filtered_handler_by_its_parent(engine):
+    handler = Declares([]).early
+    engine.add_event_handler(Events.STARTED(once=1), handler)
+    assert engine.has_event_handler(handler, Events.STARTED)
+    (registered, _, _), *_ = engine._event_handlers[Events.STARTED]
+    registered._parent = lambda: None
+    assert not engine.has_event_handler(handler, Events.STARTED)
+
+
+def test_an_event_logs_nothing(engine, caplog):
+    with caplog.at_level("DEBUG"):
+        engine.fire_event(Events.STARTED)
+    assert "Firing handlers" not in caplog.text
+    with caplog.at_level("DEBUG"):
+        Engine._fire_event(engine, Events.STARTED)
+    assert "Firing handlers" in caplog.text
