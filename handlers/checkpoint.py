@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import PART_SUFFIX, write_whole
 from datasets.specs import require_whole
 from engine.checkpointing import (
     LAST_NAME,
@@ -24,7 +25,6 @@ from engine.checkpointing import (
 )
 from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
-from engine.files import PART_SUFFIX, write_whole
 from engine.metrics import Monitor
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 

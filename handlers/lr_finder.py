@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
-from engine.files import write_whole
 from engine.lr_search import LRSearch, check_range, find_lr
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
+from datasets.files import write_whole
 from engine.distributed import gather, is_sharded, to_local
-from engine.files import write_whole
 
 LAST_NAME = "last.pt"
 FORMAT, VERSION = "scanfire checkpoint", 1

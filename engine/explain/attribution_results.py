@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 
 
 @dataclass(frozen=True)

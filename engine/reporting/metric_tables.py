@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.metrics import Monitor
 
 # The rows that the tables are made from.

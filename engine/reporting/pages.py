@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.specs import require_whole
 from engine.events import Phase
-from engine.files import write_whole
 from engine.reporting.figure_format import figure_text
 
 if TYPE_CHECKING:

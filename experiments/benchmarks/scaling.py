@@ -32,8 +32,8 @@ if __name__ == "__main__":
 import torch
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.specs import require_whole
-from engine.files import write_whole
 from engine.precision import best_device
 from experiments.benchmarks import scaling_worker
 from experiments.benchmarks.scaling_worker import measure_validation

@@ -36,8 +36,8 @@ if __name__ == "__main__":
 import torch
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.specs import require_whole
-from engine.files import write_whole
 from engine.precision import best_device
 from experiments.benchmarks.accuracy import compare_precisions, print_accuracy
 from experiments.benchmarks.data_wait import measure_wait, print_wait
