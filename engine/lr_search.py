@@ -22,14 +22,13 @@ from engine.events import Phase
 from engine.optim import learning_rate
 from engine.trainer import Trainer
 
-# Ignite's finder stops where the smoothed loss has become so many times the least.
+# The finder stops when the smoothed loss is so many times its minimum.
 DIVERGED = 5.0
-# The slope is looked at between points a twentieth of the search apart, and the loss averaged
-# over as many steps to either side: less, and the luck of a few batches would decide.
+# The slope is measured between this many points, and the loss averaged over as many steps before
+# and after: with less, single batches would decide.
 POINTS = 20
-# The steepest fall is looked for among the inner points of a falling curve.
+# The steepest slope is searched among the inner points of a falling curve.
 FEWEST_POINTS = 3
-# Fewer steps could neither be smoothed nor have a steepest one.
 FEWEST_STEPS = 10
 
 
@@ -89,11 +88,11 @@ def find_lr(
 
     def note(searcher: Trainer) -> None:
         raw_losses.append(float(searcher.state.losses["total_loss"]))
-        # To Ignite NaN has not diverged; and the run that asked may have been told to stop.
+        # Ignite does not stop at NaN; and the calling run may have been told to stop.
         if math.isnan(raw_losses[-1]) or trainer.should_terminate:
             searcher.terminate()
 
-    # Ignite notes the rate of the step after the one whose loss it notes.
+    # Ignite records the rate of the step after the one whose loss it records.
     searcher.add_event_handler(
         Events.ITERATION_STARTED, lambda: lrs.append(learning_rate(optimizer))
     )
@@ -127,11 +126,11 @@ def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
     """Set each group to its fraction of ``start_lr``; the fractions, of which the largest is 1."""
     groups = optimizer.param_groups
-    # A schedule that warms up has set the present rate to next to nothing.
+    # During a warm-up the present rate is close to zero.
     full = [float(group.get("initial_lr", group["lr"])) for group in groups]
     shares = [rate / max(full) for rate in full] if min(full) > 0 else [1.0] * len(full)
     for group, share in zip(groups, shares, strict=True):
-        # The schedule that Ignite uses takes it for the rate of its first step.
+        # Ignite's schedule would use it as the rate of its first step.
         group.pop("initial_lr", None)
         group["lr"] = start_lr * share
     return shares
@@ -159,11 +158,11 @@ def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> 
         statistics.fmean(raw_losses[max(0, i - reach) : min(i + reach + 1, whole)])
         for i in range(whole)
     ]
-    # Ignite smooths with what came before only, which moves the fall to rates ten times as high.
+    # Ignite smooths over earlier steps only, which shifts the slope to ten times higher rates.
     history["lr"], history["loss"] = lrs[:whole:reach], losses[::reach]
     try:
         enough = len(history["loss"]) >= FEWEST_POINTS
         suggestion = float(finder.lr_suggestion()) if enough else None
-    except RuntimeError:  # the loss did not fall for as long as it takes
+    except RuntimeError:  # the loss did not fall
         suggestion = None
     return LRSearch(lrs[: len(raw_losses)], losses, raw_losses, suggestion, diverged)

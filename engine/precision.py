@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# What torch calls a processor's instructions for bfloat16: x86, x86 with a matrix unit, Arm.
+# Torch's names of bfloat16 instructions: x86, x86 with a matrix unit, Arm.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 

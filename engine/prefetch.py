@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-# Steps that may be queued on the GPU before the next batch is copied: enough for it never to run
-# dry, and a bound to the memory of batches that wait.
+# Steps queued on the GPU before the next batch is copied: enough to keep it busy, with bounded
+# memory of waiting batches.
 STEPS_AHEAD = 3
 
 
@@ -28,7 +28,7 @@ class DevicePrefetcher:
         self.loader = loader
         self.device = device
         if hasattr(loader, "dataset"):
-            self.dataset = loader.dataset  # whoever counts samples asks for it
+            self.dataset = loader.dataset  # read to count samples
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -38,8 +38,8 @@ class DevicePrefetcher:
         """Begin an epoch."""
         copying = torch.cuda.Stream(self.device)
         waiting = iter(self.loader)
-        # A batch's memory is the copying stream's: it may be used again only when the step that
-        # reads it is done, so the batch is held until then.
+        # A batch's memory belongs to the copying stream, so the batch is held until the step that
+        # reads it is done.
         held: deque[tuple[torch.cuda.Event, Any]] = deque()
         coming = self._copy(next(waiting, None), copying)
         while coming is not None:

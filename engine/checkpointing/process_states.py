@@ -132,7 +132,7 @@ def _restore_one(thing: Stateful, state: Any, sharded: bool, saved_by: int) -> N
 
 def _check_names(kept: Set[str], saved: Set[str]) -> None:
     missing = kept - saved
-    # The first process keeps handlers that the others do not have.
+    # Rank 0 has handlers that the others do not have.
     unknown = saved - kept if is_main_process() else set()
     if missing or unknown:
         raise UsageError(

@@ -91,7 +91,7 @@ SETTING = "trainer.deterministic"
 # cuBLAS reads it when it starts; with either of these values it is deterministic (NVIDIA, cuBLAS,
 # "Results reproducibility").
 WORKSPACE, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
-# What torch says, as a RuntimeError, of an operation without a deterministic form.
+# Text of torch's RuntimeError for an operation without a deterministic form.
 NO_FORM = " does not have a deterministic implementation"
 
 

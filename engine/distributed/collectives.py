@@ -21,10 +21,9 @@ from datasets.errors import UsageError
 
 T = TypeVar("T")
 
-# How tensors travel: NCCL between GPUs, Gloo between processors.
 BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
 
-# What Gloo says, as a RuntimeError like any other, when the other end of a connection is gone.
+# Texts of Gloo's RuntimeErrors when another process is gone.
 GLOO_LOST = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -65,7 +64,7 @@ def alone() -> Iterator[None]:
         ...     rank(), world_size(), gather("mine")
         (0, 1, ['mine'])
     """
-    # What Ignite asks by itself (its search for a learning rate does) is answered likewise.
+    # Ignite's own collectives (in its learning rate search) are skipped, too.
     before = idist.utils._model, idist.utils._need_to_sync
     idist.utils._model, idist.utils._need_to_sync = _SerialModel(), False
     try:
@@ -116,14 +115,14 @@ def broadcast_from_main(make: Callable[[], T]) -> T:
     if is_main_process():
         try:
             made = make()
-        except Exception as error:  # raised again below, by every process
+        except Exception as error:  # raised again below, on every rank
             failure = error
-    told, why = gather((made, _sendable(failure)))[0]
+    value, reason = gather((made, _sendable(failure)))[0]
     if failure is not None:
         raise failure
-    if why is not None:
-        raise why
-    return made if is_main_process() else told  # type: ignore[return-value]
+    if reason is not None:
+        raise reason
+    return made if is_main_process() else value  # type: ignore[return-value]
 
 
 @contextmanager
@@ -139,7 +138,7 @@ def raise_on_all_ranks() -> Iterator[None]:
     failure: Exception | None = None
     try:
         yield
-    except Exception as error:  # raised again below, when all know of it
+    except Exception as error:  # raised again below, on every rank
         failure = error
     failures = gather(_sendable(failure))
     if failure is not None:
@@ -201,7 +200,7 @@ def mean_(tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         by_type.setdefault(tensor.dtype, []).append(tensor)
     for alike in by_type.values():
-        # Many small messages take several times as long as one.
+        # One message is several times faster than many small ones.
         joined = torch.cat([tensor.flatten() for tensor in alike])
         torch.distributed.all_reduce(joined)
         parts = joined.div_(world_size()).split([tensor.numel() for tensor in alike])
@@ -275,6 +274,6 @@ def _sendable(error: Exception | None) -> Exception | None:
         return None
     try:
         again = pickle.loads(pickle.dumps(error))
-    except Exception:  # of whatever kind: the error's own way of being pickled failed
+    except Exception:  # any: the error's own pickling failed
         return RuntimeError(f"{type(error).__name__}: {error}")
     return again if isinstance(again, Exception) else RuntimeError(str(error))

@@ -26,7 +26,7 @@ class Replicas(nn.DataParallel[nn.Module]):
 
     def __init__(self, model: nn.Module, devices: Sequence[int]) -> None:
         super().__init__(model, list(devices))
-        for device in self.device_ids[1:]:  # else dropout would be alike in all parts
+        for device in self.device_ids[1:]:  # else dropout would be equal in all parts
             torch.cuda.default_generators[device].manual_seed(torch.initial_seed() + device)
 
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor, **of_whole: Any) -> Any:

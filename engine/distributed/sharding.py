@@ -40,7 +40,7 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
     Raises:
         UsageError: There is only one process.
     """
-    # Imported where they are needed: a process that trains alone is not to wait for them.
+    # Imported here, so that a single process does not wait for it.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -50,8 +50,8 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
     for tensor in (*model.parameters(), *model.buffers()):
         broadcast_(tensor.detach())
     mesh = init_device_mesh(torch.device(device).type, (world_size(),))
-    # Inner blocks first. Not even the rest stays whole after a forward pass: whoever exchanges
-    # weights between two passes (a moving average) would leave a whole copy that is out of date.
+    # Inner blocks first. The rest is resharded after a forward pass, too: an exchange of weights
+    # between two passes (a moving average) would leave its full copy out of date.
     blocks: list[nn.Module] = [*reversed(repeated_blocks(model)), model]
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
@@ -108,7 +108,7 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
     squares = torch.stack(torch._foreach_norm(to_local(gradients), 2.0)).square()
     shared = torch.tensor([is_share(each) for each in gradients], device=squares.device)
-    # What is no share is in each process, and counts once.
+    # Unsharded gradients are on each rank, and count once.
     return (sum_(squares[shared].sum()) + squares[~shared].sum()).sqrt()
 
 
@@ -171,7 +171,7 @@ def _cut(tensor: Tensor, like: Any) -> Tensor:
     if not is_share(like) or tensor.shape != like.shape:
         return tensor
     tensor = tensor.to(like.device)
-    # Each process has the whole tensor and takes its own rows.
+    # Each rank has the full tensor and takes its own rows.
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 

@@ -10,9 +10,9 @@ import torch.distributed as dist
 
 from engine.distributed.collectives import lost_peers_told
 
-# Between two calls: a signal may wait for so long, and a call costs well under a millisecond.
+# Seconds between two calls; a call takes well under a millisecond.
 EVERY_S = 1.0
-# From one call to the next, how many times as many iterations: the first ones are often slow.
+# Maximum growth of the iterations between calls: the first iterations are often slow.
 GROWTH = 4
 NEVER = torch.iinfo(torch.int64).max
 
@@ -58,7 +58,7 @@ class StopConsensus:
             As :meth:`ask`.
         """
         if self._group is None:
-            # Of its own: the meetings of the training may be on their way at the same time.
+            # A separate group: collectives of the training may be in progress.
             self._group = dist.new_group(backend="gloo")
         self._step, self._last = 1, NEVER if last is None else last
         return self._call(iteration, answer)
@@ -79,11 +79,11 @@ class StopConsensus:
         return self._call(iteration, answer)
 
     def _call(self, iteration: int, answer: int) -> int:
-        # The largest of all answers; the least of steps and last iterations, as negatives.
-        told = torch.tensor([answer, -self._step, -self._last])
+        # The maximum of the answers; the minimum of steps and last iterations, as negatives.
+        values = torch.tensor([answer, -self._step, -self._last])
         with lost_peers_told():
-            dist.all_reduce(told, dist.ReduceOp.MAX, group=self._group)
-        largest, step, last = told.abs().tolist()
+            dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group)
+        largest, step, last = values.abs().tolist()
         self.due = iteration + step if iteration + step <= last else None
         self._asked, self._asked_at = iteration, time.monotonic()
         return int(largest)

@@ -80,7 +80,7 @@ def attribute(
     if settings.references is None:
         settings = replace(settings, references=batch)
     real = batch.mask[..., None]
-    # What a loader left in padded scans is not the sample's: neither the path nor the sum has it.
+    # Values in padded scans are not the sample's.
     spectra = torch.where(real, batch.spectra.detach(), 0)
     inputs = Inputs(spectra, batch.mask, batch.tabular.detach())
     start = _baseline(inputs, settings.baseline)
@@ -138,7 +138,7 @@ def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) ->
     """The output to explain for each sample, long [B], and the number of outputs."""
     samples, device = len(inputs.mask), inputs.mask.device
     with torch.no_grad():
-        looked_at = 1 if target is not None else samples  # one tells how many outputs there are
+        looked_at = 1 if target is not None else samples  # one gives the number of outputs
         found = torch.cat(
             [
                 scores(part.spectra, part.tabular, part.mask)
@@ -192,7 +192,7 @@ def _put_together(
 @contextmanager
 def _ready_to_explain(model: nn.Module) -> Iterator[None]:
     """Evaluation mode with gradients; random number streams are preserved."""
-    # cuDNN's recurrent layers go backward in training mode only; torch's own do in both.
+    # cuDNN's recurrent layers go backward in training mode only.
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
     with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_whole
 
-# Points of a path, or draws; rows of one forward pass; points that are replaced together.
+# Points of a path, or draws; rows of one forward pass; points of an ablated region.
 STEPS, ROWS, WINDOW = 24, 64, 32
-# The points of the path are those of Gauss-Legendre, whose cost grows with their cube.
+# The cost of Gauss-Legendre points grows with their cube.
 MOST_STEPS = 10_000
 SCORES = ("logit", "log_odds")
 
@@ -99,7 +99,7 @@ class Scores(nn.Module):
         logits: Tensor = self.model(spectra, mask, tabular)["logits"]
         if self.score == "log_odds":
             logits = log_odds(logits)
-        # A modality that the model does not look at has a gradient of zero, not none at all.
+        # An unused modality gets a gradient of zero, not None.
         looked_at = spectra.flatten(1).sum(dim=1) + tabular.sum(dim=1)
         return logits + 0 * looked_at[:, None]
 
@@ -183,8 +183,8 @@ def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
         one = task.inputs.rows(slice(row, row + 1)).trimmed()
         baselines = _reference_inputs(options.references, one)
         drawn, left = [], options.steps
-        # Captum draws from the global streams, which the caller puts back: seeded for each
-        # sample, so that neither the batch nor the rows of a pass change what it gets.
+        # Captum draws from the global streams, which the caller restores: seeded per sample, so
+        # that neither the batch nor the rows of a pass matter.
         np.random.seed((options.seed, number))
         while left:
             draws = min(left, options.rows)
@@ -223,7 +223,7 @@ def feature_ablation(scores: Scores, task: Task, options: Options) -> Found:
     total = int(features.max()) + 1
     covariates = total + torch.arange(task.inputs.tabular.shape[1], device=windows.device)
     with warnings.catch_warnings():
-        # Where there is no covariate, Captum says that it skips them.
+        # Without covariates Captum warns that it skips them.
         warnings.simplefilter("ignore")
         spectra, tabular = FeatureAblation(scores).attribute(
             (task.inputs.spectra, task.inputs.tabular),
@@ -253,7 +253,7 @@ def saliency(scores: Scores, task: Task, options: Options) -> Found:
 
 
 Method = Callable[[Scores, Task, Options], Found]
-# Captum is imported where it is called: it takes two seconds, which only those who explain wait.
+# Captum takes two seconds to import, so it is imported where it is called.
 METHODS: dict[str, Method] = {
     "integrated_gradients": integrated_gradients,
     "gradient_shap": gradient_shap,
@@ -267,7 +267,7 @@ def samples_together(method: str, options: Options) -> int:
     """Samples to hand to a method at once, so that a pass is full and no larger."""
     if method in ("integrated_gradients", "gradient_shap"):
         return max(1, options.rows // options.steps)
-    # The ablated copies of one sample are many.
+    # One sample has many ablated copies.
     return 1 if method == "feature_ablation" else options.rows
 
 

@@ -13,8 +13,8 @@ from datasets.errors import UsageError, nearest
 from datasets.specs import require_whole
 from engine.explain.attribution_results import Explained
 
-# Fewer samples, or a weaker rank correlation, and there is no direction to speak of: of 100
-# samples 0.2 is what chance exceeds once in twenty times.
+# Minimum for a direction: of 100 samples, a rank correlation exceeds 0.2 by chance once in twenty
+# times.
 FEWEST_SAMPLES, WEAKEST = 8, 0.2
 
 
@@ -78,8 +78,7 @@ def _spearman(first: Tensor, second: Tensor) -> float:
 
 RANKINGS = ("share", "magnitude", "signed")
 UNITS = ("relative", "axis", "points")
-# 2.5 times the full width at half maximum of a peak at a resolving power of 200, which is what a
-# linear-mode instrument has: a peak with its feet.
+# 2.5 times the full width at half maximum of a peak at a resolving power of 200 (linear mode).
 WIDTH = 0.0125
 
 

@@ -203,10 +203,10 @@ def read_explained(path: str | Path, output: int | None = None) -> Explained:
     """
     try:
         with safe_open(str(path), "pt") as file:
-            told = file.metadata() or {}
-            if told.get("format") not in (FORMAT, FORMAT_OF_SEVERAL):
-                raise UsageError(f"{path} does not hold attributions, but {told.get('format')}")
-            behind = _suffix(path, json.loads(told.get("sets", "[]")), output)
+            metadata = file.metadata() or {}
+            if metadata.get("format") not in (FORMAT, FORMAT_OF_SEVERAL):
+                raise UsageError(f"{path} does not hold attributions, but {metadata.get('format')}")
+            behind = _suffix(path, json.loads(metadata.get("sets", "[]")), output)
             tensors = {
                 name.removesuffix(behind): file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118
@@ -217,15 +217,15 @@ def read_explained(path: str | Path, output: int | None = None) -> Explained:
         raise UsageError(f"{path} cannot be read as attributions: {reason}") from error
     counts = torch.bincount(tensors["owner"], minlength=len(tensors["target"]))
     return Explained(
-        method=told["method"],
-        sample_id=json.loads(told["sample_id"]),
+        method=metadata["method"],
+        sample_id=json.loads(metadata["sample_id"]),
         target=tensors["target"],
         scans=list(tensors["scans"].split(counts.tolist())),
         tabular=tensors["tabular"],
         change=tensors.get("change"),
         gap=tensors.get("gap"),
-        score=told["score"],
-        outputs=int(told["outputs"]),
+        score=metadata["score"],
+        outputs=int(metadata["outputs"]),
     )
 
 
@@ -235,7 +235,7 @@ def _output_of(explained: Explained) -> int:
 
 def _suffix(path: str | Path, sets: Sequence[int], output: int | None) -> str:
     """The end of the names of a set's tensors."""
-    if not sets:  # one set, whose samples may be explained for different classes
+    if not sets:  # one set, with a class per sample
         return ""
     if output not in sets:
         asked = "several sets" if output is None else f"no set of output {output}"

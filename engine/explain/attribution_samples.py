@@ -16,7 +16,7 @@ from engine.explain.attribution_methods import Inputs
 from engine.explain.attribution_results import Attribution, Explained
 from engine.metrics import order_of, rows_in_order
 
-# Each output takes the time and the memory of one; a menu of more is hard to read, too.
+# Each output takes time and memory, and more are hard to read.
 MOST_OUTPUTS = 10
 
 
@@ -255,7 +255,7 @@ class Explainer:
         if self.keep_intensities:
             self._intensities += _real_scans(inputs.spectra, inputs.mask)
         self.samples += len(inputs.mask)
-        # Its padded spectra are not kept.
+        # The padded spectra are not kept.
         empty = found.spectra.new_zeros(0)
         self._found.append(
             Attribution(empty, found.tabular, found.target, found.gap, found.change, found.outputs)

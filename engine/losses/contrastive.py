@@ -14,7 +14,7 @@ from datasets.specs import require_range
 from engine.losses.inputs import find_output, has_output
 from models.tft_loss import info_nce
 
-# The first pair of one width that a model returns is compared.
+# The first pair of equal width is compared.
 PAIRS = (("spec_projection", "tab_projection"), ("spec_embedding", "tab_embedding"))
 
 
@@ -57,7 +57,7 @@ class SupervisedContrastive(nn.Module):
         if targets.is_floating_point() or targets.ndim != 1:
             raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
         embedding = find_output(outputs, self.reads)
-        # Autocast would multiply in half precision, too coarse for what a temperature divides.
+        # Half precision is too coarse for similarities divided by a temperature.
         with torch.autocast(targets.device.type, enabled=False):
             unit = functional.normalize(embedding.float(), dim=-1)
             similarity = unit @ unit.T / self.temperature  # [B, B]
@@ -67,7 +67,7 @@ class SupervisedContrastive(nn.Module):
             same = (targets[:, None] == targets[None, :]) & ~itself
             partners = same.sum(dim=1)
             of_sample = -log_share.where(same, 0).sum(dim=1) / partners.clamp_min(1)
-            # Nothing is asked of the device here, also where no sample has a partner.
+            # Without waiting for the device, also if no sample has a partner.
             return {"total_loss": of_sample.sum() / (partners > 0).sum().clamp_min(1)}
 
 

@@ -126,7 +126,7 @@ def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
     return share
 
 
-# Parameter -> how it is found; the last argument is C.
+# Parameter -> its balanced values; the last argument is C.
 _FINDERS: dict[str, Callable[[Tensor, int], list[float]]] = {
     "class_weights": balanced_class_weights,
     "pos_weight": lambda targets, _: balanced_pos_weight(targets),

@@ -109,7 +109,7 @@ class FocalLoss(nn.Module):
         else:
             surprise = functional.cross_entropy(logits, targets, reduction="none")
             factor = self._of_classes(targets, logits.shape[1])
-        # 1 - p, exact also where p is nearly 1; above 0, where its power has a finite slope.
+        # 1 - p, exact also for p near 1; above 0, where its power has a finite slope.
         missing = (-torch.expm1(-surprise)).clamp_min(SMALLEST)
         focal = missing.pow(self.gamma) * surprise
         return {"total_loss": (focal if factor is None else factor * focal).mean()}

@@ -34,7 +34,7 @@ LOSSES: dict[str, Any] = {
     "weighted": WeightedLoss,
 }
 
-# The tasks that each can be of use in; others' targets it would misread.
+# The tasks that each loss fits.
 FITTING: dict[str, tuple[str, ...]] = {
     "cross_entropy": CLASSES,
     "tft": CLASSES,

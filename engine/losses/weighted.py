@@ -17,7 +17,7 @@ from engine.metrics import METRICS, SAMPLE_STATISTICS
 from engine.model_call import call_loss
 
 TOTAL = "total_loss"
-# Under these names the total, or something else, stands in ``state.metrics``.
+# Names with another meaning in ``state.metrics``.
 TAKEN = ("loss", TOTAL, "lr", *METRICS, *SAMPLE_STATISTICS)
 
 
@@ -73,7 +73,7 @@ class WeightedLoss(nn.Module):
             _check(name, term)
         if not any(term.weight for term in self.terms.values()):
             raise UsageError("weighted: the weights of all terms are 0")
-        # Known as modules, so that class weights go to the device with the loss.
+        # As modules, so that class weights move to the device with the loss.
         self.losses = nn.ModuleList(term.loss for term in self.terms.values())
 
     def forward(

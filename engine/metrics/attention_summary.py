@@ -14,10 +14,10 @@ from torch.nn import functional
 from engine.eval_mode import eval_mode
 from engine.metrics.step_outputs import order_of
 
-# With the weights of every head a model needs the square of its positions: a few samples at once.
+# Samples at once: the weights of every head take the square of the positions.
 ROWS = 8
 SWITCH = "return_attention"
-# The name of weights that a model returns without one.
+# The name of unnamed weights.
 UNNAMED = "attention"
 
 
@@ -138,8 +138,8 @@ def summarise_attention(
                     shape = [len(mask), *(1 for _ in tensor.shape[1:])]
                     shape[axis] = most
                     real = real * mask.reshape(shape)
-                # Each scan's own weights are averaged over the scans; scans that are looked at,
-                # or look, keep their number.
+                # Each scan's own weights are averaged over the scans; other dimensions over scans
+                # are kept.
                 over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
                 sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
                 squares[name] = squares.get(name, 0) + (tensor.square() * real).sum(over)

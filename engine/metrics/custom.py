@@ -17,18 +17,18 @@ from engine.metrics.functions import METRICS, UNDEFINED
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
 from engine.metrics.tasks import TASKS
 
-# Names that mean something else in ``state.metrics``.
+# Names with another meaning in ``state.metrics``.
 RESERVED = ("loss", "total_loss", "lr", *METRICS, *SAMPLE_STATISTICS)
 # First parameters of functions that take the target before the scores, as scikit-learn's do.
 TARGET_FIRST = ("target", "targets", "y_true", "y", "label", "labels", "labels_true")
 CLASSIFICATION_FAMILY = "torchmetrics.classification"
-# What the classes there are called -> the tasks whose scores and targets they take.
+# Prefix of the classes there -> the tasks whose scores and targets they take.
 FAMILIES = {
     "Binary": ("binary", "multilabel"),
     "Multiclass": ("binary", "multiclass"),
     "Multilabel": ("multilabel",),
 }
-# Made-up samples of each class, label or target that a metric is tried on.
+# Random samples per class, label or target that a metric is tried on.
 TRIED_SAMPLES = 16
 
 
@@ -68,7 +68,7 @@ class CustomMetric:
 
     def strictly(self, scores: Tensor, target: Tensor) -> float:
         """The value; exceptions of the function are raised."""
-        value = self.compute(scores.clone(), target.clone())  # it may write to what it is given
+        value = self.compute(scores.clone(), target.clone())  # it may write to its arguments
         if getattr(value, "ndim", None) is not None and getattr(value, "size", None) is not None:
             elements = value.numel() if isinstance(value, Tensor) else value.size
             value = value.item() if elements == 1 else value

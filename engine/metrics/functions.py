@@ -12,7 +12,7 @@ from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
 from torchmetrics.functional import classification as tm
 
-# Of the calibration error, over confidences from 0 to 1 (Guo et al. 2017 use 15).
+# Of the calibration error (Guo et al. 2017).
 BINS = 15
 
 
@@ -58,7 +58,7 @@ def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
     Guo et al. 2017, "On Calibration of Modern Neural Networks". Of two classes the positive one's
     probability is binned; of more that of the predicted class.
     """
-    # A confidence of 1 belongs to the last bin: torchmetrics would give it one of its own.
+    # A confidence of 1 belongs to the last bin: torchmetrics would give it a separate one.
     scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
     if scores.shape[1] == 2:
         return float(
@@ -147,7 +147,7 @@ def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[np.ndarray, 
 
 
 UNDEFINED = float("nan")
-# From this probability on a label is said to be there.
+# From this probability on a label is predicted.
 THRESHOLD = 0.5
 
 Metric = Callable[[Tensor, Tensor], float]
@@ -173,17 +173,16 @@ def balanced_accuracy(scores: Tensor, target: Tensor) -> float:
     Undefined if a class has no sample.
     """
     if target.ndim == 2:
-        said, true = scores >= THRESHOLD, target > 0
-        return fmean(
-            _mean_recall(said[:, t].long(), true[:, t].long(), 2) for t in range(target.shape[1])
-        )
+        predicted, true = scores >= THRESHOLD, target > 0
+        labels = zip(predicted.long().T, true.long().T, strict=True)
+        return fmean(_mean_recall(*label, 2) for label in labels)
     return _mean_recall(likeliest(scores), target, scores.shape[1])
 
 
-def _mean_recall(said: Tensor, true: Tensor, classes: int) -> float:
+def _mean_recall(predicted: Tensor, true: Tensor, classes: int) -> float:
     counts = torch.bincount(true, minlength=classes)
-    hits = torch.bincount(true[said == true], minlength=classes)
-    return float((hits.double() / counts).mean())  # 0 / 0, and so the mean, is NaN
+    hits = torch.bincount(true[predicted == true], minlength=classes)
+    return float((hits.double() / counts).mean())  # NaN if a class has no sample
 
 
 def mcc(scores: Tensor, target: Tensor) -> float:
@@ -192,15 +191,15 @@ def mcc(scores: Tensor, target: Tensor) -> float:
     Undefined if all samples are, or are predicted to be, of one class.
     """
     if target.ndim == 2:
-        said, true = (scores >= THRESHOLD).long(), (target > 0).long()
-        return fmean(_correlation(said[:, t], true[:, t]) for t in range(target.shape[1]))
+        predicted, true = (scores >= THRESHOLD).long(), (target > 0).long()
+        return fmean(_correlation(predicted[:, t], true[:, t]) for t in range(target.shape[1]))
     return _correlation(likeliest(scores), target)
 
 
-def _correlation(said: Tensor, true: Tensor) -> float:
-    if len(said.unique()) < 2 or len(true.unique()) < 2:
+def _correlation(predicted: Tensor, true: Tensor) -> float:
+    if len(predicted.unique()) < 2 or len(true.unique()) < 2:
         return UNDEFINED
-    return float(matthews_corrcoef(true.numpy(), said.numpy()))
+    return float(matthews_corrcoef(true.numpy(), predicted.numpy()))
 
 
 def _by_counts(share: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Metric:
@@ -212,13 +211,13 @@ def _by_counts(share: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Metric:
 
     def metric(scores: Tensor, target: Tensor) -> float:
         if target.ndim == 2:
-            said, true = scores >= THRESHOLD, target > 0
+            predicted, true = scores >= THRESHOLD, target > 0
         else:
             width = scores.shape[1]
             classes = torch.arange(1 if width == 2 else 0, width)
-            said, true = likeliest(scores)[:, None] == classes, target[:, None] == classes
-        hits = (said & true).sum(dim=0)
-        return float(share(hits.double(), said.sum(dim=0), true.sum(dim=0)).mean())
+            predicted, true = likeliest(scores)[:, None] == classes, target[:, None] == classes
+        hits = (predicted & true).sum(dim=0)
+        return float(share(hits.double(), predicted.sum(dim=0), true.sum(dim=0)).mean())
 
     return metric
 
@@ -257,7 +256,7 @@ def rmse(predictions: Tensor, target: Tensor) -> float:
 def r2(predictions: Tensor, target: Tensor) -> float:
     """Coefficient of determination, the mean over the targets; undefined for a constant target."""
     target = target.double()
-    # Equal values may miss their mean by a rounding, so that their spread is not quite 0.
+    # By rounding, the spread of equal values may not be quite 0.
     if (target == target[0]).all(dim=0).any():
         return UNDEFINED
     spread = (target - target.mean(dim=0)).square().sum(dim=0)
@@ -266,19 +265,19 @@ def r2(predictions: Tensor, target: Tensor) -> float:
 
 
 # Each takes probabilities [N, C] and target [N]; for two classes class 1 is the positive one,
-# for more the mean over the classes (one against the rest) is taken. Several labels are
-# probabilities [N, T] and target [N, T]: the mean over the labels. NaN where a metric, or what it
-# is a mean of, is undefined: a ranking without one of the classes, the precision of what is never
-# said, the recall of what never occurs.
+# for more the mean over the classes (one against the rest) is taken. Labels are probabilities
+# [N, T] and target [N, T]: the mean over the labels. NaN if a metric, or a part of its mean, is
+# undefined: a ranking without one of the classes, precision when no positive is predicted, recall
+# without positives.
 CLASSIFICATION_METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
-    "precision": _by_counts(lambda hits, said, true: hits / said),
-    "recall": _by_counts(lambda hits, said, true: hits / true),
-    "f1": _by_counts(lambda hits, said, true: 2 * hits / (said + true)),
+    "precision": _by_counts(lambda hits, predicted, true: hits / predicted),
+    "recall": _by_counts(lambda hits, predicted, true: hits / true),
+    "f1": _by_counts(lambda hits, predicted, true: 2 * hits / (predicted + true)),
     "auroc": _by_ranking(area_under_roc),
     "auprc": _by_ranking(average_precision),
 }
-# Those that are computed where a configuration asks for them.
+# Not among the default metrics.
 FURTHER_METRICS: dict[str, Metric] = {
     "balanced_accuracy": balanced_accuracy,
     "mcc": mcc,
@@ -293,7 +292,7 @@ FURTHER_METRICS: dict[str, Metric] = {
 # Each takes predictions [N, T] and target [N, T], in the targets' units.
 REGRESSION_METRICS: dict[str, Metric] = {"mae": mae, "mse": mse, "rmse": rmse, "r2": r2}
 METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REGRESSION_METRICS}
-# Metrics at a demand, which ``@`` sets: ``recall_at_fpr@0.05``.
+# Metrics with a demand after ``@``: ``recall_at_fpr@0.05``.
 DEMANDS: dict[str, Callable[[float], Metric]] = {
     "recall_at_fpr": lambda fpr: _by_ranking(functools.partial(recall_at_fpr, fpr=fpr)),
     "specificity_at_sensitivity": lambda sensitivity: _by_ranking(

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.metrics.attention_summary import UNNAMED, attention_weights, scan_shares
 from engine.metrics.functions import UNDEFINED
 
-# From a model's outputs and the batch to [B]; None where the model does not return what it takes.
+# From a model's outputs and the batch to [B]; None without the outputs that it needs.
 SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]
 
 
@@ -44,7 +44,7 @@ def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | Non
     entropy = torch.special.entr
     shared = entropy((spec + tab) / 2) - (entropy(spec) + entropy(tab)) / 2
     divergence = shared.sum(dim=2) / math.log(2)
-    return 1 - divergence.clamp(0, 1).mean(dim=1)  # it lies there, but for a rounding
+    return 1 - divergence.clamp(0, 1).mean(dim=1)  # except for rounding it is in there
 
 
 def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
@@ -57,7 +57,7 @@ def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
         return None
     spec, tab = heads
     same = (spec.argmax(dim=2) == tab.argmax(dim=2)).float().mean(dim=1)
-    # Of NaN there is no decision.
+    # NaN gives no decision.
     return same.masked_fill((spec + tab).isnan().any(dim=2).any(dim=1), UNDEFINED)
 
 
@@ -114,7 +114,7 @@ def _probabilities_of_heads(outputs: Mapping[str, Any], batch: Any) -> tuple[Ten
         return None
     logits = torch.stack([spec, tab]).float()
     if batch.target.ndim == 2:
-        # Each label is a decision by itself: there, as its logit says, or not.
+        # Each label is a binary decision.
         logits = torch.stack([logits, torch.zeros_like(logits)], dim=-1)
     else:
         logits = logits[:, :, None]

@@ -195,6 +195,6 @@ def rows_in_order(names: Sequence[str], order: Sequence[str] | None = None) -> l
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
-    # Texts and numbers alternate, so that only like is compared with like.
+    # Texts and numbers alternate, so that only equal types are compared.
     parts = NUMBERS.split(name)
     return [(0, int(p)) if n % 2 else (1, p) for n, p in enumerate(parts)], name

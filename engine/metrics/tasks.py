@@ -80,9 +80,9 @@ TASKS = {
         "regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min", _OF_ATTENTION
     ),
 }
-# In the unit of what is predicted: of several targets each has one of its own.
+# In the unit of the target.
 IN_UNITS = ("mae", "mse", "rmse")
-# Beside all losses and their terms.
+# Besides all losses and their terms.
 SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
 
 

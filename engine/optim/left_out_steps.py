@@ -15,8 +15,8 @@ from engine.events import Phase, in_phase
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-# A verdict is read so many steps later, when the device has long computed it. A fixed number keeps
-# runs repeatable.
+# Steps after which a verdict is read: the device has computed it by then. A fixed number keeps runs
+# repeatable.
 STEPS_LATER = 3
 
 
@@ -69,7 +69,7 @@ class LeftOutSteps:
         verdict, computed = self._waiting.popleft()
         if computed is not None:
             computed.synchronize()
-        # Through NumPy, which reads the memory without an operation of torch's.
+        # NumPy reads the memory without an operation of torch.
         if float(verdict.numpy()) and self._trainer is not None:
             self._trainer.state.optimizer_step -= 1
             self.taken_back += 1

@@ -52,7 +52,6 @@ def refuse_unmatched(
             )
 
 
-# A list of one block has no layers to tell apart.
 FEWEST_LAYERS = 2
 
 

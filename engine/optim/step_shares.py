@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 TOTAL, SAMPLES = "total_loss", "number of samples"
-# A step whose classes all have weight 0 has no gradient, not one of 0 / 0.
+# Avoids 0 / 0 in a step whose classes all have weight 0.
 SMALLEST = float(torch.finfo(torch.float32).tiny)
 
 
@@ -169,7 +169,7 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
     found: dict[str, Any] = {SAMPLES: len(batch.target)}
     loss: Any = trainer.loss
     if getattr(loss, "weighted", False):
-        # One that is read ahead is not on the device yet.
+        # A batch that is read ahead is not on the device yet.
         device, aux = trainer.device, aux_of(batch) or {}
         there = {name: part.to(device, non_blocking=True) for name, part in aux.items()}
         target = batch.target.to(device, non_blocking=True)

@@ -20,7 +20,7 @@ def require_package(package: str) -> None:
         package: Its name, for Python and for pip.
     """
     found = importlib.util.find_spec(package)
-    # Without an origin it is but a folder of that name, such as these loggers leave behind.
+    # Without an origin it is a folder of that name, such as these loggers leave behind.
     if found is None or found.origin is None:
         raise UsageError(
             f"the handler {package} needs the package of that name: pip install {package}"

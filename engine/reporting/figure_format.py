@@ -8,17 +8,17 @@ from typing import NamedTuple
 from engine.statistics import TOO_FEW, Interval
 
 UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few to tell"
-# Decimals of a number from 0.01 to 10; larger and smaller ones have about as many digits.
+# Decimals of a number from 0.01 to 10; others have about as many digits.
 DIGITS, SHORT_DIGITS = 4, 3
 # Below the first and from the second on, a number is written with an exponent.
 SMALLEST_PLAIN, LARGEST_PLAIN = 1e-3, 1e6
-# Bounds are told to so many significant digits of their distance, the value to one more.
+# Significant digits of bounds, relative to their distance; the value has one more.
 BOUND_DIGITS = 3
-# Within 1, as shares and areas are, to one less, but to so many decimals at least.
+# Figures up to 1 (shares, areas) have one less, but at least so many decimals.
 SHARE_DECIMALS = 3
 # A floating-point number has no more significant digits.
 MOST_DIGITS = 15
-# Below it a p-value's digits say nothing more.
+# Smaller p-values are written as below it.
 SMALLEST_P = 1e-4
 
 

@@ -14,9 +14,9 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.metrics import Monitor
 
-# The rows that the tables are made from.
+# Events of the rows in the tables.
 TABLED = ("epoch", "test_completed")
-# What says where in the training a row stands.
+# Progress of the training.
 PLACE = ("epoch", "iteration", "optimizer_step")
 
 
@@ -115,7 +115,7 @@ def _epoch_summary(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _write_table(path: Path, text: str) -> None:
     try:
-        # Made from the log, so it need not outlive a loss of power.
+        # It can be made again from the log.
         write_whole(text.encode(), path.parent, path.name, durable=False)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

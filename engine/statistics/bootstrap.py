@@ -15,11 +15,11 @@ from datasets.errors import UsageError
 from datasets.specs import require_range, require_whole
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs, check_metrics, likeliest, metric_value
 
-# A percentile bootstrap takes about so many groups: with fewer its intervals are too narrow.
+# With fewer groups a percentile bootstrap's intervals are too narrow.
 FEWEST_GROUPS = 10
-# Resamples whose figures differ by less than this share of them all agree.
+# Relative difference below which all resamples agree.
 AGREEMENT = 1e-6
-# Of two classes: the share of which samples a metric is.
+# Of two classes: the denominator of a proportion.
 OF_POSITIVES, OF_NEGATIVES, OF_CALLED = "positives", "negatives", "called"
 PROPORTIONS = {
     "precision": OF_CALLED,
@@ -27,7 +27,7 @@ PROPORTIONS = {
     "recall_at_fpr": OF_POSITIVES,
     "specificity_at_sensitivity": OF_NEGATIVES,
 }
-# Metrics that rest on the rarest class (or label), however many samples there are.
+# Metrics that depend on the rarest class (or label).
 OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTIONS)
 
 
@@ -103,7 +103,7 @@ def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) 
     if outputs.task in CLASSES:
         members = [target == number for number in range(outputs.logits.shape[1])]
     else:
-        members = [side for label in (target > 0).T for side in (label, ~label)]
+        members = [members for label in (target > 0).T for members in (label, ~label)]
     return min(_count(groups, of) for of in members)
 
 
@@ -116,7 +116,7 @@ def _count(groups: Sequence[str], of: torch.Tensor) -> int:
     return len({str(groups[row]) for row in of.nonzero()[:, 0].tolist()})
 
 
-# How an interval was found; too few is why there is none.
+# Methods of an interval, and the reason for none.
 BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
 
 

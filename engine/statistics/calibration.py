@@ -22,9 +22,9 @@ from engine.metrics import (
     log_loss,
 )
 
-# Beyond these a temperature says only that the data do not bound it: where all samples are told
-# apart the likelihood grows for ever as it falls, and where the model is worse than chance as it
-# rises. Networks were found to need 0.9 to 3 (Guo et al. 2017).
+# Limits of a temperature that the data do not bound: the likelihood grows as it falls if all
+# samples are separated, and as it rises if the model is worse than chance. Networks need 0.9 to 3
+# (Guo et al. 2017).
 LOWEST, HIGHEST = 0.05, 20.0
 
 
@@ -101,7 +101,7 @@ def fit_temperature(logits: Tensor, target: Tensor, task: str) -> float:
     if len(target.unique()) < 2 or not torch.isfinite(logits).all():
         return UNDEFINED
     logits, scores = logits.double(), TASKS[task].scores
-    if task in CLASSES:  # what all classes have alike changes no probability
+    if task in CLASSES:  # a constant offset of all classes changes no probability
         logits = logits - logits.amax(dim=1, keepdim=True)
     if not logits.any():
         return UNDEFINED
@@ -148,10 +148,10 @@ def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
     count = np.bincount(number)
     held = count > 0
     sums = [np.bincount(number, weights=of.double().numpy()) for of in (confidence, hit)]
-    said, was = (of[held] / count[held] for of in sums)
+    confidences, frequency = (of[held] / count[held] for of in sums)
     return Reliability(
-        said,
-        was,
+        confidences,
+        frequency,
         count[held],
         expected_calibration_error(probabilities, target),
         brier(probabilities, target),

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.errors import UsageError, nearest
 from engine.metrics import THRESHOLD, UNDEFINED
 
-# The rule that takes no data: 0.5, whatever the scores.
+# The rule without data: 0.5.
 DEFAULT = "default"
 
 
@@ -55,16 +55,16 @@ class Rule:
     allows: Callable[[float], bool] = math.isfinite
 
 
-# Whole numbers and quotients of them: what is equal is a tie, and no matter of rounding.
+# Integers and quotients of them, so that ties are exact.
 RULES: dict[str, Rule] = {
     # Youden 1950, "Index for rating diagnostic tests".
     "youden": Rule(
-        "sensitivity + specificity is largest",
+        "maximum of sensitivity + specificity",
         lambda cuts, _: cuts.true * cuts.negatives - cuts.false * cuts.positives,
         "youden",
     ),
     "f1": Rule(
-        "F1, the harmonic mean of precision and recall, is largest",
+        "maximum of F1, the harmonic mean of precision and recall",
         lambda cuts, _: 2 * cuts.true / (cuts.positives + cuts.true + cuts.false),
         "f1",
     ),
@@ -77,8 +77,8 @@ RULES: dict[str, Rule] = {
         lambda demand: 0 < demand <= 1,
     ),
     "fpr": Rule(
-        "the lowest threshold at which at most this share of the negatives is called positive",
-        # Of those that respect it, that which lets most through.
+        "the lowest threshold at which at most this share of the negatives is predicted positive",
+        # Of the thresholds that meet it, the one with most positive predictions.
         lambda cuts, demand: np.where(
             cuts.false / cuts.negatives <= demand, cuts.true + cuts.false, -1
         ),
@@ -87,9 +87,9 @@ RULES: dict[str, Rule] = {
         "a share from 0, below 1",
         lambda demand: 0 <= demand < 1,
     ),
-    # At a cost of 1 it is the accuracy that is largest.
+    # A cost of 1 maximises the accuracy.
     "cost": Rule(
-        "what errors cost is least, where a missed positive costs so many false alarms",
+        "minimum cost, with the given cost of a false negative in false positives",
         lambda cuts, demand: -(demand * (cuts.positives - cuts.true) + cuts.false),
         "cost {:g}",
         1.0,
@@ -152,7 +152,7 @@ def cut(scores: np.ndarray, positive: np.ndarray) -> Cuts:
     true, false = (np.bincount(number[of], minlength=len(distinct)) for of in (positive, ~positive))
     above, below = np.append(distinct, 1.0)[::-1], np.append(0.0, distinct)[::-1]
     midway = below + (above - below) / 2
-    # Between neighbouring floating-point numbers there is none.
+    # Neighbouring floating-point numbers have no number between them.
     midway = np.where(midway > below, midway, above)
     if distinct[-1] == 1:
         midway[0] = math.inf
@@ -230,7 +230,7 @@ def choose_threshold(
     if not positive.any() or positive.all():
         return UNDEFINED
     cuts = cut(scores, positive)
-    # The first of the largest ones, and so the highest threshold of them.
+    # argmax returns the first, so the highest threshold.
     best = np.argmax(RULES[rule].worth(cuts, UNDEFINED if demand is None else demand))
     return float(cuts.threshold[best])
 
@@ -268,7 +268,7 @@ def threshold_table(
     tp, fp = len(of_positives) - fn, len(of_negatives) - tn
     with np.errstate(divide="ignore", invalid="ignore"):
         sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
-        # Root by root: the product of four large counts would not fit.
+        # Root by root: the product of four large counts would overflow.
         spread = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
         return {
             "sensitivity": sensitivity,
