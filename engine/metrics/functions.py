@@ -277,21 +277,6 @@ CLASSIFICATION_METRICS: dict[str, Metric] = {
     "auroc": _by_ranking(area_under_roc),
     "auprc": _by_ranking(average_precision),
 }
-# Not among the default metrics.
-FURTHER_METRICS: dict[str, Metric] = {
-    "balanced_accuracy": balanced_accuracy,
-    "mcc": mcc,
-    "brier": brier,
-    "log_loss": log_loss,
-    "ece": expected_calibration_error,
-    "recall_at_fpr": _by_ranking(functools.partial(recall_at_fpr, fpr=0.1)),
-    "specificity_at_sensitivity": _by_ranking(
-        functools.partial(specificity_at_sensitivity, sensitivity=0.9)
-    ),
-}
-# Each takes predictions [N, T] and target [N, T], in the targets' units.
-REGRESSION_METRICS: dict[str, Metric] = {"mae": mae, "mse": mse, "rmse": rmse, "r2": r2}
-METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REGRESSION_METRICS}
 # Metrics with a demand after ``@``: ``recall_at_fpr@0.05``.
 DEMANDS: dict[str, Callable[[float], Metric]] = {
     "recall_at_fpr": lambda fpr: _by_ranking(functools.partial(recall_at_fpr, fpr=fpr)),
@@ -299,6 +284,19 @@ DEMANDS: dict[str, Callable[[float], Metric]] = {
         functools.partial(specificity_at_sensitivity, sensitivity=sensitivity)
     ),
 }
+# Not among the default metrics.
+FURTHER_METRICS: dict[str, Metric] = {
+    "balanced_accuracy": balanced_accuracy,
+    "mcc": mcc,
+    "brier": brier,
+    "log_loss": log_loss,
+    "ece": expected_calibration_error,
+    "recall_at_fpr": DEMANDS["recall_at_fpr"](0.1),
+    "specificity_at_sensitivity": DEMANDS["specificity_at_sensitivity"](0.9),
+}
+# Each takes predictions [N, T] and target [N, T], in the targets' units.
+REGRESSION_METRICS: dict[str, Metric] = {"mae": mae, "mse": mse, "rmse": rmse, "r2": r2}
+METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REGRESSION_METRICS}
 
 
 def find_metric(name: str) -> Metric:

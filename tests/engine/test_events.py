@@ -28,7 +28,7 @@ class Declares:
         self.seen.append("prepare")
 
 
-def test_handlers_run_in_their_declared_phase_not_in_the_order_of_attaching(engine):
+def test_handlers_run_in_the_order_of_their_phases(engine):
     seen: list[str] = []
     handler = Declares(seen)
     engine.add_event_handler(Events.EPOCH_COMPLETED, handler)
@@ -85,7 +85,7 @@ def test_attaching_while_the_event_fires_runs_no_handler_twice(engine):
     assert seen == ["first", "second"]
 
 
-def test_a_user_function_at_gradients_ready_comes_after_clipping_and_before_recording():
+def test_user_functions_run_between_clipping_and_recording():
     assert Phase.GRADIENTS < Phase.USER < Phase.RECORD < Phase.SAVE
 
 
@@ -136,7 +136,7 @@ def test_the_run_ends_after_the_handler_that_was_cut(make_trainer, loader):
     assert trainer.epochs_done() == 1
 
 
-def test_it_continues_with_that_handler_and_trains_on_no_batch_twice(make_trainer, loader):
+def test_it_resumes_with_that_handler_and_repeats_no_batch(make_trainer, loader):
     for last_epoch, follow in ((2, []), (3, [("EPOCH_STARTED", None), ("batch", 11)])):
         calls: list[tuple[str, int | None]] = []
         cut, resumed = make_trainer(), make_trainer(seed=9)

@@ -52,7 +52,7 @@ def test_gradients_and_losses_are_left_as_they_are(model, check):
     assert loss.item() == torch.tensor(0.3).item()
 
 
-def test_a_bad_loss_of_any_micro_batch_counts_for_its_window_only(model, check):
+def test_a_bad_micro_batch_counts_for_its_step_only(model, check):
     for loss in (1.0, float("nan"), 2.0):
         check.keep_loss(torch.tensor(loss))
     assert check.verdict().item() == 1
@@ -68,7 +68,7 @@ def test_a_window_that_was_cut_short_is_forgotten(check):
     assert check.verdict().item() == 0
 
 
-def test_a_bad_loss_shows_in_a_gradient_where_asked_and_a_good_one_does_not(model, check):
+def test_a_bad_loss_makes_a_gradient_nan_on_request(model, check):
     before = [p.grad.clone() for p in model.parameters()]
     check.keep_loss(torch.tensor(2.0), show=True)
     assert all(torch.equal(a, p.grad) for a, p in zip(before, model.parameters(), strict=True))
@@ -76,7 +76,7 @@ def test_a_bad_loss_shows_in_a_gradient_where_asked_and_a_good_one_does_not(mode
     assert any(p.grad.isnan().any() for p in model.parameters())
 
 
-def test_parameters_without_a_gradient_and_of_other_types_are_no_obstacle(model):
+def test_gradients_may_be_missing_or_of_several_types(model):
     double = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
     double.grad = torch.ones(2, dtype=torch.float64)
     model.head.weight.grad = None

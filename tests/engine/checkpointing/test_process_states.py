@@ -39,7 +39,7 @@ def test_another_process_continues_what_was_its_own(seen_by):
     assert saved_by == 2
 
 
-def test_processes_that_had_no_part_in_saving_get_streams_that_follow_from_the_first_ones(seen_by):
+def test_new_ranks_get_streams_derived_from_rank_0(seen_by):
     states = {"trainer": {"rng": capture_rng()}}
     before = torch.get_rng_state()
     drawn = []

@@ -23,7 +23,7 @@ def draw():
     return random.random(), np.random.normal(), np.random.rand(), torch.rand(1).item()
 
 
-def test_all_streams_continue_where_they_were_also_through_a_file():
+def test_all_streams_continue_also_through_a_file():
     seed_everything(4)
     draw()
     file = io.BytesIO()
@@ -42,7 +42,7 @@ def test_seeding_makes_all_streams_repeat():
     assert draw() == first
 
 
-def test_processes_that_were_seeded_alike_draw_differently_and_the_same_each_time():
+def test_seed_apart_differs_by_rank_and_is_repeatable():
     drawn = []
     for rank in (1, 2, 1):
         seed_everything(7)

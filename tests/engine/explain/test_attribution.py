@@ -82,7 +82,7 @@ def test_it_agrees_with_captum_called_by_hand(model, batch):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
-def test_no_forward_pass_is_larger_than_allowed_and_the_result_is_the_same(model, batch, rows):
+def test_the_size_of_a_pass_is_bounded_and_changes_nothing(model, batch, rows):
     expected = attribute(model, batch, steps=10)
     sizes = []
     hook = model.register_forward_hook(lambda m, inputs, outputs: sizes.append(len(inputs[0])))
@@ -134,7 +134,7 @@ def test_the_model_is_left_as_it_was(model, batch):
     assert not batch.spectra.requires_grad
 
 
-def test_dropout_takes_no_part_and_gradients_are_had_without_being_asked_for(model, batch):
+def test_attributions_are_made_in_eval_mode_under_no_grad(model, batch):
     model.train()
     with torch.no_grad():
         first, second = (attribute(model, batch, 0, steps=5) for _ in range(2))
@@ -175,7 +175,7 @@ def test_what_is_found_for_a_sample_depends_on_no_other(model, batch, method):
         torch.testing.assert_close(own.tabular[0], together.tabular[row], atol=1e-6, rtol=1e-4)
 
 
-def test_scans_that_are_padding_in_all_samples_of_a_pass_are_not_handed_on(model, batch):
+def test_scans_padded_in_all_samples_of_a_pass_are_cut_off(model, batch):
     widths = []
     hook = model.register_forward_pre_hook(lambda m, given: widths.append(given[0].shape[1]))
     attribute(model, batch, 1, steps=10, rows=10)
@@ -184,7 +184,7 @@ def test_scans_that_are_padding_in_all_samples_of_a_pass_are_not_handed_on(model
     assert set(widths[1:]) == set(SCANS)
 
 
-def test_of_two_classes_the_log_odds_are_the_difference_of_the_logits(batch):
+def test_log_odds_of_two_classes_are_the_difference_of_logits(batch):
     model = Weighted()
     weights = model.points.weight.detach()
     found = attribute(model, batch, 1, score="log_odds")
@@ -194,7 +194,7 @@ def test_of_two_classes_the_log_odds_are_the_difference_of_the_logits(batch):
     torch.testing.assert_close(other.spectra, -found.spectra, atol=1e-6, rtol=0)
 
 
-def test_log_odds_are_those_of_the_softmax_and_know_no_common_part(model, batch):
+def test_log_odds_ignore_a_common_offset_of_the_logits(model, batch):
     found = attribute(model, batch, score="log_odds", steps=100)
     zero = 0 * batch.spectra, batch.mask, 0 * batch.tabular
     odds = []

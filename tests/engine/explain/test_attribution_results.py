@@ -40,7 +40,7 @@ def test_importance_is_told_by_point_by_covariate_and_by_scan():
     assert found.gap == pytest.approx(0.2)
 
 
-def test_importance_is_the_mean_over_all_samples_however_they_are_batched():
+def test_importance_is_the_mean_over_all_samples():
     model, (one, two) = Weighted(), (make_batch(1), make_batch(2))
     found = importance_of(explain(model, [one, two], 1, score="logit"))
     weights = model.points.weight.detach()[1]

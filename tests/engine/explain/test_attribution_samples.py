@@ -53,7 +53,7 @@ def test_the_first_batch_is_the_references_of_all():
     assert torch.equal(found.scans[-1], same.scans[-1])
 
 
-def test_no_more_samples_and_no_more_batches_are_asked_for_than_it_takes():
+def test_only_the_needed_samples_and_batches_are_read():
     asked = []
 
     def loader():
@@ -68,7 +68,7 @@ def test_no_more_samples_and_no_more_batches_are_asked_for_than_it_takes():
     assert sum(told) == len(SCANS) + 1
 
 
-def test_of_classes_the_log_odds_are_explained_and_of_values_the_output():
+def test_log_odds_of_classes_and_values_are_explained_by_default():
     batch = make_batch(1)
     of_classes = explain(Weighted(), [batch])
     assert (of_classes.score, of_classes.outputs) == ("log_odds", 2)
@@ -163,7 +163,7 @@ def test_nothing_chooses_among_outputs_of_unlike_kind():
             call()
 
 
-def test_progress_counts_each_sample_once_however_many_outputs_there_are():
+def test_progress_counts_each_sample_of_many_outputs_once():
     seen: list[int] = []
     explain_outputs(
         Weighted(outputs=3), [with_values(make_batch(1), 3)], steps=2, progress=seen.append

@@ -48,7 +48,7 @@ def test_a_second_evaluation_starts_afresh(make_trainer, make_evaluator):
     assert len(embeddings.vectors) == 7
 
 
-def test_logits_stand_in_for_an_embedding_that_a_model_does_not_give(make_trainer, make_evaluator):
+def test_logits_replace_a_missing_embedding(make_trainer, make_evaluator):
     class OnlyLogits(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
@@ -128,7 +128,7 @@ def outputs_of(model, loader, *, covariates=True):
     }
 
 
-def test_movement_is_what_the_covariates_change_of_the_gated_vector():
+def test_movement_is_the_change_by_the_covariates():
     model, loader = small_model("tft"), make_loader()
     gates = gates_of(model, loader)
     own, without = outputs_of(model, loader), outputs_of(model, loader, covariates=False)
@@ -145,7 +145,7 @@ def test_change_is_from_before_the_gate_to_behind_it():
     torch.testing.assert_close(gates.change, expected / own["spec_embedding"].norm(dim=1))
 
 
-def test_covariates_that_the_gate_ignores_move_nothing_though_the_norm_does():
+def test_ignored_covariates_move_nothing_though_the_norm_does():
     model = small_model("tft")
     assert isinstance(model, TFTMultimodal)
     width = model.gating.value.in_features
@@ -200,12 +200,12 @@ def test_each_real_scan_has_its_weight_in_the_loaders_order():
         assert own.sum() == pytest.approx(1)
 
 
-def test_the_pooling_of_scans_is_preferred_to_another_weight_of_them():
+def test_scan_pooling_is_preferred_to_other_weights():
     assert kept_of(small_model("attention")).name == "scan_pooling"
 
 
 @pytest.mark.parametrize("name", ["mean_linear", "tabular_only"])
-def test_weights_of_covariates_are_not_taken_for_those_of_as_many_scans(name):
+def test_covariate_weights_are_not_mistaken_for_scan_weights(name):
     attention = kept_of(small_model(name))
     assert attention.name is None
     assert attention.weights is None

@@ -29,7 +29,7 @@ def value(loss, logits, targets):
     return loss({"logits": logits}, targets)["total_loss"]
 
 
-def test_class_weights_and_smoothing_change_the_cross_entropy_as_torch_defines_them():
+def test_class_weights_and_smoothing_are_those_of_torch():
     loss = CrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0, 3.0])
     expected = functional.cross_entropy(
         LOGITS, CLASSES, weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1

@@ -25,7 +25,7 @@ OUTPUTS = {
 }
 
 
-def test_terms_are_returned_as_they_are_and_summed_by_their_weights():
+def test_terms_are_returned_unweighted_and_summed_weighted():
     loss = WeightedLoss(
         {
             "main": FocalLoss(),
@@ -44,7 +44,7 @@ def test_terms_are_returned_as_they_are_and_summed_by_their_weights():
     torch.testing.assert_close(terms["total_loss"], expected)
 
 
-def test_the_multimodal_transformers_loss_can_be_put_together_from_terms():
+def test_the_loss_of_tft_can_be_composed_of_terms():
     loss = WeightedLoss(
         {
             "main_loss": CrossEntropy(),
@@ -69,7 +69,7 @@ def test_a_term_of_weight_zero_is_logged_but_has_no_part():
     assert torch.equal(terms["total_loss"], terms["main"])
 
 
-def test_an_optional_term_is_left_out_where_the_model_does_not_return_what_it_reads():
+def test_an_optional_term_without_its_output_is_left_out():
     loss = WeightedLoss(
         {
             "main": CrossEntropy(),
@@ -83,7 +83,7 @@ def test_an_optional_term_is_left_out_where_the_model_does_not_return_what_it_re
     assert len(loss(OUTPUTS, TARGETS)) == 5
 
 
-def test_what_the_model_does_not_return_is_named_with_the_nearest():
+def test_a_missing_output_is_named_with_the_nearest():
     loss = WeightedLoss({"aux": Term(CrossEntropy(), on="aux_logits_spek")})
     with pytest.raises(UsageError, match=r"no 'aux_logits_spek' .*did you mean 'aux_logits_spec'"):
         loss(OUTPUTS, TARGETS)

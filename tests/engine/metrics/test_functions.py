@@ -61,7 +61,7 @@ def test_what_is_never_said_has_a_recall_but_no_precision(name, value):
 
 @pytest.mark.parametrize("value", [0.1, 1e-30, 1e30, -7.3])
 @pytest.mark.parametrize("samples", [1, 7, 49])
-def test_r2_without_anything_to_explain_is_undefined_whatever_rounding_leaves(value, samples):
+def test_r2_of_a_constant_target_is_undefined(value, samples):
     assert math.isnan(METRICS["r2"](torch.rand(samples, 1), torch.full((samples, 1), value)))
     several = torch.stack([torch.arange(samples + 1.0), torch.full((samples + 1,), value)], dim=1)
     assert math.isnan(METRICS["r2"](torch.rand(samples + 1, 2), several))

@@ -46,9 +46,7 @@ MEASURED = ("metrics", "logits", "sample_id", "vectors")
 
 @pytest.mark.parametrize("processes", ["two_processes", "three_processes"])
 @pytest.mark.parametrize(("found", "batch_size"), [("together", 2), ("two_batches", 3)])
-def test_five_samples_are_five_however_many_processes_measure_them(
-    processes, found, batch_size, request
-):
+def test_metrics_do_not_depend_on_the_number_of_processes(processes, found, batch_size, request):
     outcomes = request.getfixturevalue(processes)[joint_metrics_work.__name__]
     alone = joint_metrics_work.measure(build_model(), batch_size)
     assert len(alone["sample_id"]) == joint_metrics_work.SAMPLES

@@ -44,7 +44,7 @@ def test_what_means_nothing_is_refused_and_modules_are_offered():
         refuse_unmatched(["encodr"], names, model, "freeze")
 
 
-def test_the_multimodal_transformer_learns_slower_toward_the_scans():
+def test_layer_decay_of_tft_lowers_rates_toward_the_scans():
     model = MODELS["tft"](tab_dim=3, spec_len=64, patch_size=16, d_model=16, num_layers=2)
     scales = layer_scales(model, 0.5)
 
@@ -125,7 +125,7 @@ def test_sgd_takes_its_own_parameters():
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_a_scaled_rate_lasts_where_a_schedule_computes_from_the_full_one():
+def test_a_scaled_rate_lasts_under_a_schedule():
     optimizer = build_optimizer(nn.Linear(1, 1), "sgd", lr=0.4)
     optimizer.param_groups[0].update(lr=torch.tensor(0.1), initial_lr=0.4)
     scale_learning_rate(optimizer, 0.5)
@@ -137,7 +137,7 @@ def test_a_scaled_rate_lasts_where_a_schedule_computes_from_the_full_one():
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_fused_optimizer_leaves_a_step_out_where_it_is_told_on_the_device(name):
+def test_a_fused_optimizer_leaves_out_a_step_by_found_inf(name):
     model = nn.Linear(3, 2)
     params: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {}
     optimizer = build_optimizer(model, name, lr=0.1, fused=True, **params)
@@ -208,7 +208,7 @@ def test_each_layer_below_learns_at_a_lower_rate():
     assert found["embed.weight"] == pytest.approx((0.1, 0.1))
 
 
-def test_a_named_part_has_settings_of_its_own_and_the_first_match_counts():
+def test_the_first_matching_group_of_settings_counts():
     groups = [
         GroupSettings("head", lr_scale=10.0),
         GroupSettings(["head", "*.bias"], lr_scale=2.0, weight_decay=0.3),
@@ -235,6 +235,6 @@ def test_groups_are_named_apart_and_the_full_rate_comes_first():
     assert listed[0]["lr"] == 1.0
 
 
-def test_a_pattern_that_means_nothing_is_refused_with_the_nearest_name():
+def test_a_pattern_without_a_match_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match=r"optimizer\.groups: .*'haed'.*'head'"):
         build_optimizer(two_blocks(), groups=[GroupSettings("haed")])

@@ -78,7 +78,7 @@ def test_the_area_is_scikit_learns_whatever_is_tied(samples):
     assert found.auc_a == pytest.approx(roc_auc_score(target, scores), abs=1e-12)
 
 
-def test_between_equally_good_models_all_p_values_are_equally_likely():
+def test_p_values_of_equal_models_are_uniform():
     rng = np.random.default_rng(11)
     target = torch.from_numpy((np.arange(200) % 3 == 0).astype(int))
     p_values = []
@@ -183,7 +183,7 @@ def test_one_sample_of_a_class_gives_an_area_without_bounds():
     assert delong_test(scores, scores, target).p_value == 1.0
 
 
-def test_a_diverged_model_has_no_area_and_the_other_keeps_its_own():
+def test_a_diverged_model_has_no_area_the_other_has():
     a, b, target = tied(6)
     found = delong_test(a, b.clone().fill_(math.nan), target)
     assert found.auc_a == delong_test(a, b, target).auc_a
@@ -216,7 +216,7 @@ def rights(only_a, only_b, both=5, neither=3):
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(9, 2), (2, 9), (4, 4), (1, 0), (30, 12)])
-def test_mcnemar_is_the_tails_of_fair_coins_for_those_that_one_alone_is_right_about(only_a, only_b):
+def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
     found = mcnemar_test(*rights(only_a, only_b))
     tosses, fewer = only_a + only_b, min(only_a, only_b)
     tail = sum(math.comb(tosses, k) for k in range(fewer + 1)) / 2**tosses
@@ -224,7 +224,7 @@ def test_mcnemar_is_the_tails_of_fair_coins_for_those_that_one_alone_is_right_ab
     assert found.p_value == pytest.approx(min(1.0, 2 * tail))
 
 
-def test_samples_that_both_or_neither_are_right_about_tell_nothing():
+def test_samples_on_which_both_models_agree_do_not_count():
     few, many = mcnemar_test(*rights(9, 2)), mcnemar_test(*rights(9, 2, both=500, neither=100))
     assert few == many
     assert mcnemar_test(*rights(0, 0)).p_value == 1
@@ -269,7 +269,7 @@ def singly(outputs):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_metric_of_every_task_has_a_difference_within_its_bounds(task):
+def test_every_metric_has_a_difference_within_its_bounds(task):
     first, other = pair(task)
     names = by_target(TASKS[task].metrics, first.targets)
     (found,) = bootstrap_differences([first, other], singly(first), names, 200)
@@ -287,7 +287,7 @@ def test_every_metric_of_every_task_has_a_difference_within_its_bounds(task):
         ("regression", "mae[BMI]", lambda true, by: mean_absolute_error(true[:, 1], by[:, 1])),
     ],
 )
-def test_all_models_are_measured_on_the_same_groups_of_each_resample(task, name, measure):
+def test_all_models_see_the_same_resamples(task, name, measure):
     first, other = pair(task)
     groups = [f"g{number // 4}" for number in range(60)]
     (found,) = bootstrap_differences([first, other], groups, [name], 300, seed=3)
@@ -317,7 +317,7 @@ def test_a_model_does_not_differ_from_itself():
     assert better["auroc"].low > 0
 
 
-def test_nothing_is_known_of_one_group_or_of_weights_that_diverged():
+def test_one_group_or_diverged_weights_have_no_bounds():
     first, other = pair("binary")
     (found,) = bootstrap_differences([first, other], ["all"] * 60, ["auroc"])
     assert found["auroc"].value > 0

@@ -26,7 +26,7 @@ from engine.statistics.thresholds import (
 TAKE_NONE = ("youden", "f1", DEFAULT)
 
 
-def test_a_rule_that_does_not_exist_is_refused_with_the_nearest_one():
+def test_an_unknown_rule_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match="'yuden'; did you mean 'youden'"):
         check_rule("yuden")
 
@@ -166,7 +166,7 @@ def test_counts_of_a_large_cohort_do_not_overflow():
 
 
 @given(tied_samples)
-def test_youden_f1_and_cost_are_the_best_there_are_and_of_equals_the_highest(samples):
+def test_rules_choose_the_best_threshold_the_highest_of_equals(samples):
     scores, positive = both_classes(samples)
     table = threshold_table(scores, positive, every_cut(scores))
     worth = {
@@ -184,7 +184,7 @@ def test_youden_f1_and_cost_are_the_best_there_are_and_of_equals_the_highest(sam
 
 
 @given(any_samples, demands)
-def test_a_demand_is_never_violated_where_it_was_chosen_and_cannot_be_met_better(samples, demand):
+def test_a_demand_is_met_as_closely_as_possible(samples, demand):
     scores, positive = both_classes(samples)
     positives, negatives = positive.sum(), (~positive).sum()
     table = threshold_table(scores, positive, every_cut(scores))
@@ -218,7 +218,7 @@ def test_a_threshold_is_midway_between_two_scores(rule):
     assert threshold == pytest.approx((known[place - 1] + known[place]) / 2, abs=1e-12)
 
 
-def test_where_the_classes_are_apart_the_threshold_is_in_the_middle_of_the_gap():
+def test_separated_classes_have_the_threshold_between_them():
     scores, positive = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
     for rule in ("youden", "f1", "recall", "cost"):
         assert choose_threshold(scores, positive, rule) == pytest.approx(0.5), rule
@@ -241,7 +241,7 @@ def test_the_order_of_the_samples_changes_nothing():
         )
 
 
-def test_nobody_is_called_positive_where_a_negative_scores_1_and_no_false_alarm_is_allowed():
+def test_no_positive_is_predicted_if_a_negative_scores_1():
     scores, positive = np.array([1.0, 0.5, 0.2]), np.array([False, True, False])
     assert choose_threshold(scores, positive, "fpr", 0.0) == math.inf
 
@@ -268,7 +268,7 @@ def test_half_is_the_threshold_that_takes_no_data():
     assert choose_threshold(np.array([]), np.array([], dtype=bool), DEFAULT) == 0.5
 
 
-def test_the_chosen_rule_comes_first_then_each_of_the_others_once():
+def test_the_chosen_rule_comes_first_then_the_others():
     points = operating_points(*drawn(), *drawn(seed=1), "recall", 0.8)
     assert points[0].name == "recall >= 0.8"
     assert sorted(point.rule for point in points) == sorted([*RULES, DEFAULT])
