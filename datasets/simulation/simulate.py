@@ -28,7 +28,8 @@ from datasets.simulation.patients import (
 )
 from datasets.simulation.physics import PeakList, draw_peaks, make_axis, render_scans
 
-GENERATOR = "datasets.simulation.simulate_cohort"
+# As the first version wrote it: a cached cohort with another name would be refused.
+GENERATOR = "datasets.simulate.simulate_cohort"
 # Raise it whenever the same arguments would give other data.
 GENERATOR_VERSION = 1
 COHORT_FILES = ("samples.csv", "scans.csv", "spectra.npy", "axis.npy", "truth.yaml", "truth.csv")
