@@ -137,3 +137,19 @@ def _bounds(low: float, high: float) -> str:
     if math.isinf(high):
         return "" if math.isinf(low) else f" at least {low:g}"
     return f" between {low:g} and {high:g}"
+
+
+def require_range(
+    what: str, value: object, low: float, high: float, open_low: bool = False
+) -> float:
+    """A number with ``low <= value < high``, or with ``open_low`` ``low < value < high``.
+
+    Raises:
+        UsageError: Anything else; a truth value is no number.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value < high or (open_low and value == low):  # type: ignore[operator]
+        bounds = f"{'above' if open_low else 'at least'} {low:g}"
+        bounds += "" if math.isinf(high) else f" and below {high:g}"
+        raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
+    return float(value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A search for the learning rate, on copies of what is about to be trained."""
+"""A search for the learning rate, on copies of what is to be trained."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
+from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
-from engine.errors import check_whole
 from engine.events import Phase
 from engine.optim import learning_rate
 from engine.trainer import Trainer
 
-# Ignite's finder stops where the smoothed loss has become so many times the least.
+# The finder stops when the smoothed loss is so many times its minimum.
 DIVERGED = 5.0
-# The slope is looked at between points a twentieth of the search apart, and the loss averaged
-# over as many steps to either side: less, and the luck of a few batches would decide.
+# The slope is measured between this many points, and the loss averaged over as many steps before
+# and after: with less, single batches would decide.
 POINTS = 20
-# The steepest fall is looked for among the inner points of a falling curve.
+# The steepest slope is searched among the inner points of a falling curve.
 FEWEST_POINTS = 3
-# Fewer steps could neither be smoothed nor have a steepest one.
 FEWEST_STEPS = 10
 
 
 @dataclass(frozen=True)
 class LRSearch:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        lrs: The largest learning rate among the optimizer's groups, step by step.
-        losses: The loss at each, averaged over the steps around it; it ends before the first
-            that is not finite.
+        lrs: The largest learning rate of the optimizer's groups, per step.
+        losses: The loss at each, averaged over the steps around it, up to the first that is not
+            finite.
         raw_losses: The loss of each step's batch.
-        suggestion: Where the averaged loss fell most steeply; None where it did not fall.
-        diverged: Whether the loss grew beyond bounds before ``end_lr`` was reached.
+        suggestion: Where the averaged loss fell most steeply; None if it did not fall.
+        diverged: Whether the loss diverged before ``end_lr`` was reached.
     """
 
     lrs: list[float]
@@ -60,29 +59,24 @@ def find_lr(
     end_lr: float = 1.0,
     num_iter: int = 100,
 ) -> LRSearch:
-    """Train a copy of the trainer's model for a while at a rate that grows with each step.
+    """Train a copy of the trainer's model at a growing learning rate.
 
-    Ignite's ``FastaiLRFinder`` (Smith 2017, "Cyclical Learning Rates for Training Neural
-    Networks") on copies of the model, the optimizer and the loss, in the trainer's precision.
-    The trainer, the random number streams and the loader are left as they were; the trainer's
-    handlers (clipping, accumulation) take no part. The groups keep the ratios of their rates.
+    Ignite's ``FastaiLRFinder`` (Smith 2017, "Cyclical Learning Rates for Training Neural Networks")
+    on copies of model, optimizer and loss, in the trainer's precision and without its handlers.
+    Trainer, random number streams and loader are left unchanged. Groups keep the ratios of their
+    rates.
 
     Args:
-        trainer: What is about to be trained.
-        loader: Training batches; it is gone through as often as needed.
-        start_lr: Where to begin, above 0.
-        end_lr: Where to end, unless the loss diverges before.
-        num_iter: How many steps, at least 10.
+        trainer: What is to be trained.
+        loader: Training batches; iterated as often as needed.
+        start_lr: Above 0.
+        end_lr: The last rate, unless the loss diverges before.
+        num_iter: Number of steps, at least 10.
 
     Raises:
         UsageError: A setting is out of range.
-
-    Example::
-
-        search = find_lr(trainer, train_loader)
-        print(search.suggestion)
     """
-    check_range(start_lr, end_lr, num_iter)
+    num_iter = check_range(start_lr, end_lr, num_iter)
     model, optimizer, loss, precision = copy.deepcopy(
         (trainer.model, trainer.optimizer, trainer.loss, trainer.precision)
     )
@@ -94,11 +88,11 @@ def find_lr(
 
     def note(searcher: Trainer) -> None:
         raw_losses.append(float(searcher.state.losses["total_loss"]))
-        # To Ignite NaN has not diverged; and the run that asked may have been told to stop.
+        # Ignite does not stop at NaN; and the calling run may have been told to stop.
         if math.isnan(raw_losses[-1]) or trainer.should_terminate:
             searcher.terminate()
 
-    # Ignite notes the rate of the step after the one whose loss it notes.
+    # Ignite records the rate of the step after the one whose loss it records.
     searcher.add_event_handler(
         Events.ITERATION_STARTED, lambda: lrs.append(learning_rate(optimizer))
     )
@@ -118,28 +112,25 @@ def find_lr(
     return _read(finder, lrs[:num_iter], raw_losses[:num_iter])
 
 
-def check_range(start_lr: float, end_lr: float, num_iter: int) -> None:
-    """Refuse a search that cannot find anything.
-
-    Raises:
-        UsageError: Says what was expected.
-    """
-    check_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
+def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
+    """Return ``num_iter``; raise UsageError for a search that cannot find anything."""
+    steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
         raise UsageError(
             f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
         )
+    return steps
 
 
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
-    """Set each group to its share of the rate; the shares, of which the largest is 1."""
+    """Set each group to its fraction of ``start_lr``; the fractions, of which the largest is 1."""
     groups = optimizer.param_groups
-    # A schedule that warms up has set the present rate to next to nothing.
+    # During a warm-up the present rate is close to zero.
     full = [float(group.get("initial_lr", group["lr"])) for group in groups]
     shares = [rate / max(full) for rate in full] if min(full) > 0 else [1.0] * len(full)
     for group, share in zip(groups, shares, strict=True):
-        # The schedule that Ignite uses takes it for the rate of its first step.
+        # Ignite's schedule would use it as the rate of its first step.
         group.pop("initial_lr", None)
         group["lr"] = start_lr * share
     return shares
@@ -147,7 +138,7 @@ def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
 
 @contextmanager
 def _generator_untouched(loader: Any) -> Iterator[None]:
-    """Have a loader with a random number stream of its own yield the same afterwards."""
+    """Restore the loader's own random number stream."""
     generator = getattr(loader, "generator", None)
     state = None if generator is None else generator.get_state()
     try:
@@ -167,11 +158,11 @@ def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> 
         statistics.fmean(raw_losses[max(0, i - reach) : min(i + reach + 1, whole)])
         for i in range(whole)
     ]
-    # Ignite smooths with what came before only, which moves the fall to rates ten times as high.
+    # Ignite smooths over earlier steps only, which shifts the slope to ten times higher rates.
     history["lr"], history["loss"] = lrs[:whole:reach], losses[::reach]
     try:
         enough = len(history["loss"]) >= FEWEST_POINTS
         suggestion = float(finder.lr_suggestion()) if enough else None
-    except RuntimeError:  # the loss did not fall for as long as it takes
+    except RuntimeError:  # the loss did not fall
         suggestion = None
     return LRSearch(lrs[: len(raw_losses)], losses, raw_losses, suggestion, diverged)

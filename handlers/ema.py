@@ -10,10 +10,10 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.distributed import to_local
+from engine.eval_mode import swapped_weights
 from engine.events import Phase, TrainEvents
-from engine.optim import swapped_weights
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -47,10 +47,7 @@ class EMA:
     phase = Phase.UPDATE
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
-        number = isinstance(decay, (int, float)) and not isinstance(decay, bool)
-        if not number or not 0 <= decay < 1:
-            raise UsageError(f"ema.decay must be a number from 0 to below 1, not {decay!r}")
-        self.decay = float(decay)
+        self.decay = require_range("ema.decay", decay, 0, 1)
         self.warmup = warmup
         self.updates = 0
         self._model: nn.Module

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
-from engine.files import write_whole
 from engine.lr_search import LRSearch, check_range, find_lr
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
@@ -63,8 +63,8 @@ class LRFinder:
         num_iter: int = 100,
         page: str | Path | None = None,
     ) -> None:
-        check_range(start_lr, end_lr, num_iter)
-        self.start_lr, self.end_lr, self.num_iter = start_lr, end_lr, num_iter
+        self.num_iter = check_range(start_lr, end_lr, num_iter)
+        self.start_lr, self.end_lr = start_lr, end_lr
         self.page = None if page is None else Path(page)
 
     def attach(self, trainer: Trainer) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
 from engine.optim import learning_rate
@@ -135,7 +135,8 @@ class LRSchedule:
             ("cooldown", 0),
         ):
             if getattr(self, key) is not None or key not in MAY_BE_NONE:
-                check_whole(f"lr_schedule.{key}", getattr(self, key), least)
+                value = require_whole(f"lr_schedule.{key}", getattr(self, key), least)
+                setattr(self, key, value)
         for key, low, high in (
             ("warmup_start", 0.0, 1.0),
             ("min_lr", 0.0, math.inf),

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.events import Phase, TrainEvents, in_phase
-from engine.losses import find_output, has_output, require_range
+from engine.losses import find_output, has_output
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer

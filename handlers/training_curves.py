@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 class TrainingCurves(LivePage):
     """Writes a page with a chart for each metric, training and validation together.
 
-    The page stands by itself: it holds the plotting library and the numbers, asks the network
-    for nothing, and is replaced as a whole, so that whoever opens it while the run goes on sees
-    a whole page. The history is saved with every checkpoint: a resumed run continues its curves.
+    The page holds the plotting library and the numbers, loads nothing from the network, and is
+    replaced as a whole. A resumed run continues its curves (``trainer.history``).
 
     An undefined value (NaN) leaves a gap in its curve; an epoch that was not measured does not.
 
@@ -37,4 +36,4 @@ class TrainingCurves(LivePage):
 
     def render(self, trainer: Trainer) -> str:
         """The page as text."""
-        return render(self.history, self.title(trainer), trainer.state.max_epochs)
+        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

@@ -21,12 +21,12 @@ import numpy as np
 
 from datasets.cohort import AXIS_FILE, SPECTRA_FILE
 from datasets.errors import CohortError
+from datasets.files import PART_SUFFIX, write_whole
 
 PARTIAL_SUFFIX = ".partial"
 IDENTITY_FILE, PROGRESS_FILE, LOG_FILE = "import.json", "progress.json", "log.jsonl"
 # What is finished so far; becomes OUT.
 FINISHED_FOLDER = "finished"
-PART_SUFFIX = ".part"
 # So much work a kill can cost.
 CHECKPOINT_SECONDS = 2.0
 DTYPE = np.dtype("<f4")
@@ -181,7 +181,7 @@ class CohortWriter:
         """Make the partial folder this import's, or find that it is."""
         self.partial.mkdir(parents=True, exist_ok=True)
         path = self.partial / IDENTITY_FILE
-        path.with_name(IDENTITY_FILE + PART_SUFFIX).unlink(missing_ok=True)
+        path.with_name(f".{IDENTITY_FILE}{PART_SUFFIX}").unlink(missing_ok=True)
         if not path.exists():
             if any(self.partial.iterdir()):
                 raise CohortError(f"{self.partial} is in the way: no import has left it")
@@ -268,10 +268,4 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Write a file so that at every moment the old one or the whole new one stands."""
-    part = path.with_name(path.name + PART_SUFFIX)
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_whole(json.dumps(content).encode(), path.parent, path.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from datasets.cohort import read_table
 from datasets.errors import CohortError, nearest
+from datasets.files import replaced
 from datasets.splits.group_draw import stratified_group_split
 from datasets.splits.strata import Strata, class_strata
 
@@ -92,18 +92,10 @@ def write_splits(
         split: Sides, str [N].
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(zip(sample_ids, groups, split, strict=True))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with replaced(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(sample_ids, groups, split, strict=True))
 
 
 def read_splits(

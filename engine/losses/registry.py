@@ -1,4 +1,4 @@
-"""The losses by name: each takes a model's outputs and the targets, and returns named terms."""
+"""The losses by name, and the tasks that they fit."""
 
 from __future__ import annotations
 
@@ -6,33 +6,19 @@ from typing import Any
 
 from torch import nn
 
-from engine.losses.class_balance import balanced_class_weights
-from engine.losses.classification import BinaryCrossEntropy, CrossEntropy, FocalLoss
 from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
-from engine.losses.regression import HuberLoss, MeanSquaredError
-from engine.losses.regularisers import NegativeEntropy, OutputNorm
-from engine.losses.weighted import Term, WeightedLoss
+from engine.losses.per_sample import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    FocalLoss,
+    HuberLoss,
+    MeanSquaredError,
+    NegativeEntropy,
+    OutputNorm,
+)
+from engine.losses.weighted import WeightedLoss
 from engine.metrics import CLASSES, TASKS
 from models.tft_loss import TFTLoss
-
-__all__ = [
-    "FITTING",
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "FocalLoss",
-    "HuberLoss",
-    "MeanSquaredError",
-    "ModalityContrastive",
-    "NegativeEntropy",
-    "OutputNorm",
-    "SupervisedContrastive",
-    "TFTLoss",
-    "Term",
-    "WeightedLoss",
-    "balanced_class_weights",
-    "choose_loss",
-]
 
 LOSSES: dict[str, Any] = {
     "cross_entropy": CrossEntropy,
@@ -48,7 +34,7 @@ LOSSES: dict[str, Any] = {
     "weighted": WeightedLoss,
 }
 
-# The tasks that each can be of use in; others' targets it would misread.
+# The tasks that each loss fits.
 FITTING: dict[str, tuple[str, ...]] = {
     "cross_entropy": CLASSES,
     "tft": CLASSES,
@@ -65,5 +51,5 @@ FITTING: dict[str, tuple[str, ...]] = {
 
 
 def choose_loss(model: nn.Module, configured: nn.Module) -> Any:
-    """The model's own ``compute_loss`` where it brings one, else the configured loss."""
+    """The model's own ``compute_loss`` if it has one, else the configured loss."""
     return getattr(model, "compute_loss", configured)

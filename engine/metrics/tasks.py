@@ -1,10 +1,12 @@
-"""The tasks: what a model's logits mean in each, and what it is judged by."""
+"""The tasks, the metrics that fit each, and the metric that is monitored."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from difflib import get_close_matches
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -23,18 +25,18 @@ Mode = Literal["max", "min"]
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Probabilities of classes [N, C], in double precision so that close scores stay apart."""
+    """Probabilities of classes [N, C], in double precision so that close scores differ."""
     # Along the first axis softmax works on whole rows: three times faster for few classes.
     return logits.double().T.contiguous().softmax(dim=0).T.contiguous()
 
 
 def sigmoid(logits: Tensor) -> Tensor:
-    """Probabilities of labels [N, T], each by itself, in double precision."""
+    """Probabilities of labels [N, T], in double precision."""
     return logits.double().sigmoid()
 
 
 def likely(probabilities: Tensor) -> Tensor:
-    """Whether each label is rather there than not, long [N, T]."""
+    """Whether each label is predicted, long [N, T]."""
     return (probabilities >= THRESHOLD).long()
 
 
@@ -45,17 +47,16 @@ def as_it_is(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Task:
-    """What distinguishes a task.
+    """The properties of a task.
 
     Attributes:
         name: Its key in ``TASKS``.
         scores: From logits to scores: probabilities, or the values of a regression.
-        decide: From scores to what is said: classes, labels, or values.
-        metrics: The metrics that are taken by default; one of ``further`` at a demand may be
-            among them.
+        decide: From scores to predicted classes, labels, or values.
+        metrics: The default metrics; may include one of ``further`` at a demand.
+        monitor: The metric that by default selects the best epoch.
+        mode: Whether larger (``max``) or smaller (``min``) values of it are better.
         further: Others that apply, sample statistics among them.
-        monitor: The metric that by default says which epoch is the best, and ...
-        mode: ... whether that is its largest value (``max``) or its smallest (``min``).
     """
 
     name: str
@@ -79,25 +80,25 @@ TASKS = {
         "regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min", _OF_ATTENTION
     ),
 }
-# In the unit of what is predicted: of several targets each has one of its own.
+# In the unit of the target.
 IN_UNITS = ("mae", "mse", "rmse")
-# Beside all losses and their terms.
+# Besides all losses and their terms.
 SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
 
 
 def task_of(logits: Tensor) -> str:
-    """The classification that logits [N, C] are of: ``binary`` for two classes."""
+    """``binary`` for logits [N, 2], else ``multiclass``."""
     return "binary" if logits.shape[1] == 2 else "multiclass"
 
 
 def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
-    """The metrics of a regression of several targets, which may be in unlike units.
+    """The metrics of a regression of several targets, which may have different units.
 
-    Errors are measured for each target, in its unit; ``r2``, which has none, also over all.
+    Errors are computed per target, in its unit; ``r2``, which has none, also over all.
 
     Args:
         names: Of metrics.
-        targets: Names of the targets; with one, or none, the metrics stay as they are.
+        targets: Names of the targets; with less than two the metrics stay as they are.
 
     Example:
         >>> by_target(["mae", "r2"], ["age", "BMI"])
@@ -114,7 +115,7 @@ def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
 
 
 def split_target(name: str) -> tuple[str, str | None]:
-    """A metric's own name, and the target that it is of; None where it names none.
+    """A metric's own name, and its target or None.
 
     Example:
         >>> split_target("mae[age [y]]"), split_target("val/r2")
@@ -129,11 +130,11 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 
     Args:
         names: Of metrics.
-        task: A key of ``TASKS``; None for a classification of either kind.
-        targets: Names of a regression's targets; none where they are not known.
+        task: A key of ``TASKS``; None for a classification.
+        targets: Names of a regression's targets, if known.
 
     Raises:
-        UsageError: Says which do fit.
+        UsageError: Names those that fit.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
@@ -154,7 +155,7 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 
 
 def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
-    """Refuse a target that there is not, and an error of several targets in unlike units."""
+    """Refuse an unknown target, and an error of several targets in different units."""
     if target is not None and targets and target not in targets:
         raise UsageError(
             f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
@@ -167,7 +168,7 @@ def _check_target(name: str, base: str, target: str | None, targets: Sequence[st
 
 
 def _check_demand(name: str) -> str:
-    """The metric's name without the demand behind ``@``, which must be a number from 0 to 1."""
+    """The metric's name without the demand after ``@``, which must be a number from 0 to 1."""
     base, at, demand = name.partition("@")
     if not at:
         return name
@@ -185,8 +186,7 @@ def _check_demand(name: str) -> str:
 def better_when(metric: str) -> Mode | None:
     """``min`` for metrics that are better when smaller (losses, errors), ``max`` for the others.
 
-    Of how attention is spread neither is better: to follow it downwards, set ``min``. None for a
-    metric that is not of this package.
+    None for a metric that is not of this package.
 
     Example:
         >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
@@ -201,3 +201,59 @@ def better_when(metric: str) -> Mode | None:
 def known_metrics() -> list[str]:
     """The names of all metrics of all tasks."""
     return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
+
+
+MODES = ("max", "min")
+
+
+class Monitor:
+    """Reads a metric after an epoch and compares it.
+
+    Args:
+        name: The metric in ``trainer.state.metrics``, such as ``val/auroc``.
+        mode: ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
+        user: The handler, for error messages.
+
+    Raises:
+        UsageError: ``mode`` is neither, or it is unknown for the metric.
+
+    Example:
+        >>> Monitor("val/loss", "min", "early_stopping").is_better(0.5, 0.6)
+        True
+    """
+
+    def __init__(self, name: str, mode: str | None, user: str) -> None:
+        if mode is None:
+            mode = better_when(name)
+        if mode is None:
+            subset, slash, metric = name.rpartition("/")
+            close = get_close_matches(metric, [*known_metrics(), "loss"], n=1)
+            hint = f"; did you mean '{subset}{slash}{close[0]}'?" if close else ""
+            raise UsageError(
+                f"{user}.monitor: of '{name}' it is not known whether larger is better: set "
+                f"{user}.mode to max or min{hint}"
+            )
+        if mode not in MODES:
+            raise UsageError(f"{user}.mode: '{mode}' is neither max nor min{nearest(mode, MODES)}")
+        self.name, self.mode, self.user = name, mode, user
+
+    def attach(self, trainer: Any) -> None:
+        """Have the name checked when training starts."""
+        trainer.monitor_metric(self.name, self.user)
+
+    def read(self, trainer: Any) -> float | None:
+        """This epoch's value; None if it was not measured."""
+        value = trainer.state.metrics.get(self.name)
+        return None if value is None else float(value)
+
+    def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
+        """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does.
+
+        The first comparable value beats None. Infinities compare as numbers.
+        """
+        if math.isnan(value):
+            return False
+        if best is None or math.isnan(best):
+            return True
+        gain = value - best if self.mode == "max" else best - value
+        return gain > min_delta

@@ -6,7 +6,6 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.optim.left_out_steps import LeftOutSteps
-    from engine.optim.name_patterns import matches, refuse_unmatched
     from engine.optim.optimizers import (
         OPTIMIZERS,
         GroupSettings,
@@ -14,9 +13,10 @@ if TYPE_CHECKING:
         fill_momentum,
         learning_rate,
         leaves_steps_out,
+        matches,
+        refuse_unmatched,
         scale_learning_rate,
     )
     from engine.optim.step_shares import StepShares
-    from engine.optim.weight_swap import swapped_weights
 else:
     __getattr__ = lazy_exports(__name__, __file__)

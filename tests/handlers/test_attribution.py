@@ -278,9 +278,9 @@ def test_a_configuration_gives_it_the_validation_side_and_the_averaged_weights(
 def test_what_cannot_be_used_is_refused_in_a_line(make_trainer):
     with pytest.raises(UsageError, match="did you mean 'saliency'"):
         Attribution("salience")
-    with pytest.raises(UsageError, match=r"attribution\.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"attribution\.every: a whole number"):
         Attribution(every=0)
-    with pytest.raises(UsageError, match=r"attribution\.steps must be a whole number"):
+    with pytest.raises(UsageError, match=r"attribution\.steps: a whole number"):
         Attribution(steps=0)
     with pytest.raises(UsageError, match="did you mean 'log_odds'"):
         Attribution(score="log_odd")

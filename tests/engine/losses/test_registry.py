@@ -4,8 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from engine.losses.classification import CrossEntropy
-from engine.losses.registry import FITTING, LOSSES, choose_loss
+from engine.losses.per_sample import CrossEntropy
+from engine.losses.registry import (
+    FITTING,
+    LOSSES,
+    choose_loss,
+)
 from engine.losses.weighted import Term
 from engine.metrics import TASKS
 from tests.no_waiting import NoWaiting
@@ -62,7 +66,7 @@ def test_every_loss_and_its_gradient_are_finite(name, task, batch, scale):
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_every_loss_is_single_precision_of_half_precision_outputs(name, task):
+def test_every_loss_of_half_precision_outputs_is_fp32(name, task):
     outputs, targets = problem(task, dtype=torch.bfloat16)
     loss = build(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):

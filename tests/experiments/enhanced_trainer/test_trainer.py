@@ -574,7 +574,7 @@ def test_a_training_that_diverges_is_an_error_that_says_what_to_do(make):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"epochs": 0}, "epochs must be a whole number"),
+        ({"epochs": 0}, "epochs: a whole number"),
         ({"early_stopping_patience": 0}, "early_stopping.patience"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Losses of classes and of labels."""
+"""Losses of each sample by itself: classes, labels, values, regularisers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.errors import UsageError
-from engine.losses.inputs import check_same_shape, find_output, require_range, weights_or_none
+from datasets.specs import require_range
+from engine.losses.inputs import check_same_shape, find_output, weights_or_none
 from models.entropy import SMALLEST, cross_entropy, weighs, weight_sum
 
 
@@ -20,16 +21,10 @@ class CrossEntropy(nn.Module):
     Args:
         label_smoothing: Share of the target spread evenly over the classes, 0 to below 1
             (Szegedy et al. 2016, "Rethinking the Inception Architecture").
-        class_weights: One factor a class, or None for equal weights.
+        class_weights: One factor per class, or None for equal weights.
 
     Raises:
-        ValueError: A parameter is out of its range.
-
-    Example:
-        >>> loss = CrossEntropy()
-        >>> terms = loss({"logits": torch.tensor([[0.0, 0.0]])}, torch.tensor([1]))
-        >>> round(float(terms["total_loss"]), 4)
-        0.6931
+        ValueError: A parameter is out of range.
     """
 
     class_weights: Tensor | None
@@ -64,21 +59,20 @@ class CrossEntropy(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy that turns away from what is easy: ``-alpha (1 - p)^gamma log p``.
+    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels).
 
-    p is the probability of what is true: of the class by softmax where targets are class numbers
-    [B], of each label's being there or not by sigmoid where they are labels [B, T]. The mean over
-    the samples (and labels) is taken, whatever the alphas sum to. Lin et al. 2017, "Focal Loss for
-    Dense Object Detection".
+    p is the probability of the true class by softmax (targets are class numbers [B]), or of each
+    label's presence or absence by sigmoid (targets are labels [B, T]). Lin et al. 2017, "Focal Loss
+    for Dense Object Detection".
 
     Args:
-        gamma: How much the easy ones are passed over; 0 gives the cross-entropy.
-        alpha: Of classes one factor each, or for two classes that of class 1, which leaves
-            ``1 - alpha`` to class 0. Of labels the factor where the label is there, one for each
-            label or one for all, which leaves ``1 - alpha`` where it is not. None for 1 throughout.
+        gamma: Reduces the weight of easy samples; 0 gives the cross-entropy.
+        alpha: Of classes one factor each, or for two classes that of class 1, with ``1 - alpha``
+            for class 0. Of labels the factor of presence, one per label or one for all, with ``1 -
+            alpha`` for absence. None for 1 throughout.
 
     Raises:
-        ValueError: A parameter is out of its range.
+        ValueError: A parameter is out of range.
 
     Example:
         >>> loss = FocalLoss(gamma=2.0)
@@ -103,7 +97,7 @@ class FocalLoss(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: There is not one alpha for each class.
+            UsageError: There is not one alpha per class.
         """
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
@@ -115,7 +109,7 @@ class FocalLoss(nn.Module):
         else:
             surprise = functional.cross_entropy(logits, targets, reduction="none")
             factor = self._of_classes(targets, logits.shape[1])
-        # 1 - p, exact also where p is nearly 1; above 0, where its power has a finite slope.
+        # 1 - p, exact also for p near 1; above 0, where its power has a finite slope.
         missing = (-torch.expm1(-surprise)).clamp_min(SMALLEST)
         focal = missing.pow(self.gamma) * surprise
         return {"total_loss": (focal if factor is None else factor * focal).mean()}
@@ -137,20 +131,13 @@ class FocalLoss(nn.Module):
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Cross-entropy of each label by itself: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
+    """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
 
     Args:
-        pos_weight: Factor of the samples where a label is there: one for each label or one for
-            all; None for 1.
+        pos_weight: Factor of present labels: one per label or one for all; None for 1.
 
     Raises:
-        ValueError: ``pos_weight`` is out of its range.
-
-    Example:
-        >>> loss = BinaryCrossEntropy()
-        >>> terms = loss({"logits": torch.zeros(1, 3)}, torch.tensor([[1.0, 0.0, 1.0]]))
-        >>> round(float(terms["total_loss"]), 4)
-        0.6931
+        ValueError: ``pos_weight`` is out of range.
     """
 
     pos_weight: Tensor | None
@@ -166,7 +153,7 @@ class BinaryCrossEntropy(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: There is not a logit for each label.
+            UsageError: There is not one logit per label.
         """
         logits = find_output(outputs, "logits").float()
         check_same_shape(logits, targets)
@@ -175,3 +162,89 @@ class BinaryCrossEntropy(nn.Module):
                 logits, targets.float(), pos_weight=self.pos_weight
             )
         }
+
+
+class MeanSquaredError(nn.Module):
+    """Mean squared error of ``outputs["logits"]`` [B, T] against values [B, T]."""
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not one value per target.
+        """
+        values = find_output(outputs, "logits").float()
+        check_same_shape(values, targets)
+        return {"total_loss": functional.mse_loss(values, targets.float())}
+
+
+class HuberLoss(nn.Module):
+    """Half the squared error up to ``delta``, linear beyond.
+
+    Huber 1964, "Robust Estimation of a Location Parameter".
+
+    Args:
+        delta: Above 0, in standard deviations if targets are standardised.
+
+    Raises:
+        ValueError: ``delta`` is not above 0.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        require_range("delta", delta, 0, float("inf"), open_low=True)
+        self.delta = delta
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not one value per target.
+        """
+        values = find_output(outputs, "logits").float()
+        check_same_shape(values, targets)
+        return {"total_loss": functional.huber_loss(values, targets.float(), delta=self.delta)}
+
+
+class NegativeEntropy(nn.Module):
+    """Minus the entropy of the predicted probabilities, in nats: a penalty on confidence.
+
+    Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
+    Distributions". Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid, the
+    mean over the labels.
+
+    Example:
+        >>> import torch
+        >>> terms = NegativeEntropy()({"logits": torch.zeros(1, 2)}, torch.tensor([0]))
+        >>> round(terms["total_loss"].item(), 4)  # -log 2
+        -0.6931
+    """
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The term as ``total_loss``, a scalar."""
+        logits = find_output(outputs, "logits").float()
+        if targets.is_floating_point():
+            # -p log p - (1 - p) log(1 - p) is the cross-entropy of p with itself.
+            entropy = functional.binary_cross_entropy_with_logits(logits, logits.sigmoid())
+        else:
+            logs = logits.log_softmax(dim=1)
+            entropy = -(logs.exp() * logs).sum(dim=1).mean()
+        return {"total_loss": -entropy}
+
+
+class OutputNorm(nn.Module):
+    """L2: the mean square of one of the model's outputs, its ``embedding`` by default."""
+
+    reads = "embedding"
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The term as ``total_loss``, a scalar."""
+        return {"total_loss": find_output(outputs, self.reads).float().square().mean()}

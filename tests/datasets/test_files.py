@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from engine.files import write_whole
+from datasets.files import write_whole
 
 
 def test_a_file_holds_all_that_was_written(tmp_path):

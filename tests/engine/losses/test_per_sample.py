@@ -5,10 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Bernoulli, Categorical
 from torch.nn import functional
 
 from datasets.errors import UsageError
-from engine.losses.classification import BinaryCrossEntropy, CrossEntropy, FocalLoss
+from engine.losses.per_sample import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    FocalLoss,
+    HuberLoss,
+    MeanSquaredError,
+    NegativeEntropy,
+    OutputNorm,
+)
 
 torch.manual_seed(0)
 LOGITS, CLASSES = torch.randn(16, 3), torch.arange(16) % 3
@@ -20,7 +29,7 @@ def value(loss, logits, targets):
     return loss({"logits": logits}, targets)["total_loss"]
 
 
-def test_class_weights_and_smoothing_change_the_cross_entropy_as_torch_defines_them():
+def test_class_weights_and_smoothing_are_those_of_torch():
     loss = CrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0, 3.0])
     expected = functional.cross_entropy(
         LOGITS, CLASSES, weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1
@@ -29,7 +38,7 @@ def test_class_weights_and_smoothing_change_the_cross_entropy_as_torch_defines_t
 
 
 def test_smoothing_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"label_smoothing: a number at least 0 and below 1"):
         CrossEntropy(label_smoothing=1.0)
 
 
@@ -88,8 +97,8 @@ def test_binary_cross_entropy_weighs_what_is_there():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FocalLoss(gamma=-1), r"gamma must be in \[0, inf\)"),
-        (lambda: FocalLoss(alpha=1.5), r"alpha must be in \(0, 1\)"),
+        (lambda: FocalLoss(gamma=-1), "gamma: a number at least 0"),
+        (lambda: FocalLoss(alpha=1.5), "alpha: a number above 0 and below 1"),
         (lambda: FocalLoss(alpha=[1.0, -1.0]), "alpha must be numbers from 0"),
         (lambda: BinaryCrossEntropy(pos_weight=WORD), "pos_weight must be numbers from 0"),
         (lambda: CrossEntropy(class_weights=WORD), "class_weights must be numbers from 0"),
@@ -98,3 +107,54 @@ def test_binary_cross_entropy_weighs_what_is_there():
 def test_parameters_out_of_their_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+VALUES = torch.tensor([[0.0, 2.0], [1.0, -1.0]])
+TARGETS = torch.tensor([[0.5, -2.0], [1.0, 9.0]])  # off by 0.5, 4, 0, 10
+
+
+def test_squared_errors_are_averaged_over_samples_and_targets():
+    loss = MeanSquaredError()({"logits": VALUES}, TARGETS)["total_loss"]
+    assert loss.item() == pytest.approx((0.25 + 16 + 0 + 100) / 4)
+
+
+def test_huber_grows_straight_beyond_delta():
+    loss = HuberLoss(delta=2.0)({"logits": VALUES}, TARGETS)["total_loss"]
+    small, large = 0.5 * 0.25, [2 * (error - 1) for error in (4, 10)]
+    assert loss.item() == pytest.approx((small + sum(large)) / 4)
+    with pytest.raises(ValueError, match=r"delta: a number above 0"):
+        HuberLoss(delta=0)
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError(), HuberLoss()])
+def test_values_are_never_broadcast_against_targets(loss):
+    with pytest.raises(UsageError, match=r"shape \[2, 1\], targets \[2, 2\]"):
+        loss({"logits": VALUES[:, :1]}, TARGETS)
+
+
+SEVEN_LOGITS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_entropy_is_torchs_of_classes_and_of_labels():
+    of_classes = NegativeEntropy()({"logits": SEVEN_LOGITS}, torch.zeros(7, dtype=torch.long))
+    expected = -Categorical(logits=SEVEN_LOGITS).entropy().mean()
+    torch.testing.assert_close(of_classes["total_loss"], expected)
+    of_labels = NegativeEntropy()({"logits": SEVEN_LOGITS}, torch.zeros(7, 3))
+    expected = -Bernoulli(logits=SEVEN_LOGITS).entropy().mean()
+    torch.testing.assert_close(of_labels["total_loss"], expected)
+
+
+@pytest.mark.parametrize("targets", [torch.zeros(7, dtype=torch.long), torch.zeros(7, 3)])
+def test_less_of_it_makes_predictions_less_sure(targets):
+    logits = SEVEN_LOGITS.clone().requires_grad_()
+    NegativeEntropy()({"logits": logits}, targets)["total_loss"].backward()
+    assert logits.grad is not None
+    calmer = SEVEN_LOGITS - 0.1 * logits.grad
+    with torch.no_grad():
+        before = NegativeEntropy()({"logits": SEVEN_LOGITS}, targets)["total_loss"]
+        assert NegativeEntropy()({"logits": calmer}, targets)["total_loss"] < before
+
+
+def test_l2_is_the_mean_square_of_the_embedding():
+    embedding = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
+    assert OutputNorm()({"embedding": embedding}, torch.zeros(2))["total_loss"].item() == 14 / 4
