@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from experiments.config import find_named
 from models import MODELS
 from models.attention import TransformerBlock
 from models.recomputation import recomputed
@@ -19,8 +20,8 @@ from tests.models.small_batch import SMALL, SPEC_LEN, SmallBatch, small_model
 
 HAS_BLOCKS = [
     name
-    for name, model in MODELS.items()
-    if "activation_checkpointing" in inspect.signature(model).parameters
+    for name in MODELS
+    if "activation_checkpointing" in inspect.signature(find_named(name, MODELS, "name")).parameters
 ]
 PRECISIONS = {"fp32": False, "bf16": True}
 

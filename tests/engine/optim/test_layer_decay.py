@@ -5,11 +5,14 @@ from torch import nn
 
 from datasets.errors import UsageError
 from engine.optim.layer_decay import layer_scales
+from experiments.config import find_named
 from models import MODELS
 
 
 def test_the_multimodal_transformer_learns_slower_toward_the_scans():
-    model = MODELS["tft"](tab_dim=3, spec_len=64, patch_size=16, d_model=16, num_layers=2)
+    model = find_named("tft", MODELS, "name")(
+        tab_dim=3, spec_len=64, patch_size=16, d_model=16, num_layers=2
+    )
     scales = layer_scales(model, 0.5)
 
     def share(start):
