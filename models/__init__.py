@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.attention_models import AttentionMultimodal
-    from models.baseline_models import LateFusion, SpectraOnly, TabularOnly
+    from models.baseline_models import LateFusion, MeanLinear, SpectraOnly, TabularOnly
     from models.enhanced_attention import EnhancedAttentionMultimodal
-    from models.ft_transformer import FTTransformer
-    from models.mean_linear import MeanLinear
     from models.spectra_cnn import SpectraCNN
+    from models.tabular_encoder import FTTransformer
     from models.tft_models import TFTMultimodal
 
 # The short names that a configuration may use; a dotted import path works beside them.
@@ -19,9 +18,9 @@ MODELS = {
     "late_fusion": "models.baseline_models.LateFusion",
     "spectra_only": "models.baseline_models.SpectraOnly",
     "spectra_cnn": "models.spectra_cnn.SpectraCNN",
-    "mean_linear": "models.mean_linear.MeanLinear",
+    "mean_linear": "models.baseline_models.MeanLinear",
     "tabular_only": "models.baseline_models.TabularOnly",
-    "tabular_transformer": "models.ft_transformer.FTTransformer",
+    "tabular_transformer": "models.tabular_encoder.FTTransformer",
 }
 UNNAMED = ("models.enhanced_attention.EnhancedAttentionMultimodal",)
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from datasets.errors import UsageError
 from engine.losses.inputs import check_same_shape, find_output, require_range, weights_or_none
-from models.entropy import SMALLEST, cross_entropy, weighs, weight_sum
+from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
 
 
 class CrossEntropy(nn.Module):
