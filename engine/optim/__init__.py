@@ -17,6 +17,6 @@ if TYPE_CHECKING:
         scale_learning_rate,
     )
     from engine.optim.step_shares import StepShares
-    from engine.optim.weight_swap import swapped_weights
+    from engine.optim.weight_swap import WeightAverage, swapped_weights
 else:
     __getattr__ = lazy_exports(__name__, __file__)
