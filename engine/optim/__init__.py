@@ -18,5 +18,6 @@ if TYPE_CHECKING:
         scale_learning_rate,
     )
     from engine.optim.step_shares import StepShares
+    from engine.optim.weight_average import WeightAverage
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -66,7 +66,7 @@ class Loader:
 
 def make(handler=None, model="tft", seed=0, loss=None, **own) -> Trainer:
     torch.manual_seed(seed)
-    network = MODELS[model](**own) if isinstance(model, str) else model
+    network = find_named(model, MODELS, "model")(**own) if isinstance(model, str) else model
     optimizer = build_optimizer(network, "adamw", lr=0.003)
     trainer = Trainer(network, optimizer, loss or TFTLoss())
     measured = EpochMetrics(prefix="train/")
