@@ -5,22 +5,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any
 
 from datasets.errors import UsageError, nearest
-
-T = TypeVar("T")
 
 # A key of the table of choices, a class of the user's own, or either of them with parameters.
 Spec = str | type | Mapping[str, Any]
 
 
-def build_each(kind: str, choices: Mapping[str, type[T]], specs: Sequence[Spec]) -> list[T]:
+def build_each(kind: str, choices: Mapping[str, str | type], specs: Sequence[Spec]) -> list[Any]:
     """Build what a list of specs asks for, in its order.
 
     Args:
         kind: What the things are, for error lines (``transform``).
-        choices: Name -> class.
+        choices: Name -> class, or its dotted path, imported where it is chosen.
         specs: Each a name, a class, or ``{"name": name or class, "params": {...}}``.
 
     Raises:
@@ -35,7 +34,7 @@ def build_each(kind: str, choices: Mapping[str, type[T]], specs: Sequence[Spec])
     return [_build(kind, choices, spec) for spec in specs]
 
 
-def _build(kind: str, choices: Mapping[str, type[T]], spec: Spec) -> T:
+def _build(kind: str, choices: Mapping[str, str | type], spec: Spec) -> Any:
     params: Any = {}
     name: Any = spec
     if isinstance(spec, Mapping):
@@ -46,10 +45,13 @@ def _build(kind: str, choices: Mapping[str, type[T]], spec: Spec) -> T:
                 )
         name, params = spec.get("name"), spec.get("params") or {}
     if isinstance(name, type):
-        cls: type[T] = name
+        cls: Any = name
         name = cls.__name__
     elif isinstance(name, str) and name in choices:
         cls = choices[name]
+        if isinstance(cls, str):
+            module, _, attribute = cls.rpartition(".")
+            cls = getattr(import_module(module), attribute)
     else:
         raise UsageError(f"unknown {kind} {name!r}{nearest(name, choices)}")
     if not isinstance(params, Mapping):

@@ -18,7 +18,7 @@ class DevicePrefetcher:
 
     The copy goes over a stream of its own, so that it takes no time of the steps', and so does
     what a batch does to be made whole there
-    (:meth:`datasets.batches.packed_batch.PackedBatch.to`). From pinned memory the loop does not
+    (:meth:`datasets.batches.batch.PackedBatch.to`). From pinned memory the loop does not
     wait for it.
 
     Args:

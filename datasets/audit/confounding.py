@@ -1,4 +1,4 @@
-"""Columns that alone predict the label: who was recruited, or what a model is meant to find."""
+"""Columns that predict the label: label leakage, missingness, confounders."""
 
 from __future__ import annotations
 
@@ -6,14 +6,92 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from scipy.stats.contingency import association
 
-from datasets.audit.columns import MOST_CATEGORIES, is_batch, is_personal, names_subjects
-from datasets.audit.context import AuditContext
-from datasets.audit.contrasts import Contrast
+from datasets.audit.context import (
+    MOST_CATEGORIES,
+    AuditContext,
+    is_batch,
+    is_personal,
+    names_subjects,
+)
 from datasets.audit.findings import Finding, Level
-from datasets.audit.label_leakage import is_disguise
-from datasets.audit.small_model import Prediction
+from datasets.audit.small_model import Contrast, Prediction
+
+# No marker in use ranks 99 of 100 pairs of patients rightly; a column made from the label does.
+SAME = 0.99
+
+
+def check_label_leakage(subject: AuditContext) -> Iterator[Finding]:
+    """Find covariates that alone tell the label, all but for slips of the pen.
+
+    Args:
+        subject: What is audited.
+    """
+    for column in subject.columns:
+        if is_disguise(subject, column):
+            found = subject.ask(column)
+            assert found is not None
+            section = "numeric" if column in subject.cohort.numeric else "categorical"
+            yield Finding(
+                f"label_leakage:{column}",
+                "refuse",
+                found.value,
+                f"{column} is {found.contrast.target} in another form, or follows from it; leave "
+                f"it out of data.{section}",
+                found.interval,
+            )
+
+
+def is_disguise(subject: AuditContext, column: str) -> bool:
+    """Whether a column is a covariate that is the label in another form."""
+    if not subject.is_covariate(column):
+        return False
+    found = subject.ask(column)
+    if found is None or not found.beyond_chance or found.value < SAME:
+        return False
+    return subject.cohort.task != "regression" or _follows_a_target(subject, column)
+
+
+def _follows_a_target(subject: AuditContext, column: str) -> bool:
+    """Whether a numeric covariate orders the samples as a value to regress does.
+
+    That the upper half of the values has the larger covariates is not enough: a good predictor
+    may well do that.
+    """
+    numbers = subject.numbers(column)
+    if numbers is None:
+        return True
+    known = ~np.isnan(numbers)
+    targets = subject.cohort.targets[known].T
+    return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)
+
+
+def check_missingness(subject: AuditContext) -> Iterator[Finding]:
+    """Find columns whose empty cells tell the classes apart.
+
+    A model that is given the column sees where it is empty, by an indicator or by the median that
+    stands there instead, and learns who was examined rather than what was found.
+
+    Args:
+        subject: What is audited.
+    """
+    for column in subject.columns:
+        missing = subject.values(column).isna().to_numpy()
+        found = subject.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
+        if found is None or not found.beyond_chance:
+            continue
+        given = subject.is_covariate(column)
+        use = "" if given else "; the model is not given it"
+        yield Finding(
+            f"missingness:{column}",
+            "warn" if given and found.is_notable else "note",
+            found.value,
+            f"missingness of {column} predicts {found.contrast.target}: missing in "
+            f"{found.contrast.shares(missing)}{use}",
+            found.interval,
+        )
 
 
 def check_confounding(subject: AuditContext) -> Iterator[Finding]:
@@ -35,7 +113,7 @@ def check_confounding(subject: AuditContext) -> Iterator[Finding]:
             continue
         found = subject.ask(column)
         if found is not None and found.beyond_chance:
-            yield _tell(subject, column, found)
+            yield _column_finding(subject, column, found)
 
 
 def _can_be_asked(subject: AuditContext, column: str) -> bool:
@@ -45,7 +123,7 @@ def _can_be_asked(subject: AuditContext, column: str) -> bool:
     return subject.values(column).nunique() <= MOST_CATEGORIES
 
 
-def _tell(subject: AuditContext, column: str, found: Prediction) -> Finding:
+def _column_finding(subject: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = subject.numbers(column), found.contrast
     values = subject.values(column)
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)

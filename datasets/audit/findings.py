@@ -1,10 +1,12 @@
-"""What an audit found: a name, how grave it is, a number and a sentence."""
+"""Findings of an audit: name, level, number, sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+from datasets.transforms import OutOfDomain
 
 Level = Literal["refuse", "warn", "note"]
 
@@ -85,3 +87,13 @@ def accept(findings: Iterable[Finding], names: Sequence[str]) -> list[Finding]:
         names: Of findings; one that names none of them changes nothing.
     """
     return [replace(found, accepted=found.name in names) for found in findings]
+
+
+def check_transforms(found: Iterable[OutOfDomain]) -> Iterator[Finding]:
+    """Make findings of what transforms are given and are not made for.
+
+    Args:
+        found: Of the fitted transforms, over the training scans.
+    """
+    for one in found:
+        yield Finding(f"transforms:{one.name}", one.level, one.share, one.sentence)

@@ -1,16 +1,16 @@
-"""Whether groups, and the people or animals behind them, stand on one side of a split each."""
+"""Groups in several splits, hidden subjects, and names that differ in spelling only."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from datasets.audit.columns import names_subjects
-from datasets.audit.context import AuditContext
+from datasets.audit.context import AuditContext, names_subjects
 from datasets.audit.findings import Finding, counted
+from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 
 # With fewer groups than these, how a model does on a new one can hardly be told.
 FEW_GROUPS = 10
@@ -21,6 +21,7 @@ REPLICATE = re.compile(
 )
 # More names than these have to read so, otherwise it is chance.
 MOSTLY = 0.5
+MOST_EXAMPLES = 3
 
 
 def check_groups(subject: AuditContext) -> Iterator[Finding]:
@@ -98,3 +99,51 @@ def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """Those names that stand in more than one part, sorted."""
     counts = pd.Series(np.asarray(parts)).groupby(np.asarray(names)).nunique()
     return np.asarray(counts.index[counts > 1])
+
+
+def check_spelling(subject: AuditContext) -> Iterator[Finding]:
+    """Find groups, labels, samples and categories that are one but for their spelling.
+
+    Args:
+        subject: What is audited.
+    """
+    cohort = subject.cohort
+    roles = subject.roles
+    kinds: dict[str, tuple[str, Iterable[object]]] = {
+        "group": ("groups", cohort.groups),
+        "sample_id": ("samples", cohort.sample_ids),
+    }
+    if cohort.task in ("binary", "multiclass"):
+        left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
+        kinds["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
+    if roles.group == SAMPLE_ID:
+        del kinds["group"]
+    for column in dict.fromkeys([*cohort.categorical, *subject.batches]):
+        if column != roles.group and column not in cohort.numeric:
+            kinds[column] = (f"values of {column}", subject.values(column).dropna())
+    for name, (what, values) in kinds.items():
+        names = {str(value) for value in values}
+        found = find_spellings(names)
+        if found:
+            yield Finding(
+                f"spelling:{name}",
+                "warn",
+                len(found),
+                f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
+                f"the form of characters only{_on_sides(subject, name, found)}, "
+                f"{_examples(found)}: if they are one, spell them alike",
+            )
+
+
+def _on_sides(subject: AuditContext, name: str, found: list[list[str]]) -> str:
+    """How many of the sets of groups a split parts."""
+    if name != "group" or subject.split is None:
+        return ""
+    groups = subject.cohort.groups
+    parted = [len(set(subject.split[np.isin(groups, spellings)])) > 1 for spellings in found]
+    return f" ({sum(parted)} on two sides of the split)" if any(parted) else ""
+
+
+def _examples(found: list[list[str]]) -> str:
+    examples = [" / ".join(repr(name) for name in names) for names in found[:MOST_EXAMPLES]]
+    return "; ".join(examples)

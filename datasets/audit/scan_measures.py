@@ -1,18 +1,202 @@
-"""What an audit has to know of each scan, measured in one pass over the spectra."""
+"""What the audit measures of each scan, in one pass over the spectra."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from datasets.audit.reference import Reference, scale
 from datasets.cohort import Cohort
 from datasets.scans import iterate_chunks
 
+# The mean scan of so many, spread over the file, is that of all for what it is used for here.
+REFERENCE_SCANS = 2000
+REFERENCE_BYTES = 64 * 2**20
+# A scan's background: a peak stands on fewer than three quarters of its points.
+BACKGROUND_QUANTILE = 0.25
+MOST_WINDOWS, SMALLEST_WINDOW = 16, 8
+# A window whose mean scan has less of a slope than this, beside the steepest, holds no peaks.
+FLAT = 0.02
+# A scan that has less of the mean scan in a window than this share says nothing of its shift.
+TOO_FAINT = 0.2
+# Scans that share one of so many keys are compared.
+KEYS, MOST_KEY_BITS, FEWEST_KEY_BITS = 10, 16, 6
+# How near strangers come is asked of so many scans. Copies are not among their strangers from the
+# fifth nearest on, as long as no scan stands there more than five times.
+QUERIES, NEAR, FAR = 200, 5, 20
+# The nearest tenth of the scans stand in for the densest part of the cohort.
+DENSE = 0.1
+# The chance that any two strangers of a cohort are held to be near-identical.
+ERROR = 0.01
+# Whatever chance would allow: near-identical scans have at most a fifth of the squared distance of
+# strangers, and at least this likeness. In simulated cohorts no strangers came nearer than 0.38
+# of that distance, in three measured ones none nearer than 0.29.
+FRACTION, LEAST_LIKENESS = 0.2, 0.85
 # Bytes of a scan's digest: two of a million scans are alike by chance once in ten million audits.
 DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A piece of the axis of n points.
+
+    Attributes:
+        points: Where it lies.
+        common: What any scan has there, the mean scan and a level, as two directions, [n, 2].
+        solver: Finds a scan's share of the mean scan and of its slope, [n, 2]; None where the
+            mean scan has no peaks.
+    """
+
+    points: slice
+    common: np.ndarray
+    solver: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What scans are compared with.
+
+    Attributes:
+        windows: Pieces of the axis that together are all of it.
+        directions: Random directions; on which side of each a scan's details lie makes its keys,
+            [L, B].
+        near: From this likeness of their details on two scans are near-identical.
+    """
+
+    windows: list[Window]
+    directions: np.ndarray
+    near: float
+
+    @classmethod
+    def of(
+        cls, spectra: np.ndarray, rows: np.ndarray, owner: np.ndarray, groups: np.ndarray
+    ) -> Reference:
+        """Take it from scans spread over the chosen ones.
+
+        Args:
+            spectra: [N_scans, L].
+            rows: The chosen scans, [M].
+            owner: The sample of each, [M].
+            groups: The group of each sample, [N].
+        """
+        length = spectra.shape[1]
+        count = min(len(rows), REFERENCE_SCANS, max(2, REFERENCE_BYTES // (4 * length)))
+        spread = np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))
+        scaled = np.concatenate([scale(chunk) for chunk in iterate_chunks(spectra, rows[spread])])
+        windows = _make_windows(scaled.mean(axis=0))
+        bits = KEYS * int(np.clip(np.ceil(np.log2(len(rows))), FEWEST_KEY_BITS, MOST_KEY_BITS))
+        directions = np.random.default_rng(0).standard_normal((length, bits), dtype=np.float32)
+        details = find_details(scaled, windows)
+        near = _least_likeness(details, groups[owner[spread]], len(rows))
+        return cls(windows, directions, near)
+
+    def details(self, scaled: np.ndarray) -> np.ndarray:
+        """What sets scaled scans [m, L] apart; see :func:`find_details`."""
+        return find_details(scaled, self.windows)
+
+    def shifts(self, scaled: np.ndarray) -> np.ndarray:
+        """By how many points scaled scans [m, L] stand right of the mean one, [m, W].
+
+        To first order f(x - s) = f(x) - s f'(x), so that a shift adds a multiple of the slope.
+        """
+        solved = [(w.points, w.solver) for w in self.windows if w.solver is not None]
+        found = np.full((len(scaled), len(solved)), np.nan)
+        for number, (points, solver) in enumerate(solved):
+            share, slope = (scaled[:, points] @ solver).T
+            np.divide(-slope, share, out=found[:, number], where=share > TOO_FAINT)
+        return found
+
+    def keys(self, details: np.ndarray) -> np.ndarray:
+        """Bits that tell how details [m, L] point, uint16 [m, K].
+
+        Those of two scans differ in each bit with a chance of their angle over pi (Charikar 2002,
+        "Similarity Estimation Techniques from Rounding Algorithms").
+        """
+        bits = (details @ self.directions > 0).reshape(len(details), KEYS, -1)
+        powers = (1 << np.arange(bits.shape[2])).astype(np.uint16)
+        return (bits * powers).sum(axis=2, dtype=np.uint16)
+
+
+def scale(scans: np.ndarray) -> np.ndarray:
+    """Make scans comparable: background off, square root, length 1; float32 [m, L].
+
+    Another offset or gain changes nothing. The square root gives counts of ions the same noise
+    throughout, and small peaks their say.
+    """
+    background = np.quantile(scans, BACKGROUND_QUANTILE, axis=1, keepdims=True)
+    above = scans - background.astype(np.float32)
+    return _unit(np.sign(above) * np.sqrt(np.abs(above)))
+
+
+def find_details(scaled: np.ndarray, windows: list[Window]) -> np.ndarray:
+    """What sets scaled scans [m, L] apart from the mean one; of length 1, [m, L].
+
+    In each window what all scans have in common is taken off, and each counts as much as any
+    other: one peak that is large in two patients does not make their scans alike.
+    """
+    found = np.empty_like(scaled)
+    for window in windows:
+        here = scaled[:, window.points]
+        found[:, window.points] = _unit(here - (here @ window.common) @ window.common.T)
+    return _unit(found)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Divide each row by its length; one without any stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+
+def _make_windows(mean: np.ndarray) -> list[Window]:
+    """Cut the axis of the mean scan [L]."""
+    number = max(1, min(MOST_WINDOWS, len(mean) // SMALLEST_WINDOW))
+    edges = np.linspace(0, len(mean), number + 1).astype(np.int64)
+    slope = np.gradient(mean) if len(mean) > 1 else np.zeros_like(mean)
+    pieces = [slice(int(low), int(high)) for low, high in pairwise(edges)]
+    steepness = [float(np.linalg.norm(slope[points])) for points in pieces]
+    windows = []
+    for points, steep in zip(pieces, steepness, strict=True):
+        level = np.ones_like(mean[points])
+        common = np.linalg.qr(np.stack([level, mean[points]], axis=1))[0]
+        solver = None
+        if steep > FLAT * max(steepness):
+            parts = np.stack([mean[points], slope[points], level], axis=1)
+            solver = np.linalg.pinv(parts)[:2].T
+        windows.append(Window(points, common, solver))
+    return windows
+
+
+def _least_likeness(details: np.ndarray, groups: np.ndarray, scans: int) -> float:
+    """The likeness that no two strangers of a cohort come to by chance.
+
+    Around a scan the number of strangers grows with the distance r as r^d. How much farther the
+    twentieth is than the fifth tells d (as in Levina and Bickel 2005, "Maximum Likelihood
+    Estimation of Intrinsic Dimension"), and with d, at which distance hardly any of all pairs
+    stand: smooth spectra of few components come very near each other, noisy ones never do.
+
+    Args:
+        details: Of n scans, [n, L].
+        groups: Their groups, [n].
+        scans: How many there are in the whole cohort.
+    """
+    spread = np.unique(np.linspace(0, len(details) - 1, QUERIES).astype(np.int64))
+    strangers = groups[spread][:, None] != groups[None]
+    far = min(FAR, int(strangers.sum(axis=1).min()))
+    if far <= NEAR:
+        return 1.0
+    squared = np.where(strangers, np.maximum(2 - 2 * (details[spread] @ details.T), 0), np.inf)
+    nearest = np.partition(squared, (NEAR - 1, far - 1), axis=1)
+    fifth, last = nearest[:, NEAR - 1], nearest[:, far - 1]
+    dense = float(np.quantile(fifth, DENSE))
+    if not dense > 0:
+        return 1.0
+    growth = float(np.median(np.log(last / np.maximum(fifth, dense)))) / 2
+    dimension = np.log(far / NEAR) / max(growth, np.finfo(float).eps)
+    # Pairs nearer than r: scans^2 / (2 n) * NEAR * (r / r_fifth)^d, which is not to reach ERROR.
+    chance = (2 * len(details) * ERROR / (NEAR * scans**2)) ** (2 / dimension)
+    return max(LEAST_LIKENESS, 1 - min(FRACTION, chance) * dense / 2)
 
 
 @dataclass(frozen=True, eq=False)

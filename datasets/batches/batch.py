@@ -1,4 +1,4 @@
-"""What a model is given: samples with unequal numbers of scans, padded to one batch."""
+"""Batches of samples with unequal numbers of scans: padded, or packed until on the device."""
 
 from __future__ import annotations
 
@@ -129,3 +129,109 @@ def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
     rows = np.flatnonzero(mask)
     missing = -len(rows) % (multiple or 1)
     return torch.from_numpy(np.append(rows, np.full(missing, mask.size)) if missing else rows)
+
+
+@dataclass(slots=True)
+class PackedBatch:
+    """Samples whose scans stand one behind the other: what is sent, pinned and copied is real.
+
+    A model takes padded samples: :meth:`to` makes a :class:`~datasets.batches.Batch`, on the
+    device, which holds the very values that :func:`~datasets.batches.pad_collate` would have
+    padded.
+
+    Attributes:
+        scans: float32 [N, L], sample by sample.
+        mask: bool [B, S], True for a real scan; N of them.
+        tabular: float32 [B, D].
+        target: long [B], or float32 [B, T] for regression and for several labels.
+        sample_id: B names.
+        scan_rows: long [N], the places of the scans among the B x S; filled up perhaps by further
+            ones at B x S, for nothing (:func:`packed_collate`).
+    """
+
+    scans: Tensor
+    mask: Tensor
+    tabular: Tensor
+    target: Tensor
+    sample_id: list[str]
+    scan_rows: Tensor
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.sample_id)
+
+    @property
+    def spectra(self) -> Tensor:
+        """The scans padded, float32 [B, S, L]; made anew at each access."""
+        samples, most = self.mask.shape
+        count, points = self.scans.shape
+        if count == samples * most:
+            return self.scans.view(samples, most, points)
+        padded = self.scans.new_zeros(samples * most, points)
+        padded.index_copy_(0, self.scan_rows[:count], self.scans)
+        return padded.view(samples, most, points)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Copy to a device, and pad there.
+
+        Args:
+            device: Where to.
+            non_blocking: Do not wait for the copy; has an effect from pinned memory only.
+        """
+        there = self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
+        return Batch(
+            there.spectra,
+            there.mask,
+            there.tabular,
+            there.target,
+            there.sample_id,
+            there.scan_rows,
+        )
+
+    def pin_memory(self) -> PackedBatch:
+        """The same batch in page-locked memory; the loader calls this where it was asked to."""
+        return self._with_each(lambda part: part.pin_memory())
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
+        return PackedBatch(
+            change(self.scans),
+            change(self.mask),
+            change(self.tabular),
+            change(self.target),
+            self.sample_id,
+            change(self.scan_rows),
+        )
+
+
+def packed_collate(
+    samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
+) -> PackedBatch:
+    """Put samples into one batch, without padding.
+
+    Args:
+        samples: At least one, of the same L and D, each with at least one scan. What is
+            :class:`~datasets.batches.LazyBatch` is not copied.
+        pad_rows_to: As for :func:`~datasets.batches.pad_collate`.
+        pad_scans_to: As there; here too, nothing of it is sent.
+
+    Raises:
+        ValueError: There is no sample, or one has no scan.
+
+    Example:
+        >>> import numpy as np
+        >>> one = Sample(np.ones((1, 2), np.float32), np.zeros(1, np.float32), 0, "a")
+        >>> two = Sample(np.ones((2, 2), np.float32), np.zeros(1, np.float32), 1, "b")
+        >>> batch = packed_collate([one, two])
+        >>> batch.scans.shape, batch.to("cpu").spectra.shape
+        (torch.Size([3, 2]), torch.Size([2, 2, 2]))
+    """
+    together = LazyBatch.of(samples)
+    mask = valid_scans(together, pad_scans_to)
+    return PackedBatch(
+        scans=torch.from_numpy(together.scans()),
+        mask=torch.from_numpy(mask),
+        tabular=torch.from_numpy(together.tabular),
+        target=torch.from_numpy(together.target),
+        sample_id=together.sample_id,
+        scan_rows=fill_rows(mask, pad_rows_to),
+    )

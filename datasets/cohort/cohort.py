@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.cohort.arrays import check_finite, open_spectra, read_axis
 from datasets.cohort.checksums import ChecksumCache, file_sha256
 from datasets.cohort.positive_class import about_positive
 from datasets.cohort.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles
-from datasets.cohort.scan_rows import SCAN, find_scan_rows
+from datasets.cohort.scan_files import SCAN, check_finite, find_scan_rows, open_spectra, read_axis
 from datasets.cohort.table import as_numbers, is_missing, read_table, require_folder
 from datasets.cohort.targets import (
     AUTO,

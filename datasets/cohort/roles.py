@@ -1,4 +1,4 @@
-"""What a cohort's columns mean: label, group and covariates, and which label is which class."""
+"""Roles and units of columns, as cohort.yaml and the caller give them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from datasets.cohort.cohort_yaml import read_cohort_yaml
 from datasets.cohort.positive_class import labels_text, negative_first
 from datasets.cohort.table import MISSING_TEXT, one_line, require_columns
 from datasets.errors import CohortError, nearest
 
+KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 SAMPLE_ID = "sample_id"
 ROLES_FILE = "cohort.yaml"
 # What no label is called by, unless `labels` lists it: Python writes its None as a word.
@@ -25,6 +25,32 @@ NO_LABEL_TEXT = MISSING_TEXT | {"None"}
 # Under this name samples without a label are counted as left out.
 MISSING_LABEL = "(missing)"
 TRUTHS = (str(True), str(False))
+# What an axis is called whose unit nobody gave; a unit is never guessed.
+UNNAMED_AXIS = "axis"
+
+
+class TextLoader(yaml.SafeLoader):
+    """A safe loader to which 2024, 010, no and 2024-01-15 are text; only null is not."""
+
+
+TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag in KEPT_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_cohort_yaml(path: Path) -> Any:
+    """The content of a ``cohort.yaml``.
+
+    Args:
+        path: An existing file.
+
+    Raises:
+        OSError: It cannot be read.
+        UnicodeDecodeError: It is not UTF-8.
+        yaml.YAMLError: It is not YAML.
+    """
+    return yaml.load(path.read_text(encoding="utf-8"), TextLoader)
 
 
 @dataclass(frozen=True)
@@ -222,3 +248,30 @@ def _checked_mapping(
             raise CohortError(f"label {text!r} has class {number!r}; a whole number was expected")
         numbers[text] = int(number)
     return numbers
+
+
+def read_units(folder: str | Path) -> dict[str, str]:
+    """Read `units` of cohort.yaml.
+
+    Args:
+        folder: The cohort's.
+
+    Returns:
+        The unit of the `axis`, of the `spectra` and of covariates by their column, as text; of
+        what the file does not speak, nothing. They are only ever shown.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "cohort.yaml").write_text("units: {axis: cm-1, age: years}")
+        ...     read_units(folder)
+        {'axis': 'cm-1', 'age': 'years'}
+    """
+    path = Path(folder) / ROLES_FILE
+    if not path.is_file():
+        return {}
+    content = read_cohort_yaml(path)
+    units = content.get("units") if isinstance(content, dict) else None
+    if not isinstance(units, dict):
+        return {}
+    return {str(name): str(unit) for name, unit in units.items() if unit is not None}

@@ -13,10 +13,8 @@ import numpy as np
 import yaml
 
 from datasets.cohort import ROLES_FILE, SAMPLE_ID, SAMPLES_FILE, SCAN, SCANS_FILE, file_sha256
-from datasets.importing.covariate_join import Cells, CovariateTable, Joined
-from datasets.importing.import_roles import GROUP, ImportRoles
-from datasets.importing.sample_index import ScanRecord
-from datasets.importing.scan_quality import TIC
+from datasets.importing.import_columns import GROUP, Cells, CovariateTable, ImportRoles, Joined
+from datasets.importing.scan_intake import TIC, ScanRecord
 
 LEFT_OUT_FILE = "left_out.csv"
 SOURCES_FILE = "sources.csv"

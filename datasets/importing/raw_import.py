@@ -1,11 +1,11 @@
-"""Raw instrument files become a cohort's folder, a scan at a time."""
+"""Import of raw instrument files into a cohort's folder, a scan at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from datasets.cohort import MISSING_TEXT, file_sha256, in_order, one_line
 from datasets.errors import CohortError
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
-from datasets.importing.import_settings import ImportSettings
+from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.importing.imported_cohort import (
     ScanTally,
     decide,
@@ -27,9 +27,9 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.sample_index import ScanRecord
-from datasets.importing.scan_intake import ScanIntake
+from datasets.importing.scan_intake import ScanFilter, ScanIntake, ScanRecord
 from datasets.readers import (
+    Naming,
     RawReader,
     RawScan,
     SourceFile,
@@ -48,6 +48,51 @@ FIXED, SCAN, FILE = "fixed", "scan", "file"
 
 # Told after each scan: files that are done, files there are, scans that are done.
 Watch = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What is imported, and how.
+
+    Attributes:
+        source: A file, a folder, or a tar archive of a folder.
+        format: Name of the format.
+        reader: Reads it.
+        axis: As `common_axis.parse_axis` reads it.
+        aggregate: How scans are brought onto it; None for what suits them.
+        match: Only files whose name matches, as a shell's pattern.
+        naming: Names from paths.
+        scan_filter: Which scans are left out.
+        roles: What the columns mean.
+        covariates: A table to join by the samples' names.
+        about: What cohort.yaml is to say besides: name, licence, units.
+        covariates_about: What the provenance is to say of that table.
+    """
+
+    source: Path
+    format: str
+    reader: RawReader
+    axis: str
+    aggregate: str | None = None
+    match: str | None = None
+    naming: Naming = field(default_factory=Naming)
+    scan_filter: ScanFilter = field(default_factory=ScanFilter)
+    roles: ImportRoles = field(default_factory=ImportRoles)
+    covariates: CovariateTable | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    covariates_about: Mapping[str, Any] | None = None
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides over the spectra and their names, as plain types."""
+        return {
+            "format": self.format,
+            "axis": self.axis,
+            "aggregate": self.aggregate,
+            "match": self.match,
+            "names": self.naming.options(),
+            "reader": asdict(self.reader),
+            "filter": self.scan_filter.plain(),
+        }
 
 
 @dataclass(frozen=True)

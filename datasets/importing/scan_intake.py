@@ -1,8 +1,9 @@
-"""A raw scan becomes a spectrum on the common axis and a record of what is known of it."""
+"""From a raw scan to a spectrum on the common axis and a record; filters and sample index."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,188 @@ import numpy as np
 from datasets.cohort import LARGEST_NUMBER
 from datasets.errors import CohortError, nearest
 from datasets.importing.common_axis import AGGREGATES, OwnAxis, parse_axis
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
-from datasets.importing.sample_index import SampleIndex, ScanRecord
-from datasets.importing.scan_quality import EMPTY, ScanFilter
+from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.readers import Naming, RawScan
 
+EMPTY, SATURATED, TIC = "empty", "saturated", "tic"
+REASONS = (EMPTY, SATURATED, TIC)
+# So many points in a row at the scan's maximum are a top that was cut off.
+FLAT_TOP_POINTS = 3
+# Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): a modified z-score above 3.5.
+TIC_SPREAD = 3.5
+# Of a normal distribution, the standard deviation is so many median absolute deviations.
+MAD_TO_STD = 1.4826
+# Currents that differ by less than this share are alike, however alike the others are.
+ALIKE = 0.05
 # Unless one is chosen: neighbouring points of a profile measure the same, peaks add up.
 PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """What is kept of a scan beside its spectrum; plain types, so that it can be written down.
+
+    Attributes:
+        sample_id: Whose scan it is.
+        scan: Its name among the sample's.
+        source: Name of the file that it came from.
+        columns: What the file says of the sample.
+        details: What the file says of the scan.
+        tic: Total ion current: the sum of its intensities on the axis.
+        low: Where its points begin, None where it has none.
+        high: Where they end.
+        empty_bins: Points of the axis that hold none of its.
+        zero: Whether it is nothing but 0 on the axis.
+        left_out: Why it is left out, None where it is kept.
+    """
+
+    sample_id: str
+    scan: str
+    source: str
+    columns: Mapping[str, str]
+    details: Mapping[str, str]
+    tic: float
+    low: float | None
+    high: float | None
+    empty_bins: int
+    zero: bool
+    left_out: str | None
+
+
+class SampleIndex:
+    """Samples in the order in which they were met; grows with their number, not with the spectra.
+
+    Args:
+        decisive: Columns in which all scans of a sample must agree, such as label and group. Of
+            any other column of which they say different things the sample has no value.
+
+    Example:
+        >>> index = SampleIndex(["label"])
+        >>> for scan, day in [("0", "Monday"), ("1", "Friday")]:
+        ...     index.add("S1", scan, "a.txt", {"label": "case", "day": day})
+        >>> index.samples
+        {'S1': {'label': 'case', 'day': ''}}
+    """
+
+    def __init__(self, decisive: Collection[str] = ()) -> None:
+        self.samples: dict[str, dict[str, str]] = {}
+        self.decisive = frozenset(decisive)
+        self._sources: dict[tuple[str, str], str] = {}
+
+    def add(self, sample_id: str, scan: str, source: str, columns: Mapping[str, str]) -> None:
+        """Take up a scan.
+
+        Args:
+            sample_id: Whose scan it is.
+            scan: Its name among the sample's.
+            source: Name of its file.
+            columns: What the file says of the sample.
+
+        Raises:
+            CohortError: The sample has a scan of this name, or says otherwise in a decisive column.
+        """
+        earlier = self._sources.get((sample_id, scan))
+        if earlier is not None:
+            where = f"{source}, twice" if earlier == source else f"{earlier} and {source}"
+            raise CohortError(
+                f"duplicate: sample {sample_id!r}, scan {scan!r}, stands in {where}; a column "
+                "'scan' tells the rows of a sample apart, --sample-from its files"
+            )
+        self._sources[sample_id, scan] = source
+        known = self.samples.setdefault(sample_id, dict(columns))
+        for name, value in columns.items():
+            if known.setdefault(name, value) == value:
+                continue
+            if name in self.decisive:
+                raise CohortError(
+                    f"sample {sample_id!r} has two values of {name!r}: {known[name]!r} and, in "
+                    f"{source}, {value!r}"
+                )
+            known[name] = ""
+
+    def columns(self) -> list[str]:
+        """All columns, in the order in which they were met."""
+        return list(dict.fromkeys(name for known in self.samples.values() for name in known))
+
+
+@dataclass(frozen=True)
+class ScanFilter:
+    """Says which scans are left out; labels are not looked at.
+
+    Attributes:
+        reasons: Which of `REASONS` count. ``empty``: nothing but 0 on the axis. ``saturated``: a
+            point at or above `ceiling`, or a flat top where none is given. ``tic``: a total ion
+            current (the sum of the intensities on the axis) whose logarithm lies farther from the
+            median of all scans than `spread` standard deviations, estimated robustly.
+        ceiling: What the detector cannot exceed, in the intensities' unit.
+        spread: For ``tic``.
+
+    Raises:
+        CohortError: A reason or a number that cannot be used.
+
+    Example:
+        >>> flat = RawScan("S1", "0", np.arange(4.0), np.array([1.0, 9.0, 9.0, 9.0]), "here")
+        >>> ScanFilter(("saturated",)).reason(flat, flat.intensity)
+        'saturated'
+    """
+
+    reasons: Collection[str] = ()
+    ceiling: float | None = None
+    spread: float = TIC_SPREAD
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for reason in self.reasons:
+            if reason not in REASONS:
+                raise CohortError(f"no scan is left out for {reason!r}{nearest(reason, REASONS)}")
+        if self.ceiling is not None and SATURATED not in self.reasons:
+            raise CohortError("a ceiling of the detector needs the filter 'saturated'")
+        if not self.spread > 0:
+            raise CohortError(f"spread of the total ion current is {self.spread}; above 0, please")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain types; empty where nothing is left out."""
+        if not self.reasons:
+            return {}
+        return {"reasons": sorted(self.reasons), "ceiling": self.ceiling, "spread": self.spread}
+
+    def reason(self, scan: RawScan, spectrum: np.ndarray) -> str | None:
+        """Why a scan is left out by what it holds itself, or None.
+
+        Args:
+            scan: As it was measured.
+            spectrum: The same on the common axis, [L].
+        """
+        if EMPTY in self.reasons and not spectrum.any():
+            return EMPTY
+        if SATURATED in self.reasons and self._saturated(scan):
+            return SATURATED
+        return None
+
+    def outlying(self, tic: np.ndarray) -> np.ndarray:
+        """Which scans are left out for their total ion current, bool [N].
+
+        Args:
+            tic: Total ion currents of the scans that are left, [N].
+        """
+        if TIC not in self.reasons or not len(tic):
+            return np.zeros(len(tic), dtype=bool)
+        # What is not positive has no logarithm and is no spectrum of a detector that counts.
+        level = np.log(np.maximum(tic, np.finfo(np.float64).tiny))
+        distance = np.abs(level - np.median(level))
+        return distance > max(self.spread * MAD_TO_STD * np.median(distance), np.log1p(ALIKE))
+
+    def _saturated(self, scan: RawScan) -> bool:
+        if not scan.points:
+            return False
+        top = scan.intensity.max()
+        if self.ceiling is not None:
+            return bool(top >= self.ceiling)
+        if scan.centroid or top <= 0:
+            return False
+        at_top = np.concatenate([[0], scan.intensity == top, [0]]).astype(np.int8)
+        starts, ends = (np.flatnonzero(np.diff(at_top) == step) for step in (1, -1))
+        return bool((ends - starts).max() >= FLAT_TOP_POINTS)
 
 
 class ScanIntake:

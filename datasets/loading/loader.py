@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.batches import Sample, pad_collate
 from datasets.loading.planned_sampler import PlannedBatchSampler
-from datasets.loading.sampler import EpochBatchSampler
+from datasets.loading.samplers import EpochBatchSampler
 
 
 def make_loader(

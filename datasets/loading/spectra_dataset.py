@@ -10,9 +10,8 @@ from torch.utils.data import Dataset
 
 from datasets.augmentations import Augmentation, PairAugmentation
 from datasets.batches import LazyBatch, Sample, first_rows, lay_out
-from datasets.errors import CohortError
+from datasets.errors import CohortError, UsageError
 from datasets.loading.planned_sampler import Key
-from datasets.loading.same_target import SameTarget
 from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
 from datasets.transforms import Transform
 
@@ -23,6 +22,44 @@ CACHE_LIMIT_BYTES = 2**30
 # The word behind (seed, epoch, index), which NumPy takes as this where it is not there; samplers
 # have another one for an epoch's order (ORDER_STREAM).
 AUGMENTATION_STREAM = 0
+
+
+class SameTarget:
+    """Draws, for a sample, another one of the same class or with the same labels.
+
+    Args:
+        targets: Class numbers [N], or labels (0 or 1) [N, T].
+
+    Raises:
+        UsageError: The targets are values to regress, of which hardly two are the same.
+
+    Example:
+        >>> others = SameTarget(np.array([0, 1, 0, 2]))
+        >>> others.draw(0, np.random.default_rng(0)), others.draw(1, np.random.default_rng(0))
+        (2, None)
+    """
+
+    def __init__(self, targets: np.ndarray) -> None:
+        if targets.dtype.kind == "f":
+            raise UsageError(
+                "augmentation mixup mixes samples of one class; values to regress have no classes: "
+                "leave it out"
+            )
+        _, kind = np.unique(targets, axis=0, return_inverse=True)
+        self._kind = kind.reshape(-1)
+        order = np.argsort(self._kind, kind="stable")
+        self._members = np.split(order, np.cumsum(np.bincount(self._kind))[:-1])
+        self._place = np.empty(len(order), dtype=np.int64)
+        for members in self._members:
+            self._place[members] = np.arange(len(members))
+
+    def draw(self, index: int, rng: np.random.Generator) -> int | None:
+        """Another sample of the same target; None where there is none."""
+        members = self._members[self._kind[index]]
+        if len(members) < 2:
+            return None
+        step = rng.integers(1, len(members))
+        return int(members[(self._place[index] + step) % len(members)])
 
 
 class SpectraDataset(Dataset[Sample]):

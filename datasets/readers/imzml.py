@@ -11,9 +11,7 @@ from xml.etree.ElementTree import ParseError
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.optional_package import require_package
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawScan, SourceFile, require_package
 
 SUFFIX = ".imzml"
 UUID_BYTES = 16

@@ -14,9 +14,7 @@ from typing import Any, ClassVar
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.optional_package import require_package
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawScan, SourceFile, require_package
 
 SUFFIXES = (".mzml", ".mzml.gz")
 SECONDS_A_MINUTE = 60

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from datasets.errors import CohortError
-from datasets.readers.scan import RawScan
+from datasets.readers.reader import RawScan
 
 
 @dataclass(frozen=True)

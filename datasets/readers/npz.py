@@ -15,9 +15,8 @@ import numpy as np
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError, nearest
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
-from datasets.readers.table_rows import cell_text
+from datasets.readers.reader import RawScan, SourceFile
+from datasets.readers.wide_table import cell_text
 
 SUFFIX = ".npz"
 SPECTRA, AXIS, SAMPLES, SCAN = "spectra", "axis", "sample_id", "scan"

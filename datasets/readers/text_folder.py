@@ -12,8 +12,7 @@ import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA
 from datasets.errors import CohortError
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawScan, SourceFile
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")

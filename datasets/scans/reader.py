@@ -1,19 +1,80 @@
-"""Scans read by row, from memory or from a memory-mapped file without mapping what is read."""
+"""Scans read by row, from memory or from a memory-mapped file, into reused buffers."""
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import weakref
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import numpy as np
 
 from datasets.errors import CohortError
-from datasets.scans.buffers import BUFFERS
-from datasets.scans.runs import Runs, find_runs
+from datasets.scans.scan_rows import Runs, find_runs
 
+# Smaller arrays are the allocator's own business, and larger ones too rare to keep memory for.
+SMALLEST_BYTES = 128 * 2**10
+LARGEST_BYTES = 64 * 2**20
+# Of memory that nobody refers to.
+KEPT_BYTES = 128 * 2**20
 HAS_PREADV = hasattr(os, "preadv")  # not on Windows
+# Large enough for sequential reads, small beside any machine's memory even as float64 copies.
+CHUNK_BYTES = 32 * 2**20
+
+
+class ScanBuffers:
+    """Makes arrays whose memory comes back when nobody refers to them any more.
+
+    Batches of unequal sizes make the allocator hand memory back to the system, which has to clear
+    it page by page before it is written to again: that takes longer than reading the scans.
+
+    An array is like any other. Whoever holds it, a view of it or a tensor made from it, holds its
+    memory.
+
+    Example:
+        >>> buffers = ScanBuffers()
+        >>> scans = buffers.empty(64, 1024)
+        >>> where = scans.__array_interface__["data"]
+        >>> del scans
+        >>> buffers.empty(60, 1024).__array_interface__["data"] == where
+        True
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[bytearray]] = defaultdict(list)  # by size, a power of two
+        self._kept = 0
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """An array of that shape, float32, that holds anything."""
+        needed = math.prod(shape) * np.dtype(np.float32).itemsize
+        if not SMALLEST_BYTES <= needed <= LARGEST_BYTES:
+            return np.empty(shape, dtype=np.float32)
+        size = 1 << (needed - 1).bit_length()
+        try:
+            memory = self._free[size].pop()
+            self._kept -= size
+        except IndexError:
+            memory = bytearray(size)
+        # NumPy lets a view of a view refer to the array that has the memory. That is this one, as
+        # the memory itself is no array.
+        scans: np.ndarray = np.ndarray(shape, np.float32, buffer=memory)
+        weakref.finalize(scans, self._give_back, size, memory).atexit = False
+        return scans
+
+    def _give_back(self, size: int, memory: bytearray) -> None:
+        if self._kept + size > KEPT_BYTES:
+            # What is there may be of sizes that are no longer asked for.
+            self._free.clear()
+            self._kept = 0
+        self._free[size].append(memory)
+        self._kept += size
+
+
+# One for all of a process.
+BUFFERS = ScanBuffers()
 
 
 class ScanReader:
@@ -141,3 +202,28 @@ def _can_be_read(spectra: np.memmap) -> bool:
     native = spectra.dtype == np.float32 and spectra.ndim == 2 and spectra.flags.c_contiguous
     # What was written through the map itself is in the file, too; what is private to it is not.
     return native and spectra.mode != "c" and spectra.filename is not None and HAS_PREADV
+
+
+def iterate_chunks(
+    spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[np.ndarray]:
+    """Read scans a chunk at a time, in the order of ``rows``.
+
+    Args:
+        spectra: [N_scans, L], usually memory-mapped.
+        rows: Which scans, [n]; ascending rows are read fastest.
+        chunk_bytes: About how much to hold at once.
+
+    Yields:
+        float32 [m, L], fresh copies; none where ``rows`` is empty.
+
+    Example:
+        >>> spectra = np.arange(6, dtype=np.float32).reshape(3, 2)
+        >>> [chunk.tolist() for chunk in iterate_chunks(spectra, np.array([0, 2]), chunk_bytes=8)]
+        [[[0.0, 1.0]], [[4.0, 5.0]]]
+    """
+    bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
+    step = max(1, chunk_bytes // max(1, bytes_per_scan))
+    reader = ScanReader(spectra)
+    for start in range(0, len(rows), step):
+        yield reader.read(rows[start : start + step])

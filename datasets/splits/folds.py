@@ -12,8 +12,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets.cohort import in_order, is_missing
 from datasets.errors import CohortError, nearest
-from datasets.splits.group_draw import MOST_BINS, stratified_group_split
-from datasets.splits.strata import class_strata, quantile_strata
+from datasets.splits.stratified import (
+    MOST_BINS,
+    class_strata,
+    quantile_strata,
+    stratified_group_split,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +88,7 @@ class Folds:
 
         Args:
             number: Of the fold.
-            targets: As for :func:`datasets.splits.group_draw.stratified_group_split`, N.
+            targets: As for :func:`datasets.splits.stratified.stratified_group_split`, N.
             groups: Groups, [N].
             val_share: The part of the other samples that is for validation.
             seed: Of the draw.

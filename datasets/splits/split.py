@@ -1,8 +1,9 @@
-"""Split a cohort into training, validation and test parts that share no group."""
+"""Train, validation and test splits that share no group: drawn, hashed, written and read."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +13,14 @@ import pandas as pd
 
 from datasets.cohort import read_table
 from datasets.errors import CohortError, nearest
-from datasets.splits.group_draw import stratified_group_split
-from datasets.splits.strata import Strata, class_strata
+from datasets.splits.stratified import Strata, class_strata, stratified_group_split
 
 SIDES = ("train", "val", "test")
 COLUMNS = ("sample_id", "group", "split")
 # Fractions are written in decimals, such as 0.7 + 0.15 + 0.15.
 SUM_TOLERANCE = 1e-6
+# So many bits of a hash are a number between 0 and 1, evenly spread.
+HASH_BYTES = 8
 
 
 def make_split(
@@ -31,7 +33,7 @@ def make_split(
     """Draw a stratified split that keeps every group on one side.
 
     How groups are drawn, and how labels and values to regress are stratified, says
-    :func:`datasets.splits.group_draw.stratified_group_split`.
+    :func:`datasets.splits.stratified.stratified_group_split`.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
@@ -187,3 +189,74 @@ def _check_strata(strata: Strata, here: np.ndarray, side: str, where: str) -> No
     if absent.any():
         name = strata.names[int(np.argmax(absent))]
         raise CohortError(f"{where}: side {side!r} has no sample of {strata.kind} {name!r}")
+
+
+def hash_split(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Give each group the side that a hash of its name says.
+
+    Adding samples or groups, or taking some away, moves nobody. The price: sides have about the
+    fractions asked for, and about the cohort's classes, but are neither drawn nor stratified.
+
+    Args:
+        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
+        groups: Groups, str [N].
+        fractions: Parts of the groups for training, validation and test; each above 0, sum 1.
+        seed: Another seed is another hash.
+        class_names: Names of the classes or the labels, for error lines.
+
+    Returns:
+        "train", "val" or "test" for each sample, str [N].
+
+    Raises:
+        CohortError: A side lacks a class or both strata of a label, or has no sample at all; or
+            the fractions are wrong.
+
+    Example:
+        >>> groups = np.array([f"P{number}" for number in range(40)])
+        >>> whole = hash_split(np.zeros((40, 1)), groups)
+        >>> part = hash_split(np.zeros((30, 1)), groups[:30])
+        >>> bool((whole[:30] == part).all())
+        True
+    """
+    edges = np.cumsum(check_fractions(fractions))[:-1]
+    names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    places = np.array([_place(name, seed) for name in names.tolist()])
+    split: np.ndarray = np.array(SIDES)[np.searchsorted(edges, places, side="right")[group_of]]
+    targets = np.asarray(targets)
+    if targets.dtype.kind != "f":
+        _check_hashed(class_strata(targets, class_names), split)
+    for side in SIDES:
+        if side not in split:
+            raise CohortError(f"by hash none of {len(names)} groups is on {side!r}; {_MENDED}")
+    return split
+
+
+_MENDED = (
+    "sides by hash are not stratified: add samples, or take another seed, other fractions or a "
+    "stratified holdout"
+)
+
+
+def _place(name: str, seed: int) -> float:
+    """Where a group stands between 0 and 1; the same on every machine."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=HASH_BYTES).digest()
+    return int.from_bytes(digest, "big") / 2 ** (8 * HASH_BYTES)
+
+
+def _check_hashed(strata: Strata, split: np.ndarray) -> None:
+    """Refuse sides without some of each stratum, with the counts of the one that is missed."""
+    counts = np.stack([strata.members[split == side].sum(axis=0) for side in SIDES])  # [3, K]
+    lacking = np.argwhere(counts == 0)
+    if len(lacking):
+        side, number = lacking[0]
+        spread = ", ".join(f"{name} {n}" for name, n in zip(SIDES, counts[:, number], strict=True))
+        raise CohortError(
+            f"by hash side {SIDES[side]!r} has no sample of {strata.kind} {strata.names[number]!r} "
+            f"({spread}); {_MENDED}"
+        )

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.polynomial import polynomial
 
 from datasets.errors import UsageError
 from datasets.specs import require_choice, require_number, require_whole
+from datasets.transforms.compose import require_axis
 from datasets.transforms.peaks import find_peaks, peak_tops
-from datasets.transforms.protocol import require_axis
 
 PPM = "ppm"
 PARTS_PER_MILLION = 1e-6
@@ -174,6 +173,8 @@ class Align:
 
     def state_dict(self) -> dict[str, Any]:
         """The reference peaks as a tensor [R], or None where there are none, and the counts."""
+        import torch  # only where states are saved
+
         known = None if self.reference is None else torch.from_numpy(self.reference.copy())
         return {"reference": known, "scans": self.scans, "unaligned": self.unaligned}
 

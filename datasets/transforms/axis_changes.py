@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.errors import UsageError
 from datasets.specs import require_number, require_whole
-from datasets.transforms.protocol import require_axis
+from datasets.transforms.compose import require_axis
 
 # An axis that reaches its end but for rounding has a last point there.
 ROUNDING = 1e-6

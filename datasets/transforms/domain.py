@@ -8,10 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets.scans import iterate_chunks
-from datasets.transforms.catalogue import TRANSFORMS
-from datasets.transforms.compose import Compose
-from datasets.transforms.protocol import BoundedTransform
-from datasets.transforms.standardize import Standardize
+from datasets.transforms.compose import BoundedTransform, Compose, short_name
+from datasets.transforms.normalisation import Standardize
 
 # So many scans, spread evenly over the training part, tell shares to some hundredths.
 MOST_SCANS = 300
@@ -119,8 +117,7 @@ def _count(tally: _Tally, outside: np.ndarray, scans: np.ndarray) -> None:
 
 
 def _tell(transform: Any, tally: _Tally, given: _Range) -> list[OutOfDomain]:
-    names = {cls: name for name, cls in TRANSFORMS.items()}
-    name = names.get(type(transform), type(transform).__name__)
+    name = short_name(transform)
     if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
         sentence = (
             f"{name}: {given.constant:.1%} of the points never vary in the training scans and "

@@ -163,7 +163,7 @@ class EpochMetrics:
         prefix: Put before each name (``train/``).
         task: A key of ``engine.metrics.TASKS``; None for a classification.
         restore: Brings what is learned, [N, T], back to the targets' units (a regression's
-            :meth:`datasets.cohort.target_scaler.TargetScaler.restore`); metrics are in those
+            :meth:`datasets.cohort.targets.TargetScaler.restore`); metrics are in those
             units, the losses as the model was given them.
         targets: Names of a regression's targets. Of several, errors are measured for each, in its
             unit (``mae[age]``): :func:`engine.metrics.by_target`.
