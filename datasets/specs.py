@@ -15,19 +15,15 @@ Spec = str | type | Mapping[str, Any]
 
 
 def build_each(kind: str, choices: Mapping[str, str | type], specs: Sequence[Spec]) -> list[Any]:
-    """Build what a list of specs asks for, in its order.
+    """Build the objects of a list of specs, in its order.
 
     Args:
-        kind: What the things are, for error lines (``transform``).
+        kind: Of the objects, for error lines (``transform``).
         choices: Name -> class, or its dotted path, imported where it is chosen.
         specs: Each a name, a class, or ``{"name": name or class, "params": {...}}``.
 
     Raises:
         UsageError: Names the spec that cannot be built and the nearest valid choice.
-
-    Example:
-        >>> build_each("number", {"whole": int}, ["whole", {"name": "whole", "params": {}}])
-        [0, 0]
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")
@@ -61,7 +57,6 @@ def _build(kind: str, choices: Mapping[str, str | type], spec: Spec) -> Any:
 
 
 def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any]) -> None:
-    """Refuse parameters that the constructor does not take, and the lack of those it needs."""
     try:
         parameters = inspect.signature(build).parameters.values()
     except ValueError:  # a built-in type without a signature: its constructor has the word
@@ -77,20 +72,10 @@ def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any
 
 
 def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
-    """Return a parameter's value as a finite number within its bounds.
-
-    Args:
-        what: The parameter's full name, for the error line.
-        value: What the user gave.
-        low: Smallest valid value.
-        high: Largest valid value.
+    """A parameter's value as a finite number within its bounds; ``what`` is its full name.
 
     Raises:
         UsageError: Anything else; a truth value is no number.
-
-    Example:
-        >>> require_number("noise.std", 1)
-        1.0
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
@@ -99,20 +84,10 @@ def require_number(what: str, value: object, low: float = 0.0, high: float = mat
 
 
 def require_whole(what: str, value: object, low: int = 0, high: float = math.inf) -> int:
-    """Return a parameter's value as a whole number within its bounds.
-
-    Args:
-        what: The parameter's full name, for the error line.
-        value: What the user gave; 3.0 is whole.
-        low: Smallest valid value.
-        high: Largest valid value.
+    """A parameter's value as a whole number within its bounds; 3.0 is whole.
 
     Raises:
         UsageError: Anything else; a truth value is no number.
-
-    Example:
-        >>> require_whole("savgol.window", 11.0)
-        11
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or value % 1 or not low <= value <= high:  # type: ignore[operator]
@@ -121,14 +96,10 @@ def require_whole(what: str, value: object, low: int = 0, high: float = math.inf
 
 
 def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
-    """Return a parameter's value, which is one of a few words.
+    """A parameter's value, which is one of a few words.
 
     Raises:
         UsageError: It is none of them; with the nearest one.
-
-    Example:
-        >>> require_choice("align.warp", "linear", ["linear", "quadratic"])
-        'linear'
     """
     if value not in choices:
         raise UsageError(f"{what}: there is no {value!r}{nearest(value, choices)}")

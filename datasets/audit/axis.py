@@ -18,15 +18,11 @@ AROUND = 21
 # point; only what is more can be a shift.
 SMALLEST_SHIFT = 0.1
 # A shift goes one way all over the axis, changes of peaks here and there.
-AGREEING_WINDOWS = 0.9
+AGREEING_REGIONS = 0.9
 
 
 def check_axis(subject: AuditContext) -> Iterator[Finding]:
-    """Find gaps, crowded points and points that repeat their neighbour.
-
-    Args:
-        subject: What is audited.
-    """
+    """Gaps, crowded points, and points that repeat their neighbour."""
     axis = np.asarray(subject.cohort.axis, dtype=np.float64)
     steps = np.diff(axis)
     usual = median_filter(steps, size=AROUND, mode="nearest") if len(steps) else steps
@@ -62,42 +58,39 @@ def check_axis(subject: AuditContext) -> Iterator[Finding]:
 
 
 def check_axis_shift(subject: AuditContext) -> Iterator[Finding]:
-    """Find a calibration that differs between the classes.
+    """A calibration that differs between the classes.
 
-    Each scan is compared with the mean one in several windows of the axis; to first order a shift
+    Each scan is compared with the mean scan in several regions of the axis; to first order a shift
     adds a multiple of the mean scan's slope.
-
-    Args:
-        subject: What is audited.
     """
     scans, cohort = subject.scans, subject.cohort
     count = len(cohort.sample_ids)
-    windows = [scans.mean_of_samples(window, count) for window in scans.shifts.T]
-    if not windows:
+    regions = [scans.mean_of_samples(region, count) for region in scans.shifts.T]
+    if not regions:
         return
-    by_window = np.stack(windows, axis=1)  # [N, W]
-    found = subject.examiner.ask_numbers(_median(by_window, axis=1))
+    by_region = np.stack(regions, axis=1)  # [N, W]
+    found = subject.examiner.ask_numbers(_median(by_region, axis=1))
     if found is None or not found.beyond_chance:
         return
     members = found.contrast.members
-    apart = _median(by_window[members], axis=0) - _median(by_window[~members], axis=0)
+    apart = _median(by_region[members], axis=0) - _median(by_region[~members], axis=0)
     shift = float(_median(apart, axis=0))
     agreeing = float((np.sign(apart) == np.sign(shift)).mean())
-    side = "right" if shift > 0 else "left"
-    if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_WINDOWS:
+    direction = "right" if shift > 0 else "left"
+    if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
         yield Finding(
             "axis_shift",
             "warn" if found.is_notable else "note",
             found.value,
             f"a shift of the axis predicts {found.contrast.target}: scans of "
-            f"{found.contrast.name} stand about {abs(shift):.1f} points {side} of the others', as "
-            "by another calibration",
+            f"{found.contrast.name} stand about {abs(shift):.1f} points {direction} of the "
+            "others', as by another calibration",
             found.interval,
         )
 
 
 def _median(values: np.ndarray, axis: int) -> np.ndarray:
-    """The median of what is known; NaN where nothing is."""
+    """Median of the known values; NaN where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of nothing but NaN
         return np.asarray(np.nanmedian(values, axis=axis))

@@ -61,12 +61,12 @@ def audit(
     """Look for what would make a model's figures look better than they are.
 
     Args:
-        cohort: As it was read.
-        split: The side of each sample, str [N]; None leaves out what concerns sides.
+        cohort: The cohort.
+        split: The split of each sample, str [N]; None skips the checks of splits.
         label: What :meth:`datasets.cohort.Cohort.read` was given.
         group: Likewise.
-        max_scans: About how many scans to look at, those of samples drawn at random; None for
-            all. A note says so where it leaves some out.
+        max_scans: About how many scans to look at, those of samples drawn at random; None for all.
+            A note says so where some are left out.
 
     Returns:
         The findings, the gravest first.

@@ -24,11 +24,7 @@ SAME = 0.99
 
 
 def check_label_leakage(subject: AuditContext) -> Iterator[Finding]:
-    """Find covariates that alone tell the label, all but for slips of the pen.
-
-    Args:
-        subject: What is audited.
-    """
+    """Covariates that alone determine the label, but for a few errors."""
     for column in subject.columns:
         if is_disguise(subject, column):
             found = subject.ask(column)
@@ -55,10 +51,10 @@ def is_disguise(subject: AuditContext, column: str) -> bool:
 
 
 def _follows_a_target(subject: AuditContext, column: str) -> bool:
-    """Whether a numeric covariate orders the samples as a value to regress does.
+    """Whether a numeric covariate orders the samples as a regression target does.
 
-    That the upper half of the values has the larger covariates is not enough: a good predictor
-    may well do that.
+    A covariate that is larger in the upper half of the target is not enough: a good predictor is
+    too.
     """
     numbers = subject.numbers(column)
     if numbers is None:
@@ -69,13 +65,10 @@ def _follows_a_target(subject: AuditContext, column: str) -> bool:
 
 
 def check_missingness(subject: AuditContext) -> Iterator[Finding]:
-    """Find columns whose empty cells tell the classes apart.
+    """Columns whose empty cells separate the classes.
 
-    A model that is given the column sees where it is empty, by an indicator or by the median that
-    stands there instead, and learns who was examined rather than what was found.
-
-    Args:
-        subject: What is audited.
+    A model sees where a column is empty, by an indicator or by the imputed median, and learns who
+    was examined rather than what was found.
     """
     for column in subject.columns:
         missing = subject.values(column).isna().to_numpy()
@@ -95,15 +88,11 @@ def check_missingness(subject: AuditContext) -> Iterator[Finding]:
 
 
 def check_confounding(subject: AuditContext) -> Iterator[Finding]:
-    """Find columns that go together with the label.
+    """Columns that are associated with the label.
 
-    What people differ in whatever their disease, by its name (age, sex, ...), is warned of, also
-    where the model is not given it: spectra tell it too. So are categories among the covariates,
-    most of which say who was recruited. A number that predicts the label may be the very marker
-    that is looked for: a note.
-
-    Args:
-        subject: What is audited.
+    Personal columns (age, sex, ...) are warned of even where the model is not given them, since
+    spectra reflect them too; so are categorical covariates. A number that predicts the label may be
+    a genuine marker: a note.
     """
     for column in subject.columns:
         values = subject.values(column)
@@ -117,7 +106,6 @@ def check_confounding(subject: AuditContext) -> Iterator[Finding]:
 
 
 def _can_be_asked(subject: AuditContext, column: str) -> bool:
-    """Whether it is a covariate, about a person, or a set of categories of whatever else."""
     if subject.is_covariate(column) or is_personal(column):
         return True
     return subject.values(column).nunique() <= MOST_CATEGORIES
@@ -132,7 +120,6 @@ def _column_finding(subject: AuditContext, column: str, found: Prediction) -> Fi
 
 
 def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, Level, str]:
-    """The kind of finding, its level and what it means."""
     target = found.contrast.target
     if is_personal(column) or column in subject.cohort.categorical:
         level: Level = "warn" if found.is_notable else "note"
@@ -144,7 +131,6 @@ def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, 
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> str:
-    """The category whose share differs most, and how strongly all go with the label."""
     known = values.notna().to_numpy()
     given, members = values[known], contrast.members[known]
     table = pd.crosstab(given.to_numpy(), members)

@@ -48,32 +48,17 @@ PARTS_OF_ORDER = 10
 
 
 def is_batch(column: str) -> bool:
-    """Whether its name says how, where or when samples were measured.
-
-    Example:
-        >>> [is_batch(name) for name in ("plateNumber", "acq_date", "date_of_birth", "CRP")]
-        [True, True, False, False]
-    """
+    """Whether the name says how, where or when samples were measured (plate, acq_date)."""
     return _has(column, BATCH_WORDS) and not _has(column, STORY_WORDS)
 
 
 def is_personal(column: str) -> bool:
-    """Whether its name says what people differ in whatever their disease is.
-
-    Example:
-        >>> [is_personal(name) for name in ("Sex", "age_years", "AFP")]
-        [True, True, False]
-    """
+    """Whether the name is of what people differ in whatever their disease (age, sex)."""
     return _has(column, PERSON_WORDS)
 
 
 def names_subjects(column: str, values: pd.Series) -> bool:
-    """Whether it says whom samples were taken from.
-
-    Example:
-        >>> names_subjects("patient_id", pd.Series([f"p{n}" for n in range(20)]))
-        True
-    """
+    """Whether a column identifies the subject a sample was taken from."""
     is_named = _has(column, SUBJECT_WORDS) and not _has(column, PERSON_WORDS)
     return is_named and values.nunique() >= FEWEST_SUBJECTS
 
@@ -81,12 +66,7 @@ def names_subjects(column: str, values: pd.Series) -> bool:
 def as_order(values: pd.Series) -> np.ndarray | None:
     """Numbers, or the alphabetic order, which is that of dates written year first.
 
-    Args:
-        values: Of a column, [N].
-
-    Returns:
-        Float [N], NaN where there is no value; None of a column with few different values, which
-        are categories.
+    Float [N], NaN where there is no value; None where few values differ: those are categories.
     """
     if values.nunique() <= MOST_CATEGORIES:
         return None
@@ -98,7 +78,6 @@ def as_order(values: pd.Series) -> np.ndarray | None:
 
 
 def _has(column: str, words: re.Pattern[str]) -> bool:
-    """Whether one of the words that a column's name is made of is among those."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)
     return any(words.fullmatch(word.lower()) for word in re.findall(r"[A-Za-z]+", spaced))
 
@@ -109,11 +88,11 @@ class AuditContext:
 
     Attributes:
         cohort: The cohort.
-        split: The side of each sample, str [N]; None where there is no split.
-        columns: Those of the samples that are neither label nor group nor name.
+        split: The split of each sample, str [N]; None where there is none.
+        columns: Columns other than label, group and sample_id.
         batches: Columns that say how, where or when samples were measured, perhaps the group's.
-        contrasts: What there is to be told apart.
-        examiner: Asks how well a feature tells it.
+        contrasts: What could be given away.
+        examiner: Measures how well a feature separates the contrasts.
         max_scans: About how many scans to look at; None for all.
         roles: What the cohort's columns mean.
     """
@@ -136,15 +115,7 @@ class AuditContext:
         group: str | None,
         max_scans: int | None,
     ) -> AuditContext:
-        """Sort out the columns.
-
-        Args:
-            cohort: As it was read.
-            split: The side of each sample, str [N], if there is a split.
-            label: What :meth:`datasets.cohort.Cohort.read` was given.
-            group: Likewise.
-            max_scans: About how many scans to look at; None for all.
-        """
+        """Sort out the columns; label and group are what ``Cohort.read`` was given."""
         roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
         apart = {SAMPLE_ID, roles.group, *roles.label}
         columns = [column for column in cohort.samples.columns if column not in apart]
@@ -165,7 +136,7 @@ class AuditContext:
 
     @cached_property
     def scans(self) -> ScanMeasures:
-        """What was measured of each scan, where there are any."""
+        """Measures of each scan."""
         return measure_scans(self.cohort, self.max_scans)
 
     def is_covariate(self, column: str) -> bool:
@@ -183,7 +154,7 @@ class AuditContext:
         return None if column in self.cohort.categorical else as_order(self.values(column))
 
     def ask(self, column: str) -> Prediction | None:
-        """How well the values that there are tell a contrast apart."""
+        """How well a column's known values separate a contrast."""
         numbers = self.numbers(column)
         if numbers is None:
             return self.examiner.ask_categories(self.values(column))
@@ -191,12 +162,7 @@ class AuditContext:
 
 
 def ask_order(examiner: Examiner, order: np.ndarray) -> Prediction | None:
-    """Ask about an order: whether what comes late differs, or any of its tenths.
-
-    Args:
-        examiner: Asks.
-        order: Float [N], NaN where there is none.
-    """
+    """Whether late samples, or any tenth of an order [N] (NaN where unknown), differ."""
     tenths = pd.Series(pd.qcut(order, PARTS_OF_ORDER, labels=False, duplicates="drop"))
     answers = [examiner.ask_numbers(order), examiner.ask_categories(tenths)]
     given = [answer for answer in answers if answer is not None]

@@ -27,7 +27,7 @@ BIT_DEVIATIONS = 3.0
 # Where the scans of a set stand, in the order in which they are asked, and how grave that is of
 # identical and of near-identical scans; within a group only identical ones are looked for.
 PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
-    ("sides", "refuse", "warn", "on another side of the split: the test is of what was learned"),
+    ("sides", "refuse", "warn", "in another split: the test set holds scans that were trained on"),
     ("labels", "refuse", "warn", "in another group and of another label: one of them is wrong"),
     ("groups", "warn", "warn", "in another group: a split can part them"),
     ("samples", "note", None, "in the same group: what it says counts twice"),
@@ -37,17 +37,17 @@ PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
 def find_lookalikes(
     spectra: np.ndarray, scans: ScanMeasures, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find near-identical scans of different groups that are not equal in every bit.
+    """Near-identical scans of different groups that are not equal in every bit.
 
     Scans that share one of several short keys are compared by all their keys' bits, and those that
-    come near by their details; memory grows with the number of scans, not of pairs. Of 60,000
-    scans a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five; of
-    fewer scans both are missed less often.
+    are close by their details; memory grows with the number of scans, not of pairs. Of 60,000 scans
+    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five; of fewer
+    scans both are missed less often.
 
     Args:
         spectra: [N_scans, L].
         scans: Of M scans.
-        groups: Of each of them, [M].
+        groups: Group of each, [M].
 
     Returns:
         Pairs of numbers of scans, int [P, 2], and their likeness, float [P].
@@ -87,7 +87,6 @@ def _candidates(
 
 
 def _most_bits(likeness: float, total: int) -> float:
-    """In how many of all bits two scans of a likeness may differ."""
     chance = np.arccos(likeness) / np.pi
     return float(total * chance + BIT_DEVIATIONS * (total * chance * (1 - chance)) ** 0.5)
 
@@ -99,18 +98,15 @@ def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.
     for start in range(0, len(pairs), step):
         rows = scans.rows[pairs[start : start + step]]
         one, other = (
-            scans.reference.details(scale(np.asarray(spectra[rows[:, side]]))) for side in (0, 1)
+            scans.reference.details(scale(np.asarray(spectra[rows[:, column]])))
+            for column in (0, 1)
         )
         found.append((one * other).sum(axis=1, dtype=np.float64))
     return np.concatenate(found)
 
 
 def check_duplicates(subject: AuditContext) -> Iterator[Finding]:
-    """Find scans that are identical but for gain and offset, or nearly so.
-
-    Args:
-        subject: What is audited.
-    """
+    """Scans that are identical but for gain and offset, or nearly so."""
     scans, cohort = subject.scans, subject.cohort
     pairs, likeness = find_lookalikes(cohort.spectra, scans, cohort.groups[scans.owner])
     same = np.concatenate([_equal_pairs(subject), pairs[likeness >= SAME]])
@@ -129,11 +125,7 @@ def check_duplicates(subject: AuditContext) -> Iterator[Finding]:
 
 
 def check_blank_scans(subject: AuditContext) -> Iterator[Finding]:
-    """Find scans that hold nothing: the same number throughout.
-
-    Args:
-        subject: What is audited.
-    """
+    """Scans that hold the same number throughout."""
     blank = np.flatnonzero(subject.scans.is_blank)
     if len(blank):
         yield Finding(
@@ -155,7 +147,6 @@ def _equal_pairs(subject: AuditContext) -> np.ndarray:
 
 
 def _sets_by_place(subject: AuditContext, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """Join pairs to sets of scans, and say of each set where its scans stand."""
     scans, cohort = subject.scans, subject.cohort
     found: dict[str, list[np.ndarray]] = {place: [] for place, *_ in PLACES}
     if not len(pairs):

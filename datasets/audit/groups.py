@@ -25,11 +25,7 @@ MOST_EXAMPLES = 3
 
 
 def check_groups(subject: AuditContext) -> Iterator[Finding]:
-    """Find groups on two sides, and whatever else names subjects that several groups share.
-
-    Args:
-        subject: What is audited.
-    """
+    """Groups in several splits, and columns of subjects that several groups share."""
     groups, split = subject.cohort.groups, subject.split
     if split is not None:
         torn = _spanning(groups, split)
@@ -38,8 +34,8 @@ def check_groups(subject: AuditContext) -> Iterator[Finding]:
                 "groups:sides",
                 "refuse",
                 len(torn),
-                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} on two sides of the "
-                f"split, {torn[0]} for one: the test is of groups that were learned from",
+                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} in several splits, "
+                f"such as {torn[0]}: the test set holds groups that were trained on",
             )
     for column in subject.columns:
         values = subject.values(column)
@@ -63,7 +59,7 @@ def _check_subjects(subject: AuditContext, column: str, values: pd.Series) -> It
     if not len(shared):
         return
     torn = _spanning(named, subject.split[known]) if subject.split is not None else shared[:0]
-    where = f", {len(torn)} of them on two sides of the split" if len(torn) else ""
+    where = f", {len(torn)} of them in several splits" if len(torn) else ""
     yield Finding(
         f"groups:{column}",
         "refuse" if len(torn) else "warn",
@@ -75,7 +71,6 @@ def _check_subjects(subject: AuditContext, column: str, values: pd.Series) -> It
 
 
 def _check_names(subject: AuditContext) -> Iterator[Finding]:
-    """Find names of samples that read like replicates of one thing in several groups."""
     names = subject.cohort.sample_ids
     matches = [REPLICATE.match(name) for name in names]
     fits = np.array([match is not None for match in matches])
@@ -96,17 +91,12 @@ def _check_names(subject: AuditContext) -> Iterator[Finding]:
 
 
 def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Those names that stand in more than one part, sorted."""
     counts = pd.Series(np.asarray(parts)).groupby(np.asarray(names)).nunique()
     return np.asarray(counts.index[counts > 1])
 
 
 def check_spelling(subject: AuditContext) -> Iterator[Finding]:
-    """Find groups, labels, samples and categories that are one but for their spelling.
-
-    Args:
-        subject: What is audited.
-    """
+    """Groups, labels, samples and categories that differ by spelling only."""
     cohort = subject.cohort
     roles = subject.roles
     kinds: dict[str, tuple[str, Iterable[object]]] = {
@@ -130,18 +120,17 @@ def check_spelling(subject: AuditContext) -> Iterator[Finding]:
                 "warn",
                 len(found),
                 f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
-                f"the form of characters only{_on_sides(subject, name, found)}, "
+                f"the form of characters only{_in_splits(subject, name, found)}, "
                 f"{_examples(found)}: if they are one, spell them alike",
             )
 
 
-def _on_sides(subject: AuditContext, name: str, found: list[list[str]]) -> str:
-    """How many of the sets of groups a split parts."""
+def _in_splits(subject: AuditContext, name: str, found: list[list[str]]) -> str:
     if name != "group" or subject.split is None:
         return ""
     groups = subject.cohort.groups
     parted = [len(set(subject.split[np.isin(groups, spellings)])) > 1 for spellings in found]
-    return f" ({sum(parted)} on two sides of the split)" if any(parted) else ""
+    return f" ({sum(parted)} in several splits)" if any(parted) else ""
 
 
 def _examples(found: list[list[str]]) -> str:

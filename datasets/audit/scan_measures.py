@@ -16,10 +16,10 @@ REFERENCE_SCANS = 2000
 REFERENCE_BYTES = 64 * 2**20
 # A scan's background: a peak stands on fewer than three quarters of its points.
 BACKGROUND_QUANTILE = 0.25
-MOST_WINDOWS, SMALLEST_WINDOW = 16, 8
-# A window whose mean scan has less of a slope than this, beside the steepest, holds no peaks.
+MOST_REGIONS, SMALLEST_REGION = 16, 8
+# A region whose mean scan has less of a slope than this, beside the steepest, holds no peaks.
 FLAT = 0.02
-# A scan that has less of the mean scan in a window than this share says nothing of its shift.
+# A scan that has less of the mean scan in a region than this share says nothing of its shift.
 TOO_FAINT = 0.2
 # Scans that share one of so many keys are compared.
 KEYS, MOST_KEY_BITS, FEWEST_KEY_BITS = 10, 16, 6
@@ -39,14 +39,14 @@ DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
-    """A piece of the axis of n points.
+class Region:
+    """A stretch of the axis of n points.
 
     Attributes:
-        points: Where it lies.
-        common: What any scan has there, the mean scan and a level, as two directions, [n, 2].
-        solver: Finds a scan's share of the mean scan and of its slope, [n, 2]; None where the
-            mean scan has no peaks.
+        points: Its points.
+        common: Directions that all scans have there, the mean scan and a level, [n, 2].
+        solver: Finds a scan's share of the mean scan and of its slope, [n, 2]; None where the mean
+            scan has no peaks.
     """
 
     points: slice
@@ -59,13 +59,12 @@ class Reference:
     """What scans are compared with.
 
     Attributes:
-        windows: Pieces of the axis that together are all of it.
-        directions: Random directions; on which side of each a scan's details lie makes its keys,
-            [L, B].
-        near: From this likeness of their details on two scans are near-identical.
+        regions: Stretches of the axis that together are all of it.
+        directions: Random directions whose signs make the keys, [L, B].
+        near: Scans whose details have this likeness or more are near-identical.
     """
 
-    windows: list[Window]
+    regions: list[Region]
     directions: np.ndarray
     near: float
 
@@ -73,7 +72,7 @@ class Reference:
     def of(
         cls, spectra: np.ndarray, rows: np.ndarray, owner: np.ndarray, groups: np.ndarray
     ) -> Reference:
-        """Take it from scans spread over the chosen ones.
+        """Computed from scans spread over the chosen ones.
 
         Args:
             spectra: [N_scans, L].
@@ -85,23 +84,23 @@ class Reference:
         count = min(len(rows), REFERENCE_SCANS, max(2, REFERENCE_BYTES // (4 * length)))
         spread = np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))
         scaled = np.concatenate([scale(chunk) for chunk in iterate_chunks(spectra, rows[spread])])
-        windows = _make_windows(scaled.mean(axis=0))
+        regions = _make_regions(scaled.mean(axis=0))
         bits = KEYS * int(np.clip(np.ceil(np.log2(len(rows))), FEWEST_KEY_BITS, MOST_KEY_BITS))
         directions = np.random.default_rng(0).standard_normal((length, bits), dtype=np.float32)
-        details = find_details(scaled, windows)
+        details = find_details(scaled, regions)
         near = _least_likeness(details, groups[owner[spread]], len(rows))
-        return cls(windows, directions, near)
+        return cls(regions, directions, near)
 
     def details(self, scaled: np.ndarray) -> np.ndarray:
-        """What sets scaled scans [m, L] apart; see :func:`find_details`."""
-        return find_details(scaled, self.windows)
+        """See :func:`find_details`."""
+        return find_details(scaled, self.regions)
 
     def shifts(self, scaled: np.ndarray) -> np.ndarray:
-        """By how many points scaled scans [m, L] stand right of the mean one, [m, W].
+        """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W].
 
         To first order f(x - s) = f(x) - s f'(x), so that a shift adds a multiple of the slope.
         """
-        solved = [(w.points, w.solver) for w in self.windows if w.solver is not None]
+        solved = [(w.points, w.solver) for w in self.regions if w.solver is not None]
         found = np.full((len(scaled), len(solved)), np.nan)
         for number, (points, solver) in enumerate(solved):
             share, slope = (scaled[:, points] @ solver).T
@@ -109,7 +108,7 @@ class Reference:
         return found
 
     def keys(self, details: np.ndarray) -> np.ndarray:
-        """Bits that tell how details [m, L] point, uint16 [m, K].
+        """Sign bits of details [m, L] along the directions, uint16 [m, K].
 
         Those of two scans differ in each bit with a chance of their angle over pi (Charikar 2002,
         "Similarity Estimation Techniques from Rounding Algorithms").
@@ -120,43 +119,41 @@ class Reference:
 
 
 def scale(scans: np.ndarray) -> np.ndarray:
-    """Make scans comparable: background off, square root, length 1; float32 [m, L].
+    """Comparable scans: background off, square root, length 1; float32 [m, L].
 
-    Another offset or gain changes nothing. The square root gives counts of ions the same noise
-    throughout, and small peaks their say.
+    Offset and gain change nothing. The square root gives ion counts the same noise throughout, and
+    small peaks their weight.
     """
     background = np.quantile(scans, BACKGROUND_QUANTILE, axis=1, keepdims=True)
     above = scans - background.astype(np.float32)
     return _unit(np.sign(above) * np.sqrt(np.abs(above)))
 
 
-def find_details(scaled: np.ndarray, windows: list[Window]) -> np.ndarray:
-    """What sets scaled scans [m, L] apart from the mean one; of length 1, [m, L].
+def find_details(scaled: np.ndarray, regions: list[Region]) -> np.ndarray:
+    """What distinguishes scaled scans [m, L] from the mean one; of length 1, [m, L].
 
-    In each window what all scans have in common is taken off, and each counts as much as any
-    other: one peak that is large in two patients does not make their scans alike.
+    In each region the common part is removed, and each region counts the same: one peak that is
+    large in two patients does not make their scans alike.
     """
     found = np.empty_like(scaled)
-    for window in windows:
-        here = scaled[:, window.points]
-        found[:, window.points] = _unit(here - (here @ window.common) @ window.common.T)
+    for region in regions:
+        here = scaled[:, region.points]
+        found[:, region.points] = _unit(here - (here @ region.common) @ region.common.T)
     return _unit(found)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Divide each row by its length; one without any stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
-def _make_windows(mean: np.ndarray) -> list[Window]:
-    """Cut the axis of the mean scan [L]."""
-    number = max(1, min(MOST_WINDOWS, len(mean) // SMALLEST_WINDOW))
+def _make_regions(mean: np.ndarray) -> list[Region]:
+    number = max(1, min(MOST_REGIONS, len(mean) // SMALLEST_REGION))
     edges = np.linspace(0, len(mean), number + 1).astype(np.int64)
     slope = np.gradient(mean) if len(mean) > 1 else np.zeros_like(mean)
     pieces = [slice(int(low), int(high)) for low, high in pairwise(edges)]
     steepness = [float(np.linalg.norm(slope[points])) for points in pieces]
-    windows = []
+    regions = []
     for points, steep in zip(pieces, steepness, strict=True):
         level = np.ones_like(mean[points])
         common = np.linalg.qr(np.stack([level, mean[points]], axis=1))[0]
@@ -164,17 +161,17 @@ def _make_windows(mean: np.ndarray) -> list[Window]:
         if steep > FLAT * max(steepness):
             parts = np.stack([mean[points], slope[points], level], axis=1)
             solver = np.linalg.pinv(parts)[:2].T
-        windows.append(Window(points, common, solver))
-    return windows
+        regions.append(Region(points, common, solver))
+    return regions
 
 
 def _least_likeness(details: np.ndarray, groups: np.ndarray, scans: int) -> float:
-    """The likeness that no two strangers of a cohort come to by chance.
+    """The likeness that no two unrelated scans of a cohort reach by chance.
 
-    Around a scan the number of strangers grows with the distance r as r^d. How much farther the
-    twentieth is than the fifth tells d (as in Levina and Bickel 2005, "Maximum Likelihood
-    Estimation of Intrinsic Dimension"), and with d, at which distance hardly any of all pairs
-    stand: smooth spectra of few components come very near each other, noisy ones never do.
+    Around a scan the number of unrelated scans grows with the distance r as r^d. The ratio of the
+    twentieth distance to the fifth gives d (as in Levina and Bickel 2005, "Maximum Likelihood
+    Estimation of Intrinsic Dimension"), and d the distance below which hardly any of all pairs are:
+    smooth spectra of few components come very near each other, noisy ones never do.
 
     Args:
         details: Of n scans, [n, L].
@@ -204,15 +201,15 @@ class ScanMeasures:
     """Of M scans, in the order of the file.
 
     Attributes:
-        rows: Which rows of the spectra they are, [M].
-        owner: Whose they are: the sample's number, [M].
+        rows: Rows of the spectra, [M].
+        owner: Number of the sample of each, [M].
         digest: Equal where scans are equal in every bit, uint64 [M].
         is_blank: Whether a scan holds the same number throughout, bool [M].
-        log_total: The logarithm of the total intensity, NaN of an empty scan, [M].
-        shifts: By how many points the scan stands right of the mean one, in each window of the
-            axis; NaN where a window cannot tell, [M, W].
+        log_total: Logarithm of the total intensity, NaN of an empty scan, [M].
+        shifts: Points by which the scan is right of the mean one, in each region; NaN where
+            unknown, [M, W].
         keys: Scans that are alike in detail share many of their bits, uint16 [M, K].
-        copied_points: How many points of the axis repeat the one before them in every scan.
+        copied_points: Points of the axis that repeat the one before them in every scan.
         reference: What the scans were compared with.
     """
 
@@ -227,7 +224,7 @@ class ScanMeasures:
     reference: Reference
 
     def mean_of_samples(self, values: np.ndarray, samples: int) -> np.ndarray:
-        """The mean of a value of scans, [M], in each sample, [N]; NaN where none was measured."""
+        """Mean of a value of scans, [M], over each sample, [N]; NaN where none was measured."""
         known = ~np.isnan(values)
         counts = np.bincount(self.owner[known], minlength=samples).astype(np.float64)
         sums = np.bincount(self.owner[known], weights=values[known], minlength=samples)
@@ -235,14 +232,10 @@ class ScanMeasures:
 
 
 def choose_scans(cohort: Cohort, most: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """All scans of the cohort's samples, or those of samples that are drawn from it.
-
-    Args:
-        cohort: Any.
-        most: About how many scans to take, None for all.
+    """Scans of all samples, or of samples drawn at random with about ``most`` scans together.
 
     Returns:
-        Rows of the spectra, ascending, and the sample that each is of.
+        Rows of the spectra, ascending, and the sample of each.
     """
     counts = np.array([len(rows) for rows in cohort.scan_rows])
     chosen = np.random.default_rng(0).permutation(len(counts))
@@ -254,12 +247,7 @@ def choose_scans(cohort: Cohort, most: int | None) -> tuple[np.ndarray, np.ndarr
 
 
 def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
-    """Measure the scans, a chunk at a time.
-
-    Args:
-        cohort: Any.
-        most: About how many scans to measure, None for all.
-    """
+    """Measure about ``most`` scans (None for all), a chunk at a time."""
     rows, owner = choose_scans(cohort, most)
     reference = Reference.of(cohort.spectra, rows, owner, cohort.groups)
     digests, blanks, totals, shifts, keys = [], [], [], [], []

@@ -19,16 +19,10 @@ SMALLEST_ALPHA = 1e-3
 
 @runtime_checkable
 class PairAugmentation(Protocol):
-    """An augmentation that is given a second sample, drawn from those of the same target."""
+    """An augmentation that is given a second sample of the same target."""
 
     def mix(self, sample: Sample, other: Sample, rng: np.random.Generator) -> Sample:
-        """Change the sample.
-
-        Args:
-            sample: As the augmentations before this one left it.
-            other: As the transforms left it; of the same target.
-            rng: Of the sample's own.
-        """
+        """Change a sample, given another one as the transforms left it."""
         ...
 
 
@@ -36,14 +30,13 @@ class Mixup:
     """Mix each sample with another one of its class: scans with scans, covariates with covariates.
 
     Each becomes ``share`` of its own and ``1 - share`` of the other's (Zhang et al. 2018, "mixup:
-    Beyond Empirical Risk Minimization"). Of two samples of one class the target stays; of labels,
-    the other one has the same set of them. Each scan is mixed with one of the other sample's,
-    drawn at random; ``share`` is one number a sample, and at least a half, so that the sample's
-    own scans count as many as it has. A sample whose target no other has stays as it is.
+    Beyond Empirical Risk Minimization"); of several labels, the other one has the same set. Each
+    scan is mixed with a random one of the other sample; ``share`` is one number per sample, at
+    least a half. A sample whose target no other has stays as it is.
 
     Args:
-        alpha: Of the Beta(alpha, alpha) distribution that ``share`` is drawn from, at least 0.001:
-            the smaller, the less is mixed.
+        alpha: Of the Beta(alpha, alpha) distribution of ``share``, at least 0.001: the smaller, the
+            less is mixed.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -74,10 +67,7 @@ class Mixup:
 
 
 def make_augmentations(specs: Sequence[Spec]) -> list[Augmentation | PairAugmentation]:
-    """Build augmentations by name.
-
-    Args:
-        specs: Each a key of ``AUGMENTATIONS``, a class, or ``{"name": ..., "params": {...}}``.
+    """Build augmentations: keys of ``AUGMENTATIONS``, classes, or ``{"name": ..., "params": ...}``.
 
     Raises:
         UsageError: An unknown name or parameter, with the nearest valid one.

@@ -13,21 +13,10 @@ MOST_PRESSED = 0.9
 
 
 def random_waves(scans: int, points: int, waves: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw sums of cosines of 0.5, 1, 1.5, ... periods over the axis, of random sizes.
-
-    Args:
-        scans: How many curves, S.
-        points: L.
-        waves: How many cosines each is the sum of.
-        rng: Source of the sizes, which are normally distributed.
+    """Sums of ``waves`` cosines of 0.5, 1, 1.5, ... periods over the axis, of normal random sizes.
 
     Returns:
-        float64 [S, L], of a mean square of 1 on average.
-
-    Example:
-        >>> curves = random_waves(500, 100, 3, np.random.default_rng(0))
-        >>> bool(abs(np.square(curves).mean() - 1) < 0.1)
-        True
+        float64 [scans, points], of a mean square of 1 on average.
     """
     sizes = rng.standard_normal((scans, waves))
     curves = np.zeros((scans, points))
@@ -49,16 +38,11 @@ def _cosines(points: int, waves: int) -> np.ndarray:
 class AxisShift:
     """Shift each scan along the axis, as a calibration error does.
 
-    The shift is uniform, in fractions of a point (linear interpolation); the points at the ends
-    are repeated.
+    The shift is uniform, in fractions of a point (linear interpolation); the points at the ends are
+    repeated.
 
     Args:
         max_points: Largest shift to either side, in points.
-
-    Example:
-        >>> scans = np.array([[1, 2, 3]], dtype=np.float32)
-        >>> AxisShift(0)(scans, np.random.default_rng(0)).tolist()
-        [[1.0, 2.0, 3.0]]
     """
 
     def __init__(self, max_points: float = 2.0) -> None:
@@ -71,19 +55,14 @@ class AxisShift:
 
 
 class AxisWarp:
-    """Shift each scan by more here and by less there along the axis; points keep their order.
+    """Shift each scan by an amount that varies along the axis; points keep their order.
 
     The shift is a smooth random curve (linear interpolation); its largest size is uniform up to
-    ``max_points``. What comes from beyond the ends is the point at the end.
+    ``max_points``. The points at the ends are repeated.
 
     Args:
         max_points: Largest shift to either side, in points.
         waves: How often the shift changes along the axis, in half periods; the more, the rougher.
-
-    Example:
-        >>> scans = np.array([[1, 2, 3]], dtype=np.float32)
-        >>> AxisWarp(0)(scans, np.random.default_rng(0)).tolist()
-        [[1.0, 2.0, 3.0]]
     """
 
     def __init__(self, max_points: float = 2.0, waves: int = 3) -> None:
@@ -105,14 +84,9 @@ class AxisWarp:
 
 
 def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Move each scan towards the end of the axis by its own number of points.
+    """Move each scan, float32 [S, L], towards the end of the axis by its own number of points, [S].
 
-    Args:
-        scans: float32 [S, L].
-        shifts: In points, [S]; negative towards the start, fractions by linear interpolation.
-
-    Returns:
-        float32 [S, L]; the first and the last point are repeated where the scan has moved away.
+    Fractions are interpolated linearly; the first and the last point are repeated.
 
     Example:
         >>> shift_scans(np.array([[0, 4, 8]], dtype=np.float32), np.array([0.25])).tolist()

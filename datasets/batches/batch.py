@@ -22,12 +22,11 @@ class Batch:
         tabular: float32 [B, D].
         target: long [B], or float32 [B, T] for regression and for several labels.
         sample_id: B names.
-        scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask
-            as an index, which takes no waiting where the batch is on a GPU. Rows of B x S may
-            fill it up (:func:`pad_collate`). None where unknown; who changes the mask sets it to
-            None.
+        scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask as
+            an index, which needs no synchronisation on a GPU. It may be filled up with B x S
+            (:func:`pad_collate`). None where unknown; set it to None when changing the mask.
         aux: Further targets for the loss by name, such as ``spec`` and ``tab`` for the auxiliary
-            heads, each [B] or [B, T]; None for none.
+            heads, each [B] or [B, T].
     """
 
     spectra: Tensor
@@ -43,16 +42,11 @@ class Batch:
         return len(self.sample_id)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device.
-
-        Args:
-            device: Where to.
-            non_blocking: Do not wait for the copy; has an effect from pinned memory only.
-        """
+        """The same batch on another device."""
         return self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; the loader calls this where it was asked to."""
+        """The same batch in page-locked memory."""
         return self._with_each(lambda part: part.pin_memory())
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -74,11 +68,11 @@ def pad_collate(
     """Pad samples to one batch.
 
     Args:
-        samples: At least one, of the same L and D, each with at least one scan. What is
-            :class:`~datasets.batches.LazyBatch` is read straight to where it belongs.
+        samples: At least one, of the same L and D, each with at least one scan. A
+            :class:`~datasets.batches.LazyBatch` is read straight into the batch.
         pad_rows_to: Fill ``scan_rows`` up to a multiple of this, so that batches share a few
-            shapes, as CUDA graphs and compiled code like it; None for no filling up.
-        pad_scans_to: Pad S up to a multiple of this, to the same end.
+            shapes, as CUDA graphs and compiled code need.
+        pad_scans_to: Pad S up to a multiple of this, for the same reason.
 
     Raises:
         ValueError: There is no sample, or one has no scan.
@@ -133,11 +127,9 @@ def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
 
 @dataclass(slots=True)
 class PackedBatch:
-    """Samples whose scans stand one behind the other: what is sent, pinned and copied is real.
+    """Samples whose scans are concatenated, so that no padding is sent, pinned or copied.
 
-    A model takes padded samples: :meth:`to` makes a :class:`~datasets.batches.Batch`, on the
-    device, which holds the very values that :func:`~datasets.batches.pad_collate` would have
-    padded.
+    :meth:`to` pads on the device, to the values of :func:`~datasets.batches.pad_collate`.
 
     Attributes:
         scans: float32 [N, L], sample by sample.
@@ -145,8 +137,8 @@ class PackedBatch:
         tabular: float32 [B, D].
         target: long [B], or float32 [B, T] for regression and for several labels.
         sample_id: B names.
-        scan_rows: long [N], the places of the scans among the B x S; filled up perhaps by further
-            ones at B x S, for nothing (:func:`packed_collate`).
+        scan_rows: long [N], the places of the scans among the B x S; perhaps filled up with B x S
+            (:func:`packed_collate`).
     """
 
     scans: Tensor
@@ -162,7 +154,7 @@ class PackedBatch:
 
     @property
     def spectra(self) -> Tensor:
-        """The scans padded, float32 [B, S, L]; made anew at each access."""
+        """The scans padded, float32 [B, S, L]; computed at each access."""
         samples, most = self.mask.shape
         count, points = self.scans.shape
         if count == samples * most:
@@ -172,12 +164,7 @@ class PackedBatch:
         return padded.view(samples, most, points)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Copy to a device, and pad there.
-
-        Args:
-            device: Where to.
-            non_blocking: Do not wait for the copy; has an effect from pinned memory only.
-        """
+        """Copy to a device, and pad there."""
         there = self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
         return Batch(
             there.spectra,
@@ -189,7 +176,7 @@ class PackedBatch:
         )
 
     def pin_memory(self) -> PackedBatch:
-        """The same batch in page-locked memory; the loader calls this where it was asked to."""
+        """The same batch in page-locked memory."""
         return self._with_each(lambda part: part.pin_memory())
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
@@ -206,16 +193,7 @@ class PackedBatch:
 def packed_collate(
     samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
 ) -> PackedBatch:
-    """Put samples into one batch, without padding.
-
-    Args:
-        samples: At least one, of the same L and D, each with at least one scan. What is
-            :class:`~datasets.batches.LazyBatch` is not copied.
-        pad_rows_to: As for :func:`~datasets.batches.pad_collate`.
-        pad_scans_to: As there; here too, nothing of it is sent.
-
-    Raises:
-        ValueError: There is no sample, or one has no scan.
+    """Concatenate samples to one batch without padding; see :func:`pad_collate`.
 
     Example:
         >>> import numpy as np

@@ -30,7 +30,7 @@ UNNAMED_AXIS = "axis"
 
 
 class TextLoader(yaml.SafeLoader):
-    """A safe loader to which 2024, 010, no and 2024-01-15 are text; only null is not."""
+    """Loads scalars such as 2024, 010, no and 2024-01-15 as text; only null is not."""
 
 
 TextLoader.yaml_implicit_resolvers = {
@@ -40,10 +40,7 @@ TextLoader.yaml_implicit_resolvers = {
 
 
 def read_cohort_yaml(path: Path) -> Any:
-    """The content of a ``cohort.yaml``.
-
-    Args:
-        path: An existing file.
+    """The content of an existing ``cohort.yaml``, scalars as text.
 
     Raises:
         OSError: It cannot be read.
@@ -55,7 +52,7 @@ def read_cohort_yaml(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Roles:
-    """How the columns of samples.csv are meant; several label columns are several targets."""
+    """Roles of the columns of samples.csv; several label columns are several targets."""
 
     label: list[str]
     group: str
@@ -71,9 +68,9 @@ class Roles:
         numeric: Sequence[str] | None,
         categorical: Sequence[str] | None,
     ) -> Roles:
-        """Take the caller's choices, then those of cohort.yaml, then the defaults.
+        """The caller's choices, then those of cohort.yaml, then the defaults.
 
-        A column that the caller chose as a label is none of cohort.yaml's covariates any more.
+        A column that the caller chose as a label is no longer one of cohort.yaml's covariates.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         written = _read_roles(folder / ROLES_FILE)
@@ -94,7 +91,7 @@ class Roles:
         return cls(**chosen)
 
     def check(self, table: pd.DataFrame, where: str) -> None:
-        """Check that the columns are there, and that no covariate gives the answer away."""
+        """Check that the columns exist, and that no covariate is label, group or sample_id."""
         require_columns(table, self.label, where, "label column")
         require_columns(table, [self.group], where, "group column")
         require_columns(table, self.numeric, where, "numeric covariate")
@@ -121,7 +118,6 @@ class Roles:
 
 
 def _columns(label: Any) -> list[str]:
-    """One label column's name, or several, as a list."""
     columns = [label] if isinstance(label, str) else list(label)
     if not columns or not all(isinstance(column, str) for column in columns):
         raise CohortError(f"label is {label!r}; a column's name, or a list of them, was expected")
@@ -132,7 +128,7 @@ def _columns(label: Any) -> list[str]:
 
 
 def _read_roles(path: Path) -> dict[str, Any]:
-    """Read `roles` of cohort.yaml; an absent file has none."""
+    """`roles` of cohort.yaml; empty where there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -152,7 +148,7 @@ def _read_roles(path: Path) -> dict[str, Any]:
 
 
 def in_order(labels: Sequence[str]) -> list[str]:
-    """Sort labels, or other names: as numbers where all are numbers, otherwise as text.
+    """Sort names: as numbers where all are numbers, otherwise as text.
 
     Example:
         >>> in_order(["10", "9"]), in_order(["10", "nine"])
@@ -171,17 +167,17 @@ def number_classes(
 
     Args:
         column: Labels as text, [N].
-        labels: Class number of each label, compared as text; None makes each a class of its own.
-            Of two the negative one is class 0, if numbers or a word such as ``control`` say which.
-        where: What the table is called in an error line.
+        labels: Class number of each label, compared as text; None makes each a class. Of two the
+            negative one is class 0, if numbers or a word such as ``control`` distinguish them.
+        where: Name of the table in an error line.
 
     Returns:
         Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
         class joined by '+'); the labels that are left out with their counts.
 
     Raises:
-        CohortError: The mapping does not fit the labels, fewer than two classes are left, or there
-            are two of which nothing says which is the positive one.
+        CohortError: The mapping does not fit the labels, fewer than two classes are left, or
+            nothing says which of two is the positive one.
 
     Example:
         >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
@@ -235,7 +231,6 @@ def _class_order(present: Sequence[str], where: str) -> list[str]:
 def _checked_mapping(
     labels: Mapping[Any, int], counts: Mapping[str, int], where: str
 ) -> dict[str, int]:
-    """Check that the mapping's labels occur and that its classes are whole numbers."""
     numbers: dict[str, int] = {}
     for key, number in labels.items():
         text = str(key).strip()
@@ -251,22 +246,7 @@ def _checked_mapping(
 
 
 def read_units(folder: str | Path) -> dict[str, str]:
-    """Read `units` of cohort.yaml.
-
-    Args:
-        folder: The cohort's.
-
-    Returns:
-        The unit of the `axis`, of the `spectra` and of covariates by their column, as text; of
-        what the file does not speak, nothing. They are only ever shown.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "cohort.yaml").write_text("units: {axis: cm-1, age: years}")
-        ...     read_units(folder)
-        {'axis': 'cm-1', 'age': 'years'}
-    """
+    """`units` of a cohort's cohort.yaml: of `axis`, `spectra` and covariates, only ever shown."""
     path = Path(folder) / ROLES_FILE
     if not path.is_file():
         return {}

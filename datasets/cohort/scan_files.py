@@ -19,25 +19,20 @@ CHECK_BYTES = 32 * 2**20
 
 
 def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
-    """Find each sample's rows, in the order of ``scan``: as numbers if all are, else as text.
+    """Each sample's rows, in the order of ``scan``: as numbers if all are, else as text.
 
-    Two names are the same if their texts are: 1 and 01 are two scans, and large integers are exact.
+    Names are compared as text: 1 and 01 are two scans, and large integers are exact.
 
     Args:
         scans: As text, with ``sample_id`` and ``scan``.
         samples: Names of the samples, each once, N of them.
-        where: What the table is called in an error line.
+        where: Name of the table in an error line.
 
     Returns:
-        N arrays of row numbers, int64; one is empty where a sample has no scan.
+        N arrays of row numbers, int64; empty where a sample has no scan.
 
     Raises:
-        CohortError: A row is of no sample, has no scan number, or stands there twice.
-
-    Example:
-        >>> scans = pd.DataFrame({"sample_id": ["b", "a", "a"], "scan": ["1", "10", "9"]})
-        >>> [rows.tolist() for rows in find_scan_rows(scans, pd.Index(["a", "b"]), "scans.csv")]
-        [[2, 1], [0]]
+        CohortError: A row is of no sample, has no scan number, or is repeated.
     """
     owner = _find_owners(scans[SAMPLE_ID].to_numpy(dtype=object), samples)
     unknown = owner < 0
@@ -80,7 +75,7 @@ def _repeats(owner: np.ndarray, names: np.ndarray, order: np.ndarray) -> np.ndar
 
 
 def _find_owners(names: np.ndarray, samples: pd.Index) -> np.ndarray:
-    """Whose each row is, int64 [N_scans], -1 where unknown; a run of rows is looked up once."""
+    """Sample of each row, int64 [N_scans], -1 where unknown; a run of rows is looked up once."""
     begins = np.ones(len(names), dtype=bool)
     begins[1:] = names[1:] != names[:-1]
     starts = np.flatnonzero(begins)
@@ -100,16 +95,10 @@ def _map_array(path: Path) -> np.memmap:
 
 
 def read_axis(path: Path) -> np.ndarray:
-    """Read the axis of the spectra (m/z, wavenumber, time).
-
-    Args:
-        path: An .npy file of L numbers.
-
-    Returns:
-        [L] in memory, float32 or float64 of this machine's byte order, strictly increasing.
+    """Read an axis, [L], as float32 or float64 of this machine's byte order.
 
     Raises:
-        CohortError: The file is not such an axis.
+        CohortError: It is not finite and strictly increasing.
     """
     mapped = _map_array(path)
     if mapped.ndim != 1 or mapped.dtype.kind not in "fiu" or not len(mapped):
@@ -135,18 +124,10 @@ def read_axis(path: Path) -> np.ndarray:
 
 
 def open_spectra(path: Path, scans: int, points: int) -> np.memmap:
-    """Memory-map the spectra and check their shape.
-
-    Args:
-        path: An .npy file of float32 [N_scans, L].
-        scans: How many rows scans.csv has.
-        points: Length of the axis, L.
-
-    Returns:
-        The read-only map; nothing is loaded.
+    """Memory-map the spectra of ``scans`` rows and ``points`` points, read-only.
 
     Raises:
-        CohortError: The file is not such an array.
+        CohortError: The file is no such float32 array.
     """
     spectra = _map_array(path)
     if spectra.ndim != 2 or spectra.dtype != np.float32:
@@ -177,11 +158,11 @@ def check_finite(
 
     Args:
         spectra: float32 [N_scans, L].
-        name_row: Says whose spectrum a row is, for the error line.
-        also: Shown each piece [n, L] in turn, for what else takes a look at all of them.
+        name_row: Names the scan of a row, for the error line.
+        also: Called with each piece [n, L] in turn.
 
     Raises:
-        CohortError: Naming the first row, whose it is and the point.
+        CohortError: Names the first row and point.
     """
     rows = max(1, CHECK_BYTES // (spectra.itemsize * max(1, spectra.shape[1])))
     reader = ScanReader(spectra)

@@ -36,12 +36,12 @@ class Targets:
     Attributes:
         task: One of ``TASKS``.
         names: Of the classes by number, or of the label or target columns.
-        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T].
-            What stands there for a sample that is not kept has no meaning.
+        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T];
+            undefined for samples that are not kept.
         kept: Which samples have a target, bool [N].
         excluded: Labels that were left out, "(missing)" among them, with their counts.
-        missing: What stands in the cells of those that have no label or value (``NA``, an empty
-            text), with how many cells it is.
+        missing: Texts of the cells without a label or value (``NA``, an empty text), with their
+            counts.
     """
 
     task: str
@@ -67,7 +67,7 @@ def read_targets(
         task: One of ``TASKS``, or "auto".
         labels: Class number of each label, for classes only; see
             :func:`datasets.cohort.roles.number_classes`.
-        where: What the table is called in an error line.
+        where: Name of the table in an error line.
 
     Raises:
         CohortError: The columns do not hold what the task needs.
@@ -99,22 +99,12 @@ def read_targets(
 
 
 def has_no_label(column: pd.Series) -> np.ndarray:
-    """Which cells of a column of labels or values hold none, bool [N].
-
-    Example:
-        >>> has_no_label(pd.Series(["1", "", "NA", "None"])).tolist()
-        [False, True, True, True]
-    """
+    """Which cells of a column of labels or values hold none, bool [N]."""
     return is_missing(column) | column.isin(NO_LABEL_TEXT).to_numpy(dtype=bool)
 
 
 def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
-    """Say in a line how many samples have no target, by what is seen, and what becomes of them.
-
-    Args:
-        task: One of ``TASKS``.
-        targets: As :attr:`Targets.missing`.
-        samples: How many have none.
+    """How many samples have no target, and what their cells hold, in one line.
 
     Example:
         >>> describe_missing("binary", {"NA": 2, "": 1}, 3)
@@ -126,17 +116,12 @@ def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str
 
 
 def targets_heading(task: str) -> str:
-    """What the things that :func:`summarise_targets` lists are called."""
+    """Heading of :func:`summarise_targets`."""
     return _HEADINGS.get(task, "classes")
 
 
 def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
-    """Say in a line how targets are spread.
-
-    Args:
-        task: One of ``TASKS``.
-        values: As in :class:`Targets`, at least one sample.
-        names: Likewise.
+    """Distribution of the targets of at least one sample, in one line.
 
     Example:
         >>> summarise_targets("multiclass", np.array([0, 0, 2]), ["A", "B", "C"])
@@ -180,7 +165,7 @@ def _read_classes(
 
 
 def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
-    """Read whether a label is there, int64 [N]."""
+    """Labels (0 or 1), int64 [N]."""
     written = column.replace(BOOLEANS)
     numbers = np.asarray(pd.to_numeric(written, errors="coerce"), dtype=np.float64)
     bad = ~np.isin(numbers, (0, 1))
@@ -194,7 +179,7 @@ def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
 
 
 def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
-    """Read values to regress, float64 [N]."""
+    """Values to regress, float64 [N]."""
     name = str(column.name)
     if column.isin(BOOLEANS).all():
         raise CohortError(
@@ -215,10 +200,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 class TargetScaler:
-    """An affine map of each target; fit it on the training part only.
-
-    A model learns the standardised values, so that the same learning rate and loss weights suit
-    every unit; what it says is brought back to the columns' units before anything is measured.
+    """Regression targets standardised to mean 0 and standard deviation 1; fitted on training data.
 
     Example:
         >>> scaler = TargetScaler().fit(np.array([[10.0], [30.0]]))
@@ -233,28 +215,20 @@ class TargetScaler:
         self._std: np.ndarray | None = None
 
     def fit(self, values: np.ndarray) -> TargetScaler:
-        """Learn each target's mean and standard deviation.
-
-        Args:
-            values: The training part's, float [N, T]; a target that does not vary there is only
-                shifted.
-
-        Returns:
-            The scaler itself.
-        """
+        """Learn mean and standard deviation of targets [N, T]; constant ones are only shifted."""
         values = np.asarray(values, dtype=np.float64)
         spread = values.std(axis=0)
         self._mean, self._std = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
         return self
 
     def standardize(self, values: np.ndarray) -> np.ndarray:
-        """From the columns' units, float [N, T], to what a model learns, float32 [N, T]."""
+        """From the columns' units, float [N, T], to standardised values, float32 [N, T]."""
         mean, std = self._fitted()
         standardised: np.ndarray = ((values - mean) / std).astype(np.float32)
         return standardised
 
     def restore(self, values: Tensor) -> Tensor:
-        """From what a model says, [N, T], to the columns' units, in double precision."""
+        """From standardised values, [N, T], to the columns' units, in double precision."""
         mean, std = self._fitted()
         return values.double() * torch.from_numpy(std) + torch.from_numpy(mean)
 
@@ -264,7 +238,7 @@ class TargetScaler:
         return {"mean": mean.tolist(), "std": std.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what another scaler has learned."""
+        """Restore :meth:`state_dict`."""
         self._mean = np.array(state["mean"], dtype=np.float64)
         self._std = np.array(state["std"], dtype=np.float64)
 

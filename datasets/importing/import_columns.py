@@ -23,7 +23,7 @@ class Joined:
 
     Attributes:
         samples: Name -> cells by column; empty where the table has no row of the sample.
-        without_row: Samples that the table does not name.
+        without_row: Samples without a row.
         without_sample: Names in the table that no sample has.
     """
 
@@ -46,14 +46,10 @@ class CovariateTable:
 
     @classmethod
     def read(cls, path: Path, id_column: str = SAMPLE_ID) -> CovariateTable:
-        """Read a table, a row a sample.
-
-        Args:
-            path: A CSV, TSV, Parquet or XLSX file.
-            id_column: Column of the samples' names.
+        """Read a CSV, TSV, Parquet or XLSX table of one row per sample.
 
         Raises:
-            CohortError: It cannot be read, has no such column, or names a sample twice or not.
+            CohortError: It cannot be read, lacks the column, or a name is missing or repeated.
         """
         lines = read_rows(path)
         _, header = next(lines)
@@ -77,7 +73,7 @@ class CovariateTable:
         return cls(columns, rows)
 
     def join(self, samples: Mapping[str, Cells]) -> Joined:
-        """Give each sample its row; where both have a column, the table has the word.
+        """Give each sample its row, which overrides columns of the same name.
 
         Raises:
             CohortError: The table has no row, or none of a sample.
@@ -112,11 +108,11 @@ class CovariateTable:
 
 @dataclass(frozen=True)
 class ImportRoles:
-    """The columns that the caller names; None takes the column of the role's name, if there is one.
+    """Columns named by the caller; None takes the column of the role's name, if there is one.
 
     Attributes:
         label: Column of the labels.
-        group: Column of what a split keeps together; without one each sample is a group.
+        group: Column of the groups that a split keeps together; without one each sample is a group.
         numeric: Columns of numeric covariates.
         categorical: Columns of categorical covariates.
     """
@@ -131,10 +127,10 @@ class ImportRoles:
         return [self.label or LABEL, self.group or GROUP]
 
     def check(self, columns: Collection[str], table: CovariateTable | None) -> None:
-        """Check that the columns are there, have one role each, and hold numbers where they must.
+        """Check that the columns exist, have one role each, and hold numbers where they must.
 
         Args:
-            columns: What the raw files say of a sample.
+            columns: Of the raw files, about a sample.
             table: The table of covariates.
 
         Raises:
@@ -165,7 +161,7 @@ class ImportRoles:
                     as_numbers(cells, name, samples)
 
     def check_sample(self, sample_id: str, columns: Mapping[str, str]) -> None:
-        """Check that what a raw file says of a sample are numbers where they must be.
+        """Check that a raw file's numeric columns of a sample are numbers.
 
         Raises:
             CohortError: They are not.
@@ -175,11 +171,7 @@ class ImportRoles:
                 as_numbers(pd.Series([columns[name]], dtype=object), name, [sample_id])
 
     def plain(self, columns: Collection[str]) -> dict[str, Any]:
-        """The roles as cohort.yaml holds them.
-
-        Args:
-            columns: Those of samples.csv.
-        """
+        """The roles for cohort.yaml, given the columns of samples.csv."""
         label = self.label or (LABEL if LABEL in columns else None)
         return {
             **({"label": label} if label else {}),

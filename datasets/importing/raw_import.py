@@ -58,15 +58,15 @@ class ImportSettings:
         source: A file, a folder, or a tar archive of a folder.
         format: Name of the format.
         reader: Reads it.
-        axis: As `common_axis.parse_axis` reads it.
-        aggregate: How scans are brought onto it; None for what suits them.
-        match: Only files whose name matches, as a shell's pattern.
+        axis: See :func:`~datasets.importing.common_axis.parse_axis`.
+        aggregate: How scans are brought onto it; None chooses by the kind of scan.
+        match: Only files whose name matches this shell pattern.
         naming: Names from paths.
         scan_filter: Which scans are left out.
-        roles: What the columns mean.
+        roles: Roles of the columns.
         covariates: A table to join by the samples' names.
-        about: What cohort.yaml is to say besides: name, licence, units.
-        covariates_about: What the provenance is to say of that table.
+        about: Further content of cohort.yaml: name, licence, units.
+        covariates_about: Provenance of the table.
     """
 
     source: Path
@@ -83,7 +83,7 @@ class ImportSettings:
     covariates_about: Mapping[str, Any] | None = None
 
     def decisive(self) -> dict[str, Any]:
-        """What decides over the spectra and their names, as plain types."""
+        """What determines the spectra and their names, as plain types."""
         return {
             "format": self.format,
             "axis": self.axis,
@@ -97,19 +97,19 @@ class ImportSettings:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import has done.
+    """Result of an import.
 
     Attributes:
         out: The cohort's folder.
         axis: float64 [L].
-        aggregate: How scans were brought onto it; None on an axis of their own.
+        aggregate: How scans were brought onto it; None on their own axis.
         files: Raw files that were read.
         samples: Samples in samples.csv.
         samples_left_out: Samples of which no scan is left.
-        tally: Of the scans.
-        without_row: Samples that the table of covariates does not name.
+        tally: Counts of the scans.
+        without_row: Samples that the table of covariates lacks.
         without_sample: Names in that table that no sample has.
-        roles: As cohort.yaml holds them.
+        roles: As in cohort.yaml.
         idle: Columns of samples.csv without a role.
         labels: The different labels, without missing ones.
         own_groups: Whether each sample is a group of its own.
@@ -133,18 +133,17 @@ class ImportSummary:
 class RawImport:
     r"""Imports raw files into a folder that is complete or absent.
 
-    Memory holds one scan (of Parquet a row group), and the names of all. What a kill leaves in
-    ``OUT.partial`` is gone on with by the same import; an import that refuses its source leaves
-    nothing.
+    Memory holds one scan (of Parquet a row group), and the names of all. The same import continues
+    an interrupted one from ``OUT.partial``; an import that refuses its source leaves nothing.
 
     Args:
         settings: What is imported, and how.
         out: The cohort's folder; it must not exist.
-        checkpoint_seconds: How much work a kill may cost.
+        checkpoint_seconds: Most work that an interruption costs.
 
     Raises:
         CohortError: The settings do not fit the source or each other, a package is missing, or
-            something stands in the folder's place.
+            ``out`` exists.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -191,18 +190,15 @@ class RawImport:
 
     @property
     def continues(self) -> bool:
-        """Whether it goes on with an import that was cut."""
+        """Whether it continues an interrupted import."""
         return self._writer.continues
 
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
-        """Read, write and finish.
-
-        Args:
-            watch: Told after each scan.
+        """Read, write and finish; ``watch`` is called after each scan.
 
         Raises:
             CohortError: The source is damaged or does not fit the settings; nothing is left.
-            OSError: The disk is full, say; the same import goes on.
+            OSError: For example the disk is full; the same import continues.
         """
         try:
             if self._archive:
@@ -222,7 +218,6 @@ class RawImport:
         return list_files(root, reader.can_read, reader.expected, self.settings.match)
 
     def _parts(self, files: Iterable[SourceFile]) -> list[tuple[str, Path]]:
-        """All that the scans are read from, by name."""
         return [
             (file.name.removesuffix(file.path.name) + part.name, part)
             for file in files
@@ -235,7 +230,6 @@ class RawImport:
                 yield ScanRecord(**entry[SCAN])
 
     def _replay(self) -> None:
-        """Take up what an earlier import had done."""
         for entry in self._writer.entries():
             if FIXED in entry:
                 self._intake.fix(entry[FIXED])
@@ -302,7 +296,6 @@ class RawImport:
         )
 
     def _provenance(self, files: int, tally: ScanTally) -> dict[str, Any]:
-        """Where the cohort comes from: the same for the same files, wherever they lie."""
         settings = self.settings
         source: dict[str, Any] = {"name": settings.source.resolve().name, "files": files}
         if self._archive:
@@ -322,7 +315,6 @@ class RawImport:
 
 
 def _labels(samples: Mapping[str, Mapping[str, str]], column: str | None) -> list[str]:
-    """The different labels of samples, in order, without missing ones."""
     if column is None:
         return []
     found = {cells.get(column, "") for cells in samples.values()}
@@ -330,7 +322,7 @@ def _labels(samples: Mapping[str, Mapping[str, str]], column: str | None) -> lis
 
 
 def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
-    """A file's scans; that it cannot be read is an error of its own, not of what is written."""
+    """A file's scans; an error of reading is told from one of writing."""
     empty = True
     try:
         for scan in reader.read(file):
@@ -343,7 +335,6 @@ def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
 
 
 def _extent(parts: Iterable[tuple[str, Path]]) -> str:
-    """Files by name, size and time of change, short enough for an error line."""
     digest, number, size = hashlib.sha256(), 0, 0
     for name, path in parts:
         stat = path.stat()

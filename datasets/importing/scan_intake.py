@@ -30,19 +30,19 @@ PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
 
 @dataclass(frozen=True)
 class ScanRecord:
-    """What is kept of a scan beside its spectrum; plain types, so that it can be written down.
+    """What is recorded of a scan beside its spectrum; plain types.
 
     Attributes:
-        sample_id: Whose scan it is.
+        sample_id: Its sample.
         scan: Its name among the sample's.
-        source: Name of the file that it came from.
-        columns: What the file says of the sample.
-        details: What the file says of the scan.
+        source: Name of its file.
+        columns: Columns of the sample.
+        details: Columns of the scan.
         tic: Total ion current: the sum of its intensities on the axis.
-        low: Where its points begin, None where it has none.
-        high: Where they end.
-        empty_bins: Points of the axis that hold none of its.
-        zero: Whether it is nothing but 0 on the axis.
+        low: Its first point, None where it has none.
+        high: Its last point.
+        empty_bins: Points of the axis without one of its points.
+        zero: Whether it is 0 on the whole axis.
         left_out: Why it is left out, None where it is kept.
     """
 
@@ -60,11 +60,11 @@ class ScanRecord:
 
 
 class SampleIndex:
-    """Samples in the order in which they were met; grows with their number, not with the spectra.
+    """Samples in the order of their first scan.
 
     Args:
-        decisive: Columns in which all scans of a sample must agree, such as label and group. Of
-            any other column of which they say different things the sample has no value.
+        decisive: Columns in which all scans of a sample must agree, such as label and group. Any
+            other column in which they differ is left empty.
 
     Example:
         >>> index = SampleIndex(["label"])
@@ -80,16 +80,10 @@ class SampleIndex:
         self._sources: dict[tuple[str, str], str] = {}
 
     def add(self, sample_id: str, scan: str, source: str, columns: Mapping[str, str]) -> None:
-        """Take up a scan.
-
-        Args:
-            sample_id: Whose scan it is.
-            scan: Its name among the sample's.
-            source: Name of its file.
-            columns: What the file says of the sample.
+        """Add a scan from the file ``source``.
 
         Raises:
-            CohortError: The sample has a scan of this name, or says otherwise in a decisive column.
+            CohortError: The sample has a scan of this name, or differs in a decisive column.
         """
         earlier = self._sources.get((sample_id, scan))
         if earlier is not None:
@@ -111,24 +105,24 @@ class SampleIndex:
             known[name] = ""
 
     def columns(self) -> list[str]:
-        """All columns, in the order in which they were met."""
+        """All columns, in the order of their first scan."""
         return list(dict.fromkeys(name for known in self.samples.values() for name in known))
 
 
 @dataclass(frozen=True)
 class ScanFilter:
-    """Says which scans are left out; labels are not looked at.
+    """Which scans are left out; labels are not looked at.
 
     Attributes:
-        reasons: Which of `REASONS` count. ``empty``: nothing but 0 on the axis. ``saturated``: a
-            point at or above `ceiling`, or a flat top where none is given. ``tic``: a total ion
-            current (the sum of the intensities on the axis) whose logarithm lies farther from the
-            median of all scans than `spread` standard deviations, estimated robustly.
-        ceiling: What the detector cannot exceed, in the intensities' unit.
+        reasons: Of `REASONS`. ``empty``: nothing but 0 on the axis. ``saturated``: a point at or
+            above `ceiling`, or a flat top where none is given. ``tic``: a total ion current (the
+            sum of the intensities on the axis) whose logarithm is farther from the median of all
+            scans than `spread` robust standard deviations.
+        ceiling: Largest value of the detector, in the intensities' unit.
         spread: For ``tic``.
 
     Raises:
-        CohortError: A reason or a number that cannot be used.
+        CohortError: An invalid reason or number.
 
     Example:
         >>> flat = RawScan("S1", "0", np.arange(4.0), np.array([1.0, 9.0, 9.0, 9.0]), "here")
@@ -157,12 +151,7 @@ class ScanFilter:
         return {"reasons": sorted(self.reasons), "ceiling": self.ceiling, "spread": self.spread}
 
     def reason(self, scan: RawScan, spectrum: np.ndarray) -> str | None:
-        """Why a scan is left out by what it holds itself, or None.
-
-        Args:
-            scan: As it was measured.
-            spectrum: The same on the common axis, [L].
-        """
+        """Why a scan is left out, given its spectrum on the axis, [L]; None where it is kept."""
         if EMPTY in self.reasons and not spectrum.any():
             return EMPTY
         if SATURATED in self.reasons and self._saturated(scan):
@@ -170,11 +159,7 @@ class ScanFilter:
         return None
 
     def outlying(self, tic: np.ndarray) -> np.ndarray:
-        """Which scans are left out for their total ion current, bool [N].
-
-        Args:
-            tic: Total ion currents of the scans that are left, [N].
-        """
+        """Which total ion currents, [N], are outliers, bool [N]."""
         if TIC not in self.reasons or not len(tic):
             return np.zeros(len(tic), dtype=bool)
         # What is not positive has no logarithm and is no spectrum of a detector that counts.
@@ -196,25 +181,25 @@ class ScanFilter:
 
 
 class ScanIntake:
-    """Takes up scan after scan, and remembers the samples, but no spectrum.
+    """Brings scan after scan onto the axis, and records the samples, but no spectrum.
 
     Args:
-        axis: As `parse_axis` reads it.
-        aggregate: One of `AGGREGATES`; None takes the mean of profiles and the sum of lists of
-            peaks, which cannot both be in one cohort then.
+        axis: See :func:`~datasets.importing.common_axis.parse_axis`.
+        aggregate: One of `AGGREGATES`; None takes the mean of profiles and the sum of peak lists,
+            which cannot be mixed then.
         naming: Names from paths.
         scan_filter: Which scans are left out.
-        roles: What the columns mean.
+        roles: Roles of the columns.
         covariates: A table that is joined later; its columns can have roles, too.
 
     Attributes:
         axis: The common axis.
         aggregate: How scans are brought onto it; None before the first, or on their own axis.
         index: The samples.
-        scans: How many were taken up.
+        scans: Number of scans so far.
 
     Raises:
-        CohortError: Axis or aggregate is none.
+        CohortError: Axis or aggregate is invalid.
     """
 
     def __init__(
@@ -242,12 +227,7 @@ class ScanIntake:
     def take(
         self, raw: RawScan, source: str, one_scan_a_file: bool
     ) -> tuple[ScanRecord, np.ndarray | None]:
-        """Take up a scan.
-
-        Args:
-            raw: As it was read.
-            source: Name of its file.
-            one_scan_a_file: Whether the file's name names the scan.
+        """Process a scan of the file ``source``.
 
         Returns:
             The record, and the spectrum on the axis, float32 [L], None if the scan is left out.
@@ -279,19 +259,19 @@ class ScanIntake:
         return record, None if record.left_out else spectrum.astype(np.float32)
 
     def remember(self, record: ScanRecord) -> None:
-        """Take up what an earlier import had recorded of a scan."""
+        """Add the record of an earlier scan."""
         self.index.add(record.sample_id, record.scan, record.source, record.columns)
         self.scans += 1
 
     def fixed(self) -> dict[str, Any]:
-        """What the first scan has decided for all, as plain types."""
+        """What the first scan determines for all, as plain types."""
         points = None
         if isinstance(self.axis, OwnAxis) and self.axis.points is not None:
             points = self.axis.points.tolist()
         return {"points": points, "aggregate": self.aggregate}
 
     def fix(self, fixed: Mapping[str, Any]) -> None:
-        """Decide as an earlier import's first scan had."""
+        """Restore :meth:`fixed`."""
         self.aggregate = fixed["aggregate"]
         if fixed["points"] is not None:
             self.axis = OwnAxis(np.array(fixed["points"]))

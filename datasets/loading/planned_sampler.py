@@ -23,18 +23,17 @@ Key = tuple[int, ...]
 
 
 class BalancedDraw:
-    """Draws as many samples as there are, the same number of each kind.
+    """Draws as many samples as there are, the same number from each stratum.
 
-    Counts are exact, not right on average: of n samples of K strata each kind gives n // K or one
-    more, and within a kind no sample is taken twice before all are taken once, three times before
-    all are taken twice, and so on. Which ones are taken once more (or, of a large kind, at all)
-    is drawn anew each epoch, with the same chance for each, evenly along their sizes: short and
-    long samples are among the drawn as they are among all (systematic sampling, Madow and Madow
-    1944, Annals of Mathematical Statistics 15, 1-24).
+    Counts are exact: of n samples of K strata each stratum gives n // K or one more, and within a
+    stratum no sample is taken twice before all are taken once, and so on. The samples that are
+    taken once more (or, of a large stratum, at all) are drawn anew each epoch with equal chances,
+    evenly along their sizes (systematic sampling, Madow and Madow 1944, Annals of Mathematical
+    Statistics 15, 1-24).
 
     Args:
         strata: The class or the group of each sample, [n].
-        sizes: How large each sample is (its number of scans), [n]; all the same without them.
+        sizes: Number of scans of each sample, [n]; all the same without them.
 
     Raises:
         UsageError: There is no sample.
@@ -55,7 +54,7 @@ class BalancedDraw:
         self._members = [np.flatnonzero(self.numbers == kind) for kind in range(numbers.max() + 1)]
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        """Indices of an epoch's samples, [n], by kind; a sample taken twice stands there twice."""
+        """Indices of an epoch's samples, [n], by stratum; repeated samples are repeated."""
         fewest, more = divmod(len(self.numbers), len(self._members))
         counts = np.full(len(self._members), fewest)
         counts[rng.permutation(len(counts))[:more]] += 1
@@ -81,13 +80,7 @@ def make_draw(
     shuffle: bool,
     sizes: np.ndarray | None = None,
 ) -> BalancedDraw | None:
-    """The draw that a sampler is asked for, if it is.
-
-    Args:
-        strata: The class or the group of each sample; None for no draw, each sample once.
-        samples: How many there are.
-        shuffle: Whether epochs differ.
-        sizes: Of each sample.
+    """The draw of a sampler; None where ``strata`` is None: each sample once.
 
     Raises:
         ValueError: The strata are of other samples, or epochs do not differ.
@@ -102,10 +95,10 @@ def make_draw(
 
 
 def _evenly(members: int, count: int, start: int) -> np.ndarray:
-    """Take ``count`` places of ``members``, evenly spaced, so that each has the same chance.
+    """``count`` of ``members`` places, evenly spaced, with equal chances.
 
     Place j covers [j * count, (j + 1) * count); a pick falls every ``members``, from ``start`` on,
-    which is drawn from [0, members): later starts take later places.
+    which is drawn from [0, members).
     """
     places: np.ndarray = (start + np.arange(count) * members) // count
     return places
@@ -114,28 +107,28 @@ def _evenly(members: int, count: int, start: int) -> np.ndarray:
 class PlannedBatchSampler(Sampler[list[Key]], ABC):
     """Batches of keys whose plan for a whole epoch is known before its first batch.
 
-    With workers, a loader asks for batches ahead of the training: where the training stands is
-    known to the trainer only, which gives the number of batches done to :meth:`resume_at`.
+    With workers, a loader asks for batches ahead of the training, so that only the trainer knows
+    how many are done; it gives that number to :meth:`resume_at`.
 
-    Several processes share an epoch's batches: each takes every ``world_size``-th of them, so that
-    each sample is one process's. Processes that train in step need the same number of batches; with
-    ``even`` the largest batches are halved until the number can be shared, and no sample is left
-    out, nor taken twice to fill up. Without it, as evaluation wants it, the batches stay as they
-    are, and some process may have one more than another, or none at all.
+    Several processes share an epoch's batches: each takes every ``world_size``-th of them.
+    Processes that train in step need the same number of batches: with ``even`` the largest batches
+    are halved until the number can be shared, and no sample is left out or repeated. Without it, as
+    for evaluation, the batches stay as they are, and the processes may have unequal numbers of
+    them.
 
     Args:
-        count: How many batches all processes together have in each epoch.
-        samples: How many samples an epoch has.
+        count: Number of batches of all processes together in each epoch.
+        samples: Number of samples in an epoch.
         seed: At least 0.
-        rank: Which of the processes this one is, from 0.
-        world_size: How many processes there are.
+        rank: From 0.
+        world_size: Number of processes.
         even: Give each process the same number of batches.
 
     Attributes:
-        epoch: The epoch that the next iteration yields, 1-based as in Ignite.
-        position: Batches of it that the next iteration passes over; 0 again once the first of the
-            others is taken.
-        count: How many batches all processes together have, evened out.
+        epoch: The epoch of the next iteration, 1-based as in Ignite.
+        position: Batches of it that the next iteration skips; 0 again once the first of the others
+            is taken.
+        count: Number of batches of all processes together, evened out.
 
     Raises:
         UsageError: There are not enough samples for each process to have a batch.
@@ -165,10 +158,10 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     @abstractmethod
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """All processes' batches of an epoch, as indices of samples; ``count`` of them."""
+        """All processes' batches of an epoch, ``count`` arrays of indices of samples."""
 
     def batch_sizes(self, epoch: int) -> list[int]:
-        """How many samples each batch of an epoch has, of all processes.
+        """Number of samples in each batch of an epoch, of all processes.
 
         Number i is the batch that process ``i % world_size`` takes as its ``i // world_size``-th.
         """
@@ -179,11 +172,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         """What the plan depends on, in plain types."""
 
     def __len__(self) -> int:
-        """Batches in a whole epoch of this process, also in one that is resumed in the middle."""
+        """Batches of this process in a whole epoch, also where it is resumed in the middle."""
         return len(range(self.rank, self.count, self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Begin the epoch's batches, after those that are done."""
+        """The epoch's batches after those that are done."""
         # Not a generator itself: epoch and position are taken when the iteration begins, not when
         # the first batch is asked for.
         return self._batches(self.epoch, self.position)
@@ -204,16 +197,12 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
             yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; another one than before begins at its first batch."""
+        """Set the next epoch; another one than before starts at its first batch."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
 
     def resume_at(self, epoch: int, position: int) -> None:
-        """Let the next iteration continue an epoch that was cut.
-
-        Args:
-            epoch: That epoch.
-            position: How many of its batches the training has done.
+        """Let the next iteration continue an epoch after ``position`` of its batches.
 
         Raises:
             UsageError: The epoch has fewer batches than that.
@@ -225,11 +214,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         self.epoch, self.position = epoch, position
 
     def state_dict(self) -> dict[str, Any]:
-        """What the batches depend on, the same in each process; how many are done, callers know."""
+        """What the batches depend on, the same in each process; the position is the caller's."""
         return {"epoch": self.epoch, **self._whole_identity()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Stand at the beginning of the saved epoch; :meth:`resume_at` goes on from there.
+        """Go to the start of the saved epoch; :meth:`resume_at` continues from there.
 
         Raises:
             UsageError: The saved batches were made otherwise; says what differs.
@@ -253,23 +242,16 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 def shuffle_steps(
     batches: Sequence[np.ndarray], world_size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Shuffle batches, but keep together what the processes take at the same time.
+    """Shuffle batches, but keep together those that the processes take at the same time.
 
-    Args:
-        batches: Indices of samples; a multiple of ``world_size``, each step's side by side.
-        world_size: How many processes there are.
-        rng: Of the order.
+    ``batches`` are a multiple of ``world_size``, each step's next to each other.
     """
     steps = rng.permutation(len(batches) // world_size)
     return [batches[step * world_size + rank] for step in steps for rank in range(world_size)]
 
 
 def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """Halve the largest batches until there are ``count``; halves stand where the whole stood.
-
-    Args:
-        batches: Indices of samples.
-        count: At least as many as there are, and at most as many as there are samples.
+    """Halve the largest batches until there are ``count``; halves take the place of the whole.
 
     Example:
         >>> [part.tolist() for part in split_largest([np.arange(3), np.arange(5)], 3)]
@@ -288,12 +270,12 @@ def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]
 
 
 def digest(numbers: np.ndarray) -> str:
-    """A whole number of each sample, short enough for a state."""
+    """CRC-32 of whole numbers, as text."""
     return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
 
 
 def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """How often each entry's sample stood in the epoch before it; None where none did."""
+    """Earlier occurrences of each entry's sample in the epoch; None where there are none."""
     flat = np.concatenate([*batches, np.zeros(0, np.int64)])
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]

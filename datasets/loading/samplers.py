@@ -23,27 +23,26 @@ SPREAD = 0.1
 
 
 class EpochBatchSampler(PlannedBatchSampler):
-    """Batches of as many samples each, in an order that depends on (seed, epoch) alone.
+    """Batches of equal numbers of samples, in an order that depends on (seed, epoch) alone.
 
-    With ``drop_last=False`` the last batch of an epoch holds what is left over, which may be a
-    single sample; a model with batch normalisation cannot train on that: use ``drop_last``, or
-    another batch size.
+    With ``drop_last=False`` the last batch holds the remaining samples, perhaps a single one; a
+    model with batch normalisation cannot train on that: use ``drop_last``, or another batch size.
 
     Args:
-        n_or_indices: How many samples there are, or the indices of those to draw from.
+        n_or_indices: Number of samples, or the indices of those to draw from.
         batch_size: B.
         shuffle: A new order in each epoch; otherwise always the given one.
         seed: At least 0.
         drop_last: Leave out a last batch that is not full and, of several even processes, the last
             batches that not all of them would get.
         strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
-            of as many samples (:class:`~datasets.loading.planned_sampler.BalancedDraw`).
-        rank: Which of the processes this one is, from 0.
-        world_size: How many processes there are.
+            (:class:`~datasets.loading.planned_sampler.BalancedDraw`).
+        rank: From 0.
+        world_size: Number of processes.
         even: Give each process the same number of batches; False in evaluation.
-        lengths: The number of scans of each sample, by its index. Processes that train together
-            on shuffled batches then take those at the same time that hold about as many scans, so
-            that none waits long for another; the batches are the same.
+        lengths: Number of scans of each sample, by its index. Processes that train together on
+            shuffled batches then take those with similar numbers of scans at the same time, so that
+            none waits long for another; the batches are the same.
 
     Raises:
         UsageError: No batch can be made of so many samples.
@@ -131,37 +130,32 @@ class EpochBatchSampler(PlannedBatchSampler):
 
 
 class BucketBatchSampler(PlannedBatchSampler):
-    """Batches of samples whose numbers of scans differ little.
+    """Batches of samples with similar numbers of scans, so that little is padded.
 
-    Samples fall into buckets: the longest of a bucket has at most ``1 + spread`` times the scans
-    of the shortest. An epoch's samples, each bucket in an order of its own, stand in line from the
-    longest bucket to the shortest, are cut into batches, and the batches are shuffled. All of it
-    depends on (seed, epoch) alone.
+    In a bucket the longest sample has at most ``1 + spread`` times the scans of the shortest. An
+    epoch's samples, shuffled within their bucket, are lined up from the longest bucket to the
+    shortest and cut into batches, which are shuffled. All of it depends on (seed, epoch) alone.
 
-    The number of batches is the same in each epoch. Each sample is counted as long as the longest
-    of its bucket, so that whatever the order, the line is cut at the same places. With ``strata``
-    epochs hold different samples, and so need different numbers of batches to stay within
-    ``max_scans``: all are given as many as the longest possible epoch needs, those with fewer by
-    halving their largest batches.
+    The number of batches is the same in each epoch: each sample counts as long as the longest of
+    its bucket, so that the line is always cut at the same places. With ``strata`` epochs hold
+    different samples: all are given as many batches as the longest possible epoch needs, those with
+    fewer by halving their largest batches.
 
-    Where the number of scans tells something of the target, batches are less mixed than those of
+    Where the number of scans is related to the target, batches are less mixed than those of
     :class:`~datasets.loading.EpochBatchSampler`, which is why that one is the default.
 
     Args:
-        lengths: The number of scans of each sample, [n].
-        batch_size: Most samples a batch. The last two share what is left over, so that no batch
-            is much smaller than its like.
-        shuffle: A new order in each epoch; otherwise always the same: from the most scans to the
-            fewest, equals as they are given.
+        lengths: Number of scans of each sample, [n].
+        batch_size: Most samples in a batch. The last two batches share the remaining samples.
+        shuffle: A new order in each epoch; otherwise from the most scans to the fewest.
         seed: At least 0.
-        max_scans: Most scans a batch, padding included: B x S; None for any number.
+        max_scans: Most scans in a batch, padding included: B x S; None for any number.
         spread: How much longer than the shortest of a bucket the longest may be.
         strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
-            of n samples (:class:`~datasets.loading.planned_sampler.BalancedDraw`).
-        rank: Which of the processes this one is, from 0.
-        world_size: How many processes there are; those that train together are given batches that
-        are
-            neighbours in the line, and so take about as long.
+            (:class:`~datasets.loading.planned_sampler.BalancedDraw`).
+        rank: From 0.
+        world_size: Number of processes; those that train together are given neighbouring batches,
+            which take about as long.
         even: Give each process the same number of batches; False in evaluation.
 
     Raises:
@@ -227,7 +221,7 @@ class BucketBatchSampler(PlannedBatchSampler):
         return split_largest(np.split(line, ends[:-1]), self.count)
 
     def _cut(self, counted: np.ndarray) -> list[int]:
-        """Where batches end in a line of falling numbers of scans, [n]: as few as there can be."""
+        """Ends of the fewest possible batches in a line of falling numbers of scans, [n]."""
         ends = [0]
         while ends[-1] < len(counted):
             most = self.batch_size

@@ -32,11 +32,6 @@ class SameTarget:
 
     Raises:
         UsageError: The targets are values to regress, of which hardly two are the same.
-
-    Example:
-        >>> others = SameTarget(np.array([0, 1, 0, 2]))
-        >>> others.draw(0, np.random.default_rng(0)), others.draw(1, np.random.default_rng(0))
-        (2, None)
     """
 
     def __init__(self, targets: np.ndarray) -> None:
@@ -63,10 +58,10 @@ class SameTarget:
 
 
 class SpectraDataset(Dataset[Sample]):
-    """Samples of a cohort, or of one side of a split.
+    """Samples of a cohort, or of one subset of a split.
 
     A key is an index, or an (epoch, index) pair. The random numbers of a sample's augmentation
-    depend on (seed, epoch, index) alone: not on the worker that makes it, nor on what came before.
+    depend on (seed, epoch, index) alone, not on the worker.
 
     Args:
         spectra: float32 [N_scans, L], usually memory-mapped.
@@ -75,18 +70,18 @@ class SpectraDataset(Dataset[Sample]):
         targets: Class numbers [N]; labels (0 or 1) [N, T]; or floating point [N] or [N, T] for
             regression.
         sample_ids: N names.
-        transforms: Deterministic, and fitted before they come here; applied to scans [n, L].
-        augmentations: Applied to each sample after the transforms, in this order. Those that need
-            a second sample are given one of the same target, without augmentation.
+        transforms: Deterministic and fitted; applied to scans [n, L].
+        augmentations: Applied to each sample after the transforms, in this order. Those that need a
+            second sample are given one of the same target, without augmentation.
         seed: At least 0.
         cache: Transform once and keep the result in memory, where it is no larger than
-            ``cache_limit``. What a sample holds is the same with and without.
+            ``cache_limit``. The samples are the same with and without.
         cache_limit: In bytes; None for ``CACHE_LIMIT_BYTES``.
 
     Raises:
         CohortError: A sample has no scan.
         UsageError: An augmentation needs classes, and the targets are values to regress.
-        ValueError: The parts do not belong together.
+        ValueError: The arguments differ in length, or rows are out of range.
 
     Example:
         >>> spectra = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
@@ -138,12 +133,12 @@ class SpectraDataset(Dataset[Sample]):
 
     @property
     def spectra(self) -> np.ndarray:
-        """As they were given, [N_scans, L]."""
+        """The given spectra, [N_scans, L]."""
         return self._reader.spectra
 
     @property
     def spec_len(self) -> int:
-        """L, points a scan that the transforms leave."""
+        """L, number of points after the transforms."""
         left = getattr(self.transforms, "spec_len", None)
         return int(self.spectra.shape[1] if left is None else left)
 
@@ -154,7 +149,7 @@ class SpectraDataset(Dataset[Sample]):
 
     @property
     def scan_counts(self) -> np.ndarray:
-        """How many scans each sample has, before any augmentation, [N]."""
+        """Number of scans of each sample, before any augmentation, [N]."""
         return self._rows.counts
 
     def __len__(self) -> int:
@@ -166,11 +161,11 @@ class SpectraDataset(Dataset[Sample]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
-        """The samples of a batch, whose scans are read in one go.
+        """The samples of a batch, whose scans are read together.
 
         Args:
-            keys: Indices, or (epoch, index), or (epoch, index, copy) of a sample that the epoch
-                holds again; a bare index is of epoch 0.
+            keys: Indices, or (epoch, index), or (epoch, index, copy) of a repeated sample; a bare
+                index is of epoch 0.
 
         Raises:
             IndexError: There is no such sample.
@@ -185,7 +180,6 @@ class SpectraDataset(Dataset[Sample]):
         return [self._augment(*both) for both in zip(samples, whole, strict=True)]
 
     def _samples(self, indices: list[int]) -> LazyBatch:
-        """Samples as the transforms leave them."""
         places = np.array(indices)
         return LazyBatch(
             partial(self._read, places),
@@ -213,7 +207,7 @@ class SpectraDataset(Dataset[Sample]):
         return sample
 
     def _read(self, samples: np.ndarray, most: int | None) -> np.ndarray:
-        """Transformed scans of samples [B], as ``LazyBatch`` has them read; a fresh array."""
+        """Transformed scans of samples [B], as ``LazyBatch`` reads them; a fresh array."""
         if self._cached is not None:
             return self._take(self._cached, samples, most)
         if self.transforms is None:
@@ -244,7 +238,7 @@ class SpectraDataset(Dataset[Sample]):
         return scans
 
     def _keep_transformed(self, used: np.ndarray) -> None:
-        """Transform the scans of these rows, ascending [n], once; rows then count within them."""
+        """Transform the scans of these rows, ascending [n], once; rows then refer to them."""
         # A row more than there are scans: a blank one, to pad batches with.
         kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
         start = 0

@@ -28,21 +28,17 @@ LIFT = "2"
 
 
 def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray:
-    """Solve the quadratic TOF calibration for m/z.
+    """Solve the quadratic TOF calibration for m/z, [n]; NaN where there is no solution.
 
-    With x = sqrt(m/z) it is ``ML3 x^2 + sqrt(1e12 / ML1) x + (ML2 - tof) = 0``, as given by
-    Titulaer et al., BMC Bioinformatics 7:403 (2006), and used by readBrukerFlexData of MALDIquant
-    (Gibb and Strimmer, Bioinformatics 28:2270, 2012). The root is taken in the form that loses no
-    digits as ML3 vanishes.
+    With x = sqrt(m/z) it is ``ML3 x^2 + sqrt(1e12 / ML1) x + (ML2 - tof) = 0`` (Titulaer et al.,
+    BMC Bioinformatics 7:403, 2006; readBrukerFlexData, Gibb and Strimmer, Bioinformatics 28:2270,
+    2012). The root is taken in the form that loses no digits as ML3 vanishes.
 
     Args:
-        tof: Flight times in ns, [n], none shorter than ML2, that of m/z 0.
+        tof: Flight times in ns, [n], none shorter than ML2.
         ml1: Constant of the slope.
         ml2: Flight time of m/z 0, in ns.
         ml3: Constant of the curvature; 0 for a linear calibration.
-
-    Returns:
-        m/z, [n]; NaN where the equation has no solution.
 
     Example:
         >>> tof_to_mz(np.array([20.0, 40.0]), ml1=1e12, ml2=0.0, ml3=0.0).tolist()
@@ -125,7 +121,6 @@ def read_parameters(path: Path) -> dict[str, str]:
 def _calibrated(
     fid: Path, parameters: Mapping[str, str], where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The counts, and the m/z at which they were taken."""
     _refuse_unpublished(parameters, where)
     order = parameters.get("BYTORDA", "0")
     if order not in BYTE_ORDER:

@@ -79,7 +79,6 @@ def _parse(module: Any, file: SourceFile, stream: Any) -> Any:
 
 
 def _check_pair(parser: Any, numbers: Path, file: SourceFile) -> None:
-    """Check that both files belong together and hold numbers as they are."""
     for group in parser.metadata.referenceable_param_groups.values():
         if COMPRESSION in group.param_by_name:
             raise CohortError(f"{file.name}: compressed numbers, which pyimzML does not read")

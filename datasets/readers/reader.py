@@ -23,24 +23,20 @@ ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False)
 class RawScan:
-    """One scan on the axis it was measured on.
+    """One scan on its own axis, checked.
 
     Attributes:
-        sample_id: Whose scan it is.
+        sample_id: Its sample.
         scan: Its name among the sample's scans.
-        mz: Where it was measured (m/z, wavenumber, ...), float64 [n], never falling.
-        intensity: What was measured there, float64 [n], finite.
-        where: What to call it in an error line.
-        centroid: True for a list of peaks, False for a profile, None where the file does not say.
-        columns: What the file says of the sample, by column of samples.csv.
-        details: What the file says of the scan, by column of scans.csv.
+        mz: Axis (m/z, wavenumber, ...), float64 [n], never falling.
+        intensity: float64 [n], finite.
+        where: Its name in an error line.
+        centroid: True for a peak list, False for a profile, None where the file does not say.
+        columns: Columns of samples.csv.
+        details: Columns of scans.csv.
 
     Raises:
         CohortError: Axis and intensities do not fit, are not finite, or the axis falls.
-
-    Example:
-        >>> RawScan("S1", "0", np.array([1.0, 2.0]), np.array([5.0, 0.0]), "a.txt").points
-        2
     """
 
     sample_id: str
@@ -80,7 +76,7 @@ class RawScan:
 
     @property
     def points(self) -> int:
-        """How many points were measured, n."""
+        """Number of points, n."""
         return len(self.mz)
 
 
@@ -89,9 +85,9 @@ class SourceFile:
     """A raw file.
 
     Attributes:
-        path: Where it lies.
+        path: Where it is.
         name: Its path below the source's folder, the source's own name first, with slashes; the
-            same wherever the source lies.
+            same wherever the source is.
     """
 
     path: Path
@@ -99,10 +95,10 @@ class SourceFile:
 
 
 def require_source(source: Path) -> Path:
-    """Return the source, or say what beside it was probably meant.
+    """The source.
 
     Raises:
-        CohortError: There is no such file or folder.
+        CohortError: There is no such file or folder; with the nearest one beside it.
     """
     if source.exists():
         return source
@@ -123,11 +119,7 @@ def is_archive(source: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar archive; what would land outside of the folder, or is no file, is refused.
-
-    Args:
-        archive: It exists.
-        folder: Where to; what is there is removed first.
+    """Unpack a tar archive; members outside of the folder, or that are no files, are refused.
 
     Returns:
         The unpacked folder, named after the archive.
@@ -160,13 +152,13 @@ def unpack(archive: Path, folder: Path) -> Path:
 def list_files(
     root: Path, can_read: Callable[[str], bool], expected: str, pattern: str | None = None
 ) -> list[SourceFile]:
-    """Find the raw files of a source, in the order of their paths.
+    """The raw files of a source, in the order of their paths.
 
     Args:
-        root: A folder, searched to its depth; or one file, taken as it is.
-        can_read: Says by its name whether a file is one; hidden files are passed over.
-        expected: What is looked for, for the error line.
-        pattern: Only files whose name matches, as a shell's: ``*/1SLin/fid``.
+        root: A folder, searched recursively; or one file, taken as it is.
+        can_read: Whether a file is one, by its name; hidden files are skipped.
+        expected: The expected files, for the error line.
+        pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
 
     Raises:
         CohortError: There is none.
@@ -198,18 +190,10 @@ def list_files(
 
 
 def require_package(module: str, what: str) -> Any:
-    """Import a module of the extra `import`.
-
-    Args:
-        module: Its dotted name.
-        what: What needs it, for the error line.
+    """Import a module of the extra `import`, which ``what`` needs.
 
     Raises:
         CohortError: It is not installed.
-
-    Example:
-        >>> require_package("json", "JSON").__name__
-        'json'
     """
     try:
         return importlib.import_module(module)

@@ -92,11 +92,9 @@ def _numbers(file: SourceFile) -> np.ndarray:
 
 
 def _holds_number(line: str) -> bool:
-    """Whether one of a line's fields reads like a number: it is no line of column names then."""
     return any(NUMBER_LIKE.fullmatch(field) for field in re.split(r"[,;\s]+", line))
 
 
 def _decimal_comma(line: str) -> str:
-    """The end of an error line, where numbers are written with a comma."""
     written = any(DECIMAL_COMMA.fullmatch(field) for field in re.split(r"[;\s]+", line))
     return " (write decimals with a point)" if written else ""

@@ -33,15 +33,15 @@ def read_rows(path: Path) -> Rows:
     """Read a table, its header first.
 
     Args:
-        path: A file whose ending says which kind it is: .csv, .tsv, .tab, .txt, .parquet, .pq,
-            .xlsx (its first sheet).
+        path: A file of a known ending: .csv, .tsv, .tab, .txt, .parquet, .pq, .xlsx (its first
+            sheet).
 
     Yields:
-        The row's number and its cells; blank rows are passed over.
+        The row's number and its cells; blank rows are skipped.
 
     Raises:
         CohortError: The file is missing or damaged, a row's length is not the header's, or a
-            column's name stands twice or is empty.
+            column's name is repeated or empty.
     """
     require_file(path)
     kind = path.suffix.lower()
@@ -116,7 +116,7 @@ def _csv_rows(path: Path) -> Rows:
 
 
 def _parquet_rows(path: Path) -> Rows:
-    """Rows in batches; a format of columns, Parquet has about a row group in memory for them."""
+    """Rows in batches; a row group is in memory."""
     arrow = require_package("pyarrow", "Parquet")
     parquet = require_package("pyarrow.parquet", "Parquet")
     try:
@@ -167,9 +167,9 @@ KINDS: dict[str, Callable[[Path], Rows]] = {
 class WideTableReader:
     """Rows of tables, each a scan.
 
-    A column that is called by a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of
-    the axis. Every other column is about the sample, but for `scan`, which tells the scans of a
-    sample apart; without it a sample has one row.
+    A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of the
+    axis. `scan` distinguishes the scans of a sample; without it a sample has one row. Every other
+    column describes the sample.
 
     Attributes:
         sample_column: Column of the samples' names.
@@ -205,7 +205,7 @@ class WideTableReader:
 
 
 class _Columns:
-    """What a table's columns are."""
+    """Roles of a table's columns."""
 
     def __init__(self, header: Sequence[str], sample_column: str, where: str) -> None:
         matched = [(index, POINT.fullmatch(name)) for index, name in enumerate(header)]

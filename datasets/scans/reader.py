@@ -26,13 +26,11 @@ CHUNK_BYTES = 32 * 2**20
 
 
 class ScanBuffers:
-    """Makes arrays whose memory comes back when nobody refers to them any more.
+    """Arrays whose memory is reused once nothing refers to them.
 
     Batches of unequal sizes make the allocator hand memory back to the system, which has to clear
-    it page by page before it is written to again: that takes longer than reading the scans.
-
-    An array is like any other. Whoever holds it, a view of it or a tensor made from it, holds its
-    memory.
+    it page by page before it is written to again: that takes longer than reading the scans. An
+    array, a view of it or a tensor made from it keeps its memory as usual.
 
     Example:
         >>> buffers = ScanBuffers()
@@ -48,7 +46,7 @@ class ScanBuffers:
         self._kept = 0
 
     def empty(self, *shape: int) -> np.ndarray:
-        """An array of that shape, float32, that holds anything."""
+        """An uninitialised float32 array of that shape."""
         needed = math.prod(shape) * np.dtype(np.float32).itemsize
         if not SMALLEST_BYTES <= needed <= LARGEST_BYTES:
             return np.empty(shape, dtype=np.float32)
@@ -78,19 +76,15 @@ BUFFERS = ScanBuffers()
 
 
 class ScanReader:
-    """Reads rows of spectra into fresh arrays.
+    """Reads rows of spectra [N_scans, L] into fresh arrays.
 
-    What is touched of a memory map counts as the process's own memory, after an epoch the whole
-    file. A file whose rows are contiguous float32 is therefore read through a descriptor, run by
-    run of neighbouring rows and in the order of the file; the system's cache of the file serves
-    both alike. Everything else (arrays in memory, views of a map, systems without ``preadv``) is
-    indexed.
+    Touched pages of a memory map count as the process's own memory, after an epoch the whole file.
+    A file of contiguous float32 rows is therefore read through a descriptor, run by run in the
+    order of the file. Everything else (arrays in memory, views of a map, systems without
+    ``preadv``) is indexed.
 
     A reader survives a fork; sent to another process it opens the file again, so that no spectra
     are sent.
-
-    Args:
-        spectra: [N_scans, L].
 
     Example:
         >>> ScanReader(np.array([[1, 2], [3, 4], [5, 6]])).read(np.array([2, 0])).tolist()
@@ -108,13 +102,7 @@ class ScanReader:
             weakref.finalize(self, os.close, self._file)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read scans.
-
-        Args:
-            rows: Which, [n], from 0, in any order, some more than once perhaps.
-
-        Returns:
-            float32 [n, L], in the order of ``rows``; a fresh array.
+        """Read scans in the order of ``rows``, [n]; a fresh array, float32 [n, L].
 
         Raises:
             CohortError: The file was made shorter since it was opened.
@@ -128,11 +116,7 @@ class ScanReader:
         return scans
 
     def read_runs(self, runs: Runs, into: np.ndarray) -> None:
-        """Read scans to where they belong.
-
-        Args:
-            runs: Which; known to be there.
-            into: float32 [n, L], contiguous.
+        """Read the scans of valid runs into a contiguous float32 array [n, L].
 
         Raises:
             CohortError: The file was made shorter since it was opened.
@@ -158,7 +142,7 @@ class ScanReader:
                 raise CohortError("the file of the spectra is shorter than when it was opened")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Name the mapped file instead of holding it."""
+        """Name the mapped file instead of pickling it."""
         spectra = self.spectra
         return {"spectra": _MappedFile.of(spectra) if is_whole_map(spectra) else spectra}
 
@@ -169,7 +153,7 @@ class ScanReader:
 
 
 class _MappedFile(NamedTuple):
-    """Where a memory map comes from."""
+    """Arguments that open a memory map again."""
 
     filename: str
     dtype: str
@@ -192,13 +176,12 @@ class _MappedFile(NamedTuple):
 def is_whole_map(spectra: np.ndarray) -> TypeGuard[np.memmap]:
     """Whether an array is a map as it was opened.
 
-    A view (of some rows, say) keeps its map's file name and offset, which are not its own.
+    A view keeps its map's file name and offset, which are not its own.
     """
     return isinstance(spectra, np.memmap) and isinstance(spectra.base, mmap.mmap)
 
 
 def _can_be_read(spectra: np.memmap) -> bool:
-    """Whether its rows stand one behind the other in a file, as they are wanted."""
     native = spectra.dtype == np.float32 and spectra.ndim == 2 and spectra.flags.c_contiguous
     # What was written through the map itself is in the file, too; what is private to it is not.
     return native and spectra.mode != "c" and spectra.filename is not None and HAS_PREADV
@@ -207,7 +190,7 @@ def _can_be_read(spectra: np.memmap) -> bool:
 def iterate_chunks(
     spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[np.ndarray]:
-    """Read scans a chunk at a time, in the order of ``rows``.
+    """Read scans a chunk of about ``chunk_bytes`` at a time.
 
     Args:
         spectra: [N_scans, L], usually memory-mapped.
@@ -215,12 +198,7 @@ def iterate_chunks(
         chunk_bytes: About how much to hold at once.
 
     Yields:
-        float32 [m, L], fresh copies; none where ``rows`` is empty.
-
-    Example:
-        >>> spectra = np.arange(6, dtype=np.float32).reshape(3, 2)
-        >>> [chunk.tolist() for chunk in iterate_chunks(spectra, np.array([0, 2]), chunk_bytes=8)]
-        [[[0.0, 1.0]], [[4.0, 5.0]]]
+        float32 [m, L], fresh copies in the order of ``rows``; none where it is empty.
     """
     bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
     step = max(1, chunk_bytes // max(1, bytes_per_scan))

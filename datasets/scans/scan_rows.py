@@ -9,15 +9,15 @@ import numpy as np
 
 
 class RaggedRows:
-    """For each sample, the rows of its scans.
+    """The rows of each sample's scans, in flat arrays, so that a batch's rows need no loop.
 
     Args:
-        rows: int64, at least one a sample.
+        rows: int64, at least one for each sample.
 
     Attributes:
         flat: All rows, sample by sample, int64 [N_scans].
-        counts: How many each sample has, int64 [N].
-        starts: Where each sample's begin among all, int64 [N].
+        counts: Number of scans of each sample, int64 [N].
+        starts: Where each sample's rows start in ``flat``, int64 [N].
 
     Example:
         >>> rows = RaggedRows([np.array([7, 2]), np.array([9]), np.array([0, 4])])
@@ -33,27 +33,11 @@ class RaggedRows:
         self.starts = np.cumsum(self.counts) - self.counts
 
     def of(self, samples: np.ndarray) -> np.ndarray:
-        """The rows of some samples, one sample's behind the other's.
-
-        Args:
-            samples: Their indices, [B].
-
-        Returns:
-            int64 [n].
-        """
+        """The rows of samples [B], one sample's after the other's, int64 [n]."""
         return self.flat[count_up(self.starts[samples], self.counts[samples])]
 
     def padded(self, samples: np.ndarray, most: int, filler: int) -> np.ndarray:
-        """The rows of some samples, equally many of each.
-
-        Args:
-            samples: Their indices, [B].
-            most: How many; no sample has more.
-            filler: What stands behind a sample's own.
-
-        Returns:
-            int64 [B x ``most``].
-        """
+        """The rows of samples [B], ``most`` each, filled up with ``filler``, int64 [B x most]."""
         numbers = np.arange(most)
         rows = np.take(self.flat, self.starts[samples][:, None] + numbers, mode="clip")
         rows[numbers >= self.counts[samples][:, None]] = filler
@@ -61,11 +45,7 @@ class RaggedRows:
 
 
 def count_up(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """From each start as many numbers as are asked for.
-
-    Args:
-        starts: int64 [n].
-        counts: int64 [n].
+    """``counts`` numbers from each of ``starts`` on, int64; both are int64 [n].
 
     Example:
         >>> count_up(np.array([7, 0]), np.array([2, 3])).tolist()
@@ -77,12 +57,12 @@ def count_up(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 class Runs(NamedTuple):
-    """Neighbouring rows that are neighbours where they go, too.
+    """Runs of neighbouring rows that stay neighbours at their destination.
 
     Attributes:
-        first: The first row of each run, int64 [R].
-        counts: How many rows each has, int64 [R].
-        places: Where its first row goes, int64 [R].
+        first: First row of each run, int64 [R].
+        counts: Number of rows of each, int64 [R].
+        places: Destination of its first row, int64 [R].
     """
 
     first: np.ndarray
@@ -91,10 +71,7 @@ class Runs(NamedTuple):
 
 
 def find_runs(rows: np.ndarray) -> Runs:
-    """The runs of rows that go one behind the other.
-
-    Args:
-        rows: int64 [n].
+    """The runs of rows, int64 [n].
 
     Example:
         >>> runs = find_runs(np.array([4, 5, 6, 2]))
@@ -106,10 +83,7 @@ def find_runs(rows: np.ndarray) -> Runs:
 
 
 class SampleRuns:
-    """The runs of each sample's rows: found once, so that a batch has not to look for them.
-
-    Args:
-        rows: Of the samples.
+    """The runs of each sample's rows, found once for all batches.
 
     Example:
         >>> runs = SampleRuns(RaggedRows([np.array([7, 8, 2]), np.array([9])]))
@@ -130,12 +104,7 @@ class SampleRuns:
         self._is_one_each = len(begin) == len(rows.starts)
 
     def of(self, samples: np.ndarray, places: np.ndarray) -> Runs:
-        """The runs of some samples.
-
-        Args:
-            samples: Their indices, [B].
-            places: Where each one's first row goes, int64 [B]; the others go behind it.
-        """
+        """The runs of samples [B], whose first rows go to ``places``, int64 [B]."""
         if self._is_one_each:
             return Runs(self._first[samples], self._counts[samples], places)
         number = self._number[samples]

@@ -10,22 +10,22 @@ import numpy as np
 from datasets.errors import CohortError
 
 # A draw fails only where few groups hold several scarce classes at once; most succeed at once. Then
-# balance is given up: sides come by chance, which finds the rare arrangements that are left.
+# balance is given up: groups are placed by chance, which finds the rare arrangements that are left.
 BALANCED_DRAWS = 100
 ANY_DRAWS = 400
-# Values to regress are spread over the sides by fifths of their range, where there are enough.
+# Values to regress are spread over the splits by fifths of their range, where there are enough.
 MOST_BINS = 5
 MOST_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """Sets of samples, of each of which every side needs some.
+    """Sets of samples, of each of which every split needs some.
 
     Attributes:
         members: Which samples are in which set, int [N, K].
-        kind: What a set is called: ``class``, ``label``, ``range``.
-        names: K names of the sets.
+        kind: ``class``, ``label`` or ``range``.
+        names: Of the K sets.
     """
 
     members: np.ndarray
@@ -34,11 +34,7 @@ class Strata:
 
 
 def class_strata(targets: np.ndarray, names: Sequence[str] | None = None) -> Strata:
-    """A set for each class, or for each label one where it is there and one where it is not.
-
-    Args:
-        targets: Class numbers, int [N], or labels (0 or 1), int [N, T].
-        names: Of the classes or the labels; None takes their numbers.
+    """A stratum for each class number, int [N], or for both values of each label, int [N, T].
 
     Example:
         >>> class_strata(np.array([[1, 0], [1, 1]]), ["sepsis", "anaemia"]).names
@@ -54,11 +50,7 @@ def class_strata(targets: np.ndarray, names: Sequence[str] | None = None) -> Str
 
 
 def quantile_strata(values: np.ndarray, bins: int) -> Strata:
-    """A set for each part of a range that holds about as many samples as any other.
-
-    Args:
-        values: Float [N].
-        bins: How many parts; fewer come out where many values are equal.
+    """Strata of about equal size along values [N]; fewer than ``bins`` where many are equal.
 
     Example:
         >>> quantile_strata(np.array([1.0, 2.0, 3.0, 9.0]), 2).members.tolist()
@@ -76,40 +68,39 @@ def quantile_strata(values: np.ndarray, bins: int) -> Strata:
 def stratified_group_split(
     targets: np.ndarray,
     groups: np.ndarray,
-    sides: Sequence[str],
+    names: Sequence[str],
     shares: Sequence[float],
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Draw a stratified assignment of groups to sides.
+    """Draw a stratified assignment of groups to splits.
 
-    Groups come in random order; each goes to the side that still needs its classes most (the dot
-    product of the side's unmet class counts with the group's). For groups of one sample this is a
-    stratified random split, for a few large groups it holds out other groups for other seeds.
-    A side is passed over where the groups still to come could then no longer give every side
-    every class.
+    Groups come in random order; each goes to the split that still needs its classes most (the dot
+    product of the split's unmet class counts with the group's). For groups of one sample this is a
+    stratified random split. A split is passed over where the remaining groups could then no longer
+    give every split every class.
 
-    Of several labels each counts as two classes, there and not there. Values to regress are split
-    by quantiles of the first target: as many as the smallest side can hold, at most ``MOST_BINS``,
-    and fewer where the groups are too few for that.
+    Each of several labels counts as two classes. Regression targets are split by quantiles of the
+    first one: as many as the smallest split can hold, at most ``MOST_BINS``, and fewer where the
+    groups do not suffice.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
         groups: Groups, [N].
-        sides: Names of the sides, for error lines.
-        shares: The part of the samples for each side; each above 0, sum 1.
-        seed: Seed of the draw.
-        class_names: Names of the classes or the labels, for error lines.
+        names: Of the splits, for error lines.
+        shares: The part of the samples for each split; each above 0, sum 1.
+        seed: Of the draw.
+        class_names: For error lines.
 
     Returns:
-        The number of each sample's side, int64 [N].
+        The number of each sample's split, int64 [N].
 
     Raises:
-        CohortError: The groups cannot give every side every class.
+        CohortError: The groups cannot give every split every class.
 
     Example:
-        >>> drawn = stratified_group_split(np.array([0, 1] * 10), np.arange(20), ["a", "b"], [0.8,
-        0.2]) >>> np.bincount(drawn).tolist()
+        >>> drawn = stratified_group_split([0, 1] * 10, np.arange(20), ["a", "b"], [0.8, 0.2])
+        >>> np.bincount(drawn).tolist()
         [16, 4]
     """
     targets = np.asarray(targets)
@@ -118,46 +109,45 @@ def stratified_group_split(
     if not len(targets):
         raise CohortError("a cohort without samples cannot be split")
     if targets.dtype.kind != "f":
-        return _draw_strata(class_strata(targets, class_names), groups, sides, shares, seed)
-    return _draw_values(targets.reshape(len(targets), -1)[:, 0], groups, sides, shares, seed)
+        return _draw_strata(class_strata(targets, class_names), groups, names, shares, seed)
+    return _draw_values(targets.reshape(len(targets), -1)[:, 0], groups, names, shares, seed)
 
 
 def _draw_values(
     values: np.ndarray,
     groups: np.ndarray,
-    sides: Sequence[str],
+    names: Sequence[str],
     shares: Sequence[float],
     seed: int,
 ) -> np.ndarray:
-    """Split by quantiles of values [N], by fewer where the groups do not allow for so many."""
+    """Split by quantiles of values [N], fewer where the groups do not allow for more."""
     count = len(np.unique(groups))
-    if count < len(sides):
+    if count < len(names):
         raise CohortError(
-            f"{count} group{'' if count == 1 else 's'} cannot be on each of {_listed(sides)}; at "
-            f"least {len(sides)} are needed"
+            f"{count} group{'' if count == 1 else 's'} cannot be in each of {_listed(names)}; at "
+            f"least {len(names)} are needed"
         )
     fitting = min(MOST_BINS, int(min(shares) * len(values)))
     for bins in range(fitting, 1, -1):
         try:
-            return _draw_strata(quantile_strata(values, bins), groups, sides, shares, seed)
+            return _draw_strata(quantile_strata(values, bins), groups, names, shares, seed)
         except CohortError:
             continue
-    # One bin holds every group, which any draw can give to every side.
-    return _draw_strata(quantile_strata(values, 1), groups, sides, shares, seed)
+    # One bin holds every group, which any draw can give to every split.
+    return _draw_strata(quantile_strata(values, 1), groups, names, shares, seed)
 
 
 def _draw_strata(
     strata: Strata,
     groups: np.ndarray,
-    sides: Sequence[str],
+    names: Sequence[str],
     shares: Sequence[float],
     seed: int,
 ) -> np.ndarray:
-    """Draw until every side holds some of each stratum."""
     unique, group_of = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.zeros((len(unique), len(strata.names)))  # [G, K]
     np.add.at(counts, group_of, strata.members)
-    _check_possible(counts, strata, sides)
+    _check_possible(counts, strata, names)
 
     rng = np.random.default_rng(seed)
     for draw in range(BALANCED_DRAWS + ANY_DRAWS):
@@ -167,39 +157,39 @@ def _draw_strata(
             return numbers
     scarce = ", ".join(f"{strata.names[c]!r} in {n}" for c, n in enumerate((counts > 0).sum(0)))
     raise CohortError(
-        f"none of {BALANCED_DRAWS + ANY_DRAWS} draws gave {_listed(sides)} every {strata.kind} "
+        f"none of {BALANCED_DRAWS + ANY_DRAWS} draws gave {_listed(names)} every {strata.kind} "
         f"without separating a group; groups that hold each {strata.kind}: {scarce} (of "
         f"{len(unique)} groups)"
     )
 
 
-def _check_possible(counts: np.ndarray, strata: Strata, sides: Sequence[str]) -> None:
-    """Refuse a class that stands in too few groups, counts being [G, K]."""
+def _check_possible(counts: np.ndarray, strata: Strata, names: Sequence[str]) -> None:
+    """Refuse a class that is in too few groups, counts being [G, K]."""
     for number, holding in enumerate((counts > 0).sum(0)):
-        if holding < len(sides):
+        if holding < len(names):
             raise CohortError(
                 f"{strata.kind} {strata.names[number]!r} stands in only {holding} group"
-                f"{'' if holding == 1 else 's'} (of {len(counts)}); to be on each of "
-                f"{_listed(sides)} without separating a group it needs at least {len(sides)}"
+                f"{'' if holding == 1 else 's'} (of {len(counts)}); to be in each of "
+                f"{_listed(names)} without separating a group it needs at least {len(names)}"
             )
 
 
 def _draw(
     counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator, balanced: bool
 ) -> np.ndarray | None:
-    """Give each group a side, [G]; None where some side would lack a class.
+    """The split of each group, [G]; None where some split would lack a class.
 
     Args:
         counts: Samples of each class in each group, [G, C].
-        shares: Part of each side, [E].
-        rng: Where the order of the groups comes from.
-        balanced: Whether a group goes to the side that needs it most, or to any.
+        shares: Part of each split, [E].
+        rng: For the order of the groups.
+        balanced: Whether a group goes to the split that needs it most, or to any.
     """
-    need = shares[:, None] * counts.sum(0)  # [E, C]; falls below 0 for an overfull side
+    need = shares[:, None] * counts.sum(0)  # [E, C]; falls below 0 for an overfull split
     present = counts > 0  # [G, C]
-    lacking = np.ones(need.shape, dtype=bool)  # [E, C]: sides without any sample of the class
+    lacking = np.ones(need.shape, dtype=bool)  # [E, C]: splits without any sample of the class
     to_come = present.sum(0)  # [C]: groups not yet placed that hold the class
-    sides = np.zeros(len(counts), dtype=np.int64)
+    subsets = np.zeros(len(counts), dtype=np.int64)
     for group in rng.permutation(len(counts)):
         score = need @ counts[group] if balanced else rng.random(len(shares))
         if lacking.any():
@@ -209,15 +199,14 @@ def _draw(
             if not possible.any():
                 return None
             score[~possible] = -np.inf
-        side = int(np.argmax(score))
-        sides[group] = side
-        need[side] -= counts[group]
-        lacking[side] &= ~present[group]
-    return sides
+        subset = int(np.argmax(score))
+        subsets[group] = subset
+        need[subset] -= counts[group]
+        lacking[subset] &= ~present[group]
+    return subsets
 
 
-def _listed(sides: Sequence[str]) -> str:
-    """The names of the sides; of many the first and the last."""
-    if len(sides) <= MOST_LISTED:
-        return ", ".join(sides)
-    return f"{sides[0]}, {sides[1]}, ..., {sides[-1]}"
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= MOST_LISTED:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]}, ..., {names[-1]}"

@@ -1,4 +1,10 @@
-"""Scans transformed chunk by chunk into one .npy file, by several processes at once."""
+"""Transformed scans on disk: computed once, by several processes, and memory-mapped from then on.
+
+A folder of the cache holds one entry per combination of spectra, rows and fitted transforms: a
+subfolder with ``scans.npy`` and ``manifest.json``, written aside and renamed, so that it is
+complete or absent. A change of the inputs changes the entry's name; a damaged entry is computed
+again.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +49,9 @@ GIB = 2**30
 
 
 class TransformBuild(Dataset[int]):
-    """Chunk numbers to checksums: each access transforms a chunk and writes it to its place.
+    """Chunk numbers to checksums: each access transforms a chunk and writes it to the file.
 
-    A data set, so that a loader's workers do it: they end with this process, whatever ends it.
+    A data set, so that a loader's workers do it: they end with this process.
 
     Args:
         spectra: [N_scans, L], usually memory-mapped; only its file is sent to the workers.
@@ -53,9 +59,9 @@ class TransformBuild(Dataset[int]):
         transforms: Deterministic and fitted; called with chunks [m, L].
 
     Attributes:
-        shape: Of the file's array, [n, points that the transforms leave].
-        step: Scans a chunk.
-        offset: Where the array begins in the file, in bytes; known once it is written.
+        shape: Of the file's array, [n, points after the transforms].
+        step: Scans in a chunk.
+        offset: Start of the array in the file, in bytes; known once it is written.
     """
 
     def __init__(self, spectra: np.ndarray, rows: np.ndarray, transforms: Transform) -> None:
@@ -69,27 +75,23 @@ class TransformBuild(Dataset[int]):
 
     @property
     def nbytes(self) -> int:
-        """Of all transformed scans."""
+        """Size of all transformed scans."""
         return int(np.prod(self.shape)) * DTYPE.itemsize
 
     def __len__(self) -> int:
-        """How many chunks there are."""
+        """Number of chunks."""
         return -(-len(self.rows) // self.step)
 
     def write(self, file: Path, workers: int, start: str | None = None) -> list[int]:
-        """Write them all.
+        """Write all chunks to a new file of full size; returns the CRC-32 of each.
 
         Args:
-            file: Made, or made anew, with all the room that it will take.
-            workers: How many processes compute; 0 for this one.
-            start: How processes are started, as ``multiprocessing`` calls it; None for its
-                default.
-
-        Returns:
-            The CRC-32 of each chunk.
+            file: Created, or replaced.
+            workers: Number of processes; 0 for this one.
+            start: Start method of ``multiprocessing``; None for its default.
 
         Raises:
-            OSError: The disk is full, say.
+            OSError: For example the disk is full.
         """
         mapped = np.lib.format.open_memmap(file, mode="w+", dtype=DTYPE, shape=self.shape)
         self.file, self.offset = str(file), int(mapped.offset)
@@ -128,7 +130,7 @@ class NoRoomError(UsageError):
 
 @dataclass(frozen=True, eq=False)
 class TransformedScans:
-    """Scans as the transforms leave them.
+    """Transformed scans.
 
     Attributes:
         spectra: Read-only map, float32 [n, L].
@@ -139,7 +141,7 @@ class TransformedScans:
     rows: np.ndarray
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where rows of the cohort's spectra stand here."""
+        """Positions here of rows of the cohort's spectra."""
         return np.searchsorted(self.rows, rows)
 
 
@@ -155,10 +157,10 @@ def transformed_scans(
     say: Callable[[str], None] = print,
     start: str | None = None,
 ) -> TransformedScans:
-    """Map the transformed scans of a cohort, and compute them first where they are not there.
+    """Memory-map the transformed scans of a cohort, computed first where they are missing.
 
-    Of several processes that ask for the same at once, one computes and the others wait. Where
-    files cannot be locked each computes for itself, and the first that is done wins.
+    Of several processes that ask at once, one computes and the others wait. Where files cannot be
+    locked each computes, and the first that is done wins.
 
     Args:
         spectra: [N_scans, L], usually memory-mapped; only its file is sent to the processes.
@@ -166,12 +168,12 @@ def transformed_scans(
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
         folder: Of the cache; made where it is missing.
-        workers: How many processes compute; 0 for this one, None for the machine's cores.
-        memory: Remembers that an entry was found sound, until its file changes; without it each
-            call reads the entry to its end.
+        workers: Number of processes; 0 for this one, None for the machine's cores.
+        memory: Remembers that an entry was intact, until its file changes; without it each call
+            reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
-        start: How processes are started, as ``multiprocessing`` calls it; None for its default.
+        start: Start method of ``multiprocessing``; None for its default.
 
     Raises:
         NoRoomError: The disk cannot hold them.
@@ -213,7 +215,6 @@ def _make(
     say: Callable[[str], None],
     start: str | None,
 ) -> None:
-    """Compute an entry aside, and rename it into its place."""
     folder = place.parent
     room = shutil.disk_usage(folder).free
     if build.nbytes > room:
@@ -252,7 +253,7 @@ def _make(
 def _open_sound(
     place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Callable[[str], None]
 ) -> np.memmap | None:
-    """Map an entry, if it is there and what its manifest says; otherwise say why not."""
+    """Map an entry if it exists and matches its manifest; otherwise say why not."""
     if not place.exists():
         return None
     try:
@@ -279,7 +280,6 @@ def _open_sound(
 
 
 def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
-    """Of the chunks of a file, read a few at a time."""
     starts = range(offset, path.stat().st_size, max(1, chunk_bytes))
 
     def checksum(start: int) -> int:
@@ -293,10 +293,10 @@ def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
 
 @contextlib.contextmanager
 def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
-    """Be the only process that makes or checks an entry; a lock ends with its process.
+    """Lock an entry; a lock ends with its process.
 
     Yields:
-        Whether it is the only one, which it cannot know where the file system has no locks.
+        Whether it is locked; False where the file system has no locks.
     """
     lock = FileLock(path)
     try:
@@ -314,7 +314,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
-    """Remove the entries that were not used for the longest time, and what killed processes left.
+    """Remove the least recently used entries, and leftovers of killed processes.
 
     On POSIX systems a process that has mapped an entry keeps it until it ends.
     """
@@ -337,6 +337,5 @@ def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
 
 
 def _cores() -> int:
-    """How many cores this process may use, as far as that many help."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(MOST_WORKERS, cores or 1)

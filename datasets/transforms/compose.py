@@ -32,37 +32,30 @@ class LearnedTransform(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What was learnt, in tensors and plain types."""
+        """What was learned, in tensors and plain types."""
         ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore :meth:`state_dict`."""
         ...
 
 
 @runtime_checkable
 class AxisTransform(Protocol):
-    """A transform that has to know the axis, or that leaves another one."""
+    """A transform that needs the axis, or changes it."""
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Transform scans, [..., L], to those on the axis that it leaves."""
+        """Transform scans, [..., L], to the axis that :meth:`set_axis` returned."""
         ...
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Say where the points of the scans stand, before anything else is asked of it.
-
-        Args:
-            axis: Of what it will be called with, [L], strictly increasing.
-
-        Returns:
-            The axis that it leaves; the same where the points stay.
-        """
+        """Set the axis of the incoming scans, [L], strictly increasing; returns that of results."""
         ...
 
 
 @runtime_checkable
 class DescribedTransform(Protocol):
-    """A transform with something to say of what it learnt."""
+    """A transform that describes what it learned."""
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Transform scans, [..., L]."""
@@ -75,15 +68,11 @@ class DescribedTransform(Protocol):
 
 @runtime_checkable
 class BoundedTransform(Protocol):
-    """A transform that is not made for every intensity or every scan.
-
-    Attributes:
-        outside_text: What those are and become, behind "3% of the intensities" or "of the scans".
-    """
+    """A transform that does not suit every intensity or every scan."""
 
     @property
     def outside_text(self) -> str:
-        """As above."""
+        """What those are and become, after "3% of the intensities" or "of the scans"."""
         ...
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
@@ -91,20 +80,15 @@ class BoundedTransform(Protocol):
         ...
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which intensities it is not made for, bool [..., L]; or which scans, bool [..., 1]."""
+        """Intensities that it does not suit, bool [..., L]; or such scans, bool [..., 1]."""
         ...
 
 
 def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
-    """Return the axis that a transform was given, on which the scans must be.
-
-    Args:
-        name: The transform's.
-        axis: What its ``set_axis`` was given, [L]; None before that.
-        scans: What it is called with, [..., L].
+    """The transform's axis, [L], which the scans, [..., L], must have.
 
     Raises:
-        RuntimeError: It was given none.
+        RuntimeError: It has no axis yet.
         UsageError: The scans have another number of points.
     """
     if axis is None:
@@ -117,13 +101,13 @@ def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.nd
 
 
 class Compose:
-    """Transforms one after the other; without any, scans pass unchanged.
+    """Transforms applied one after the other; without any, scans pass unchanged.
 
     Args:
         transforms: In the order of their use.
 
     Attributes:
-        axis: Of what comes out, [L]; None where no axis was given.
+        axis: Of the results, [L]; None where no axis was given.
 
     Example:
         >>> from datasets.transforms import TIC, Sqrt
@@ -138,7 +122,7 @@ class Compose:
 
     @property
     def spec_len(self) -> int | None:
-        """L, points of a scan that comes out; None where no axis was given."""
+        """L, points of a transformed scan; None where no axis was given."""
         return None if self.axis is None else len(self.axis)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
@@ -146,20 +130,14 @@ class Compose:
         return reduce(lambda values, transform: transform(values), self.transforms, scans)
 
     def place(self, scans: np.ndarray) -> np.ndarray:
-        """Bring raw scans, [..., L], onto the axis that comes out, their intensities as they are.
-
-        So raw intensities can be drawn beside what a model says of its points.
-        """
+        """Bring raw scans, [..., L], onto the axis of the results, without changing intensities."""
         for number, transform in enumerate(self.transforms[: len(self._axes)]):
             if not np.array_equal(self._axes[number], self._axes[number + 1]):
                 scans = transform(scans)
         return scans
 
     def bind(self, axis: np.ndarray) -> Compose:
-        """Say where the points of the scans stand, to each transform that has to know.
-
-        Args:
-            axis: Of the scans that will come in, [L], strictly increasing.
+        """Set the axis of the incoming scans, [L], strictly increasing.
 
         Raises:
             UsageError: A transform does not suit the axis.
@@ -179,16 +157,16 @@ class Compose:
         rows: np.ndarray | None = None,
         axis: np.ndarray | None = None,
     ) -> Compose:
-        """Fit each transform that learns on the output of those before it, a pass over each.
+        """Fit each transform that learns on the output of those before it, in one pass each.
 
         Args:
             spectra: [N_scans, L], usually memory-mapped; read a chunk at a time.
-            rows: The training scans, [n]; all where it is not given.
-            axis: Where their points stand, [L]; some transforms have to know.
+            rows: The training scans, [n]; None for all.
+            axis: Of the spectra, [L]; some transforms need it.
 
         Raises:
             UsageError: There is no scan to learn from, a transform does not suit the axis, or one
-                leaves another number of points without saying so.
+                returns another number of points than it declared.
         """
         rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
         if axis is not None:
@@ -201,7 +179,7 @@ class Compose:
         return self
 
     def describe(self) -> list[str]:
-        """What the transforms have to say of themselves, in lines for a person."""
+        """Descriptions of the transforms, in lines for a person."""
         lines = [t.describe() for t in self.transforms if isinstance(t, DescribedTransform)]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
             lines.append(
@@ -213,12 +191,10 @@ class Compose:
     def _output_of(
         self, number: int, spectra: np.ndarray, rows: np.ndarray
     ) -> Iterator[np.ndarray]:
-        """What the transforms before that one make of the scans, a chunk at a time."""
         before = Compose(self.transforms[:number])
         return (before(chunk) for chunk in iterate_chunks(spectra, rows))
 
     def _check_lengths(self, scans: np.ndarray) -> None:
-        """Refuse a transform that leaves another number of points than it says."""
         for transform, axis in zip(self.transforms, self._axes[1:], strict=False):
             before, scans = scans.shape[-1], transform(scans)
             if scans.shape[-1] != len(axis):
@@ -228,7 +204,7 @@ class Compose:
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """The transforms' names, what each of them learnt, in their order, and the axis given."""
+        """The transforms' names, their states in order, and the axis."""
         states = [
             transform.state_dict() if isinstance(transform, LearnedTransform) else {}
             for transform in self.transforms
@@ -239,7 +215,7 @@ class Compose:
         return {"names": self._names(), "states": states, "axis": axis}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Restore :meth:`state_dict`.
 
         Raises:
             UsageError: The state is of other transforms.
@@ -268,10 +244,7 @@ def short_name(transform: object) -> str:
 
 
 def make_transforms(specs: Sequence[Spec]) -> Compose:
-    """Build transforms by name.
-
-    Args:
-        specs: Each a key of ``TRANSFORMS``, a class, or ``{"name": ..., "params": {...}}``.
+    """Build transforms: keys of ``TRANSFORMS``, classes, or ``{"name": ..., "params": {...}}``.
 
     Raises:
         UsageError: An unknown name or parameter, with the nearest valid one.

@@ -1,4 +1,4 @@
-"""Intensities and scans that a transform is not made for, counted before anything is trained."""
+"""Intensities and scans that a transform does not suit, counted before training."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ REFUSED_LOSS = 0.25
 
 @dataclass(frozen=True)
 class OutOfDomain:
-    """What a transform is given and is not made for.
+    """Input that a transform does not suit.
 
     Attributes:
         name: The transform's short name.
-        share: The share of the intensities, scans or points that it concerns.
+        share: The share of the intensities, scans or points concerned.
         sentence: For a person, in one line.
         level: ``refuse``, ``warn`` or ``note``, as of the audit's findings.
     """
@@ -65,7 +65,7 @@ class _Range:
 def find_out_of_domain(
     transforms: Compose, spectra: np.ndarray, rows: np.ndarray
 ) -> list[OutOfDomain]:
-    """Count what each transform is given and is not made for, over some of the training scans.
+    """Count the input that each fitted transform does not suit, over some of the training scans.
 
     Args:
         transforms: Fitted.

@@ -60,10 +60,10 @@ class Log1p:
 class TIC:
     """Total ion current: divide a scan by its mean absolute intensity.
 
-    The mean instead of the sum, so that values stay around 1 whatever L is. For intensities that
-    are never negative this is TIC normalisation times L (Deininger et al. 2011, Analytical and
-    Bioanalytical Chemistry 401, 167-181); where a baseline subtraction left negative ones, the
-    absolute value keeps the divisor away from zero. A scan without signal is left as it is.
+    The mean instead of the sum, so that values stay around 1 for any L. For non-negative
+    intensities this is TIC normalisation times L (Deininger et al. 2011, Analytical and
+    Bioanalytical Chemistry 401, 167-181); the absolute value keeps the divisor away from zero after
+    a baseline subtraction. A scan without signal stays as it is.
 
     Example:
         >>> TIC()(np.array([[1, 3], [0, 0]], dtype=np.float32)).tolist()
@@ -82,14 +82,7 @@ class TIC:
 
 
 class VectorNorm:
-    """Vector normalisation: divide a scan by its Euclidean length, which becomes 1.
-
-    A scan without signal is left as it is.
-
-    Example:
-        >>> VectorNorm()(np.array([[3, 4], [0, 0]], dtype=np.float32)).round(3).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
+    """Vector normalisation: divide a scan by its Euclidean length; one without signal stays."""
 
     outside_text = NO_SIGNAL_TEXT
 
@@ -106,9 +99,9 @@ class VectorNorm:
 class MedianNorm:
     """Median normalisation: divide a scan by the median of its absolute intensities.
 
-    Unlike the mean, the median does not follow a few large peaks (Gibb and Strimmer 2012,
-    Bioinformatics 28, 2270-2271, offer it beside the total ion current). The divisor is at least
-    a thousandth of the mean absolute intensity; a scan without signal is left as it is.
+    Unlike the mean, the median does not follow a few large peaks (as offered by MALDIquant, Gibb
+    and Strimmer 2012, Bioinformatics 28, 2270-2271). The divisor is at least a thousandth of the
+    mean absolute intensity; a scan without signal stays as it is.
 
     Example:
         >>> MedianNorm()(np.array([[1, 2, 9], [0, 0, 0]], dtype=np.float32)).tolist()
@@ -161,7 +154,7 @@ class SNV:
 
 
 def _divide(scans: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-    """Divide each scan, [..., L], by its own number, [..., 1], unless that is nothing."""
+    """Divide each scan, [..., L], by its own number, [..., 1], unless that is tiny."""
     divided: np.ndarray = scans / np.where(divisor < TINY, 1.0, divisor).astype(np.float32)
     return divided
 
@@ -170,9 +163,8 @@ class Standardize:
     """Each point of the axis to mean 0 and standard deviation 1 over the training scans.
 
     Args:
-        min_std: A point's standard deviation is taken as at least this part of the root mean
-            square of all points' standard deviations: a point that hardly varied in training must
-            not blow up what it shows later.
+        min_std: Lower bound of a point's standard deviation, as a part of the root mean square of
+            all points' standard deviations, so that a nearly constant point is not amplified.
 
     Attributes:
         mean: float32 [L]; None until fitted.
@@ -190,10 +182,7 @@ class Standardize:
         self.std: np.ndarray | None = None
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Standardize:
-        """Learn mean and standard deviation in one pass (Chan, Golub and LeVeque 1983).
-
-        Args:
-            chunks: Training scans, [m, L] each.
+        """Learn from chunks of training scans, [m, L], in one pass (Chan, Golub and LeVeque 1983).
 
         Raises:
             UsageError: There is no scan to learn from.
@@ -248,7 +237,7 @@ class Standardize:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore :meth:`state_dict`."""
         mean, std = state_dict["mean"], state_dict["std"]
         self.mean = None if mean is None else mean.detach().cpu().numpy().astype(np.float32)
         self.std = None if std is None else std.detach().cpu().numpy().astype(np.float32)

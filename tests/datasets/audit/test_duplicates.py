@@ -15,7 +15,7 @@ from datasets.simulation import simulate_cohort
 
 @pytest.fixture
 def look(make_cohort):
-    """Audit with every tenth sample on the test side; duplicates found, by name."""
+    """Audit with every tenth sample in the test set; duplicates found, by name."""
 
     def found(fault, with_split=True):
         cohort = make_cohort(fault)
@@ -37,7 +37,7 @@ def copy(source, target, change=lambda scan: scan):
 
 
 def same_label(files, first, wanted):
-    """The first sample from `first` on with the label of sample `wanted`, not on the test side."""
+    """The first sample from `first` on with the label of sample `wanted`, not in the test set."""
     alike = np.flatnonzero(files.is_case == files.is_case[wanted])
     return int(next(sample for sample in alike if sample >= first and sample % 10))
 

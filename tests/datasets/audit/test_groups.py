@@ -31,7 +31,7 @@ def test_subjects_in_several_groups_are_warned_of_on_one_side_and_refused_on_two
     split[5] = "train"
     found = {one.name: one for one in audit(cohort, split)}["groups:animal"]
     assert found.level == "refuse"
-    assert "1 of them on two sides of the split, m2 for one" in found.sentence
+    assert "1 of them in several splits, m2 for one" in found.sentence
 
 
 def test_subjects_that_are_the_groups_are_left_in_peace(find):
@@ -112,7 +112,7 @@ def test_groups_that_may_be_one_are_warned_of_with_their_sides(make_cohort):
     found = found_of(make_cohort, put, split)["spelling:group"]
     assert (found.level, found.number) == ("warn", 50)
     assert "50 sets of groups" in found.sentence
-    assert "(50 on two sides of the split), 'P000' / 'p000'; 'P001' / 'p001'" in found.sentence
+    assert "(50 in several splits), 'P000' / 'p000'; 'P001' / 'p001'" in found.sentence
     assert english_left([found.sentence], {f"{p}{n:03d}" for p in "Pp" for n in range(4)}) == {}
 
 

@@ -138,9 +138,9 @@ def test_details_hold_nothing_of_what_all_scans_share(peaks):
     reference = reference_of(peaks)
     mean = scale(peaks).mean(axis=0, keepdims=True)
     details = reference.details(scale(peaks))
-    for window in reference.windows:
-        here = details[:, window.points]
-        assert np.abs(here @ mean[0, window.points]).max() < 1e-4
+    for region in reference.regions:
+        here = details[:, region.points]
+        assert np.abs(here @ mean[0, region.points]).max() < 1e-4
         assert np.abs(here.sum(axis=1)).max() < 1e-4
 
 
@@ -150,7 +150,7 @@ def test_a_peak_that_is_large_in_two_scans_does_not_make_them_alike(peaks):
     apart = scaled - scaled.mean(axis=0)
     apart /= np.linalg.norm(apart, axis=1, keepdims=True)
     assert apart[0] @ apart[1] > 0.9
-    details = find_details(scaled, reference_of(peaks).windows)
+    details = find_details(scaled, reference_of(peaks).regions)
     assert details[0] @ details[1] < 0.6
 
 

@@ -256,7 +256,7 @@ def edit(path, row, **cells):
 @pytest.mark.parametrize(
     ("row", "cells", "message"),
     [
-        (3, {"split": "tran"}, "unknown side 'tran'; did you mean 'train'?"),
+        (3, {"split": "tran"}, "unknown split 'tran'; did you mean 'train'?"),
         (3, {"sample_id": "004"}, "sample '004' stands there more than once"),
         (3, {"sample_id": "03X"}, r"the cohort has no sample '03X' \(1 such rows\)"),
         (3, {"group": "plate9"}, "'003' is in group 'plate9', but in the cohort .* 'plate0'"),
@@ -274,7 +274,7 @@ def test_a_group_on_two_sides_is_refused(written):
     other = "val" if split[3] == "train" else "train"
     edit(path, 3, split=other)
     sides = " and ".join(side for side in SIDES if side in (other, split[3]))
-    with pytest.raises(CohortError, match=f"group 'plate0' is on {sides};"):
+    with pytest.raises(CohortError, match=f"group 'plate0' is in {sides};"):
         read_splits(path, sample_ids, groups)
 
 
@@ -289,18 +289,18 @@ def test_missing_samples_are_refused(written):
 def test_a_side_without_a_class_or_a_sample_is_refused(written):
     path, sample_ids, groups, targets, split = written
     poor = np.where(split == "val", 0, targets)
-    with pytest.raises(CohortError, match="side 'val' has no sample of class 'HCC'"):
+    with pytest.raises(CohortError, match="split 'val' has no sample of class 'HCC'"):
         read_splits(path, sample_ids, groups, poor, ["CHB", "HCC"])
     assert len(read_splits(path, sample_ids, groups)) == len(split)
     write_splits(path, sample_ids, groups, np.where(split == "test", "train", split))
-    with pytest.raises(CohortError, match="no sample is on 'test'"):
+    with pytest.raises(CohortError, match="no sample is in 'test'"):
         read_splits(path, sample_ids, groups)
 
 
 def test_a_test_side_need_not_hold_every_class_where_it_is_not_asked_to(written):
     path, sample_ids, groups, targets, split = written
     one_sided = np.where(split == "test", 0, targets)
-    with pytest.raises(CohortError, match="side 'test' has no sample of class '1'"):
+    with pytest.raises(CohortError, match="split 'test' has no sample of class '1'"):
         read_splits(path, sample_ids, groups, one_sided)
     found = read_splits(path, sample_ids, groups, one_sided, whole=("train", "val"))
     np.testing.assert_array_equal(found, split)
@@ -359,7 +359,7 @@ def test_few_values_in_few_groups_are_split_all_the_same(samples, per_group):
 
 
 def test_values_in_too_few_groups_are_refused():
-    with pytest.raises(CohortError, match="2 groups cannot be on each of train, val, test; at lea"):
+    with pytest.raises(CohortError, match="2 groups cannot be in each of train, val, test; at lea"):
         make_split(np.arange(8.0)[:, None], np.arange(8) % 2)
 
 
@@ -368,7 +368,7 @@ def test_a_written_split_is_checked_for_every_label_but_not_for_values(tmp_path)
     split = np.repeat(SIDES, 2)
     write_splits(path, ids, groups.astype(str), split)
     labels = np.array([[1], [0], [1], [0], [1], [1]])
-    with pytest.raises(CohortError, match="side 'test' has no sample of label 'sepsis=0'"):
+    with pytest.raises(CohortError, match="split 'test' has no sample of label 'sepsis=0'"):
         read_splits(path, ids, groups.astype(str), labels, ["sepsis"])
     values = np.arange(6.0)[:, None]
     assert read_splits(path, ids, groups.astype(str), values, ["x"]).tolist() == split.tolist()
@@ -453,7 +453,8 @@ def test_a_side_without_a_class_is_refused_with_the_counts():
     groups = np.array([f"P{number}" for number in range(60)])
     targets = (np.arange(60) < 2).astype(int)
     with pytest.raises(
-        CohortError, match=r"side '\w+' has no sample of class 'case' \(train \d, val \d, test \d\)"
+        CohortError,
+        match=r"split '\w+' has no sample of class 'case' \(train \d, val \d, test \d\)",
     ):
         hash_split(targets, groups, class_names=["control", "case"])
     labels = np.stack([np.arange(60) % 2, np.arange(60) < 2], axis=1).astype(int)
@@ -462,7 +463,7 @@ def test_a_side_without_a_class_is_refused_with_the_counts():
 
 
 def test_a_side_without_a_group_is_refused():
-    with pytest.raises(CohortError, match="none of 2 groups is on '"):
+    with pytest.raises(CohortError, match="none of 2 groups is in '"):
         hash_split(np.arange(4.0)[:, None], np.array(["a", "a", "b", "b"]))
 
 

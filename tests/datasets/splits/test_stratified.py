@@ -47,7 +47,7 @@ def test_any_number_of_sides_get_their_shares_of_every_class(sides):
 
 
 def test_sides_that_cannot_all_have_a_class_are_named():
-    with pytest.raises(CohortError, match=r"only 2 groups \(of 6\); to be on each of a, b, c, d w"):
+    with pytest.raises(CohortError, match=r"only 2 groups \(of 6\); to be in each of a, b, c, d w"):
         stratified_group_split(np.array([0, 0, 0, 0, 1, 1]), np.arange(6), list("abcd"), [0.25] * 4)
 
 
