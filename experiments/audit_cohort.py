@@ -85,7 +85,7 @@ def find_all(config: Config, cohort: Cohort) -> list[Finding]:
     except CohortError as error:
         if config.data.split.file is not None:
             raise
-        note = Finding("split", "note", 0, f"sides were not looked at: {error}")
+        note = Finding("split", "note", 0, f"splits were not checked: {error}")
         return [*audit_cohort(config, cohort, None, None, _out_of_domain(config, cohort)), note]
     return audit_cohort(config, cohort, split, None, _out_of_domain(config, cohort, split))
 

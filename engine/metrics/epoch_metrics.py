@@ -153,7 +153,7 @@ class EpochMetrics(OutputCollector):
         prefix: Put before each name (``train/``).
         task: A key of ``engine.metrics.TASKS``; None for a classification.
         restore: From scaled values [N, T] to the targets' units (a regression's
-            :meth:`datasets.cohort.target_scaler.TargetScaler.restore`); losses stay scaled.
+            :meth:`datasets.cohort.TargetScaler.restore`); losses stay scaled.
         targets: Names of a regression's targets. Of several, errors are computed per target, in
             its unit (``mae[age]``): :func:`engine.metrics.by_target`.
 

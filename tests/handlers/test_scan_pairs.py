@@ -13,10 +13,11 @@ from torch import nn
 from datasets.batches import Batch, Sample, pad_collate
 from engine import EpochMetrics, Phase, Trainer, TrainEvents, UsageError, build_optimizer
 from engine.losses import CrossEntropy
+from experiments.config import find_named
 from handlers.accumulation import Accumulation
 from handlers.loss_weights import LossWeights
 from handlers.scan_pairs import ScanPairs, paired_info_nce, split_scans
-from models import LateFusion, SpectraOnly, TFTMultimodal
+from models import MODELS, LateFusion, SpectraOnly, TFTMultimodal
 from models.tft_loss import TFTLoss, info_nce
 from tests.engine.test_trainer import ResumableSampler
 from tests.no_waiting import refuse_waiting_in_steps
