@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from engine.explain.attribution import attribute
     from engine.explain.attribution_directions import Direction, find_direction, toward_second
     from engine.explain.attribution_file import read_explained, write_explained
-    from engine.explain.attribution_methods import (
+    from engine.explain.attribution_options import (
         METHODS,
         MOST_STEPS,
         ROWS,

@@ -14,43 +14,19 @@ from datasets.errors import UsageError, nearest
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
-    METHODS,
-    MOST_STEPS,
-    ROWS,
-    SCORES,
-    STEPS,
-    WINDOW,
+    FUNCTIONS,
     Found,
     Inputs,
-    Options,
     Scores,
     Task,
     samples_together,
 )
+from engine.explain.attribution_options import METHODS, Options
 from engine.explain.attribution_results import (
     Attribution,
-    Explained,
     Importance,
     ImportanceSums,
-    importance_of,
 )
-
-__all__ = [
-    "METHODS",
-    "MOST_STEPS",
-    "ROWS",
-    "SCORES",
-    "STEPS",
-    "WINDOW",
-    "Attribution",
-    "Explained",
-    "Importance",
-    "Inputs",
-    "Options",
-    "attribute",
-    "importance_of",
-    "mean_importance",
-]
 
 Target = int | Tensor | None
 
@@ -124,7 +100,7 @@ def attribute(
             own = inputs.rows(numbers).trimmed()
             begin = start[0][numbers, : own.spectra.shape[1]], start[1][numbers]
             task = Task(own, begin, chosen[numbers], [first + n for n in numbers])
-            parts.append((numbers, METHODS[method](scores, task, settings).detached()))
+            parts.append((numbers, FUNCTIONS[method](scores, task, settings).detached()))
             if progress is not None:
                 progress(len(numbers))
     return _put_together(parts, inputs, chosen, outputs)

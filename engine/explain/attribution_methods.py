@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
-
-# Points of a path, or draws; rows of one forward pass; points that are replaced together.
-STEPS, ROWS, WINDOW = 24, 64, 32
-# The points of the path are those of Gauss-Legendre, whose cost grows with their cube.
-MOST_STEPS = 10_000
-SCORES = ("logit", "log_odds")
+from engine.explain.attribution_options import Options
 
 
 class Inputs(NamedTuple):
@@ -36,54 +28,6 @@ class Inputs(NamedTuple):
         """Without the scans at the end that are padding in every sample."""
         last = int(self.mask.any(dim=0).nonzero().max()) + 1
         return Inputs(self.spectra[:, :last], self.mask[:, :last], self.tabular)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to explain.
-
-    Attributes:
-        score: What is explained of an output. ``logit``: the output as it is. ``log_odds``, of
-            classes: log p / (1 - p) of the class by the softmax, its logit minus the log-sum-exp
-            of the others' - for two classes the difference of the logits. Softmax knows
-            differences only, so that a logit by itself holds a part that no probability depends
-            on.
-        baseline: Spectra and covariates that stand for "nothing", broadcast to the inputs'
-            shapes; None for zeros, the mean of standardised inputs. ``gradient_shap`` draws its
-            own from the references, the gradient methods have none.
-        references: The samples whose scans and covariates ``gradient_shap`` draws as baselines,
-            a batch; None for the explained batch itself.
-        steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
-        rows: At most so many samples, points of their paths, or ablated copies in one pass.
-        window: Points that ``feature_ablation`` replaces together.
-        per_scan: Let it replace a window in one scan after the other, not in all scans at once.
-            Replicate scans make up for each other, so that alone each seems to matter little.
-        seed: Of the draws.
-
-    Raises:
-        UsageError: A setting is out of range.
-    """
-
-    score: str = "logit"
-    baseline: tuple[Tensor, Tensor] | None = None
-    references: Any = None
-    steps: int = STEPS
-    rows: int = ROWS
-    window: int = WINDOW
-    per_scan: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        for name in ("steps", "rows", "window"):
-            check_whole(f"attribution.{name}", getattr(self, name))
-        if self.steps > MOST_STEPS:
-            raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
-        check_whole("attribution.seed", self.seed, 0)
-        if self.score not in SCORES:
-            raise UsageError(
-                f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"
-            )
 
 
 class Scores(nn.Module):
@@ -252,14 +196,16 @@ def saliency(scores: Scores, task: Task, options: Options) -> Found:
     return Found(*Saliency(scores).attribute(_leaves(task.inputs), abs=False, **_known(task)))
 
 
-Method = Callable[[Scores, Task, Options], Found]
 # Captum is imported where it is called: it takes two seconds, which only those who explain wait.
-METHODS: dict[str, Method] = {
-    "integrated_gradients": integrated_gradients,
-    "gradient_shap": gradient_shap,
-    "feature_ablation": feature_ablation,
-    "input_x_gradient": input_x_gradient,
-    "saliency": saliency,
+FUNCTIONS: dict[str, Callable[[Scores, Task, Options], Found]] = {
+    function.__name__: function
+    for function in (
+        integrated_gradients,
+        gradient_shap,
+        feature_ablation,
+        input_x_gradient,
+        saliency,
+    )
 }
 
 

@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from engine.losses.class_balance import balanced_class_weights
-from engine.losses.classification import BinaryCrossEntropy, CrossEntropy, FocalLoss
-from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
-from engine.losses.regression import HuberLoss, MeanSquaredError
-from engine.losses.regularisers import NegativeEntropy, OutputNorm
-from engine.losses.weighted import Term, WeightedLoss
 from engine.metrics import CLASSES, TASKS
-from models.tft_loss import TFTLoss
 
-__all__ = [
-    "FITTING",
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "FocalLoss",
-    "HuberLoss",
-    "MeanSquaredError",
-    "ModalityContrastive",
-    "NegativeEntropy",
-    "OutputNorm",
-    "SupervisedContrastive",
-    "TFTLoss",
-    "Term",
-    "WeightedLoss",
-    "balanced_class_weights",
-    "choose_loss",
-]
+if TYPE_CHECKING:
+    from torch import nn
 
-LOSSES: dict[str, Any] = {
-    "cross_entropy": CrossEntropy,
-    "tft": TFTLoss,
-    "focal": FocalLoss,
-    "bce": BinaryCrossEntropy,
-    "mse": MeanSquaredError,
-    "huber": HuberLoss,
-    "supcon": SupervisedContrastive,
-    "info_nce": ModalityContrastive,
-    "entropy": NegativeEntropy,
-    "l2": OutputNorm,
-    "weighted": WeightedLoss,
+# Dotted paths, imported where one is built.
+LOSSES = {
+    "cross_entropy": "engine.losses.classification.CrossEntropy",
+    "tft": "models.tft_loss.TFTLoss",
+    "focal": "engine.losses.classification.FocalLoss",
+    "bce": "engine.losses.classification.BinaryCrossEntropy",
+    "mse": "engine.losses.regression.MeanSquaredError",
+    "huber": "engine.losses.regression.HuberLoss",
+    "supcon": "engine.losses.contrastive.SupervisedContrastive",
+    "info_nce": "engine.losses.contrastive.ModalityContrastive",
+    "entropy": "engine.losses.regularisers.NegativeEntropy",
+    "l2": "engine.losses.regularisers.OutputNorm",
+    "weighted": "engine.losses.weighted.WeightedLoss",
 }
 
 # The tasks that each can be of use in; others' targets it would misread.

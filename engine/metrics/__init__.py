@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     )
     from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics, try_metric
     from engine.metrics.epoch_metrics import EpochMetrics, EpochOutputs, metric_value
-    from engine.metrics.functions import (
-        METRICS,
-        REGRESSION_METRICS,
-        THRESHOLD,
-        UNDEFINED,
-        likeliest,
-    )
+    from engine.metrics.functions import METRICS, REGRESSION_METRICS, UNDEFINED
     from engine.metrics.monitor import Monitor
     from engine.metrics.probability import BINS, brier, expected_calibration_error, log_loss
     from engine.metrics.ranking import area_under_roc, average_precision
@@ -35,10 +29,12 @@ if TYPE_CHECKING:
     from engine.metrics.tasks import (
         CLASSES,
         TASKS,
+        THRESHOLD,
         Mode,
         better_when,
         by_target,
         check_metrics,
+        likeliest,
         split_target,
     )
 else:

@@ -17,24 +17,11 @@ from engine.metrics.ranking import (
     recall_at_fpr,
     specificity_at_sensitivity,
 )
+from engine.metrics.tasks import THRESHOLD, likeliest
 
 UNDEFINED = float("nan")
-# From this probability on a label is said to be there.
-THRESHOLD = 0.5
 
 Metric = Callable[[Tensor, Tensor], float]
-
-
-def likeliest(scores: Tensor) -> Tensor:
-    """The class of the highest score of [N, C], long [N]; of equals the first.
-
-    Example:
-        >>> likeliest(torch.tensor([[0.2, 0.8], [0.5, 0.5]])).tolist()
-        [1, 0]
-    """
-    if scores.shape[1] == 2:
-        return (scores[:, 1] > scores[:, 0]).long()  # ten times faster than the search
-    return scores.argmax(dim=1)
 
 
 def accuracy(scores: Tensor, target: Tensor) -> float:

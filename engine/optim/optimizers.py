@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -12,8 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from engine.optim.layer_decay import layer_scales
 from engine.optim.name_patterns import matches, refuse_unmatched
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
+from engine.optim.names import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def build_optimizer(
         >>> build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9).__class__.__name__
         'SGD'
     """
-    cls = OPTIMIZERS[name] if isinstance(name, str) else name
+    cls = resolve_name(OPTIMIZERS[name]) if isinstance(name, str) else name
     if cls is AdamW:
         params.setdefault("fused", True)
     listed = parameter_groups(model, weight_decay, lr, groups, layer_decay)
