@@ -15,23 +15,12 @@ from datasets.errors import UsageError, nearest
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
-from engine.optim import learning_rate
+from engine.optim import SCHEDULES, learning_rate
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-SCHEDULES = ("cosine", "step", "plateau", "one_cycle", "constant")
 THRESHOLD_MODES = ("rel", "abs")
-# Parameters that only some schedules read; a configuration that gives one to another is refused.
-TAKEN_BY: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("step_epochs", "step_size", "gamma"), ("step",)),
-    **dict.fromkeys(("pct_start", "div_factor", "final_div_factor"), ("one_cycle",)),
-    **dict.fromkeys(
-        ("monitor", "mode", "factor", "patience", "cooldown", "threshold", "threshold_mode"),
-        ("plateau",),
-    ),
-    "min_lr": ("cosine", "step", "plateau", "one_cycle"),
-}
 MAY_BE_NONE = ("total_steps", "step_size")
 PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 

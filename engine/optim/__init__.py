@@ -6,8 +6,8 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.optim.left_out_steps import LeftOutSteps
+    from engine.optim.names import OPTIMIZERS, SCHEDULES, TAKEN_BY
     from engine.optim.optimizers import (
-        OPTIMIZERS,
         GroupSettings,
         build_optimizer,
         fill_momentum,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -301,7 +302,7 @@ def labelled(loader, outputs=2):
 def test_several_labels_are_explained_each_by_itself(loader, tmp_path):
     torch.manual_seed(0)
     labels = EpochMetrics(["accuracy"], task="multilabel")
-    evaluator = Evaluator(TinyModel(), LOSSES["bce"](), labels)
+    evaluator = Evaluator(TinyModel(), resolve_name(LOSSES["bce"])(), labels)
     attribution = Attribution(**QUICK, path=tmp_path / "found")
     attribution.attach(evaluator)
     evaluator.evaluate(labelled(loader))
@@ -318,7 +319,7 @@ def test_the_history_of_several_labels_has_a_row_for_each(loader):
     torch.manual_seed(0)
     model = TinyModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = Trainer(model, optimizer, LOSSES["bce"]())
+    trainer = Trainer(model, optimizer, resolve_name(LOSSES["bce"])())
     attribution = Attribution(loader=labelled(TinyLoader(seed=1)), every=1, **QUICK)
     trainer.attach(attribution)
     trainer.fit(labelled(loader), max_epochs=2)

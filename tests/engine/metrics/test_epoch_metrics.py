@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def measured(task, loss, values, **settings):
         own = torch.as_tensor(values[start : start + len(batch.target)], dtype=torch.float32)
         loader.batches[number] = replace(batch, target=own)
         start += len(own)
-    evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(task=task, **settings))
+    evaluator = Evaluator(model, resolve_name(LOSSES[loss])(), EpochMetrics(task=task, **settings))
     return evaluator.evaluate(loader), evaluator.metrics.outputs
 
 

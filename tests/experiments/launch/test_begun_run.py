@@ -6,8 +6,7 @@ import os
 import pytest
 import torch.distributed as dist
 
-from experiments.launch import LaunchContext
-from experiments.runs.restarted_run import begun_run
+from experiments.launch import LaunchContext, begun_run
 
 
 def make_job(run_id="seven", forgets=True):
