@@ -5,7 +5,7 @@ import pytest
 
 from datasets.audit import scan_measures
 from datasets.audit.scan_measures import choose_scans, measure_scans
-from datasets.scans import chunks as scan_chunks
+from datasets.scans import iterate_chunks
 
 
 def test_all_scans_are_chosen_or_those_of_whole_samples(make_cohort):
@@ -35,7 +35,7 @@ def test_the_size_of_chunks_changes_nothing(make_cohort, monkeypatch):
     whole = measure_scans(cohort)
 
     def in_small_pieces(spectra, rows):
-        return scan_chunks.iterate_chunks(spectra, rows, chunk_bytes=20_000)
+        return iterate_chunks(spectra, rows, chunk_bytes=20_000)
 
     monkeypatch.setattr(scan_measures, "iterate_chunks", in_small_pieces)
     pieces = measure_scans(cohort)
