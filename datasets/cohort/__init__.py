@@ -40,6 +40,12 @@ if TYPE_CHECKING:
         require_file,
         spelled_alike,
     )
-    from datasets.cohort.targets import AUTO, SEVERAL_COLUMNS, TargetScaler, summarise_targets
+    from datasets.cohort.targets import (
+        AUTO,
+        SEVERAL_COLUMNS,
+        TASKS,
+        TargetScaler,
+        summarise_targets,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

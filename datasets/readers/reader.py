@@ -208,6 +208,8 @@ def require_package(module: str, what: str) -> Any:
 class RawReader(Protocol):
     """Reads one format, a scan at a time; a dataclass whose fields are its settings.
 
+    A reader outside of this package derives from it and has :meth:`can_read` and :meth:`read`.
+
     Attributes:
         expected: Which files it reads, for error lines.
         axis_unit: Of the axis, where the format fixes it; else empty.
@@ -218,13 +220,13 @@ class RawReader(Protocol):
         packages: Whose versions belong to the provenance.
     """
 
-    expected: ClassVar[str]
-    axis_unit: ClassVar[str]
-    intensity_unit: ClassVar[str]
-    names_samples_itself: ClassVar[bool]
-    one_scan_a_file: ClassVar[bool]
-    modules: ClassVar[tuple[str, ...]]
-    packages: ClassVar[tuple[str, ...]]
+    expected: ClassVar[str] = "file of this format"
+    axis_unit: ClassVar[str] = ""
+    intensity_unit: ClassVar[str] = ""
+    names_samples_itself: ClassVar[bool] = False
+    one_scan_a_file: ClassVar[bool] = True
+    modules: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def can_read(self, name: str) -> bool:
@@ -232,12 +234,12 @@ class RawReader(Protocol):
         ...
 
     def parts(self, path: Path) -> list[Path]:
-        """The file and those that belong to it.
+        """The file and those that belong to it; the file alone by default.
 
         Raises:
             CohortError: One of them is missing.
         """
-        ...
+        return [path]
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a file's scans, in their order, the same at each call.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 import torch
@@ -98,8 +99,7 @@ def test_the_live_weights_come_back_after_an_exception(trained):
 
 
 def test_the_live_weights_come_back_when_the_exchange_itself_fails(trained, monkeypatch):
-    import engine.eval_mode as module
-
+    module = sys.modules["engine.eval_mode"]
     trainer, ema = trained
     live, exchange, calls = parameters(trainer), module._exchange, []
 

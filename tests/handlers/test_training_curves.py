@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -11,8 +12,6 @@ import torch
 from ignite.engine import Events
 from plotly.offline import get_plotlyjs
 
-import engine.reporting.pages
-import handlers.training_curves
 from engine import Phase, UsageError
 from engine.reporting import make_panels, render
 from handlers.training_curves import TrainingCurves
@@ -61,8 +60,8 @@ class Page(HTMLParser):
 
 
 def follow_every_epoch(monkeypatch):
-    monkeypatch.setattr(engine.reporting.pages, "LAG_S", 0.0)
-    monkeypatch.setattr(engine.reporting.pages, "LAG_OF_COST", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_S", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 0.0)
 
 
 def epochs_shown(curves):
@@ -270,5 +269,5 @@ def test_an_interval_that_is_no_count_is_refused(every):
 
 
 def test_the_libraries_are_imported_only_to_write():
-    for module in (handlers.training_curves, engine.reporting.pages):
-        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(module).keys()
+    for module in ("handlers.training_curves", "engine.reporting.pages"):
+        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(sys.modules[module]).keys()

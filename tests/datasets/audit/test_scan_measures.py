@@ -14,7 +14,6 @@ from datasets.audit.scan_measures import (
     measure_scans,
     scale,
 )
-from datasets.scans import reader as scan_chunks
 
 
 def test_all_scans_are_chosen_or_those_of_whole_samples(make_cohort):
@@ -44,7 +43,7 @@ def test_the_size_of_chunks_changes_nothing(make_cohort, monkeypatch):
     whole = measure_scans(cohort)
 
     def in_small_pieces(spectra, rows):
-        return scan_chunks.iterate_chunks(spectra, rows, chunk_bytes=20_000)
+        return iterate_chunks(spectra, rows, chunk_bytes=20_000)
 
     monkeypatch.setattr(scan_measures, "iterate_chunks", in_small_pieces)
     pieces = measure_scans(cohort)

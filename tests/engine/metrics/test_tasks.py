@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from datasets.cohort import targets
+from datasets import cohort
 from datasets.errors import UsageError
 from engine.metrics.functions import DEMANDS, METRICS
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
@@ -24,8 +24,8 @@ LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
 
 
 def test_they_are_those_that_cohorts_can_be_read_for():
-    assert tuple(TASKS) == targets.TASKS
-    assert set(TASKS) - set(CLASSES) == set(targets.SEVERAL_COLUMNS)
+    assert tuple(TASKS) == cohort.TASKS
+    assert set(TASKS) - set(CLASSES) == set(cohort.SEVERAL_COLUMNS)
 
 
 @pytest.mark.parametrize("name", CLASSES)
