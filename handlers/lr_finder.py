@@ -118,14 +118,15 @@ def find_lr(
     return _read(finder, lrs[:num_iter], raw_losses[:num_iter])
 
 
-def check_range(start_lr: float, end_lr: float, num_iter: int) -> None:
+def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
     """Refuse a search that cannot find anything."""
-    require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
+    steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
         raise UsageError(
             f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
         )
+    return steps
 
 
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:

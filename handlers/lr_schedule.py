@@ -251,7 +251,7 @@ class LRSchedule:
         if self.name == "one_cycle":
             # The last of the T steps is the one after T - 1; it gets the lowest rate.
             last = self._total - 1
-            top = self.warmup_steps or self.pct_start * self._total - 1
+            top: float = self.warmup_steps or self.pct_start * self._total - 1
             low = 1 / self.div_factor
             if step < top:
                 return _anneal(low, 1.0, step / top)

@@ -14,6 +14,7 @@ from datasets.audit.scan_measures import (
     measure_scans,
     scale,
 )
+from datasets.scans import iterate_chunks
 
 
 def test_all_scans_are_chosen_or_those_of_whole_samples(make_cohort):
