@@ -21,6 +21,7 @@ from engine.metrics.tasks import TASKS, by_target, check_metrics, split_target, 
 from engine.model_call import aux_of
 
 Outputs = TypeVar("Outputs", bound="EpochOutputs")
+NOTHING: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,8 @@ class EpochMetrics(OutputCollector):
             "target": state.batch.target,
             "sample_id": state.batch.sample_id,
             "losses": state.losses,
-            "denominators": {},
-            "of_samples": {},
+            "denominators": NOTHING,
+            "of_samples": NOTHING,
         }
         if getattr(self._loss, "weighted", False):
             aux = aux_of(state.batch)
