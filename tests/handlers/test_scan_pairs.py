@@ -121,7 +121,7 @@ def test_samples_of_one_scan_are_negatives_only():
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_term_is_that_of_the_models_own_embeddings_of_both_halves(model):
+def test_the_term_compares_the_embeddings_of_both_halves(model):
     trainer = make(ScanPairs(weight=0.5, temperature=0.2), model, dropout=0.0)
     losses, expected = [], []
 
