@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.audit import Finding
 from datasets.cohort import MISSING_LABEL, Cohort, about_positive
-from datasets.splits import SIDES
+from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
 from engine.reporting import read_log
 from engine.statistics import TOO_FEW
@@ -273,7 +273,7 @@ def _known_from_the_start(
         "task_text": _task_text(cohort),
         # The sides stand in a table of their own.
         "cohort": [line[:1].upper() + line[1:] for line in described],
-        "split": [_side(data, side) for side in SIDES],
+        "split": [_side(data, side) for side in SUBSETS],
         "groups": {
             name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
         },

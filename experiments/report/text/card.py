@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.cohort import ROLES_FILE, SAMPLES_FILE, Roles, read_cohort_yaml
-from datasets.splits import SIDES
+from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
 from engine.reporting import figure_text, figure_texts, read_log
 from experiments.analysis import Outcome, finding_number
@@ -245,11 +245,11 @@ def _factors(outcome: Outcome) -> Iterator[str]:
     """What the model's quality may depend on: groups and covariates."""
     data, cohort = outcome.data, outcome.data.cohort
     column = Roles.choose(cohort.root, None, outcome.config.data.group, None, None).group
-    sides = [np.unique(data.cohort.groups[data.split == side]) for side in SIDES]
-    counts = ", ".join(f"{len(names)} {side}" for side, names in zip(SIDES, sides, strict=True))
+    sides = [np.unique(data.cohort.groups[data.split == side]) for side in SUBSETS]
+    counts = ", ".join(f"{len(names)} {side}" for side, names in zip(SUBSETS, sides, strict=True))
     yield f"Groups: column {escape_markdown(column)}; {counts}"
     if sum(map(len, sides)) <= MAX_NAMED_GROUPS:
-        for side, names in zip(SIDES, sides, strict=True):
+        for side, names in zip(SUBSETS, sides, strict=True):
             yield f"Groups of {side}: {', '.join(map(escape_markdown, names))}"
     covariates = ", ".join(map(escape_markdown, [*cohort.numeric, *cohort.categorical]))
     yield f"Covariates that the model is given: {covariates or 'none'}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from datasets.covariates import MISSING
-from datasets.splits import SIDES
+from datasets.splits import SUBSETS
 from engine.metrics import CLASSES
 from experiments.analysis import Outcome, too_few_of
 from experiments.report.text.decision_text import decision_warnings
@@ -38,7 +38,7 @@ def limits(outcome: Outcome) -> Iterator[str]:
     yield "Subgroups (by sex, age or site) were not measured each by itself."
     yield "A relation to the target that the model uses need not be a cause of it."
     yield from map(_warning, _audit(outcome))
-    for side in SIDES[1:]:
+    for side in SUBSETS[1:]:
         yield from _few(outcome, side)
         undefined = [n for n in outcome.config.metric_names if np.isnan(outcome.results[side][n])]
         if undefined:
