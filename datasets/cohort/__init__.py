@@ -32,7 +32,12 @@ if TYPE_CHECKING:
         require_file,
     )
     from datasets.cohort.target_scaler import TargetScaler
-    from datasets.cohort.targets import AUTO, SEVERAL_COLUMNS, summarise_targets
+    from datasets.cohort.targets import (
+        AUTO,
+        SEVERAL_COLUMNS,
+        spread_texts,
+        summarise_targets,
+    )
     from datasets.cohort.units import UNNAMED_AXIS, read_units
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -240,6 +240,8 @@ class EpochMetrics:
     def __call__(self, engine: OrderedEngine) -> None:
         """Keep one step's tensors."""
         state = engine.state
+        if not self._logits:
+            self._check_targets(state.outputs["logits"].shape[1])
         self._logits.append(state.outputs["logits"].detach())
         self._target.append(state.batch.target)
         self._sample_id.extend(state.batch.sample_id)
@@ -247,6 +249,12 @@ class EpochMetrics:
         if getattr(self._loss, "weighted", False):
             aux = aux_of(state.batch)
             self._denominators.append(self._loss.denominators(state.batch.target, aux))
+
+    def _check_targets(self, outputs: int) -> None:
+        """Refuse a regression of several targets whose names are not known, on the first step."""
+        if self.task == "regression" and outputs > 1 and not self.targets:
+            names = tuple(name for name in self.names if name not in self.custom)
+            check_metrics(names, self.task, [str(number) for number in range(outputs)])
 
     @torch.no_grad()
     def keep_statistics(self, engine: OrderedEngine) -> None:

@@ -7,41 +7,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from engine.statistics import CLOPPER_PEARSON, FEWEST_GROUPS, TOO_FEW, Interval
 
 
-def about_methods(figures: Sequence[Mapping[str, Interval]]) -> list[str]:
+def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[str]:
     """One sentence per method for intervals that are not by bootstrap.
 
     Args:
         figures: Of each model: metric -> figure.
+        task: A key of ``engine.metrics.TASKS``.
 
     Example:
         >>> few = Interval(1.0, 0.63, 1.0, 50, "clopper_pearson")
-        >>> about_methods([{"recall": few}])[0].partition(",")[0]
-        '95% intervals of recall by Clopper and Pearson (1934)'
-        >>> about_methods([{"auroc": Interval(0.8, 0.7, 0.9, 50, "bootstrap")}])
-        []
+        >>> about_methods([{"recall": few}], "binary")[0].partition(",")[0]
+        '95% intervals of recall: Clopper and Pearson (1934)'
     """
     exact, too_few = (_names(figures, method) for method in (CLOPPER_PEARSON, TOO_FEW))
     told = []
     if exact:
         told.append(
-            f"95% intervals of {', '.join(exact)} by Clopper and Pearson (1934), each group "
-            f"counted as one sample: they rest on fewer than {FEWEST_GROUPS} groups, or all "
-            "resamples agree."
+            f"95% intervals of {', '.join(exact)}: Clopper and Pearson (1934), each group counted "
+            f"as one sample, as there are fewer than {FEWEST_GROUPS} groups or all resamples agree."
         )
     if too_few:
-        told.append(about_too_few(too_few))
+        told.append(about_too_few(too_few, task))
     return told
 
 
-def about_too_few(names: Iterable[str]) -> str:
+def about_too_few(names: Iterable[str], task: str) -> str:
     """A sentence on metrics that have no interval for want of samples.
 
     Args:
         names: Of metrics, at least one.
+        task: A key of ``engine.metrics.TASKS``.
     """
+    of_class = {"regression": "", "multilabel": " of a label"}.get(task, " of a class")
     return (
-        f"Too few to tell how far off {', '.join(names)} may be: fewer than {FEWEST_GROUPS} groups "
-        "of a class, or all resamples agree."
+        f"No 95% interval of {', '.join(names)}: fewer than {FEWEST_GROUPS} groups{of_class}, or "
+        "all resamples agree."
     )
 
 

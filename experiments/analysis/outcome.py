@@ -18,7 +18,7 @@ from experiments.analysis.interval_words import about_methods
 from experiments.builders import Data
 from experiments.config import Config
 
-FEW_GROUPS = f"Of fewer than {FEWEST_GROUPS} groups they are rather too narrow."
+FEW_GROUPS = f"With fewer than {FEWEST_GROUPS} groups they are too narrow."
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Outcome:
             return ""
         groups = self.test_groups
         if groups == 1:
-            return "The test side is one group: how far its figures may be off cannot be told."
-        told = about_methods([self.intervals])
+            return "The test set is one group: the uncertainty of its figures cannot be estimated."
+        told = about_methods([self.intervals], self.data.cohort.task)
         if any(found.method == BOOTSTRAP for found in self.intervals.values()):
             told.insert(
                 0,
-                f"95% intervals, by {self.config.report.resamples} bootstrap resamples "
-                f"of the {groups} groups of the test side.",
+                f"95% intervals: {self.config.report.resamples} bootstrap resamples of the "
+                f"{groups} groups of the test set.",
             )
             if groups < FEWEST_GROUPS:
                 told.insert(1, FEW_GROUPS)

@@ -97,8 +97,8 @@ def _sections(comparison: RunComparison) -> list[Section]:
     apart = {metric: [found[metric] for found in comparison.differences] for metric in metrics}
     sections = [
         Section("warnings", "Warning", text=" ".join(comparison.warnings)),
-        Section("notes", "What to know", text=" ".join(comparison.notes)),
-        Section("figures", "Test figures", metric_bars(names, figures), table=_figures(comparison)),
+        Section("notes", "Notes", text=" ".join(comparison.notes)),
+        Section("figures", "Test metrics", metric_bars(names, figures), table=_figures(comparison)),
         Section(
             "differences",
             f"Differences from {names[0]}",
@@ -107,8 +107,8 @@ def _sections(comparison: RunComparison) -> list[Section]:
             table=_differences(comparison),
         ),
         Section("tests", "Paired tests", text=_about_tests(comparison), table=_tests(comparison)),
-        _settings("settings", "Settings that differ", names, differing_settings(runs)),
-        _settings("surroundings", "Surroundings that differ", names, differing_surroundings(runs)),
+        _settings("settings", "Differing settings", names, differing_settings(runs)),
+        _settings("surroundings", "Differing environment", names, differing_surroundings(runs)),
     ]
     return [section for section in sections if section.text or section.table]
 
@@ -120,9 +120,9 @@ def _figures(comparison: RunComparison) -> list[list[str]]:
 
 def _about_differences(comparison: RunComparison) -> str:
     return (
-        f"Each run less {comparison.runs[0].name}. In brackets 95% intervals, by "
-        f"{comparison.resamples} bootstrap resamples of the {comparison.groups} groups, on each of "
-        "which all runs are measured; they are not corrected for the number of runs."
+        f"Each run minus {comparison.runs[0].name}. In brackets 95% intervals: paired bootstrap, "
+        f"{comparison.resamples} resamples of the {comparison.groups} groups, not corrected for "
+        "the number of runs."
     )
 
 
@@ -143,17 +143,15 @@ def _about_tests(comparison: RunComparison) -> str:
     first, others = comparison.runs[0].name, len(comparison.tests)
     said = []
     if comparison.tests[0].delong is not None:
-        said.append(
-            f"DeLong's test (1988) asks whether a run and {first} rank the samples equally well."
-        )
+        said.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
     said.append(
-        "McNemar's exact test (1947) asks whether they are right equally often, by the samples "
-        "that only one of them is right about."
+        "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
+        "predicts correctly."
     )
     if others > 1:
         said.append(
-            f"Behind each p-value the one that is corrected for {others} runs (Holm 1979), each "
-            "test by itself."
+            f"Each p-value is followed by the one corrected for {others} runs (Holm 1979), "
+            "separately for each test."
         )
     return " ".join(said)
 
@@ -175,7 +173,7 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
             if several:
                 row["DeLong p, Holm"] = p_or_too_few(area, found.delong_holm)
         if found.mcnemar is not None:
-            row["only it is right"] = str(found.mcnemar.only_a)
+            row["only this run is right"] = str(found.mcnemar.only_a)
             row[f"only {first} is right"] = str(found.mcnemar.only_b)
             row["McNemar p"] = p_text(found.mcnemar.p_value)
             if several:

@@ -37,8 +37,8 @@ def comparison_text(comparison: RunComparison) -> str:
         _columns([run.name for run in runs], [*_figures(comparison), *_tests(comparison)]),
     ]
     for title, found in (
-        ("settings that differ", differing_settings(runs)),
-        ("surroundings that differ", differing_surroundings(runs)),
+        ("differing settings", differing_settings(runs)),
+        ("differing environment", differing_surroundings(runs)),
     ):
         if found:
             parts += ["", title, _columns([run.name for run in runs], _settings(found))]
@@ -51,9 +51,9 @@ def lead(comparison: RunComparison) -> str:
     about = about_positive(first.outputs.task, first.class_names)
     positive = f" {about[:1].upper()}{about[1:]}." if about else ""
     return (
-        f"{len(comparison.runs)} runs on the {comparison.samples} samples that all of them were "
-        f"tested on. Differences are from {comparison.runs[0].name}, named first; in brackets 95% "
-        f"intervals.{positive}"
+        f"{len(comparison.runs)} runs on their {comparison.samples} shared test samples. "
+        f"Differences are relative to {comparison.runs[0].name}, named first; 95% intervals in "
+        f"brackets.{positive}"
     )
 
 
@@ -86,7 +86,7 @@ def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
 
     Example:
         >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
-        ('too few to tell', 'undefined')
+        ('too few samples', 'undefined')
     """
     areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
     return TOO_FEW_TEXT if areas_known and math.isnan(p_value) else p_text(p_value)

@@ -27,14 +27,14 @@ NARROWEST, WITHOUT_TERMINAL = 60, 100
 
 DEPENDENT = (
     "The folds share most of their training samples, so their figures are not independent: the "
-    "standard deviation says how much they differ, it is no standard error of the mean, of which "
-    'there is no unbiased estimate (Bengio and Grandvalet 2004, "No Unbiased Estimator of the '
+    "standard deviation is their spread, not a standard error of the mean, for which no unbiased "
+    'estimate exists (Bengio and Grandvalet 2004, "No Unbiased Estimator of the '
     'Variance of K-Fold Cross-Validation").'
 )
 POOLED = (
-    "Pooled figures are of all {samples} test samples together, each told by the model that never "
-    "saw its group. A ranking so holds scores of different models against each other, which "
-    'costs where they are not on one scale (Forman and Scholz 2010, "Apples-to-Apples in '
+    "Pooled figures are of all {samples} test samples together, each predicted by the model that "
+    "was not trained on its group. A pooled ranking compares scores of different models, which "
+    'lowers it where their scales differ (Forman and Scholz 2010, "Apples-to-Apples in '
     'Cross-Validation Studies").'
 )
 
@@ -149,9 +149,9 @@ def summary(results: FoldResults) -> str:
     intervals = ""
     if results.resamples:
         intervals = (
-            f" In brackets: 95% intervals by {results.resamples} bootstrap resamples of the "
-            f"{results.groups} groups; they tell how far the figure would move had other groups "
-            "been tested, not had other ones been trained on."
+            f" In brackets 95% intervals: {results.resamples} bootstrap resamples of the "
+            f"{results.groups} groups; they cover the variation over tested groups, not over "
+            "training sets."
         )
     remarks = "".join(f"\n{line}\n" for line in notes(results))
     return f"""# {escape_markdown(results.name)}: {heading(results)}
@@ -197,7 +197,7 @@ def notes(results: FoldResults) -> list[str]:
     count, first = len(results.folds), results.runs[0]
     about = about_positive(first.outputs.task, first.class_names)
     told = [f"{about[:1].upper()}{about[1:]}."] if about else []
-    told += about_methods([results.pooled])
+    told += about_methods([results.pooled], first.outputs.task)
     for metric, spread in results.spread.items():
         if spread.defined < count:
             line = f"{metric} is undefined in {count - spread.defined} of {count} folds"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets.audit import Finding
-from datasets.cohort import MISSING_LABEL, Cohort, about_positive
+from datasets.cohort import MISSING_LABEL, Cohort, about_positive, spread_texts
 from datasets.splits import SIDES
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
 from engine.reporting import read_log
@@ -109,7 +109,7 @@ class ReportContent:
         headline: The figures that a reader asks for first.
         about_intervals: How their intervals were drawn, in a sentence.
         warnings: What was found in this very data that a reader should know.
-        limits: What such figures never tell.
+        limits: Limitations of such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
         val: Outputs of the validation side, shown where there are none of the test side.
         test: Outputs of the test side.
@@ -185,7 +185,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         )
         for name, found in tested.items()
     ]
-    told = list(limits(outcome))
+    told = list(dict.fromkeys(limits(outcome)))
     warned = [line for line in told if line.startswith(WARNING)]
     epochs = _epochs_of(outcome.run_dir)
     return ReportContent(
@@ -307,7 +307,7 @@ def _side(data: Data, side: str) -> Side:
     cohort, chosen = data.cohort, data.split == side
     targets = cohort.targets[chosen]
     if cohort.task == "regression":
-        cells = [f"{v.mean():.4g} ± {v.std():.3g}" for v in targets.T]
+        cells = [" ± ".join(spread_texts(column)[:2]) for column in targets.T]
     elif cohort.task in CLASSES:
         cells = [str(n) for n in np.bincount(targets, minlength=len(cohort.class_names))]
     else:
@@ -325,9 +325,9 @@ def _task_text(cohort: Cohort) -> str:
     names = ", ".join(cohort.class_names)
     if cohort.task == "binary":
         negative, positive = cohort.class_names
-        return f"Two classes: {positive}, the positive one, against {negative}."
+        return f"Two classes: {positive} (positive) and {negative} (negative)."
     if cohort.task == "multiclass":
         return f"{len(cohort.class_names)} classes: {names}."
     if cohort.task == "multilabel":
-        return f"{len(cohort.class_names)} labels, each there or not: {names}."
-    return f"Values to predict: {names}."
+        return f"{len(cohort.class_names)} labels, each present or absent: {names}."
+    return f"Regression targets: {names}."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from experiments.report.figures import FindingSections
 from experiments.report.report_content import Part
 
-NOT_EXPLAINED = "No attributions were computed, so it is not known what the scores rest on."
-NO_VECTORS = "The samples' vectors were not kept."
-NO_ATTENTION = "What the model attends to was not measured."
+NOT_EXPLAINED = "No attributions were computed."
+NO_VECTORS = "Embeddings were not stored."
+NO_ATTENTION = "Attention was not measured."
 
 
 def report_parts(drawn: FindingSections) -> list[Part]:

@@ -96,7 +96,7 @@ def _texts(values: Any, unit: str | None) -> list[str]:
 def worst_first(outputs: EpochOutputs) -> np.ndarray:
     """The samples' numbers, the one that the model was most wrong about first, [N].
 
-    By the probability of what was the case (of labels the least likely one's); by the absolute
+    By the probability of the true class (of labels the least likely one's); by the absolute
     error of a regression, relative to each target's spread.
     """
     target = outputs.target.numpy()

@@ -60,7 +60,7 @@ class ResultPages:
 
     def importance(self) -> None:
         """``feature_importance.html``: what the scores rest on, over points and covariates."""
-        lead = "What the scores rest on, over the spectrum and the covariates."
+        lead = "Attribution over the spectrum and the covariates."
         self._write_of("feature_importance", lead, self.drawn.importance, "was explained")
 
     def shap(self, explained: Sequence[Explained] = ()) -> None:
@@ -73,18 +73,18 @@ class ResultPages:
         examined = self.examined
         if explained:
             examined = replace(examined, findings=replace(examined.findings, explained=explained))
-        lead = "What each feature adds to the score, sample by sample."
+        lead = "Contribution of each feature to the score, per sample."
         self._write_of("shap_analysis", lead, shap_sections(examined), "was explained")
 
     def pca(self) -> None:
         """``pca_analysis.html``: the samples in the plane, by PCA and by t-SNE."""
-        lead = "The test samples as the model sees them."
-        self._write_of("pca_analysis", lead, self.drawn.embedding, "has a vector that was kept")
+        lead = "Embeddings of the test samples."
+        self._write_of("pca_analysis", lead, self.drawn.embedding, "has a stored embedding")
 
     def attention(self) -> None:
         """``attention_analysis.html``: the weights and gates that the model returns."""
-        lead = "What the model attends to, over scans, covariates and positions."
-        self._write_of("attention_analysis", lead, self.drawn.attention, "was looked at for it")
+        lead = "Attention over scans, covariates and positions."
+        self._write_of("attention_analysis", lead, self.drawn.attention, "has measured attention")
 
     def images(self, others: Mapping[Path, list[Section]] | None = None) -> str | None:
         """Write a PNG beside each page; None, or in one line why there are none.

@@ -60,7 +60,7 @@ def weight_sections(
             figure = _matrices(weights, covariate_names)
         else:
             continue
-        which = ", each scan's over those that have it" if "scan" in weights.axes else ""
+        which = ", of each scan over the samples that have it" if "scan" in weights.axes else ""
         text = f"Mean over {summary.samples} samples{which}."
         sections.append(Section(f"weights-{number}", heading, figure, text))
     if not (sections or summary.means):
@@ -76,12 +76,12 @@ def _words(name: str) -> str:
 def _spread_text(weights: ScanWeights) -> str:
     several = weights.scans > 1
     if not several.any():
-        return "Every sample has one scan, which has all the weight."
+        return "Every sample has one scan."
     effective, scans = weights.effective[several], weights.scans[several]
     return (
-        f"Samples with several scans have {scans.double().mean():.2f} on average, and attend to "
-        f"{effective.mean():.2f} effectively (exp of the entropy, mean "
-        f"{figure_text(float(weights.entropy[several].mean()), 2)} nats; equal weights would give "
+        f"Samples with several scans: {scans.double().mean():.2f} scans on average, effectively "
+        f"{effective.mean():.2f} (exp of the entropy, mean "
+        f"{figure_text(float(weights.entropy[several].mean()), 2)} nats; with equal weights "
         f"{scans.double().log().mean():.2f})."
     )
 

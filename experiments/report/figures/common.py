@@ -102,7 +102,7 @@ def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
     missing = unranked(outputs, names)
     if not missing:
         return ""
-    return f"Undefined, as all of these samples are of one kind: {', '.join(missing)}."
+    return f"Undefined because all samples are of one class: {', '.join(missing)}."
 
 
 def say_undefined(figure: go.Figure, **place: Any) -> None:
@@ -149,7 +149,7 @@ def add_chance(figure: go.Figure, **place: Any) -> None:
 
 
 def confusion(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
-    """Counts of true against predicted class, or for each label of what was said of it."""
+    """Counts of true against predicted class, or for each label its four counts."""
     names = shown_names(class_names)
     if outputs.task == "multilabel":
         return _confusion_of_labels(outputs, names)
@@ -217,7 +217,7 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
         figure.add_box(
             x=labels[chosen],
             y=scores[chosen],
-            name=f"truly {side}",
+            name=f"true {side}",
             marker_color=PALETTE[number],
             boxpoints="all",
             jitter=0.4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,7 +11,13 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from engine.metrics import EpochOutputs
-from experiments.report.figures.colourings import MISSES_SCALE, SCALE, Colouring, colourings
+from experiments.report.figures.colourings import (
+    MISSES_SCALE,
+    MOST_TARGETS,
+    SCALE,
+    Colouring,
+    colourings,
+)
 from experiments.report.figures.common import PALETTE
 from experiments.report.figures.figure_page import Section
 from experiments.report.figures.menu import add_menu
@@ -46,11 +53,11 @@ def plane_sections(
     samples, features = vectors.shape
     reason = ""
     if samples < 3 or features < 2:
-        reason = f"{samples} samples with {features} features have no plane to be drawn in."
+        reason = f"Too few data for a plane: {samples} samples with {features} features."
     elif not np.isfinite(vectors).all():
-        reason = f"The {source} holds NaN or infinite values: there are no components."
+        reason = f"The {source} contains NaN or infinite values: no components."
     elif not (vectors != vectors[0]).any():
-        reason = f"All samples have the same {source}: there is nothing to tell them apart by."
+        reason = f"All samples have the same {source}."
     if reason:
         return [Section("pca", "Principal components", text=reason)]
     vectors = vectors.astype(np.float64)
@@ -62,7 +69,11 @@ def plane_sections(
         return _plane(places, [ids[i] for i in drawn], drawn, by, axes)
 
     plane, variance = _by_pca(vectors, source, drawn, draw)
-    return [plane, _by_tsne(vectors, source, drawn, draw), variance]
+    planes = [plane, _by_tsne(vectors, source, drawn, draw)]
+    if outputs.task == "regression" and len(names) > MOST_TARGETS:
+        told = f" Colours: the first {MOST_TARGETS} of {len(names)} targets."
+        planes = [replace(section, text=section.text + told) for section in planes]
+    return [*planes, variance]
 
 
 Draw = Callable[[np.ndarray, tuple[str, str]], go.Figure]
@@ -75,8 +86,8 @@ def _by_pca(
     pca = PCA(min(MOST_COMPONENTS, samples - 1, features), random_state=0)
     places, shares = pca.fit_transform(vectors), pca.explained_variance_ratio_
     text = (
-        f"The {features} features of the model's {source}, for {samples} samples; the first two "
-        f"components hold {shares[:2].sum():.0%} of the variance.{_left_out(samples, drawn)}"
+        f"{features} features of the model's {source}, {samples} samples; the first two "
+        f"components explain {shares[:2].sum():.0%} of the variance.{_left_out(samples, drawn)}"
     )
     axes = (f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})")
     return (
@@ -88,10 +99,7 @@ def _by_pca(
 def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) -> Section:
     samples, features = vectors.shape
     if samples < FEWEST_FOR_TSNE:
-        text = (
-            f"{samples} samples are too few for t-SNE, which draws neighbourhoods: it needs "
-            f"{FEWEST_FOR_TSNE}."
-        )
+        text = f"{samples} samples are too few for t-SNE: it needs at least {FEWEST_FOR_TSNE}."
         return Section("tsne", "t-SNE", text=text)
     chosen = vectors[drawn]
     # Only proportions count; scaled, they survive single precision, in which t-SNE computes.
@@ -102,8 +110,8 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
     text = (
         f"The model's {source} by t-SNE (van der Maaten and Hinton 2008), perplexity "
-        f"{perplexity:.3g}:"
-        " neighbours are neighbours, but distances between clusters, and their sizes, mean nothing."
+        f"{perplexity:.3g}: neighbourhoods are meaningful, distances between clusters and cluster "
+        "sizes are not."
         f"{_left_out(samples, drawn)}"
     )
     return Section("tsne", "t-SNE", draw(tsne.fit_transform(chosen), ("t-SNE 1", "t-SNE 2")), text)
@@ -112,7 +120,7 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
 def _left_out(samples: int, drawn: np.ndarray) -> str:
     if len(drawn) == samples:
         return ""
-    return f" {len(drawn)} of the {samples} samples, drawn at random, are shown."
+    return f" Shown: a random {len(drawn)} of {samples} samples."
 
 
 def _plane(
@@ -181,7 +189,7 @@ def _variance(shares: np.ndarray) -> go.Figure:
         y=shares.cumsum(),
         mode="lines+markers",
         line={"color": PALETTE[1]},
-        name="together",
+        name="cumulative",
     )
     figure.update_xaxes(title_text="component", dtick=1)
     figure.update_yaxes(title_text="share of the variance", range=[0, 1.02], tickformat=".0%")

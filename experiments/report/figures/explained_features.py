@@ -99,7 +99,7 @@ def _explained_score(explained: Explained, target: torch.Tensor, examined: Repor
     score = "prediction" if task == "regression" else score
     if len(target) and bool((target == target[0]).all()):
         return f"the {score} of {examined.classes[int(target[0])]}"
-    return f"the {score} of each sample's likeliest class"
+    return f"the {score} of each sample's most likely class"
 
 
 def covariate_features(found: Attributions, examined: ReportInput) -> list[Feature]:

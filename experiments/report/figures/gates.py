@@ -45,7 +45,7 @@ def gate_sections(summary: AttentionSummary, movement: Tensor | None = None) -> 
         sections.append(
             Section(
                 "movement",
-                "How far the covariates move the spectra",
+                "Effect of the covariates on the spectra",
                 _movement(movement.double().numpy()),
                 _movement_text(movement.double().numpy()),
             )
@@ -63,7 +63,7 @@ def gate_sections(summary: AttentionSummary, movement: Tensor | None = None) -> 
 def _movement(values: np.ndarray) -> go.Figure:
     figure = go.Figure(go.Histogram(x=values, nbinsx=30, marker_color=PALETTE[0]))
     figure.add_vline(x=float(np.median(values)), line={"dash": "dot", "color": PALETTE[1]})
-    figure.update_xaxes(title_text="movement, relative to the vector's length", rangemode="tozero")
+    figure.update_xaxes(title_text="relative movement", rangemode="tozero")
     figure.update_yaxes(title_text="samples")
     figure.update_layout(height=320, bargap=0.03, showlegend=False)
     return figure
@@ -72,23 +72,22 @@ def _movement(values: np.ndarray) -> go.Figure:
 def _movement_text(values: np.ndarray) -> str:
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
     return (
-        f"Against covariates of zeros, a sample's own covariates move the gated vector of its "
-        f"spectra by {middle:.1%} of its length (median; of 80% of the samples by {low:.1%} to "
+        f"Relative to covariates of zeros, a sample's covariates move the gated vector of its "
+        f"spectra by {middle:.1%} of its length (median; 80% of the samples: {low:.1%} to "
         f"{high:.1%})."
     )
 
 
 def _gate_text(name: str, found: MeanWeights, samples: int) -> str:
-    text = f"Of {len(found.mean)} features, over {samples} samples, the most open first"
+    text = f"{len(found.mean)} features, mean over {samples} samples, the most open first"
     text += f" ({MEANINGS[name]})." if name in MEANINGS else "."
     text += f" The gate is {figure_text(float(found.mean.mean()), 2)} on average."
     if found.spread is not None:
         moving = int((found.spread > MOVING).sum())
         spread = figure_text(float(found.spread.mean()), 3)
         text += (
-            f" From sample to sample it varies by {spread} (standard "
-            f"deviation, mean over the features); {moving} of {len(found.mean)} features vary by "
-            f"more than {MOVING}."
+            f" Its standard deviation over the samples is {spread} (mean over the features), and "
+            f"above {MOVING} for {moving} of {len(found.mean)} features."
         )
     return text
 
@@ -129,7 +128,7 @@ def _gate(found: MeanWeights) -> go.Figure:
 def agreement_section(
     outputs: EpochOutputs, names: Sequence[str], heads: tuple[Tensor, Tensor]
 ) -> Section:
-    """What the spectra and the covariates say by themselves, against each other.
+    """Predictions of the spectra head against those of the covariates head.
 
     Args:
         outputs: Of the whole model.
@@ -139,7 +138,7 @@ def agreement_section(
     """
     make = _of_values if outputs.task == "regression" else _of_decisions
     figure, text = make(outputs, names, heads)
-    return Section("agreement", "Do the modalities agree?", figure, text)
+    return Section("agreement", "Agreement of the modalities", figure, text)
 
 
 def _of_decisions(
@@ -151,12 +150,13 @@ def _of_decisions(
     target, final = outputs.target.numpy(), outputs.predictions.numpy()
     differ = says_spectra != says_tabular
     what = "labels" if outputs.task == "multilabel" else "samples"
-    text = f"The two heads say the same of {1 - differ.mean():.0%} of the {what}."
+    text = f"The two heads agree on {1 - differ.mean():.0%} of the {what}."
     if differ.any():
         right = [float((said == target)[differ].mean()) for said in (says_spectra, says_tabular)]
         text += (
-            f" Where they differ, the spectra's is right in {right[0]:.0%}, the covariates' in "
-            f"{right[1]:.0%}, and the whole model in {float((final == target)[differ].mean()):.0%}."
+            f" Where they differ, the spectra head is right in {right[0]:.0%}, the covariates head "
+            f"in {right[1]:.0%}, the whole model in "
+            f"{float((final == target)[differ].mean()):.0%}."
         )
     if outputs.task == "multilabel":
         groups = [
@@ -165,7 +165,8 @@ def _of_decisions(
         ]
         figure = _scatter(groups, outputs)
         _mark_even_odds(figure)
-        return figure, f"{text} Drawn is each head's probability of a label."
+        text += " Shown: each head's probability of a label."
+        return figure, text + _first_of(MOST_LABELS, len(names), "labels")
     # Of two classes the positive one; of more the one that the whole model decides for.
     rows = np.arange(len(target))
     binary = outputs.task == "binary"
@@ -182,8 +183,8 @@ def _of_decisions(
     figure = _scatter(groups, outputs)
     if binary:
         _mark_even_odds(figure)
-    of = names[1] if binary else "what the whole model says"
-    return figure, f"{text} Drawn is each head's probability of {of}."
+    of = names[1] if binary else "the class predicted by the whole model"
+    return figure, f"{text} Shown: each head's probability of {of}."
 
 
 def _of_values(
@@ -203,7 +204,12 @@ def _of_values(
     if len(groups) > 1:  # in units of their own
         add_menu(figure, [name for name, _, _ in groups], range(len(groups)))
     figure.update_layout(showlegend=False)
-    return figure, f"Correlation of the two heads' values: {', '.join(said)}."
+    text = f"Correlation of the two heads' values: {', '.join(said)}."
+    return figure, text + _first_of(MOST_LABELS, len(names), "targets")
+
+
+def _first_of(shown: int, number: int, what: str) -> str:
+    return f" Shown: the first {shown} of {number} {what}." if number > shown else ""
 
 
 def _scatter(
@@ -223,8 +229,8 @@ def _scatter(
             hovertemplate="%{text}: spectra %{x:.3g}, covariates %{y:.3g}"
             "<extra>%{fullData.name}</extra>",
         )
-    figure.update_xaxes(title_text="spectra's head", zeroline=False)
-    figure.update_yaxes(title_text="covariates' head", zeroline=False)
+    figure.update_xaxes(title_text="spectra head", zeroline=False)
+    figure.update_yaxes(title_text="covariates head", zeroline=False)
     figure.update_layout(height=480, showlegend=True, hovermode="closest")
     return figure
 

@@ -27,8 +27,8 @@ BAND = [[0, "rgba(0,114,178,1)"], [0.5, "rgba(128,128,128,0)"], [1, "rgba(213,94
 WINDOW = "rgba(230, 159, 0, 0.22)"
 PANELS = (0.62, 0.06, 0.32)
 NEGATIVE_SHARE = (
-    "A negative share is of contributions that go against the score, so that the others exceed it; "
-    "how much they matter is told by the mean |attribution|."
+    "A negative share means that the contributions oppose the score; their size is the mean "
+    "|attribution|."
 )
 
 
@@ -47,15 +47,15 @@ def spectrum_section(
     shares = [found.share(part.sum(axis=1)) for part in (found.points, found.covariates)]
     if not np.isnan(shares).any():
         text += (
-            f" Of the score's mean square the spectra account for {share_text(shares[0], 0)}, the "
+            f" The spectra account for {share_text(shares[0], 0)} of the score's mean square, the "
             f"covariates for {share_text(shares[1], 0)}."
         )
         if min(shares) < 0:
             text += f" {NEGATIVE_SHARE}"
     if windows:
-        text += f" Marked are the {len(windows)} windows that account for most of it."
+        text += f" Marked: the {len(windows)} regions with the largest share."
     figure = spectrum_figure(found, examined, windows)
-    return Section("points", "Mean spectrum and what its points say", figure, text)
+    return Section("points", "Mean spectrum and attribution", figure, text)
 
 
 def share_text(share: float, digits: int) -> str:
@@ -158,7 +158,7 @@ def feature_section(
     """
     shown, task, classes = features[:most], examined.outputs.task, examined.classes
     rows: list[Sequence[Any]] = [
-        ("feature", "a higher value speaks", "mean |attribution|", "share", "rank correlation")
+        ("feature", "effect of a higher value", "mean |attribution|", "share", "rank correlation")
     ]
     for feature in shown[:MOST_ROWS]:
         correlation = feature.direction.rank_correlation
@@ -172,8 +172,8 @@ def feature_section(
             )
         )
     text = (
-        "What a higher value speaks for is seen by how a feature's attributions go with its values "
-        "over the samples (Spearman); true labels have no part in it."
+        "The effect of a higher value is the sign of the Spearman correlation between a feature's "
+        "attributions and its values; true labels are not used."
     )
     if shown and not np.isnan(shown[0].share):
         text += " Shares are of the score's mean square."

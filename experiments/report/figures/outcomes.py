@@ -31,7 +31,7 @@ def outcome_sections(outputs: EpochOutputs, names: Sequence[str], of: str = "") 
             ),
             Section(
                 "residuals",
-                heading("what the predictions miss by"),
+                heading("residuals"),
                 regression_figures.residuals(outputs, names),
             ),
         ]

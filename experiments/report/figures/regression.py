@@ -57,7 +57,7 @@ def predicted_against_true(outputs: EpochOutputs, names: Sequence[str]) -> go.Fi
 
 
 def residuals(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
-    """What the predictions miss by: over the predicted values, and how often.
+    """Residuals over the predicted values, and their histogram.
 
     Args:
         outputs: Of a regression.
@@ -81,7 +81,7 @@ def residuals(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
             text=ids,
             mode="markers",
             marker={"color": PALETTE[0], "opacity": 0.7},
-            hovertemplate="%{text}: predicted %{x:.4g}, off by %{y:.4g}<extra></extra>",
+            hovertemplate="%{text}: predicted %{x:.4g}, residual %{y:.4g}<extra></extra>",
             showlegend=False,
             row=number + 1,
             col=1,
@@ -90,7 +90,7 @@ def residuals(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
             y=missed[:, number],
             marker_color=PALETTE[0],
             opacity=0.7,
-            hovertemplate="off by %{y}: %{x} samples<extra></extra>",
+            hovertemplate="residual %{y}: %{x} samples<extra></extra>",
             showlegend=False,
             row=number + 1,
             col=2,

@@ -1,4 +1,4 @@
-"""Whether the model's probabilities can be taken at their word, drawn."""
+"""The calibration of the predicted probabilities, drawn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from experiments.report.figures.figure_page import Section
 from experiments.report.figures.text import shown_name
 from experiments.report.text import about_temperature
 
-SIDES = (("as the model says it", PALETTE[1]), ("after temperature scaling", PALETTE[0]))
+SIDES = (("uncalibrated", PALETTE[1]), ("after temperature scaling", PALETTE[0]))
 FIGURES = {"expected calibration error": "ece", "Brier score": "brier", "log loss": "log_loss"}
 # In pixels, of a bin's mark.
 SMALLEST, LARGEST = 5.0, 18.0
 
 
 def reliability_section(calibration: Calibration, task: str, class_names: Sequence[str]) -> Section:
-    """How often what was said with a probability was the case, before and after scaling.
+    """Observed frequency against predicted probability, before and after temperature scaling.
 
     Args:
         calibration: Of a classification.
@@ -30,10 +30,10 @@ def reliability_section(calibration: Calibration, task: str, class_names: Sequen
     """
     before, after = calibration.before, calibration.after
     text = (
-        "On the diagonal a probability can be taken at its word; a larger mark stands for more "
-        f"samples. The temperature that suits the validation side best is "
-        f"{calibration.temperature:.3g}: {about_temperature(calibration)}. All other figures of "
-        "this page are of the probabilities as the model says them."
+        "On the diagonal probabilities are perfectly calibrated; a larger mark stands for more "
+        f"samples. The temperature fitted on the validation set is {calibration.temperature:.3g}: "
+        f"{about_temperature(calibration)}. All other figures of this page use the uncalibrated "
+        "probabilities."
     )
     rows = [
         (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
@@ -50,7 +50,7 @@ def _said(task: str, class_names: Sequence[str]) -> str:
         return f"predicted probability of {shown_name(class_names[1])}"
     if task == "multilabel":
         return "predicted probability of a label"
-    return "probability of the likeliest class"
+    return "probability of the most likely class"
 
 
 def _figure(calibration: Calibration, said: str) -> go.Figure:
@@ -68,11 +68,12 @@ def _figure(calibration: Calibration, said: str) -> go.Figure:
             line={"color": colour, "width": 1},
             marker={"size": _sizes(side.count), "opacity": 0.85},
             name=name,
-            hovertemplate="said %{x:.3f}, was %{y:.3f}, %{customdata} samples<extra></extra>",
+            hovertemplate="predicted %{x:.3f}, observed %{y:.3f}, %{customdata} samples"
+            "<extra></extra>",
         )
     figure.update_xaxes(title_text=said, range=[-0.03, 1.03], dtick=0.2, zeroline=False)
     figure.update_yaxes(
-        title_text="how often it was the case", range=[-0.03, 1.03], dtick=0.2, zeroline=False
+        title_text="observed frequency", range=[-0.03, 1.03], dtick=0.2, zeroline=False
     )
     figure.update_layout(height=460, showlegend=True)
     return figure

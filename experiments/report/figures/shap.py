@@ -36,20 +36,20 @@ def summary_sections(
         note: How they were made, in a sentence.
     """
     if not features:
-        return [Section("summary", "No features", text="There is nothing that was explained.")]
+        return [Section("summary", "No features", text="No features were explained.")]
     shown = sorted(features, key=lambda feature: -feature.size)[:MOST_ROWS]
     samples = len(sample_id)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_POINTS])
     text = (
-        f"{note} A point is a sample: what the feature adds to {what}. Its colour is the feature's "
-        "value among the samples."
+        f"{note} One point per sample: the feature's contribution to {what}. Colour: the rank of "
+        "the feature's value among the samples."
     )
     if len(drawn) < samples:
-        text += f" {len(drawn)} of the {samples} samples, drawn at random, are shown."
+        text += f" Shown: a random {len(drawn)} of {samples} samples."
     ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
     return [
         Section("summary", "All samples", _points(shown, drawn, ids, values), text),
-        Section("mean", "Mean size", _bars(shown, values)),
+        Section("mean", "Mean magnitude", _bars(shown, values)),
     ]
 
 

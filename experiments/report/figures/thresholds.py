@@ -60,8 +60,8 @@ def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Sect
     figure.update_yaxes(title_text="value", range=[0, 1.02])
     figure.update_layout(height=420, hovermode="x")
     text = (
-        "A sample whose probability reaches the threshold is called positive. The dotted line is "
-        f"at {THRESHOLD}, which the metrics use. These are the tested samples: a threshold that is "
-        "chosen on them looks better than it is."
+        "A sample is predicted positive if its probability reaches the threshold. The dotted line "
+        f"is at {THRESHOLD}, which the metrics use. These are test samples: a threshold chosen on "
+        "them looks better than it is."
     )
     return [Section("thresholds", "Threshold sensitivity", figure, text)]

@@ -79,7 +79,7 @@ not a medical device; no diagnosis, treatment or other decision about a person m
 ## Data
 
 Everything that is fitted (imputation, scaling, categories, spectral statistics) was fitted on
-the training part only; a group is never on two sides.
+the training set only; no group is in two subsets.
 
 {_bullets(escape_markdown(line) for line in data.describe())}
 - Licence of the data: {_licence(outcome)}
@@ -88,8 +88,8 @@ the training part only; a group is never on two sides.
 
 ## Metrics
 
-The validation side chose the weights, the test side chose nothing; undefined and nan
-mean that a figure cannot be computed on this data.
+The weights were chosen on the validation set; nothing was chosen on the test set. Undefined
+and nan: the figure cannot be computed on these data.
 
 {_metrics(outcome)}
 {_decisions(outcome)}

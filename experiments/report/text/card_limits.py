@@ -18,6 +18,7 @@ from experiments.report.text.markdown_text import escape_markdown
 FEW = 50
 # Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).
 NOTABLE_MISSING = 0.05
+SIDE_SETS = {"val": "validation set", "test": "test set"}
 
 
 def limits(outcome: Outcome) -> Iterator[str]:
@@ -31,18 +32,18 @@ def limits(outcome: Outcome) -> Iterator[str]:
     """
     data, cohort = outcome.data, outcome.data.cohort
     yield (
-        f"All samples are of one cohort, {escape_markdown(cohort.root.name)}: the metrics do not "
-        "tell how the model does with another instrument, site, protocol or population."
+        f"All samples come from one cohort, {escape_markdown(cohort.root.name)}: performance on "
+        "another instrument, site, protocol or population is unknown."
     )
-    yield ("One model was measured on one split: another split or seed would give other numbers.")
-    yield "Subgroups (by sex, age or site) were not measured each by itself."
-    yield "A relation to the target that the model uses need not be a cause of it."
+    yield "One model was evaluated on one split: another split or seed gives other numbers."
+    yield "Subgroups (by sex, age or site) were not evaluated separately."
+    yield "An association that the model uses is not necessarily causal."
     yield from map(_warning, _audit(outcome))
     for side in SIDES[1:]:
         yield from _few(outcome, side)
         undefined = [n for n in outcome.config.metric_names if np.isnan(outcome.results[side][n])]
         if undefined:
-            yield _warning(f"undefined on the {side} side: {', '.join(undefined)}")
+            yield _warning(f"undefined in the {SIDE_SETS[side]}: {', '.join(undefined)}")
     unsure = [
         name
         for name, interval in outcome.intervals.items()
@@ -51,20 +52,20 @@ def limits(outcome: Outcome) -> Iterator[str]:
     if unsure:
         why = ""
         if outcome.test_groups == 1:
-            why = ", as the test side is one group: how far its figures may be off cannot be told"
+            why = ": the test set is one group"
         elif too_few_of(outcome.intervals):
-            why = ", as the samples are too few to tell"
+            why = ": too few samples"
         yield _warning(f"no interval for {', '.join(map(escape_markdown, unsure))}{why}")
     yield from map(_warning, decision_warnings(outcome.findings, cohort.task))
     absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()
     for column, share in absent[absent >= NOTABLE_MISSING].items():
         numeric = column in cohort.numeric
         mark = f"missing({column})" if numeric else f"{column}={MISSING}"
-        told = "is" if mark in data.encoder.feature_names else "is not"
+        indicated = "an" if mark in data.encoder.feature_names else "no"
         filled = ", filled with the training median" if numeric else ""
         yield _warning(
             f"{escape_markdown(column)} is missing in {share:.0%} of the samples{filled}; the "
-            f"model {told} told where"
+            f"model has {indicated} indicator of missing values"
         )
 
 
@@ -80,15 +81,17 @@ def _few(outcome: Outcome, side: str) -> Iterator[str]:
     cohort = outcome.data.cohort
     targets = cohort.targets[outcome.data.split == side]
     if cohort.task == "regression":
-        counts = {"samples": len(targets)}
-    elif cohort.task in CLASSES:
+        if len(targets) < FEW:
+            yield _warning(f"fewer than {FEW} samples in the {SIDE_SETS[side]}: {len(targets)}")
+        return
+    if cohort.task in CLASSES:
         numbers = np.bincount(targets, minlength=len(cohort.class_names))
         counts = dict(zip(cohort.class_names, numbers, strict=True))
     else:
         counts = dict(zip(cohort.class_names, targets.sum(axis=0), strict=True))
     few = [f"{escape_markdown(name)} {n}" for name, n in counts.items() if n < FEW]
     if few:
-        yield _warning(f"fewer than {FEW} on the {side} side: {', '.join(few)}")
+        yield _warning(f"fewer than {FEW} samples in the {SIDE_SETS[side]}: {', '.join(few)}")
 
 
 def _warning(text: str) -> str:

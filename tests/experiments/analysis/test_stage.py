@@ -84,7 +84,7 @@ def test_the_page_is_there_while_the_run_goes_on_and_opens_itself_anew(make_conf
 
     experiment.train()
     assert seen[0] is None
-    for part in (RELOAD, "epoch 1 of 2", "Of the validation side."):
+    for part in (RELOAD, "epoch 1 of 2", "Validation set."):
         assert part in seen[1]
     experiment.test()
     experiment.export()
@@ -107,7 +107,7 @@ def test_attributions_can_be_left_out_or_made_otherwise(make_config):
     experiment.run()
     assert not experiment.findings.explained
     assert experiment.findings.embedding is not None
-    assert "not known what the scores rest on" in (
+    assert "No attributions were computed." in (
         experiment.run_dir / "report" / "index.html"
     ).read_text("utf-8")
     other = Experiment(

@@ -65,7 +65,7 @@ def test_settings_that_differ_are_listed_and_long_ones_cut(tell):
     text, _ = tell(2, optimizer__lr=[1e-3, 3e-4], data__numeric=[["age"], ["a" * 50]])
     assert cells(text, "optimizer.lr") == ["0.001", "0.0003"]
     assert cells(text, "data.numeric") == ['["age"]', f'["{"a" * 29}...']
-    assert "surroundings" not in text
+    assert "differing environment" not in text
 
 
 def test_values_have_no_tests_and_what_is_unknown_is_said(tell, tmp_path):
@@ -103,15 +103,15 @@ def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     comparison = compare_runs(read_runs(folders), 100)
     text = comparison_text(comparison)
     at = text.splitlines().index(next(x for x in text.splitlines() if x.startswith("auroc ")))
-    assert cells(text, "auroc") == ["1.0000 (too few to tell)"] * 2
-    assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few to tell)"
-    assert cells(text, "DeLong p") == ["too few to tell"]
+    assert cells(text, "auroc") == ["1.0000 (too few samples)"] * 2
+    assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few samples)"
+    assert cells(text, "DeLong p") == ["too few samples"]
     assert cells(text, "McNemar p") == ["1.0000"]
     assert "95% intervals of accuracy, precision, recall, recall_at_fpr@0.05 by Clopper" in text
-    assert "Too few to tell how far off f1, auroc, auprc" in text
-    assert "Too few to tell how far off the differences in accuracy, precision" in text
+    assert "No 95% interval of f1, auroc, auprc" in text
+    assert "No 95% interval of the differences in accuracy, precision" in text
     (files, _) = write_run_comparison(comparison, tmp_path)
-    assert "1.0000 (too few to tell)" in files[1].read_text("utf-8")
+    assert "1.0000 (too few samples)" in files[1].read_text("utf-8")
 
 
 def test_a_run_differs_from_its_own_copy_by_nothing(tmp_path):

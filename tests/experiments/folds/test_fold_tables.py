@@ -113,6 +113,6 @@ def test_pooled_figures_of_few_groups_are_told_as_unsure(tmp_path):
     ]
     folds = Folds("fold", ["0", "1"], np.zeros(0, dtype=np.int64))
     text = summary(fold_results("made", folds, read_runs(folders), [], resamples=50))
-    assert "(too few to tell)" in next(x for x in text.splitlines() if x.startswith("| auroc"))
+    assert "(too few samples)" in next(x for x in text.splitlines() if x.startswith("| auroc"))
     assert "95% intervals of accuracy by Clopper and Pearson (1934)" in text
-    assert "Too few to tell how far off auroc may be" in text
+    assert "No 95% interval of auroc" in text

@@ -95,7 +95,8 @@ def test_the_split_counts_every_sample_group_scan_and_class(outcome, content):
 
 def test_warnings_are_those_of_the_model_card_without_its_marks(content):
     assert any(
-        line.startswith("fewer than 50 on the test side: control") for line in content.warnings
+        line.startswith("fewer than 50 samples in the test set: control")
+        for line in content.warnings
     )
     assert not [line for line in (*content.warnings, *content.limits) if "**" in line]
     assert not [line for line in content.warnings if "\\" in line]

@@ -98,7 +98,7 @@ def test_a_text_is_found_by_the_phrase_that_it_was_filled_from():
 
 def test_places_can_change_their_order():
     said = Words("zh").translate(
-        "95% intervals, by 1000 bootstrap resamples of the 135 groups of the test side."
+        "95% intervals: 1000 bootstrap resamples of the 135 groups of the test set."
     )
     assert said.index("135") < said.index("1000")
 

@@ -31,13 +31,13 @@ def test_effective_scans_are_drawn_over_the_scans_there_are():
     assert list(equal.x) == [1, 3]
     # A sample with one scan has no choice, and says nothing of how it would spread.
     np.testing.assert_allclose(relative.x, [1, 0.5 / math.log(3)])
-    assert "Samples with several scans have 2.50 on average" in section.text
+    assert "Samples with several scans: 2.50 scans on average" in section.text
 
 
 def test_samples_of_one_scan_each_are_drawn_and_said():
     weights = ScanWeights(torch.zeros(2).double(), torch.ones(2).long())
     (section,) = sections({"scan_pooling": weights}).values()
-    assert "one scan, which has all the weight" in section.text
+    assert "Every sample has one scan." in section.text
 
 
 def test_covariates_are_named_and_sorted_by_their_weight():
@@ -57,7 +57,7 @@ def test_there_is_a_matrix_a_head_with_named_rows_and_columns():
         assert list(trace.x) == COVARIATES
         assert list(trace.y) == ["scan 1", "scan 2"]
     assert section.figure.layout.coloraxis.cmin == 0
-    assert "those that have it" in section.text
+    assert "of each scan over the samples that have it" in section.text
 
 
 def test_matrices_larger_than_a_screen_are_averaged_down():

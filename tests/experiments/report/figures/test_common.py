@@ -51,7 +51,7 @@ def test_one_label_that_cannot_be_ranked_is_named_beside_those_that_can():
     assert {t.name for t in figure.data} == {"liver", "lung", "heart: undefined", "chance"}
     assert "undefined" not in [note.text for note in figure.layout.annotations]
     told = figures.about_unranked(outputs, NAMES["multilabel"])
-    assert told == "Undefined, as all of these samples are of one kind: heart."
+    assert told == "Undefined because all samples are of one class: heart."
     assert figures.about_unranked(make_outputs("multilabel"), NAMES["multilabel"]) == ""
 
 

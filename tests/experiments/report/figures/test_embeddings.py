@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 
+from engine.metrics import EpochOutputs
 from experiments.report.figures import embeddings as embedding_figures
 from experiments.report.figures.embeddings import FEWEST_FOR_TSNE, plane_sections
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs
@@ -101,7 +103,14 @@ def test_of_many_samples_so_many_are_drawn_and_that_is_said(vectors, monkeypatch
     for name in ("pca", "tsne"):
         traces = choices(found[name].figure)["true label"]
         assert sum(len(trace.text) for trace in traces) == 12
-        assert f"12 of the {SAMPLES} samples" in found[name].text
+        assert f"a random 12 of {SAMPLES} samples" in found[name].text
+
+
+def test_targets_without_a_colour_are_said(vectors):
+    values = torch.rand(SAMPLES, 6)
+    outputs = EpochOutputs(values, values, list(map(str, range(SAMPLES))), {}, "regression")
+    for section in plane_sections(vectors, outputs, list("abcdef"), "embedding")[:2]:
+        assert section.text.endswith("Colours: the first 4 of 6 targets.")
 
 
 def test_names_are_shown_as_text(vectors):
@@ -115,7 +124,7 @@ def test_names_are_shown_as_text(vectors):
 def test_what_has_no_plane_is_said(shape):
     (section,) = sections_of(np.ones(shape)).values()
     assert section.figure is None
-    assert "no plane" in section.text
+    assert "Too few data for a plane" in section.text
 
 
 def test_diverged_embeddings_are_said():
@@ -125,4 +134,4 @@ def test_diverged_embeddings_are_said():
 
 def test_samples_that_are_all_the_same_are_said():
     (section,) = sections_of(np.ones((SAMPLES, 3))).values()
-    assert "nothing to tell them apart" in section.text
+    assert "All samples have the same" in section.text

@@ -47,7 +47,7 @@ def test_of_a_single_logit_nothing_is_turned_for_it_says_nothing_of_the_other():
     explained = replace(examined.findings.explained[0], score="logit")
     found = in_one_sense(explained, examined)
     np.testing.assert_allclose(found.covariates, explained.tabular, rtol=1e-6)
-    assert found.what == "the logit of each sample's likeliest class"
+    assert found.what == "the logit of each sample's most likely class"
 
 
 def test_values_are_explained_in_their_own_unit():
@@ -73,7 +73,7 @@ def test_what_adds_up_to_nothing_has_no_share():
 @pytest.mark.parametrize(
     ("task", "what"),
     [
-        ("multiclass", "the log-odds of each sample's likeliest class"),
+        ("multiclass", "the log-odds of each sample's most likely class"),
         ("multilabel", "the logit of liver"),
         ("regression", "the prediction of age"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.metrics import AttentionSummary, MeanWeights
+from engine.metrics import AttentionSummary, EpochOutputs, MeanWeights
 from experiments.report.figures.gates import agreement_section, gate_sections
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs
 
@@ -23,7 +23,7 @@ def test_movement_is_drawn_and_said():
     movement = torch.linspace(0.01, 0.11, 101)
     (section,) = gate_sections(summary(), movement)
     np.testing.assert_allclose(drawn(section).data[0].x, movement)
-    assert "6.0% of its length (median; of 80% of the samples by 2.0% to 10.0%)" in section.text
+    assert "6.0% of its length (median; 80% of the samples: 2.0% to 10.0%)" in section.text
 
 
 def test_a_gates_features_are_sorted_with_their_spread_around_them():
@@ -34,8 +34,8 @@ def test_a_gates_features_are_sorted_with_their_spread_around_them():
     assert list(mean.text) == ["feature 2", "feature 3", "feature 1"]
     np.testing.assert_allclose(band.y, [1.1, 0.6, 0.2, 0.2, 0.4, 0.7], rtol=1e-6)
     assert "0.53 on average" in section.text
-    assert "it varies by 0.100" in section.text
-    assert "1 of 3 features vary by more than 0.1" in section.text
+    assert "over the samples is 0.100" in section.text
+    assert "above 0.1 for 1 of 3 features" in section.text
 
 
 def test_weights_that_are_no_gate_are_left_to_others():
@@ -55,7 +55,7 @@ def heads_that_say(*said):
 
 def test_heads_that_always_say_the_same_agree(outputs):
     heads = heads_that_say(outputs.target, outputs.target)
-    assert "the same of 100% of the samples" in agreement_section(outputs, ["a", "b"], heads).text
+    assert "agree on 100% of the samples" in agreement_section(outputs, ["a", "b"], heads).text
 
 
 def test_who_is_right_where_they_differ_is_said(outputs):
@@ -63,8 +63,8 @@ def test_who_is_right_where_they_differ_is_said(outputs):
     differing = torch.where(torch.arange(SAMPLES) < 10, wrong, outputs.target)
     section = agreement_section(outputs, ["a", "b"], heads_that_say(outputs.target, differing))
     final = (outputs.predictions == outputs.target)[:10].float().mean()
-    assert "the same of 67% of the samples" in section.text
-    assert "the spectra's is right in 100%, the covariates' in 0%" in section.text
+    assert "agree on 67% of the samples" in section.text
+    assert "the spectra head is right in 100%, the covariates head in 0%" in section.text
     assert f"the whole model in {final:.0%}" in section.text
 
 
@@ -81,6 +81,17 @@ def test_both_heads_scores_of_every_sample_are_drawn(task):
         assert f"age {found:.2f}" in section.text
     else:
         assert max(max(trace.x) for trace in drawn(section).data) <= 1
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_outputs_that_are_not_shown_are_said(task):
+    values = torch.rand(SAMPLES, 9).round() if task == "multilabel" else torch.rand(SAMPLES, 9)
+    outputs = EpochOutputs(
+        torch.randn(SAMPLES, 9), values, list(map(str, range(SAMPLES))), {}, task
+    )
+    section = agreement_section(outputs, list("abcdefghi"), (outputs.logits, outputs.logits))
+    what = {"multilabel": "labels", "regression": "targets"}[task]
+    assert f"Shown: the first 7 of 9 {what}." in section.text
 
 
 def test_of_two_classes_the_positive_ones_probability_is_drawn(outputs):

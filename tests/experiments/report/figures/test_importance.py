@@ -73,8 +73,9 @@ def test_the_shares_of_the_modalities_are_said():
     share = found.share(found.points.sum(axis=1))
     text = spectrum_section(found, examined, "By this method.", WINDOWS).text
     assert text.startswith("By this method. Attributions of the log-odds of case")
-    assert f"the spectra account for {share:.0%}, the covariates for {1 - share:.0%}" in text
-    assert "the 2 windows" in text
+    assert f"account for {share:.0%} of the score's mean square" in text
+    assert f"the covariates for {1 - share:.0%}." in text
+    assert "the 2 regions" in text
 
 
 def test_nothing_found_makes_a_section_too():

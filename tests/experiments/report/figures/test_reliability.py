@@ -21,7 +21,7 @@ def test_both_sides_of_scaling_are_drawn_and_told_in_figures(task):
     np.testing.assert_array_equal(after.x, calibration.after.confidence)
     assert np.max(before.marker.size) == LARGEST
     assert np.min(before.marker.size) >= SMALLEST
-    assert f"best is {calibration.temperature:.3g}: " in section.text
+    assert f"validation set is {calibration.temperature:.3g}: " in section.text
     assert section.table[1] == (
         "expected calibration error",
         f"{calibration.before.ece:.4f}",
@@ -40,6 +40,6 @@ def test_it_says_of_which_probability_it_is():
         titles[task] = section.figure.layout.xaxis.title.text
     assert titles == {
         "binary": "predicted probability of &lt;i&gt;b&lt;/i&gt;",
-        "multiclass": "probability of the likeliest class",
+        "multiclass": "probability of the most likely class",
         "multilabel": "predicted probability of a label",
     }

@@ -63,7 +63,7 @@ def test_of_many_samples_so_many_are_drawn_and_that_is_said(monkeypatch):
     monkeypatch.setattr(shap_figures, "MOST_POINTS", 10)
     _, sections = summary()
     assert {len(row.x) for row in sections["summary"].figure.data} == {10}
-    assert f"10 of the {SAMPLES} samples" in sections["summary"].text
+    assert f"a random 10 of {SAMPLES} samples" in sections["summary"].text
 
 
 def test_nothing_to_summarise_is_said():

@@ -41,7 +41,7 @@ def test_only_errors_at_the_current_threshold_are_listed_where_they_are_wanted(b
             )
             assert all(row[2] != row[3] and row[5].startswith(MINUS) for row in rows(page))
         page.locator("#errors-filter").fill("nobody is called so")
-        assert page.locator("#errors-count").inner_text() == "No sample fits."
+        assert page.locator("#errors-count").inner_text() == "No matching sample."
 
 
 def test_a_row_opens_its_sample_by_click_and_by_key(browser, path, content):

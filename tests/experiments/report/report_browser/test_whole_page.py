@@ -93,9 +93,9 @@ def test_a_run_that_goes_on_shows_its_validation_side_and_reloads_itself(browser
         show_everything(page)
         assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "30"
         assert "training: epoch 5 of 10" in page.locator("#overview").inner_text()
-        assert "validation side" in page.locator("#overview .card").first.inner_text()
+        assert "validation set" in page.locator("#overview .card").first.inner_text()
         assert page.locator("#explorer, #reliability").count() == 0
-        assert page.locator("#threshold p").first.inner_text().startswith("Of the validation side.")
+        assert page.locator("#threshold p").first.inner_text().startswith("Validation set.")
         assert sum(counts(page)) == 120
         assert page.locator("#errors-body a").count() == 0
 

@@ -188,9 +188,9 @@ def test_the_interval_of_each_test_metric_has_a_column_of_its_own(run):
     assert rows["loss"][2] == ""
     for name, interval in experiment.intervals.items():
         told = f"{interval.low:.3f} to {interval.high:.3f}"
-        assert rows[name][2] == (told if not np.isnan(interval.low) else "too few to tell")
+        assert rows[name][2] == (told if not np.isnan(interval.low) else "too few samples")
     groups = len(set(experiment.data.cohort.groups[experiment.data.split == "test"]))
-    assert f"by 1000 bootstrap resamples of the {groups} groups of the test side" in card
+    assert f"1000 bootstrap resamples of the {groups} groups of the test set" in card
     without = card_of(run(metrics=metrics, report={"enabled": False, "resamples": 0}))
     assert rows_of(without, "metric | validation | test").keys() == rows.keys()
     assert "95%" not in without
@@ -208,7 +208,7 @@ def test_a_test_side_of_one_group_is_warned_of_as_it_gives_no_interval(run, root
         metrics=["auroc", "accuracy"],
     )
     card = card_of(experiment)
-    assert "**Warning:** no interval for auroc, accuracy, as the test side is one group" in card
+    assert "**Warning:** no interval for auroc, accuracy: the test set is one group" in card
     assert rows_of(card, "metric | validation | test | 95% interval of test")["auroc"][2] == (
         "undefined"
     )
@@ -246,10 +246,10 @@ def test_few_samples_of_a_class_and_missing_values_are_warned_of(run):
     share = data.cohort.samples["CRP"].isna().mean()
     assert share > 0.2
     assert f"CRP is missing in {share:.0%} of the samples, filled with the training median" in card
-    assert "the model is told where" in card
+    assert "the model has an indicator of missing values" in card
     assert "age is missing" not in card
     untold = card_of(run(data={"missing_indicators": False}))
-    assert "the model is not told where" in untold
+    assert "the model has no indicator of missing values" in untold
 
 
 def test_where_there_are_enough_samples_and_no_gaps_nothing_is_warned_of(run, tmp_path):
