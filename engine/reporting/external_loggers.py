@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 def require_package(package: str) -> None:
     """Refuse a logger whose package is not there, without the seconds that importing it takes.
 
-    Args:
-        package: Its name, for Python and for pip alike.
-
     Raises:
         UsageError: With the command that installs it.
 
@@ -34,11 +31,7 @@ def require_package(package: str) -> None:
 
 
 def describe_run(trainer: Trainer) -> dict[str, Any]:
-    """A run in a few plain values, by which it can be told from others.
-
-    Args:
-        trainer: When its run begins.
-    """
+    """A run in a few plain values, by which it can be told from others."""
     model, loss, state = trainer.model, trainer.loss, trainer.state
     return {
         "model": type(model).__name__,

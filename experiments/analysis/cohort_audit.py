@@ -66,10 +66,6 @@ def check_audit(findings: Sequence[Finding]) -> None:
 def write_audit(findings: Sequence[Finding], folder: Path) -> None:
     """Write ``audit.json``.
 
-    Args:
-        findings: Of one audit.
-        folder: It exists.
-
     Raises:
         OSError: The disk is full, say.
     """
@@ -103,11 +99,7 @@ def audit_summary(findings: Sequence[Finding]) -> str:
 
 
 def audit_table(findings: Sequence[Finding]) -> Iterator[str]:
-    """TestAnalysis as lines for a terminal: level, number, and the sentence under its name.
-
-    Args:
-        findings: Where there are none there is no table.
-    """
+    """Findings as lines for a terminal: level, number, and the sentence under its name."""
     if not findings:
         return
     width = shutil.get_terminal_size((WITHOUT_TERMINAL, 0)).columns

@@ -1,8 +1,8 @@
-"""What a finished run hands to its exports and reports."""
+"""What a finished run produced, and sentences on its intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,53 @@ from datasets.audit import Finding
 from datasets.cohort import about_positive
 from engine.metrics import EpochOutputs
 from engine.reporting import bounds_text
-from engine.statistics import BOOTSTRAP, FEWEST_GROUPS, Interval
+from engine.statistics import BOOTSTRAP, CLOPPER_PEARSON, FEWEST_GROUPS, TOO_FEW, Interval
 from experiments.analysis.analysis import TestAnalysis
-from experiments.analysis.interval_words import about_methods
 from experiments.builders import Data
 from experiments.config import Config
+
+
+def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[str]:
+    """One sentence per method for intervals that are not by bootstrap.
+
+    Args:
+        figures: Of each model: metric -> figure.
+        task: A key of ``engine.metrics.TASKS``.
+
+    Example:
+        >>> few = Interval(1.0, 0.63, 1.0, 50, "clopper_pearson")
+        >>> about_methods([{"recall": few}], "binary")[0].partition(",")[0]
+        '95% intervals of recall: Clopper and Pearson (1934)'
+    """
+    exact, too_few = (_names(figures, method) for method in (CLOPPER_PEARSON, TOO_FEW))
+    told = []
+    if exact:
+        told.append(
+            f"95% intervals of {', '.join(exact)}: Clopper and Pearson (1934), each group counted "
+            f"as one sample, as there are fewer than {FEWEST_GROUPS} groups or all resamples agree."
+        )
+    if too_few:
+        told.append(about_too_few(too_few, task))
+    return told
+
+
+def about_too_few(names: Iterable[str], task: str) -> str:
+    """A sentence on metrics that have no interval for want of samples."""
+    of_class = {"regression": "", "multilabel": " of a label"}.get(task, " of a class")
+    return (
+        f"No 95% interval of {', '.join(names)}: fewer than {FEWEST_GROUPS} groups{of_class}, or "
+        "all resamples agree."
+    )
+
+
+def too_few_of(intervals: Mapping[str, Interval]) -> list[str]:
+    """The metrics that have no interval for want of samples."""
+    return _names([intervals], TOO_FEW)
+
+
+def _names(figures: Sequence[Mapping[str, Interval]], method: str) -> list[str]:
+    return list(dict.fromkeys(n for own in figures for n, f in own.items() if f.method == method))
+
 
 FEW_GROUPS = f"With fewer than {FEWEST_GROUPS} groups they are too narrow."
 

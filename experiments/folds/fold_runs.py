@@ -18,8 +18,7 @@ from datasets.errors import UsageError, nearest
 from datasets.splits import Folds
 from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
 from experiments.config import IN_FOLDS, Config, load_config
-from experiments.folds.fold_results import FoldResults, fold_results
-from experiments.folds.fold_tables import fold_text, write_fold_results
+from experiments.folds.fold_results import FoldResults, fold_results, fold_text, write_fold_results
 from experiments.run import accept_too
 from experiments.run_files import DataVersion, data_version, read_runs, read_version
 from experiments.runs import ABSENT, run_planned, state_of
@@ -64,7 +63,7 @@ def cross_validate(
         source: The configuration.
         overrides: Dotted keys and values as YAML text, on top of it.
         count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: TestAnalysis of the audit that do not stop a training.
+        accept: Findings of the audit that do not stop a training.
 
     Returns:
         What the process should leave with: 0, or the code of a signal that stopped a run.
@@ -93,12 +92,6 @@ def plan_folds(
     accept: Sequence[str] = (),
 ) -> Plan:
     """Read the cohort and split it, fold by fold.
-
-    Args:
-        source: The configuration.
-        overrides: Dotted keys and values as YAML text, on top of it.
-        count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: TestAnalysis of the audit that do not stop a training.
 
     Raises:
         UsageError: There are no folds, or one of them cannot be split.
@@ -160,11 +153,7 @@ def check_earlier(plan: Plan) -> None:
 
 
 def collect(plan: Plan) -> FoldResults:
-    """What the finished runs say together.
-
-    Args:
-        plan: All of its runs are finished.
-    """
+    """What the finished runs say together."""
     runs = read_runs([config.runs_dir / config.exp_name for config in plan.configs])
     return fold_results(
         plan.base.exp_name,

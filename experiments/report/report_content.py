@@ -22,7 +22,7 @@ from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.figures import Section, names_of_kinds
-from experiments.report.report_samples import SampleSource, sample_source
+from experiments.report.report_payload import SampleSource, sample_source
 from experiments.report.text import limits, plain_text
 from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
 
@@ -167,12 +167,7 @@ class ReportContent:
 
 
 def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
-    """The page of a finished run, whose log and environment are in its folder.
-
-    Args:
-        outcome: Of a validated and tested run.
-        parts: Further sections.
-    """
+    """The page of a finished run, whose log and environment are in its folder."""
     tested = {name: outcome.test_interval(name) for name in outcome.config.metric_names}
     headline = [
         Figure(

@@ -1,4 +1,4 @@
-"""The run's page: ``report/index.html``, one file that asks the network for nothing."""
+"""The run's page: ``report/index.html``, one file that needs no network."""
 
 from __future__ import annotations
 
@@ -33,10 +33,22 @@ from experiments.report.figures import (
     styled,
 )
 from experiments.report.report_content import Figure, Part, ReportContent, content_of
-from experiments.report.report_parts import report_parts
-from experiments.report.report_payload import as_script, outcome_payload
-from experiments.report.report_samples import pack_samples
+from experiments.report.report_payload import as_script, outcome_payload, pack_samples
 from experiments.report.words import Words, read_words
+
+NOT_EXPLAINED = "No attributions were computed."
+NO_VECTORS = "Embeddings were not stored."
+NO_ATTENTION = "Attention was not measured."
+
+
+def report_parts(drawn: FindingSections) -> list[Part]:
+    """Parts of the page; where nothing was found out a sentence says so."""
+    return [
+        Part("importance", "Global importance", drawn.importance, NOT_EXPLAINED),
+        Part("embedding", "Embeddings", drawn.embedding, NO_VECTORS),
+        Part("attention", "Gates and attention", drawn.attention, NO_ATTENTION),
+    ]
+
 
 REPORT_NAME = "index.html"
 # As the page's script writes it; a line may break at a hyphen (2.51e-05), not at a minus sign.
@@ -97,10 +109,6 @@ ERRORS_TEXT = {
 def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
     """Write ``report/index.html`` of a finished run.
 
-    Args:
-        outcome: Of a validated and tested run.
-        drawn: Its sections, which other pages may show, too.
-
     Returns:
         The page.
     """
@@ -112,11 +120,7 @@ def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
 
 
 def render_report(content: ReportContent) -> str:
-    """The page as text.
-
-    Args:
-        content: Of a finished run, or of one that goes on.
-    """
+    """The page as text."""
     outputs, task = content.outputs, content.task
     words = Words(content.language, _names(content))
     panels = make_panels([_with_numbers(row) for row in content.epochs])

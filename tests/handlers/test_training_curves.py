@@ -11,8 +11,7 @@ import torch
 from ignite.engine import Events
 from plotly.offline import get_plotlyjs
 
-import engine.reporting.curves
-import engine.reporting.live_page
+import engine.reporting.pages
 import handlers.training_curves
 from engine import Phase, UsageError
 from engine.reporting import make_panels, render
@@ -62,8 +61,8 @@ class Page(HTMLParser):
 
 
 def follow_every_epoch(monkeypatch):
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_S", 0.0)
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_OF_COST", 0.0)
+    monkeypatch.setattr(engine.reporting.pages, "LAG_S", 0.0)
+    monkeypatch.setattr(engine.reporting.pages, "LAG_OF_COST", 0.0)
 
 
 def read(path):
@@ -267,5 +266,5 @@ def test_an_interval_that_is_no_count_is_refused(every):
 
 
 def test_the_libraries_are_imported_only_to_write():
-    for module in (handlers.training_curves, engine.reporting.curves):
+    for module in (handlers.training_curves, engine.reporting.pages):
         assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(module).keys()

@@ -10,17 +10,17 @@ import numpy as np
 
 from engine.explain import WIDTH, Explained, top_windows
 from experiments.analysis import about_unexplained
-from experiments.report.figures.attention import weight_sections
+from experiments.report.figures.attention import agreement_section, gate_sections, weight_sections
 from experiments.report.figures.embeddings import plane_sections
-from experiments.report.figures.explained_features import (
+from experiments.report.figures.figure_page import Section
+from experiments.report.figures.importance import (
     Attributions,
     covariate_features,
+    feature_section,
     in_one_sense,
+    spectrum_section,
     window_features,
 )
-from experiments.report.figures.figure_page import Section
-from experiments.report.figures.gates import agreement_section, gate_sections
-from experiments.report.figures.importance import feature_section, spectrum_section
 from experiments.report.figures.report_input import ReportInput
 from experiments.report.figures.shap import summary_sections
 

@@ -9,10 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import rankdata
 
-from experiments.report.figures.common import PALETTE
-from experiments.report.figures.explained_features import Feature
-from experiments.report.figures.figure_page import Section
-from experiments.report.figures.text import shown_name, shown_names
+from experiments.report.figures.classification import PALETTE
+from experiments.report.figures.figure_page import Section, shown_name, shown_names
+from experiments.report.figures.importance import Feature
 
 MOST_ROWS, ROW_HEIGHT, FRAME = 20, 32, 120
 # More points a row say no more; they are drawn at random.

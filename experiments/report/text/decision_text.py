@@ -38,10 +38,6 @@ def threshold_section(decisions: Decisions, task: str) -> str:
 
     Of one thing to decide on all figures on both sides, and what the other rules would give; of
     several a row each.
-
-    Args:
-        decisions: As :class:`experiments.analysis.TestAnalysis` has them; at least one.
-        task: Of a classification.
     """
     usual = "0.5 for each label" if task == "multilabel" else "the most likely class"
     apart = f"The results above and `predictions.csv` use {usual} instead."
@@ -63,23 +59,14 @@ def threshold_section(decisions: Decisions, task: str) -> str:
 
 
 def chosen_points(decisions: Decisions) -> str:
-    """The configured rule's threshold of everything that is decided on, as a Markdown table.
-
-    Args:
-        decisions: At least one.
-    """
+    """The configured rule's threshold of everything that is decided on, as a Markdown table."""
     rule = next(iter(decisions.values()))[0]
     rows = [(escape_markdown(name), points[0]) for name, points in decisions.items()]
     return f"{_about_rule(rule)}\n\n{_points_table('predicted positive', rows)}"
 
 
 def calibration_section(calibration: Calibration | None, task: str = "binary") -> str:
-    """The temperature and what it does, as a sentence and a Markdown table.
-
-    Args:
-        calibration: None of a classification whose validation side gives no temperature.
-        task: Of the classification.
-    """
+    """The temperature and what it does, as a sentence and a Markdown table."""
     if calibration is None:
         if task == "multilabel":
             return "No temperature can be fitted: all validation labels are present, or none is."
@@ -121,12 +108,7 @@ def about_temperature(calibration: Calibration) -> str:
 
 
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """What the terminal says of thresholds and calibration, a line each.
-
-    Args:
-        findings: Of a tested model.
-        task: Of the run.
-    """
+    """What the terminal says of thresholds and calibration, a line each."""
     for name, points in findings.decisions.items():
         point = points[0]
         several = len(findings.decisions) > 1 or task == "multilabel"
@@ -151,12 +133,7 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
 
 
 def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """What a reader of the model card should not overlook, in Markdown without a full stop.
-
-    Args:
-        findings: Of a tested model.
-        task: Of the run.
-    """
+    """What a reader of the model card should not overlook, in Markdown without a full stop."""
     for name, points in findings.decisions.items():
         point = points[0]
         if math.isnan(point.threshold):

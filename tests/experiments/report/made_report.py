@@ -17,7 +17,7 @@ from experiments.analysis import TestAnalysis, decide
 from experiments.config import ThresholdConfig
 from experiments.report.figures import Section
 from experiments.report.report_content import Figure, Part, ReportContent, Side
-from experiments.report.report_samples import SampleSource
+from experiments.report.report_payload import SampleSource
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 NASTY = (

@@ -14,8 +14,8 @@ from experiments.analysis import Outcome, TestAnalysis
 from experiments.config import check_config
 from experiments.report.figures import FindingSections, Section, examine
 from experiments.report.report_content import content_of, content_while_training
-from experiments.report.report_parts import report_parts
-from experiments.report.report_samples import sample_source
+from experiments.report.report_page import report_parts
+from experiments.report.report_payload import sample_source
 from experiments.report.words import Words
 from experiments.runs import Experiment
 from tests.experiments.report.opened_page import LATIN

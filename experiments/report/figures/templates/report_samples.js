@@ -21,7 +21,7 @@ const SCAN_COLOURS = [palette[2], palette[3], palette[5], palette[4], "#8c8c8c"]
 const scanColour = scan => SCAN_COLOURS[scan % SCAN_COLOURS.length];
 const scanDash = scan => Math.floor(scan / SCAN_COLOURS.length) % DASHES.length;
 
-// -- unpacking (report_samples.py says how it is packed) ---------------------------------------------
+// -- unpacking (report_payload.py says how it is packed) ---------------------------------------------
 
 function scansOf(entry, points) {
   const levels = bytes(entry.scans);

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.enhanced_trainer import EnhancedTrainer, Names
-from experiments.report.figures.explained_features import (
+from experiments.report.figures.importance import (
     UNCLEAR,
     covariate_features,
     in_one_sense,

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from experiments.report.figures import importance as importance_figures
-from experiments.report.figures.explained_features import covariate_features, in_one_sense
 from experiments.report.figures.importance import (
     MOST_BARS,
+    covariate_features,
     feature_bars,
     feature_section,
+    in_one_sense,
     spectrum_figure,
     spectrum_section,
 )

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.analysis import TestAnalysis
 from experiments.report.figures.report_input import examine, names_of_kinds
-from experiments.report.report_samples import sample_source
+from experiments.report.report_payload import sample_source
 from tests.experiments.report.run_outcome import make_outcome
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.report.figures import shap as shap_figures
-from experiments.report.figures.explained_features import covariate_features, in_one_sense
+from experiments.report.figures.importance import covariate_features, in_one_sense
 from experiments.report.figures.shap import summary_sections
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.made_outputs import SAMPLES

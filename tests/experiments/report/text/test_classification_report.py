@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 from engine.metrics import EpochOutputs, metric_value
-from experiments.report.text.classification_report import class_table
+from experiments.report.text.markdown_text import class_table
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 
