@@ -31,7 +31,7 @@ def require_package(package: str) -> None:
 
 
 def describe_run(trainer: Trainer) -> dict[str, Any]:
-    """A run in a few plain values, by which it can be told from others."""
+    """A run in a few plain values, that identify it."""
     model, loss, state = trainer.model, trainer.loss, trainer.state
     return {
         "model": type(model).__name__,

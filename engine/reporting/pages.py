@@ -142,7 +142,7 @@ LAG_S, LAG_OF_COST = 1.0, 100.0
 class LivePage(ABC):
     """Keeps the epochs' values and writes a page of them, replaced as a whole each time.
 
-    Whoever opens it while the run goes on sees a whole page. The history is saved with every
+    A reader sees a whole page at any time. The history is saved with every
     checkpoint: a resumed run continues it.
 
     Args:

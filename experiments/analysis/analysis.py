@@ -20,7 +20,7 @@ from handlers.attribution import FILE_NAME, Attribution
 
 @dataclass(frozen=True)
 class TestAnalysis:
-    """Of the test side; each part empty or None where it does not apply or was not asked for.
+    """Analysis of the test set; a part is empty or None where it does not apply or was not wanted.
 
     Attributes:
         decisions: What is ranked (the positive class, each class against the rest, or each
@@ -112,7 +112,7 @@ class AnalysisCollector:
 
 
 class TestSetAnalysis:
-    """Attaches to the evaluator of the test side what is wanted to be known of it."""
+    """Attaches to the test set's evaluator what the settings ask for."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class TestSetAnalysis:
     def measure(
         self, loader: Any, weights: Callable[[], AbstractContextManager[Any]]
     ) -> tuple[dict[str, float], TestAnalysis]:
-        """The metrics of a loader's samples, and what was found out on the way."""
+        """The metrics of a loader's samples, and their analysis."""
         if not self.wanted:
             return self.tester.evaluate(loader, weights), TestAnalysis()
         kept = AnalysisCollector()

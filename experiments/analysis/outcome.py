@@ -72,7 +72,7 @@ class Outcome:
         config: Its configuration.
         data: The cohort and its split.
         results: ``val`` and ``test`` -> metric name -> value.
-        intervals: Metric name -> its 95% interval on the test side; empty where none are wanted.
+        intervals: Metric name -> its 95% interval on the test set; empty where none are wanted.
         outputs: ``val`` and ``test`` -> logits, targets and sample ids.
         weights: The weights that were tested, by name.
         epochs: Epochs trained.
@@ -103,7 +103,7 @@ class Outcome:
 
     @property
     def test_groups(self) -> int:
-        """How many groups are on the test side."""
+        """How many groups are on the test set."""
         pairs = zip(self.data.cohort.groups, self.data.split, strict=True)
         return len({group for group, side in pairs if side == "test"})
 
@@ -112,7 +112,7 @@ class Outcome:
         return bounds_text(self.test_interval(metric))
 
     def test_interval(self, metric: str) -> Interval:
-        """A metric on the test side with its interval, if there is one."""
+        """A metric on the test set with its interval, if there is one."""
         return self.intervals.get(metric, Interval(self.results["test"][metric]))
 
     def about_intervals(self) -> str:

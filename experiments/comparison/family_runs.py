@@ -26,7 +26,7 @@ class Row:
         family: Of the model.
         seed: Of the run and its split.
         val: The monitored metric of the best epoch.
-        test: The same metric on the test side.
+        test: The same metric on the test set.
         parameters: Numbers that training can move.
         seconds: Spent in epochs.
     """

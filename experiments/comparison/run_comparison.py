@@ -1,7 +1,7 @@
 """Finished runs side by side, on the samples that all of them were tested on.
 
-The first run that is named is what the others are held against. It is chosen before the results
-are seen; to pick the best on the test side would make its lead look surer than it is.
+The other runs are compared with the first one that is named. It is chosen before the results
+are seen; to pick the best on the test set would overstate its lead.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def _paired_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[Pa
     ]
 
 
-# -- what has to be said ----------------------------------------------------------------------
+# -- notes and warnings ----------------------------------------------------------------------
 
 
 def _notes(comparison: RunComparison) -> list[str]:
@@ -282,7 +282,7 @@ def _notes(comparison: RunComparison) -> list[str]:
 
 
 def _best_on_validation(comparison: RunComparison) -> list[str]:
-    """Which run is the best by what runs may be chosen by, where that can be said."""
+    """The best run by the validation metric, where runs share one."""
     runs, monitor = comparison.runs, comparison.monitor
     values = [run.validation for run in runs]
     shared = all(run.side("val") == runs[0].side("val") for run in runs)

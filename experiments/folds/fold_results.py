@@ -53,7 +53,7 @@ class FoldResults:
         folds: Their names.
         runs: One a fold.
         metrics: All that were asked for.
-        figures: For each fold: metric -> figure on its test side, NaN where it is undefined.
+        figures: For each fold: metric -> figure on its test set, NaN where it is undefined.
         spread: Metric -> how its figures are spread over the folds.
         pooled: Metric -> figure of all test samples together; those that cannot be told from
             predictions are not there.
@@ -213,7 +213,7 @@ def write_fold_results(results: FoldResults, folder: Path) -> Path:
 
 
 def folds_table(results: FoldResults) -> pd.DataFrame:
-    """One row a fold: its run, its sides, the monitored metric, and each test metric."""
+    """One row a fold: its run, its sizes, the monitored metric, and each test metric."""
     rows = []
     for fold, run, figures in zip(results.folds, results.runs, results.figures, strict=True):
         tested = run.side("test")

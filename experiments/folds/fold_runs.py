@@ -1,4 +1,4 @@
-"""All folds of a configuration: each is run, then all are told of together.
+"""All folds of a configuration: each is run, then all are summarised together.
 
 Each fold is run as an experiment of its own, ``<exp_name>-fold<number>`` and, where folds are
 groups or batches, their name. Runs that are finished are not run again, and one that was cut off
@@ -116,7 +116,7 @@ def plan_folds(
     folds = make_folds(cohort, base.data)
     configs, versions = [], []
     for number, name in enumerate(folds.names):
-        sides = split_fold(cohort, base.data, folds, number)
+        split_of = split_fold(cohort, base.data, folds, number)
         by_number = split.kind == "kfold"
         fold = str(number) if by_number else json.dumps(name, ensure_ascii=False)
         called = f"{base.exp_name}-fold{number}{'' if by_number else f'-{_as_file_name(name)}'}"
@@ -127,7 +127,7 @@ def plan_folds(
         ]
         configs.append(accept_too(load_config(source, own), accept))
         version = data_version(base.data, cohort, files)
-        versions.append(version.with_split(cohort.sample_ids, sides))
+        versions.append(version.with_split(cohort.sample_ids, split_of))
     return Plan(base, cohort, folds, configs, versions)
 
 

@@ -177,7 +177,7 @@ def render_report(content: ReportContent) -> str:
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
-        side_text=f"{content.side.capitalize()} set.",
+        side_text=f"{content.subset.capitalize()} set.",
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,

@@ -130,7 +130,7 @@ def pack_samples(
 
     Args:
         source: Spectra and covariates.
-        outputs: Of the test side, N samples.
+        outputs: Of the test set, N samples.
         explained: Attributions of some of them, one set for each output explained.
         scan_weights: Of each sample's scans, N of [S_i], in the order of ``outputs``.
         budget: In bytes.
@@ -267,7 +267,7 @@ def outcome_payload(
     """Scores and truth of N samples, exactly, and the thresholds that were chosen.
 
     Args:
-        outputs: Of one side.
+        outputs: Of one subset of the split.
         names: Of the classes, the labels or the regression's targets.
         decisions: What is ranked -> operating points, the one to start from first.
 

@@ -32,7 +32,7 @@ from experiments.run_files import (
     without_places,
 )
 
-# Below so many samples of a class, a metric of a side moves by several hundredths by chance alone:
+# Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
 # the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
 FEW = 50
 # Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).

@@ -20,7 +20,7 @@ Decisions = Mapping[str, Sequence[OperatingPoint]]
 FAR_TEMPERATURE = 1.5
 # Above it the test set is not called well calibrated, whatever the temperature.
 LARGE_ECE = 0.1
-# By how much a figure must move between the sides to be worth a warning, if it is also further
+# By how much a figure must move from validation to test for a warning, if it is also further
 # than by chance: two standard errors of the difference of two shares.
 NOTABLE_MOVE, STANDARD_ERRORS = 0.1, 2.0
 # A share and the two counts it is of.
@@ -36,7 +36,7 @@ TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
 def threshold_section(decisions: Decisions, task: str) -> str:
     """What the summary says of thresholds.
 
-    Of one thing to decide on all figures on both sides, and what the other rules would give; of
+    Of one thing to decide on all figures on validation and test, and the other rules; of
     several a row each.
     """
     usual = "0.5 for each label" if task == "multilabel" else "the most likely class"
@@ -108,7 +108,7 @@ def about_temperature(calibration: Calibration) -> str:
 
 
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """What the terminal says of thresholds and calibration, a line each."""
+    """Thresholds and calibration for the terminal, one line each."""
     for name, points in findings.decisions.items():
         point = points[0]
         several = len(findings.decisions) > 1 or task == "multilabel"
@@ -133,7 +133,7 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
 
 
 def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """What a reader of the model card should not overlook, in Markdown without a full stop."""
+    """Warnings of the model card, in Markdown without a full stop."""
     for name, points in findings.decisions.items():
         point = points[0]
         if math.isnan(point.threshold):
@@ -155,14 +155,14 @@ def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[
 
 
 def _moved(point: OperatingPoint) -> Iterator[str]:
-    """The shares that differ between the sides by more than chance would have them."""
+    """Shares that differ between validation and test by more than chance."""
     for figure, counts in SHARES.items():
         apart = abs(point.val[figure] - point.test[figure])
         if math.isnan(apart) or apart <= NOTABLE_MOVE:
             continue
-        sides = (point.val, point.test)
-        sizes = [sum(side[count] for count in counts) for side in sides]
-        share = sum(side[counts[0]] for side in sides) / sum(sizes)
+        subsets = (point.val, point.test)
+        sizes = [sum(side[count] for count in counts) for side in subsets]
+        share = sum(side[counts[0]] for side in subsets) / sum(sizes)
         error = math.sqrt(share * (1 - share) * sum(1 / size for size in sizes))
         if apart > STANDARD_ERRORS * error:
             yield figure
@@ -215,6 +215,6 @@ def _share(value: float) -> str:
 
 
 def _threshold(point: OperatingPoint, digits: int = DIGITS) -> str:
-    """A threshold; one below 1 is never told as 1, which no sample would reach."""
+    """A threshold; one below 1 is never written as 1, which no sample would reach."""
     text = f"{point.threshold:.{digits}g}"
     return share_text(point.threshold, digits) if text == "1" else text

@@ -16,7 +16,7 @@ from engine.metrics import CLASSES, EpochOutputs
 from experiments.analysis import TestAnalysis, decide
 from experiments.config import ThresholdConfig
 from experiments.report.figures import Section
-from experiments.report.report_content import Figure, Part, ReportContent, Side
+from experiments.report.report_content import Figure, Part, ReportContent, SplitRow
 from experiments.report.report_payload import SampleSource
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
@@ -84,7 +84,7 @@ def make_content(
             "Cohort small: 90 samples, 180 scans (1 to 3 a sample) of 96 points (2000 to 9000)"
         ],
         split=[
-            Side(side, size, size, 2 * size, ["3"] * len(classes))
+            SplitRow(side, size, size, 2 * size, ["3"] * len(classes))
             for side in ("training", "validation", "test")
         ],
         audit=[

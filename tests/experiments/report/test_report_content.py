@@ -85,7 +85,7 @@ def test_the_first_figures_are_the_configured_metrics_on_both_sides(outcome, con
 
 def test_the_split_counts_every_sample_group_scan_and_class(outcome, content):
     cohort = outcome.data.cohort
-    assert [side.side for side in content.split] == ["training", "validation", "test"]
+    assert [side.subset for side in content.split] == ["training", "validation", "test"]
     assert sum(side.samples for side in content.split) == len(cohort.sample_ids)
     assert sum(side.scans for side in content.split) == sum(map(len, cohort.scan_rows))
     for number in range(2):
@@ -168,7 +168,7 @@ def test_a_run_that_goes_on_shows_its_last_validation(outcome):
     content = content_while_training(outcome.run_dir, outcome.config, outcome.data, epochs, val)
     assert (content.status, content.epoch, content.max_epochs) == ("running", 1, 1)
     assert content.outputs is val
-    assert content.side == "validation"
+    assert content.subset == "validation"
     assert [figure.name for figure in content.headline] == outcome.config.metrics
     expected = [epochs[-1]["metrics"][f"val/{name}"] for name in outcome.config.metrics]
     assert [figure.val for figure in content.headline] == expected
