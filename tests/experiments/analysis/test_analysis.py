@@ -80,7 +80,7 @@ def finished(make_config):
     return experiment
 
 
-def test_the_test_side_is_explained_with_the_weights_that_are_tested(finished):
+def test_the_tested_weights_are_explained(finished):
     found, outputs = finished.findings, finished.outputs["test"]
     (explained,) = found.explained
     assert explained.sample_id == outputs.sample_id
@@ -120,7 +120,7 @@ def test_what_the_audit_found_stands_on_the_page_and_in_the_card(finished):
         assert escape_markdown(sentence) in card
 
 
-def test_the_page_is_there_while_the_run_goes_on_and_opens_itself_anew(make_config):
+def test_the_page_of_a_run_in_progress_reloads_itself(make_config):
     experiment = Experiment(make_config())
     seen: list[Any] = []
     experiment.setup()

@@ -49,7 +49,7 @@ def with_long_names(tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_there_is_a_table_a_page_and_curves_where_there_is_a_ranking(compared, task):
+def test_curves_are_written_where_there_is_a_ranking(compared, task):
     _, root, written = compared[task]
     expected = ["model_comparison.csv", "model_comparison.html"]
     if task != "regression":

@@ -25,7 +25,7 @@ def runs(tmp_path):
     return make
 
 
-def test_only_settings_that_differ_are_listed_by_their_dotted_keys(runs):
+def test_differing_settings_are_listed_by_dotted_keys(runs):
     found = differing_settings(
         runs(
             a={"optimizer__lr": 1e-3, "seed": 3, "data__split__seed": 1},
@@ -58,7 +58,7 @@ def test_names_and_places_are_no_differences(runs):
     assert differing_settings(runs(a={"runs_dir": "/here"}, b={"runs_dir": "/there"})) == {}
 
 
-def test_code_versions_and_data_are_compared_and_the_machine_is_not(runs):
+def test_code_and_data_are_compared_but_not_the_machine(runs):
     other = {
         "commit": "2" * 40,
         "host": "elsewhere",
@@ -98,7 +98,7 @@ def cells(text, title):
 def test_a_column_a_run_and_a_row_a_metric_with_its_difference(tell):
     text, comparison = tell(2)
     lines = text.splitlines()
-    assert lines[0].startswith("2 runs on the 40 samples that all of them were tested on.")
+    assert lines[0].startswith("2 runs on their 40 shared test samples.")
     assert cells(text, "parameters") == ["1,234", "1,234"]
     assert cells(text, "epochs") == ["4", "4"]
     assert cells(text, "best val/auroc") == ["0.8000", "0.8000"]
@@ -166,7 +166,7 @@ def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few samples)"
     assert cells(text, "DeLong p") == ["too few samples"]
     assert cells(text, "McNemar p") == ["1.0000"]
-    assert "95% intervals of accuracy, precision, recall, recall_at_fpr@0.05 by Clopper" in text
+    assert "95% intervals of accuracy, precision, recall, recall_at_fpr@0.05: Clopper" in text
     assert "No 95% interval of f1, auroc, auprc" in text
     assert "No 95% interval of the differences in accuracy, precision" in text
     (files, _) = write_run_comparison(comparison, tmp_path)

@@ -19,9 +19,7 @@ from handlers import Validation
 from models import EnhancedAttentionMultimodal, MeanLinear, TabularOnly
 
 
-def test_the_history_has_a_value_an_epoch_and_nan_where_nothing_was_measured(
-    make_trainer, make_evaluator, loader
-):
+def test_the_history_has_nan_where_nothing_was_measured(make_trainer, make_evaluator, loader):
     trainer, history = make_trainer(), History()
     trainer.attach(Validation(make_evaluator(trainer), loader, every=2), history)
     seen = []

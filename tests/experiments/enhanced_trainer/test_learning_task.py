@@ -99,7 +99,7 @@ def test_the_models_own_loss_wins():
     assert found.loss_terms == ["total_loss", "size"]
 
 
-def test_looking_at_the_model_changes_neither_it_nor_the_random_streams():
+def test_finding_the_task_changes_no_model_and_no_rng():
     class Dropped(Linear):
         def __init__(self) -> None:
             super().__init__(2)
@@ -152,7 +152,7 @@ def test_a_model_that_does_not_keep_the_contract_is_named():
         find_task(Flat(2), loader(CLASSES), CPU)
 
 
-def test_classes_beyond_the_logits_are_refused_in_later_batches_too():
+def test_classes_beyond_the_logits_are_refused_in_any_batch():
     own = loader(CLASSES)
     find_task(Linear(2), own, CPU)
     own.loader.append((torch.randn(B, S, L), None, torch.randn(B, D), CLASSES + 1))

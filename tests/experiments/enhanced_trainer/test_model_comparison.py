@@ -68,7 +68,7 @@ def measured(task):
     return measure
 
 
-def test_models_are_held_against_one_loss_not_each_against_its_own():
+def test_models_are_compared_by_one_common_loss():
     outputs = make_outputs("multiclass")
     table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
     expected = log_loss(outputs.target.numpy(), outputs.probabilities.numpy())
@@ -79,7 +79,7 @@ def test_models_are_held_against_one_loss_not_each_against_its_own():
     assert table["seconds"].ge(0).all()
 
 
-def test_two_classes_are_ranked_as_well_as_by_the_best_model_or_that_is_tested():
+def test_models_of_two_classes_are_tested_against_the_best():
     worse, better = make_outputs("binary"), make_outputs("binary")
     better = replace(better, logits=better.logits + 2 * torch.eye(2)[better.target])
     models = {"worse": nn.Linear(2, 1), "better": nn.Linear(2, 1)}
@@ -146,7 +146,7 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
     assert [len(figures) for figures in wanted.values()] == ([1, 2] if task == "binary" else [2])
 
 
-def test_the_loss_of_values_in_unlike_units_is_relative_to_their_spread():
+def test_the_loss_of_unlike_units_is_relative_to_the_spread():
     outputs = make_outputs("regression")
     scaled = replace(
         outputs,

@@ -57,7 +57,7 @@ def folds(count):
     return Folds("fold", [str(number) for number in range(count)], np.zeros(0, dtype=np.int64))
 
 
-def test_figures_are_the_runs_own_and_their_spread_is_that_over_folds(made):
+def test_the_spread_is_that_of_the_runs_own_figures(made):
     _, runs = made(metrics=["accuracy", "brier"])
     results = fold_results("made", folds(4), runs, resamples=0)
     for metric in ("accuracy", "brier"):

@@ -75,7 +75,7 @@ def content(outcome):
     return content_of(outcome, report_parts(FindingSections(examine(outcome))))
 
 
-def test_the_first_figures_are_the_configured_metrics_on_both_sides(outcome, content):
+def test_the_headline_has_the_configured_metrics(outcome, content):
     assert [figure.name for figure in content.headline] == outcome.config.metrics
     for figure in content.headline:
         assert figure.test == outcome.results["test"][figure.name]
@@ -137,7 +137,7 @@ def test_what_was_not_found_out_is_said(outcome):
         assert part.absent.endswith(".")
 
 
-def test_a_sample_is_found_with_its_scans_and_its_covariates_as_they_were(outcome, content):
+def test_a_sample_is_found_with_scans_and_covariates(outcome, content):
     cohort, source = outcome.data.cohort, content.samples
     name = outcome.outputs["test"].sample_id[0]
     row = cohort.sample_ids.index(name)

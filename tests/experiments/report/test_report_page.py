@@ -35,7 +35,7 @@ def finished() -> str:
     return render_report(make_content("binary"))
 
 
-def test_the_page_holds_the_library_once_and_names_no_other_address(finished):
+def test_the_page_holds_the_library_once_and_no_address(finished):
     assert finished.count("plotly.js v") == 1
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", finished)
     assert "default-src 'none'" in finished

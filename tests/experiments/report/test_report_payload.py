@@ -41,7 +41,7 @@ def outputs() -> EpochOutputs:
     return make_outputs("binary")
 
 
-def test_intensities_come_back_to_within_a_hundredth_of_the_highest(outputs):
+def test_unpacked_intensities_are_within_a_hundredth(outputs):
     source = make_source(outputs, 200, 3)
     packed = pack_samples(source, outputs)
     assert packed["merged"] == 1
@@ -82,7 +82,7 @@ def test_what_the_features_of_a_covariate_contribute_is_added_up(outputs):
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
-def test_the_log_odds_of_two_classes_all_speak_for_the_positive_one(outputs):
+def test_packed_log_odds_are_of_the_positive_class(outputs):
     source = make_source(outputs, 20, 1)
     explained = replace(make_explained(outputs, source), score="log_odds")
     explained.target[0] = 0

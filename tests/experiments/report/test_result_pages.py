@@ -179,7 +179,7 @@ def without_kaleido(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_kaleido")
-def test_the_named_pages_stand_beside_the_report_without_calling_the_model(outcome):
+def test_the_named_pages_need_no_model_call(outcome):
     curves = outcome.run_dir / "report" / "training_curves.html"
     before = curves.read_bytes()
     paths, note = write_named_figures(outcome, FindingSections(examine(outcome)))

@@ -51,7 +51,7 @@ def test_a_chinese_phrase_has_the_places_of_the_english_one():
             assert len(PLACES.findall(said)) == len(places_of(item)), english
 
 
-def test_every_filled_phrase_is_found_and_no_other_one_in_its_place():
+def test_every_filled_phrase_is_found_unambiguously():
     words = Words("zh")
     pairs = [filled(english, chinese) for english, chinese in read_words().items()]
     said = {text: (words.translate(text), expected) for text, expected in pairs}
@@ -103,7 +103,7 @@ def test_places_can_change_their_order():
     assert said.index("135") < said.index("1000")
 
 
-def test_a_text_of_several_sentences_is_said_sentence_by_sentence():
+def test_a_text_is_translated_sentence_by_sentence():
     words = Words("zh", names=["case"])
     said = words.translate(
         "By integrated gradients (Sundararajan et al. 2017). Attributions of the logit of case, "

@@ -33,7 +33,7 @@ def test_movement_is_drawn_and_said():
     assert "6.0% of its length (median; 80% of the samples: 2.0% to 10.0%)" in section.text
 
 
-def test_a_gates_features_are_sorted_with_their_spread_around_them():
+def test_a_gates_features_are_sorted_with_their_spread():
     found = MeanWeights(torch.tensor([0.2, 0.9, 0.5]), ("position",), torch.tensor([0.0, 0.2, 0.1]))
     (section,) = gate_sections(summary(spectra_gate=found))
     band, mean = drawn(section).data

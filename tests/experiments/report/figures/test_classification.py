@@ -54,7 +54,7 @@ def test_what_nobody_or_everybody_has_cannot_be_ranked(task):
     assert figures.about_unranked(outputs, NAMES[task]).endswith(f"{names[-1]}.")
 
 
-def test_one_label_that_cannot_be_ranked_is_named_beside_those_that_can():
+def test_a_label_that_cannot_be_ranked_is_named():
     outputs = make_outputs("multilabel")
     outputs.target[:, 1] = 1
     figure = figures.ranking_curves(outputs, NAMES["multilabel"])
@@ -100,7 +100,7 @@ def test_every_score_is_in_the_histogram_of_its_true_side(task):
         assert np.mean(present.y) > np.mean(absent.y)
 
 
-def test_a_metric_that_the_log_holds_as_null_or_as_a_word_is_a_gap():
+def test_a_metric_logged_as_null_or_a_word_is_a_gap():
     rows = [
         {"epoch": 1, "metrics": {"val/auroc": None, "val/loss": "inf"}},
         {"epoch": 2, "metrics": {"val/auroc": 0.75, "val/loss": 0.5}},

@@ -42,7 +42,7 @@ def test_of_labels_correct_are_those_with_all_of_them_right():
     assert list(found["correct or wrong"].values == "all labels right") == list(right)
 
 
-def test_values_are_coloured_by_their_size_and_by_what_was_missed():
+def test_values_are_coloured_by_size_and_by_residual():
     outputs, found = make_outputs("regression"), by_name("regression")
     missed = found["age: predicted - true"]
     assert missed.kinds is None
@@ -52,7 +52,7 @@ def test_values_are_coloured_by_their_size_and_by_what_was_missed():
     )
 
 
-def test_the_largest_groups_have_colours_of_their_own_and_the_rest_one():
+def test_only_the_largest_groups_have_their_own_colours():
     groups = [f"g{min(i // 2, 13)}" for i in range(SAMPLES)]
     found = by_name("binary", {"group": groups})["group"]
     assert found.kinds[0] == "g13"  # six samples, where the others have two

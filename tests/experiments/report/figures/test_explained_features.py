@@ -30,7 +30,7 @@ def said_of(feature, examined):
     return speaks_for(feature.direction, examined.outputs.task, examined.classes)[0]
 
 
-def test_of_two_classes_all_attributions_are_of_the_positive_one_whichever_was_predicted():
+def test_binary_attributions_are_of_the_positive_class():
     examined = make_examined("binary")
     assert set(examined.findings.explained[0].target.tolist()) == {0, 1}
     found = found_in(examined)
@@ -42,7 +42,7 @@ def test_of_two_classes_all_attributions_are_of_the_positive_one_whichever_was_p
     )
 
 
-def test_of_a_single_logit_nothing_is_turned_for_it_says_nothing_of_the_other():
+def test_attributions_of_a_single_logit_keep_their_sign():
     examined = make_examined("binary")
     explained = replace(examined.findings.explained[0], score="logit")
     found = in_one_sense(explained, examined)

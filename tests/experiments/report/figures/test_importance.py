@@ -88,7 +88,7 @@ def test_nothing_found_makes_a_section_too():
     assert feature_section("covariates", "Covariates", features, examined).figure is not None
 
 
-def test_bars_are_sorted_and_coloured_by_what_a_higher_value_speaks_for():
+def test_bars_are_sorted_and_coloured_by_direction():
     examined = make_examined()
     features = covariate_features(found_in(examined), examined)
     figure = feature_bars(features, "binary", examined.classes)

@@ -29,7 +29,7 @@ def test_there_is_a_row_a_feature_with_a_point_a_sample():
         assert len(row.text) == SAMPLES
 
 
-def test_points_are_coloured_by_the_features_value_from_low_to_high():
+def test_points_are_coloured_by_the_features_value():
     features, sections = summary()
     row = sections["summary"].figure.data[0]
     assert row.marker.color[int(np.argmin(features[0].values))] == 0

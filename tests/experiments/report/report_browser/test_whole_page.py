@@ -44,7 +44,7 @@ def test_it_follows_the_systems_colours_until_the_reader_chooses(browser, path):
         assert page.evaluate(ink) == dark
 
 
-def test_paper_shows_every_figure_in_light_colours_and_no_controls(browser, path, tmp_path):
+def test_paper_shows_every_figure_and_no_controls(browser, path, tmp_path):
     with opened(browser, path, color_scheme="dark") as page:
         page.evaluate(
             """addEventListener("beforeprint", () => {
@@ -87,7 +87,7 @@ def test_it_is_used_by_keys_alone(browser, path):
         ] == []  # no sample is open yet
 
 
-def test_a_run_that_goes_on_shows_its_validation_side_and_reloads_itself(browser, write, content):
+def test_a_run_in_progress_shows_its_validation_set(browser, write, content):
     running = replace(content, status="running", test=None, samples=None, parts=())
     with opened(browser, write(running)) as page:
         show_everything(page)

@@ -20,7 +20,7 @@ from tests.experiments.report.opened_page import (
 )
 
 
-def test_a_button_changes_the_language_at_once_and_leaves_names_alone(browser, write):
+def test_a_button_changes_the_language_but_no_names(browser, write):
     # A class is called as a word of the page is.
     path = write(make_content("binary", names=["training", "case"]))
     y_title = "document.getElementById('plot-roc').layout.yaxis.title.text"
@@ -66,9 +66,7 @@ def test_a_chinese_page_holds_no_english_phrase(task, browser, write):
         assert untranslated(page, names) == []
 
 
-def test_sentences_that_were_filled_elsewhere_are_said_as_a_page_in_chinese_says_them(
-    browser, write
-):
+def test_the_page_translates_sentences_as_python_does(browser, write):
     given = [
         "missingness of none predicts the label: missing in 3% of case and nan% of the rest.",
         "plate predicts dose, and spectra may give plate away: dose above 2.5 is 90% of low, or so,"

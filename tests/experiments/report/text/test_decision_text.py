@@ -50,7 +50,7 @@ def cells(table, first):
     return line.strip("| ").split(" | ")[1:]
 
 
-def test_the_summary_has_every_figure_on_both_sides_and_every_rule():
+def test_the_summary_has_every_figure_and_every_rule():
     found = points("recall", 0.8)
     text = threshold_section({"case": found}, "binary")
     chosen = found[0]
@@ -93,7 +93,7 @@ def test_a_threshold_that_no_rule_chose_is_said_to_be_half():
     assert line.startswith("positive class case: at the threshold 0.5: test sensitivity ")
 
 
-def test_without_a_second_class_there_is_a_sentence_and_no_number():
+def test_without_a_second_class_there_is_no_number():
     scores, _ = side(0)
     found = points(val=(scores, np.ones(len(scores), dtype=bool)))
     findings = TestAnalysis({"case": found})
@@ -167,7 +167,7 @@ def test_the_calibration_is_told_before_and_after():
     assert "No temperature can be fitted" in calibration_section(None)
 
 
-def test_the_terminal_has_a_line_for_each_decision_and_one_for_the_temperature():
+def test_the_terminal_has_a_line_for_each_decision():
     one = list(decision_lines(TestAnalysis({"case": points()}, calibrated(2.0))))
     chosen = points()[0]
     assert one[0] == (
