@@ -18,6 +18,8 @@ from datasets.errors import CohortError, nearest
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Two classes are a binary task, more a multi-class one.
+# Significant digits of a spread, and the most that a floating-point number has.
+DIGITS, MOST_DIGITS = 4, 15
 AUTO = "auto"
 SEVERAL_COLUMNS = ("multilabel", "regression")
 # Spellings of a label's presence and absence.
@@ -101,14 +103,29 @@ def targets_heading(task: str) -> str:
     return _HEADINGS.get(task, "classes")
 
 
+def spread_texts(values: np.ndarray) -> list[str]:
+    """Mean, standard deviation, minimum and maximum, with digits that the spread shows in.
+
+    Example:
+        >>> spread_texts(np.array([1e8 + 1.25, 1e8 + 3.75]))
+        ['100000002.5', '1.25', '100000001.25', '100000003.75']
+    """
+    spread, largest, digits = float(values.std()), float(np.abs(values).max()), DIGITS
+    if 0 < spread < largest:
+        digits = min(MOST_DIGITS, DIGITS + int(np.log10(largest / spread)))
+    numbers = (values.mean(), values.min(), values.max())
+    mean, low, high = (f"{number:.{digits}g}" for number in numbers)
+    return [mean, f"{spread:.{DIGITS}g}", low, high]
+
+
 def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
     """Distribution of the targets of at least one sample, in one line."""
     if task == "regression":
-        columns = zip(names, values.T, strict=True)
-        return ", ".join(
-            f"{name} {v.mean():.4g} +- {v.std():.4g} ({v.min():.4g} to {v.max():.4g})"
-            for name, v in columns
-        )
+        told = []
+        for name, column in zip(names, values.T, strict=True):
+            mean, spread, low, high = spread_texts(column)
+            told.append(f"{name} {mean} +- {spread} ({low} to {high})")
+        return ", ".join(told)
     one_column = values.ndim == 1
     counts = np.bincount(values, minlength=len(names)) if one_column else values.sum(axis=0)
     return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))

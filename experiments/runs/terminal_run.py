@@ -124,7 +124,7 @@ def print_results(experiment: Experiment) -> None:
         print(f"{name:<{width}}{val:>{column}}{test:>{column}}")
     too_few = too_few_of(experiment.intervals)
     if too_few:
-        print(about_too_few(too_few))
+        print(about_too_few(too_few, cohort.task))
     for line in decision_lines(experiment.findings, cohort.task):
         print(line)
     unexplained = about_unexplained(experiment.findings)

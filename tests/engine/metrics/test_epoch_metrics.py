@@ -101,6 +101,21 @@ def test_an_error_in_unlike_units_has_no_mean():
         metric_value("mae[bmi]", named)
 
 
+def test_errors_of_unnamed_targets_are_refused_on_the_first_step():
+    evaluator = Evaluator(TinyModel(), LOSSES["mse"](), EpochMetrics(task="regression"))
+    steps = []
+    evaluator.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
+    loader = TinyLoader()
+    loader.batches = [
+        replace(batch, target=torch.zeros(len(batch.target), 2)) for batch in loader.batches
+    ]
+    with pytest.raises(
+        UsageError, match=r"'mae' has no one unit for 2 targets.*mae\[0\], mae\[1\]"
+    ):
+        evaluator.evaluate(loader)
+    assert len(steps) == 1
+
+
 def test_several_labels_are_measured_label_by_label():
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
     found, kept = measured("multilabel", "bce", labels, names=["accuracy", "auroc"])

@@ -106,9 +106,7 @@ def test_accepting_adds_to_what_the_file_accepts(config_file, settings, tmp_path
     assert config.audit.accept == ["order", "label_leakage:sex"]
 
 
-def test_an_audit_that_is_turned_off_stops_nothing_and_leaves_nothing(
-    config_file, tmp_path, capsys
-):
+def test_an_audit_turned_off_stops_and_writes_nothing(config_file, tmp_path, capsys):
     assert main([str(config_file), "--audit.enabled", "false"]) == 0
     assert "\naudit " not in capsys.readouterr().out
     assert not (tmp_path / "runs" / "small" / "audit.json").exists()
