@@ -16,7 +16,7 @@ STEPS_AHEAD = 3
 class DevicePrefetcher:
     """Iterates over a loader and copies each batch to a GPU while earlier steps compute.
 
-    Copies, and the work of :meth:`datasets.batches.packed_batch.PackedBatch.to`, run on a separate
+    Copies, and the work of :meth:`datasets.batches.PackedBatch.to`, run on a separate
     stream. From pinned memory the loop does not wait for them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, seen by torch's profiler."""
+"""A profile of a few training steps by torch's profiler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TRACE_NAME, TABLE_NAME = "trace.json", "top_operations.txt"
 TABLE_ROWS = 40
-# The parts of a step that the trace names: each begins at its event and ends at the next.
+# Named parts of a step in the trace: each begins at its event and ends at the next.
 PARTS: dict[Any, tuple[str, Phase]] = {
     Events.GET_BATCH_STARTED: ("get batch", Phase.PREPARE),
     Events.GET_BATCH_COMPLETED: ("batch to device", Phase.PREPARE),
@@ -35,20 +35,17 @@ PARTS: dict[Any, tuple[str, Phase]] = {
 class Profiler:
     """Profiles a few optimizer steps of a run, once.
 
-    Writes ``trace.json``, to be opened in https://ui.perfetto.dev or ``chrome://tracing``, in
-    which the parts of a step are named, and ``top_operations.txt``, a table of the operations
-    that took longest; announces ``profile_written``. The profiled steps are slower than others;
-    before and after them nothing is measured. A run that ends within them writes what it has.
-
-    A resumed run does not profile again, unless it was cut before the profile was written.
+    Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts
+    of a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
+    ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
+    those it has. A resumed run profiles only if there is no profile yet.
 
     Args:
-        wait: Optimizer steps before it begins, counted from where this process begins: the first
-            are not like the others.
-        warmup: Steps that are profiled but not kept, at least 1: the profiler's own first ones
-            are slow.
+        wait: Optimizer steps of this process before the profile.
+        warmup: Steps that are profiled but not kept, at least 1: the profiler's first ones are
+            slow.
         active: Steps that are kept.
-        folder: Where to write; ``<run_dir>/profile`` by default.
+        folder: ``<run_dir>/profile`` by default.
 
     Raises:
         UsageError: A number is out of range.
@@ -95,7 +92,7 @@ class Profiler:
         trainer.add_event_handler(Events.COMPLETED, self.close, phase=Phase.USER)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin to count steps, unless the profile was written already."""
+        """Start to count steps, unless the profile was written already."""
         if self._done or trainer.should_terminate:
             return
         self._steps = 0
@@ -104,7 +101,7 @@ class Profiler:
             self._begin()
 
     def __call__(self, trainer: Trainer) -> None:
-        """Count an optimizer step; begin and end with the right ones."""
+        """Count an optimizer step; start and end the profile where due."""
         self._end_part()
         if not trainer.state.sync_gradients:
             return
@@ -118,7 +115,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """End the profile; to be called where a run ends in an exception, too."""
+        """End the profile; also call it where a run ends in an exception."""
         self._end_part()
         for event, handler in self._attached:
             self._trainer.remove_event_handler(handler, event)

@@ -1,4 +1,4 @@
-"""The training curves, as an interactive page that grows with the run."""
+"""The training curves as an interactive page, updated during the run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ class TrainingCurves(LivePage):
     An undefined value (NaN) leaves a gap in its curve; an epoch that was not measured does not.
 
     Args:
-        path: The page; ``<run_dir>/report/training_curves.html`` by default.
-        every: Write it each so many epochs (less often where epochs are short), and when the run
-            ends.
+        path: ``<run_dir>/report/training_curves.html`` by default.
+        every: Epochs between writes (more where epochs are short); the end of training too.
 
     Raises:
         UsageError: ``every`` is less than 1.

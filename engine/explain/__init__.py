@@ -6,7 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.explain.attribution import attribute
-    from engine.explain.attribution_methods import (
+    from engine.explain.attribution_options import (
         METHODS,
         MOST_STEPS,
         ROWS,

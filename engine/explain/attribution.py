@@ -14,14 +14,14 @@ from datasets.errors import UsageError, nearest
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
-    METHODS,
+    FUNCTIONS,
     Found,
     Inputs,
-    Options,
     Scores,
     Task,
     samples_together,
 )
+from engine.explain.attribution_options import METHODS, Options
 from engine.explain.attribution_results import (
     Attribution,
 )
@@ -92,7 +92,7 @@ def attribute(
             own = inputs.rows(numbers).trimmed()
             begin = start[0][numbers, : own.spectra.shape[1]], start[1][numbers]
             task = Task(own, begin, chosen[numbers], [first + n for n in numbers])
-            parts.append((numbers, METHODS[method](scores, task, settings).detached()))
+            parts.append((numbers, FUNCTIONS[method](scores, task, settings).detached()))
             if progress is not None:
                 progress(len(numbers))
     return _put_together(parts, inputs, chosen, outputs)

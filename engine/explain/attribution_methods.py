@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
-from datasets.specs import require_whole
-
-# Points of a path, or draws; rows of one forward pass; points of an ablated region.
-STEPS, ROWS, WINDOW = 24, 64, 32
-# The cost of Gauss-Legendre points grows with their cube.
-MOST_STEPS = 10_000
-SCORES = ("logit", "log_odds")
+from engine.explain.attribution_options import Options
 
 
 class Inputs(NamedTuple):
@@ -36,54 +28,6 @@ class Inputs(NamedTuple):
         """Without the scans at the end that are padding in every sample."""
         last = int(self.mask.any(dim=0).nonzero().max()) + 1
         return Inputs(self.spectra[:, :last], self.mask[:, :last], self.tabular)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to explain.
-
-    Attributes:
-        score: What is explained of an output. ``logit``: the output itself. ``log_odds``, of
-            classes: log p / (1 - p) by the softmax, i.e. the logit minus the log-sum-exp of the
-            others (for two classes the difference of the logits). A logit alone has a part that
-            no probability depends on.
-        baseline: Reference spectra and covariates, broadcast to the inputs' shapes; None for
-            zeros, the mean of standardised inputs. Not used by ``gradient_shap`` and the
-            gradient methods.
-        references: A batch of samples that ``gradient_shap`` draws as baselines; None for the
-            explained batch itself.
-        steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
-        rows: Samples, points of their paths, or ablated copies in one pass, at most.
-        window: Width in points of a region that ``feature_ablation`` replaces.
-        per_scan: Replace a region in one scan after the other, not in all scans at once.
-            Replicate scans compensate for each other, so that each alone seems to matter little.
-        seed: Of the draws.
-
-    Raises:
-        UsageError: A setting is out of range.
-    """
-
-    score: str = "logit"
-    baseline: tuple[Tensor, Tensor] | None = None
-    references: Any = None
-    steps: int = STEPS
-    rows: int = ROWS
-    window: int = WINDOW
-    per_scan: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        for name in ("steps", "rows", "window"):
-            value = require_whole(f"attribution.{name}", getattr(self, name), 1)
-            object.__setattr__(self, name, value)
-        if self.steps > MOST_STEPS:
-            raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
-        require_whole("attribution.seed", self.seed, 0)
-        if self.score not in SCORES:
-            raise UsageError(
-                f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"
-            )
 
 
 class Scores(nn.Module):
@@ -252,14 +196,16 @@ def saliency(scores: Scores, task: Task, options: Options) -> Found:
     return Found(*Saliency(scores).attribute(_leaves(task.inputs), abs=False, **_known(task)))
 
 
-Method = Callable[[Scores, Task, Options], Found]
-# Captum takes two seconds to import, so it is imported where it is called.
-METHODS: dict[str, Method] = {
-    "integrated_gradients": integrated_gradients,
-    "gradient_shap": gradient_shap,
-    "feature_ablation": feature_ablation,
-    "input_x_gradient": input_x_gradient,
-    "saliency": saliency,
+# Captum is imported where it is called: it takes two seconds, which only those who explain wait.
+FUNCTIONS: dict[str, Callable[[Scores, Task, Options], Found]] = {
+    function.__name__: function
+    for function in (
+        integrated_gradients,
+        gradient_shap,
+        feature_ablation,
+        input_x_gradient,
+        saliency,
+    )
 }
 
 

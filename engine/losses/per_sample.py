@@ -12,7 +12,7 @@ from torch.nn import functional
 from datasets.errors import UsageError
 from datasets.specs import require_range
 from engine.losses.inputs import check_same_shape, find_output, weights_or_none
-from models.entropy import SMALLEST, cross_entropy, weighs, weight_sum
+from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
 
 
 class CrossEntropy(nn.Module):

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
-from engine.losses.per_sample import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    FocalLoss,
-    HuberLoss,
-    MeanSquaredError,
-    NegativeEntropy,
-    OutputNorm,
-)
-from engine.losses.weighted import WeightedLoss
 from engine.metrics import CLASSES, TASKS
-from models.tft_loss import TFTLoss
 
-LOSSES: dict[str, Any] = {
-    "cross_entropy": CrossEntropy,
-    "tft": TFTLoss,
-    "focal": FocalLoss,
-    "bce": BinaryCrossEntropy,
-    "mse": MeanSquaredError,
-    "huber": HuberLoss,
-    "supcon": SupervisedContrastive,
-    "info_nce": ModalityContrastive,
-    "entropy": NegativeEntropy,
-    "l2": OutputNorm,
-    "weighted": WeightedLoss,
+if TYPE_CHECKING:
+    from torch import nn
+
+# Dotted paths, imported where one is built.
+LOSSES = {
+    "cross_entropy": "engine.losses.per_sample.CrossEntropy",
+    "tft": "models.tft_loss.TFTLoss",
+    "focal": "engine.losses.per_sample.FocalLoss",
+    "bce": "engine.losses.per_sample.BinaryCrossEntropy",
+    "mse": "engine.losses.per_sample.MeanSquaredError",
+    "huber": "engine.losses.per_sample.HuberLoss",
+    "supcon": "engine.losses.contrastive.SupervisedContrastive",
+    "info_nce": "engine.losses.contrastive.ModalityContrastive",
+    "entropy": "engine.losses.per_sample.NegativeEntropy",
+    "l2": "engine.losses.per_sample.OutputNorm",
+    "weighted": "engine.losses.weighted.WeightedLoss",
 }
 
 # The tasks that each loss fits.

@@ -23,13 +23,11 @@ if TYPE_CHECKING:
         BINS,
         METRICS,
         REGRESSION_METRICS,
-        THRESHOLD,
         UNDEFINED,
         area_under_roc,
         average_precision,
         brier,
         expected_calibration_error,
-        likeliest,
         log_loss,
     )
     from engine.metrics.sample_statistics import SAMPLE_STATISTICS
@@ -44,11 +42,13 @@ if TYPE_CHECKING:
     from engine.metrics.tasks import (
         CLASSES,
         TASKS,
+        THRESHOLD,
         Mode,
         Monitor,
         better_when,
         by_target,
         check_metrics,
+        likeliest,
         split_target,
     )
 else:

@@ -154,7 +154,7 @@ class EpochMetrics(OutputCollector):
         prefix: Put before each name (``train/``).
         task: A key of ``engine.metrics.TASKS``; None for a classification.
         restore: From scaled values [N, T] to the targets' units (a regression's
-            :meth:`datasets.cohort.target_scaler.TargetScaler.restore`); losses stay scaled.
+            :meth:`datasets.cohort.TargetScaler.restore`); losses stay scaled.
         targets: Names of a regression's targets. Of several, errors are computed per target, in
             its unit (``mae[age]``): :func:`engine.metrics.by_target`.
 
@@ -223,6 +223,8 @@ class EpochMetrics(OutputCollector):
     def take(self, engine: OrderedEngine) -> dict[str, Any]:
         """One step's tensors."""
         state = engine.state
+        if not self._kept:
+            self._check_targets(state.outputs["logits"].shape[1])
         step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
@@ -235,6 +237,12 @@ class EpochMetrics(OutputCollector):
             aux = aux_of(state.batch)
             step["denominators"] = self._loss.denominators(state.batch.target, aux)
         return step
+
+    def _check_targets(self, outputs: int) -> None:
+        """Refuse a regression of several targets whose names are not known, on the first step."""
+        if self.task == "regression" and outputs > 1 and not self.targets:
+            names = tuple(name for name in self.names if name not in self.custom)
+            check_metrics(names, self.task, [str(number) for number in range(outputs)])
 
     @torch.no_grad()
     def keep_statistics(self, engine: OrderedEngine) -> None:

@@ -6,8 +6,8 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.optim.left_out_steps import LeftOutSteps
+    from engine.optim.names import OPTIMIZERS, SCHEDULES, TAKEN_BY
     from engine.optim.optimizers import (
-        OPTIMIZERS,
         GroupSettings,
         build_optimizer,
         fill_momentum,
@@ -18,5 +18,6 @@ if TYPE_CHECKING:
         scale_learning_rate,
     )
     from engine.optim.step_shares import StepShares
+    from engine.optim.weight_average import WeightAverage
 else:
     __getattr__ = lazy_exports(__name__, __file__)

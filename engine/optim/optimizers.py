@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from datasets.errors import UsageError, nearest
+from engine.optim.names import OPTIMIZERS
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -115,9 +117,6 @@ def _is_stack(module: nn.Module) -> bool:
         and len(module) >= FEWEST_LAYERS
         and all(any(True for _ in block.children()) for block in module)
     )
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 
 
 @dataclass(frozen=True)
@@ -262,7 +261,7 @@ def build_optimizer(
         >>> build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9).__class__.__name__
         'SGD'
     """
-    cls = OPTIMIZERS[name] if isinstance(name, str) else name
+    cls = resolve_name(OPTIMIZERS[name]) if isinstance(name, str) else name
     if cls is AdamW:
         params.setdefault("fused", True)
     listed = parameter_groups(model, weight_decay, lr, groups, layer_decay)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -11,8 +12,6 @@ import torch
 from ignite.engine import Events
 from plotly.offline import get_plotlyjs
 
-import engine.reporting.pages
-import handlers.training_curves
 from engine import Phase, UsageError
 from engine.reporting import make_panels, render
 from handlers.training_curves import TrainingCurves
@@ -61,8 +60,8 @@ class Page(HTMLParser):
 
 
 def follow_every_epoch(monkeypatch):
-    monkeypatch.setattr(engine.reporting.pages, "LAG_S", 0.0)
-    monkeypatch.setattr(engine.reporting.pages, "LAG_OF_COST", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_S", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 0.0)
 
 
 def epochs_shown(curves):
@@ -155,7 +154,7 @@ def test_names_are_text_and_never_markup():
     assert any(name in words for words in page.words)
 
 
-def test_an_undefined_value_is_a_gap_and_an_unmeasured_epoch_is_not():
+def test_an_undefined_value_is_a_gap_unlike_an_unmeasured_epoch():
     history = [
         {"epoch": 1, "metrics": {"val/auroc": float("nan")}},
         {"epoch": 2, "metrics": {}},
@@ -274,5 +273,5 @@ def test_a_whole_interval_may_be_written_with_a_point():
 
 
 def test_the_libraries_are_imported_only_to_write():
-    for module in (handlers.training_curves, engine.reporting.pages):
-        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(module).keys()
+    for module in ("handlers.training_curves", "engine.reporting.pages"):
+        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(sys.modules[module]).keys()

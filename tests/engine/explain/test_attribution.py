@@ -11,7 +11,8 @@ from datasets.batches import Batch
 from datasets.errors import UsageError
 from engine.checkpointing import capture_rng
 from engine.explain.attribution import attribute
-from engine.explain.attribution_methods import METHODS, Inputs
+from engine.explain.attribution_methods import Inputs
+from engine.explain.attribution_options import METHODS
 from models import SpectraOnly, TabularOnly, TFTMultimodal
 from tests.engine.attributed import COVARIATES, POINTS, SCANS, Weighted, make_batch
 

@@ -11,7 +11,8 @@ import torch
 from captum.attr import FeatureAblation, GradientShap
 
 from engine.explain.attribution import attribute
-from engine.explain.attribution_methods import METHODS, Inputs
+from engine.explain.attribution_methods import FUNCTIONS, Inputs
+from engine.explain.attribution_options import METHODS
 from models import MeanLinear, TFTMultimodal
 from tests.engine.attributed import COVARIATES, POINTS, SCANS, Weighted, make_batch
 
@@ -153,6 +154,10 @@ def test_ablation_agrees_with_captum_called_by_hand(batch):
     whole = found.spectra.sum(dim=1) * WINDOW
     torch.testing.assert_close(whole, spectra[:, 0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found.tabular, tabular, atol=1e-5, rtol=0)
+
+
+def test_every_name_has_its_function():
+    assert tuple(FUNCTIONS) == METHODS
 
 
 def test_completeness_is_reported_for_methods_that_have_it(batch):

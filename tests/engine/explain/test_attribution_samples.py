@@ -8,7 +8,7 @@ import torch
 
 from datasets.errors import UsageError
 from engine.explain.attribution import attribute
-from engine.explain.attribution_methods import METHODS
+from engine.explain.attribution_options import METHODS
 from engine.explain.attribution_samples import MOST_OUTPUTS, Explainer, explain, explain_outputs
 from tests.engine.attributed import POINTS, SCANS, Weighted, make_batch
 

@@ -7,6 +7,7 @@ import torch
 
 from datasets.batches import Batch
 from engine.metrics.attention_summary import summarise_attention
+from experiments.config import find_named
 from models import MODELS, MeanLinear, TFTMultimodal
 from tests.models.small_batch import SMALL
 
@@ -126,8 +127,10 @@ def test_every_model_can_be_summarised(name):
     import inspect
 
     offered = {"tab_dim": COVARIATES, "spec_len": POINTS, **SMALL}
-    taken = inspect.signature(MODELS[name]).parameters
-    model = MODELS[name](**{key: value for key, value in offered.items() if key in taken})
+    taken = inspect.signature(find_named(name, MODELS, "name")).parameters
+    model = find_named(name, MODELS, "name")(
+        **{key: value for key, value in offered.items() if key in taken}
+    )
     found = summarise_attention(model, [make_batch(SCANS)])
     for weights in found.means.values():
         assert torch.isfinite(weights.mean).all()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def measured(task, loss, values, **settings):
         own = torch.as_tensor(values[start : start + len(batch.target)], dtype=torch.float32)
         loader.batches[number] = replace(batch, target=own)
         start += len(own)
-    evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(task=task, **settings))
+    evaluator = Evaluator(model, resolve_name(LOSSES[loss])(), EpochMetrics(task=task, **settings))
     return evaluator.evaluate(loader), evaluator.metrics.outputs
 
 
@@ -98,6 +99,21 @@ def test_an_error_in_unlike_units_has_no_mean():
     assert metric_value("mae[BMI]", named) == 1
     with pytest.raises(UsageError, match=r"no target is called 'bmi' \(choices: age, BMI\)"):
         metric_value("mae[bmi]", named)
+
+
+def test_errors_of_unnamed_targets_are_refused_on_the_first_step():
+    evaluator = Evaluator(TinyModel(), LOSSES["mse"](), EpochMetrics(task="regression"))
+    steps = []
+    evaluator.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
+    loader = TinyLoader()
+    loader.batches = [
+        replace(batch, target=torch.zeros(len(batch.target), 2)) for batch in loader.batches
+    ]
+    with pytest.raises(
+        UsageError, match=r"'mae' has no one unit for 2 targets.*mae\[0\], mae\[1\]"
+    ):
+        evaluator.evaluate(loader)
+    assert len(steps) == 1
 
 
 def test_several_labels_are_measured_label_by_label():

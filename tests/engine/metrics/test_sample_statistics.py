@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def of_labels(batch, labels):
 
 
 def evaluated(model, names, loader=None, task=None, loss="cross_entropy"):
-    evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(names, task=task))
+    evaluator = Evaluator(model, resolve_name(LOSSES[loss])(), EpochMetrics(names, task=task))
     return evaluator.evaluate(loader or make_loader()), evaluator.metrics.outputs
 
 

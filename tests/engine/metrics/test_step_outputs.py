@@ -78,7 +78,9 @@ def kept(*batches: list[float]) -> list[dict[str, Any]]:
 
 
 def test_steps_take_turns_and_losses_are_means_over_samples():
-    steps = joined([packed(kept(*own)) for own in ([[0, 1], [3]], [[2], [4, 5, 6]], [])])
+    steps = joined(
+        [packed(kept(*own)) for own in ([[0.0, 1.0], [3.0]], [[2.0], [4.0, 5.0, 6.0]], [])]
+    )
     assert [name for step in steps for name in step["sample_id"]] == [f"s{n}" for n in range(7)]
     target = torch.cat([step["target"] for step in steps])
     of_samples = torch.cat([step["of_samples"]["effective_scans"] for step in steps])

@@ -5,18 +5,27 @@ import math
 import pytest
 import torch
 
-from datasets.cohort import targets
+from datasets import cohort
 from datasets.errors import UsageError
-from engine.metrics.functions import METRICS
+from engine.metrics.functions import DEMANDS, METRICS
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.tasks import CLASSES, TASKS, Monitor, better_when, check_metrics, task_of
+from engine.metrics.tasks import (
+    AT_DEMAND,
+    CLASSES,
+    TASKS,
+    Monitor,
+    better_when,
+    check_metrics,
+    known_metrics,
+    task_of,
+)
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
 
 
 def test_they_are_those_that_cohorts_can_be_read_for():
-    assert tuple(TASKS) == targets.TASKS
-    assert set(TASKS) - set(CLASSES) == set(targets.SEVERAL_COLUMNS)
+    assert tuple(TASKS) == cohort.TASKS
+    assert set(TASKS) - set(CLASSES) == set(cohort.SEVERAL_COLUMNS)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -51,6 +60,11 @@ def test_every_task_is_judged_by_a_metric_of_its_own(name):
     assert task.monitor.removeprefix("val/") in task.metrics
     assert task.mode == better_when(task.monitor)
     check_metrics((*task.metrics, *task.further), name)
+
+
+def test_the_names_of_tasks_are_those_of_all_that_can_be_computed():
+    assert {name.partition("@")[0] for name in known_metrics()} == {*METRICS, *SAMPLE_STATISTICS}
+    assert set(AT_DEMAND) == set(DEMANDS)
 
 
 def test_recall_at_fpr_is_a_default_of_two_classes_only():

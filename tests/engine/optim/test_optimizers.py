@@ -18,6 +18,7 @@ from engine.optim.optimizers import (
     refuse_unmatched,
     scale_learning_rate,
 )
+from experiments.config import find_named
 from models import MODELS
 
 
@@ -45,7 +46,9 @@ def test_what_means_nothing_is_refused_and_modules_are_offered():
 
 
 def test_layer_decay_of_tft_lowers_rates_toward_the_scans():
-    model = MODELS["tft"](tab_dim=3, spec_len=64, patch_size=16, d_model=16, num_layers=2)
+    model = find_named("tft", MODELS, "model")(
+        tab_dim=3, spec_len=64, patch_size=16, d_model=16, num_layers=2
+    )
     scales = layer_scales(model, 0.5)
 
     def share(start):
