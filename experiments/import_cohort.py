@@ -18,7 +18,7 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from datasets.cohort import SAMPLE_ID, file_sha256, labels_text, negative_first, spelled_alike
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError
 from datasets.importing import (
     AGGREGATES,
     REASONS,
@@ -32,6 +32,7 @@ from datasets.importing import (
 )
 from datasets.readers import READERS, Naming, RawReader
 from experiments.command_line import CommandParser, path_argument, run_command
+from experiments.config import find_named
 
 # As run.py's; to import it would bring all of training along, which takes seconds.
 # On a terminal, how often the line of progress is drawn anew.
@@ -55,7 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "out", type=path_argument, metavar="OUT", help="the cohort's folder; never overwritten"
     )
-    parser.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(READERS))
+    parser.add_argument(
+        "--format",
+        required=True,
+        metavar="FORMAT",
+        help=f"{', '.join(READERS)}, or the dotted path of a reader of your own",
+    )
     parser.add_argument(
         "--axis",
         required=True,
@@ -180,13 +186,14 @@ def make_reader(options: argparse.Namespace) -> RawReader:
     """The format's reader, with the options that it knows.
 
     Raises:
-        UsageError: No such format, or an option of another one.
+        UsageError: No such format, no reader, or an option of another one.
     """
-    if options.format not in READERS:
+    make: Any = find_named(options.format, READERS, "--format")
+    if not all(hasattr(make, name) for name in ("__dataclass_fields__", "can_read", "read")):
         raise UsageError(
-            f"--format {options.format}: no such format{nearest(options.format, READERS)}"
+            f"--format {options.format}: no reader; expected a dataclass that derives from "
+            "datasets.readers.RawReader"
         )
-    make: Any = READERS[options.format]
     known = {field.name for field in dataclasses.fields(make)}
     given = {name: getattr(options, name) for name in READER_OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}

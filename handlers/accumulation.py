@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Accumulation:
     phase = Phase.PREPARE
 
     def __init__(self, steps: int = 2) -> None:
-        self.steps = check_whole("accumulation.steps", steps)
+        self.steps = require_whole("accumulation.steps", steps, 1)
 
     def attach(self, trainer: Trainer) -> None:
         """Set the state before each iteration."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
-from engine.errors import check_whole
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.explain import (
@@ -124,11 +124,12 @@ class Attribution:
             raise UsageError(
                 f"attribution.method: nothing is called '{method}'{nearest(method, METHODS)}"
             )
-        for name, value in (("max_samples", max_samples), ("every", every)):
-            if value is not None:
-                check_whole(f"attribution.{name}", value)
+        if max_samples is not None:
+            max_samples = require_whole("attribution.max_samples", max_samples, 1)
+        if every is not None:
+            every = require_whole("attribution.every", every, 1)
         if target is not None:
-            check_whole("attribution.target", target, 0)
+            target = require_whole("attribution.target", target, 0)
         self.method, self.loader, self.target = method, loader, target
         self.max_samples, self.every = max_samples, every
         self.output_names = list(output_names)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import PART_SUFFIX, write_whole
+from datasets.specs import require_whole
 from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
@@ -22,9 +24,7 @@ from engine.checkpointing import (
     save_checkpoint,
 )
 from engine.distributed import broadcast_from_main, is_sharded
-from engine.errors import check_whole
 from engine.events import Phase
-from engine.files import PART_SUFFIX, write_whole
 from engine.metrics import Monitor
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 
@@ -100,14 +100,14 @@ class Checkpoint:
         folder: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        check_whole("checkpoint.save_top_k", save_top_k, 0)
-        check_whole("checkpoint.every_epochs", every_epochs)
+        save_top_k = require_whole("checkpoint.save_top_k", save_top_k, 0)
+        every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
         if every_steps is not None:
-            check_whole("checkpoint.every_steps", every_steps)
+            every_steps = require_whole("checkpoint.every_steps", every_steps, 1)
             if not save_last:
                 raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
         if keep_every_epochs is not None:
-            check_whole("checkpoint.keep_every_epochs", keep_every_epochs)
+            keep_every_epochs = require_whole("checkpoint.keep_every_epochs", keep_every_epochs, 1)
         if monitor is None and (save_top_k or save_best):
             raise UsageError(
                 "checkpoint.monitor is needed to find the best: name a metric, or set "

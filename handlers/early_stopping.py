@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 from engine.metrics import Monitor
 
@@ -53,9 +53,9 @@ class EarlyStopping:
         relative: bool = False,
         start_epoch: int = 0,
     ) -> None:
-        self.patience = check_whole("early_stopping.patience", patience)
-        self.cooldown = check_whole("early_stopping.cooldown", cooldown, 0)
-        self.start_epoch = check_whole("early_stopping.start_epoch", start_epoch, 0)
+        self.patience = require_whole("early_stopping.patience", patience, 1)
+        self.cooldown = require_whole("early_stopping.cooldown", cooldown, 0)
+        self.start_epoch = require_whole("early_stopping.start_epoch", start_epoch, 0)
         if not (isinstance(min_delta, (int, float)) and 0 <= min_delta < math.inf):
             raise UsageError(f"early_stopping.min_delta must be at least 0, not {min_delta!r}")
         self.monitor = Monitor(monitor, mode, "early_stopping")

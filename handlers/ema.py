@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ignite.engine import Events
 
-from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.distributed import to_local
 from engine.events import Phase, TrainEvents
 from engine.optim import WeightAverage
@@ -44,10 +44,7 @@ class EMA(WeightAverage):
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
         super().__init__()
-        number = isinstance(decay, (int, float)) and not isinstance(decay, bool)
-        if not number or not 0 <= decay < 1:
-            raise UsageError(f"ema.decay must be a number from 0 to below 1, not {decay!r}")
-        self.decay = float(decay)
+        self.decay = require_range("ema.decay", decay, 0, 1)
         self.warmup = warmup
         self.updates = 0
 

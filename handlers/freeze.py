@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 from engine.optim import fill_momentum, matches, refuse_unmatched
 
@@ -70,9 +70,9 @@ class Freeze:
         if not self.patterns and not self.unfreeze:
             raise UsageError("freeze.patterns: name at least one parameter or module")
         if until_epoch is not None:
-            check_whole("freeze.until_epoch", until_epoch)
+            until_epoch = require_whole("freeze.until_epoch", until_epoch, 1)
         for pattern, epoch in self.unfreeze.items():
-            check_whole(f"freeze.unfreeze.{pattern}", epoch)
+            self.unfreeze[pattern] = require_whole(f"freeze.unfreeze.{pattern}", epoch, 1)
         self.until_epoch = NEVER if until_epoch is None else until_epoch
         # Each with the epoch in which its training begins.
         self._parameters: list[tuple[nn.Parameter, float]] = []

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.distributed import joint_norm, to_local
 from engine.events import Phase, TrainEvents
 
@@ -42,12 +42,7 @@ class GradientClipping:
     phase = Phase.GRADIENTS
 
     def __init__(self, max_norm: float = 1.0) -> None:
-        number = isinstance(max_norm, (int, float)) and not isinstance(max_norm, bool)
-        if not number or not 0 < max_norm < math.inf:
-            raise UsageError(
-                f"gradient_clipping.max_norm must be a number above 0, not {max_norm!r}"
-            )
-        self.max_norm = float(max_norm)
+        self.max_norm = require_range("gradient_clipping.max_norm", max_norm, 0, math.inf, True)
         self._parameters: list[nn.Parameter] = []
 
     def attach(self, trainer: Trainer) -> None:

@@ -9,8 +9,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
+from datasets.specs import require_whole
 from engine.distributed import joint_norm
-from engine.errors import check_whole
 from engine.events import Phase, TrainEvents, in_phase
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class GradientNorm:
     phase = Phase.GUARD
 
     def __init__(self, every: int = 1) -> None:
-        self.every = check_whole("gradient_norm.every", every)
+        self.every = require_whole("gradient_norm.every", every, 1)
         self._device = torch.device("cpu")
         self._parameters: list[nn.Parameter] = []
         self._norms: list[Tensor] = []

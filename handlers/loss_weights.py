@@ -12,7 +12,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 
 if TYPE_CHECKING:
@@ -213,20 +213,15 @@ def _ramp(name: str, weight: object) -> Ramp:
             raise UsageError(f"{name}: '{key}' is unknown{nearest(key, RAMP_KEYS)}")
     for key in ("start", "end"):
         _check_number(f"{name}.{key}", weight.get(key))
-    for key in ("epochs", "first_epoch"):
-        check_whole(f"{name}.{key}", weight.get(key, 1))
+    epochs, first = (
+        require_whole(f"{name}.{key}", weight.get(key, 1), 1) for key in ("epochs", "first_epoch")
+    )
     if "epochs" not in weight:
         raise UsageError(f"{name}.epochs is missing: in how many epochs it goes to its end")
     shape = weight.get("shape", "linear")
     if shape not in SHAPES:
         raise UsageError(f"{name}.shape: '{shape}' is unknown{nearest(shape, SHAPES)}")
-    return Ramp(
-        float(weight["start"]),
-        float(weight["end"]),
-        weight["epochs"],
-        weight.get("first_epoch", 1),
-        shape,
-    )
+    return Ramp(float(weight["start"]), float(weight["end"]), epochs, first, shape)
 
 
 def _check_number(name: str, value: object, or_else: str = "") -> None:

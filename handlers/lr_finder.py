@@ -18,11 +18,11 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
+from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
-from engine.errors import check_whole
 from engine.events import Phase
-from engine.files import write_whole
 from engine.optim import learning_rate
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 from engine.trainer import Trainer
@@ -118,14 +118,15 @@ def find_lr(
     return _read(finder, lrs[:num_iter], raw_losses[:num_iter])
 
 
-def check_range(start_lr: float, end_lr: float, num_iter: int) -> None:
+def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
     """Refuse a search that cannot find anything."""
-    check_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
+    steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
         raise UsageError(
             f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
         )
+    return steps
 
 
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
@@ -203,8 +204,8 @@ class LRFinder:
         num_iter: int = 100,
         page: str | Path | None = None,
     ) -> None:
-        check_range(start_lr, end_lr, num_iter)
-        self.start_lr, self.end_lr, self.num_iter = start_lr, end_lr, num_iter
+        self.num_iter = check_range(start_lr, end_lr, num_iter)
+        self.start_lr, self.end_lr = start_lr, end_lr
         self.page = None if page is None else Path(page)
 
     def attach(self, trainer: Trainer) -> None:

@@ -12,26 +12,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
-from engine.optim import learning_rate
+from engine.optim import SCHEDULES, learning_rate
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-SCHEDULES = ("cosine", "step", "plateau", "one_cycle", "constant")
 THRESHOLD_MODES = ("rel", "abs")
-# Parameters that only some schedules read; a configuration that gives one to another is refused.
-TAKEN_BY: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("step_epochs", "step_size", "gamma"), ("step",)),
-    **dict.fromkeys(("pct_start", "div_factor", "final_div_factor"), ("one_cycle",)),
-    **dict.fromkeys(
-        ("monitor", "mode", "factor", "patience", "cooldown", "threshold", "threshold_mode"),
-        ("plateau",),
-    ),
-    "min_lr": ("cosine", "step", "plateau", "one_cycle"),
-}
 MAY_BE_NONE = ("total_steps", "step_size")
 PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 
@@ -137,7 +126,8 @@ class LRSchedule:
             ("cooldown", 0),
         ):
             if getattr(self, key) is not None or key not in MAY_BE_NONE:
-                check_whole(f"lr_schedule.{key}", getattr(self, key), least)
+                value = require_whole(f"lr_schedule.{key}", getattr(self, key), least)
+                setattr(self, key, value)
         for key, low, high in (
             ("warmup_start", 0.0, 1.0),
             ("min_lr", 0.0, math.inf),
@@ -261,7 +251,7 @@ class LRSchedule:
         if self.name == "one_cycle":
             # The last of the T steps is the one after T - 1; it gets the lowest rate.
             last = self._total - 1
-            top = self.warmup_steps or self.pct_start * self._total - 1
+            top: float = self.warmup_steps or self.pct_start * self._total - 1
             low = 1 / self.div_factor
             if step < top:
                 return _anneal(low, 1.0, step / top)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_range, require_whole
 from engine.events import Phase
 from engine.precision import Precision, has_bf16_instructions
 
@@ -102,14 +102,11 @@ class MixedPrecision(Precision):
         if precision not in PRECISIONS:
             choices = nearest(precision, PRECISIONS)
             raise UsageError(f"mixed_precision.precision: '{precision}' is unknown{choices}")
-        if not isinstance(init_scale, (int, float)) or not 0 < init_scale < math.inf:
-            raise UsageError(
-                f"mixed_precision.init_scale must be a number above 0, not {init_scale!r}"
-            )
-        check_whole("mixed_precision.growth_interval", growth_interval)
         self.precision = precision
-        self.init_scale = float(init_scale)
-        self.growth_interval = growth_interval
+        self.init_scale = require_range(
+            "mixed_precision.init_scale", init_scale, 0, math.inf, open_low=True
+        )
+        self.growth_interval = require_whole("mixed_precision.growth_interval", growth_interval, 1)
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None
         self._left_out: LeftOutSteps | None = None

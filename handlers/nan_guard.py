@@ -10,9 +10,9 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_whole
 from engine.checkpointing import FiniteCheck, Snapshot, broken_weight
 from engine.distributed import all_reduce_max, is_sharded, require_unsharded
-from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import fill_momentum, learning_rate, leaves_steps_out, scale_learning_rate
 
@@ -82,14 +82,14 @@ class NaNGuard:
         if policy not in POLICIES:
             raise UsageError(f"nan_guard.policy: '{policy}' is unknown{nearest(policy, POLICIES)}")
         if max_skips is not None:
-            check_whole("nan_guard.max_skips", max_skips, 0)
+            max_skips = require_whole("nan_guard.max_skips", max_skips, 0)
         number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
         if not number or not 0 < lr_factor <= 1:
             raise UsageError(
                 f"nan_guard.lr_factor must be a number above 0, at most 1, not {lr_factor!r}"
             )
         if check_every is not None:
-            check_whole("nan_guard.check_every", check_every)
+            check_every = require_whole("nan_guard.check_every", check_every, 1)
         self.policy, self.max_skips, self.lr_factor = policy, max_skips, float(lr_factor)
         self.check_every = check_every
         self._skipped = 0  # in this epoch

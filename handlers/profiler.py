@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.files import replaced, write_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
-from engine.files import PART_SUFFIX, write_whole
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -66,9 +65,9 @@ class Profiler:
         active: int = 5,
         folder: str | Path | None = None,
     ) -> None:
-        self.wait = check_whole("profiler.wait", wait, 0)
-        self.warmup = check_whole("profiler.warmup", warmup)
-        self.active = check_whole("profiler.active", active)
+        self.wait = require_whole("profiler.wait", wait, 0)
+        self.warmup = require_whole("profiler.warmup", warmup, 1)
+        self.active = require_whole("profiler.active", active, 1)
         self.folder = None if folder is None else Path(folder)
         self._trainer: Trainer
         self._done = False
@@ -163,11 +162,10 @@ class Profiler:
         on_gpu = self._trainer.device.type == "cuda"
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
-        part = folder / f".{TRACE_NAME}{PART_SUFFIX}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            finished.export_chrome_trace(str(part))
-            os.replace(part, folder / TRACE_NAME)
+            with replaced(folder / TRACE_NAME, durable=False) as part:
+                finished.export_chrome_trace(str(part))
             write_whole(table.encode(), folder, TABLE_NAME, durable=False)
         except OSError as error:
             raise UsageError(f"cannot write a profile to {folder}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
 from engine.reporting import SHORT_DIGITS, figure_text, safe_stdout
@@ -52,7 +52,7 @@ class Progress:
         metrics: Sequence[str] | None = None,
         quiet: Sequence[str] = ("checkpoint_saved", "step"),
     ) -> None:
-        self.every = check_whole("progress.every", every)
+        self.every = require_whole("progress.every", every, 1)
         for name, value in (("metrics", metrics), ("quiet", quiet)):
             if isinstance(value, str):
                 raise UsageError(f"progress.{name} must be a list of names, not '{value}'")

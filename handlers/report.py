@@ -43,5 +43,5 @@ class Report(LivePage):
     def render(self, trainer: Trainer) -> str:
         """The page as text."""
         if self.page is not None:
-            return self.page(trainer, self.history)
-        return render(self.history, self.title(trainer), trainer.state.max_epochs)
+            return self.page(trainer, trainer.history)
+        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

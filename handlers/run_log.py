@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from engine.events import Phase, TrainEvents
-from engine.files import write_whole
 from engine.metrics import Monitor
 from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv, write_metrics_json
 

@@ -10,8 +10,9 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.events import Phase, TrainEvents, in_phase
-from engine.losses import find_output, has_output, require_range
+from engine.losses import find_output, has_output
 from models.tft_loss import info_nce
 
 if TYPE_CHECKING:

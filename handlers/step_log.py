@@ -11,8 +11,8 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
+from datasets.specs import require_whole
 from engine.distributed import gather, is_main_process, joint_norm, world_size
-from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
 
@@ -59,7 +59,7 @@ class StepLog:
     state_may_be_missing = True
 
     def __init__(self, every: int = 1) -> None:
-        self.every = check_whole("step_log.every", every, 0)
+        self.every = require_whole("step_log.every", every, 0)
         self._trainer: Trainer
         self._parameters: list[nn.Parameter] = []
         self._losses: list[Losses] = []  # of this step's micro-batches

@@ -9,13 +9,13 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
+from datasets.specs import require_whole
 from engine.checkpointing import broken_weight, preserve_rng_state
 from engine.distributed import require_unsharded, sum_, world_size
-from engine.errors import check_whole
-from engine.eval_mode import eval_mode
+from engine.eval_mode import eval_mode, swapped_weights
 from engine.events import Phase
 from engine.model_call import call_model
-from engine.optim import WeightAverage, swapped_weights
+from engine.optim import WeightAverage
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -60,9 +60,9 @@ class SWA(WeightAverage):
     ) -> None:
         super().__init__()
         if start_epoch is not None:
-            check_whole("swa.start_epoch", start_epoch)
+            start_epoch = require_whole("swa.start_epoch", start_epoch, 1)
         self.start_epoch = start_epoch
-        self.every_epochs = check_whole("swa.every_epochs", every_epochs)
+        self.every_epochs = require_whole("swa.every_epochs", every_epochs, 1)
         self.update_norms = update_norms
         self.averaged = 0
 

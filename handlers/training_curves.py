@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 class TrainingCurves(LivePage):
     """Writes a page with a chart for each metric, training and validation together.
 
-    One file with the plotting library and the numbers, without network access, always replaced as
-    a whole. The history is saved with every checkpoint: a resumed run continues its curves. An
-    undefined value (NaN) leaves a gap in its curve; an epoch that was not measured does not.
+    The page holds the plotting library and the numbers, loads nothing from the network, and is
+    replaced as a whole. A resumed run continues its curves (``trainer.history``).
+
+    An undefined value (NaN) leaves a gap in its curve; an epoch that was not measured does not.
 
     Args:
         path: ``<run_dir>/report/training_curves.html`` by default.
@@ -34,4 +35,4 @@ class TrainingCurves(LivePage):
 
     def render(self, trainer: Trainer) -> str:
         """The page as text."""
-        return render(self.history, self.title(trainer), trainer.state.max_epochs)
+        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Validation:
     ) -> None:
         self.evaluator = evaluator
         self.loader = loader
-        self.every = check_whole("validation.every", every)
+        self.every = require_whole("validation.every", every, 1)
         self.prefix = prefix
         self.weights = weights
         self.loss_terms = tuple(loss_terms)

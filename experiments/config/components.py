@@ -83,13 +83,13 @@ def alternatives(wanted: Any) -> list[Any]:
     return [wanted]
 
 
-def construct(
+def arguments_for(
     make: Callable[..., Any],
     params: Mapping[str, Any],
     key: str,
     offered: Mapping[str, Any] | None = None,
-) -> Any:
-    """Call a constructor with parameters from a configuration, checked against its signature.
+) -> dict[str, Any]:
+    """Parameters from a configuration as arguments of a call, checked against its signature.
 
     Args:
         make: A class or function.
@@ -99,7 +99,7 @@ def construct(
             ``params`` does not set them (such as the number of classes).
 
     Raises:
-        UsageError: An unknown or missing parameter, or a value the constructor refuses.
+        UsageError: An unknown or missing parameter.
     """
     parameters = inspect.signature(make).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -118,10 +118,26 @@ def construct(
                 arguments[name] = as_path(params[name])
             except UsageError as error:
                 raise UsageError(f"{key}.{name}: {error}") from error
+    return arguments
+
+
+def construct(
+    make: Callable[..., Any],
+    params: Mapping[str, Any],
+    key: str,
+    offered: Mapping[str, Any] | None = None,
+) -> Any:
+    """Call a constructor with :func:`arguments_for` it.
+
+    Raises:
+        UsageError: An unknown or missing parameter, or a value the constructor refuses.
+    """
+    arguments = arguments_for(make, params, key, offered)
     try:
         return make(**arguments)
     except (ValueError, TypeError) as error:
         if isinstance(error, UsageError):
             raise
+        label = getattr(make, "__name__", str(make))
         reason = " ".join(str(error).split())
         raise UsageError(f"{key}: {label} refuses its parameters: {reason}") from error

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.report.custom_sections import check_sections
     from experiments.report.figure_images import write_images, write_images_of
     from experiments.report.named_figures import write_named_figures
     from experiments.report.report_content import content_while_training

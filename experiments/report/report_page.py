@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from datasets.audit import Finding
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.reporting import (
     PLOTLY_CONFIG,
     figure_text,
@@ -21,6 +21,7 @@ from engine.reporting import (
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
+from experiments.report.custom_sections import custom_parts
 from experiments.report.figures import (
     PALETTE,
     TEMPLATES,
@@ -106,7 +107,8 @@ def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
     Returns:
         The page.
     """
-    content = content_of(outcome, report_parts(drawn))
+    own = custom_parts(outcome.config.report.sections, drawn.examined)
+    content = content_of(outcome, [*report_parts(drawn), *own])
     folder = outcome.run_dir / "report"
     folder.mkdir(exist_ok=True)
     write_whole(render_report(content).encode(), folder, REPORT_NAME, durable=False)

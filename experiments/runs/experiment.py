@@ -58,7 +58,7 @@ from experiments.builders import (
 )
 from experiments.config import Config, build_metrics
 from experiments.launch import check_alike, own_device
-from experiments.report import content_while_training, render_report
+from experiments.report import check_sections, content_while_training, render_report
 from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
 from experiments.runs.export import export_run
 from experiments.runs.run_setup import (
@@ -200,6 +200,7 @@ class Experiment:
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
         self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
+        check_sections(config.report.sections)
         self.audit = broadcast_from_main(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
         self.run_dir = resumed or broadcast_from_main(self._new_run_dir)

@@ -313,7 +313,12 @@ def test_a_damaged_input_is_one_line_and_exit_code_2(damage, tmp_path, capsys):
 
 
 WRONG_USES = {
-    "no such format; did you mean 'mzml'?": ["--format", "mzlm", "--axis", "own"],
+    "--format: nothing is called 'mzlm'; did you mean 'mzml'?": [
+        *("--format", "mzlm", "--axis", "own")
+    ],
+    "--format datasets.readers.RawScan: no reader; expected a dataclass that derives from": [
+        *("--format", "datasets.readers.RawScan", "--axis", "own")
+    ],
     "arguments are required: --axis": ["--format", "csv"],
     "START:STOP:STEP was expected": ["--format", "csv", "--axis", "100-200"],
     "no aggregate 'avg'": ["--format", "csv", "--axis", "0:9:1", "--aggregate", "avg"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_the_default_is_a_loss_of_the_task(task):
 
 
 def test_labels_and_values_weigh_the_terms_as_the_transformers_own_loss_does():
-    own = LOSSES["tft"]()
+    own = resolve_name(LOSSES["tft"])()
     assert isinstance(own, TFTLoss)
     terms = default_loss("regression", True, {})[1]["terms"]
     weights = {name: term.get("weight", 1) for name, term in terms.items()}

@@ -17,7 +17,6 @@ from experiments.enhanced_trainer.model_comparison import (
     compare,
     write_comparison,
 )
-from experiments.report import figure_images
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 
@@ -95,7 +94,7 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
         wanted.update(images)
         return "no browser"
 
-    monkeypatch.setattr(figure_images, "write_images", keep)
+    monkeypatch.setattr("experiments.report.figure_images.write_images", keep)
     comparison = Comparison(
         pd.DataFrame({"model": ["a"], "loss": [0.5]}), {"a": make_outputs(task)}
     )
