@@ -56,6 +56,15 @@ def past_doors(graph: grimp.ImportGraph) -> list[str]:
     return sorted(found)
 
 
+def imports_in_docs() -> Iterator[tuple[str, str]]:
+    """Each page of the documentation, and a module that a line of its examples imports from."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for found in re.finditer(
+            r"^(?:from|import) ([\w.]+)", page.read_text("utf-8"), re.MULTILINE
+        ):
+            yield page.name, found[1]
+
+
 def modules_in_folders() -> Iterator[tuple[str, int]]:
     for floor in FLOORS:
         for init in (ROOT / floor).rglob("__init__.py"):
@@ -86,6 +95,17 @@ def test_an_import_past_a_door_is_noticed(imports):
         "handlers.ema -> engine.metrics.ranking",
         "tests.handlers.test_ema -> engine.metrics.ranking",
     }
+
+
+def test_examples_import_from_doors(imports):
+    found = dict.fromkeys(imports_in_docs())
+    assert ("README.md", "experiments.config") in found
+    inside = [
+        (page, module)
+        for page, module in found
+        if module in imports.modules and module.count(".") > 1 and not imports.find_children(module)
+    ]
+    assert inside == []
 
 
 def test_no_folder_is_too_large():
