@@ -1,4 +1,4 @@
-"""The loss of the multimodal transformer: three cross-entropies and a contrastive term."""
+"""Cross-entropy with class weights, InfoNCE, and the loss of the multimodal transformer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,65 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.entropy import cross_entropy, weighs, weight_sum
+# A batch whose classes all have weight 0 gives 0, not 0 / 0.
+SMALLEST = float(torch.finfo(torch.float32).tiny)
+
+
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Weighted mean of the cross-entropies, in fp32: sum(w loss) / sum(w), as torch has it.
+
+    Args:
+        logits: [B, C].
+        targets: Classes, long [B], or class probabilities, float [B, C], whose mean is divided by
+            B whatever the weights are.
+        class_weights: [C], or None for equal weights.
+        label_smoothing: Share of the target spread evenly over the classes, 0 to 1.
+
+    Example:
+        >>> logits, targets = torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> round(cross_entropy(logits, targets, torch.tensor([1.0, 3.0])).item(), 4)
+        0.4082
+    """
+    if not weighs(class_weights, targets):
+        return functional.cross_entropy(
+            logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing
+        )
+    summed = functional.cross_entropy(
+        logits.float(),
+        targets,
+        weight=class_weights,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    assert class_weights is not None
+    return summed / weight_sum(targets, class_weights).clamp_min(SMALLEST)
+
+
+def weighs(class_weights: Tensor | None, targets: Tensor) -> bool:
+    """Whether the mean is divided by the samples' weights, not by their number."""
+    return class_weights is not None and not targets.is_floating_point()
+
+
+def weight_sum(targets: Tensor, class_weights: Tensor) -> Tensor:
+    """Sum of the samples' class weights, a scalar.
+
+    Args:
+        targets: Classes, long [B].
+        class_weights: [C].
+    """
+    return class_weights[targets].sum()
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE: row i of one side belongs to row i of the other (Radford et al. 2021).
+    """Symmetric InfoNCE: rows i of both tensors belong together (Radford et al. 2021).
 
-    Each row is compared with the others of its batch, so the value depends on the batch size.
-    Accumulated micro-batches and several processes do not give the loss of their joint batch.
+    Each row is compared with the others of its batch: accumulated micro-batches and several
+    processes do not give the loss of their joint batch.
 
     Args:
         first: [B, P].
@@ -25,8 +76,7 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         temperature: Divides the cosine similarities.
 
     Returns:
-        The mean of both directions; exactly zero for a batch of one, which has nothing to
-        tell apart.
+        The mean of both directions; zero for a batch of one.
 
     Example:
         >>> same = torch.eye(2)
@@ -160,7 +210,7 @@ class TFTLoss(nn.Module):
             ``contrastive_loss``; the terms as they are before weighing.
 
         Raises:
-            ValueError: When there is one logit only, whose cross-entropy is zero whatever it says.
+            ValueError: There is one logit only, whose cross-entropy is always zero.
         """
         if outputs["logits"].shape[-1] == 1:
             raise ValueError(

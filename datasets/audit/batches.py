@@ -1,4 +1,4 @@
-"""How, where and when samples were measured, and whether that gives the label away."""
+"""Batch effects (plate, date, order, scan counts, intensity), and class counts per split."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TypeGuard
 import numpy as np
 import pandas as pd
 
-from datasets.audit.columns import as_order
-from datasets.audit.context import AuditContext, ask_order
-from datasets.audit.contrasts import Contrast
+from datasets.audit.context import MOST_CATEGORIES, AuditContext, as_order, ask_order
 from datasets.audit.findings import Finding, Level
-from datasets.audit.small_model import Examiner, Prediction
+from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction
+from datasets.splits import SIDES
 
 # Longer lists of batches would not be read.
 MOST_LISTED = 6
+# With fewer of a class in a split each sample moves its sensitivity by more than a tenth.
+FEW = 10
+# A class whose share in a split is off by more: a threshold set there does not hold elsewhere.
+MUCH = 0.2
 
 
 def check_batches(subject: AuditContext) -> Iterator[Finding]:
-    """Find columns such as plate, site or date that tell the classes apart.
+    """Columns such as plate, site or date that separate the classes.
 
-    Spectra carry the mark of the batch they were measured in, so that a model can tell the
-    classes by it, whether it is given the column or not.
-
-    Args:
-        subject: What is audited.
+    Spectra carry the mark of their batch, so that a model can use it whether it is given the column
+    or not.
     """
     given = "spectra" if subject.cohort.has_spectra else "covariates"
     for column in subject.batches:
@@ -41,13 +41,7 @@ def check_batches(subject: AuditContext) -> Iterator[Finding]:
 
 
 def check_order(subject: AuditContext) -> Iterator[Finding]:
-    """Find out whether the order of the files tells the classes apart.
-
-    It is often that of measuring, in which an instrument drifts.
-
-    Args:
-        subject: What is audited.
-    """
+    """Whether the order of the file, often that of measuring, separates the classes."""
     order = np.arange(len(subject.cohort.sample_ids), dtype=np.float64)
     found = ask_order(subject.examiner, order)
     if _tells(found):
@@ -60,11 +54,7 @@ def check_order(subject: AuditContext) -> Iterator[Finding]:
 
 
 def check_scan_counts(subject: AuditContext) -> Iterator[Finding]:
-    """Find out whether the number of a sample's scans, which every model sees, tells.
-
-    Args:
-        subject: What is audited.
-    """
+    """Whether the number of a sample's scans, which every model sees, separates the classes."""
     counts = np.array([len(rows) for rows in subject.cohort.scan_rows], dtype=np.float64)
     found = subject.examiner.ask_numbers(counts)
     if _tells(found):
@@ -77,11 +67,7 @@ def check_scan_counts(subject: AuditContext) -> Iterator[Finding]:
 
 
 def check_intensity(subject: AuditContext) -> Iterator[Finding]:
-    """Find out whether the total intensity, before any scaling, tells.
-
-    Args:
-        subject: What is audited.
-    """
+    """Whether the total intensity, before any scaling, separates the classes."""
     totals = subject.scans.mean_of_samples(subject.scans.log_total, len(subject.cohort.sample_ids))
     found = subject.examiner.ask_numbers(totals)
     if _tells(found):
@@ -94,7 +80,6 @@ def check_intensity(subject: AuditContext) -> Iterator[Finding]:
 
 
 def _tells(found: Prediction | None) -> TypeGuard[Prediction]:
-    """Whether there was an answer, and it is better than chance."""
     return found is not None and found.beyond_chance
 
 
@@ -104,7 +89,7 @@ def _finding(name: str, found: Prediction, sentence: str) -> Finding:
 
 
 def _suited_examiner(subject: AuditContext, values: pd.Series) -> Examiner:
-    """Where a batch is a group or part of one, no other group can tell of it: samples have to."""
+    """Samples as units where a batch is within one group, so that no other group can tell of it."""
     groups = pd.Series(subject.cohort.groups)
     lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
     return subject.examiner.of_samples() if lies_within else subject.examiner
@@ -120,7 +105,6 @@ def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
 
 
 def _shares(values: pd.Series, contrast: Contrast) -> str:
-    """The share of members in each batch, where there are few."""
     shares = pd.Series(contrast.members).groupby(values.to_numpy()).mean()
     if len(shares) > MOST_LISTED:
         return ""
@@ -134,3 +118,66 @@ def _means(values: np.ndarray, contrast: Contrast, digits: str) -> str:
     return (
         f"on average {inside:{digits}} in {contrast.name}, {outside:{digits}} in {contrast.other}"
     )
+
+
+def check_counts(subject: AuditContext) -> Iterator[Finding]:
+    """Number and share of each class in each split."""
+    if subject.split is None or subject.cohort.task == "regression":
+        return
+    for subset in SIDES:
+        here = subject.split == subset
+        if not here.any():
+            continue
+        counts = {c.name: int((c.members & here).sum()) for c in subject.contrasts}
+        if subject.cohort.task != "multiclass":
+            counts |= {c.other: int((~c.members & here).sum()) for c in subject.contrasts}
+        few = {name: number for name, number in counts.items() if number < FEW}
+        if few:
+            listed = ", ".join(f"{name} {number}" for name, number in few.items())
+            yield Finding(
+                f"counts:{subset}",
+                "note",
+                min(few.values()),
+                f"fewer than {FEW} samples in the {subset} split: {listed}",
+            )
+        for contrast in subject.contrasts:
+            share, whole = contrast.members[here].mean(), contrast.members.mean()
+            if abs(share - whole) > MUCH:
+                yield Finding(
+                    f"shares:{subset}:{contrast.name}",
+                    "note",
+                    float(share),
+                    f"{contrast.name} makes up {share:.0%} of the {subset} split, but {whole:.0%} "
+                    "of the cohort",
+                )
+
+
+def check_tables(subject: AuditContext) -> Iterator[Finding]:
+    """Batches without any sample of some class, where chance does not explain it."""
+    for column in subject.batches:
+        values = subject.values(column)
+        if values.nunique() > MOST_CATEGORIES:
+            continue
+        sizes = values.value_counts()
+        empty = [
+            f"{level} has no {name}"
+            for contrast in subject.contrasts
+            for name, members in (
+                (contrast.name, contrast.members),
+                (contrast.other, ~contrast.members),
+            )
+            if subject.cohort.task != "multiclass" or name == contrast.name
+            for level, size in sizes.items()
+            if not (members & (values == level).to_numpy()).any()
+            and (1 - members.mean()) ** size
+            < FAMILY_ERROR / (len(sizes) * 2 * len(subject.contrasts))
+        ]
+        if empty:
+            yield Finding(
+                f"table:{column}",
+                "note",
+                len(empty),
+                f"{column} by class: {', '.join(empty[:MOST_LISTED])}"
+                f"{' and more' if len(empty) > MOST_LISTED else ''}; there the classes cannot be "
+                "compared",
+            )

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from datasets.audit.axis import check_axis
-from datasets.audit.axis_shift import check_axis_shift
-from datasets.audit.batches import check_batches, check_intensity, check_order, check_scan_counts
-from datasets.audit.confounding import check_confounding
+from datasets.audit.axis import check_axis, check_axis_shift
+from datasets.audit.batches import (
+    check_batches,
+    check_counts,
+    check_intensity,
+    check_order,
+    check_scan_counts,
+    check_tables,
+)
+from datasets.audit.confounding import check_confounding, check_label_leakage, check_missingness
 from datasets.audit.context import AuditContext
-from datasets.audit.counts import check_counts, check_tables
 from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
-from datasets.audit.groups import check_groups
-from datasets.audit.label_leakage import check_label_leakage
-from datasets.audit.missingness import check_missingness
-from datasets.audit.spelling import check_spelling
+from datasets.audit.groups import check_groups, check_spelling
 from datasets.cohort import Cohort
 
 # In the order in which they are told, where they are as grave as each other.
@@ -59,12 +61,12 @@ def audit(
     """Look for what would make a model's figures look better than they are.
 
     Args:
-        cohort: As it was read.
-        split: The side of each sample, str [N]; None leaves out what concerns sides.
+        cohort: The cohort.
+        split: The split of each sample, str [N]; None skips the checks of splits.
         label: What :meth:`datasets.cohort.Cohort.read` was given.
         group: Likewise.
-        max_scans: About how many scans to look at, those of samples drawn at random; None for
-            all. A note says so where it leaves some out.
+        max_scans: About how many scans to look at, those of samples drawn at random; None for all.
+            A note says so where some are left out.
 
     Returns:
         The findings, the gravest first.

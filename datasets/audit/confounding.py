@@ -1,4 +1,4 @@
-"""Columns that alone predict the label: who was recruited, or what a model is meant to find."""
+"""Columns that predict the label: label leakage, missingness, confounders."""
 
 from __future__ import annotations
 
@@ -6,26 +6,93 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from scipy.stats.contingency import association
 
-from datasets.audit.columns import MOST_CATEGORIES, is_batch, is_personal, names_subjects
-from datasets.audit.context import AuditContext
-from datasets.audit.contrasts import Contrast
+from datasets.audit.context import (
+    MOST_CATEGORIES,
+    AuditContext,
+    is_batch,
+    is_personal,
+    names_subjects,
+)
 from datasets.audit.findings import Finding, Level
-from datasets.audit.label_leakage import is_disguise
-from datasets.audit.small_model import Prediction
+from datasets.audit.small_model import Contrast, Prediction
+
+# No marker in use ranks 99 of 100 pairs of patients rightly; a column made from the label does.
+SAME = 0.99
+
+
+def check_label_leakage(subject: AuditContext) -> Iterator[Finding]:
+    """Covariates that alone determine the label, but for a few errors."""
+    for column in subject.columns:
+        if is_disguise(subject, column):
+            found = subject.ask(column)
+            assert found is not None
+            section = "numeric" if column in subject.cohort.numeric else "categorical"
+            yield Finding(
+                f"label_leakage:{column}",
+                "refuse",
+                found.value,
+                f"{column} is {found.contrast.target} in another form, or follows from it; leave "
+                f"it out of data.{section}",
+                found.interval,
+            )
+
+
+def is_disguise(subject: AuditContext, column: str) -> bool:
+    """Whether a column is a covariate that is the label in another form."""
+    if not subject.is_covariate(column):
+        return False
+    found = subject.ask(column)
+    if found is None or not found.beyond_chance or found.value < SAME:
+        return False
+    return subject.cohort.task != "regression" or _follows_a_target(subject, column)
+
+
+def _follows_a_target(subject: AuditContext, column: str) -> bool:
+    """Whether a numeric covariate orders the samples as a regression target does.
+
+    A covariate that is larger in the upper half of the target is not enough: a good predictor is
+    too.
+    """
+    numbers = subject.numbers(column)
+    if numbers is None:
+        return True
+    known = ~np.isnan(numbers)
+    targets = subject.cohort.targets[known].T
+    return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)
+
+
+def check_missingness(subject: AuditContext) -> Iterator[Finding]:
+    """Columns whose empty cells separate the classes.
+
+    A model sees where a column is empty, by an indicator or by the imputed median, and learns who
+    was examined rather than what was found.
+    """
+    for column in subject.columns:
+        missing = subject.values(column).isna().to_numpy()
+        found = subject.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
+        if found is None or not found.beyond_chance:
+            continue
+        given = subject.is_covariate(column)
+        use = "" if given else "; the model is not given it"
+        yield Finding(
+            f"missingness:{column}",
+            "warn" if given and found.is_notable else "note",
+            found.value,
+            f"missingness of {column} predicts {found.contrast.target}: missing in "
+            f"{found.contrast.shares(missing)}{use}",
+            found.interval,
+        )
 
 
 def check_confounding(subject: AuditContext) -> Iterator[Finding]:
-    """Find columns that go together with the label.
+    """Columns that are associated with the label.
 
-    What people differ in whatever their disease, by its name (age, sex, ...), is warned of, also
-    where the model is not given it: spectra tell it too. So are categories among the covariates,
-    most of which say who was recruited. A number that predicts the label may be the very marker
-    that is looked for: a note.
-
-    Args:
-        subject: What is audited.
+    Personal columns (age, sex, ...) are warned of even where the model is not given them, since
+    spectra reflect them too; so are categorical covariates. A number that predicts the label may be
+    a genuine marker: a note.
     """
     for column in subject.columns:
         values = subject.values(column)
@@ -35,17 +102,16 @@ def check_confounding(subject: AuditContext) -> Iterator[Finding]:
             continue
         found = subject.ask(column)
         if found is not None and found.beyond_chance:
-            yield _tell(subject, column, found)
+            yield _column_finding(subject, column, found)
 
 
 def _can_be_asked(subject: AuditContext, column: str) -> bool:
-    """Whether it is a covariate, about a person, or a set of categories of whatever else."""
     if subject.is_covariate(column) or is_personal(column):
         return True
     return subject.values(column).nunique() <= MOST_CATEGORIES
 
 
-def _tell(subject: AuditContext, column: str, found: Prediction) -> Finding:
+def _column_finding(subject: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = subject.numbers(column), found.contrast
     values = subject.values(column)
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
@@ -54,7 +120,6 @@ def _tell(subject: AuditContext, column: str, found: Prediction) -> Finding:
 
 
 def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, Level, str]:
-    """The kind of finding, its level and what it means."""
     target = found.contrast.target
     if is_personal(column) or column in subject.cohort.categorical:
         level: Level = "warn" if found.is_notable else "note"
@@ -66,7 +131,6 @@ def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, 
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> str:
-    """The category whose share differs most, and how strongly all go with the label."""
     known = values.notna().to_numpy()
     given, members = values[known], contrast.members[known]
     table = pd.crosstab(given.to_numpy(), members)

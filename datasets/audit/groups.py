@@ -1,16 +1,16 @@
-"""Whether groups, and the people or animals behind them, stand on one side of a split each."""
+"""Groups in several splits, hidden subjects, and names that differ in spelling only."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from datasets.audit.columns import names_subjects
-from datasets.audit.context import AuditContext
+from datasets.audit.context import AuditContext, names_subjects
 from datasets.audit.findings import Finding, counted
+from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 
 # With fewer groups than these, how a model does on a new one can hardly be told.
 FEW_GROUPS = 10
@@ -21,14 +21,11 @@ REPLICATE = re.compile(
 )
 # More names than these have to read so, otherwise it is chance.
 MOSTLY = 0.5
+MOST_EXAMPLES = 3
 
 
 def check_groups(subject: AuditContext) -> Iterator[Finding]:
-    """Find groups on two sides, and whatever else names subjects that several groups share.
-
-    Args:
-        subject: What is audited.
-    """
+    """Groups in several splits, and columns of subjects that several groups share."""
     groups, split = subject.cohort.groups, subject.split
     if split is not None:
         torn = _spanning(groups, split)
@@ -37,8 +34,8 @@ def check_groups(subject: AuditContext) -> Iterator[Finding]:
                 "groups:sides",
                 "refuse",
                 len(torn),
-                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} on two sides of the "
-                f"split, {torn[0]} for one: the test is of groups that were learned from",
+                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} in several splits, "
+                f"such as {torn[0]}: the test set holds groups that were trained on",
             )
     for column in subject.columns:
         values = subject.values(column)
@@ -62,7 +59,7 @@ def _check_subjects(subject: AuditContext, column: str, values: pd.Series) -> It
     if not len(shared):
         return
     torn = _spanning(named, subject.split[known]) if subject.split is not None else shared[:0]
-    where = f", {len(torn)} of them on two sides of the split" if len(torn) else ""
+    where = f", {len(torn)} of them in several splits" if len(torn) else ""
     yield Finding(
         f"groups:{column}",
         "refuse" if len(torn) else "warn",
@@ -74,7 +71,6 @@ def _check_subjects(subject: AuditContext, column: str, values: pd.Series) -> It
 
 
 def _check_names(subject: AuditContext) -> Iterator[Finding]:
-    """Find names of samples that read like replicates of one thing in several groups."""
     names = subject.cohort.sample_ids
     matches = [REPLICATE.match(name) for name in names]
     fits = np.array([match is not None for match in matches])
@@ -95,6 +91,48 @@ def _check_names(subject: AuditContext) -> Iterator[Finding]:
 
 
 def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Those names that stand in more than one part, sorted."""
     counts = pd.Series(np.asarray(parts)).groupby(np.asarray(names)).nunique()
     return np.asarray(counts.index[counts > 1])
+
+
+def check_spelling(subject: AuditContext) -> Iterator[Finding]:
+    """Groups, labels, samples and categories that differ by spelling only."""
+    cohort = subject.cohort
+    roles = subject.roles
+    kinds: dict[str, tuple[str, Iterable[object]]] = {
+        "group": ("groups", cohort.groups),
+        "sample_id": ("samples", cohort.sample_ids),
+    }
+    if cohort.task in ("binary", "multiclass"):
+        left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
+        kinds["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
+    if roles.group == SAMPLE_ID:
+        del kinds["group"]
+    for column in dict.fromkeys([*cohort.categorical, *subject.batches]):
+        if column != roles.group and column not in cohort.numeric:
+            kinds[column] = (f"values of {column}", subject.values(column).dropna())
+    for name, (what, values) in kinds.items():
+        names = {str(value) for value in values}
+        found = find_spellings(names)
+        if found:
+            yield Finding(
+                f"spelling:{name}",
+                "warn",
+                len(found),
+                f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
+                f"the form of characters only{_in_splits(subject, name, found)}, "
+                f"{_examples(found)}: if they are one, spell them alike",
+            )
+
+
+def _in_splits(subject: AuditContext, name: str, found: list[list[str]]) -> str:
+    if name != "group" or subject.split is None:
+        return ""
+    groups = subject.cohort.groups
+    parted = [len(set(subject.split[np.isin(groups, spellings)])) > 1 for spellings in found]
+    return f" ({sum(parted)} in several splits)" if any(parted) else ""
+
+
+def _examples(found: list[list[str]]) -> str:
+    examples = [" / ".join(repr(name) for name in names) for names in found[:MOST_EXAMPLES]]
+    return "; ".join(examples)

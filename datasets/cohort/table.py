@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +30,21 @@ BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
 
 # A covariate ends as float32; what does not fit would become an infinity there.
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
+# Zeros before a number, but not behind a decimal point.
+LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+NO_FRACTION = re.compile(r"(?<=\d)\.0+$")
 
 
 def one_line(error: BaseException) -> str:
-    """Flatten an error's message, for use as a part of another one."""
+    """An error's message on one line."""
     return " ".join(str(error).split())
 
 
 def require_folder(path: str | Path) -> Path:
-    """Return the folder as a path, or say which folder beside it was probably meant.
+    """The folder as a path.
 
     Raises:
-        CohortError: There is no such folder.
+        CohortError: There is no such folder; with the nearest one beside it.
     """
     try:
         folder = as_path(path)
@@ -57,10 +62,10 @@ def require_folder(path: str | Path) -> Path:
 
 
 def require_file(path: Path) -> Path:
-    """Return the path, or say which file beside it was probably meant.
+    """The path.
 
     Raises:
-        CohortError: There is no such file.
+        CohortError: There is no such file; with the nearest one beside it.
     """
     if path.is_file():
         return path
@@ -73,14 +78,14 @@ def require_file(path: Path) -> Path:
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file (UTF-8, one header line), every cell as text without outer blanks.
 
-    Fields are parted by what the header has most of: commas, semicolons or tabs.
+    The separator is the most frequent in the header: comma, semicolon or tab.
 
     Args:
         path: The file.
         columns: Columns that it must have.
 
     Returns:
-        One row a line, object columns of `str`; blank lines are passed over.
+        Object columns of `str`; blank lines are skipped.
 
     Raises:
         CohortError: The file is missing, is not such a table, or lacks a column.
@@ -99,7 +104,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def find_separator(header: str) -> str:
-    """What parts the fields of a table, by its first line; what is quoted does not count.
+    """The separator of a table, by its first line; quoted text does not count.
 
     Example:
         >>> find_separator("sample_id;label;age, years"), find_separator("sample_id")
@@ -110,10 +115,10 @@ def find_separator(header: str) -> str:
 
 
 def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
-    """Read a table of plain cells, which a million rows of take a fraction of a second.
+    """Read a table of plain cells fast.
 
-    None where there is a quote, a blank line, a row that is too short or too long, or anything
-    else that takes a closer look: :func:`_read_any` reads all tables, and names what is wrong.
+    None where there is a quote, a blank line, a row of another length, or anything else unusual:
+    :func:`_read_any` reads all tables, and names what is wrong.
     """
     line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
     carriage_returns = content.count(b"\r") - content.count(b"\r\n")
@@ -150,7 +155,6 @@ def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
 
 
 def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
-    """Read any CSV table, a row at a time."""
     try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
@@ -184,16 +188,10 @@ def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
 def require_columns(
     table: pd.DataFrame, columns: Iterable[str], where: str, role: str = "needed column"
 ) -> None:
-    """Check that a table has the columns.
-
-    Args:
-        table: The table.
-        columns: Names of columns.
-        where: What the table is called in the error line.
-        role: What the columns are for, in the error line.
+    """Check that a table has the columns; ``role`` names their use in the error line.
 
     Raises:
-        CohortError: A column is not there.
+        CohortError: A column is missing.
     """
     for column in columns:
         if column not in table.columns:
@@ -201,7 +199,7 @@ def require_columns(
 
 
 def is_missing(values: pd.Series) -> np.ndarray:
-    """Say which cells hold no value.
+    """Which cells hold no value.
 
     Example:
         >>> is_missing(pd.Series(["3", "", "NA", None, "None"])).tolist()
@@ -217,20 +215,20 @@ def as_numbers(
     role: str = "numeric covariate",
     otherwise: str = "list the column as categorical",
 ) -> np.ndarray:
-    """Turn a column's cells into numbers.
+    """A column's cells as numbers.
 
     Args:
         values: Text or numbers, [N].
         name: The column, for the error line.
-        sample_ids: Whose values they are, [N], for the error line.
-        role: What the column is for, for the error line.
-        otherwise: What to do if it is no column of numbers, for the error line.
+        sample_ids: Of the values, [N], for the error line.
+        role: Of the column, for the error line.
+        otherwise: The alternative to mending the cell, for the error line.
 
     Returns:
         float64 [N], NaN where there is no value.
 
     Raises:
-        CohortError: A cell holds something else than a finite number.
+        CohortError: A cell holds no finite number.
     """
     missing = is_missing(values)
     given = values.astype(object).where(~missing, None)
@@ -246,3 +244,29 @@ def as_numbers(
             f"{comma}; mend it or {otherwise}"
         )
     return numbers
+
+
+def plain_spelling(name: str) -> str:
+    """A name without case, blanks, leading zeros, a fraction of zero, and Unicode variants."""
+    text = unicodedata.normalize("NFKC", name)
+    seen = (letter for letter in text if unicodedata.category(letter) not in ("Cf", "Cc"))
+    text = "".join("".join(seen).casefold().split())
+    return LEADING_ZEROS.sub("", NO_FRACTION.sub("", text))
+
+
+def find_spellings(names: Iterable[str]) -> list[list[str]]:
+    """Sets of names that differ by spelling only, each sorted."""
+    spellings = defaultdict(set)
+    for name in names:
+        spellings[plain_spelling(name)].add(name)
+    return sorted(sorted(found) for found in spellings.values() if len(found) > 1)
+
+
+def spelled_alike(names: Collection[str], others: Collection[str]) -> tuple[str, str] | None:
+    """A name and one of the others that differ by spelling only; None where there are none."""
+    other_of = {plain_spelling(name): name for name in others if name not in names}
+    for name in names:
+        other = other_of.get(plain_spelling(name))
+        if name not in others and other is not None:
+            return name, other
+    return None

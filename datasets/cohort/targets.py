@@ -1,4 +1,4 @@
-"""What is to be learned of each sample: a class, labels that are there or not, or values."""
+"""Targets of the samples: classes, labels or values, and their scaling."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from datasets.cohort.roles import MISSING_LABEL, NO_LABEL_TEXT, SAMPLE_ID, number_classes
 from datasets.cohort.table import as_numbers, is_missing
@@ -34,12 +36,12 @@ class Targets:
     Attributes:
         task: One of ``TASKS``.
         names: Of the classes by number, or of the label or target columns.
-        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T].
-            What stands there for a sample that is not kept has no meaning.
+        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T];
+            undefined for samples that are not kept.
         kept: Which samples have a target, bool [N].
         excluded: Labels that were left out, "(missing)" among them, with their counts.
-        missing: What stands in the cells of those that have no label or value (``NA``, an empty
-            text), with how many cells it is.
+        missing: Texts of the cells without a label or value (``NA``, an empty text), with their
+            counts.
     """
 
     task: str
@@ -65,7 +67,7 @@ def read_targets(
         task: One of ``TASKS``, or "auto".
         labels: Class number of each label, for classes only; see
             :func:`datasets.cohort.roles.number_classes`.
-        where: What the table is called in an error line.
+        where: Name of the table in an error line.
 
     Raises:
         CohortError: The columns do not hold what the task needs.
@@ -97,22 +99,12 @@ def read_targets(
 
 
 def has_no_label(column: pd.Series) -> np.ndarray:
-    """Which cells of a column of labels or values hold none, bool [N].
-
-    Example:
-        >>> has_no_label(pd.Series(["1", "", "NA", "None"])).tolist()
-        [False, True, True, True]
-    """
+    """Which cells of a column of labels or values hold none, bool [N]."""
     return is_missing(column) | column.isin(NO_LABEL_TEXT).to_numpy(dtype=bool)
 
 
 def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
-    """Say in a line how many samples have no target, by what is seen, and what becomes of them.
-
-    Args:
-        task: One of ``TASKS``.
-        targets: As :attr:`Targets.missing`.
-        samples: How many have none.
+    """How many samples have no target, and what their cells hold, in one line.
 
     Example:
         >>> describe_missing("binary", {"NA": 2, "": 1}, 3)
@@ -124,17 +116,12 @@ def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str
 
 
 def targets_heading(task: str) -> str:
-    """What the things that :func:`summarise_targets` lists are called."""
+    """Heading of :func:`summarise_targets`."""
     return _HEADINGS.get(task, "classes")
 
 
 def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
-    """Say in a line how targets are spread.
-
-    Args:
-        task: One of ``TASKS``.
-        values: As in :class:`Targets`, at least one sample.
-        names: Likewise.
+    """Distribution of the targets of at least one sample, in one line.
 
     Example:
         >>> summarise_targets("multiclass", np.array([0, 0, 2]), ["A", "B", "C"])
@@ -178,7 +165,7 @@ def _read_classes(
 
 
 def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
-    """Read whether a label is there, int64 [N]."""
+    """Labels (0 or 1), int64 [N]."""
     written = column.replace(BOOLEANS)
     numbers = np.asarray(pd.to_numeric(written, errors="coerce"), dtype=np.float64)
     bad = ~np.isin(numbers, (0, 1))
@@ -192,7 +179,7 @@ def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
 
 
 def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
-    """Read values to regress, float64 [N]."""
+    """Values to regress, float64 [N]."""
     name = str(column.name)
     if column.isin(BOOLEANS).all():
         raise CohortError(
@@ -210,3 +197,52 @@ def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
 
 def _listed(columns: Sequence[str]) -> str:
     return " and ".join(repr(column) for column in columns)
+
+
+class TargetScaler:
+    """Regression targets standardised to mean 0 and standard deviation 1; fitted on training data.
+
+    Example:
+        >>> scaler = TargetScaler().fit(np.array([[10.0], [30.0]]))
+        >>> scaler.standardize(np.array([[40.0]])).tolist()
+        [[2.0]]
+        >>> scaler.restore(torch.tensor([[2.0]])).tolist()
+        [[40.0]]
+    """
+
+    def __init__(self) -> None:
+        self._mean: np.ndarray | None = None
+        self._std: np.ndarray | None = None
+
+    def fit(self, values: np.ndarray) -> TargetScaler:
+        """Learn mean and standard deviation of targets [N, T]; constant ones are only shifted."""
+        values = np.asarray(values, dtype=np.float64)
+        spread = values.std(axis=0)
+        self._mean, self._std = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        return self
+
+    def standardize(self, values: np.ndarray) -> np.ndarray:
+        """From the columns' units, float [N, T], to standardised values, float32 [N, T]."""
+        mean, std = self._fitted()
+        standardised: np.ndarray = ((values - mean) / std).astype(np.float32)
+        return standardised
+
+    def restore(self, values: Tensor) -> Tensor:
+        """From standardised values, [N, T], to the columns' units, in double precision."""
+        mean, std = self._fitted()
+        return values.double() * torch.from_numpy(std) + torch.from_numpy(mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Means and standard deviations, as plain lists."""
+        mean, std = self._fitted()
+        return {"mean": mean.tolist(), "std": std.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._mean = np.array(state["mean"], dtype=np.float64)
+        self._std = np.array(state["std"], dtype=np.float64)
+
+    def _fitted(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._mean is None or self._std is None:
+            raise RuntimeError("TargetScaler: fit or load_state_dict comes first")
+        return self._mean, self._std

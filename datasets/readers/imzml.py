@@ -11,9 +11,7 @@ from xml.etree.ElementTree import ParseError
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.optional_package import require_package
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawScan, SourceFile, require_package
 
 SUFFIX = ".imzml"
 UUID_BYTES = 16
@@ -81,7 +79,6 @@ def _parse(module: Any, file: SourceFile, stream: Any) -> Any:
 
 
 def _check_pair(parser: Any, numbers: Path, file: SourceFile) -> None:
-    """Check that both files belong together and hold numbers as they are."""
     for group in parser.metadata.referenceable_param_groups.values():
         if COMPRESSION in group.param_by_name:
             raise CohortError(f"{file.name}: compressed numbers, which pyimzML does not read")

@@ -14,19 +14,16 @@ from typing import Any, ClassVar
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.optional_package import require_package
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawScan, SourceFile, require_package
 
 SUFFIXES = (".mzml", ".mzml.gz")
 SECONDS_A_MINUTE = 60
 
 
 class AnyTerm:
-    """Stands for the PSI-MS vocabulary: knows every term, and no term's type.
+    """A PSI-MS vocabulary that knows every term, and no term's type.
 
-    Without one pyteomics would fetch the vocabulary over the network, and stop at a term that is
-    newer than it. Values are then numbers where they read as such.
+    Without one pyteomics would fetch the vocabulary over the network, and stop at unknown terms.
     """
 
     name = None
@@ -107,12 +104,7 @@ class MzmlReader:
 
 
 def sample_name(path: Path) -> str:
-    """A file's name without its endings.
-
-    Example:
-        >>> sample_name(Path("run/S1.mzML.gz"))
-        'S1'
-    """
+    """A file's name without its endings."""
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
@@ -124,7 +116,7 @@ def _open(path: Path) -> Any:
 
 
 def _promised_spectra(path: Path, xml: Any) -> int | None:
-    """How many spectra the header promises; a file with a document type is no mzML."""
+    """Number of spectra in the header; a file with a document type is no mzML."""
     with _open(path) as stream:
         for _, element in xml.iterparse(stream, events=("start",)):
             if element.getroottree().docinfo.doctype:
@@ -160,7 +152,7 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
 
 
 def _minutes(spectrum: dict[str, Any]) -> str:
-    """When the scan started, as text; empty where the file does not say."""
+    """Start time of the scan as text; empty where the file does not say."""
     scans = spectrum.get("scanList", {}).get("scan", [{}])
     time = scans[0].get("scan start time") if scans else None
     if time is None:

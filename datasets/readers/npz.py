@@ -15,9 +15,8 @@ import numpy as np
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError, nearest
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
-from datasets.readers.table_rows import cell_text
+from datasets.readers.reader import RawScan, SourceFile
+from datasets.readers.wide_table import cell_text
 
 SUFFIX = ".npz"
 SPECTRA, AXIS, SAMPLES, SCAN = "spectra", "axis", "sample_id", "scan"
@@ -26,11 +25,10 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, Sy
 
 @dataclass(frozen=True)
 class NpzReader:
-    """Rows of an archive's `spectra`, each a scan, read one after the other from the archive.
+    """Rows of an archive's `spectra`, each a scan, read one after the other.
 
-    `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] tells the scans
-    of a sample apart; every other array [N] is a column about the sample; what has another shape
-    is passed over.
+    `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] distinguishes the
+    scans of a sample; every other array [N] is a column of the sample; other shapes are ignored.
     """
 
     expected: ClassVar[str] = "NPZ archive (*.npz)"
@@ -106,7 +104,7 @@ def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
 
 
 class _Member:
-    """An array of the archive, read from its beginning to its end."""
+    """An array of the archive, read sequentially."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
         self.name = info.filename.removesuffix(".npy")
@@ -148,7 +146,6 @@ class _Member:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """The header of an .npy file: shape, whether by columns, type."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)

@@ -12,8 +12,7 @@ import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA
 from datasets.errors import CohortError
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawScan, SourceFile
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")
@@ -93,11 +92,9 @@ def _numbers(file: SourceFile) -> np.ndarray:
 
 
 def _holds_number(line: str) -> bool:
-    """Whether one of a line's fields reads like a number: it is no line of column names then."""
     return any(NUMBER_LIKE.fullmatch(field) for field in re.split(r"[,;\s]+", line))
 
 
 def _decimal_comma(line: str) -> str:
-    """The end of an error line, where numbers are written with a comma."""
     written = any(DECIMAL_COMMA.fullmatch(field) for field in re.split(r"[;\s]+", line))
     return " (write decimals with a point)" if written else ""

@@ -103,10 +103,10 @@ def render_scans(
     axis: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> Iterator[NDArray[np.float32]]:
-    """Render scans, block after block, so that a large cohort needs little memory.
+    """Render scans in blocks, so that a large cohort needs little memory.
 
     Args:
-        patients: Whom the scans are of.
+        patients: The patients.
         scan_patient: Row of the patient of each scan, int [N_scans].
         peaks: The peaks of the cohort.
         axis: m/z, float [L].

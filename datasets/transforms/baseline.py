@@ -1,12 +1,13 @@
-"""Removal of the baseline: what lies under the peaks is estimated for each scan and subtracted.
+"""Baseline removal and smoothing, one scan at a time.
 
-Two points always lie on a straight line: scans of fewer than three are nothing but baseline.
+Two points are always on a straight line: scans of fewer than three are nothing but baseline.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from datasets.errors import UsageError
 from datasets.specs import require_number, require_whole
 
 FEWEST_POINTS = 3
@@ -21,18 +22,16 @@ SMOOTHEST = 1e10
 class SNIP:
     """Statistics-sensitive non-linear iterative peak clipping.
 
-    A point that lies above the mean of its two neighbours at a distance of m points is cut down
-    to that mean, for m from ``half_window`` down to 1. What is left is the baseline, which is
-    nowhere above the scan.
+    A point above the mean of its two neighbours at a distance of m points is cut down to that mean,
+    for m from ``half_window`` down to 1. The result is the baseline, nowhere above the scan.
 
     Sources: Ryan et al. 1988, Nuclear Instruments and Methods B 34, 396-402; decreasing windows:
-    Morhac and Matousek 2008, Applied Spectroscopy 62(1), 91-106. It computes what
-    `pybaselines.Baseline.snip(decreasing=True)` does, many scans at once instead of one after the
-    other: ten times as fast where scans are transformed anew in each epoch.
+    Morhac and Matousek 2008, Applied Spectroscopy 62(1), 91-106. The same as
+    `pybaselines.Baseline.snip(decreasing=True)`, many scans at once: ten times as fast.
 
     Args:
-        half_window: In points; about the width of the widest peak at its foot. Narrower ones eat
-            peaks, wider ones leave some of the baseline. No more than half the scan has an effect.
+        half_window: In points; about the width of the widest peak at its foot. Smaller ones cut
+            peaks, larger ones leave some of the baseline. Limited to half the scan.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -47,7 +46,7 @@ class SNIP:
 
     @property
     def outside_text(self) -> str:
-        """What a window longer than the scan means."""
+        """Message on scans shorter than the window."""
         return window_text("snip", self.half_window)
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
@@ -55,7 +54,7 @@ class SNIP:
         return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Take the baseline from scans, [..., L]."""
+        """Subtract the baseline from scans, [..., L]."""
         rows = scans.reshape(-1, scans.shape[-1])
         left = np.empty(rows.shape, dtype=np.float32)
         for start in range(0, len(rows), SCANS_AT_ONCE):
@@ -85,8 +84,7 @@ class TopHat:
     `pybaselines.Baseline.tophat`, for all scans at once.
 
     Args:
-        half_window: Half the box's width in points; about the width of the widest peak at its
-            foot.
+        half_window: Half the box's width in points; about the width of the widest peak at its foot.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -101,7 +99,7 @@ class TopHat:
 
     @property
     def outside_text(self) -> str:
-        """What a window longer than the scan means."""
+        """Message on scans shorter than the window."""
         return window_text("tophat", self.half_window)
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
@@ -109,7 +107,7 @@ class TopHat:
         return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Take the baseline from scans, [..., L]."""
+        """Subtract the baseline from scans, [..., L]."""
         if scans.shape[-1] < FEWEST_POINTS:
             return np.zeros_like(scans)
         from scipy.ndimage import grey_opening
@@ -120,17 +118,17 @@ class TopHat:
 
 
 class AsLS:
-    """Asymmetric least squares: a smooth curve that points above it hardly pull on.
+    """Asymmetric least squares: a smooth curve with little weight on the points above it.
 
     Sources: Eilers 2004, Analytical Chemistry 76(2), 404-411; Eilers and Boelens 2005, "Baseline
     Correction with Asymmetric Least Squares Smoothing". Computed by `pybaselines`, a scan at a
     time: a thousand scans of 2,048 points take some seconds.
 
     Args:
-        lam: How smooth the curve is, 1 to 1e10. It grows with the fourth power of the number of
-            points that a bend of the baseline spans.
+        lam: Smoothness, 1 to 1e10. It grows with the fourth power of the number of points that a
+            bend of the baseline spans.
         p: The weight of the points above the curve, 1e-4 to 0.5; that of those below is 1 - p.
-        max_iter: The curve is fitted anew at most so often.
+        max_iter: Most iterations.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -149,7 +147,7 @@ class AsLS:
         self.max_iter = require_whole("asls.max_iter", max_iter, 1)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Take the baseline from scans, [..., L]."""
+        """Subtract the baseline from scans, [..., L]."""
         if scans.shape[-1] < FEWEST_POINTS:
             return np.zeros_like(scans)
         from pybaselines import Baseline  # a second, which only its users should wait
@@ -170,9 +168,9 @@ def window_text(name: str, half_window: int) -> str:
 
 
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
-    """Continue scans at both ends by so many points, [n, L + 2 * width].
+    """Extend scans at both ends by ``width`` points, [n, L + 2 * width].
 
-    On the straight lines through the first and through the last ``width`` points, by least squares.
+    Along the least-squares lines through the first and through the last ``width`` points.
     """
     count, points = scans.shape
     continued = np.empty((count, points + 2 * width))
@@ -187,3 +185,49 @@ def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
         np.multiply(slope, steps + side, out=target)
         target += ends.mean(axis=1, keepdims=True)
     return continued
+
+
+class SavitzkyGolay:
+    """Savitzky-Golay smoothing: each point from a polynomial fitted to the points around it.
+
+    Source: Savitzky and Golay 1964, Analytical Chemistry 36(8), 1627-1639; computed by
+    `scipy.signal.savgol_filter`. Beyond its ends a scan continues at its end point.
+
+    Args:
+        window: Points that each polynomial is fitted to; odd. About the width of a peak: wider ones
+            flatten it.
+        order: Of the polynomial; less than ``window``.
+
+    Raises:
+        UsageError: A parameter is out of its range.
+
+    Example:
+        >>> spike = np.array([[0, 0, 3, 0, 0]], dtype=np.float32)
+        >>> SavitzkyGolay(window=3, order=1)(spike).round(3).tolist()
+        [[0.0, 1.0, 1.0, 1.0, 0.0]]
+    """
+
+    def __init__(self, window: int = 9, order: int = 2) -> None:
+        self.window = require_whole("savgol.window", window, 3)
+        if self.window % 2 == 0:
+            near = f"{self.window - 1} or {self.window + 1}"
+            raise UsageError(f"savgol.window: an odd number was expected, {near}, not {window}")
+        self.order = require_whole("savgol.order", order, 0, self.window - 1)
+
+    @property
+    def outside_text(self) -> str:
+        """Message on scans shorter than the window."""
+        return f"are shorter than the window of {self.window} points; give a smaller savgol.window"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Smooth scans, [..., L]."""
+        from scipy.signal import savgol_filter  # takes a second, which only its users should wait
+
+        # Not the polynomials that SciPy fits to the ends by default: their last bit would depend
+        # on which scans are smoothed together.
+        smoothed: np.ndarray = savgol_filter(scans, self.window, self.order, mode="nearest")
+        return smoothed

@@ -30,7 +30,7 @@ class TestAnalysis:
         heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each; None of
             a model without both.
         embedding: The samples' vectors, [N, E].
-        embedding_source: What they are (:attr:`engine.explain.embeddings.Embeddings.source`).
+        embedding_source: What they are (:attr:`engine.explain.collectors.Embeddings.source`).
     """
 
     decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)

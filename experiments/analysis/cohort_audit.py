@@ -13,8 +13,8 @@ import numpy as np
 from datasets.audit import LEVELS, Finding, accept, audit, check_transforms, counted, sort_by_level
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.transforms import OutOfDomain
-from engine.files import write_whole
 from experiments.config import Config
 
 AUDIT_NAME = "audit.json"

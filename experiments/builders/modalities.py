@@ -9,6 +9,7 @@ from typing import Any
 from datasets.cohort import SPECTRA_FILE
 from datasets.errors import UsageError
 from experiments.builders.data import Data
+from experiments.config import find_named
 from models import MODELS
 
 # The argument by which a model is told the size of a modality, and with it that it takes it.
@@ -42,5 +43,9 @@ def check_modalities(name: str, model: Callable[..., Any], data: Data) -> None:
 
 def _without(modality: str) -> str:
     """The models that do not take a modality."""
-    names = [n for n, made in MODELS.items() if modality not in inspect.signature(made).parameters]
+    names = [
+        name
+        for name in MODELS
+        if modality not in inspect.signature(find_named(name, MODELS, "model.name")).parameters
+    ]
     return f"{', '.join(names[:-1])} or {names[-1]}"

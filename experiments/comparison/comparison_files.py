@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.metrics import EpochOutputs
 from experiments.comparison.comparison_figures import (
     areas,

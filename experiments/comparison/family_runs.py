@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError, nearest
-from engine.files import write_whole
+from datasets.files import write_whole
 from experiments.comparison.family_table import Table, read_row
 from experiments.config import Config, load_config, read_yaml, write_yaml
 from experiments.runs import run_planned

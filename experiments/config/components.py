@@ -23,7 +23,7 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
 
     Args:
         name: A key of ``known``, or ``package.module.Name`` importable from here.
-        known: The short names.
+        known: What the short names stand for: an object, or its dotted path as text.
         key: The configuration key it came from, for the error.
 
     Raises:
@@ -33,8 +33,10 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
         >>> find_named("collections.Counter", {}, "model.name").__name__
         'Counter'
     """
-    if name in known:
-        return known[name]
+    found = known.get(name, name)
+    if not isinstance(found, str):
+        return found
+    name = found
     if name in RENAMED:
         raise UsageError(f"{key}: '{name}' is now called '{RENAMED[name]}'")
     module_name, _, attribute = name.rpartition(".")

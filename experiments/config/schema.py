@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.metrics import TASKS, Mode, better_when, by_target
+from engine.optim import SCHEDULES, TAKEN_BY
 from experiments.config.data import DataConfig
 from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
-from experiments.config.metrics import metric_name
+from experiments.config.metric_names import metric_name
 from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
 from experiments.config.section import (
     ComponentConfig,
@@ -25,7 +27,6 @@ from experiments.config.section import (
     Texts,
     several,
 )
-from handlers.lr_schedule import SCHEDULES, TAKEN_BY
 
 # Beyond these no network has been trained; a comma was forgotten.
 Rate = Annotated[Number, Field(gt=0, le=100)]
@@ -272,6 +273,11 @@ class Config(Section):
         label = self.data.label
         several = label if self.data.task == "regression" and isinstance(label, list) else ()
         return by_target([metric_name(entry) for entry in self.metrics], several)
+
+    def accepting(self, names: Sequence[str]) -> Config:
+        """A copy that accepts further findings of the audit."""
+        accepted = list(dict.fromkeys([*self.audit.accept, *names]))
+        return self.model_copy(update={"audit": self.audit.model_copy(update={"accept": accepted})})
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import as_json
 from experiments.report.text import class_figures

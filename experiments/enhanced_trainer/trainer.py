@@ -14,8 +14,8 @@ from torch import nn
 from datasets.cohort import UNNAMED_AXIS, TargetScaler
 from datasets.errors import UsageError
 from datasets.paths import as_path
+from datasets.specs import require_whole
 from engine.checkpointing import broken_weight
-from engine.errors import check_whole
 from engine.evaluator import Evaluator
 from engine.events import TrainEvents
 from engine.explain import Explained
@@ -181,7 +181,7 @@ class EnhancedTrainer:
             UsageError: Something that can be mended, in one line.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
-        check_whole("epochs", epochs)
+        epochs = require_whole("epochs", epochs, 1)
         task, scaler = self._find_task(train)
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler

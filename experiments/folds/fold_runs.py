@@ -20,7 +20,6 @@ from experiments.builders import digest_memory, make_folds, read_cohort, split_f
 from experiments.config import IN_FOLDS, Config, load_config
 from experiments.folds.fold_results import FoldResults, fold_results
 from experiments.folds.fold_tables import fold_text, write_fold_results
-from experiments.run import accept_too
 from experiments.run_files import DataVersion, data_version, read_runs, read_version
 from experiments.runs import ABSENT, run_planned, state_of
 
@@ -64,7 +63,7 @@ def cross_validate(
         source: The configuration.
         overrides: Dotted keys and values as YAML text, on top of it.
         count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: TestAnalysis of the audit that do not stop a training.
+        accept: Findings of the audit that do not stop a training.
 
     Returns:
         What the process should leave with: 0, or the code of a signal that stopped a run.
@@ -98,7 +97,7 @@ def plan_folds(
         source: The configuration.
         overrides: Dotted keys and values as YAML text, on top of it.
         count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: TestAnalysis of the audit that do not stop a training.
+        accept: Findings of the audit that do not stop a training.
 
     Raises:
         UsageError: There are no folds, or one of them cannot be split.
@@ -132,7 +131,7 @@ def plan_folds(
             ("data.split.fold", fold),
             ("exp_name", json.dumps(called, ensure_ascii=False)),
         ]
-        configs.append(accept_too(load_config(source, own), accept))
+        configs.append(load_config(source, own).accepting(accept))
         version = data_version(base.data, cohort, files)
         versions.append(version.with_split(cohort.sample_ids, sides))
     return Plan(base, cohort, folds, configs, versions)

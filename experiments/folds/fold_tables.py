@@ -11,7 +11,7 @@ import pandas as pd
 
 from datasets.cohort import about_positive
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.reporting import figure_text, with_bounds
 from experiments.analysis import about_methods
 from experiments.folds.fold_results import FoldResults

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
+from experiments.run_files import ENVIRONMENT_NAME, is_finished, is_named
 
 # What torchrun tells each process that it starts.
 TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -17,6 +20,8 @@ RUN_ID, UNNAMED = "TORCHELASTIC_RUN_ID", "none"
 # Whether torchrun keeps the memory, or the first process, with which it ends.
 KEPT_BY_TORCHRUN = "TORCHELASTIC_USE_AGENT_STORE"
 
+# Where environment.json has what torchrun calls the job that a run was begun by.
+JOB = "job"
 # Keys of the job's store.
 RUN, SPOKEN = "scanfire/run", "spoken"
 POLL_S = 0.05
@@ -76,6 +81,8 @@ def current_launch() -> LaunchContext | None:
     """
     if any(name not in os.environ for name in TOLD):
         return None
+    import torch.distributed as dist
+
     # As torch itself finds it, but once for all uses.
     memory, rank, world_size = next(iter(dist.rendezvous("env://")))
     start = _name_of_start(memory, rank, world_size)
@@ -115,3 +122,45 @@ def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
                 missing.discard(other)
         time.sleep(POLL_S if missing else 0)
     return own
+
+
+def begun_run(job: LaunchContext, runs_dir: Path, exp_name: str) -> Path | None:
+    """The folder of the run that an earlier start of this job has begun; None for none.
+
+    Where the job's memory ends with its processes, it is the newest unfinished run that a job of
+    this name began.
+
+    Args:
+        job: This one.
+        runs_dir: Where all runs live.
+        exp_name: The run's name, without a number.
+    """
+    remembered = job.recall_run()
+    if remembered is not None or not job.forgets or job.run_id == UNNAMED:
+        return remembered
+    told = [
+        path
+        for path in runs_dir.glob(f"*/{ENVIRONMENT_NAME}")
+        if is_named(path.parent, exp_name) and _job_of(path) == job.run_id
+    ]
+    told = [path for path in told if not is_finished(path.parent)]
+    newest = max(told, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if newest is None else newest.parent
+
+
+def _job_of(environment: Path) -> str | None:
+    try:
+        found = json.loads(environment.read_text("utf-8")).get(JOB)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+@contextmanager
+def quiet_others(job: LaunchContext | None) -> Iterator[None]:
+    """A context in which only the first process complains of its command line."""
+    if job is None or job.is_main_process:
+        yield
+    else:
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            yield

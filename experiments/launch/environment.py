@@ -14,13 +14,11 @@ from typing import Any
 
 import torch
 
-from experiments.launch.context import RUN_ID
+from experiments.launch.context import JOB, RUN_ID
 from experiments.launch.installed import installed_requirements
 
 # The key of all installed distributions, as lines of a requirements file.
 REQUIREMENTS = "requirements"
-# The key of what torchrun calls the job that a run was begun by.
-JOB = "job"
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "scanfire",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
 
 from engine.distributed import peer_failure
 from experiments.command_line import complain, run_command
@@ -57,13 +57,3 @@ def run_job_command(job: LaunchContext, work: Callable[[], int], interrupted: st
         sys.stderr.flush()
         os._exit(code)
     return code
-
-
-@contextmanager
-def quiet_others(job: LaunchContext | None) -> Iterator[None]:
-    """A context in which only the first process complains of its command line."""
-    if job is None or job.is_main_process:
-        yield
-    else:
-        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-            yield

@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from engine.files import write_whole
+from datasets.files import write_whole
 from experiments.report.figures import Section, shown_name
 
 WIDTH, SCALE = 1200, 2

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from datasets.audit import Finding
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.reporting import (
     PLOTLY_CONFIG,
     figure_text,

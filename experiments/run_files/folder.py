@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from datasets.errors import UsageError, nearest
+from datasets.files import write_whole
 from datasets.paths import as_path
-from engine.files import write_whole
 from engine.reporting import read_log
 from experiments.config import Config, write_yaml
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import figure_text, with_bounds
 from experiments.analysis import Outcome

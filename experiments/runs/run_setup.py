@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 
 from datasets.audit import Finding
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.splits import write_splits
 from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
 from engine.distributed import broadcast_from_main, raise_on_all_ranks
-from engine.files import write_whole
 from engine.optim import learning_rate, scale_learning_rate
 from engine.trainer import Trainer
 from experiments.analysis import write_audit

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import UsageError
-from datasets.specs import build_each, require_choice, require_number, require_whole
+from datasets.specs import build_each, require_choice, require_number, require_range, require_whole
 
 
 class Square:
@@ -111,3 +111,11 @@ def test_a_word_that_is_no_choice_is_refused_with_the_nearest_one():
         require_choice("x.fill", "zeros", ["baseline", "zero"])
     with pytest.raises(UsageError, match=r"x\.fill: there is no 3 \(choices: baseline, zero\)"):
         require_choice("x.fill", 3, ["baseline", "zero"])
+
+
+def test_numbers_outside_their_range_are_refused():
+    require_range("gamma", 0, 0, 1)
+    outside: list[Any] = [(1, False), (-0.1, False), (0, True), ("2", False), (True, False)]
+    for value, open_low in outside:
+        with pytest.raises(UsageError, match="gamma: a number"):
+            require_range("gamma", value, 0, 1, open_low)

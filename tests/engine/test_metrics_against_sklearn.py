@@ -233,7 +233,7 @@ def test_of_any_few_samples_too(seed):
         assert ours == pytest.approx(reference, abs=1e-6, nan_ok=True), name
 
 
-def test_over_several_classes_rankings_are_scikit_learns_one_against_the_rest():
+def test_rankings_of_several_classes_are_scikit_learns():
     scores, target = torch.from_numpy(FOUR), torch.from_numpy(FOUR_TARGET)
     areas = sk.roc_auc_score(FOUR_TARGET, FOUR, multi_class="ovr")
     assert METRICS["auroc"](scores, target) == pytest.approx(areas, abs=1e-6)

@@ -123,6 +123,6 @@ def test_a_cohort_that_cannot_be_split_is_audited_all_the_same(change_samples, c
     assert main([str(root), *LABELS, "--data.group", "plate"]) == 0
     out = capsys.readouterr().out
     assert "batch:plate" in out
-    assert "sides were not looked at: class 'control' stands in only 1 group" in " ".join(
+    assert "splits were not checked: class 'control' stands in only 1 group" in " ".join(
         out.split()
     )

@@ -374,7 +374,7 @@ def test_a_crash_in_the_first_batch_keeps_the_settings(run_dir, monkeypatch):
     def crash(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("models.mean_linear.MeanLinear.forward", crash)
+    monkeypatch.setattr("models.baseline_models.MeanLinear.forward", crash)
     monkeypatch.setattr("experiments.runs.experiment.validate_model", lambda *_: ["loss"])
     with pytest.raises(MemoryError):
         resume(run_dir, trainer__max_epochs=5)

@@ -20,7 +20,7 @@ from engine.checkpointing import load_checkpoint
 from engine.reporting import read_log
 from experiments.analysis import TestAnalysis
 from experiments.config import read_yaml, write_yaml
-from experiments.run import main, print_results
+from experiments.run import main
 from experiments.runs import Experiment
 from tests.experiments.config.test_source import PLAIN_FILE
 

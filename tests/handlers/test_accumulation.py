@@ -169,5 +169,5 @@ def test_one_step_listens_to_nothing(make_trainer):
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, "2", None, True])
 def test_steps_that_are_no_count_are_refused(steps):
-    with pytest.raises(UsageError, match=r"accumulation.steps must be a whole number, at least 1"):
+    with pytest.raises(UsageError, match=r"accumulation.steps: a whole number at least 1"):
         Accumulation(steps)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
+from experiments.config import find_named
+from handlers import HANDLERS
 from handlers.distributed_training import DistributedTraining
 from tests.handlers import distributed_training_work, first_process_work
 from tests.shared_problem import SharedLoader, build_model, largest_difference, weights_of
@@ -128,6 +130,7 @@ def test_of_two_processes_only_the_first_writes_and_speaks(name, two_processes):
 
 def writes(name: str) -> bool:
     """Whether a handler leaves something that a person can see."""
-    from handlers import HANDLERS
-
-    return getattr(HANDLERS[name], "first_process_only", False) or name == "checkpoint"
+    return (
+        getattr(find_named(name, HANDLERS, "name"), "first_process_only", False)
+        or name == "checkpoint"
+    )

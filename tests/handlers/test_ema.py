@@ -99,7 +99,7 @@ def test_the_live_weights_come_back_after_an_exception(trained):
 
 
 def test_the_live_weights_come_back_when_the_exchange_itself_fails(trained, monkeypatch):
-    module = sys.modules["engine.optim.weight_swap"]
+    module = sys.modules["engine.eval_mode"]
     trainer, ema = trained
     live, exchange, calls = parameters(trainer), module._exchange, []
 
@@ -220,5 +220,5 @@ def test_the_state_cannot_be_taken_while_it_is_in_the_model(trained):
 
 @pytest.mark.parametrize("decay", [1, -0.1, 1.5, "0.9", None, float("nan")])
 def test_a_decay_out_of_range_is_refused(decay):
-    with pytest.raises(UsageError, match=r"ema.decay must be a number from 0 to below 1"):
+    with pytest.raises(UsageError, match=r"ema.decay: a number at least 0 and below 1"):
         EMA(decay)

@@ -286,8 +286,8 @@ def test_a_parameter_that_the_optimizer_lacks_cannot_be_unfrozen():
     ("settings", "message"),
     [
         ({}, "freeze.patterns: name at least one"),
-        ({"patterns": ["head"], "until_epoch": 0}, "freeze.until_epoch must be a whole number"),
-        ({"unfreeze": {"head": 1.5}}, r"freeze.unfreeze.head must be a whole number"),
+        ({"patterns": ["head"], "until_epoch": 0}, "freeze.until_epoch: a whole number"),
+        ({"unfreeze": {"head": 1.5}}, r"freeze.unfreeze.head: a whole number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings, message):

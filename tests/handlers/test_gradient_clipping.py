@@ -118,5 +118,5 @@ def test_it_runs_after_the_guards_and_before_users_functions():
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan"), float("inf"), "1", None, True])
 def test_a_norm_that_is_not_above_zero_is_refused(max_norm):
-    with pytest.raises(UsageError, match=r"gradient_clipping.max_norm must be a number above 0"):
+    with pytest.raises(UsageError, match=r"gradient_clipping.max_norm: a number above 0"):
         GradientClipping(max_norm)

@@ -156,5 +156,5 @@ def test_its_metrics_can_be_monitored(make_trainer, loader):
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "2"])
 def test_a_period_that_is_no_whole_number_is_refused(every):
-    with pytest.raises(UsageError, match=r"gradient_norm.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"gradient_norm.every: a whole number"):
         GradientNorm(every)

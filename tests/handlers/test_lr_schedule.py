@@ -295,7 +295,7 @@ def test_another_schedule_is_refused_on_resume(make_trainer, loader):
     ("settings", "message"),
     [
         ({"name": "cosin"}, "no schedule is called 'cosin'; did you mean 'cosine'"),
-        ({"warmup_steps": -1}, "lr_schedule.warmup_steps must be a whole number, at least 0"),
+        ({"warmup_steps": -1}, "lr_schedule.warmup_steps: a whole number at least 0"),
         ({"warmup_steps": None}, "lr_schedule.warmup_steps"),
         ({"total_steps": 0}, "lr_schedule.total_steps"),
         ({"step_epochs": 0}, "lr_schedule.step_epochs"),

@@ -312,9 +312,12 @@ def test_the_state_of_a_run_in_another_precision_is_no_obstacle(make_trainer):
         ({"precision": "bf-16"}, "'bf-16' is unknown; did you mean 'bf16'"),
         ({"precision": "16-mixed"}, r"'16-mixed' is unknown.* \(choices: fp32, tf32, bf16, fp16\)"),
         ({"precision": 16}, r"'16' is unknown.* \(choices: fp32, tf32, bf16, fp16\)"),
-        ({"precision": "fp16", "init_scale": 0}, "init_scale must be a number above 0, not 0"),
-        ({"precision": "fp16", "init_scale": "big"}, "init_scale must be a number above 0"),
-        ({"precision": "fp16", "growth_interval": 0}, "growth_interval must be a whole number"),
+        (
+            {"precision": "fp16", "init_scale": 0},
+            "a number above 0 was expected, not 0",
+        ),
+        ({"precision": "fp16", "init_scale": "big"}, "init_scale: a number above 0"),
+        ({"precision": "fp16", "growth_interval": 0}, "growth_interval: a whole number"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

@@ -211,8 +211,8 @@ def test_a_run_that_fails_leaves_a_clean_line(make_trainer, loader, monkeypatch)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every": 0}, "progress.every must be a whole number"),
-        ({"every": "epoch"}, "progress.every must be a whole number"),
+        ({"every": 0}, "progress.every: a whole number"),
+        ({"every": "epoch"}, "progress.every: a whole number"),
         ({"metrics": "val/auroc"}, "progress.metrics must be a list of names"),
         ({"quiet": "resumed"}, "progress.quiet must be a list of names"),
     ],

@@ -319,7 +319,7 @@ def test_the_state_cannot_be_taken_while_it_is_in_the_model(trained):
     "settings", [{"start_epoch": 0}, {"every_epochs": 0}, {"start_epoch": 1.5}]
 )
 def test_a_setting_out_of_range_is_refused(settings):
-    with pytest.raises(UsageError, match=r"swa\.\w+ must be a whole number, at least 1"):
+    with pytest.raises(UsageError, match=r"swa\.\w+: a whole number at least 1"):
         SWA(**settings)
 
 

@@ -60,8 +60,12 @@ class Page(HTMLParser):
 
 
 def follow_every_epoch(monkeypatch):
-    monkeypatch.setattr("engine.reporting.live_page.LAG_S", 0.0)
-    monkeypatch.setattr("engine.reporting.live_page.LAG_OF_COST", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_S", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 0.0)
+
+
+def epochs_shown(curves):
+    return curves._last_shown["epoch"] if curves._last_shown else 0
 
 
 def read(path):
@@ -183,7 +187,7 @@ def test_epochs_too_short_to_look_at_are_not_written_one_by_one(make_trainer, lo
     trainer, written = make_trainer(), []
     curves = TrainingCurves()
     curves.attach(trainer)
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: written.append(curves._written))
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: written.append(epochs_shown(curves)))
     trainer.fit(loader, 4)
     assert written == [0, 1, 1, 1]
     assert read(curves.path).line("loss", "training")["epochs"] == [1, 2, 3, 4]
@@ -195,7 +199,7 @@ def test_it_can_be_written_less_often_and_ends_complete(make_trainer, loader, mo
     curves, page = TrainingCurves(every=2), trainer.run_dir / "report" / "training_curves.html"
     curves.attach(trainer)
     trainer.add_event_handler(
-        Events.EPOCH_STARTED, lambda: writes.append(page.exists() and curves._written)
+        Events.EPOCH_STARTED, lambda: writes.append(page.exists() and epochs_shown(curves))
     )
     trainer.fit(loader, 5)
     assert writes == [False, False, 2, 2, 4]
@@ -260,10 +264,10 @@ def test_a_place_can_be_named_and_without_any_it_refuses(make_trainer, loader, t
 
 @pytest.mark.parametrize("every", [0, "1", 2.0])
 def test_an_interval_that_is_no_count_is_refused(every):
-    with pytest.raises(UsageError, match=r"training_curves.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"training_curves.every: a whole number"):
         TrainingCurves(every=every)
 
 
 def test_the_libraries_are_imported_only_to_write():
-    for module in ("handlers.training_curves", "engine.reporting.curves"):
+    for module in ("handlers.training_curves", "engine.reporting.pages"):
         assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(sys.modules[module]).keys()

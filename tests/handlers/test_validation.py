@@ -143,5 +143,5 @@ def test_it_runs_before_whoever_acts_on_the_metrics():
 
 @pytest.mark.parametrize("every", [0, 1.5, "1", True])
 def test_an_interval_that_is_no_count_is_refused(make_trainer, make_evaluator, every):
-    with pytest.raises(UsageError, match=r"validation.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"validation.every: a whole number"):
         attach(make_trainer(), make_evaluator, every=every)

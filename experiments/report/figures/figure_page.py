@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
 TEMPLATES = Path(__file__).parent / "templates"

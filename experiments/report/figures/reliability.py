@@ -1,4 +1,4 @@
-"""Whether the model's probabilities can be taken at their word, drawn."""
+"""Reliability diagrams: predicted probability against observed frequency."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def loading_code(outcome: Outcome) -> str:
         specs.append(f'    {{"name": {name}, "params": {named.params!r}}},\n')
     scaler_import, scaler, scores = "", "", 'TASKS[fitted["task"]].scores(logits)'
     if outcome.data.scaler is not None:
-        scaler_import = "from datasets.cohort.target_scaler import TargetScaler\n"
+        scaler_import = "from datasets.cohort.targets import TargetScaler\n"
         scaler = 'scaler = TargetScaler()\nscaler.load_state_dict(fitted["targets"])\n'
         scores = f"scaler.restore({scores})"
     given, spectra = "scans, covariates", "torch.from_numpy(transforms(scans)).unsqueeze(0)"

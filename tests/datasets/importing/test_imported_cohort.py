@@ -5,8 +5,7 @@ import pytest
 import yaml
 
 from datasets.cohort import file_sha256
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
+from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.importing.imported_cohort import (
     decide,
     idle_columns,
@@ -16,7 +15,7 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.sample_index import ScanRecord
+from datasets.importing.scan_intake import ScanRecord
 
 
 def record(number, left_out=None, **changes):

@@ -14,11 +14,9 @@ import yaml
 
 from datasets.cohort import Cohort, file_sha256
 from datasets.errors import CohortError
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
-from datasets.importing.import_settings import ImportSettings
-from datasets.importing.raw_import import RawImport
-from datasets.importing.scan_quality import ScanFilter
+from datasets.importing.import_columns import CovariateTable, ImportRoles
+from datasets.importing.raw_import import ImportSettings, RawImport
+from datasets.importing.scan_intake import ScanFilter
 from datasets.readers import READERS
 from tests.datasets.readers.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
 

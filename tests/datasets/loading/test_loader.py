@@ -14,8 +14,8 @@ import torch
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.batches import Batch, PackedBatch, packed_collate
 from datasets.errors import UsageError
-from datasets.loading.bucket_sampler import BucketBatchSampler
 from datasets.loading.loader import make_loader
+from datasets.loading.samplers import BucketBatchSampler
 from datasets.loading.spectra_dataset import SpectraDataset
 from datasets.transforms import make_transforms
 

@@ -162,7 +162,7 @@ def test_too_few_groups_for_the_folds_are_refused_by_class():
     ):
         k_folds(targets, groups, 5, class_names=["control", "case"])
     with pytest.raises(
-        CohortError, match="3 groups cannot be on each of fold 0, fold 1, fold 2, fold 3; "
+        CohortError, match="3 groups cannot be in each of fold 0, fold 1, fold 2, fold 3; "
     ):
         k_folds(np.arange(9.0)[:, None], np.arange(9) % 3, 4)
     with pytest.raises(CohortError, match="1 folds: at least 2"):
@@ -175,7 +175,7 @@ def test_a_class_that_the_test_side_takes_away_is_named_with_the_fold():
     folds = k_folds(targets, groups, 2, class_names=["control", "case"])
     with pytest.raises(
         CohortError,
-        match=r"with fold 1 as the test side: class 'case' stands in only 1 group .* train, val",
+        match=r"with fold 1 as the test set: class 'case' stands in only 1 group .* train, val",
     ):
         folds.split(1, targets, groups, 0.2, class_names=["control", "case"])
 

@@ -14,7 +14,6 @@ import torch
 
 from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
-from datasets.transform_cache import build as transform_build
 from datasets.transform_cache import cache as transform_cache
 from datasets.transform_cache.cache import NoRoomError, transformed_scans
 from datasets.transforms import make_transforms
@@ -33,7 +32,7 @@ def spectra(tmp_path: Path) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Three scans a chunk, so that there are several."""
-    monkeypatch.setattr(transform_build, "CHUNK_BYTES", 3 * 64 * 4)
+    monkeypatch.setattr(transform_cache, "CHUNK_BYTES", 3 * 64 * 4)
 
 
 def cached(spectra: np.ndarray, folder: Path, said: list[str] | None = None, **changes: object):

@@ -13,10 +13,12 @@ from experiments.comparison.comparison_page import write_run_comparison
 from experiments.comparison.run_comparison import compare_runs
 from experiments.run_files import read_runs
 from tests.experiments.made_runs import drawn, make_run
+from tests.experiments.report.made_outputs import NAMES as MADE_NAMES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NAMES = ("first", "second", "third")
+LONG_NAME = "concentration_of_c_reactive_protein_in_serum" * 2
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,17 @@ def compared(tmp_path_factory):
         written, _ = write_run_comparison(comparison, root)
         made[task] = comparison, root, written
     return made
+
+
+@pytest.fixture(scope="module")
+def with_long_names(tmp_path_factory):
+    """The pages of two regressions whose names are wider than a small screen."""
+    root = tmp_path_factory.mktemp("long")
+    names = [f"{LONG_NAME}_{number}" for number in range(len(MADE_NAMES["regression"]))]
+    folders = [
+        make_run(root / f"{LONG_NAME}_{run}", drawn("regression", run), names) for run in range(2)
+    ]
+    return write_run_comparison(compare_runs(read_runs(folders), 100), root)[0][1:]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -134,12 +147,13 @@ def test_a_folder_that_cannot_be_written_to_is_said(compared, tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
-def test_the_pages_open_from_the_disk_without_errors_or_requests(compared):
+def test_the_pages_open_from_the_disk_without_errors_or_requests(compared, with_long_names):
     from playwright.sync_api import sync_playwright
 
     problems, requests = [], []
     # Those of the other classifications differ in the number of panels.
     pages = [path for task in ("multiclass", "regression") for path in compared[task][2][1:]]
+    pages += with_long_names
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         for path in pages:
@@ -152,7 +166,6 @@ def test_the_pages_open_from_the_disk_without_errors_or_requests(compared):
             drawn_figures = page.locator(".plotly-graph-div:has(.main-svg)").count()
             assert drawn_figures == page.locator(".plotly-graph-div").count() >= 2
             page.set_viewport_size({"width": 390, "height": 800})
-            page.wait_for_timeout(300)
             assert not page.evaluate("document.documentElement.scrollWidth > innerWidth + 1"), path
             page.close()
         browser.close()

@@ -176,9 +176,10 @@ def test_another_cohort_can_be_drawn_for_each_seed():
 def test_the_shipped_families_are_all_the_models_with_parameters_that_they_take():
     import inspect
 
+    from experiments.config import find_named
     from models import MODELS
 
     families = family_runs.choose_families(family_runs.FAMILIES, None)
     assert set(families) == set(MODELS)
     for name, params in families.items():
-        assert set(params) <= set(inspect.signature(MODELS[name]).parameters)
+        assert set(params) <= set(inspect.signature(find_named(name, MODELS, "name")).parameters)

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from datasets.cohort import SEVERAL_COLUMNS
 from datasets.errors import UsageError
+from datasets.simulation import BLOOD_VALUES
 from engine.metrics import TASKS
+from engine.statistics import fewest_resamples
+from experiments.config import data, report
 from experiments.config.data import SHARED_ROWS, SHARED_SCANS
 from experiments.config.source import check_config
 from experiments.runs import Experiment
@@ -12,6 +16,12 @@ from experiments.runs import Experiment
 def configured(task="auto", **sections):
     data = {"task": task} | sections.pop("data", {})
     return check_config({"data": data, **sections})
+
+
+def test_what_is_repeated_without_its_imports_is_the_same():
+    assert fewest_resamples(0.95) == report.FEWEST_RESAMPLES
+    assert data.SEVERAL_COLUMNS == SEVERAL_COLUMNS
+    assert tuple(BLOOD_VALUES) == data.LOG_OF_EMBEDDED
 
 
 @pytest.mark.parametrize("task", ["auto", *TASKS])

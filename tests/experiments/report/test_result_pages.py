@@ -143,7 +143,6 @@ def test_the_pages_open_from_the_disk_without_errors_or_requests(folder):
             drawn = page.locator(".plotly-graph-div:has(.main-svg)").count()
             assert drawn == page.locator(".plotly-graph-div").count() >= 2
             page.set_viewport_size({"width": 390, "height": 800})
-            page.wait_for_timeout(300)
             assert not page.evaluate("document.documentElement.scrollWidth > innerWidth + 1"), name
             page.close()
         browser.close()
