@@ -61,7 +61,7 @@ class DataVersion:
         return replace(self, split=digest(sides))
 
     def unsplit(self) -> DataVersion:
-        """The same, whoever is on which side: what all folds share."""
+        """The same for every split, so that all folds share it."""
         return replace(self, split="")
 
     def plain(self) -> dict[str, Any]:

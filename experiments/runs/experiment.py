@@ -210,7 +210,7 @@ class Experiment:
         except UsageError:
             if not resumed:
                 # Nothing was written yet: handlers write when they run. Nobody leaves before it is
-                # gone: whoever leaves takes the others along.
+                # gone: a rank that leaves ends the others.
                 self.close()
                 broadcast_from_main(self.run_dir.rmdir)
             raise

@@ -41,7 +41,7 @@ def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = No
 
 
 def run_all_stages(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
-    """All stages, told as they happen; after training the first process goes on alone."""
+    """All stages, told as they happen; after training rank 0 continues without the others."""
     if run_dir and is_finished(run_dir) and not changes_of_finished(run_dir, config):
         print(f"the run in {run_dir} is finished: nothing to continue")
         print("to train further, raise its budget: --trainer.max_epochs N")

@@ -25,10 +25,11 @@ REPLACED = re.compile(
     r"""\b(
     RollCall | roll_call\.py | KeptSteps | kept_steps | KeptOutputs | kept_outputs
     | OpenEpochEngine | WindowCheck | window_check | window_closes | window_size
-    | announce | _share_anew | is_first | from_first | first_then_others | fail_together | largest_
+    | trainer\.announce | _share_anew | is_first | from_first | first_then_others | fail_together | largest_
     | own_parts | refuse_shares | bare_model | rng_untouched | check_contract | Interrupts
    | ReadTogether | DigestMemory | describe_transform | draw_sides | is_mine | take_up
-    | kept_findings
+    | kept_findings | lookalikes | [Ww]hoever | takes\ this\ seat | is\ a\ meeting
+    | taken\ at\ their\ word | goes\ on\ alone
     )\b""",
     re.VERBOSE,
 )
@@ -54,6 +55,15 @@ def past_doors(graph: grimp.ImportGraph) -> list[str]:
             if package not in WITHOUT_DOOR and not place.startswith(package + "."):
                 found.append(f"{importer} -> {imported}")
     return sorted(found)
+
+
+def imports_in_docs() -> Iterator[tuple[str, str]]:
+    """Each page of the documentation, and a module that a line of its examples imports from."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for found in re.finditer(
+            r"^(?:from|import) ([\w.]+)", page.read_text("utf-8"), re.MULTILINE
+        ):
+            yield page.name, found[1]
 
 
 def modules_in_folders() -> Iterator[tuple[str, int]]:
@@ -86,6 +96,17 @@ def test_an_import_past_a_door_is_noticed(imports):
         "handlers.ema -> engine.metrics.ranking",
         "tests.handlers.test_ema -> engine.metrics.ranking",
     }
+
+
+def test_examples_import_from_doors(imports):
+    found = dict.fromkeys(imports_in_docs())
+    assert ("README.md", "experiments.config") in found
+    inside = [
+        (page, module)
+        for page, module in found
+        if module in imports.modules and module.count(".") > 1 and not imports.find_children(module)
+    ]
+    assert inside == []
 
 
 def test_no_folder_is_too_large():
