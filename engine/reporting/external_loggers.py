@@ -1,4 +1,4 @@
-"""What the loggers of other services have in common: W&B, MLflow and their like."""
+"""Shared functions of loggers of other services: W&B, MLflow and their like."""
 
 from __future__ import annotations
 

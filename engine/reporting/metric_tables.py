@@ -42,7 +42,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write one row an epoch; a metric that was undefined or not measured is an empty cell."""
+    """Write one row per epoch; a metric that was undefined or not measured is an empty cell."""
     epochs = [row for row in log if row["event"] == "epoch"]
     names = list(dict.fromkeys(name for row in epochs for name in row["metrics"]))
     table = io.StringIO()

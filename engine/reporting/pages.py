@@ -70,7 +70,7 @@ def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
     """The page as text.
 
     Args:
-        history: One row an epoch, with ``epoch`` and ``metrics`` (name -> value).
+        history: One row per epoch, with ``epoch`` and ``metrics`` (name -> value).
         title: The run's name.
         max_epochs: The run's budget.
     """
@@ -152,7 +152,7 @@ class LivePage(ABC):
 
     Attributes:
         name: Of the handler; its settings and its file are called so.
-        history: One row an epoch so far, with ``epoch`` and ``metrics`` (name -> value).
+        history: One row per epoch so far, with ``epoch`` and ``metrics`` (name -> value).
 
     Raises:
         UsageError: ``every`` is less than 1.

@@ -52,7 +52,7 @@ class SafeStream:
                 self._drop()
 
     def isatty(self) -> bool:
-        """Whether a person watches, as far as the stream knows."""
+        """Whether the stream is a terminal."""
         try:
             return self._stream is not None and bool(self._stream.isatty())
         except (OSError, ValueError):
