@@ -16,10 +16,9 @@ if TYPE_CHECKING:
         unused_settings,
         with_training_settings,
     )
-    from experiments.config.components import construct, find_named, parameter_types
+    from experiments.config.components import construct, find_named, metric_name, parameter_types
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
-    from experiments.config.metric_names import metric_name
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import ReportConfig, ThresholdConfig
     from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig

@@ -452,10 +452,10 @@ def test_a_finished_run_is_reported_anew_where_only_its_report_changes(run_dir, 
 
 def test_a_run_that_another_process_has_is_not_continued(run_dir, monkeypatch, capsys):
     from experiments.run_files import RunLock
-    from experiments.run_files import lock as run_lock
+    from experiments.run_files import folder as run_folder
     from tests.experiments.run_files.test_lock import end, in_another_process
 
-    monkeypatch.setattr(run_lock, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(run_folder, "PATIENCE_S", 0.1)
     other, _ = in_another_process(lambda: RunLock(run_dir))
     before = content(run_dir)
     code = main([str(run_dir / "config.yaml"), "--resume", str(run_dir), *MORE])
