@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +18,11 @@ import torch.distributed as dist
 
 from datasets.errors import UsageError
 from engine.checkpointing import prepare_cublas
-from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, world_size
+from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, peer_failure, world_size
 from engine.precision import best_device
-from experiments.command_line import complain
+from experiments.command_line import complain, run_command
 from experiments.config import Config, TrainerConfig
 from experiments.launch.context import LaunchContext
-from experiments.launch.peer_watch import PeerWatch
 from experiments.run_files import digest
 
 # The first process may transform a large cohort, or audit it, while the others wait.
@@ -206,3 +209,90 @@ def _device(name: str) -> torch.device:
         return best_device(name)
     except ValueError as error:
         raise UsageError(f"trainer.device: {error}") from error
+
+
+# The training most often notices by itself, and ends in better order.
+GRACE_S = 3.0
+# Longer than any training: the watch waits for its neighbour's last word.
+ALWAYS = timedelta(days=365)
+
+
+class PeerWatch:
+    """Watches the next process in a ring, from a thread; where it is gone, so is this one soon.
+
+    A process that computes on a GPU may wait there for one that was killed, for hours, and answer
+    no signal meanwhile.
+
+    Args:
+        rank: Which of the processes this one is.
+        world_size: How many there are, at least 2.
+        say: Called with nothing where the neighbour is gone and the training has not noticed.
+        exit_code: What to leave with then.
+    """
+
+    def __init__(self, rank: int, world_size: int, say: Callable[[], None], exit_code: int) -> None:
+        self._group: Any = dist.new_group(backend="gloo", timeout=ALWAYS)
+        self._next, self._former = (rank + 1) % world_size, (rank - 1) % world_size
+        self._say, self._exit_code = say, exit_code
+        self._thread = threading.Thread(target=self._watch, name="peer-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take leave of the neighbours; every process has to."""
+        dist.send(torch.zeros(1), self._former, group=self._group)
+        self._thread.join()
+
+    def _watch(self) -> None:
+        try:
+            dist.recv(torch.zeros(1), self._next, group=self._group)
+        except RuntimeError:
+            time.sleep(GRACE_S)
+            self._say()
+            sys.stdout.flush()
+            os._exit(self._exit_code)
+
+
+BUG = 1  # as Python leaves after a traceback
+
+
+def run_job_command(job: LaunchContext, work: Callable[[], int], interrupted: str) -> int:
+    """As :func:`experiments.command_line.run_command`, in every process of a job.
+
+    What all would say, one says; what the others print is not shown, but their warnings are.
+    Where another process is gone, this one says so and leaves. Any exit code but 0 ends the
+    process here: its farewell to processes that may be gone could take forever.
+
+    Args:
+        job: Of several processes, or one.
+        work: Returns the exit code.
+        interrupted: Said where Ctrl-C ends it.
+    """
+
+    def say(line: str) -> None:
+        if job.has_the_word():
+            complain(line)
+
+    def work_with_others() -> int:
+        try:
+            return work()
+        except Exception as error:  # of whatever kind the lost connection made
+            line = peer_failure(error)
+            if line is None:
+                raise
+            say_peer_lost(job, line)
+            return PEER_LOST_CODE
+
+    with ExitStack() as stack:
+        if not job.is_main_process:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+        try:
+            code = run_command(work_with_others, interrupted, say)
+        except Exception:  # a bug: its traceback, and no waiting for the others
+            traceback.print_exc()
+            code = BUG
+    if code and job.world_size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

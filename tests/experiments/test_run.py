@@ -21,7 +21,7 @@ from engine.reporting import read_log
 from experiments.analysis import TestAnalysis
 from experiments.config import read_yaml, write_yaml
 from experiments.run import main
-from experiments.runs import Experiment
+from experiments.runs import Experiment, print_results
 from tests.experiments.config.test_source import PLAIN_FILE
 
 RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
