@@ -16,7 +16,12 @@ if TYPE_CHECKING:
         unused_settings,
         with_training_settings,
     )
-    from experiments.config.components import arguments_for, construct, find_named
+    from experiments.config.components import (
+        arguments_for,
+        construct,
+        find_named,
+        parameter_types,
+    )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
     from experiments.config.metric_names import metric_name

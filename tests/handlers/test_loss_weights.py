@@ -289,7 +289,7 @@ def test_a_term_that_the_loss_lacks_is_refused_with_the_nearest(tmp_path, loader
         ({"main_loss": {"start": 0.0, "end": 1.0}}, "main_loss.epochs is missing"),
         ({"main_loss": {"start": 0.0, "epochs": 3}}, "main_loss.end must be a number from 0, not"),
         ({"main_loss": {"start": 0, "end": math.nan, "epochs": 3}}, "main_loss.end must be"),
-        ({"main_loss": {"start": 0, "end": 1, "epochs": 0}}, "main_loss.epochs must be a whole"),
+        ({"main_loss": {"start": 0, "end": 1, "epochs": 0}}, "main_loss.epochs: a whole"),
         ({"main_loss": {"begin": 0}}, "'begin' is unknown .*choices: start, end"),
         (
             {"main_loss": {"start": 0, "end": 1, "epochs": 3, "shape": "cosin"}},
