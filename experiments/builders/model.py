@@ -28,17 +28,12 @@ from models import MODELS
 
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
-    """The configured model, and its loss on the device.
-
-    Args:
-        config: Names both and their parameters.
-        data: What a constructor may want to know of it is offered.
-        device: Where the loss's tensors go; the trainer moves the model.
+    """The configured model (moved by the trainer), and its loss on the device.
 
     Raises:
         UsageError: A name is unknown, or its parameters do not fit.
     """
-    # Whatever a constructor may want to know of the data; it is given what it names.
+    # Passed to constructors that have these parameters.
     offered = {
         "tab_dim": data.tab_dim,
         "spec_len": data.spec_len,
@@ -61,10 +56,6 @@ def build_configured_optimizer(
     settings: OptimizerConfig, model: nn.Module
 ) -> torch.optim.Optimizer:
     """The configured optimiser of a model's parameters.
-
-    Args:
-        settings: Its section of the configuration.
-        model: Has the parameters.
 
     Raises:
         UsageError: A name is unknown, or its parameters do not fit.

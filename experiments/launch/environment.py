@@ -45,16 +45,11 @@ PACKAGES = (
 def describe_environment(
     data: Mapping[str, Any], processes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Everything about the surroundings that another run would need to be the same.
+    """Code, packages, hardware and data of a run, for ``environment.json``; None for unknown.
 
     Args:
-        data: What :meth:`experiments.run_files.versions.DataVersion.plain` gives: the cohort's
-        files,
-            what was done to them, the split.
-        processes: What :func:`experiments.launch.describe_group` gives.
-
-    Returns:
-        Plain types, for ``environment.json``. What cannot be found out is None.
+        data: :meth:`experiments.run_files.DataVersion.plain`.
+        processes: :func:`experiments.launch.describe_group`.
     """
     cuda = torch.cuda.is_available()
     return {
@@ -91,7 +86,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _devices() -> list[str]:
-    """The names of the GPUs; of none where CUDA is not in use, because asking starts it."""
+    """Names of the GPUs; empty where CUDA is not in use, since asking would start it."""
     if not torch.cuda.is_initialized():
         return []
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -120,17 +115,12 @@ def installed_requirements(
 ) -> list[str]:
     """Each installed distribution as a line of a requirements file, sorted by name.
 
-    Lines are as ``pip freeze --all`` writes them: ``name==version``; what was installed from an
-    address as ``name @ address`` with its commit or checksum (PEP 610); a folder that was installed
-    editable as ``-e folder``, below a comment with its name and version. User names and passwords
-    in addresses are left out.
+    As ``pip freeze --all``: ``name==version``, ``name @ address`` with its commit or checksum
+    (PEP 610), ``-e folder`` below a comment with name and version. User names and passwords in
+    addresses are left out.
 
     Args:
-        distributions: All that this Python finds if None; of two with one name the first counts.
-
-    Example:
-        >>> [line for line in installed_requirements() if line.startswith("numpy==")] != []
-        True
+        distributions: All that this Python finds by default; the first of each name counts.
     """
     found: dict[str, list[str]] = {}
     for distribution in metadata.distributions() if distributions is None else distributions:

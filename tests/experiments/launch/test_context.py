@@ -55,10 +55,10 @@ def test_a_process_of_an_earlier_start_that_called_in_vain_is_not_taken_for_a_ne
     assert len(set(start(memory, 2))) == 1
 
 
-def test_of_all_processes_of_a_start_one_has_the_word(memory):
+def test_of_all_processes_of_a_start_one_prints_first(memory):
     jobs = [make_job(memory, rank) for rank in (1, 0)]
-    assert [job.has_the_word() for job in jobs] == [True, False]
-    assert make_job(memory, 0, name="next").has_the_word()
+    assert [job.prints_first() for job in jobs] == [True, False]
+    assert make_job(memory, 0, name="next").prints_first()
 
 
 def test_a_run_is_remembered_by_the_starts_that_follow(memory, tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ def test_where_the_jobs_memory_is_gone_each_process_speaks_for_itself(memory):
         check = add
 
     job = LaunchContext(1, 1, 2, "none", Gone(), Gone())
-    assert job.has_the_word()
+    assert job.prints_first()
     assert job.recall_run() is None
 
 
