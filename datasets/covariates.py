@@ -116,7 +116,7 @@ class CovariateEncoder:
             return np.zeros((len(table), len(self.feature_names)), dtype=np.float32)
         table[learned["empty"]] = np.nan
         features = np.asarray(transformer.transform(table), dtype=np.float64)
-        # A column that hardly varied in training would put a later value beyond float32.
+        # A nearly constant training column can put a later value beyond float32.
         return np.clip(features, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
 
     @property

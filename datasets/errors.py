@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Longer lists are cut: the message has to stay one readable line.
+# Longer lists are cut.
 MAX_CHOICES_SHOWN = 12
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets.errors import UsageError
 
-# Linux, macOS and Windows take no longer name of one file or folder.
+# Longest name of a file or folder on Linux, macOS and Windows.
 LONGEST_NAME = 255
 
 

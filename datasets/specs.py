@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets.errors import UsageError, nearest
 
-# A key of the table of choices, a class of the user's own, or either of them with parameters.
+# A key of the choices, a class, or either of them with parameters.
 Spec = str | type | Mapping[str, Any]
 
 
@@ -59,7 +59,7 @@ def _build(kind: str, choices: Mapping[str, str | type], spec: Spec) -> Any:
 def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any]) -> None:
     try:
         parameters = inspect.signature(build).parameters.values()
-    except ValueError:  # a built-in type without a signature: its constructor has the word
+    except ValueError:  # a built-in type without a signature
         return
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -69,6 +69,8 @@ def configure(
     begun = None if job is None else begun_run(job, *where)
     if begun is None and options.resume is not None:
         begun = find_run(options.resume, *where)
+        if "runs_dir" in dict(overrides) and begun.resolve().parent != config.runs_dir.resolve():
+            raise UsageError(f"--runs_dir: the run to continue is {begun}; leave it out")
     if begun is None:
         return config, None
     # The run's own configuration is what is continued; only the command line changes it.

@@ -113,7 +113,7 @@ class Progress:
         """Print a notice: its ``message`` where it has one, else what happened and the details."""
         notice: dict[str, Any] = dict(trainer.state.notice)
         event = notice.pop("event")
-        if event in self.quiet:
+        if event in self.quiet or notice.get("message") == "":
             return
         happened = event.replace("_", " ")
         details = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in notice.items())

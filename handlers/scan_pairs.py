@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ignite.engine import Events
 from torch import Tensor
-from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
 from engine.events import Phase, TrainEvents, in_phase
 from engine.losses import find_output, has_output
+from models.tft_loss import info_nce
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -127,7 +127,7 @@ class ScanPairs:
         """Add the term."""
         assert self._views is not None
         assert self._paired is not None
-        term = paired_info_nce(*self._views, self._paired, self.temperature)
+        term = info_nce(*self._views, self.temperature, self._paired)
         pairs = self._paired.sum()
         self._pairs = pairs if self._pairs is None else self._pairs + pairs
         self._views = self._paired = None
@@ -177,34 +177,6 @@ def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
     count = mask.sum(dim=1, keepdim=True)
     half = count // 2
     return mask & ((rank < half) | (count == 1)), mask & (rank >= half)
-
-
-def paired_info_nce(first: Tensor, second: Tensor, paired: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE over the rows that are paired; the other rows are negatives only.
-
-    Args:
-        first: One view of each sample, [B, E].
-        second: The other, [B, E].
-        paired: Bool [B].
-        temperature: Divides the cosine similarities.
-
-    Returns:
-        The mean over the paired rows, a scalar; zero for fewer than two rows or no pair.
-
-    Example:
-        >>> same = torch.eye(2)
-        >>> loss = paired_info_nce(same, same, torch.tensor([True, True]), temperature=1.0)
-        >>> round(loss.item(), 4)  # log(1 + exp(-1))
-        0.3133
-    """
-    with torch.autocast(first.device.type, enabled=False):  # too coarse for a temperature
-        unit = [functional.normalize(view.float(), dim=-1) for view in (first, second)]
-        similarity = unit[0] @ unit[1].T / temperature  # [B, B]
-        partner = torch.arange(len(unit[0]), device=similarity.device)
-        forth = functional.cross_entropy(similarity, partner, reduction="none")
-        back = functional.cross_entropy(similarity.T, partner, reduction="none")
-        # Without reading from the device, also where no sample is paired.
-        return ((forth + back) / 2 * paired).sum() / paired.sum().clamp_min(1)
 
 
 def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) -> Tensor:

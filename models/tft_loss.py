@@ -64,7 +64,9 @@ def weight_sum(targets: Tensor, class_weights: Tensor) -> Tensor:
     return class_weights[targets].sum()
 
 
-def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    first: Tensor, second: Tensor, temperature: float, paired: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE: rows i of both tensors belong together (Radford et al. 2021).
 
     Each row is compared with the others of its batch: accumulated micro-batches and several
@@ -74,24 +76,29 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         first: [B, P].
         second: [B, P].
         temperature: Divides the cosine similarities.
+        paired: Bool [B]; the other rows are negatives only. None: all are paired.
 
     Returns:
-        The mean of both directions; zero for a batch of one.
+        The mean of both directions over the paired rows; zero for a batch of one, or no pair.
 
     Example:
         >>> same = torch.eye(2)
         >>> round(info_nce(same, same, temperature=1.0).item(), 4)  # log(1 + exp(-1))
         0.3133
     """
-    # Autocast would multiply in half precision, too coarse for what a temperature divides.
+    # Autocast would multiply in half precision, too coarse for a temperature.
     with torch.autocast(first.device.type, enabled=False):
         first = functional.normalize(first.float(), dim=-1)
         second = functional.normalize(second.float(), dim=-1)
         similarity = first @ second.T / temperature  # [B, B]
-    partner = torch.arange(len(first), device=first.device)
-    forth = functional.cross_entropy(similarity, partner)
-    back = functional.cross_entropy(similarity.T, partner)
-    return (forth + back) / 2
+        partner = torch.arange(len(first), device=first.device)
+        if paired is None:
+            forth = functional.cross_entropy(similarity, partner)
+            return (forth + functional.cross_entropy(similarity.T, partner)) / 2
+        forth = functional.cross_entropy(similarity, partner, reduction="none")
+        back = functional.cross_entropy(similarity.T, partner, reduction="none")
+        # Without reading from the device, also where no row is paired.
+        return ((forth + back) / 2 * paired).sum() / paired.sum().clamp_min(1)
 
 
 class TFTLoss(nn.Module):

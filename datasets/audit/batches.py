@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeGuard
 
 import numpy as np
 import pandas as pd
 
 from datasets.audit.context import MOST_CATEGORIES, AuditContext, as_order, ask_order
-from datasets.audit.findings import Finding, Level
-from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction
-from datasets.splits import SIDES
+from datasets.audit.findings import Finding
+from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction, strongest
+from datasets.splits import SUBSETS
 
 # Longer lists of batches would not be read.
 MOST_LISTED = 6
@@ -21,78 +20,65 @@ FEW = 10
 MUCH = 0.2
 
 
-def check_batches(subject: AuditContext) -> Iterator[Finding]:
+def check_batches(context: AuditContext) -> Iterator[Finding]:
     """Columns such as plate, site or date that separate the classes.
 
     Spectra carry the mark of their batch, so that a model can use it whether it is given the column
     or not.
     """
-    given = "spectra" if subject.cohort.has_spectra else "covariates"
-    for column in subject.batches:
-        values = subject.values(column)
-        found = _ask(_suited_examiner(subject, values), values)
-        if _tells(found):
-            yield _finding(
+    given = "spectra" if context.cohort.has_spectra else "covariates"
+    for column in context.batches:
+        values = context.values(column)
+        found = _ask(_suited_examiner(context, values), values)
+        if found is not None and found.beyond_chance:
+            yield found.finding(
                 f"batch:{column}",
-                found,
                 f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
                 f"{_shares(values, found.contrast)}",
             )
 
 
-def check_order(subject: AuditContext) -> Iterator[Finding]:
+def check_order(context: AuditContext) -> Iterator[Finding]:
     """Whether the order of the file, often that of measuring, separates the classes."""
-    order = np.arange(len(subject.cohort.sample_ids), dtype=np.float64)
-    found = ask_order(subject.examiner, order)
-    if _tells(found):
-        yield _finding(
+    order = np.arange(len(context.cohort.sample_ids), dtype=np.float64)
+    found = ask_order(context.examiner, order)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
             "order",
-            found,
             f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
             "afterwards, not if this is the order of measuring",
         )
 
 
-def check_scan_counts(subject: AuditContext) -> Iterator[Finding]:
+def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
     """Whether the number of a sample's scans, which every model sees, separates the classes."""
-    counts = np.array([len(rows) for rows in subject.cohort.scan_rows], dtype=np.float64)
-    found = subject.examiner.ask_numbers(counts)
-    if _tells(found):
-        yield _finding(
+    counts = np.array([len(rows) for rows in context.cohort.scan_rows], dtype=np.float64)
+    found = context.examiner.ask_numbers(counts)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
             "scan_count",
-            found,
             f"the number of scans predicts {found.contrast.target}: "
             f"{_means(counts, found.contrast, '.1f')}",
         )
 
 
-def check_intensity(subject: AuditContext) -> Iterator[Finding]:
+def check_intensity(context: AuditContext) -> Iterator[Finding]:
     """Whether the total intensity, before any scaling, separates the classes."""
-    totals = subject.scans.mean_of_samples(subject.scans.log_total, len(subject.cohort.sample_ids))
-    found = subject.examiner.ask_numbers(totals)
-    if _tells(found):
-        yield _finding(
+    totals = context.scans.mean_of_samples(context.scans.log_total, len(context.cohort.sample_ids))
+    found = context.examiner.ask_numbers(totals)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
             "intensity",
-            found,
             f"the total intensity of the scans predicts {found.contrast.target}: "
-            f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic takes it away",
+            f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic removes it",
         )
 
 
-def _tells(found: Prediction | None) -> TypeGuard[Prediction]:
-    return found is not None and found.beyond_chance
-
-
-def _finding(name: str, found: Prediction, sentence: str) -> Finding:
-    level: Level = "warn" if found.is_notable else "note"
-    return Finding(name, level, found.value, sentence, found.interval)
-
-
-def _suited_examiner(subject: AuditContext, values: pd.Series) -> Examiner:
+def _suited_examiner(context: AuditContext, values: pd.Series) -> Examiner:
     """Samples as units where a batch is within one group, so that no other group can tell of it."""
-    groups = pd.Series(subject.cohort.groups)
+    groups = pd.Series(context.cohort.groups)
     lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
-    return subject.examiner.of_samples() if lies_within else subject.examiner
+    return context.examiner.of_samples() if lies_within else context.examiner
 
 
 def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
@@ -100,8 +86,7 @@ def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
     answers = [examiner.ask_categories(values)]
     if order is not None:
         answers.append(ask_order(examiner, order))
-    given = [answer for answer in answers if answer is not None]
-    return max(given, key=lambda answer: answer.low, default=None)
+    return strongest(answers)
 
 
 def _shares(values: pd.Series, contrast: Contrast) -> str:
@@ -120,17 +105,17 @@ def _means(values: np.ndarray, contrast: Contrast, digits: str) -> str:
     )
 
 
-def check_counts(subject: AuditContext) -> Iterator[Finding]:
+def check_counts(context: AuditContext) -> Iterator[Finding]:
     """Number and share of each class in each split."""
-    if subject.split is None or subject.cohort.task == "regression":
+    if context.split is None or context.cohort.task == "regression":
         return
-    for subset in SIDES:
-        here = subject.split == subset
+    for subset in SUBSETS:
+        here = context.split == subset
         if not here.any():
             continue
-        counts = {c.name: int((c.members & here).sum()) for c in subject.contrasts}
-        if subject.cohort.task != "multiclass":
-            counts |= {c.other: int((~c.members & here).sum()) for c in subject.contrasts}
+        counts = {c.name: int((c.members & here).sum()) for c in context.contrasts}
+        if context.cohort.task != "multiclass":
+            counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
         few = {name: number for name, number in counts.items() if number < FEW}
         if few:
             listed = ", ".join(f"{name} {number}" for name, number in few.items())
@@ -140,7 +125,7 @@ def check_counts(subject: AuditContext) -> Iterator[Finding]:
                 min(few.values()),
                 f"fewer than {FEW} samples in the {subset} split: {listed}",
             )
-        for contrast in subject.contrasts:
+        for contrast in context.contrasts:
             share, whole = contrast.members[here].mean(), contrast.members.mean()
             if abs(share - whole) > MUCH:
                 yield Finding(
@@ -152,25 +137,25 @@ def check_counts(subject: AuditContext) -> Iterator[Finding]:
                 )
 
 
-def check_tables(subject: AuditContext) -> Iterator[Finding]:
+def check_tables(context: AuditContext) -> Iterator[Finding]:
     """Batches without any sample of some class, where chance does not explain it."""
-    for column in subject.batches:
-        values = subject.values(column)
+    for column in context.batches:
+        values = context.values(column)
         if values.nunique() > MOST_CATEGORIES:
             continue
         sizes = values.value_counts()
         empty = [
             f"{level} has no {name}"
-            for contrast in subject.contrasts
+            for contrast in context.contrasts
             for name, members in (
                 (contrast.name, contrast.members),
                 (contrast.other, ~contrast.members),
             )
-            if subject.cohort.task != "multiclass" or name == contrast.name
+            if context.cohort.task != "multiclass" or name == contrast.name
             for level, size in sizes.items()
             if not (members & (values == level).to_numpy()).any()
             and (1 - members.mean()) ** size
-            < FAMILY_ERROR / (len(sizes) * 2 * len(subject.contrasts))
+            < FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
         ]
         if empty:
             yield Finding(

@@ -22,7 +22,7 @@ from datasets.audit.findings import Finding, sort_by_level
 from datasets.audit.groups import check_groups, check_spelling
 from datasets.cohort import Cohort
 
-# In the order in which they are told, where they are as grave as each other.
+# In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     check_groups,
     check_spelling,
@@ -40,7 +40,7 @@ CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     check_counts,
     check_axis,
 )
-# A cohort of covariates alone is not asked about its scans.
+# Not for a cohort of covariates alone.
 OF_SCANS = (
     check_duplicates,
     check_axis_shift,
@@ -70,23 +70,12 @@ def audit(
 
     Returns:
         The findings, the gravest first.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from datasets.simulation import simulate_cohort
-        >>> root = Path(tempfile.mkdtemp()) / "cohort"
-        >>> cohort = Cohort.read(simulate_cohort(root, n_samples=60, spec_len=128).root)
-        >>> split = np.array(["train", "val", "test"] * 20)
-        >>> cohort.groups[:2] = "together"
-        >>> [found.name for found in audit(cohort, split) if found.level == "refuse"]
-        ['groups:sides']
     """
-    subject = AuditContext.prepare(cohort, split, label, group, max_scans)
+    context = AuditContext(cohort, split, label, group, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]
-    findings = [finding for check in checks for finding in check(subject)]
+    findings = [finding for check in checks for finding in check(context)]
     there = sum(map(len, cohort.scan_rows))
-    looked_at = len(subject.scans.rows) if cohort.has_spectra else there
+    looked_at = len(context.scans.rows) if cohort.has_spectra else there
     if looked_at < there:
         findings.append(
             Finding(

@@ -16,118 +16,109 @@ from datasets.audit.context import (
     is_personal,
     names_subjects,
 )
-from datasets.audit.findings import Finding, Level
+from datasets.audit.findings import Finding
 from datasets.audit.small_model import Contrast, Prediction
 
-# No marker in use ranks 99 of 100 pairs of patients rightly; a column made from the label does.
+# No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
 SAME = 0.99
 
 
-def check_label_leakage(subject: AuditContext) -> Iterator[Finding]:
+def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
     """Covariates that alone determine the label, but for a few errors."""
-    for column in subject.columns:
-        if is_disguise(subject, column):
-            found = subject.ask(column)
+    for column in context.columns:
+        if is_label_leakage(context, column):
+            found = context.ask(column)
             assert found is not None
-            section = "numeric" if column in subject.cohort.numeric else "categorical"
+            section = "numeric" if column in context.cohort.numeric else "categorical"
             yield Finding(
                 f"label_leakage:{column}",
                 "refuse",
                 found.value,
                 f"{column} is {found.contrast.target} in another form, or follows from it; leave "
                 f"it out of data.{section}",
-                found.interval,
+                (found.low, found.high),
             )
 
 
-def is_disguise(subject: AuditContext, column: str) -> bool:
+def is_label_leakage(context: AuditContext, column: str) -> bool:
     """Whether a column is a covariate that is the label in another form."""
-    if not subject.is_covariate(column):
+    if not context.is_covariate(column):
         return False
-    found = subject.ask(column)
+    found = context.ask(column)
     if found is None or not found.beyond_chance or found.value < SAME:
         return False
-    return subject.cohort.task != "regression" or _follows_a_target(subject, column)
+    return context.cohort.task != "regression" or _follows_a_target(context, column)
 
 
-def _follows_a_target(subject: AuditContext, column: str) -> bool:
+def _follows_a_target(context: AuditContext, column: str) -> bool:
     """Whether a numeric covariate orders the samples as a regression target does.
 
     A covariate that is larger in the upper half of the target is not enough: a good predictor is
     too.
     """
-    numbers = subject.numbers(column)
+    numbers = context.numbers(column)
     if numbers is None:
         return True
     known = ~np.isnan(numbers)
-    targets = subject.cohort.targets[known].T
+    targets = context.cohort.targets[known].T
     return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)
 
 
-def check_missingness(subject: AuditContext) -> Iterator[Finding]:
+def check_missingness(context: AuditContext) -> Iterator[Finding]:
     """Columns whose empty cells separate the classes.
 
     A model sees where a column is empty, by an indicator or by the imputed median, and learns who
     was examined rather than what was found.
     """
-    for column in subject.columns:
-        missing = subject.values(column).isna().to_numpy()
-        found = subject.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
+    for column in context.columns:
+        missing = context.values(column).isna().to_numpy()
+        found = context.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
         if found is None or not found.beyond_chance:
             continue
-        given = subject.is_covariate(column)
+        given = context.is_covariate(column)
         use = "" if given else "; the model is not given it"
-        yield Finding(
+        yield found.finding(
             f"missingness:{column}",
-            "warn" if given and found.is_notable else "note",
-            found.value,
             f"missingness of {column} predicts {found.contrast.target}: missing in "
             f"{found.contrast.shares(missing)}{use}",
-            found.interval,
+            may_warn=given,
         )
 
 
-def check_confounding(subject: AuditContext) -> Iterator[Finding]:
+def check_confounding(context: AuditContext) -> Iterator[Finding]:
     """Columns that are associated with the label.
 
     Personal columns (age, sex, ...) are warned of even where the model is not given them, since
     spectra reflect them too; so are categorical covariates. A number that predicts the label may be
     a genuine marker: a note.
     """
-    for column in subject.columns:
-        values = subject.values(column)
-        if is_batch(column) or names_subjects(column, values) or is_disguise(subject, column):
+    for column in context.columns:
+        values = context.values(column)
+        if is_batch(column) or names_subjects(column, values) or is_label_leakage(context, column):
             continue
-        if not _can_be_asked(subject, column):
+        told = context.is_covariate(column) or is_personal(column)
+        if not told and values.nunique() > MOST_CATEGORIES:
             continue
-        found = subject.ask(column)
+        found = context.ask(column)
         if found is not None and found.beyond_chance:
-            yield _column_finding(subject, column, found)
+            yield _column_finding(context, column, found)
 
 
-def _can_be_asked(subject: AuditContext, column: str) -> bool:
-    if subject.is_covariate(column) or is_personal(column):
-        return True
-    return subject.values(column).nunique() <= MOST_CATEGORIES
-
-
-def _column_finding(subject: AuditContext, column: str, found: Prediction) -> Finding:
-    numbers, contrast = subject.numbers(column), found.contrast
-    values = subject.values(column)
+def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
+    numbers, contrast = context.numbers(column), found.contrast
+    values = context.values(column)
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
-    kind, level, meaning = _judge(subject, column, found)
-    return Finding(f"{kind}:{column}", level, found.value, f"{meaning}: {seen}", found.interval)
-
-
-def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, Level, str]:
-    target = found.contrast.target
-    if is_personal(column) or column in subject.cohort.categorical:
-        level: Level = "warn" if found.is_notable else "note"
-        return "confounding", level, f"{column} is confounded with {target}"
-    if subject.is_covariate(column):
-        return "marker", "note", f"{column} alone predicts {target}, as marker or as confounder"
-    meaning = f"{column} predicts {target}; the model is not given it, but spectra may tell it"
-    return "column", "note", meaning
+    target = contrast.target
+    if is_personal(column) or column in context.cohort.categorical:
+        sentence = f"{column} is confounded with {target}: {seen}"
+        return found.finding(f"confounding:{column}", sentence)
+    if context.is_covariate(column):
+        sentence = f"{column} alone predicts {target}, as marker or as confounder: {seen}"
+        return found.finding(f"marker:{column}", sentence, may_warn=False)
+    sentence = (
+        f"{column} predicts {target}; the model is not given it, but spectra may tell it: {seen}"
+    )
+    return found.finding(f"column:{column}", sentence, may_warn=False)
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> str:

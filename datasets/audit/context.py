@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from datasets.audit.scan_measures import ScanMeasures, measure_scans
-from datasets.audit.small_model import Contrast, Examiner, Prediction, make_contrasts
+from datasets.audit.small_model import Examiner, Prediction, make_contrasts, strongest
 from datasets.cohort import SAMPLE_ID, Cohort, Roles
 
 # Where, when and with what a sample was taken, kept or measured.
@@ -21,17 +20,17 @@ BATCH_WORDS = re.compile(
     r"location|lot|machine|operator|order|plate|position|rack|robot|run|scanner|sequence|"
     r"session|shift|site|slide|spot|station|study|technician|tray|tube|well"
 )
-# Dates and places of the patient's story, not of the measuring.
+# Dates and places of the patient's history, not of the measuring.
 STORY_WORDS = re.compile(
     r"birth|born|cancer|death|diagnosed|diagnosis|lesion|metastasis|onset|relapse|surgery|"
     r"tumor|tumour"
 )
-# What people differ in by whom was recruited rather than by the disease.
+# Differences by recruitment rather than by the disease.
 PERSON_WORDS = re.compile(
     r"age|ancestry|birth|bmi|born|education|ethnic|ethnicity|female|gender|height|male|"
     r"race|sex|smoke|smoker|smoking|weight"
 )
-# Whom or what several samples may have been taken from.
+# Subjects that several samples may be of.
 SUBJECT_WORDS = re.compile(
     r"animal|donor|family|individual|isolate|mouse|participant|patient|patientid|person|"
     r"pid|proband|subject|subjectid|volunteer"
@@ -40,8 +39,8 @@ SUBJECT_WORDS = re.compile(
 MOST_CATEGORIES = 10
 # Fewer different values than these are no names of subjects.
 FEWEST_SUBJECTS = 8
-# A column is asked about twice, what is missing and what is there; a batch as an order too, which
-# is two looks; besides, the order of the samples, the intensity, the number of scans, the shift.
+# Looks: a column has two (missing and known values), an order two; besides, the intensity, the
+# number of scans and the shift.
 LOOKS_A_COLUMN, LOOKS_AN_ORDER, OTHER_LOOKS = 2, 2, 3
 # An order that comes and goes, such as controls between two runs of cases, shows in its tenths.
 PARTS_OF_ORDER = 10
@@ -82,57 +81,41 @@ def _has(column: str, words: re.Pattern[str]) -> bool:
     return any(words.fullmatch(word.lower()) for word in re.findall(r"[A-Za-z]+", spaced))
 
 
-@dataclass(frozen=True, eq=False)
 class AuditContext:
     """A cohort to audit.
 
-    Attributes:
+    Args:
         cohort: The cohort.
         split: The split of each sample, str [N]; None where there is none.
+        label: What :meth:`datasets.cohort.Cohort.read` was given.
+        group: Likewise.
+        max_scans: About how many scans to look at; None for all.
+
+    Attributes:
+        roles: What the cohort's columns mean.
         columns: Columns other than label, group and sample_id.
         batches: Columns that say how, where or when samples were measured, perhaps the group's.
         contrasts: What could be given away.
         examiner: Measures how well a feature separates the contrasts.
-        max_scans: About how many scans to look at; None for all.
-        roles: What the cohort's columns mean.
     """
 
-    cohort: Cohort
-    split: np.ndarray | None
-    columns: list[str]
-    batches: list[str]
-    contrasts: list[Contrast]
-    examiner: Examiner
-    max_scans: int | None
-    roles: Roles
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         cohort: Cohort,
         split: np.ndarray | None,
         label: str | Sequence[str] | None,
         group: str | None,
         max_scans: int | None,
-    ) -> AuditContext:
-        """Sort out the columns; label and group are what ``Cohort.read`` was given."""
-        roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
-        apart = {SAMPLE_ID, roles.group, *roles.label}
-        columns = [column for column in cohort.samples.columns if column not in apart]
-        batches = [column for column in (*columns, roles.group) if is_batch(column)]
-        contrasts = make_contrasts(cohort)
-        looks = LOOKS_A_COLUMN * (len(columns) + 1) + OTHER_LOOKS
-        looks += LOOKS_AN_ORDER * (len(batches) + 1)
-        return cls(
-            cohort=cohort,
-            split=split,
-            columns=columns,
-            batches=batches,
-            contrasts=contrasts,
-            examiner=Examiner(contrasts, cohort.groups, looks),
-            max_scans=max_scans,
-            roles=roles,
-        )
+    ) -> None:
+        self.cohort, self.split, self.max_scans = cohort, split, max_scans
+        self.roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
+        apart = {SAMPLE_ID, self.roles.group, *self.roles.label}
+        self.columns = [column for column in cohort.samples.columns if column not in apart]
+        self.batches = [column for column in (*self.columns, self.roles.group) if is_batch(column)]
+        self.contrasts = make_contrasts(cohort)
+        looks = LOOKS_A_COLUMN * (len(self.columns) + 1) + OTHER_LOOKS
+        looks += LOOKS_AN_ORDER * (len(self.batches) + 1)
+        self.examiner = Examiner(self.contrasts, cohort.groups, looks)
 
     @cached_property
     def scans(self) -> ScanMeasures:
@@ -165,5 +148,4 @@ def ask_order(examiner: Examiner, order: np.ndarray) -> Prediction | None:
     """Whether late samples, or any tenth of an order [N] (NaN where unknown), differ."""
     tenths = pd.Series(pd.qcut(order, PARTS_OF_ORDER, labels=False, duplicates="drop"))
     answers = [examiner.ask_numbers(order), examiner.ask_categories(tenths)]
-    given = [answer for answer in answers if answer is not None]
-    return max(given, key=lambda answer: answer.low, default=None)
+    return strongest(answers)

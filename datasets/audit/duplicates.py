@@ -14,40 +14,35 @@ from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.scan_measures import ScanMeasures, scale
 from datasets.scans import CHUNK_BYTES
 
-# Beyond this likeness two scans are one: only rounding, gain or offset was changed.
+# From this likeness on two scans differ in rounding, gain or offset only.
 SAME = 0.9999
-# Of the scans that share a key each is compared with so many: keys are short enough for a scan to
+# Number of scans with the same key that each is compared with: keys are short enough for a scan to
 # share each with one other by chance.
 NEIGHBOURS = 16
-# The nearest of the candidates are looked at in full.
+# Candidates, the nearest first, whose details are compared.
 MOST_PAIRS = 20_000
 # Two scans of some likeness differ in more bits than expected by this many standard deviations
 # once in a thousand times.
 BIT_DEVIATIONS = 3.0
-# Where the scans of a set stand, in the order in which they are asked, and how grave that is of
-# identical and of near-identical scans; within a group only identical ones are looked for.
+# Places of a set's scans, the gravest first, and the levels of identical and near-identical scans;
+# within a group only identical ones are looked for.
 PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
     ("sides", "refuse", "warn", "in another split: the test set holds scans that were trained on"),
     ("labels", "refuse", "warn", "in another group and of another label: one of them is wrong"),
-    ("groups", "warn", "warn", "in another group: a split can part them"),
+    ("groups", "warn", "warn", "in another group: a split can separate them"),
     ("samples", "note", None, "in the same group: what it says counts twice"),
 )
 
 
-def find_lookalikes(
+def find_near_duplicates(
     spectra: np.ndarray, scans: ScanMeasures, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Near-identical scans of different groups that are not equal in every bit.
+    """Near-identical scans of different groups, [M], that are not equal in every bit.
 
     Scans that share one of several short keys are compared by all their keys' bits, and those that
     are close by their details; memory grows with the number of scans, not of pairs. Of 60,000 scans
     a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five; of fewer
     scans both are missed less often.
-
-    Args:
-        spectra: [N_scans, L].
-        scans: Of M scans.
-        groups: Group of each, [M].
 
     Returns:
         Pairs of numbers of scans, int [P, 2], and their likeness, float [P].
@@ -105,49 +100,49 @@ def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.
     return np.concatenate(found)
 
 
-def check_duplicates(subject: AuditContext) -> Iterator[Finding]:
+def check_duplicates(context: AuditContext) -> Iterator[Finding]:
     """Scans that are identical but for gain and offset, or nearly so."""
-    scans, cohort = subject.scans, subject.cohort
-    pairs, likeness = find_lookalikes(cohort.spectra, scans, cohort.groups[scans.owner])
-    same = np.concatenate([_equal_pairs(subject), pairs[likeness >= SAME]])
-    identical = _sets_by_place(subject, same)
-    near = _sets_by_place(subject, pairs[likeness < SAME])
+    scans, cohort = context.scans, context.cohort
+    pairs, likeness = find_near_duplicates(cohort.spectra, scans, cohort.groups[scans.owner])
+    same = np.concatenate([_equal_pairs(context), pairs[likeness >= SAME]])
+    identical = _sets_by_place(context, same)
+    near = _sets_by_place(context, pairs[likeness < SAME])
     for place, level, near_level, where in PLACES:
         if len(identical[place]):
             yield _duplicates_finding(
-                subject, f"duplicates:{place}", level, identical[place], "identical", where
+                context, f"duplicates:{place}", level, identical[place], "identical", where
             )
         if near_level is not None and len(near[place]):
             name = f"near_duplicates:{place}"
             yield _duplicates_finding(
-                subject, name, near_level, near[place], "nearly identical", where
+                context, name, near_level, near[place], "nearly identical", where
             )
 
 
-def check_blank_scans(subject: AuditContext) -> Iterator[Finding]:
+def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
     """Scans that hold the same number throughout."""
-    blank = np.flatnonzero(subject.scans.is_blank)
+    blank = np.flatnonzero(context.scans.is_blank)
     if len(blank):
         yield Finding(
             "scans:blank",
             "warn",
             len(blank),
             f"{counted(len(blank), 'scan')} with the same number throughout, the first of "
-            f"{_name(subject, int(blank[0]))}",
+            f"{_name(context, int(blank[0]))}",
         )
 
 
-def _equal_pairs(subject: AuditContext) -> np.ndarray:
+def _equal_pairs(context: AuditContext) -> np.ndarray:
     """Scans equal in every bit, each with the next such one, [P, 2]."""
-    scans = subject.scans
+    scans = context.scans
     order = np.argsort(scans.digest, kind="stable")
     order = order[~scans.is_blank[order]]
     equal = scans.digest[order[1:]] == scans.digest[order[:-1]]
     return np.stack([order[:-1][equal], order[1:][equal]], axis=1)
 
 
-def _sets_by_place(subject: AuditContext, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:
-    scans, cohort = subject.scans, subject.cohort
+def _sets_by_place(context: AuditContext, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:
+    scans, cohort = context.scans, context.cohort
     found: dict[str, list[np.ndarray]] = {place: [] for place, *_ in PLACES}
     if not len(pairs):
         return found
@@ -158,7 +153,7 @@ def _sets_by_place(subject: AuditContext, pairs: np.ndarray) -> dict[str, list[n
     owner = scans.owner[involved]
     table = pd.DataFrame(
         {
-            "sides": 0 if subject.split is None else subject.split[owner],
+            "sides": 0 if context.split is None else context.split[owner],
             "labels": np.unique(cohort.targets, axis=0, return_inverse=True)[1][owner],
             "groups": cohort.groups[owner],
         }
@@ -176,7 +171,7 @@ def _sets_by_place(subject: AuditContext, pairs: np.ndarray) -> dict[str, list[n
 
 
 def _duplicates_finding(
-    subject: AuditContext,
+    context: AuditContext,
     name: str,
     level: Level,
     sets: list[np.ndarray],
@@ -184,14 +179,11 @@ def _duplicates_finding(
     where: str,
 ) -> Finding:
     number = sum(map(len, sets))
-    example = " and ".join(dict.fromkeys(_name(subject, int(scan)) for scan in sets[0][:2]))
+    example = " and ".join(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
     return Finding(
-        name,
-        level,
-        number,
-        f"{number} scans are {likeness} to one {where} (of {example}, say)",
+        name, level, number, f"{number} scans are {likeness} to one {where} (such as {example})"
     )
 
 
-def _name(subject: AuditContext, scan: int) -> str:
-    return f"sample {subject.cohort.sample_ids[int(subject.scans.owner[scan])]}"
+def _name(context: AuditContext, scan: int) -> str:
+    return f"sample {context.cohort.sample_ids[int(context.scans.owner[scan])]}"

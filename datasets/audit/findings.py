@@ -10,8 +10,7 @@ from datasets.transforms import OutOfDomain
 
 Level = Literal["refuse", "warn", "note"]
 
-# The gravest first: what stops a training, what a reader of its figures has to know, what helps to
-# understand them.
+# Refuse stops a training, warn is needed to read its figures, note helps to understand them.
 LEVELS: tuple[Level, ...] = ("refuse", "warn", "note")
 
 

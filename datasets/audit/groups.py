@@ -12,21 +12,21 @@ from datasets.audit.context import AuditContext, names_subjects
 from datasets.audit.findings import Finding, counted
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 
-# With fewer groups than these, how a model does on a new one can hardly be told.
+# With fewer groups, performance on new ones can hardly be estimated.
 FEW_GROUPS = 10
 # Sample names that end in a small number or a letter, after a mark: P07_1, P07-rep2, P07.a
 REPLICATE = re.compile(
     r"^(?P<stem>.*\d.*?)[-_. ](?:rep|replicate|scan|spot|run|tech|t|r|s)?(?P<number>\d|10|[a-h])$",
     re.IGNORECASE,
 )
-# More names than these have to read so, otherwise it is chance.
+# Share of names that have to look so; fewer are chance.
 MOSTLY = 0.5
 MOST_EXAMPLES = 3
 
 
-def check_groups(subject: AuditContext) -> Iterator[Finding]:
+def check_groups(context: AuditContext) -> Iterator[Finding]:
     """Groups in several splits, and columns of subjects that several groups share."""
-    groups, split = subject.cohort.groups, subject.split
+    groups, split = context.cohort.groups, context.split
     if split is not None:
         torn = _spanning(groups, split)
         if len(torn):
@@ -37,11 +37,11 @@ def check_groups(subject: AuditContext) -> Iterator[Finding]:
                 f"{counted(len(torn), 'group')} of {len(np.unique(groups))} in several splits, "
                 f"such as {torn[0]}: the test set holds groups that were trained on",
             )
-    for column in subject.columns:
-        values = subject.values(column)
+    for column in context.columns:
+        values = context.values(column)
         if names_subjects(column, values):
-            yield from _check_subjects(subject, column, values)
-    yield from _check_names(subject)
+            yield from _check_subjects(context, column, values)
+    yield from _check_names(context)
     number = len(np.unique(groups))
     if number < FEW_GROUPS:
         yield Finding(
@@ -52,41 +52,41 @@ def check_groups(subject: AuditContext) -> Iterator[Finding]:
         )
 
 
-def _check_subjects(subject: AuditContext, column: str, values: pd.Series) -> Iterator[Finding]:
+def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> Iterator[Finding]:
     known = values.notna().to_numpy()
     named = values[known].to_numpy(dtype=str)
-    shared = _spanning(named, subject.cohort.groups[known])
+    shared = _spanning(named, context.cohort.groups[known])
     if not len(shared):
         return
-    torn = _spanning(named, subject.split[known]) if subject.split is not None else shared[:0]
+    torn = _spanning(named, context.split[known]) if context.split is not None else shared[:0]
     where = f", {len(torn)} of them in several splits" if len(torn) else ""
     yield Finding(
         f"groups:{column}",
         "refuse" if len(torn) else "warn",
         len(shared),
-        f"{counted(len(shared), 'value')} of {column} in several groups{where}, "
-        f"{(torn if len(torn) else shared)[0]} for one: if {column} is whom a sample is of, it "
-        "should be data.group",
+        f"{counted(len(shared), 'value')} of {column} in several groups{where}, such as "
+        f"{(torn if len(torn) else shared)[0]}: if {column} identifies the subject, it should be "
+        "data.group",
     )
 
 
-def _check_names(subject: AuditContext) -> Iterator[Finding]:
-    names = subject.cohort.sample_ids
+def _check_names(context: AuditContext) -> Iterator[Finding]:
+    names = context.cohort.sample_ids
     matches = [REPLICATE.match(name) for name in names]
     fits = np.array([match is not None for match in matches])
     if fits.mean() <= MOSTLY:
         return
     stems = np.array([match["stem"] for match in matches if match is not None])
-    _, labels = np.unique(subject.cohort.targets[fits], axis=0, return_inverse=True)
-    shared = _spanning(stems, subject.cohort.groups[fits])
-    # Replicates are of one label; places that number their patients are of several.
+    _, labels = np.unique(context.cohort.targets[fits], axis=0, return_inverse=True)
+    shared = _spanning(stems, context.cohort.groups[fits])
+    # Replicates have one label; numbered patients of a site have several.
     if len(shared) > MOSTLY * len(np.unique(stems)) and not len(_spanning(stems, labels)):
         yield Finding(
             "groups:sample_id",
             "warn",
             len(shared),
             f"names of samples read like replicates, {len(shared)} of them in several groups, "
-            f"those of {shared[0]} for one: if they are, data.group should hold them together",
+            f"such as those of {shared[0]}: if they are, data.group should hold them together",
         )
 
 
@@ -95,23 +95,23 @@ def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
     return np.asarray(counts.index[counts > 1])
 
 
-def check_spelling(subject: AuditContext) -> Iterator[Finding]:
+def check_spelling(context: AuditContext) -> Iterator[Finding]:
     """Groups, labels, samples and categories that differ by spelling only."""
-    cohort = subject.cohort
-    roles = subject.roles
-    kinds: dict[str, tuple[str, Iterable[object]]] = {
+    cohort = context.cohort
+    roles = context.roles
+    named: dict[str, tuple[str, Iterable[object]]] = {
         "group": ("groups", cohort.groups),
         "sample_id": ("samples", cohort.sample_ids),
     }
     if cohort.task in ("binary", "multiclass"):
         left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
-        kinds["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
+        named["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
     if roles.group == SAMPLE_ID:
-        del kinds["group"]
-    for column in dict.fromkeys([*cohort.categorical, *subject.batches]):
+        del named["group"]
+    for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            kinds[column] = (f"values of {column}", subject.values(column).dropna())
-    for name, (what, values) in kinds.items():
+            named[column] = (f"values of {column}", context.values(column).dropna())
+    for name, (what, values) in named.items():
         names = {str(value) for value in values}
         found = find_spellings(names)
         if found:
@@ -120,16 +120,16 @@ def check_spelling(subject: AuditContext) -> Iterator[Finding]:
                 "warn",
                 len(found),
                 f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
-                f"the form of characters only{_in_splits(subject, name, found)}, "
+                f"the form of characters only{_in_splits(context, name, found)}, "
                 f"{_examples(found)}: if they are one, spell them alike",
             )
 
 
-def _in_splits(subject: AuditContext, name: str, found: list[list[str]]) -> str:
-    if name != "group" or subject.split is None:
+def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> str:
+    if name != "group" or context.split is None:
         return ""
-    groups = subject.cohort.groups
-    parted = [len(set(subject.split[np.isin(groups, spellings)])) > 1 for spellings in found]
+    groups = context.cohort.groups
+    parted = [len(set(context.split[np.isin(groups, spellings)])) > 1 for spellings in found]
     return f" ({sum(parted)} in several splits)" if any(parted) else ""
 
 

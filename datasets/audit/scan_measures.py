@@ -7,32 +7,33 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 from datasets.cohort import Cohort
 from datasets.scans import iterate_chunks
 
-# The mean scan of so many, spread over the file, is that of all for what it is used for here.
+# Scans, spread over the file, of which the mean scan is computed.
 REFERENCE_SCANS = 2000
 REFERENCE_BYTES = 64 * 2**20
-# A scan's background: a peak stands on fewer than three quarters of its points.
+# A scan's background: peaks cover fewer than three quarters of its points.
 BACKGROUND_QUANTILE = 0.25
 MOST_REGIONS, SMALLEST_REGION = 16, 8
 # A region whose mean scan has less of a slope than this, beside the steepest, holds no peaks.
 FLAT = 0.02
-# A scan that has less of the mean scan in a region than this share says nothing of its shift.
+# A scan with less of the mean scan in a region than this share has no shift there.
 TOO_FAINT = 0.2
 # Scans that share one of so many keys are compared.
 KEYS, MOST_KEY_BITS, FEWEST_KEY_BITS = 10, 16, 6
-# How near strangers come is asked of so many scans. Copies are not among their strangers from the
-# fifth nearest on, as long as no scan stands there more than five times.
+# Scans whose distances to unrelated scans are measured. From the fifth nearest on these are no
+# copies, unless a scan occurs more than five times.
 QUERIES, NEAR, FAR = 200, 5, 20
-# The nearest tenth of the scans stand in for the densest part of the cohort.
+# The nearest tenth of the scans represents the densest part of the cohort.
 DENSE = 0.1
-# The chance that any two strangers of a cohort are held to be near-identical.
+# The chance that any two unrelated scans of a cohort are taken for near-identical.
 ERROR = 0.01
-# Whatever chance would allow: near-identical scans have at most a fifth of the squared distance of
-# strangers, and at least this likeness. In simulated cohorts no strangers came nearer than 0.38
-# of that distance, in three measured ones none nearer than 0.29.
+# In any case near-identical scans have at most a fifth of the squared distance of unrelated ones,
+# and at least this likeness. The smallest part of that distance between unrelated scans was 0.38 in
+# simulated cohorts, and 0.29 in three measured ones.
 FRACTION, LEAST_LIKENESS = 0.2, 0.85
 # Bytes of a scan's digest: two of a million scans are alike by chance once in ten million audits.
 DIGEST_BYTES = 8
@@ -72,14 +73,7 @@ class Reference:
     def of(
         cls, spectra: np.ndarray, rows: np.ndarray, owner: np.ndarray, groups: np.ndarray
     ) -> Reference:
-        """Computed from scans spread over the chosen ones.
-
-        Args:
-            spectra: [N_scans, L].
-            rows: The chosen scans, [M].
-            owner: The sample of each, [M].
-            groups: The group of each sample, [N].
-        """
+        """Computed from scans spread over the chosen rows, [M], of samples ``owner``, [M]."""
         length = spectra.shape[1]
         count = min(len(rows), REFERENCE_SCANS, max(2, REFERENCE_BYTES // (4 * length)))
         spread = np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))
@@ -166,17 +160,12 @@ def _make_regions(mean: np.ndarray) -> list[Region]:
 
 
 def _least_likeness(details: np.ndarray, groups: np.ndarray, scans: int) -> float:
-    """The likeness that no two unrelated scans of a cohort reach by chance.
+    """The likeness that no two unrelated scans of a cohort of so many reach by chance.
 
     Around a scan the number of unrelated scans grows with the distance r as r^d. The ratio of the
     twentieth distance to the fifth gives d (as in Levina and Bickel 2005, "Maximum Likelihood
     Estimation of Intrinsic Dimension"), and d the distance below which hardly any of all pairs are:
     smooth spectra of few components come very near each other, noisy ones never do.
-
-    Args:
-        details: Of n scans, [n, L].
-        groups: Their groups, [n].
-        scans: How many there are in the whole cohort.
     """
     spread = np.unique(np.linspace(0, len(details) - 1, QUERIES).astype(np.int64))
     strangers = groups[spread][:, None] != groups[None]
@@ -225,10 +214,7 @@ class ScanMeasures:
 
     def mean_of_samples(self, values: np.ndarray, samples: int) -> np.ndarray:
         """Mean of a value of scans, [M], over each sample, [N]; NaN where none was measured."""
-        known = ~np.isnan(values)
-        counts = np.bincount(self.owner[known], minlength=samples).astype(np.float64)
-        sums = np.bincount(self.owner[known], weights=values[known], minlength=samples)
-        return np.divide(sums, counts, out=np.full(samples, np.nan), where=counts > 0)
+        return pd.Series(values).groupby(self.owner).mean().reindex(range(samples)).to_numpy()
 
 
 def choose_scans(cohort: Cohort, most: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -273,7 +259,7 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
         log_total=np.log(total, out=np.full(len(total), np.nan), where=total > 0),
         shifts=np.concatenate(shifts),
         keys=np.concatenate(keys),
-        # A point at which nothing ever varies, such as an empty one, is no copy of anything.
+        # A constant point, such as an empty one, is no copy.
         copied_points=int((is_copy & varies[1:]).sum()),
         reference=reference,
     )

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from datasets.audit.findings import Finding, Level
 from datasets.cohort import Cohort
 
-# Of a hundred cohorts without any fault one may show an interval that leaves chance out.
+# One of a hundred cohorts without any fault may have an interval that excludes chance.
 FAMILY_ERROR = 0.01
 CHANCE = 0.5
 # A small effect by Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": d = 0.2,
-# which is an AUROC of Phi(0.2 / sqrt 2). What is weaker is told, but as a note.
+# which is an AUROC of Phi(0.2 / sqrt 2). Weaker effects are notes.
 SMALL_EFFECT = 0.556
-# Groups mix both kinds where more than this share of the samples has the other kind beside it.
+# Groups are mixed where more than this share of the samples has the other class in its group.
 MOSTLY = 0.5
 FOLDS = 5
-# Below so many samples of a kind nothing is asked: no answer could be told from chance.
+# With fewer samples of a class nothing can be distinguished from chance.
 FEWEST = 5
 
 Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
@@ -114,7 +115,7 @@ class JackknifedAuroc:
             return None
         wins = _wins(scores, members, blocks)
         won = float(wins[members].sum())
-        # What goes with a unit: its members' pairs and its others'; those within it count once.
+        # Left out with a unit: its members' and its others' pairs; those within it count once.
         lost = np.bincount(units, weights=wins)
         facing = np.where(members, against[blocks], in_block[blocks])
         lost_pairs = np.bincount(units, weights=facing)
@@ -147,15 +148,7 @@ def _wins(scores: np.ndarray, members: np.ndarray, blocks: np.ndarray) -> np.nda
 
 def _midranks(scores: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Ranks from 1 on within each block; ties share their mean."""
-    order = np.lexsort((scores, blocks))
-    new_block = np.append(True, np.diff(blocks[order]) != 0)
-    new_run = new_block | np.append(True, np.diff(scores[order]) != 0)
-    starts = np.flatnonzero(new_run)
-    ends = np.append(starts[1:], len(order))
-    block_start = np.maximum.accumulate(np.where(new_block, np.arange(len(order)), 0))
-    ranks = np.empty(len(order))
-    ranks[order] = ((starts + ends + 1) / 2)[np.cumsum(new_run) - 1] - block_start
-    return ranks
+    return pd.Series(scores).groupby(blocks).rank().to_numpy()
 
 
 @dataclass(frozen=True)
@@ -184,10 +177,16 @@ class Prediction:
         """Whether it is beyond chance and no tiny effect."""
         return self.beyond_chance and self.value >= SMALL_EFFECT
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The two bounds."""
-        return self.low, self.high
+    def finding(self, name: str, sentence: str, may_warn: bool = True) -> Finding:
+        """A finding of it: a warning where it is notable and may warn, otherwise a note."""
+        level: Level = "warn" if may_warn and self.is_notable else "note"
+        return Finding(name, level, self.value, sentence, (self.low, self.high))
+
+
+def strongest(found: Iterable[Prediction | None]) -> Prediction | None:
+    """The prediction of the highest lower bound; None where there is none."""
+    given = [prediction for prediction in found if prediction is not None]
+    return max(given, key=lambda prediction: prediction.low, default=None)
 
 
 class Examiner:
@@ -249,7 +248,7 @@ class Examiner:
             auroc = measure(members, _Design.of(members, self.groups[known]))
             if auroc is not None:
                 found.append(self._bound(contrast, auroc))
-        return max(found, key=lambda prediction: prediction.low, default=None)
+        return strongest(found)
 
     def _bound(self, contrast: Contrast, auroc: JackknifedAuroc) -> Prediction:
         tail = FAMILY_ERROR / (self.looks * len(self.contrasts)) / 2
@@ -301,7 +300,7 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
         learn, here = folds != fold, folds == fold
         counts = np.bincount(levels[learn], minlength=size)
         hits = np.bincount(levels[learn], weights=members[learn], minlength=size)
-        # As if each level had one more sample, of the average kind: none is sure of itself.
+        # As if each level had one more average sample: shrinks small levels.
         scores[here] = ((hits + members[learn].mean()) / (counts + 1))[levels[here]]
     judged = design.within(folds)
     found = JackknifedAuroc.measure(scores, members, judged.blocks, judged.units)
@@ -314,7 +313,7 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
 def _make_folds(members: np.ndarray, units: np.ndarray) -> np.ndarray:
     """The fold of each sample, [N]: units stay whole, classes are balanced."""
     shares = np.bincount(units, weights=members) / np.bincount(units)
-    # Units alike in their share, in random order, are dealt out one after the other.
+    # Units, sorted by share and then at random, are dealt to the folds in turn.
     order = np.lexsort((np.random.default_rng(0).random(len(shares)), shares))
     fold_of = np.empty(len(shares), dtype=np.int64)
     fold_of[order] = np.arange(len(shares)) % FOLDS

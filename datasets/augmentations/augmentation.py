@@ -11,7 +11,7 @@ from datasets.augmentations import AUGMENTATIONS
 from datasets.batches import Sample
 from datasets.specs import Spec, build_each, require_number
 
-# A sample's scans [S, L] and a random generator of its own to new scans.
+# A sample's scans [S, L] and its random generator to new scans.
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # Below this hardly anything is mixed, a thousandth of the samples.
 SMALLEST_ALPHA = 1e-3
@@ -37,9 +37,6 @@ class Mixup:
     Args:
         alpha: Of the Beta(alpha, alpha) distribution of ``share``, at least 0.001: the smaller, the
             less is mixed.
-
-    Raises:
-        UsageError: A parameter is out of its range.
 
     Example:
         >>> ours = Sample(np.zeros((2, 3), np.float32), np.zeros(1, np.float32), 1, "a")

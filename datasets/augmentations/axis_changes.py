@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.specs import require_number, require_whole
 
-# A stretch of the axis is pressed to no less than a tenth, so that no two points change places.
+# The axis is compressed to no less than a tenth, so that points keep their order.
 MOST_PRESSED = 0.9
 
 
@@ -93,7 +93,7 @@ def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
         [[0.0, 3.0, 7.0]]
     """
     count, points = scans.shape
-    # Moved by L points, a scan is its end point throughout: more makes no difference.
+    # A shift by L points leaves the end point only: more makes no difference.
     shifts = np.clip(shifts, -points, points)
     margin = int(np.ceil(np.abs(shifts).max(initial=0.0))) + 1
     padded = np.empty((count, points + 2 * margin), dtype=np.float32)

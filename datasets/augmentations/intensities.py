@@ -126,10 +126,6 @@ class ScanSampling:
 
     Args:
         most: How many scans are kept at most.
-
-    Example:
-        >>> ScanSampling(2)(np.ones((5, 3), dtype=np.float32), np.random.default_rng(0)).shape
-        (2, 3)
     """
 
     def __init__(self, most: int = 4) -> None:

@@ -167,12 +167,7 @@ class PackedBatch:
         """Copy to a device, and pad there."""
         there = self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
         return Batch(
-            there.spectra,
-            there.mask,
-            there.tabular,
-            there.target,
-            there.sample_id,
-            there.scan_rows,
+            there.spectra, there.mask, there.tabular, there.target, there.sample_id, there.scan_rows
         )
 
     def pin_memory(self) -> PackedBatch:

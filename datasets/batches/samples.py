@@ -39,14 +39,6 @@ class LazyBatch(Sequence[Sample]):
         tabular: float32 [B, D].
         target: int64 [B], or float32 [B, T].
         sample_id: B names.
-
-    Example:
-        >>> both = LazyBatch.of([Sample(np.ones((1, 2)), np.zeros(1), 0, "a"),
-        ...                         Sample(np.full((2, 2), 2), np.zeros(1), 1, "b")])
-        >>> both.scans(most=2).tolist()
-        [[1.0, 1.0], [0.0, 0.0], [2.0, 2.0], [2.0, 2.0]]
-        >>> both[1].spectra.tolist()
-        [[2.0, 2.0], [2.0, 2.0]]
     """
 
     def __init__(
@@ -63,7 +55,7 @@ class LazyBatch(Sequence[Sample]):
         self.sample_id = sample_id
         self._read = read
         self._scans: np.ndarray | None = None
-        self._most: int | None = None  # how they lie
+        self._most: int | None = None  # their layout
         self._samples: list[Sample] | None = None
 
     @classmethod

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         SEVERAL_COLUMNS,
         TASKS,
         TargetScaler,
+        spread_texts,
         summarise_targets,
     )
 else:

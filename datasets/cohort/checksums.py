@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 HASH_BYTES = 2**20
-# Hashing a smaller file takes less time than a person notices: it is done anew each time.
+# Smaller files are hashed fast, and each time.
 REMEMBERED_FROM_BYTES = 16 * 2**20
-# A file that was changed just before it was hashed may be changed again within the same tick of
-# its clock; some file systems count whole seconds, FAT every second one.
+# A file may be changed twice within a tick of the file system's clock, 2 s on FAT.
 SETTLED_AFTER_S = 3.0
 
 

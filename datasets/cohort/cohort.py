@@ -39,8 +39,8 @@ AXIS_FILE = "axis.npy"
 # A cohort of covariates alone has none of them.
 SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
 
-# Whether intensities are finite is looked at when a cohort is read as long as that takes no time;
-# of larger ones when they are hashed, which reads them all anyway.
+# Up to this size intensities are checked when a cohort is read; larger spectra when they are
+# hashed, which reads them anyway.
 CHECKED_AT_ONCE_BYTES = 256 * 2**20
 
 
@@ -248,7 +248,7 @@ def _sample_ids(table: pd.DataFrame, where: str) -> pd.Index:
 def _typed(samples: pd.DataFrame, roles: Roles, where: str) -> pd.DataFrame:
     ids = samples[SAMPLE_ID].tolist()
     missing = is_missing(samples[roles.group])
-    # A column of names is taken as it stands: a sample may well be called 'NA'.
+    # A sample may be named 'NA'.
     if missing.any() and roles.group != SAMPLE_ID:
         raise CohortError(
             f"{where}: sample {ids[int(np.argmax(missing))]!r} has no {roles.group!r} "

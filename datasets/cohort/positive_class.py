@@ -15,12 +15,12 @@ control controls ctrl ctrls ctl healthy normal normals negative negatives neg be
 absence false hc nc wt wildtype susceptible unaffected uninfected untreated noncase noncases
 """
 NEGATIVE_WORDS = frozenset(_NEGATIVE.split())
-# Words that may stand beside one of them.
+# Words that may accompany them.
 _BESIDE = "group donor donors volunteer volunteers subject subjects sample samples"
 BESIDE = frozenset(_BESIDE.split())
 # Abbreviations that mean something only beside their opposite: negative, positive.
 PAIRS = (("n", "y"), ("n", "p"), ("f", "t"), ("s", "r"), ("-", "+"))
-# What makes a word its own negative: responder, non-responder.
+# Prefixes of a negated word: responder, non-responder.
 NEGATIONS = ("no", "non", "not", "without")
 
 

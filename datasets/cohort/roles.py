@@ -20,12 +20,12 @@ from datasets.errors import CohortError, nearest
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 SAMPLE_ID = "sample_id"
 ROLES_FILE = "cohort.yaml"
-# What no label is called by, unless `labels` lists it: Python writes its None as a word.
+# No label has this name, unless `labels` lists it: Python writes its None as a word.
 NO_LABEL_TEXT = MISSING_TEXT | {"None"}
-# Under this name samples without a label are counted as left out.
+# Name of the left-out samples without a label.
 MISSING_LABEL = "(missing)"
 TRUTHS = (str(True), str(False))
-# What an axis is called whose unit nobody gave; a unit is never guessed.
+# Name of an axis without a unit; a unit is never guessed.
 UNNAMED_AXIS = "axis"
 
 
@@ -148,12 +148,7 @@ def _read_roles(path: Path) -> dict[str, Any]:
 
 
 def in_order(labels: Sequence[str]) -> list[str]:
-    """Sort names: as numbers where all are numbers, otherwise as text.
-
-    Example:
-        >>> in_order(["10", "9"]), in_order(["10", "nine"])
-        (['9', '10'], ['10', 'nine'])
-    """
+    """Sort names: as numbers where all are numbers, otherwise as text."""
     try:
         return sorted(labels, key=lambda text: (float(text), text))
     except ValueError:
@@ -163,13 +158,9 @@ def in_order(labels: Sequence[str]) -> list[str]:
 def number_classes(
     column: pd.Series, labels: Mapping[Any, int] | None, where: str
 ) -> tuple[np.ndarray, list[str], dict[str, int]]:
-    """Number the labels.
+    """Number the labels, text [N]; None for ``labels`` makes each label a class.
 
-    Args:
-        column: Labels as text, [N].
-        labels: Class number of each label, compared as text; None makes each a class. Of two the
-            negative one is class 0, if numbers or a word such as ``control`` distinguish them.
-        where: Name of the table in an error line.
+    Of two the negative one is class 0, if numbers or a word such as ``control`` distinguish them.
 
     Returns:
         Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one

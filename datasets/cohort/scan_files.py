@@ -21,12 +21,8 @@ CHECK_BYTES = 32 * 2**20
 def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
     """Each sample's rows, in the order of ``scan``: as numbers if all are, else as text.
 
-    Names are compared as text: 1 and 01 are two scans, and large integers are exact.
-
-    Args:
-        scans: As text, with ``sample_id`` and ``scan``.
-        samples: Names of the samples, each once, N of them.
-        where: Name of the table in an error line.
+    Names are compared as text: 1 and 01 are two scans, and large integers are exact. ``where``
+    names the table in an error line.
 
     Returns:
         N arrays of row numbers, int64; empty where a sample has no scan.
@@ -105,7 +101,7 @@ def read_axis(path: Path) -> np.ndarray:
         raise CohortError(
             f"{path} holds {mapped.dtype} {list(mapped.shape)}; float32 [L] was expected"
         )
-    # Other types and byte orders reach no further: torch has no tensor of them.
+    # torch has no tensor of other types and byte orders.
     single = mapped.dtype.kind == "f" and mapped.dtype.itemsize <= np.dtype(np.float32).itemsize
     with np.errstate(over="ignore"):  # named below: a long double can exceed float64
         axis = np.array(mapped, dtype=np.float32 if single else np.float64)
@@ -154,12 +150,9 @@ def check_finite(
     name_row: Callable[[int], str],
     also: Callable[[np.ndarray], None] | None = None,
 ) -> None:
-    """Check that no intensity is NaN or infinite, a piece at a time.
+    """Check that no intensity is NaN or infinite, a piece [n, L] at a time.
 
-    Args:
-        spectra: float32 [N_scans, L].
-        name_row: Names the scan of a row, for the error line.
-        also: Called with each piece [n, L] in turn.
+    ``name_row`` names the scan of a row; ``also`` is called with each piece.
 
     Raises:
         CohortError: Names the first row and point.

@@ -16,21 +16,21 @@ import pandas as pd
 from datasets.errors import CohortError, UsageError, nearest
 from datasets.paths import as_path
 
-# What programs write for "no value". 'None' is not among them: it is a real category ("no
-# medication") in many cohorts. Of labels see datasets.cohort.roles.
+# Spellings of "no value". 'None' is a real category ("no medication") in many cohorts; for labels
+# see datasets.cohort.roles.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
 
-# What parts the fields of a table, and a number with a decimal comma. Where a header has as many
-# semicolons as commas, the commas are decimal ones.
+# Separators of fields, and a number with a decimal comma. Where a header has as many semicolons as
+# commas, the commas are decimal ones.
 SEPARATORS = "\t;,"
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 
-# What str.strip takes off, of ASCII, that may stand within a line.
+# ASCII blanks within a line that str.strip removes.
 BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
 
-# A covariate ends as float32; what does not fit would become an infinity there.
+# Largest float32, the type of encoded covariates.
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
-# Zeros before a number, but not behind a decimal point.
+# Zeros before a number, not after a decimal point.
 LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 NO_FRACTION = re.compile(r"(?<=\d)\.0+$")
 
@@ -78,17 +78,11 @@ def require_file(path: Path) -> Path:
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file (UTF-8, one header line), every cell as text without outer blanks.
 
-    The separator is the most frequent in the header: comma, semicolon or tab.
-
-    Args:
-        path: The file.
-        columns: Columns that it must have.
-
-    Returns:
-        Object columns of `str`; blank lines are skipped.
+    The separator is the most frequent in the header: comma, semicolon or tab. Blank lines are
+    skipped.
 
     Raises:
-        CohortError: The file is missing, is not such a table, or lacks a column.
+        CohortError: The file is missing, is not such a table, or lacks one of ``columns``.
     """
     require_file(path)
     try:
@@ -104,12 +98,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def find_separator(header: str) -> str:
-    """The separator of a table, by its first line; quoted text does not count.
-
-    Example:
-        >>> find_separator("sample_id;label;age, years"), find_separator("sample_id")
-        (';', ',')
-    """
+    """The separator of a table, by its first line; quoted text does not count."""
     plain = re.sub(r'"[^"]*"', "", header)
     return max(SEPARATORS, key=plain.count) if any(map(plain.count, SEPARATORS)) else ","
 
@@ -199,12 +188,7 @@ def require_columns(
 
 
 def is_missing(values: pd.Series) -> np.ndarray:
-    """Which cells hold no value.
-
-    Example:
-        >>> is_missing(pd.Series(["3", "", "NA", None, "None"])).tolist()
-        [False, True, True, True, False]
-    """
+    """Which cells hold no value."""
     return (values.isna() | values.isin(MISSING_TEXT)).to_numpy(dtype=bool)
 
 
@@ -215,17 +199,10 @@ def as_numbers(
     role: str = "numeric covariate",
     otherwise: str = "list the column as categorical",
 ) -> np.ndarray:
-    """A column's cells as numbers.
+    """A column's cells [N] as float64 [N], NaN where there is no value.
 
-    Args:
-        values: Text or numbers, [N].
-        name: The column, for the error line.
-        sample_ids: Of the values, [N], for the error line.
-        role: Of the column, for the error line.
-        otherwise: The alternative to mending the cell, for the error line.
-
-    Returns:
-        float64 [N], NaN where there is no value.
+    ``role`` names the column's use, and ``otherwise`` the alternative to mending the cell, in the
+    error line.
 
     Raises:
         CohortError: A cell holds no finite number.

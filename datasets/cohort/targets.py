@@ -18,9 +18,11 @@ from datasets.errors import CohortError, nearest
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Two classes are a binary task, more a multi-class one.
+# Significant digits of a spread, and the most that a floating-point number has.
+DIGITS, MOST_DIGITS = 4, 15
 AUTO = "auto"
 SEVERAL_COLUMNS = ("multilabel", "regression")
-# As programs write a label that is there or not.
+# Spellings of a label's presence and absence.
 BOOLEANS = {
     text: str(int(truth))
     for truth in (True, False)
@@ -59,24 +61,10 @@ def read_targets(
     labels: Mapping[Any, int] | None,
     where: str,
 ) -> Targets:
-    """Read the targets from their columns.
-
-    Args:
-        table: As text, with ``sample_id``, N rows.
-        columns: One column of labels; for several labels or values one column each.
-        task: One of ``TASKS``, or "auto".
-        labels: Class number of each label, for classes only; see
-            :func:`datasets.cohort.roles.number_classes`.
-        where: Name of the table in an error line.
+    """Read the targets of N samples from their columns; see :func:`number_classes` for ``labels``.
 
     Raises:
         CohortError: The columns do not hold what the task needs.
-
-    Example:
-        >>> table = pd.DataFrame({"sample_id": ["a", "b", "c"], "age": ["40", "", "61.5"]})
-        >>> targets = read_targets(table, ["age"], "regression", None, "samples.csv")
-        >>> targets.values[targets.kept].tolist(), targets.excluded
-        ([[40.0], [61.5]], {'(missing)': 1})
     """
     if task not in (AUTO, *TASKS):
         raise CohortError(f"task {task!r} is unknown{nearest(task, (AUTO, *TASKS))}")
@@ -104,12 +92,7 @@ def has_no_label(column: pd.Series) -> np.ndarray:
 
 
 def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
-    """How many samples have no target, and what their cells hold, in one line.
-
-    Example:
-        >>> describe_missing("binary", {"NA": 2, "": 1}, 3)
-        'samples without a label: 3, left out (NA 2, empty 1)'
-    """
+    """How many samples have no target, and what their cells hold, in one line."""
     what = "value" if task == "regression" else "label"
     seen = ", ".join(f"{text or 'empty'} {count}" for text, count in targets.items())
     return f"samples without a {what}: {samples}, left out ({seen})"
@@ -120,21 +103,29 @@ def targets_heading(task: str) -> str:
     return _HEADINGS.get(task, "classes")
 
 
-def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
-    """Distribution of the targets of at least one sample, in one line.
+def spread_texts(values: np.ndarray) -> list[str]:
+    """Mean, standard deviation, minimum and maximum, with digits that the spread shows in.
 
     Example:
-        >>> summarise_targets("multiclass", np.array([0, 0, 2]), ["A", "B", "C"])
-        'A 2, B 0, C 1'
-        >>> summarise_targets("regression", np.array([[20.0], [30.0]]), ["BMI"])
-        'BMI 25 +- 5 (20 to 30)'
+        >>> spread_texts(np.array([1e8 + 1.25, 1e8 + 3.75]))
+        ['100000002.5', '1.25', '100000001.25', '100000003.75']
     """
+    spread, largest, digits = float(values.std()), float(np.abs(values).max()), DIGITS
+    if 0 < spread < largest:
+        digits = min(MOST_DIGITS, DIGITS + int(np.log10(largest / spread)))
+    numbers = (values.mean(), values.min(), values.max())
+    mean, low, high = (f"{number:.{digits}g}" for number in numbers)
+    return [mean, f"{spread:.{DIGITS}g}", low, high]
+
+
+def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
+    """Distribution of the targets of at least one sample, in one line."""
     if task == "regression":
-        columns = zip(names, values.T, strict=True)
-        return ", ".join(
-            f"{name} {v.mean():.4g} +- {v.std():.4g} ({v.min():.4g} to {v.max():.4g})"
-            for name, v in columns
-        )
+        told = []
+        for name, column in zip(names, values.T, strict=True):
+            mean, spread, low, high = spread_texts(column)
+            told.append(f"{name} {mean} +- {spread} ({low} to {high})")
+        return ", ".join(told)
     one_column = values.ndim == 1
     counts = np.bincount(values, minlength=len(names)) if one_column else values.sum(axis=0)
     return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))

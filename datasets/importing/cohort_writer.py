@@ -24,9 +24,9 @@ from datasets.files import PART_SUFFIX, write_whole
 
 PARTIAL_SUFFIX = ".partial"
 IDENTITY_FILE, PROGRESS_FILE, LOG_FILE = "import.json", "progress.json", "log.jsonl"
-# What is finished so far; becomes OUT.
+# Becomes OUT.
 FINISHED_FOLDER = "finished"
-# So much work a kill can cost.
+# Most work that an interruption costs.
 CHECKPOINT_SECONDS = 2.0
 DTYPE = np.dtype("<f4")
 
@@ -69,10 +69,7 @@ class CohortWriter:
     """
 
     def __init__(
-        self,
-        out: Path,
-        identity: Mapping[str, str],
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        self, out: Path, identity: Mapping[str, str], checkpoint_seconds: float = CHECKPOINT_SECONDS
     ) -> None:
         refuse_existing(out)
         self.out = out
@@ -152,8 +149,7 @@ class CohortWriter:
         """
         self.close()
         refuse_existing(self.out)
-        # What takes long to remove goes first: once the folder is in its place, a kill would leave
-        # the rest beside it.
+        # Slow removals first: after the rename an interruption would leave them beside the folder.
         for entry in self.partial.iterdir():
             if entry.is_dir() and entry != self.finished:
                 shutil.rmtree(entry)
@@ -182,9 +178,9 @@ class CohortWriter:
         for name in identity | begun:
             if begun.get(name) != identity.get(name):
                 raise CohortError(
-                    f"{self.partial} holds an import that was cut, and its {name} was another: "
+                    f"{self.partial} holds an interrupted import with another {name}: "
                     f"{begun.get(name)}, now {identity.get(name)}; finish that one, or delete "
-                    "the folder to begin anew"
+                    "the folder to start again"
                 )
 
     def _read_progress(self) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 
@@ -14,34 +13,13 @@ AGGREGATES = ("mean", "sum", "max", "interpolate")
 OWN = "own"
 PPM = "ppm"
 PARTS_PER_MILLION = 1e-6
-# An axis that reaches STOP but for rounding does not have STOP as one more point.
+# An axis that reaches STOP up to rounding does not include it.
 ROUNDING = 1e-6
-# 4 GB a thousand scans: more is a slip of the pen.
+# 4 GB per thousand scans; more is a typing error.
 MAX_POINTS = 10**6
 
 
-class Axis(Protocol):
-    """An axis, and how scans are brought onto it."""
-
-    @property
-    def points(self) -> np.ndarray | None:
-        """Points of the spectra, float64 [L]; None before the first scan."""
-        ...
-
-    def place(self, scan: RawScan, aggregate: str) -> np.ndarray:
-        """The scan on the axis, float64 [L]."""
-        ...
-
-    def covered(self, scan: RawScan) -> np.ndarray:
-        """Which of the scan's points are on the axis, bool [n]."""
-        ...
-
-    def empty_bins(self, scan: RawScan) -> int:
-        """Number of points of the axis without a point of the scan."""
-        ...
-
-
-def parse_axis(text: str) -> Axis:
+def parse_axis(text: str) -> CommonAxis | OwnAxis:
     """Read an axis as the command line gives it.
 
     ``START:STOP:STEP`` are points from START on, before STOP; a STEP such as ``200ppm`` grows with
@@ -49,10 +27,6 @@ def parse_axis(text: str) -> Axis:
 
     Raises:
         CohortError: It is no such axis.
-
-    Example:
-        >>> parse_axis("2000:2010:3").points.tolist()
-        [2000.0, 2003.0, 2006.0, 2009.0]
     """
     if text == OWN:
         return OwnAxis()
@@ -130,7 +104,7 @@ class CommonAxis:
         filled = counts > 0
         binned = np.zeros(len(counts))
         if filled.any():
-            # Between two filled bins there is no point, so that their starts cut the points whole.
+            # Between two filled bins there is no point, so that their starts delimit the bins.
             reduce = np.maximum.reduceat if aggregate == "max" else np.add.reduceat
             binned[filled] = reduce(scan.intensity[: bounds[-1]], bounds[:-1][filled])
         if aggregate == "mean":

@@ -77,11 +77,6 @@ class CovariateTable:
 
         Raises:
             CohortError: The table has no row, or none of a sample.
-
-        Example:
-            >>> table = CovariateTable(["age"], {"S1": {"age": "61"}, "S9": {"age": "50"}})
-            >>> table.join({"S1": {"spot": "A1"}, "S2": {"spot": "A2"}}).without_sample
-            ['S9']
         """
         if not self.rows:
             raise CohortError("covariates: the table holds no row")
@@ -110,11 +105,7 @@ class CovariateTable:
 class ImportRoles:
     """Columns named by the caller; None takes the column of the role's name, if there is one.
 
-    Attributes:
-        label: Column of the labels.
-        group: Column of the groups that a split keeps together; without one each sample is a group.
-        numeric: Columns of numeric covariates.
-        categorical: Columns of categorical covariates.
+    Without a group column each sample is a group.
     """
 
     label: str | None = None
@@ -128,10 +119,6 @@ class ImportRoles:
 
     def check(self, columns: Collection[str], table: CovariateTable | None) -> None:
         """Check that the columns exist, have one role each, and hold numbers where they must.
-
-        Args:
-            columns: Of the raw files, about a sample.
-            table: The table of covariates.
 
         Raises:
             CohortError: Names the column that cannot have its role.

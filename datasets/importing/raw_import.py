@@ -46,7 +46,7 @@ UNPACKED_FOLDER = "unpacked"
 # Kinds of entries in the writer's log.
 FIXED, SCAN, FILE = "fixed", "scan", "file"
 
-# Told after each scan: files that are done, files there are, scans that are done.
+# Called after each scan with the files done, all files, and the scans done.
 Watch = Callable[[int, int, int], None]
 
 
@@ -56,14 +56,9 @@ class ImportSettings:
 
     Attributes:
         source: A file, a folder, or a tar archive of a folder.
-        format: Name of the format.
-        reader: Reads it.
         axis: See :func:`~datasets.importing.common_axis.parse_axis`.
         aggregate: How scans are brought onto it; None chooses by the kind of scan.
         match: Only files whose name matches this shell pattern.
-        naming: Names from paths.
-        scan_filter: Which scans are left out.
-        roles: Roles of the columns.
         covariates: A table to join by the samples' names.
         about: Further content of cohort.yaml: name, licence, units.
         covariates_about: Provenance of the table.
@@ -100,16 +95,12 @@ class ImportSummary:
     """Result of an import.
 
     Attributes:
-        out: The cohort's folder.
         axis: float64 [L].
         aggregate: How scans were brought onto it; None on their own axis.
-        files: Raw files that were read.
         samples: Samples in samples.csv.
         samples_left_out: Samples of which no scan is left.
-        tally: Counts of the scans.
         without_row: Samples that the table of covariates lacks.
         without_sample: Names in that table that no sample has.
-        roles: As in cohort.yaml.
         idle: Columns of samples.csv without a role.
         labels: The different labels, without missing ones.
         own_groups: Whether each sample is a group of its own.
@@ -134,12 +125,8 @@ class RawImport:
     r"""Imports raw files into a folder that is complete or absent.
 
     Memory holds one scan (of Parquet a row group), and the names of all. The same import continues
-    an interrupted one from ``OUT.partial``; an import that refuses its source leaves nothing.
-
-    Args:
-        settings: What is imported, and how.
-        out: The cohort's folder; it must not exist.
-        checkpoint_seconds: Most work that an interruption costs.
+    an interrupted one from ``OUT.partial``, losing at most ``checkpoint_seconds`` of work; an
+    import that refuses its source leaves nothing.
 
     Raises:
         CohortError: The settings do not fit the source or each other, a package is missing, or
@@ -273,8 +260,7 @@ class RawImport:
         sources = (entry[FILE] for entry in writer.entries() if FILE in entry)
         files = write_sources(folder, sources)
         write_description(
-            folder,
-            {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)},
+            folder, {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)}
         )
         writer.publish()
         return ImportSummary(

@@ -16,15 +16,15 @@ from datasets.readers import Naming, RawScan
 
 EMPTY, SATURATED, TIC = "empty", "saturated", "tic"
 REASONS = (EMPTY, SATURATED, TIC)
-# So many points in a row at the scan's maximum are a top that was cut off.
+# This many points in a row at the scan's maximum are saturated.
 FLAT_TOP_POINTS = 3
 # Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): a modified z-score above 3.5.
 TIC_SPREAD = 3.5
 # Of a normal distribution, the standard deviation is so many median absolute deviations.
 MAD_TO_STD = 1.4826
-# Currents that differ by less than this share are alike, however alike the others are.
+# Currents that differ by less than this share are never outliers.
 ALIKE = 0.05
-# Unless one is chosen: neighbouring points of a profile measure the same, peaks add up.
+# Defaults: neighbouring points of a profile measure the same, peaks add up.
 PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
 
 
@@ -33,8 +33,6 @@ class ScanRecord:
     """What is recorded of a scan beside its spectrum; plain types.
 
     Attributes:
-        sample_id: Its sample.
-        scan: Its name among the sample's.
         source: Name of its file.
         columns: Columns of the sample.
         details: Columns of the scan.
@@ -65,13 +63,6 @@ class SampleIndex:
     Args:
         decisive: Columns in which all scans of a sample must agree, such as label and group. Any
             other column in which they differ is left empty.
-
-    Example:
-        >>> index = SampleIndex(["label"])
-        >>> for scan, day in [("0", "Monday"), ("1", "Friday")]:
-        ...     index.add("S1", scan, "a.txt", {"label": "case", "day": day})
-        >>> index.samples
-        {'S1': {'label': 'case', 'day': ''}}
     """
 
     def __init__(self, decisive: Collection[str] = ()) -> None:
@@ -123,11 +114,6 @@ class ScanFilter:
 
     Raises:
         CohortError: An invalid reason or number.
-
-    Example:
-        >>> flat = RawScan("S1", "0", np.arange(4.0), np.array([1.0, 9.0, 9.0, 9.0]), "here")
-        >>> ScanFilter(("saturated",)).reason(flat, flat.intensity)
-        'saturated'
     """
 
     reasons: Collection[str] = ()
@@ -162,7 +148,7 @@ class ScanFilter:
         """Which total ion currents, [N], are outliers, bool [N]."""
         if TIC not in self.reasons or not len(tic):
             return np.zeros(len(tic), dtype=bool)
-        # What is not positive has no logarithm and is no spectrum of a detector that counts.
+        # Currents that are not positive have no logarithm.
         level = np.log(np.maximum(tic, np.finfo(np.float64).tiny))
         distance = np.abs(level - np.median(level))
         return distance > max(self.spread * MAD_TO_STD * np.median(distance), np.log1p(ALIKE))
@@ -183,14 +169,7 @@ class ScanFilter:
 class ScanIntake:
     """Brings scan after scan onto the axis, and records the samples, but no spectrum.
 
-    Args:
-        axis: See :func:`~datasets.importing.common_axis.parse_axis`.
-        aggregate: One of `AGGREGATES`; None takes the mean of profiles and the sum of peak lists,
-            which cannot be mixed then.
-        naming: Names from paths.
-        scan_filter: Which scans are left out.
-        roles: Roles of the columns.
-        covariates: A table that is joined later; its columns can have roles, too.
+    Without ``aggregate``, profiles are averaged and peak lists summed; they cannot be mixed then.
 
     Attributes:
         axis: The common axis.

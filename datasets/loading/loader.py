@@ -70,7 +70,7 @@ def make_loader(
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory and torch.cuda.is_available(),
         worker_init_fn=start_worker,
-        # Without one of its own, each new iterator would draw from torch's global stream.
+        # Without its own generator, each iterator would draw from torch's global stream.
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -83,9 +83,8 @@ def start_worker(worker_id: int) -> None:
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The main process ends its workers by SIGTERM too, and waits for them: theirs cannot be
-    # ignored, from any sender. Where the system does not tell the sender (macOS, Windows), torch's
-    # own handling stays.
+    # The main process ends its workers by SIGTERM, which they must obey. Where the system does not
+    # name the sender (macOS, Windows), torch's own handling stays.
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told, name="end-when-told", daemon=True).start()

@@ -14,35 +14,25 @@ from torch.utils.data import Sampler
 from datasets.errors import UsageError
 from datasets.specs import require_whole
 
-# NumPy pads a seed's words with zeros, so that (seed, epoch) alone would be the very stream that
-# augments sample 0 of that epoch; a fourth word keeps the two apart.
+# NumPy pads a seed's words with zeros: (seed, epoch) alone would be the stream that augments sample
+# 0 of that epoch; a fourth word distinguishes the two.
 ORDER_STREAM = 1
 
-# (epoch, index), or (epoch, index, copy) of a sample that an epoch holds again: 1, 2, ...
+# (epoch, index), or (epoch, index, copy) of a repeated sample: 1, 2, ...
 Key = tuple[int, ...]
 
 
 class BalancedDraw:
-    """Draws as many samples as there are, the same number from each stratum.
+    """Draws as many samples as there are, the same number from each of ``strata``, [n].
 
     Counts are exact: of n samples of K strata each stratum gives n // K or one more, and within a
     stratum no sample is taken twice before all are taken once, and so on. The samples that are
     taken once more (or, of a large stratum, at all) are drawn anew each epoch with equal chances,
-    evenly along their sizes (systematic sampling, Madow and Madow 1944, Annals of Mathematical
-    Statistics 15, 1-24).
-
-    Args:
-        strata: The class or the group of each sample, [n].
-        sizes: Number of scans of each sample, [n]; all the same without them.
+    evenly along their ``sizes``, [n] (systematic sampling, Madow and Madow 1944, Annals of
+    Mathematical Statistics 15, 1-24).
 
     Raises:
         UsageError: There is no sample.
-
-    Example:
-        >>> draw = BalancedDraw(["a", "a", "a", "a", "b", "b"])
-        >>> drawn = draw(np.random.default_rng(0))
-        >>> (drawn < 4).sum(), (drawn >= 4).sum()
-        (np.int64(3), np.int64(3))
     """
 
     def __init__(self, strata: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
@@ -177,13 +167,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     def __iter__(self) -> Iterator[list[Key]]:
         """The epoch's batches after those that are done."""
-        # Not a generator itself: epoch and position are taken when the iteration begins, not when
-        # the first batch is asked for.
+        # Not a generator itself: epoch and position are read when the iteration starts.
         return self._batches(self.epoch, self.position)
 
     def _batches(self, epoch: int, start: int) -> Iterator[list[Key]]:
-        # Only now is the position used up: a loader that starts its workers makes two iterators,
-        # and takes its batches from the second.
+        # Only now: a loader that starts its workers makes two iterators, and uses the second.
         if (self.epoch, self.position) == (epoch, start):
             self.position = 0
         batches = self.plan(epoch)
@@ -251,13 +239,8 @@ def shuffle_steps(
 
 
 def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """Halve the largest batches until there are ``count``; halves take the place of the whole.
-
-    Example:
-        >>> [part.tolist() for part in split_largest([np.arange(3), np.arange(5)], 3)]
-        [[0, 1, 2], [0, 1], [2, 3, 4]]
-    """
-    # A batch's place is a path, so that the halves of halves sort where they belong.
+    """Halve the largest batches until there are ``count``; halves take the place of the whole."""
+    # A batch's place is a path, so that halves of halves are sorted in place.
     parts: list[tuple[int, tuple[int, ...], np.ndarray]]
     parts = [(-len(batch), (place,), batch) for place, batch in enumerate(batches)]
     heapq.heapify(parts)

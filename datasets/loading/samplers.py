@@ -17,8 +17,8 @@ from datasets.loading.planned_sampler import (
 )
 from datasets.specs import require_number, require_whole
 
-# Samples mix with those of up to this part more scans: at worst so much of a batch is padded, and
-# samples of 10 scans and fewer mix with their like only.
+# Samples mix with those of up to this part more scans: at most this part of a batch is padded, and
+# samples of 10 scans and fewer mix with their equals only.
 SPREAD = 0.1
 
 
@@ -80,7 +80,7 @@ class EpochBatchSampler(PlannedBatchSampler):
         self.shuffle = shuffle
         self.drop_last = drop_last
         self._draw = make_draw(strata, samples, shuffle)
-        self._kinds_digest = None if self._draw is None else digest(self._draw.numbers)
+        self._strata_digest = None if self._draw is None else digest(self._draw.numbers)
         whole, rest = divmod(samples, batch_size)
         if drop_last and even:
             whole -= whole % require_whole("world_size", world_size, 1)
@@ -93,7 +93,7 @@ class EpochBatchSampler(PlannedBatchSampler):
                 f"{'' if world_size == 1 else f' to each of {world_size} processes'}; a smaller "
                 "one was expected"
             )
-        # What has no part in the plan has none in its identity.
+        # Lengths that do not affect the plan are not part of its identity.
         balanced = lengths is not None and shuffle and even and world_size > 1
         self._lengths = np.asarray(lengths, dtype=np.int64) if balanced else None
 
@@ -124,7 +124,7 @@ class EpochBatchSampler(PlannedBatchSampler):
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "strata": self._kinds_digest,
+            "strata": self._strata_digest,
             "lengths": None if self._lengths is None else digest(self._lengths),
         }
 
@@ -198,10 +198,10 @@ class BucketBatchSampler(PlannedBatchSampler):
             )
         self.counted = _longest_of_bucket(self.lengths, self.spread)
         if self.max_scans is not None:
-            # A bucket may not make a sample too long that by itself is not.
+            # A bucket must not make a sample longer than max_scans.
             self.counted = np.minimum(self.counted, self.max_scans)
         self._draw = make_draw(strata, samples, shuffle, self.counted)
-        self._kinds_digest = None if self._draw is None else digest(self._draw.numbers)
+        self._strata_digest = None if self._draw is None else digest(self._draw.numbers)
         line = np.sort(self.counted)[::-1] if self._draw is None else self._draw.largest()
         super().__init__(len(self._cut(line)), samples, seed, rank, world_size, even)
 
@@ -213,7 +213,7 @@ class BucketBatchSampler(PlannedBatchSampler):
         drawn = np.arange(len(self.lengths)) if self._draw is None else self._draw(rng)
         line = drawn[np.lexsort((rng.random(len(drawn)), -self.counted[drawn]))]
         batches = self._batches_of(line)
-        # What the processes take at the same time stays together where it comes out even.
+        # Batches that the processes take at the same time stay together.
         return shuffle_steps(batches, self.world_size if self.even else 1, rng)
 
     def _batches_of(self, line: np.ndarray) -> list[np.ndarray]:
@@ -230,7 +230,7 @@ class BucketBatchSampler(PlannedBatchSampler):
             ends.append(min(ends[-1] + most, len(counted)))
         if len(ends) > 2:
             start, last = ends[-3], ends[-2]
-            # The half of both is no more than the longer ones had.
+            # Half of both is at most the size of the previous batches.
             if len(counted) - last < last - start:
                 ends[-2] = start + (len(counted) - start + 1) // 2
         return ends[1:]
@@ -242,7 +242,7 @@ class BucketBatchSampler(PlannedBatchSampler):
             "shuffle": self.shuffle,
             "max_scans": self.max_scans,
             "spread": self.spread,
-            "strata": self._kinds_digest,
+            "strata": self._strata_digest,
         }
 
 

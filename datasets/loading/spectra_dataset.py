@@ -15,20 +15,16 @@ from datasets.loading.planned_sampler import Key
 from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
 from datasets.transforms import Transform
 
-# Transformed scans are kept in memory up to this size, larger ones are not. 130,000 scans of 2,048
-# points just fit.
+# Transformed scans are kept in memory up to this size: 130,000 scans of 2,048 points.
 CACHE_LIMIT_BYTES = 2**30
 
-# The word behind (seed, epoch, index), which NumPy takes as this where it is not there; samplers
-# have another one for an epoch's order (ORDER_STREAM).
+# Fourth word of a seed, after (seed, epoch, index), and NumPy's default for it; the order of an
+# epoch has another one (ORDER_STREAM).
 AUGMENTATION_STREAM = 0
 
 
 class SameTarget:
-    """Draws, for a sample, another one of the same class or with the same labels.
-
-    Args:
-        targets: Class numbers [N], or labels (0 or 1) [N, T].
+    """Draws, for a sample, another one of the same class [N] or set of labels [N, T].
 
     Raises:
         UsageError: The targets are values to regress, of which hardly two are the same.
@@ -191,7 +187,7 @@ class SpectraDataset(Dataset[Sample]):
 
     def _augment(self, sample: Sample, key: Key) -> Sample:
         epoch, index, *copy = key
-        index %= len(self)  # it may have been counted from the end
+        index %= len(self)  # negative indices count from the end
         words: tuple[int, ...] = (self.seed, epoch, index)
         if copy:
             words = (*words, AUGMENTATION_STREAM, *copy)
@@ -221,7 +217,7 @@ class SpectraDataset(Dataset[Sample]):
         blank = len(cached) - 1
         rows = self._rows
         taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
-        # Rows are known to be there; to make sure would take a copy more.
+        # Rows are valid; "clip" saves the copy of a check.
         scans = BUFFERS.empty(len(taken), cached.shape[1])
         return np.take(cached, taken, axis=0, out=scans, mode="clip")
 
@@ -239,7 +235,7 @@ class SpectraDataset(Dataset[Sample]):
 
     def _keep_transformed(self, used: np.ndarray) -> None:
         """Transform the scans of these rows, ascending [n], once; rows then refer to them."""
-        # A row more than there are scans: a blank one, to pad batches with.
+        # One blank row more, to pad batches with.
         kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
         start = 0
         for chunk in iterate_chunks(self.spectra, used):

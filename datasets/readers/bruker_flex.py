@@ -6,17 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from datasets.errors import CohortError
-from datasets.readers.reader import RawScan, SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile
 
 # ML1 is given so that sqrt(1e12 / ML1) is the flight time's slope in ns.
 NANOSECONDS = 1e12
 FID = "fid"
-# As set, which a later calibration updates, before as acquired.
+# The current parameters, updated by a later calibration, before the acquired ones.
 ACQU = ("acqu", "acqus")
 PARAMETER = re.compile(r"##\$?(?P<name>[^=]+)=(?P<value>.*)")
 BYTE_ORDER = {"0": "<i4", "1": ">i4"}
@@ -39,10 +38,6 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
         ml1: Constant of the slope.
         ml2: Flight time of m/z 0, in ns.
         ml3: Constant of the curvature; 0 for a linear calibration.
-
-    Example:
-        >>> tof_to_mz(np.array([20.0, 40.0]), ml1=1e12, ml2=0.0, ml3=0.0).tolist()
-        [400.0, 1600.0]
     """
     slope = np.sqrt(NANOSECONDS / ml1)
     rest = ml2 - np.asarray(tof, dtype=np.float64)
@@ -52,20 +47,17 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
 
 
 @dataclass(frozen=True)
-class BrukerFlexReader:
+class BrukerFlexReader(RawReader):
     """Flex acquisitions; a spot of a sample's folder is a sample, its replicates are the scans.
 
     The sample is called ``SAMPLE_SPOT``, its label is ``SAMPLE``, the folder's name; spot,
     instrument, shots and date of acquisition become columns.
     """
 
-    expected: ClassVar[str] = "Bruker flex acquisition (a file named fid)"
-    axis_unit: ClassVar[str] = "m/z"
-    intensity_unit: ClassVar[str] = "counts"
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = True
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
+    expected = "Bruker flex acquisition (a file named fid)"
+    axis_unit = "m/z"
+    intensity_unit = "counts"
+    one_scan_a_file = True
 
     def can_read(self, name: str) -> bool:
         """Whether a file holds counts."""
@@ -138,7 +130,7 @@ def _calibrated(
         )
     counts = np.fromfile(fid, dtype)
     tof = delay + np.arange(len(counts)) * width
-    # Nothing flies shorter than m/z 0.
+    # No ion is faster than m/z 0.
     flown = tof >= ml2
     mz = tof_to_mz(tof[flown], ml1, ml2, ml3)
     if np.isnan(mz).any():

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.reader import RawScan, SourceFile, require_package
+from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 SUFFIXES = (".mzml", ".mzml.gz")
 SECONDS_A_MINUTE = 60
@@ -35,7 +35,7 @@ class AnyTerm:
 
 
 @dataclass(frozen=True)
-class MzmlReader:
+class MzmlReader(RawReader):
     """Spectra of one MS level, in the order of the file; a file is a sample.
 
     Attributes:
@@ -44,34 +44,25 @@ class MzmlReader:
 
     ms_level: int = 1
 
-    expected: ClassVar[str] = "mzML file (*.mzML, *.mzML.gz)"
-    axis_unit: ClassVar[str] = "m/z"
-    intensity_unit: ClassVar[str] = "counts"
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ("pyteomics.mzml", "lxml.etree")
-    packages: ClassVar[tuple[str, ...]] = ("pyteomics", "lxml")
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is mzML by its name."""
-        return name.lower().endswith(SUFFIXES)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = "mzML file (*.mzML, *.mzML.gz)"
+    suffixes = SUFFIXES
+    axis_unit = "m/z"
+    intensity_unit = "counts"
+    modules = ("pyteomics.mzml", "lxml.etree")
+    packages = ("pyteomics", "lxml")
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
-        """Read the level's spectra; `scan` is the spectrum's index in the file."""
+        """Read the level's spectra; `scan` is the index in the file."""
         mzml = require_package("pyteomics.mzml", "mzML")
         xml = require_package("lxml.etree", "mzML")
         damage = (xml.XMLSyntaxError, zlib.error, binascii.Error, EOFError, gzip.BadGzipFile)
         levels: Counter[str] = Counter()
         try:
             promised = _promised_spectra(file.path, xml)
-            # Long profiles are larger than what lxml takes for a harmless text.
+            # Long profiles exceed lxml's limit of text.
             with (
                 _open(file.path) as stream,
-                # Not mzml.read, which does not hand the vocabulary on.
+                # mzml.read does not pass the vocabulary.
                 closing(
                     mzml.MzML(stream, huge_tree=True, cv=AnyTerm(), use_index=False)
                 ) as spectra,
@@ -131,7 +122,7 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
     where = f"{file.name}, spectrum {index}"
     mz, intensity = spectrum.get("m/z array"), spectrum.get("intensity array")
     promised = int(spectrum["defaultArrayLength"])
-    if not promised and mz is None:  # a spectrum without a point need not say so at length
+    if not promised and mz is None:  # arrays of an empty spectrum may be missing
         mz = intensity = ()
     if mz is None or intensity is None:
         raise CohortError(f"{where} has no arrays of m/z and intensity")

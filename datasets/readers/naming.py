@@ -22,10 +22,6 @@ class Naming:
 
     Raises:
         CohortError: A pattern is no regular expression.
-
-    Example:
-        >>> find_name(r"(species\d)/0_(\w+)", "raw/species1/0_F9/1/fid", "--sample-from")
-        'species1_F9'
     """
 
     sample: str | None = None

@@ -8,44 +8,30 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO
 
 import numpy as np
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError, nearest
-from datasets.readers.reader import RawScan, SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile
 from datasets.readers.wide_table import cell_text
 
-SUFFIX = ".npz"
 SPECTRA, AXIS, SAMPLES, SCAN = "spectra", "axis", "sample_id", "scan"
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, SyntaxError)
 
 
 @dataclass(frozen=True)
-class NpzReader:
+class NpzReader(RawReader):
     """Rows of an archive's `spectra`, each a scan, read one after the other.
 
     `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] distinguishes the
     scans of a sample; every other array [N] is a column of the sample; other shapes are ignored.
     """
 
-    expected: ClassVar[str] = "NPZ archive (*.npz)"
-    axis_unit: ClassVar[str] = ""
-    intensity_unit: ClassVar[str] = ""
-    names_samples_itself: ClassVar[bool] = True
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is NPZ by its name."""
-        return name.lower().endswith(SUFFIX)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = "NPZ archive (*.npz)"
+    suffixes = (".npz",)
+    names_samples_itself = True
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a row at a time; never unpickles."""

@@ -6,12 +6,13 @@ import importlib
 import re
 import shutil
 import tarfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -109,20 +110,14 @@ def require_source(source: Path) -> Path:
 
 
 def is_archive(source: Path) -> bool:
-    """Whether a path is that of a tar archive.
-
-    Example:
-        >>> is_archive(Path("raw.tar.gz")), is_archive(Path("raw.mzML.gz"))
-        (True, False)
-    """
+    """Whether a path is that of a tar archive."""
     return ARCHIVE.search(source.name) is not None and not source.is_dir()
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar archive; members outside of the folder, or that are no files, are refused.
+    """Unpack a tar archive to a subfolder of ``folder``, replaced if it exists, and return it.
 
-    Returns:
-        The unpacked folder, named after the archive.
+    Members outside of the folder, or that are no files, are refused.
 
     Raises:
         CohortError: It is damaged or unsafe, or this Python cannot unpack safely.
@@ -138,7 +133,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     except (tarfile.TarError, EOFError) as error:
         raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
     except OSError as error:
-        # What decompressors say of damage has no number; a full disk has one.
+        # Errors of decompressors have no number; a full disk has one.
         if error.errno is not None:
             raise
         raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
@@ -152,11 +147,11 @@ def unpack(archive: Path, folder: Path) -> Path:
 def list_files(
     root: Path, can_read: Callable[[str], bool], expected: str, pattern: str | None = None
 ) -> list[SourceFile]:
-    """The raw files of a source, in the order of their paths.
+    """The raw files of a source, in the order of their paths; hidden files are skipped.
 
     Args:
         root: A folder, searched recursively; or one file, taken as it is.
-        can_read: Whether a file is one, by its name; hidden files are skipped.
+        can_read: Whether a file is one, by its name.
         expected: The expected files, for the error line.
         pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
 
@@ -205,13 +200,14 @@ def require_package(module: str, what: str) -> Any:
         ) from error
 
 
-class RawReader(Protocol):
-    """Reads one format, a scan at a time; a dataclass whose fields are its settings.
+class RawReader(ABC):
+    """Reads one format, a scan at a time; subclasses are dataclasses of the format's settings.
 
     A reader outside of this package derives from it and has :meth:`can_read` and :meth:`read`.
 
     Attributes:
-        expected: Which files it reads, for error lines.
+        expected: The files it reads, for error lines.
+        suffixes: Endings of their names.
         axis_unit: Of the axis, where the format fixes it; else empty.
         intensity_unit: Of the intensities, likewise.
         names_samples_itself: Whether the files name their samples, not the paths.
@@ -221,17 +217,18 @@ class RawReader(Protocol):
     """
 
     expected: ClassVar[str] = "file of this format"
+    suffixes: tuple[str, ...] = ()
     axis_unit: ClassVar[str] = ""
     intensity_unit: ClassVar[str] = ""
     names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = True
+    one_scan_a_file: ClassVar[bool] = False
     modules: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def can_read(self, name: str) -> bool:
         """Whether a file of this name is one to read."""
-        ...
+        return name.lower().endswith(self.suffixes)
 
     def parts(self, path: Path) -> list[Path]:
         """The file and those that belong to it; the file alone by default.
@@ -241,10 +238,10 @@ class RawReader(Protocol):
         """
         return [path]
 
+    @abstractmethod
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a file's scans, in their order, the same at each call.
 
         Raises:
             CohortError: The file is damaged; one line says where.
         """
-        ...

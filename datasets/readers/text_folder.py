@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA
 from datasets.errors import CohortError
-from datasets.readers.reader import RawScan, SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")
@@ -24,7 +22,7 @@ SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 
 
 @dataclass(frozen=True)
-class TextReader:
+class TextReader(RawReader):
     """Text files of two numbers a line, separated by blanks, tab, comma or semicolon.
 
     Lines that begin with ``#``, ``%``, ``;`` or ``//`` are comments; one line of column names, none
@@ -32,21 +30,9 @@ class TextReader:
     --sample-from says otherwise.
     """
 
-    expected: ClassVar[str] = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
-    axis_unit: ClassVar[str] = ""
-    intensity_unit: ClassVar[str] = ""
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = True
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is text by its name."""
-        return name.lower().endswith(SUFFIXES)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
+    suffixes = SUFFIXES
+    one_scan_a_file = True
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read the one scan."""

@@ -9,20 +9,20 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, one_line, require_file
 from datasets.errors import CohortError, nearest
-from datasets.readers.reader import RawScan, SourceFile, require_package
+from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
 Rows = Iterator[tuple[int, Sequence[Any]]]
 
 # Cells of a Parquet table held at once, as Python's own numbers.
 BATCH_CELLS = 2**17
-# A point's column is called by its number; R's read.csv and others put a letter before it.
+# Name of a point's column; R's read.csv and others put a letter before the number.
 POINT = re.compile(
     r"(?:(?:X|mz|m/z)[_ .]?)?(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)", re.IGNORECASE
 )
@@ -77,12 +77,7 @@ def is_blank(cell: Any) -> bool:
 
 
 def cell_text(cell: Any) -> str:
-    """A cell as text: whole numbers without a fraction, dates as ISO, nothing as nothing.
-
-    Example:
-        >>> cell_text(7.0), cell_text(None), cell_text(" a "), cell_text(True)
-        ('7', '', 'a', 'True')
-    """
+    """A cell as text: whole numbers without a fraction, dates as ISO, nothing as nothing."""
     if cell is None:
         return ""
     if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
@@ -164,7 +159,7 @@ KINDS: dict[str, Callable[[Path], Rows]] = {
 
 
 @dataclass(frozen=True)
-class WideTableReader:
+class WideTableReader(RawReader):
     """Rows of tables, each a scan.
 
     A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of the
@@ -179,21 +174,8 @@ class WideTableReader:
     sample_column: str = "sample_id"
     suffixes: tuple[str, ...] = (".csv", ".tsv", ".tab")
 
-    expected: ClassVar[str] = "wide table"
-    axis_unit: ClassVar[str] = ""
-    intensity_unit: ClassVar[str] = ""
-    names_samples_itself: ClassVar[bool] = True
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is such a table by its name."""
-        return name.lower().endswith(self.suffixes)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = "wide table"
+    names_samples_itself = True
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a row at a time."""
@@ -249,11 +231,11 @@ class _Columns:
     def _intensities(self, cells: Sequence[Any], where: str) -> np.ndarray:
         given = [cells[index] for index in self.points]
         try:
-            # None would become NaN, which a table may not mean.
+            # None would become NaN.
             if None not in given:
                 return np.array(given, dtype=np.float64)
         except (ValueError, TypeError):
-            pass  # one of them is no number: which one is looked for below
+            pass  # the invalid cell is found below
         numbers = []
         for name, cell in zip(self.names, given, strict=True):
             try:
@@ -274,8 +256,8 @@ class ParquetReader(WideTableReader):
 
     suffixes: tuple[str, ...] = (".parquet", ".pq")
 
-    modules: ClassVar[tuple[str, ...]] = ("pyarrow.parquet",)
-    packages: ClassVar[tuple[str, ...]] = ("pyarrow",)
+    modules = ("pyarrow.parquet",)
+    packages = ("pyarrow",)
 
 
 @dataclass(frozen=True)
@@ -284,5 +266,5 @@ class XlsxReader(WideTableReader):
 
     suffixes: tuple[str, ...] = (".xlsx",)
 
-    modules: ClassVar[tuple[str, ...]] = ("openpyxl",)
-    packages: ClassVar[tuple[str, ...]] = ("openpyxl",)
+    modules = ("openpyxl",)
+    packages = ("openpyxl",)

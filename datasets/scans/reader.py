@@ -15,10 +15,10 @@ import numpy as np
 from datasets.errors import CohortError
 from datasets.scans.scan_rows import Runs, find_runs
 
-# Smaller arrays are the allocator's own business, and larger ones too rare to keep memory for.
+# Sizes of arrays whose memory is kept; larger ones are rare.
 SMALLEST_BYTES = 128 * 2**10
 LARGEST_BYTES = 64 * 2**20
-# Of memory that nobody refers to.
+# Most unused memory that is kept.
 KEPT_BYTES = 128 * 2**20
 HAS_PREADV = hasattr(os, "preadv")  # not on Windows
 # Large enough for sequential reads, small beside any machine's memory even as float64 copies.
@@ -31,14 +31,6 @@ class ScanBuffers:
     Batches of unequal sizes make the allocator hand memory back to the system, which has to clear
     it page by page before it is written to again: that takes longer than reading the scans. An
     array, a view of it or a tensor made from it keeps its memory as usual.
-
-    Example:
-        >>> buffers = ScanBuffers()
-        >>> scans = buffers.empty(64, 1024)
-        >>> where = scans.__array_interface__["data"]
-        >>> del scans
-        >>> buffers.empty(60, 1024).__array_interface__["data"] == where
-        True
     """
 
     def __init__(self) -> None:
@@ -56,22 +48,21 @@ class ScanBuffers:
             self._kept -= size
         except IndexError:
             memory = bytearray(size)
-        # NumPy lets a view of a view refer to the array that has the memory. That is this one, as
-        # the memory itself is no array.
+        # All views refer to this array, as the memory itself is no array.
         scans: np.ndarray = np.ndarray(shape, np.float32, buffer=memory)
         weakref.finalize(scans, self._give_back, size, memory).atexit = False
         return scans
 
     def _give_back(self, size: int, memory: bytearray) -> None:
         if self._kept + size > KEPT_BYTES:
-            # What is there may be of sizes that are no longer asked for.
+            # The kept sizes may be out of use.
             self._free.clear()
             self._kept = 0
         self._free[size].append(memory)
         self._kept += size
 
 
-# One for all of a process.
+# Shared by the process.
 BUFFERS = ScanBuffers()
 
 
@@ -183,22 +174,16 @@ def is_whole_map(spectra: np.ndarray) -> TypeGuard[np.memmap]:
 
 def _can_be_read(spectra: np.memmap) -> bool:
     native = spectra.dtype == np.float32 and spectra.ndim == 2 and spectra.flags.c_contiguous
-    # What was written through the map itself is in the file, too; what is private to it is not.
+    # Writes of a copy-on-write map are not in the file.
     return native and spectra.mode != "c" and spectra.filename is not None and HAS_PREADV
 
 
 def iterate_chunks(
     spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[np.ndarray]:
-    """Read scans a chunk of about ``chunk_bytes`` at a time.
+    """Read rows [n] of spectra [N_scans, L] in their order, about ``chunk_bytes`` at a time.
 
-    Args:
-        spectra: [N_scans, L], usually memory-mapped.
-        rows: Which scans, [n]; ascending rows are read fastest.
-        chunk_bytes: About how much to hold at once.
-
-    Yields:
-        float32 [m, L], fresh copies in the order of ``rows``; none where it is empty.
+    Ascending rows are read fastest. Yields fresh float32 arrays [m, L]; none for no rows.
     """
     bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
     step = max(1, chunk_bytes // max(1, bytes_per_scan))

@@ -45,12 +45,7 @@ class RaggedRows:
 
 
 def count_up(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``counts`` numbers from each of ``starts`` on, int64; both are int64 [n].
-
-    Example:
-        >>> count_up(np.array([7, 0]), np.array([2, 3])).tolist()
-        [7, 8, 0, 1, 2]
-    """
+    """``counts`` numbers from each of ``starts`` on, int64; both are int64 [n]."""
     numbers = np.repeat(starts - (np.cumsum(counts) - counts), counts)
     numbers += np.arange(len(numbers))
     return numbers
@@ -71,25 +66,13 @@ class Runs(NamedTuple):
 
 
 def find_runs(rows: np.ndarray) -> Runs:
-    """The runs of rows, int64 [n].
-
-    Example:
-        >>> runs = find_runs(np.array([4, 5, 6, 2]))
-        >>> runs.first.tolist(), runs.counts.tolist(), runs.places.tolist()
-        ([4, 2], [3, 1], [0, 3])
-    """
+    """The runs of rows, int64 [n]."""
     places = np.flatnonzero(np.diff(rows, prepend=rows[:1]) != 1)
     return Runs(rows[places], np.diff(places, append=len(rows)), places)
 
 
 class SampleRuns:
-    """The runs of each sample's rows, found once for all batches.
-
-    Example:
-        >>> runs = SampleRuns(RaggedRows([np.array([7, 8, 2]), np.array([9])]))
-        >>> runs.of(np.array([1, 0]), places=np.array([0, 10])).places.tolist()
-        [0, 10, 12]
-    """
+    """The runs of each sample's rows, found once for all batches."""
 
     def __init__(self, rows: RaggedRows) -> None:
         begins = np.diff(rows.flat, prepend=rows.flat[:1]) != 1
@@ -97,7 +80,7 @@ class SampleRuns:
         begin = np.flatnonzero(begins)
         self._first = rows.flat[begin]
         self._counts = np.diff(begin, append=len(rows.flat))
-        # Which runs a sample has: so many, from this one on.
+        # First run of each sample, and the number of its runs.
         self._from = np.searchsorted(begin, rows.starts)
         self._number = np.diff(self._from, append=len(begin))
         self._behind_start = begin - np.repeat(rows.starts, self._number)

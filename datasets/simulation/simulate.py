@@ -78,11 +78,7 @@ class SimulatedCohort:
 
 
 def simulate_cohort(
-    root: str | Path,
-    seed: int = 0,
-    n_samples: int = 900,
-    spec_len: int = 2048,
-    max_scans: int = 8,
+    root: str | Path, seed: int = 0, n_samples: int = 900, spec_len: int = 2048, max_scans: int = 8
 ) -> SimulatedCohort:
     """Write a simulated serum MALDI-TOF cohort to a folder, once, and return the truth about it.
 
@@ -208,7 +204,7 @@ def _require_same(root: Path, generator: dict[str, Any]) -> None:
 
 def _move_into_place(aside: Path, root: Path, generator: dict[str, Any]) -> None:
     try:
-        os.rename(aside, root)  # takes the place of an empty folder, never of a filled one
+        os.rename(aside, root)  # replaces an empty folder, never a filled one
     except OSError:
         if _is_free(root):
             raise

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from datasets.splits.folds import Folds, k_folds, leave_one_batch_out, leave_one_group_out
     from datasets.splits.split import (
         COLUMNS,
-        SIDES,
+        SUBSETS,
         hash_split,
         make_split,
         read_splits,

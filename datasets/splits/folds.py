@@ -58,12 +58,7 @@ class Folds:
         return fold
 
     def describe(self, number: int) -> str:
-        """What is tested in a fold, in a line for a person.
-
-        Example:
-            >>> leave_one_group_out(np.array(["1", "6", "7"])).describe(1)
-            'tested on group 6 (fold number 1, of 0 to 2)'
-        """
+        """What is tested in a fold, in a line for a person."""
         last = len(self.names) - 1
         if self.kind == "fold":
             return f"tested on fold number {number}, of 0 to {last}"
@@ -80,16 +75,8 @@ class Folds:
     ) -> np.ndarray:
         """The split that tests one fold; training and validation are drawn of the others by group.
 
-        Args:
-            number: Of the fold.
-            targets: As for :func:`datasets.splits.stratified.stratified_group_split`, N.
-            groups: Groups, [N].
-            val_share: The part of the other samples that is for validation.
-            seed: Of the draw.
-            class_names: For error lines.
-
-        Returns:
-            "train", "val" or "test" for each sample, str [N].
+        ``val_share`` of the other samples is for validation; the other arguments and the result are
+        those of :func:`datasets.splits.make_split`.
 
         Raises:
             CohortError: The other groups cannot give both splits every class.
@@ -122,18 +109,11 @@ def k_folds(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> Folds:
-    """Folds of about equal size and classes, by scikit-learn's ``StratifiedGroupKFold``.
+    """Draw ``count`` folds of about equal size and classes, by ``StratifiedGroupKFold``.
 
     Regression targets are stratified by quantiles of the first one. Where a fold would lack a
     class, and for several labels, which scikit-learn does not take, folds are drawn as holdout
-    splits are.
-
-    Args:
-        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
-        groups: Groups, [N].
-        count: How many folds, at least 2.
-        seed: Of the draw.
-        class_names: For error lines.
+    splits are. The other arguments are those of :func:`datasets.splits.make_split`.
 
     Raises:
         CohortError: The groups cannot give every fold every class.
@@ -162,20 +142,10 @@ def leave_one_group_out(groups: np.ndarray) -> Folds:
 
 
 def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) -> Folds:
-    """A fold for each batch: site, instrument, plate, day.
-
-    Args:
-        samples: With ``sample_id`` and the column of batches, N rows.
-        column: Names the batch of each sample.
-        groups: Groups, [N].
+    """A fold for each batch (site, instrument, plate, day) in a column of the samples.
 
     Raises:
         CohortError: There is no such column, a sample has no batch, or a group has several.
-
-    Example:
-        >>> samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "site": ["N", "S", "N"]})
-        >>> leave_one_batch_out(samples, "site", np.array(["p", "q", "r"])).number_of.tolist()
-        [0, 1, 0]
     """
     if column not in samples:
         raise CohortError(f"no column {column!r} to take batches from{nearest(column, samples)}")
@@ -234,7 +204,7 @@ def _by_sklearn(
     number_of = np.full(len(targets), -1, dtype=np.int64)
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # Of a class with fewer samples than folds it warns; that is found below, and named.
+        # It warns of classes with fewer samples than folds, which are found below.
         warnings.simplefilter("ignore")
         try:
             found = list(folds.split(strata.members, strata.members.argmax(axis=1), groups))

@@ -15,11 +15,11 @@ from datasets.errors import CohortError, nearest
 from datasets.files import replaced
 from datasets.splits.stratified import Strata, class_strata, stratified_group_split
 
-SIDES = ("train", "val", "test")
+SUBSETS = ("train", "val", "test")
 COLUMNS = ("sample_id", "group", "split")
 # Fractions are written in decimals, such as 0.7 + 0.15 + 0.15.
 SUM_TOLERANCE = 1e-6
-# So many bits of a hash are a number between 0 and 1, evenly spread.
+# Bytes of a hash that make a uniform number between 0 and 1.
 HASH_BYTES = 8
 
 
@@ -30,9 +30,7 @@ def make_split(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """A stratified split that separates no group.
-
-    See :func:`datasets.splits.stratified.stratified_group_split` for how it is drawn.
+    """A stratified split that separates no group; see :func:`stratified_group_split`.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
@@ -49,12 +47,12 @@ def make_split(
 
     Example:
         >>> split = make_split(np.array([0, 1] * 10), np.arange(20), (0.6, 0.2, 0.2))
-        >>> [int((split == subset).sum()) for subset in SIDES]
+        >>> [int((split == subset).sum()) for subset in SUBSETS]
         [12, 4, 4]
     """
     shares = check_fractions(fractions)
-    split: np.ndarray = np.array(SIDES)[
-        stratified_group_split(targets, groups, SIDES, shares, seed, class_names)
+    split: np.ndarray = np.array(SUBSETS)[
+        stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)
     ]
     return split
 
@@ -67,13 +65,13 @@ def check_fractions(fractions: Sequence[float]) -> list[float]:
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if (
-        shares.shape != (len(SIDES),)
+        shares.shape != (len(SUBSETS),)
         or not (shares > 0).all()
         or abs(shares.sum() - 1) > SUM_TOLERANCE
     ):
         raise CohortError(
             f"split fractions {list(fractions)!r}: three numbers above 0 that sum to 1 were "
-            f"expected, for {', '.join(SIDES)}"
+            f"expected, for {', '.join(SUBSETS)}"
         )
     return shares.tolist()
 
@@ -95,7 +93,7 @@ def read_splits(
     groups: np.ndarray,
     targets: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
-    whole: Sequence[str] = SIDES,
+    whole: Sequence[str] = SUBSETS,
 ) -> np.ndarray:
     """Read a split and check it against the cohort.
 
@@ -130,9 +128,9 @@ def read_splits(
     subsets_of = pd.Series(split).groupby(groups).unique()
     for group, found in subsets_of.items():
         if len(found) > 1:
-            both = " and ".join(subset for subset in SIDES if subset in found)
+            both = " and ".join(subset for subset in SUBSETS if subset in found)
             raise CohortError(f"{path}: group {group!r} is in {both}; it must be in one")
-    for subset in SIDES:
+    for subset in SUBSETS:
         if subset not in split:
             raise CohortError(f"{path}: no sample is in {subset!r}")
         if subset in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
@@ -142,8 +140,8 @@ def read_splits(
 
 def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> None:
     for subset in table["split"].unique():
-        if subset not in SIDES:
-            raise CohortError(f"{where}: unknown split {subset!r}{nearest(subset, SIDES)}")
+        if subset not in SUBSETS:
+            raise CohortError(f"{where}: unknown split {subset!r}{nearest(subset, SUBSETS)}")
     double = table["sample_id"][table["sample_id"].duplicated()]
     if len(double):
         raise CohortError(f"{where}: sample {double.iloc[0]!r} stands there more than once")
@@ -180,37 +178,21 @@ def hash_split(
     """Give each group the split that a hash of its name determines.
 
     Adding or removing samples or groups moves no other. The price: splits have only about the
-    requested fractions, and are not stratified.
-
-    Args:
-        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
-        groups: Groups, str [N].
-        fractions: Parts of the groups for training, validation and test; each above 0, sum 1.
-        seed: Another seed is another hash.
-        class_names: For error lines.
-
-    Returns:
-        "train", "val" or "test" for each sample, str [N].
+    requested fractions (of the groups), and are not stratified. Arguments and result are those of
+    :func:`make_split`; another seed is another hash.
 
     Raises:
         CohortError: A split lacks a class or a value of a label, or has no sample; or the fractions
             are wrong.
-
-    Example:
-        >>> groups = np.array([f"P{number}" for number in range(40)])
-        >>> whole = hash_split(np.zeros((40, 1)), groups)
-        >>> part = hash_split(np.zeros((30, 1)), groups[:30])
-        >>> bool((whole[:30] == part).all())
-        True
     """
     edges = np.cumsum(check_fractions(fractions))[:-1]
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     places = np.array([_place(name, seed) for name in names.tolist()])
-    split: np.ndarray = np.array(SIDES)[np.searchsorted(edges, places, side="right")[group_of]]
+    split: np.ndarray = np.array(SUBSETS)[np.searchsorted(edges, places, side="right")[group_of]]
     targets = np.asarray(targets)
     if targets.dtype.kind != "f":
         _check_hashed(class_strata(targets, class_names), split)
-    for subset in SIDES:
+    for subset in SUBSETS:
         if subset not in split:
             raise CohortError(f"by hash none of {len(names)} groups is in {subset!r}; {_MENDED}")
     return split
@@ -229,12 +211,14 @@ def _place(name: str, seed: int) -> float:
 
 
 def _check_hashed(strata: Strata, split: np.ndarray) -> None:
-    counts = np.stack([strata.members[split == subset].sum(axis=0) for subset in SIDES])  # [3, K]
+    counts = np.stack([strata.members[split == subset].sum(axis=0) for subset in SUBSETS])  # [3, K]
     lacking = np.argwhere(counts == 0)
     if len(lacking):
         subset, number = lacking[0]
-        spread = ", ".join(f"{name} {n}" for name, n in zip(SIDES, counts[:, number], strict=True))
+        spread = ", ".join(
+            f"{name} {n}" for name, n in zip(SUBSETS, counts[:, number], strict=True)
+        )
         raise CohortError(
-            f"by hash split {SIDES[subset]!r} has no sample of {strata.kind} "
+            f"by hash split {SUBSETS[subset]!r} has no sample of {strata.kind} "
             f"{strata.names[number]!r} ({spread}); {_MENDED}"
         )

@@ -9,8 +9,8 @@ import numpy as np
 
 from datasets.errors import CohortError
 
-# A draw fails only where few groups hold several scarce classes at once; most succeed at once. Then
-# balance is given up: groups are placed by chance, which finds the rare arrangements that are left.
+# A draw fails only where few groups hold several rare classes at once. Then balance is given up:
+# groups are placed at random, which finds the rare arrangements that are left.
 BALANCED_DRAWS = 100
 ANY_DRAWS = 400
 # Values to regress are spread over the splits by fifths of their range, where there are enough.
@@ -34,12 +34,7 @@ class Strata:
 
 
 def class_strata(targets: np.ndarray, names: Sequence[str] | None = None) -> Strata:
-    """A stratum for each class number, int [N], or for both values of each label, int [N, T].
-
-    Example:
-        >>> class_strata(np.array([[1, 0], [1, 1]]), ["sepsis", "anaemia"]).names
-        ['sepsis=1', 'anaemia=1', 'sepsis=0', 'anaemia=0']
-    """
+    """A stratum for each class number, int [N], or for both values of each label, int [N, T]."""
     targets = np.asarray(targets)
     if targets.ndim == 2:
         named = names or [str(number) for number in range(targets.shape[1])]
@@ -50,12 +45,7 @@ def class_strata(targets: np.ndarray, names: Sequence[str] | None = None) -> Str
 
 
 def quantile_strata(values: np.ndarray, bins: int) -> Strata:
-    """Strata of about equal size along values [N]; fewer than ``bins`` where many are equal.
-
-    Example:
-        >>> quantile_strata(np.array([1.0, 2.0, 3.0, 9.0]), 2).members.tolist()
-        [[1, 0], [1, 0], [0, 1], [0, 1]]
-    """
+    """Strata of about equal size along values [N]; fewer than ``bins`` where many are equal."""
     edges = np.quantile(values, np.arange(1, bins) / bins)
     numbers = np.unique(np.searchsorted(edges, values), return_inverse=True)[1]
     members = np.eye(int(numbers.max()) + 1, dtype=np.int64)[numbers]
@@ -73,7 +63,7 @@ def stratified_group_split(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Draw a stratified assignment of groups to splits.
+    """Draw a stratified assignment of groups to splits of these names and shares.
 
     Groups come in random order; each goes to the split that still needs its classes most (the dot
     product of the split's unmet class counts with the group's). For groups of one sample this is a
@@ -82,15 +72,7 @@ def stratified_group_split(
 
     Each of several labels counts as two classes. Regression targets are split by quantiles of the
     first one: as many as the smallest split can hold, at most ``MOST_BINS``, and fewer where the
-    groups do not suffice.
-
-    Args:
-        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
-        groups: Groups, [N].
-        names: Of the splits, for error lines.
-        shares: The part of the samples for each split; each above 0, sum 1.
-        seed: Of the draw.
-        class_names: For error lines.
+    groups do not suffice. The other arguments are those of :func:`datasets.splits.make_split`.
 
     Returns:
         The number of each sample's split, int64 [N].
@@ -114,11 +96,7 @@ def stratified_group_split(
 
 
 def _draw_values(
-    values: np.ndarray,
-    groups: np.ndarray,
-    names: Sequence[str],
-    shares: Sequence[float],
-    seed: int,
+    values: np.ndarray, groups: np.ndarray, names: Sequence[str], shares: Sequence[float], seed: int
 ) -> np.ndarray:
     """Split by quantiles of values [N], fewer where the groups do not allow for more."""
     count = len(np.unique(groups))
@@ -138,11 +116,7 @@ def _draw_values(
 
 
 def _draw_strata(
-    strata: Strata,
-    groups: np.ndarray,
-    names: Sequence[str],
-    shares: Sequence[float],
-    seed: int,
+    strata: Strata, groups: np.ndarray, names: Sequence[str], shares: Sequence[float], seed: int
 ) -> np.ndarray:
     unique, group_of = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.zeros((len(unique), len(strata.names)))  # [G, K]

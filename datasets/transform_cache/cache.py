@@ -34,16 +34,15 @@ from datasets.transform_cache.fingerprint import plain_digest, transform_fingerp
 from datasets.transforms import Transform
 
 DTYPE = np.dtype("<f4")
-# What a process holds at once, but for the copies that a transform makes.
+# Scans in a process at once, without the copies of a transform.
 CHUNK_BYTES = 16 * 2**20
 SCANS_FILE, MANIFEST_FILE = "scans.npy", "manifest.json"
 PART_SUFFIX, LOCK_SUFFIX = ".part", ".lock"
 FORMAT = 1
 MOST_WORKERS = 8
-# What a process that was killed has left behind goes when the same is asked for again, or after so
-# long.
+# Age at which leftovers of killed processes are removed.
 ABANDONED_AFTER_S = 24 * 3600.0
-# All entries together; those that were not used for the longest time make room.
+# Of all entries together; the least recently used are removed.
 LIMIT_BYTES = 64 * 2**30
 GIB = 2**30
 
@@ -83,16 +82,7 @@ class TransformBuild(Dataset[int]):
         return -(-len(self.rows) // self.step)
 
     def write(self, file: Path, workers: int, start: str | None = None) -> list[int]:
-        """Write all chunks to a new file of full size; returns the CRC-32 of each.
-
-        Args:
-            file: Created, or replaced.
-            workers: Number of processes; 0 for this one.
-            start: Start method of ``multiprocessing``; None for its default.
-
-        Raises:
-            OSError: For example the disk is full.
-        """
+        """Write all chunks to a new file of full size, in parallel; returns the CRC-32 of each."""
         mapped = np.lib.format.open_memmap(file, mode="w+", dtype=DTYPE, shape=self.shape)
         self.file, self.offset = str(file), int(mapped.offset)
         del mapped
@@ -198,7 +188,7 @@ def transformed_scans(
                 build = TransformBuild(spectra, rows, transforms)
                 _make(place, identity, build, _cores() if workers is None else workers, say, start)
                 mapped = np.lib.format.open_memmap(place / SCANS_FILE, mode="r")
-            os.utime(place / MANIFEST_FILE)  # when it was used last
+            os.utime(place / MANIFEST_FILE)  # time of the last use
         _make_room(folder, place, limit_bytes)
     except OSError as error:
         raise UsageError(
@@ -293,11 +283,7 @@ def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
 
 @contextlib.contextmanager
 def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
-    """Lock an entry; a lock ends with its process.
-
-    Yields:
-        Whether it is locked; False where the file system has no locks.
-    """
+    """Lock an entry; yields False where the file system has no locks."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

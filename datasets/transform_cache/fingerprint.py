@@ -21,14 +21,6 @@ def transform_fingerprint(value: Any) -> Any:
 
     Objects are described by their class, the text of the class's file, and their attributes; arrays
     by their bytes. Imports of that file are not looked at. The result is plain types for ``json``.
-
-    Example:
-        >>> from datasets.transforms import SNV, Standardize
-        >>> one, two = Standardize(min_std=0.1), Standardize(min_std=0.2)
-        >>> transform_fingerprint(one) == transform_fingerprint(two)
-        False
-        >>> transform_fingerprint(SNV())["class"]
-        'datasets.transforms.normalisation.SNV'
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -51,9 +51,6 @@ class Align:
         scans: Number of training scans.
         unaligned: How many of them stay as they are.
 
-    Raises:
-        UsageError: A parameter is out of its range.
-
     Example:
         >>> axis = np.arange(100.0)
         >>> def scan(shift):
@@ -196,11 +193,11 @@ class Align:
         owner = np.repeat(np.arange(len(tops)), [len(top) for top in tops])
         if not len(measured):
             return measured
-        # Room for a whole window at both ends.
+        # A whole kernel fits at both ends.
         lowest = measured.min() - self._reach
         bins = ((measured - lowest) / self._reach * BINS_A_SHIFT).astype(np.int64)
         size = int(bins.max()) + BINS_A_SHIFT + 1
-        near = np.bartlett(2 * BINS_A_SHIFT + 3)[1:-1]  # falls to nothing beyond the reach
+        near = np.bartlett(2 * BINS_A_SHIFT + 3)[1:-1]  # 0 beyond the reach
         density = np.convolve(np.bincount(bins, minlength=size), near, "same")
         total = np.convolve(np.bincount(bins, measured, minlength=size), near, "same")
         found, left = [], density.copy()
@@ -230,7 +227,7 @@ class Align:
         nearer = np.abs(wanted - there[before]) <= np.abs(wanted - there[behind])
         nearest = np.where(nearer, before, behind)
         distance = np.abs(wanted - there[nearest])
-        # Of reference peaks that a peak is the nearest to, it is that of the nearest one.
+        # A peak is matched with the closest of the reference peaks that it is nearest to.
         closest_first = np.argsort(distance, kind="stable")
         own = closest_first[np.unique(nearest[closest_first], return_index=True)[1]]
         matched = own[distance[own] <= self._reach]

@@ -11,9 +11,9 @@ from datasets.errors import UsageError
 from datasets.specs import require_number, require_whole
 from datasets.transforms.compose import require_axis
 
-# An axis that reaches its end but for rounding has a last point there.
+# An axis that reaches its end up to rounding has a last point there.
 ROUNDING = 1e-6
-# 4 GB a thousand scans: more is a slip of the pen.
+# 4 GB per thousand scans; more is a typing error.
 MAX_POINTS = 10**6
 
 
@@ -158,7 +158,7 @@ def _weights(old: np.ndarray, new: np.ndarray) -> Any:
 
     halves = (new[1:] + new[:-1]) / 2
     edges = np.concatenate([new[:1], halves, new[-1:]])  # of the stretch of each new point
-    # Between all cuts the scan is one straight line, whose mean is its value in the middle.
+    # Between all cuts the scan is linear, and its mean is its value in the middle.
     cuts = np.unique(np.concatenate([edges, old[(old > new[0]) & (old < new[-1])]]))
     middles, widths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
     owner = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, len(new) - 1)

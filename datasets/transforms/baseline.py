@@ -11,15 +11,37 @@ from datasets.errors import UsageError
 from datasets.specs import require_number, require_whole
 
 FEWEST_POINTS = 3
-# So many scans of some thousand points stay in a core's own cache, twice as fast as from memory.
+# Scans of some thousand points that fit in a core's cache, twice as fast as from memory.
 SCANS_AT_ONCE = 16
-# What Eilers and Boelens found useful is p from 0.001 to 0.1 and lam from 1e2 to 1e9; far outside
-# of that the equations cannot be solved any more in double precision.
+# Eilers and Boelens use p from 0.001 to 0.1 and lam from 1e2 to 1e9; far outside of that the
+# equations cannot be solved in double precision.
 ASYMMETRY = (1e-4, 0.5)
 SMOOTHEST = 1e10
 
 
-class SNIP:
+class _HalfWindow:
+    """Base of transforms with a window of ``2 * half_window + 1`` points."""
+
+    name: str
+
+    def __init__(self, half_window: int = 40) -> None:
+        self.half_window = require_whole(f"{self.name}.half_window", half_window, 1)
+
+    @property
+    def outside_text(self) -> str:
+        """Message on scans shorter than the window."""
+        points = 2 * self.half_window + 1
+        return (
+            f"are shorter than the window of {points} points; give a smaller "
+            f"{self.name}.half_window"
+        )
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+
+
+class SNIP(_HalfWindow):
     """Statistics-sensitive non-linear iterative peak clipping.
 
     A point above the mean of its two neighbours at a distance of m points is cut down to that mean,
@@ -33,25 +55,12 @@ class SNIP:
         half_window: In points; about the width of the widest peak at its foot. Smaller ones cut
             peaks, larger ones leave some of the baseline. Limited to half the scan.
 
-    Raises:
-        UsageError: A parameter is out of its range.
-
     Example:
         >>> SNIP(half_window=2)(np.array([[2, 2, 2, 9, 2, 2, 2]], dtype=np.float32)).tolist()
         [[0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0]]
     """
 
-    def __init__(self, half_window: int = 40) -> None:
-        self.half_window = require_whole("snip.half_window", half_window, 1)
-
-    @property
-    def outside_text(self) -> str:
-        """Message on scans shorter than the window."""
-        return window_text("snip", self.half_window)
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+    name = "snip"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Subtract the baseline from scans, [..., L]."""
@@ -77,7 +86,7 @@ class SNIP:
         return clipped[:, widest:-widest]
 
 
-class TopHat:
+class TopHat(_HalfWindow):
     """Top-hat: subtract the morphological opening, the highest curve under which a box fits.
 
     Source: Perez-Pueyo et al. 2010, Applied Spectroscopy 64(6), 595-600; the same as
@@ -86,25 +95,12 @@ class TopHat:
     Args:
         half_window: Half the box's width in points; about the width of the widest peak at its foot.
 
-    Raises:
-        UsageError: A parameter is out of its range.
-
     Example:
         >>> TopHat(half_window=1)(np.array([[2, 2, 9, 2, 2]], dtype=np.float32)).tolist()
         [[0.0, 0.0, 7.0, 0.0, 0.0]]
     """
 
-    def __init__(self, half_window: int = 40) -> None:
-        self.half_window = require_whole("tophat.half_window", half_window, 1)
-
-    @property
-    def outside_text(self) -> str:
-        """Message on scans shorter than the window."""
-        return window_text("tophat", self.half_window)
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+    name = "tophat"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Subtract the baseline from scans, [..., L]."""
@@ -130,9 +126,6 @@ class AsLS:
         p: The weight of the points above the curve, 1e-4 to 0.5; that of those below is 1 - p.
         max_iter: Most iterations.
 
-    Raises:
-        UsageError: A parameter is out of its range.
-
     Example:
         >>> scan = np.linspace(5, 1, 101, dtype=np.float32)
         >>> scan[50] += 10
@@ -150,7 +143,7 @@ class AsLS:
         """Subtract the baseline from scans, [..., L]."""
         if scans.shape[-1] < FEWEST_POINTS:
             return np.zeros_like(scans)
-        from pybaselines import Baseline  # a second, which only its users should wait
+        from pybaselines import Baseline  # slow to import
 
         fitter = Baseline(np.arange(scans.shape[-1]), check_finite=False, assume_sorted=True)
         rows = scans.reshape(-1, scans.shape[-1])
@@ -159,12 +152,6 @@ class AsLS:
             baseline, _ = fitter.asls(row, self.lam, self.p, max_iter=self.max_iter)
             kept[:] = row - baseline
         return left.reshape(scans.shape)
-
-
-def window_text(name: str, half_window: int) -> str:
-    """Message on scans shorter than the window of a baseline."""
-    points = 2 * half_window + 1
-    return f"are shorter than the window of {points} points; give a smaller {name}.half_window"
 
 
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
@@ -198,9 +185,6 @@ class SavitzkyGolay:
             flatten it.
         order: Of the polynomial; less than ``window``.
 
-    Raises:
-        UsageError: A parameter is out of its range.
-
     Example:
         >>> spike = np.array([[0, 0, 3, 0, 0]], dtype=np.float32)
         >>> SavitzkyGolay(window=3, order=1)(spike).round(3).tolist()
@@ -225,9 +209,8 @@ class SavitzkyGolay:
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Smooth scans, [..., L]."""
-        from scipy.signal import savgol_filter  # takes a second, which only its users should wait
+        from scipy.signal import savgol_filter  # slow to import
 
-        # Not the polynomials that SciPy fits to the ends by default: their last bit would depend
-        # on which scans are smoothed together.
+        # SciPy's default mode: its last bit depends on which scans are smoothed together.
         smoothed: np.ndarray = savgol_filter(scans, self.window, self.order, mode="nearest")
         return smoothed

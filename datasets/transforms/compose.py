@@ -23,10 +23,6 @@ TINY = float(np.finfo(np.float32).tiny)
 class LearnedTransform(Protocol):
     """A transform that is fitted before it is called."""
 
-    def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Transform scans, [..., L]."""
-        ...
-
     def fit(self, chunks: Iterable[np.ndarray]) -> Any:
         """Learn from chunks of training scans, [m, L] each, in one pass."""
         ...
@@ -44,10 +40,6 @@ class LearnedTransform(Protocol):
 class AxisTransform(Protocol):
     """A transform that needs the axis, or changes it."""
 
-    def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Transform scans, [..., L], to the axis that :meth:`set_axis` returned."""
-        ...
-
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
         """Set the axis of the incoming scans, [L], strictly increasing; returns that of results."""
         ...
@@ -56,10 +48,6 @@ class AxisTransform(Protocol):
 @runtime_checkable
 class DescribedTransform(Protocol):
     """A transform that describes what it learned."""
-
-    def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Transform scans, [..., L]."""
-        ...
 
     def describe(self) -> str:
         """One line for a person."""
@@ -73,10 +61,6 @@ class BoundedTransform(Protocol):
     @property
     def outside_text(self) -> str:
         """What those are and become, after "3% of the intensities" or "of the scans"."""
-        ...
-
-    def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Transform scans, [..., L]."""
         ...
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
@@ -152,10 +136,7 @@ class Compose:
         return self
 
     def fit(
-        self,
-        spectra: np.ndarray,
-        rows: np.ndarray | None = None,
-        axis: np.ndarray | None = None,
+        self, spectra: np.ndarray, rows: np.ndarray | None = None, axis: np.ndarray | None = None
     ) -> Compose:
         """Fit each transform that learns on the output of those before it, in one pass each.
 

@@ -11,7 +11,7 @@ from datasets.scans import iterate_chunks
 from datasets.transforms.compose import BoundedTransform, Compose, short_name
 from datasets.transforms.normalisation import Standardize
 
-# So many scans, spread evenly over the training part, tell shares to some hundredths.
+# Scans, spread evenly over the training part, that give shares to some hundredths.
 MOST_SCANS = 300
 # Less of the intensities is rounding, or a few points below a baseline.
 SMALLEST_SHARE = 0.001
@@ -65,12 +65,7 @@ class _Range:
 def find_out_of_domain(
     transforms: Compose, spectra: np.ndarray, rows: np.ndarray
 ) -> list[OutOfDomain]:
-    """Count the input that each fitted transform does not suit, over some of the training scans.
-
-    Args:
-        transforms: Fitted.
-        spectra: [N_scans, L], usually memory-mapped.
-        rows: The training scans, [n].
+    """Count the input that each fitted transform does not suit, over some training rows, [n].
 
     Example:
         >>> from datasets.transforms import Sqrt

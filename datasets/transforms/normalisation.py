@@ -11,25 +11,32 @@ from datasets.errors import UsageError
 from datasets.specs import require_number
 from datasets.transforms.compose import TINY
 
-NEGATIVE_TEXT = "are negative and become 0; snv, vector and standardize take both signs"
-# Where most points are 0, as after peak picking, the median says nothing of the scan's scale.
+# Where most points are 0, as after peak picking, the median is no scale of the scan.
 SMALLEST_MEDIAN = 1e-3
-NO_SIGNAL_TEXT = "hold no signal and stay as they are"
 
 
-class Sqrt:
-    """Square root: evens out the variance of counts; negative intensities count as zero.
+class _NonNegative:
+    """Base of transforms of intensities that are never negative."""
 
-    Example:
-        >>> Sqrt()(np.array([[4, -1]], dtype=np.float32)).tolist()
-        [[2.0, 0.0]]
-    """
-
-    outside_text = NEGATIVE_TEXT
+    outside_text = "are negative and become 0; snv, vector and standardize take both signs"
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which intensities of [..., L] are negative."""
         return np.asarray(scans < 0)
+
+
+class _NeedsSignal:
+    """Base of transforms that divide a scan by its signal."""
+
+    outside_text = "hold no signal and stay as they are"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] hold no signal, [..., 1]."""
+        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
+
+
+class Sqrt(_NonNegative):
+    """Square root: evens out the variance of counts; negative intensities count as zero."""
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Transform scans, [..., L]."""
@@ -37,19 +44,8 @@ class Sqrt:
         return np.sqrt(clipped, out=clipped)
 
 
-class Log1p:
-    """Logarithm of 1 + intensity; negative intensities count as zero.
-
-    Example:
-        >>> Log1p()(np.array([[0, np.e - 1, -5]], dtype=np.float32)).round(3).tolist()
-        [[0.0, 1.0, 0.0]]
-    """
-
-    outside_text = NEGATIVE_TEXT
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which intensities of [..., L] are negative."""
-        return np.asarray(scans < 0)
+class Log1p(_NonNegative):
+    """Logarithm of 1 + intensity; negative intensities count as zero."""
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Transform scans, [..., L]."""
@@ -57,7 +53,7 @@ class Log1p:
         return np.log1p(clipped, out=clipped)
 
 
-class TIC:
+class TIC(_NeedsSignal):
     """Total ion current: divide a scan by its mean absolute intensity.
 
     The mean instead of the sum, so that values stay around 1 for any L. For non-negative
@@ -70,25 +66,13 @@ class TIC:
         [[0.5, 1.5], [0.0, 0.0]]
     """
 
-    outside_text = NO_SIGNAL_TEXT
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] hold no signal, [..., 1]."""
-        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
-
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
         return _divide(scans, np.abs(scans).mean(axis=-1, keepdims=True, dtype=np.float64))
 
 
-class VectorNorm:
+class VectorNorm(_NeedsSignal):
     """Vector normalisation: divide a scan by its Euclidean length; one without signal stays."""
-
-    outside_text = NO_SIGNAL_TEXT
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] hold no signal, [..., 1]."""
-        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""

@@ -23,9 +23,6 @@ class PickPeaks:
         half_window: In points; of two peaks that are closer, only the larger one is kept.
         width: Points that are kept on either side of each peak's top.
 
-    Raises:
-        UsageError: A parameter is out of its range.
-
     Example:
         >>> scan = np.array([[0, 1, 0, 9, 4, 0, 1, 0]], dtype=np.float32)
         >>> PickPeaks(snr=3, half_window=2)(scan).tolist()
@@ -51,10 +48,6 @@ def find_peaks(scans: np.ndarray, snr: float, half_window: int) -> np.ndarray:
     """Which points of scans [..., L] are peaks, as :class:`PickPeaks` defines them.
 
     The first point of a flat top is the peak; the first and the last point of a scan are none.
-
-    Example:
-        >>> find_peaks(np.array([0, 1, 2, 2, 1, 0, 3]), snr=0, half_window=1).nonzero()[0].tolist()
-        [2]
     """
     from scipy.ndimage import maximum_filter1d
 
@@ -68,13 +61,7 @@ def find_peaks(scans: np.ndarray, snr: float, half_window: int) -> np.ndarray:
 
 
 def peak_tops(scans: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Tops of parabolas through three points each, in points, scan after scan; scans are [n, L].
-
-    Example:
-        >>> scan = np.array([[0.0, 3.0, 4.0, 0.0]])
-        >>> peak_tops(scan, find_peaks(scan, snr=0, half_window=1)).tolist()
-        [1.7]
-    """
+    """Tops of parabolas through three points each, in points, scan after scan; scans are [n, L]."""
     rows, points = np.nonzero(found)
     before, top, after = (scans[rows, points + step].astype(np.float64) for step in (-1, 0, 1))
     # A peak rises to its top, so that the curvature is never zero.

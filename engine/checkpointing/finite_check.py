@@ -31,7 +31,7 @@ class FiniteCheck:
         self._bad = torch.zeros((), device=device)
         self._bad_loss = torch.zeros((), device=device)
         self._parameters: list[list[nn.Parameter]] = []  # by type, the smallest first
-        self._open: list[Tensor] = []  # losses of the window that is not whole yet
+        self._open: list[Tensor] = []  # losses of the unfinished step
         self._closed: list[Tensor] = []
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []

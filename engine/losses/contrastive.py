@@ -43,7 +43,7 @@ class SupervisedContrastive(nn.Module):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        require_range("temperature", temperature, 0, float("inf"), open_low=True)
+        require_range("supcon.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
 
     def forward(
@@ -89,7 +89,7 @@ class ModalityContrastive(nn.Module):
 
     def __init__(self, temperature: float = 0.1, projections_only: bool = False) -> None:
         super().__init__()
-        require_range("temperature", temperature, 0, float("inf"), open_low=True)
+        require_range("info_nce.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
         self.pairs = PAIRS[:1] if projections_only else PAIRS
 

@@ -33,7 +33,7 @@ class CrossEntropy(nn.Module):
         self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        require_range("label_smoothing", label_smoothing, 0, 1)
+        require_range("cross_entropy.label_smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
         weights = weights_or_none("class_weights", class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -85,9 +85,9 @@ class FocalLoss(nn.Module):
 
     def __init__(self, gamma: float = 2.0, alpha: Sequence[float] | float | None = None) -> None:
         super().__init__()
-        require_range("gamma", gamma, 0, float("inf"))
+        require_range("focal.gamma", gamma, 0, float("inf"))
         if isinstance(alpha, (int, float)):
-            require_range("alpha", alpha, 0, 1, open_low=True)
+            require_range("focal.alpha", alpha, 0, 1, open_low=True)
         self.gamma = gamma
         self.register_buffer("alpha", weights_or_none("alpha", alpha), persistent=False)
 
@@ -194,7 +194,7 @@ class HuberLoss(nn.Module):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        require_range("delta", delta, 0, float("inf"), open_low=True)
+        require_range("huber.delta", delta, 0, float("inf"), open_low=True)
         self.delta = delta
 
     def forward(

@@ -21,6 +21,7 @@ from engine.metrics.tasks import TASKS, by_target, check_metrics, split_target, 
 from engine.model_call import aux_of
 
 Outputs = TypeVar("Outputs", bound="EpochOutputs")
+NOTHING: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -222,18 +223,26 @@ class EpochMetrics(OutputCollector):
     def take(self, engine: OrderedEngine) -> dict[str, Any]:
         """One step's tensors."""
         state = engine.state
+        if not self._kept:
+            self._check_targets(state.outputs["logits"].shape[1])
         step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
             "sample_id": state.batch.sample_id,
             "losses": state.losses,
-            "denominators": {},
-            "of_samples": {},
+            "denominators": NOTHING,
+            "of_samples": NOTHING,
         }
         if getattr(self._loss, "weighted", False):
             aux = aux_of(state.batch)
             step["denominators"] = self._loss.denominators(state.batch.target, aux)
         return step
+
+    def _check_targets(self, outputs: int) -> None:
+        """Refuse a regression of several targets whose names are not known, on the first step."""
+        if self.task == "regression" and outputs > 1 and not self.targets:
+            names = tuple(name for name in self.names if name not in self.custom)
+            check_metrics(names, self.task, [str(number) for number in range(outputs)])
 
     @torch.no_grad()
     def keep_statistics(self, engine: OrderedEngine) -> None:

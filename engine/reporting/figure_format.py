@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from engine.statistics import TOO_FEW, Interval
 
-UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few to tell"
+UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few samples"
 # Decimals of a number from 0.01 to 10; others have about as many digits.
 DIGITS, SHORT_DIGITS = 4, 3
 # Below the first and from the second on, a number is written with an exponent.
@@ -92,7 +92,7 @@ def bounds_text(figure: Interval, sign: str = "") -> str:
 
     Example:
         >>> bounds_text(Interval(0.75, 0.5, 1.0)), bounds_text(Interval(1.0, method="too_few"))
-        ('0.500 to 1.000', 'too few to tell')
+        ('0.500 to 1.000', 'too few samples')
     """
     if figure.method == TOO_FEW and not math.isnan(figure.value):
         return TOO_FEW_TEXT

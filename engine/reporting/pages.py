@@ -24,8 +24,9 @@ from engine.reporting.figure_format import figure_text
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
-
+if TYPE_CHECKING:
     from engine.trainer import Trainer
+
 
 TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"
 SUBSETS = {"train": "training", "val": "validation"}

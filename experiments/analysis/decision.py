@@ -17,7 +17,7 @@ from experiments.config import ThresholdConfig
 def decide(
     outputs: Mapping[str, EpochOutputs], names: Sequence[str], threshold: ThresholdConfig
 ) -> tuple[dict[str, list[OperatingPoint]], Calibration | None]:
-    """Choose thresholds and a temperature on the validation side, and see what they give.
+    """Choose thresholds and a temperature on the validation set, and see what they give.
 
     Args:
         outputs: ``val`` and ``test`` -> logits and targets.
@@ -58,7 +58,7 @@ def as_plain(
     Returns:
         ``thresholds``: name -> rows with ``rule``, ``demand``, ``threshold`` and the figures of
         ``val`` and ``test``; ``calibration``: ``temperature`` and the figures and bins of the test
-        side ``before`` and ``after``, or None.
+        set ``before`` and ``after``, or None.
     """
     thresholds = {name: [asdict(point) for point in points] for name, points in decisions.items()}
     if calibration is None:

@@ -25,7 +25,7 @@ from datasets.cohort import (
 from datasets.covariates import CovariateEncoder
 from datasets.loading import SpectraDataset
 from datasets.simulation import GENERATOR_VERSION, simulate_cohort
-from datasets.splits import SIDES
+from datasets.splits import SUBSETS
 from datasets.transforms import (
     TRANSFORMS,
     Compose,
@@ -98,7 +98,7 @@ class Data:
     def describe(self) -> list[str]:
         """Lines for a person."""
         counts = self.cohort.describe().splitlines()
-        for side in SIDES:
+        for side in SUBSETS:
             chosen = self.split == side
             targets = summarise_targets(
                 self.cohort.task, self.cohort.targets[chosen], self.cohort.class_names
@@ -205,7 +205,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             digest_memory(settings),
         )
     datasets = {}
-    for side in SIDES:
+    for side in SUBSETS:
         chosen = np.flatnonzero(split == side)
         datasets[side] = SpectraDataset(
             store.spectra,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from datasets.errors import UsageError
 from engine.distributed import Replicas, world_size
 from engine.evaluator import Evaluator
-from engine.metrics import EpochMetrics
+from engine.metrics import EpochMetrics, Monitor
 from engine.protocols import Handler
 from engine.trainer import Trainer
 from experiments.builders.data import default_cache_dir
@@ -35,6 +37,9 @@ from handlers.step_log import StepLog
 from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
+
+# Keys that stand for one parameter of their handler.
+VALUE = {"trainer.compile": "mode", "trainer.precision": "precision"}
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,12 @@ def build_handlers(
     offered = {"loader": val_loader, "measured_weights": measured_weights}
 
     def attach(cls: Any, key: str, **params: Any) -> Any:
-        handler = construct(cls, params, key, offered)
-        attached.append(handler)
-        trainer.attach(handler)
+        with _keys_in_errors(key, cls):
+            handler = construct(cls, params, key, offered)
+            if isinstance(getattr(handler, "monitor", None), Monitor):
+                handler.monitor.user = key
+            attached.append(handler)
+            trainer.attach(handler)
         return handler
 
     checkpoint = attach(Checkpoint, "checkpoint", **config.checkpoint.model_dump())
@@ -146,7 +154,7 @@ def build_handlers(
         schedule = config.lr_scheduler
         attach(
             LRSchedule,
-            "lr_scheduler",
+            "lr_scheduler.params",
             name=schedule.name,
             warmup_steps=schedule.warmup_steps,
             **schedule.params,
@@ -162,6 +170,19 @@ def build_handlers(
     return RunHandlers(
         checkpoint, log, graceful_shutdown, averager, closing, tuple(_repeated(config, attached))
     )
+
+
+@contextmanager
+def _keys_in_errors(key: str, cls: type) -> Iterator[None]:
+    """Errors by the configuration's keys, where a handler names itself and its parameters."""
+    try:
+        yield
+    except UsageError as error:
+        own = cls.__module__.rpartition(".")[2]
+        names = "|".join(inspect.signature(cls).parameters)
+        line = re.sub(rf"\b{own}\.(?=(?:{names})\b)", f"{key}.", str(error))
+        line = re.sub(rf"^{own}:", f"{key}:", line).replace(f"{key}.{VALUE.get(key)}", key)
+        raise UsageError(line) from error
 
 
 def _repeated(config: Config, attached: Sequence[Handler]) -> Iterator[str]:

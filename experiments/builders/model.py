@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
 from experiments.builders.data import Data
 from experiments.builders.loss import build_loss
 from experiments.builders.modalities import check_modalities
-from experiments.config import Config, OptimizerConfig, construct, find_named
+from experiments.config import Config, OptimizerConfig, construct, find_named, parameter_types
 from models import MODELS
 
 
@@ -71,4 +72,9 @@ def build_configured_optimizer(
             **params,
         )
 
+    # Checked as its own: what else it takes is in keys beside `params`.
+    own = inspect.signature(cls).parameters
+    taken = [p for n, p in own.items() if n not in ("params", *OptimizerConfig.model_fields)]
+    build.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    build.__name__, build.__annotations__ = cls.__name__, parameter_types(cls)
     return construct(build, settings.params, "optimizer.params")  # type: ignore[no-any-return]

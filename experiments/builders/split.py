@@ -9,7 +9,7 @@ import numpy as np
 from datasets.cohort import AUTO, Cohort
 from datasets.errors import CohortError
 from datasets.splits import (
-    SIDES,
+    SUBSETS,
     Folds,
     hash_split,
     k_folds,
@@ -47,7 +47,7 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
             cohort.groups,
             cohort.targets,
             cohort.class_names,
-            whole=ALWAYS_WHOLE if split.kind in CHANCE_TESTS else SIDES,
+            whole=ALWAYS_WHOLE if split.kind in CHANCE_TESTS else SUBSETS,
         )
     _refuse_values(cohort, settings)
     seed = split.seed or 0
@@ -135,7 +135,7 @@ def _refuse_values(cohort: Cohort, settings: DataConfig) -> None:
 
 def _are_values(cohort: Cohort) -> bool:
     """Whether classes are numbers, and too many for each to be on every side."""
-    if len(cohort.class_names) * len(SIDES) <= len(cohort.sample_ids):
+    if len(cohort.class_names) * len(SUBSETS) <= len(cohort.sample_ids):
         return False
     return all(_is_number(name) for name in cohort.class_names)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -14,6 +15,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 
+# Plain types as a person calls them.
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    types.NoneType: "null",
+}
 # Short names that earlier versions used.
 RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_training"}
 
@@ -83,6 +92,15 @@ def alternatives(wanted: Any) -> list[Any]:
     return [wanted]
 
 
+def _fits(value: Any, kinds: Sequence[Any]) -> bool:
+    """Whether a plain value is of one of the types; unknown where one of them is no plain type."""
+    if not all(isinstance(kind, type) and kind in WORDS for kind in kinds):
+        return True
+    if float in kinds:
+        kinds = [*kinds, int]
+    return type(value) in kinds
+
+
 def arguments_for(
     make: Callable[..., Any],
     params: Mapping[str, Any],
@@ -113,11 +131,18 @@ def arguments_for(
     if missing:
         raise UsageError(f"{key}: {label} needs '{missing[0]}', which is not given")
     for name, wanted in parameter_types(make).items():
-        if Path in alternatives(wanted) and isinstance(params.get(name), str):
+        if name not in params:
+            continue
+        kinds = alternatives(wanted)
+        if Path in kinds and isinstance(params[name], str):
             try:
                 arguments[name] = as_path(params[name])
             except UsageError as error:
                 raise UsageError(f"{key}.{name}: {error}") from error
+        elif not _fits(params[name], kinds):
+            expected = " or ".join(dict.fromkeys(WORDS[kind] for kind in kinds))
+            shown = json.dumps(params[name], ensure_ascii=False, default=str)
+            raise UsageError(f"{key}.{name}: {expected} was expected, got {shown}")
     return arguments
 
 

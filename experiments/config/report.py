@@ -22,6 +22,32 @@ from experiments.config.section import (
 # engine.statistics.fewest_resamples(0.95), without the imports that it takes.
 FEWEST_RESAMPLES = 40
 
+# What the audit's checks find: a name by itself, or followed by ``:`` and a column or a place.
+FINDINGS = (
+    "label_leakage",
+    "groups",
+    "duplicates",
+    "near_duplicates",
+    "missingness",
+    "confounding",
+    "marker",
+    "column",
+    "batch",
+    "order",
+    "axis_shift",
+    "intensity",
+    "scan_count",
+    "scans",
+    "spelling",
+    "axis",
+    "table",
+    "counts",
+    "shares",
+    "split",
+    "sampled",
+    "transforms",
+)
+
 
 class AuditConfig(Section):
     """What is looked for in the data before anything is trained."""
@@ -30,6 +56,14 @@ class AuditConfig(Section):
     accept: Annotated[list[str], BeforeValidator(several)] = Field(
         default=[], description="findings that do not stop a training"
     )
+
+    @field_validator("accept")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name.partition(":")[0] not in FINDINGS:
+                raise ValueError(f"no finding is called '{name}'{nearest(name, FINDINGS)}")
+        return names
 
 
 class ThresholdConfig(Section):

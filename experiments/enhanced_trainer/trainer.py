@@ -25,25 +25,29 @@ from engine.reporting import read_log
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.collected_samples import CollectedSamples
 from experiments.enhanced_trainer.default_training import (
     History,
     default_handlers,
     device_or_cpu,
+    load_weights,
     make_trainer,
+    save_weights,
     step_handlers,
 )
-from experiments.enhanced_trainer.evaluation_files import (
+from experiments.enhanced_trainer.evaluation import (
     PREDICTIONS,
+    CollectedSamples,
     class_report,
+    look_at_model,
     write_evaluation,
 )
-from experiments.enhanced_trainer.examined_model import look_at_model
-from experiments.enhanced_trainer.learning_task import LearningTask, find_task
-from experiments.enhanced_trainer.model_comparison import Comparison, compare, write_comparison
-from experiments.enhanced_trainer.model_files import load_weights, save_weights
-from experiments.enhanced_trainer.model_summary import summarise_model
-from experiments.enhanced_trainer.names import Names
+from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
+from experiments.enhanced_trainer.model_comparison import (
+    Comparison,
+    compare,
+    summarise_model,
+    write_comparison,
+)
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import FindingSections, training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
@@ -318,7 +322,7 @@ class EnhancedTrainer:
             Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
             list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
             ``classification_report``
-            (:func:`experiments.enhanced_trainer.evaluation_files.class_report`; a regression has
+            (:func:`experiments.enhanced_trainer.evaluation.class_report`; a regression has
             none).
 
         Raises:
@@ -354,7 +358,7 @@ class EnhancedTrainer:
             Metric -> value, NaN where a metric is undefined on these samples; where they are
             collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
             ``embeddings`` and ``attention_weights``
-            (:meth:`experiments.enhanced_trainer.collected_samples.CollectedSamples.arrays`).
+            (:meth:`experiments.enhanced_trainer.evaluation.CollectedSamples.arrays`).
 
         Raises:
             UsageError: Something that can be mended, in one line.
@@ -509,7 +513,7 @@ class EnhancedTrainer:
     def get_model_summary(self) -> dict[str, Any]:
         """Parameters, trainable ones, size in MB, and the same by top-level module.
 
-        See :func:`experiments.enhanced_trainer.model_summary.summarise_model`.
+        See :func:`experiments.enhanced_trainer.model_comparison.summarise_model`.
         """
         return summarise_model(self.model)
 

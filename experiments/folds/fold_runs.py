@@ -1,4 +1,4 @@
-"""All folds of a configuration: each is run, then all are told of together.
+"""All folds of a configuration: each is run, then all are summarised together.
 
 Each fold is run as an experiment of its own, ``<exp_name>-fold<number>`` and, where folds are
 groups or batches, their name. Runs that are finished are not run again, and one that was cut off
@@ -18,8 +18,7 @@ from datasets.errors import UsageError, nearest
 from datasets.splits import Folds
 from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
 from experiments.config import IN_FOLDS, Config, load_config
-from experiments.folds.fold_results import FoldResults, fold_results
-from experiments.folds.fold_tables import fold_text, write_fold_results
+from experiments.folds.fold_results import FoldResults, fold_results, fold_text, write_fold_results
 from experiments.run_files import DataVersion, data_version, read_runs, read_version
 from experiments.runs import ABSENT, run_planned, state_of
 
@@ -93,12 +92,6 @@ def plan_folds(
 ) -> Plan:
     """Read the cohort and split it, fold by fold.
 
-    Args:
-        source: The configuration.
-        overrides: Dotted keys and values as YAML text, on top of it.
-        count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: Findings of the audit that do not stop a training.
-
     Raises:
         UsageError: There are no folds, or one of them cannot be split.
     """
@@ -122,7 +115,7 @@ def plan_folds(
     folds = make_folds(cohort, base.data)
     configs, versions = [], []
     for number, name in enumerate(folds.names):
-        sides = split_fold(cohort, base.data, folds, number)
+        split_of = split_fold(cohort, base.data, folds, number)
         by_number = split.kind == "kfold"
         fold = str(number) if by_number else json.dumps(name, ensure_ascii=False)
         called = f"{base.exp_name}-fold{number}{'' if by_number else f'-{_as_file_name(name)}'}"
@@ -133,7 +126,7 @@ def plan_folds(
         ]
         configs.append(load_config(source, own).accepting(accept))
         version = data_version(base.data, cohort, files)
-        versions.append(version.with_split(cohort.sample_ids, sides))
+        versions.append(version.with_split(cohort.sample_ids, split_of))
     return Plan(base, cohort, folds, configs, versions)
 
 
@@ -159,11 +152,7 @@ def check_earlier(plan: Plan) -> None:
 
 
 def collect(plan: Plan) -> FoldResults:
-    """What the finished runs say together.
-
-    Args:
-        plan: All of its runs are finished.
-    """
+    """What the finished runs say together."""
     runs = read_runs([config.runs_dir / config.exp_name for config in plan.configs])
     return fold_results(
         plan.base.exp_name,

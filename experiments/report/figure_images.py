@@ -86,9 +86,6 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
 def stack(figures: Sequence[go.Figure]) -> go.Figure:
     """One figure of several, each with its axes, its notes and its legend, below each other.
 
-    Args:
-        figures: At least one; they stay as they are.
-
     Example:
         >>> one = go.Figure(go.Scatter(y=[1, 2]))
         >>> sorted(name for name in stack([one, one]).to_plotly_json()["layout"] if "axis" in name)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         is_finished,
         is_named,
         new_run_dir,
+        require_place,
         write_config,
     )
     from experiments.run_files.lock import RunLock

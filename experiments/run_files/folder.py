@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import count
 from pathlib import Path
@@ -43,6 +44,15 @@ def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
             raise UsageError(f"runs_dir: cannot make {folder}: {error.strerror}") from error
         return folder
     raise AssertionError("unreachable: there is always a next number")
+
+
+def require_place(runs_dir: Path) -> None:
+    """Refuse a ``runs_dir`` that :func:`new_run_dir` could not make or write to; makes nothing."""
+    there = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"runs_dir: cannot make {runs_dir}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"runs_dir: cannot make {runs_dir}: {there} cannot be written to")
 
 
 def is_named(run_dir: Path, exp_name: str) -> bool:

@@ -16,7 +16,7 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import write_splits
 from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
-from engine.distributed import broadcast_from_main, raise_on_all_ranks
+from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from engine.trainer import Trainer
 from experiments.analysis import write_audit
@@ -245,11 +245,16 @@ def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
             epoch=trainer.state.epoch,
             iteration=trainer.state.iteration,
         )
-    if continuation.changes:
+    changes = continuation.changes
+    if changes:
+        saved_by = 1 + len(continuation.states.get(OTHERS, ()))
+        if continuation.path is not None and saved_by == world_size():
+            # The trainer itself tells of another accumulation.
+            changes = [change for change in changes if change.key != "trainer.accumulate_steps"]
         trainer.log_event(
             "settings_changed",
             changes={c.key: [c.before, c.now] for c in continuation.changes},
-            message=describe_changes(continuation.changes),
+            message=describe_changes(changes) if changes else "",
         )
 
 

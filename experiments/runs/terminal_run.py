@@ -17,7 +17,7 @@ from experiments.analysis import (
 from experiments.config import Config
 from experiments.launch import LaunchContext, joined, tell_group
 from experiments.report.text import decision_lines
-from experiments.run_files import is_finished
+from experiments.run_files import is_finished, require_place
 from experiments.runs.experiment import Experiment
 from experiments.runs.run_setup import changes_of_finished
 
@@ -27,6 +27,8 @@ NARROWEST_COLUMN = 12
 
 def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
     """Set everything up as for a run, and leave nothing behind."""
+    if run_dir is None:
+        require_place(config.runs_dir)
     with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
         experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
         try:
@@ -82,8 +84,10 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int
 
 def print_setup(experiment: Experiment) -> None:
     """What is about to be trained on what, and by whom."""
+    printed = {found.sentence for found in experiment.audit if found.level != "note"}
     for line in experiment.data.describe():
-        print(line)
+        if line not in printed:  # by the audit, below
+            print(line)
     if experiment.changed:
         print(experiment.changed)
     if experiment.config.audit.enabled:
@@ -120,7 +124,7 @@ def print_results(experiment: Experiment) -> None:
         print(f"{name:<{width}}{val:>{column}}{test:>{column}}")
     too_few = too_few_of(experiment.intervals)
     if too_few:
-        print(about_too_few(too_few))
+        print(about_too_few(too_few, cohort.task))
     for line in decision_lines(experiment.findings, cohort.task):
         print(line)
     unexplained = about_unexplained(experiment.findings)

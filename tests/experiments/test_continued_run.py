@@ -160,6 +160,9 @@ def test_with_another_accumulation_steps_are_counted_anew(cohort_dir, tmp_path, 
     state = again.trainer.state
     assert state.iteration == 4 * BATCHES
     assert state.optimizer_step == 4 * math.ceil(BATCHES / 3)
+    told = [row.get("message") for row in read_log(cut.run_dir / "log.jsonl")]
+    assert sum("accumulate_steps" in (line or "") for line in told) == 0
+    assert sum("3 batches a step, before 1" in (line or "") for line in told) == 1
     half = 0.01 * 0.5 * (1 + math.cos(math.pi * 6 / 8))
     assert rates(cut.run_dir)[2:] == pytest.approx([half, 0.0], abs=1e-9)
 
@@ -307,6 +310,7 @@ REFUSED = {
     "split": ([*MORE, "--data.split.kind", "hash"], "data.split.kind hash (it has holdout: "),
     "audit": ([*MORE, "--accept", "duplicates"], 'audit.accept ["duplicates"]'),
     "name": (["--exp_name", "other"], "keeps its name"),
+    "place": ([*MORE, "--runs_dir", "elsewhere"], "--runs_dir: the run to continue is "),
     "handler": ([*MORE, "--handlers", "[{name: nan_gaurd}]"], "did you mean 'nan_guard'"),
     "monitor": ([*MORE, "--checkpoint.monitor", "val/aurok"], "did you mean 'val/auroc'"),
     "pattern": (

@@ -56,7 +56,7 @@ def test_the_average_is_the_formulas(make_trainer, loader):
         torch.testing.assert_close(average, by_hand[name])
 
 
-def test_the_first_weights_are_soon_forgotten_where_the_decay_warms_up():
+def test_decay_warmup_soon_forgets_the_first_weights():
     ema = EMA(decay=0.999)
     assert [ema.decay_at(n) for n in (0, 1, 90)] == [1 / 10, 2 / 11, 91 / 100]
     assert ema.decay_at(10**6) == 0.999
@@ -76,7 +76,7 @@ def test_training_itself_is_not_changed(trained, make_trainer, loader):
     assert_equal(parameters(trainer), parameters(plain))
 
 
-def test_the_context_holds_the_average_and_gives_the_live_weights_back(trained):
+def test_the_context_holds_the_average_and_restores_the_weights(trained):
     trainer, ema = trained
     live, average = parameters(trainer), ema.state_dict()["average"]
     average = {name: value.clone() for name, value in average.items()}
@@ -98,7 +98,7 @@ def test_the_live_weights_come_back_after_an_exception(trained):
         pass
 
 
-def test_the_live_weights_come_back_when_the_exchange_itself_fails(trained, monkeypatch):
+def test_a_failed_exchange_restores_the_live_weights(trained, monkeypatch):
     module = sys.modules["engine.eval_mode"]
     trainer, ema = trained
     live, exchange, calls = parameters(trainer), module._exchange, []

@@ -74,7 +74,7 @@ def resumed_runs(tmp_path_factory, request):
     return folder
 
 
-def test_there_are_enough_handlers_each_a_file_with_a_test_file_of_its_name(capsys):
+def test_each_handler_has_a_file_and_a_test_file_of_its_name(capsys):
     with capsys.disabled():
         print(f"\n{len(HANDLERS)} handlers under contract: {', '.join(HANDLERS)}")
     assert len(HANDLERS) >= LEAST_HANDLERS
@@ -111,9 +111,7 @@ def test_attaching_it_does_nothing_until_its_event_fires(name, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_it_works_alone_and_restored_in_a_new_process_it_continues_identically(
-    name, tmp_path, request, monkeypatch
-):
+def test_alone_and_restored_in_a_new_process_it_runs_alike(name, tmp_path, request, monkeypatch):
     if not is_there(name):
         pytest.skip(f"the package {NEEDS_PACKAGE[name]} is not installed")
     folder = request.getfixturevalue("resumed_runs")
@@ -128,7 +126,7 @@ def test_it_works_alone_and_restored_in_a_new_process_it_continues_identically(
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_a_parameter_it_does_not_know_is_refused_with_its_own_ones(name):
+def test_an_unknown_parameter_is_refused(name):
     with pytest.raises(UsageError, match="has no parameter 'not_a_parameter'"):
         construct(find_named(name, HANDLERS, "name"), {"not_a_parameter": 1}, "handlers.0.params")
 

@@ -86,9 +86,7 @@ def test_a_step_without_any_gradient_is_no_error(make_trainer, loader):
     assert trainer.state.optimizer_step == len(loader)
 
 
-def test_a_parameter_that_joins_the_optimizer_is_clipped_from_the_next_epoch_on(
-    make_trainer, loader
-):
+def test_a_parameter_that_joins_later_is_clipped(make_trainer, loader):
     trainer = make_trainer(name="sgd", lr=0.0)
     late = torch.nn.Parameter(torch.ones(3))
     norms: list[float] = []

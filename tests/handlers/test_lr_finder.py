@@ -104,7 +104,7 @@ def test_nothing_listens_to_steps(make_trainer):
     assert added == [Events.STARTED]
 
 
-def test_the_page_asks_the_network_for_nothing_and_offers_no_upload(search, tmp_path):
+def test_the_page_needs_no_network_and_offers_no_upload(search, tmp_path):
     page = tmp_path / "deep" / "lr.html"
     write_page(search, page, title="a </script> <b>run</b>")
     text = page.read_text()

@@ -108,7 +108,7 @@ def test_a_resumed_run_profiles_only_if_no_profile_was_written(
     assert ("profile_written" in [n["event"] for n in notices]) == again
 
 
-def test_an_exception_within_the_profile_leaves_no_profiler_running(make_trainer, loader):
+def test_an_exception_leaves_no_profiler_running(make_trainer, loader):
     trainer, profiler = make_trainer(), Profiler(wait=0, warmup=1)
     trainer.attach(profiler)
 

@@ -16,7 +16,7 @@ def follow_every_epoch(monkeypatch):
     monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 0.0)
 
 
-def test_it_hands_the_epochs_to_the_page_and_writes_what_comes_back(make_trainer, loader):
+def test_the_page_is_made_from_the_epochs_and_written(make_trainer, loader):
     trainer, seen = make_trainer(), []
 
     def page(of, epochs):

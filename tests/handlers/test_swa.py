@@ -107,7 +107,7 @@ def test_it_is_torchs_average_and_torchs_statistics(make_trainer, loader):
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_statistics_differ_from_the_live_ones_unless_told_otherwise(make_trainer, loader):
+def test_norm_statistics_are_recomputed_unless_switched_off(make_trainer, loader):
     for update in (True, False):
         trainer, swa = make_trainer(), SWA(start_epoch=1, update_norms=update)
         trainer.attach(swa)

@@ -154,7 +154,7 @@ def test_names_are_text_and_never_markup():
     assert any(name in words for words in page.words)
 
 
-def test_an_undefined_value_is_a_gap_and_an_unmeasured_epoch_is_not():
+def test_an_undefined_value_is_a_gap_unlike_an_unmeasured_epoch():
     history = [
         {"epoch": 1, "metrics": {"val/auroc": float("nan")}},
         {"epoch": 2, "metrics": {}},

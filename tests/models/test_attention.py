@@ -80,7 +80,7 @@ def test_queries_without_a_context_look_at_each_other() -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_each_head_of_the_pooling_weighs_its_own_share_of_the_features() -> None:
+def test_each_pooling_head_weighs_its_share_of_the_features() -> None:
     torch.manual_seed(0)
     elements = torch.randn(3, 5, 8)
     pooled, weights = AttentionPooling(8, num_heads=2)(elements)
@@ -275,7 +275,7 @@ def test_what_an_encoder_keeps_of_a_block_is_its_input(batch: SmallBatch) -> Non
     assert growth(False) > 10 * tokens
 
 
-def test_weights_that_are_asked_for_are_returned_and_carry_gradients(batch: SmallBatch) -> None:
+def test_requested_weights_are_returned_and_carry_gradients(batch: SmallBatch) -> None:
     found = []
     for wanted in (False, True):
         model = small_model("tft", return_attention=True, activation_checkpointing=wanted)

@@ -63,7 +63,7 @@ def test_attention_is_not_returned_unasked() -> None:
     assert cross(torch.randn(2, 3, 8), torch.randn(2, 5, 8), mask)[2] == {}
 
 
-def test_the_merged_gate_lies_between_closed_and_open_and_hears_both_sides() -> None:
+def test_the_merged_gate_is_in_0_to_1_and_uses_both_modalities() -> None:
     torch.manual_seed(0)
     gating = EnhancedGating(spec_dim=8, tab_dim=4).eval()
     spec, tab = torch.randn(3, 8), torch.randn(3, 4)
@@ -114,7 +114,7 @@ def shapes(attention: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weights.shape) for name, weights in attention.items()}
 
 
-def test_tokens_give_a_matrix_of_covariates_and_scans_for_each_head() -> None:
+def test_tokens_give_a_covariate_by_scan_matrix_per_head() -> None:
     fused, attention = build()(*tokens())
     assert fused.shape == (B, WIDTH)
     assert shapes(attention) == {

@@ -111,7 +111,7 @@ def test_the_loss_uses_the_auxiliary_heads() -> None:
         torch.testing.assert_close(terms[term], functional.cross_entropy(logits, TARGET))
 
 
-def test_without_auxiliary_heads_there_are_neither_outputs_nor_weights_of_them() -> None:
+def test_without_auxiliary_heads_there_are_no_outputs_of_them() -> None:
     model = build(use_auxiliary=False)
     assert not [key for key in model(*results()) if key.startswith("aux")]
     assert not [name for name, _ in model.named_parameters() if "aux" in name]

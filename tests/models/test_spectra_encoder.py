@@ -130,7 +130,7 @@ def test_scan_places_need_no_longest_run() -> None:
     assert torch.cdist(placed, placed)[0].fill_diagonal_(1).min() > 0
 
 
-def test_under_autocast_tokens_stay_in_its_precision_from_layer_to_layer() -> None:
+def test_under_autocast_tokens_stay_in_its_precision() -> None:
     encoder = SpectraTFTEncoder(48, 8, patch_size=16, d_model=8, num_heads=2)
     seen: list[torch.dtype] = []
     for block in encoder.blocks:

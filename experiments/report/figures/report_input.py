@@ -65,11 +65,7 @@ class ReportInput:
 
 
 def examine(outcome: Outcome) -> ReportInput:
-    """The test side of a run.
-
-    Args:
-        outcome: With its findings.
-    """
+    """The report's input of a run's test set."""
     cohort, data, findings = outcome.data.cohort, outcome.data, outcome.findings
     outputs = outcome.outputs["test"]
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}

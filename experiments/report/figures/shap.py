@@ -9,10 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import rankdata
 
-from experiments.report.figures.common import PALETTE
-from experiments.report.figures.explained_features import Feature
-from experiments.report.figures.figure_page import Section
-from experiments.report.figures.text import shown_name, shown_names
+from experiments.report.figures.classification import PALETTE
+from experiments.report.figures.figure_page import Section, shown_name, shown_names
+from experiments.report.figures.importance import Feature
 
 MOST_ROWS, ROW_HEIGHT, FRAME = 20, 32, 120
 # More points a row say no more; they are drawn at random.
@@ -36,20 +35,20 @@ def summary_sections(
         note: How they were made, in a sentence.
     """
     if not features:
-        return [Section("summary", "No features", text="There is nothing that was explained.")]
+        return [Section("summary", "No features", text="No features were explained.")]
     shown = sorted(features, key=lambda feature: -feature.size)[:MOST_ROWS]
     samples = len(sample_id)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_POINTS])
     text = (
-        f"{note} A point is a sample: what the feature adds to {what}. Its colour is the feature's "
-        "value among the samples."
+        f"{note} One point per sample: the feature's contribution to {what}. Colour: the rank of "
+        "the feature's value among the samples."
     )
     if len(drawn) < samples:
-        text += f" {len(drawn)} of the {samples} samples, drawn at random, are shown."
+        text += f" Shown: a random {len(drawn)} of {samples} samples."
     ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
     return [
         Section("summary", "All samples", _points(shown, drawn, ids, values), text),
-        Section("mean", "Mean size", _bars(shown, values)),
+        Section("mean", "Mean magnitude", _bars(shown, values)),
     ]
 
 

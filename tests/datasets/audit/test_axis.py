@@ -59,11 +59,11 @@ def test_a_shift_of_a_class_is_found_with_its_side(find, points, side):
     assert side in found.sentence
 
 
-def test_a_shift_below_what_peaks_do_by_themselves_is_left_in_peace(find):
+def test_a_shift_as_small_as_that_of_peaks_is_not_reported(find):
     assert "axis_shift" not in find(move_cases(0.02))
 
 
-def test_another_shift_of_every_scan_whatever_its_class_is_left_in_peace(find):
+def test_shifts_independent_of_the_class_are_not_reported(find):
     def put(files):
         rng = np.random.default_rng(0)
         at = np.arange(files.spectra.shape[1])

@@ -44,7 +44,7 @@ def test_a_marker_with_a_batch_like_name_is_read_by_whole_words(find):
     assert not [name for name in found if name.startswith("batch:")]
 
 
-def test_more_signal_in_all_cases_is_named_with_the_transform_that_helps(find):
+def test_more_signal_in_cases_is_named_with_the_transform(find):
     def put(files):
         files.spectra[files.is_case_scan] *= 3
 
@@ -91,7 +91,7 @@ def test_few_samples_of_a_class_on_a_side_are_noted(make_cohort):
     assert "shares:test:case" not in found
 
 
-def test_a_site_without_a_class_is_noted_where_chance_does_not_explain_it(find):
+def test_a_site_without_a_class_is_noted_beyond_chance(find):
     def put(files):
         site = np.arange(200) % 4
         site[files.is_case & (site == 3)] = 0

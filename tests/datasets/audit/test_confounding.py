@@ -38,7 +38,7 @@ def test_a_number_that_is_not_about_the_person_may_be_the_marker(find):
     assert "its median is" in found.sentence
 
 
-def test_categories_of_three_are_told_by_the_one_that_differs_most(find):
+def test_of_three_categories_the_most_different_is_named(find):
     def put(files):
         rng = np.random.default_rng(0)
         kind = np.where(rng.random(len(files.samples)) < 0.5, "a", "b")
@@ -64,7 +64,7 @@ def test_slips_of_the_pen_do_not_hide_the_label(find):
     assert find(put)["label_leakage:sex"].level == "refuse"
 
 
-def test_a_marker_that_is_very_good_is_no_disguise(find):
+def test_a_very_good_marker_is_no_label_leakage(find):
     def put(files):
         rng = np.random.default_rng(0)
         files.samples["CRP"] = 2.5 * files.is_case + rng.standard_normal(len(files.samples))
@@ -84,7 +84,7 @@ def test_only_covariates_are_asked(find):
     assert found["column:outcome"].level == "note"
 
 
-def test_one_class_of_several_can_be_in_disguise(find):
+def test_one_class_of_several_can_leak(find):
     def put(files):
         stage = np.array(["I", "II", "III", "none"])[np.arange(len(files.samples)) % 4]
         files.samples["stage"] = stage
@@ -94,7 +94,7 @@ def test_one_class_of_several_can_be_in_disguise(find):
     assert "III against the rest" in found.sentence
 
 
-def test_a_value_to_regress_that_is_given_is_refused_and_a_predictor_of_it_is_not(find):
+def test_a_copy_of_a_target_is_refused_and_a_predictor_is_not(find):
     def put(files):
         files.samples["days"] = 365.25 * files.samples["age"]
         # Far apart at the median, but in no order on either side of it.
@@ -108,7 +108,7 @@ def test_a_value_to_regress_that_is_given_is_refused_and_a_predictor_of_it_is_no
 
 
 @pytest.mark.parametrize("label", ["first", "second"])
-def test_each_label_of_several_can_be_in_disguise(find, label):
+def test_each_label_of_several_can_leak(find, label):
     def put(files):
         rng = np.random.default_rng(0)
         for name in ("first", "second"):

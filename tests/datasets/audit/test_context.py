@@ -24,7 +24,7 @@ def test_what_people_differ_in_is_known_by_name():
     assert not any(map(is_personal, ["AFP", "stage", "dosage", "average"]))
 
 
-def test_a_column_names_subjects_only_with_enough_different_values():
+def test_a_column_of_subjects_has_enough_different_values():
     assert names_subjects("PatientID", pd.Series(range(30)))
     assert not names_subjects("patient_group", pd.Series(["a", "b"] * 15))
     assert not names_subjects("patient_age", pd.Series(range(30)))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datasets.audit import audit
-from datasets.audit import duplicates
-from datasets.audit.duplicates import find_duplicates
+from datasets.audit import duplicates as near_duplicates
+from datasets.audit.duplicates import find_near_duplicates
 from datasets.audit.scan_measures import measure_scans, scale
 from datasets.cohort import Cohort
 from datasets.simulation import simulate_cohort
@@ -117,7 +117,7 @@ def copy_forty(factor, noise):
 
 def pairs_by_keys(cohort):
     scans = measure_scans(cohort)
-    pairs, likeness = find_duplicates(cohort.spectra, scans, cohort.groups[scans.owner])
+    pairs, likeness = find_near_duplicates(cohort.spectra, scans, cohort.groups[scans.owner])
     return scans, {(int(a), int(b)): one for (a, b), one in zip(pairs, likeness, strict=True)}
 
 
@@ -158,13 +158,13 @@ def test_no_scan_is_compared_with_more_than_its_neighbours(make_cohort, monkeypa
 
     cohort = make_cohort(put)
     compared = []
-    compare = duplicates._compare
+    compare = near_duplicates._compare
 
     def count(spectra, scans, pairs):
         compared.append(len(pairs))
         return compare(spectra, scans, pairs)
 
-    monkeypatch.setattr(duplicates, "_compare", count)
-    monkeypatch.setattr(duplicates, "NEIGHBOURS", 2)
+    monkeypatch.setattr(near_duplicates, "_compare", count)
+    monkeypatch.setattr(near_duplicates, "NEIGHBOURS", 2)
     scans, _ = pairs_by_keys(cohort)
     assert compared[0] <= 2 * len(scans.rows) * scans.keys.shape[1]

@@ -21,7 +21,7 @@ def test_a_group_on_two_sides_refuses_and_is_counted(make_cohort):
     assert "groups:sides" not in {one.name for one in audit(cohort)}
 
 
-def test_subjects_in_several_groups_are_warned_of_on_one_side_and_refused_on_two(make_cohort):
+def test_subjects_in_several_groups_and_splits_are_refused(make_cohort):
     def put(files):
         files.samples["animal"] = [f"m{number // 2}" for number in range(200)]
 
@@ -31,7 +31,7 @@ def test_subjects_in_several_groups_are_warned_of_on_one_side_and_refused_on_two
     split[5] = "train"
     found = {one.name: one for one in audit(cohort, split)}["groups:animal"]
     assert found.level == "refuse"
-    assert "1 of them in several splits, m2 for one" in found.sentence
+    assert "1 of them in several splits, such as m2" in found.sentence
 
 
 def test_subjects_that_are_the_groups_are_left_in_peace(find):
@@ -49,7 +49,7 @@ def rename(files, names):
 
 
 @pytest.mark.parametrize("pattern", ["P{0:03d}_{1}", "case-{0}.rep{1}"])
-def test_names_that_read_like_replicates_in_several_groups_are_warned_of(find, pattern):
+def test_replicate_names_in_several_groups_are_warned_of(find, pattern):
     def put(files):
         files.keep(np.argsort(files.is_case, kind="stable"))
         rename(files, [pattern.format(number // 2, number % 2 + 1) for number in range(200)])
@@ -57,7 +57,7 @@ def test_names_that_read_like_replicates_in_several_groups_are_warned_of(find, p
     assert find(put)["groups:sample_id"].level == "warn"
 
 
-def test_numbered_patients_of_places_are_not_taken_for_replicates(find):
+def test_numbered_patients_of_sites_are_no_replicates(find):
     def put(files):
         rename(files, [f"site{number % 25}_{number // 25}" for number in range(200)])
 

@@ -55,7 +55,7 @@ def test_the_size_of_chunks_changes_nothing(make_cohort, monkeypatch):
     assert whole.copied_points == pieces.copied_points == 0
 
 
-def test_blank_scans_and_copied_points_are_counted_and_empty_points_are_not(make_cohort):
+def test_blank_scans_and_copied_points_are_counted(make_cohort):
     def put(files):
         files.spectra[:, 20:30] = 0.0  # a stretch that is empty in every scan
         files.spectra[:, 101] = files.spectra[:, 100]
@@ -144,7 +144,7 @@ def test_details_hold_nothing_of_what_all_scans_share(peaks):
         assert np.abs(here.sum(axis=1)).max() < 1e-4
 
 
-def test_a_peak_that_is_large_in_two_scans_does_not_make_them_alike(peaks):
+def test_one_large_peak_does_not_make_two_scans_alike(peaks):
     peaks[:2, 100:110] *= 40
     scaled = scale(peaks)
     apart = scaled - scaled.mean(axis=0)
@@ -163,7 +163,7 @@ def test_a_shift_is_measured_with_its_sign(peaks, points):
     assert np.nanmedian(found) == pytest.approx(points, rel=0.25)
 
 
-def test_noisy_scans_are_near_at_a_likeness_that_strangers_never_have(peaks):
+def test_noisy_scans_are_near_above_any_unrelated_likeness(peaks):
     near = reference_of(peaks).near
     assert LEAST_LIKENESS <= near < 0.95
 

@@ -98,7 +98,7 @@ def test_several_categories_are_learned_on_other_samples():
     assert examine(members).ask_categories(pd.Series(np.arange(300))).value == 0.5
 
 
-def test_what_sets_groups_apart_plays_no_part_where_they_mix_the_kinds():
+def test_group_effects_have_no_part_in_mixed_groups():
     rng = np.random.default_rng(3)
     groups = np.repeat([0, 1], 150)
     members = rng.random(300) < np.where(groups == 0, 0.8, 0.2)
@@ -170,7 +170,7 @@ def test_for_samples_on_their_own_the_error_comes_near_delongs():
     assert 2 * 1.96 * found.error == pytest.approx(known.high - known.low, rel=0.02)
 
 
-def test_a_perfect_ranking_is_as_unsure_as_its_scarcer_kind_is_small():
+def test_a_perfect_ranking_is_as_uncertain_as_its_rarer_class():
     members = np.arange(40) < 8
     found = JackknifedAuroc.measure(
         members.astype(float), members, np.zeros(40, dtype=int), np.arange(40)
@@ -178,7 +178,7 @@ def test_a_perfect_ranking_is_as_unsure_as_its_scarcer_kind_is_small():
     assert found == JackknifedAuroc(1.0, 1 / 8, 40)
 
 
-def test_samples_that_go_together_are_no_more_sure_than_one_of_them():
+def test_dependent_samples_are_no_more_certain_than_one():
     rng = np.random.default_rng(1)
     members = rng.random(60) < 0.5
     scores = rng.standard_normal(60) + members

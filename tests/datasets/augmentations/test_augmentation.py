@@ -25,7 +25,7 @@ def mixed(seed: int, alpha: float = 0.4) -> tuple[Sample, float]:
     return sample, float(sample.tabular[0])
 
 
-def test_scans_and_covariates_are_mixed_by_one_share_of_at_most_a_half():
+def test_scans_and_covariates_are_mixed_by_one_share():
     shares = []
     for seed in range(300):
         sample, share = mixed(seed)

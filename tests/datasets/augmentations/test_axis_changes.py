@@ -22,7 +22,7 @@ def test_a_shift_longer_than_the_axis_leaves_the_end_point():
     np.testing.assert_array_equal(out[1], np.full(50, scan[1, -1]))
 
 
-def test_axis_shift_moves_each_scan_by_its_own_amount_within_the_limit():
+def test_axis_shift_moves_each_scan_within_the_limit():
     line = np.arange(100, dtype=np.float32)[None].repeat(500, axis=0)
     moved = AxisShift(3.0)(line, rng())[:, 50] - 50
     assert np.abs(moved).max() <= 3.0
@@ -31,7 +31,7 @@ def test_axis_shift_moves_each_scan_by_its_own_amount_within_the_limit():
     assert len(np.unique(moved)) > 400
 
 
-def test_a_warp_moves_points_by_different_amounts_within_the_limit():
+def test_a_warp_moves_points_unequally_within_the_limit():
     line = np.arange(500, dtype=np.float32)[None].repeat(300, axis=0)
     moved = (AxisWarp(3.0)(line, rng()) - line)[:, 5:-5]
     largest = np.abs(moved).max(axis=1)

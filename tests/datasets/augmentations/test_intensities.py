@@ -29,7 +29,7 @@ def test_intensity_scales_each_scan_by_one_factor_of_its_own():
     assert abs(np.median(logs)) < 0.02
 
 
-def test_a_baseline_drifts_smoothly_by_the_asked_part_of_each_scans_spread():
+def test_a_baseline_drifts_smoothly_by_part_of_the_spread():
     base = scans(400, 300) * np.array([[1.0], [100.0]] * 200, dtype=np.float32)
     drift = BaselineDrift(0.3, waves=3)(base, rng()) - base
     relative = drift / base.std(axis=1, keepdims=True)

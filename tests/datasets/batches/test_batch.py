@@ -69,7 +69,7 @@ def test_class_targets_are_long_and_values_to_regress_are_float():
     assert values.tolist() == [[0.5, 2.0], [1.0, 3.0]]
 
 
-def test_a_batch_counts_its_samples_and_keeps_their_names_in_order():
+def test_a_batch_counts_its_samples_and_keeps_their_names():
     batch = pad_collate([sample(2, name="b"), sample(1, name="a")])
     assert len(batch) == 2
     assert batch.sample_id == ["b", "a"]
@@ -168,7 +168,7 @@ def read() -> LazyBatch:
 
 
 @pytest.mark.parametrize(("collate", "part"), [(packed_collate, "scans"), (pad_collate, "spectra")])
-def test_scans_that_were_read_together_are_not_copied_where_nothing_is_padded(read, collate, part):
+def test_scans_read_together_are_not_copied_without_padding(read, collate, part):
     scans = getattr(collate(read), part).numpy()
     assert np.shares_memory(scans, read[0].spectra)
     np.testing.assert_array_equal(scans.reshape(4, 5), np.concatenate([s.spectra for s in read]))

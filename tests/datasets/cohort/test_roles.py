@@ -9,7 +9,7 @@ from datasets.cohort.roles import Roles, read_cohort_yaml, read_units
 from datasets.simulation import UNITS
 
 
-def test_a_mapping_joins_labels_to_classes_and_counts_what_it_leaves_out(write_cohort, tmp_path):
+def test_a_mapping_joins_labels_and_counts_the_left_out(write_cohort, tmp_path):
     root = write_cohort(tmp_path, samples=lambda s: s.assign(label=s["label"].where(s.index > 0)))
     cohort = Cohort.read(root, labels={"C": 1, "A": 0, "B": 0})
     assert cohort.class_names == ["A+B", "C"]

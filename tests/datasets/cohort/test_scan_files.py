@@ -17,7 +17,7 @@ from datasets.errors import CohortError
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_rows_are_those_of_their_sample_in_the_order_of_their_scans(owners, random):
+def test_rows_of_a_sample_are_in_the_order_of_its_scans(owners, random):
     names = pd.Index([f"s{number}" for number in range(6)], dtype=object)
     numbers = random.sample(range(100), len(owners))
     scans = pd.DataFrame(

@@ -34,7 +34,7 @@ def test_auto_takes_the_classification_that_the_labels_make(labels, task):
         assert targets.values.tolist() == ["012".index(label) for label in labels]
 
 
-def test_labels_are_read_as_0_and_1_and_a_sample_without_one_is_left_out():
+def test_labels_are_0_and_1_and_missing_ones_left_out():
     cells = {"sepsis": ["1", "0", "", "1.0"], "anaemia": ["0", "0", "1", "1"]}
     targets = read_targets(table(**cells), ["sepsis", "anaemia"], "multilabel", None, "")
     assert targets.names == ["sepsis", "anaemia"]
@@ -44,7 +44,7 @@ def test_labels_are_read_as_0_and_1_and_a_sample_without_one_is_left_out():
     assert targets.excluded == {"(missing)": 1}
 
 
-def test_values_keep_their_precision_and_a_sample_without_one_is_left_out():
+def test_values_are_precise_and_missing_ones_left_out():
     cells = {"age": ["40.123456789", "NA", "61"], "bmi": ["20", "21", "22"]}
     targets = read_targets(table(**cells), ["bmi", "age"], "regression", None, "")
     assert targets.values[targets.kept].tolist() == [[20.0, 40.123456789], [22.0, 61.0]]
@@ -88,7 +88,7 @@ def test_spreads_are_said_in_a_line():
     assert said == "x 2 +- 1 (1 to 3), y 10 +- 0 (10 to 10)"
 
 
-def test_a_cohort_is_read_for_regression_and_what_it_leaves_out_is_said(write_cohort, tmp_path):
+def test_a_regression_cohort_names_what_it_leaves_out(write_cohort, tmp_path):
     roles = {"numeric": ["age", "crp"], "categorical": ["sex"]}
     root = write_cohort(tmp_path / "trial", roles=roles)
     cohort = Cohort.read(root, label="age", task="regression")
@@ -144,7 +144,7 @@ def test_cells_that_hold_no_target_are_told_by_what_stands_there(task):
     )
 
 
-def test_standardised_values_have_mean_0_and_deviation_1_and_come_back():
+def test_standardised_values_have_unit_scale_and_are_restored():
     scaler = TargetScaler().fit(VALUES)
     standardised = scaler.standardize(VALUES)
     assert standardised.dtype == np.float32

@@ -79,7 +79,7 @@ def test_cells_with_commas_and_letters_of_all_kinds_survive(tmp_path):
     )
 
 
-def test_the_description_ends_with_the_checksums_of_what_stands_beside_it(tmp_path):
+def test_the_description_ends_with_the_files_checksums(tmp_path):
     assert write_sources(tmp_path, [{"name": "raw/ä.txt", "bytes": 3, "sha256": "ab"}]) == 1
     write_description(tmp_path, {"licence": "CC0-1.0", "roles": {"group": "group"}})
     described = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))

@@ -254,10 +254,10 @@ def test_another_source_or_other_settings_are_not_gone_on_with(tmp_path, change)
     if change == "source":
         with (raw / "b.csv").open("a") as file:
             file.write("b9,x,1,2,3,4\n")
-        message = "its source was another: .*2 files of"
+        message = "another source: .*2 files of"
     else:
         settings = replace(settings, axis="100:104:1")
-        message = "its axis was another"
+        message = "another axis"
     with pytest.raises(CohortError, match=message):
         RawImport(settings, tmp_path / "out")
     assert (tmp_path / "out.partial").is_dir()
@@ -371,7 +371,7 @@ def test_a_source_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_names_from_paths_mean_nothing_to_files_that_name_samples_themselves(tmp_path):
+def test_names_from_paths_are_refused_for_self_naming_files(tmp_path):
     settings = settings_for(make_csv(tmp_path / "raw"), "csv", axis="own")
     named = replace(settings, naming=replace(settings.naming, sample="S"))
     with pytest.raises(CohortError, match="csv files name their samples themselves"):

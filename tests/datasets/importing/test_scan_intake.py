@@ -29,7 +29,7 @@ def test_a_scan_becomes_a_spectrum_and_a_record():
     assert (record.empty_bins, record.zero, record.left_out) == (3, False, None)
 
 
-def test_profiles_are_averaged_and_peaks_added_up_unless_something_is_chosen():
+def test_profiles_are_averaged_and_peaks_summed_by_default():
     points = [1, 1.2], [2, 4]
     assert take(ScanIntake(AXIS), scan_of(*points))[1].tolist()[1] == 3
     assert take(ScanIntake(AXIS), scan_of(*points, centroid=True))[1].tolist()[1] == 6
@@ -53,7 +53,7 @@ def test_a_scan_that_is_left_out_has_a_record_but_no_spectrum():
     assert list(intake.index.samples) == ["S1"]
 
 
-def test_a_scan_of_another_range_is_refused_as_its_unit_must_be_another():
+def test_a_scan_outside_of_the_axis_is_refused():
     with pytest.raises(CohortError, match=r"covers 400 to 4000, nothing of the axis \(0 to 3\)"):
         take(ScanIntake(AXIS), scan_of([400, 4000], [1, 1]))
 
@@ -64,7 +64,7 @@ def test_a_scan_without_points_is_kept_as_zeros():
     assert (record.zero, record.low) == (True, None)
 
 
-def test_names_come_from_paths_and_roles_are_checked_at_the_first_scan():
+def test_the_first_scan_is_named_and_its_roles_checked():
     intake = ScanIntake(AXIS, naming=Naming(sample=r"S\d"), roles=ImportRoles(label="spot"))
     record, _ = take(intake, scan_of([1], [1], spot="A1"), "raw/S7.txt")
     assert (record.sample_id, record.scan) == ("S7", "raw/S7.txt")
@@ -175,7 +175,7 @@ def test_a_ceiling_is_reached_by_one_point():
     assert reason(chosen, [99, 99, 99]) is None
 
 
-def test_an_outlying_ion_current_is_told_from_the_spread_of_the_others():
+def test_an_outlying_ion_current_is_found_by_the_spread():
     tic = np.exp(np.random.default_rng(0).normal(0.0, 0.2, 200))
     tic[[3, 50, 120]] = [50.0, 0.01, 0.0]
     outlying = ScanFilter(["tic"]).outlying(tic)

@@ -51,7 +51,7 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
             assert torch.equal(getattr(one, name), getattr(two, name))
 
 
-def test_workers_change_nothing_in_any_epoch_and_resumed_epochs_go_on_where_they_stood():
+def test_workers_change_nothing_in_any_or_resumed_epoch():
     alone, helped = loader(0), loader(2)
     epochs = []
     for epoch in (1, 2):
@@ -69,7 +69,7 @@ def test_workers_change_nothing_in_any_epoch_and_resumed_epochs_go_on_where_they
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_fresh_loader_resumes_with_exactly_the_remaining_batches(workers):
+def test_a_fresh_loader_resumes_with_the_remaining_batches(workers):
     whole = loader()
     whole.batch_sampler.set_epoch(7)
     resumed = loader(num_workers=workers)
@@ -154,7 +154,7 @@ def test_workers_stay_between_epochs_and_compute_on_one_thread():
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="a signal's sender is not known")
-def test_a_signal_to_all_processes_of_a_run_does_not_end_its_workers():
+def test_a_signal_to_all_processes_does_not_end_workers():
     batches = loader(2)
     expected = list(batches)
     running = iter(batches)

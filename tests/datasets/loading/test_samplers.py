@@ -55,7 +55,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert one.order(3).tolist() != sampler(100, seed=8).order(3).tolist()
 
 
-def test_the_order_shares_no_random_stream_with_a_samples_augmentation():
+def test_order_and_augmentation_share_no_random_stream():
     augmenting = np.random.default_rng((7, 3, 0)).permutation(100)
     assert sampler(100).order(3).tolist() != augmenting.tolist()
 
@@ -83,7 +83,7 @@ def test_a_resumed_epoch_yields_exactly_the_remaining_batches(position):
     assert list(resumed) == list(whole)
 
 
-def test_an_iterator_that_is_thrown_away_unused_takes_nothing_of_a_resumed_epoch():
+def test_an_unused_iterator_takes_nothing_of_a_resumed_epoch():
     resumed = sampler()
     resumed.resume_at(2, 3)
     unused, batches = iter(resumed), iter(resumed)
@@ -178,7 +178,7 @@ def test_alone_or_together_the_order_is_the_same():
     assert [batch for step in zip(*pair, strict=True) for batch in step] == alone
 
 
-def test_processes_that_train_together_take_batches_of_about_as_many_scans():
+def test_processes_take_batches_of_similar_scan_counts():
     lengths = np.random.default_rng(0).integers(1, 17, 640)
     settings = {"n": 640, "batch_size": 8}
     plain = [list(sampler(**settings, rank=rank, world_size=2)) for rank in (0, 1)]
@@ -203,7 +203,7 @@ def test_processes_that_train_together_take_batches_of_about_as_many_scans():
     assert scans != sorted(scans), "the steps are not shuffled"
 
 
-def test_balanced_epochs_differ_in_order_and_are_the_same_for_the_same_seed():
+def test_balanced_epochs_differ_and_follow_from_the_seed():
     def plans(seed):
         one = sampler(40, lengths=np.arange(1, 41), world_size=2, seed=seed)
         return [[batch.tolist() for batch in one.plan(epoch)] for epoch in (1, 2)]
@@ -214,7 +214,7 @@ def test_balanced_epochs_differ_in_order_and_are_the_same_for_the_same_seed():
     assert plans(8) != [first, second]
 
 
-def test_lengths_change_nothing_where_no_process_waits_for_another():
+def test_lengths_change_nothing_for_a_single_process():
     lengths = np.arange(1, 11)
     for settings in (
         {"world_size": 1},
@@ -238,12 +238,12 @@ def test_processes_that_evaluate_share_the_batches_as_they_are():
     assert list(resumed) == [[(2, 12), (2, 13), (2, 14)]]
 
 
-def test_dropping_leaves_out_the_batches_that_not_every_process_would_get():
+def test_dropping_leaves_out_batches_not_all_processes_get():
     shares = [list(sampler(10, drop_last=True, rank=rank, world_size=2)) for rank in (0, 1)]
     assert [len(batch) for own in shares for batch in own] == [3, 3]
 
 
-def test_classes_are_drawn_equally_often_and_the_epoch_stays_as_long():
+def test_classes_are_drawn_equally_in_an_epoch_as_long():
     strata = np.array([0] * 24 + [1] * 6)
     balanced = sampler(30, strata=strata)
     keys = [key for batch in balanced for key in batch]
@@ -254,7 +254,7 @@ def test_classes_are_drawn_equally_often_and_the_epoch_stays_as_long():
     assert {key[2] for key in keys if len(key) == 3} == {1, 2}
 
 
-def test_batches_of_kinds_go_on_where_they_stood_and_nowhere_else():
+def test_balanced_batches_resume_only_with_the_same_strata():
     strata = [0, 0, 0, 1] * 5
     whole, resumed = sampler(20, strata=strata), sampler(20, strata=strata)
     resumed.load_state_dict(whole.state_dict())
@@ -266,7 +266,7 @@ def test_batches_of_kinds_go_on_where_they_stood_and_nowhere_else():
         sampler(world_size=2).load_state_dict(sampler().state_dict())
 
 
-def test_every_process_knows_the_sizes_of_all_batches_of_an_epoch():
+def test_every_process_knows_the_sizes_of_all_batches():
     shared = [sampler(batch_size=4, rank=rank, world_size=2) for rank in range(2)]
     sizes = shared[0].batch_sizes(2)
     assert sum(sizes) == 10
@@ -358,7 +358,7 @@ def test_a_process_may_have_nothing_to_evaluate():
     max_scans=st.one_of(st.none(), st.integers(30, 120)),
     world_size=st.sampled_from((1, 2)),
 )
-def test_every_epoch_has_as_many_batches_also_of_samples_that_are_drawn(
+def test_every_epoch_has_as_many_batches_with_strata_too(
     samples, batch_size, max_scans, world_size
 ):
     lengths, strata = map(list, zip(*samples, strict=True))
@@ -412,7 +412,7 @@ def test_no_batch_is_much_smaller_than_the_others():
     assert sorted(len(batch) for batch in buckets([3] * 33, batch_size=16)) == [8, 9, 16]
 
 
-def test_samples_mix_within_their_bucket_and_batches_come_in_any_order():
+def test_samples_mix_within_buckets_and_batches_are_shuffled():
     lengths = [10, 11] * 50
     batches = list(buckets(lengths, batch_size=10, spread=0.1))
     assert any(len({lengths[index] for _, index in batch}) == 2 for batch in batches)
@@ -436,7 +436,7 @@ def test_the_order_of_buckets_depends_on_seed_and_epoch():
     assert indices(other) != indices(two)
 
 
-def test_without_shuffling_the_longest_come_first_and_equals_as_given():
+def test_without_shuffling_the_longest_come_first():
     plain = buckets([1, 9, 1, 9, 9], batch_size=2, shuffle=False)
     plain.set_epoch(6)
     assert indices(plain) == [1, 3, 4, 0, 2]

@@ -164,7 +164,7 @@ def test_what_is_larger_than_the_limit_is_transformed_on_access(spectra, monkeyp
     assert calls == [10]
 
 
-def test_a_sample_that_an_epoch_holds_again_is_augmented_otherwise(spectra):
+def test_a_repeated_sample_is_augmented_differently(spectra):
     samples = dataset(spectra, augmentations=make_augmentations(["noise"]))
     first, second, third = samples.__getitems__([(2, 0), (2, 0, 1), (2, 0, 2)])
     assert not np.array_equal(first.spectra, second.spectra)
@@ -307,7 +307,7 @@ def drawn(others: SameTarget, index: int) -> set[int | None]:
     return {others.draw(index, np.random.default_rng(seed)) for seed in range(100)}
 
 
-def test_any_other_sample_of_the_same_class_is_drawn_and_none_else():
+def test_only_other_samples_of_the_same_class_are_drawn():
     others = SameTarget(np.array([2, 0, 2, 1, 2, 0]))
     assert drawn(others, 0) == {2, 4}
     assert drawn(others, 2) == {0, 4}

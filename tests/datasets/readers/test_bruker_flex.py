@@ -23,7 +23,7 @@ def test_an_acquisition_is_read_at_the_mz_of_its_calibration(tmp_path, read):
     assert scan.centroid is False
 
 
-def test_names_and_columns_come_from_the_folders_and_the_acquisition(tmp_path, read):
+def test_names_and_columns_come_from_folders_and_acqu(tmp_path, read):
     fid = write_bruker(tmp_path / "patient7", COUNTS, spot="F9", replicate="3")
     (scan,) = read(BrukerFlexReader(), fid)
     assert (scan.sample_id, scan.scan) == ("patient7_F9", "3")
@@ -57,7 +57,7 @@ def test_what_would_have_flown_before_mz_0_is_no_point(tmp_path, read):
     assert scan.intensity.tolist() == COUNTS[2:]
 
 
-def test_parameters_lose_their_brackets_and_keep_their_further_lines(tmp_path):
+def test_parameters_lose_brackets_and_keep_further_lines(tmp_path):
     fid = write_bruker(tmp_path / "a", COUNTS, CMT1="<caf\xe9>")
     acqu = fid.with_name("acqu")
     acqu.write_bytes(acqu.read_text(encoding="utf-8").encode("latin-1"))

@@ -57,7 +57,7 @@ def folder(tmp_path):
     return root
 
 
-def test_files_are_listed_in_the_order_of_their_paths_without_hidden_ones(folder):
+def test_files_are_listed_by_path_without_hidden_ones(folder):
     files = list_files(folder, is_text, "text file")
     assert [file.name for file in files] == ["raw/a/10.txt", "raw/a/2.txt", "raw/b/1.txt"]
     assert [file.path.read_text() for file in files] == ["a/10.txt", "a/2.txt", "b/1.txt"]
@@ -75,7 +75,7 @@ def test_a_pattern_chooses_among_the_files(folder):
         list_files(folder, is_text, "text file", "*/c/*")
 
 
-def test_a_folder_without_such_files_is_refused_with_what_it_holds(folder):
+def test_a_folder_without_such_files_is_refused(folder):
     with pytest.raises(CohortError, match=r"no spectrum in .*; it holds \.txt 3, \.doc 1"):
         list_files(folder, lambda name: False, "spectrum")
 
@@ -128,7 +128,7 @@ def test_nothing_is_unpacked_outside_of_the_folder(tmp_path, name):
         assert not list(tmp_path.rglob("outside.txt"))
 
 
-def test_a_package_that_is_not_there_is_named_with_the_extra_that_brings_it():
+def test_a_missing_package_is_named_with_its_extra():
     with pytest.raises(CohortError) as caught:
         require_package("no_such_package.part", "Parquet")
     assert str(caught.value).startswith("Parquet needs the package no_such_package, which")

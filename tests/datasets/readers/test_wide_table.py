@@ -35,7 +35,7 @@ def check(scans):
     assert scans[0].centroid is None
 
 
-def test_a_row_is_a_scan_and_columns_called_by_numbers_are_its_points(table, read):
+def test_a_row_is_a_scan_and_numbered_columns_its_points(table, read):
     check(read(WideTableReader(), table))
 
 
@@ -62,7 +62,7 @@ def test_the_first_sheet_of_a_workbook_reads_the_same(table, tmp_path, read):
 
 
 @pytest.mark.parametrize("prefix", ["X", "mz_", "m/z "])
-def test_a_point_may_carry_the_prefix_that_programs_put_before_numbers(table, read, prefix):
+def test_a_points_name_may_have_a_programs_prefix(table, read, prefix):
     text = table.read_text()
     for x in AXIS:
         text = text.replace(f",{x:g}", f",{prefix}{x:g}", 1)

@@ -41,7 +41,7 @@ def test_rows_come_in_the_order_they_are_asked_for(file, rows):
         np.testing.assert_array_equal(scans, VALUES[wanted])
 
 
-def test_runs_are_read_to_their_places_and_nothing_else_is_touched(file):
+def test_runs_are_read_to_their_places_only(file):
     runs = Runs(np.array([30, 2]), np.array([3, 1]), np.array([1, 5]))
     for spectra in (np.load(file, mmap_mode="r"), VALUES, VALUES.astype(np.float64)):
         into = np.full((7, 7), -1, dtype=np.float32)
@@ -112,7 +112,7 @@ def test_a_row_that_is_not_there_is_refused(file, rows):
 
 
 @on_file
-def test_a_system_that_returns_less_than_asked_for_is_asked_again(file, monkeypatch):
+def test_a_short_read_is_continued(file, monkeypatch):
     whole = os.preadv
     calls = []
 
@@ -159,7 +159,7 @@ def test_a_file_that_was_read_to_its_end_takes_no_memory(tmp_path):
     assert float(done.stdout) < 40
 
 
-def test_the_chunks_are_the_asked_rows_in_order_and_none_is_too_large(tmp_path):
+def test_chunks_hold_the_rows_in_order_within_the_limit(tmp_path):
     np.save(tmp_path / "spectra.npy", np.random.default_rng(0).random((10, 4), dtype=np.float32))
     spectra = np.load(tmp_path / "spectra.npy", mmap_mode="r")
     rows = np.array([9, 1, 1, 4, 0])
@@ -269,7 +269,7 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts faults like this")
-def test_batches_of_unequal_sizes_are_not_cleared_by_the_system_again_and_again():
+def test_memory_of_unequal_batches_is_not_cleared_again():
     resource = pytest.importorskip("resource")
     buffers, sizes = ScanBuffers(), np.random.default_rng(0).integers(100, 1000, 200)
 

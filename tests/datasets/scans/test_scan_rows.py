@@ -21,7 +21,7 @@ def test_the_rows_of_samples_are_theirs_in_the_order_asked_for(rows, data):
 
 
 @given(rows=ROWS, data=st.data())
-def test_padded_each_has_as_many_rows_and_a_filler_behind_its_own(rows, data):
+def test_padded_rows_end_with_the_filler(rows, data):
     samples = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
     most = data.draw(st.integers(max([0, *(len(rows[sample]) for sample in samples)]), 8))
     ragged = RaggedRows([np.array(own) for own in rows])
@@ -43,7 +43,7 @@ def gather(runs: Runs, length: int) -> list[int]:
 
 
 @given(rows=RUN_ROWS)
-def test_runs_hold_the_rows_in_their_order_and_are_as_long_as_they_can_be(rows):
+def test_runs_hold_the_rows_in_order_and_are_longest(rows):
     runs = find_runs(np.array(rows, dtype=np.int64))
     assert gather(runs, len(rows)) == rows
     assert runs.counts.sum() == len(rows)

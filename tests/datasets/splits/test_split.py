@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
-from datasets.splits.split import SIDES, hash_split, make_split, read_splits, write_splits
+from datasets.splits.split import SUBSETS, hash_split, make_split, read_splits, write_splits
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60, unique=True)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -27,7 +27,7 @@ def plates(sizes, classes=2, seed=0):
 
 
 def groups_on(split, groups):
-    return [len(set(groups[split == side])) for side in SIDES]
+    return [len(set(groups[split == side])) for side in SUBSETS]
 
 
 # make_split
@@ -42,7 +42,7 @@ FRACTIONS = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
 
 @given(COHORTS, FRACTIONS, st.integers(0, 2**32 - 1))
 @settings(max_examples=150)
-def test_a_split_never_separates_a_group_and_gives_every_side_every_class(members, shares, seed):
+def test_a_split_separates_no_group_and_has_every_class(members, shares, seed):
     targets = np.unique(np.concatenate(members), return_inverse=True)[1]
     groups = np.repeat([f"g{number}" for number in range(len(members))], [len(m) for m in members])
     holding = [len(set(groups[targets == number])) for number in range(targets.max() + 1)]
@@ -53,10 +53,10 @@ def test_a_split_never_separates_a_group_and_gives_every_side_every_class(member
         assert min(holding) < 3 or len(holding) > 1
         return
     assert min(holding) >= 3
-    assert set(split) == set(SIDES)
+    assert set(split) == set(SUBSETS)
     for group in set(groups):
         assert len(set(split[groups == group])) == 1
-    for side in SIDES:
+    for side in SUBSETS:
         assert set(targets[split == side]) == set(targets)
     np.testing.assert_array_equal(split, make_split(targets, groups, shares, seed))
 
@@ -106,12 +106,12 @@ def can_be_split(present):
     return False
 
 
-def test_a_rare_arrangement_is_found_where_balanced_draws_miss_it():
+def test_a_rare_arrangement_is_found_beyond_balanced_draws():
     rows = ["1110", "0111", "1110", "0011", "1101", "1101"]  # classes that each group holds
     groups, targets = np.nonzero([[cell == "1" for cell in row] for row in rows])
     for seed in range(20):
         split = make_split(targets, groups, seed=seed)
-        assert all(set(targets[split == side]) == {0, 1, 2, 3} for side in SIDES)
+        assert all(set(targets[split == side]) == {0, 1, 2, 3} for side in SUBSETS)
 
 
 def test_a_cohort_is_refused_only_where_no_arrangement_exists():
@@ -136,7 +136,7 @@ def test_a_cohort_is_refused_only_where_no_arrangement_exists():
 def test_groups_of_one_sample_are_split_stratified_to_the_sample(fractions):
     targets = np.repeat([0, 1, 2], [611, 240, 49])
     split = make_split(targets, np.arange(900), fractions, seed=3)
-    for share, side in zip(fractions, SIDES, strict=True):
+    for share, side in zip(fractions, SUBSETS, strict=True):
         for number, count in enumerate([611, 240, 49]):
             got = np.sum((split == side) & (targets == number))
             assert abs(got - share * count) < 1
@@ -178,7 +178,7 @@ def test_a_scarce_class_is_on_every_side():
     targets[[7, 77, 177]] = 1
     for seed in range(20):
         split = make_split(targets, np.arange(500), (0.9, 0.05, 0.05), seed)
-        assert set(split[targets == 1]) == set(SIDES)
+        assert set(split[targets == 1]) == set(SUBSETS)
 
 
 def test_scarce_classes_that_hang_together_are_found_a_way():
@@ -188,7 +188,7 @@ def test_scarce_classes_that_hang_together_are_found_a_way():
     targets = np.concatenate(list(members.values()))
     for seed in range(20):
         split = make_split(targets, groups, seed=seed)
-        assert all(set(targets[split == side]) == {0, 1} for side in SIDES)
+        assert all(set(targets[split == side]) == {0, 1} for side in SUBSETS)
 
 
 def test_a_class_in_too_few_groups_is_named():
@@ -201,7 +201,7 @@ def test_a_class_in_too_few_groups_is_named():
         make_split(targets, groups)
 
 
-def test_entangled_groups_are_refused_with_the_count_of_each_class():
+def test_entangled_groups_are_refused_with_class_counts():
     # Classes 0 and 1 want groups 2 and 3 on the same side, class 2 wants them apart.
     members = {0: [0, 1], 1: [0, 1], 2: [0, 2], 3: [1, 2], 4: [2]}
     groups = np.repeat(list(members), [len(classes) for classes in members.values()])
@@ -273,7 +273,7 @@ def test_a_group_on_two_sides_is_refused(written):
     path, sample_ids, groups, _, split = written
     other = "val" if split[3] == "train" else "train"
     edit(path, 3, split=other)
-    sides = " and ".join(side for side in SIDES if side in (other, split[3]))
+    sides = " and ".join(side for side in SUBSETS if side in (other, split[3]))
     with pytest.raises(CohortError, match=f"group 'plate0' is in {sides};"):
         read_splits(path, sample_ids, groups)
 
@@ -297,7 +297,7 @@ def test_a_side_without_a_class_or_a_sample_is_refused(written):
         read_splits(path, sample_ids, groups)
 
 
-def test_a_test_side_need_not_hold_every_class_where_it_is_not_asked_to(written):
+def test_a_test_set_need_not_hold_every_class_unless_asked(written):
     path, sample_ids, groups, targets, split = written
     one_sided = np.where(split == "test", 0, targets)
     with pytest.raises(CohortError, match="split 'test' has no sample of class '1'"):
@@ -321,10 +321,10 @@ def test_several_labels_are_on_every_side_there_and_not_there():
     groups = np.arange(300) // 2
     for seed in range(10):
         split = make_split(targets, groups, seed=seed)
-        for side in SIDES:
+        for side in SUBSETS:
             assert targets[split == side].any(0).all()
             assert not targets[split == side].all(0).any()
-    share = [(targets[split == side]).mean(0)[0] for side in SIDES]
+    share = [(targets[split == side]).mean(0)[0] for side in SUBSETS]
     assert np.ptp(share) < 0.06  # of the common label, about as many everywhere
     assert all(len(set(split[groups == group])) == 1 for group in set(groups))
 
@@ -342,7 +342,7 @@ def test_values_are_split_over_their_whole_range():
     edges = np.quantile(values[:, 0], [0.2, 0.4, 0.6, 0.8])
     for seed in range(10):
         split = make_split(values, np.arange(200), seed=seed)
-        for side, share in zip(SIDES, (0.7, 0.15, 0.15), strict=True):
+        for side, share in zip(SUBSETS, (0.7, 0.15, 0.15), strict=True):
             fifths = np.bincount(np.searchsorted(edges, values[split == side, 0]), minlength=5)
             assert np.abs(fifths - share * 40).max() <= 1
     np.testing.assert_array_equal(split, make_split(values, np.arange(200), seed=9))
@@ -354,7 +354,7 @@ def test_few_values_in_few_groups_are_split_all_the_same(samples, per_group):
     groups = np.arange(samples) // per_group
     for seed in range(5):
         split = make_split(values, groups, seed=seed)
-        assert set(split) == set(SIDES)
+        assert set(split) == set(SUBSETS)
         assert all(len(set(split[groups == group])) == 1 for group in set(groups))
 
 
@@ -363,9 +363,9 @@ def test_values_in_too_few_groups_are_refused():
         make_split(np.arange(8.0)[:, None], np.arange(8) % 2)
 
 
-def test_a_written_split_is_checked_for_every_label_but_not_for_values(tmp_path):
+def test_a_written_split_is_checked_for_labels_not_values(tmp_path):
     path, ids, groups = tmp_path / "splits.csv", [f"s{n}" for n in range(6)], np.arange(6)
-    split = np.repeat(SIDES, 2)
+    split = np.repeat(SUBSETS, 2)
     write_splits(path, ids, groups.astype(str), split)
     labels = np.array([[1], [0], [1], [0], [1], [1]])
     with pytest.raises(CohortError, match="split 'test' has no sample of label 'sepsis=0'"):
@@ -392,7 +392,7 @@ def test_hcc_holds_out_whole_plates(real_data):
 def test_species_are_stratified(real_data):
     cohort = Cohort.read(real_data / "species_maldi")
     split = make_split(cohort.targets, cohort.groups)
-    assert [np.bincount(cohort.targets[split == side]).tolist() for side in SIDES[1:]] == [
+    assert [np.bincount(cohort.targets[split == side]).tolist() for side in SUBSETS[1:]] == [
         [1] * 4,
         [1] * 4,
     ]
@@ -431,19 +431,19 @@ def test_no_group_is_ever_apart_and_every_side_has_every_class(members, fraction
         return
     for group in set(groups):
         assert len(set(split[groups == group])) == 1
-    for side in SIDES:
+    for side in SUBSETS:
         assert set(targets[split == side]) == set(targets)
 
 
 def test_sides_have_about_their_fractions():
     names = [f"patient {number}" for number in range(6000)]
     sides = sides_of(names, (0.5, 0.2, 0.3), seed=4)
-    for side, share in zip(SIDES, (0.5, 0.2, 0.3), strict=True):
+    for side, share in zip(SUBSETS, (0.5, 0.2, 0.3), strict=True):
         # Within four standard errors.
         assert abs(sides.count(side) / 6000 - share) < 4 * np.sqrt(share * (1 - share) / 6000)
 
 
-def test_the_side_of_a_name_is_the_same_on_every_machine_and_in_every_version():
+def test_the_hashed_split_of_a_name_is_fixed():
     names = ["P001", "P002", "P003", "P004", "Zürich 7", "plate9"]
     assert sides_of(names) == ["train", "train", "test", "train", "train", "train"]
     assert sides_of(names, seed=1) == ["val", "val", "train", "train", "train", "train"]

@@ -22,7 +22,7 @@ def test_each_label_puts_a_sample_into_one_of_two_sets():
 
 
 @pytest.mark.parametrize("bins", [1, 2, 5])
-def test_quantiles_hold_as_many_samples_each_and_keep_their_order(bins):
+def test_quantiles_are_of_equal_size_and_in_order(bins):
     values = np.random.default_rng(0).permutation(np.exp(np.linspace(0, 9, 100)))
     strata = quantile_strata(values, bins)
     assert strata.members.sum(0).tolist() == [100 // bins] * bins
@@ -51,7 +51,7 @@ def test_sides_that_cannot_all_have_a_class_are_named():
         stratified_group_split(np.array([0, 0, 0, 0, 1, 1]), np.arange(6), list("abcd"), [0.25] * 4)
 
 
-def test_targets_without_their_groups_are_a_mistake_of_the_caller():
+def test_targets_and_groups_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="differ in length"):
         stratified_group_split(np.zeros(3, dtype=int), np.arange(2), ["a", "b"], [0.5, 0.5])
     with pytest.raises(CohortError, match="without samples cannot be split"):

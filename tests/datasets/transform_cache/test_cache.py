@@ -214,7 +214,7 @@ def slowly(scans: np.ndarray) -> np.ndarray:
     return scans + 1
 
 
-def test_of_processes_that_ask_at_once_one_computes_and_the_others_wait(spectra, tmp_path):
+def test_of_several_processes_one_computes_and_others_wait(spectra, tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     parts = (tmp_path / "cache", tmp_path / "spectra.npy", context.Barrier(3), queue)
@@ -231,7 +231,7 @@ def test_of_processes_that_ask_at_once_one_computes_and_the_others_wait(spectra,
     assert not list((tmp_path / "cache").glob(".*.part"))
 
 
-def test_where_files_cannot_be_locked_the_first_that_is_done_wins(spectra, tmp_path, monkeypatch):
+def test_without_locks_the_first_process_wins(spectra, tmp_path, monkeypatch):
     def refuse(self, timeout=None):
         raise NotImplementedError
 
@@ -283,7 +283,7 @@ def test_entries_that_were_not_used_for_the_longest_make_room(spectra, tmp_path)
     assert len(entries(folder)) == 1
 
 
-def test_what_a_killed_process_left_goes_when_the_same_is_asked_for_again(spectra, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(spectra, tmp_path):
     folder = tmp_path / "cache"
     cached(spectra, folder)
     entry = only_entry(folder)

@@ -29,7 +29,7 @@ def test_tic_of_a_scan_around_zero_does_not_explode():
     np.testing.assert_allclose(TIC()(scan), scan / 1.5, rtol=1e-6)
 
 
-def test_a_scan_becomes_a_vector_of_length_one_whatever_the_scale():
+def test_a_scan_becomes_a_vector_of_length_one():
     scans = spectra()
     out = VectorNorm()(scans * np.float32(1000))
     np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, rtol=1e-5)
@@ -45,7 +45,7 @@ def test_the_median_becomes_one_and_does_not_follow_a_large_peak():
     np.testing.assert_allclose(np.median(higher, axis=1), 1, rtol=1e-5)
 
 
-def test_a_scan_whose_median_is_zero_is_divided_by_a_thousandth_of_its_mean():
+def test_a_scan_of_median_0_is_divided_by_part_of_its_mean():
     scan = np.zeros((1, 100), dtype=np.float32)
     scan[0, 7] = 200
     np.testing.assert_allclose(MedianNorm()(scan)[0, 7], 200 / (2 * 1e-3), rtol=1e-5)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.roll_call_work import ITERATIONS
+from tests.engine.stop_consensus_work import ITERATIONS
 
 
 @pytest.fixture
 def both(two_processes):
-    return two_processes["tests.engine.roll_call_work"]
+    return two_processes["tests.engine.stop_consensus_work"]
 
 
 def test_processes_call_each_other_after_the_same_iterations(both):

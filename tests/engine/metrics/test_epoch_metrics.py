@@ -101,11 +101,26 @@ def test_an_error_in_unlike_units_has_no_mean():
         metric_value("mae[bmi]", named)
 
 
+def test_errors_of_unnamed_targets_are_refused_on_the_first_step():
+    evaluator = Evaluator(TinyModel(), LOSSES["mse"](), EpochMetrics(task="regression"))
+    steps = []
+    evaluator.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
+    loader = TinyLoader()
+    loader.batches = [
+        replace(batch, target=torch.zeros(len(batch.target), 2)) for batch in loader.batches
+    ]
+    with pytest.raises(
+        UsageError, match=r"'mae' has no one unit for 2 targets.*mae\[0\], mae\[1\]"
+    ):
+        evaluator.evaluate(loader)
+    assert len(steps) == 1
+
+
 def test_several_labels_are_measured_label_by_label():
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
     found, kept = measured("multilabel", "bce", labels, names=["accuracy", "auroc"])
-    said = kept.probabilities.numpy() >= 0.5
-    assert found["accuracy"] == pytest.approx((said == labels).mean())
+    predicted = kept.probabilities.numpy() >= 0.5
+    assert found["accuracy"] == pytest.approx((predicted == labels).mean())
     assert 0 <= found["auroc"] <= 1
 
 
@@ -193,7 +208,7 @@ def test_a_metrics_value_is_of_the_rows_that_count():
 def test_an_initially_undefined_monitor_is_accepted(tmp_path, loader):
     trainer, seen = with_heads(["precision"]), {}
     with torch.no_grad():
-        # At first the second class is never said, which leaves its precision undefined.
+        # At first the second class is never predicted, which leaves its precision undefined.
         trainer.model.head.bias.copy_(torch.tensor([2.0, 0.0]))
     trainer.run_dir = tmp_path
     judged: dict[str, Any] = {"monitor": "val/precision", "mode": "max"}

@@ -236,7 +236,7 @@ def test_what_is_undefined_has_no_bounds(outputs):
         ({"metrics": ["effective_scans"]}, "metric 'effective_scans' was not kept"),
         ({"groups": ["a", "b"]}, "2 groups for 60 samples: expected one a sample"),
         ({"resamples": 39}, "resamples: a whole number at least 40 was expected, not 39"),
-        ({"resamples": 19, "level": 0.9}, "at least 20, not 19"),
+        ({"resamples": 19, "level": 0.9}, "at least 20 was expected, not 19"),
         ({"level": 95}, "level: a number above 0 and below 1 was expected, not 95"),
         ({"seed": -1}, "seed: a whole number at least 0 was expected, not -1"),
     ],

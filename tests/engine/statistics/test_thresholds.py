@@ -121,11 +121,11 @@ def every_cut(scores):
 
 
 REFERENCE = {
-    "sensitivity": lambda y, said: sk.recall_score(y, said, zero_division=np.nan),
-    "specificity": lambda y, said: sk.recall_score(~y, ~said, zero_division=np.nan),
-    "precision": lambda y, said: sk.precision_score(y, said, zero_division=np.nan),
-    "npv": lambda y, said: sk.precision_score(~y, ~said, zero_division=np.nan),
-    "f1": lambda y, said: sk.f1_score(y, said),
+    "sensitivity": lambda y, predicted: sk.recall_score(y, predicted, zero_division=np.nan),
+    "specificity": lambda y, predicted: sk.recall_score(~y, ~predicted, zero_division=np.nan),
+    "precision": lambda y, predicted: sk.precision_score(y, predicted, zero_division=np.nan),
+    "npv": lambda y, predicted: sk.precision_score(~y, ~predicted, zero_division=np.nan),
+    "f1": lambda y, predicted: sk.f1_score(y, predicted),
     "accuracy": sk.accuracy_score,
     "balanced_accuracy": sk.balanced_accuracy_score,
 }
@@ -135,14 +135,14 @@ REFERENCE = {
 def test_the_figures_are_scikit_learns(samples, threshold):
     scores, positive = both_classes(samples)
     found = figures_at(scores, positive, threshold)
-    said = scores >= threshold
+    predicted = scores >= threshold
     for name, reference in REFERENCE.items():
-        assert found[name] == pytest.approx(reference(positive, said), nan_ok=True), name
+        assert found[name] == pytest.approx(reference(positive, predicted), nan_ok=True), name
     assert [found[count] for count in ("tn", "fp", "fn", "tp")] == list(
-        sk.confusion_matrix(positive, said, labels=[False, True]).ravel()
+        sk.confusion_matrix(positive, predicted, labels=[False, True]).ravel()
     )
-    if said.any() and not said.all():
-        assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(positive, said))
+    if predicted.any() and not predicted.all():
+        assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(positive, predicted))
     else:
         assert math.isnan(found["mcc"])
 

@@ -75,7 +75,12 @@ def terms(**spec):
     [
         ("focall", {}, "binary", "loss.name: nothing is called 'focall'; did you mean 'focal'"),
         ("focal", {"gama": 1}, "binary", "loss.params: FocalLoss .* 'gama'; did you mean 'gamma'"),
-        ("focal", {"gamma": -1}, "binary", r"loss.params: FocalLoss refuses .*gamma: a number"),
+        (
+            "focal",
+            {"gamma": -1},
+            "binary",
+            r"focal\.gamma: a number at least 0 was expected, not -1",
+        ),
         ("bce", {}, "binary", r"'bce' does not fit task 'binary' \(choices: cross_entropy, tft"),
         ("cross_entropy", {}, "regression", r"does not fit task 'regression' \(choices: mse, hub"),
         ("mse", {}, "multilabel", r"'mse' does not fit task 'multilabel' \(choices: focal, bce"),

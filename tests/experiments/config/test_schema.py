@@ -24,6 +24,24 @@ def test_what_is_repeated_without_its_imports_is_the_same():
     assert tuple(BLOOD_VALUES) == data.LOG_OF_EMBEDDED
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"checkpoint": {"monitor": "val/net_loss"}}, "checkpoint"),
+        ({"trainer": {"early_stopping": {"monitor": "val/net_loss"}}}, "trainer.early_stopping"),
+        (
+            {"lr_scheduler": {"name": "plateau", "params": {"monitor": "val/net_loss"}}},
+            "lr_scheduler.params",
+        ),
+    ],
+)
+def test_a_metric_of_ones_own_called_loss_has_to_state_its_mode(section, key):
+    with pytest.raises(UsageError, match=rf"^{key}.monitor: .*: set {key}.mode to max or min"):
+        configured(metrics=["mine.net_loss"], **section)
+    configured(metrics=["mine.net_loss"], checkpoint={"monitor": "val/net_loss", "mode": "max"})
+    assert configured(checkpoint={"monitor": "val/main_loss"}).checkpoint.mode == "min"
+
+
 @pytest.mark.parametrize("task", ["auto", *TASKS])
 def test_metrics_and_monitors_follow_the_task(task):
     config = configured(task, trainer={"early_stopping": {"patience": 3}})

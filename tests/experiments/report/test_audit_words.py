@@ -140,10 +140,10 @@ CASES: list[tuple[Fault, dict[str, Any]]] = [
 SAID = (
     "1 group of 50 in several splits",
     "groups of 50 in several splits",
-    "1 value of animal in several groups, m0 for one",
+    "1 value of animal in several groups, such as m0",
     "1 value of animal in several groups, 1 of them in several splits",
-    "values of animal in several groups, 0 for one",
-    "of them in several splits, 0 for one",
+    "values of animal in several groups, such as 0",
+    "of them in several splits, such as 0",
     "read like replicates",
     "100 sets of groups that differ by case, blanks, zeros or the form of characters only (",
     "(20 in several splits), 'G0' / 'g0'",
@@ -221,7 +221,7 @@ def audit_all(cases: list[tuple[Fault, dict[str, Any]]], clean: Path, folder: Pa
         if split is None:
             split = make_split(cohort.targets, cohort.groups, seed=1)
         label, group = choices.get("label"), choices.get("group")
-        subject = AuditContext.prepare(cohort, split, label, group, max_scans)
+        subject = AuditContext(cohort, split, label, group, max_scans)
         for check in CHECKS:
             if cohort.has_spectra or check not in OF_SCANS:
                 found.silent -= {check.__name__} if list(check(subject)) else set()

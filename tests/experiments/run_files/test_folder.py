@@ -7,8 +7,15 @@ import pytest
 
 from datasets.errors import UsageError
 from experiments.config import Config
-from experiments.run_files.folder import FINISHED, find_run, is_finished, new_run_dir, write_config
-from experiments.runs import Experiment
+from experiments.run_files.folder import (
+    FINISHED,
+    find_run,
+    is_finished,
+    new_run_dir,
+    require_place,
+    write_config,
+)
+from experiments.runs import Experiment, dry_run
 
 
 def make_run(runs, name, *events, age=0):
@@ -30,6 +37,14 @@ def test_a_runs_dir_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="runs_dir: cannot make"):
         new_run_dir(tmp_path / "file", "a")
+
+
+def test_a_dry_run_refuses_a_runs_dir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"runs_dir: cannot make .*file is not a folder"):
+        dry_run(Config(runs_dir=tmp_path / "file" / "runs"), None)
+    require_place(tmp_path / "new" / "runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_finished_means_through_the_last_stage_since_the_last_start(tmp_path):

@@ -1,4 +1,4 @@
-"""What processes do that call each other now and then."""
+"""Work of ranks that agree on stop signals."""
 
 from __future__ import annotations
 

@@ -9,9 +9,57 @@ import torch
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from engine.evaluator import Evaluator
 from engine.explain import read_explained
+from engine.losses import CrossEntropy
+from engine.metrics import EpochMetrics
+from experiments.analysis.analysis import AnalysisCollector
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
+from tests.engine.measured import make_loader
+from tests.models.small_batch import small_model
+
+SAMPLES = 5
+
+
+def evaluate(name, kept, evaluations=1):
+    evaluator = Evaluator(small_model(name), CrossEntropy(), EpochMetrics())
+    with kept.attached(evaluator):
+        for _ in range(evaluations):
+            evaluator.evaluate(make_loader())
+    return evaluator
+
+
+def findings_of(kept):
+    return kept.findings()
+
+
+def test_one_evaluation_finds_vectors_weights_gate_and_heads():
+    kept = AnalysisCollector()
+    evaluate("tft", kept, evaluations=2)
+    found = findings_of(kept)
+    assert found.embedding.shape == (SAMPLES, 20)
+    assert found.embedding_source == "embedding"
+    assert [len(own) for own in found.scan_weights] == [5, 1, 2, 3, 1]
+    assert found.gate.shape == (SAMPLES,)
+    assert [tuple(head.shape) for head in found.heads] == [(SAMPLES, 2)] * 2
+
+
+def test_what_a_model_does_not_have_is_none():
+    kept = AnalysisCollector()
+    evaluate("mean_linear", kept)
+    found = kept.findings(calibration=None)
+    assert (found.scan_weights, found.gate, found.heads) == (None, None, None)
+    assert found.embedding is not None
+
+
+def test_later_evaluations_are_not_kept():
+    kept = AnalysisCollector()
+    evaluator = evaluate("tft", kept)
+    before = findings_of(kept)
+    evaluator.evaluate(make_loader(seed=1))
+    assert torch.equal(findings_of(kept).embedding, before.embedding)
+
 
 RELOAD = '<meta http-equiv="refresh"'
 PAGES = {
@@ -32,7 +80,7 @@ def finished(make_config):
     return experiment
 
 
-def test_the_test_side_is_explained_with_the_weights_that_are_tested(finished):
+def test_the_tested_weights_are_explained(finished):
     found, outputs = finished.findings, finished.outputs["test"]
     (explained,) = found.explained
     assert explained.sample_id == outputs.sample_id
@@ -72,7 +120,7 @@ def test_what_the_audit_found_stands_on_the_page_and_in_the_card(finished):
         assert escape_markdown(sentence) in card
 
 
-def test_the_page_is_there_while_the_run_goes_on_and_opens_itself_anew(make_config):
+def test_the_page_of_a_run_in_progress_reloads_itself(make_config):
     experiment = Experiment(make_config())
     seen: list[Any] = []
     experiment.setup()
@@ -84,7 +132,7 @@ def test_the_page_is_there_while_the_run_goes_on_and_opens_itself_anew(make_conf
 
     experiment.train()
     assert seen[0] is None
-    for part in (RELOAD, "epoch 1 of 2", "Of the validation side."):
+    for part in (RELOAD, "epoch 1 of 2", "Validation set."):
         assert part in seen[1]
     experiment.test()
     experiment.export()
@@ -107,7 +155,7 @@ def test_attributions_can_be_left_out_or_made_otherwise(make_config):
     experiment.run()
     assert not experiment.findings.explained
     assert experiment.findings.embedding is not None
-    assert "not known what the scores rest on" in (
+    assert "No attributions were computed." in (
         experiment.run_dir / "report" / "index.html"
     ).read_text("utf-8")
     other = Experiment(

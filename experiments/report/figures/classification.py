@@ -1,4 +1,4 @@
-"""The report's interactive figures, each from plain numbers."""
+"""Figures of a classification: ranking, confusion, scores, thresholds, reliability."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from engine.metrics import EpochOutputs
-from engine.reporting import make_panels
-from experiments.report.figures.text import shown_name, shown_names
+from engine.metrics import THRESHOLD, EpochOutputs
+from engine.reporting import figure_text, make_panels
+from engine.statistics import Calibration, threshold_table
+from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.text import about_temperature
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -69,10 +71,6 @@ def ranked_scores(
 ) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
     """What can be ranked: the positive class, each class against the rest, or each label.
 
-    Args:
-        outputs: Of a classification.
-        names: Of the classes, or of the labels.
-
     Yields:
         Its number and name, the scores [N] and who is positive, bool [N]. What has no positive
         or no negative sample is left out: no curve is defined there.
@@ -86,12 +84,7 @@ def ranked_scores(
 
 
 def unranked(outputs: EpochOutputs, names: Sequence[str]) -> list[str]:
-    """Names of what no curve is defined for: all samples, or none, are positive.
-
-    Args:
-        outputs: As for :func:`ranked_scores`.
-        names: Likewise.
-    """
+    """Names of what no curve is defined for: all samples, or none, are positive."""
     ranked = {number for number, *_ in ranked_scores(outputs, names)}
     first = 1 if outputs.task == "binary" else 0
     return [name for n, name in enumerate(names) if n >= first and n not in ranked]
@@ -102,7 +95,7 @@ def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
     missing = unranked(outputs, names)
     if not missing:
         return ""
-    return f"Undefined, as all of these samples are of one kind: {', '.join(missing)}."
+    return f"Undefined because all samples are of one class: {', '.join(missing)}."
 
 
 def say_undefined(figure: go.Figure, **place: Any) -> None:
@@ -149,7 +142,7 @@ def add_chance(figure: go.Figure, **place: Any) -> None:
 
 
 def confusion(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
-    """Counts of true against predicted class, or for each label of what was said of it."""
+    """Counts of true against predicted class, or for each label its four counts."""
     names = shown_names(class_names)
     if outputs.task == "multilabel":
         return _confusion_of_labels(outputs, names)
@@ -217,7 +210,7 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
         figure.add_box(
             x=labels[chosen],
             y=scores[chosen],
-            name=f"truly {side}",
+            name=f"true {side}",
             marker_color=PALETTE[number],
             boxpoints="all",
             jitter=0.4,
@@ -227,3 +220,119 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     figure.update_yaxes(title_text="predicted probability", range=[-0.02, 1.02])
     return figure
+
+
+# Figure -> what it is called.
+SHOWN = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "f1": "F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+THRESHOLDS = np.linspace(0, 1, 201)
+
+
+def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Section]:
+    """A section with sensitivity, specificity, precision, F1 and balanced accuracy by threshold.
+
+    Returns:
+        Nothing where nothing can be ranked: of a regression, and of samples of one class.
+    """
+    if outputs.task == "regression" or outputs.diverged:
+        return []
+    figure = go.Figure()
+    ranked: list[str] = []
+    belongs: list[int] = []
+    for _, name, scores, positive in ranked_scores(outputs, names):
+        table = threshold_table(scores, positive, THRESHOLDS)
+        for number, (key, shown) in enumerate(SHOWN.items()):
+            figure.add_scatter(
+                x=THRESHOLDS,
+                y=table[key],
+                mode="lines",
+                name=shown,
+                line={"color": PALETTE[number]},
+            )
+            belongs.append(len(ranked))
+        ranked.append(name)
+    if not ranked:
+        return []
+    if len(ranked) > 1:
+        add_menu(figure, ranked, belongs)
+    figure.add_vline(x=THRESHOLD, line={"dash": "dot", "color": "grey"})
+    figure.update_xaxes(title_text="threshold", range=[0, 1])
+    figure.update_yaxes(title_text="value", range=[0, 1.02])
+    figure.update_layout(height=420, hovermode="x")
+    text = (
+        "A sample is predicted positive if its probability reaches the threshold. The dotted line "
+        f"is at {THRESHOLD}, which the metrics use. These are test samples: a threshold chosen on "
+        "them looks better than it is."
+    )
+    return [Section("thresholds", "Threshold sensitivity", figure, text)]
+
+
+SIDES = (("uncalibrated", PALETTE[1]), ("after temperature scaling", PALETTE[0]))
+FIGURES = {"expected calibration error": "ece", "Brier score": "brier", "log loss": "log_loss"}
+# In pixels, of a bin's mark.
+SMALLEST, LARGEST = 5.0, 18.0
+
+
+def reliability_section(calibration: Calibration, task: str, class_names: Sequence[str]) -> Section:
+    """Observed frequency against predicted probability, before and after temperature scaling."""
+    before, after = calibration.before, calibration.after
+    text = (
+        "On the diagonal probabilities are perfectly calibrated; a larger mark stands for more "
+        f"samples. The temperature fitted on the validation set is {calibration.temperature:.3g}: "
+        f"{about_temperature(calibration)}. All other figures of this page use the uncalibrated "
+        "probabilities."
+    )
+    rows = [
+        (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
+        for name, key in FIGURES.items()
+    ]
+    table = [("", *(name for name, _ in SIDES)), *rows]
+    figure = _figure(calibration, _said(task, class_names))
+    return Section("reliability", "Reliability", figure, text, table)
+
+
+def _said(task: str, class_names: Sequence[str]) -> str:
+    """Which probability is looked at, as in the calibration error."""
+    if task == "binary":
+        return f"predicted probability of {shown_name(class_names[1])}"
+    if task == "multilabel":
+        return "predicted probability of a label"
+    return "probability of the most likely class"
+
+
+def _figure(calibration: Calibration, said: str) -> go.Figure:
+    figure = go.Figure()
+    style = {"dash": "dot", "color": "grey", "width": 1}
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line=style, name="perfect", hoverinfo="skip"
+    )
+    for (name, colour), side in zip(SIDES, (calibration.before, calibration.after), strict=True):
+        figure.add_scatter(
+            x=side.confidence,
+            y=side.share,
+            customdata=side.count,
+            mode="lines+markers",
+            line={"color": colour, "width": 1},
+            marker={"size": _sizes(side.count), "opacity": 0.85},
+            name=name,
+            hovertemplate="predicted %{x:.3f}, observed %{y:.3f}, %{customdata} samples"
+            "<extra></extra>",
+        )
+    figure.update_xaxes(title_text=said, range=[-0.03, 1.03], dtick=0.2, zeroline=False)
+    figure.update_yaxes(
+        title_text="observed frequency", range=[-0.03, 1.03], dtick=0.2, zeroline=False
+    )
+    figure.update_layout(height=460, showlegend=True)
+    return figure
+
+
+def _sizes(count: np.ndarray) -> np.ndarray:
+    """Of marks whose areas grow with the samples, none too small to be seen."""
+    shares = np.sqrt(count / max(1, int(count.max(initial=0))))
+    sizes: np.ndarray = SMALLEST + (LARGEST - SMALLEST) * shares
+    return sizes
