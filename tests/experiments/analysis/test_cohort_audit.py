@@ -22,8 +22,7 @@ from experiments.analysis.cohort_audit import (
     read_audit,
     write_audit,
 )
-from experiments.config import load_config, write_yaml
-from experiments.config.report import FINDINGS
+from experiments.config import FINDINGS, load_config, write_yaml
 from experiments.run import main
 from experiments.runs import Experiment
 
