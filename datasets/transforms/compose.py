@@ -19,8 +19,12 @@ Transform = Callable[[np.ndarray], np.ndarray]
 TINY = float(np.finfo(np.float32).tiny)
 
 
+class _OfScans(Protocol):
+    def __call__(self, scans: np.ndarray) -> np.ndarray: ...
+
+
 @runtime_checkable
-class LearnedTransform(Protocol):
+class LearnedTransform(_OfScans, Protocol):
     """A transform that is fitted before it is called."""
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Any:
@@ -37,7 +41,7 @@ class LearnedTransform(Protocol):
 
 
 @runtime_checkable
-class AxisTransform(Protocol):
+class AxisTransform(_OfScans, Protocol):
     """A transform that needs the axis, or changes it."""
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
@@ -46,7 +50,7 @@ class AxisTransform(Protocol):
 
 
 @runtime_checkable
-class DescribedTransform(Protocol):
+class DescribedTransform(_OfScans, Protocol):
     """A transform that describes what it learned."""
 
     def describe(self) -> str:
@@ -55,7 +59,7 @@ class DescribedTransform(Protocol):
 
 
 @runtime_checkable
-class BoundedTransform(Protocol):
+class BoundedTransform(_OfScans, Protocol):
     """A transform that does not suit every intensity or every scan."""
 
     @property

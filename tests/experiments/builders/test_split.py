@@ -144,7 +144,7 @@ def test_the_file_of_such_a_split_is_taken_where_the_kind_is_named(plates, make_
     data = build_data(make_config(**{"data.split": split}))
     path = tmp_path / "splits.csv"
     write_splits(path, data.cohort.sample_ids, data.cohort.groups, data.split)
-    with pytest.raises(UsageError, match="side 'test' has no sample of class 'control'"):
+    with pytest.raises(UsageError, match="split 'test' has no sample of class 'control'"):
         build_data(make_config(**{"data.split": {"file": str(path)}}))
     again = build_data(make_config(**{"data.split": {**split, "file": str(path)}}))
     np.testing.assert_array_equal(again.split, data.split)
