@@ -253,7 +253,7 @@ class Attribution:
             self.history.append({"epoch": trainer.state.epoch, **row})
 
     def conclude(self, trainer: Trainer) -> None:
-        """Explain the trained model, write the file and announce it."""
+        """Explain the trained model, write the file and log it."""
         state = trainer.state
         if state.open_epoch is not None or state.iteration % (state.epoch_length or 1):
             return

@@ -222,7 +222,7 @@ class LRFinder:
         trainer.add_event_handler(Events.STARTED, self)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Search, write the page and announce the suggestion."""
+        """Search, write the page and log the suggestion."""
         if trainer.should_terminate or trainer.state.iteration:
             return
         assert self.page is not None

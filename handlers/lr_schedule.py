@@ -255,8 +255,8 @@ class LRSchedule:
             low = 1 / self.div_factor
             if step < top:
                 return _anneal(low, 1.0, step / top)
-            done = (step - top) / (last - top) if last > top else 1.0
-            return _anneal(1.0, low / self.final_div_factor, done)
+            fallen = (step - top) / (last - top) if last > top else 1.0
+            return _anneal(1.0, low / self.final_div_factor, fallen)
         return 1.0
 
     # -- plateau ----------------------------------------------------------------------------

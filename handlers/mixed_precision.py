@@ -111,7 +111,7 @@ class MixedPrecision(Precision):
         self._device_type: str | None = None
         self._left_out: LeftOutSteps | None = None
         self._overflowed: Tensor | float = 0.0  # steps of this epoch
-        self._notices: list[str] = []  # to announce
+        self._notices: list[str] = []  # to log
         self._announced: list[str] = []
 
     def attach(self, engine: Trainer | Evaluator) -> None:
@@ -137,7 +137,7 @@ class MixedPrecision(Precision):
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
             if lines:
                 self._notices = lines
-                trainer.add_event_handler(Events.STARTED, self.announce)
+                trainer.add_event_handler(Events.STARTED, self.log_notices)
         else:
             for line in lines:
                 warnings.warn(line, stacklevel=2)
@@ -160,8 +160,8 @@ class MixedPrecision(Precision):
             lines.append(SLOW_BF16)
         return lines
 
-    def announce(self, trainer: Trainer) -> None:
-        """Announce, once in a run, that another precision is used, or that it is slow."""
+    def log_notices(self, trainer: Trainer) -> None:
+        """Log, once in a run, that another precision is used, or that it is slow."""
         for line in self._notices:
             trainer.log_event("notice", message=line)
         self._announced += self._notices

@@ -60,10 +60,7 @@ class ScanPairs:
         self, weight: float = 0.1, temperature: float = 0.1, on: str | None = None
     ) -> None:
         for name, value in (("weight", weight), ("temperature", temperature)):
-            try:
-                require_range(f"scan_pairs.{name}", value, 0, float("inf"), open_low=True)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+            require_range(f"scan_pairs.{name}", value, 0, float("inf"), open_low=True)
         self.weight = weight
         self.temperature = temperature
         self.on = on

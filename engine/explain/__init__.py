@@ -1,4 +1,4 @@
-"""Attributions, attention, embeddings and gates of a trained model."""
+"""Attributions of a trained model, and collectors of its outputs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Metrics over an epoch, the tasks that they belong to, and which of two values is better."""
+"""Metrics of an epoch, the tasks that they fit, and the outputs that they are computed from."""
 
 from typing import TYPE_CHECKING
 

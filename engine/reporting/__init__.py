@@ -1,4 +1,4 @@
-"""Live pages, formatted figures, terminal output and the metric log."""
+"""Live pages, formatted figures, console output and metric tables."""
 
 from typing import TYPE_CHECKING
 

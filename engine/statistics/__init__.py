@@ -1,4 +1,4 @@
-"""Bootstrap intervals, DeLong, paired tests, calibration and thresholds."""
+"""Bootstrap intervals, paired tests of models, calibration and thresholds."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a test set shows: intervals, decisions, attributions, attention."""
+"""The analysis of a test set: intervals, decisions, attributions, attention."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What is found out about a tested model beyond its metrics."""
+"""The analysis of a tested model beyond its metrics."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestAnalysis:
 
 
 def about_unexplained(findings: TestAnalysis) -> str:
-    """That not every label or value was explained, in words; empty where each was."""
+    """A phrase on outputs that were not explained; empty where each was."""
     sets = findings.explained
     if len(sets) < 2 or len(sets) >= sets[0].outputs:
         return ""
@@ -100,7 +100,11 @@ class AnalysisCollector:
                 part.detach(evaluator)
 
     def findings(self, **others: Any) -> TestAnalysis:
-        """What was kept of the last evaluation, and others beside it."""
+        """The analysis of the last evaluation.
+
+        Args:
+            **others: Further attributes of the analysis.
+        """
         return TestAnalysis(
             scan_weights=self.scans.weights,
             gate=self.gates.movement,

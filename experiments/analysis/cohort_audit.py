@@ -85,7 +85,7 @@ def read_audit(folder: Path) -> list[Finding]:
 
 
 def audit_summary(findings: Sequence[Finding]) -> str:
-    """How many findings of each level there are.
+    """Number of findings of each level.
 
     Example:
         >>> audit_summary([Finding("order", "warn", 0.9, "It does.")])

@@ -1,4 +1,4 @@
-"""What a run's probabilities are worth for deciding: thresholds and calibration."""
+"""Thresholds and calibration of a run's probabilities."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def decide(
 def as_plain(
     decisions: Mapping[str, Sequence[OperatingPoint]], calibration: Calibration | None
 ) -> dict[str, Any]:
-    """What was decided in plain types, as ``metrics.json`` has it.
+    """Thresholds and calibration in plain types, as ``metrics.json`` has them.
 
     Returns:
         ``thresholds``: name -> rows with ``rule``, ``demand``, ``threshold`` and the figures of

@@ -1,4 +1,4 @@
-"""What a finished run produced, and sentences on its intervals."""
+"""The outcome of a finished run, and sentences on its intervals."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Outcome:
 
     @property
     def test_groups(self) -> int:
-        """How many groups are on the test set."""
+        """Number of groups in the test set."""
         pairs = zip(self.data.cohort.groups, self.data.split, strict=True)
         return len({group for group, side in pairs if side == "test"})
 

@@ -44,7 +44,7 @@ VALUE = {"trainer.compile": "mode", "trainer.precision": "precision"}
 
 @dataclass(frozen=True)
 class RunHandlers:
-    """The handlers that later stages speak to; the others live by their events alone.
+    """The handlers that later stages use.
 
     Attributes:
         repeated: A line on each of ``handlers`` that is attached more than once.
@@ -58,11 +58,11 @@ class RunHandlers:
     repeated: tuple[str, ...] = ()
 
     def averaged_weights(self) -> AbstractContextManager[Any]:
-        """The weights that are measured and exported: the averaged ones where there are any."""
+        """A context with the weights that are evaluated and exported: averaged ones if any."""
         return self.averager.averaged_weights() if self.averager else nullcontext()
 
     def close(self) -> None:
-        """Let go of open files, also after training was cut off."""
+        """Close files."""
         for handler in self.closing:
             handler.close()
 
@@ -75,15 +75,15 @@ def build_handlers(
     loss_terms: list[str],
     page: Page | None = None,
 ) -> RunHandlers:
-    """Build the configured handlers and attach them; none writes anything before training.
+    """Build the configured handlers and attach them; none writes before training.
 
     Args:
-        config: Says which.
-        trainer: They attach to it.
-        evaluator: Measures the validation side.
-        val_loader: Yields the validation side.
-        loss_terms: The names that the loss returns.
-        page: What the run's page shows while it goes on; None for no such page.
+        config: The whole configuration.
+        trainer: To attach to.
+        evaluator: Of the validation set.
+        val_loader: Of the validation set.
+        loss_terms: Names that the loss returns.
+        page: Makes the run's page during training; None for no page.
 
     Raises:
         UsageError: A handler refuses its settings, or a name is unknown.
@@ -107,8 +107,8 @@ def build_handlers(
         return handler
 
     checkpoint = attach(Checkpoint, "checkpoint", **config.checkpoint.model_dump())
-    judged = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
-    log = attach(RunLog, "checkpoint", **judged)
+    followed = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
+    log = attach(RunLog, "checkpoint", **followed)
     # Attached in any case, so that a resumed run can begin to log steps.
     attach(StepLog, "log", every=config.log.every_steps)
     graceful_shutdown = attach(GracefulShutdown, "graceful_shutdown")
@@ -120,10 +120,10 @@ def build_handlers(
     if settings.processes.strategy == "dp":
         trainer.network = Replicas(trainer.model, replica_devices(settings))
     if world_size() > 1:
-        together = settings.processes.model_dump(exclude={"strategy", "backend"})
-        if together["overlap"] is None:
-            together["overlap"] = settings.compile != "graphs"
-        attach(DistributedTraining, "trainer.processes", **together)
+        options = settings.processes.model_dump(exclude={"strategy", "backend"})
+        if options["overlap"] is None:
+            options["overlap"] = settings.compile != "graphs"
+        attach(DistributedTraining, "trainer.processes", **options)
 
     if settings.compile is not None:
         kept = (config.data.cache_dir or default_cache_dir()) / "compiled"

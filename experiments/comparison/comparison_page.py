@@ -53,7 +53,7 @@ def write_comparison_files(
 
     Args:
         folder: It exists.
-        table: A row a model.
+        table: One row per model.
         about: What is compared, in a line.
         sections: Of the page.
         outputs: Model -> its outputs, all of the same samples.
@@ -107,7 +107,7 @@ def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[
 
 
 def comparison_table(comparison: RunComparison) -> pd.DataFrame:
-    """A row a run; what the first run has no value of is empty.
+    """One row per run; what the first run has no value of is empty.
 
     Returns:
         ``run``, ``model``, ``parameters``, ``epochs``, ``seconds``, ``samples``; the monitored

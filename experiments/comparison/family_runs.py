@@ -47,7 +47,7 @@ class Table:
         name: Of the configuration.
         metric: The monitored metric.
         mode: ``max`` where larger is better, else ``min``.
-        rows: One a run.
+        rows: One per run.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Table:
     rows: list[Row]
 
     def markdown(self) -> str:
-        """A row a family, the best on validation first."""
+        """One row per family, the best on validation first."""
         families = sorted(
             dict.fromkeys(row.family for row in self.rows),
             key=lambda family: self._rank(self._median(family, "val")),
@@ -108,7 +108,7 @@ class Table:
 
 
 def read_row(folder: Path, family: str, seed: int) -> tuple[Row, str, str]:
-    """What a finished run's own files say of it, and its monitored metric and mode."""
+    """A finished run's row, its monitored metric and mode."""
     metrics = json.loads((folder / METRICS_NAME).read_text("utf-8"))
     monitor: str = metrics["monitor"]
     metric = monitor.removeprefix("val/")

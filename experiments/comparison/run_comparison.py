@@ -36,7 +36,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class PairedTests:
-    """How a run does against the first one, beyond each metric's difference.
+    """Paired tests of a run against the first one.
 
     Attributes:
         delong: Of two classes: the areas under the ROC curves, this run's first.
@@ -53,7 +53,7 @@ class PairedTests:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What came of it.
+    """The result of a comparison.
 
     Attributes:
         runs: In the order in which they were named; their outputs are of the shared samples, in
@@ -90,18 +90,18 @@ class RunComparison:
 
     @property
     def class_names(self) -> list[str]:
-        """Of the classes, the labels or the regression's targets."""
+        """Names of the classes, the labels or the regression's targets."""
         return self.runs[0].class_names
 
     @property
     def monitor(self) -> str | None:
-        """What the best epochs were chosen by, None where that is not one metric for all."""
+        """The metric that the best epochs were chosen by; None where runs differ in it."""
         monitors = {run.monitor for run in self.runs}
         return monitors.pop() if len(monitors) == 1 else None
 
     @property
     def samples(self) -> int:
-        """How many all runs share."""
+        """Number of shared samples."""
         return len(self.runs[0].outputs.sample_id)
 
 
@@ -216,7 +216,7 @@ def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 
 def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval]:
-    """What the run measured itself; what it was not asked for is computed, without an interval."""
+    """The run's own figures; metrics that it lacks are computed, without an interval."""
     return {
         name: run.test_figure(name)
         if name in run.metric_names

@@ -89,7 +89,7 @@ def comparison_text(comparison: RunComparison) -> str:
 
 
 def lead(comparison: RunComparison) -> str:
-    """What was compared, and of two classes which is the positive one, in a few sentences."""
+    """The comparison in a few sentences, with the positive class of two."""
     first = comparison.runs[0]
     about = about_positive(first.outputs.task, first.class_names)
     positive = f" {about[:1].upper()}{about[1:]}." if about else ""
@@ -101,7 +101,7 @@ def lead(comparison: RunComparison) -> str:
 
 
 def about_rows(comparison: RunComparison) -> list[Row]:
-    """What each run is: its model, what it cost, and how it did on validation."""
+    """Rows on each run: its model, cost and validation metric."""
     runs = comparison.runs
     rows: list[Row] = [
         ("model", [run.model for run in runs]),

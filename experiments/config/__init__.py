@@ -20,11 +20,11 @@ if TYPE_CHECKING:
         arguments_for,
         construct,
         find_named,
+        metric_name,
         parameter_types,
     )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
-    from experiments.config.metric_names import metric_name
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import FINDINGS, ReportConfig, ThresholdConfig
     from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig

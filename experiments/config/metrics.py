@@ -11,8 +11,14 @@ import torchmetrics
 
 from datasets.errors import UsageError
 from engine.metrics import CustomMetric, custom_metric, custom_metrics, try_metric
-from experiments.config.components import construct, find_named
-from experiments.config.metric_names import Entry, is_path, metric_name, split_entry
+from experiments.config.components import (
+    Entry,
+    construct,
+    find_named,
+    is_path,
+    metric_name,
+    split_entry,
+)
 
 
 def build_metrics(

@@ -11,9 +11,9 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
+from experiments.config.components import is_path, metric_name, split_entry
 from experiments.config.data import DataConfig
 from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
-from experiments.config.metric_names import is_path, metric_name, split_entry
 from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
 from experiments.config.section import (
     ComponentConfig,

@@ -1,4 +1,4 @@
-"""What an evaluation gives: arrays by sample, files, and the input of its pages."""
+"""The results of an evaluation: arrays by sample, files, and the input of its pages."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def look_at_model(
 def _explain(
     model: nn.Module, loader: AnyLoader, task: str, device: torch.device
 ) -> tuple[list[Explained], list[Explained], ExplainedInputs]:
-    """By both methods in one pass: a loader may give its samples in another order next time."""
+    """Explain by both methods in one pass: a loader may change its order between passes."""
     # Of two classes the second one, of more the one that is predicted of each sample.
     target = 1 if task == "binary" else None
     explainers = [

@@ -29,7 +29,7 @@ KINDS = {"binary": "class", "multiclass": "class", "multilabel": "label", "regre
 
 @dataclass(frozen=True)
 class Names:
-    """What things are called on the pages; None where only their numbers are known.
+    """The names on the pages; None where only their numbers are known.
 
     Attributes:
         classes: C classes, labels or targets.

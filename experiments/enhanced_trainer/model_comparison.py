@@ -61,10 +61,10 @@ Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it.
+    """The result of a comparison.
 
     Attributes:
-        table: A row a model: its name, the ``loss`` (:func:`common_loss`), the metrics,
+        table: One row per model: its name, the ``loss`` (:func:`common_loss`), the metrics,
             ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took. Of
             two classes also ``delong_p``: how likely so large a difference in AUROC from the
             best model's is, were both equally good (:func:`engine.statistics.delong_test`).
@@ -121,7 +121,7 @@ def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
 
 
 def common_loss(outputs: EpochOutputs) -> float:
-    """What any model of a task can be held against: cross-entropy, or squared errors.
+    """The loss that any model of a task can be compared by: cross-entropy, or squared errors.
 
     Of several targets, which may be in unlike units, those relative to each target's variance.
     """

@@ -148,7 +148,7 @@ class EnhancedTrainer:
         self.run_dir: Path | None = None
         self._task: str | None = None  # that the model has learned
         self._scaler: TargetScaler | None = None  # of a regression, belongs to the weights
-        self._stepped: History | None = None  # of successive epochs, one a call
+        self._stepped: History | None = None  # of successive epochs, one per call
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
@@ -263,7 +263,7 @@ class EnhancedTrainer:
         return {name.removeprefix("train/"): float(value) for name, value in metrics.items()}
 
     def _find_task(self, loader: AnyLoader) -> tuple[LearningTask, TargetScaler | None]:
-        """What a training loader is of; values of a regression are standardised from now on."""
+        """The task of a training loader; values of a regression are standardised from now on."""
         task = find_task(self.model, loader, self.device, self.task)
         loader.scaler = loader.fit_scaler() if task.name == "regression" else None
         return task, loader.scaler
@@ -393,7 +393,7 @@ class EnhancedTrainer:
             test_loader: Yields every sample once.
 
         Returns:
-            A row a model; also written, with the curves, to ``<save_dir>/comparison``.
+            One row per model; also written, with the curves, to ``<save_dir>/comparison``.
 
         Raises:
             UsageError: There is no model, or they are not of one task.
@@ -444,7 +444,7 @@ class EnhancedTrainer:
     def _generate_interpretability_analysis(
         self, pages: ResultPages, shap: list[Explained]
     ) -> None:
-        """What the scores rest on, the samples in the plane, and what the model attends to."""
+        """Attributions, embeddings in the plane, and attention."""
         self._analyze_feature_importance(pages, shap)
         pages.pca()
         self._analyze_attention_patterns(pages)

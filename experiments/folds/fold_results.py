@@ -28,7 +28,7 @@ from experiments.run_files import PREDICTIONS_NAME, FinishedRun, SavedOutputs
 
 @dataclass(frozen=True)
 class Spread:
-    """How a metric's figures are spread over the folds that have one.
+    """The spread of a metric over the folds that have it.
 
     Attributes:
         mean: NaN where no fold has a figure.
@@ -51,7 +51,7 @@ class FoldResults:
         name: Of the configuration.
         kind: What a fold is called: ``fold``, ``group``, or the column of batches.
         folds: Their names.
-        runs: One a fold.
+        runs: One per fold.
         metrics: All that were asked for.
         figures: For each fold: metric -> figure on its test set, NaN where it is undefined.
         spread: Metric -> how its figures are spread over the folds.
@@ -76,7 +76,7 @@ class FoldResults:
 
     @property
     def samples(self) -> int:
-        """How many were tested, each once."""
+        """Number of tested samples."""
         return sum(len(run.outputs.sample_id) for run in self.runs)
 
 
@@ -213,7 +213,7 @@ def write_fold_results(results: FoldResults, folder: Path) -> Path:
 
 
 def folds_table(results: FoldResults) -> pd.DataFrame:
-    """One row a fold: its run, its sizes, the monitored metric, and each test metric."""
+    """One row per fold: its run, its sizes, the monitored metric, and each test metric."""
     rows = []
     for fold, run, figures in zip(results.folds, results.runs, results.figures, strict=True):
         tested = run.side("test")
@@ -326,7 +326,7 @@ and the fold that it was tested in.
 
 
 def heading(results: FoldResults) -> str:
-    """What was left out, and of how many."""
+    """The folds and their samples, in a line."""
     count = len(results.folds)
     tested = f"{results.samples} samples of {results.groups} groups, each tested once"
     if results.kind == "fold":

@@ -33,13 +33,13 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to run.
+    """The runs of a cross-validation.
 
     Attributes:
         base: The configuration that all folds share.
         cohort: As it was read.
         folds: Of the cohort.
-        configs: One a fold.
+        configs: One per fold.
         versions: Of the data of each.
     """
 
@@ -152,7 +152,7 @@ def check_earlier(plan: Plan) -> None:
 
 
 def collect(plan: Plan) -> FoldResults:
-    """What the finished runs say together."""
+    """The results of the finished runs together."""
     runs = read_runs([config.runs_dir / config.exp_name for config in plan.configs])
     return fold_results(
         plan.base.exp_name,

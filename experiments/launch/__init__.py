@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         quiet_others,
     )
     from experiments.launch.environment import REQUIREMENTS, describe_environment
-    from experiments.launch.job_command import run_job_command
     from experiments.launch.process_group import (
         PEER_LOST_CODE,
         check_alike,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         joined,
         own_device,
         replica_devices,
+        run_job_command,
         tell_group,
     )
 else:

@@ -129,7 +129,7 @@ def stack(figures: Sequence[go.Figure]) -> go.Figure:
 
 @dataclass(frozen=True)
 class _Slot:
-    """Where one of the stacked figures goes, in shares of the whole, and how its parts are named.
+    """The place of one of the stacked figures, in shares of the whole, and its parts' names.
 
     Attributes:
         bottom: Of its unit square.
@@ -144,7 +144,7 @@ class _Slot:
     number: int
 
     def name(self, part: str) -> str:
-        """What the only one of its kind in a figure is called here."""
+        """The name here of a part that a figure has once."""
         return part if self.number == 0 else f"{part}{self.number + 1}"
 
     def axis(self, reference: str) -> str:

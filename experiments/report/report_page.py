@@ -245,7 +245,7 @@ def _sentence(found: Finding) -> str:
 
 
 def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
-    """What is drawn of all samples together, ahead of single ones."""
+    """The parts on all samples together, ahead of single ones."""
     outputs, names = content.outputs, content.class_names
     if outputs is None:
         return

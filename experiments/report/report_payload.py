@@ -30,7 +30,7 @@ FEWEST_POINTS = 512
 
 @dataclass(frozen=True)
 class SampleSource:
-    """Where the samples' spectra and covariates are.
+    """The samples' spectra and covariates.
 
     Attributes:
         spectra: Raw intensities, usually memory-mapped, [N_scans, L].
@@ -57,7 +57,7 @@ class SampleSource:
 
 
 def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
-    """Where the explorer finds what it shows of these samples."""
+    """The explorer's spectra and covariates of these samples."""
     cohort = data.cohort
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
     rows = [row_of[name] for name in sample_ids]
@@ -182,7 +182,7 @@ def as_base64(values: np.ndarray) -> str:
 
 
 def _plan(layers: np.ndarray, points: int, budget: int) -> tuple[int, int]:
-    """How many neighbours become one point, and how many samples are kept.
+    """Neighbouring points to merge, and samples to keep.
 
     Args:
         layers: Rows of points that each sample needs, the most wanted sample first.
@@ -210,7 +210,7 @@ def _pack_scans(scans: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
 
 
 class _Sense(NamedTuple):
-    """Of which output a sample's attributions are shown, and what they are multiplied with."""
+    """The output whose attributions are shown, and their factor."""
 
     target: int
     unit: float

@@ -171,7 +171,7 @@ def _about_positive(outcome: Outcome) -> str:
 def _about_intervals(outcome: Outcome) -> str:
     about = outcome.about_intervals()
     bounds = any(not math.isnan(found.low) for found in outcome.intervals.values())
-    return f"\n{'In brackets: ' if bounds else ''}{about}\n" if about else ""
+    return f"\n{about}{' Intervals are in brackets.' if bounds else ''}\n" if about else ""
 
 
 def _decision_sections(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""Several runs, one after the other: the finished are passed over, one that was cut goes on."""
+"""Several runs in sequence: finished ones are skipped, a cut one is continued."""
 
 from __future__ import annotations
 
@@ -44,15 +44,14 @@ def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> 
     """Run what is not finished yet.
 
     Args:
-        configs: One a run, each with a name of its own.
-        kind_of: What tells configurations apart of which one may work and another not: the first
-            of each kind is set up before any is trained.
+        configs: One per run, with distinct names.
+        kind_of: Groups configurations; the first of each group is set up before any is trained.
 
     Returns:
-        What the process should leave with where a signal stopped a run, else None.
+        The exit code if a signal stopped a run.
 
     Raises:
-        UsageError: A configuration does not work; found out before the first training.
+        UsageError: A configuration does not work; before the first training.
     """
     states = [state_of(config) for config in configs]
     tried = set()

@@ -26,7 +26,7 @@ NARROWEST_COLUMN = 12
 
 
 def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
-    """Set everything up as for a run, and leave nothing behind."""
+    """Set everything up as for a run, and leave no files."""
     if run_dir is None:
         require_place(config.runs_dir)
     with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
@@ -41,7 +41,7 @@ def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = No
 
 
 def run_all_stages(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
-    """All stages, told as they happen; after training rank 0 continues without the others."""
+    """All stages with printed results; after training rank 0 continues without the group."""
     if run_dir and is_finished(run_dir) and not changes_of_finished(run_dir, config):
         print(f"the run in {run_dir} is finished: nothing to continue")
         print("to train further, raise its budget: --trainer.max_epochs N")
@@ -83,7 +83,7 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int
 
 
 def print_setup(experiment: Experiment) -> None:
-    """What is about to be trained on what, and by whom."""
+    """Print the data, the audit, the model and the device."""
     printed = {found.sentence for found in experiment.audit if found.level != "note"}
     for line in experiment.data.describe():
         if line not in printed:  # by the audit, below
@@ -109,7 +109,7 @@ def print_setup(experiment: Experiment) -> None:
 
 
 def print_results(experiment: Experiment) -> None:
-    """The validation and test figures, side by side, and what is decided by them."""
+    """Print a table of validation and test metrics, thresholds and calibration."""
     results, cohort = experiment.results, experiment.data.cohort
     positive = about_positive(cohort.task, cohort.class_names)
     if positive:

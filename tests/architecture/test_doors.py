@@ -25,10 +25,10 @@ REPLACED = re.compile(
     r"""\b(
     RollCall | roll_call\.py | KeptSteps | kept_steps | KeptOutputs | kept_outputs
     | OpenEpochEngine | WindowCheck | window_check | window_closes | window_size
-    | trainer\.announce | _share_anew | is_first | from_first | first_then_others | fail_together
-    | largest_
-    | own_parts | refuse_shares | bare_model | rng_untouched | check_contract | Interrupts
-   | ReadTogether | DigestMemory | describe_transform | draw_sides | is_mine | take_up
+    | trainer\.announce | _share_anew | is_first | from_first | first_then_others
+    | fail_together | largest_ | own_parts | refuse_shares | bare_model | rng_untouched
+    | check_contract | Interrupts | ReadTogether | DigestMemory | describe_transform
+    | draw_sides | is_mine | take_up
     | kept_findings | lookalikes | [Ww]hoever | takes\ this\ seat | is\ a\ meeting
     | taken\ at\ their\ word | goes\ on\ alone
     )\b""",

@@ -454,7 +454,7 @@ def test_a_run_that_another_process_has_is_not_continued(run_dir, monkeypatch, c
     from experiments.run_files import RunLock
     from tests.experiments.run_files.test_lock import end, in_another_process
 
-    monkeypatch.setattr("experiments.run_files.lock.PATIENCE_S", 0.1)
+    monkeypatch.setattr("experiments.run_files.folder.PATIENCE_S", 0.1)
     other, _ = in_another_process(lambda: RunLock(run_dir))
     before = content(run_dir)
     code = main([str(run_dir / "config.yaml"), "--resume", str(run_dir), *MORE])

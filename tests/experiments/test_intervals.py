@@ -97,7 +97,7 @@ def test_a_perfect_score_on_8_samples_is_told_as_unsure(eight, tmp_path, capsys)
     summary = (run_dir / "summary.md").read_text("utf-8")
     assert "| accuracy | 1.0000 | 1.0000 (0.631 to 1.000) |" in summary
     assert "| auroc | 1.0000 | 1.0000 (too few samples) |" in summary
-    assert "by Clopper and Pearson (1934)" in summary
+    assert ": Clopper and Pearson (1934)" in summary
     card = (run_dir / "model_card.md").read_text("utf-8")
     assert "| auroc | 1.0000 | 1.0000 | too few samples |" in card
     page = (run_dir / "report" / "index.html").read_text("utf-8")

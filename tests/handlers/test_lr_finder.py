@@ -281,7 +281,7 @@ def test_where_the_loss_never_falls_nothing_is_suggested(make_trainer, loader):
         ({"start_lr": 0.0}, "start_lr must be above 0 and below end_lr, not 0.0 and 1.0"),
         ({"start_lr": 2.0}, "below end_lr"),
         ({"end_lr": "1"}, "below end_lr"),
-        ({"num_iter": 5}, "lr_finder.num_iter must be a whole number, at least 10"),
+        ({"num_iter": 5}, "lr_finder.num_iter: a whole number at least 10 was expected"),
     ],
 )
 def test_a_search_that_cannot_find_anything_is_refused(make_trainer, loader, settings, words):

@@ -262,10 +262,14 @@ def test_a_place_can_be_named_and_without_any_it_refuses(make_trainer, loader, t
     assert re.search(r"<h1>new</h1>", (tmp_path / "new" / "page.html").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("every", [0, "1", 2.0])
+@pytest.mark.parametrize("every", [0, "1", 2.5])
 def test_an_interval_that_is_no_count_is_refused(every):
     with pytest.raises(UsageError, match=r"training_curves.every: a whole number"):
         TrainingCurves(every=every)
+
+
+def test_a_whole_interval_may_be_written_with_a_point():
+    assert isinstance(TrainingCurves(every=2.0).every, int)
 
 
 def test_the_libraries_are_imported_only_to_write():

@@ -236,7 +236,7 @@ def _scatter(
 
 
 def _mark_even_odds(figure: go.Figure) -> None:
-    """Where each head's decision turns."""
+    """Lines at a probability of 0.5 of each head."""
     style = {"dash": "dot", "color": "grey", "width": 1}
     figure.add_vline(x=0.5, line=style)
     figure.add_hline(y=0.5, line=style)

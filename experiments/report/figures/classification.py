@@ -69,7 +69,7 @@ def _number(value: float | str | None) -> float:
 def ranked_scores(
     outputs: EpochOutputs, names: Sequence[str]
 ) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
-    """What can be ranked: the positive class, each class against the rest, or each label.
+    """All that can be ranked: the positive class, each class against the rest, or each label.
 
     Yields:
         Its number and name, the scores [N] and who is positive, bool [N]. What has no positive
@@ -179,7 +179,7 @@ def _counts(counts: np.ndarray, x: list[str], y: list[str]) -> go.Figure:
 
 
 def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
-    """How predicted probabilities spread: of one class over the true ones, or of each label."""
+    """Histograms of the predicted probabilities of one class by true class, or of each label."""
     if outputs.task == "multilabel":
         return _scores_of_labels(outputs, class_names)
     shown = 1 if outputs.task == "binary" else int(outputs.target.mode().values)
@@ -332,7 +332,7 @@ def _figure(calibration: Calibration, said: str) -> go.Figure:
 
 
 def _sizes(count: np.ndarray) -> np.ndarray:
-    """Of marks whose areas grow with the samples, none too small to be seen."""
+    """Sizes of marks, whose areas grow with the samples."""
     shares = np.sqrt(count / max(1, int(count.max(initial=0))))
     sizes: np.ndarray = SMALLEST + (LARGEST - SMALLEST) * shares
     return sizes

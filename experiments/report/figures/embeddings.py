@@ -59,7 +59,7 @@ def colourings(
     Args:
         outputs: Of the samples.
         names: Of the classes, the labels or the regression's targets.
-        columns: Further properties in text, one value a sample, such as their group or plate;
+        columns: Further properties in text, one value per sample, such as their group or plate;
             what is the same or different for all of them is left out.
     """
     further = [
@@ -103,7 +103,7 @@ def _of_values(target: np.ndarray, predicted: np.ndarray, names: Sequence[str]) 
 
 
 def _label_sets(present: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """What each sample has, in words; by their number where there would be too many sets."""
+    """Each sample's labels in words; their number where there would be too many sets."""
     sets = [
         " + ".join(n for n, has in zip(names, row, strict=True) if has) or "none" for row in present
     ]
@@ -262,7 +262,7 @@ def _plane(
 def _groups(
     colouring: Colouring, drawn: np.ndarray
 ) -> list[tuple[str, np.ndarray, dict[str, object]]]:
-    """Of each trace its name, which of the drawn samples it holds, and how they look."""
+    """Each trace's name, its mask over the drawn samples, and its marker."""
     values = colouring.values[drawn]
     if colouring.kinds is None:
         scale: dict[str, object] = {

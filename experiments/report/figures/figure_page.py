@@ -71,7 +71,7 @@ def _shortened(name: object, longest: int) -> str:
 
 
 def _as_text(text: str) -> str:
-    """What Plotly would read as a tag, an entity or a place in a hover text, as characters."""
+    """Escape what Plotly would read as a tag, an entity or a place in a hover text."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace("%{", "%&#123;")
 
@@ -105,7 +105,7 @@ class Section:
 
 
 def choices_of(sections: Sequence[Section]) -> list[str]:
-    """What a reader can choose among, in the order of the sections; the first is seen at first."""
+    """The choices of a page, in the order of the sections; the first is shown at first."""
     return list(dict.fromkeys(section.choice for section in sections if section.choice))
 
 

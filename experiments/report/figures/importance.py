@@ -137,7 +137,7 @@ def window_features(
 
 
 def window_name(examined: ReportInput, start: int, stop: int) -> str:
-    """Where a window is, on the axis if there is one."""
+    """The name of a region, by the axis if there is one."""
     if examined.axis is None:
         return f"points {start} to {stop - 1}" if stop - start > 1 else f"point {start}"
     ends = examined.axis[start], examined.axis[stop - 1]
@@ -149,7 +149,7 @@ def window_name(examined: ReportInput, start: int, stop: int) -> str:
 
 
 def speaks_for(direction: Direction, task: str, classes: Sequence[str]) -> tuple[str, str]:
-    """What a higher value speaks for, in words, and its colour."""
+    """The effect of a higher value, in words, and its colour."""
     name, sign = str(classes[direction.output]), direction.sign
     if sign == 0:
         return UNCLEAR, UNCLEAR_COLOUR
@@ -325,7 +325,7 @@ def feature_section(
 
 
 def feature_bars(features: Sequence[Feature], task: str, classes: Sequence[str]) -> go.Figure:
-    """A bar a feature, the largest first; its colour tells what a higher value speaks for."""
+    """One bar per feature, the largest first, coloured by the effect of a higher value."""
     names = shown_names([feature.name for feature in features], LONGEST_NAME)
     sides: dict[str, list[int]] = {}
     colours: dict[str, str] = {}

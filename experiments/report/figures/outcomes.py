@@ -1,4 +1,4 @@
-"""How well predictions and truth agree, for each task."""
+"""Predictions against truth, for each task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROW_HEIGHT = 400
 
 
 def predicted_against_true(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
-    """A point a sample for each target; on the diagonal the prediction is right."""
+    """One panel per target and one point per sample, with the diagonal."""
     predicted, true = outputs.predictions.numpy(), outputs.target.numpy()
     figure = _row_for_each(names)
     ids = [shown_name(name, LONGEST_ID) for name in outputs.sample_id]

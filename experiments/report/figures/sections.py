@@ -1,4 +1,4 @@
-"""The figures of what was found out about a tested model, in their order."""
+"""The sections of a tested model's analysis."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def embedding_sections(examined: ReportInput) -> list[Section]:
 
 
 def attention_sections(examined: ReportInput) -> list[Section]:
-    """What the model attends to, its gates, and whether the modalities agree."""
+    """Attention, gates, and the agreement of the modalities."""
     found, sections = examined.findings, []
     if found.attention is not None:
         sections += weight_sections(found.attention, examined.covariates)
@@ -93,7 +93,7 @@ def attention_sections(examined: ReportInput) -> list[Section]:
 
 
 def importance_sections(examined: ReportInput) -> list[Section]:
-    """What the scores rest on; nothing where nothing was explained."""
+    """Attributions over the spectrum and the covariates; nothing where nothing was explained."""
     return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
 
 

@@ -1,4 +1,4 @@
-"""The familiar summary of attributions: a row a feature, a point a sample."""
+"""The familiar summary of attributions: one row per feature, one point per sample."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _points(
 
 
 def _place(values: np.ndarray) -> np.ndarray:
-    """Where each value stands among all, from 0 to 1; the middle where all are the same."""
+    """The rank of each value, from 0 to 1; 0.5 where all are the same."""
     ranks = rankdata(values) - 1
     low, high = ranks.min(), ranks.max()
     if high == low:
@@ -106,7 +106,7 @@ def _place(values: np.ndarray) -> np.ndarray:
 
 
 def _heaped(x: np.ndarray, largest: float) -> np.ndarray:
-    """How far each point is moved up or down, so that those at one place do not hide each other."""
+    """The vertical offset of each point, so that points at one place do not overlap."""
     bins = np.round(x / largest * BINS).astype(int)
     offset = np.zeros(len(x))
     order = np.argsort(bins, kind="stable")

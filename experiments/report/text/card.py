@@ -41,7 +41,7 @@ SIDE_SETS = {"val": "validation set", "test": "test set"}
 
 
 def limits(outcome: Outcome) -> Iterator[str]:
-    """What the numbers do not say; warnings are of what was found in this very data.
+    """Limitations of the run's numbers, and warnings about its data.
 
     Yields:
         Lines of Markdown.
@@ -86,7 +86,7 @@ def limits(outcome: Outcome) -> Iterator[str]:
 
 
 def _audit_warnings(outcome: Outcome) -> Iterator[str]:
-    """What was found in the data before the training, and what was refused but accepted."""
+    """Warnings of the audit, with those that were accepted."""
     for found in outcome.audit:
         if found.level != "note":
             accepted = " (it was accepted)" if found.accepted else ""
@@ -250,7 +250,7 @@ def predict({given}):
 
 
 def _taken(outcome: Outcome) -> str:
-    """What the code is given of a sample."""
+    """The input of the code."""
     cohort = outcome.data.cohort
     table = f"a one-row table of its covariates, as in {SAMPLES_FILE}"
     if not cohort.has_spectra:
@@ -306,7 +306,7 @@ def _decisions(outcome: Outcome) -> str:
 
 
 def _audit(outcome: Outcome) -> str:
-    """What was found in the data before the training."""
+    """The audit's findings as a Markdown table."""
     if not outcome.config.audit.enabled:
         return "The data were not audited before the training."
     if not outcome.audit:
@@ -321,7 +321,7 @@ def _audit(outcome: Outcome) -> str:
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:
-    """What the model's quality may depend on: groups and covariates."""
+    """Groups and covariates that the model's quality may depend on."""
     data, cohort = outcome.data, outcome.data.cohort
     column = Roles.choose(cohort.root, None, outcome.config.data.group, None, None).group
     sides = [np.unique(data.cohort.groups[data.split == side]) for side in SUBSETS]

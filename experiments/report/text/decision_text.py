@@ -34,7 +34,7 @@ TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
 
 
 def threshold_section(decisions: Decisions, task: str) -> str:
-    """What the summary says of thresholds.
+    """The summary's section on thresholds.
 
     Of one thing to decide on all figures on validation and test, and the other rules; of
     several a row each.

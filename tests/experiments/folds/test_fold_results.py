@@ -217,5 +217,5 @@ def test_pooled_figures_of_few_groups_are_told_as_unsure(tmp_path):
     folds = Folds("fold", ["0", "1"], np.zeros(0, dtype=np.int64))
     text = summary(fold_results("made", folds, read_runs(folders), [], resamples=50))
     assert "(too few samples)" in next(x for x in text.splitlines() if x.startswith("| auroc"))
-    assert "95% intervals of accuracy by Clopper and Pearson (1934)" in text
+    assert "95% intervals of accuracy: Clopper and Pearson (1934)" in text
     assert "No 95% interval of auroc" in text

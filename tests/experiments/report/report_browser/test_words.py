@@ -36,7 +36,7 @@ def test_a_button_changes_the_language_but_no_names(browser, write):
             page.locator("#errors-filter").get_attribute("placeholder") == "按样本、分组或类别筛选"
         )
         assert page.locator("#plot-roc").get_attribute("aria-label") == "ROC 曲线"
-        assert "实为 training" in page.locator("#matrix").inner_text()
+        assert "真实 training" in page.locator("#matrix").inner_text()
         assert "训练集" in page.locator("#overview").inner_text()
         page.locator("#language").click()
         assert page.evaluate(y_title) == "sensitivity"

@@ -238,7 +238,8 @@ def test_few_samples_of_a_class_and_missing_values_are_warned_of(run):
     for side in ("val", "test"):
         counts = np.bincount(data.cohort.targets[data.split == side])
         few = f"control {counts[0]}, {ODD} {counts[1]}"
-        assert f"**Warning:** fewer than 50 on the {side} side: {few}." in card
+        name = {"val": "validation", "test": "test"}[side]
+        assert f"**Warning:** fewer than 50 samples in the {name} set: {few}." in card
     share = data.cohort.samples["CRP"].isna().mean()
     assert share > 0.2
     assert f"CRP is missing in {share:.0%} of the samples, filled with the training median" in card

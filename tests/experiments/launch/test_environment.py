@@ -10,8 +10,7 @@ from importlib import metadata
 
 import pytest
 
-from experiments.launch.environment import describe_environment
-from experiments.launch.installed import installed_requirements
+from experiments.launch.environment import describe_environment, installed_requirements
 
 COMMIT = "1" * 40
 VCS = {"vcs": "git", "commit_id": COMMIT}
