@@ -198,6 +198,8 @@ def plan(
     if len(set(seeds)) < len(seeds):
         raise UsageError("--seeds: one of them is given twice")
     base = load_config(source, overrides)
+    if vary_cohort and base.data.root is not None:
+        raise UsageError("--vary-cohort draws simulated cohorts, but data.root names a real one")
     configs = {}
     for seed in seeds:
         for family, params in families.items():
@@ -209,8 +211,6 @@ def plan(
             if vary_cohort:
                 own.append(("data.simulated.seed", str(seed)))
             configs[seed, family] = load_config(source, [*overrides, *own])
-    if vary_cohort and base.data.root is not None:
-        raise UsageError("--vary-cohort draws simulated cohorts, but data.root names a real one")
     if len({config.exp_name for config in configs.values()}) < len(configs):
         raise UsageError("--models: two of them end in the same name")
     return configs

@@ -35,7 +35,7 @@ def test_runs_are_held_against_the_first_and_leave_a_table_and_pages(runs, capsy
     assert compare.main(["other", "one", "--runs_dir", str(runs)]) == 0
     out, err = told(capsys)
     assert err == []
-    assert "Differences are from other, named first" in out
+    assert "Differences are relative to other, named first" in out
     folder = runs / "comparison"
     assert f"open  {folder / 'model_comparison.html'}\n" in out
     assert f"open  {folder / 'roc_comparison.html'}\n" in out
@@ -188,6 +188,6 @@ def test_runs_on_other_splits_are_compared_on_the_samples_that_both_tested(
     words = ["network", "elsewhere", "--runs_dir", str(trained), "--out", str(tmp_path / "made")]
     assert compare.main(words) == 0
     out, _ = told(capsys)
-    assert f"2 runs on the {len(shared)} samples" in out
-    assert "The test sides differ" in out
+    assert f"2 runs on their {len(shared)} shared test samples" in out
+    assert "The test sets differ" in out
     assert re.search(r"^data\.split\.seed +0 +5$", out, re.MULTILINE)

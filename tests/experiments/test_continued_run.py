@@ -452,7 +452,7 @@ def test_a_finished_run_is_reported_anew_where_only_its_report_changes(run_dir, 
 
 def test_a_run_that_another_process_has_is_not_continued(run_dir, monkeypatch, capsys):
     from experiments.run_files import RunLock
-    from tests.experiments.run_files.test_lock import end, in_another_process
+    from tests.experiments.run_files.test_folder import end, in_another_process
 
     monkeypatch.setattr("experiments.run_files.folder.PATIENCE_S", 0.1)
     other, _ = in_another_process(lambda: RunLock(run_dir))

@@ -113,7 +113,7 @@ def test_the_summary_says_that_folds_are_not_independent(done):
     for words in (
         "not independent",
         "Bengio and Grandvalet 2004",
-        "no standard error",
+        "not a standard error of the mean",
         "60 groups",
     ):
         assert words in text

@@ -256,5 +256,7 @@ def test_of_two_processes_the_first_logs_the_step_of_both(two_processes):
 
 
 def test_a_negative_number_is_refused():
-    with pytest.raises(UsageError, match=r"step_log\.every must be"):
+    with pytest.raises(
+        UsageError, match=r"step_log\.every: a whole number at least 0 was expected, not -1"
+    ):
         StepLog(-1)

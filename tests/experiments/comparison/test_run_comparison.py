@@ -99,8 +99,8 @@ def test_other_test_sides_are_compared_on_what_they_share(compare):
         assert auroc.value == pytest.approx(roc_auc_score(true.numpy(), by.numpy()))
         assert auroc.value != pytest.approx(run.test_figure("auroc").value, abs=1e-3)
         assert auroc.low < auroc.value < auroc.high
-    assert any("test sides differ (a: 30, b: 30)" in note for note in found.notes)
-    assert any("figures are of the 20 shared samples" in note for note in found.notes)
+    assert any("test sets differ (a: 30, b: 30)" in note for note in found.notes)
+    assert any("figures are recomputed on the 20 shared samples" in note for note in found.notes)
 
 
 def test_runs_are_measured_on_the_shared_samples(compare):
@@ -220,12 +220,11 @@ def test_the_best_is_named_where_validation_is_shared(compare):
     a, b = drawn("regression"), drawn("regression", 1)
     rmse = {"checkpoint__monitor": "val/rmse"}
     (said,) = best(a=(a, {"best": 0.8, **rmse}), b=(b, {"best": 0.7, **rmse}))
-    assert "(val/rmse 0.7000)" in said
-    assert said.endswith("chosen by: b.")
+    assert said == "Best on validation (choose by this): b, val/rmse 0.7000."
     auroc = {"checkpoint__monitor": "val/auroc"}
     c, d = drawn("binary"), drawn("binary", 1)
     (said,) = best(c=(c, {"best": 0.8, **auroc}), d=(d, {"best": 0.7, **auroc}))
-    assert said.endswith("chosen by: c.")
+    assert said == "Best on validation (choose by this): c, val/auroc 0.8000."
     assert best(e=c, f=(d, {"val": ["v1", "v3"]})) == []
     assert best(g=c, h=(d, {"checkpoint__monitor": "val/accuracy"})) == []
 
@@ -240,7 +239,7 @@ def test_runs_of_another_cohort_are_compared_with_a_warning(compare):
 def test_other_groups_are_warned_of(compare):
     groups = {f"s{number}": f"p{number // 8}" for number in range(40)}
     found = compare(a=(drawn("binary"), {"groups": groups}), b=drawn("binary", 1))
-    assert found.warnings == ["b has other groups than a: the bootstrap draws those of a."]
+    assert found.warnings == ["b has other groups than a: the bootstrap uses those of a."]
     assert found.groups == 5
 
 

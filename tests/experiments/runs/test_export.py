@@ -40,7 +40,7 @@ def test_the_summary_tells_the_threshold_and_the_calibration_with_their_figures(
     summary = (experiment.run_dir / "summary.md").read_text("utf-8")
     chosen, *others = experiment.findings.decisions["case"]
     assert chosen.rule == "f1"
-    assert f"From a probability of {chosen.threshold:.4g} on a sample is called case." in summary
+    assert f"A sample is predicted case from a probability of {chosen.threshold:.4g}." in summary
     for point in (chosen, *others):
         values = [point.val[f] for f in ("sensitivity", "specificity")]
         values += [point.test[f] for f in ("sensitivity", "specificity", "precision", "f1")]
