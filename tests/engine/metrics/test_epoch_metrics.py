@@ -12,7 +12,7 @@ from ignite.engine import Events
 
 from datasets.cohort import TargetScaler
 from engine import EpochMetrics, EpochOutputs, Evaluator, Trainer, UsageError, build_optimizer
-from engine.losses import LOSSES, CrossEntropy, MeanSquaredError
+from engine.losses import LOSSES, CrossEntropy
 from engine.metrics.epoch_metrics import metric_value
 from engine.metrics.functions import METRICS
 from handlers.checkpoint import Checkpoint
@@ -102,7 +102,9 @@ def test_an_error_in_unlike_units_has_no_mean():
 
 
 def test_errors_of_unnamed_targets_are_refused_on_the_first_step():
-    evaluator = Evaluator(TinyModel(), MeanSquaredError(), EpochMetrics(task="regression"))
+    evaluator = Evaluator(
+        TinyModel(), resolve_name(LOSSES["mse"])(), EpochMetrics(task="regression")
+    )
     steps = []
     evaluator.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
     loader = TinyLoader()
