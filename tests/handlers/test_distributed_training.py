@@ -23,6 +23,7 @@ def outcomes(two_processes):
     return two_processes[WORK]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", distributed_training_work.SAME)
 def test_weights_metrics_and_steps_are_those_of_one_process_with_joint_batches(name, outcomes):
     alone = distributed_training_work.SAME[name](2)

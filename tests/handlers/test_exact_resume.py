@@ -109,6 +109,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_cut_at_any_file_operation_continues_as_if_it_had_not_been(
     make_trainer, tmp_path, monkeypatch
 ):
@@ -163,6 +164,7 @@ def train_slowly(make_trainer, run_dir):
     trainer.fit(ResumableLoader(), 4)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(make_trainer, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("where a GPU is, a backward pass leaves threads with which no fork can train")

@@ -50,6 +50,7 @@ def can_share(lengths: list[int], world_size: int, **changes: Any) -> bool:
     return -(-len(alone) // world_size) * world_size <= len(lengths)
 
 
+@pytest.mark.slow
 @given(
     lengths=LENGTHS,
     batch_size=st.integers(1, 20),
@@ -96,6 +97,7 @@ def test_a_process_may_have_nothing_to_evaluate():
     assert [len(own) for own in batches] == [1, 0, 0]
 
 
+@pytest.mark.slow
 @given(
     samples=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), min_size=6, max_size=60),
     batch_size=st.integers(1, 12),

@@ -24,6 +24,7 @@ def sides_of(groups, fractions=(0.7, 0.15, 0.15), seed=0):
     return split[: len(groups)].tolist()
 
 
+@pytest.mark.slow
 @given(NAMES, st.data(), SEEDS)
 @settings(max_examples=150)
 def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed):
@@ -34,6 +35,7 @@ def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed
     assert {name: after[name] for name in names} == before
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=80),
     FRACTIONS,

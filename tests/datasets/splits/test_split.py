@@ -34,6 +34,7 @@ FRACTIONS = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
 )
 
 
+@pytest.mark.slow
 @given(COHORTS, FRACTIONS, st.integers(0, 2**32 - 1))
 @settings(max_examples=150)
 def test_a_split_never_separates_a_group_and_gives_every_side_every_class(members, shares, seed):
@@ -136,6 +137,7 @@ def test_groups_of_one_sample_are_split_stratified_to_the_sample(fractions):
             assert abs(got - share * count) < 1
 
 
+@pytest.mark.slow
 def test_which_samples_go_where_is_random():
     targets = np.repeat([0, 1], [100, 100])
     on_test = np.mean(

@@ -12,6 +12,7 @@ from tests.shared_problem import build_model, largest_difference
 MEASURED = ("metrics", "logits", "sample_id", "vectors")
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize("processes", ["two_processes", "three_processes"])
 @pytest.mark.parametrize(("found", "batch_size"), [("together", 2), ("two_batches", 3)])
 def test_five_samples_are_five_however_many_processes_measure_them(

@@ -78,6 +78,7 @@ def test_of_independent_samples_an_accuracy_is_as_sure_as_the_binomial_says(leve
     assert found.high == pytest.approx(share + reach, abs=0.004)
 
 
+@pytest.mark.slow
 def test_samples_that_repeat_within_their_groups_make_nothing_surer():
     once = some(40)
     five = classified(once.target.repeat(5), once.logits.repeat(5, 1))
@@ -103,6 +104,7 @@ def test_groups_of_unequal_size_come_whole():
         assert (found.low, found.high) == bounds
 
 
+@pytest.mark.slow
 def test_the_interval_of_grouped_samples_covers_the_truth_as_often_as_it_says():
     """30 patients of 8 scans, of which a patient's are right together more or less often."""
     rng = np.random.default_rng(5)
@@ -120,6 +122,7 @@ def test_the_interval_of_grouped_samples_covers_the_truth_as_often_as_it_says():
     assert covered["single"] / trials < 0.75
 
 
+@pytest.mark.slow
 def test_the_order_of_the_samples_has_no_part():
     outputs = some()
     groups = [f"p{i % 20}" for i in range(60)]

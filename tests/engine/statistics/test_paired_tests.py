@@ -76,6 +76,7 @@ def singly(outputs):
     return list(outputs.sample_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_metric_of_every_task_has_a_difference_within_its_bounds(task):
     first, other = pair(task)
@@ -87,6 +88,7 @@ def test_every_metric_of_every_task_has_a_difference_within_its_bounds(task):
         assert interval.low <= interval.value <= interval.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "name", "measure"),
     [

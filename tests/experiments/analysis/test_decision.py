@@ -152,6 +152,7 @@ def test_testing_alone_measures_the_validation_side_too_and_can_be_exported(test
     assert "## Threshold" in (experiment.run_dir / "summary.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_further_training_makes_a_validation_that_came_before_worth_nothing(tested):
     experiment = tested(**{"trainer.max_epochs": 1})
     before = experiment.outputs["val"]

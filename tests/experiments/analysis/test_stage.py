@@ -12,6 +12,9 @@ from datasets.errors import UsageError
 from engine.explain import read_explained
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
+from tests.experiments.conftest import changed_config, small_settings
+
+pytestmark = pytest.mark.slow
 
 RELOAD = '<meta http-equiv="refresh"'
 PAGES = {
@@ -25,9 +28,11 @@ PAGES = {
 }
 
 
-@pytest.fixture
-def finished(make_config):
-    experiment = Experiment(make_config(**{"report.attribution.steps": 16, "ema.decay": 0.5}))
+@pytest.fixture(scope="module")
+def finished(cohort_dir, tmp_path_factory):
+    settings = small_settings(cohort_dir, tmp_path_factory.mktemp("runs"))
+    changes = {"report.attribution.steps": 16, "ema.decay": 0.5}
+    experiment = Experiment(changed_config(settings, **changes))
     experiment.run()
     return experiment
 
@@ -103,7 +108,8 @@ def test_without_pages_nothing_is_looked_at(make_config):
 
 
 def test_attributions_can_be_left_out_or_made_otherwise(make_config):
-    experiment = Experiment(make_config(**{"report.attribution.method": None}))
+    plain = {"trainer.max_epochs": 1, "audit.enabled": False}
+    experiment = Experiment(make_config(**plain, **{"report.attribution.method": None}))
     experiment.run()
     assert not experiment.findings.explained
     assert experiment.findings.embedding is not None
@@ -118,7 +124,8 @@ def test_attributions_can_be_left_out_or_made_otherwise(make_config):
             }
         )
     )
-    other.run()
+    other.setup()
+    other.test()
     (explained,) = other.findings.explained
     assert (explained.method, len(explained.sample_id)) == ("gradient_shap", 3)
 

@@ -85,6 +85,7 @@ def test_a_cohort_of_covariates_alone_needs_no_store(make, cohort_dir, tmp_path)
     assert next(iter(data.loaders["train"])).spectra.shape[2] == 0
 
 
+@pytest.mark.slow
 def test_a_run_from_disk_is_the_run_from_memory(make):
     runs = []
     for where in ("memory", "disk"):

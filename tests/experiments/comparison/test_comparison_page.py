@@ -14,6 +14,8 @@ from experiments.comparison.run_comparison import compare_runs
 from experiments.run_files import read_runs
 from tests.experiments.made_runs import drawn, make_run
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NAMES = ("first", "second", "third")
@@ -133,6 +135,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(compared, tmp_path):
         write_run_comparison(compared["binary"][0], tmp_path / "missing")
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 def test_the_pages_open_from_the_disk_without_errors_or_requests(compared):
     from playwright.sync_api import sync_playwright

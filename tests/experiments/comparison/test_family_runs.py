@@ -13,6 +13,8 @@ from experiments.comparison import family_runs
 from experiments.run_files import is_finished
 from models import TabularOnly
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ["mean_linear", "tabular_only"]
 
 

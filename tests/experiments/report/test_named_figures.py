@@ -9,6 +9,8 @@ from experiments.report.figures import FindingSections, examine
 from experiments.report.named_figures import write_named_figures
 from tests.experiments.report.run_outcome import make_outcome
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "evaluation_plots",
     "feature_importance",
@@ -59,6 +61,7 @@ def test_what_is_not_shap_is_not_called_so(outcome):
     assert "mean |SHAP value|" not in text
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome on this machine")
 def test_with_a_chrome_every_page_has_an_image(outcome):
     pytest.importorskip("kaleido")
