@@ -1,0 +1,1 @@
+"""Cohorts, splits, transforms, batches and readers: data only, without the event engine."""

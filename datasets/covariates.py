@@ -1,4 +1,4 @@
-"""Turn covariates into the numbers a model takes: imputed, scaled, one column a category."""
+"""Covariates as a model's numbers: imputed, scaled, one-hot encoded."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SETTINGS = ("numeric", "categorical", "log", "missing_indicators", "scale")
 
 
 class CovariateEncoder:
-    """Encode numeric and categorical covariates; fit it on the training part only.
+    """Encode numeric and categorical covariates; fitted on the training samples only.
 
     Numeric columns are log1p-transformed where asked, then median-imputed and standardised. With
-    indicators on, each numeric column that had missing values in training has a second feature
-    that is 1 where the value is missing. A numeric column without any value in training carries
-    nothing that could be learned: its feature is 0 for every sample, whatever comes later.
+    indicators on, each numeric column with missing values in training has a second feature that is
+    1 where the value is missing. A numeric column without any value in training is 0 for every
+    sample.
 
-    Categorical columns have one 0/1 feature for each category seen in training; a category that
-    was not seen is all-zero. A missing value is a category of its own, "(missing)", where it was
-    seen in training and indicators are on (or where the column held nothing else); otherwise it
-    is all-zero, so that indicators turned off hide missingness altogether.
+    Categorical columns have one 0/1 feature for each category seen in training; an unseen category
+    is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
+    training and indicators are on (or where the column held nothing else); otherwise it is
+    all-zero.
 
     Args:
         numeric: Columns of numeric covariates.
         categorical: Columns of categorical covariates.
-        log: Those of the numeric columns that are log1p-transformed; values of 0 and above.
+        log: Numeric columns that are log1p-transformed; values of 0 and above.
         missing_indicators: Whether the model may see that a value is missing.
         scale: Whether numeric columns are brought to mean 0 and standard deviation 1.
 
@@ -81,16 +81,10 @@ class CovariateEncoder:
         self._transformer: ColumnTransformer | None = None
 
     def fit(self, samples: pd.DataFrame) -> CovariateEncoder:
-        """Learn medians, scales and categories.
-
-        Args:
-            samples: The training samples, with all the columns.
-
-        Returns:
-            The encoder itself.
+        """Learn medians, scales and categories from the training samples.
 
         Raises:
-            CohortError: A column is not there, or a value cannot be used.
+            CohortError: A column is missing, or a value cannot be used.
         """
         if not len(samples):
             raise CohortError("covariates cannot be fitted on a training part without samples")
@@ -111,16 +105,10 @@ class CovariateEncoder:
         return self
 
     def transform(self, samples: pd.DataFrame) -> np.ndarray:
-        """Encode samples.
-
-        Args:
-            samples: Samples with all the columns, N rows.
-
-        Returns:
-            float32 [N, D], all of it finite; D = 0 where there are no covariates.
+        """Encode N samples, float32 [N, D], finite; D = 0 where there are no covariates.
 
         Raises:
-            CohortError: A column is not there, or a value cannot be used.
+            CohortError: A column is missing, or a value cannot be used.
         """
         learned, transformer = self._fitted()
         table = self._read(samples)
@@ -128,7 +116,7 @@ class CovariateEncoder:
             return np.zeros((len(table), len(self.feature_names)), dtype=np.float32)
         table[learned["empty"]] = np.nan
         features = np.asarray(transformer.transform(table), dtype=np.float64)
-        # A column that hardly varied in training would put a later value beyond float32.
+        # A nearly constant training column can put a later value beyond float32.
         return np.clip(features, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
 
     @property
@@ -144,7 +132,7 @@ class CovariateEncoder:
 
     @property
     def feature_columns(self) -> list[str]:
-        """The covariate each of the D features was made from."""
+        """The covariate of each of the D features."""
         learned, _ = self._fitted()
         columns = list(self.numeric)
         if self.missing_indicators:
@@ -152,12 +140,12 @@ class CovariateEncoder:
         return columns + [c for c in self.categorical for _ in learned["categories"][c]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings and what was learned, as plain Python lists, text and numbers."""
+        """The settings and the learned values, as plain Python types."""
         learned, _ = self._fitted()
         return deepcopy({name: getattr(self, name) for name in _SETTINGS} | learned)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what another encoder with the same settings has learned.
+        """Restore the state of an encoder with the same settings.
 
         Raises:
             CohortError: The other encoder had other settings.
@@ -185,13 +173,11 @@ class CovariateEncoder:
         return encoder
 
     def _fitted(self) -> tuple[dict[str, Any], ColumnTransformer]:
-        """Return what was learned."""
         if self._learned is None or self._transformer is None:
             raise RuntimeError("CovariateEncoder: fit or load_state_dict comes first")
         return self._learned, self._transformer
 
     def _read(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Check the columns and give them their types: float64 (log taken) and text."""
         require_columns(samples, self.numeric, "the samples table", "numeric covariate")
         require_columns(samples, self.categorical, "the samples table", "categorical covariate")
         named = samples["sample_id"] if "sample_id" in samples.columns else samples.index
@@ -206,14 +192,12 @@ class CovariateEncoder:
         return pd.DataFrame(columns, index=range(len(samples)))
 
     def _categories(self, values: pd.Series) -> list[str]:
-        """Return the categories of a column of the training part, "(missing)" last."""
         seen = sorted(set(values) - {MISSING})
         if not seen or (self.missing_indicators and (values == MISSING).any()):
             seen.append(MISSING)
         return seen
 
     def _build(self, learned: Mapping[str, Any]) -> ColumnTransformer:
-        """Build the transformer for these settings and categories, not fitted yet."""
         steps: list[tuple[str, Any]] = [
             ("impute", SimpleImputer(strategy="median", keep_empty_features=True))
         ]
@@ -229,10 +213,10 @@ class CovariateEncoder:
         return ColumnTransformer(parts, sparse_threshold=0)
 
     def _sketch(self, learned: Mapping[str, Any]) -> pd.DataFrame:
-        """Write two samples from which scikit-learn learns the same medians and categories.
+        """Two samples from which scikit-learn learns the same medians and categories.
 
-        So its estimators are rebuilt by their public `fit`, not by writing into their insides;
-        only the mean and spread of the scaler have to be set.
+        So its estimators are rebuilt by their public `fit`; only the mean and spread of the scaler
+        have to be set.
         """
         columns: dict[str, Any] = {}
         for index, column in enumerate(self.numeric):
@@ -245,7 +229,6 @@ class CovariateEncoder:
 
 
 def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.ndarray:
-    """Take log(1 + x), refusing what is negative."""
     negative = numbers < 0
     if negative.any():
         row = int(np.argmax(negative))
@@ -258,7 +241,6 @@ def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.nd
 
 
 def _as_text(values: pd.Series) -> np.ndarray:
-    """Write categories as text, so that 1 and 1.0 (a column with NaN) are the same one."""
     missing = is_missing(values)
     text = [
         MISSING if gone else str(int(value)) if _is_whole(value) else str(value)
@@ -268,5 +250,4 @@ def _as_text(values: pd.Series) -> np.ndarray:
 
 
 def _is_whole(value: object) -> bool:
-    """Say whether a value is a float without a fraction."""
     return isinstance(value, float | np.floating) and float(value).is_integer()

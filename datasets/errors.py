@@ -1,31 +1,24 @@
-"""What a user can get wrong: one line that names it, what was expected and the nearest choice."""
+"""Errors of a user's input: one line with the expected and the nearest choice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Longer lists are cut: the message has to stay one readable line.
+# Longer lists are cut.
 MAX_CHOICES_SHOWN = 12
 
 
 class UsageError(ValueError):
-    """Input that a user can mend; shown as one line, without a traceback."""
+    """Invalid input of a user; shown as one line, without a traceback."""
 
 
 class CohortError(UsageError):
-    """A cohort, or a choice made about it, that cannot be used."""
+    """A cohort, or a choice about it, that cannot be used."""
 
 
 def nearest(name: object, choices: Iterable[object]) -> str:
-    """Say which of the choices was probably meant, and what the choices are.
-
-    Args:
-        name: What the user wrote.
-        choices: What would have been valid.
-
-    Returns:
-        The end of an error line.
+    """The end of an error line: the nearest choice, and the choices.
 
     Example:
         >>> nearest("agee", ["age", "sex"])

@@ -1,4 +1,4 @@
-"""Public names of a package, imported where they are first asked for."""
+"""Public names of a package, imported when first used."""
 
 from __future__ import annotations
 

@@ -6,22 +6,15 @@ from pathlib import Path
 
 from datasets.errors import UsageError
 
-# Linux, macOS and Windows take no longer name of one file or folder.
+# Longest name of a file or folder on Linux, macOS and Windows.
 LONGEST_NAME = 255
 
 
 def as_path(given: str | Path) -> Path:
     """A path that a user gave; ``~`` stands for the home folder.
 
-    Args:
-        given: Relative to the working folder, or absolute.
-
     Raises:
-        UsageError: It is empty, or no file system takes one of its names.
-
-    Example:
-        >>> as_path("cohorts/hcc").name
-        'hcc'
+        UsageError: It is empty, or a name in it is invalid.
     """
     text = str(given)
     if not text.strip():

@@ -5,37 +5,32 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any
 
 from datasets.errors import UsageError, nearest
 
-T = TypeVar("T")
-
-# A key of the table of choices, a class of the user's own, or either of them with parameters.
+# A key of the choices, a class, or either of them with parameters.
 Spec = str | type | Mapping[str, Any]
 
 
-def build_each(kind: str, choices: Mapping[str, type[T]], specs: Sequence[Spec]) -> list[T]:
-    """Build what a list of specs asks for, in its order.
+def build_each(kind: str, choices: Mapping[str, str | type], specs: Sequence[Spec]) -> list[Any]:
+    """Build the objects of a list of specs, in its order.
 
     Args:
-        kind: What the things are, for error lines (``transform``).
-        choices: Name -> class.
+        kind: Of the objects, for error lines (``transform``).
+        choices: Name -> class, or its dotted path, imported where it is chosen.
         specs: Each a name, a class, or ``{"name": name or class, "params": {...}}``.
 
     Raises:
         UsageError: Names the spec that cannot be built and the nearest valid choice.
-
-    Example:
-        >>> build_each("number", {"whole": int}, ["whole", {"name": "whole", "params": {}}])
-        [0, 0]
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")
     return [_build(kind, choices, spec) for spec in specs]
 
 
-def _build(kind: str, choices: Mapping[str, type[T]], spec: Spec) -> T:
+def _build(kind: str, choices: Mapping[str, str | type], spec: Spec) -> Any:
     params: Any = {}
     name: Any = spec
     if isinstance(spec, Mapping):
@@ -46,10 +41,13 @@ def _build(kind: str, choices: Mapping[str, type[T]], spec: Spec) -> T:
                 )
         name, params = spec.get("name"), spec.get("params") or {}
     if isinstance(name, type):
-        cls: type[T] = name
+        cls: Any = name
         name = cls.__name__
     elif isinstance(name, str) and name in choices:
         cls = choices[name]
+        if isinstance(cls, str):
+            module, _, attribute = cls.rpartition(".")
+            cls = getattr(import_module(module), attribute)
     else:
         raise UsageError(f"unknown {kind} {name!r}{nearest(name, choices)}")
     if not isinstance(params, Mapping):
@@ -59,10 +57,9 @@ def _build(kind: str, choices: Mapping[str, type[T]], spec: Spec) -> T:
 
 
 def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any]) -> None:
-    """Refuse parameters that the constructor does not take, and the lack of those it needs."""
     try:
         parameters = inspect.signature(build).parameters.values()
-    except ValueError:  # a built-in type without a signature: its constructor has the word
+    except ValueError:  # a built-in type without a signature
         return
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -75,20 +72,10 @@ def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any
 
 
 def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
-    """Return a parameter's value as a finite number within its bounds.
-
-    Args:
-        what: The parameter's full name, for the error line.
-        value: What the user gave.
-        low: Smallest valid value.
-        high: Largest valid value.
+    """A parameter's value as a finite number within its bounds; ``what`` is its full name.
 
     Raises:
         UsageError: Anything else; a truth value is no number.
-
-    Example:
-        >>> require_number("noise.std", 1)
-        1.0
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
@@ -97,20 +84,10 @@ def require_number(what: str, value: object, low: float = 0.0, high: float = mat
 
 
 def require_whole(what: str, value: object, low: int = 0, high: float = math.inf) -> int:
-    """Return a parameter's value as a whole number within its bounds.
-
-    Args:
-        what: The parameter's full name, for the error line.
-        value: What the user gave; 3.0 is whole.
-        low: Smallest valid value.
-        high: Largest valid value.
+    """A parameter's value as a whole number within its bounds; 3.0 is whole.
 
     Raises:
         UsageError: Anything else; a truth value is no number.
-
-    Example:
-        >>> require_whole("savgol.window", 11.0)
-        11
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or value % 1 or not low <= value <= high:  # type: ignore[operator]
@@ -119,14 +96,10 @@ def require_whole(what: str, value: object, low: int = 0, high: float = math.inf
 
 
 def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
-    """Return a parameter's value, which is one of a few words.
+    """A parameter's value, which is one of a few words.
 
     Raises:
         UsageError: It is none of them; with the nearest one.
-
-    Example:
-        >>> require_choice("align.warp", "linear", ["linear", "quadratic"])
-        'linear'
     """
     if value not in choices:
         raise UsageError(f"{what}: there is no {value!r}{nearest(value, choices)}")
@@ -137,3 +110,19 @@ def _bounds(low: float, high: float) -> str:
     if math.isinf(high):
         return "" if math.isinf(low) else f" at least {low:g}"
     return f" between {low:g} and {high:g}"
+
+
+def require_range(
+    what: str, value: object, low: float, high: float, open_low: bool = False
+) -> float:
+    """A number with ``low <= value < high``, or with ``open_low`` ``low < value < high``.
+
+    Raises:
+        UsageError: Anything else; a truth value is no number.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value < high or (open_low and value == low):  # type: ignore[operator]
+        bounds = f"{'above' if open_low else 'at least'} {low:g}"
+        bounds += "" if math.isinf(high) else f" and below {high:g}"
+        raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
+    return float(value)  # type: ignore[arg-type]

@@ -1,21 +1,19 @@
-"""Evaluation mode for a while."""
+"""Contexts in which a model is measured: evaluation mode, other weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and afterwards each of its modules in the mode it was in.
+    """Evaluation mode; afterwards each module has the mode that it had.
 
-    Each by itself: a frozen part may be in evaluation mode while the rest is training.
-
-    Args:
-        model: Any module.
+    A frozen part may be in evaluation mode while the rest is training.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
@@ -32,3 +30,45 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in in_training:
             module.training = True
+
+
+@contextmanager
+def swapped_weights(
+    model: nn.Module, live: Sequence[Tensor], other: Sequence[Tensor]
+) -> Iterator[None]:
+    """Exchange the values of ``live`` and ``other`` in place, and back at the end.
+
+    The model's buffers are restored too, also after an exception. Optimizers and compiled models
+    keep their tensors.
+
+    Args:
+        model: Owner of the buffers.
+        live: Parameters of the model.
+        other: As many tensors of the same shapes.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> with swapped_weights(model, [model.weight], [torch.full((1, 1), 7.0)]):
+        ...     model.weight.item()
+        7.0
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    exchanged: list[tuple[Tensor, Tensor]] = []
+    try:
+        for pair in zip(live, other, strict=True):
+            _exchange(*pair)
+            exchanged.append(pair)
+        yield
+    finally:
+        for pair in exchanged:
+            _exchange(*pair)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+@torch.no_grad()
+def _exchange(one: Tensor, other: Tensor) -> None:
+    held = one.clone()
+    one.copy_(other)
+    other.copy_(held)

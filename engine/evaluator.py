@@ -1,4 +1,4 @@
-"""The evaluator: an engine that measures a model and leaves it as it was."""
+"""The evaluator: an engine that measures a model without changing it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ from engine.steps import eval_step
 class Evaluator(OrderedEngine):
     """Measures a model over a loader.
 
-    Several processes measure together, each on batches of its own, and all get the metrics of all
-    samples: each has to evaluate, also one that has no batch. What one process is to measure by
-    itself it evaluates within :func:`engine.distributed.alone`.
+    Collective: every rank evaluates its own batches, even if it has none, and gets the metrics of
+    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`.
 
     Args:
         model: As for :class:`engine.trainer.Trainer`.
         loss: As for the trainer.
-        metrics: Computed once at the end of a run over the loader; what it kept stays readable
-            in ``evaluator.metrics.outputs``.
-        device: Where the model and the batches live.
+        metrics: Computed at the end of a run over the loader; ``evaluator.metrics.outputs`` then
+            holds the outputs.
+        device: Of the model and the batches.
 
     Attributes:
-        precision: How a step computes; mixed precision takes this seat.
+        precision: How a step computes; replaced by mixed precision.
     """
 
     def __init__(
@@ -60,18 +59,17 @@ class Evaluator(OrderedEngine):
         loader: Any,
         weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> dict[str, float]:
-        """Run over the loader once; the random number streams are left as they were.
+        """Run over the loader once, without changing the random number streams.
 
         Args:
-            loader: Yields every sample exactly once; of several processes, each of them in one.
-            weights: Opens the context in which the model holds the weights to measure (such as
-                averaged ones); the live ones are back afterwards, whatever happens.
+            loader: Yields every sample once; of several ranks, each in one of them.
+            weights: Opens the context with the weights to measure, such as averaged ones.
 
         Returns:
             Metric name -> value; NaN where a metric is undefined on this data.
         """
         self.metrics.reset()
-        self.state.metrics.clear()  # a run that is stopped half way has measured nothing
+        self.state.metrics.clear()  # an interrupted run has no metrics
         try:
             with eval_mode(self.model), preserve_rng_state(), weights():
                 if len(loader) == 0 and world_size() > 1:
@@ -80,16 +78,16 @@ class Evaluator(OrderedEngine):
                     batches = prefetched(loader, self.device)
                     self.run(batches, max_epochs=1, epoch_length=len(loader))
         finally:
-            # After an exception Ignite would take the next run for a continuation.
+            # After an exception Ignite would treat the next run as a continuation.
             self.state.max_epochs = None
         return dict(self.state.metrics)
 
     def _run_over_nothing(self) -> None:
-        """Take part where the other processes have all the batches; Ignite refuses to."""
+        """Take part in the collectives without a batch, which Ignite refuses."""
         self.state.iteration = self.state.epoch_length = 0
         self.should_terminate = False
-        self._fire_event(Events.STARTED)
-        # Whoever stops the others before their first batch stops this process, too.
+        self.fire_event(Events.STARTED)
+        # A rank that stops the others before their first batch stops this one, too.
         stopped, whole = (Events.TERMINATE,), (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED)
         for event in (*(stopped if self.should_terminate else whole), Events.COMPLETED):
-            self._fire_event(event)
+            self.fire_event(event)

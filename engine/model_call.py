@@ -1,4 +1,4 @@
-"""Calling a model and its loss with what they take of a batch."""
+"""Calls of a model and its loss with the parts of a batch that they take."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ def _takes_scan_rows(forward: Callable[..., Any]) -> bool:
 
 
 def unwrap_model(network: nn.Module) -> nn.Module:
-    """The model within what ``(Distributed)DataParallel`` or ``torch.compile`` made of it.
-
-    Example:
-        >>> import torch
-        >>> model = nn.Linear(1, 1)
-        >>> unwrap_model(torch.compile(model)) is model
-        True
-    """
+    """The model inside ``(Distributed)DataParallel`` and ``torch.compile``."""
     if isinstance(network, (DistributedDataParallel, nn.DataParallel)):
         return unwrap_model(network.module)
     compiled = network._modules.get(COMPILED)
@@ -41,13 +34,13 @@ def unwrap_model(network: nn.Module) -> nn.Module:
 def call_model(model: nn.Module, batch: Any) -> Any:
     """The model's outputs for a batch.
 
-    ``scan_rows`` (long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans) is handed
-    on to a model that asks for it: found from the mask on a GPU, they would be waited for.
+    ``scan_rows`` (long [N], rows of ``spectra.flatten(0, 1)`` that are real scans) is passed to a
+    model that takes it: on a GPU, finding them from the mask would wait.
 
     Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``; or what wraps such a model
+        model: Called with ``spectra``, ``mask`` and ``tabular``, or a wrapper
             (:func:`unwrap_model`).
-        batch: Offers them, and may offer ``scan_rows``.
+        batch: Has these, and may have ``scan_rows``.
     """
     if _takes_scan_rows(type(unwrap_model(model)).forward):
         rows = getattr(batch, SCAN_ROWS, None)
@@ -59,8 +52,8 @@ def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
     """The named losses of a model's outputs.
 
     Args:
-        loss: Called with the outputs, the targets and, where it takes it and there is one or it
-            cannot do without, the keyword ``aux``.
+        loss: Called with outputs, targets and, if it takes it and there is one or it requires it,
+            the keyword ``aux``.
         outputs: Of the model.
         targets: Of the batch.
         aux: Of the batch (``datasets.batches.batch.Batch.aux``).
@@ -72,7 +65,7 @@ def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
 
 
 def aux_of(batch: Any) -> Any:
-    """A batch's further targets for the loss; None for none."""
+    """A batch's further targets for the loss, or None."""
     return getattr(batch, "aux", None)
 
 
@@ -80,7 +73,7 @@ def check_loss_arguments(loss: Any, aux: Any = None) -> None:
     """Refuse a loss that :func:`call_loss` cannot call, or that ignores the batch's ``aux``.
 
     Raises:
-        UsageError: It demands other arguments, or does not take ``aux`` though there is one.
+        UsageError: It requires other arguments, or does not take ``aux`` though there is one.
     """
     takes, needs = _aux_of(_function_of(loss))
     name = getattr(loss, "__qualname__", type(loss).__name__)
@@ -105,7 +98,7 @@ def _function_of(loss: Any) -> Any:
 
 @functools.cache
 def _aux_of(function: Any) -> tuple[bool, bool]:
-    """Whether a loss takes the keyword ``aux``, and whether it cannot be called without."""
+    """Whether a loss takes the keyword ``aux``, and whether it requires it."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -1,10 +1,10 @@
-"""What a model may return, and a forward pass before training that refuses anything else.
+"""The outputs that a model may return, and a forward pass before training that checks them.
 
-A model returns a mapping of names to what it computed from B samples. None stands for a name that
-is not there. Names that are not listed are nobody's business but the model's own loss.
+A model returns a mapping of names to outputs of B samples. None means that there is no such output.
+Other names are for the model's own loss.
 
 ======================================  ============================================================
-``logits``                              float [B, C]; the only one that has to be there
+``logits``                              float [B, C]; required
 ``aux_logits_spec``, ``aux_logits_tab`` float [B, C], of a head on one modality
 ``embedding``, ``spec_embedding``,      float [B, E], each of its own width, but ``gated_spec`` is
 ``tab_embedding``, ``gated_spec``       as wide as ``spec_embedding``
@@ -14,9 +14,8 @@ is not there. Names that are not listed are nobody's business but the model's ow
                                         :func:`engine.metrics.attention_weights`
 ======================================  ============================================================
 
-Attention weights may have scans among their dimensions, as many as the batch has. A model that
-returns them has to take a batch with one more scan that is only padding: so their dimensions are
-told apart.
+Attention weights may have scans among their dimensions. A model that returns them must accept a
+batch with an additional padded scan, by which those dimensions are found.
 """
 
 from __future__ import annotations
@@ -53,21 +52,20 @@ def validate_model(
     num_classes: int,
     device: torch.device | str = "cpu",
 ) -> list[str]:
-    """Run a model and its loss on one batch, without gradients and without using random numbers.
+    """Run a model and its loss on one batch, without gradients and random draws.
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
-        loss: Called with the outputs and the targets, and with ``aux`` where the batch has one.
+        loss: Called with outputs, targets and the batch's ``aux``, if any.
         batch: As the loader yields it.
-        num_classes: C, the width that ``logits`` must have: the number of classes, of labels, or
-            of values to regress.
+        num_classes: C, the width of ``logits``: the number of classes, of labels, or of values.
         device: Where to run.
 
     Returns:
         The names of the loss's terms.
 
     Raises:
-        UsageError: Says which part of the contract is broken.
+        UsageError: Names the output or term that is invalid.
     """
     name = type(model).__name__
     batch = batch.to(device)
@@ -148,7 +146,7 @@ def _check_weights(name: str, found: object, samples: int) -> None:
 
 
 def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], batch: Any) -> None:
-    """Ask for the weights of one sample as pages of attention do."""
+    """Check the weights of one sample, and their dimensions over scans."""
     if outputs.get(WEIGHTS) is None and not any(hasattr(m, SWITCH) for m in model.modules()):
         return
     one = batch.spectra[:1], batch.mask[:1], batch.tabular[:1]

@@ -1,4 +1,4 @@
-"""How a step computes, goes backward and updates: the seam that mixed precision fills."""
+"""How a step computes, goes backward and updates; mixed precision is a subclass."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# What torch calls a processor's instructions for bfloat16: x86, x86 with a matrix unit, Arm.
+# Torch's names of bfloat16 instructions: x86, x86 with a matrix unit, Arm.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 class Precision:
-    """Full fp32 precision; a subclass changes how a step computes without touching the loop.
+    """Full fp32 precision.
 
     Attributes:
-        scaler: What scales the loss and leaves out steps whose gradients overflowed; else None.
+        scaler: Scales the loss and skips steps with overflowed gradients; or None.
     """
 
     scaler: torch.amp.GradScaler | None = None
@@ -30,25 +30,25 @@ class Precision:
         loss.backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Bring the gradients to their true size, before anyone looks at them."""
+        """Unscale the gradients, before handlers read them."""
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Move the weights; False where it is known already that none was moved."""
+        """Update the weights; False if the step is known to be skipped."""
         optimizer.step()
         return True
 
     def skip(self, optimizer: Optimizer) -> None:
-        """Called in place of :meth:`step` where a handler vetoed the step."""
+        """Called in place of :meth:`step` if a handler vetoed the step."""
 
 
 def best_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
+    """The device of that name; ``auto`` is CUDA if available, else the CPU.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
 
     Raises:
-        ValueError: The name is no device, or CUDA is not available here.
+        ValueError: The name is no device, or CUDA is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,7 +62,7 @@ def best_device(name: str = "auto") -> torch.device:
 
 
 def has_bf16_instructions() -> bool | None:
-    """Whether the processor multiplies bfloat16 by itself; None where torch is too old to tell.
+    """Whether the processor has bfloat16 instructions; None if torch is too old to tell.
 
     Without them bf16 is correct, but several times slower than fp32.
     """

@@ -1,4 +1,4 @@
-"""Batches on the GPU before the step asks for them."""
+"""Batches on the GPU before the step needs them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 import torch
 
-# Steps that may be queued on the GPU before the next batch is copied: enough for it never to run
-# dry, and a bound to the memory of batches that wait.
+# Steps queued on the GPU before the next batch is copied: enough to keep it busy, with bounded
+# memory of waiting batches.
 STEPS_AHEAD = 3
 
 
 class DevicePrefetcher:
-    """Goes through a loader, and copies each batch while the GPU computes the steps before it.
+    """Iterates over a loader and copies each batch to a GPU while earlier steps compute.
 
-    The copy goes over a stream of its own, so that it takes no time of the steps', and so does
-    what a batch does to be made whole there
-    (:meth:`datasets.batches.packed_batch.PackedBatch.to`). From pinned memory the loop does not
-    wait for it.
+    Copies, and the work of :meth:`datasets.batches.PackedBatch.to`, run on a separate
+    stream. From pinned memory the loop does not wait for them.
 
     Args:
-        loader: Yields batches that move with ``.to``, and has a length.
+        loader: Yields batches with ``to``, and has a length.
         device: A GPU.
     """
 
@@ -30,7 +28,7 @@ class DevicePrefetcher:
         self.loader = loader
         self.device = device
         if hasattr(loader, "dataset"):
-            self.dataset = loader.dataset  # whoever counts samples asks for it
+            self.dataset = loader.dataset  # read to count samples
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -40,8 +38,8 @@ class DevicePrefetcher:
         """Begin an epoch."""
         copying = torch.cuda.Stream(self.device)
         waiting = iter(self.loader)
-        # A batch's memory is the copying stream's: it may be used again only when the step that
-        # reads it is done, so the batch is held until then.
+        # A batch's memory belongs to the copying stream, so the batch is held until the step that
+        # reads it is done.
         held: deque[tuple[torch.cuda.Event, Any]] = deque()
         coming = self._copy(next(waiting, None), copying)
         while coming is not None:
@@ -67,11 +65,5 @@ class DevicePrefetcher:
 
 
 def prefetched(loader: Any, device: torch.device) -> Any:
-    """The loader, for a GPU one that copies ahead.
-
-    Example:
-        >>> loader = [1, 2]
-        >>> prefetched(loader, torch.device("cpu")) is loader
-        True
-    """
+    """The loader, or a :class:`DevicePrefetcher` of it for a GPU."""
     return DevicePrefetcher(loader, device) if device.type == "cuda" else loader

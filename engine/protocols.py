@@ -1,4 +1,4 @@
-"""What a handler is, and what can be saved and restored."""
+"""Types of losses, handlers, and what can be saved and restored."""
 
 from __future__ import annotations
 
@@ -24,31 +24,28 @@ Loss = Callable[..., Mapping[str, Tensor]]
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Whatever a checkpoint saves: models, optimisers, samplers, handlers with a memory.
+    """What a checkpoint saves: models, optimizers, samplers, handlers with state.
 
-    A state holds tensors and plain Python types only, so that it loads with
-    ``torch.load(weights_only=True)``.
-
-    What differs from process to process where several train together declares
-    ``of_each_process = True``, so that each process's state is saved, and has a ``reset``, which is
-    called where another number of processes goes on.
+    A state holds tensors and plain Python types, so that it loads with
+    ``torch.load(weights_only=True)``. Objects that differ between ranks declare
+    ``of_each_process = True``; they have a ``reset`` for resuming with another number of ranks.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What has to be kept to continue as if nothing had happened."""
+        """What is needed to resume."""
         ...
 
     def load_state_dict(self, state_dict: Any) -> Any:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         ...
 
 
 @runtime_checkable
 class Handler(Protocol):
-    """An independent piece of training policy: it listens to events and knows no other handler.
+    """An independent part of training: it listens to events and knows no other handler.
 
-    One that writes files or speaks to a person declares ``first_process_only = True``: of several
-    processes only the first has it.
+    If it writes files or to the console it declares ``first_process_only = True`` and is attached
+    in the main process only.
     """
 
     def attach(self, trainer: Trainer) -> Any:

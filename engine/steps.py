@@ -1,4 +1,4 @@
-"""The two steps: one training iteration, one evaluation iteration."""
+"""One training iteration and one evaluation iteration."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 
 
 def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
-    """One iteration (micro-batch) of training; the events tell handlers where it stands.
+    """One training iteration (micro-batch), with its events.
 
     Args:
         trainer: Holds the network, the optimizer, the loss, the precision and the state.
-        batch: Moves with ``.to``, offers ``spectra``, ``mask``, ``tabular`` and ``target``, and may
-            offer ``aux``.
+        batch: Has ``to``, ``spectra``, ``mask``, ``tabular``, ``target`` and optionally ``aux``.
 
     Returns:
         The named losses, detached, ``total_loss`` among them.
     """
-    state, fire = trainer.state, trainer._fire_event
+    state, fire = trainer.state, trainer.fire_event
     state.batch = batch = batch.to(trainer.device, non_blocking=True)
     fire(TrainEvents.BATCH_READY)
 
@@ -51,24 +50,13 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
         elif trainer.precision.step(trainer.optimizer):
             state.optimizer_step += 1
             fire(TrainEvents.OPTIMIZER_STEPPED)
-        # As zero_grad does, but for its entry in the profiler's record, which takes longer.
-        for group in trainer.optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        trainer.optimizer.zero_grad(set_to_none=True)
     return state.losses
 
 
 @torch.no_grad()
 def eval_step(evaluator: Evaluator, batch: Any) -> dict[str, Tensor]:
-    """One iteration of evaluation: no gradients, no change to the model.
-
-    Args:
-        evaluator: Holds the model, the loss and the precision.
-        batch: As for :func:`train_step`.
-
-    Returns:
-        The named losses, ``total_loss`` among them.
-    """
+    """One evaluation iteration, without gradients: the named losses."""
     state = evaluator.state
     state.batch = batch = batch.to(evaluator.device, non_blocking=True)
     with evaluator.precision.autocast():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +15,36 @@ from torch.optim import Optimizer
 from datasets.errors import UsageError, nearest
 from engine.checkpointing import capture_all, capture_rng, restore_all, restore_rng
 from engine.distributed import is_main_process, world_size
-from engine.events import Phase, TrainEvents
-from engine.optim import LeftOutSteps, StepShares
+from engine.events import Phase, ResumableEngine, TrainEvents
+from engine.optim import LeftOutSteps, StepShares, learning_rate
 from engine.precision import Precision
 from engine.prefetch import prefetched
 from engine.protocols import Handler, Loss, Stateful
-from engine.resumable_engine import ResumableEngine
 from engine.steps import train_step
 
 
 class Trainer(ResumableEngine):
-    """Trains a model; everything beyond the loop attaches to its events.
+    """Trains a model; everything beyond the loop is a handler of its events.
 
     Args:
         model: ``model(spectra [B, S, L], mask [B, S], tabular [B, D])`` returns a dict with
-            ``logits`` [B, C]; it is moved to ``device``.
-        optimizer: Moves the model's parameters.
+            ``logits`` [B, C]; moved to ``device``.
+        optimizer: Of the model's parameters.
         loss: ``loss(outputs, target)`` returns a dict of named losses with ``total_loss``.
-        device: Where the model and the batches live.
-        run_dir: The folder that handlers write to, for those that are not told another.
+        device: Of the model and the batches.
+        run_dir: Default folder of handlers that write files.
 
     Attributes:
-        network: What a step calls: the model, or what wraps it; training by several processes
-            takes this seat. Everything else speaks to ``model``.
-        precision: How a step computes; mixed precision takes this seat.
-        stateful: Name -> what a checkpoint saves. Handlers add themselves with
-        :meth:`register_state`. data_sampler: Set by :meth:`fit`; follows the epoch and finds its
-        place on resume. step_shares: Weights the micro-batches of a step.
-        total: From a step's terms to its ``total_loss``, where the loss or a handler that forms
-            the total tells it.
-        left_out_steps: Takes back the count of steps that the device left out.
+        network: What a step calls: the model, or a wrapper around it (training by several
+            processes); everything else uses ``model``.
+        precision: How a step computes; replaced by mixed precision.
+        stateful: Name -> what a checkpoint saves (:meth:`register_state`).
+        data_sampler: Set by :meth:`fit`; follows the epoch, and resumes within one.
+        step_shares: Weights of the micro-batches of a step.
+        total: From a step's terms to its ``total_loss``, if the loss or a handler provides it.
+        left_out_steps: Corrects the count of steps that the device skipped.
+        history: One row per epoch of the run: ``epoch`` and ``metrics`` (name -> float, ``lr``
+            among them); saved with every checkpoint.
 
     Example:
         >>> from engine.losses import CrossEntropy
@@ -75,11 +75,12 @@ class Trainer(ResumableEngine):
         self.step_shares = StepShares()
         self.total: Callable[[Mapping[str, Any]], Any] | None = getattr(loss, "total", None)
         self.left_out_steps = LeftOutSteps()
+        self.history: list[dict[str, Any]] = []
         self._provided: set[str] = set()
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
-        self._saved_by = world_size()  # so many processes
-        self._saved_accumulation: int | None = None  # batches a step, of a restored run
+        self._saved_by = world_size()
+        self._saved_accumulation: int | None = None  # batches per step of a restored run
 
         by_iteration = dict.fromkeys(TrainEvents, "iteration")
         by_iteration[TrainEvents.OPTIMIZER_STEPPED] = "optimizer_step"
@@ -98,15 +99,12 @@ class Trainer(ResumableEngine):
         self.add_event_handler(Events.STARTED, self.check_monitors, phase=Phase.PREPARE)
         self.add_event_handler(Events.STARTED, self._restore_rng, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, phase=Phase.PREPARE)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._record_epoch, phase=Phase.RECORD)
 
     # -- handlers ---------------------------------------------------------------------------
 
     def attach(self, *handlers: Handler) -> None:
-        """Attach handlers; each declares its own place in the order.
-
-        Of several processes only the first attaches those that declare ``first_process_only``:
-        they write files, or speak to a person.
-        """
+        """Attach handlers, those with ``first_process_only`` in the main process only."""
         for handler in handlers:
             if is_main_process() or not getattr(handler, "first_process_only", False):
                 handler.attach(self)
@@ -114,12 +112,8 @@ class Trainer(ResumableEngine):
     def register_state(self, name: str, thing: Stateful) -> str:
         """Save and restore ``thing`` with every checkpoint.
 
-        Args:
-            name: Its name in the checkpoint; a second of that name becomes ``<name>-2``.
-            thing: Has ``state_dict`` and ``load_state_dict``.
-
         Returns:
-            The name it got.
+            Its name in the checkpoint: ``name``, or ``<name>-2`` for a second of that name.
         """
         free, number = name, 1
         while free in self.stateful:
@@ -129,15 +123,15 @@ class Trainer(ResumableEngine):
         return free
 
     def log_event(self, event: str, **fields: Any) -> None:
-        """Tell whoever records (log, progress) that something worth noting happened.
+        """Fire ``LOG_EVENT`` for the log and the console.
 
         Args:
-            event: What happened, as one word (``checkpoint_saved``).
-            **fields: Its particulars, in plain types; a ``message`` is what a person is shown.
+            event: One word (``checkpoint_saved``).
+            **fields: In plain types; ``message`` is shown on the console.
         """
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
-        self._fire_event(TrainEvents.LOG_EVENT)
+        self.fire_event(TrainEvents.LOG_EVENT)
         self.last_event_name = fired_within
 
     # -- names of metrics -------------------------------------------------------------------
@@ -152,24 +146,20 @@ class Trainer(ResumableEngine):
         return frozenset(self._provided)
 
     def monitor_metric(self, name: str, user: str) -> None:
-        """Declare that ``user`` (a handler's name) will look at a metric at the epoch's end."""
+        """Declare that ``user`` (a handler's name) reads a metric at the end of an epoch."""
         self._monitored.append((user, name))
 
     @property
     def monitored_metrics(self) -> tuple[str, ...]:
-        """The metrics that some handler looks at, each once."""
+        """The metrics that some handler reads, each once."""
         return tuple(dict.fromkeys(name for _, name in self._monitored))
 
     def check_monitors(self) -> None:
-        """Refuse a monitor that nothing will produce.
-
-        Raises:
-            UsageError: Names the handler, the monitor and the metrics that exist.
-        """
+        """Raise UsageError for a monitored metric that nothing provides."""
         for user, name in self._monitored:
             if name not in self._provided:
-                side = name.partition("/")[0]  # those of the same side first
-                among = sorted(self._provided, key=lambda n: (n.partition("/")[0] != side, n))
+                subset = name.partition("/")[0]  # names of the same subset first
+                among = sorted(self._provided, key=lambda n: (n.partition("/")[0] != subset, n))
                 choices = nearest(name, among)
                 raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
 
@@ -178,22 +168,20 @@ class Trainer(ResumableEngine):
     def fit(self, loader: Any, max_epochs: int) -> State:
         """Train until ``max_epochs`` epochs are done, counting those of a restored checkpoint.
 
+        A run that was saved by another number of processes, or with another accumulation, resumes
+        at the beginning of an epoch. Its optimizer steps are rescaled to the steps of an epoch now.
+
         Args:
             loader: Yields batches and has a length. Where its ``batch_sampler`` has
-                ``set_epoch`` and ``resume_at``, a run cut within an epoch continues at the
-                very next batch.
-            max_epochs: The budget, at least 1.
+                ``set_epoch`` and ``resume_at``, a run cut within an epoch resumes at the very
+                next batch.
+            max_epochs: At least 1.
 
         Returns:
             The engine's state.
 
-        A run that another number of processes began, or another accumulation, is continued at the
-        beginning of an epoch: one that was cut within an epoch trains on all of its batches, with
-        the weights as they are. Its optimizer steps are counted anew, in the steps that an epoch
-        now has.
-
         Raises:
-            UsageError: The loader has another length than the restored run's.
+            UsageError: The loader is empty, or its length is not the restored run's.
         """
         if len(loader) == 0:
             raise UsageError("the training loader is empty: no batch to train on")
@@ -208,33 +196,29 @@ class Trainer(ResumableEngine):
                 f"has {len(loader)}; use the same data and batch size"
             )
         self.state.epoch_length = len(loader)
-        # Ignite starts from zero unless it finds the budget in its state.
+        # Without max_epochs in its state Ignite starts from zero.
         self.state.max_epochs = max_epochs
         epochs_done = self.epochs_done()
         if epochs_done >= max_epochs:
             return self._end_again()
-        # An epoch that was left in the middle is counted already, and is entered once more;
-        # a run that was stopped is to Ignite one whose next epoch begins at its first batch.
+        # An interrupted epoch is counted already and is entered again; to Ignite a stopped run is
+        # one whose next epoch begins at its first batch.
         self.state.epoch = epochs_done
         self.should_terminate = False
         batches = prefetched(self.step_shares.prepare(self, loader), self.device)
         return self.run(batches, max_epochs=max_epochs)
 
     def _rescale_progress(self, length: int) -> None:
-        """Count in the batches and steps of this number of processes, and this accumulation.
-
-        Args:
-            length: Batches an epoch of this process.
-        """
+        """Rescale progress to the batches (``length`` per epoch) and steps of this set-up."""
         state, saved_by = self.state, self._saved_by
         accumulated = self._saved_accumulation or state.accumulate_steps
         self._saved_by, self._saved_accumulation = world_size(), state.accumulate_steps
-        windows = math.ceil(length / state.accumulate_steps)
-        saved_windows = math.ceil(state.epoch_length / accumulated)
+        steps_per_epoch = math.ceil(length / state.accumulate_steps)
+        saved_per_epoch = math.ceil(state.epoch_length / accumulated)
         epochs, within = divmod(state.iteration, state.epoch_length)
         steps = state.optimizer_step - math.ceil(within / accumulated)
-        # By its steps a schedule knows how far the run has come.
-        state.optimizer_step = round(steps * windows / saved_windows)
+        # A schedule reads its progress from the steps.
+        state.optimizer_step = round(steps * steps_per_epoch / saved_per_epoch)
         state.iteration, state.epoch_length = epochs * length, length
         message = (
             f"saved by {saved_by} processes, continued by {world_size()}"
@@ -247,27 +231,19 @@ class Trainer(ResumableEngine):
         self.log_event("shared_anew", saved_by=saved_by, processes=world_size(), message=message)
 
     def _end_again(self) -> State:
-        """End a run whose checkpoint is of its last moment.
-
-        It trains no further, but may have been cut off before its handlers had ended it.
-        """
+        """End a run with nothing left to train: it may have been cut before its handlers ended."""
         state = self.state
         self.log_event("nothing_to_train", epochs=state.epoch, max_epochs=state.max_epochs)
         self.terminate()
-        self._fire_event(Events.STARTED)
-        self._fire_event(Events.COMPLETED)
+        self.fire_event(Events.STARTED)
+        self.fire_event(Events.COMPLETED)
         return state
 
-    def _maybe_terminate_legacy(self) -> None:
-        # Ignite asks here after every event whether terminate() was called.
-        if (self.should_terminate and self._may_stop_here()) or self.should_terminate_single_epoch:
-            super()._maybe_terminate_legacy()
-
     def _may_stop_here(self) -> bool:
-        """Stop only where a checkpoint can continue from.
+        """Only where a checkpoint can resume.
 
-        That is: with every batch that is counted trained on, no accumulation window half full,
-        and no epoch whose batches are all done but whose metrics are not.
+        That is: not before a counted batch is trained on, not within an optimizer step, and not
+        between an epoch's last batch and its metrics.
         """
         state, event = self.state, self.last_event_name
         if event == Events.ITERATION_COMPLETED:
@@ -282,9 +258,14 @@ class Trainer(ResumableEngine):
         elif hasattr(self.data_sampler, "set_epoch"):
             self.data_sampler.set_epoch(epoch)
         if position and self._rng_to_restore is not None:
-            # The handlers of EPOCH_STARTED ran a second time for this epoch: whatever they drew
-            # is undone before the next batch is fetched.
+            # The handlers of EPOCH_STARTED ran a second time for this epoch: their random draws
+            # are undone before the next batch is fetched.
             self.add_event_handler(Events.GET_BATCH_STARTED, self._restore_rng_once)
+
+    def _record_epoch(self) -> None:
+        metrics = {"lr": learning_rate(self.optimizer), **self.state.metrics}
+        values = {name: float(value) for name, value in metrics.items()}
+        self.history.append({"epoch": self.state.epoch, "metrics": values})
 
     def _restore_rng_once(self) -> None:
         self._restore_rng()
@@ -292,7 +273,7 @@ class Trainer(ResumableEngine):
         self.remove_event_handler(self._restore_rng_once, Events.GET_BATCH_STARTED)
 
     def _before_open_epoch(self) -> None:
-        # As within an epoch: what the handlers of EPOCH_STARTED drew is undone.
+        # The random draws of the handlers of EPOCH_STARTED are undone.
         self._restore_rng()
         self._rng_to_restore = None
 
@@ -306,7 +287,7 @@ class Trainer(ResumableEngine):
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
-        """Where the loop stands, and every random number stream of this process."""
+        """Progress, the history, and every random number stream of this process."""
         return {
             "iteration": self.state.iteration,
             "epoch_length": self.state.epoch_length,
@@ -315,11 +296,12 @@ class Trainer(ResumableEngine):
             "accumulate_steps": self.state.accumulate_steps,
             "open_epoch": self.state.open_epoch,
             "metrics": {name: float(value) for name, value in self.state.metrics.items()},
+            "history": _copied(self.history),
             "rng": capture_rng(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Stand where the saved loop stood; the random streams follow when training starts."""
+        """Restore progress and history; the random streams follow when training starts."""
         self.state.iteration = state_dict["iteration"]
         self.state.epoch_length = state_dict["epoch_length"]
         self.state.open_epoch = state_dict["open_epoch"]
@@ -328,30 +310,31 @@ class Trainer(ResumableEngine):
         self.left_out_steps.load_state_dict(state_dict["left_out_steps"])
         self._saved_accumulation = state_dict.get("accumulate_steps")
         self.state.metrics = dict(state_dict["metrics"])
+        self.history = _copied(state_dict["history"])
         self._rng_to_restore = state_dict["rng"]
 
     def capture(self) -> dict[str, Any]:
-        """The state of everything that is kept, by name.
+        """The state of everything registered, by name. Collective.
 
-        All processes have to capture together. What they share is whole in the first one only,
-        whose states are the ones to save.
+        Sharded tensors are complete on rank 0 only, whose states are the ones to save.
         """
         return capture_all(self.stateful, self.model)
 
     def restore(
         self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
     ) -> None:
-        """Put everything that is kept back to a captured state; all processes together.
-
-        Another number of processes than saved the states may continue them.
+        """Restore a captured state. Collective.
 
         Args:
-            states: What :meth:`capture` returned, in this process or another; those of the first
-                process in each.
-            things: What to put back, by name; all that is kept by default.
+            states: Rank 0's from :meth:`capture`; the number of processes may differ.
+            things: What to restore, by name; everything registered by default.
 
         Raises:
             UsageError: The states belong to another set of handlers, or another model.
         """
         things = self.stateful if things is None else things
         self._saved_by = restore_all(things, self.model, states)
+
+
+def _copied(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "metrics": dict(row["metrics"])} for row in history]

@@ -1,17 +1,10 @@
 """Composition root: configuration, command lines, stages and pages."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.enhanced_trainer import EnhancedTrainer
-
-__all__ = ["EnhancedTrainer"]
-
-
-def __getattr__(name: str) -> Any:
-    # On demand: a command line that does not train through it should not wait for its libraries.
-    if name in __all__:
-        from experiments.enhanced_trainer import EnhancedTrainer
-
-        return EnhancedTrainer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

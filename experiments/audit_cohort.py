@@ -1,4 +1,4 @@
-"""Look for leakage and confounding: ``python experiments/audit_cohort.py COHORT|NAME|FILE``."""
+"""Checks for leakage and confounding: ``python experiments/audit_cohort.py COHORT|NAME|FILE``."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     # As in run.py: the project's own packages first, the user's modules last.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from datasets.audit import Finding
-from datasets.cohort import Cohort
 from datasets.errors import CohortError, UsageError, nearest
 from datasets.paths import as_path
-from datasets.transforms import OutOfDomain, find_out_of_domain
-from experiments.analysis import AUDIT_NAME, audit_cohort, audit_summary, audit_table, write_audit
-from experiments.builders import configured_transforms, digest_memory, read_cohort, split_cohort
 from experiments.command_line import (
     USAGE_ERROR,
     CommandParser,
@@ -30,7 +23,13 @@ from experiments.command_line import (
     run_command,
 )
 from experiments.config import CONFIGS, SUFFIXES, Config, check_written, load_config
-from experiments.run import accept_too
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from datasets.audit import Finding
+    from datasets.cohort import Cohort
+    from datasets.transforms import OutOfDomain
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -39,9 +38,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         prog="audit_cohort.py",
         usage="audit_cohort.py COHORT|NAME|FILE [--accept FINDING] [--out DIR] "
         "[--section.key VALUE ...]",
-        description="Look for what would make a model's figures look better than they are. Leaves "
+        description="Look for what would make a model's figures look better than they are. Exits "
         "with 2 where a training would be refused.",
-        epilog="How columns are meant is said as for run.py: --data.labels '{case: 1, control: 0}' "
+        epilog="Roles of columns are given as for run.py: --data.labels '{case: 1, control: 0}' "
         "--data.group patient --data.numeric '[age, CRP]' --data.categorical '[sex]'.",
     )
     parser.add_argument(
@@ -52,10 +51,10 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         action="append",
         default=[],
         metavar="FINDING",
-        help="a finding, by its name, that is known and does not refuse; may be repeated",
+        help="name of a finding that does not refuse the training; may be repeated",
     )
     parser.add_argument(
-        "--out", type=path_argument, metavar="DIR", help=f"where to write {AUDIT_NAME}"
+        "--out", type=path_argument, metavar="DIR", help="where to write audit.json"
     )
     known, rest = parser.split_words(arguments, Config.model_fields)
     return known, read_overrides(rest)
@@ -80,12 +79,16 @@ def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
 
 def find_all(config: Config, cohort: Cohort) -> list[Finding]:
     """Audit a cohort and the split that a run would draw; without one where none can be drawn."""
+    from datasets.audit import Finding
+    from experiments.analysis import audit_cohort
+    from experiments.builders import split_cohort
+
     try:
         split = split_cohort(cohort, config.data, config.data.split.file)
     except CohortError as error:
         if config.data.split.file is not None:
             raise
-        note = Finding("split", "note", 0, f"sides were not looked at: {error}")
+        note = Finding("split", "note", 0, f"splits were not checked: {error}")
         return [*audit_cohort(config, cohort, None, None, _out_of_domain(config, cohort)), note]
     return audit_cohort(config, cohort, split, None, _out_of_domain(config, cohort, split))
 
@@ -93,7 +96,12 @@ def find_all(config: Config, cohort: Cohort) -> list[Finding]:
 def _out_of_domain(
     config: Config, cohort: Cohort, split: np.ndarray | None = None
 ) -> list[OutOfDomain]:
-    """What the configured transforms are given and are not made for."""
+    """Input that the configured transforms do not suit."""
+    import numpy as np
+
+    from datasets.transforms import find_out_of_domain
+    from experiments.builders import configured_transforms
+
     if not cohort.has_spectra:
         return []
     chosen = range(len(cohort.sample_ids)) if split is None else np.flatnonzero(split == "train")
@@ -111,7 +119,7 @@ def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:
     there = [found.name for found in findings]
     for name in names:
         if name not in there:
-            raise UsageError(f"--accept: no finding is called '{name}'{nearest(name, there)}")
+            raise UsageError(f"--accept: there is no finding '{name}'{nearest(name, there)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,10 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Audit a cohort and tell what was found; returns the exit code."""
-    config = accept_too(configure(options.source, overrides), options.accept)
+    """Audit a cohort and print the findings; returns the exit code."""
+    config = configure(options.source, overrides).accepting(options.accept)
+    from experiments.analysis import audit_summary, audit_table, write_audit
+    from experiments.builders import digest_memory, read_cohort
+
     cohort = read_cohort(config.data)
-    cohort.fingerprint(digest_memory(config.data))  # sees that large spectra are finite, too
+    cohort.fingerprint(digest_memory(config.data))  # also checks that large spectra are finite
     findings = find_all(config, cohort)
     check_accepted(options.accept, findings)
     if options.out is not None:
@@ -139,7 +150,7 @@ def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> 
             raise UsageError(f"--out: cannot write to {options.out}: {error.strerror}") from error
     print(cohort.describe(), *audit_table(findings), audit_summary(findings), sep="\n")
     if any(found.stops for found in findings):
-        print("a training is refused; --accept FINDING goes on all the same")
+        print("a training is refused; --accept FINDING allows it")
         return USAGE_ERROR
     return 0
 

@@ -22,16 +22,7 @@ if __name__ == "__main__":
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
-from experiments.comparison import (
-    FAMILIES,
-    SEEDS,
-    compare_families,
-    compare_runs,
-    comparison_text,
-    write_run_comparison,
-)
-from experiments.config import CONFIGS, SUFFIXES, Config
-from experiments.run_files import find_runs, is_run, new_run_dir, read_runs, run_names
+from experiments.config import CONFIGS, SUFFIXES, Config, load_config
 
 RUNS_DIR, COMPARISON = Path("runs"), "comparison"
 EPILOG = """\
@@ -76,13 +67,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         "(<runs_dir>/<name>-families.md)",
     )
     of_families = parser.add_argument_group("model families")
-    of_families.add_argument(
-        "--seeds", nargs="+", type=int, metavar="SEED", help=" ".join(map(str, SEEDS))
-    )
+    of_families.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="0 1 2")
     of_families.add_argument(
         "--models", nargs="+", metavar="FAMILY", help="all of the file if not given"
     )
-    of_families.add_argument("--families", type=path_argument, metavar="FILE", help=FAMILIES.name)
+    of_families.add_argument("--families", type=path_argument, metavar="FILE", help="families.yaml")
     of_families.add_argument(
         "--vary-cohort", action="store_true", help="another simulated cohort for each seed"
     )
@@ -104,15 +93,13 @@ def families(options: argparse.Namespace, rest: Sequence[str]) -> int:
     overrides = read_overrides(rest)
     if options.runs_dir is not None:
         overrides.append(("runs_dir", str(options.runs_dir)))
-    return compare_families(
-        options.what[0],
-        overrides,
-        models=options.models,
-        seeds=SEEDS if options.seeds is None else options.seeds,
-        families=options.families or FAMILIES,
-        vary_cohort=options.vary_cohort,
-        out=options.out,
-    )
+    load_config(options.what[0], overrides)  # a mistake is told before the seconds of imports
+
+    from experiments.comparison import compare_families
+
+    names = ("models", "seeds", "families", "vary_cohort", "out")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return compare_families(options.what[0], overrides, **given)
 
 
 def finished_runs(options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -125,6 +112,9 @@ def finished_runs(options: argparse.Namespace, rest: Sequence[str]) -> int:
         raise UsageError(
             f"'{misplaced[0]}' goes with a configuration; finished runs are compared as they stand"
         )
+    from experiments.comparison import compare_runs, comparison_text, write_run_comparison
+    from experiments.run_files import find_runs, read_runs
+
     comparison = compare_runs(read_runs(find_runs(options.what, runs_dir)))
     folder = new_folder(options.out, runs_dir)
     (_, *pages), note = write_run_comparison(comparison, folder)
@@ -140,6 +130,8 @@ def check_names(what: Sequence[str], runs_dir: Path) -> None:
     Raises:
         UsageError: Says what was expected and the nearest choices.
     """
+    from experiments.run_files import is_run, run_names
+
     runs = run_names(runs_dir)
     strange = [name for name in what if not is_run(as_path(name)) and not is_run(runs_dir / name)]
     if len(what) < 2:
@@ -166,6 +158,8 @@ def new_folder(out: Path | None, runs_dir: Path) -> Path:
     Raises:
         UsageError: It cannot be made.
     """
+    from experiments.run_files import new_run_dir
+
     wanted = out or runs_dir / COMPARISON
     try:
         made = new_run_dir(wanted.parent, wanted.name)

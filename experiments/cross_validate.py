@@ -13,8 +13,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import CONFIGS, Config
-from experiments.folds import cross_validate
+from experiments.config import CONFIGS, Config, load_config
 
 EPILOG = """\
 any key of the configuration can be set as for run.py:
@@ -60,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        kfold = {"kind": "kfold", "folds": str(options.folds)} if options.folds else {}
+        of_split = [(f"data.split.{name}", value) for name, value in kfold.items()]
+        load_config(options.experiment, [*overrides, *of_split])  # mistakes first: imports are slow
+
+        from experiments.folds import cross_validate
+
         return cross_validate(options.experiment, overrides, options.folds, options.accept)
 
     return run_command(work, "interrupted; the same command line continues")

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from datasets.cohort import SAMPLE_ID, file_sha256, labels_text, negative_first, spelled_alike
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError
 from datasets.importing import (
     AGGREGATES,
     REASONS,
@@ -32,8 +32,8 @@ from datasets.importing import (
 )
 from datasets.readers import READERS, Naming, RawReader
 from experiments.command_line import CommandParser, path_argument, run_command
+from experiments.config import find_named
 
-# As run.py's; to import it would bring all of training along, which takes seconds.
 # On a terminal, how often the line of progress is drawn anew.
 REDRAW_SECONDS = 0.2
 # Longer lists of names are cut.
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="import_cohort.py",
         description="Bring raw instrument files onto a common axis and write them as a cohort's "
-        "folder. An import that was cut goes on when the same command is given again.",
+        "folder. An interrupted import resumes when the same command is run again.",
     )
     parser.add_argument(
         "source", type=path_argument, metavar="SOURCE", help="a file, a folder, or a tar archive"
@@ -55,7 +55,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "out", type=path_argument, metavar="OUT", help="the cohort's folder; never overwritten"
     )
-    parser.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(READERS))
+    parser.add_argument(
+        "--format",
+        required=True,
+        metavar="FORMAT",
+        help=f"{', '.join(READERS)}, or the dotted path of a reader of your own",
+    )
     parser.add_argument(
         "--axis",
         required=True,
@@ -113,16 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             place = error.filename or options.out
             reason = error.strerror or error
-            raise UsageError(f"{place}: {reason}; the same command goes on") from error
+            raise UsageError(f"{place}: {reason}; the same command resumes the import") from error
 
-    return run_command(work, "interrupted; the same command goes on where it stood")
+    return run_command(work, "interrupted; the same command resumes the import")
 
 
 def import_all(options: argparse.Namespace) -> int:
-    """Import, or go on with an import that was cut, and tell what was done."""
+    """Import, or resume an interrupted import, and print a summary."""
     importing = RawImport(settings_from(options), options.out)
     if importing.continues:
-        print("continuing the import that was cut", flush=True)
+        print("resuming the interrupted import", flush=True)
     with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
 
         def watch(done: int, files: int, scans: int) -> None:
@@ -136,7 +141,7 @@ def import_all(options: argparse.Namespace) -> int:
 
 
 def settings_from(options: argparse.Namespace) -> ImportSettings:
-    """What the command line asks for.
+    """The settings of the command line.
 
     Raises:
         UsageError: An option that cannot be used.
@@ -177,16 +182,17 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
 
 
 def make_reader(options: argparse.Namespace) -> RawReader:
-    """The format's reader, with the options that it knows.
+    """The format's reader, with its options.
 
     Raises:
-        UsageError: No such format, or an option of another one.
+        UsageError: No such format, no reader, or an option of another one.
     """
-    if options.format not in READERS:
+    make: Any = find_named(options.format, READERS, "--format")
+    if not all(hasattr(make, name) for name in ("__dataclass_fields__", "can_read", "read")):
         raise UsageError(
-            f"--format {options.format}: no such format{nearest(options.format, READERS)}"
+            f"--format {options.format}: no reader; expected a dataclass that derives from "
+            "datasets.readers.RawReader"
         )
-    make: Any = READERS[options.format]
     known = {field.name for field in dataclasses.fields(make)}
     given = {name: getattr(options, name) for name in READER_OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -198,7 +204,7 @@ def make_reader(options: argparse.Namespace) -> RawReader:
 
 
 def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
-    """What was done, what needs a look, and what to do next, in plain lines."""
+    """Summary of the import, and the next steps, in plain lines."""
     tally, axis = summary.tally, summary.axis
     cells = tally.scans * len(axis)
     left_out = sum(tally.left_out.values())
@@ -206,7 +212,7 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
     lines = [
         f"cohort {summary.out.name}: {summary.samples} samples, {tally.scans} scans of {len(axis)} "
         f"points ({axis[0]:g} to {axis[-1]:g}), from {summary.files} files",
-        f"brought onto the axis by: {summary.aggregate or 'nothing, it is their own'}; they cover "
+        f"aggregation on the axis: {summary.aggregate or 'none, it is their own axis'}; they cover "
         f"{_extent(tally.low, tally.high)}; {tally.empty_bins / cells:.1%} of the bins are empty",
         f"left out: {left_out} scans{f' ({why})' if why else ''}",
     ]
@@ -214,8 +220,7 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
         lines.append(f"samples without a scan left, left out: {_names(summary.samples_left_out)}")
     if tally.zero_scans:
         lines.append(
-            f"{tally.zero_scans} scans are nothing but 0 on the axis; --filter empty leaves them "
-            "out"
+            f"{tally.zero_scans} scans are 0 on the whole axis; --filter empty leaves them out"
         )
     if options.covariates is not None:
         joined = summary.samples - len(summary.without_row)
@@ -240,8 +245,8 @@ def _next_steps(summary: ImportSummary) -> list[str]:
     lines.append(f"roles: {'; '.join(said)}{idle}")
     if summary.own_groups:
         lines.append(
-            "each sample is a group of its own; where several are one patient's, say so by --group "
-            "or --group-from, as a split must not separate them"
+            "each sample is a group of its own; if several are of one patient, give --group or "
+            "--group-from, as a split must not separate them"
         )
     config = "tft_baseline" if roles["numeric"] or roles["categorical"] else "spectra_only"
     command = ["python", "experiments/run.py", config, "--data.root", str(summary.out)]

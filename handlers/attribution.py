@@ -1,4 +1,4 @@
-"""What a model's scores rest on, computed while it is measured or when its training ends."""
+"""Attributions of a model's scores, computed in an evaluation or when training ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
-from engine.errors import check_whole
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.explain import (
@@ -43,67 +43,51 @@ MOST_SAMPLES = 500
 
 
 class Attribution:
-    """Explains samples: which points of their scans, which scans, which covariates count.
+    """Attributions by points of the scans, by scans and by covariates.
 
-    Of classes the one that is predicted is explained. Several labels or values are explained each
-    by itself, the first ``engine.explain.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` then
-    holds as many sets of attributions, which take as many times the time and the memory of one.
+    Of classes the predicted one is explained. Several labels or values are explained one by one,
+    the first ``engine.explain.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` holds one set
+    of attributions for each, which multiplies time and memory.
 
-    Attached to an evaluator it explains the samples that are evaluated, in the order of their data
-    set (where that does not name them, as they come); each evaluation starts afresh. Attached to a
-    trainer it explains those of a loader when the training ends, and with ``every`` also after
-    each so many epochs: then ``history`` tells how what counts came about, and is saved with every
-    checkpoint. A run that was cut off within an epoch explains nothing: the resumed one will.
-    Training goes on as if nothing had happened. Of several processes the first explains, those
-    samples that its own loader yields.
+    Attached to an evaluator it explains the evaluated samples, in the order of their data set;
+    each evaluation starts again. Attached to a trainer it explains the samples of a loader when
+    training ends, and with ``every`` also after every so many epochs (``history``, saved with
+    checkpoints). A run that was stopped within an epoch explains nothing; the resumed one will.
+    Training goes on unchanged. Rank 0 explains the samples of its own loader.
 
-    On a terminal a bar counts the samples. What came out is written to ``attributions.safetensors``
-    (:func:`engine.explain.read_explained`) and announced as ``attributions_computed``.
-    In a configuration, on the command line, and in Python::
-
-        handlers: [{name: attribution, params: {method: gradient_shap, every: 5}}]
-
-        python experiments/run.py tft_baseline --handlers '[{name: attribution}]'
-
-        attribution = Attribution()
-        attribution.attach(evaluator)
-        evaluator.evaluate(test_loader)
-        attribution.importance.points  # or attribution.explained, sample by sample
-
-    Memory: what is kept takes S x L x 4 bytes for a sample of S scans (64 KiB for 8 scans of 2048
-    points), so that ``max_samples`` bounds it, and so does ``rows`` what a pass takes: see
-    :func:`engine.explain.attribute`.
+    Writes ``attributions.safetensors`` (:func:`engine.explain.read_explained`) and announces
+    ``attributions_computed``. Memory: S x L x 4 bytes for a sample of S scans of L points, bounded
+    by ``max_samples``; ``rows`` bounds the memory of a pass (:func:`engine.explain.attribute`).
 
     Args:
         method: One of ``engine.explain.attribution.METHODS``.
-        loader: Whose samples a trainer's model is explained on; in a configuration the
-            validation side.
-        target: The output to explain; None for the class that is predicted of each sample, or for
+        loader: Samples on which a trainer's model is explained; in a configuration the
+            validation set.
+        target: The output to explain; None for the predicted class of each sample, or for
             each label or value.
         score: See :class:`engine.explain.Options`; None for the log-odds of classes,
             and of labels and values the output as it is.
         max_samples: Explain the first so many of that order; None for all.
-        every: After how many epochs, too; None for the end of training only.
+        every: Epochs between explanations; None for the end of training only.
         baseline: See ``Options``; zeros are the mean of inputs that are standardised only.
         steps: See ``Options``.
         rows: See ``Options``.
         window: See ``Options``.
         per_scan: See ``Options``.
         references: See ``Options``; None for the first batch.
-        keep_intensities: Keep the scans themselves too, which windows' directions
-            (:func:`engine.explain.top_windows`) are found by; twice the memory.
-        output_names: What the outputs are called, for the file.
-        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default.
-            Where there is neither a path nor a ``run_dir``, none is written.
-        measured_weights: Opens the context in which the model holds the weights to explain, such
-            as ``EMA.averaged_weights``; an evaluator brings its own.
+        keep_intensities: Keep the scans too, for the directions of regions
+            (:func:`engine.explain.top_windows`); twice the memory.
+        output_names: Names of the outputs, for the file.
+        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default,
+            or none without a ``run_dir``.
+        measured_weights: Context in which the model holds the weights to explain, such as
+            ``EMA.averaged_weights``; an evaluator brings its own.
 
     Raises:
         UsageError: A setting is out of range, or a name unknown.
 
     Attributes:
-        sets: The attributions sample by sample, one set for each output explained; empty before
-            there are any.
+        sets: The attributions sample by sample, one set for each output explained.
         history: With a trainer, one row for each epoch and output explained: ``epoch``,
             ``samples``, the tensors of :class:`engine.explain.attribution.Importance`, and of
             several outputs ``output``, its number.
@@ -140,11 +124,12 @@ class Attribution:
             raise UsageError(
                 f"attribution.method: nothing is called '{method}'{nearest(method, METHODS)}"
             )
-        for name, value in (("max_samples", max_samples), ("every", every)):
-            if value is not None:
-                check_whole(f"attribution.{name}", value)
+        if max_samples is not None:
+            max_samples = require_whole("attribution.max_samples", max_samples, 1)
+        if every is not None:
+            every = require_whole("attribution.every", every, 1)
         if target is not None:
-            check_whole("attribution.target", target, 0)
+            target = require_whole("attribution.target", target, 0)
         self.method, self.loader, self.target = method, loader, target
         self.max_samples, self.every = max_samples, every
         self.output_names = list(output_names)
@@ -156,7 +141,7 @@ class Attribution:
             "window": window,
             "per_scan": per_scan,
         }
-        Options(score=score or SCORES[0], **self.options)  # refuses what cannot be used
+        Options(score=score or SCORES[0], **self.options)  # checks them
         self.options.update(
             score=score,
             baseline=baseline,
@@ -195,7 +180,7 @@ class Attribution:
         return importance_of(explained)
 
     def attach(self, engine: Trainer | Evaluator) -> None:
-        """Listen to a trainer's ends, or to an evaluator's steps.
+        """Listen to a trainer's epochs and end, or to an evaluator's steps.
 
         Raises:
             UsageError: It is a trainer, and there is no loader of samples to explain.
@@ -239,7 +224,7 @@ class Attribution:
         self._explainer.add(evaluator.state.batch)
 
     def finish(self) -> None:
-        """Put together, and write where a path was given."""
+        """Join the batches' attributions, and write them where a path was given."""
         assert self._explainer is not None
         assert self._bar is not None
         self._bar.close()
@@ -250,16 +235,12 @@ class Attribution:
     # -- on a trainer -----------------------------------------------------------------------
 
     def check_target(self, trainer: Trainer) -> None:
-        """Refuse an output that the model has not, before it is trained.
-
-        Raises:
-            UsageError: Says which it has.
-        """
+        """Refuse a target that the model does not have, before training."""
         self._explain(trainer, max_samples=1)
 
     @in_phase(Phase.RECORD)
     def follow(self, trainer: Trainer) -> None:
-        """Take down what counts after this epoch, before its checkpoint is saved."""
+        """Add this epoch to the history, before its checkpoint is saved."""
         assert self.every is not None
         if trainer.state.epoch % self.every:
             return
@@ -272,13 +253,13 @@ class Attribution:
             self.history.append({"epoch": trainer.state.epoch, **row})
 
     def conclude(self, trainer: Trainer) -> None:
-        """Explain the trained model, write the file and say so."""
+        """Explain the trained model, write the file and log it."""
         state = trainer.state
         if state.open_epoch is not None or state.iteration % (state.epoch_length or 1):
             return
         began = time.perf_counter()
         self.sets = self._explain(trainer, self.max_samples)
-        told = {
+        fields = {
             "method": self.method,
             "samples": len(self.sets[0].sample_id),
             **({"outputs": len(self.sets)} if len(self.sets) > 1 else {}),
@@ -286,8 +267,8 @@ class Attribution:
         }
         if self.path is not None:
             write_explained(self.sets, self.path, self.output_names)
-            told["path"] = str(self.path)
-        trainer.log_event("attributions_computed", **told)
+            fields["path"] = str(self.path)
+        trainer.log_event("attributions_computed", **fields)
 
     def _explain(self, trainer: Trainer, max_samples: int | None) -> list[Explained]:
         assert self.loader is not None
@@ -309,7 +290,7 @@ class Attribution:
             )
 
     def _new_bar(self, loader: Any) -> tqdm[Any]:
-        """A line that counts samples; nothing where nobody watches."""
+        """A bar that counts samples, on a terminal only."""
         known = [len(loader.dataset)] if hasattr(loader, "dataset") else []
         known += [] if self.max_samples is None else [self.max_samples]
         return tqdm(
@@ -323,7 +304,7 @@ class Attribution:
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What counted in the epochs so far."""
+        """The history."""
         return {"history": [dict(row) for row in self.history]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

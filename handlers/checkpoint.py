@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import PART_SUFFIX, write_whole
+from datasets.specs import require_whole
 from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
@@ -22,9 +24,7 @@ from engine.checkpointing import (
     save_checkpoint,
 )
 from engine.distributed import broadcast_from_main, is_sharded
-from engine.errors import check_whole
 from engine.events import Phase
-from engine.files import PART_SUFFIX, write_whole
 from engine.metrics import Monitor
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 
@@ -46,43 +46,39 @@ Entry = tuple[str, float, int]  # file name, score, epoch
 
 
 class Checkpoint:
-    """Saves everything that the trainer keeps, after all other handlers of the event.
+    """Saves everything that the trainer registers, after all other handlers of the event.
 
-    Four kinds of files, each written aside and renamed when it is whole: ``last.pt`` to
-    continue from, ``best.pt``, the ``save_top_k`` best as
-    ``epoch=<epoch>-<monitor>=<score>.pt``, and ``periodic-epoch=<epoch>.pt``, kept for good. A
-    file that falls out of the best is removed only after the new one stands. Of equal scores the
-    earlier wins; NaN is never among the best and stands in nobody's way; an epoch that did not
-    measure the monitor is not ranked. Weights that are NaN or infinite are never saved.
+    Four sorts of files, each written aside and renamed when it is whole: ``last.pt`` to resume
+    from, ``best.pt``, the ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and
+    ``periodic-epoch=<epoch>.pt``, which are never removed. A file that falls out of the best is
+    removed after the new one is written. Of equal scores the earlier wins; NaN is never among the
+    best; an epoch without the monitor is not ranked. Weights that are NaN or infinite are never
+    saved.
 
-    When the run ends, because it is complete or because it was told to stop, ``last.pt`` holds
-    the very end, also in the middle of an epoch. A run that is continued without ``save_last``
-    loses its ``last.pt`` when a newer file stands; one that is continued with another monitor has
-    the files that it kept ranked anew.
+    At the end of a run, completed or stopped, ``last.pt`` holds the very end, also in the middle of
+    an epoch. A run that is resumed without ``save_last`` loses its ``last.pt`` when a newer file is
+    written; one that is resumed with another monitor has its files ranked again.
 
-    Of several processes the first writes the files; each has to have the handler, because their
-    states are gathered. A file that cannot be written ends all of them alike.
+    Rank 0 writes the files; all ranks need the handler, because their states are gathered. A file
+    that cannot be written ends all of them.
 
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
-    itself carries its ``checkpoint_saved``, which a resumed run announces again: the line was
-    written after the file, so that a log cut back to the file's moment lacks it.
+    carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back
+    to the file's moment lacks it.
 
     Args:
         monitor: The metric that ranks epochs; None where neither best nor top k are wanted.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
             monitor.
         save_top_k: How many of the best epochs to keep, at least 0.
         save_last: Whether to write ``last.pt``, which a stopped run continues from.
         save_best: Whether to write ``best.pt``.
         every_epochs: Epochs from one save to the next; the epochs between are not ranked. The
             last epoch is always saved.
-        every_steps: Write ``last.pt`` within an epoch too, when this many optimizer steps have
-            passed since it was written; None for not.
-        keep_every_epochs: Keep the state of every so many epochs for good, whatever its score;
-            None for none.
-        folder: Where to; ``<run_dir>/checkpoints`` by default.
-        meta: Plain values saved along, that say what data and what model this is; see
-            :func:`check_meta`.
+        every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
+        keep_every_epochs: Epochs from one periodic file to the next.
+        folder: ``<run_dir>/checkpoints`` by default.
+        meta: Plain values saved along, which identify data and model (:func:`check_meta`).
 
     Example:
         >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
@@ -104,14 +100,14 @@ class Checkpoint:
         folder: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        check_whole("checkpoint.save_top_k", save_top_k, 0)
-        check_whole("checkpoint.every_epochs", every_epochs)
+        save_top_k = require_whole("checkpoint.save_top_k", save_top_k, 0)
+        every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
         if every_steps is not None:
-            check_whole("checkpoint.every_steps", every_steps)
+            every_steps = require_whole("checkpoint.every_steps", every_steps, 1)
             if not save_last:
                 raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
         if keep_every_epochs is not None:
-            check_whole("checkpoint.keep_every_epochs", keep_every_epochs)
+            keep_every_epochs = require_whole("checkpoint.keep_every_epochs", keep_every_epochs, 1)
         if monitor is None and (save_top_k or save_best):
             raise UsageError(
                 "checkpoint.monitor is needed to find the best: name a metric, or set "
@@ -150,7 +146,7 @@ class Checkpoint:
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.save_within)
 
     def file_name(self, epoch: int, score: float) -> str:
-        """What the file of one of the best epochs is called."""
+        """File name of one of the best epochs."""
         # Six decimals, unless they would not tell scores apart, or be a long row of digits.
         plain = score == 0 or SMALLEST_PLAIN <= abs(score) < LARGEST_PLAIN
         return f"epoch={epoch:03d}-{self._label}={score:.6{'f' if plain else 'e'}}.pt"
@@ -163,19 +159,19 @@ class Checkpoint:
     # -- when -------------------------------------------------------------------------------
 
     def start(self, trainer: Trainer) -> None:
-        """Make the folder, and bring its files in line with a restored index."""
+        """Create the folder, and make its files agree with a restored index."""
         assert self.folder is not None
         state = trainer.state
-        if self._saved_iteration != state.iteration:  # another number of processes saved it
+        if self._saved_iteration != state.iteration:  # saved with another world size
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
-        # Steps may be counted anew, in fewer windows than when it was saved.
+        # Steps may be counted again, with another accumulation than when it was saved.
         self._saved_step = min(self._saved_step, state.optimizer_step)
         try:
             if self._ranked_otherwise:
-                self._top, self._best = broadcast_from_main(self._rank_anew)
+                self._top, self._best = broadcast_from_main(self._rank_again)
                 self._ranked_otherwise = False
             self._top = broadcast_from_main(lambda: self._tidy(trainer))
-            # What cannot be saved shows now, not after the first epoch.
+            # Fail now where a state cannot be saved, not after the first epoch.
             states = trainer.capture()
             broadcast_from_main(lambda: self._check(states))
         except OSError as error:
@@ -199,7 +195,7 @@ class Checkpoint:
             self._save(trainer, None, kept)
 
     def save_within(self, trainer: Trainer) -> None:
-        """Save ``last.pt`` within an epoch, between two accumulation windows."""
+        """Save ``last.pt`` within an epoch, between two accumulations."""
         state = trainer.state
         # After an epoch's last step its metrics are still to come: the epoch's end saves.
         at_epochs_end = state.iteration % state.epoch_length == 0
@@ -207,7 +203,7 @@ class Checkpoint:
             self._save(trainer, None)
 
     def save_the_rest(self, trainer: Trainer) -> None:
-        """Save ``last.pt`` where a stopped run stands; the trainer stops at whole windows only."""
+        """Save ``last.pt`` where a run was stopped, which is after a whole accumulation."""
         if self.save_last and trainer.state.iteration != self._saved_iteration:
             self._save(trainer, None, planned=False)
 
@@ -238,13 +234,13 @@ class Checkpoint:
         names = [] if score is None or math.isnan(score) else self._rank(score, state.epoch)
         names += kept
         if self.save_last:
-            # Last, when the files that its index lists stand.
+            # Last, when the files that its index lists are written.
             names.append(LAST_NAME)
         if not names:
             return
         self._saved_iteration = state.iteration
         notice = {"event": "checkpoint_saved", **place, "score": score, "files": names}
-        # A run that nobody stopped would not have announced it here, so the file does not carry it.
+        # An uncut run would not have announced a save at a stop: the file does not carry it.
         self._carried = notice if planned else None
         try:
             states = trainer.capture()
@@ -260,11 +256,11 @@ class Checkpoint:
 
     @staticmethod
     def _broken(trainer: Trainer) -> str | None:
-        """The first weight that cannot be saved, the same to all processes."""
+        """The first weight that cannot be saved, the same on all ranks."""
         model = trainer.model
         if is_sharded(model):
             return broken_weight(model)
-        # Within an epoch running statistics differ; those of the first are saved.
+        # Within an epoch running statistics differ; those of rank 0 are saved.
         return broadcast_from_main(lambda: broken_weight(model))
 
     def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
@@ -276,14 +272,14 @@ class Checkpoint:
             if name not in still:
                 (self.folder / name).unlink(missing_ok=True)
         if not self.save_last:
-            # A continued run may have one, which would be continued before the newer files.
+            # A resumed run may have one, which would be preferred to the newer files.
             (self.folder / LAST_NAME).unlink(missing_ok=True)
 
     def _check(self, states: Mapping[str, Any]) -> None:
         pack_checkpoint(states, self.meta)
 
     def _rank(self, score: float, epoch: int) -> list[str]:
-        """Give a score its place; the names of the files that it earns."""
+        """Rank a score; returns the names of the files to write."""
         assert self.monitor is not None
         names = []
         top = [entry for entry in self._top if entry[2] != epoch]
@@ -299,7 +295,7 @@ class Checkpoint:
             names.append(BEST_NAME)
         return names
 
-    def _rank_anew(self) -> tuple[list[Entry], tuple[float, int] | None]:
+    def _rank_again(self) -> tuple[list[Entry], tuple[float, int] | None]:
         """Rank the files of a run that had another monitor by this one's value in each.
 
         Returns:
@@ -327,7 +323,7 @@ class Checkpoint:
         return top[: self.save_top_k], (score, epoch)
 
     def _tidy(self, trainer: Trainer) -> list[Entry]:
-        """Make the folder, undo what a run that was cut off within a save left half done.
+        """Create the folder, and undo a save that was cut off.
 
         Returns:
             The best whose files are there.
@@ -341,7 +337,7 @@ class Checkpoint:
             self._top = [entry for entry in self._top if entry[0] not in missing]
             trainer.log_event("checkpoint_missing", files=missing)
         kept = {name for name, _, _ in self._top}
-        # It had fallen out of the best, and would have been removed a moment later.
+        # It had fallen out of the best, and was about to be removed.
         for file in self.folder.glob(f"epoch=*-{self._label}=*.pt"):
             epoch = re.match(r"epoch=(\d+)-", file.name)
             if epoch and int(epoch[1]) <= trainer.state.epoch and file.name not in kept:
@@ -356,7 +352,7 @@ class Checkpoint:
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The index of the best, and what was saved when."""
+        """The index of the best, and the place of the last save."""
         return {
             "top": [list(entry) for entry in self._top],
             "best": None if self._best is None else list(self._best),

@@ -23,46 +23,44 @@ if TYPE_CHECKING:
 
 MODES = ("default", "graphs", "regional")
 INDUCTOR = "inductor"
-# Where inductor keeps what it compiled; read by torch whenever it compiles.
+# Folder of inductor's compiled code; read by torch whenever it compiles.
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-# What torch calls "reduce-overhead", and small kernels that do not depend on each other in one: a
-# graph of a few hundred kernels spends a tenth of its time between them.
+# Torch's "reduce-overhead", and independent small kernels in one: a graph of a few hundred kernels
+# spends a tenth of its time between them.
 GRAPH_OPTIONS = {"triton.cudagraphs": True, "combo_kernels": True}
-# Of shapes, batches that are filled up have a dozen or two, at which torch would warn already.
+# Batches that are filled up have a dozen shapes or two, at which torch would warn already.
 USUAL_SHAPES = 64
 # On a CPU inductor's own random numbers take several times as long as torch's, because they are
-# drawn one by one; and with torch's, dropout leaves out what it would without compiling.
+# drawn one by one; and with torch's, dropout is the same as without compiling.
 CPU_OPTIONS = {"fallback_random": True}
 
 
 class Compile:
-    """Has ``torch.compile`` make the training step's kernels; the results differ by rounding only.
+    """Compiles the model with ``torch.compile``; the results differ by rounding only.
 
     On a GPU dropout also draws other numbers than without compiling, from the same seed.
 
     - ``default`` compiles the model as a whole.
-    - ``regional`` compiles its repeated blocks only (what stands several times in a
-      ``nn.ModuleList``), one of them for all: less is won, and compiling takes seconds rather
-      than a minute.
-    - ``graphs`` compiles the model as a whole, and replays it as CUDA graphs: a step no longer
-      waits for its launches. Each shape of a batch is recorded once, which takes a moment and
-      memory, so batches should share a few shapes: let the loader fill them up
-      (:func:`datasets.batches.packed_collate`). Without a GPU it says so, and is ``default``.
+    - ``regional`` compiles one of its repeated blocks (in a ``nn.ModuleList``) for all: less gain,
+      but seconds of compiling instead of a minute.
+    - ``graphs`` compiles the model as a whole and replays it as CUDA graphs: a step no longer
+      waits for its launches. Each shape of a batch is recorded once, which takes time and memory,
+      so batches should share a few shapes (:func:`datasets.batches.packed_collate`). Without a GPU
+      it announces so and is ``default``.
 
-    Sizes are symbols to the compiled code unless ``dynamic`` is False, so that another number of
-    scans or samples compiles nothing anew. The loss is left as it is: its kernels are few and
-    small. Validation, attribution and export see the model as it is, but for blocks that are
-    compiled in place.
+    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is
+    not compiled again. The loss is not compiled. Validation, attribution and export use the model
+    itself, but for blocks that are compiled in place.
 
-    With ``graphs`` a step's outputs live in memory that the next step uses again: they are copied
-    before any other handler sees them, and so are the gradients of a window that is not whole yet.
+    With ``graphs`` a step's outputs live in memory that the next step reuses: they are copied
+    before any other handler sees them, and so are the gradients of an open accumulation.
 
     Args:
         mode: ``default``, ``regional`` or ``graphs``.
-        dynamic: Whether sizes may change without compiling anew.
+        dynamic: Whether sizes may change without compiling again.
         backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
-        cache_dir: Where compiled code is kept for the next run; None for torch's own folder, which
-            is a temporary one. What the environment says (``TORCHINDUCTOR_CACHE_DIR``) wins.
+        cache_dir: Folder of compiled code for later runs; None for torch's own temporary one. The
+            environment variable ``TORCHINDUCTOR_CACHE_DIR`` wins.
 
     Raises:
         UsageError: A setting is unknown, or does not fit the others.
@@ -99,11 +97,11 @@ class Compile:
         """Listen to the start of the run and, for graphs, to the parts of a step.
 
         Raises:
-            UsageError: What the backend needs is not there, the model has no repeated block, or
+            UsageError: The backend misses something, the model has no repeated block, or
                 its weights are shared, which graphs cannot follow.
         """
         if self.mode == "graphs":
-            # They are gathered anew in each step, to wherever there is room.
+            # They are gathered in each step, at changing addresses.
             require_unsharded(trainer.model, "compile.mode graphs")
         if isinstance(trainer.network, nn.DataParallel):
             raise UsageError("compile does not work with replicas on several GPUs: leave one out")
@@ -133,14 +131,13 @@ class Compile:
         if self.mode == "graphs" and not self._replays(trainer):
             message = f"CUDA graphs need a GPU: compiling without them on the {trainer.device.type}"
             trainer.log_event("notice", message=message)
-        # A share of dropout, say, is a constant: as a symbol it would be computed with on the CPU
-        # and copied in each step, which on a GPU may even read memory that is not there (2.11).
+        # A float, such as a dropout rate, is a constant: as a symbol it would be computed on the
+        # CPU and copied in each step, which on a GPU may even read memory that is not there (2.11).
         torch._dynamo.config.specialize_float = True
         options: dict[str, Any] = {"dynamic": self.dynamic, "backend": self.backend}
         if self._replays(trainer):
             options["options"] = GRAPH_OPTIONS
-            # Read whenever a graph is recorded, and so of no use among the options. Imported here,
-            # for it takes a while.
+            # Read whenever a graph is recorded, so it is no option. Its import takes a while.
             from torch._inductor import config as inductor_config
 
             inductor_config.triton.cudagraph_dynamic_shape_warn_limit = USUAL_SHAPES
@@ -150,18 +147,18 @@ class Compile:
             for block in repeated_blocks(trainer.model):
                 block.compile(**options)
             return
-        # What is compiled is a module still, whatever torch's annotations say.
+        # The result is a module, whatever torch's annotations are.
         compiled = cast(nn.Module, torch.compile(trainer.model, **options))
         if trainer.network is trainer.model:
             trainer.network = compiled
         else:
-            # What wraps the model for several processes has hooks of its own: they stay outside.
+            # The wrapper for several processes has hooks of its own: they stay outside.
             trainer.network.module = compiled
 
     # -- memory that the next step uses again -------------------------------------------------
 
     def begin_step(self) -> None:
-        """Tell the graphs that nothing of the step before is needed any more."""
+        """Let the graphs reuse the memory of the step before."""
         torch.compiler.cudagraph_mark_step_begin()
 
     def keep_outputs(self, trainer: Trainer) -> None:
@@ -169,7 +166,7 @@ class Compile:
         trainer.state.outputs = _copied(trainer.state.outputs)
 
     def keep_gradients(self, trainer: Trainer) -> None:
-        """Copy the gradients of a window's first micro-batch, if others are to be added to them."""
+        """Copy the gradients of an accumulation's first micro-batch, if others will be added."""
         if not trainer.state.sync_gradients and not self._own_gradients:
             for parameter in trainer.model.parameters():
                 if parameter.grad is not None:
@@ -178,11 +175,7 @@ class Compile:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Refuse to begin where inductor could not make code for a device.
-
-    Raises:
-        UsageError: Says what is missing.
-    """
+    """Refuse a device for which inductor lacks a compiler."""
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
             raise UsageError("compile: the package triton, which compiles for GPUs, is missing")

@@ -1,4 +1,4 @@
-"""Several processes, each on batches of its own, that train one model."""
+"""Several processes that train one model, each on batches of its own."""
 
 from __future__ import annotations
 
@@ -29,50 +29,43 @@ from engine.events import Phase, TrainEvents, in_phase
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-# What DistributedDataParallel says where a parameter had no part in a step's loss.
+# DistributedDataParallel's error where a parameter had no part in a step's loss.
 NOT_FINISHED = "Expected to have finished reduction in the prior iteration"
 USED_NOW_AND_THEN = (
-    "data_parallel: parameters have a part in the loss of some steps only; set "
+    "distributed_training: parameters have a part in the loss of some steps only; set "
     "find_unused_parameters to true"
 )
-# Torch has given it a new name.
+# Its name depends on torch's version.
 NAMES = inspect.signature(DistributedDataParallel).parameters
 SYNC_BUFFERS = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in NAMES)
 
 
 class DistributedTraining:
-    """Adds up the gradients of all processes, so that they take the step of one with all batches.
+    """Adds up the gradients of all ranks: the step is that of one process with all batches.
 
-    Puts ``torch.nn.parallel.DistributedDataParallel`` around what a step calls
-    (``trainer.network``); ``trainer.model`` stays as it is, and so do names in checkpoints. The
-    processes begin with the weights of the first, and with random streams of their own, so that
-    dropout differs. A process that trains alone is left as it is.
+    Wraps ``trainer.network`` in ``torch.nn.parallel.DistributedDataParallel``; ``trainer.model``
+    and names in checkpoints stay as they are. All ranks start with the weights of rank 0, and with
+    random streams of their own, so that dropout differs. A single process is left as it is.
 
-    Torch takes the mean over the processes. Each loss is weighted with its batch's share of the
-    step (:class:`engine.optim.StepShares`), so that batches may differ in size or in their
-    class weights. The losses that are recorded are not weighted. Within an accumulation window
-    nothing is sent before its last micro-batch.
+    Each loss is weighted with its batch's share of the step (:class:`engine.optim.StepShares`), so
+    that batches may differ in size or in their class weights; recorded losses are not weighted.
+    Within an accumulation nothing is sent before its last micro-batch. Functions of a whole batch
+    (a norm over the batch, a contrastive loss, mixing) see their own rank's part. Running
+    statistics of norms are those of rank 0. Other parameters of the optimizer (learned weights of
+    losses) are averaged too. Of a sharded model (:func:`engine.distributed.shard`), which adds up
+    its gradients itself, only the batches are weighted.
 
-    So gradients are those of one process with the joint batch, but for what looks at a batch as a
-    whole: a norm over the batch, a contrastive loss and mixing see their own process's part. Of
-    norms the first process's running statistics count.
-
-    A resumed run of two processes is the uncut one bit by bit; of more, up to rounding, because
-    torch adds up gradients in another order in its first steps.
-
-    What the optimizer moves beside the model (learned weights of losses) is averaged too.
-
-    Of a model that is sharded already (:func:`engine.distributed.shard`), which adds up its
-    gradients by itself, only the batches are weighted.
+    A resumed run of two ranks is the uncut one bit by bit; of more, up to rounding, because torch
+    adds up gradients in another order in its first steps.
 
     Args:
-        find_unused_parameters: Whether to look in each step for parameters that have no part in
-            the loss. None looks in the first, and whenever something is frozen or released, and
-            goes on looking only if there are some; set it to true where that depends on the batch.
+        find_unused_parameters: Whether to search each step for parameters without a part in the
+            loss. None searches the first step, and again whenever parameters are frozen or
+            released, and goes on only if there are some; set true where it depends on the batch.
         static_graph: Promise that each step uses the same parameters, in the same order: torch
-            then looks once, and activations may be recomputed.
-        overlap: Whether to send gradients while the backward pass goes on. Otherwise all are sent
-            together at its end: better where it is one CUDA graph, which has no middle.
+            then searches once, and activations may be recomputed.
+        overlap: Whether to send gradients during the backward pass, or all at its end: better
+            where it is one CUDA graph.
 
     Raises:
         UsageError: Both are promised.
@@ -92,31 +85,33 @@ class DistributedTraining:
     ) -> None:
         for name, value in (("static_graph", static_graph), ("overlap", overlap)):
             if not isinstance(value, bool):
-                raise UsageError(f"data_parallel.{name} must be true or false, not {value!r}")
+                raise UsageError(
+                    f"distributed_training.{name} must be true or false, not {value!r}"
+                )
         if find_unused_parameters not in (None, True, False):
             raise UsageError(
-                "data_parallel.find_unused_parameters must be true, false or null, not "
+                "distributed_training.find_unused_parameters must be true, false or null, not "
                 f"{find_unused_parameters!r}"
             )
         if static_graph and find_unused_parameters:
             raise UsageError(
-                "data_parallel: with static_graph torch finds unused parameters by itself: leave "
-                "find_unused_parameters out"
+                "distributed_training: with static_graph torch finds unused parameters by itself: "
+                "leave find_unused_parameters out"
             )
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.overlap = overlap
         self._sharded = False
         self._wrapped: DistributedDataParallel | None = None
-        self._windows = 0  # whole ones, since what is trained has changed
+        self._steps = 0  # since the trained parameters changed
         self._trained: list[nn.Parameter] = []
-        self._used: list[bool] | None = None  # which of them have a part in the loss anywhere
-        self._beside: list[nn.Parameter] = []  # what is trained, but is not the model's
-        self._moving: list[Tensor] = []  # buffers that are no constants
+        self._used: list[bool] | None = None  # on any rank
+        self._beside: list[nn.Parameter] = []  # trained, but not of the model
+        self._moving: list[Tensor] = []  # buffers that are not constant
         self._held = ExitStack()
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and to steps, where there are several processes."""
+        """Listen to the run's start and to steps, where there are several ranks."""
         if world_size() == 1:
             return
         trainer.step_shares.processes = world_size()
@@ -127,10 +122,10 @@ class DistributedTraining:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.share_buffers)
 
     def start(self, trainer: Trainer) -> None:
-        """Agree on the weights.
+        """Broadcast the weights of rank 0.
 
         Raises:
-            UsageError: The processes have different numbers of batches.
+            UsageError: The ranks have different numbers of batches.
         """
         if len(set(gather(trainer.state.epoch_length))) > 1:
             raise UsageError(
@@ -142,7 +137,7 @@ class DistributedTraining:
         moved = [p for group in trainer.optimizer.param_groups for p in group["params"]]
         self._beside = [parameter for parameter in moved if parameter not in own]
         saved = model.state_dict(keep_vars=True)
-        # Those that are kept out of checkpoints are constants.
+        # Buffers that are not in checkpoints are constant.
         self._moving = [buffer for name, buffer in model.named_buffers() if name in saved]
         self._sharded = is_sharded(model)
         if self._sharded and trainer.precision.scaler is not None:
@@ -155,15 +150,13 @@ class DistributedTraining:
 
     @in_phase(Phase.GUARD)
     def start_epoch(self, trainer: Trainer) -> None:
-        """Learn what is trained in this epoch."""
+        """List the parameters trained in this epoch."""
         trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
         if [*map(id, trained)] != [*map(id, self._trained)]:  # something was frozen or released
-            self._trained, self._used, self._windows = trained, None, 0
+            self._trained, self._used, self._steps = trained, None, 0
             self._unwrap(trainer)
             if self.overlap and (self.static_graph or self.find_unused_parameters is not None):
                 self._wrap(trainer, bool(self.find_unused_parameters))
-
-    # -- the network's seat -------------------------------------------------------------------
 
     def _wrap(self, trainer: Trainer, look: bool) -> None:
         if self._sharded or not self._trained:
@@ -178,27 +171,25 @@ class DistributedTraining:
 
     def _unwrap(self, trainer: Trainer) -> None:
         if self._wrapped is not None:
-            # It would go on sending each gradient, as long as anything refers to it.
+            # Its hooks would go on sending each gradient.
             self._wrapped._remove_autograd_hooks()
             trainer.network, self._wrapped = self._wrapped.module, None
 
-    # -- a step -------------------------------------------------------------------------------
-
     def __call__(self, trainer: Trainer) -> None:
-        """Hold back what belongs to a window that is not whole."""
+        """Send no gradients within an accumulation."""
         state = trainer.state
         self._held.close()
-        # Of a static graph torch has to see a whole step first.
-        learning = self.static_graph and self._windows == 0
+        # With a static graph torch has to see a whole step first.
+        learning = self.static_graph and self._steps == 0
         if self._wrapped is not None and not state.sync_gradients and not learning:
             self._held.enter_context(self._wrapped.no_sync())
 
     def after_backward(self, trainer: Trainer) -> None:
-        """Average what the wrapper does not; it is chosen after the first window."""
+        """Average the gradients that the wrapper does not; it is chosen after the first step."""
         self._held.close()
         if not trainer.state.sync_gradients:
             return
-        self._windows += 1
+        self._steps += 1
         for parameter in self._beside:
             if parameter.grad is not None:
                 sum_(parameter.grad).div_(world_size())
@@ -210,15 +201,15 @@ class DistributedTraining:
                 self._wrap(trainer, look=not all(self._used))
 
     def _agree_on_used(self) -> list[bool]:
-        """Which parameters have a gradient in any process."""
-        told = gather([parameter.grad is not None for parameter in self._trained])
-        return [any(of_each) for of_each in zip(*told, strict=True)]
+        """Which parameters have a gradient on any rank."""
+        found = gather([parameter.grad is not None for parameter in self._trained])
+        return [any(of_each) for of_each in zip(*found, strict=True)]
 
     def _average(self, used: Sequence[bool]) -> None:
-        """Average what nothing wrapped in a window.
+        """Average the gradients without the wrapper.
 
         Raises:
-            UsageError: A parameter has a gradient that none was said to have.
+            UsageError: A parameter outside of ``used`` has a gradient.
         """
         gradients = []
         for parameter, anywhere in zip(self._trained, used, strict=True):
@@ -231,13 +222,13 @@ class DistributedTraining:
         mean_(gradients)
 
     def share_buffers(self) -> None:
-        """Have all processes measure with the first one's running statistics."""
+        """Give all ranks the running statistics of rank 0."""
         for buffer in self._moving:
             broadcast_(buffer)
 
 
 class _Parallel(DistributedDataParallel):
-    """Says in one line what its user can mend."""
+    """Turns torch's error about unused parameters into a UsageError."""
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         try:

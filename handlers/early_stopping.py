@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 from engine.metrics import Monitor
 
@@ -21,22 +21,19 @@ class EarlyStopping:
     """Ends the training after ``patience`` epochs without an improvement.
 
     An epoch improves when its value beats the best by more than ``min_delta``; the best is the
-    value of the last such epoch, so that gains too small to count add up until they do. NaN is
-    no improvement, and leaves the best as it is. An epoch that did not measure the metric does
-    not count at all.
-
-    A run that stopped early and is resumed trains no further, unless its patience was raised.
+    value of the last such epoch, so that small gains add up. NaN is no improvement. An epoch
+    without the metric does not count. A resumed run that had stopped early trains no further,
+    unless its patience was raised.
 
     Args:
         monitor: The metric to follow.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
             monitor.
         patience: Epochs without improvement after which training ends, at least 1.
-        cooldown: After an improvement so many epochs are not counted as lacking one.
-        min_delta: What an improvement has to exceed, at least 0.
+        cooldown: Epochs after an improvement that are not counted as lacking one.
+        min_delta: The least improvement that counts, at least 0.
         relative: Whether ``min_delta`` is a share of the best's absolute value.
-        start_epoch: The epochs up to this one are not counted as lacking an improvement; the
-            best is followed from the first.
+        start_epoch: Epochs up to this one are not counted as lacking an improvement.
 
     Example:
         >>> stopping = EarlyStopping("val/loss", "min", patience=2)
@@ -56,9 +53,9 @@ class EarlyStopping:
         relative: bool = False,
         start_epoch: int = 0,
     ) -> None:
-        self.patience = check_whole("early_stopping.patience", patience)
-        self.cooldown = check_whole("early_stopping.cooldown", cooldown, 0)
-        self.start_epoch = check_whole("early_stopping.start_epoch", start_epoch, 0)
+        self.patience = require_whole("early_stopping.patience", patience, 1)
+        self.cooldown = require_whole("early_stopping.cooldown", cooldown, 0)
+        self.start_epoch = require_whole("early_stopping.start_epoch", start_epoch, 0)
         if not (isinstance(min_delta, (int, float)) and 0 <= min_delta < math.inf):
             raise UsageError(f"early_stopping.min_delta must be at least 0, not {min_delta!r}")
         self.monitor = Monitor(monitor, mode, "early_stopping")
@@ -108,7 +105,7 @@ class EarlyStopping:
             trainer.terminate()
 
     def observe(self, value: float, epoch: int) -> bool:
-        """Count one epoch's value; whether patience has run out."""
+        """Count one epoch's value; returns whether patience has run out."""
         if self.monitor.is_better(value, self.best, self._needed_gain()):
             self.best, self.best_epoch = value, epoch
             self.bad_epochs, self._cooldown_left = 0, self.cooldown
@@ -121,7 +118,7 @@ class EarlyStopping:
     def _needed_gain(self) -> float:
         if not self.relative:
             return self.min_delta
-        # Of an infinite best no share can be taken: any finite value is away from it.
+        # An infinite best has no share.
         return self.min_delta * abs(self.best) if self.best and math.isfinite(self.best) else 0.0
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Events
-from torch import Tensor, nn
 
-from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.distributed import to_local
 from engine.events import Phase, TrainEvents
-from engine.optim import swapped_weights
+from engine.optim import WeightAverage
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -23,17 +21,15 @@ if TYPE_CHECKING:
 WARMUP_OFFSET = 10
 
 
-class EMA:
-    """Follows the weights with a moving average, to be measured and kept in their place.
+class EMA(WeightAverage):
+    """Exponential moving average of the weights, to be evaluated and saved in their place.
 
     After each optimizer step ``average += (1 - decay) * (weight - average)`` for every floating
     point parameter (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by
-    averaging"), in one operation over cached lists. Buffers, such as the running mean of a norm
-    or its count of batches, are not averaged: the averaged model uses the live ones' values, and
-    what happens to them meanwhile is undone.
+    averaging"). Buffers, such as the running mean of a norm, are not averaged.
 
     Args:
-        decay: How much of the average stays at each step, 0 to below 1.
+        decay: Share of the average that stays at each step, 0 to below 1.
         warmup: Start with a small decay, so that the first weights are soon forgotten.
 
     Raises:
@@ -47,25 +43,14 @@ class EMA:
     phase = Phase.UPDATE
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
-        number = isinstance(decay, (int, float)) and not isinstance(decay, bool)
-        if not number or not 0 <= decay < 1:
-            raise UsageError(f"ema.decay must be a number from 0 to below 1, not {decay!r}")
-        self.decay = float(decay)
+        super().__init__()
+        self.decay = require_range("ema.decay", decay, 0, 1)
         self.warmup = warmup
         self.updates = 0
-        self._model: nn.Module
-        self._names: list[str] = []
-        self._live: list[Tensor] = []
-        self._average: list[Tensor] = []
-        self._in_place = False
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to optimizer steps; the average is saved with every checkpoint."""
-        self._model = trainer.model
-        floating = [(n, p) for n, p in self._model.named_parameters() if p.is_floating_point()]
-        self._names = [name for name, _ in floating]
-        self._live = [parameter for _, parameter in floating]
-        self._average = [parameter.detach().clone() for parameter in self._live]
+        self._follow(trainer.model)
         trainer.register_state("ema", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
@@ -84,7 +69,7 @@ class EMA:
 
     @torch.no_grad()
     def __call__(self, trainer: Trainer) -> None:
-        """Let the average follow one step; not one that the device left out."""
+        """Update the average after a step, unless the device left the step out."""
         average, live = to_local(self._average), to_local(self._live)
         left_out = trainer.left_out_steps
         share = 1.0 - self.decay_at(max(self.updates - left_out.taken_back, 0))
@@ -96,55 +81,19 @@ class EMA:
             torch._foreach_add_(average, change)
         self.updates += 1
 
-    @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        """A context in which the model holds the averaged weights; the live ones come back.
-
-        They come back whatever happens in it, an exception too, and so do the buffers. Values
-        are exchanged, so that neither a second copy of the model is made nor an optimizer or a
-        compiled model loses sight of its tensors.
-
-        Raises:
-            RuntimeError: The averaged weights are in place already.
-        """
-        if self._in_place:
-            raise RuntimeError("the averaged weights are in place already")
+    def _has_average(self) -> bool:
         self.start()
-        self._in_place = True
-        try:
-            with swapped_weights(self._model, self._live, self._average):
-                yield
-        finally:
-            self._in_place = False
+        return True
 
     def state_dict(self) -> dict[str, Any]:
-        """The average by parameter, and how many updates made it.
+        """The average by parameter, and its number of updates."""
+        return {"updates": self.updates, "average": self._named_average()}
 
-        Raises:
-            RuntimeError: Asked for while the model holds the averaged weights.
-        """
-        if self._in_place:
-            raise RuntimeError("the averaged weights are in the model: leave their context first")
-        self.start()
-        average = dict(zip(self._names, self._average, strict=True))
-        return {"updates": self.updates, "average": average}
-
-    @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue a saved average.
 
         Raises:
             ValueError: It is the average of another model.
         """
-        saved = state_dict["average"]
-        for name, average in zip(self._names, self._average, strict=True):
-            if name not in saved or saved[name].shape != average.shape:
-                found = list(saved[name].shape) if name in saved else "nothing"
-                raise ValueError(
-                    f"the average of {name} should have shape {list(average.shape)}, found {found}"
-                )
-        if unknown := sorted(saved.keys() - set(self._names)):
-            raise ValueError(f"the model has no parameter {unknown[0]}")
-        for name, average in zip(self._names, self._average, strict=True):
-            average.copy_(saved[name])
+        self._load_average(state_dict["average"])
         self.updates = state_dict["updates"]

@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 from engine.optim import fill_momentum, matches, refuse_unmatched
 
@@ -33,22 +33,21 @@ NORMS_WITH_STATISTICS = (
 class Freeze:
     """Freezes parameters by name, for good or until an epoch.
 
-    A pattern is the name of a parameter, the name of a module (all that is in it), or either
-    with the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. For a frozen
-    parameter no gradient is computed; the optimizer, which is built before, passes it over, with
-    its weight decay. A norm that keeps running statistics is put in evaluation mode while all
-    its parameters are frozen, so that the statistics are used but do not move; one without
-    parameters is matched by its own name. Dropout in a frozen part goes on.
+    A pattern is the name of a parameter, the name of a module (all that is in it), or either with
+    the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A frozen parameter has
+    no gradient, and the optimizer does not move it. A norm with running statistics is in
+    evaluation mode while all its parameters are frozen; one without parameters is matched by its
+    own name. Dropout in a frozen part goes on.
 
-    What is frozen follows from the epoch alone, so that a resumed run needs no saved state.
-    Announces ``frozen`` and ``unfrozen``.
+    All of it follows from the epoch: nothing has to be saved. Announces ``frozen`` and
+    ``unfrozen``.
 
     Args:
-        patterns: What is frozen from the first epoch on.
+        patterns: Frozen from the first epoch on.
         until_epoch: The epoch in which the training of these begins; None for never.
-        unfreeze: Pattern -> the epoch in which the training of what it matches begins. What only
-            such a pattern matches is frozen up to then too; where several match, the earliest
-            epoch counts, before ``until_epoch``.
+        unfreeze: Pattern -> the epoch in which the training of its parameters begins; they are
+            frozen until then. Where several match, the earliest epoch counts, before
+            ``until_epoch``.
 
     Raises:
         UsageError: Nothing is named, or an epoch is less than 1.
@@ -71,16 +70,16 @@ class Freeze:
         if not self.patterns and not self.unfreeze:
             raise UsageError("freeze.patterns: name at least one parameter or module")
         if until_epoch is not None:
-            check_whole("freeze.until_epoch", until_epoch)
+            until_epoch = require_whole("freeze.until_epoch", until_epoch, 1)
         for pattern, epoch in self.unfreeze.items():
-            check_whole(f"freeze.unfreeze.{pattern}", epoch)
+            self.unfreeze[pattern] = require_whole(f"freeze.unfreeze.{pattern}", epoch, 1)
         self.until_epoch = NEVER if until_epoch is None else until_epoch
         # Each with the epoch in which its training begins.
         self._parameters: list[tuple[nn.Parameter, float]] = []
         self._norms: list[tuple[nn.Module, float]] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Find what the patterns match; listen to the starts of epochs.
+        """Find the matching parameters; listen to the starts of epochs.
 
         Raises:
             UsageError: A pattern matches nothing, nothing would be left to train, or a parameter
@@ -118,7 +117,7 @@ class Freeze:
         trainer.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Freeze and unfreeze what this epoch asks for."""
+        """Freeze and unfreeze the parameters of this epoch."""
         state = trainer.state
         epoch = state.epoch
         for parameter, begin in self._parameters:
@@ -128,7 +127,7 @@ class Freeze:
         released = sum(begin == epoch for _, begin in self._parameters)
         if released:
             fill_momentum(trainer.optimizer)
-        # An epoch that is resumed in its middle, or its end, begins a second time: it is logged.
+        # An epoch that is resumed in its middle begins a second time, and was logged.
         if state.iteration != (epoch - 1) * state.epoch_length:
             return
         if epoch == 1:

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.distributed import joint_norm, to_local
 from engine.events import Phase, TrainEvents
 
@@ -23,11 +23,10 @@ TORCHS_EPSILON = 1e-6
 class GradientClipping:
     """Scales all gradients down together where their common L2 norm exceeds ``max_norm``.
 
-    The same as :func:`torch.nn.utils.clip_grad_norm_` on what the optimizer moves (Pascanu et
-    al. 2013, "On the difficulty of training recurrent neural networks"), but over a list of
-    parameters made once an epoch, and without waiting for the device: the norm stays a tensor.
-
-    ``trainer.state.gradient_norm`` holds the norm before clipping, as a tensor on the device.
+    As :func:`torch.nn.utils.clip_grad_norm_` on the optimizer's parameters (Pascanu et al. 2013,
+    "On the difficulty of training recurrent neural networks"), but with sharded gradients too, and
+    over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
+    before clipping, a tensor on the device.
 
     Args:
         max_norm: Above 0.
@@ -43,21 +42,16 @@ class GradientClipping:
     phase = Phase.GRADIENTS
 
     def __init__(self, max_norm: float = 1.0) -> None:
-        number = isinstance(max_norm, (int, float)) and not isinstance(max_norm, bool)
-        if not number or not 0 < max_norm < math.inf:
-            raise UsageError(
-                f"gradient_clipping.max_norm must be a number above 0, not {max_norm!r}"
-            )
-        self.max_norm = float(max_norm)
+        self.max_norm = require_range("gradient_clipping.max_norm", max_norm, 0, math.inf, True)
         self._parameters: list[nn.Parameter] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the starts of epochs and to whole accumulation windows."""
+        """Listen to the starts of epochs and to whole accumulations."""
         trainer.add_event_handler(Events.EPOCH_STARTED, self.list_parameters)
         trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
 
     def list_parameters(self, trainer: Trainer) -> None:
-        """Look up what the optimizer moves; unfreezing may have added to it."""
+        """List the optimizer's parameters; unfreezing may have added some."""
         self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
 
     def __call__(self, trainer: Trainer) -> None:
@@ -66,7 +60,7 @@ class GradientClipping:
         if not gradients:
             return
         norm = joint_norm(gradients)
-        # Dividing by 1 where nothing is to be clipped costs less than asking the device.
+        # Dividing by 1 costs less than asking the device.
         excess = (norm + TORCHS_EPSILON).div_(self.max_norm).clamp_(min=1.0)
         torch._foreach_div_(to_local(gradients), excess)
         trainer.state.gradient_norm = norm

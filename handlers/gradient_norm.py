@@ -1,4 +1,4 @@
-"""The size of the gradients, as a metric of each epoch."""
+"""The norm of the gradients, as a metric of each epoch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
+from datasets.specs import require_whole
 from engine.distributed import joint_norm
-from engine.errors import check_whole
 from engine.events import Phase, TrainEvents, in_phase
 
 if TYPE_CHECKING:
@@ -22,15 +22,14 @@ MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 class GradientNorm:
     """Measures the common L2 norm of all gradients, as they are before clipping.
 
-    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the steps that were
-    measured and ``train/grad_norm_max`` the largest. A norm that is not finite, as fp16's loss
-    scaling causes now and then, is left out of both; how many there were is announced as
-    ``gradients_not_finite``. Both are NaN where none was finite, and absent where no step was
-    measured. Within an epoch the norms stay on the device, where nothing waits for them;
+    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
+    ``train/grad_norm_max`` the largest. Norms that are not finite, as fp16's loss scaling causes
+    now and then, are left out and announced as ``gradients_not_finite``. Both are NaN where none
+    was finite, and absent where no step was measured. The norms stay on the device until then;
     ``trainer.state.gradient_norm`` holds the last one.
 
     Args:
-        every: Measure the first of each so many optimizer steps.
+        every: Measure the first of every so many optimizer steps.
 
     Raises:
         UsageError: ``every`` is less than 1.
@@ -43,13 +42,13 @@ class GradientNorm:
     phase = Phase.GUARD
 
     def __init__(self, every: int = 1) -> None:
-        self.every = check_whole("gradient_norm.every", every)
+        self.every = require_whole("gradient_norm.every", every, 1)
         self._device = torch.device("cpu")
         self._parameters: list[nn.Parameter] = []
         self._norms: list[Tensor] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to whole accumulation windows and to the starts and ends of epochs."""
+        """Listen to whole accumulations and to the starts and ends of epochs."""
         self._device = trainer.device
         trainer.register_state("gradient_norm", self)
         trainer.provide_metrics(MEAN, LARGEST)
@@ -58,7 +57,7 @@ class GradientNorm:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.report)
 
     def list_parameters(self, trainer: Trainer) -> None:
-        """Look up what the optimizer moves; unfreezing may have added to it."""
+        """List the optimizer's parameters; unfreezing may have added some."""
         self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
 
     def __call__(self, trainer: Trainer) -> None:

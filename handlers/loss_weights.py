@@ -1,4 +1,4 @@
-"""Weights of a loss's terms that move in the course of training."""
+"""Weights of a loss's terms that change during training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 
 if TYPE_CHECKING:
@@ -26,10 +26,9 @@ TOTAL = "total_loss"
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that goes from ``start`` to ``end`` in ``epochs`` epochs, and stays there.
+    """A weight that goes from ``start`` in ``first_epoch`` to ``end`` in ``epochs`` epochs.
 
-    It is ``start`` in ``first_epoch`` and before, and ``end`` from ``first_epoch + epochs`` on;
-    between them a straight line, or half a cosine.
+    Along a straight line, or half a cosine.
 
     Example:
         >>> ramp = Ramp(start=0.0, end=1.0, epochs=2)
@@ -51,24 +50,22 @@ class Ramp:
 
 
 class LossWeights:
-    """Makes the training's total loss anew from its terms, with weights that move.
+    """Sums the training's total loss from its terms, with weights that change.
 
     Before the backward pass ``total_loss`` becomes the sum of weight x term over the listed
-    terms. It replaces what the loss itself had summed: a term that is not listed is still logged
-    but has no part in the training any more, and neither have the loss's own weights. Where
-    models are evaluated the loss's own total stays, which so remains comparable from epoch to
-    epoch. A term is weighted with
+    terms, in place of the loss's own sum: a term that is not listed is only logged. Evaluation
+    keeps the loss's own total, which stays comparable from epoch to epoch. A weight is
 
-    - a number: always that;
-    - a mapping with ``start``, ``end``, ``epochs`` and, if need be, ``first_epoch`` (1) and
-      ``shape`` (``linear`` or ``cosine``): see :class:`Ramp`. It moves from epoch to epoch;
-    - ``uncertainty``: its weight is learned. It adds ``exp(-s) * term + s`` to the total, where
-      s, the logarithm of the term's variance, begins at 0 and joins the optimizer in a group of
-      its own, ``loss_weights``, without decay (Kendall, Gal and Cipolla 2018, "Multi-Task
-      Learning Using Uncertainty to Weigh Losses": a Gaussian likelihood, times two).
+    - a number;
+    - a mapping with ``start``, ``end``, ``epochs`` and optional ``first_epoch`` (1) and ``shape``
+      (``linear`` or ``cosine``): see :class:`Ramp`;
+    - ``uncertainty``: learned. It adds ``exp(-s) * term + s`` to the total, where s, the logarithm
+      of the term's variance, begins at 0 and is in the optimizer's group ``loss_weights``, without
+      decay (Kendall, Gal and Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh
+      Losses": a Gaussian likelihood, times two).
 
-    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the present weight, which for a
-    learned one is ``exp(-s)``.
+    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight, ``exp(-s)`` for a
+    learned one.
 
     Args:
         weights: Term -> its weight; names as the loss returns them.
@@ -111,7 +108,7 @@ class LossWeights:
         self._checked = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to losses and to the starts and ends of epochs; let the learned ones be moved."""
+        """Listen to losses and epochs; add the learned weights to the optimizer."""
         for term in self.learned:
             self._log_variances[term] = nn.Parameter(torch.zeros((), device=trainer.device))
         if self.learned:
@@ -144,7 +141,7 @@ class LossWeights:
         self._now = self.weights_in(trainer.state.epoch)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Sum the terms anew.
+        """Sum the terms.
 
         Raises:
             UsageError: The loss has no term of a listed name.
@@ -160,14 +157,14 @@ class LossWeights:
         Args:
             terms: Name -> value.
             factor_of: How much more a term counts in its step than the total
-                (:meth:`engine.optim.step_shares.StepShares.factor_of`). The terms' own gradients
-                are corrected by it; here those of the learned weights are.
+                (:meth:`engine.optim.step_shares.StepShares.factor_of`): corrects the gradients of
+                the learned weights.
         """
         # A term of weight zero is left out: zero times infinity would be NaN.
         parts = [terms[term] * weight for term, weight in self._now.items() if weight]
         for term, learned in self._log_variances.items():
             value = terms[term]
-            # Of an epoch's losses, which are on the CPU; within a step both are on the device.
+            # An epoch's losses are on the CPU; within a step both are on the device.
             s = learned.to(value.device) if isinstance(value, Tensor) else learned
             precision, factor = torch.exp(-s), factor_of and factor_of(term)
             if factor is not None:
@@ -190,7 +187,7 @@ class LossWeights:
         self._checked = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The learned logarithms of variances; all else follows from the epoch."""
+        """The learned logarithms of variances; the rest follows from the epoch."""
         return {"log_variances": {term: s.detach() for term, s in self._log_variances.items()}}
 
     @torch.no_grad()
@@ -208,7 +205,6 @@ class LossWeights:
 
 
 def _ramp(name: str, weight: object) -> Ramp:
-    """A weight as a user gives it."""
     if not isinstance(weight, Mapping):
         _check_number(name, weight, f", a mapping with start and end, or {UNCERTAINTY}")
         return Ramp(float(weight), float(weight))  # type: ignore[arg-type]
@@ -217,20 +213,15 @@ def _ramp(name: str, weight: object) -> Ramp:
             raise UsageError(f"{name}: '{key}' is unknown{nearest(key, RAMP_KEYS)}")
     for key in ("start", "end"):
         _check_number(f"{name}.{key}", weight.get(key))
-    for key in ("epochs", "first_epoch"):
-        check_whole(f"{name}.{key}", weight.get(key, 1))
+    epochs, first = (
+        require_whole(f"{name}.{key}", weight.get(key, 1), 1) for key in ("epochs", "first_epoch")
+    )
     if "epochs" not in weight:
         raise UsageError(f"{name}.epochs is missing: in how many epochs it goes to its end")
     shape = weight.get("shape", "linear")
     if shape not in SHAPES:
         raise UsageError(f"{name}.shape: '{shape}' is unknown{nearest(shape, SHAPES)}")
-    return Ramp(
-        float(weight["start"]),
-        float(weight["end"]),
-        weight["epochs"],
-        weight.get("first_epoch", 1),
-        shape,
-    )
+    return Ramp(float(weight["start"]), float(weight["end"]), epochs, first, shape)
 
 
 def _check_number(name: str, value: object, or_else: str = "") -> None:

@@ -2,48 +2,189 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import statistics
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import torch
 from ignite.engine import Events
+from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
+from datasets.specs import require_whole
+from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
-from engine.files import write_whole
-from engine.lr_search import LRSearch, check_range, find_lr
+from engine.optim import learning_rate
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
-
-__all__ = ["LRFinder", "LRSearch", "find_lr", "verdict", "write_page"]
+from engine.trainer import Trainer
 
 TEMPLATE = Path(__file__).parent / "templates" / "lr_finder.html.j2"
+# Ignite's finder stops where the smoothed loss has become so many times the least.
+DIVERGED = 5.0
+# The slope is taken between points a twentieth of the search apart, and the loss averaged over as
+# many steps before and after: with fewer, the luck of a few batches would decide.
+POINTS = 20
+# The steepest fall is looked for among the inner points of a falling curve.
+FEWEST_POINTS = 3
+# Fewer steps could neither be smoothed nor have a steepest one.
+FEWEST_STEPS = 10
+
+
+@dataclass(frozen=True)
+class LRSearch:
+    """Result of a search.
+
+    Attributes:
+        lrs: The largest learning rate of the optimizer's groups, step by step.
+        losses: The loss at each, averaged over the steps around it, up to the first that is not
+            finite.
+        raw_losses: The loss of each step's batch.
+        suggestion: The rate at the steepest fall of ``losses``; None where they never fall.
+        diverged: Whether the loss diverged before ``end_lr`` was reached.
+    """
+
+    lrs: list[float]
+    losses: list[float]
+    raw_losses: list[float]
+    suggestion: float | None
+    diverged: bool
+
+
+def find_lr(
+    trainer: Trainer,
+    loader: Any,
+    start_lr: float = 1e-6,
+    end_lr: float = 1.0,
+    num_iter: int = 100,
+) -> LRSearch:
+    """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss.
+
+    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, the random
+    number streams and the loader are left as they were; the trainer's handlers (clipping,
+    accumulation) take no part. The groups keep the ratios of their rates.
+
+    Args:
+        trainer: Not started yet.
+        loader: Training batches, read as often as needed.
+        start_lr: First rate, above 0.
+        end_lr: Last rate, unless the loss diverges before.
+        num_iter: Steps, at least 10.
+
+    Raises:
+        UsageError: A setting is out of range.
+    """
+    check_range(start_lr, end_lr, num_iter)
+    model, optimizer, loss, precision = copy.deepcopy(
+        (trainer.model, trainer.optimizer, trainer.loss, trainer.precision)
+    )
+    searcher = Trainer(model, optimizer, loss, trainer.device)
+    searcher.precision = precision
+    shares = _start_at(optimizer, start_lr)
+
+    finder, lrs, raw_losses = FastaiLRFinder(), [], []
+
+    def note(searcher: Trainer) -> None:
+        raw_losses.append(float(searcher.state.losses["total_loss"]))
+        # To Ignite NaN has not diverged; and the run that asked may have been told to stop.
+        if math.isnan(raw_losses[-1]) or trainer.should_terminate:
+            searcher.terminate()
+
+    # Ignite notes the rate of the step after the one whose loss it notes.
+    searcher.add_event_handler(
+        Events.ITERATION_STARTED, lambda: lrs.append(learning_rate(optimizer))
+    )
+    searcher.add_event_handler(Events.ITERATION_COMPLETED, note, phase=Phase.RECORD)
+    with preserve_rng_state(), _generator_untouched(loader), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Run completed without loss diverging", UserWarning)
+        with finder.attach(
+            searcher,
+            to_save={"optimizer": optimizer},
+            output_transform=lambda losses: losses["total_loss"],
+            num_iter=num_iter,
+            start_lr=[start_lr * share for share in shares],
+            end_lr=[end_lr * share for share in shares],
+            diverge_th=DIVERGED,
+        ):
+            searcher.fit(loader, math.ceil(num_iter / len(loader)))
+    return _read(finder, lrs[:num_iter], raw_losses[:num_iter])
+
+
+def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
+    """Refuse a search that cannot find anything."""
+    steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
+    numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
+    if not numbers or not 0 < start_lr < end_lr < math.inf:
+        raise UsageError(
+            f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
+        )
+    return steps
+
+
+def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:
+    """Set each group to its share of the rate; the shares, of which the largest is 1."""
+    groups = optimizer.param_groups
+    # A schedule that warms up has set the present rate to next to nothing.
+    full = [float(group.get("initial_lr", group["lr"])) for group in groups]
+    shares = [rate / max(full) for rate in full] if min(full) > 0 else [1.0] * len(full)
+    for group, share in zip(groups, shares, strict=True):
+        # The schedule that Ignite uses takes it for the rate of its first step.
+        group.pop("initial_lr", None)
+        group["lr"] = start_lr * share
+    return shares
+
+
+@contextmanager
+def _generator_untouched(loader: Any) -> Iterator[None]:
+    """Restore the loader's own random number stream, if it has one."""
+    generator = getattr(loader, "generator", None)
+    state = None if generator is None else generator.get_state()
+    try:
+        yield
+    finally:
+        if generator is not None:
+            generator.set_state(state)
+
+
+def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> LRSearch:
+    history = finder.get_results()
+    stopped = history["loss"]
+    whole = next((i for i, loss in enumerate(raw_losses) if not math.isfinite(loss)), len(lrs))
+    diverged = whole < len(raw_losses) or stopped[-1] > DIVERGED * min(stopped)
+    reach = max(1, whole // POINTS)
+    losses = [
+        statistics.fmean(raw_losses[max(0, i - reach) : min(i + reach + 1, whole)])
+        for i in range(whole)
+    ]
+    # Ignite smooths with what came before only, which moves the fall to rates ten times as high.
+    history["lr"], history["loss"] = lrs[:whole:reach], losses[::reach]
+    try:
+        enough = len(history["loss"]) >= FEWEST_POINTS
+        suggestion = float(finder.lr_suggestion()) if enough else None
+    except RuntimeError:  # the loss did not fall for as long as it takes
+        suggestion = None
+    return LRSearch(lrs[: len(raw_losses)], losses, raw_losses, suggestion, diverged)
 
 
 class LRFinder:
-    """Looks for the learning rate before training, and writes a page that shows what it found.
+    """Searches for the learning rate before training, and writes a page with the curve.
 
-    Training then goes on as if nothing had happened, at the configured rate; announces
-    ``lr_suggested``. A resumed run does not search again. Of several processes the first searches,
-    on its own batches. In a configuration, on the command
-    line, and without a run::
-
-        handlers: [{name: lr_finder, params: {num_iter: 200}}]
-
-        python experiments/run.py tft_baseline --handlers '[{name: lr_finder}]'
-
-        search = find_lr(trainer, train_loader)
-        write_page(search, Path("lr_finder.html"), title="first try")
+    Training then goes on unchanged, at the configured rate; announces ``lr_suggested``. A resumed
+    run does not search again. Rank 0 searches, on its own batches.
 
     Args:
-        start_lr: Where to begin, above 0.
-        end_lr: Where to end, unless the loss diverges before.
-        num_iter: How many steps, at least 10.
-        page: Where to write; ``<run_dir>/report/lr_finder.html`` by default.
+        start_lr: First rate, above 0.
+        end_lr: Last rate, unless the loss diverges before.
+        num_iter: Steps, at least 10.
+        page: Output file; ``<run_dir>/report/lr_finder.html`` by default.
 
     Raises:
         UsageError: A setting is out of range.
@@ -63,15 +204,15 @@ class LRFinder:
         num_iter: int = 100,
         page: str | Path | None = None,
     ) -> None:
-        check_range(start_lr, end_lr, num_iter)
-        self.start_lr, self.end_lr, self.num_iter = start_lr, end_lr, num_iter
+        self.num_iter = check_range(start_lr, end_lr, num_iter)
+        self.start_lr, self.end_lr = start_lr, end_lr
         self.page = None if page is None else Path(page)
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start.
 
         Raises:
-            UsageError: There is no place to write to.
+            UsageError: No page is named, and the trainer has no ``run_dir``.
         """
         if self.page is None:
             if trainer.run_dir is None:
@@ -81,7 +222,7 @@ class LRFinder:
         trainer.add_event_handler(Events.STARTED, self)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Search, write the page and say what was found."""
+        """Search, write the page and log the suggestion."""
         if trainer.should_terminate or trainer.state.iteration:
             return
         assert self.page is not None
@@ -99,7 +240,7 @@ class LRFinder:
 
 
 def verdict(search: LRSearch) -> str:
-    """What a search found, in a sentence.
+    """The result of a search in a sentence.
 
     Example:
         >>> verdict(LRSearch([0.1], [0.7], [0.7], None, False))
@@ -117,12 +258,12 @@ def verdict(search: LRSearch) -> str:
 
 
 def write_page(search: LRSearch, path: Path, title: str = "") -> None:
-    """Write the page: one file that asks the network for nothing.
+    """Write the page: one file without network access.
 
     Args:
-        search: What :func:`find_lr` returned.
-        path: Its folder is made where there is none; an earlier file is replaced.
-        title: What was searched for.
+        search: From :func:`find_lr`.
+        path: Its folder is created; an earlier file is replaced.
+        title: Above the curve.
 
     Raises:
         UsageError: The file cannot be written.

@@ -12,26 +12,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
-from engine.optim import learning_rate
+from engine.optim import SCHEDULES, learning_rate
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-SCHEDULES = ("cosine", "step", "plateau", "one_cycle", "constant")
 THRESHOLD_MODES = ("rel", "abs")
-# Parameters that only some schedules read; a configuration that gives one to another is refused.
-TAKEN_BY: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("step_epochs", "step_size", "gamma"), ("step",)),
-    **dict.fromkeys(("pct_start", "div_factor", "final_div_factor"), ("one_cycle",)),
-    **dict.fromkeys(
-        ("monitor", "mode", "factor", "patience", "cooldown", "threshold", "threshold_mode"),
-        ("plateau",),
-    ),
-    "min_lr": ("cosine", "step", "plateau", "one_cycle"),
-}
 MAY_BE_NONE = ("total_steps", "step_size")
 PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 
@@ -39,50 +28,52 @@ PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 class LRSchedule:
     """Sets each group's learning rate after every optimizer step.
 
-    Each group keeps its own full rate: its ``initial_lr``, as torch's schedulers call it, which
-    is ``lr`` when the handler is attached. With s the optimizer steps done, T all that the run
-    will do, W those of the warm-up, the rate of the next step is
+    Each group keeps its own full rate: its ``initial_lr``, which is ``lr`` when the handler is
+    attached. With s the optimizer steps done, T all steps of the run, W those of the warm-up, the
+    rate of the next step is
 
-    - warm-up, s < W: full rate x (start + (1 - start) (s + 1) / (W + 1)), a straight line whose
-      first step is not zero and that reaches the full rate at s = W;
+    - warm-up, s < W: full rate x (start + (1 - start) (s + 1) / (W + 1)), linear, not zero in the
+      first step and full at s = W;
     - ``cosine``: ``min_lr`` + (full - ``min_lr``) (1 + cos(pi (s - W) / (T - W))) / 2
       (Loshchilov and Hutter 2017, "SGDR", without restarts);
     - ``step``: full rate x ``gamma`` each ``step_epochs`` epochs (or ``step_size`` steps),
       counted from the start of training;
     - ``one_cycle``: up from full / ``div_factor`` and down to that / ``final_div_factor``, both
-      along a cosine (Smith and Topin 2018); the rise takes W steps, or ``pct_start`` of T where
-      there is no warm-up;
+      along a cosine (Smith and Topin 2018); the rise takes W steps, or ``pct_start`` of T without
+      a warm-up;
     - ``plateau``: full rate x ``factor`` whenever the monitor has not improved for more than
       ``patience`` epochs (torch's ``ReduceLROnPlateau``);
     - ``constant``: the full rate.
 
+    The values are those of torch's schedulers, but as a function of s alone: the device may take a
+    step back (:class:`engine.optim.LeftOutSteps`), and a resumed run may have another T. Torch's
+    recursive schedulers can do neither. With a raised budget a rate that had come down goes up.
+
     At an epoch's end ``state.metrics["lr"]`` is the highest rate, and ``lr/<group>`` each group's
-    where they differ. When a run is resumed
-    with a raised budget, T and so the rest of the curve are those of the new budget: a rate that
-    had come down goes up again. Announces ``lr_reduced`` (plateau) and, where the warm-up is
-    longer than the run, a ``notice``.
+    where they differ. Announces ``lr_reduced`` (plateau) and, where the warm-up is longer than the
+    run, a ``notice``.
 
     Args:
         name: One of ``SCHEDULES``.
         warmup_steps: W, in optimizer steps.
         warmup_start: The share of the full rate from which the warm-up rises, 0 to 1.
-        total_steps: T, in optimizer steps; from the epochs, the loader's length and the
-            accumulation by default.
-        min_lr: No schedule goes below it (the warm-up does).
+        total_steps: T, in optimizer steps; by default from the epochs, the loader's length and the
+            accumulation.
+        min_lr: Lower bound of every schedule, but not of the warm-up.
         step_epochs: For ``step``.
         step_size: For ``step``, in optimizer steps, instead of ``step_epochs``.
         gamma: For ``step``.
         pct_start: For ``one_cycle``, above 0 and below 1.
         div_factor: For ``one_cycle``.
         final_div_factor: For ``one_cycle``.
-        monitor: For ``plateau``: the metric to follow. An epoch without it does not count; NaN
-            counts as no improvement.
+        monitor: For ``plateau``: a metric. An epoch without it does not count; NaN is no
+            improvement.
         mode: For ``plateau``: ``max`` where larger is better, ``min`` where smaller is; by default
-            what suits the monitor.
+            from the monitor.
         factor: For ``plateau``, above 0 and below 1.
         patience: For ``plateau``, in epochs.
         cooldown: For ``plateau``: epochs after a reduction that are not counted.
-        threshold: For ``plateau``: what an improvement has to exceed.
+        threshold: For ``plateau``: the least improvement that counts.
         threshold_mode: ``rel`` where the threshold is a share of the best, else ``abs``.
     """
 
@@ -135,7 +126,8 @@ class LRSchedule:
             ("cooldown", 0),
         ):
             if getattr(self, key) is not None or key not in MAY_BE_NONE:
-                check_whole(f"lr_schedule.{key}", getattr(self, key), least)
+                value = require_whole(f"lr_schedule.{key}", getattr(self, key), least)
+                setattr(self, key, value)
         for key, low, high in (
             ("warmup_start", 0.0, 1.0),
             ("min_lr", 0.0, math.inf),
@@ -154,7 +146,6 @@ class LRSchedule:
         self.monitor = Monitor(monitor, mode, "lr_schedule")
         self._total = total_steps or 1
         self._drop_every = step_size or 1
-        self._share = getattr(self, f"_share_{name}")
         self._plateau: ReduceLROnPlateau | None = None
         self._groups: list[dict[str, Any]] = []
 
@@ -176,13 +167,13 @@ class LRSchedule:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
 
     def start(self, trainer: Trainer) -> None:
-        """Learn how long the run is, and set the rate of its next step."""
+        """Find the number of steps of the run, and set the rate of its next step."""
         state = trainer.state
         self._adopt_groups()
-        # The handler that accumulates gradients writes its window's size here.
-        windows = math.ceil(state.epoch_length / getattr(state, "accumulate_steps", 1))
-        self._total = self.total_steps or state.max_epochs * windows
-        self._drop_every = self.step_size or self.step_epochs * windows
+        # Set by the handler that accumulates gradients.
+        per_epoch = math.ceil(state.epoch_length / getattr(state, "accumulate_steps", 1))
+        self._total = self.total_steps or state.max_epochs * per_epoch
+        self._drop_every = self.step_size or self.step_epochs * per_epoch
         if self.warmup_steps > self._total and state.iteration == 0:
             trainer.log_event(
                 "notice",
@@ -193,14 +184,14 @@ class LRSchedule:
 
     @staticmethod
     def _named_groups(trainer: Trainer) -> dict[str, dict[str, Any]]:
-        """The groups by name, where they have rates of their own."""
+        """The groups by name, where their full rates differ."""
         groups = trainer.optimizer.param_groups
         if len({_value(group.get("initial_lr", group["lr"])) for group in groups}) == 1:
             return {}
         return {group["name"]: group for group in groups if "name" in group}
 
     def _adopt_groups(self) -> None:
-        """Note each group's full rate, of groups too that another handler has added since."""
+        """Note each group's full rate, also of groups that were added since."""
         for group in self._groups:
             group.setdefault("initial_lr", _value(group["lr"]))
         if self.name != "plateau":
@@ -219,11 +210,11 @@ class LRSchedule:
         if step < self.warmup_steps and self.name != "one_cycle":
             start = self.warmup_start
             warm = start + (1 - start) * (step + 1) / (self.warmup_steps + 1)
-        share, floor, bends = self._share(step), self.min_lr, self.name == "cosine"
+        share, floor, cosine = self._share(step), self.min_lr, self.name == "cosine"
         scales = self._plateau.optimizer.param_groups if self._plateau is not None else None
         for index, group in enumerate(trainer.optimizer.param_groups):
             full = group["initial_lr"]
-            if bends and floor < full:
+            if cosine and floor < full:
                 rate = floor + (full - floor) * share
             else:
                 scale = share if scales is None else scales[index]["lr"]
@@ -250,39 +241,30 @@ class LRSchedule:
             self(trainer)
             trainer.log_event("lr_reduced", epoch=state.epoch, lr=learning_rate(trainer.optimizer))
 
-    # -- the curves: the share of the full rate after so many steps -------------------------
-
-    def _share_constant(self, step: int) -> float:
+    def _share(self, step: int) -> float:
+        """The share of the full rate after so many steps; of a plateau each group has its own."""
+        if self.name == "step":
+            return float(self.gamma ** (step // self._drop_every))
+        if self.name == "cosine":
+            done, span = step - self.warmup_steps, self._total - self.warmup_steps
+            return _anneal(1.0, 0.0, done / span) if done > 0 and span > 0 else 1.0
+        if self.name == "one_cycle":
+            # The last of the T steps is the one after T - 1; it gets the lowest rate.
+            last = self._total - 1
+            top: float = self.warmup_steps or self.pct_start * self._total - 1
+            low = 1 / self.div_factor
+            if step < top:
+                return _anneal(low, 1.0, step / top)
+            fallen = (step - top) / (last - top) if last > top else 1.0
+            return _anneal(1.0, low / self.final_div_factor, fallen)
         return 1.0
-
-    _share_plateau = _share_constant  # each group has its own
-
-    def _share_cosine(self, step: int) -> float:
-        done, span = step - self.warmup_steps, self._total - self.warmup_steps
-        if done <= 0 or span <= 0:
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * min(done / span, 1.0)))
-
-    def _share_step(self, step: int) -> float:
-        return float(self.gamma ** (step // self._drop_every))
-
-    def _share_one_cycle(self, step: int) -> float:
-        # The last of the T steps is the one after T - 1; it gets the lowest rate.
-        last = self._total - 1
-        top = self.warmup_steps or self.pct_start * self._total - 1
-        low = 1 / self.div_factor
-        if step < top:
-            return 1 + (low - 1) * 0.5 * (1 + math.cos(math.pi * step / top))
-        done = min((step - top) / (last - top), 1.0) if last > top else 1.0
-        end = low / self.final_div_factor
-        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
 
     # -- plateau ----------------------------------------------------------------------------
 
     def _reducer(self, full_rates: list[float]) -> ReduceLROnPlateau:
-        """Torch's scheduler over stand-in groups whose rates are each group's scale, 1 at first.
+        """Torch's scheduler over stand-in groups, whose rates are each group's scale, 1 at first.
 
-        So its reductions stay, whatever the warm-up does to the rates in the meantime.
+        So the warm-up does not touch its reductions.
         """
         stand_ins = [{"params": [torch.zeros(1)], "lr": 1.0} for _ in full_rates]
         return ReduceLROnPlateau(
@@ -304,7 +286,7 @@ class LRSchedule:
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What the trainer's count of steps does not tell: the plateau's memory."""
+        """The plateau's memory; the rest follows from the trainer's count of steps."""
         self._adopt_groups()
         if self._plateau is None:
             return {"name": self.name}
@@ -333,6 +315,11 @@ class LRSchedule:
             setattr(self._plateau, key, memory[key])
         for group, scale in zip(self._plateau.optimizer.param_groups, scales, strict=False):
             group["lr"] = scale
+
+
+def _anneal(start: float, end: float, done: float) -> float:
+    """Half a cosine from ``start`` to ``end``, as torch's ``OneCycleLR`` has it."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def _value(rate: float | Tensor) -> float:

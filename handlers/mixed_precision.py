@@ -1,4 +1,4 @@
-"""Computing in half precision where it serves."""
+"""Mixed precision: TF32, bfloat16 or float16."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_range, require_whole
 from engine.events import Phase
 from engine.precision import Precision, has_bf16_instructions
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from engine.optim import LeftOutSteps
     from engine.trainer import Trainer
 
-# What autocast computes in; None where everything stays in fp32.
+# Autocast's type; None where everything stays in fp32.
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
     "tf32": None,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-# What is computed in where there is no GPU, for those that need one.
+# Replaces those that need a GPU where there is none.
 WITHOUT_GPU = {"tf32": "fp32", "fp16": "bf16"}
 SLOW_BF16 = (
     "bf16: this processor has no instructions for bfloat16; fp32 is probably several times faster"
@@ -43,7 +43,7 @@ GROWTH_INTERVAL = 2000
 
 @contextmanager
 def tf32_products() -> Iterator[None]:
-    """A context in which a GPU multiplies fp32 matrices in TF32; what was set before comes back.
+    """A context in which a GPU multiplies fp32 matrices in TF32.
 
     Example:
         >>> with tf32_products():
@@ -61,21 +61,19 @@ def tf32_products() -> Iterator[None]:
 
 
 class MixedPrecision(Precision):
-    """Lets a trainer, and the evaluators beside it, compute under autocast.
+    """Autocast for a trainer and the evaluators beside it.
 
-    The weights stay in fp32. ``bf16`` needs nothing else. ``tf32`` keeps fp32 throughout, but lets
-    matrix products, forward and backward, read 10 bits of each fraction in place of 23 (NVIDIA's
-    TensorFloat-32). ``fp16`` scales the loss so that small gradients do not vanish, unscales the
-    gradients before ``GRADIENTS_READY``, leaves out a step whose gradients overflowed, and saves
-    the scale with every checkpoint. ``tf32`` and ``fp16`` need a GPU: on another device they say
-    so once, and are computed in fp32 and in bf16. A processor without instructions for bf16 is told
-    of once, too.
+    The weights stay in fp32. ``tf32`` keeps fp32 throughout, but matrix products, forward and
+    backward, read 10 bits of each fraction in place of 23 (NVIDIA's TensorFloat-32). ``fp16``
+    scales the loss so that small gradients do not vanish, unscales the gradients before
+    ``GRADIENTS_READY``, leaves out a step whose gradients overflowed, and saves the scale with
+    every checkpoint. ``tf32`` and ``fp16`` need a GPU: elsewhere fp32 and bf16 replace them, which
+    is announced once, as is a processor without bf16 instructions.
 
-    A step that fp16 leaves out moves neither the schedule nor averaged weights. On a GPU the
-    verdict is read a few steps later (:class:`engine.optim.LeftOutSteps`), so that with a
-    fused optimizer (AdamW is built so) nothing in the step waits. In fp16
-    ``state.metrics["train/overflowed_steps"]`` is the number in the epoch; ``steps_overflowed`` is
-    announced where it is not 0.
+    A step that fp16 leaves out moves neither the schedule nor averaged weights. On a GPU its flag
+    is read a few steps later (:class:`engine.optim.LeftOutSteps`), so that with a fused optimizer
+    nothing in the step waits. ``state.metrics["train/overflowed_steps"]`` is their number in the
+    epoch; ``steps_overflowed`` is announced where it is not 0.
 
     Args:
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
@@ -86,7 +84,7 @@ class MixedPrecision(Precision):
         UsageError: A setting is unknown or out of range.
 
     Attributes:
-        precision: What is computed in, which without a GPU may be another than was asked for.
+        precision: The one in use, which without a GPU may differ from the one asked for.
 
     Example:
         >>> MixedPrecision("bf16").precision
@@ -104,26 +102,23 @@ class MixedPrecision(Precision):
         if precision not in PRECISIONS:
             choices = nearest(precision, PRECISIONS)
             raise UsageError(f"mixed_precision.precision: '{precision}' is unknown{choices}")
-        if not isinstance(init_scale, (int, float)) or not 0 < init_scale < math.inf:
-            raise UsageError(
-                f"mixed_precision.init_scale must be a number above 0, not {init_scale!r}"
-            )
-        check_whole("mixed_precision.growth_interval", growth_interval)
         self.precision = precision
-        self.init_scale = float(init_scale)
-        self.growth_interval = growth_interval
+        self.init_scale = require_range(
+            "mixed_precision.init_scale", init_scale, 0, math.inf, open_low=True
+        )
+        self.growth_interval = require_whole("mixed_precision.growth_interval", growth_interval, 1)
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None
         self._left_out: LeftOutSteps | None = None
         self._overflowed: Tensor | float = 0.0  # steps of this epoch
-        self._to_say: list[str] = []
-        self._said: list[str] = []
+        self._notices: list[str] = []  # to log
+        self._announced: list[str] = []
 
     def attach(self, engine: Trainer | Evaluator) -> None:
-        """Take the precision's seat in a trainer or an evaluator.
+        """Set the precision of a trainer or an evaluator.
 
         Raises:
-            UsageError: Attached to engines on two kinds of devices.
+            UsageError: Attached to engines on different types of devices.
         """
         if self._device_type not in (None, engine.device.type):
             raise UsageError(
@@ -141,14 +136,14 @@ class MixedPrecision(Precision):
                 trainer.provide_metrics(OVERFLOWED)
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
             if lines:
-                self._to_say = lines
-                trainer.add_event_handler(Events.STARTED, self.say)
+                self._notices = lines
+                trainer.add_event_handler(Events.STARTED, self.log_notices)
         else:
             for line in lines:
                 warnings.warn(line, stacklevel=2)
 
     def _settle(self, device_type: str) -> list[str]:
-        """Settle on what is computed in on a device; returns what its user should know."""
+        """Choose the precision for a device; returns notices for the user."""
         self._device_type = device_type
         lines: list[str] = []
         if device_type == "cuda":
@@ -160,17 +155,17 @@ class MixedPrecision(Precision):
         if self.precision in WITHOUT_GPU:
             asked, self.precision = self.precision, WITHOUT_GPU[self.precision]
             lines.append(f"{asked} needs a GPU: computing in {self.precision} on the {device_type}")
-        # Where torch cannot tell, nothing is said.
+        # None: torch cannot tell.
         if device_type == "cpu" and self.precision == "bf16" and has_bf16_instructions() is False:
             lines.append(SLOW_BF16)
         return lines
 
-    def say(self, trainer: Trainer) -> None:
-        """Announce, once in a run, that what was asked for is not to be had, or is slow."""
-        for line in self._to_say:
+    def log_notices(self, trainer: Trainer) -> None:
+        """Log, once in a run, that another precision is used, or that it is slow."""
+        for line in self._notices:
             trainer.log_event("notice", message=line)
-        self._said += self._to_say
-        self._to_say = []
+        self._announced += self._notices
+        self._notices = []
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the model and its loss compute."""
@@ -191,15 +186,14 @@ class MixedPrecision(Precision):
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Move the weights, unless fp16's gradients overflowed; adapt the scale.
+        """Step, unless fp16's gradients overflowed; adapt the scale.
 
         Returns:
-            False where it is known already that nothing was moved; never on a GPU.
+            False where the step is known to be left out; never on a GPU.
         """
         if self.scaler is None:
             return super().step(optimizer)
-        # The scaler's own way to tell a subclass of an overflow; there is no public one that does
-        # not wait for the device.
+        # Private, but the scaler's public way to tell of an overflow waits for the device.
         (flag,) = self.scaler._found_inf_per_device(optimizer).values()
         self.scaler.step(optimizer)
         self.scaler.update()
@@ -222,25 +216,25 @@ class MixedPrecision(Precision):
             trainer.log_event("steps_overflowed", epoch=epoch, steps=steps, message=message)
 
     def skip(self, optimizer: Optimizer) -> None:
-        """Adapt the scale alone: what made a handler veto the step may have been an overflow."""
+        """Adapt the scale alone: an overflow may have made a handler veto the step."""
         if self.scaler is not None:
             self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale and its history where there is one, and what the run was told of."""
+        """The scale with its history, and the notices announced."""
         scaler = {} if self.scaler is None else self.scaler.state_dict()
         return {
             "precision": self.precision,
             "scaler": scaler,
             "overflowed": float(self._overflowed),
-            "said": list(self._said),
+            "said": list(self._announced),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue with a saved scale; a run saved in another precision has none to give."""
+        """Continue with a saved scale, which a run saved in another precision lacks."""
         if self.scaler is not None and state_dict["scaler"]:
             self.scaler.load_state_dict(dict(state_dict["scaler"]))
         self._overflowed = state_dict.get("overflowed", 0.0)
-        # A run that is continued on another kind of machine may have more to say.
-        self._said = list(state_dict.get("said", ()))
-        self._to_say = [line for line in self._to_say if line not in self._said]
+        # On another type of device there may be more notices.
+        self._announced = list(state_dict.get("said", ()))
+        self._notices = [line for line in self._notices if line not in self._announced]

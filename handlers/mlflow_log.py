@@ -27,15 +27,14 @@ NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 class MLflow:
     """Logs each epoch's metrics and learning rate to MLflow, through Ignite's ``MLflowLogger``.
 
-    Needs ``pip install mlflow``. The run is summed up in its MLflow parameters (model, optimizer,
-    device and so on). A resumed run continues the same MLflow run and logs no epoch twice. An
-    undefined metric (NaN) is left out; in names, what MLflow does not allow becomes ``_``. Where
-    the server cannot be reached in the course of a run, training goes on and a notice says which
-    epoch was not logged.
+    Needs ``pip install mlflow``. Its parameters describe the run (model, optimizer, device and so
+    on). A resumed run continues the same MLflow run and logs no epoch twice. An undefined metric
+    (NaN) is left out; characters that MLflow does not allow in names become ``_``. Where the server
+    stops answering during a run, training goes on and a notice names the epoch.
 
     Args:
-        tracking_uri: The server or database, such as ``sqlite:///mlflow.db``; by default what the
-            environment variable ``MLFLOW_TRACKING_URI`` says, else MLflow's own.
+        tracking_uri: The server or database, such as ``sqlite:///mlflow.db``; by default from the
+            environment variable ``MLFLOW_TRACKING_URI``, else MLflow's own.
         experiment: MLflow's experiment.
         name: The run's name there; the run folder's by default.
         config: More plain values for the parameters; nested ones get dotted names.
@@ -79,12 +78,11 @@ class MLflow:
         """Begin the MLflow run, or continue it.
 
         Raises:
-            UsageError: MLflow refuses: the server does not answer, say.
+            UsageError: MLflow refuses, for example because the server does not answer.
         """
         if trainer.should_terminate:  # a finished run: nothing will be logged
             return
-        # Imported where they are needed: that takes seconds, which a run that fails early should
-        # not wait for.
+        # Imported here, because it takes seconds.
         import mlflow  # type: ignore[import-not-found, unused-ignore]
         from ignite.handlers import MLflowLogger
 
@@ -123,11 +121,11 @@ class MLflow:
             trainer.log_event("notice", message=f"mlflow: epoch {epoch} was not logged: {reason}")
 
     def finish(self) -> None:
-        """End the MLflow run well."""
+        """Mark the MLflow run as finished."""
         self._end("FINISHED")
 
     def close(self) -> None:
-        """Mark the MLflow run as failed, unless it has ended; to be called after an exception."""
+        """Mark the MLflow run as failed, unless it has ended; call it after an exception."""
         self._end("FAILED")
 
     def _end(self, status: str) -> None:
@@ -136,7 +134,7 @@ class MLflow:
             logger.end_run(status)
 
     def state_dict(self) -> dict[str, Any]:
-        """Which MLflow run this is."""
+        """The id of the MLflow run."""
         return {"run_id": self._run_id}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_whole
 from engine.checkpointing import FiniteCheck, Snapshot, broken_weight
 from engine.distributed import all_reduce_max, is_sharded, require_unsharded
-from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import fill_momentum, learning_rate, leaves_steps_out, scale_learning_rate
 
@@ -25,33 +25,30 @@ POLICIES = ("skip", "rollback", "stop")
 class NaNGuard:
     """Leaves out every step whose loss or gradients are not finite.
 
-    A step is bad where the loss of any micro-batch of its window, or an element of any gradient,
-    is NaN or infinite. It moves no weight and no momentum under any policy, and the model's
-    saved buffers (a norm's running statistics) go back to what they were before the window, so
-    that a NaN in the data does not stay there. What follows is the policy:
+    A step is bad where the loss of any of its micro-batches, or an element of any gradient, is NaN
+    or infinite. It moves no weight and no momentum, and the model's saved buffers (a norm's running
+    statistics) go back to their values before the step. Then the policy applies:
 
     - ``skip``: nothing more;
-    - ``rollback``: weights, buffers and the optimizer's memory go back to the end of the last
-      epoch that ended with finite ones (at first, to the start of training), and every learning
-      rate is multiplied by ``lr_factor`` for good: a group's ``initial_lr`` too, from which
-      schedules compute. The data go on where they are; other handlers (EMA) keep what they have.
-      A whole copy of the weights and the optimizer's memory is kept on the device, and saved
-      with checkpoints taken within an epoch;
+    - ``rollback``: weights, buffers and the optimizer's state go back to the end of the last epoch
+      that ended with finite ones (at first, to the start of training), and every learning rate is
+      multiplied by ``lr_factor`` for good: a group's ``initial_lr`` too, from which schedules
+      compute. The data go on, and other handlers (EMA) keep their state. A copy of the weights and
+      the optimizer's state is kept on the device, and saved with checkpoints within an epoch;
     - ``stop``: the training ends.
 
-    On the CPU a step is judged as it comes, and a bad one is not counted as an optimizer step.
-    On a GPU the verdict stays on the device: a fused optimizer leaves the step out by itself
-    (``found_inf``, as for ``torch.amp.GradScaler``), and nothing waits: it is counted as a step
-    at first, and taken back a few steps later (:class:`engine.optim.LeftOutSteps`).
-    How many there were is looked up, and the policy acted on, every ``check_every`` steps.
-    Another optimizer cannot do so, and is waited for in each step, which is announced.
+    On the CPU each step is checked at once, and a bad one is not counted as an optimizer step. On
+    a GPU nothing waits: a fused optimizer leaves the step out by itself (``found_inf``, as for
+    ``torch.amp.GradScaler``); it is counted at first, and taken back a few steps later
+    (:class:`engine.optim.LeftOutSteps`). The number of bad steps is read, and the policy applied,
+    every ``check_every`` steps. Another optimizer has to wait for the device in each step, which is
+    announced.
 
-    Several processes leave out the same steps: those that are bad in any of them. Where they share
-    the weights (:mod:`engine.distributed.sharding`), each step is judged as it comes, and there is
-    no rollback.
+    All ranks leave out the steps that are bad on any of them. Where they share the weights
+    (:mod:`engine.distributed.sharding`), each step is checked at once, and there is no rollback.
 
-    In fp16 the loss's scaler has steps with overflowing gradients left out, as part of its work.
-    They count as skipped, but only a loss that is not finite is rolled back or stops.
+    In fp16 the loss's scaler leaves out steps with overflowing gradients. They count as skipped,
+    but only a loss that is not finite is rolled back or stops.
 
     ``state.metrics["train/skipped_steps"]`` is the number in the epoch. Announces
     ``step_skipped`` (the first of several in a row), ``steps_skipped`` (an epoch's number),
@@ -62,9 +59,8 @@ class NaNGuard:
         max_skips: More bad steps in a row than this end the training under any policy; None for
             no limit.
         lr_factor: For ``rollback``, above 0, at most 1.
-        check_every: Optimizer steps from one look at the verdicts to the next, beside one at
-            each epoch's end; 1 judges each step as it comes. By default 1 on the CPU, and at the
-            epoch's end elsewhere.
+        check_every: Optimizer steps from one check to the next, besides one at each epoch's end; 1
+            checks each step at once. By default 1 on the CPU, and the epoch's end elsewhere.
 
     Raises:
         UsageError: A setting is unknown or out of range.
@@ -86,14 +82,14 @@ class NaNGuard:
         if policy not in POLICIES:
             raise UsageError(f"nan_guard.policy: '{policy}' is unknown{nearest(policy, POLICIES)}")
         if max_skips is not None:
-            check_whole("nan_guard.max_skips", max_skips, 0)
+            max_skips = require_whole("nan_guard.max_skips", max_skips, 0)
         number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
         if not number or not 0 < lr_factor <= 1:
             raise UsageError(
                 f"nan_guard.lr_factor must be a number above 0, at most 1, not {lr_factor!r}"
             )
         if check_every is not None:
-            check_whole("nan_guard.check_every", check_every)
+            check_every = require_whole("nan_guard.check_every", check_every, 1)
         self.policy, self.max_skips, self.lr_factor = policy, max_skips, float(lr_factor)
         self.check_every = check_every
         self._skipped = 0  # in this epoch
@@ -107,8 +103,8 @@ class NaNGuard:
         self._moved_on = False  # from the snapshot
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to losses, to whole accumulation windows and to the ends of epochs."""
-        # Bad steps since the last look, those to act on, and how many in a row: now, at most.
+        """Listen to losses, to whole accumulations and to the ends of epochs."""
+        # Since the last check: bad steps, those to act on; bad steps in a row: now, at most.
         self._tally = torch.zeros(4, device=trainer.device)
         self._check = FiniteCheck(trainer.model, trainer.optimizer, trainer.device)
         if self.policy == "rollback":
@@ -127,11 +123,11 @@ class NaNGuard:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
 
     def start(self, trainer: Trainer) -> None:
-        """Decide where a step is judged, and keep the state to go back to.
+        """Decide where steps are checked, and keep the state to go back to.
 
         Raises:
-            UsageError: The optimizer has to be waited for, but ``check_every`` says otherwise;
-                or there is no good state to begin with.
+            UsageError: The optimizer has to wait in each step, but ``check_every`` is not 1; or the
+                weights are not finite before training.
         """
         self._scaled = trainer.precision.scaler is not None
         each_step = self.check_every == 1 or (
@@ -163,22 +159,22 @@ class NaNGuard:
             self._snapshot_iteration, self._moved_on = trainer.state.iteration, False
 
     def start_epoch(self, trainer: Trainer) -> None:
-        """Look up what the optimizer moves; unfreezing may have added to it."""
+        """List the optimizer's parameters; unfreezing may have added some."""
         self._check.start_epoch()
         if self._on_device:
             fill_momentum(trainer.optimizer)
 
     def keep_loss(self, trainer: Trainer) -> None:
-        """Remember a micro-batch's loss until its window is whole."""
+        """Keep a micro-batch's loss until its accumulation is whole."""
         # A scaler looks at gradients only, so a bad loss has to show in one of them.
         self._check.keep_loss(trainer.state.losses["total_loss"], show=self._scaled)
 
     def __call__(self, trainer: Trainer) -> None:
-        """MonitorConfig a step."""
+        """Check a step."""
         self._moved_on = True
         if not self._losses_before:
             self.keep_loss(trainer)
-        # A loss is one process's own; its verdict is that of all.
+        # A loss is of one rank; a bad one is bad for all.
         bad = all_reduce_max(self._check.verdict())
         if self._on_device:
             self._leave_out(trainer, bad)
@@ -198,8 +194,8 @@ class NaNGuard:
             self._in_a_row = 0
 
     def _leave_out(self, trainer: Trainer, bad: Tensor) -> None:
-        """Let the optimizer do nothing if the step is bad, without knowing whether it is."""
-        if not self._scaled:  # which tells the optimizer itself, or asks the device
+        """Have the optimizer leave the step out on the device if it is bad."""
+        if not self._scaled:  # whose scaler does so itself
             trainer.optimizer.found_inf = bad  # type: ignore[attr-defined]
             trainer.left_out_steps.note(bad)
         self._check.put_buffers_back(where=bad)
@@ -211,7 +207,7 @@ class NaNGuard:
             torch.maximum(longest, row, out=longest)
 
     def after_step(self, trainer: Trainer) -> None:
-        """Let no verdict outlive its step; look at them where it is due."""
+        """Drop the step's flag; read the counts where it is due."""
         if not trainer.state.sync_gradients:
             return
         trainer.optimizer.__dict__.pop("found_inf", None)
@@ -220,7 +216,7 @@ class NaNGuard:
             self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
-        """Ask the device what happened since the last time, and act on it."""
+        """Read the counts since the last time from the device, and apply the policy."""
         skipped, acted_on, row, longest = self._tally.tolist()
         self._tally.copy_(torch.tensor([0.0, 0.0, row, 0.0]))
         self._skipped += int(skipped)
@@ -254,7 +250,7 @@ class NaNGuard:
         )
 
     def end_epoch(self, trainer: Trainer) -> None:
-        """Report the epoch's number, and keep its state if it is good."""
+        """Report the epoch's number, and keep its state if it is finite."""
         state = trainer.state
         if self._on_device:
             self._look(trainer)
@@ -265,13 +261,13 @@ class NaNGuard:
         if self._snapshot is not None:
             if self._snapshot.take():
                 self._snapshot_iteration, self._moved_on = state.iteration, False
-            else:  # the step itself went too far: finite gradients, infinite weights
+            else:  # finite gradients, but infinite weights
                 self._roll_back(trainer, "the weights are not finite")
 
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts, and the state to go back to, unless it is the very one being saved."""
+        """The counts, and the state to go back to, unless it is the one being saved."""
         carried = self._snapshot is not None and self._moved_on
         return {
             "skipped": self._skipped,
@@ -283,7 +279,7 @@ class NaNGuard:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the counts; without a state to go back to, the start takes the present one."""
+        """Continue the counts; without a state to go back to, the start keeps the present one."""
         self._skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
         self._judged = state_dict["judged"]
         self._tally.copy_(torch.tensor(state_dict["tally"]))

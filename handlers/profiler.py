@@ -1,8 +1,7 @@
-"""Where the time of a training step goes, seen by torch's profiler."""
+"""A profile of a few training steps by torch's profiler."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,16 @@ from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.files import replaced, write_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
-from engine.files import PART_SUFFIX, write_whole
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 TRACE_NAME, TABLE_NAME = "trace.json", "top_operations.txt"
 TABLE_ROWS = 40
-# The parts of a step that the trace names: each begins at its event and ends at the next.
+# Named parts of a step in the trace: each begins at its event and ends at the next.
 PARTS: dict[Any, tuple[str, Phase]] = {
     Events.GET_BATCH_STARTED: ("get batch", Phase.PREPARE),
     Events.GET_BATCH_COMPLETED: ("batch to device", Phase.PREPARE),
@@ -36,20 +35,17 @@ PARTS: dict[Any, tuple[str, Phase]] = {
 class Profiler:
     """Profiles a few optimizer steps of a run, once.
 
-    Writes ``trace.json``, to be opened in https://ui.perfetto.dev or ``chrome://tracing``, in
-    which the parts of a step are named, and ``top_operations.txt``, a table of the operations
-    that took longest; announces ``profile_written``. The profiled steps are slower than others;
-    before and after them nothing is measured. A run that ends within them writes what it has.
-
-    A resumed run does not profile again, unless it was cut before the profile was written.
+    Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts
+    of a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
+    ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
+    those it has. A resumed run profiles only if there is no profile yet.
 
     Args:
-        wait: Optimizer steps before it begins, counted from where this process begins: the first
-            are not like the others.
-        warmup: Steps that are profiled but not kept, at least 1: the profiler's own first ones
-            are slow.
+        wait: Optimizer steps of this process before the profile.
+        warmup: Steps that are profiled but not kept, at least 1: the profiler's first ones are
+            slow.
         active: Steps that are kept.
-        folder: Where to write; ``<run_dir>/profile`` by default.
+        folder: ``<run_dir>/profile`` by default.
 
     Raises:
         UsageError: A number is out of range.
@@ -69,9 +65,9 @@ class Profiler:
         active: int = 5,
         folder: str | Path | None = None,
     ) -> None:
-        self.wait = check_whole("profiler.wait", wait, 0)
-        self.warmup = check_whole("profiler.warmup", warmup)
-        self.active = check_whole("profiler.active", active)
+        self.wait = require_whole("profiler.wait", wait, 0)
+        self.warmup = require_whole("profiler.warmup", warmup, 1)
+        self.active = require_whole("profiler.active", active, 1)
         self.folder = None if folder is None else Path(folder)
         self._trainer: Trainer
         self._done = False
@@ -96,7 +92,7 @@ class Profiler:
         trainer.add_event_handler(Events.COMPLETED, self.close, phase=Phase.USER)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin to count steps, unless the profile was written already."""
+        """Start to count steps, unless the profile was written already."""
         if self._done or trainer.should_terminate:
             return
         self._steps = 0
@@ -105,7 +101,7 @@ class Profiler:
             self._begin()
 
     def __call__(self, trainer: Trainer) -> None:
-        """Count an optimizer step; begin and end with the right ones."""
+        """Count an optimizer step; start and end the profile where due."""
         self._end_part()
         if not trainer.state.sync_gradients:
             return
@@ -119,7 +115,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """End the profile; to be called where a run ends in an exception, too."""
+        """End the profile; also call it where a run ends in an exception."""
         self._end_part()
         for event, handler in self._attached:
             self._trainer.remove_event_handler(handler, event)
@@ -166,11 +162,10 @@ class Profiler:
         on_gpu = self._trainer.device.type == "cuda"
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
-        part = folder / f".{TRACE_NAME}{PART_SUFFIX}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            finished.export_chrome_trace(str(part))
-            os.replace(part, folder / TRACE_NAME)
+            with replaced(folder / TRACE_NAME, durable=False) as part:
+                finished.export_chrome_trace(str(part))
             write_whole(table.encode(), folder, TABLE_NAME, durable=False)
         except OSError as error:
             raise UsageError(f"cannot write a profile to {folder}: {error.strerror}") from error

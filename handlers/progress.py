@@ -1,4 +1,4 @@
-"""What a person watching the terminal wants to know."""
+"""Console progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
 from engine.reporting import SHORT_DIGITS, figure_text, safe_stdout
@@ -18,29 +18,26 @@ if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 LOSSES = ("train/loss", "val/loss")
-# On a terminal, how often the line of the running epoch is drawn anew, in seconds.
+# Between two drawings of the running epoch's line on a terminal, in seconds.
 REDRAW_SECONDS = 0.2
 CLEAR_LINE = "\r\x1b[K"
 
 
 class Progress:
-    """Prints a line after an epoch, and what else happens that a person should know.
+    """Prints a line after each epoch, and the notices of other handlers.
 
-    Such as::
+    For example::
 
         epoch  3/40  train loss 0.512  val loss 0.498  val auroc 0.871  lr 2.9e-04  4.1 s
 
-    On a terminal the running epoch has a line of its own that counts the batches; elsewhere
-    (a file, a pipe) there is plain text only, and nothing at all is done in a step. No number
-    is fetched from the device before the epoch is over. What cannot be printed is dropped: the
-    training does not depend on who watches.
-
-    What the handlers of an epoch's end log_event stands after the epoch's line.
+    On a terminal the running epoch has a line that counts the batches; elsewhere (a file, a pipe)
+    nothing is done in a step. No number is read from the device before the epoch's end. Output
+    errors do not stop the training. Notices of an epoch's end follow the epoch's line.
 
     Args:
         every: Print each so many epochs; the last epoch of the budget is always printed.
-        metrics: Which to print; None for the losses and those that some handler monitors.
-        quiet: Notices that are not printed, by event.
+        metrics: Names to print; None for the losses and the monitored metrics.
+        quiet: Events of notices that are not printed.
 
     Raises:
         UsageError: ``every`` is less than 1, or ``metrics`` is no list of names.
@@ -55,7 +52,7 @@ class Progress:
         metrics: Sequence[str] | None = None,
         quiet: Sequence[str] = ("checkpoint_saved", "step"),
     ) -> None:
-        self.every = check_whole("progress.every", every)
+        self.every = require_whole("progress.every", every, 1)
         for name, value in (("metrics", metrics), ("quiet", quiet)):
             if isinstance(value, str):
                 raise UsageError(f"progress.{name} must be a list of names, not '{value}'")
@@ -64,11 +61,10 @@ class Progress:
         self._epoch_began = 0.0
         self._next_draw = 0.0
         self._drawn = False
-        # What was announced at the end of an epoch whose line is still to come.
-        self._held: list[str] | None = None
+        self._held: list[str] | None = None  # notices, until the epoch's line is printed
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to epochs and notices, and to iterations where someone watches."""
+        """Listen to epochs and notices, and to iterations on a terminal."""
         for name in self.metrics or ():
             trainer.monitor_metric(name, "progress")
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
@@ -84,14 +80,14 @@ class Progress:
         self._epoch_began = time.perf_counter()
         self._next_draw = self._epoch_began + REDRAW_SECONDS
         if trainer.state.open_epoch is not None:
-            self.hold()  # this epoch's end goes on after what has run of it
+            self.hold()  # resumed within the end of this epoch
 
     def hold(self) -> None:
-        """Keep what is announced until the epoch's line is printed."""
+        """Keep notices until the epoch's line is printed."""
         self._held = []
 
     def __call__(self, trainer: Trainer) -> None:
-        """Print the epoch that is over."""
+        """Print an epoch's line."""
         state = trainer.state
         if state.epoch % self.every and state.epoch != state.max_epochs:
             self.close()
@@ -117,7 +113,7 @@ class Progress:
         """Print a notice: its ``message`` where it has one, else what happened and the details."""
         notice: dict[str, Any] = dict(trainer.state.notice)
         event = notice.pop("event")
-        if event in self.quiet:
+        if event in self.quiet or notice.get("message") == "":
             return
         happened = event.replace("_", " ")
         details = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in notice.items())
@@ -142,7 +138,7 @@ class Progress:
         self._drawn = True
 
     def close(self) -> None:
-        """Wipe the running epoch's line, where one was left; print what was held for another."""
+        """Wipe the running epoch's line; print the notices held for another."""
         self._wipe()
         held, self._held = self._held or [], None
         for line in held:
@@ -168,7 +164,7 @@ def _plain(value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Seconds as text.
 
     Example:
         >>> _duration(4.12), _duration(75.0), _duration(3720.0)

@@ -1,4 +1,4 @@
-"""The run's page, kept up to date while the run goes on."""
+"""The run's page, updated during the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,13 @@ Page = Callable[["Trainer", Sequence[dict[str, Any]]], str]
 
 
 class Report(LivePage):
-    """Writes ``report/index.html`` as epochs end, so that a long run can be watched.
-
-    When the page is written is its business, what stands on it is not: whoever knows the cohort
-    hands over ``page``. Alone it shows the training curves. The page is replaced as a whole.
+    """Writes ``report/index.html`` at the ends of epochs, so that a long run can be watched.
 
     Args:
-        page: Called with the trainer and the epochs so far (rows with ``epoch`` and ``metrics``);
-            returns the page as text. None for the training curves.
-        path: The page; ``<run_dir>/report/index.html`` by default.
-        every: Write it each so many epochs (less often where epochs are short), and when training
-            ends.
+        page: From the trainer and the epochs so far (rows with ``epoch`` and ``metrics``) to the
+            page as text; None for the training curves.
+        path: ``<run_dir>/report/index.html`` by default.
+        every: Epochs between writes (more where epochs are short); the end of training too.
 
     Raises:
         UsageError: ``every`` is less than 1.
@@ -47,5 +43,5 @@ class Report(LivePage):
     def render(self, trainer: Trainer) -> str:
         """The page as text."""
         if self.page is not None:
-            return self.page(trainer, self.history)
-        return render(self.history, self.title(trainer), trainer.state.max_epochs)
+            return self.page(trainer, trainer.history)
+        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

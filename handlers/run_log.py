@@ -1,4 +1,4 @@
-"""The log of a run, one event a line, and the tables that are made from it."""
+"""The log of a run, one line per event, and the tables made from it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ignite.engine import Events
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from engine.events import Phase, TrainEvents
-from engine.files import write_whole
 from engine.metrics import Monitor
 from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv, write_metrics_json
 
@@ -24,32 +24,31 @@ if TYPE_CHECKING:
 
 __all__ = ["RunLog", "read_log", "write_metrics_csv", "write_metrics_json"]
 
-# Where epochs are shorter, the tables and the disk's surety lag behind the log by so much:
-# replacing and flushing files takes milliseconds, whatever their size.
+# Least time between writes of the tables and between flushes to the disk: they take milliseconds,
+# which short epochs would notice.
 LAG_S = 1.0
 
 
 class RunLog:
-    """Writes ``log.jsonl``, the truth about a run, and the tables beside it.
+    """Writes ``log.jsonl`` and the tables made from it.
 
     Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``,
-    every notice of the trainer, ``step`` where ``step_log`` announces single optimizer steps,
-    ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (told to stop before the
-    budget was spent). The ``time`` of a ``step`` is when it was written, with others. NaN is
-    written as null, an infinite number as the text ``inf`` or ``-inf``. A line is with the system
-    before training goes on, and outlives the process. ``metrics.csv`` (one row an epoch) and
-    ``metrics.json`` (best, last, test) are made anew at the end of an epoch (at most once a
-    second), of the run and of a test; they hold no times, so that equal runs give equal tables.
+    every notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time``
+    is that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated``
+    (stopped before the end of the budget). NaN is written as null, an infinite number as the text
+    ``inf`` or ``-inf``. Each line is handed to the system at once, and survives the process.
+    ``metrics.csv`` (one row per epoch) and ``metrics.json`` (best, last, test) are written at the
+    end of an epoch (at most once a second), of the run and of a test; they hold no times, so that
+    equal runs give equal tables.
 
-    When a run is resumed, the lines that an earlier process wrote after the checkpoint are moved
-    to ``log.discarded.jsonl``: the log then reads as if the run had never been cut, but for its
-    ``run_resumed``. So that a notice is neither lost nor doubled, a handler announces it before
-    the phase ``SAVE``.
+    When a run is resumed, the lines that were written after the checkpoint move to
+    ``log.discarded.jsonl``: the log then reads as that of an uncut run, but for ``run_resumed``. So
+    that a notice is neither lost nor doubled, a handler announces it before the phase ``SAVE``.
 
     Args:
-        path: The log; ``<run_dir>/log.jsonl`` by default. The tables stand in the same folder.
+        path: ``<run_dir>/log.jsonl`` by default. The tables are written to the same folder.
         monitor: The metric whose best epoch ``metrics.json`` names; None for no best.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
+        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
             monitor.
     """
 
@@ -61,10 +60,10 @@ class RunLog:
     ) -> None:
         self._path = None if path is None else Path(path)
         self.monitor = None if monitor is None else Monitor(monitor, mode, "run_log")
-        self._own_from: int | None = None  # where this process's lines begin
-        self._stale: tuple[int, int] | None = None  # bytes that the next start takes out
+        self._own_from: int | None = None  # where the lines of this process begin
+        self._stale: tuple[int, int] | None = None  # bytes that the next start discards
         self._started = self._running = False
-        self._written: list[dict[str, Any]] = []  # what is not to be written again
+        self._written: list[dict[str, Any]] = []  # lines not to be written again
         self._tabled: list[dict[str, Any]] | None = None
         self._epoch_began = 0.0
         self._tables_at = self._flushed_at = -math.inf
@@ -74,7 +73,7 @@ class RunLog:
         """The log's file.
 
         Raises:
-            UsageError: None was named, and no trainer has given one.
+            UsageError: There is none yet.
         """
         if self._path is None:
             raise UsageError("run_log.path: name one, or attach the log to a trainer first")
@@ -103,8 +102,8 @@ class RunLog:
         """Add a line, also before or after training.
 
         Args:
-            event: What happened; ``test_completed`` goes into ``metrics.json`` too.
-            **fields: Its particulars, in plain types.
+            event: ``test_completed`` goes into ``metrics.json`` too.
+            **fields: In plain types.
 
         Raises:
             UsageError: The file cannot be written.
@@ -126,10 +125,9 @@ class RunLog:
     # -- the run ----------------------------------------------------------------------------
 
     def start(self, trainer: Trainer) -> None:
-        """Take out what belongs to a past that is done over, and say that the run begins."""
+        """Discard the lines that will come again, and log the start."""
         if trainer.should_terminate:
-            # A finished run does not begin again; what its end has written is not doubled, and
-            # what it could not write any more is added.
+            # A finished run: the lines of its end are not doubled, missing ones are added.
             self._written = [_without_time(row) for row in read_log(self.path)]
             return
         self._running = True
@@ -166,19 +164,14 @@ class RunLog:
         self.write_once(**trainer.state.notice)
 
     def write_once(self, event: str, **fields: Any) -> None:
-        """Add a line, unless this is the end of a finished run come again, whose log has it.
-
-        Args:
-            event: As for :meth:`write`.
-            **fields: As for :meth:`write`.
-        """
+        """As :meth:`write`, unless the log of a finished run has the line already."""
         if as_json({"event": event, **fields}) not in self._written:
             self.write(event, **fields)
 
     # -- resuming ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the log ends now; the disk has it up to there, or a second less."""
+        """The length of the log, which is on the disk but for the last second."""
         now = time.perf_counter()
         if now - self._flushed_at >= LAG_S and self.path.exists():
             self._flushed_at = now
@@ -187,8 +180,8 @@ class RunLog:
         return {"position": _size(self.path)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Let the next start take out what was written after the state was saved."""
-        if self._running:  # rolled back within a run, which its log may show
+        """Let the next start discard the lines written after the state was saved."""
+        if self._running:  # a rollback within a run stays in the log
             return
         self._settle()
         assert self._own_from is not None
@@ -196,7 +189,7 @@ class RunLog:
         self._stale = (state_dict["position"], end)
 
     def _settle(self) -> None:
-        """At the first sight of the log: end a line that was cut off, note what is not ours."""
+        """At first: end a line that was cut off, and find where this process's lines begin."""
         if self._own_from is not None:
             return
         self._own_from = size = _size(self.path)
@@ -206,7 +199,7 @@ class RunLog:
                 if file.read(1) != b"\n":
                     file.write(b"\n")
                     self._own_from = size = size + 1
-            # A run that begins from nothing begins its log from nothing.
+            # A new run begins a new log.
             self._stale = (0, size)
 
     def _take_out_stale(self) -> None:
@@ -230,7 +223,7 @@ class RunLog:
             self.write_tables()
 
     def write_tables(self) -> None:
-        """Make ``metrics.csv`` and ``metrics.json`` from the log."""
+        """Write ``metrics.csv`` and ``metrics.json`` from the log."""
         self._tables_at = time.perf_counter()
         if self._tabled is None:
             self._tabled = [row for row in read_log(self.path) if row["event"] in TABLED]

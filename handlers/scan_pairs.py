@@ -8,35 +8,36 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ignite.engine import Events
 from torch import Tensor
-from torch.nn import functional
 
 from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.events import Phase, TrainEvents, in_phase
-from engine.losses import find_output, has_output, require_range
+from engine.losses import find_output, has_output
+from models.tft_loss import info_nce
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 TERM, TOTAL = "scan_pairs_loss", "total_loss"
 METRIC = f"train/{TERM}"
-# The first that a model returns is compared; what knows the covariates would be alike by them.
+# The first that a model returns is compared; an embedding of covariates would be equal in both.
 EMBEDDINGS = ("spec_embedding", "embedding")
 
 
 class ScanPairs:
-    """Adds InfoNCE between two halves of each sample's scans to the training's loss.
+    """Adds InfoNCE between two halves of each sample's scans to the training loss.
 
-    At ``BATCH_READY`` the scans of each sample are split at random into two halves, views that
-    share no scan. They are appended to the batch, so that one forward pass embeds the samples and
-    both views. At ``FORWARD_COMPLETED`` the views are taken out again: loss, metrics and other
-    handlers see the samples only. At ``LOSS_COMPLETED`` the two views of one sample are positives
-    and those of the batch's other samples negatives (van den Oord et al. 2018; symmetric):
-    ``scan_pairs_loss`` is added to the losses, and ``weight`` times it to ``total_loss``, after
-    ``loss_weights`` has formed it. Evaluation is unchanged.
+    At ``BATCH_READY`` each sample's scans are split at random into two views that share no scan,
+    which are appended to the batch: one forward pass embeds samples and views. At
+    ``FORWARD_COMPLETED`` the views are removed: loss, metrics and other handlers see the samples
+    only. At ``LOSS_COMPLETED`` the two views of a sample are positives and those of the batch's
+    other samples negatives (van den Oord et al. 2018; symmetric): ``scan_pairs_loss`` is added to
+    the losses, and ``weight`` times it to ``total_loss``, after ``loss_weights`` has formed it.
+    Evaluation is unchanged.
 
-    A sample is expected to hold all scans of its patient. Samples of one scan are negatives only;
-    a batch without two samples of two scans adds zero. The term is one of the batch: accumulated
-    micro-batches, or processes, do not compare their samples with each other.
+    A sample has to hold all scans of its patient. Samples of one scan are negatives only; a batch
+    without two samples of two scans adds zero. Micro-batches and ranks are not compared with each
+    other.
 
     Args:
         weight: Of the term in ``total_loss``; above 0.
@@ -53,16 +54,13 @@ class ScanPairs:
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then
-    of_each_process = True  # each counts the pairs of its own batches
+    of_each_process = True  # the pairs of its own batches
 
     def __init__(
         self, weight: float = 0.1, temperature: float = 0.1, on: str | None = None
     ) -> None:
         for name, value in (("weight", weight), ("temperature", temperature)):
-            try:
-                require_range(f"scan_pairs.{name}", value, 0, float("inf"), open_low=True)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+            require_range(f"scan_pairs.{name}", value, 0, float("inf"), open_low=True)
         self.weight = weight
         self.temperature = temperature
         self.on = on
@@ -99,10 +97,10 @@ class ScanPairs:
 
     @in_phase(Phase.PREPARE)
     def take_views(self, trainer: Trainer) -> None:
-        """Take the views out of the batch and of the model's outputs.
+        """Remove the views from the batch and from the model's outputs.
 
         Raises:
-            UsageError: The model does not return what is to be compared.
+            UsageError: The model lacks the output to compare.
         """
         state = trainer.state
         batch = state.batch
@@ -126,7 +124,7 @@ class ScanPairs:
         """Add the term."""
         assert self._views is not None
         assert self._paired is not None
-        term = paired_info_nce(*self._views, self._paired, self.temperature)
+        term = info_nce(*self._views, self.temperature, self._paired)
         pairs = self._paired.sum()
         self._pairs = pairs if self._pairs is None else self._pairs + pairs
         self._views = self._paired = None
@@ -135,7 +133,7 @@ class ScanPairs:
 
     @in_phase(Phase.MEASURE)
     def report(self, trainer: Trainer) -> None:
-        """Say where an epoch had no pair, so that the term did nothing."""
+        """Announce an epoch without any pair."""
         if self._pairs is not None and not int(self._pairs):
             message = "scan_pairs: no sample of this epoch has two scans, so the term is zero"
             trainer.log_event("notice", message=message)
@@ -178,39 +176,11 @@ def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
     return mask & ((rank < half) | (count == 1)), mask & (rank >= half)
 
 
-def paired_info_nce(first: Tensor, second: Tensor, paired: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE over the rows that are paired; the other rows are negatives only.
-
-    Args:
-        first: One view of each sample, [B, E].
-        second: The other, [B, E].
-        paired: Bool [B].
-        temperature: Divides the cosine similarities.
-
-    Returns:
-        The mean over the paired rows, a scalar; zero for fewer than two rows or no pair.
-
-    Example:
-        >>> same = torch.eye(2)
-        >>> loss = paired_info_nce(same, same, torch.tensor([True, True]), temperature=1.0)
-        >>> round(loss.item(), 4)  # log(1 + exp(-1))
-        0.3133
-    """
-    with torch.autocast(first.device.type, enabled=False):  # too coarse for a temperature
-        unit = [functional.normalize(view.float(), dim=-1) for view in (first, second)]
-        similarity = unit[0] @ unit[1].T / temperature  # [B, B]
-        partner = torch.arange(len(unit[0]), device=similarity.device)
-        forth = functional.cross_entropy(similarity, partner, reduction="none")
-        back = functional.cross_entropy(similarity.T, partner, reduction="none")
-        # Nothing is asked of the device here, also where no sample is paired.
-        return ((forth + back) / 2 * paired).sum() / paired.sum().clamp_min(1)
-
-
 def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) -> Tensor:
     """The rows of the real scans among the 3 B x S, without waiting for their number.
 
-    Of a view's scans each stands in one half, but for single scans, which stand in both: B rows
-    more, filled up by 3 B x S where a sample has several.
+    Each scan is in one half, but single scans are in both: B rows more, filled up by 3 B x S where
+    a sample has several.
     """
     places, samples = mask.numel(), len(mask)
     none = 3 * places
@@ -225,7 +195,7 @@ def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) ->
 
 
 def _first_rows(outputs: Any, count: int, rows: int) -> Any:
-    """The same nest of dicts with the first ``count`` of each tensor that has ``rows``."""
+    """The same nested dicts with the first ``count`` of each tensor that has ``rows``."""
     if isinstance(outputs, Tensor):
         return outputs[:count] if outputs.ndim and len(outputs) == rows else outputs
     if isinstance(outputs, Mapping):

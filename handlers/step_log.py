@@ -1,4 +1,4 @@
-"""Loss terms, learning rate and gradient norm of single optimizer steps, for the run's logs."""
+"""Loss terms, learning rate and gradient norm of single optimizer steps, for the logs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
+from datasets.specs import require_whole
 from engine.distributed import gather, is_main_process, joint_norm, world_size
-from engine.errors import check_whole
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-# So many steps are held on the device at most: each holds a scalar for each loss term.
+# Most steps held on the device, each with a scalar per loss term.
 HELD_STEPS = 500
 
 
-# Of a micro-batch: term -> how much it counts in its step, and its value.
+# Of a micro-batch: term -> its share of the step, and its value.
 Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 
 
@@ -31,20 +31,18 @@ class StepLog:
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
     ``run_log`` writes each as a line of ``log.jsonl``, ``tensorboard`` as scalars over the
-    optimizer steps. The loss terms are those of the whole step: the mean over its micro-batches
-    and over all processes, weighted as they are for the gradient. ``lr`` is the largest learning
-    rate that the step used. ``gradient_norm`` is the common L2 norm before clipping; it is taken
-    from the handler that measures it anyway, and measured here where there is none. A step that a
-    handler vetoed, or that the device left out, is no optimizer step and has no line.
+    optimizer steps. The loss terms are means over the step's micro-batches and all ranks, weighted
+    as for the gradient. ``lr`` is the largest learning rate of the step. ``gradient_norm`` is the
+    common L2 norm before clipping, from the handler that measures it, or measured here. A step
+    that a handler vetoed, or that the device left out, has no line.
 
-    The values stay on the device and are read together: at the end of an epoch and of the run,
-    when a checkpoint is saved, and after each 500 logged steps. They are announced together too,
-    at all of these moments but the saving of a checkpoint, which carries them: a resumed run
-    announces each step once, where a run that was never cut does. Another number of processes
-    than saved a checkpoint within an epoch announces no more what it carries.
+    The values stay on the device and are read and announced together: at the end of an epoch and
+    of the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced,
+    so that a resumed run announces each once; with another world size than saved within an epoch
+    they are lost.
 
     Args:
-        every: Log each so many optimizer steps; 0 logs none.
+        every: Optimizer steps from one logged step to the next; 0 logs none.
 
     Raises:
         UsageError: ``every`` is below 0.
@@ -54,19 +52,19 @@ class StepLog:
         10
     """
 
-    # After clipping, and before anything of an event is measured, written or saved.
+    # After clipping, before metrics, logs and checkpoints.
     phase = Phase.UPDATE
     of_each_process = True
-    # Checkpoints that were saved before there was such a handler can be continued.
+    # Older checkpoints lack it.
     state_may_be_missing = True
 
     def __init__(self, every: int = 1) -> None:
-        self.every = check_whole("step_log.every", every, 0)
+        self.every = require_whole("step_log.every", every, 0)
         self._trainer: Trainer
         self._parameters: list[nn.Parameter] = []
         self._losses: list[Losses] = []  # of this step's micro-batches
         self._last_norm: Tensor | None = None
-        self._step: dict[str, Any] | None = None  # ready to be taken
+        self._step: dict[str, Any] | None = None  # about to be taken
         self._held: list[dict[str, Any]] = []  # with tensors on the device
         self._rows: list[dict[str, Any]] = []  # with numbers
 
@@ -84,14 +82,14 @@ class StepLog:
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.tell_where_due)
 
     def start_epoch(self, trainer: Trainer) -> None:
-        """Look up what the optimizer moves; unfreezing may have added to it."""
+        """List the optimizer's parameters; unfreezing may have added some."""
         self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
         self._losses = []
 
     def keep_losses(self, trainer: Trainer) -> None:
-        """Hold a micro-batch's losses, and how much each counts in the step."""
+        """Hold a micro-batch's losses, and their shares of the step."""
         state, shares = trainer.state, trainer.step_shares
-        # So many of the steps that are counted may still be taken back.
+        # As many counted steps may still be taken back.
         open_steps = len(trainer.left_out_steps.open_verdicts())
         if (state.optimizer_step + 1) % self.every <= open_steps:
             self._losses.append(
@@ -99,7 +97,7 @@ class StepLog:
             )
 
     def __call__(self, trainer: Trainer) -> None:
-        """Take the learning rate and the gradient norm of a step that is about to be made."""
+        """Keep the learning rate and the gradient norm of the coming step."""
         state = trainer.state
         losses, self._losses = self._losses, []
         norm = getattr(state, "gradient_norm", None)
@@ -125,7 +123,7 @@ class StepLog:
             self._step = None
 
     def tell_where_due(self) -> None:
-        """Announce what is held before it takes much memory."""
+        """Announce the held steps before they take much memory."""
         if len(self._held) + len(self._rows) >= HELD_STEPS:
             self.tell()
 
@@ -142,9 +140,9 @@ class StepLog:
             self._trainer.log_event("step", **(of_each[0] | {"losses": means}))
 
     def close(self) -> None:
-        """Announce what is held where the run ended in an exception; of one process only."""
+        """Announce the held steps where the run ended in an exception; a single process only."""
         if world_size() == 1 and (self._held or self._rows):
-            # Neither a broken device nor a full disk hides the exception.
+            # A broken device or a full disk must not hide the exception.
             with contextlib.suppress(UsageError, RuntimeError):
                 self.tell()
 
@@ -165,7 +163,7 @@ class StepLog:
         self._losses, self._step, self._held, self._rows = [], None, [], []
 
     def _read(self) -> None:
-        """Fetch everything from the device at once."""
+        """Read all held values from the device at once."""
         held, self._held = self._held, []
         tensors = [
             value
@@ -181,7 +179,7 @@ class StepLog:
             return next(numbers) if isinstance(value, Tensor) else value
 
         for step in held:
-            # The device judges a step before it computes the values fetched above.
+            # The flags are computed before the values read above.
             left_out = [bool(verdict) for verdict in step.pop("verdicts")]
             step["optimizer_step"] -= sum(left_out)
             row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
@@ -201,7 +199,7 @@ def _terms(losses: list[Losses]) -> list[Any]:
 
 
 def _learning_rate(trainer: Trainer) -> Any:
-    """The largest among the groups; a tensor where they are tensors, which nothing waits for."""
+    """The largest of the groups; a tensor, which nothing waits for, where they are tensors."""
     rates = [group["lr"] for group in trainer.optimizer.param_groups]
     if not isinstance(rates[0], Tensor):
         return max(rates)
@@ -211,10 +209,10 @@ def _learning_rate(trainer: Trainer) -> Any:
 def _means(
     rows: tuple[dict[str, Any], ...], total: Callable[[Mapping[str, Any]], Any] | None
 ) -> dict[str, float]:
-    """The loss terms of one step, over the micro-batches of all processes that have them.
+    """The loss terms of one step, over the micro-batches of all ranks that have them.
 
     Args:
-        rows: Of each process.
+        rows: Of each rank.
         total: From a step's terms to its total, where that is known.
     """
     parts: dict[str, list[tuple[float, float]]] = {}
@@ -229,6 +227,6 @@ def _means(
     counts = {len(pairs) for pairs in parts.values()}
     if total is not None and len(means) > 1 and len(counts) == 1 and counts != {1}:
         each = {n: torch.tensor([x for _, x in p], dtype=torch.float64) for n, p in parts.items()}
-        if makes(total, each):  # terms may have been divided by other numbers than their total
+        if makes(total, each):  # terms may have other denominators than their total
             means[TOTAL] = float(total(terms_of(means)))
     return means

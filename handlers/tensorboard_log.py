@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes each epoch's metrics and learning rate as scalars over the epochs.
 
-    The optimizer steps that ``step_log`` announces are scalars over the steps, in the folder
-    ``steps`` within: to TensorBoard a run of its own. An undefined value (NaN) leaves a gap. A
-    resumed run continues the same folders: TensorBoard is told to drop what was written for the
-    epochs and steps that now come again.
+    The optimizer steps that ``step_log`` announces are scalars over the steps, in the subfolder
+    ``steps``, which TensorBoard shows as another run. An undefined value (NaN) leaves a gap. A
+    resumed run continues the same folders: the epochs and steps that come again replace the former
+    ones (``purge_step``).
 
     Args:
-        folder: Where the event files go; ``<run_dir>/events`` by default.
+        folder: For the event files; ``<run_dir>/events`` by default.
 
     Example:
         >>> TensorBoard("runs/first/events").folder.name
@@ -63,14 +63,14 @@ class TensorBoard:
         trainer.add_event_handler(Events.COMPLETED, self.close)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Write one epoch; it is on the disk afterwards, however the run ends."""
+        """Write one epoch and flush it to the disk."""
         values = {"lr": learning_rate(trainer.optimizer), **trainer.state.metrics}
         self._epochs.write(self._folder(), trainer.state.epoch, values)
         self._epochs.flush()
         self._steps.flush()
 
     def note(self, trainer: Trainer) -> None:
-        """Write one optimizer step; what else happened is no scalar."""
+        """Write one optimizer step; other notices are no scalars."""
         notice = trainer.state.notice
         if notice["event"] != "step":
             self._steps.flush()  # a checkpoint may have been saved that continues after it
@@ -83,13 +83,13 @@ class TensorBoard:
         return self.folder
 
     def close(self) -> None:
-        """Let go of the files; to be called where a run ends in an exception, too."""
+        """Close the files; also call it where a run ends in an exception."""
         self._epochs.close()
         self._steps.close()
 
 
 class _Scalars:
-    """Scalars of one folder, over numbers that rise but where a run is taken back."""
+    """Scalars of one folder, over numbers that rise except after a rollback."""
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
@@ -99,8 +99,7 @@ class _Scalars:
         if number <= self._last:  # the run was taken back to an earlier checkpoint
             self.close()
         if self._writer is None:
-            # Imported when there is something to write: it takes a second, which a run that fails
-            # early should not wait for.
+            # Imported here, because it takes a second.
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(folder), purge_step=number)

@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of the time it waits for data."""
+"""Speed of training, and the share of time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -20,26 +20,21 @@ MS_PER_S = 1000.0
 
 
 class Throughput:
-    """Measures each epoch's training by the clock; validation is no part of it.
+    """Measures the speed of each epoch's training, without validation.
 
     At an epoch's end ``state.metrics`` holds
 
-    - ``time/samples_per_second``: samples trained on, by the time from the epoch's start to the
-      end of its last batch;
-    - ``time/data_wait``: the share of that time in which the training waited for the loader, 0 to
-      1;
-    - ``time/step_ms``: that time by the optimizer steps (vetoed ones count), in milliseconds.
+    - ``time/samples_per_second``: training samples by the time from the epoch's start to the end
+      of its last batch; over all ranks, by the time of the slowest;
+    - ``time/data_wait``: the share of that time spent waiting for the loader, 0 to 1; of rank 0;
+    - ``time/step_ms``: that time by the optimizer steps (vetoed ones too), in milliseconds.
 
-    Of several processes the samples are counted together, by the time of the slowest; the share
-    of waiting is the first one's.
+    The parts of an epoch that was cut and resumed are added up. Names under ``time/`` differ
+    between equal runs.
 
-    Names under ``time/`` are those that differ between runs that are equal otherwise. The parts
-    of an epoch that was cut and resumed are added up; the time between them is not counted.
-
-    A GPU works behind the loop, which may wait for the loader while the GPU does not. It is never
-    waited for: its own clock tells for how long it stood idle between one step and the next batch,
-    and when it was done with the epoch's last step, if it is by the time that the metrics, which
-    do wait, are there.
+    A GPU is never waited for: CUDA events measure how long it was idle between one step and the
+    next batch, and when it finished the epoch's last step, if it has by the time that the metrics
+    are ready.
     """
 
     phase = Phase.RECORD
@@ -72,14 +67,14 @@ class Throughput:
         self._gpu = GpuClock(trainer.device) if trainer.device.type == "cuda" else None
 
     def ask(self) -> None:
-        """The loader is asked for a batch."""
+        """Note the time of the request for a batch."""
         self._asked = time.perf_counter()
         if self._gpu is not None:
             self._gpu.ask()
 
     @in_phase(Phase.PREPARE)
     def receive(self) -> None:
-        """The loader has given it."""
+        """Add the time until the batch was there."""
         self._waited += time.perf_counter() - self._asked
         if self._gpu is not None:
             self._gpu.receive()
@@ -92,21 +87,21 @@ class Throughput:
 
     @in_phase(Phase.PREPARE)
     def end_epoch(self) -> None:
-        """Have the GPU note when it has come to where the epoch's last step is done."""
+        """Record the end of the epoch's last step on the GPU."""
         if self._gpu is not None:
             self._gpu.end()
 
-    # After the metrics: whatever the device had to do for them, it has done.
+    # After the metrics, for which the device has finished its work.
     @in_phase(Phase.USER)
     def report(self, trainer: Trainer) -> None:
-        """Turn the counts into metrics and start afresh."""
+        """Turn the counts into metrics and reset them."""
         metrics = trainer.state.metrics
         for name in (SAMPLES, WAIT, STEP):
             metrics.pop(name, None)
         behind = 0.0 if self._gpu is None else self._gpu.seconds()
         seconds = self._before + max(self._ended - self._began, behind)
-        everyone = gather((self._samples, seconds))
-        samples, seconds = sum(told[0] for told in everyone), max(told[1] for told in everyone)
+        ranks = gather((self._samples, seconds))
+        samples, seconds = sum(each[0] for each in ranks), max(each[1] for each in ranks)
         if self._steps and seconds > 0:
             metrics[SAMPLES] = samples / seconds
             metrics[WAIT] = (self._waited_before + self._waited_here()) / seconds
@@ -138,12 +133,10 @@ class Throughput:
 
 
 class GpuClock:
-    """When a GPU came to the places that the loop has passed, by its own clock.
-
-    Nothing here waits for it: what it has not come to yet is not counted.
+    """Times of a GPU by CUDA events; those not yet reached are not counted.
 
     Args:
-        device: The GPU; what is measured begins here.
+        device: The GPU; its time starts here.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -154,24 +147,24 @@ class GpuClock:
         self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def ask(self) -> None:
-        """All that was to do before the next batch is in the GPU's queue."""
+        """The work before the next batch is queued."""
         self._asked = _now_on(self.device)
 
     def receive(self) -> None:
-        """The batch is there: where the queue was empty, the GPU stood idle until now."""
+        """The batch is there: with an empty queue the GPU was idle until now."""
         self._waits.append((self._asked, _now_on(self.device)))
 
     def end(self) -> None:
-        """The epoch's last step is in the queue."""
+        """The epoch's last step is queued."""
         self._ended = _now_on(self.device)
 
     def waited(self) -> float:
-        """Seconds between being asked and having a batch, over all batches it has come to."""
+        """Idle seconds before batches, of those the GPU has reached."""
         done = [(asked, given) for asked, given in self._waits if given.query()]
         return sum(float(asked.elapsed_time(given)) for asked, given in done) / MS_PER_S
 
     def seconds(self) -> float:
-        """From the beginning to the end, if it has come there; else zero."""
+        """Seconds from start to end, if it was reached; else zero."""
         if self._ended is None or not self._ended.query():
             return 0.0
         return float(self._began.elapsed_time(self._ended)) / MS_PER_S

@@ -1,4 +1,4 @@
-"""The training curves, as an interactive page that grows with the run."""
+"""The training curves as an interactive page, updated during the run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ if TYPE_CHECKING:
 class TrainingCurves(LivePage):
     """Writes a page with a chart for each metric, training and validation together.
 
-    The page stands by itself: it holds the plotting library and the numbers, asks the network
-    for nothing, and is replaced as a whole, so that whoever opens it while the run goes on sees
-    a whole page. The history is saved with every checkpoint: a resumed run continues its curves.
+    The page holds the plotting library and the numbers, loads nothing from the network, and is
+    replaced as a whole. A resumed run continues its curves (``trainer.history``).
 
     An undefined value (NaN) leaves a gap in its curve; an epoch that was not measured does not.
 
     Args:
-        path: The page; ``<run_dir>/report/training_curves.html`` by default.
-        every: Write it each so many epochs (less often where epochs are short), and when the run
-            ends.
+        path: ``<run_dir>/report/training_curves.html`` by default.
+        every: Epochs between writes (more where epochs are short); the end of training too.
 
     Raises:
         UsageError: ``every`` is less than 1.
@@ -37,4 +35,4 @@ class TrainingCurves(LivePage):
 
     def render(self, trainer: Trainer) -> str:
         """The page as text."""
-        return render(self.history, self.title(trainer), trainer.state.max_epochs)
+        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

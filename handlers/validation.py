@@ -1,4 +1,4 @@
-"""Measuring the model on data that it is not trained on, after an epoch."""
+"""Evaluation on validation data after an epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.events import Phase
 
 if TYPE_CHECKING:
@@ -17,20 +17,19 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """Runs an evaluator after an epoch and puts what it measured beside the trainer's metrics.
+    """Runs an evaluator after an epoch and adds its metrics to ``trainer.state.metrics``.
 
-    In an epoch that is not measured its metrics are absent from ``trainer.state.metrics``, so
-    that nobody takes old values for new. The last epoch of the budget is always measured. The
-    model comes back in the mode, training or evaluation, in which it was.
+    They are absent in an epoch that is not measured. The last epoch of the budget is always
+    measured.
 
     Args:
         evaluator: Measures the trainer's model.
         loader: Yields every sample exactly once.
-        every: Measure each so many epochs, counted by the trainer.
+        every: Epochs from one measurement to the next.
         prefix: Put before the metrics' names.
-        weights: Opens the context in which the model holds the weights to measure, such as
+        weights: Context in which the model holds the weights to measure, such as
             ``EMA.averaged_weights``.
-        loss_terms: The names of the loss's terms, which become metrics too.
+        loss_terms: Names of the loss's terms, which become metrics too.
 
     Raises:
         UsageError: ``every`` is less than 1.
@@ -53,7 +52,7 @@ class Validation:
     ) -> None:
         self.evaluator = evaluator
         self.loader = loader
-        self.every = check_whole("validation.every", every)
+        self.every = require_whole("validation.every", every, 1)
         self.prefix = prefix
         self.weights = weights
         self.loss_terms = tuple(loss_terms)
@@ -65,7 +64,7 @@ class Validation:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Measure, where this epoch is due."""
+        """Evaluate, where this epoch is due."""
         metrics, epoch = trainer.state.metrics, trainer.state.epoch
         for name in [name for name in metrics if name.startswith(self.prefix)]:
             del metrics[name]

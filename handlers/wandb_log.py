@@ -18,26 +18,25 @@ if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 MODES = ("online", "offline", "disabled")
-# What is sent is what is logged here: neither the terminal's text nor the code, which may name
-# patients or paths.
+# Neither the terminal's text nor the code is sent, which may name patients or paths.
 PRIVATE = {"console": "off", "save_code": False, "disable_code": True, "disable_git": True}
 
 
 class WandB:
     """Logs each epoch's metrics and learning rate to W&B, through Ignite's ``WandBLogger``.
 
-    Needs ``pip install wandb``. The run is summed up in its W&B config (model, optimizer, device
-    and so on). A resumed run continues the same W&B run; the epochs that come again are known
-    there already, and equal. An undefined metric (NaN) is left out.
+    Needs ``pip install wandb``. Its config describes the run (model, optimizer, device and so on).
+    A resumed run continues the same W&B run; W&B ignores the epochs that come again. An undefined
+    metric (NaN) is left out.
 
     Args:
         project: W&B's project.
         name: The run's name there; the run folder's by default.
         mode: ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``; by default
-            what the environment variable ``WANDB_MODE`` says, else online.
+            from the environment variable ``WANDB_MODE``, else online.
         entity: The user or team; W&B's default one by default.
         tags: Tags of the run.
-        folder: Where W&B keeps its files; the run folder by default.
+        folder: For W&B's files; the run folder by default.
         config: More plain values for the W&B config.
 
     Raises:
@@ -94,12 +93,11 @@ class WandB:
         """Begin the W&B run, or continue it.
 
         Raises:
-            UsageError: W&B refuses: nobody is logged in, say.
+            UsageError: W&B refuses, for example because no user is logged in.
         """
         if trainer.should_terminate:  # a finished run: nothing will be logged
             return
-        # Imported where they are needed: that takes seconds, which a run that fails early should
-        # not wait for.
+        # Imported here, because it takes seconds.
         import wandb  # type: ignore[import-not-found, unused-ignore]
         from ignite.handlers import WandBLogger
 
@@ -127,11 +125,11 @@ class WandB:
             self._logger.log(epoch_values(trainer), step=trainer.state.epoch)
 
     def finish(self) -> None:
-        """End the W&B run well."""
+        """Mark the W&B run as finished."""
         self._end(exit_code=0)
 
     def close(self) -> None:
-        """Mark the W&B run as failed, unless it has ended; to be called after an exception."""
+        """Mark the W&B run as failed, unless it has ended; call it after an exception."""
         self._end(exit_code=1)
 
     def _end(self, exit_code: int) -> None:
@@ -140,7 +138,7 @@ class WandB:
             logger.finish(exit_code=exit_code)
 
     def state_dict(self) -> dict[str, Any]:
-        """Which W&B run this is."""
+        """The id of the W&B run."""
         return {"run_id": self._run_id}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -1,22 +1,116 @@
-"""Attention blocks shared by the models: multi-head, pooling, feed-forward, transformer block."""
+"""Attention blocks of the models: multi-head, pooling, feed-forward, transformer block."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from models.recomputation import recomputed
-from models.scaled_attention import attend, masked_softmax
-from models.size_checks import check_heads
+from models.checks import check_heads
+
+Result = TypeVar("Result")
+
+# Scores that may stay in a processor's cache from one product to the next, in bytes.
+CACHED_SCORES = 2**21
+# Weights of one call that may be kept for the backward pass, in bytes; the fused kernel keeps none.
+KEPT_WEIGHTS = 2**28
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+    """Softmax over the valid entries, in float32; the others get exactly zero.
+
+    Args:
+        scores: Any shape.
+        mask: Bool, broadcastable to ``scores``; True = valid. None: all are.
+        dim: The axis that sums to one.
+    """
+    return _softmax(scores.float(), mask, dim)
+
+
+def _softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+    if mask is None:
+        return scores.softmax(dim)
+    # The lowest finite number, not -inf: a row without a valid entry would be NaN.
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim) * mask
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) by the fastest kernel.
+
+    Args:
+        queries: [N, H, Q, W], scaled: their products with the keys are the scores.
+        keys: [N, H, K, W].
+        values: [N, H, K, W].
+        mask: Bool [N, 1, 1, K]; True = may be looked at.
+        dropout: Dropout rate of the weights.
+
+    Returns:
+        [N, H, Q, W].
+    """
+    # Torch's fused kernel for CPUs takes seven times as long for a backward pass in bfloat16 as in
+    # float32 (2.13); two matrix products with a softmax between them take half of float32's time.
+    if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
+        return _attend_on_cpu(queries, keys, values, mask, dropout)
+    return functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, dropout_p=dropout, scale=1.0
+    )
+
+
+def _attend_on_cpu(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """Written out, some samples at a time, so that the scores stay in the cache."""
+    sample = queries.shape[1] * queries.shape[2] * keys.shape[2] * queries.element_size()
+    if torch.is_grad_enabled() and sample * len(queries) > KEPT_WEIGHTS:
+        found = attend(queries.float(), keys.float(), values.float(), mask, dropout)
+        return found.to(values.dtype)
+    at_once = max(1, CACHED_SCORES // sample)
+    # Compiled code fuses by itself, and a count of parts would tie it to this number of samples.
+    if torch.compiler.is_compiling() or at_once >= len(queries):
+        return _written_out(queries, keys, values, mask, dropout)
+    parts = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
+    starts = range(0, len(queries), at_once)
+    masks = [None if mask is None else mask[start : start + at_once] for start in starts]
+    return torch.cat(
+        [
+            _written_out(q, k, v, part_mask, dropout)
+            for (q, k, v), part_mask in zip(parts, masks, strict=True)
+        ]
+    )
+
+
+def _written_out(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    scores = queries @ keys.transpose(-1, -2)
+    # Softmax of bfloat16 reckons in float32 and rounds once, as the product after it needs it.
+    return functional.dropout(_softmax(scores, mask, -1), dropout) @ values
+
+
+def recomputed(wanted: bool, part: Callable[..., Result], *inputs: Any) -> Result:
+    """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted.
+
+    The backward pass runs the part again, with its hooks, under the same autocast and random
+    state, so that dropout is the same.
+    """
+    if not wanted or not torch.is_grad_enabled():
+        return part(*inputs)
+    result: Result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True)
+    return result
 
 
 class MultiHeadAttention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
-    Unlike ``nn.MultiheadAttention`` it hands out the weights of each head when asked, and takes the
+    Unlike ``nn.MultiheadAttention`` it returns the weights of each head when asked, and takes the
     fused kernel when not.
 
     Args:
@@ -60,11 +154,11 @@ class MultiHeadAttention(nn.Module):
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Let every query look at the context.
+        """Attend from every query to the context.
 
         Args:
             queries: [N, Q, W].
-            context: [N, K, W]; None: the queries look at each other.
+            context: [N, K, W]; None: self-attention.
             context_mask: Bool [N, K]; True = may be looked at.
             need_weights: Also return the weights; costs the fused kernel.
 
@@ -84,13 +178,10 @@ class MultiHeadAttention(nn.Module):
 
 
 class TokenDropout(nn.Module):
-    """Dropout that leaves out the same features of all tokens of one set.
+    """Dropout of the same features of all tokens of one set (Gal and Ghahramani 2016).
 
-    The variational dropout of Gal and Ghahramani (2016), over tokens for time steps. One draw a
-    feature and not one a feature and token: on a CPU drawing is dearer than the layer it guards.
-
-    Args:
-        dropout: Share of the features that is left out.
+    One draw per feature instead of one per feature and token: on a CPU drawing costs more than
+    the layer.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -98,7 +189,7 @@ class TokenDropout(nn.Module):
         self.dropout = dropout
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Thin out the tokens [N, T, W] in training; leave them alone otherwise."""
+        """Thin out the tokens [N, T, W] in training."""
         kept = self._kept(tokens)
         return tokens if kept is None else tokens * kept
 
@@ -108,20 +199,14 @@ class TokenDropout(nn.Module):
         return residual + tokens if kept is None else torch.addcmul(residual, tokens, kept)
 
     def _kept(self, tokens: Tensor) -> Tensor | None:
-        """What to multiply the tokens by, [N, 1, W]; None: by nothing."""
+        """The factors of the tokens, [N, 1, W]; None: all one."""
         if not self.training or self.dropout == 0:
             return None
         return functional.dropout(torch.ones_like(tokens[:, :1]), self.dropout)
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with a GELU between them, applied to each token alone.
-
-    Args:
-        width: Features in and out.
-        hidden: Features between.
-        dropout: Between them. What comes out is thinned by whoever adds it to a residual.
-    """
+    """Two linear layers with a GELU and dropout between them, applied to each token alone."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__(

@@ -7,11 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.cross_attention_fusion import EnhancedCrossAttentionFusion
-from models.enhanced_attention import EnhancedAttentionMultimodal
-from models.enhanced_classifier import HIDDEN_DIMS, EnhancedClassifier
-from models.size_checks import check_heads, check_tab_dim
-from models.spectra_encoder import PATCH_SCALES, ScanPooling, SpectraTFTEncoder
+from models.checks import check_heads, check_tab_dim
+from models.cross_modal import EnhancedCrossAttentionFusion
+from models.enhanced_attention import (
+    HIDDEN_DIMS,
+    EnhancedAttentionMultimodal,
+    EnhancedClassifier,
+)
+from models.spectra_encoder import ScanPooling, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
 
 __all__ = [
@@ -22,13 +25,14 @@ __all__ = [
 ]
 
 
+@keywords_of(SpectraTFTEncoder)
 class AttentionMultimodal(nn.Module):
     """Fusion by attention with encoders of its own, or on the results of others.
 
     ``model(spectra, mask, tabular)`` runs end to end: the transformer encodes the scans, each scan
-    and each covariate becomes a token. The auxiliary heads' logits are the modalities' own, and are
-    added to the fusion's: so its classifier only has to learn what their sum misses.
-    ``model(spectra_result, tabular_result)`` fuses what other encoders found, as
+    and each covariate becomes a token. The auxiliary heads' logits are added to the fusion's, so
+    that its classifier only has to learn what their sum misses.
+    ``model(spectra_result, tabular_result)`` fuses the results of other encoders, as
     :class:`EnhancedAttentionMultimodal` does.
 
     Args:
@@ -42,18 +46,10 @@ class AttentionMultimodal(nn.Module):
         fusion_type: ``'enhanced_cross'`` or ``'concat'``.
         hidden_dims: Features of the classifier's hidden layers.
         fusion_heads: Heads between the modalities, H; must divide ``fusion_dim``.
-        patch_size: Points of a token within a scan; T = ceil(L / patch_size) tokens a scan.
-        d_model: Features of such a token.
-        num_layers: Transformer blocks on them.
-        num_heads: Heads within a scan; must divide ``d_model``.
-        position_features: Numbers that each position sends into its scan's vector.
-        patch_scales: Kernel widths of the front end, in patches.
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return the weights of every head, which costs the fused kernel; may be
             switched on an existing model.
-        packed: Encode only the real scans.
-        activation_checkpointing: In training, keep less for the backward pass and compute it a
-            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
+        encoder: Keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Raises:
         ValueError: When there is no covariate, a size does not fit, or a name is unknown.
@@ -79,16 +75,9 @@ class AttentionMultimodal(nn.Module):
         fusion_type: str = "enhanced_cross",
         hidden_dims: Sequence[int] = HIDDEN_DIMS,
         fusion_heads: int = 8,
-        patch_size: int = 32,
-        d_model: int = 64,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        position_features: int = 4,
-        patch_scales: Sequence[int] = PATCH_SCALES,
         scan_position: str | None = None,
         return_attention: bool = False,
-        packed: bool = True,
-        activation_checkpointing: bool = False,
+        **encoder: Any,
     ) -> None:
         super().__init__()
         if (tab_dim is None) != (spec_len is None):
@@ -102,19 +91,7 @@ class AttentionMultimodal(nn.Module):
         if tab_dim is not None and spec_len is not None:
             self.has_encoders = True
             check_tab_dim(tab_dim, "AttentionMultimodal")
-            self.spectra_encoder = SpectraTFTEncoder(
-                spec_len,
-                spec_emb,
-                patch_size=patch_size,
-                d_model=d_model,
-                num_layers=num_layers,
-                num_heads=num_heads,
-                position_features=position_features,
-                patch_scales=patch_scales,
-                dropout=dropout,
-                packed=packed,
-                activation_checkpointing=activation_checkpointing,
-            )
+            self.spectra_encoder = SpectraTFTEncoder(spec_len, spec_emb, dropout=dropout, **encoder)
             self.scan_pooling = ScanPooling(spec_emb, scan_position)
             self.tabular_encoder = TabularStaticEncoder(tab_dim, tab_emb, dropout=dropout)
             if fusion_type == "enhanced_cross":  # the other fusion looks at no tokens
@@ -156,7 +133,7 @@ class AttentionMultimodal(nn.Module):
             spectra: [B, S, L]; or the spectra's result, followed by the covariates'.
             mask: Bool [B, S]; True = a real scan, at least one a sample.
             tabular: [B, D].
-            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
+            scan_rows: The mask as an index (:func:`models.spectra_encoder.encode_real_scans`).
             spectra_result: As :class:`EnhancedAttentionMultimodal` takes it.
             tabular_result: Likewise.
 

@@ -1,19 +1,16 @@
-"""Models to compare with: of one modality, to tell what the other adds, and late fusion."""
+"""Models to compare with: of one modality, and late fusion of both."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.ft_transformer import FTTransformer
-from models.mean_linear import MeanLinear
-from models.size_checks import check_tab_dim
+from models.checks import check_sizes, check_spec_len, check_tab_dim
 from models.spectra_cnn import SpectraCNN
-from models.spectra_encoder import PATCH_SCALES, ScanPooling, SpectraTFTEncoder
-from models.tabular_encoder import TabularStaticEncoder
+from models.spectra_encoder import SpectraClassifier, SpectraTFTEncoder, keywords_of
+from models.tabular_encoder import FTTransformer, TabularStaticEncoder
 
 __all__ = [
     "FTTransformer",
@@ -25,7 +22,52 @@ __all__ = [
 ]
 
 
-class SpectraOnly(nn.Module):
+class MeanLinear(nn.Module):
+    """One linear layer on the mean of a sample's real scans; each weight belongs to a point.
+
+    Args:
+        spec_len: Points of a scan, L.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
+
+    Raises:
+        ValueError: When a size is below one.
+
+    Example:
+        >>> model = MeanLinear(spec_len=64)
+        >>> model(torch.randn(2, 4, 64), torch.ones(2, 4, dtype=torch.bool))["logits"].shape
+        torch.Size([2, 2])
+    """
+
+    def __init__(self, spec_len: int, num_classes: int = 2) -> None:
+        super().__init__()
+        check_sizes(spec_len=spec_len, num_classes=num_classes)
+        self.spec_len = spec_len
+        self.head = nn.Linear(spec_len, num_classes)
+
+    def forward(
+        self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Predict a batch by its mean scans.
+
+        Args:
+            spectra: [B, S, L]; padded scans may hold anything, NaN too.
+            mask: Bool [B, S]; True = a real scan, at least one a sample.
+            tabular: Ignored.
+
+        Returns:
+            ``logits`` [B, C], and the mean scan as ``embedding`` and ``spec_embedding`` [B, L].
+
+        Raises:
+            ValueError: When the spectra have another length than the model was built for.
+        """
+        check_spec_len(spectra, self.spec_len)
+        real = spectra.masked_fill(~mask[..., None], 0.0)
+        mean = real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return {"logits": self.head(mean), "embedding": mean, "spec_embedding": mean}
+
+
+@keywords_of(SpectraTFTEncoder)
+class SpectraOnly(SpectraClassifier):
     """The multimodal transformer's spectra branch with a head of its own.
 
     Args:
@@ -33,17 +75,10 @@ class SpectraOnly(nn.Module):
         num_classes: Width of the logits, C: classes, labels, or values to regress.
         spec_emb: Features of the sample's vector, E.
         dropout: Everywhere: tokens, attention, positions, head.
-        patch_size: Points of a token.
-        d_model: Features of a token.
-        num_layers: Transformer blocks.
-        num_heads: Heads; must divide ``d_model``.
-        position_features: Numbers that each position sends into its scan's vector.
-        patch_scales: Kernel widths of the front end, in patches.
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
-        return_attention: Return the weights of every head.
-        packed: Encode only the real scans.
-        activation_checkpointing: In training, keep less for the backward pass and compute it a
-            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
+        return_attention: Return the weights of every head: ``patch_pooling`` [B, S, H, T] and
+            ``patch_attention_<layer>`` [B, S, H, T, T].
+        encoder: Keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Example:
         >>> model = SpectraOnly(spec_len=64, patch_size=16, d_model=16)
@@ -58,65 +93,18 @@ class SpectraOnly(nn.Module):
         spec_emb: int = 256,
         dropout: float = 0.1,
         *,
-        patch_size: int = 32,
-        d_model: int = 64,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        position_features: int = 4,
-        patch_scales: Sequence[int] = PATCH_SCALES,
         scan_position: str | None = None,
         return_attention: bool = False,
-        packed: bool = True,
-        activation_checkpointing: bool = False,
+        **encoder: Any,
     ) -> None:
-        super().__init__()
-        self.return_attention = return_attention
-        self.spectra_encoder = SpectraTFTEncoder(
-            spec_len,
+        super().__init__(
+            SpectraTFTEncoder(spec_len, spec_emb, dropout=dropout, **encoder),
+            num_classes,
             spec_emb,
-            patch_size=patch_size,
-            d_model=d_model,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            position_features=position_features,
-            patch_scales=patch_scales,
-            dropout=dropout,
-            packed=packed,
-            activation_checkpointing=activation_checkpointing,
+            dropout,
+            scan_position,
+            return_attention,
         )
-        self.scan_pooling = ScanPooling(spec_emb, scan_position)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
-
-    def forward(
-        self,
-        spectra: Tensor,
-        mask: Tensor,
-        tabular: Tensor | None = None,
-        scan_rows: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """Predict a batch by its spectra.
-
-        Args:
-            spectra: [B, S, L].
-            mask: Bool [B, S]; True = a real scan, at least one a sample.
-            tabular: Not looked at.
-            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
-
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
-            ``attention_weights``: ``scan_pooling`` [B, S]; with ``return_attention`` also
-            ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>`` [B, S, H, T, T].
-        """
-        scans, patch_attention = self.spectra_encoder(
-            spectra, mask, self.return_attention, scan_rows
-        )
-        embedding, scan_weights, _ = self.scan_pooling(scans, mask)
-        return {
-            "logits": self.head(embedding),
-            "embedding": embedding,
-            "spec_embedding": embedding,
-            "attention_weights": {"scan_pooling": scan_weights, **patch_attention},
-        }
 
 
 class TabularOnly(nn.Module):
@@ -153,12 +141,7 @@ class TabularOnly(nn.Module):
     def forward(
         self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
     ) -> dict[str, Any]:
-        """Predict a batch by its covariates.
-
-        Args:
-            spectra: Not looked at.
-            mask: Not looked at.
-            tabular: [B, D].
+        """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
 
         Returns:
             ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, E], and
@@ -173,12 +156,12 @@ class TabularOnly(nn.Module):
         }
 
 
+@keywords_of(SpectraOnly)
 class LateFusion(nn.Module):
     """Two models of one modality each, whose logits are added.
 
-    The sum's two weights start at one and are learnt: for evidence of a class that both modalities
-    share, and for a value to regress, of which each head by itself is asked the whole, a plain sum
-    would be too much.
+    The two weights of the sum start at one and are learned: for evidence that both modalities
+    share, and for a value to regress, a plain sum would be too large.
 
     Args:
         tab_dim: Covariates, D; at least one.
@@ -187,17 +170,7 @@ class LateFusion(nn.Module):
         spec_emb: Features of the spectra's vector.
         tab_emb: Features of the covariates' vector.
         dropout: Everywhere.
-        patch_size: Points of a token.
-        d_model: Features of a token.
-        num_layers: Transformer blocks.
-        num_heads: Heads; must divide ``d_model``.
-        position_features: Numbers that each position sends into its scan's vector.
-        patch_scales: Kernel widths of the front end, in patches.
-        scan_position: None (scans are a set) or ``'index'`` (their order counts).
-        return_attention: Return the weights of every head; may be switched on an existing model.
-        packed: Encode only the real scans.
-        activation_checkpointing: In training, keep less for the backward pass and compute it a
-            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
+        spectra_branch: Keywords of :class:`SpectraOnly`.
 
     Raises:
         ValueError: When there is no covariate, or a size does not fit.
@@ -217,35 +190,12 @@ class LateFusion(nn.Module):
         spec_emb: int = 256,
         tab_emb: int = 128,
         dropout: float = 0.1,
-        *,
-        patch_size: int = 32,
-        d_model: int = 64,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        position_features: int = 4,
-        patch_scales: Sequence[int] = PATCH_SCALES,
-        scan_position: str | None = None,
-        return_attention: bool = False,
-        packed: bool = True,
-        activation_checkpointing: bool = False,
+        **spectra_branch: Any,
     ) -> None:
         super().__init__()
         check_tab_dim(tab_dim, "LateFusion")
         self.spectra_branch = SpectraOnly(
-            spec_len,
-            num_classes,
-            spec_emb,
-            dropout,
-            patch_size=patch_size,
-            d_model=d_model,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            position_features=position_features,
-            patch_scales=patch_scales,
-            scan_position=scan_position,
-            return_attention=return_attention,
-            packed=packed,
-            activation_checkpointing=activation_checkpointing,
+            spec_len, num_classes, spec_emb, dropout, **spectra_branch
         )
         self.tabular_branch = TabularOnly(tab_dim, num_classes, tab_emb, dropout)
         self.branch_weights = nn.Parameter(torch.ones(2))
@@ -268,7 +218,7 @@ class LateFusion(nn.Module):
             spectra: [B, S, L].
             mask: Bool [B, S]; True = a real scan, at least one a sample.
             tabular: [B, D].
-            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
+            scan_rows: The mask as an index (:func:`models.spectra_encoder.encode_real_scans`).
 
         Returns:
             ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding``

@@ -1,21 +1,26 @@
-"""Where spectra and covariates meet: attention in both directions, and gates."""
+"""Attention between spectra and covariates in both directions, gates, and their fusion."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from models.attention import FeedForward, MultiHeadAttention, TokenDropout
+from models.attention import AttentionPooling, FeedForward, MultiHeadAttention, TokenDropout
+from models.checks import check_heads, check_sizes
+
+# A modality that comes as one vector is cut into this many groups of features.
+VECTOR_GROUPS = 8
 
 
 class CrossModalAttention(nn.Module):
-    """Scans look at covariates and covariates look at scans.
+    """Cross-attention of scans to covariates and of covariates to scans.
 
     Each direction: multi-head attention, residual, LayerNorm, feed-forward, residual, LayerNorm
     (post-norm, Vaswani et al. 2017, section 3.1).
 
     Args:
-        width: Features of a token on both sides, W.
+        width: Features of a token of both modalities, W.
         num_heads: Heads; must divide ``width``.
         dropout: On weights, and on what is added to the residual stream.
         expansion: Width of the feed-forward layer, in token widths.
@@ -31,19 +36,24 @@ class CrossModalAttention(nn.Module):
         self.norm_attention = nn.ModuleDict()
         self.feed_forward = nn.ModuleDict()
         self.norm_feed_forward = nn.ModuleDict()
-        for side in ("scans", "covariates"):
-            self.attend[side] = MultiHeadAttention(width, num_heads, dropout)
-            self.norm_attention[side] = nn.LayerNorm(width)
-            self.feed_forward[side] = FeedForward(width, expansion * width, dropout)
-            self.norm_feed_forward[side] = nn.LayerNorm(width)
+        for modality in ("scans", "covariates"):
+            self.attend[modality] = MultiHeadAttention(width, num_heads, dropout)
+            self.norm_attention[modality] = nn.LayerNorm(width)
+            self.feed_forward[modality] = FeedForward(width, expansion * width, dropout)
+            self.norm_feed_forward[modality] = nn.LayerNorm(width)
 
     def _look(
-        self, side: str, queries: Tensor, context: Tensor, mask: Tensor | None, need_weights: bool
+        self,
+        modality: str,
+        queries: Tensor,
+        context: Tensor,
+        mask: Tensor | None,
+        need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        mixed, weights = self.attend[side](queries, context, mask, need_weights)
-        queries = self.norm_attention[side](queries + self.dropout(mixed))
-        fed = self.feed_forward[side](queries)
-        return self.norm_feed_forward[side](self.token_dropout.add(queries, fed)), weights
+        mixed, weights = self.attend[modality](queries, context, mask, need_weights)
+        queries = self.norm_attention[modality](queries + self.dropout(mixed))
+        fed = self.feed_forward[modality](queries)
+        return self.norm_feed_forward[modality](self.token_dropout.add(queries, fed)), weights
 
     def forward(
         self,
@@ -53,7 +63,7 @@ class CrossModalAttention(nn.Module):
         return_attention: bool = False,
         covariate_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Let both sides look at each other.
+        """Attend in both directions.
 
         Args:
             scans: [B, S, W].
@@ -129,3 +139,144 @@ class EnhancedGating(nn.Module):
         share = self.merge(both).softmax(dim=-1)  # [B, G]
         gate = (gates * share[..., None]).sum(dim=1)
         return self.norm(spec + self.dropout(gate * self.value(spec))), gate
+
+
+class ModalityTokens(nn.Module):
+    """Tokens of one modality at the width of the attention.
+
+    A sequence is projected token by token. One vector is cut into groups of neighbouring features,
+    each of which becomes a token by its own columns of the same projection: attention to a single
+    token would have nothing to choose from.
+
+    Args:
+        features: Of a vector or a token, E.
+        width: Of the result's tokens, W.
+        groups: Tokens that a vector becomes, G; fewer where it has fewer features.
+    """
+
+    groups: Tensor
+
+    def __init__(self, features: int, width: int, groups: int = VECTOR_GROUPS) -> None:
+        super().__init__()
+        groups = min(groups, features)
+        self.project = nn.Linear(features, width)
+        group_of = torch.arange(features) * groups // features
+        members = functional.one_hot(group_of, groups).T.float()  # [G, E]
+        self.register_buffer("groups", members, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[B, E] -> [B, G, W], or [B, T, E] -> [B, T, W]."""
+        if values.dim() == 2:
+            values = values[:, None] * self.groups.to(values.dtype)
+        tokens: Tensor = self.project(values)
+        return tokens
+
+
+class EnhancedCrossAttentionFusion(nn.Module):
+    """Cross-attention in both directions, attention pooling, and a gate to one vector.
+
+    The gate weighs the two modalities feature by feature (the gated multimodal unit, Arevalo et
+    al. 2017).
+
+    Args:
+        spec_dim: Features of the spectra's vector or tokens, E.
+        tab_dim: Features of the covariates' vector or tokens, F.
+        hid_dim: Features of the result, W.
+        num_heads: Heads, H; must divide ``hid_dim``.
+        dropout: On attention weights, and on what is added to the residual stream.
+
+    Raises:
+        ValueError: When a size does not fit.
+
+    Example:
+        >>> fusion = EnhancedCrossAttentionFusion(spec_dim=12, tab_dim=6, hid_dim=16, num_heads=4)
+        >>> scans, covariates = torch.randn(2, 3, 12), torch.randn(2, 5, 6)
+        >>> mask = torch.tensor([[True, True, True], [True, False, False]])
+        >>> fused, attention = fusion(scans, covariates, mask)
+        >>> fused.shape, attention["tabular_to_spectra"].shape
+        (torch.Size([2, 16]), torch.Size([2, 4, 5, 3]))
+    """
+
+    def __init__(
+        self,
+        spec_dim: int,
+        tab_dim: int,
+        hid_dim: int = 256,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_sizes(spec_dim=spec_dim, tab_dim=tab_dim, hid_dim=hid_dim)
+        check_heads(hid_dim, num_heads, "hid_dim")
+        self.spec_dim = spec_dim
+        self.tab_dim = tab_dim
+        self.spec_tokens = ModalityTokens(spec_dim, hid_dim)
+        self.tab_tokens = ModalityTokens(tab_dim, hid_dim)
+        self.cross_modal = CrossModalAttention(hid_dim, num_heads, dropout)
+        self.spec_pooling = AttentionPooling(hid_dim)
+        self.tab_pooling = AttentionPooling(hid_dim)
+        self.gate = nn.Linear(2 * hid_dim, hid_dim)
+        self.norm = nn.LayerNorm(hid_dim)
+
+    def forward(
+        self,
+        spectra: Tensor,
+        tabular: Tensor,
+        mask: Tensor | None = None,
+        tabular_mask: Tensor | None = None,
+        return_attention: bool = True,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Fuse a batch.
+
+        Args:
+            spectra: One vector a sample [B, E], or one token a scan [B, S, E].
+            tabular: One vector a sample [B, F], or one token a covariate [B, D, F].
+            mask: Bool [B, S]; True = a real scan. None: all are.
+            tabular_mask: Bool [B, D]; True = a known covariate. None: all are.
+            return_attention: Also return the weights of every head, which costs the fused kernel.
+
+        Returns:
+            The vector [B, W], and the weights: ``spectra_pooling`` [B, S], ``tabular_pooling``
+            [B, D], ``fusion_gate`` [B, W] (1 = spectra, 0 = covariates); when asked for also
+            ``spectra_to_tabular`` [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S]. For a
+            vector S or D counts its groups of features.
+
+        Raises:
+            ValueError: When a modality or its mask has another shape than it should.
+        """
+        spectra = _without_masked("spectra", spectra, mask, self.spec_dim)
+        tabular = _without_masked("tabular", tabular, tabular_mask, self.tab_dim)
+        scans, covariates, attention = self.cross_modal(
+            self.spec_tokens(spectra),
+            self.tab_tokens(tabular),
+            mask,
+            return_attention,
+            tabular_mask,
+        )
+        spec, spec_weights = self.spec_pooling(scans, mask)
+        tab, tab_weights = self.tab_pooling(covariates, tabular_mask)
+        gate = self.gate(torch.cat([spec, tab], dim=-1)).sigmoid()
+        return self.norm(gate * spec + (1 - gate) * tab), {
+            "spectra_pooling": spec_weights.squeeze(1),
+            "tabular_pooling": tab_weights.squeeze(1),
+            "fusion_gate": gate,
+            **attention,
+        }
+
+
+def _without_masked(name: str, values: Tensor, mask: Tensor | None, features: int) -> Tensor:
+    """Zeros where masked, so that what stands there does not matter."""
+    shape = list(values.shape)
+    if values.dim() not in (2, 3) or shape[-1] != features:
+        raise ValueError(
+            f"{name} has shape {shape}; expected [B, {features}] or [B, tokens, {features}]"
+        )
+    if mask is None:
+        return values
+    if values.dim() == 2 or mask.shape != values.shape[:2] or mask.dtype != torch.bool:
+        expected = "no mask for one vector a sample" if values.dim() == 2 else f"bool {shape[:2]}"
+        raise ValueError(
+            f"the mask of {name} is {str(mask.dtype).removeprefix('torch.')} "
+            f"{list(mask.shape)}; expected {expected}"
+        )
+    return values.masked_fill(~mask[..., None], 0.0)

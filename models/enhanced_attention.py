@@ -1,4 +1,4 @@
-"""Fusion by attention of what two encoders found."""
+"""Fusion by attention of the results of two encoders, and its classifier."""
 
 from __future__ import annotations
 
@@ -8,19 +8,104 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.cross_attention_fusion import EnhancedCrossAttentionFusion
-from models.enhanced_classifier import HIDDEN_DIMS, EnhancedClassifier
-from models.modality_results import check_result, check_same_batch
-from models.size_checks import check_heads, check_sizes
+from models.checks import check_heads, check_result, check_same_batch, check_sizes
+from models.cross_modal import EnhancedCrossAttentionFusion
 
 FUSION_TYPES = ("enhanced_cross", "concat")
+HIDDEN_DIMS = (512, 256, 128)
+
+
+class HiddenLayer(nn.Module):
+    """Linear layer, LayerNorm, GELU, dropout; with a linear path beside them.
+
+    Args:
+        features_in: Features of what comes in.
+        features: Features of the result.
+        dropout: On what is added to the linear path.
+        use_residual: Have that path; the identity where the widths agree.
+        use_layer_norm: Norm before the GELU.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features: int,
+        dropout: float,
+        use_residual: bool,
+        use_layer_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(features_in, features),
+            nn.LayerNorm(features) if use_layer_norm else nn.Identity(),
+            nn.GELU(),
+            nn.Dropout(dropout),
+        )
+        self.beside: nn.Module | None = None
+        if use_residual:
+            same = features_in == features
+            self.beside = nn.Identity() if same else nn.Linear(features_in, features, bias=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, features_in] -> [B, features]."""
+        result: Tensor = self.body(vectors)
+        return result if self.beside is None else result + self.beside(vectors)
+
+
+class EnhancedClassifier(nn.Module):
+    """Hidden layers and a linear head.
+
+    Args:
+        input_dim: Features of a sample's vector, E.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
+        hidden_dims: Features of each hidden layer; none makes it a linear head.
+        dropout: In each hidden layer.
+        use_residual: A linear path beside each hidden layer.
+        use_layer_norm: LayerNorm in each hidden layer.
+
+    Raises:
+        ValueError: When a size is below one.
+
+    Example:
+        >>> EnhancedClassifier(16, num_classes=3, hidden_dims=[8, 8])(torch.randn(2, 16)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_classes: int = 2,
+        hidden_dims: Sequence[int] = HIDDEN_DIMS,
+        dropout: float = 0.1,
+        *,
+        use_residual: bool = True,
+        use_layer_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [input_dim, *hidden_dims]
+        check_sizes(
+            input_dim=input_dim,
+            num_classes=num_classes,
+            **{f"hidden_dims[{layer}]": width for layer, width in enumerate(hidden_dims)},
+        )
+        self.layers = nn.ModuleList(
+            HiddenLayer(before, width, dropout, use_residual, use_layer_norm)
+            for before, width in zip(widths, hidden_dims, strict=False)
+        )
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Logits [B, C] of the vectors [B, E]."""
+        for layer in self.layers:
+            vectors = layer(vectors)
+        logits: Tensor = self.head(vectors)
+        return logits
 
 
 class EnhancedAttentionMultimodal(nn.Module):
     """Fuses the embeddings of two encoders and classifies the fused vector.
 
-    The main logits are the classifier's own. The encoders' logits are returned as they came and
-    have no part in them.
+    The encoders' own logits are returned unchanged and have no part in the main logits.
 
     Args:
         spec_embedding_dim: Features of the spectra's embedding, E.
@@ -113,7 +198,7 @@ class EnhancedAttentionMultimodal(nn.Module):
             they came; with ``use_auxiliary`` ``aux_spec_logits`` and ``aux_tab_logits`` [B, C],
             also under the loss's names ``aux_logits_spec`` and ``aux_logits_tab``;
             ``attention_weights`` of
-            :class:`models.cross_attention_fusion.EnhancedCrossAttentionFusion`, none for
+            :class:`models.cross_modal.EnhancedCrossAttentionFusion`, none for
             ``'concat'``.
 
         Raises:
@@ -131,7 +216,7 @@ class EnhancedAttentionMultimodal(nn.Module):
         return self.combine(spectra_result, tabular_result, auxiliary)
 
     def auxiliary_logits(self, spec: Tensor, tab: Tensor) -> tuple[Tensor, Tensor]:
-        """What each embedding [B, E], [B, F] says by itself: two [B, C]."""
+        """Logits of each embedding [B, E], [B, F] alone: two [B, C]."""
         return self.aux_head_spec(spec), self.aux_head_tab(tab)
 
     def combine(

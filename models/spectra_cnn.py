@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.attention import AttentionPooling
-from models.recomputation import recomputed
-from models.scan_packing import encode_real_scans
-from models.size_checks import check_sizes, check_spec_len
-from models.spectra_encoder import ScanPooling
+from models.attention import AttentionPooling, recomputed
+from models.checks import check_sizes
+from models.spectra_encoder import ScanEncoder, SpectraClassifier, keywords_of
 
 CHANNELS = (16, 32, 64)
 # Channels are normed in this many groups, or as many as divide their number.
@@ -75,12 +73,11 @@ class ResidualBlock(nn.Module):
         return result
 
 
-class SpectraCNNEncoder(nn.Module):
+class SpectraCNNEncoder(ScanEncoder):
     """One vector a scan: strided stem, stages of residual blocks, pooling, position readout.
 
-    The design is the residual network for time series of Wang et al. 2017 with strides between its
-    stages. Its global pooling forgets where on the axis a peak stood, so that each position also
-    has a way of its own into the vector, as in :class:`models.spectra_encoder.SpectraTFTEncoder`.
+    The residual network for time series of Wang et al. 2017 with strides between its stages, and
+    the position readout of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Args:
         spec_len: Points of a scan, L.
@@ -92,8 +89,8 @@ class SpectraCNNEncoder(nn.Module):
         position_features: Numbers that each position sends into the vector.
         dropout: On channels within the blocks, and before the vector.
         packed: Encode only the real scans.
-        activation_checkpointing: In training, keep what goes into each block for the backward
-            pass, and compute the rest a second time: memory for time.
+        activation_checkpointing: In training, keep only the inputs of each block for the backward
+            pass, and compute the rest again: less memory, more time.
 
     Raises:
         ValueError: When a size is below one, the kernel even or the stages none.
@@ -119,7 +116,7 @@ class SpectraCNNEncoder(nn.Module):
         packed: bool = True,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(spec_len, packed)
         check_sizes(
             spec_len=spec_len,
             spec_emb=spec_emb,
@@ -132,8 +129,6 @@ class SpectraCNNEncoder(nn.Module):
             raise ValueError("channels must name at least one stage")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
-        self.spec_len = spec_len
-        self.packed = packed
         stem_kernel = 2 * stem_stride
         self.stem = nn.Sequential(
             nn.Conv1d(1, channels[0], stem_kernel, stem_stride, stem_stride, bias=False),
@@ -178,46 +173,20 @@ class SpectraCNNEncoder(nn.Module):
         attention = {"position_pooling": weights.squeeze(1)} if return_attention else {}
         return self.vector(torch.cat([pooled, readout], dim=-1)), attention
 
-    def forward(
-        self,
-        spectra: Tensor,
-        mask: Tensor,
-        return_attention: bool = False,
-        scan_rows: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode the scans of a batch, as :class:`models.spectra_encoder.SpectraTFTEncoder` does.
 
-        Returns:
-            Vectors [B, S, E] and ``position_pooling`` [B, S, T] when asked for; zero where padded.
-        """
-        check_spec_len(spectra, self.spec_len)
-        return encode_real_scans(
-            lambda scans: self.encode(scans, return_attention),
-            spectra,
-            mask,
-            packed=self.packed,
-            scan_rows=scan_rows,
-        )
-
-
-class SpectraCNN(nn.Module):
-    """Scans by a residual network, pooled by attention, with a head; covariates are not looked at.
+@keywords_of(SpectraCNNEncoder)
+class SpectraCNN(SpectraClassifier):
+    """Scans by a residual network, pooled by attention, with a head; covariates are ignored.
 
     Args:
         spec_len: Points of a scan, L.
         num_classes: Width of the logits, C: classes, labels, or values to regress.
         spec_emb: Features of the sample's vector, E.
         dropout: On channels, positions and head.
-        channels: Of each stage; from the second on a stage halves the positions.
-        blocks_per_stage: Residual blocks.
-        kernel_size: Positions that a convolution sees; odd.
-        stem_stride: Points of a position before the first stage.
-        position_features: Numbers that each position sends into its scan's vector.
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
-        return_attention: Return what the pooling along the axis weighs.
-        packed: Encode only the real scans.
-        activation_checkpointing: In training, keep what goes into each block for the backward
-            pass, and compute the rest a second time: memory for time.
+        return_attention: Return the weights ``position_pooling`` [B, S, T] of the pooling along
+            the axis.
+        encoder: Keywords of :class:`SpectraCNNEncoder`.
 
     Example:
         >>> model = SpectraCNN(spec_len=64, channels=(8, 16))
@@ -232,58 +201,15 @@ class SpectraCNN(nn.Module):
         spec_emb: int = 256,
         dropout: float = 0.1,
         *,
-        channels: Sequence[int] = CHANNELS,
-        blocks_per_stage: int = 1,
-        kernel_size: int = 7,
-        stem_stride: int = 8,
-        position_features: int = 4,
         scan_position: str | None = None,
         return_attention: bool = False,
-        packed: bool = True,
-        activation_checkpointing: bool = False,
+        **encoder: Any,
     ) -> None:
-        super().__init__()
-        self.return_attention = return_attention
-        self.spectra_encoder = SpectraCNNEncoder(
-            spec_len,
+        super().__init__(
+            SpectraCNNEncoder(spec_len, spec_emb, dropout=dropout, **encoder),
+            num_classes,
             spec_emb,
-            channels=channels,
-            blocks_per_stage=blocks_per_stage,
-            kernel_size=kernel_size,
-            stem_stride=stem_stride,
-            position_features=position_features,
-            dropout=dropout,
-            packed=packed,
-            activation_checkpointing=activation_checkpointing,
+            dropout,
+            scan_position,
+            return_attention,
         )
-        self.scan_pooling = ScanPooling(spec_emb, scan_position)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
-
-    def forward(
-        self,
-        spectra: Tensor,
-        mask: Tensor,
-        tabular: Tensor | None = None,
-        scan_rows: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """Predict a batch by its spectra.
-
-        Args:
-            spectra: [B, S, L].
-            mask: Bool [B, S]; True = a real scan, at least one a sample.
-            tabular: Not looked at.
-            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
-
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
-            ``attention_weights``: ``scan_pooling`` [B, S]; with ``return_attention`` also
-            ``position_pooling`` [B, S, T].
-        """
-        scans, attention = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
-        embedding, scan_weights, _ = self.scan_pooling(scans, mask)
-        return {
-            "logits": self.head(embedding),
-            "embedding": embedding,
-            "spec_embedding": embedding,
-            "attention_weights": {"scan_pooling": scan_weights, **attention},
-        }

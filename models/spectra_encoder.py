@@ -1,34 +1,168 @@
-"""From the scans of a sample to one vector a scan: patches, transformer, pooling, positions."""
+"""From the scans of a sample to one vector a scan, and from those to one vector a sample."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention import AttentionPooling, TokenDropout, TransformerBlock
-from models.recomputation import recomputed
-from models.scan_packing import encode_real_scans
-from models.size_checks import check_heads, check_sizes, check_spec_len
+from models.attention import AttentionPooling, TokenDropout, TransformerBlock, recomputed
+from models.checks import check_heads, check_sizes, check_spec_len
 
 # Widths of the front end's kernels, in patches: a narrow peak, its neighbours, the local baseline.
 PATCH_SCALES = (1, 2, 4)
 # The longest period of the sinusoidal scan positions (Vaswani et al. 2017, section 3.5).
 LONGEST_PERIOD = 10_000.0
 
+Model = TypeVar("Model", bound=type[nn.Module])
+
+
+def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
+    """Class decorator: ``**keywords`` of a constructor are the keyword arguments of ``inner``.
+
+    They appear in the signature and in the annotations, by which a configuration is checked.
+    """
+
+    def decorate(cls: Model) -> Model:
+        init: Any = cls.__init__  # type: ignore[misc]
+        own = inspect.signature(init)
+        plain = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        added = [
+            p
+            for p in inspect.signature(inner).parameters.values()
+            if p.kind is p.KEYWORD_ONLY and p.name not in own.parameters
+        ]
+        hints = typing.get_type_hints(inner.__init__)
+        init.__signature__ = own.replace(parameters=[*plain, *added])
+        init.__annotations__ |= {p.name: hints[p.name] for p in added}
+        return cls
+
+    return decorate
+
+
+def encode_real_scans(
+    encode: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+    spectra: Tensor,
+    mask: Tensor,
+    *,
+    packed: bool = True,
+    scan_rows: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Encode the real scans of a batch.
+
+    Args:
+        encode: From scans [N, L], each by itself, to vectors [N, E] and named weights [N, ...].
+        spectra: [B, S, L]; padded scans may hold anything, NaN too.
+        mask: Bool [B, S]; True = a real scan.
+        packed: Encode the real scans only; otherwise all, the padded ones as zeros.
+        scan_rows: The mask as an index, long [N] into the B * S scans. Without it a packed batch
+            on a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up
+            to a length that many batches share, so that compiled code is reused; their results
+            are dropped.
+
+    Returns:
+        Vectors [B, S, E] and weights [B, S, ...], both zero where padded.
+
+    Example:
+        >>> mask = torch.tensor([[True, False], [True, True]])
+        >>> spectra = torch.zeros(2, 2, 1)
+        >>> vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), spectra, mask)
+        >>> vectors.squeeze(-1).tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
+    """
+    scans, real = spectra.flatten(0, 1), mask.flatten()
+    rows = None
+    if packed:
+        # One index for the gather and for the scatters: finding it is the only synchronisation.
+        rows = real.nonzero().squeeze(1) if scan_rows is None else scan_rows
+        if len(rows) == len(scans):
+            rows = None  # nothing is padded: nothing to gather
+        else:
+            # Rows that only fill up read the first real scan, which holds no NaN.
+            scans = scans.index_select(0, torch.where(rows < len(scans), rows, rows[:1]))
+    else:
+        scans = scans.masked_fill(~real[:, None], 0.0)
+    vectors, attention = encode(scans)
+    return _put_back(vectors, mask, rows), {
+        name: _put_back(weights, mask, rows) for name, weights in attention.items()
+    }
+
+
+def _put_back(results: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
+    """[N, ...] -> [B, S, ...]; ``rows`` None means that there is a result for every scan."""
+    if rows is None:
+        real = mask.view(*mask.shape, *[1] * (results.dim() - 1))
+        return results.unflatten(0, mask.shape) * real
+    # One row more, for the results of rows that only fill up.
+    whole = results.new_zeros(mask.numel() + 1, *results.shape[1:])
+    return whole.index_copy(0, rows, results)[:-1].unflatten(0, mask.shape)
+
+
+class ScanEncoder(nn.Module):
+    """Base of encoders of scans: one vector a scan.
+
+    Args:
+        spec_len: Points of a scan, L.
+        packed: Encode only the real scans; their vectors are the same either way.
+    """
+
+    def __init__(self, spec_len: int, packed: bool) -> None:
+        super().__init__()
+        self.spec_len = spec_len
+        self.packed = packed
+
+    def encode(
+        self, scans: Tensor, return_attention: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encode scans [N, L] that all are real: vectors [N, E] and the weights asked for."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        spectra: Tensor,
+        mask: Tensor,
+        return_attention: bool = False,
+        scan_rows: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encode the scans of a batch.
+
+        Args:
+            spectra: [B, S, L]; padded scans may hold anything, NaN too.
+            mask: Bool [B, S]; True = a real scan.
+            return_attention: Also return the weights of every head.
+            scan_rows: The mask as an index (:func:`encode_real_scans`).
+
+        Returns:
+            Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded.
+
+        Raises:
+            ValueError: When the spectra have another length than the encoder was built for.
+        """
+        check_spec_len(spectra, self.spec_len)
+        return encode_real_scans(
+            lambda scans: self.encode(scans, return_attention),
+            spectra,
+            mask,
+            packed=self.packed,
+            scan_rows=scan_rows,
+        )
+
 
 class MultiScalePatches(nn.Module):
     """Multi-scale convolution fusion, written as one matrix product per kernel width.
 
-    For each scale a kernel of ``scale * patch_size`` points moves by one patch; what the kernels
-    see is joined and mixed. No wide activation at full resolution is ever made.
+    For each scale a kernel of ``scale * patch_size`` points moves by one patch; the results are
+    joined and mixed. No wide activation at full resolution is made.
 
     Args:
         spec_len: Points of a scan; padded with zeros on the right to whole patches.
-        patch_size: Points that a token stands for.
+        patch_size: Points of a token.
         width: Features of a token.
         scales: Kernel widths in patches.
         dropout: On the joined features.
@@ -73,12 +207,12 @@ class MultiScalePatches(nn.Module):
         return tokens
 
 
-class SpectraTFTEncoder(nn.Module):
+class SpectraTFTEncoder(ScanEncoder):
     """One vector a scan: multi-scale patches, transformer, attention pooling, position readout.
 
-    Attention pooling alone forgets where on the axis a token stood, and where a peak stands is
-    what a spectrum is about. So each position also has a way of its own into the vector:
-    ``position_features`` numbers a token, laid side by side, and a linear map of them.
+    Attention pooling alone loses the position of a token on the axis, and peak positions are what
+    a spectrum is about. So each position also sends ``position_features`` numbers directly into
+    the vector, by a linear map of all of them.
 
     Args:
         spec_len: Points of a scan, L.
@@ -86,14 +220,13 @@ class SpectraTFTEncoder(nn.Module):
         patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
         d_model: Features of a token.
         num_layers: Transformer blocks.
-        num_heads: Heads; must divide ``d_model``.
+        num_heads: Heads, H; must divide ``d_model``.
         position_features: Numbers that each position sends into the vector.
         patch_scales: Kernel widths of the front end, in patches.
         dropout: On tokens, attention, position readout and vector.
-        packed: Encode only the real scans, and put zeros elsewhere; the vectors of real scans
-            are the same either way.
-        activation_checkpointing: In training, keep what goes into the front end and into each
-            block for the backward pass, and compute the rest a second time: memory for time.
+        packed: Encode only the real scans; their vectors are the same either way.
+        activation_checkpointing: In training, keep only the inputs of the front end and of each
+            block for the backward pass, and compute the rest again: less memory, more time.
 
     Raises:
         ValueError: When ``num_heads`` does not divide ``d_model``, or a size is not positive.
@@ -120,7 +253,7 @@ class SpectraTFTEncoder(nn.Module):
         packed: bool = True,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(spec_len, packed)
         check_sizes(
             spec_len=spec_len,
             spec_emb=spec_emb,
@@ -129,9 +262,7 @@ class SpectraTFTEncoder(nn.Module):
             position_features=position_features,
         )
         check_heads(d_model, num_heads)
-        self.spec_len = spec_len
         self.spec_emb = spec_emb
-        self.packed = packed
         self.patches = MultiScalePatches(
             spec_len, patch_size, d_model, patch_scales, dropout, activation_checkpointing
         )
@@ -141,10 +272,7 @@ class SpectraTFTEncoder(nn.Module):
         self.token_dropout = TokenDropout(dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                d_model,
-                num_heads,
-                dropout,
-                activation_checkpointing=activation_checkpointing,
+                d_model, num_heads, dropout, activation_checkpointing=activation_checkpointing
             )
             for _ in range(num_layers)
         )
@@ -161,15 +289,11 @@ class SpectraTFTEncoder(nn.Module):
     def encode(
         self, scans: Tensor, return_attention: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode scans that all are real.
-
-        Args:
-            scans: [N, L].
-            return_attention: Also return the weights of every head.
+        """Encode scans [N, L] that all are real.
 
         Returns:
-            Vectors [N, E], and the weights: ``patch_pooling`` [N, H, T] and
-            ``patch_attention_<layer>`` [N, H, T, T]; empty when not asked for.
+            Vectors [N, E], and when asked for the weights ``patch_pooling`` [N, H, T] and
+            ``patch_attention_<layer>`` [N, H, T, T].
         """
         attention: dict[str, Tensor] = {}
         tokens = self.patches(scans)
@@ -187,44 +311,12 @@ class SpectraTFTEncoder(nn.Module):
         readout = self.position_readout(tokens).flatten(1)
         return self.vector(torch.cat([pooled, readout], dim=-1)), attention
 
-    def forward(
-        self,
-        spectra: Tensor,
-        mask: Tensor,
-        return_attention: bool = False,
-        scan_rows: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode the scans of a batch.
-
-        Args:
-            spectra: [B, S, L]; padded scans may hold anything, NaN too.
-            mask: Bool [B, S]; True = a real scan.
-            return_attention: Also return the weights of every head.
-            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
-
-        Returns:
-            Vectors [B, S, E], zero where padded, and the weights as [B, S, H, T] and
-            [B, S, H, T, T], zero where padded.
-
-        Raises:
-            ValueError: When the spectra have another length than the encoder was built for.
-        """
-        check_spec_len(spectra, self.spec_len)
-        return encode_real_scans(
-            lambda scans: self.encode(scans, return_attention),
-            spectra,
-            mask,
-            packed=self.packed,
-            scan_rows=scan_rows,
-        )
-
 
 class ScanPooling(nn.Module):
     """From the vectors of a sample's scans to one vector a sample.
 
-    Replicate scans are a set, so their order changes nothing. Where it means something (LC runs,
-    time courses) ``scan_position='index'`` tells each scan its place, by sinusoids that know no
-    longest run.
+    Replicate scans are a set: their order changes nothing. Where it matters (LC runs, time
+    courses) ``scan_position='index'`` adds sinusoidal positions, for any number of scans.
 
     Args:
         spec_emb: Features of a scan's vector, E.
@@ -242,7 +334,7 @@ class ScanPooling(nn.Module):
         self.place = nn.Linear(spec_emb, spec_emb) if scan_position == "index" else None
 
     def _sinusoids(self, vectors: Tensor) -> Tensor:
-        """Places [S, E] (Vaswani et al. 2017, section 3.5)."""
+        """Positions [S, E] (Vaswani et al. 2017, section 3.5)."""
         scans, width = vectors.shape[-2:]
         feature = torch.arange(width, device=vectors.device)
         rate = LONGEST_PERIOD ** (-(feature - feature % 2).float() / width)
@@ -258,10 +350,67 @@ class ScanPooling(nn.Module):
 
         Returns:
             The sample's vector [B, E], the scans' weights [B, S], and the scans' vectors [B, S, E]
-            with their place added where it is asked for.
+            with their position added where it is asked for.
         """
         if self.place is not None:
             placed = vectors + self.place(self._sinusoids(vectors))
             vectors = placed * mask[..., None]
         pooled, weights = self.pooling(vectors, mask)
         return pooled, weights.squeeze(1), vectors
+
+
+class SpectraClassifier(nn.Module):
+    """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head.
+
+    Args:
+        encoder: Its vectors have ``spec_emb`` features.
+        num_classes: Width of the logits, C: classes, labels, or values to regress.
+        spec_emb: Features of the sample's vector, E.
+        dropout: On the head.
+        scan_position: None (scans are a set) or ``'index'`` (their order counts).
+        return_attention: Return the encoder's attention weights.
+    """
+
+    def __init__(
+        self,
+        encoder: ScanEncoder,
+        num_classes: int,
+        spec_emb: int,
+        dropout: float,
+        scan_position: str | None,
+        return_attention: bool,
+    ) -> None:
+        super().__init__()
+        self.return_attention = return_attention
+        self.spectra_encoder = encoder
+        self.scan_pooling = ScanPooling(spec_emb, scan_position)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
+
+    def forward(
+        self,
+        spectra: Tensor,
+        mask: Tensor,
+        tabular: Tensor | None = None,
+        scan_rows: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Predict a batch by its spectra.
+
+        Args:
+            spectra: [B, S, L].
+            mask: Bool [B, S]; True = a real scan, at least one a sample.
+            tabular: Ignored.
+            scan_rows: The mask as an index (:func:`encode_real_scans`).
+
+        Returns:
+            ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
+            ``attention_weights``: ``scan_pooling`` [B, S] and, with ``return_attention``, the
+            encoder's as [B, S, ...].
+        """
+        scans, attention = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
+        embedding, scan_weights, _ = self.scan_pooling(scans, mask)
+        return {
+            "logits": self.head(embedding),
+            "embedding": embedding,
+            "spec_embedding": embedding,
+            "attention_weights": {"scan_pooling": scan_weights, **attention},
+        }

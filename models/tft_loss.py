@@ -1,4 +1,4 @@
-"""The loss of the multimodal transformer: three cross-entropies and a contrastive term."""
+"""Cross-entropy with class weights, InfoNCE, and the loss of the multimodal transformer."""
 
 from __future__ import annotations
 
@@ -10,38 +10,95 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.entropy import cross_entropy, weighs, weight_sum
+# A batch whose classes all have weight 0 gives 0, not 0 / 0.
+SMALLEST = float(torch.finfo(torch.float32).tiny)
 
 
-def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE: row i of one side belongs to row i of the other (Radford et al. 2021).
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Weighted mean of the cross-entropies, in fp32: sum(w loss) / sum(w), as torch has it.
 
-    Each row is compared with the others of its batch, so the value depends on the batch size.
-    Accumulated micro-batches and several processes do not give the loss of their joint batch.
+    Args:
+        logits: [B, C].
+        targets: Classes, long [B], or class probabilities, float [B, C], whose mean is divided by
+            B whatever the weights are.
+        class_weights: [C], or None for equal weights.
+        label_smoothing: Share of the target spread evenly over the classes, 0 to 1.
+
+    Example:
+        >>> logits, targets = torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> round(cross_entropy(logits, targets, torch.tensor([1.0, 3.0])).item(), 4)
+        0.4082
+    """
+    if not weighs(class_weights, targets):
+        return functional.cross_entropy(
+            logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing
+        )
+    summed = functional.cross_entropy(
+        logits.float(),
+        targets,
+        weight=class_weights,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    assert class_weights is not None
+    return summed / weight_sum(targets, class_weights).clamp_min(SMALLEST)
+
+
+def weighs(class_weights: Tensor | None, targets: Tensor) -> bool:
+    """Whether the mean is divided by the samples' weights, not by their number."""
+    return class_weights is not None and not targets.is_floating_point()
+
+
+def weight_sum(targets: Tensor, class_weights: Tensor) -> Tensor:
+    """Sum of the samples' class weights, a scalar.
+
+    Args:
+        targets: Classes, long [B].
+        class_weights: [C].
+    """
+    return class_weights[targets].sum()
+
+
+def info_nce(
+    first: Tensor, second: Tensor, temperature: float, paired: Tensor | None = None
+) -> Tensor:
+    """Symmetric InfoNCE: rows i of both tensors belong together (Radford et al. 2021).
+
+    Each row is compared with the others of its batch: accumulated micro-batches and several
+    processes do not give the loss of their joint batch.
 
     Args:
         first: [B, P].
         second: [B, P].
         temperature: Divides the cosine similarities.
+        paired: Bool [B]; the other rows are negatives only. None: all are paired.
 
     Returns:
-        The mean of both directions; exactly zero for a batch of one, which has nothing to
-        tell apart.
+        The mean of both directions over the paired rows; zero for a batch of one, or no pair.
 
     Example:
         >>> same = torch.eye(2)
         >>> round(info_nce(same, same, temperature=1.0).item(), 4)  # log(1 + exp(-1))
         0.3133
     """
-    # Autocast would multiply in half precision, too coarse for what a temperature divides.
+    # Autocast would multiply in half precision, too coarse for a temperature.
     with torch.autocast(first.device.type, enabled=False):
         first = functional.normalize(first.float(), dim=-1)
         second = functional.normalize(second.float(), dim=-1)
         similarity = first @ second.T / temperature  # [B, B]
-    partner = torch.arange(len(first), device=first.device)
-    forth = functional.cross_entropy(similarity, partner)
-    back = functional.cross_entropy(similarity.T, partner)
-    return (forth + back) / 2
+        partner = torch.arange(len(first), device=first.device)
+        if paired is None:
+            forth = functional.cross_entropy(similarity, partner)
+            return (forth + functional.cross_entropy(similarity.T, partner)) / 2
+        forth = functional.cross_entropy(similarity, partner, reduction="none")
+        back = functional.cross_entropy(similarity.T, partner, reduction="none")
+        # Without reading from the device, also where no row is paired.
+        return ((forth + back) / 2 * paired).sum() / paired.sum().clamp_min(1)
 
 
 class TFTLoss(nn.Module):
@@ -160,7 +217,7 @@ class TFTLoss(nn.Module):
             ``contrastive_loss``; the terms as they are before weighing.
 
         Raises:
-            ValueError: When there is one logit only, whose cross-entropy is zero whatever it says.
+            ValueError: There is one logit only, whose cross-entropy is always zero.
         """
         if outputs["logits"].shape[-1] == 1:
             raise ValueError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.checks import check_tab_dim
 from models.cross_modal import CrossModalAttention, EnhancedGating
-from models.size_checks import check_tab_dim
-from models.spectra_encoder import PATCH_SCALES, MultiScalePatches, ScanPooling, SpectraTFTEncoder
+from models.spectra_encoder import MultiScalePatches, ScanPooling, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
 from models.tft_loss import TFTLoss, info_nce
 
@@ -28,14 +27,15 @@ __all__ = [
 ]
 
 
+@keywords_of(SpectraTFTEncoder)
 class TFTMultimodal(nn.Module):
     """Spectra and covariates together.
 
-    Every scan becomes a vector, the scans of a sample are pooled by attention, scans and
-    covariates look at each other, the covariates gate the spectra, and what came of all this is
-    fused. An auxiliary head on each modality keeps both of them learning. The heads' logits are
-    added to the main ones: log-odds of independent evidence add up, so the fusion only has to
-    learn what the sum misses.
+    Every scan becomes a vector, the scans of a sample are pooled by attention, cross-attention
+    links scans and covariates, the covariates gate the spectra, and the results are fused. An
+    auxiliary head on each modality keeps both of them learning. The heads' logits are added to the
+    main ones: log-odds of independent evidence add up, so the fusion only has to learn what the
+    sum misses.
 
     Args:
         tab_dim: Covariates, D; at least one.
@@ -45,21 +45,15 @@ class TFTMultimodal(nn.Module):
         num_classes: Width of the logits, C: classes, labels, or values to regress.
         fusion_dim: Features of the fused vector.
         dropout: Everywhere: tokens, attention, positions, gates, fusion, heads.
-        patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
         d_model: Features of a token, within a scan and between the modalities.
-        num_layers: Transformer blocks on the tokens of a scan.
-        num_heads: Heads, H; must divide ``d_model``.
-        position_features: Numbers that each position sends into its scan's vector.
-        patch_scales: Kernel widths of the front end, in patches.
+        num_heads: Heads, H, likewise; must divide ``d_model``.
         num_gates: Gates that are merged.
         projection_dim: Features, P, in which the modalities are contrasted.
         modality_dropout: Share of training samples whose fusion sees one modality only.
         scan_position: None (scans are a set) or ``'index'`` (their order counts).
         return_attention: Return the weights of every head, which costs the fused kernel; may be
             switched on an existing model.
-        packed: Encode only the real scans.
-        activation_checkpointing: In training, keep less for the backward pass and compute it a
-            second time (:class:`models.spectra_encoder.SpectraTFTEncoder`).
+        encoder: Other keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Raises:
         ValueError: When there is no covariate, a size does not fit, or ``scan_position`` is
@@ -82,19 +76,14 @@ class TFTMultimodal(nn.Module):
         fusion_dim: int = 256,
         dropout: float = 0.1,
         *,
-        patch_size: int = 32,
         d_model: int = 64,
-        num_layers: int = 2,
         num_heads: int = 4,
-        position_features: int = 4,
-        patch_scales: Sequence[int] = PATCH_SCALES,
         num_gates: int = 3,
         projection_dim: int = 64,
         modality_dropout: float = 0.0,
         scan_position: str | None = None,
         return_attention: bool = False,
-        packed: bool = True,
-        activation_checkpointing: bool = False,
+        **encoder: Any,
     ) -> None:
         super().__init__()
         check_tab_dim(tab_dim, "TFTMultimodal")
@@ -103,15 +92,10 @@ class TFTMultimodal(nn.Module):
         self.spectra_encoder = SpectraTFTEncoder(
             spec_len,
             spec_emb,
-            patch_size=patch_size,
             d_model=d_model,
-            num_layers=num_layers,
             num_heads=num_heads,
-            position_features=position_features,
-            patch_scales=patch_scales,
             dropout=dropout,
-            packed=packed,
-            activation_checkpointing=activation_checkpointing,
+            **encoder,
         )
         self.scan_pooling = ScanPooling(spec_emb, scan_position)
         self.tabular_encoder = TabularStaticEncoder(tab_dim, tab_emb, dropout=dropout)
@@ -150,7 +134,7 @@ class TFTMultimodal(nn.Module):
             spectra: [B, S, L].
             mask: Bool [B, S]; True = a real scan, at least one a sample.
             tabular: [B, D].
-            scan_rows: The mask as an index (:func:`models.scan_packing.encode_real_scans`).
+            scan_rows: The mask as an index (:func:`models.spectra_encoder.encode_real_scans`).
 
         Returns:
             ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and

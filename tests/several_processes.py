@@ -28,7 +28,7 @@ PATIENCE_S, LIMIT_S = 30, 150
 WORK_OF_THREE = ["tests.engine.joint_metrics_work", "tests.handlers.shared_resume_work"]
 WORK_OF_TWO = [
     *WORK_OF_THREE,
-    "tests.engine.roll_call_work",
+    "tests.engine.stop_consensus_work",
     "tests.engine.sharding_work",
     "tests.handlers.distributed_training_work",
     "tests.handlers.first_process_work",

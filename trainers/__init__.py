@@ -1,0 +1,1 @@
+"""Other import paths of classes of `experiments`."""

@@ -7,7 +7,13 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from datasets.audit.checks import CHECKS, OF_SCANS, audit
     from datasets.audit.context import AuditContext
-    from datasets.audit.findings import LEVELS, Finding, accept, counted, sort_by_level
-    from datasets.audit.transforms import check_transforms
+    from datasets.audit.findings import (
+        LEVELS,
+        Finding,
+        accept,
+        check_transforms,
+        counted,
+        sort_by_level,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

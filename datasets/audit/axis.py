@@ -1,27 +1,28 @@
-"""Whether the axis is even, and whether its points are measurements of their own."""
+"""Checks of the axis: gaps, repeated points, shifts between the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from scipy.ndimage import median_filter
 
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
 
-# Steps of an axis change slowly; one that differs so much from those around it is a seam.
+# A step of the axis that differs by this factor from those around it is a gap or crowded.
 SEAM = 10.0
 AROUND = 21
+# Peaks that change with the disease move a scan's apparent position too, by hundredths of a point.
+SMALLEST_SHIFT = 0.1
+# A shift has one direction over the whole axis; changes of peaks have not.
+AGREEING_REGIONS = 0.9
 
 
-def check_axis(subject: AuditContext) -> Iterator[Finding]:
-    """Find gaps, crowded points and points that repeat their neighbour.
-
-    Args:
-        subject: What is audited.
-    """
-    axis = np.asarray(subject.cohort.axis, dtype=np.float64)
+def check_axis(context: AuditContext) -> Iterator[Finding]:
+    """Gaps, crowded points, and points that repeat their neighbour."""
+    axis = np.asarray(context.cohort.axis, dtype=np.float64)
     steps = np.diff(axis)
     usual = median_filter(steps, size=AROUND, mode="nearest") if len(steps) else steps
     gaps = np.flatnonzero(steps > SEAM * usual)
@@ -44,7 +45,7 @@ def check_axis(subject: AuditContext) -> Iterator[Finding]:
             f"{counted(len(crowded), 'point')} of the axis all but repeating the one before: "
             f"{axis[first + 1]:.10g} after {axis[first]:.10g}, the first",
         )
-    copies = subject.scans.copied_points
+    copies = context.scans.copied_points
     if copies:
         yield Finding(
             "axis:copies",
@@ -52,4 +53,37 @@ def check_axis(subject: AuditContext) -> Iterator[Finding]:
             copies,
             f"{copies} of {len(axis)} points of the axis hold in every scan what the point before "
             "holds: spectra were stretched, or columns stand twice",
+        )
+
+
+def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
+    """A calibration that differs between the classes.
+
+    Each scan is compared with the mean scan in several regions of the axis; to first order a shift
+    adds a multiple of the mean scan's slope.
+    """
+    scans, cohort = context.scans, context.cohort
+    count = len(cohort.sample_ids)
+    if not scans.shifts.shape[1]:
+        return
+    by_region = pd.DataFrame(
+        {
+            number: scans.mean_of_samples(shifts, count)
+            for number, shifts in enumerate(scans.shifts.T)
+        }
+    )  # [N, W]
+    found = context.examiner.ask_numbers(by_region.median(axis=1).to_numpy())
+    if found is None or not found.beyond_chance:
+        return
+    members = found.contrast.members
+    apart = by_region[members].median() - by_region[~members].median()
+    shift = float(apart.median())
+    agreeing = float((np.sign(apart) == np.sign(shift)).mean())
+    direction = "right" if shift > 0 else "left"
+    if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
+        yield found.finding(
+            "axis_shift",
+            f"a shift of the axis predicts {found.contrast.target}: scans of "
+            f"{found.contrast.name} are shifted about {abs(shift):.1f} points {direction} of the "
+            "others, as by another calibration",
         )

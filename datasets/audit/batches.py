@@ -1,113 +1,84 @@
-"""How, where and when samples were measured, and whether that gives the label away."""
+"""Batch effects (plate, date, order, scan counts, intensity), and class counts per split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeGuard
 
 import numpy as np
 import pandas as pd
 
-from datasets.audit.columns import as_order
-from datasets.audit.context import AuditContext, ask_order
-from datasets.audit.contrasts import Contrast
-from datasets.audit.findings import Finding, Level
-from datasets.audit.small_model import Examiner, Prediction
+from datasets.audit.context import MOST_CATEGORIES, AuditContext, as_order, ask_order
+from datasets.audit.findings import Finding
+from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction, strongest
+from datasets.splits import SUBSETS
 
 # Longer lists of batches would not be read.
 MOST_LISTED = 6
+# With fewer of a class in a split each sample moves its sensitivity by more than a tenth.
+FEW = 10
+# A class whose share in a split is off by more: a threshold set there does not hold elsewhere.
+MUCH = 0.2
 
 
-def check_batches(subject: AuditContext) -> Iterator[Finding]:
-    """Find columns such as plate, site or date that tell the classes apart.
+def check_batches(context: AuditContext) -> Iterator[Finding]:
+    """Columns such as plate, site or date that separate the classes.
 
-    Spectra carry the mark of the batch they were measured in, so that a model can tell the
-    classes by it, whether it is given the column or not.
-
-    Args:
-        subject: What is audited.
+    Spectra carry the mark of their batch, so that a model can use it whether it is given the column
+    or not.
     """
-    given = "spectra" if subject.cohort.has_spectra else "covariates"
-    for column in subject.batches:
-        values = subject.values(column)
-        found = _ask(_suited_examiner(subject, values), values)
-        if _tells(found):
-            yield _finding(
+    given = "spectra" if context.cohort.has_spectra else "covariates"
+    for column in context.batches:
+        values = context.values(column)
+        found = _ask(_suited_examiner(context, values), values)
+        if found is not None and found.beyond_chance:
+            yield found.finding(
                 f"batch:{column}",
-                found,
                 f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
                 f"{_shares(values, found.contrast)}",
             )
 
 
-def check_order(subject: AuditContext) -> Iterator[Finding]:
-    """Find out whether the order of the files tells the classes apart.
-
-    It is often that of measuring, in which an instrument drifts.
-
-    Args:
-        subject: What is audited.
-    """
-    order = np.arange(len(subject.cohort.sample_ids), dtype=np.float64)
-    found = ask_order(subject.examiner, order)
-    if _tells(found):
-        yield _finding(
+def check_order(context: AuditContext) -> Iterator[Finding]:
+    """Whether the order of the file, often that of measuring, separates the classes."""
+    order = np.arange(len(context.cohort.sample_ids), dtype=np.float64)
+    found = ask_order(context.examiner, order)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
             "order",
-            found,
             f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
             "afterwards, not if this is the order of measuring",
         )
 
 
-def check_scan_counts(subject: AuditContext) -> Iterator[Finding]:
-    """Find out whether the number of a sample's scans, which every model sees, tells.
-
-    Args:
-        subject: What is audited.
-    """
-    counts = np.array([len(rows) for rows in subject.cohort.scan_rows], dtype=np.float64)
-    found = subject.examiner.ask_numbers(counts)
-    if _tells(found):
-        yield _finding(
+def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
+    """Whether the number of a sample's scans, which every model sees, separates the classes."""
+    counts = np.array([len(rows) for rows in context.cohort.scan_rows], dtype=np.float64)
+    found = context.examiner.ask_numbers(counts)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
             "scan_count",
-            found,
             f"the number of scans predicts {found.contrast.target}: "
             f"{_means(counts, found.contrast, '.1f')}",
         )
 
 
-def check_intensity(subject: AuditContext) -> Iterator[Finding]:
-    """Find out whether the total intensity, before any scaling, tells.
-
-    Args:
-        subject: What is audited.
-    """
-    totals = subject.scans.mean_of_samples(subject.scans.log_total, len(subject.cohort.sample_ids))
-    found = subject.examiner.ask_numbers(totals)
-    if _tells(found):
-        yield _finding(
+def check_intensity(context: AuditContext) -> Iterator[Finding]:
+    """Whether the total intensity, before any scaling, separates the classes."""
+    totals = context.scans.mean_of_samples(context.scans.log_total, len(context.cohort.sample_ids))
+    found = context.examiner.ask_numbers(totals)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
             "intensity",
-            found,
             f"the total intensity of the scans predicts {found.contrast.target}: "
-            f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic takes it away",
+            f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic removes it",
         )
 
 
-def _tells(found: Prediction | None) -> TypeGuard[Prediction]:
-    """Whether there was an answer, and it is better than chance."""
-    return found is not None and found.beyond_chance
-
-
-def _finding(name: str, found: Prediction, sentence: str) -> Finding:
-    level: Level = "warn" if found.is_notable else "note"
-    return Finding(name, level, found.value, sentence, found.interval)
-
-
-def _suited_examiner(subject: AuditContext, values: pd.Series) -> Examiner:
-    """Where a batch is a group or part of one, no other group can tell of it: samples have to."""
-    groups = pd.Series(subject.cohort.groups)
+def _suited_examiner(context: AuditContext, values: pd.Series) -> Examiner:
+    """Samples as units where a batch is within one group, so that no other group can tell of it."""
+    groups = pd.Series(context.cohort.groups)
     lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
-    return subject.examiner.of_samples() if lies_within else subject.examiner
+    return context.examiner.of_samples() if lies_within else context.examiner
 
 
 def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
@@ -115,12 +86,10 @@ def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
     answers = [examiner.ask_categories(values)]
     if order is not None:
         answers.append(ask_order(examiner, order))
-    given = [answer for answer in answers if answer is not None]
-    return max(given, key=lambda answer: answer.low, default=None)
+    return strongest(answers)
 
 
 def _shares(values: pd.Series, contrast: Contrast) -> str:
-    """The share of members in each batch, where there are few."""
     shares = pd.Series(contrast.members).groupby(values.to_numpy()).mean()
     if len(shares) > MOST_LISTED:
         return ""
@@ -134,3 +103,66 @@ def _means(values: np.ndarray, contrast: Contrast, digits: str) -> str:
     return (
         f"on average {inside:{digits}} in {contrast.name}, {outside:{digits}} in {contrast.other}"
     )
+
+
+def check_counts(context: AuditContext) -> Iterator[Finding]:
+    """Number and share of each class in each split."""
+    if context.split is None or context.cohort.task == "regression":
+        return
+    for subset in SUBSETS:
+        here = context.split == subset
+        if not here.any():
+            continue
+        counts = {c.name: int((c.members & here).sum()) for c in context.contrasts}
+        if context.cohort.task != "multiclass":
+            counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
+        few = {name: number for name, number in counts.items() if number < FEW}
+        if few:
+            listed = ", ".join(f"{name} {number}" for name, number in few.items())
+            yield Finding(
+                f"counts:{subset}",
+                "note",
+                min(few.values()),
+                f"fewer than {FEW} samples in the {subset} split: {listed}",
+            )
+        for contrast in context.contrasts:
+            share, whole = contrast.members[here].mean(), contrast.members.mean()
+            if abs(share - whole) > MUCH:
+                yield Finding(
+                    f"shares:{subset}:{contrast.name}",
+                    "note",
+                    float(share),
+                    f"{contrast.name} makes up {share:.0%} of the {subset} split, but {whole:.0%} "
+                    "of the cohort",
+                )
+
+
+def check_tables(context: AuditContext) -> Iterator[Finding]:
+    """Batches without any sample of some class, where chance does not explain it."""
+    for column in context.batches:
+        values = context.values(column)
+        if values.nunique() > MOST_CATEGORIES:
+            continue
+        sizes = values.value_counts()
+        empty = [
+            f"{level} has no {name}"
+            for contrast in context.contrasts
+            for name, members in (
+                (contrast.name, contrast.members),
+                (contrast.other, ~contrast.members),
+            )
+            if context.cohort.task != "multiclass" or name == contrast.name
+            for level, size in sizes.items()
+            if not (members & (values == level).to_numpy()).any()
+            and (1 - members.mean()) ** size
+            < FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
+        ]
+        if empty:
+            yield Finding(
+                f"table:{column}",
+                "note",
+                len(empty),
+                f"{column} by class: {', '.join(empty[:MOST_LISTED])}"
+                f"{' and more' if len(empty) > MOST_LISTED else ''}; there the classes cannot be "
+                "compared",
+            )

@@ -6,21 +6,23 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from datasets.audit.axis import check_axis
-from datasets.audit.axis_shift import check_axis_shift
-from datasets.audit.batches import check_batches, check_intensity, check_order, check_scan_counts
-from datasets.audit.confounding import check_confounding
+from datasets.audit.axis import check_axis, check_axis_shift
+from datasets.audit.batches import (
+    check_batches,
+    check_counts,
+    check_intensity,
+    check_order,
+    check_scan_counts,
+    check_tables,
+)
+from datasets.audit.confounding import check_confounding, check_label_leakage, check_missingness
 from datasets.audit.context import AuditContext
-from datasets.audit.counts import check_counts, check_tables
 from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
-from datasets.audit.groups import check_groups
-from datasets.audit.label_leakage import check_label_leakage
-from datasets.audit.missingness import check_missingness
-from datasets.audit.spelling import check_spelling
+from datasets.audit.groups import check_groups, check_spelling
 from datasets.cohort import Cohort
 
-# In the order in which they are told, where they are as grave as each other.
+# In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     check_groups,
     check_spelling,
@@ -38,7 +40,7 @@ CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     check_counts,
     check_axis,
 )
-# A cohort of covariates alone is not asked about its scans.
+# Not for a cohort of covariates alone.
 OF_SCANS = (
     check_duplicates,
     check_axis_shift,
@@ -59,32 +61,21 @@ def audit(
     """Look for what would make a model's figures look better than they are.
 
     Args:
-        cohort: As it was read.
-        split: The side of each sample, str [N]; None leaves out what concerns sides.
+        cohort: The cohort.
+        split: The split of each sample, str [N]; None skips the checks of splits.
         label: What :meth:`datasets.cohort.Cohort.read` was given.
         group: Likewise.
-        max_scans: About how many scans to look at, those of samples drawn at random; None for
-            all. A note says so where it leaves some out.
+        max_scans: About how many scans to look at, those of samples drawn at random; None for all.
+            A note says so where some are left out.
 
     Returns:
         The findings, the gravest first.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from datasets.simulation import simulate_cohort
-        >>> root = Path(tempfile.mkdtemp()) / "cohort"
-        >>> cohort = Cohort.read(simulate_cohort(root, n_samples=60, spec_len=128).root)
-        >>> split = np.array(["train", "val", "test"] * 20)
-        >>> cohort.groups[:2] = "together"
-        >>> [found.name for found in audit(cohort, split) if found.level == "refuse"]
-        ['groups:sides']
     """
-    subject = AuditContext.prepare(cohort, split, label, group, max_scans)
+    context = AuditContext(cohort, split, label, group, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]
-    findings = [finding for check in checks for finding in check(subject)]
+    findings = [finding for check in checks for finding in check(context)]
     there = sum(map(len, cohort.scan_rows))
-    looked_at = len(subject.scans.rows) if cohort.has_spectra else there
+    looked_at = len(context.scans.rows) if cohort.has_spectra else there
     if looked_at < there:
         findings.append(
             Finding(

@@ -1,4 +1,4 @@
-"""Columns that alone predict the label: who was recruited, or what a model is meant to find."""
+"""Columns that predict the label: label leakage, missingness, confounders."""
 
 from __future__ import annotations
 
@@ -6,67 +6,122 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from scipy.stats.contingency import association
 
-from datasets.audit.columns import MOST_CATEGORIES, is_batch, is_personal, names_subjects
-from datasets.audit.context import AuditContext
-from datasets.audit.contrasts import Contrast
-from datasets.audit.findings import Finding, Level
-from datasets.audit.label_leakage import is_disguise
-from datasets.audit.small_model import Prediction
+from datasets.audit.context import (
+    MOST_CATEGORIES,
+    AuditContext,
+    is_batch,
+    is_personal,
+    names_subjects,
+)
+from datasets.audit.findings import Finding
+from datasets.audit.small_model import Contrast, Prediction
+
+# No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
+SAME = 0.99
 
 
-def check_confounding(subject: AuditContext) -> Iterator[Finding]:
-    """Find columns that go together with the label.
+def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
+    """Covariates that alone determine the label, but for a few errors."""
+    for column in context.columns:
+        if is_label_leakage(context, column):
+            found = context.ask(column)
+            assert found is not None
+            section = "numeric" if column in context.cohort.numeric else "categorical"
+            yield Finding(
+                f"label_leakage:{column}",
+                "refuse",
+                found.value,
+                f"{column} is {found.contrast.target} in another form, or follows from it; leave "
+                f"it out of data.{section}",
+                (found.low, found.high),
+            )
 
-    What people differ in whatever their disease, by its name (age, sex, ...), is warned of, also
-    where the model is not given it: spectra tell it too. So are categories among the covariates,
-    most of which say who was recruited. A number that predicts the label may be the very marker
-    that is looked for: a note.
 
-    Args:
-        subject: What is audited.
+def is_label_leakage(context: AuditContext, column: str) -> bool:
+    """Whether a column is a covariate that is the label in another form."""
+    if not context.is_covariate(column):
+        return False
+    found = context.ask(column)
+    if found is None or not found.beyond_chance or found.value < SAME:
+        return False
+    return context.cohort.task != "regression" or _follows_a_target(context, column)
+
+
+def _follows_a_target(context: AuditContext, column: str) -> bool:
+    """Whether a numeric covariate orders the samples as a regression target does.
+
+    A covariate that is larger in the upper half of the target is not enough: a good predictor is
+    too.
     """
-    for column in subject.columns:
-        values = subject.values(column)
-        if is_batch(column) or names_subjects(column, values) or is_disguise(subject, column):
-            continue
-        if not _can_be_asked(subject, column):
-            continue
-        found = subject.ask(column)
-        if found is not None and found.beyond_chance:
-            yield _tell(subject, column, found)
-
-
-def _can_be_asked(subject: AuditContext, column: str) -> bool:
-    """Whether it is a covariate, about a person, or a set of categories of whatever else."""
-    if subject.is_covariate(column) or is_personal(column):
+    numbers = context.numbers(column)
+    if numbers is None:
         return True
-    return subject.values(column).nunique() <= MOST_CATEGORIES
+    known = ~np.isnan(numbers)
+    targets = context.cohort.targets[known].T
+    return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)
 
 
-def _tell(subject: AuditContext, column: str, found: Prediction) -> Finding:
-    numbers, contrast = subject.numbers(column), found.contrast
-    values = subject.values(column)
+def check_missingness(context: AuditContext) -> Iterator[Finding]:
+    """Columns whose empty cells separate the classes.
+
+    A model sees where a column is empty, by an indicator or by the imputed median, and learns who
+    was examined rather than what was found.
+    """
+    for column in context.columns:
+        missing = context.values(column).isna().to_numpy()
+        found = context.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
+        if found is None or not found.beyond_chance:
+            continue
+        given = context.is_covariate(column)
+        use = "" if given else "; the model is not given it"
+        yield found.finding(
+            f"missingness:{column}",
+            f"missingness of {column} predicts {found.contrast.target}: missing in "
+            f"{found.contrast.shares(missing)}{use}",
+            may_warn=given,
+        )
+
+
+def check_confounding(context: AuditContext) -> Iterator[Finding]:
+    """Columns that are associated with the label.
+
+    Personal columns (age, sex, ...) are warned of even where the model is not given them, since
+    spectra reflect them too; so are categorical covariates. A number that predicts the label may be
+    a genuine marker: a note.
+    """
+    for column in context.columns:
+        values = context.values(column)
+        if is_batch(column) or names_subjects(column, values) or is_label_leakage(context, column):
+            continue
+        told = context.is_covariate(column) or is_personal(column)
+        if not told and values.nunique() > MOST_CATEGORIES:
+            continue
+        found = context.ask(column)
+        if found is not None and found.beyond_chance:
+            yield _column_finding(context, column, found)
+
+
+def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
+    numbers, contrast = context.numbers(column), found.contrast
+    values = context.values(column)
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
-    kind, level, meaning = _judge(subject, column, found)
-    return Finding(f"{kind}:{column}", level, found.value, f"{meaning}: {seen}", found.interval)
-
-
-def _judge(subject: AuditContext, column: str, found: Prediction) -> tuple[str, Level, str]:
-    """The kind of finding, its level and what it means."""
-    target = found.contrast.target
-    if is_personal(column) or column in subject.cohort.categorical:
-        level: Level = "warn" if found.is_notable else "note"
-        return "confounding", level, f"{column} is confounded with {target}"
-    if subject.is_covariate(column):
-        return "marker", "note", f"{column} alone predicts {target}, as marker or as confounder"
-    meaning = f"{column} predicts {target}; the model is not given it, but spectra may tell it"
-    return "column", "note", meaning
+    target = contrast.target
+    if is_personal(column) or column in context.cohort.categorical:
+        sentence = f"{column} is confounded with {target}: {seen}"
+        return found.finding(f"confounding:{column}", sentence)
+    if context.is_covariate(column):
+        sentence = f"{column} alone predicts {target}, as marker or as confounder: {seen}"
+        return found.finding(f"marker:{column}", sentence, may_warn=False)
+    sentence = (
+        f"{column} predicts {target}; the model is not given it, but spectra may tell it: {seen}"
+    )
+    return found.finding(f"column:{column}", sentence, may_warn=False)
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> str:
-    """The category whose share differs most, and how strongly all go with the label."""
     known = values.notna().to_numpy()
     given, members = values[known], contrast.members[known]
     table = pd.crosstab(given.to_numpy(), members)

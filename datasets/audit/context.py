@@ -1,90 +1,125 @@
-"""What is audited: a cohort, perhaps its split, and what every check needs of them."""
+"""The audited cohort, its columns by their meaning, and what the checks share."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from datasets.audit.columns import as_order, is_batch
-from datasets.audit.contrasts import Contrast, make_contrasts
 from datasets.audit.scan_measures import ScanMeasures, measure_scans
-from datasets.audit.small_model import Examiner, Prediction
+from datasets.audit.small_model import Examiner, Prediction, make_contrasts, strongest
 from datasets.cohort import SAMPLE_ID, Cohort, Roles
 
-# A column is asked about twice, what is missing and what is there; a batch as an order too, which
-# is two looks; besides, the order of the samples, the intensity, the number of scans, the shift.
+# Where, when and with what a sample was taken, kept or measured.
+BATCH_WORDS = re.compile(
+    r"acq|acquisition|analyst|batch|campaign|center|centre|chip|clinic|cohort|country|"
+    r"date|day|device|facility|freezer|hospital|injection|instrument|kit|lab|laboratory|"
+    r"location|lot|machine|operator|order|plate|position|rack|robot|run|scanner|sequence|"
+    r"session|shift|site|slide|spot|station|study|technician|tray|tube|well"
+)
+# Dates and places of the patient's history, not of the measuring.
+STORY_WORDS = re.compile(
+    r"birth|born|cancer|death|diagnosed|diagnosis|lesion|metastasis|onset|relapse|surgery|"
+    r"tumor|tumour"
+)
+# Differences by recruitment rather than by the disease.
+PERSON_WORDS = re.compile(
+    r"age|ancestry|birth|bmi|born|education|ethnic|ethnicity|female|gender|height|male|"
+    r"race|sex|smoke|smoker|smoking|weight"
+)
+# Subjects that several samples may be of.
+SUBJECT_WORDS = re.compile(
+    r"animal|donor|family|individual|isolate|mouse|participant|patient|patientid|person|"
+    r"pid|proband|subject|subjectid|volunteer"
+)
+# Up to so many different values are categories, more may be numbers.
+MOST_CATEGORIES = 10
+# Fewer different values than these are no names of subjects.
+FEWEST_SUBJECTS = 8
+# Looks: a column has two (missing and known values), an order two; besides, the intensity, the
+# number of scans and the shift.
 LOOKS_A_COLUMN, LOOKS_AN_ORDER, OTHER_LOOKS = 2, 2, 3
 # An order that comes and goes, such as controls between two runs of cases, shows in its tenths.
 PARTS_OF_ORDER = 10
 
 
-@dataclass(frozen=True, eq=False)
+def is_batch(column: str) -> bool:
+    """Whether the name says how, where or when samples were measured (plate, acq_date)."""
+    return _has(column, BATCH_WORDS) and not _has(column, STORY_WORDS)
+
+
+def is_personal(column: str) -> bool:
+    """Whether the name is of what people differ in whatever their disease (age, sex)."""
+    return _has(column, PERSON_WORDS)
+
+
+def names_subjects(column: str, values: pd.Series) -> bool:
+    """Whether a column identifies the subject a sample was taken from."""
+    is_named = _has(column, SUBJECT_WORDS) and not _has(column, PERSON_WORDS)
+    return is_named and values.nunique() >= FEWEST_SUBJECTS
+
+
+def as_order(values: pd.Series) -> np.ndarray | None:
+    """Numbers, or the alphabetic order, which is that of dates written year first.
+
+    Float [N], NaN where there is no value; None where few values differ: those are categories.
+    """
+    if values.nunique() <= MOST_CATEGORIES:
+        return None
+    numbers = np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)
+    if (np.isnan(numbers) == values.isna().to_numpy()).all():
+        return numbers
+    codes = pd.factorize(values, sort=True)[0].astype(np.float64)
+    return np.where(codes < 0, np.nan, codes)
+
+
+def _has(column: str, words: re.Pattern[str]) -> bool:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)
+    return any(words.fullmatch(word.lower()) for word in re.findall(r"[A-Za-z]+", spaced))
+
+
 class AuditContext:
     """A cohort to audit.
 
-    Attributes:
+    Args:
         cohort: The cohort.
-        split: The side of each sample, str [N]; None where there is no split.
-        columns: Those of the samples that are neither label nor group nor name.
-        batches: Columns that say how, where or when samples were measured, perhaps the group's.
-        contrasts: What there is to be told apart.
-        examiner: Asks how well a feature tells it.
+        split: The split of each sample, str [N]; None where there is none.
+        label: What :meth:`datasets.cohort.Cohort.read` was given.
+        group: Likewise.
         max_scans: About how many scans to look at; None for all.
+
+    Attributes:
         roles: What the cohort's columns mean.
+        columns: Columns other than label, group and sample_id.
+        batches: Columns that say how, where or when samples were measured, perhaps the group's.
+        contrasts: What could be given away.
+        examiner: Measures how well a feature separates the contrasts.
     """
 
-    cohort: Cohort
-    split: np.ndarray | None
-    columns: list[str]
-    batches: list[str]
-    contrasts: list[Contrast]
-    examiner: Examiner
-    max_scans: int | None
-    roles: Roles
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         cohort: Cohort,
         split: np.ndarray | None,
         label: str | Sequence[str] | None,
         group: str | None,
         max_scans: int | None,
-    ) -> AuditContext:
-        """Sort out the columns.
-
-        Args:
-            cohort: As it was read.
-            split: The side of each sample, str [N], if there is a split.
-            label: What :meth:`datasets.cohort.Cohort.read` was given.
-            group: Likewise.
-            max_scans: About how many scans to look at; None for all.
-        """
-        roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
-        apart = {SAMPLE_ID, roles.group, *roles.label}
-        columns = [column for column in cohort.samples.columns if column not in apart]
-        batches = [column for column in (*columns, roles.group) if is_batch(column)]
-        contrasts = make_contrasts(cohort)
-        looks = LOOKS_A_COLUMN * (len(columns) + 1) + OTHER_LOOKS
-        looks += LOOKS_AN_ORDER * (len(batches) + 1)
-        return cls(
-            cohort=cohort,
-            split=split,
-            columns=columns,
-            batches=batches,
-            contrasts=contrasts,
-            examiner=Examiner(contrasts, cohort.groups, looks),
-            max_scans=max_scans,
-            roles=roles,
-        )
+    ) -> None:
+        self.cohort, self.split, self.max_scans = cohort, split, max_scans
+        self.roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
+        apart = {SAMPLE_ID, self.roles.group, *self.roles.label}
+        self.columns = [column for column in cohort.samples.columns if column not in apart]
+        self.batches = [column for column in (*self.columns, self.roles.group) if is_batch(column)]
+        self.contrasts = make_contrasts(cohort)
+        looks = LOOKS_A_COLUMN * (len(self.columns) + 1) + OTHER_LOOKS
+        looks += LOOKS_AN_ORDER * (len(self.batches) + 1)
+        self.examiner = Examiner(self.contrasts, cohort.groups, looks)
 
     @cached_property
     def scans(self) -> ScanMeasures:
-        """What was measured of each scan, where there are any."""
+        """Measures of each scan."""
         return measure_scans(self.cohort, self.max_scans)
 
     def is_covariate(self, column: str) -> bool:
@@ -102,7 +137,7 @@ class AuditContext:
         return None if column in self.cohort.categorical else as_order(self.values(column))
 
     def ask(self, column: str) -> Prediction | None:
-        """How well the values that there are tell a contrast apart."""
+        """How well a column's known values separate a contrast."""
         numbers = self.numbers(column)
         if numbers is None:
             return self.examiner.ask_categories(self.values(column))
@@ -110,13 +145,7 @@ class AuditContext:
 
 
 def ask_order(examiner: Examiner, order: np.ndarray) -> Prediction | None:
-    """Ask about an order: whether what comes late differs, or any of its tenths.
-
-    Args:
-        examiner: Asks.
-        order: Float [N], NaN where there is none.
-    """
+    """Whether late samples, or any tenth of an order [N] (NaN where unknown), differ."""
     tenths = pd.Series(pd.qcut(order, PARTS_OF_ORDER, labels=False, duplicates="drop"))
     answers = [examiner.ask_numbers(order), examiner.ask_categories(tenths)]
-    given = [answer for answer in answers if answer is not None]
-    return max(given, key=lambda answer: answer.low, default=None)
+    return strongest(answers)

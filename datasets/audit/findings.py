@@ -1,15 +1,16 @@
-"""What an audit found: a name, how grave it is, a number and a sentence."""
+"""Findings of an audit: name, level, number, sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from datasets.transforms import OutOfDomain
+
 Level = Literal["refuse", "warn", "note"]
 
-# The gravest first: what stops a training, what a reader of its figures has to know, what helps to
-# understand them.
+# Refuse stops a training, warn is needed to read its figures, note helps to understand them.
 LEVELS: tuple[Level, ...] = ("refuse", "warn", "note")
 
 
@@ -20,10 +21,10 @@ class Finding:
     Attributes:
         name: Stable from run to run, such as ``missingness:ALB``; it is what can be accepted.
         level: One of ``LEVELS``.
-        number: How much of it there is: an AUROC, or a count; the sentence says which.
+        number: An AUROC, a share or a count; the sentence says which.
         sentence: For a person, in one line.
-        interval: Bounds of an AUROC, which hold for all of an audit's AUROCs together.
-        accepted: Whether the user knows of it and goes on all the same.
+        interval: Bounds of an AUROC, simultaneous over all of an audit's AUROCs.
+        accepted: Whether the user accepts it.
     """
 
     name: str
@@ -35,53 +36,37 @@ class Finding:
 
     @property
     def stops(self) -> bool:
-        """Whether no training may begin."""
+        """Whether it refuses the training."""
         return self.level == "refuse" and not self.accepted
 
     def plain(self) -> dict[str, Any]:
-        """In plain types, for a JSON file."""
+        """Plain types, for a JSON file."""
         bounds = list(self.interval) if self.interval else None
         return asdict(self) | {"number": float(self.number), "interval": bounds}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Finding:
-        """Back from :meth:`plain`.
-
-        Example:
-            >>> found = Finding("missingness:ALB", "warn", 0.8, "It tells.", (0.7, 0.9))
-            >>> Finding.from_plain(found.plain()) == found
-            True
-        """
+        """The inverse of :meth:`plain`."""
         bounds = values["interval"]
         return cls(**{**values, "interval": (bounds[0], bounds[1]) if bounds else None})
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things, in words for a sentence.
-
-    Example:
-        >>> counted(1, "scan"), counted(3, "scan")
-        ('1 scan', '3 scans')
-    """
+    """A number of things: ``1 scan``, ``3 scans``."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def sort_by_level(findings: Iterable[Finding]) -> list[Finding]:
-    """The gravest first, otherwise as they come.
-
-    Example:
-        >>> found = [Finding("a", "note", 1, "A."), Finding("b", "refuse", 1, "B.")]
-        >>> [finding.name for finding in sort_by_level(found)]
-        ['b', 'a']
-    """
+    """The gravest first, otherwise in their order."""
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def accept(findings: Iterable[Finding], names: Sequence[str]) -> list[Finding]:
-    """Mark those that the user accepts.
-
-    Args:
-        findings: Of one audit.
-        names: Of findings; one that names none of them changes nothing.
-    """
+    """Mark the findings of these names as accepted."""
     return [replace(found, accepted=found.name in names) for found in findings]
+
+
+def check_transforms(found: Iterable[OutOfDomain]) -> Iterator[Finding]:
+    """Findings of fitted transforms that are given intensities or scans they are not made for."""
+    for one in found:
+        yield Finding(f"transforms:{one.name}", one.level, one.share, one.sentence)

@@ -1,40 +1,164 @@
-"""How well one feature alone tells samples apart, and how sure that is."""
+"""How well one feature alone separates the classes: AUROC with a jackknife interval."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from datasets.audit.auroc import JackknifedAuroc
-from datasets.audit.contrasts import Contrast
+from datasets.audit.findings import Finding, Level
+from datasets.cohort import Cohort
 
-# Of a hundred cohorts without any fault one may show an interval that leaves chance out.
+# One of a hundred cohorts without any fault may have an interval that excludes chance.
 FAMILY_ERROR = 0.01
 CHANCE = 0.5
 # A small effect by Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": d = 0.2,
-# which is an AUROC of Phi(0.2 / sqrt 2). What is weaker is told, but as a note.
+# which is an AUROC of Phi(0.2 / sqrt 2). Weaker effects are notes.
 SMALL_EFFECT = 0.556
-# Groups mix both kinds where more than this share of the samples has the other kind beside it.
+# Groups are mixed where more than this share of the samples has the other class in its group.
 MOSTLY = 0.5
 FOLDS = 5
-# Below so many samples of a kind nothing is asked: no answer could be told from chance.
+# With fewer samples of a class nothing can be distinguished from chance.
 FEWEST = 5
 
 Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """How well a feature alone tells a contrast's samples apart.
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """One class of samples against all the others.
 
     Attributes:
-        contrast: The one of those asked for that it tells apart best.
+        name: Of the class.
+        other: Of the others.
+        members: Which samples are of the class, bool [N].
+        target: What is known once they are told apart.
+    """
+
+    name: str
+    other: str
+    members: np.ndarray
+    target: str = "the label"
+
+    def shares(self, flags: np.ndarray) -> str:
+        """Shares of both classes for which ``flags``, bool [N], holds, as text."""
+        inside, outside = flags[self.members].mean(), flags[~self.members].mean()
+        return f"{inside:.0%} of {self.name} and {outside:.0%} of {self.other}"
+
+
+def make_contrasts(cohort: Cohort) -> list[Contrast]:
+    """Contrasts of a cohort's targets.
+
+    Two classes are one contrast, more are each against the rest; several labels are one each.
+    Values to regress are split at their median.
+    """
+    names, targets = cohort.class_names, cohort.targets
+    if cohort.task == "binary":
+        return [Contrast(names[1], names[0], targets == 1)]
+    if cohort.task == "multiclass":
+        return [
+            Contrast(name, "the rest", targets == number, f"the label ({name} against the rest)")
+            for number, name in enumerate(names)
+        ]
+    if cohort.task == "multilabel":
+        return [
+            Contrast(f"{name}=1", f"{name}=0", targets[:, number] == 1, f"label {name}")
+            for number, name in enumerate(names)
+        ]
+    found = []
+    for name, values in zip(names, targets.T, strict=True):
+        middle = float(np.median(values))
+        above, below = f"{name} above {middle:.4g}", f"{name} up to {middle:.4g}"
+        found.append(Contrast(above, below, values > middle, name))
+    return found
+
+
+@dataclass(frozen=True)
+class JackknifedAuroc:
+    """AUROC over pairs of samples of the same block.
+
+    Attributes:
+        value: Share of pairs ranked correctly, a tie counting half.
+        error: Its standard error.
+        units: Number of independent units.
+    """
+
+    value: float
+    error: float
+    units: int
+
+    @classmethod
+    def measure(
+        cls, scores: np.ndarray, members: np.ndarray, blocks: np.ndarray, units: np.ndarray
+    ) -> JackknifedAuroc | None:
+        """Measure it, with a delete-one-unit jackknife error; None where it cannot be measured.
+
+        The jackknife (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 11)
+        agrees with DeLong's variance for units of one sample. As a perfect ranking has no jackknife
+        variance, the error is at least what one unit of the rarer class, ranked wrongly throughout,
+        would change.
+
+        Args:
+            scores: Higher where a sample is more likely a member, [N].
+            members: Bool [N].
+            blocks: Only samples of one block are compared, int [N], from 0 on.
+            units: Independent units, int [N], from 0 on; each in one block.
+        """
+        in_block, against = _count(blocks, members), _count(blocks, ~members)
+        pairs = float((in_block * against).sum())
+        own, own_others = _count(units, members), _count(units, ~members)
+        scarcer = int(min((own > 0).sum(), (own_others > 0).sum()))
+        if not pairs or len(own) < 2:
+            return None
+        wins = _wins(scores, members, blocks)
+        won = float(wins[members].sum())
+        # Left out with a unit: its members' and its others' pairs; those within it count once.
+        lost = np.bincount(units, weights=wins)
+        facing = np.where(members, against[blocks], in_block[blocks])
+        lost_pairs = np.bincount(units, weights=facing)
+        if (own * own_others).any():
+            within = np.where(members, _wins(scores, members, units), 0.0)
+            lost -= np.bincount(units, weights=within)
+            lost_pairs -= own * own_others
+        left = pairs - lost_pairs
+        if not (left > 0).all():
+            return None
+        without = (won - lost) / left
+        count = len(without)
+        variance = (count - 1) / count * float(((without - without.mean()) ** 2).sum())
+        return cls(won / pairs, max(variance**0.5, 1 / scarcer), count)
+
+
+def _count(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return np.bincount(numbers[chosen], minlength=int(numbers.max()) + 1).astype(np.float64)
+
+
+def _wins(scores: np.ndarray, members: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """For a member how many others of its block rank below it; for another how many members above.
+
+    Ties count half; by midranks, as in Sun and Xu 2014, "Fast Implementation of DeLong's
+    Algorithm".
+    """
+    below = _midranks(scores, blocks) - _midranks(scores, 2 * blocks + members)
+    return np.where(members, below, _count(blocks, members)[blocks] - below)
+
+
+def _midranks(scores: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Ranks from 1 on within each block; ties share their mean."""
+    return pd.Series(scores).groupby(blocks).rank().to_numpy()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well a feature alone separates a contrast.
+
+    Attributes:
+        contrast: The contrast that it separates best.
         value: The AUROC, 0.5 and above but for chance.
-        low: Its lower bound; the bounds of all looks hold together.
+        low: Its lower bound, simultaneous over all looks.
         high: Its upper bound.
     """
 
@@ -50,26 +174,31 @@ class Prediction:
 
     @property
     def is_notable(self) -> bool:
-        """Whether it is more than chance and no tiny effect either."""
+        """Whether it is beyond chance and no tiny effect."""
         return self.beyond_chance and self.value >= SMALL_EFFECT
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The two bounds."""
-        return self.low, self.high
+    def finding(self, name: str, sentence: str, may_warn: bool = True) -> Finding:
+        """A finding of it: a warning where it is notable and may warn, otherwise a note."""
+        level: Level = "warn" if may_warn and self.is_notable else "note"
+        return Finding(name, level, self.value, sentence, (self.low, self.high))
+
+
+def strongest(found: Iterable[Prediction | None]) -> Prediction | None:
+    """The prediction of the highest lower bound; None where there is none."""
+    given = [prediction for prediction in found if prediction is not None]
+    return max(given, key=lambda prediction: prediction.low, default=None)
 
 
 class Examiner:
-    """Asks of one feature after the other how well it tells each contrast apart.
+    """Measures for one feature after the other how well it separates each contrast.
 
-    Numbers and yes or no rank the samples as they are, one way or the other. Categories are ranked
-    by a small model, the share of members in each category, learned on some samples and judged on
-    others.
+    Numbers and flags rank the samples directly, in either direction. Categories are ranked by the
+    share of members in each category, cross-validated.
 
     The bounds come from a jackknife and are Bonferroni-corrected for the number of looks. Where
-    groups are of one kind each, as patients are, a group is the jackknife's unit: its samples are
-    not independent of each other. Where they mix both kinds, as plates do, samples are compared
-    with those of their own group only, so that whatever sets groups apart plays no part.
+    groups are of one class each, as patients are, a group is the jackknife's unit. Where they mix
+    both classes, as plates do, samples are compared within their own group only, so that group
+    effects play no part.
 
     Args:
         contrasts: What may be given away.
@@ -94,20 +223,16 @@ class Examiner:
         return Examiner(self.contrasts, np.arange(len(self.groups)), self.looks)
 
     def ask_numbers(self, values: np.ndarray) -> Prediction | None:
-        """Ask about numbers, float [N], NaN where there is none; such samples are left out.
+        """Ask about numbers, float [N]; samples with NaN are left out.
 
         Returns:
-            The contrast told apart best, or None where too few samples have a value.
+            The contrast separated best, or None where too few samples have a value.
         """
         known = ~np.isnan(values)
         return self._best(known, lambda members, design: _rank(values[known], members, design))
 
     def ask_categories(self, values: pd.Series) -> Prediction | None:
-        """Ask about categories, [N]; samples without a value are left out.
-
-        Returns:
-            As :meth:`ask_numbers`.
-        """
+        """Ask about categories, [N]; see :meth:`ask_numbers`."""
         codes, levels = pd.factorize(values)
         if len(levels) <= 2:
             return self.ask_numbers(np.where(codes < 0, np.nan, codes))
@@ -123,7 +248,7 @@ class Examiner:
             auroc = measure(members, _Design.of(members, self.groups[known]))
             if auroc is not None:
                 found.append(self._bound(contrast, auroc))
-        return max(found, key=lambda prediction: prediction.low, default=None)
+        return strongest(found)
 
     def _bound(self, contrast: Contrast, auroc: JackknifedAuroc) -> Prediction:
         tail = FAMILY_ERROR / (self.looks * len(self.contrasts)) / 2
@@ -134,7 +259,7 @@ class Examiner:
 
 @dataclass(frozen=True)
 class _Design:
-    """Which samples may be compared and which are independent of each other, int [N] from 0 on."""
+    """Blocks of comparable samples and independent units, int [N] from 0 on."""
 
     blocks: np.ndarray
     units: np.ndarray
@@ -155,7 +280,6 @@ class _Design:
 
 
 def _rank(values: np.ndarray, members: np.ndarray, design: _Design) -> JackknifedAuroc | None:
-    """Rank the samples by the values as they are, or the other way round."""
     found = JackknifedAuroc.measure(values, members, design.blocks, design.units)
     if found is not None and found.value < CHANCE:
         return JackknifedAuroc(1 - found.value, found.error, found.units)
@@ -165,9 +289,9 @@ def _rank(values: np.ndarray, members: np.ndarray, design: _Design) -> Jackknife
 def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> JackknifedAuroc | None:
     """Rank each fold's samples by the shares of members that the other folds have at their level.
 
-    The folds' models share what they learn from, so that their areas err together. The error is
-    widened for that as in Nadeau and Bengio 2003, "Inference for the Generalization Error": the
-    variance of a mean of k folds by 1 + k * (n_test / n_train) = 1 + k / (k - 1).
+    The folds' models share training samples, so that their areas err together. The error is widened
+    as in Nadeau and Bengio 2003, "Inference for the Generalization Error": the variance of a mean
+    of k folds by 1 + k * (n_test / n_train) = 1 + k / (k - 1).
     """
     folds = _make_folds(members, design.units)
     size = int(levels.max()) + 1
@@ -176,7 +300,7 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
         learn, here = folds != fold, folds == fold
         counts = np.bincount(levels[learn], minlength=size)
         hits = np.bincount(levels[learn], weights=members[learn], minlength=size)
-        # As if each level had one more sample, of the average kind: none is sure of itself.
+        # As if each level had one more average sample: shrinks small levels.
         scores[here] = ((hits + members[learn].mean()) / (counts + 1))[levels[here]]
     judged = design.within(folds)
     found = JackknifedAuroc.measure(scores, members, judged.blocks, judged.units)
@@ -187,9 +311,9 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
 
 
 def _make_folds(members: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Give each sample the number of its fold, [N]: units stay whole, kinds are balanced."""
+    """The fold of each sample, [N]: units stay whole, classes are balanced."""
     shares = np.bincount(units, weights=members) / np.bincount(units)
-    # Units alike in their share, in random order, are dealt out one after the other.
+    # Units, sorted by share and then at random, are dealt to the folds in turn.
     order = np.lexsort((np.random.default_rng(0).random(len(shares)), shares))
     fold_of = np.empty(len(shares), dtype=np.int64)
     fold_of[order] = np.arange(len(shares)) % FOLDS

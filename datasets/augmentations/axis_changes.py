@@ -1,29 +1,48 @@
-"""Random changes along the axis: what an imperfect calibration does."""
+"""Random changes along the axis, and smooth random curves."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from datasets.augmentations.waves import random_waves
 from datasets.specs import require_number, require_whole
 
-# A stretch of the axis is pressed to no less than a tenth, so that no two points change places.
+# The axis is compressed to no less than a tenth, so that points keep their order.
 MOST_PRESSED = 0.9
+
+
+def random_waves(scans: int, points: int, waves: int, rng: np.random.Generator) -> np.ndarray:
+    """Sums of ``waves`` cosines of 0.5, 1, 1.5, ... periods over the axis, of normal random sizes.
+
+    Returns:
+        float64 [scans, points], of a mean square of 1 on average.
+    """
+    sizes = rng.standard_normal((scans, waves))
+    curves = np.zeros((scans, points))
+    # Not one matrix product, whose last bit depends on the number of threads.
+    for size, cosine in zip(sizes.T, _cosines(points, waves), strict=True):
+        curves += size[:, None] * cosine
+    return curves
+
+
+@lru_cache(maxsize=8)
+def _cosines(points: int, waves: int) -> np.ndarray:
+    """The cosines, scaled, [waves, L]."""
+    periods = np.arange(1, waves + 1)[:, None] * np.linspace(0, np.pi, points)
+    cosines: np.ndarray = np.cos(periods) * np.sqrt(2 / waves)
+    cosines.setflags(write=False)
+    return cosines
 
 
 class AxisShift:
     """Shift each scan along the axis, as a calibration error does.
 
-    The shift is uniform, in fractions of a point (linear interpolation); the points at the ends
-    are repeated.
+    The shift is uniform, in fractions of a point (linear interpolation); the points at the ends are
+    repeated.
 
     Args:
         max_points: Largest shift to either side, in points.
-
-    Example:
-        >>> scans = np.array([[1, 2, 3]], dtype=np.float32)
-        >>> AxisShift(0)(scans, np.random.default_rng(0)).tolist()
-        [[1.0, 2.0, 3.0]]
     """
 
     def __init__(self, max_points: float = 2.0) -> None:
@@ -36,19 +55,14 @@ class AxisShift:
 
 
 class AxisWarp:
-    """Shift each scan by more here and by less there along the axis; points keep their order.
+    """Shift each scan by an amount that varies along the axis; points keep their order.
 
     The shift is a smooth random curve (linear interpolation); its largest size is uniform up to
-    ``max_points``. What comes from beyond the ends is the point at the end.
+    ``max_points``. The points at the ends are repeated.
 
     Args:
         max_points: Largest shift to either side, in points.
         waves: How often the shift changes along the axis, in half periods; the more, the rougher.
-
-    Example:
-        >>> scans = np.array([[1, 2, 3]], dtype=np.float32)
-        >>> AxisWarp(0)(scans, np.random.default_rng(0)).tolist()
-        [[1.0, 2.0, 3.0]]
     """
 
     def __init__(self, max_points: float = 2.0, waves: int = 3) -> None:
@@ -70,21 +84,16 @@ class AxisWarp:
 
 
 def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Move each scan towards the end of the axis by its own number of points.
+    """Move each scan, float32 [S, L], towards the end of the axis by its own number of points, [S].
 
-    Args:
-        scans: float32 [S, L].
-        shifts: In points, [S]; negative towards the start, fractions by linear interpolation.
-
-    Returns:
-        float32 [S, L]; the first and the last point are repeated where the scan has moved away.
+    Fractions are interpolated linearly; the first and the last point are repeated.
 
     Example:
         >>> shift_scans(np.array([[0, 4, 8]], dtype=np.float32), np.array([0.25])).tolist()
         [[0.0, 3.0, 7.0]]
     """
     count, points = scans.shape
-    # Moved by L points, a scan is its end point throughout: more makes no difference.
+    # A shift by L points leaves the end point only: more makes no difference.
     shifts = np.clip(shifts, -points, points)
     margin = int(np.ceil(np.abs(shifts).max(initial=0.0))) + 1
     padded = np.empty((count, points + 2 * margin), dtype=np.float32)

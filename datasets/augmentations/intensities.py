@@ -1,10 +1,10 @@
-"""Random changes of intensities: noise, scale, baseline, and peaks that are not there."""
+"""Random changes of intensities, and random choices of scans."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from datasets.augmentations.waves import random_waves
+from datasets.augmentations.axis_changes import random_waves
 from datasets.specs import require_choice, require_number, require_whole
 
 FILLS = ("baseline", "zero")
@@ -15,11 +15,6 @@ class Noise:
 
     Args:
         std: Standard deviation, in units of the transformed intensity.
-
-    Example:
-        >>> scans = np.zeros((2, 4), dtype=np.float32)
-        >>> Noise(0.1)(scans, np.random.default_rng(0)).shape
-        (2, 4)
     """
 
     def __init__(self, std: float = 0.1) -> None:
@@ -38,11 +33,6 @@ class Intensity:
 
     Args:
         std: Standard deviation of the factor's logarithm.
-
-    Example:
-        >>> scans = np.ones((2, 3), dtype=np.float32)
-        >>> Intensity(0.0)(scans, np.random.default_rng(0)).tolist()
-        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
     def __init__(self, std: float = 0.1) -> None:
@@ -55,7 +45,7 @@ class Intensity:
 
 
 class BaselineDrift:
-    """Add to each scan a smooth random curve, as a baseline does that was not removed quite.
+    """Add to each scan a smooth random curve, like the rest of a baseline.
 
     The curve is a sum of cosines of 0.5, 1, 1.5, ... periods over the axis, of random sizes.
 
@@ -63,11 +53,6 @@ class BaselineDrift:
         size: Root mean square of the curve on average, in units of the scan's own standard
             deviation over its points.
         waves: How many cosines; the more, the rougher.
-
-    Example:
-        >>> scans = np.array([[0, 1, 0, 1], [5, 5, 5, 5]], dtype=np.float32)
-        >>> BaselineDrift(0.1)(scans, np.random.default_rng(0))[1].tolist()
-        [5.0, 5.0, 5.0, 5.0]
     """
 
     def __init__(self, size: float = 0.1, waves: int = 4) -> None:
@@ -83,22 +68,16 @@ class BaselineDrift:
 
 
 class PeakDropout:
-    """Take out windows of the axis, peaks and all, so that no single peak is relied upon.
+    """Remove regions of the axis, peaks included, so that no single peak is relied upon.
 
-    The axis is cut into windows from a random point on, and each is taken out with the chance
+    The axis is divided into regions from a random point on, and each is removed with the chance
     ``p``: the same ones of all scans of a sample, or another scan would show the peak.
 
     Args:
-        p: The share of the axis that is taken out on average.
-        width: Of a window, in points; about that of a peak.
-        fill: What stands there then: ``baseline``, the straight line between the window's ends,
-            or ``zero``.
-
-    Example:
-        >>> PeakDropout(p=1.0, width=3, fill="zero")(
-        ...     np.ones((1, 5), dtype=np.float32), np.random.default_rng(0)
-        ... ).tolist()
-        [[0.0, 0.0, 0.0, 0.0, 0.0]]
+        p: The share of the axis that is removed on average.
+        width: Of a region, in points; about that of a peak.
+        fill: Its replacement: ``baseline``, the straight line between the region's ends, or
+            ``zero``.
     """
 
     def __init__(self, p: float = 0.1, width: int = 20, fill: str = "baseline") -> None:
@@ -113,10 +92,47 @@ class PeakDropout:
         starts = np.arange(-int(rng.integers(self.width)), points, self.width)
         changed = scans.copy()
         for start in starts[rng.random(len(starts)) < self.p].tolist():
-            window = changed[:, max(start, 0) : start + self.width]
+            region = changed[:, max(start, 0) : start + self.width]
             if self.fill == "zero":
-                window[:] = 0
+                region[:] = 0
             else:
-                first, last, steps = window[:, :1], window[:, -1:], window.shape[1] - 1
-                window[:] = first + (last - first) * (self._along[: steps + 1] / max(steps, 1))
+                first, last, steps = region[:, :1], region[:, -1:], region.shape[1] - 1
+                region[:] = first + (last - first) * (self._along[: steps + 1] / max(steps, 1))
         return changed
+
+
+class ScanDropout:
+    """Leave out scans at random; one is always kept. List it first to save work.
+
+    Args:
+        p: The chance of each scan to be left out.
+    """
+
+    def __init__(self, p: float = 0.1) -> None:
+        self.p = require_number("scan_dropout.p", p, 0.0, 1.0)
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L], to [1..S, L]."""
+        keep = rng.random(len(scans)) >= self.p
+        if not keep.any():
+            keep[rng.integers(len(scans))] = True
+        return scans[keep]
+
+
+class ScanSampling:
+    """Keep a random subset of the scans, drawn anew in each epoch; evaluation uses all of them.
+
+    List it first to save work: it bounds the time and memory of samples with many scans.
+
+    Args:
+        most: How many scans are kept at most.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self.most = require_whole("scan_sampling.most", most, 1)
+
+    def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Change the scans, [S, L], to [1..most, L], in their order."""
+        if len(scans) <= self.most:
+            return scans.copy()
+        return scans[np.sort(rng.choice(len(scans), self.most, replace=False))]

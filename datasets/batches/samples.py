@@ -1,4 +1,4 @@
-"""One sample, and the samples of a batch, whose scans are read as the batch wants them to lie."""
+"""Samples, and batches of samples whose scans are read on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sample(NamedTuple):
         spectra: float32 [S, L], at least one scan.
         tabular: float32 [D].
         target: A class number, or float [T] for regression and for several labels.
-        sample_id: Whose it is.
+        sample_id: Its name.
     """
 
     spectra: np.ndarray
@@ -27,27 +27,18 @@ class Sample(NamedTuple):
 
 
 class LazyBatch(Sequence[Sample]):
-    """The samples of a batch, whose scans are read in one go.
+    """The samples of a batch, whose scans are read together when first needed.
 
-    They are read when they are first asked for: by a batch, straight to where it wants each, so
-    that nothing is copied; or by who looks at a sample. A sample's scans are a piece of what was
-    read.
+    A batch has them read straight to their destination, so that nothing is copied. The scans of a
+    single sample are a view of what was read.
 
     Args:
-        read: Reads all scans into a fresh array. It is given None for one sample's behind the
-            other's, [N, L]; or S for as many rows a sample, zero behind its own, [B x S, L].
-        counts: How many scans each sample has, int64 [B].
+        read: Reads all scans into a fresh array: concatenated, [N, L], given None; padded with
+            zeros to S rows for each sample, [B x S, L], given S.
+        counts: Number of scans of each sample, int64 [B].
         tabular: float32 [B, D].
         target: int64 [B], or float32 [B, T].
         sample_id: B names.
-
-    Example:
-        >>> both = LazyBatch.of([Sample(np.ones((1, 2)), np.zeros(1), 0, "a"),
-        ...                         Sample(np.full((2, 2), 2), np.zeros(1), 1, "b")])
-        >>> both.scans(most=2).tolist()
-        [[1.0, 1.0], [0.0, 0.0], [2.0, 2.0], [2.0, 2.0]]
-        >>> both[1].spectra.tolist()
-        [[2.0, 2.0], [2.0, 2.0]]
     """
 
     def __init__(
@@ -64,12 +55,12 @@ class LazyBatch(Sequence[Sample]):
         self.sample_id = sample_id
         self._read = read
         self._scans: np.ndarray | None = None
-        self._most: int | None = None  # how they lie
+        self._most: int | None = None  # their layout
         self._samples: list[Sample] | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> LazyBatch:
-        """Samples that were made one by one; as they are where they were read together."""
+        """From single samples; a batch that is lazy already is returned as it is."""
         if isinstance(samples, cls):
             return samples
         pieces = [sample.spectra for sample in samples]
@@ -83,14 +74,7 @@ class LazyBatch(Sequence[Sample]):
         )
 
     def scans(self, most: int | None = None) -> np.ndarray:
-        """All scans; copied only where they were read before to lie otherwise.
-
-        Args:
-            most: S, at least the largest of ``counts``; None for no padding.
-
-        Returns:
-            float32 [N, L] without padding, otherwise [B x S, L].
-        """
+        """All scans, [N, L], or padded to ``most`` rows for each sample, [B x most, L]; float32."""
         if most is not None and most == self.counts.min():
             most = None  # there is nothing to pad: both are the same
         if self._scans is None:
@@ -116,7 +100,7 @@ class LazyBatch(Sequence[Sample]):
         return iter(self._each())
 
     def __reduce__(self) -> tuple[type[list[Sample]], tuple[list[Sample]]]:
-        """Send the samples to another process, and not what reads them."""
+        """Send the samples to another process, without the reader."""
         return list, (self._each(),)
 
     def _each(self) -> list[Sample]:
@@ -134,21 +118,12 @@ class LazyBatch(Sequence[Sample]):
 
 
 def first_rows(counts: np.ndarray, most: int | None = None) -> np.ndarray:
-    """Where each sample's scans begin among those of a batch, int64 [B].
-
-    Args:
-        counts: How many scans each has, int64 [B].
-        most: Rows a sample; None for one sample's behind the other's.
-    """
+    """Where each sample's scans start, int64 [B], concatenated or padded to ``most`` rows each."""
     return np.cumsum(counts) - counts if most is None else np.arange(len(counts)) * most
 
 
 def lay_out(pieces: Sequence[np.ndarray], most: int | None = None) -> np.ndarray:
-    """Copy samples' scans to one array.
-
-    Args:
-        pieces: Of each sample, [S, L]; at least one sample.
-        most: Rows a sample, zero behind its own; None for one sample's behind the other's.
+    """Copy samples' scans, [S, L] each, to one array, concatenated or padded to ``most`` rows each.
 
     Returns:
         float32 [B x ``most``, L], or [N, L].

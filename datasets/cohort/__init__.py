@@ -14,25 +14,39 @@ if TYPE_CHECKING:
         SPECTRAL_FILES,
         Cohort,
     )
-    from datasets.cohort.cohort_yaml import read_cohort_yaml
     from datasets.cohort.positive_class import about_positive, labels_text, negative_first
-    from datasets.cohort.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles, in_order
-    from datasets.cohort.scan_rows import SCAN
-    from datasets.cohort.spelling import find_spellings, spelled_alike
+    from datasets.cohort.roles import (
+        MISSING_LABEL,
+        ROLES_FILE,
+        SAMPLE_ID,
+        UNNAMED_AXIS,
+        Roles,
+        in_order,
+        read_cohort_yaml,
+        read_units,
+    )
+    from datasets.cohort.scan_files import SCAN
     from datasets.cohort.table import (
         DECIMAL_COMMA,
         LARGEST_NUMBER,
         MISSING_TEXT,
         as_numbers,
         find_separator,
+        find_spellings,
         is_missing,
         one_line,
         read_table,
         require_columns,
         require_file,
+        spelled_alike,
     )
-    from datasets.cohort.target_scaler import TargetScaler
-    from datasets.cohort.targets import AUTO, SEVERAL_COLUMNS, summarise_targets
-    from datasets.cohort.units import UNNAMED_AXIS, read_units
+    from datasets.cohort.targets import (
+        AUTO,
+        SEVERAL_COLUMNS,
+        TASKS,
+        TargetScaler,
+        spread_texts,
+        summarise_targets,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

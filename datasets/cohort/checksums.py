@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered for large ones that have not changed since."""
+"""SHA-256 of files, cached for large ones that have not changed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 HASH_BYTES = 2**20
-# Hashing a smaller file takes less time than a person notices: it is done anew each time.
+# Smaller files are hashed fast, and each time.
 REMEMBERED_FROM_BYTES = 16 * 2**20
-# A file that was changed just before it was hashed may be changed again within the same tick of
-# its clock; some file systems count whole seconds, FAT every second one.
+# A file may be changed twice within a tick of the file system's clock, 2 s on FAT.
 SETTLED_AFTER_S = 3.0
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a file in pieces."""
+    """SHA-256 of a file, as hexadecimal text."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(HASH_BYTES):
@@ -28,21 +27,11 @@ def file_sha256(path: Path) -> str:
 
 
 class ChecksumCache:
-    """What large files were hashed to, in a folder of the user's, by what the system says of them.
-
-    A file counts as unchanged while its path, size, inode, device and both of its times (of its
-    content and of its entry) are what they were. All but a hand at the disk itself shows there: a
-    copy that keeps the time of its source still has a new time of entry.
+    """Checksums of large files, cached in a folder by path, size, inode, device and both times.
 
     Args:
         folder: Where to remember, made when it is needed; None remembers nothing.
-        verify: Hash anew whatever is remembered, and remember that.
-
-    Example:
-        >>> path = Path(tempfile.mkdtemp()) / "empty"
-        >>> _ = path.write_bytes(b"")
-        >>> ChecksumCache().sha256(path)[:12]
-        'e3b0c44298fc'
+        verify: Hash again whatever is remembered.
     """
 
     def __init__(self, folder: Path | None = None, verify: bool = False) -> None:
@@ -50,13 +39,7 @@ class ChecksumCache:
         self.verify = verify
 
     def sha256(self, path: Path, measure: Callable[[Path], str] = file_sha256) -> str:
-        """The digest of a file.
-
-        Args:
-            path: The file.
-            measure: Hashes it, and may raise where it does not like what it sees: what is
-                remembered has been measured by it.
-        """
+        """The digest of a file; ``measure`` computes it and may raise where content is invalid."""
         known = None if self.verify else self._recall(path)
         if known is not None:
             return known
@@ -100,7 +83,6 @@ class ChecksumCache:
 
 
 def _identity(path: Path) -> dict[str, int]:
-    """What the system says of a file; some of it changes whenever the file does."""
     found = path.stat()
     return {
         "size": found.st_size,

@@ -1,11 +1,10 @@
 """A cohort on disk: samples with targets, groups and covariates, and their spectra.
 
-The folder is neutral: `samples.csv` (a row a sample: `sample_id`, group, label, covariates),
-`scans.csv` (row i says whose spectrum row i of the spectra is: `sample_id`, `scan`),
-`spectra.npy` (float32 [N_scans, L]), `axis.npy` ([L]), and optionally `cohort.yaml`, whose
-`roles: {group, label, numeric: [...], categorical: [...]}` say how the columns are meant.
-A cohort of covariates alone has neither scans nor spectra nor axis: each of its samples counts as
-one scan of no points, so that all else is as ever.
+The folder holds `samples.csv` (one row per sample: `sample_id`, group, label, covariates),
+`scans.csv` (row i names the `sample_id` and `scan` of row i of the spectra), `spectra.npy` (float32
+[N_scans, L]), `axis.npy` ([L]), and optionally `cohort.yaml`, whose `roles: {group, label, numeric:
+[...], categorical: [...]}` name the columns. A cohort of covariates alone has neither scans nor
+spectra nor axis: each of its samples counts as one scan of no points.
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.cohort.arrays import check_finite, open_spectra, read_axis
 from datasets.cohort.checksums import ChecksumCache, file_sha256
 from datasets.cohort.positive_class import about_positive
 from datasets.cohort.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles
-from datasets.cohort.scan_rows import SCAN, find_scan_rows
+from datasets.cohort.scan_files import SCAN, check_finite, find_scan_rows, open_spectra, read_axis
 from datasets.cohort.table import as_numbers, is_missing, read_table, require_folder
 from datasets.cohort.targets import (
     AUTO,
@@ -41,8 +39,8 @@ AXIS_FILE = "axis.npy"
 # A cohort of covariates alone has none of them.
 SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
 
-# Whether intensities are finite is looked at when a cohort is read as long as that takes no time;
-# of larger ones when they are hashed, which reads them all anyway.
+# Up to this size intensities are checked when a cohort is read; larger spectra when they are
+# hashed, which reads them anyway.
 CHECKED_AT_ONCE_BYTES = 256 * 2**20
 
 
@@ -52,23 +50,23 @@ class Cohort:
 
     Attributes:
         root: The folder.
-        samples: The kept samples, one a row: `sample_id`, label and group as text, numeric
+        samples: The kept samples, one per row: `sample_id`, label and group as text, numeric
             covariates as float64, every other column as text, NaN where there is no value.
         axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
-        task: What is to be learned, one of `datasets.cohort.targets.TASKS`.
+        task: One of `datasets.cohort.targets.TASKS`.
         class_names: The classes' names, by class number; for several labels or values to regress
             their columns.
         targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
             the columns' units, float64 [N, T].
         groups: Groups, str [N].
-        sample_ids: Names of the samples, N of them.
-        numeric: The numeric covariates' columns.
-        categorical: The categorical covariates' columns.
-        excluded: Labels that were left out, with their number of samples; samples without a
-            target are counted as "(missing)".
-        missing: What stands in the cells of those samples, with how many cells it is.
+        sample_ids: N names.
+        numeric: Columns of numeric covariates.
+        categorical: Columns of categorical covariates.
+        excluded: Labels that were left out, with their number of samples; samples without a target
+            are counted as "(missing)".
+        missing: Texts in the cells of those samples, with their number of cells.
     """
 
     root: Path
@@ -99,31 +97,31 @@ class Cohort:
     ) -> Cohort:
         """Read and check a cohort's folder.
 
-        What is left out by `labels`, or has no target, is not checked for its group, covariates
-        or scans. Scans stand in the order of `scan`: as numbers where all are numbers, otherwise
-        as text.
+        Samples left out by `labels`, or without a target, are not checked for group, covariates or
+        scans. Scans are in the order of `scan`: as numbers where all are numbers, otherwise as
+        text.
 
         Args:
             root: The folder.
-            labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; labels
-                that are not listed are left out. None makes every label a class of its own,
-                in sorted order; of two the one that a word such as "control" names is class 0.
+            labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; labels that
+                are not listed are left out. None makes every label a class, in sorted order; of two
+                the one named by a word such as "control" is class 0.
             label: Column of the labels, or the columns of several labels or targets. None takes
-                what cohort.yaml says, or else "label".
+                that of cohort.yaml, or else "label".
             group: Column of the groups that a split keeps together (patient, plate, site). None
-                takes what cohort.yaml says, or else "group".
-            numeric: Columns of numeric covariates. None takes what cohort.yaml says without
-                the columns of `label`, or else none.
+                takes that of cohort.yaml, or else "group".
+            numeric: Columns of numeric covariates. None takes those of cohort.yaml without the
+                columns of `label`, or else none.
             categorical: Columns of categorical covariates, likewise.
             task: "binary", "multiclass", "multilabel", "regression"; "auto" takes one of the first
                 two by the number of classes.
 
         Returns:
-            The cohort, its spectra not loaded; those of more than ``CHECKED_AT_ONCE_BYTES`` are
-            not looked at either, until :meth:`fingerprint` is called.
+            The cohort, its spectra not loaded; those of more than ``CHECKED_AT_ONCE_BYTES`` are not
+            checked either, until :meth:`fingerprint` is called.
 
         Raises:
-            CohortError: The folder, or a choice made about it, cannot be used; one line says why.
+            CohortError: The folder, or an argument, cannot be used.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)
@@ -167,7 +165,7 @@ class Cohort:
         return self.spec_len > 0
 
     def describe(self) -> str:
-        """Say in a few plain lines what the cohort holds."""
+        """The cohort's content in a few lines."""
         counts = [len(rows) for rows in self.scan_rows]
         targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or "none"
@@ -192,16 +190,10 @@ class Cohort:
         return "\n".join(filter(None, lines))
 
     def fingerprint(self, memory: ChecksumCache | None = None) -> dict[str, str]:
-        """Hash the cohort's files, and see that its spectra are sound.
-
-        Args:
-            memory: Of large files that were hashed before; None hashes all.
-
-        Returns:
-            The SHA-256 of each file, by file name.
+        """SHA-256 of each of the cohort's files by name; checks that large spectra are finite.
 
         Raises:
-            CohortError: An intensity is not finite; the line is that of :meth:`read`.
+            CohortError: An intensity is not finite.
         """
         memory = memory or ChecksumCache()
         measures = {SPECTRA_FILE: self._hash_spectra} if self.has_spectra else {}
@@ -212,7 +204,6 @@ class Cohort:
         }
 
     def _hash_spectra(self, path: Path) -> str:
-        """Hash the spectra's file and look for what is not finite, in one pass over it."""
         if not isinstance(self.spectra, np.memmap) or not self.spectra.flags.c_contiguous:
             _check_finite(self.root, self.spectra)
             return file_sha256(path)
@@ -238,7 +229,6 @@ class Cohort:
 
 
 def _sample_ids(table: pd.DataFrame, where: str) -> pd.Index:
-    """Check that every sample has a name of its own."""
     ids = table[SAMPLE_ID]
     if not len(ids):
         raise CohortError(f"{where} has no rows; a row a sample was expected")
@@ -256,10 +246,9 @@ def _sample_ids(table: pd.DataFrame, where: str) -> pd.Index:
 
 
 def _typed(samples: pd.DataFrame, roles: Roles, where: str) -> pd.DataFrame:
-    """Give the kept samples' columns their types and check groups and numeric covariates."""
     ids = samples[SAMPLE_ID].tolist()
     missing = is_missing(samples[roles.group])
-    # A column of names is taken as it stands: a sample may well be called 'NA'.
+    # A sample may be named 'NA'.
     if missing.any() and roles.group != SAMPLE_ID:
         raise CohortError(
             f"{where}: sample {ids[int(np.argmax(missing))]!r} has no {roles.group!r} "
@@ -280,7 +269,7 @@ def _typed(samples: pd.DataFrame, roles: Roles, where: str) -> pd.DataFrame:
 def _open_scans(
     folder: Path, samples: pd.Index, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Open the axis [L] and the spectra [N_scans, L], and find each sample's rows."""
+    """Axis [L], spectra [N_scans, L], and each sample's rows."""
     scans = read_table(folder / SCANS_FILE, [SAMPLE_ID, SCAN])
     rows_of = find_scan_rows(scans, samples, str(folder / SCANS_FILE))
     without = [number for number in np.flatnonzero(kept).tolist() if not len(rows_of[number])]
@@ -299,7 +288,6 @@ def _open_scans(
 def _no_scans(
     folder: Path, samples: pd.Index, roles: Roles
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """The same of a cohort of covariates alone: one scan of no points a sample."""
     if not roles.numeric and not roles.categorical:
         raise CohortError(
             f"{folder} has no spectra ({', '.join(SPECTRAL_FILES)}), and no column of "
@@ -316,8 +304,6 @@ def _no_spectra(count: int) -> np.ndarray:
 def _check_finite(
     folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] | None = None
 ) -> None:
-    """Check that no intensity is NaN or infinite, or say whose it is."""
-
     def name_row(row: int) -> str:
         scan = read_table(folder / SCANS_FILE).iloc[row]
         return f"sample {scan[SAMPLE_ID]!r}, scan {scan[SCAN]}"

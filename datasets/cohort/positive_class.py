@@ -1,4 +1,4 @@
-"""Which of two classes is the positive one: class 1, that of recall, precision and AUPRC."""
+"""Which of two classes is the positive one, class 1: that of recall, precision and AUPRC."""
 
 from __future__ import annotations
 
@@ -15,26 +15,20 @@ control controls ctrl ctrls ctl healthy normal normals negative negatives neg be
 absence false hc nc wt wildtype susceptible unaffected uninfected untreated noncase noncases
 """
 NEGATIVE_WORDS = frozenset(_NEGATIVE.split())
-# Words that may stand beside one of them.
+# Words that may accompany them.
 _BESIDE = "group donor donors volunteer volunteers subject subjects sample samples"
 BESIDE = frozenset(_BESIDE.split())
 # Abbreviations that mean something only beside their opposite: negative, positive.
 PAIRS = (("n", "y"), ("n", "p"), ("f", "t"), ("s", "r"), ("-", "+"))
-# What makes a word its own negative: responder, non-responder.
+# Prefixes of a negated word: responder, non-responder.
 NEGATIONS = ("no", "non", "not", "without")
 
 
 def negative_first(labels: Sequence[str]) -> list[str] | None:
-    """Put the negative one of two labels first.
+    """Put the negative one of two labels first; None where nothing distinguishes them.
 
-    The smaller one of two numbers, or the one that a word such as ``control``, ``healthy`` or
-    ``wild type`` names; the alphabet tells nothing.
-
-    Args:
-        labels: Two different labels.
-
-    Returns:
-        The negative one and the positive one; None where nothing tells them apart.
+    It is the smaller one of two numbers, or named by a word such as ``control``, ``healthy`` or
+    ``wild type``; the alphabet does not decide.
 
     Example:
         >>> negative_first(["control", "case"]), negative_first(["HCC", "healthy"])
@@ -69,19 +63,7 @@ def labels_text(labels: Sequence[str]) -> str:
 
 
 def about_positive(task: str, class_names: Sequence[str]) -> str:
-    """Say which class is the positive one, in a line for a person.
-
-    Args:
-        task: One of ``datasets.cohort.targets.TASKS``.
-        class_names: By class number.
-
-    Returns:
-        Empty for tasks other than binary.
-
-    Example:
-        >>> about_positive("binary", ["control", "case"])[:20]
-        'positive class: case'
-    """
+    """The positive class, in a line for a person; empty for tasks other than binary."""
     if task != "binary" or len(class_names) != 2:
         return ""
     negative, positive = class_names
@@ -92,12 +74,10 @@ def about_positive(task: str, class_names: Sequence[str]) -> str:
 
 
 def _plain(label: str) -> str:
-    """In small letters, words parted by single blanks."""
     return " ".join(re.split(r"[\s_.,:;()/-]+", label.casefold())).strip() or label
 
 
 def _is_negative(label: str, other: str) -> bool:
-    """Whether a label names the negative class, beside the other one."""
     if (label, other) in PAIRS:
         return True
     joined = label.replace(" ", "")
@@ -109,7 +89,6 @@ def _is_negative(label: str, other: str) -> bool:
 
 
 def _is_smaller(label: str, other: str) -> bool:
-    """Whether both are numbers and the first one is the smaller."""
     try:
         return float(label) < float(other)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a cohort's columns mean: label, group and covariates, and which label is which class."""
+"""Roles and units of columns, as cohort.yaml and the caller give them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,46 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from datasets.cohort.cohort_yaml import read_cohort_yaml
 from datasets.cohort.positive_class import labels_text, negative_first
 from datasets.cohort.table import MISSING_TEXT, one_line, require_columns
 from datasets.errors import CohortError, nearest
 
+KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 SAMPLE_ID = "sample_id"
 ROLES_FILE = "cohort.yaml"
-# What no label is called by, unless `labels` lists it: Python writes its None as a word.
+# No label has this name, unless `labels` lists it: Python writes its None as a word.
 NO_LABEL_TEXT = MISSING_TEXT | {"None"}
-# Under this name samples without a label are counted as left out.
+# Name of the left-out samples without a label.
 MISSING_LABEL = "(missing)"
 TRUTHS = (str(True), str(False))
+# Name of an axis without a unit; a unit is never guessed.
+UNNAMED_AXIS = "axis"
+
+
+class TextLoader(yaml.SafeLoader):
+    """Loads scalars such as 2024, 010, no and 2024-01-15 as text; only null is not."""
+
+
+TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag in KEPT_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_cohort_yaml(path: Path) -> Any:
+    """The content of an existing ``cohort.yaml``, scalars as text.
+
+    Raises:
+        OSError: It cannot be read.
+        UnicodeDecodeError: It is not UTF-8.
+        yaml.YAMLError: It is not YAML.
+    """
+    return yaml.load(path.read_text(encoding="utf-8"), TextLoader)
 
 
 @dataclass(frozen=True)
 class Roles:
-    """How the columns of samples.csv are meant; several label columns are several targets."""
+    """Roles of the columns of samples.csv; several label columns are several targets."""
 
     label: list[str]
     group: str
@@ -45,9 +68,9 @@ class Roles:
         numeric: Sequence[str] | None,
         categorical: Sequence[str] | None,
     ) -> Roles:
-        """Take the caller's choices, then those of cohort.yaml, then the defaults.
+        """The caller's choices, then those of cohort.yaml, then the defaults.
 
-        A column that the caller chose as a label is none of cohort.yaml's covariates any more.
+        A column that the caller chose as a label is no longer one of cohort.yaml's covariates.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         written = _read_roles(folder / ROLES_FILE)
@@ -68,7 +91,7 @@ class Roles:
         return cls(**chosen)
 
     def check(self, table: pd.DataFrame, where: str) -> None:
-        """Check that the columns are there, and that no covariate gives the answer away."""
+        """Check that the columns exist, and that no covariate is label, group or sample_id."""
         require_columns(table, self.label, where, "label column")
         require_columns(table, [self.group], where, "group column")
         require_columns(table, self.numeric, where, "numeric covariate")
@@ -95,7 +118,6 @@ class Roles:
 
 
 def _columns(label: Any) -> list[str]:
-    """One label column's name, or several, as a list."""
     columns = [label] if isinstance(label, str) else list(label)
     if not columns or not all(isinstance(column, str) for column in columns):
         raise CohortError(f"label is {label!r}; a column's name, or a list of them, was expected")
@@ -106,7 +128,7 @@ def _columns(label: Any) -> list[str]:
 
 
 def _read_roles(path: Path) -> dict[str, Any]:
-    """Read `roles` of cohort.yaml; an absent file has none."""
+    """`roles` of cohort.yaml; empty where there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -126,12 +148,7 @@ def _read_roles(path: Path) -> dict[str, Any]:
 
 
 def in_order(labels: Sequence[str]) -> list[str]:
-    """Sort labels, or other names: as numbers where all are numbers, otherwise as text.
-
-    Example:
-        >>> in_order(["10", "9"]), in_order(["10", "nine"])
-        (['9', '10'], ['10', 'nine'])
-    """
+    """Sort names: as numbers where all are numbers, otherwise as text."""
     try:
         return sorted(labels, key=lambda text: (float(text), text))
     except ValueError:
@@ -141,21 +158,17 @@ def in_order(labels: Sequence[str]) -> list[str]:
 def number_classes(
     column: pd.Series, labels: Mapping[Any, int] | None, where: str
 ) -> tuple[np.ndarray, list[str], dict[str, int]]:
-    """Number the labels.
+    """Number the labels, text [N]; None for ``labels`` makes each label a class.
 
-    Args:
-        column: Labels as text, [N].
-        labels: Class number of each label, compared as text; None makes each a class of its own.
-            Of two the negative one is class 0, if numbers or a word such as ``control`` say which.
-        where: What the table is called in an error line.
+    Of two the negative one is class 0, if numbers or a word such as ``control`` distinguish them.
 
     Returns:
         Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
         class joined by '+'); the labels that are left out with their counts.
 
     Raises:
-        CohortError: The mapping does not fit the labels, fewer than two classes are left, or there
-            are two of which nothing says which is the positive one.
+        CohortError: The mapping does not fit the labels, fewer than two classes are left, or
+            nothing says which of two is the positive one.
 
     Example:
         >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
@@ -209,7 +222,6 @@ def _class_order(present: Sequence[str], where: str) -> list[str]:
 def _checked_mapping(
     labels: Mapping[Any, int], counts: Mapping[str, int], where: str
 ) -> dict[str, int]:
-    """Check that the mapping's labels occur and that its classes are whole numbers."""
     numbers: dict[str, int] = {}
     for key, number in labels.items():
         text = str(key).strip()
@@ -222,3 +234,15 @@ def _checked_mapping(
             raise CohortError(f"label {text!r} has class {number!r}; a whole number was expected")
         numbers[text] = int(number)
     return numbers
+
+
+def read_units(folder: str | Path) -> dict[str, str]:
+    """`units` of a cohort's cohort.yaml: of `axis`, `spectra` and covariates, only ever shown."""
+    path = Path(folder) / ROLES_FILE
+    if not path.is_file():
+        return {}
+    content = read_cohort_yaml(path)
+    units = content.get("units") if isinstance(content, dict) else None
+    if not isinstance(units, dict):
+        return {}
+    return {str(name): str(unit) for name, unit in units.items() if unit is not None}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +16,35 @@ import pandas as pd
 from datasets.errors import CohortError, UsageError, nearest
 from datasets.paths import as_path
 
-# What programs write for "no value". 'None' is not among them: it is a real category ("no
-# medication") in many cohorts. Of labels see datasets.cohort.roles.
+# Spellings of "no value". 'None' is a real category ("no medication") in many cohorts; for labels
+# see datasets.cohort.roles.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
 
-# What parts the fields of a table, and a number with a decimal comma. Where a header has as many
-# semicolons as commas, the commas are decimal ones.
+# Separators of fields, and a number with a decimal comma. Where a header has as many semicolons as
+# commas, the commas are decimal ones.
 SEPARATORS = "\t;,"
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 
-# What str.strip takes off, of ASCII, that may stand within a line.
+# ASCII blanks within a line that str.strip removes.
 BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
 
-# A covariate ends as float32; what does not fit would become an infinity there.
+# Largest float32, the type of encoded covariates.
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
+# Zeros before a number, not after a decimal point.
+LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+NO_FRACTION = re.compile(r"(?<=\d)\.0+$")
 
 
 def one_line(error: BaseException) -> str:
-    """Flatten an error's message, for use as a part of another one."""
+    """An error's message on one line."""
     return " ".join(str(error).split())
 
 
 def require_folder(path: str | Path) -> Path:
-    """Return the folder as a path, or say which folder beside it was probably meant.
+    """The folder as a path.
 
     Raises:
-        CohortError: There is no such folder.
+        CohortError: There is no such folder; with the nearest one beside it.
     """
     try:
         folder = as_path(path)
@@ -57,10 +62,10 @@ def require_folder(path: str | Path) -> Path:
 
 
 def require_file(path: Path) -> Path:
-    """Return the path, or say which file beside it was probably meant.
+    """The path.
 
     Raises:
-        CohortError: There is no such file.
+        CohortError: There is no such file; with the nearest one beside it.
     """
     if path.is_file():
         return path
@@ -73,17 +78,11 @@ def require_file(path: Path) -> Path:
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file (UTF-8, one header line), every cell as text without outer blanks.
 
-    Fields are parted by what the header has most of: commas, semicolons or tabs.
-
-    Args:
-        path: The file.
-        columns: Columns that it must have.
-
-    Returns:
-        One row a line, object columns of `str`; blank lines are passed over.
+    The separator is the most frequent in the header: comma, semicolon or tab. Blank lines are
+    skipped.
 
     Raises:
-        CohortError: The file is missing, is not such a table, or lacks a column.
+        CohortError: The file is missing, is not such a table, or lacks one of ``columns``.
     """
     require_file(path)
     try:
@@ -99,21 +98,16 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def find_separator(header: str) -> str:
-    """What parts the fields of a table, by its first line; what is quoted does not count.
-
-    Example:
-        >>> find_separator("sample_id;label;age, years"), find_separator("sample_id")
-        (';', ',')
-    """
+    """The separator of a table, by its first line; quoted text does not count."""
     plain = re.sub(r'"[^"]*"', "", header)
     return max(SEPARATORS, key=plain.count) if any(map(plain.count, SEPARATORS)) else ","
 
 
 def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
-    """Read a table of plain cells, which a million rows of take a fraction of a second.
+    """Read a table of plain cells fast.
 
-    None where there is a quote, a blank line, a row that is too short or too long, or anything
-    else that takes a closer look: :func:`_read_any` reads all tables, and names what is wrong.
+    None where there is a quote, a blank line, a row of another length, or anything else unusual:
+    :func:`_read_any` reads all tables, and names what is wrong.
     """
     line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
     carriage_returns = content.count(b"\r") - content.count(b"\r\n")
@@ -150,7 +144,6 @@ def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
 
 
 def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
-    """Read any CSV table, a row at a time."""
     try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
@@ -184,16 +177,10 @@ def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
 def require_columns(
     table: pd.DataFrame, columns: Iterable[str], where: str, role: str = "needed column"
 ) -> None:
-    """Check that a table has the columns.
-
-    Args:
-        table: The table.
-        columns: Names of columns.
-        where: What the table is called in the error line.
-        role: What the columns are for, in the error line.
+    """Check that a table has the columns; ``role`` names their use in the error line.
 
     Raises:
-        CohortError: A column is not there.
+        CohortError: A column is missing.
     """
     for column in columns:
         if column not in table.columns:
@@ -201,12 +188,7 @@ def require_columns(
 
 
 def is_missing(values: pd.Series) -> np.ndarray:
-    """Say which cells hold no value.
-
-    Example:
-        >>> is_missing(pd.Series(["3", "", "NA", None, "None"])).tolist()
-        [False, True, True, True, False]
-    """
+    """Which cells hold no value."""
     return (values.isna() | values.isin(MISSING_TEXT)).to_numpy(dtype=bool)
 
 
@@ -217,20 +199,13 @@ def as_numbers(
     role: str = "numeric covariate",
     otherwise: str = "list the column as categorical",
 ) -> np.ndarray:
-    """Turn a column's cells into numbers.
+    """A column's cells [N] as float64 [N], NaN where there is no value.
 
-    Args:
-        values: Text or numbers, [N].
-        name: The column, for the error line.
-        sample_ids: Whose values they are, [N], for the error line.
-        role: What the column is for, for the error line.
-        otherwise: What to do if it is no column of numbers, for the error line.
-
-    Returns:
-        float64 [N], NaN where there is no value.
+    ``role`` names the column's use, and ``otherwise`` the alternative to mending the cell, in the
+    error line.
 
     Raises:
-        CohortError: A cell holds something else than a finite number.
+        CohortError: A cell holds no finite number.
     """
     missing = is_missing(values)
     given = values.astype(object).where(~missing, None)
@@ -246,3 +221,29 @@ def as_numbers(
             f"{comma}; mend it or {otherwise}"
         )
     return numbers
+
+
+def plain_spelling(name: str) -> str:
+    """A name without case, blanks, leading zeros, a fraction of zero, and Unicode variants."""
+    text = unicodedata.normalize("NFKC", name)
+    seen = (letter for letter in text if unicodedata.category(letter) not in ("Cf", "Cc"))
+    text = "".join("".join(seen).casefold().split())
+    return LEADING_ZEROS.sub("", NO_FRACTION.sub("", text))
+
+
+def find_spellings(names: Iterable[str]) -> list[list[str]]:
+    """Sets of names that differ by spelling only, each sorted."""
+    spellings = defaultdict(set)
+    for name in names:
+        spellings[plain_spelling(name)].add(name)
+    return sorted(sorted(found) for found in spellings.values() if len(found) > 1)
+
+
+def spelled_alike(names: Collection[str], others: Collection[str]) -> tuple[str, str] | None:
+    """A name and one of the others that differ by spelling only; None where there are none."""
+    other_of = {plain_spelling(name): name for name in others if name not in names}
+    for name in names:
+        other = other_of.get(plain_spelling(name))
+        if name not in others and other is not None:
+            return name, other
+    return None

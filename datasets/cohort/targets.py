@@ -1,4 +1,4 @@
-"""What is to be learned of each sample: a class, labels that are there or not, or values."""
+"""Targets of the samples: classes, labels or values, and their scaling."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from datasets.cohort.roles import MISSING_LABEL, NO_LABEL_TEXT, SAMPLE_ID, number_classes
 from datasets.cohort.table import as_numbers, is_missing
@@ -16,9 +18,11 @@ from datasets.errors import CohortError, nearest
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Two classes are a binary task, more a multi-class one.
+# Significant digits of a spread, and the most that a floating-point number has.
+DIGITS, MOST_DIGITS = 4, 15
 AUTO = "auto"
 SEVERAL_COLUMNS = ("multilabel", "regression")
-# As programs write a label that is there or not.
+# Spellings of a label's presence and absence.
 BOOLEANS = {
     text: str(int(truth))
     for truth in (True, False)
@@ -34,12 +38,12 @@ class Targets:
     Attributes:
         task: One of ``TASKS``.
         names: Of the classes by number, or of the label or target columns.
-        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T].
-            What stands there for a sample that is not kept has no meaning.
+        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T];
+            undefined for samples that are not kept.
         kept: Which samples have a target, bool [N].
         excluded: Labels that were left out, "(missing)" among them, with their counts.
-        missing: What stands in the cells of those that have no label or value (``NA``, an empty
-            text), with how many cells it is.
+        missing: Texts of the cells without a label or value (``NA``, an empty text), with their
+            counts.
     """
 
     task: str
@@ -57,24 +61,10 @@ def read_targets(
     labels: Mapping[Any, int] | None,
     where: str,
 ) -> Targets:
-    """Read the targets from their columns.
-
-    Args:
-        table: As text, with ``sample_id``, N rows.
-        columns: One column of labels; for several labels or values one column each.
-        task: One of ``TASKS``, or "auto".
-        labels: Class number of each label, for classes only; see
-            :func:`datasets.cohort.roles.number_classes`.
-        where: What the table is called in an error line.
+    """Read the targets of N samples from their columns; see :func:`number_classes` for ``labels``.
 
     Raises:
         CohortError: The columns do not hold what the task needs.
-
-    Example:
-        >>> table = pd.DataFrame({"sample_id": ["a", "b", "c"], "age": ["40", "", "61.5"]})
-        >>> targets = read_targets(table, ["age"], "regression", None, "samples.csv")
-        >>> targets.values[targets.kept].tolist(), targets.excluded
-        ([[40.0], [61.5]], {'(missing)': 1})
     """
     if task not in (AUTO, *TASKS):
         raise CohortError(f"task {task!r} is unknown{nearest(task, (AUTO, *TASKS))}")
@@ -97,57 +87,45 @@ def read_targets(
 
 
 def has_no_label(column: pd.Series) -> np.ndarray:
-    """Which cells of a column of labels or values hold none, bool [N].
-
-    Example:
-        >>> has_no_label(pd.Series(["1", "", "NA", "None"])).tolist()
-        [False, True, True, True]
-    """
+    """Which cells of a column of labels or values hold none, bool [N]."""
     return is_missing(column) | column.isin(NO_LABEL_TEXT).to_numpy(dtype=bool)
 
 
 def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
-    """Say in a line how many samples have no target, by what is seen, and what becomes of them.
-
-    Args:
-        task: One of ``TASKS``.
-        targets: As :attr:`Targets.missing`.
-        samples: How many have none.
-
-    Example:
-        >>> describe_missing("binary", {"NA": 2, "": 1}, 3)
-        'samples without a label: 3, left out (NA 2, empty 1)'
-    """
+    """How many samples have no target, and what their cells hold, in one line."""
     what = "value" if task == "regression" else "label"
     seen = ", ".join(f"{text or 'empty'} {count}" for text, count in targets.items())
     return f"samples without a {what}: {samples}, left out ({seen})"
 
 
 def targets_heading(task: str) -> str:
-    """What the things that :func:`summarise_targets` lists are called."""
+    """Heading of :func:`summarise_targets`."""
     return _HEADINGS.get(task, "classes")
 
 
-def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
-    """Say in a line how targets are spread.
-
-    Args:
-        task: One of ``TASKS``.
-        values: As in :class:`Targets`, at least one sample.
-        names: Likewise.
+def spread_texts(values: np.ndarray) -> list[str]:
+    """Mean, standard deviation, minimum and maximum, with digits that the spread shows in.
 
     Example:
-        >>> summarise_targets("multiclass", np.array([0, 0, 2]), ["A", "B", "C"])
-        'A 2, B 0, C 1'
-        >>> summarise_targets("regression", np.array([[20.0], [30.0]]), ["BMI"])
-        'BMI 25 +- 5 (20 to 30)'
+        >>> spread_texts(np.array([1e8 + 1.25, 1e8 + 3.75]))
+        ['100000002.5', '1.25', '100000001.25', '100000003.75']
     """
+    spread, largest, digits = float(values.std()), float(np.abs(values).max()), DIGITS
+    if 0 < spread < largest:
+        digits = min(MOST_DIGITS, DIGITS + int(np.log10(largest / spread)))
+    numbers = (values.mean(), values.min(), values.max())
+    mean, low, high = (f"{number:.{digits}g}" for number in numbers)
+    return [mean, f"{spread:.{DIGITS}g}", low, high]
+
+
+def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
+    """Distribution of the targets of at least one sample, in one line."""
     if task == "regression":
-        columns = zip(names, values.T, strict=True)
-        return ", ".join(
-            f"{name} {v.mean():.4g} +- {v.std():.4g} ({v.min():.4g} to {v.max():.4g})"
-            for name, v in columns
-        )
+        told = []
+        for name, column in zip(names, values.T, strict=True):
+            mean, spread, low, high = spread_texts(column)
+            told.append(f"{name} {mean} +- {spread} ({low} to {high})")
+        return ", ".join(told)
     one_column = values.ndim == 1
     counts = np.bincount(values, minlength=len(names)) if one_column else values.sum(axis=0)
     return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
@@ -178,7 +156,7 @@ def _read_classes(
 
 
 def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
-    """Read whether a label is there, int64 [N]."""
+    """Labels (0 or 1), int64 [N]."""
     written = column.replace(BOOLEANS)
     numbers = np.asarray(pd.to_numeric(written, errors="coerce"), dtype=np.float64)
     bad = ~np.isin(numbers, (0, 1))
@@ -192,7 +170,7 @@ def _read_labels(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
 
 
 def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
-    """Read values to regress, float64 [N]."""
+    """Values to regress, float64 [N]."""
     name = str(column.name)
     if column.isin(BOOLEANS).all():
         raise CohortError(
@@ -210,3 +188,52 @@ def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
 
 def _listed(columns: Sequence[str]) -> str:
     return " and ".join(repr(column) for column in columns)
+
+
+class TargetScaler:
+    """Regression targets standardised to mean 0 and standard deviation 1; fitted on training data.
+
+    Example:
+        >>> scaler = TargetScaler().fit(np.array([[10.0], [30.0]]))
+        >>> scaler.standardize(np.array([[40.0]])).tolist()
+        [[2.0]]
+        >>> scaler.restore(torch.tensor([[2.0]])).tolist()
+        [[40.0]]
+    """
+
+    def __init__(self) -> None:
+        self._mean: np.ndarray | None = None
+        self._std: np.ndarray | None = None
+
+    def fit(self, values: np.ndarray) -> TargetScaler:
+        """Learn mean and standard deviation of targets [N, T]; constant ones are only shifted."""
+        values = np.asarray(values, dtype=np.float64)
+        spread = values.std(axis=0)
+        self._mean, self._std = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        return self
+
+    def standardize(self, values: np.ndarray) -> np.ndarray:
+        """From the columns' units, float [N, T], to standardised values, float32 [N, T]."""
+        mean, std = self._fitted()
+        standardised: np.ndarray = ((values - mean) / std).astype(np.float32)
+        return standardised
+
+    def restore(self, values: Tensor) -> Tensor:
+        """From standardised values, [N, T], to the columns' units, in double precision."""
+        mean, std = self._fitted()
+        return values.double() * torch.from_numpy(std) + torch.from_numpy(mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Means and standard deviations, as plain lists."""
+        mean, std = self._fitted()
+        return {"mean": mean.tolist(), "std": std.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._mean = np.array(state["mean"], dtype=np.float64)
+        self._std = np.array(state["std"], dtype=np.float64)
+
+    def _fitted(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._mean is None or self._std is None:
+            raise RuntimeError("TargetScaler: fit or load_state_dict comes first")
+        return self._mean, self._std

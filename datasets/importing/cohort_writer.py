@@ -1,8 +1,7 @@
-"""A cohort's folder that is complete or absent: written aside a scan at a time, then renamed.
+"""Writes a cohort's folder atomically: aside, a scan at a time, then renamed.
 
-Beside ``OUT`` stands ``OUT.partial`` for as long as an import goes on. It holds the spectra so
-far, a log of the scans, and how much of both is certain: an import that was cut goes on from
-there, and ends with the same bytes as one left in peace.
+During an import ``OUT.partial`` holds the spectra so far, a log of the scans, and how much of both
+is on disk for certain: an interrupted import continues from there, and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ import numpy as np
 
 from datasets.cohort import AXIS_FILE, SPECTRA_FILE
 from datasets.errors import CohortError
+from datasets.files import PART_SUFFIX, write_whole
 
 PARTIAL_SUFFIX = ".partial"
 IDENTITY_FILE, PROGRESS_FILE, LOG_FILE = "import.json", "progress.json", "log.jsonl"
-# What is finished so far; becomes OUT.
+# Becomes OUT.
 FINISHED_FOLDER = "finished"
-PART_SUFFIX = ".part"
-# So much work a kill can cost.
+# Most work that an interruption costs.
 CHECKPOINT_SECONDS = 2.0
 DTYPE = np.dtype("<f4")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an import is.
+    """State of an import.
 
     Attributes:
         files: Files that are done.
-        scans: Scans that are done of the file after them.
+        scans: Scans that are done of the next file.
         rows: Spectra that are written.
         points: Of a spectrum, L; 0 before the first.
         log_bytes: Length of the log.
@@ -52,18 +51,17 @@ class Progress:
 
 
 class CohortWriter:
-    """Writes spectra and a log, certain up to the last checkpoint, and finishes the folder.
+    """Writes spectra and a log, durable up to the last checkpoint, and finishes the folder.
 
     Args:
         out: The cohort's folder; it must not exist.
-        identity: What is imported and how, by name, as text. A partial folder of another import
-            is refused, one of the same is gone on with.
+        identity: What is imported and how, by name, as text. A partial folder of another import is
+            refused, one of the same is continued.
         checkpoint_seconds: Time between checkpoints.
 
     Attributes:
-        progress: How far it is; at the beginning, where an earlier import was cut.
-        partial: The folder aside; folders of the caller's, which can be made again, may stand in
-            it.
+        progress: State of the import; at first that of an interrupted one.
+        partial: The folder aside; the caller may keep temporary folders in it.
         finished: The folder that becomes ``out``.
 
     Raises:
@@ -71,10 +69,7 @@ class CohortWriter:
     """
 
     def __init__(
-        self,
-        out: Path,
-        identity: Mapping[str, str],
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        self, out: Path, identity: Mapping[str, str], checkpoint_seconds: float = CHECKPOINT_SECONDS
     ) -> None:
         refuse_existing(out)
         self.out = out
@@ -90,7 +85,7 @@ class CohortWriter:
 
     @property
     def continues(self) -> bool:
-        """Whether it goes on with an import that was cut."""
+        """Whether it continues an interrupted import."""
         return self.progress != Progress()
 
     def note(self, entry: Mapping[str, Any]) -> None:
@@ -100,7 +95,7 @@ class CohortWriter:
         self._move(log_bytes=self.progress.log_bytes + len(line))
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """What was noted so far, in order."""
+        """The entries of the log so far, in order."""
         self._log.flush()
         with (self.partial / LOG_FILE).open("rb") as lines:
             for line in lines:
@@ -115,17 +110,17 @@ class CohortWriter:
         self._move(rows=self.progress.rows + 1)
 
     def scan_done(self) -> None:
-        """Say that what was noted and appended of a scan is all of it."""
+        """Mark a scan as complete."""
         self._move(scans=self.progress.scans + 1)
         self._checkpoint_if_due()
 
     def file_done(self) -> None:
-        """Say that all scans of a file are done."""
+        """Mark a file as complete."""
         self._move(files=self.progress.files + 1, scans=0)
         self._checkpoint_if_due()
 
     def checkpoint(self) -> None:
-        """Make what was written so far certain."""
+        """Flush spectra and log to disk, and record how much they hold."""
         for file in (self._spectra, self._log):
             file.flush()
             os.fsync(file.fileno())
@@ -133,12 +128,7 @@ class CohortWriter:
         self._next_checkpoint = time.monotonic() + self.checkpoint_seconds
 
     def finish(self, axis: np.ndarray, keep: np.ndarray) -> None:
-        """Put spectra and axis into `finished`; the cohort's other files are the caller's.
-
-        Args:
-            axis: [L].
-            keep: Which of the spectra stay, bool [rows].
-        """
+        """Write the kept spectra, bool [rows], and the axis, [L], into `finished`."""
         self.checkpoint()
         if keep.all():
             self._spectra.seek(0)
@@ -152,15 +142,14 @@ class CohortWriter:
         np.save(self.finished / AXIS_FILE, axis.astype(DTYPE))
 
     def publish(self) -> None:
-        """Rename the finished folder to its place, and remove what stood beside it.
+        """Rename the finished folder to its place, and remove the partial one.
 
         Raises:
-            CohortError: Something has come to stand there meanwhile.
+            CohortError: Something exists there by now.
         """
         self.close()
         refuse_existing(self.out)
-        # What takes long to remove goes first: once the folder is in its place, a kill would leave
-        # the rest beside it.
+        # Slow removals first: after the rename an interruption would leave them beside the folder.
         for entry in self.partial.iterdir():
             if entry.is_dir() and entry != self.finished:
                 shutil.rmtree(entry)
@@ -168,7 +157,7 @@ class CohortWriter:
         shutil.rmtree(self.partial)
 
     def close(self) -> None:
-        """Close the files; what the last checkpoint made certain stays."""
+        """Close the files; what the last checkpoint flushed stays."""
         self._spectra.close()
         self._log.close()
 
@@ -178,10 +167,9 @@ class CohortWriter:
         shutil.rmtree(self.partial)
 
     def _claim(self, identity: dict[str, str]) -> None:
-        """Make the partial folder this import's, or find that it is."""
         self.partial.mkdir(parents=True, exist_ok=True)
         path = self.partial / IDENTITY_FILE
-        path.with_name(IDENTITY_FILE + PART_SUFFIX).unlink(missing_ok=True)
+        path.with_name(f".{IDENTITY_FILE}{PART_SUFFIX}").unlink(missing_ok=True)
         if not path.exists():
             if any(self.partial.iterdir()):
                 raise CohortError(f"{self.partial} is in the way: no import has left it")
@@ -190,13 +178,13 @@ class CohortWriter:
         for name in identity | begun:
             if begun.get(name) != identity.get(name):
                 raise CohortError(
-                    f"{self.partial} holds an import that was cut, and its {name} was another: "
+                    f"{self.partial} holds an interrupted import with another {name}: "
                     f"{begun.get(name)}, now {identity.get(name)}; finish that one, or delete "
-                    "the folder to begin anew"
+                    "the folder to start again"
                 )
 
     def _read_progress(self) -> Progress:
-        """What the last checkpoint holds; what an import was about to finish is opened again."""
+        """The last checkpoint; a finished spectra file is opened again."""
         moved = self.finished / SPECTRA_FILE
         if moved.exists() and not self._spectra_path.exists():
             os.replace(moved, self._spectra_path)
@@ -217,7 +205,6 @@ class CohortWriter:
             self.checkpoint()
 
     def _copy(self, rows: np.ndarray) -> None:
-        """Write some of the spectra anew, a row at a time."""
         points = self.progress.points
         start, size = len(_header(0, points)), points * DTYPE.itemsize
         with (self.finished / SPECTRA_FILE).open("wb") as target:
@@ -230,17 +217,17 @@ class CohortWriter:
 
 
 def refuse_existing(out: Path) -> None:
-    """Refuse a place where something stands.
+    """Refuse an existing path.
 
     Raises:
-        CohortError: Something does.
+        CohortError: It exists.
     """
     if os.path.lexists(out):
         raise CohortError(f"{out} exists; it is never overwritten: name another folder")
 
 
 def _header(rows: int, points: int) -> bytes:
-    """The head of the .npy file; of the same length for any number of rows, as NumPy sees to."""
+    """Header of the .npy file; NumPy gives it the same length for any number of rows."""
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         head, {"descr": DTYPE.str, "fortran_order": False, "shape": (rows, points)}
@@ -249,7 +236,6 @@ def _header(rows: int, points: int) -> bytes:
 
 
 def _open_cut(path: Path, size: int) -> IO[bytes]:
-    """Open a file to go on at a length, and forget what is beyond."""
     path.touch()
     file = path.open("r+b")
     if os.fstat(file.fileno()).st_size < size:
@@ -268,10 +254,4 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Write a file so that at every moment the old one or the whole new one stands."""
-    part = path.with_name(path.name + PART_SUFFIX)
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_whole(json.dumps(content).encode(), path.parent, path.name)

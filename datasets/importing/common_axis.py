@@ -1,9 +1,8 @@
-"""The axis that a cohort's spectra share, and how a scan on an axis of its own is put onto it."""
+"""The axis that a cohort's spectra share, and how a scan is brought onto it."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 
@@ -14,46 +13,20 @@ AGGREGATES = ("mean", "sum", "max", "interpolate")
 OWN = "own"
 PPM = "ppm"
 PARTS_PER_MILLION = 1e-6
-# An axis that reaches STOP but for rounding does not have STOP as one more point.
+# An axis that reaches STOP up to rounding does not include it.
 ROUNDING = 1e-6
-# 4 GB a thousand scans: more is a slip of the pen.
+# 4 GB per thousand scans; more is a typing error.
 MAX_POINTS = 10**6
 
 
-class Axis(Protocol):
-    """An axis, and how scans get onto it."""
-
-    @property
-    def points(self) -> np.ndarray | None:
-        """Where the spectra's points are, float64 [L]; None before the first scan has said."""
-        ...
-
-    def place(self, scan: RawScan, aggregate: str) -> np.ndarray:
-        """The scan on the axis, float64 [L]."""
-        ...
-
-    def covered(self, scan: RawScan) -> np.ndarray:
-        """Which of the scan's points lie on the axis, bool [n]."""
-        ...
-
-    def empty_bins(self, scan: RawScan) -> int:
-        """How many points of the axis hold none of the scan's."""
-        ...
-
-
-def parse_axis(text: str) -> Axis:
+def parse_axis(text: str) -> CommonAxis | OwnAxis:
     """Read an axis as the command line gives it.
 
-    Args:
-        text: ``START:STOP:STEP``, points from START on, before STOP; a STEP such as ``200ppm``
-            grows with the position. ``own`` keeps the axis that all scans have.
+    ``START:STOP:STEP`` are points from START on, before STOP; a STEP such as ``200ppm`` grows with
+    the position. ``own`` keeps the axis that all scans have.
 
     Raises:
         CohortError: It is no such axis.
-
-    Example:
-        >>> parse_axis("2000:2010:3").points.tolist()
-        [2000.0, 2003.0, 2006.0, 2009.0]
     """
     if text == OWN:
         return OwnAxis()
@@ -88,12 +61,12 @@ def parse_axis(text: str) -> Axis:
 class CommonAxis:
     """A regular axis; a point stands for a bin around it.
 
-    Each bin holds the mean, the sum or the largest of the scan's points in it, its lower edge
-    included; a bin without a point is 0. ``interpolate`` takes the straight line between the
-    scan's points instead, and 0 outside of them.
+    Each bin holds the mean, the sum or the maximum of the scan's points in it, its lower edge
+    included; a bin without a point is 0. ``interpolate`` interpolates the scan linearly, with 0
+    outside of it.
 
     Args:
-        points: Middles of the bins, float64 [L].
+        points: Centres of the bins, float64 [L].
         edges: Their edges, float64 [L + 1]; halfway between the points, in ratio for ppm.
 
     Example:
@@ -111,7 +84,7 @@ class CommonAxis:
         """The scan on the axis, float64 [L].
 
         Raises:
-            CohortError: There is no such aggregate, or a list of peaks is to be interpolated.
+            CohortError: There is no such aggregate, or a peak list is to be interpolated.
         """
         if aggregate not in AGGREGATES:
             raise CohortError(
@@ -131,7 +104,7 @@ class CommonAxis:
         filled = counts > 0
         binned = np.zeros(len(counts))
         if filled.any():
-            # Between two filled bins there is no point, so that their starts cut the points whole.
+            # Between two filled bins there is no point, so that their starts delimit the bins.
             reduce = np.maximum.reduceat if aggregate == "max" else np.add.reduceat
             binned[filled] = reduce(scan.intensity[: bounds[-1]], bounds[:-1][filled])
         if aggregate == "mean":
@@ -139,30 +112,26 @@ class CommonAxis:
         return binned
 
     def covered(self, scan: RawScan) -> np.ndarray:
-        """Which of the scan's points fall into a bin, bool [n]."""
+        """Which of the scan's points are in a bin, bool [n]."""
         return (scan.mz >= self.edges[0]) & (scan.mz < self.edges[-1])
 
     def empty_bins(self, scan: RawScan) -> int:
-        """How many bins hold no point of the scan."""
+        """Number of bins without a point of the scan."""
         return int((np.diff(np.searchsorted(scan.mz, self.edges)) == 0).sum())
 
 
 class OwnAxis:
-    """The axis that all scans have, as the first one says; another one is refused.
-
-    Args:
-        points: What an earlier scan has said, float64 [L].
-    """
+    """The axis that all scans have, float64 [L], set by the first scan; any other is refused."""
 
     def __init__(self, points: np.ndarray | None = None) -> None:
         self.points = points
         self._first = "an earlier scan"
 
     def place(self, scan: RawScan, aggregate: str) -> np.ndarray:
-        """The scan as it stands, float64 [L].
+        """The scan unchanged, float64 [L].
 
         Raises:
-            CohortError: It has another axis than the first scan, or its axis is no cohort's.
+            CohortError: It has another axis than the first scan, or its axis does not increase.
         """
         if self.points is None:
             falls = np.flatnonzero(~(np.diff(scan.mz.astype(np.float32)) > 0))

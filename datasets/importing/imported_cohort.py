@@ -1,4 +1,4 @@
-"""The tables of an imported cohort, and what cohort.yaml says of it."""
+"""The tables of an imported cohort, and its cohort.yaml."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import numpy as np
 import yaml
 
 from datasets.cohort import ROLES_FILE, SAMPLE_ID, SAMPLES_FILE, SCAN, SCANS_FILE, file_sha256
-from datasets.importing.covariate_join import Cells, CovariateTable, Joined
-from datasets.importing.import_roles import GROUP, ImportRoles
-from datasets.importing.sample_index import ScanRecord
-from datasets.importing.scan_quality import TIC
+from datasets.importing.import_columns import GROUP, Cells, CovariateTable, ImportRoles, Joined
+from datasets.importing.scan_intake import TIC, ScanRecord
 
 LEFT_OUT_FILE = "left_out.csv"
 SOURCES_FILE = "sources.csv"
@@ -24,16 +22,16 @@ SOURCES_FILE = "sources.csv"
 
 @dataclass
 class ScanTally:
-    """What was counted while scans.csv was written.
+    """Counts of the scans.
 
     Attributes:
         scans: Scans that are kept.
         samples: Samples of which one is kept, in order.
         left_out: Reason -> number of scans.
-        zero_scans: Kept scans that are nothing but 0 on the axis.
-        empty_bins: Points of the axis, over the kept scans, that hold none of their points.
-        low: Where the first of all scans' points lies, None where there is none.
-        high: Where the last lies.
+        zero_scans: Kept scans that are 0 on the whole axis.
+        empty_bins: Points of the axis without a scan's point, summed over the kept scans.
+        low: Lowest point of all scans, None where there is none.
+        high: Highest point.
     """
 
     scans: int = 0
@@ -59,12 +57,7 @@ class ScanTally:
 
 
 def decide(records: Iterable[ScanRecord], outlying: np.ndarray) -> Iterator[ScanRecord]:
-    """Add to the records the last word on what is left out.
-
-    Args:
-        records: All scans, in order.
-        outlying: Which of those kept so far are left out for their total ion current, bool [rows].
-    """
+    """The records, those marked in ``outlying``, bool [kept rows], left out for their TIC."""
     verdicts = iter(outlying)
     for record in records:
         if record.left_out is None and next(verdicts):
@@ -74,12 +67,7 @@ def decide(records: Iterable[ScanRecord], outlying: np.ndarray) -> Iterator[Scan
 
 
 def write_scans(folder: Path, records: Iterable[ScanRecord]) -> ScanTally:
-    """Write scans.csv, and left_out.csv of the scans that are not in it.
-
-    Args:
-        folder: It exists.
-        records: All scans, in the order of the spectra.
-    """
+    """Write scans.csv, and left_out.csv of the scans that are left out."""
     tally = ScanTally()
     with (
         (folder / SCANS_FILE).open("w", encoding="utf-8", newline="") as scans_file,
@@ -105,7 +93,7 @@ def write_scans(folder: Path, records: Iterable[ScanRecord]) -> ScanTally:
 def join_samples(
     samples: Mapping[str, Cells], roles: ImportRoles, covariates: CovariateTable | None
 ) -> Joined:
-    """Give the samples their covariates and, where nothing says it, their group: themselves."""
+    """Join the covariates; without a group column each sample is its own group."""
     joined = covariates.join(samples) if covariates else Joined(dict(samples), [], [])
     named = any(GROUP in cells for cells in joined.samples.values())
     if roles.group is not None or named:
@@ -115,11 +103,7 @@ def join_samples(
 
 
 def write_samples(folder: Path, samples: Mapping[str, Cells]) -> list[str]:
-    """Write samples.csv.
-
-    Returns:
-        Its columns, but for `sample_id`.
-    """
+    """Write samples.csv; returns its columns, without `sample_id`."""
     columns = list(dict.fromkeys(name for cells in samples.values() for name in cells))
     with (folder / SAMPLES_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = _writer(file)
@@ -130,11 +114,7 @@ def write_samples(folder: Path, samples: Mapping[str, Cells]) -> list[str]:
 
 
 def write_sources(folder: Path, sources: Iterable[Mapping[str, Any]]) -> int:
-    """Write sources.csv, the raw files with their sizes and checksums.
-
-    Returns:
-        How many there are.
-    """
+    """Write sources.csv, the raw files with their sizes and checksums; returns their number."""
     number = 0
     with (folder / SOURCES_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = _writer(file)
@@ -155,12 +135,7 @@ def write_description(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def idle_columns(columns: Sequence[str], roles: Mapping[str, Any]) -> list[str]:
-    """Columns without a role.
-
-    Example:
-        >>> idle_columns(["group", "age", "spot"], {"group": "group", "numeric": ["age"]})
-        ['spot']
-    """
+    """Columns without a role."""
     used = {name for role in roles.values() for name in ([role] if isinstance(role, str) else role)}
     return [name for name in columns if name not in used]
 

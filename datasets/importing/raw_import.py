@@ -1,11 +1,11 @@
-"""Raw instrument files become a cohort's folder, a scan at a time."""
+"""Import of raw instrument files into a cohort's folder, a scan at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from datasets.cohort import MISSING_TEXT, file_sha256, in_order, one_line
 from datasets.errors import CohortError
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
-from datasets.importing.import_settings import ImportSettings
+from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.importing.imported_cohort import (
     ScanTally,
     decide,
@@ -27,9 +27,9 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.sample_index import ScanRecord
-from datasets.importing.scan_intake import ScanIntake
+from datasets.importing.scan_intake import ScanFilter, ScanIntake, ScanRecord
 from datasets.readers import (
+    Naming,
     RawReader,
     RawScan,
     SourceFile,
@@ -46,25 +46,61 @@ UNPACKED_FOLDER = "unpacked"
 # Kinds of entries in the writer's log.
 FIXED, SCAN, FILE = "fixed", "scan", "file"
 
-# Told after each scan: files that are done, files there are, scans that are done.
+# Called after each scan with the files done, all files, and the scans done.
 Watch = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
-class ImportSummary:
-    """What an import has done.
+class ImportSettings:
+    """What is imported, and how.
 
     Attributes:
-        out: The cohort's folder.
+        source: A file, a folder, or a tar archive of a folder.
+        axis: See :func:`~datasets.importing.common_axis.parse_axis`.
+        aggregate: How scans are brought onto it; None chooses by the kind of scan.
+        match: Only files whose name matches this shell pattern.
+        covariates: A table to join by the samples' names.
+        about: Further content of cohort.yaml: name, licence, units.
+        covariates_about: Provenance of the table.
+    """
+
+    source: Path
+    format: str
+    reader: RawReader
+    axis: str
+    aggregate: str | None = None
+    match: str | None = None
+    naming: Naming = field(default_factory=Naming)
+    scan_filter: ScanFilter = field(default_factory=ScanFilter)
+    roles: ImportRoles = field(default_factory=ImportRoles)
+    covariates: CovariateTable | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    covariates_about: Mapping[str, Any] | None = None
+
+    def decisive(self) -> dict[str, Any]:
+        """What determines the spectra and their names, as plain types."""
+        return {
+            "format": self.format,
+            "axis": self.axis,
+            "aggregate": self.aggregate,
+            "match": self.match,
+            "names": self.naming.options(),
+            "reader": asdict(self.reader),
+            "filter": self.scan_filter.plain(),
+        }
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """Result of an import.
+
+    Attributes:
         axis: float64 [L].
-        aggregate: How scans were brought onto it; None on an axis of their own.
-        files: Raw files that were read.
+        aggregate: How scans were brought onto it; None on their own axis.
         samples: Samples in samples.csv.
         samples_left_out: Samples of which no scan is left.
-        tally: Of the scans.
-        without_row: Samples that the table of covariates does not name.
+        without_row: Samples that the table of covariates lacks.
         without_sample: Names in that table that no sample has.
-        roles: As cohort.yaml holds them.
         idle: Columns of samples.csv without a role.
         labels: The different labels, without missing ones.
         own_groups: Whether each sample is a group of its own.
@@ -88,18 +124,13 @@ class ImportSummary:
 class RawImport:
     r"""Imports raw files into a folder that is complete or absent.
 
-    Memory holds one scan (of Parquet a row group), and the names of all. What a kill leaves in
-    ``OUT.partial`` is gone on with by the same import; an import that refuses its source leaves
-    nothing.
-
-    Args:
-        settings: What is imported, and how.
-        out: The cohort's folder; it must not exist.
-        checkpoint_seconds: How much work a kill may cost.
+    Memory holds one scan (of Parquet a row group), and the names of all. The same import continues
+    an interrupted one from ``OUT.partial``, losing at most ``checkpoint_seconds`` of work; an
+    import that refuses its source leaves nothing.
 
     Raises:
         CohortError: The settings do not fit the source or each other, a package is missing, or
-            something stands in the folder's place.
+            ``out`` exists.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -146,18 +177,15 @@ class RawImport:
 
     @property
     def continues(self) -> bool:
-        """Whether it goes on with an import that was cut."""
+        """Whether it continues an interrupted import."""
         return self._writer.continues
 
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
-        """Read, write and finish.
-
-        Args:
-            watch: Told after each scan.
+        """Read, write and finish; ``watch`` is called after each scan.
 
         Raises:
             CohortError: The source is damaged or does not fit the settings; nothing is left.
-            OSError: The disk is full, say; the same import goes on.
+            OSError: For example the disk is full; the same import continues.
         """
         try:
             if self._archive:
@@ -177,7 +205,6 @@ class RawImport:
         return list_files(root, reader.can_read, reader.expected, self.settings.match)
 
     def _parts(self, files: Iterable[SourceFile]) -> list[tuple[str, Path]]:
-        """All that the scans are read from, by name."""
         return [
             (file.name.removesuffix(file.path.name) + part.name, part)
             for file in files
@@ -190,7 +217,6 @@ class RawImport:
                 yield ScanRecord(**entry[SCAN])
 
     def _replay(self) -> None:
-        """Take up what an earlier import had done."""
         for entry in self._writer.entries():
             if FIXED in entry:
                 self._intake.fix(entry[FIXED])
@@ -234,8 +260,7 @@ class RawImport:
         sources = (entry[FILE] for entry in writer.entries() if FILE in entry)
         files = write_sources(folder, sources)
         write_description(
-            folder,
-            {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)},
+            folder, {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)}
         )
         writer.publish()
         return ImportSummary(
@@ -257,7 +282,6 @@ class RawImport:
         )
 
     def _provenance(self, files: int, tally: ScanTally) -> dict[str, Any]:
-        """Where the cohort comes from: the same for the same files, wherever they lie."""
         settings = self.settings
         source: dict[str, Any] = {"name": settings.source.resolve().name, "files": files}
         if self._archive:
@@ -277,7 +301,6 @@ class RawImport:
 
 
 def _labels(samples: Mapping[str, Mapping[str, str]], column: str | None) -> list[str]:
-    """The different labels of samples, in order, without missing ones."""
     if column is None:
         return []
     found = {cells.get(column, "") for cells in samples.values()}
@@ -285,7 +308,7 @@ def _labels(samples: Mapping[str, Mapping[str, str]], column: str | None) -> lis
 
 
 def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
-    """A file's scans; that it cannot be read is an error of its own, not of what is written."""
+    """A file's scans; an error of reading is told from one of writing."""
     empty = True
     try:
         for scan in reader.read(file):
@@ -298,7 +321,6 @@ def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
 
 
 def _extent(parts: Iterable[tuple[str, Path]]) -> str:
-    """Files by name, size and time of change, short enough for an error line."""
     digest, number, size = hashlib.sha256(), 0, 0
     for name, path in parts:
         stat = path.stat()

@@ -1,8 +1,9 @@
-"""A raw scan becomes a spectrum on the common axis and a record of what is known of it."""
+"""From a raw scan to a spectrum on the common axis and a record; filters and sample index."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,36 +11,174 @@ import numpy as np
 from datasets.cohort import LARGEST_NUMBER
 from datasets.errors import CohortError, nearest
 from datasets.importing.common_axis import AGGREGATES, OwnAxis, parse_axis
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
-from datasets.importing.sample_index import SampleIndex, ScanRecord
-from datasets.importing.scan_quality import EMPTY, ScanFilter
+from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.readers import Naming, RawScan
 
-# Unless one is chosen: neighbouring points of a profile measure the same, peaks add up.
+EMPTY, SATURATED, TIC = "empty", "saturated", "tic"
+REASONS = (EMPTY, SATURATED, TIC)
+# This many points in a row at the scan's maximum are saturated.
+FLAT_TOP_POINTS = 3
+# Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): a modified z-score above 3.5.
+TIC_SPREAD = 3.5
+# Of a normal distribution, the standard deviation is so many median absolute deviations.
+MAD_TO_STD = 1.4826
+# Currents that differ by less than this share are never outliers.
+ALIKE = 0.05
+# Defaults: neighbouring points of a profile measure the same, peaks add up.
 PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
 
 
-class ScanIntake:
-    """Takes up scan after scan, and remembers the samples, but no spectrum.
+@dataclass(frozen=True)
+class ScanRecord:
+    """What is recorded of a scan beside its spectrum; plain types.
+
+    Attributes:
+        source: Name of its file.
+        columns: Columns of the sample.
+        details: Columns of the scan.
+        tic: Total ion current: the sum of its intensities on the axis.
+        low: Its first point, None where it has none.
+        high: Its last point.
+        empty_bins: Points of the axis without one of its points.
+        zero: Whether it is 0 on the whole axis.
+        left_out: Why it is left out, None where it is kept.
+    """
+
+    sample_id: str
+    scan: str
+    source: str
+    columns: Mapping[str, str]
+    details: Mapping[str, str]
+    tic: float
+    low: float | None
+    high: float | None
+    empty_bins: int
+    zero: bool
+    left_out: str | None
+
+
+class SampleIndex:
+    """Samples in the order of their first scan.
 
     Args:
-        axis: As `parse_axis` reads it.
-        aggregate: One of `AGGREGATES`; None takes the mean of profiles and the sum of lists of
-            peaks, which cannot both be in one cohort then.
-        naming: Names from paths.
-        scan_filter: Which scans are left out.
-        roles: What the columns mean.
-        covariates: A table that is joined later; its columns can have roles, too.
+        decisive: Columns in which all scans of a sample must agree, such as label and group. Any
+            other column in which they differ is left empty.
+    """
+
+    def __init__(self, decisive: Collection[str] = ()) -> None:
+        self.samples: dict[str, dict[str, str]] = {}
+        self.decisive = frozenset(decisive)
+        self._sources: dict[tuple[str, str], str] = {}
+
+    def add(self, sample_id: str, scan: str, source: str, columns: Mapping[str, str]) -> None:
+        """Add a scan from the file ``source``.
+
+        Raises:
+            CohortError: The sample has a scan of this name, or differs in a decisive column.
+        """
+        earlier = self._sources.get((sample_id, scan))
+        if earlier is not None:
+            where = f"{source}, twice" if earlier == source else f"{earlier} and {source}"
+            raise CohortError(
+                f"duplicate: sample {sample_id!r}, scan {scan!r}, stands in {where}; a column "
+                "'scan' tells the rows of a sample apart, --sample-from its files"
+            )
+        self._sources[sample_id, scan] = source
+        known = self.samples.setdefault(sample_id, dict(columns))
+        for name, value in columns.items():
+            if known.setdefault(name, value) == value:
+                continue
+            if name in self.decisive:
+                raise CohortError(
+                    f"sample {sample_id!r} has two values of {name!r}: {known[name]!r} and, in "
+                    f"{source}, {value!r}"
+                )
+            known[name] = ""
+
+    def columns(self) -> list[str]:
+        """All columns, in the order of their first scan."""
+        return list(dict.fromkeys(name for known in self.samples.values() for name in known))
+
+
+@dataclass(frozen=True)
+class ScanFilter:
+    """Which scans are left out; labels are not looked at.
+
+    Attributes:
+        reasons: Of `REASONS`. ``empty``: nothing but 0 on the axis. ``saturated``: a point at or
+            above `ceiling`, or a flat top where none is given. ``tic``: a total ion current (the
+            sum of the intensities on the axis) whose logarithm is farther from the median of all
+            scans than `spread` robust standard deviations.
+        ceiling: Largest value of the detector, in the intensities' unit.
+        spread: For ``tic``.
+
+    Raises:
+        CohortError: An invalid reason or number.
+    """
+
+    reasons: Collection[str] = ()
+    ceiling: float | None = None
+    spread: float = TIC_SPREAD
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for reason in self.reasons:
+            if reason not in REASONS:
+                raise CohortError(f"no scan is left out for {reason!r}{nearest(reason, REASONS)}")
+        if self.ceiling is not None and SATURATED not in self.reasons:
+            raise CohortError("a ceiling of the detector needs the filter 'saturated'")
+        if not self.spread > 0:
+            raise CohortError(f"spread of the total ion current is {self.spread}; above 0, please")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain types; empty where nothing is left out."""
+        if not self.reasons:
+            return {}
+        return {"reasons": sorted(self.reasons), "ceiling": self.ceiling, "spread": self.spread}
+
+    def reason(self, scan: RawScan, spectrum: np.ndarray) -> str | None:
+        """Why a scan is left out, given its spectrum on the axis, [L]; None where it is kept."""
+        if EMPTY in self.reasons and not spectrum.any():
+            return EMPTY
+        if SATURATED in self.reasons and self._saturated(scan):
+            return SATURATED
+        return None
+
+    def outlying(self, tic: np.ndarray) -> np.ndarray:
+        """Which total ion currents, [N], are outliers, bool [N]."""
+        if TIC not in self.reasons or not len(tic):
+            return np.zeros(len(tic), dtype=bool)
+        # Currents that are not positive have no logarithm.
+        level = np.log(np.maximum(tic, np.finfo(np.float64).tiny))
+        distance = np.abs(level - np.median(level))
+        return distance > max(self.spread * MAD_TO_STD * np.median(distance), np.log1p(ALIKE))
+
+    def _saturated(self, scan: RawScan) -> bool:
+        if not scan.points:
+            return False
+        top = scan.intensity.max()
+        if self.ceiling is not None:
+            return bool(top >= self.ceiling)
+        if scan.centroid or top <= 0:
+            return False
+        at_top = np.concatenate([[0], scan.intensity == top, [0]]).astype(np.int8)
+        starts, ends = (np.flatnonzero(np.diff(at_top) == step) for step in (1, -1))
+        return bool((ends - starts).max() >= FLAT_TOP_POINTS)
+
+
+class ScanIntake:
+    """Brings scan after scan onto the axis, and records the samples, but no spectrum.
+
+    Without ``aggregate``, profiles are averaged and peak lists summed; they cannot be mixed then.
 
     Attributes:
         axis: The common axis.
         aggregate: How scans are brought onto it; None before the first, or on their own axis.
         index: The samples.
-        scans: How many were taken up.
+        scans: Number of scans so far.
 
     Raises:
-        CohortError: Axis or aggregate is none.
+        CohortError: Axis or aggregate is invalid.
     """
 
     def __init__(
@@ -67,12 +206,7 @@ class ScanIntake:
     def take(
         self, raw: RawScan, source: str, one_scan_a_file: bool
     ) -> tuple[ScanRecord, np.ndarray | None]:
-        """Take up a scan.
-
-        Args:
-            raw: As it was read.
-            source: Name of its file.
-            one_scan_a_file: Whether the file's name names the scan.
+        """Process a scan of the file ``source``.
 
         Returns:
             The record, and the spectrum on the axis, float32 [L], None if the scan is left out.
@@ -104,19 +238,19 @@ class ScanIntake:
         return record, None if record.left_out else spectrum.astype(np.float32)
 
     def remember(self, record: ScanRecord) -> None:
-        """Take up what an earlier import had recorded of a scan."""
+        """Add the record of an earlier scan."""
         self.index.add(record.sample_id, record.scan, record.source, record.columns)
         self.scans += 1
 
     def fixed(self) -> dict[str, Any]:
-        """What the first scan has decided for all, as plain types."""
+        """What the first scan determines for all, as plain types."""
         points = None
         if isinstance(self.axis, OwnAxis) and self.axis.points is not None:
             points = self.axis.points.tolist()
         return {"points": points, "aggregate": self.aggregate}
 
     def fix(self, fixed: Mapping[str, Any]) -> None:
-        """Decide as an earlier import's first scan had."""
+        """Restore :meth:`fixed`."""
         self.aggregate = fixed["aggregate"]
         if fixed["points"] is not None:
             self.axis = OwnAxis(np.array(fixed["points"]))

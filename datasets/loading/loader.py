@@ -1,4 +1,4 @@
-"""The loader: batches that do not depend on how many workers make them."""
+"""The data loader; its batches do not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.batches import Sample, pad_collate
 from datasets.loading.planned_sampler import PlannedBatchSampler
-from datasets.loading.sampler import EpochBatchSampler
+from datasets.loading.samplers import EpochBatchSampler
 
 
 def make_loader(
@@ -30,25 +30,24 @@ def make_loader(
 ) -> DataLoader[Any]:
     """Make a loader of batches.
 
-    Its ``batch_sampler`` is a :class:`~datasets.loading.PlannedBatchSampler`: call
-    ``set_epoch`` before each epoch, ``resume_at`` before one that continues. Going through the
-    loader never draws from the global random number streams, so that evaluating more or less often
-    does not change the training.
+    Its ``batch_sampler`` is a :class:`~datasets.loading.PlannedBatchSampler`: call ``set_epoch``
+    before each epoch, ``resume_at`` before one that continues. Iterating never draws from the
+    global random number streams, so that evaluating more or less often does not change the
+    training.
 
     Args:
         dataset: Takes (epoch, index) keys, as :class:`~datasets.loading.SpectraDataset`.
         batch_size: B.
         shuffle: A new order in each epoch.
         seed: Of the order, at least 0; the dataset has its own for augmentation.
-        num_workers: Processes that make batches, kept from epoch to epoch; 0 for none. Where the
-            transformed scans fit in memory, none is usually fastest.
+        num_workers: Processes that make batches, kept from epoch to epoch; 0 for none, which is
+            usually fastest where the transformed scans fit in memory.
         pin_memory: Page-locked batches, where there is a GPU to copy them to.
         drop_last: Leave out a last batch that is not full.
-        sampler: Makes other batches, such as a :class:`~datasets.loading.BucketBatchSampler`
-            or one of several processes; batch_size, shuffle and drop_last are its own then.
-        collate: :func:`~datasets.batches.pad_collate`, or
-            :func:`~datasets.batches.packed_collate`, which suits batches that are copied to
-            a GPU.
+        sampler: Another sampler, such as a :class:`~datasets.loading.BucketBatchSampler` or one of
+            several processes; it replaces batch_size, shuffle and drop_last.
+        collate: :func:`~datasets.batches.pad_collate`, or :func:`~datasets.batches.packed_collate`
+            for batches that are copied to a GPU.
 
     Raises:
         UsageError: No batch can be made of so many samples.
@@ -71,29 +70,28 @@ def make_loader(
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory and torch.cuda.is_available(),
         worker_init_fn=start_worker,
-        # Without one of its own, each new iterator would draw from torch's global stream.
+        # Without its own generator, each iterator would draw from torch's global stream.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
 def start_worker(worker_id: int) -> None:
-    """Leave the cores to the training, and the answer to a signal to the main process.
+    """One thread for each worker, and signals left to the main process.
 
-    A terminal or a scheduler signals every process of a run: a worker that died of it would take
-    the training down before it could save.
+    A terminal or a scheduler signals every process of a run: a worker that died of it would end the
+    training before it could save.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The main process ends its workers by SIGTERM too, and waits for them: theirs cannot be
-    # ignored whoever sends it. Where the system does not tell the sender (macOS, Windows), torch's
-    # own handling stays.
+    # The main process ends its workers by SIGTERM, which they must obey. Where the system does not
+    # name the sender (macOS, Windows), torch's own handling stays.
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told, name="end-when-told", daemon=True).start()
 
 
 def _end_when_told() -> None:
-    """Wait for a SIGTERM of the main process; those of others change nothing."""
+    """Wait for a SIGTERM of the main process; those of others have no effect."""
     main = multiprocessing.parent_process()
     while main is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != main.pid:
         pass

@@ -1,4 +1,4 @@
-"""What all batch samplers share: a plan for each epoch, a place to resume at, and processes."""
+"""Base of the batch samplers: a plan for each epoch, resumable, shared by processes."""
 
 from __future__ import annotations
 
@@ -14,39 +14,111 @@ from torch.utils.data import Sampler
 from datasets.errors import UsageError
 from datasets.specs import require_whole
 
-# NumPy pads a seed's words with zeros, so that (seed, epoch) alone would be the very stream that
-# augments sample 0 of that epoch; a fourth word keeps the two apart.
+# NumPy pads a seed's words with zeros: (seed, epoch) alone would be the stream that augments sample
+# 0 of that epoch; a fourth word distinguishes the two.
 ORDER_STREAM = 1
 
-# (epoch, index), or (epoch, index, copy) of a sample that an epoch holds again: 1, 2, ...
+# (epoch, index), or (epoch, index, copy) of a repeated sample: 1, 2, ...
 Key = tuple[int, ...]
+
+
+class BalancedDraw:
+    """Draws as many samples as there are, the same number from each of ``strata``, [n].
+
+    Counts are exact: of n samples of K strata each stratum gives n // K or one more, and within a
+    stratum no sample is taken twice before all are taken once, and so on. The samples that are
+    taken once more (or, of a large stratum, at all) are drawn anew each epoch with equal chances,
+    evenly along their ``sizes``, [n] (systematic sampling, Madow and Madow 1944, Annals of
+    Mathematical Statistics 15, 1-24).
+
+    Raises:
+        UsageError: There is no sample.
+    """
+
+    def __init__(self, strata: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
+        if len(strata) == 0:
+            raise UsageError("there is no sample to draw from")
+        numbers = np.unique(np.asarray(strata), return_inverse=True)[1]
+        self.numbers = numbers.reshape(-1).astype(np.int64)
+        self.sizes = np.zeros(len(numbers), np.int64) if sizes is None else np.asarray(sizes)
+        self._members = [np.flatnonzero(self.numbers == kind) for kind in range(numbers.max() + 1)]
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        """Indices of an epoch's samples, [n], by stratum; repeated samples are repeated."""
+        fewest, more = divmod(len(self.numbers), len(self._members))
+        counts = np.full(len(self._members), fewest)
+        counts[rng.permutation(len(counts))[:more]] += 1
+        drawn = []
+        for members, count in zip(self._members, counts.tolist(), strict=True):
+            in_order = members[np.lexsort((rng.random(len(members)), self.sizes[members]))]
+            drawn.append(in_order[_evenly(len(members), count, int(rng.integers(len(members))))])
+        return np.concatenate(drawn)
+
+    def largest(self) -> np.ndarray:
+        """Sizes that no draw exceeds, [n], falling: a draw's third largest is at most the third."""
+        count = -(-len(self.numbers) // len(self._members))
+        sizes = [
+            np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
+            for members in self._members
+        ]
+        return np.sort(np.concatenate(sizes))[::-1][: len(self.numbers)]
+
+
+def make_draw(
+    strata: Sequence[Any] | np.ndarray | None,
+    samples: int,
+    shuffle: bool,
+    sizes: np.ndarray | None = None,
+) -> BalancedDraw | None:
+    """The draw of a sampler; None where ``strata`` is None: each sample once.
+
+    Raises:
+        ValueError: The strata are of other samples, or epochs do not differ.
+    """
+    if strata is None:
+        return None
+    if len(strata) != samples:
+        raise ValueError(f"strata of {len(strata)} samples, but there are {samples}")
+    if not shuffle:
+        raise ValueError("strata are drawn anew in each epoch: that needs shuffle")
+    return BalancedDraw(strata, sizes)
+
+
+def _evenly(members: int, count: int, start: int) -> np.ndarray:
+    """``count`` of ``members`` places, evenly spaced, with equal chances.
+
+    Place j covers [j * count, (j + 1) * count); a pick falls every ``members``, from ``start`` on,
+    which is drawn from [0, members).
+    """
+    places: np.ndarray = (start + np.arange(count) * members) // count
+    return places
 
 
 class PlannedBatchSampler(Sampler[list[Key]], ABC):
     """Batches of keys whose plan for a whole epoch is known before its first batch.
 
-    With workers, a loader asks for batches ahead of the training: where the training stands is
-    known to the trainer only, which gives the number of batches done to :meth:`resume_at`.
+    With workers, a loader asks for batches ahead of the training, so that only the trainer knows
+    how many are done; it gives that number to :meth:`resume_at`.
 
-    Several processes share an epoch's batches: each takes every ``world_size``-th of them, so that
-    each sample is one process's. Processes that train in step need the same number of batches; with
-    ``even`` the largest batches are halved until the number can be shared, and no sample is left
-    out, nor taken twice to fill up. Without it, as evaluation wants it, the batches stay as they
-    are, and some process may have one more than another, or none at all.
+    Several processes share an epoch's batches: each takes every ``world_size``-th of them.
+    Processes that train in step need the same number of batches: with ``even`` the largest batches
+    are halved until the number can be shared, and no sample is left out or repeated. Without it, as
+    for evaluation, the batches stay as they are, and the processes may have unequal numbers of
+    them.
 
     Args:
-        count: How many batches all processes together have in each epoch.
-        samples: How many samples an epoch has.
+        count: Number of batches of all processes together in each epoch.
+        samples: Number of samples in an epoch.
         seed: At least 0.
-        rank: Which of the processes this one is, from 0.
-        world_size: How many processes there are.
+        rank: From 0.
+        world_size: Number of processes.
         even: Give each process the same number of batches.
 
     Attributes:
-        epoch: The epoch that the next iteration yields, 1-based as in Ignite.
-        position: Batches of it that the next iteration passes over; 0 again once the first of the
-            others is taken.
-        count: How many batches all processes together have, evened out.
+        epoch: The epoch of the next iteration, 1-based as in Ignite.
+        position: Batches of it that the next iteration skips; 0 again once the first of the others
+            is taken.
+        count: Number of batches of all processes together, evened out.
 
     Raises:
         UsageError: There are not enough samples for each process to have a batch.
@@ -76,10 +148,10 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     @abstractmethod
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """All processes' batches of an epoch, as indices of samples; ``count`` of them."""
+        """All processes' batches of an epoch, ``count`` arrays of indices of samples."""
 
     def batch_sizes(self, epoch: int) -> list[int]:
-        """How many samples each batch of an epoch has, of all processes.
+        """Number of samples in each batch of an epoch, of all processes.
 
         Number i is the batch that process ``i % world_size`` takes as its ``i // world_size``-th.
         """
@@ -90,18 +162,16 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         """What the plan depends on, in plain types."""
 
     def __len__(self) -> int:
-        """Batches in a whole epoch of this process, also in one that is resumed in the middle."""
+        """Batches of this process in a whole epoch, also where it is resumed in the middle."""
         return len(range(self.rank, self.count, self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Begin the epoch's batches, after those that are done."""
-        # Not a generator itself: epoch and position are taken when the iteration begins, not when
-        # the first batch is asked for.
+        """The epoch's batches after those that are done."""
+        # Not a generator itself: epoch and position are read when the iteration starts.
         return self._batches(self.epoch, self.position)
 
     def _batches(self, epoch: int, start: int) -> Iterator[list[Key]]:
-        # Only now is the position used up: a loader that starts its workers makes two iterators,
-        # and takes its batches from the second.
+        # Only now: a loader that starts its workers makes two iterators, and uses the second.
         if (self.epoch, self.position) == (epoch, start):
             self.position = 0
         batches = self.plan(epoch)
@@ -115,16 +185,12 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
             yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; another one than before begins at its first batch."""
+        """Set the next epoch; another one than before starts at its first batch."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
 
     def resume_at(self, epoch: int, position: int) -> None:
-        """Let the next iteration continue an epoch that was cut.
-
-        Args:
-            epoch: That epoch.
-            position: How many of its batches the training has done.
+        """Let the next iteration continue an epoch after ``position`` of its batches.
 
         Raises:
             UsageError: The epoch has fewer batches than that.
@@ -136,11 +202,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         self.epoch, self.position = epoch, position
 
     def state_dict(self) -> dict[str, Any]:
-        """What the batches depend on, the same in each process; how many are done, callers know."""
+        """What the batches depend on, the same in each process; the position is the caller's."""
         return {"epoch": self.epoch, **self._whole_identity()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Stand at the beginning of the saved epoch; :meth:`resume_at` goes on from there.
+        """Go to the start of the saved epoch; :meth:`resume_at` continues from there.
 
         Raises:
             UsageError: The saved batches were made otherwise; says what differs.
@@ -164,29 +230,17 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 def shuffle_steps(
     batches: Sequence[np.ndarray], world_size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Shuffle batches, but keep together what the processes take at the same time.
+    """Shuffle batches, but keep together those that the processes take at the same time.
 
-    Args:
-        batches: Indices of samples; a multiple of ``world_size``, each step's side by side.
-        world_size: How many processes there are.
-        rng: Of the order.
+    ``batches`` are a multiple of ``world_size``, each step's next to each other.
     """
     steps = rng.permutation(len(batches) // world_size)
     return [batches[step * world_size + rank] for step in steps for rank in range(world_size)]
 
 
 def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """Halve the largest batches until there are ``count``; halves stand where the whole stood.
-
-    Args:
-        batches: Indices of samples.
-        count: At least as many as there are, and at most as many as there are samples.
-
-    Example:
-        >>> [part.tolist() for part in split_largest([np.arange(3), np.arange(5)], 3)]
-        [[0, 1, 2], [0, 1], [2, 3, 4]]
-    """
-    # A batch's place is a path, so that the halves of halves sort where they belong.
+    """Halve the largest batches until there are ``count``; halves take the place of the whole."""
+    # A batch's place is a path, so that halves of halves are sorted in place.
     parts: list[tuple[int, tuple[int, ...], np.ndarray]]
     parts = [(-len(batch), (place,), batch) for place, batch in enumerate(batches)]
     heapq.heapify(parts)
@@ -199,12 +253,12 @@ def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]
 
 
 def digest(numbers: np.ndarray) -> str:
-    """A whole number of each sample, short enough for a state."""
+    """CRC-32 of whole numbers, as text."""
     return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
 
 
 def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """How often each entry's sample stood in the epoch before it; None where none did."""
+    """Earlier occurrences of each entry's sample in the epoch; None where there are none."""
     flat = np.concatenate([*batches, np.zeros(0, np.int64)])
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]

@@ -10,26 +10,54 @@ from torch.utils.data import Dataset
 
 from datasets.augmentations import Augmentation, PairAugmentation
 from datasets.batches import LazyBatch, Sample, first_rows, lay_out
-from datasets.errors import CohortError
+from datasets.errors import CohortError, UsageError
 from datasets.loading.planned_sampler import Key
-from datasets.loading.same_target import SameTarget
 from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
 from datasets.transforms import Transform
 
-# Transformed scans are kept in memory up to this size, larger ones are not. 130,000 scans of 2,048
-# points just fit.
+# Transformed scans are kept in memory up to this size: 130,000 scans of 2,048 points.
 CACHE_LIMIT_BYTES = 2**30
 
-# The word behind (seed, epoch, index), which NumPy takes as this where it is not there; samplers
-# have another one for an epoch's order (ORDER_STREAM).
+# Fourth word of a seed, after (seed, epoch, index), and NumPy's default for it; the order of an
+# epoch has another one (ORDER_STREAM).
 AUGMENTATION_STREAM = 0
 
 
+class SameTarget:
+    """Draws, for a sample, another one of the same class [N] or set of labels [N, T].
+
+    Raises:
+        UsageError: The targets are values to regress, of which hardly two are the same.
+    """
+
+    def __init__(self, targets: np.ndarray) -> None:
+        if targets.dtype.kind == "f":
+            raise UsageError(
+                "augmentation mixup mixes samples of one class; values to regress have no classes: "
+                "leave it out"
+            )
+        _, kind = np.unique(targets, axis=0, return_inverse=True)
+        self._kind = kind.reshape(-1)
+        order = np.argsort(self._kind, kind="stable")
+        self._members = np.split(order, np.cumsum(np.bincount(self._kind))[:-1])
+        self._place = np.empty(len(order), dtype=np.int64)
+        for members in self._members:
+            self._place[members] = np.arange(len(members))
+
+    def draw(self, index: int, rng: np.random.Generator) -> int | None:
+        """Another sample of the same target; None where there is none."""
+        members = self._members[self._kind[index]]
+        if len(members) < 2:
+            return None
+        step = rng.integers(1, len(members))
+        return int(members[(self._place[index] + step) % len(members)])
+
+
 class SpectraDataset(Dataset[Sample]):
-    """Samples of a cohort, or of one side of a split.
+    """Samples of a cohort, or of one subset of a split.
 
     A key is an index, or an (epoch, index) pair. The random numbers of a sample's augmentation
-    depend on (seed, epoch, index) alone: not on the worker that makes it, nor on what came before.
+    depend on (seed, epoch, index) alone, not on the worker.
 
     Args:
         spectra: float32 [N_scans, L], usually memory-mapped.
@@ -38,18 +66,18 @@ class SpectraDataset(Dataset[Sample]):
         targets: Class numbers [N]; labels (0 or 1) [N, T]; or floating point [N] or [N, T] for
             regression.
         sample_ids: N names.
-        transforms: Deterministic, and fitted before they come here; applied to scans [n, L].
-        augmentations: Applied to each sample after the transforms, in this order. Those that need
-            a second sample are given one of the same target, without augmentation.
+        transforms: Deterministic and fitted; applied to scans [n, L].
+        augmentations: Applied to each sample after the transforms, in this order. Those that need a
+            second sample are given one of the same target, without augmentation.
         seed: At least 0.
         cache: Transform once and keep the result in memory, where it is no larger than
-            ``cache_limit``. What a sample holds is the same with and without.
+            ``cache_limit``. The samples are the same with and without.
         cache_limit: In bytes; None for ``CACHE_LIMIT_BYTES``.
 
     Raises:
         CohortError: A sample has no scan.
         UsageError: An augmentation needs classes, and the targets are values to regress.
-        ValueError: The parts do not belong together.
+        ValueError: The arguments differ in length, or rows are out of range.
 
     Example:
         >>> spectra = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
@@ -101,12 +129,12 @@ class SpectraDataset(Dataset[Sample]):
 
     @property
     def spectra(self) -> np.ndarray:
-        """As they were given, [N_scans, L]."""
+        """The given spectra, [N_scans, L]."""
         return self._reader.spectra
 
     @property
     def spec_len(self) -> int:
-        """L, points a scan that the transforms leave."""
+        """L, number of points after the transforms."""
         left = getattr(self.transforms, "spec_len", None)
         return int(self.spectra.shape[1] if left is None else left)
 
@@ -117,7 +145,7 @@ class SpectraDataset(Dataset[Sample]):
 
     @property
     def scan_counts(self) -> np.ndarray:
-        """How many scans each sample has, before any augmentation, [N]."""
+        """Number of scans of each sample, before any augmentation, [N]."""
         return self._rows.counts
 
     def __len__(self) -> int:
@@ -129,11 +157,11 @@ class SpectraDataset(Dataset[Sample]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
-        """The samples of a batch, whose scans are read in one go.
+        """The samples of a batch, whose scans are read together.
 
         Args:
-            keys: Indices, or (epoch, index), or (epoch, index, copy) of a sample that the epoch
-                holds again; a bare index is of epoch 0.
+            keys: Indices, or (epoch, index), or (epoch, index, copy) of a repeated sample; a bare
+                index is of epoch 0.
 
         Raises:
             IndexError: There is no such sample.
@@ -148,7 +176,6 @@ class SpectraDataset(Dataset[Sample]):
         return [self._augment(*both) for both in zip(samples, whole, strict=True)]
 
     def _samples(self, indices: list[int]) -> LazyBatch:
-        """Samples as the transforms leave them."""
         places = np.array(indices)
         return LazyBatch(
             partial(self._read, places),
@@ -160,7 +187,7 @@ class SpectraDataset(Dataset[Sample]):
 
     def _augment(self, sample: Sample, key: Key) -> Sample:
         epoch, index, *copy = key
-        index %= len(self)  # it may have been counted from the end
+        index %= len(self)  # negative indices count from the end
         words: tuple[int, ...] = (self.seed, epoch, index)
         if copy:
             words = (*words, AUGMENTATION_STREAM, *copy)
@@ -176,7 +203,7 @@ class SpectraDataset(Dataset[Sample]):
         return sample
 
     def _read(self, samples: np.ndarray, most: int | None) -> np.ndarray:
-        """Transformed scans of samples [B], as ``LazyBatch`` has them read; a fresh array."""
+        """Transformed scans of samples [B], as ``LazyBatch`` reads them; a fresh array."""
         if self._cached is not None:
             return self._take(self._cached, samples, most)
         if self.transforms is None:
@@ -190,7 +217,7 @@ class SpectraDataset(Dataset[Sample]):
         blank = len(cached) - 1
         rows = self._rows
         taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
-        # Rows are known to be there; to make sure would take a copy more.
+        # Rows are valid; "clip" saves the copy of a check.
         scans = BUFFERS.empty(len(taken), cached.shape[1])
         return np.take(cached, taken, axis=0, out=scans, mode="clip")
 
@@ -207,8 +234,8 @@ class SpectraDataset(Dataset[Sample]):
         return scans
 
     def _keep_transformed(self, used: np.ndarray) -> None:
-        """Transform the scans of these rows, ascending [n], once; rows then count within them."""
-        # A row more than there are scans: a blank one, to pad batches with.
+        """Transform the scans of these rows, ascending [n], once; rows then refer to them."""
+        # One blank row more, to pad batches with.
         kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
         start = 0
         for chunk in iterate_chunks(self.spectra, used):

@@ -1,9 +1,4 @@
-"""Bruker flex: folders that hold a `fid` (the counts) and an `acqu` (how they were taken).
-
-There is no maintained Python package that reads them. The layout is that of flexControl,
-``SAMPLE/0_SPOT/REPLICATE/1SLin/fid``; the fields are those that readBrukerFlexData documents
-(Gibb and Strimmer, Bioinformatics 28:2270, 2012).
-"""
+"""From time of flight to m/z, as Bruker's flex instruments calibrate."""
 
 from __future__ import annotations
 
@@ -11,17 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from datasets.errors import CohortError
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
-from datasets.readers.tof_calibration import tof_to_mz
+from datasets.readers.reader import RawReader, RawScan, SourceFile
 
+# ML1 is given so that sqrt(1e12 / ML1) is the flight time's slope in ns.
+NANOSECONDS = 1e12
 FID = "fid"
-# As set, which a later calibration updates, before as acquired.
+# The current parameters, updated by a later calibration, before the acquired ones.
 ACQU = ("acqu", "acqus")
 PARAMETER = re.compile(r"##\$?(?P<name>[^=]+)=(?P<value>.*)")
 BYTE_ORDER = {"0": "<i4", "1": ">i4"}
@@ -32,21 +26,38 @@ CUBIC = "CTOF2CalibrationConstants"
 LIFT = "2"
 
 
+def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray:
+    """Solve the quadratic TOF calibration for m/z, [n]; NaN where there is no solution.
+
+    With x = sqrt(m/z) it is ``ML3 x^2 + sqrt(1e12 / ML1) x + (ML2 - tof) = 0`` (Titulaer et al.,
+    BMC Bioinformatics 7:403, 2006; readBrukerFlexData, Gibb and Strimmer, Bioinformatics 28:2270,
+    2012). The root is taken in the form that loses no digits as ML3 vanishes.
+
+    Args:
+        tof: Flight times in ns, [n], none shorter than ML2.
+        ml1: Constant of the slope.
+        ml2: Flight time of m/z 0, in ns.
+        ml3: Constant of the curvature; 0 for a linear calibration.
+    """
+    slope = np.sqrt(NANOSECONDS / ml1)
+    rest = ml2 - np.asarray(tof, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        root = -2.0 * rest / (slope + np.sqrt(slope**2 - 4.0 * ml3 * rest))
+    return root**2
+
+
 @dataclass(frozen=True)
-class BrukerFlexReader:
+class BrukerFlexReader(RawReader):
     """Flex acquisitions; a spot of a sample's folder is a sample, its replicates are the scans.
 
     The sample is called ``SAMPLE_SPOT``, its label is ``SAMPLE``, the folder's name; spot,
     instrument, shots and date of acquisition become columns.
     """
 
-    expected: ClassVar[str] = "Bruker flex acquisition (a file named fid)"
-    axis_unit: ClassVar[str] = "m/z"
-    intensity_unit: ClassVar[str] = "counts"
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = True
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
+    expected = "Bruker flex acquisition (a file named fid)"
+    axis_unit = "m/z"
+    intensity_unit = "counts"
+    one_scan_a_file = True
 
     def can_read(self, name: str) -> bool:
         """Whether a file holds counts."""
@@ -102,7 +113,6 @@ def read_parameters(path: Path) -> dict[str, str]:
 def _calibrated(
     fid: Path, parameters: Mapping[str, str], where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The counts, and the m/z at which they were taken."""
     _refuse_unpublished(parameters, where)
     order = parameters.get("BYTORDA", "0")
     if order not in BYTE_ORDER:
@@ -120,7 +130,7 @@ def _calibrated(
         )
     counts = np.fromfile(fid, dtype)
     tof = delay + np.arange(len(counts)) * width
-    # Nothing flies shorter than m/z 0.
+    # No ion is faster than m/z 0.
     flown = tof >= ml2
     mz = tof_to_mz(tof[flown], ml1, ml2, ml3)
     if np.isnan(mz).any():

@@ -6,36 +6,28 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.optional_package import require_package
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
-SUFFIX = ".imzml"
 UUID_BYTES = 16
 COMPRESSION = "zlib compression"
 UUID = "universally unique identifier"
 
 
 @dataclass(frozen=True)
-class ImzmlReader:
+class ImzmlReader(RawReader):
     """Pixels in the order of the file, continuous or processed; a file is a sample."""
 
-    expected: ClassVar[str] = "imzML file (*.imzML with its *.ibd)"
-    axis_unit: ClassVar[str] = "m/z"
-    intensity_unit: ClassVar[str] = "counts"
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ("pyimzml.ImzMLParser",)
-    packages: ClassVar[tuple[str, ...]] = ("pyimzML",)
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is imzML by its name."""
-        return name.lower().endswith(SUFFIX)
+    expected = "imzML file (*.imzML with its *.ibd)"
+    suffixes = (".imzml",)
+    axis_unit = "m/z"
+    intensity_unit = "counts"
+    modules = ("pyimzml.ImzMLParser",)
+    packages = ("pyimzML",)
 
     def parts(self, path: Path) -> list[Path]:
         """The imzML file and the .ibd file that holds its numbers."""
@@ -45,7 +37,7 @@ class ImzmlReader:
         raise CohortError(f"{path.name} has no {path.stem}.ibd beside it, which holds its numbers")
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
-        """Read the pixels; `scan` is the pixel's index in the file."""
+        """Read the pixels; `scan` is the index in the file."""
         module = require_package("pyimzml.ImzMLParser", "imzML")
         numbers = self.parts(file.path)[1]
         with numbers.open("rb") as stream:
@@ -73,7 +65,7 @@ def _parse(module: Any, file: SourceFile, stream: Any) -> Any:
             return module.ImzMLParser(str(file.path), ibd_file=stream)
     except ParseError as error:
         raise CohortError(f"{file.name} is damaged: {one_line(error)}") from error
-    # What pyimzML stumbles over where an element or a number is missing.
+    # Errors of pyimzML where an element or a number is missing.
     except (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError) as error:
         raise CohortError(
             f"{file.name} is no complete imzML: {one_line(error) or type(error).__name__}"
@@ -81,7 +73,6 @@ def _parse(module: Any, file: SourceFile, stream: Any) -> Any:
 
 
 def _check_pair(parser: Any, numbers: Path, file: SourceFile) -> None:
-    """Check that both files belong together and hold numbers as they are."""
     for group in parser.metadata.referenceable_param_groups.values():
         if COMPRESSION in group.param_by_name:
             raise CohortError(f"{file.name}: compressed numbers, which pyimzML does not read")

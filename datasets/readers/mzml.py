@@ -10,23 +10,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError
-from datasets.readers.optional_package import require_package
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 SUFFIXES = (".mzml", ".mzml.gz")
 SECONDS_A_MINUTE = 60
 
 
 class AnyTerm:
-    """Stands for the PSI-MS vocabulary: knows every term, and no term's type.
+    """A PSI-MS vocabulary that knows every term, and no term's type.
 
-    Without one pyteomics would fetch the vocabulary over the network, and stop at a term that is
-    newer than it. Values are then numbers where they read as such.
+    Without one pyteomics would fetch the vocabulary over the network, and stop at unknown terms.
     """
 
     name = None
@@ -38,7 +35,7 @@ class AnyTerm:
 
 
 @dataclass(frozen=True)
-class MzmlReader:
+class MzmlReader(RawReader):
     """Spectra of one MS level, in the order of the file; a file is a sample.
 
     Attributes:
@@ -47,34 +44,25 @@ class MzmlReader:
 
     ms_level: int = 1
 
-    expected: ClassVar[str] = "mzML file (*.mzML, *.mzML.gz)"
-    axis_unit: ClassVar[str] = "m/z"
-    intensity_unit: ClassVar[str] = "counts"
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ("pyteomics.mzml", "lxml.etree")
-    packages: ClassVar[tuple[str, ...]] = ("pyteomics", "lxml")
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is mzML by its name."""
-        return name.lower().endswith(SUFFIXES)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = "mzML file (*.mzML, *.mzML.gz)"
+    suffixes = SUFFIXES
+    axis_unit = "m/z"
+    intensity_unit = "counts"
+    modules = ("pyteomics.mzml", "lxml.etree")
+    packages = ("pyteomics", "lxml")
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
-        """Read the level's spectra; `scan` is the spectrum's index in the file."""
+        """Read the level's spectra; `scan` is the index in the file."""
         mzml = require_package("pyteomics.mzml", "mzML")
         xml = require_package("lxml.etree", "mzML")
         damage = (xml.XMLSyntaxError, zlib.error, binascii.Error, EOFError, gzip.BadGzipFile)
         levels: Counter[str] = Counter()
         try:
             promised = _promised_spectra(file.path, xml)
-            # Long profiles are larger than what lxml takes for a harmless text.
+            # Long profiles exceed lxml's limit of text.
             with (
                 _open(file.path) as stream,
-                # Not mzml.read, which does not hand the vocabulary on.
+                # mzml.read does not pass the vocabulary.
                 closing(
                     mzml.MzML(stream, huge_tree=True, cv=AnyTerm(), use_index=False)
                 ) as spectra,
@@ -107,12 +95,7 @@ class MzmlReader:
 
 
 def sample_name(path: Path) -> str:
-    """A file's name without its endings.
-
-    Example:
-        >>> sample_name(Path("run/S1.mzML.gz"))
-        'S1'
-    """
+    """A file's name without its endings."""
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
@@ -124,7 +107,7 @@ def _open(path: Path) -> Any:
 
 
 def _promised_spectra(path: Path, xml: Any) -> int | None:
-    """How many spectra the header promises; a file with a document type is no mzML."""
+    """Number of spectra in the header; a file with a document type is no mzML."""
     with _open(path) as stream:
         for _, element in xml.iterparse(stream, events=("start",)):
             if element.getroottree().docinfo.doctype:
@@ -139,7 +122,7 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
     where = f"{file.name}, spectrum {index}"
     mz, intensity = spectrum.get("m/z array"), spectrum.get("intensity array")
     promised = int(spectrum["defaultArrayLength"])
-    if not promised and mz is None:  # a spectrum without a point need not say so at length
+    if not promised and mz is None:  # arrays of an empty spectrum may be missing
         mz = intensity = ()
     if mz is None or intensity is None:
         raise CohortError(f"{where} has no arrays of m/z and intensity")
@@ -160,7 +143,7 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
 
 
 def _minutes(spectrum: dict[str, Any]) -> str:
-    """When the scan started, as text; empty where the file does not say."""
+    """Start time of the scan as text; empty where the file does not say."""
     scans = spectrum.get("scanList", {}).get("scan", [{}])
     time = scans[0].get("scan start time") if scans else None
     if time is None:

@@ -6,15 +6,14 @@ import re
 from dataclasses import dataclass, replace
 
 from datasets.errors import CohortError
-from datasets.readers.scan import RawScan
+from datasets.readers.reader import RawScan
 
 
 @dataclass(frozen=True)
 class Naming:
-    r"""Patterns (regular expressions) searched for in a file's name, folders and all.
+    r"""Regular expressions that are searched for in a file's path.
 
-    The name is what the pattern's groups match, joined by "_"; without a group, all that it
-    matches.
+    A name is the pattern's matched groups, joined by "_"; without a group, the whole match.
 
     Attributes:
         sample: For the sample's name; None takes the reader's.
@@ -23,10 +22,6 @@ class Naming:
 
     Raises:
         CohortError: A pattern is no regular expression.
-
-    Example:
-        >>> find_name(r"(species\d)/0_(\w+)", "raw/species1/0_F9/1/fid", "--sample-from")
-        'species1_F9'
     """
 
     sample: str | None = None
@@ -49,9 +44,7 @@ class Naming:
         return {f"--{name}-from": pattern for name, pattern in given.items() if pattern is not None}
 
     def apply(self, scan: RawScan, file_name: str, one_scan_a_file: bool) -> RawScan:
-        """Rename a scan.
-
-        Several files can become one sample, so that a scan is then called by its file, too.
+        """Rename a scan; as several files can be one sample, the scan's name includes its file.
 
         Raises:
             CohortError: A pattern does not match.

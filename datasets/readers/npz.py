@@ -8,46 +8,30 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO
 
 import numpy as np
 
 from datasets.cohort import one_line
 from datasets.errors import CohortError, nearest
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
-from datasets.readers.table_rows import cell_text
+from datasets.readers.reader import RawReader, RawScan, SourceFile
+from datasets.readers.wide_table import cell_text
 
-SUFFIX = ".npz"
 SPECTRA, AXIS, SAMPLES, SCAN = "spectra", "axis", "sample_id", "scan"
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, SyntaxError)
 
 
 @dataclass(frozen=True)
-class NpzReader:
-    """Rows of an archive's `spectra`, each a scan, read one after the other from the archive.
+class NpzReader(RawReader):
+    """Rows of an archive's `spectra`, each a scan, read one after the other.
 
-    `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] tells the scans
-    of a sample apart; every other array [N] is a column about the sample; what has another shape
-    is passed over.
+    `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] distinguishes the
+    scans of a sample; every other array [N] is a column of the sample; other shapes are ignored.
     """
 
-    expected: ClassVar[str] = "NPZ archive (*.npz)"
-    axis_unit: ClassVar[str] = ""
-    intensity_unit: ClassVar[str] = ""
-    names_samples_itself: ClassVar[bool] = True
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is NPZ by its name."""
-        return name.lower().endswith(SUFFIX)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = "NPZ archive (*.npz)"
+    suffixes = (".npz",)
+    names_samples_itself = True
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a row at a time; never unpickles."""
@@ -106,7 +90,7 @@ def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
 
 
 class _Member:
-    """An array of the archive, read from its beginning to its end."""
+    """An array of the archive, read sequentially."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
         self.name = info.filename.removesuffix(".npy")
@@ -148,7 +132,6 @@ class _Member:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """The header of an .npy file: shape, whether by columns, type."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)

@@ -1,20 +1,213 @@
-"""What every reader of raw files is."""
+"""Raw scans, their source files, and the interface of readers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import re
+import shutil
+import tarfile
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+import numpy as np
+
+from datasets.cohort import one_line
+from datasets.errors import CohortError, nearest
+
+ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
 
-class RawReader(Protocol):
-    """Reads one format, a scan at a time; a dataclass whose fields are its settings.
+@dataclass(frozen=True, eq=False)
+class RawScan:
+    """One scan on its own axis, checked.
 
     Attributes:
-        expected: Which files it reads, for error lines.
+        sample_id: Its sample.
+        scan: Its name among the sample's scans.
+        mz: Axis (m/z, wavenumber, ...), float64 [n], never falling.
+        intensity: float64 [n], finite.
+        where: Its name in an error line.
+        centroid: True for a peak list, False for a profile, None where the file does not say.
+        columns: Columns of samples.csv.
+        details: Columns of scans.csv.
+
+    Raises:
+        CohortError: Axis and intensities do not fit, are not finite, or the axis falls.
+    """
+
+    sample_id: str
+    scan: str
+    mz: np.ndarray
+    intensity: np.ndarray
+    where: str
+    centroid: bool | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the arrays, as float64."""
+        for name in ("mz", "intensity"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, values)
+        if self.mz.ndim != 1 or self.mz.shape != self.intensity.shape:
+            raise CohortError(
+                f"{self.where}: {self.mz.size} points of the axis, but {self.intensity.size} "
+                "intensities"
+            )
+        for name, values in (("axis", self.mz), ("intensity", self.intensity)):
+            finite = np.isfinite(values)
+            if not finite.all():
+                point = int(np.argmin(finite))
+                raise CohortError(
+                    f"{self.where}: {name} {values[point]} at point {point}; finite was expected"
+                )
+        falls = np.diff(self.mz) < 0
+        if falls.any():
+            point = int(np.argmax(falls)) + 1
+            hint = "; it falls throughout: reverse axis and intensities" if falls.all() else ""
+            raise CohortError(
+                f"{self.where}: the axis falls, point {point} is {self.mz[point]:g} after "
+                f"{self.mz[point - 1]:g}{hint}"
+            )
+
+    @property
+    def points(self) -> int:
+        """Number of points, n."""
+        return len(self.mz)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A raw file.
+
+    Attributes:
+        path: Where it is.
+        name: Its path below the source's folder, the source's own name first, with slashes; the
+            same wherever the source is.
+    """
+
+    path: Path
+    name: str
+
+
+def require_source(source: Path) -> Path:
+    """The source.
+
+    Raises:
+        CohortError: There is no such file or folder; with the nearest one beside it.
+    """
+    if source.exists():
+        return source
+    beside: list[str] = []
+    if source.parent.is_dir():
+        beside = sorted(entry.name for entry in source.parent.iterdir())
+    raise CohortError(f"no file or folder {source}{nearest(source.name, beside)}")
+
+
+def is_archive(source: Path) -> bool:
+    """Whether a path is that of a tar archive."""
+    return ARCHIVE.search(source.name) is not None and not source.is_dir()
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a tar archive to a subfolder of ``folder``, replaced if it exists, and return it.
+
+    Members outside of the folder, or that are no files, are refused.
+
+    Raises:
+        CohortError: It is damaged or unsafe, or this Python cannot unpack safely.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise CohortError(f"{archive}: this Python cannot unpack safely; unpack it yourself")
+    shutil.rmtree(folder, ignore_errors=True)
+    root = folder / ARCHIVE.sub("", archive.name)
+    root.mkdir(parents=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(root, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
+    except OSError as error:
+        # Errors of decompressors have no number; a full disk has one.
+        if error.errno is not None:
+            raise
+        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
+    except Exception as error:  # zlib.error and lzma.LZMAError have no other common ancestor
+        if type(error).__module__ not in ("zlib", "lzma", "_lzma"):
+            raise
+        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
+    return root
+
+
+def list_files(
+    root: Path, can_read: Callable[[str], bool], expected: str, pattern: str | None = None
+) -> list[SourceFile]:
+    """The raw files of a source, in the order of their paths; hidden files are skipped.
+
+    Args:
+        root: A folder, searched recursively; or one file, taken as it is.
+        can_read: Whether a file is one, by its name.
+        expected: The expected files, for the error line.
+        pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
+
+    Raises:
+        CohortError: There is none.
+    """
+    if root.is_file():
+        files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]
+    else:
+        top = root.resolve().name
+        found = sorted(
+            path.relative_to(root).parts
+            for path in root.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        )
+        files = [
+            SourceFile(root.joinpath(*parts), "/".join((top, *parts)))
+            for parts in found
+            if can_read(parts[-1])
+        ]
+        if not files:
+            kinds = Counter(Path(parts[-1]).suffix or parts[-1] for parts in found)
+            held = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(5))
+            raise CohortError(f"no {expected} in {root}; it holds {held or 'no file'}")
+    chosen = [file for file in files if pattern is None or fnmatchcase(file.name, pattern)]
+    if not chosen:
+        raise CohortError(
+            f"none of {len(files)} files matches {pattern!r}; the first is {files[0].name!r}"
+        )
+    return chosen
+
+
+def require_package(module: str, what: str) -> Any:
+    """Import a module of the extra `import`, which ``what`` needs.
+
+    Raises:
+        CohortError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or module).partition(".")[0]
+        raise CohortError(
+            f"{what} needs the package {package}, which is not installed; it comes with the extra "
+            "`import`: pip install -c constraints.txt -e '.[import]'"
+        ) from error
+
+
+class RawReader(ABC):
+    """Reads one format, a scan at a time; subclasses are dataclasses of the format's settings.
+
+    A reader outside of this package derives from it and has :meth:`can_read` and :meth:`read`.
+
+    Attributes:
+        expected: The files it reads, for error lines.
+        suffixes: Endings of their names.
         axis_unit: Of the axis, where the format fixes it; else empty.
         intensity_unit: Of the intensities, likewise.
         names_samples_itself: Whether the files name their samples, not the paths.
@@ -23,31 +216,32 @@ class RawReader(Protocol):
         packages: Whose versions belong to the provenance.
     """
 
-    expected: ClassVar[str]
-    axis_unit: ClassVar[str]
-    intensity_unit: ClassVar[str]
-    names_samples_itself: ClassVar[bool]
-    one_scan_a_file: ClassVar[bool]
-    modules: ClassVar[tuple[str, ...]]
-    packages: ClassVar[tuple[str, ...]]
+    expected: ClassVar[str] = "file of this format"
+    suffixes: tuple[str, ...] = ()
+    axis_unit: ClassVar[str] = ""
+    intensity_unit: ClassVar[str] = ""
+    names_samples_itself: ClassVar[bool] = False
+    one_scan_a_file: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def can_read(self, name: str) -> bool:
         """Whether a file of this name is one to read."""
-        ...
+        return name.lower().endswith(self.suffixes)
 
     def parts(self, path: Path) -> list[Path]:
-        """The file and those that belong to it.
+        """The file and those that belong to it; the file alone by default.
 
         Raises:
             CohortError: One of them is missing.
         """
-        ...
+        return [path]
 
+    @abstractmethod
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a file's scans, in their order, the same at each call.
 
         Raises:
             CohortError: The file is damaged; one line says where.
         """
-        ...

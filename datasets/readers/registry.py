@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from datasets.readers.bruker_flex import BrukerFlexReader
 from datasets.readers.imzml import ImzmlReader
 from datasets.readers.mzml import MzmlReader
@@ -12,8 +10,8 @@ from datasets.readers.reader import RawReader
 from datasets.readers.text_folder import TextReader
 from datasets.readers.wide_table import ParquetReader, WideTableReader, XlsxReader
 
-# Format -> what makes its reader; their parameters are the formats' settings.
-READERS: dict[str, Callable[..., RawReader]] = {
+# Format -> its reader, whose fields are the format's settings.
+READERS: dict[str, type[RawReader]] = {
     "mzml": MzmlReader,
     "imzml": ImzmlReader,
     "bruker": BrukerFlexReader,

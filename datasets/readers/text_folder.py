@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA
 from datasets.errors import CohortError
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")
@@ -25,7 +22,7 @@ SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 
 
 @dataclass(frozen=True)
-class TextReader:
+class TextReader(RawReader):
     """Text files of two numbers a line, separated by blanks, tab, comma or semicolon.
 
     Lines that begin with ``#``, ``%``, ``;`` or ``//`` are comments; one line of column names, none
@@ -33,21 +30,9 @@ class TextReader:
     --sample-from says otherwise.
     """
 
-    expected: ClassVar[str] = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
-    axis_unit: ClassVar[str] = ""
-    intensity_unit: ClassVar[str] = ""
-    names_samples_itself: ClassVar[bool] = False
-    one_scan_a_file: ClassVar[bool] = True
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is text by its name."""
-        return name.lower().endswith(SUFFIXES)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
+    suffixes = SUFFIXES
+    one_scan_a_file = True
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read the one scan."""
@@ -93,11 +78,9 @@ def _numbers(file: SourceFile) -> np.ndarray:
 
 
 def _holds_number(line: str) -> bool:
-    """Whether one of a line's fields reads like a number: it is no line of column names then."""
     return any(NUMBER_LIKE.fullmatch(field) for field in re.split(r"[,;\s]+", line))
 
 
 def _decimal_comma(line: str) -> str:
-    """The end of an error line, where numbers are written with a comma."""
     written = any(DECIMAL_COMMA.fullmatch(field) for field in re.split(r"[;\s]+", line))
     return " (write decimals with a point)" if written else ""

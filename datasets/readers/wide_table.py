@@ -1,35 +1,170 @@
-"""Wide tables: a row a scan, a column a point of the axis, the other columns about the sample."""
+"""Tables (CSV, Parquet, XLSX) row by row, and wide tables of one scan per row."""
 
 from __future__ import annotations
 
+import csv
+import datetime
 import re
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT
+from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, one_line, require_file
 from datasets.errors import CohortError, nearest
-from datasets.readers.scan import RawScan
-from datasets.readers.source_files import SourceFile
-from datasets.readers.table_rows import cell_text, read_rows
+from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
-# A point's column is called by its number; R's read.csv and others put a letter before it.
+# The header's number is 1, the first row's 2, as a spreadsheet counts.
+Rows = Iterator[tuple[int, Sequence[Any]]]
+
+# Cells of a Parquet table held at once, as Python's own numbers.
+BATCH_CELLS = 2**17
+# Name of a point's column; R's read.csv and others put a letter before the number.
 POINT = re.compile(
     r"(?:(?:X|mz|m/z)[_ .]?)?(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)", re.IGNORECASE
 )
 SCAN = "scan"
 
 
+def read_rows(path: Path) -> Rows:
+    """Read a table, its header first.
+
+    Args:
+        path: A file of a known ending: .csv, .tsv, .tab, .txt, .parquet, .pq, .xlsx (its first
+            sheet).
+
+    Yields:
+        The row's number and its cells; blank rows are skipped.
+
+    Raises:
+        CohortError: The file is missing or damaged, a row's length is not the header's, or a
+            column's name is repeated or empty.
+    """
+    require_file(path)
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise CohortError(f"{path.name} is no table; one of {', '.join(KINDS)} was expected")
+    rows = KINDS[kind](path)
+    number, header = next(rows, (1, []))
+    names = [" ".join(cell_text(name).split()) for name in header]
+    while names and not names[-1]:
+        names.pop()  # spreadsheets keep empty columns at the right
+    if not names:
+        raise CohortError(f"{path.name} is empty; a header line was expected")
+    seen: set[str] = set()
+    for name in names:
+        if not name or name in seen:
+            problem = f"more than one column {name!r}" if name else "a column without a name"
+            raise CohortError(f"{path.name} has {problem}")
+        seen.add(name)
+    yield number, names
+    for number, cells in rows:
+        surplus = [cell for cell in cells[len(names) :] if not is_blank(cell)]
+        if len(cells) < len(names) or surplus:
+            raise CohortError(
+                f"{path.name}, row {number}: {len(cells)} fields, {len(names)} were expected from "
+                "the header"
+            )
+        yield number, cells[: len(names)]
+
+
+def is_blank(cell: Any) -> bool:
+    """Whether a cell holds nothing."""
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def cell_text(cell: Any) -> str:
+    """A cell as text: whole numbers without a fraction, dates as ISO, nothing as nothing."""
+    if cell is None:
+        return ""
+    if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
+        return cell.date().isoformat()
+    if isinstance(cell, datetime.datetime | datetime.date):
+        return cell.isoformat()
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, float) and cell != cell:
+        return ""
+    return str(cell).strip()
+
+
+def _csv_rows(path: Path) -> Rows:
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=find_separator(header), strict=True)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except UnicodeDecodeError as error:
+        raise CohortError(
+            f"{path.name} is not UTF-8 text (byte {error.object[error.start]:#04x}); save it as "
+            "UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise CohortError(f"{path.name} cannot be read as CSV: {one_line(error)}") from error
+
+
+def _parquet_rows(path: Path) -> Rows:
+    """Rows in batches; a row group is in memory."""
+    arrow = require_package("pyarrow", "Parquet")
+    parquet = require_package("pyarrow.parquet", "Parquet")
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            yield 1, names
+            number = 1
+            size = max(1, BATCH_CELLS // max(1, len(names)))
+            for batch in file.iter_batches(batch_size=size, use_threads=False):
+                columns = [column.to_pylist() for column in batch.columns]
+                for cells in zip(*columns, strict=True):
+                    number += 1
+                    yield number, cells
+    except (arrow.ArrowException, OSError) as error:
+        raise CohortError(f"{path.name} cannot be read as Parquet: {one_line(error)}") from error
+
+
+def _xlsx_rows(path: Path) -> Rows:
+    excel = require_package("openpyxl", "XLSX")
+    broken = (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, SyntaxError)
+    try:
+        book = excel.load_workbook(path, read_only=True, data_only=True)
+        try:
+            sheet = book.worksheets[0]
+            for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+                if not all(is_blank(cell) for cell in cells):
+                    yield number, cells
+        finally:
+            book.close()
+    except broken as error:
+        if isinstance(error, CohortError):
+            raise
+        raise CohortError(f"{path.name} cannot be read as XLSX: {one_line(error)}") from error
+
+
+KINDS: dict[str, Callable[[Path], Rows]] = {
+    ".csv": _csv_rows,
+    ".tsv": _csv_rows,
+    ".tab": _csv_rows,
+    ".txt": _csv_rows,
+    ".parquet": _parquet_rows,
+    ".pq": _parquet_rows,
+    ".xlsx": _xlsx_rows,
+}
+
+
 @dataclass(frozen=True)
-class WideTableReader:
+class WideTableReader(RawReader):
     """Rows of tables, each a scan.
 
-    A column that is called by a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of
-    the axis. Every other column is about the sample, but for `scan`, which tells the scans of a
-    sample apart; without it a sample has one row.
+    A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of the
+    axis. `scan` distinguishes the scans of a sample; without it a sample has one row. Every other
+    column describes the sample.
 
     Attributes:
         sample_column: Column of the samples' names.
@@ -39,21 +174,8 @@ class WideTableReader:
     sample_column: str = "sample_id"
     suffixes: tuple[str, ...] = (".csv", ".tsv", ".tab")
 
-    expected: ClassVar[str] = "wide table"
-    axis_unit: ClassVar[str] = ""
-    intensity_unit: ClassVar[str] = ""
-    names_samples_itself: ClassVar[bool] = True
-    one_scan_a_file: ClassVar[bool] = False
-    modules: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def can_read(self, name: str) -> bool:
-        """Whether a file is such a table by its name."""
-        return name.lower().endswith(self.suffixes)
-
-    def parts(self, path: Path) -> list[Path]:
-        """The file alone."""
-        return [path]
+    expected = "wide table"
+    names_samples_itself = True
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a row at a time."""
@@ -65,7 +187,7 @@ class WideTableReader:
 
 
 class _Columns:
-    """What a table's columns are."""
+    """Roles of a table's columns."""
 
     def __init__(self, header: Sequence[str], sample_column: str, where: str) -> None:
         matched = [(index, POINT.fullmatch(name)) for index, name in enumerate(header)]
@@ -109,11 +231,11 @@ class _Columns:
     def _intensities(self, cells: Sequence[Any], where: str) -> np.ndarray:
         given = [cells[index] for index in self.points]
         try:
-            # None would become NaN, which a table may not mean.
+            # None would become NaN.
             if None not in given:
                 return np.array(given, dtype=np.float64)
         except (ValueError, TypeError):
-            pass  # one of them is no number: which one is looked for below
+            pass  # the invalid cell is found below
         numbers = []
         for name, cell in zip(self.names, given, strict=True):
             try:
@@ -134,8 +256,8 @@ class ParquetReader(WideTableReader):
 
     suffixes: tuple[str, ...] = (".parquet", ".pq")
 
-    modules: ClassVar[tuple[str, ...]] = ("pyarrow.parquet",)
-    packages: ClassVar[tuple[str, ...]] = ("pyarrow",)
+    modules = ("pyarrow.parquet",)
+    packages = ("pyarrow",)
 
 
 @dataclass(frozen=True)
@@ -144,5 +266,5 @@ class XlsxReader(WideTableReader):
 
     suffixes: tuple[str, ...] = (".xlsx",)
 
-    modules: ClassVar[tuple[str, ...]] = ("openpyxl",)
-    packages: ClassVar[tuple[str, ...]] = ("openpyxl",)
+    modules = ("openpyxl",)
+    packages = ("openpyxl",)

@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.scans.buffers import BUFFERS
-    from datasets.scans.chunks import CHUNK_BYTES, iterate_chunks
-    from datasets.scans.ragged_rows import RaggedRows
-    from datasets.scans.reader import ScanReader
-    from datasets.scans.runs import SampleRuns
+    from datasets.scans.reader import BUFFERS, CHUNK_BYTES, ScanReader, iterate_chunks
+    from datasets.scans.scan_rows import RaggedRows, SampleRuns
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -1,35 +1,81 @@
-"""Scans read by row, from memory or from a memory-mapped file without mapping what is read."""
+"""Scans read by row, from memory or from a memory-mapped file, into reused buffers."""
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import weakref
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import numpy as np
 
 from datasets.errors import CohortError
-from datasets.scans.buffers import BUFFERS
-from datasets.scans.runs import Runs, find_runs
+from datasets.scans.scan_rows import Runs, find_runs
 
+# Sizes of arrays whose memory is kept; larger ones are rare.
+SMALLEST_BYTES = 128 * 2**10
+LARGEST_BYTES = 64 * 2**20
+# Most unused memory that is kept.
+KEPT_BYTES = 128 * 2**20
 HAS_PREADV = hasattr(os, "preadv")  # not on Windows
+# Large enough for sequential reads, small beside any machine's memory even as float64 copies.
+CHUNK_BYTES = 32 * 2**20
+
+
+class ScanBuffers:
+    """Arrays whose memory is reused once nothing refers to them.
+
+    Batches of unequal sizes make the allocator hand memory back to the system, which has to clear
+    it page by page before it is written to again: that takes longer than reading the scans. An
+    array, a view of it or a tensor made from it keeps its memory as usual.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[bytearray]] = defaultdict(list)  # by size, a power of two
+        self._kept = 0
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """An uninitialised float32 array of that shape."""
+        needed = math.prod(shape) * np.dtype(np.float32).itemsize
+        if not SMALLEST_BYTES <= needed <= LARGEST_BYTES:
+            return np.empty(shape, dtype=np.float32)
+        size = 1 << (needed - 1).bit_length()
+        try:
+            memory = self._free[size].pop()
+            self._kept -= size
+        except IndexError:
+            memory = bytearray(size)
+        # All views refer to this array, as the memory itself is no array.
+        scans: np.ndarray = np.ndarray(shape, np.float32, buffer=memory)
+        weakref.finalize(scans, self._give_back, size, memory).atexit = False
+        return scans
+
+    def _give_back(self, size: int, memory: bytearray) -> None:
+        if self._kept + size > KEPT_BYTES:
+            # The kept sizes may be out of use.
+            self._free.clear()
+            self._kept = 0
+        self._free[size].append(memory)
+        self._kept += size
+
+
+# Shared by the process.
+BUFFERS = ScanBuffers()
 
 
 class ScanReader:
-    """Reads rows of spectra into fresh arrays.
+    """Reads rows of spectra [N_scans, L] into fresh arrays.
 
-    What is touched of a memory map counts as the process's own memory, after an epoch the whole
-    file. A file whose rows are contiguous float32 is therefore read through a descriptor, run by
-    run of neighbouring rows and in the order of the file; the system's cache of the file serves
-    both alike. Everything else (arrays in memory, views of a map, systems without ``preadv``) is
-    indexed.
+    Touched pages of a memory map count as the process's own memory, after an epoch the whole file.
+    A file of contiguous float32 rows is therefore read through a descriptor, run by run in the
+    order of the file. Everything else (arrays in memory, views of a map, systems without
+    ``preadv``) is indexed.
 
     A reader survives a fork; sent to another process it opens the file again, so that no spectra
     are sent.
-
-    Args:
-        spectra: [N_scans, L].
 
     Example:
         >>> ScanReader(np.array([[1, 2], [3, 4], [5, 6]])).read(np.array([2, 0])).tolist()
@@ -47,13 +93,7 @@ class ScanReader:
             weakref.finalize(self, os.close, self._file)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read scans.
-
-        Args:
-            rows: Which, [n], from 0, in any order, some more than once perhaps.
-
-        Returns:
-            float32 [n, L], in the order of ``rows``; a fresh array.
+        """Read scans in the order of ``rows``, [n]; a fresh array, float32 [n, L].
 
         Raises:
             CohortError: The file was made shorter since it was opened.
@@ -67,11 +107,7 @@ class ScanReader:
         return scans
 
     def read_runs(self, runs: Runs, into: np.ndarray) -> None:
-        """Read scans to where they belong.
-
-        Args:
-            runs: Which; known to be there.
-            into: float32 [n, L], contiguous.
+        """Read the scans of valid runs into a contiguous float32 array [n, L].
 
         Raises:
             CohortError: The file was made shorter since it was opened.
@@ -97,7 +133,7 @@ class ScanReader:
                 raise CohortError("the file of the spectra is shorter than when it was opened")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Name the mapped file instead of holding it."""
+        """Name the mapped file instead of pickling it."""
         spectra = self.spectra
         return {"spectra": _MappedFile.of(spectra) if is_whole_map(spectra) else spectra}
 
@@ -108,7 +144,7 @@ class ScanReader:
 
 
 class _MappedFile(NamedTuple):
-    """Where a memory map comes from."""
+    """Arguments that open a memory map again."""
 
     filename: str
     dtype: str
@@ -131,13 +167,26 @@ class _MappedFile(NamedTuple):
 def is_whole_map(spectra: np.ndarray) -> TypeGuard[np.memmap]:
     """Whether an array is a map as it was opened.
 
-    A view (of some rows, say) keeps its map's file name and offset, which are not its own.
+    A view keeps its map's file name and offset, which are not its own.
     """
     return isinstance(spectra, np.memmap) and isinstance(spectra.base, mmap.mmap)
 
 
 def _can_be_read(spectra: np.memmap) -> bool:
-    """Whether its rows stand one behind the other in a file, as they are wanted."""
     native = spectra.dtype == np.float32 and spectra.ndim == 2 and spectra.flags.c_contiguous
-    # What was written through the map itself is in the file, too; what is private to it is not.
+    # Writes of a copy-on-write map are not in the file.
     return native and spectra.mode != "c" and spectra.filename is not None and HAS_PREADV
+
+
+def iterate_chunks(
+    spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[np.ndarray]:
+    """Read rows [n] of spectra [N_scans, L] in their order, about ``chunk_bytes`` at a time.
+
+    Ascending rows are read fastest. Yields fresh float32 arrays [m, L]; none for no rows.
+    """
+    bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
+    step = max(1, chunk_bytes // max(1, bytes_per_scan))
+    reader = ScanReader(spectra)
+    for start in range(0, len(rows), step):
+        yield reader.read(rows[start : start + step])

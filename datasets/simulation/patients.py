@@ -78,17 +78,7 @@ class Patients:
 
 
 def draw_patients(n_samples: int, rng: np.random.Generator) -> Patients:
-    """Draw patients from the generating model.
-
-    Args:
-        n_samples: How many patients.
-        rng: Source of every draw.
-
-    Example:
-        >>> patients = draw_patients(10, np.random.default_rng(0))
-        >>> int(patients.case.sum()), patients.disease_latents.shape
-        (4, (10, 8))
-    """
+    """Draw patients from the generating model."""
     case = rng.permutation(np.arange(n_samples) < round(PREVALENCE * n_samples))
     plate = rng.permutation(np.arange(n_samples) % count_plates(n_samples))
     shift = np.multiply(DISEASE_PEAK_EFFECTS, DISEASE_PEAK_DIRECTIONS)
@@ -97,7 +87,7 @@ def draw_patients(n_samples: int, rng: np.random.Generator) -> Patients:
 
 
 def count_plates(n_samples: int) -> int:
-    """Count the plates that the patients fill: at least two, so that there is a batch effect."""
+    """Number of plates: at least two, so that there is a batch effect."""
     return max(2, -(-n_samples // PATIENTS_PER_PLATE))
 
 
@@ -122,21 +112,13 @@ def log_likelihood_ratios(patients: Patients) -> dict[str, NDArray[np.float64]]:
 
 
 def bayes_auroc(missing_rate: float = MISSING_RATE) -> dict[str, float]:
-    """Compute the best AUROC that any classifier can reach, exactly, from the generating model.
+    """The exact best AUROC from `covariates`, `spectra` and `both`, of the generating model.
 
     With a separation D between the classes, the log-likelihood ratio is Gaussian with variance D^2
-    and mean +D^2/2 in cases, -D^2/2 in controls. What is missing changes D from patient to patient
-    (independently of the label), so that a case with D1 outranks a control with D2 with
-    probability Phi(sqrt(D1^2 + D2^2) / 2), averaged over both patterns of missing values. Without
-    missing values this is the well-known Phi(D / sqrt 2).
-
-    Measuring adds noise, so what a model can reach on rendered spectra is a little lower.
-
-    Args:
-        missing_rate: Chance of each blood value to be missing.
-
-    Returns:
-        The ceilings from `covariates` (0.80), `spectra` (0.92) and `both` (0.95).
+    and mean +D^2/2 in cases, -D^2/2 in controls. Missing values change D from patient to patient,
+    so that a case with D1 outranks a control with D2 with probability Phi(sqrt(D1^2 + D2^2) / 2),
+    averaged over both patterns of missing values. Measuring adds noise, so what a model can reach
+    on rendered spectra is a little lower.
 
     Example:
         >>> {name: round(value, 2) for name, value in bayes_auroc().items()}

@@ -32,11 +32,11 @@ EDGE_MARGIN = 0.02  # share of log(m/z) kept free of peaks at both ends
 
 # Heights in ion counts a scan at a gain of 1.
 PEAK_MEDIAN_HEIGHT, PEAK_HEIGHT_LOG_SD, PEAK_DECAY_MZ = 300.0, 0.7, 12_000.0
-# A disease peak is not among the smallest: nobody would have found a marker there.
+# A disease peak is not among the smallest.
 DISEASE_PEAK_MIN_QUANTILE = 0.5
 DISEASE_PEAK_LOG_SD = 0.50
 OTHER_PEAK_LOG_SD = 0.25
-# Processes that move many of the other peaks together, such as clotting or haemolysis.
+# Processes that change many of the other peaks together, such as clotting or haemolysis.
 N_SHARED_FACTORS, SHARED_FACTOR_LOG_SD = 3, 0.12
 
 # Baseline: height in counts and decay length in m/z of each part, the last one flat.
@@ -69,12 +69,7 @@ class PeakList:
 
 
 def make_axis(spec_len: int) -> NDArray[np.float64]:
-    """Return the m/z axis, even in sqrt(m/z), float [L].
-
-    Example:
-        >>> make_axis(3).round(1).tolist()
-        [2000.0, 8662.3, 20000.0]
-    """
+    """Return the m/z axis, even in sqrt(m/z), float [L]."""
     low, high = MZ_RANGE
     return np.linspace(sqrt(low), sqrt(high), spec_len) ** 2
 
@@ -88,7 +83,7 @@ def draw_peaks(rng: np.random.Generator) -> PeakList:
     mz = np.exp(low + margin + np.sort(rng.uniform(0, free, N_PEAKS)) + gap * np.arange(N_PEAKS))
     height = PEAK_MEDIAN_HEIGHT * np.exp(PEAK_HEIGHT_LOG_SD * rng.standard_normal(N_PEAKS))
     height *= np.exp(-(mz - MZ_RANGE[0]) / PEAK_DECAY_MZ)
-    # One disease peak from the larger ones of each stretch of the axis, so that they lie all over.
+    # One disease peak from the larger ones of each stretch of the axis.
     disease = []
     for stretch in np.array_split(np.arange(N_PEAKS), len(DISEASE_PEAK_EFFECTS)):
         enough = height[stretch] >= np.quantile(height[stretch], DISEASE_PEAK_MIN_QUANTILE)
@@ -103,10 +98,10 @@ def render_scans(
     axis: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> Iterator[NDArray[np.float32]]:
-    """Render scans, block after block, so that a large cohort needs little memory.
+    """Render scans in blocks, so that a large cohort needs little memory.
 
     Args:
-        patients: Whom the scans are of.
+        patients: The patients.
         scan_patient: Row of the patient of each scan, int [N_scans].
         peaks: The peaks of the cohort.
         axis: m/z, float [L].

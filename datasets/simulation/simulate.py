@@ -1,4 +1,4 @@
-"""The embedded default cohort: simulated serum MALDI-TOF spectra with covariates, truth known."""
+"""The built-in cohort: simulated serum MALDI-TOF spectra with covariates and known truth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from datasets.simulation.patients import (
 )
 from datasets.simulation.physics import PeakList, draw_peaks, make_axis, render_scans
 
-GENERATOR = "datasets.simulation.simulate_cohort"
+# As the first version wrote it: a cached cohort with another name would be refused.
+GENERATOR = "datasets.simulate.simulate_cohort"
 # Raise it whenever the same arguments would give other data.
 GENERATOR_VERSION = 1
 COHORT_FILES = ("samples.csv", "scans.csv", "spectra.npy", "axis.npy", "truth.yaml", "truth.csv")
@@ -56,10 +57,10 @@ class SimulatedCohort:
     """A simulated cohort's folder and the truth about it.
 
     Attributes:
-        root: The folder, in the neutral cohort format.
-        seed: What it was drawn from.
+        root: The folder.
+        seed: Of the simulation.
         peaks: True m/z of all peaks, ascending.
-        disease_peaks: Those that carry the disease, ascending in m/z.
+        disease_peaks: Those that differ between the classes, ascending in m/z.
         ceilings: The best possible AUROC from `covariates`, `spectra` and `both`.
         classes: The labels, negative class first.
         numeric: Names of the numeric covariates.
@@ -77,35 +78,29 @@ class SimulatedCohort:
 
 
 def simulate_cohort(
-    root: str | Path,
-    seed: int = 0,
-    n_samples: int = 900,
-    spec_len: int = 2048,
-    max_scans: int = 8,
+    root: str | Path, seed: int = 0, n_samples: int = 900, spec_len: int = 2048, max_scans: int = 8
 ) -> SimulatedCohort:
     """Write a simulated serum MALDI-TOF cohort to a folder, once, and return the truth about it.
 
-    One sample a patient, 1 to `max_scans` scans each, on an axis from m/z 2,000 to 20,000. 40% of
+    One sample per patient, 1 to `max_scans` scans each, on an axis from m/z 2,000 to 20,000. 40% of
     the patients are cases. The label depends on both modalities: the best possible AUROC is 0.80
-    from the covariates alone, 0.92 from the spectra alone (from the patients' true amplitudes of
-    the disease peaks) and 0.95 from both; `bayes_auroc` computes these from the generating model.
-    `truth.yaml` in the folder holds the truth about the cohort, `truth.csv` each patient's exact
-    log-likelihood ratios.
+    from the covariates alone, 0.92 from the spectra alone and 0.95 from both (`bayes_auroc`).
+    `truth.yaml` holds the truth about the cohort, `truth.csv` each patient's exact log-likelihood
+    ratios.
 
     A folder that already holds this very cohort is used as it is. Otherwise the cohort is written
-    aside and moved into place in one step, so that a half-written folder never shows, and several
-    processes may ask for the same folder at once.
+    aside and renamed, so that several processes may ask for the same folder at once.
 
     Args:
         root: Folder of the cohort; its parents are made.
         seed: The same seed gives the same bytes.
-        n_samples: How many patients.
+        n_samples: Number of patients.
         spec_len: Points of the axis, even in sqrt(m/z).
         max_scans: A patient has 1 to this many scans, uniformly.
 
     Raises:
-        CohortError: If an argument is out of range, the folder cannot be written, or it exists and
-            holds anything else; nothing is overwritten.
+        CohortError: An argument is out of range, the folder cannot be written, or it holds anything
+            else; nothing is overwritten.
 
     Example:
         >>> import tempfile
@@ -142,13 +137,10 @@ def simulate_cohort(
 
 
 def read_truth(root: str | Path) -> SimulatedCohort:
-    """Read back the truth about a simulated cohort from its folder.
-
-    Args:
-        root: A folder that `simulate_cohort` wrote.
+    """Read the truth about a simulated cohort from its folder.
 
     Raises:
-        CohortError: If the folder holds no simulated cohort.
+        CohortError: The folder holds no simulated cohort.
     """
     root = Path(root)
     try:
@@ -179,12 +171,10 @@ def _checked(name: str, value: int, minimum: int) -> int:
 
 
 def _is_free(root: Path) -> bool:
-    """Say whether a cohort may be moved to `root`: nothing is there, or an empty folder."""
     return not os.path.lexists(root) or (root.is_dir() and not any(root.iterdir()))
 
 
 def _require_same(root: Path, generator: dict[str, Any]) -> None:
-    """Refuse a folder that is not exactly the finished cohort asked for."""
     found: Any = None
     try:
         described = yaml.safe_load((root / "cohort.yaml").read_text(encoding="utf-8"))
@@ -214,7 +204,7 @@ def _require_same(root: Path, generator: dict[str, Any]) -> None:
 
 def _move_into_place(aside: Path, root: Path, generator: dict[str, Any]) -> None:
     try:
-        os.rename(aside, root)  # takes the place of an empty folder, never of a filled one
+        os.rename(aside, root)  # replaces an empty folder, never a filled one
     except OSError:
         if _is_free(root):
             raise

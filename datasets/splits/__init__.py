@@ -6,7 +6,13 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from datasets.splits.folds import Folds, k_folds, leave_one_batch_out, leave_one_group_out
-    from datasets.splits.hashing import hash_split
-    from datasets.splits.split import COLUMNS, SIDES, make_split, read_splits, write_splits
+    from datasets.splits.split import (
+        COLUMNS,
+        SUBSETS,
+        hash_split,
+        make_split,
+        read_splits,
+        write_splits,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

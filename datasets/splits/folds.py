@@ -1,4 +1,4 @@
-"""Folds: each sample is on the test side once, and a group is never apart."""
+"""Folds: each sample is tested once, and no group is separated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets.cohort import in_order, is_missing
 from datasets.errors import CohortError, nearest
-from datasets.splits.group_draw import MOST_BINS, stratified_group_split
-from datasets.splits.strata import class_strata, quantile_strata
+from datasets.splits.stratified import (
+    MOST_BINS,
+    class_strata,
+    quantile_strata,
+    stratified_group_split,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,7 @@ class Folds:
     """Which samples are tested together.
 
     Attributes:
-        kind: What a fold is called: ``fold``, ``group``, or the column of batches.
+        kind: ``fold``, ``group``, or the column of batches.
         names: Of the F folds.
         number_of: The fold of each sample, int64 [N].
     """
@@ -31,14 +35,13 @@ class Folds:
     number_of: np.ndarray
 
     def find(self, fold: int | str) -> int:
-        """The number of a fold.
+        """The number of a fold, given by name or by number from 0.
 
-        Args:
-            fold: A name, or a number from 0. A name wins: where groups are called 1 and 6, 1 is
-                the group of that name, not the second one.
+        A name wins: where groups are named 1 and 6, 1 is the group of that name, not the second
+        one.
 
         Raises:
-            CohortError: There is none such; says the range, or the nearest name.
+            CohortError: There is no such fold.
         """
         name = str(fold)
         if name in self.names:
@@ -55,15 +58,7 @@ class Folds:
         return fold
 
     def describe(self, number: int) -> str:
-        """What is tested in a fold, in a line for a person.
-
-        Args:
-            number: Of the fold.
-
-        Example:
-            >>> leave_one_group_out(np.array(["1", "6", "7"])).describe(1)
-            'tested on group 6 (fold number 1, of 0 to 2)'
-        """
+        """What is tested in a fold, in a line for a person."""
         last = len(self.names) - 1
         if self.kind == "fold":
             return f"tested on fold number {number}, of 0 to {last}"
@@ -78,42 +73,32 @@ class Folds:
         seed: int = 0,
         class_names: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """The sides where one fold is the test side.
+        """The split that tests one fold; training and validation are drawn of the others by group.
 
-        Training and validation are drawn of all others, stratified and by group.
-
-        Args:
-            number: Of the fold.
-            targets: As for :func:`datasets.splits.group_draw.stratified_group_split`, N.
-            groups: Groups, [N].
-            val_share: The part of the other samples that is for validation.
-            seed: Of the draw.
-            class_names: Names of the classes or the labels, for error lines.
-
-        Returns:
-            "train", "val" or "test" for each sample, str [N].
+        ``val_share`` of the other samples is for validation; the other arguments and the result are
+        those of :func:`datasets.splits.make_split`.
 
         Raises:
-            CohortError: The other groups cannot give both sides every class.
+            CohortError: The other groups cannot give both splits every class.
         """
         rest = self.number_of != number
         split = np.full(len(rest), "test", dtype="<U5")
         if not rest.any():
             raise CohortError(f"{self.kind} {self.names[number]!r} holds every sample")
-        sides = ("train", "val")
+        names = ("train", "val")
         try:
             drawn = stratified_group_split(
                 np.asarray(targets)[rest],
                 np.asarray(groups)[rest],
-                sides,
+                names,
                 (1 - val_share, val_share),
                 seed,
                 class_names,
             )
         except CohortError as error:
             tested = f"{self.kind} {self.names[number]}"
-            raise CohortError(f"with {tested} as the test side: {error}") from error
-        split[rest] = np.array(sides)[drawn]
+            raise CohortError(f"with {tested} as the test set: {error}") from error
+        split[rest] = np.array(names)[drawn]
         return split
 
 
@@ -124,18 +109,11 @@ def k_folds(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> Folds:
-    """Draw folds of about equal size and classes.
+    """Draw ``count`` folds of about equal size and classes, by ``StratifiedGroupKFold``.
 
-    By scikit-learn's ``StratifiedGroupKFold``; values to regress are stratified by quantiles of
-    the first target. Where it leaves a fold without a class, and of several labels, which it does
-    not take, folds are drawn as the sides of a holdout are.
-
-    Args:
-        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
-        groups: Groups, [N].
-        count: How many folds, at least 2.
-        seed: Of the draw.
-        class_names: Names of the classes or the labels, for error lines.
+    Regression targets are stratified by quantiles of the first one. Where a fold would lack a
+    class, and for several labels, which scikit-learn does not take, folds are drawn as holdout
+    splits are. The other arguments are those of :func:`datasets.splits.make_split`.
 
     Raises:
         CohortError: The groups cannot give every fold every class.
@@ -159,33 +137,15 @@ def k_folds(
 
 
 def leave_one_group_out(groups: np.ndarray) -> Folds:
-    """A fold for each group.
-
-    Args:
-        groups: Groups, [N].
-
-    Example:
-        >>> leave_one_group_out(np.array(["p10", "p9", "p10"])).names
-        ['p10', 'p9']
-    """
+    """A fold for each of the groups, [N]."""
     return _one_by_one("group", [str(group) for group in groups])
 
 
 def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) -> Folds:
-    """A fold for each batch: site, instrument, plate, day.
-
-    Args:
-        samples: With ``sample_id`` and the column of batches, N rows.
-        column: Names the batch of each sample.
-        groups: Groups, [N].
+    """A fold for each batch (site, instrument, plate, day) in a column of the samples.
 
     Raises:
         CohortError: There is no such column, a sample has no batch, or a group has several.
-
-    Example:
-        >>> samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "site": ["N", "S", "N"]})
-        >>> leave_one_batch_out(samples, "site", np.array(["p", "q", "r"])).number_of.tolist()
-        [0, 1, 0]
     """
     if column not in samples:
         raise CohortError(f"no column {column!r} to take batches from{nearest(column, samples)}")
@@ -218,7 +178,7 @@ def _one_by_one(kind: str, names: Sequence[str]) -> Folds:
 
 
 def _as_text(batches: pd.Series) -> list[str]:
-    """Names of batches; a column that was read as numbers names them without a fraction."""
+    """Names of batches; numbers without a fraction."""
     return [
         str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
         for value in batches.tolist()
@@ -232,7 +192,7 @@ def _by_sklearn(
     seed: int,
     class_names: Sequence[str] | None,
 ) -> np.ndarray | None:
-    """The fold of each sample, [N]; None where a fold would lack a class, or of several labels."""
+    """The fold of each sample, [N]; None where one would lack a class, and for several labels."""
     is_values = targets.dtype.kind == "f"
     if not is_values and targets.ndim > 1:
         return None
@@ -244,7 +204,7 @@ def _by_sklearn(
     number_of = np.full(len(targets), -1, dtype=np.int64)
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # Of a class with fewer samples than folds it warns; that is found below, and named.
+        # It warns of classes with fewer samples than folds, which are found below.
         warnings.simplefilter("ignore")
         try:
             found = list(folds.split(strata.members, strata.members.argmax(axis=1), groups))

@@ -1,9 +1,9 @@
-"""Split a cohort into training, validation and test parts that share no group."""
+"""Train, validation and test splits that share no group: drawn, hashed, written and read."""
 
 from __future__ import annotations
 
 import csv
-import os
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import pandas as pd
 
 from datasets.cohort import read_table
 from datasets.errors import CohortError, nearest
-from datasets.splits.group_draw import stratified_group_split
-from datasets.splits.strata import Strata, class_strata
+from datasets.files import replaced
+from datasets.splits.stratified import Strata, class_strata, stratified_group_split
 
-SIDES = ("train", "val", "test")
+SUBSETS = ("train", "val", "test")
 COLUMNS = ("sample_id", "group", "split")
 # Fractions are written in decimals, such as 0.7 + 0.15 + 0.15.
 SUM_TOLERANCE = 1e-6
+# Bytes of a hash that make a uniform number between 0 and 1.
+HASH_BYTES = 8
 
 
 def make_split(
@@ -28,54 +30,48 @@ def make_split(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Draw a stratified split that keeps every group on one side.
-
-    How groups are drawn, and how labels and values to regress are stratified, says
-    :func:`datasets.splits.group_draw.stratified_group_split`.
+    """A stratified split that separates no group; see :func:`stratified_group_split`.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
         groups: Groups, [N].
         fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
-        seed: Seed of the draw.
-        class_names: Names of the classes or the labels, for error lines.
+        seed: Of the draw.
+        class_names: For error lines.
 
     Returns:
         "train", "val" or "test" for each sample, str [N].
 
     Raises:
-        CohortError: The groups cannot give every side every class, or the fractions are wrong.
+        CohortError: The groups cannot give every split every class, or the fractions are wrong.
 
     Example:
         >>> split = make_split(np.array([0, 1] * 10), np.arange(20), (0.6, 0.2, 0.2))
-        >>> [int((split == side).sum()) for side in SIDES]
+        >>> [int((split == subset).sum()) for subset in SUBSETS]
         [12, 4, 4]
     """
     shares = check_fractions(fractions)
-    split: np.ndarray = np.array(SIDES)[
-        stratified_group_split(targets, groups, SIDES, shares, seed, class_names)
+    split: np.ndarray = np.array(SUBSETS)[
+        stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)
     ]
     return split
 
 
 def check_fractions(fractions: Sequence[float]) -> list[float]:
-    """Check the fractions of the sides, and return them as a list.
-
-    Args:
-        fractions: For training, validation and test.
+    """The fractions for training, validation and test as a list.
 
     Raises:
         CohortError: They are not three numbers above 0 that sum to 1.
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if (
-        shares.shape != (len(SIDES),)
+        shares.shape != (len(SUBSETS),)
         or not (shares > 0).all()
         or abs(shares.sum() - 1) > SUM_TOLERANCE
     ):
         raise CohortError(
             f"split fractions {list(fractions)!r}: three numbers above 0 that sum to 1 were "
-            f"expected, for {', '.join(SIDES)}"
+            f"expected, for {', '.join(SUBSETS)}"
         )
     return shares.tolist()
 
@@ -83,27 +79,12 @@ def check_fractions(fractions: Sequence[float]) -> list[float]:
 def write_splits(
     path: Path, sample_ids: Sequence[str], groups: np.ndarray, split: np.ndarray
 ) -> None:
-    """Write a split as a CSV file with the columns sample_id, group and split.
-
-    Args:
-        path: The file, replaced as a whole if it is there.
-        sample_ids: Names of the samples, N of them.
-        groups: Groups, str [N].
-        split: Sides, str [N].
-    """
+    """Write a split as a CSV file with the columns sample_id, group and split, atomically."""
     path = Path(path)
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(zip(sample_ids, groups, split, strict=True))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with replaced(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(sample_ids, groups, split, strict=True))
 
 
 def read_splits(
@@ -112,7 +93,7 @@ def read_splits(
     groups: np.ndarray,
     targets: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
-    whole: Sequence[str] = SIDES,
+    whole: Sequence[str] = SUBSETS,
 ) -> np.ndarray:
     """Read a split and check it against the cohort.
 
@@ -120,10 +101,10 @@ def read_splits(
         path: A file with the columns sample_id, group and split, in any order of rows.
         sample_ids: Names of the cohort's samples, N of them.
         groups: The cohort's groups, str [N].
-        targets: As in :func:`make_split`; given, sides have to hold every class, or both strata
-            of every label.
-        class_names: Names of the classes or the labels, for error lines.
-        whole: The sides that have to; of a test side that is one group it cannot be asked.
+        targets: As in :func:`make_split`; given, splits have to hold every class, or both values of
+            every label.
+        class_names: For error lines.
+        whole: The splits that have to; a test split of one group cannot.
 
     Returns:
         "train", "val" or "test" for each sample of the cohort, in the cohort's order, str [N].
@@ -144,24 +125,23 @@ def read_splits(
             f"{path}: sample {sample_ids[at]!r} is in group {str(written[at])!r}, but in the "
             f"cohort its group is {str(groups[at])!r}"
         )
-    sides_of = pd.Series(split).groupby(groups).unique()
-    for group, sides in sides_of.items():
-        if len(sides) > 1:
-            on = " and ".join(side for side in SIDES if side in sides)
-            raise CohortError(f"{path}: group {group!r} is on {on}; a group has one side only")
-    for side in SIDES:
-        if side not in split:
-            raise CohortError(f"{path}: no sample is on {side!r}")
-        if side in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
-            _check_strata(class_strata(targets, class_names), split == side, side, str(path))
+    subsets_of = pd.Series(split).groupby(groups).unique()
+    for group, found in subsets_of.items():
+        if len(found) > 1:
+            both = " and ".join(subset for subset in SUBSETS if subset in found)
+            raise CohortError(f"{path}: group {group!r} is in {both}; it must be in one")
+    for subset in SUBSETS:
+        if subset not in split:
+            raise CohortError(f"{path}: no sample is in {subset!r}")
+        if subset in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
+            _check_strata(class_strata(targets, class_names), split == subset, subset, str(path))
     return split
 
 
 def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> None:
-    """Check that a split names each of the cohort's samples once and only known sides."""
-    for side in table["split"].unique():
-        if side not in SIDES:
-            raise CohortError(f"{where}: unknown side {side!r}{nearest(side, SIDES)}")
+    for subset in table["split"].unique():
+        if subset not in SUBSETS:
+            raise CohortError(f"{where}: unknown split {subset!r}{nearest(subset, SUBSETS)}")
     double = table["sample_id"][table["sample_id"].duplicated()]
     if len(double):
         raise CohortError(f"{where}: sample {double.iloc[0]!r} stands there more than once")
@@ -181,9 +161,64 @@ def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> N
         )
 
 
-def _check_strata(strata: Strata, here: np.ndarray, side: str, where: str) -> None:
-    """Check that every class of the cohort has a sample on a side."""
+def _check_strata(strata: Strata, here: np.ndarray, subset: str, where: str) -> None:
     absent = strata.members.any(axis=0) & ~strata.members[here].any(axis=0)
     if absent.any():
         name = strata.names[int(np.argmax(absent))]
-        raise CohortError(f"{where}: side {side!r} has no sample of {strata.kind} {name!r}")
+        raise CohortError(f"{where}: split {subset!r} has no sample of {strata.kind} {name!r}")
+
+
+def hash_split(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Give each group the split that a hash of its name determines.
+
+    Adding or removing samples or groups moves no other. The price: splits have only about the
+    requested fractions (of the groups), and are not stratified. Arguments and result are those of
+    :func:`make_split`; another seed is another hash.
+
+    Raises:
+        CohortError: A split lacks a class or a value of a label, or has no sample; or the fractions
+            are wrong.
+    """
+    edges = np.cumsum(check_fractions(fractions))[:-1]
+    names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    places = np.array([_place(name, seed) for name in names.tolist()])
+    split: np.ndarray = np.array(SUBSETS)[np.searchsorted(edges, places, side="right")[group_of]]
+    targets = np.asarray(targets)
+    if targets.dtype.kind != "f":
+        _check_hashed(class_strata(targets, class_names), split)
+    for subset in SUBSETS:
+        if subset not in split:
+            raise CohortError(f"by hash none of {len(names)} groups is in {subset!r}; {_MENDED}")
+    return split
+
+
+_MENDED = (
+    "splits by hash are not stratified: add samples, or take another seed, other fractions or a "
+    "stratified holdout"
+)
+
+
+def _place(name: str, seed: int) -> float:
+    """The group's position between 0 and 1; the same on every machine."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=HASH_BYTES).digest()
+    return int.from_bytes(digest, "big") / 2 ** (8 * HASH_BYTES)
+
+
+def _check_hashed(strata: Strata, split: np.ndarray) -> None:
+    counts = np.stack([strata.members[split == subset].sum(axis=0) for subset in SUBSETS])  # [3, K]
+    lacking = np.argwhere(counts == 0)
+    if len(lacking):
+        subset, number = lacking[0]
+        spread = ", ".join(
+            f"{name} {n}" for name, n in zip(SUBSETS, counts[:, number], strict=True)
+        )
+        raise CohortError(
+            f"by hash split {SUBSETS[subset]!r} has no sample of {strata.kind} "
+            f"{strata.names[number]!r} ({spread}); {_MENDED}"
+        )

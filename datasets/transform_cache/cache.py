@@ -1,9 +1,9 @@
-"""Transformed scans on disk: computed once, by several processes, and mapped from then on.
+"""Transformed scans on disk: computed once, by several processes, and memory-mapped from then on.
 
-A folder of the cache holds one entry a combination of spectra, rows, transforms and what those
-learnt: a subfolder with ``scans.npy`` and ``manifest.json``, written aside and renamed, so that it
-is there as a whole or not at all. Whatever changes the results changes the entry's name; an entry
-that is not what its manifest says is made again.
+A folder of the cache holds one entry per combination of spectra, rows and fitted transforms: a
+subfolder with ``scans.npy`` and ``manifest.json``, written aside and renamed, so that it is
+complete or absent. A change of the inputs changes the entry's name; a damaged entry is computed
+again.
 """
 
 from __future__ import annotations
@@ -22,24 +22,96 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader, Dataset
 
 from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
-from datasets.transform_cache.build import DTYPE, TransformBuild
+from datasets.loading import start_worker
+from datasets.scans import ScanReader
 from datasets.transform_cache.fingerprint import plain_digest, transform_fingerprint
 from datasets.transforms import Transform
 
+DTYPE = np.dtype("<f4")
+# Scans in a process at once, without the copies of a transform.
+CHUNK_BYTES = 16 * 2**20
 SCANS_FILE, MANIFEST_FILE = "scans.npy", "manifest.json"
 PART_SUFFIX, LOCK_SUFFIX = ".part", ".lock"
 FORMAT = 1
 MOST_WORKERS = 8
-# What a process that was killed has left behind goes when the same is asked for again, or after so
-# long.
+# Age at which leftovers of killed processes are removed.
 ABANDONED_AFTER_S = 24 * 3600.0
-# All entries together; those that were not used for the longest time make room.
+# Of all entries together; the least recently used are removed.
 LIMIT_BYTES = 64 * 2**30
 GIB = 2**30
+
+
+class TransformBuild(Dataset[int]):
+    """Chunk numbers to checksums: each access transforms a chunk and writes it to the file.
+
+    A data set, so that a loader's workers do it: they end with this process.
+
+    Args:
+        spectra: [N_scans, L], usually memory-mapped; only its file is sent to the workers.
+        rows: Which of them, in which order, [n]; at least one.
+        transforms: Deterministic and fitted; called with chunks [m, L].
+
+    Attributes:
+        shape: Of the file's array, [n, points after the transforms].
+        step: Scans in a chunk.
+        offset: Start of the array in the file, in bytes; known once it is written.
+    """
+
+    def __init__(self, spectra: np.ndarray, rows: np.ndarray, transforms: Transform) -> None:
+        self.reader = ScanReader(spectra)
+        self.rows = rows
+        self.transforms = transforms
+        points = self._transform(rows[:1]).shape[1]
+        self.shape = (len(rows), points)
+        self.step = max(1, CHUNK_BYTES // (DTYPE.itemsize * max(1, points, spectra.shape[1])))
+        self.file, self.offset = "", 0
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all transformed scans."""
+        return int(np.prod(self.shape)) * DTYPE.itemsize
+
+    def __len__(self) -> int:
+        """Number of chunks."""
+        return -(-len(self.rows) // self.step)
+
+    def write(self, file: Path, workers: int, start: str | None = None) -> list[int]:
+        """Write all chunks to a new file of full size, in parallel; returns the CRC-32 of each."""
+        mapped = np.lib.format.open_memmap(file, mode="w+", dtype=DTYPE, shape=self.shape)
+        self.file, self.offset = str(file), int(mapped.offset)
+        del mapped
+        if hasattr(os, "posix_fallocate"):
+            with open(file, "r+b") as opened:
+                os.posix_fallocate(opened.fileno(), self.offset, max(1, self.nbytes))
+        chunks = DataLoader(
+            self,
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context=start if workers else None,
+            worker_init_fn=start_worker,
+            generator=torch.Generator(),  # without one, torch's global stream would be drawn from
+        )
+        return list(chunks)
+
+    def __getitem__(self, number: int) -> int:
+        """Transform and write a chunk; returns its checksum."""
+        first = number * self.step
+        scans = self._transform(self.rows[first : first + self.step])
+        if scans.shape[1] != self.shape[1]:
+            raise ValueError(f"transforms leave {self.shape[1]} points first, then {scans.shape}")
+        with open(self.file, "r+b") as opened:
+            opened.seek(self.offset + first * self.shape[1] * DTYPE.itemsize)
+            opened.write(scans.data)
+        return zlib.crc32(scans.data)
+
+    def _transform(self, rows: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(self.transforms(self.reader.read(rows)), dtype=DTYPE)
 
 
 class NoRoomError(UsageError):
@@ -48,7 +120,7 @@ class NoRoomError(UsageError):
 
 @dataclass(frozen=True, eq=False)
 class TransformedScans:
-    """Scans as the transforms leave them.
+    """Transformed scans.
 
     Attributes:
         spectra: Read-only map, float32 [n, L].
@@ -59,7 +131,7 @@ class TransformedScans:
     rows: np.ndarray
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where rows of the cohort's spectra stand here."""
+        """Positions here of rows of the cohort's spectra."""
         return np.searchsorted(self.rows, rows)
 
 
@@ -75,10 +147,10 @@ def transformed_scans(
     say: Callable[[str], None] = print,
     start: str | None = None,
 ) -> TransformedScans:
-    """Map the transformed scans of a cohort, and compute them first where they are not there.
+    """Memory-map the transformed scans of a cohort, computed first where they are missing.
 
-    Of several processes that ask for the same at once, one computes and the others wait. Where
-    files cannot be locked each computes for itself, and the first that is done wins.
+    Of several processes that ask at once, one computes and the others wait. Where files cannot be
+    locked each computes, and the first that is done wins.
 
     Args:
         spectra: [N_scans, L], usually memory-mapped; only its file is sent to the processes.
@@ -86,12 +158,12 @@ def transformed_scans(
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
         folder: Of the cache; made where it is missing.
-        workers: How many processes compute; 0 for this one, None for the machine's cores.
-        memory: Remembers that an entry was found sound, until its file changes; without it each
-            call reads the entry to its end.
+        workers: Number of processes; 0 for this one, None for the machine's cores.
+        memory: Remembers that an entry was intact, until its file changes; without it each call
+            reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
-        start: How processes are started, as ``multiprocessing`` calls it; None for its default.
+        start: Start method of ``multiprocessing``; None for its default.
 
     Raises:
         NoRoomError: The disk cannot hold them.
@@ -116,7 +188,7 @@ def transformed_scans(
                 build = TransformBuild(spectra, rows, transforms)
                 _make(place, identity, build, _cores() if workers is None else workers, say, start)
                 mapped = np.lib.format.open_memmap(place / SCANS_FILE, mode="r")
-            os.utime(place / MANIFEST_FILE)  # when it was used last
+            os.utime(place / MANIFEST_FILE)  # time of the last use
         _make_room(folder, place, limit_bytes)
     except OSError as error:
         raise UsageError(
@@ -133,7 +205,6 @@ def _make(
     say: Callable[[str], None],
     start: str | None,
 ) -> None:
-    """Compute an entry aside, and rename it into its place."""
     folder = place.parent
     room = shutil.disk_usage(folder).free
     if build.nbytes > room:
@@ -172,7 +243,7 @@ def _make(
 def _open_sound(
     place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Callable[[str], None]
 ) -> np.memmap | None:
-    """Map an entry, if it is there and what its manifest says; otherwise say why not."""
+    """Map an entry if it exists and matches its manifest; otherwise say why not."""
     if not place.exists():
         return None
     try:
@@ -199,7 +270,6 @@ def _open_sound(
 
 
 def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
-    """Of the chunks of a file, read a few at a time."""
     starts = range(offset, path.stat().st_size, max(1, chunk_bytes))
 
     def checksum(start: int) -> int:
@@ -213,11 +283,7 @@ def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
 
 @contextlib.contextmanager
 def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
-    """Be the only process that makes or checks an entry; a lock ends with its process.
-
-    Yields:
-        Whether it is the only one, which it cannot know where the file system has no locks.
-    """
+    """Lock an entry; yields False where the file system has no locks."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -234,7 +300,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
-    """Remove the entries that were not used for the longest time, and what killed processes left.
+    """Remove the least recently used entries, and leftovers of killed processes.
 
     On POSIX systems a process that has mapped an entry keeps it until it ends.
     """
@@ -257,6 +323,5 @@ def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
 
 
 def _cores() -> int:
-    """How many cores this process may use, as far as that many help."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(MOST_WORKERS, cores or 1)

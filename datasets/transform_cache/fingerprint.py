@@ -1,4 +1,4 @@
-"""What a transform's results depend on, in plain types: its code, its settings, what it learnt."""
+"""Fingerprint of a transform in plain types: its code, its settings, its learned state."""
 
 from __future__ import annotations
 
@@ -19,23 +19,8 @@ from torch import Tensor
 def transform_fingerprint(value: Any) -> Any:
     """Describe a transform, or a part of one, so that it is equal where the results are.
 
-    Objects are described by their class, the text of the file that the class stands in, and their
-    attributes; arrays by their bytes. So a transform that was changed, set otherwise or fitted on
-    other scans is another one. What its file imports is not looked at.
-
-    Args:
-        value: A transform; within it, anything that its attributes hold.
-
-    Returns:
-        Plain types that ``json`` can write.
-
-    Example:
-        >>> from datasets.transforms import SNV, Standardize
-        >>> one, two = Standardize(min_std=0.1), Standardize(min_std=0.2)
-        >>> transform_fingerprint(one) == transform_fingerprint(two)
-        False
-        >>> transform_fingerprint(SNV())["class"]
-        'datasets.transforms.normalisation.SNV'
+    Objects are described by their class, the text of the class's file, and their attributes; arrays
+    by their bytes. Imports of that file are not looked at. The result is plain types for ``json``.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -68,17 +53,11 @@ def transform_fingerprint(value: Any) -> Any:
 
 
 def plain_digest(value: Any) -> str:
-    """The SHA-256 of plain types, the same in each process.
-
-    Example:
-        >>> plain_digest({"a": 1, "b": [2]}) == plain_digest({"b": [2], "a": 1})
-        True
-    """
+    """SHA-256 of plain types, the same in each process."""
     return _sha256(json.dumps(value, sort_keys=True).encode())
 
 
 def _source(cls: type[Any]) -> str:
-    """The text of a class's file; of one that is typed in, the code of its methods."""
     try:
         file = inspect.getsourcefile(cls)
     except TypeError:

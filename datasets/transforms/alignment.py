@@ -1,4 +1,4 @@
-"""Alignment: scans are stretched along the axis until their peaks stand where they belong."""
+"""Alignment: scans are warped along the axis until their peaks meet reference peaks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.polynomial import polynomial
 
 from datasets.errors import UsageError
 from datasets.specs import require_choice, require_number, require_whole
+from datasets.transforms.compose import require_axis
 from datasets.transforms.peaks import find_peaks, peak_tops
-from datasets.transforms.protocol import require_axis
 
 PPM = "ppm"
 PARTS_PER_MILLION = 1e-6
@@ -27,35 +26,30 @@ class Align:
     """Warp each scan so that its peaks meet reference peaks.
 
     The reference peaks are given, or those that most training scans have. A scan's peaks are
-    matched with them, its displacement is fitted to the matches as a polynomial by least squares,
-    and the scan is read off where its points belong (linear interpolation). This is the alignment
-    of MALDIquant (Gibb and Strimmer 2012, Bioinformatics 28, 2270-2271), which follows the
-    self-calibrated warping of He et al. 2011, Cancer Informatics 10, 65-82. A scan with too few
-    matches, or whose points would change their order, stays as it is.
+    matched with them, a polynomial displacement is fitted to the matches by least squares, and the
+    scan is interpolated linearly (Gibb and Strimmer 2012, MALDIquant, Bioinformatics 28, 2270-2271;
+    He et al. 2011, Cancer Informatics 10, 65-82). A scan with too few matches, or whose points
+    would change their order, stays as it is.
 
-    Peaks are picked as by :class:`~datasets.transforms.peaks.PickPeaks`: take the baseline away
-    first.
+    Peaks are picked as by :class:`~datasets.transforms.peaks.PickPeaks`: remove the baseline first.
 
     Args:
-        max_shift: How far off a peak may be, and so how far a point is moved at most: a number of
-            points, or relative to the place on the axis as ``"500ppm"``. Less than half the
-            distance of neighbouring peaks, or they will be taken for each other.
-        reference: Places of the reference peaks, in the axis's unit. None learns them.
-        min_frequency: The share of the training scans that show a peak which is learnt.
+        max_shift: Largest displacement: a number of points, or relative to the position on the axis
+            as ``"500ppm"``. Less than half the distance of neighbouring peaks, or they are
+            confused.
+        reference: Positions of the reference peaks, in the axis's unit. None learns them.
+        min_frequency: The share of the training scans that show a learned peak.
         warp: ``linear`` (an offset and a stretch) or ``quadratic``.
-        scale: Where that polynomial lives: on the axis (``linear``), or on its square root
-            (``sqrt``), with which a time of flight grows.
-        min_matches: Scans with fewer peaks at reference peaks stay as they are.
+        scale: The polynomial's variable: the axis (``linear``), or its square root (``sqrt``), to
+            which a time of flight is proportional.
+        min_matches: Scans with fewer matched peaks stay as they are.
         snr: Signal-to-noise ratio of peaks.
         half_window: In points; of two peaks that are closer, only the larger one counts.
 
     Attributes:
-        reference: float64 [R], ascending, in the axis's unit; None until learnt or given.
-        scans: How many training scans there were.
+        reference: float64 [R], ascending, in the axis's unit; None until learned or given.
+        scans: Number of training scans.
         unaligned: How many of them stay as they are.
-
-    Raises:
-        UsageError: A parameter is out of its range.
 
     Example:
         >>> axis = np.arange(100.0)
@@ -95,7 +89,7 @@ class Align:
         self._axis: np.ndarray | None = None
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Say where the points stand, [L]; they stay there.
+        """Set the axis, [L], which stays the same.
 
         Raises:
             UsageError: The parameters do not suit the axis.
@@ -123,10 +117,7 @@ class Align:
         return axis
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Align:
-        """Learn the reference peaks, unless they were given.
-
-        Args:
-            chunks: Training scans, [m, L] each.
+        """Learn the reference peaks from chunks of training scans, [m, L], unless they were given.
 
         Raises:
             UsageError: There is no scan to learn from, or too few of their peaks are frequent.
@@ -152,7 +143,7 @@ class Align:
         """Align scans, [..., L].
 
         Raises:
-            RuntimeError: Not told the axis, or neither fitted nor loaded.
+            RuntimeError: It has no axis, or is neither fitted nor loaded.
             UsageError: The scans have another number of points than the axis.
         """
         require_axis("align", self._axis, scans)
@@ -165,7 +156,7 @@ class Align:
         return aligned.reshape(scans.shape)
 
     def describe(self) -> str:
-        """How much there is to align by, in a line for a person."""
+        """How many reference peaks and unaligned scans there are, in one line."""
         known = 0 if self.reference is None else len(self.reference)
         return (
             f"align: {known} reference peaks; {self.unaligned} of {self.scans} training scans "
@@ -174,11 +165,13 @@ class Align:
 
     def state_dict(self) -> dict[str, Any]:
         """The reference peaks as a tensor [R], or None where there are none, and the counts."""
+        import torch  # only where states are saved
+
         known = None if self.reference is None else torch.from_numpy(self.reference.copy())
         return {"reference": known, "scans": self.scans, "unaligned": self.unaligned}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore :meth:`state_dict`."""
         known = state_dict["reference"]
         self.reference = None if known is None else known.detach().cpu().double().numpy()
         self.scans, self.unaligned = state_dict["scans"], state_dict["unaligned"]
@@ -190,23 +183,21 @@ class Align:
         return np.split(peak_tops(scans, found), ends[:-1]) if len(scans) else []
 
     def _measure(self, tops: np.ndarray) -> np.ndarray:
-        """Points, as numbers whose differences the largest shift bounds everywhere alike."""
         if not self._relative:
             return tops
         logarithm: np.ndarray = np.log(np.interp(tops, np.arange(len(self._places)), self._places))
         return logarithm
 
     def _most_frequent(self, tops: Sequence[np.ndarray]) -> np.ndarray:
-        """Places of the peaks that enough scans have, wherever their density is highest."""
         measured = self._measure(np.concatenate(tops))
         owner = np.repeat(np.arange(len(tops)), [len(top) for top in tops])
         if not len(measured):
             return measured
-        # Room for a whole window at both ends.
+        # A whole kernel fits at both ends.
         lowest = measured.min() - self._reach
         bins = ((measured - lowest) / self._reach * BINS_A_SHIFT).astype(np.int64)
         size = int(bins.max()) + BINS_A_SHIFT + 1
-        near = np.bartlett(2 * BINS_A_SHIFT + 3)[1:-1]  # falls to nothing beyond the reach
+        near = np.bartlett(2 * BINS_A_SHIFT + 3)[1:-1]  # 0 beyond the reach
         density = np.convolve(np.bincount(bins, minlength=size), near, "same")
         total = np.convolve(np.bincount(bins, measured, minlength=size), near, "same")
         found, left = [], density.copy()
@@ -236,7 +227,7 @@ class Align:
         nearer = np.abs(wanted - there[before]) <= np.abs(wanted - there[behind])
         nearest = np.where(nearer, before, behind)
         distance = np.abs(wanted - there[nearest])
-        # Of reference peaks that a peak is the nearest to, it is that of the nearest one.
+        # A peak is matched with the closest of the reference peaks that it is nearest to.
         closest_first = np.argsort(distance, kind="stable")
         own = closest_first[np.unique(nearest[closest_first], return_index=True)[1]]
         matched = own[distance[own] <= self._reach]
@@ -247,7 +238,7 @@ class Align:
         )
 
     def _moved(self, tops: np.ndarray) -> np.ndarray | None:
-        """Where a scan's points belong, scaled [L]; None where it stays as it is."""
+        """New positions of a scan's points, scaled [L]; None where it stays as it is."""
         if self.reference is None:
             raise RuntimeError("align is called before fit or load_state_dict")
         there, wanted = self._match(tops)
@@ -261,7 +252,6 @@ class Align:
 
 
 def _read_shift(value: object) -> tuple[bool, float]:
-    """Whether a largest shift is relative, and how large it is."""
     text = value.strip() if isinstance(value, str) else ""
     if text.endswith(PPM):
         try:

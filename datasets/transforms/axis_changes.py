@@ -1,4 +1,4 @@
-"""Transforms that leave another axis: a part of it, or other points on it."""
+"""Transforms that change the axis: a part of it, or other points on it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from datasets.errors import UsageError
 from datasets.specs import require_number, require_whole
-from datasets.transforms.protocol import require_axis
+from datasets.transforms.compose import require_axis
 
-# An axis that reaches its end but for rounding has a last point there.
+# An axis that reaches its end up to rounding has a last point there.
 ROUNDING = 1e-6
-# 4 GB a thousand scans: more is a slip of the pen.
+# 4 GB per thousand scans; more is a typing error.
 MAX_POINTS = 10**6
 
 
 class Crop:
-    """Keep the points between two places on the axis, both included.
+    """Keep the points between two positions on the axis, both included.
 
     Args:
-        low: The first place, in the axis's unit (m/z, wavenumber); None keeps the beginning.
-        high: The last place; None keeps the end.
+        low: First position, in the axis's unit (m/z, wavenumber); None keeps the start.
+        high: Last position; None keeps the end.
 
     Raises:
         UsageError: A parameter is out of its range, or both are None.
@@ -46,7 +46,7 @@ class Crop:
         self._kept = slice(0)
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Say where the points stand, [L]; returns the part that is kept.
+        """Set the axis, [L]; returns the part that is kept.
 
         Raises:
             UsageError: No point is kept.
@@ -63,7 +63,7 @@ class Crop:
 
     @property
     def outside_text(self) -> str:
-        """What an axis that ends within the crop means."""
+        """Message on an axis that ends within the crop."""
         axis = np.zeros(1) if self._axis is None else self._axis
         low = "" if math.isinf(self.low) else f" from {self.low:g}"
         high = "" if math.isinf(self.high) else f" to {self.high:g}"
@@ -73,7 +73,7 @@ class Crop:
         )
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] end within what is kept, by more than a step, [..., 1]."""
+        """Which scans of [..., L] end within the kept part, by more than a step, [..., 1]."""
         axis = require_axis("crop", self._axis, scans).astype(np.float64)
         first, last = np.diff(axis[:2]).sum(), np.diff(axis[-2:]).sum()
         ends_low = self.low > -math.inf and self.low < axis[0] - first
@@ -87,12 +87,11 @@ class Crop:
 
 
 class Resample:
-    """Put scans onto evenly spaced points, from the axis's first to its last.
+    """Resample scans to evenly spaced points, from the axis's first to its last.
 
-    Where the new points lie closer together than the old ones, they take their values from the
-    straight lines between those. Where they lie farther apart, each is the mean of these lines
-    from halfway to the point before it until halfway to the next one: peaks between the points are
-    not lost, and their areas stay.
+    Where the new points are closer than the old ones, values are interpolated linearly. Where they
+    are farther apart, each is the mean of the interpolated line over its half-steps: peaks between
+    the points are not lost, and their areas stay.
 
     Args:
         points: How many new points there are, or
@@ -122,7 +121,7 @@ class Resample:
         self._weights: Any = None
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Say where the points stand, [L]; returns the new points.
+        """Set the axis, [L]; returns the new points.
 
         Raises:
             UsageError: The new axis has too few or too many points.
@@ -146,7 +145,7 @@ class Resample:
         return kept
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Put scans, [..., L], onto the new points."""
+        """Resample scans, [..., L]."""
         require_axis("resample", self._axis, scans)
         rows = np.ascontiguousarray(scans.reshape(-1, scans.shape[-1]).T)  # [L, n]
         new = np.ascontiguousarray((self._weights @ rows).T, dtype=np.float32)
@@ -154,17 +153,12 @@ class Resample:
 
 
 def _weights(old: np.ndarray, new: np.ndarray) -> Any:
-    """What each old point gives to each new one, a sparse matrix [L_new, L_old].
-
-    Args:
-        old: Axis, float64 [L_old], at least 2.
-        new: Axis within it, float64 [L_new], at least 2.
-    """
+    """Weight of each old point in each new one, sparse [L_new, L_old]; axes are float64."""
     from scipy.sparse import csr_array
 
     halves = (new[1:] + new[:-1]) / 2
     edges = np.concatenate([new[:1], halves, new[-1:]])  # of the stretch of each new point
-    # Between all cuts the scan is one straight line, whose mean is its value in the middle.
+    # Between all cuts the scan is linear, and its mean is its value in the middle.
     cuts = np.unique(np.concatenate([edges, old[(old > new[0]) & (old < new[-1])]]))
     middles, widths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
     owner = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, len(new) - 1)
@@ -186,5 +180,4 @@ def _weights(old: np.ndarray, new: np.ndarray) -> Any:
 
 
 def _interval(old: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The number of the old point that each place comes after, with another one behind it."""
     return np.clip(np.searchsorted(old, places, side="right") - 1, 0, len(old) - 2)

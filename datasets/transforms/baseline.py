@@ -1,61 +1,69 @@
-"""Removal of the baseline: what lies under the peaks is estimated for each scan and subtracted.
+"""Baseline removal and smoothing, one scan at a time.
 
-Two points always lie on a straight line: scans of fewer than three are nothing but baseline.
+Two points are always on a straight line: scans of fewer than three are nothing but baseline.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from datasets.errors import UsageError
 from datasets.specs import require_number, require_whole
 
 FEWEST_POINTS = 3
-# So many scans of some thousand points stay in a core's own cache, twice as fast as from memory.
+# Scans of some thousand points that fit in a core's cache, twice as fast as from memory.
 SCANS_AT_ONCE = 16
-# What Eilers and Boelens found useful is p from 0.001 to 0.1 and lam from 1e2 to 1e9; far outside
-# of that the equations cannot be solved any more in double precision.
+# Eilers and Boelens use p from 0.001 to 0.1 and lam from 1e2 to 1e9; far outside of that the
+# equations cannot be solved in double precision.
 ASYMMETRY = (1e-4, 0.5)
 SMOOTHEST = 1e10
 
 
-class SNIP:
+class _HalfWindow:
+    """Base of transforms with a window of ``2 * half_window + 1`` points."""
+
+    name: str
+
+    def __init__(self, half_window: int = 40) -> None:
+        self.half_window = require_whole(f"{self.name}.half_window", half_window, 1)
+
+    @property
+    def outside_text(self) -> str:
+        """Message on scans shorter than the window."""
+        points = 2 * self.half_window + 1
+        return (
+            f"are shorter than the window of {points} points; give a smaller "
+            f"{self.name}.half_window"
+        )
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+
+
+class SNIP(_HalfWindow):
     """Statistics-sensitive non-linear iterative peak clipping.
 
-    A point that lies above the mean of its two neighbours at a distance of m points is cut down
-    to that mean, for m from ``half_window`` down to 1. What is left is the baseline, which is
-    nowhere above the scan.
+    A point above the mean of its two neighbours at a distance of m points is cut down to that mean,
+    for m from ``half_window`` down to 1. The result is the baseline, nowhere above the scan.
 
     Sources: Ryan et al. 1988, Nuclear Instruments and Methods B 34, 396-402; decreasing windows:
-    Morhac and Matousek 2008, Applied Spectroscopy 62(1), 91-106. It computes what
-    `pybaselines.Baseline.snip(decreasing=True)` does, many scans at once instead of one after the
-    other: ten times as fast where scans are transformed anew in each epoch.
+    Morhac and Matousek 2008, Applied Spectroscopy 62(1), 91-106. The same as
+    `pybaselines.Baseline.snip(decreasing=True)`, many scans at once: ten times as fast.
 
     Args:
-        half_window: In points; about the width of the widest peak at its foot. Narrower ones eat
-            peaks, wider ones leave some of the baseline. No more than half the scan has an effect.
-
-    Raises:
-        UsageError: A parameter is out of its range.
+        half_window: In points; about the width of the widest peak at its foot. Smaller ones cut
+            peaks, larger ones leave some of the baseline. Limited to half the scan.
 
     Example:
         >>> SNIP(half_window=2)(np.array([[2, 2, 2, 9, 2, 2, 2]], dtype=np.float32)).tolist()
         [[0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0]]
     """
 
-    def __init__(self, half_window: int = 40) -> None:
-        self.half_window = require_whole("snip.half_window", half_window, 1)
-
-    @property
-    def outside_text(self) -> str:
-        """What a window longer than the scan means."""
-        return window_text("snip", self.half_window)
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+    name = "snip"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Take the baseline from scans, [..., L]."""
+        """Subtract the baseline from scans, [..., L]."""
         rows = scans.reshape(-1, scans.shape[-1])
         left = np.empty(rows.shape, dtype=np.float32)
         for start in range(0, len(rows), SCANS_AT_ONCE):
@@ -78,38 +86,24 @@ class SNIP:
         return clipped[:, widest:-widest]
 
 
-class TopHat:
+class TopHat(_HalfWindow):
     """Top-hat: subtract the morphological opening, the highest curve under which a box fits.
 
     Source: Perez-Pueyo et al. 2010, Applied Spectroscopy 64(6), 595-600; the same as
     `pybaselines.Baseline.tophat`, for all scans at once.
 
     Args:
-        half_window: Half the box's width in points; about the width of the widest peak at its
-            foot.
-
-    Raises:
-        UsageError: A parameter is out of its range.
+        half_window: Half the box's width in points; about the width of the widest peak at its foot.
 
     Example:
         >>> TopHat(half_window=1)(np.array([[2, 2, 9, 2, 2]], dtype=np.float32)).tolist()
         [[0.0, 0.0, 7.0, 0.0, 0.0]]
     """
 
-    def __init__(self, half_window: int = 40) -> None:
-        self.half_window = require_whole("tophat.half_window", half_window, 1)
-
-    @property
-    def outside_text(self) -> str:
-        """What a window longer than the scan means."""
-        return window_text("tophat", self.half_window)
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+    name = "tophat"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Take the baseline from scans, [..., L]."""
+        """Subtract the baseline from scans, [..., L]."""
         if scans.shape[-1] < FEWEST_POINTS:
             return np.zeros_like(scans)
         from scipy.ndimage import grey_opening
@@ -120,20 +114,17 @@ class TopHat:
 
 
 class AsLS:
-    """Asymmetric least squares: a smooth curve that points above it hardly pull on.
+    """Asymmetric least squares: a smooth curve with little weight on the points above it.
 
     Sources: Eilers 2004, Analytical Chemistry 76(2), 404-411; Eilers and Boelens 2005, "Baseline
     Correction with Asymmetric Least Squares Smoothing". Computed by `pybaselines`, a scan at a
     time: a thousand scans of 2,048 points take some seconds.
 
     Args:
-        lam: How smooth the curve is, 1 to 1e10. It grows with the fourth power of the number of
-            points that a bend of the baseline spans.
+        lam: Smoothness, 1 to 1e10. It grows with the fourth power of the number of points that a
+            bend of the baseline spans.
         p: The weight of the points above the curve, 1e-4 to 0.5; that of those below is 1 - p.
-        max_iter: The curve is fitted anew at most so often.
-
-    Raises:
-        UsageError: A parameter is out of its range.
+        max_iter: Most iterations.
 
     Example:
         >>> scan = np.linspace(5, 1, 101, dtype=np.float32)
@@ -149,10 +140,10 @@ class AsLS:
         self.max_iter = require_whole("asls.max_iter", max_iter, 1)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Take the baseline from scans, [..., L]."""
+        """Subtract the baseline from scans, [..., L]."""
         if scans.shape[-1] < FEWEST_POINTS:
             return np.zeros_like(scans)
-        from pybaselines import Baseline  # a second, which only its users should wait
+        from pybaselines import Baseline  # slow to import
 
         fitter = Baseline(np.arange(scans.shape[-1]), check_finite=False, assume_sorted=True)
         rows = scans.reshape(-1, scans.shape[-1])
@@ -163,16 +154,10 @@ class AsLS:
         return left.reshape(scans.shape)
 
 
-def window_text(name: str, half_window: int) -> str:
-    """Message on scans shorter than the window of a baseline."""
-    points = 2 * half_window + 1
-    return f"are shorter than the window of {points} points; give a smaller {name}.half_window"
-
-
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
-    """Continue scans at both ends by so many points, [n, L + 2 * width].
+    """Extend scans at both ends by ``width`` points, [n, L + 2 * width].
 
-    On the straight lines through the first and through the last ``width`` points, by least squares.
+    Along the least-squares lines through the first and through the last ``width`` points.
     """
     count, points = scans.shape
     continued = np.empty((count, points + 2 * width))
@@ -187,3 +172,45 @@ def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
         np.multiply(slope, steps + side, out=target)
         target += ends.mean(axis=1, keepdims=True)
     return continued
+
+
+class SavitzkyGolay:
+    """Savitzky-Golay smoothing: each point from a polynomial fitted to the points around it.
+
+    Source: Savitzky and Golay 1964, Analytical Chemistry 36(8), 1627-1639; computed by
+    `scipy.signal.savgol_filter`. Beyond its ends a scan continues at its end point.
+
+    Args:
+        window: Points that each polynomial is fitted to; odd. About the width of a peak: wider ones
+            flatten it.
+        order: Of the polynomial; less than ``window``.
+
+    Example:
+        >>> spike = np.array([[0, 0, 3, 0, 0]], dtype=np.float32)
+        >>> SavitzkyGolay(window=3, order=1)(spike).round(3).tolist()
+        [[0.0, 1.0, 1.0, 1.0, 0.0]]
+    """
+
+    def __init__(self, window: int = 9, order: int = 2) -> None:
+        self.window = require_whole("savgol.window", window, 3)
+        if self.window % 2 == 0:
+            near = f"{self.window - 1} or {self.window + 1}"
+            raise UsageError(f"savgol.window: an odd number was expected, {near}, not {window}")
+        self.order = require_whole("savgol.order", order, 0, self.window - 1)
+
+    @property
+    def outside_text(self) -> str:
+        """Message on scans shorter than the window."""
+        return f"are shorter than the window of {self.window} points; give a smaller savgol.window"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] are shorter than the window, [..., 1]."""
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Smooth scans, [..., L]."""
+        from scipy.signal import savgol_filter  # slow to import
+
+        # SciPy's default mode: its last bit depends on which scans are smoothed together.
+        smoothed: np.ndarray = savgol_filter(scans, self.window, self.order, mode="nearest")
+        return smoothed

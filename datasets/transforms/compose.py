@@ -1,34 +1,97 @@
-"""Transforms one after the other: fitted, applied, saved and loaded as one."""
+"""Interfaces of transforms, their short names, and transforms applied one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 
 from datasets.errors import UsageError
 from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
-from datasets.transforms.catalogue import TRANSFORMS
-from datasets.transforms.protocol import (
-    AxisTransform,
-    DescribedTransform,
-    LearnedTransform,
-    Transform,
-)
+from datasets.transforms import TRANSFORMS
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+# Below this a scan holds no signal; above it, dividing float32 by float32 cannot overflow here.
+TINY = float(np.finfo(np.float32).tiny)
+
+
+@runtime_checkable
+class LearnedTransform(Protocol):
+    """A transform that is fitted before it is called."""
+
+    def fit(self, chunks: Iterable[np.ndarray]) -> Any:
+        """Learn from chunks of training scans, [m, L] each, in one pass."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned, in tensors and plain types."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Restore :meth:`state_dict`."""
+        ...
+
+
+@runtime_checkable
+class AxisTransform(Protocol):
+    """A transform that needs the axis, or changes it."""
+
+    def set_axis(self, axis: np.ndarray) -> np.ndarray:
+        """Set the axis of the incoming scans, [L], strictly increasing; returns that of results."""
+        ...
+
+
+@runtime_checkable
+class DescribedTransform(Protocol):
+    """A transform that describes what it learned."""
+
+    def describe(self) -> str:
+        """One line for a person."""
+        ...
+
+
+@runtime_checkable
+class BoundedTransform(Protocol):
+    """A transform that does not suit every intensity or every scan."""
+
+    @property
+    def outside_text(self) -> str:
+        """What those are and become, after "3% of the intensities" or "of the scans"."""
+        ...
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Intensities that it does not suit, bool [..., L]; or such scans, bool [..., 1]."""
+        ...
+
+
+def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
+    """The transform's axis, [L], which the scans, [..., L], must have.
+
+    Raises:
+        RuntimeError: It has no axis yet.
+        UsageError: The scans have another number of points.
+    """
+    if axis is None:
+        raise RuntimeError(f"{name} is called before it was given the axis: Compose.fit(.., axis=)")
+    if scans.shape[-1] != len(axis):
+        raise UsageError(
+            f"{name} was given an axis of {len(axis)} points; these spectra have {scans.shape[-1]}"
+        )
+    return axis
 
 
 class Compose:
-    """Transforms one after the other; without any, scans pass unchanged.
+    """Transforms applied one after the other; without any, scans pass unchanged.
 
     Args:
         transforms: In the order of their use.
 
     Attributes:
-        axis: Of what comes out, [L]; None where no axis was given.
+        axis: Of the results, [L]; None where no axis was given.
 
     Example:
         >>> from datasets.transforms import TIC, Sqrt
@@ -43,7 +106,7 @@ class Compose:
 
     @property
     def spec_len(self) -> int | None:
-        """L, points of a scan that comes out; None where no axis was given."""
+        """L, points of a transformed scan; None where no axis was given."""
         return None if self.axis is None else len(self.axis)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
@@ -51,20 +114,14 @@ class Compose:
         return reduce(lambda values, transform: transform(values), self.transforms, scans)
 
     def place(self, scans: np.ndarray) -> np.ndarray:
-        """Bring raw scans, [..., L], onto the axis that comes out, their intensities as they are.
-
-        So raw intensities can be drawn beside what a model says of its points.
-        """
+        """Bring raw scans, [..., L], onto the axis of the results, without changing intensities."""
         for number, transform in enumerate(self.transforms[: len(self._axes)]):
             if not np.array_equal(self._axes[number], self._axes[number + 1]):
                 scans = transform(scans)
         return scans
 
     def bind(self, axis: np.ndarray) -> Compose:
-        """Say where the points of the scans stand, to each transform that has to know.
-
-        Args:
-            axis: Of the scans that will come in, [L], strictly increasing.
+        """Set the axis of the incoming scans, [L], strictly increasing.
 
         Raises:
             UsageError: A transform does not suit the axis.
@@ -79,21 +136,18 @@ class Compose:
         return self
 
     def fit(
-        self,
-        spectra: np.ndarray,
-        rows: np.ndarray | None = None,
-        axis: np.ndarray | None = None,
+        self, spectra: np.ndarray, rows: np.ndarray | None = None, axis: np.ndarray | None = None
     ) -> Compose:
-        """Fit each transform that learns on the output of those before it, a pass over each.
+        """Fit each transform that learns on the output of those before it, in one pass each.
 
         Args:
             spectra: [N_scans, L], usually memory-mapped; read a chunk at a time.
-            rows: The training scans, [n]; all where it is not given.
-            axis: Where their points stand, [L]; some transforms have to know.
+            rows: The training scans, [n]; None for all.
+            axis: Of the spectra, [L]; some transforms need it.
 
         Raises:
             UsageError: There is no scan to learn from, a transform does not suit the axis, or one
-                leaves another number of points without saying so.
+                returns another number of points than it declared.
         """
         rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
         if axis is not None:
@@ -106,7 +160,7 @@ class Compose:
         return self
 
     def describe(self) -> list[str]:
-        """What the transforms have to say of themselves, in lines for a person."""
+        """Descriptions of the transforms, in lines for a person."""
         lines = [t.describe() for t in self.transforms if isinstance(t, DescribedTransform)]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
             lines.append(
@@ -118,12 +172,10 @@ class Compose:
     def _output_of(
         self, number: int, spectra: np.ndarray, rows: np.ndarray
     ) -> Iterator[np.ndarray]:
-        """What the transforms before that one make of the scans, a chunk at a time."""
         before = Compose(self.transforms[:number])
         return (before(chunk) for chunk in iterate_chunks(spectra, rows))
 
     def _check_lengths(self, scans: np.ndarray) -> None:
-        """Refuse a transform that leaves another number of points than it says."""
         for transform, axis in zip(self.transforms, self._axes[1:], strict=False):
             before, scans = scans.shape[-1], transform(scans)
             if scans.shape[-1] != len(axis):
@@ -133,16 +185,18 @@ class Compose:
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """The transforms' names, what each of them learnt, in their order, and the axis given."""
+        """The transforms' names, their states in order, and the axis."""
         states = [
             transform.state_dict() if isinstance(transform, LearnedTransform) else {}
             for transform in self.transforms
         ]
+        import torch  # only where states are saved
+
         axis = torch.from_numpy(self._axes[0].copy()) if self._axes else None
         return {"names": self._names(), "states": states, "axis": axis}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Restore :meth:`state_dict`.
 
         Raises:
             UsageError: The state is of other transforms.
@@ -160,15 +214,18 @@ class Compose:
                 transform.load_state_dict(state)
 
     def _names(self) -> list[str]:
-        names = {cls: name for name, cls in TRANSFORMS.items()}
-        return [names.get(type(t), type(t).__name__) for t in self.transforms]
+        return [short_name(transform) for transform in self.transforms]
+
+
+def short_name(transform: object) -> str:
+    """The transform's key in ``TRANSFORMS``, or its class's name."""
+    cls = type(transform)
+    names = {path: name for name, path in TRANSFORMS.items()}
+    return names.get(f"{cls.__module__}.{cls.__qualname__}", cls.__name__)
 
 
 def make_transforms(specs: Sequence[Spec]) -> Compose:
-    """Build transforms by name.
-
-    Args:
-        specs: Each a key of ``TRANSFORMS``, a class, or ``{"name": ..., "params": {...}}``.
+    """Build transforms: keys of ``TRANSFORMS``, classes, or ``{"name": ..., "params": {...}}``.
 
     Raises:
         UsageError: An unknown name or parameter, with the nearest valid one.

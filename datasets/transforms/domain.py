@@ -1,4 +1,4 @@
-"""Intensities and scans that a transform is not made for, counted before anything is trained."""
+"""Intensities and scans that a transform does not suit, counted before training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets.scans import iterate_chunks
-from datasets.transforms.catalogue import TRANSFORMS
-from datasets.transforms.compose import Compose
-from datasets.transforms.protocol import BoundedTransform
-from datasets.transforms.standardize import Standardize
+from datasets.transforms.compose import BoundedTransform, Compose, short_name
+from datasets.transforms.normalisation import Standardize
 
-# So many scans, spread evenly over the training part, tell shares to some hundredths.
+# Scans, spread evenly over the training part, that give shares to some hundredths.
 MOST_SCANS = 300
 # Less of the intensities is rounding, or a few points below a baseline.
 SMALLEST_SHARE = 0.001
@@ -23,11 +21,11 @@ REFUSED_LOSS = 0.25
 
 @dataclass(frozen=True)
 class OutOfDomain:
-    """What a transform is given and is not made for.
+    """Input that a transform does not suit.
 
     Attributes:
         name: The transform's short name.
-        share: The share of the intensities, scans or points that it concerns.
+        share: The share of the intensities, scans or points concerned.
         sentence: For a person, in one line.
         level: ``refuse``, ``warn`` or ``note``, as of the audit's findings.
     """
@@ -67,12 +65,7 @@ class _Range:
 def find_out_of_domain(
     transforms: Compose, spectra: np.ndarray, rows: np.ndarray
 ) -> list[OutOfDomain]:
-    """Count what each transform is given and is not made for, over some of the training scans.
-
-    Args:
-        transforms: Fitted.
-        spectra: [N_scans, L], usually memory-mapped.
-        rows: The training scans, [n].
+    """Count the input that each fitted transform does not suit, over some training rows, [n].
 
     Example:
         >>> from datasets.transforms import Sqrt
@@ -119,8 +112,7 @@ def _count(tally: _Tally, outside: np.ndarray, scans: np.ndarray) -> None:
 
 
 def _tell(transform: Any, tally: _Tally, given: _Range) -> list[OutOfDomain]:
-    names = {cls: name for name, cls in TRANSFORMS.items()}
-    name = names.get(type(transform), type(transform).__name__)
+    name = short_name(transform)
     if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
         sentence = (
             f"{name}: {given.constant:.1%} of the points never vary in the training scans and "

@@ -1,55 +1,78 @@
-"""Normalisations: each takes from a scan what only its overall intensity says."""
+"""Scaling of intensities: variance-stabilising, per scan, and per point over the training scans."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 
-from datasets.transforms.protocol import TINY
+from datasets.errors import UsageError
+from datasets.specs import require_number
+from datasets.transforms.compose import TINY
 
-# Where most points are 0, as after peak picking, the median says nothing of the scan's scale.
+# Where most points are 0, as after peak picking, the median is no scale of the scan.
 SMALLEST_MEDIAN = 1e-3
-NO_SIGNAL_TEXT = "hold no signal and stay as they are"
 
 
-class TIC:
+class _NonNegative:
+    """Base of transforms of intensities that are never negative."""
+
+    outside_text = "are negative and become 0; snv, vector and standardize take both signs"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which intensities of [..., L] are negative."""
+        return np.asarray(scans < 0)
+
+
+class _NeedsSignal:
+    """Base of transforms that divide a scan by its signal."""
+
+    outside_text = "hold no signal and stay as they are"
+
+    def outside(self, scans: np.ndarray) -> np.ndarray:
+        """Which scans of [..., L] hold no signal, [..., 1]."""
+        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
+
+
+class Sqrt(_NonNegative):
+    """Square root: evens out the variance of counts; negative intensities count as zero."""
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Transform scans, [..., L]."""
+        clipped = np.maximum(scans, np.float32(0))
+        return np.sqrt(clipped, out=clipped)
+
+
+class Log1p(_NonNegative):
+    """Logarithm of 1 + intensity; negative intensities count as zero."""
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Transform scans, [..., L]."""
+        clipped = np.maximum(scans, np.float32(0))
+        return np.log1p(clipped, out=clipped)
+
+
+class TIC(_NeedsSignal):
     """Total ion current: divide a scan by its mean absolute intensity.
 
-    The mean instead of the sum, so that values stay around 1 whatever L is. For intensities that
-    are never negative this is TIC normalisation times L (Deininger et al. 2011, Analytical and
-    Bioanalytical Chemistry 401, 167-181); where a baseline subtraction left negative ones, the
-    absolute value keeps the divisor away from zero. A scan without signal is left as it is.
+    The mean instead of the sum, so that values stay around 1 for any L. For non-negative
+    intensities this is TIC normalisation times L (Deininger et al. 2011, Analytical and
+    Bioanalytical Chemistry 401, 167-181); the absolute value keeps the divisor away from zero after
+    a baseline subtraction. A scan without signal stays as it is.
 
     Example:
         >>> TIC()(np.array([[1, 3], [0, 0]], dtype=np.float32)).tolist()
         [[0.5, 1.5], [0.0, 0.0]]
     """
 
-    outside_text = NO_SIGNAL_TEXT
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] hold no signal, [..., 1]."""
-        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
-
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
         return _divide(scans, np.abs(scans).mean(axis=-1, keepdims=True, dtype=np.float64))
 
 
-class VectorNorm:
-    """Vector normalisation: divide a scan by its Euclidean length, which becomes 1.
-
-    A scan without signal is left as it is.
-
-    Example:
-        >>> VectorNorm()(np.array([[3, 4], [0, 0]], dtype=np.float32)).round(3).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-
-    outside_text = NO_SIGNAL_TEXT
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] hold no signal, [..., 1]."""
-        return np.asarray(np.abs(scans).max(axis=-1, keepdims=True) < TINY)
+class VectorNorm(_NeedsSignal):
+    """Vector normalisation: divide a scan by its Euclidean length; one without signal stays."""
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
@@ -60,9 +83,9 @@ class VectorNorm:
 class MedianNorm:
     """Median normalisation: divide a scan by the median of its absolute intensities.
 
-    Unlike the mean, the median does not follow a few large peaks (Gibb and Strimmer 2012,
-    Bioinformatics 28, 2270-2271, offer it beside the total ion current). The divisor is at least
-    a thousandth of the mean absolute intensity; a scan without signal is left as it is.
+    Unlike the mean, the median does not follow a few large peaks (as offered by MALDIquant, Gibb
+    and Strimmer 2012, Bioinformatics 28, 2270-2271). The divisor is at least a thousandth of the
+    mean absolute intensity; a scan without signal stays as it is.
 
     Example:
         >>> MedianNorm()(np.array([[1, 2, 9], [0, 0, 0]], dtype=np.float32)).tolist()
@@ -115,6 +138,90 @@ class SNV:
 
 
 def _divide(scans: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-    """Divide each scan, [..., L], by its own number, [..., 1], unless that is nothing."""
+    """Divide each scan, [..., L], by its own number, [..., 1], unless that is tiny."""
     divided: np.ndarray = scans / np.where(divisor < TINY, 1.0, divisor).astype(np.float32)
     return divided
+
+
+class Standardize:
+    """Each point of the axis to mean 0 and standard deviation 1 over the training scans.
+
+    Args:
+        min_std: Lower bound of a point's standard deviation, as a part of the root mean square of
+            all points' standard deviations, so that a nearly constant point is not amplified.
+
+    Attributes:
+        mean: float32 [L]; None until fitted.
+        std: float32 [L]; None until fitted.
+
+    Example:
+        >>> scans = np.array([[1, 5], [3, 9]], dtype=np.float32)
+        >>> Standardize().fit([scans])(scans).tolist()
+        [[-1.0, -1.0], [1.0, 1.0]]
+    """
+
+    def __init__(self, min_std: float = 0.01) -> None:
+        self.min_std = require_number("standardize.min_std", min_std, 0.0, 1.0)
+        self.mean: np.ndarray | None = None
+        self.std: np.ndarray | None = None
+
+    def fit(self, chunks: Iterable[np.ndarray]) -> Standardize:
+        """Learn from chunks of training scans, [m, L], in one pass (Chan, Golub and LeVeque 1983).
+
+        Raises:
+            UsageError: There is no scan to learn from.
+        """
+        count, mean, squares = 0, np.zeros(0), np.zeros(0)
+        for chunk in chunks:
+            if len(chunk) == 0:
+                continue
+            here = chunk.mean(axis=0, dtype=np.float64)
+            squares_here = np.square(chunk - here).sum(axis=0)
+            if count == 0:
+                count, mean, squares = len(chunk), here, squares_here
+                continue
+            total, shift = count + len(chunk), here - mean
+            squares = squares + squares_here + np.square(shift) * (count * len(chunk) / total)
+            mean = mean + shift * (len(chunk) / total)
+            count = total
+        if count == 0:
+            raise UsageError("standardize: there is no training scan to learn from")
+        variance = squares / count
+        floor = self.min_std * float(np.sqrt(variance.mean()))
+        std = np.maximum(np.sqrt(variance), floor).astype(np.float32)
+        self.mean = mean.astype(np.float32)
+        self.std = np.where(std < TINY, np.float32(1), std)
+        return self
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Standardise scans, [..., L].
+
+        Raises:
+            UsageError: The scans have another number of points than those of the fit.
+            RuntimeError: Neither fitted nor loaded.
+        """
+        if self.mean is None or self.std is None:
+            raise RuntimeError("standardize is called before fit or load_state_dict")
+        if scans.shape[-1] != len(self.mean):
+            raise UsageError(
+                f"standardize was fitted on spectra of {len(self.mean)} points; these have "
+                f"{scans.shape[-1]}"
+            )
+        centred: np.ndarray = scans - self.mean
+        centred /= self.std
+        return centred
+
+    def state_dict(self) -> dict[str, Any]:
+        """Mean and standard deviation as tensors [L], or None where not fitted."""
+        import torch  # only where states are saved
+
+        return {
+            "mean": None if self.mean is None else torch.from_numpy(self.mean.copy()),
+            "std": None if self.std is None else torch.from_numpy(self.std.copy()),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        mean, std = state_dict["mean"], state_dict["std"]
+        self.mean = None if mean is None else mean.detach().cpu().numpy().astype(np.float32)
+        self.std = None if std is None else std.detach().cpu().numpy().astype(np.float32)

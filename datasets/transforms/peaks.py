@@ -1,4 +1,4 @@
-"""Peaks: the local maxima that stand out of a scan's noise."""
+"""Peaks: local maxima above a scan's noise."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ MAD_TO_STD = 1.4826
 
 
 class PickPeaks:
-    """Keep the peaks and set everything between them to zero; a scan keeps its points.
+    """Keep the peaks and set everything between them to zero; the axis stays.
 
-    A peak is the largest point within ``half_window`` on either side, and lies more than ``snr``
-    times the scan's noise above its median; the noise is estimated by the median absolute
-    deviation, as MALDIquant does (Gibb and Strimmer 2012, Bioinformatics 28, 2270-2271). Take the
-    baseline away first: what lies under the peaks counts as noise otherwise.
+    A peak is the largest point within ``half_window`` on either side, and more than ``snr`` times
+    the scan's noise above its median; the noise is estimated by the median absolute deviation (Gibb
+    and Strimmer 2012, MALDIquant, Bioinformatics 28, 2270-2271). Remove the baseline first: it
+    would count as noise.
 
     Args:
         snr: Signal-to-noise ratio.
         half_window: In points; of two peaks that are closer, only the larger one is kept.
         width: Points that are kept on either side of each peak's top.
-
-    Raises:
-        UsageError: A parameter is out of its range.
 
     Example:
         >>> scan = np.array([[0, 1, 0, 9, 4, 0, 1, 0]], dtype=np.float32)
@@ -48,21 +45,9 @@ class PickPeaks:
 
 
 def find_peaks(scans: np.ndarray, snr: float, half_window: int) -> np.ndarray:
-    """Say which points are peaks, as :class:`PickPeaks` describes them.
+    """Which points of scans [..., L] are peaks, as :class:`PickPeaks` defines them.
 
-    Of a flat top its first point is the peak; the first and the last point of a scan are none.
-
-    Args:
-        scans: [..., L].
-        snr: Signal-to-noise ratio.
-        half_window: In points.
-
-    Returns:
-        bool [..., L].
-
-    Example:
-        >>> find_peaks(np.array([0, 1, 2, 2, 1, 0, 3]), snr=0, half_window=1).nonzero()[0].tolist()
-        [2]
+    The first point of a flat top is the peak; the first and the last point of a scan are none.
     """
     from scipy.ndimage import maximum_filter1d
 
@@ -76,20 +61,7 @@ def find_peaks(scans: np.ndarray, snr: float, half_window: int) -> np.ndarray:
 
 
 def peak_tops(scans: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Where the tops of peaks are, between the points too: those of parabolas through three points.
-
-    Args:
-        scans: [n, L].
-        found: bool [n, L], what :func:`find_peaks` says.
-
-    Returns:
-        In points from the start, float64 [number of peaks], scan after scan.
-
-    Example:
-        >>> scan = np.array([[0.0, 3.0, 4.0, 0.0]])
-        >>> peak_tops(scan, find_peaks(scan, snr=0, half_window=1)).tolist()
-        [1.7]
-    """
+    """Tops of parabolas through three points each, in points, scan after scan; scans are [n, L]."""
     rows, points = np.nonzero(found)
     before, top, after = (scans[rows, points + step].astype(np.float64) for step in (-1, 0, 1))
     # A peak rises to its top, so that the curvature is never zero.

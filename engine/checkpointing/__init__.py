@@ -15,16 +15,17 @@ if TYPE_CHECKING:
         pack_checkpoint,
         save_checkpoint,
     )
-    from engine.checkpointing.determinism import WORKSPACE, deterministic_algorithms, prepare_cublas
-    from engine.checkpointing.finite_check import FiniteCheck
+    from engine.checkpointing.finite_check import FiniteCheck, Snapshot
     from engine.checkpointing.process_states import OTHERS, capture_all, restore_all
-    from engine.checkpointing.rng import (
+    from engine.checkpointing.reproducibility import (
+        WORKSPACE,
         capture_rng,
+        deterministic_algorithms,
+        prepare_cublas,
         preserve_rng_state,
         restore_rng,
         seed_apart,
         seed_everything,
     )
-    from engine.checkpointing.snapshot import Snapshot
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -1,7 +1,7 @@
-"""The checkpoint file: all states in one archive that carries its own checksum.
+"""The checkpoint file: all states in one archive that contains its own checksum.
 
-It is what ``torch.save`` writes, so that ``torch.load(path, weights_only=True)`` opens it, with
-a comment at the archive's end: the SHA-256 of every byte before it.
+It is what ``torch.save`` writes (``torch.load(path, weights_only=True)`` opens it), with a comment
+at the archive's end: the SHA-256 of every byte before it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
+from datasets.files import write_whole
 from engine.distributed import gather, is_sharded, to_local
-from engine.files import write_whole
 
 LAST_NAME = "last.pt"
 FORMAT, VERSION = "scanfire checkpoint", 1
@@ -42,11 +42,11 @@ def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = 
     """The bytes of a checkpoint file.
 
     Args:
-        states: As :meth:`engine.trainer.Trainer.capture` returns them.
-        meta: Plain values that say what the states belong to, for :func:`check_meta`.
+        states: From :meth:`engine.trainer.Trainer.capture`.
+        meta: Plain values that identify data and model, for :func:`check_meta`.
 
     Raises:
-        TypeError: A state holds something that would not load with ``weights_only``.
+        TypeError: A state would not load with ``weights_only``.
     """
     content = {
         "format": FORMAT,
@@ -68,12 +68,7 @@ def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = 
 def save_checkpoint(
     path: Path, states: Mapping[str, Any], meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a checkpoint; a file that stood there is replaced when the new one is whole.
-
-    Args:
-        path: In a folder that exists.
-        states: As for :func:`pack_checkpoint`.
-        meta: As for :func:`pack_checkpoint`.
+    """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`.
 
     Raises:
         CheckpointError: The file cannot be written.
@@ -87,14 +82,11 @@ def save_checkpoint(
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint and verify its checksum; nothing in the file can run code.
 
-    Args:
-        path: The file.
-
     Returns:
         A dict with ``states`` and ``meta``; all tensors are on the CPU.
 
     Raises:
-        CheckpointError: The file is missing, damaged, cut off or no checkpoint.
+        CheckpointError: The file is missing, damaged, incomplete or no checkpoint.
     """
     try:
         data = path.read_bytes()
@@ -128,17 +120,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
-    """Find where a run continues: ``last.pt``, else the whole checkpoint that got furthest.
-
-    Args:
-        folder: The run's folder of checkpoints.
+    """Find where a run resumes: ``last.pt``, else the valid checkpoint with the most iterations.
 
     Returns:
-        The file, what :func:`load_checkpoint` read from it, and a line for each file that was
-        passed over because it is missing or damaged.
+        The file, its content from :func:`load_checkpoint`, and a line for each file that was
+        skipped as missing or damaged.
 
     Raises:
-        CheckpointError: There is no whole checkpoint.
+        CheckpointError: There is no valid checkpoint.
     """
     last, skipped = folder / LAST_NAME, []
     try:
@@ -163,22 +152,21 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
 
 
 def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that belongs to other data or another model.
+    """Refuse a checkpoint of other data or another model.
 
     Args:
         saved: The checkpoint's ``meta``.
-        now: The same of this run; a value that is a dict is compared key by key.
+        now: The same of this run; dicts are compared key by key.
 
     Raises:
-        CheckpointError: Names everything that differs.
+        CheckpointError: Names all differences.
 
     Example:
         >>> check_meta({"cohort": {"spectra.npy": "a1"}}, {"cohort": {"spectra.npy": "b2"}})
         Traceback (most recent call last):
         ...
         engine.checkpointing.checkpoint_files.CheckpointError: the checkpoint does not belong to
-        this run: the \
-cohort differs: spectra.npy
+        this run: the cohort differs: spectra.npy
     """
     differences = []
     for name in _differing(saved, now):
@@ -196,8 +184,7 @@ cohort differs: spectra.npy
 def broken_weight(model: nn.Module) -> str | None:
     """The first weight that is not finite, or buffer that holds NaN; one synchronisation.
 
-    An infinite buffer may be meant (a mask), a NaN never is. Of weights that several processes
-    share each looks at its own part, and all have to ask.
+    Buffers may be infinite on purpose (a mask). Collective if the model is sharded.
     """
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     whole = {
@@ -222,7 +209,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _check_plain(value: object, where: str) -> None:
-    """Find at saving what would be refused only at loading, when it is too late."""
+    """Raise at saving what would only fail at loading."""
     kind = type(value)
     if kind in PLAIN or isinstance(value, Tensor):
         return

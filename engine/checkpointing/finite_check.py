@@ -1,6 +1,9 @@
-"""Whether all losses and gradients of an accumulation window are finite, without asking a GPU."""
+"""Whether an optimizer step is finite, and a copy in memory to go back to."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +13,16 @@ from engine.distributed import to_local
 
 
 class FiniteCheck:
-    """Looks at one window after the other: first its losses, then the gradients they led to.
+    """Checks the losses, then the gradients, of one optimizer step after the other.
 
-    The verdict is a tensor on the device, 1 where something was NaN or infinite, else 0, which
-    only the caller may read. What a forward pass did to the model's saved buffers (a norm's
-    running statistics) can be undone with it. Nothing here has a graph: neither gradients, nor
-    losses that are detached, nor buffers.
+    The verdict is a tensor on the device, 1 where something is NaN or infinite, else 0; it is not
+    read here. The forward pass's changes of saved buffers (running statistics) can be undone with
+    it. Losses must be detached.
 
     Args:
         model: Its buffers are kept.
-        optimizer: Its parameters' gradients are looked at.
-        device: Where both are.
+        optimizer: Its parameters' gradients are checked.
+        device: Of both.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
@@ -29,13 +31,13 @@ class FiniteCheck:
         self._bad = torch.zeros((), device=device)
         self._bad_loss = torch.zeros((), device=device)
         self._parameters: list[list[nn.Parameter]] = []  # by type, the smallest first
-        self._open: list[Tensor] = []  # losses of the window that is not whole yet
+        self._open: list[Tensor] = []  # losses of the unfinished step
         self._closed: list[Tensor] = []
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []
 
     def start_epoch(self) -> None:
-        """List what there is now; a window that was cut short is forgotten."""
+        """List parameters and buffers; forget an incomplete step."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         by_type: dict[torch.dtype, list[nn.Parameter]] = {}
         for parameter in sorted(parameters, key=torch.numel):
@@ -48,16 +50,16 @@ class FiniteCheck:
         self._open = []
 
     def keep_buffers(self) -> None:
-        """Remember the buffers, at a window's first micro-batch; the others change nothing."""
+        """Copy the buffers, at a step's first micro-batch."""
         if self._buffers and not self._open:
             torch._foreach_copy_(self._kept, self._buffers)
 
     def keep_loss(self, loss: Tensor, show: bool = False) -> None:
-        """Remember a micro-batch's loss, after its gradients were added.
+        """Keep a micro-batch's loss, after the backward pass.
 
         Args:
-            loss: A scalar without a graph.
-            show: Have a loss that is not finite make a gradient NaN.
+            loss: A detached scalar.
+            show: Make a gradient NaN if the loss is not finite.
         """
         dtype = self._parameters[0][0].dtype
         self._open.append(loss if loss.dtype == dtype else loss.to(dtype))
@@ -68,7 +70,7 @@ class FiniteCheck:
                     break
 
     def verdict(self) -> Tensor:
-        """1 if a loss or a gradient of the window is not finite; ends the window."""
+        """1 if a loss or a gradient of the step is not finite; ends the step."""
         self._closed, self._open = self._open, []
         self._bad.zero_()
         beside = self._closed
@@ -81,17 +83,13 @@ class FiniteCheck:
         return self._bad
 
     def loss_verdict(self) -> Tensor:
-        """1 if a loss of the window that was ended last is not finite."""
+        """1 if a loss of the last ended step is not finite."""
         self._bad_loss.zero_()
         torch._amp_foreach_non_finite_check_and_unscale_(self._closed, self._bad_loss, self._one)
         return self._bad_loss
 
     def put_buffers_back(self, where: Tensor | None = None) -> None:
-        """Undo what happened to the buffers since they were kept.
-
-        Args:
-            where: Only if this holds 1; always by default.
-        """
+        """Restore the kept buffers: if ``where`` holds 1, or always by default."""
         for buffer, kept in zip(self._buffers, self._kept, strict=True):
             buffer.copy_(kept if where is None else torch.where(where > 0, kept, buffer))
 
@@ -101,3 +99,101 @@ class FiniteCheck:
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                 return name
         return "a parameter outside the model"
+
+
+class Snapshot:
+    """A copy of a model's and its optimizer's tensors, on their device.
+
+    It holds all parameters and buffers of the model, other parameters of the optimizer, and the
+    optimizer's state (momenta, step counts), but not its settings, such as learning rates.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> snapshot = Snapshot(model, torch.optim.SGD(model.parameters(), 0.1))
+        >>> good = model.weight.item()
+        >>> snapshot.take()
+        True
+        >>> _ = nn.init.constant_(model.weight, float("nan"))
+        >>> snapshot.take()
+        False
+        >>> snapshot.restore()
+        >>> model.weight.item() == good
+        True
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._tensors: list[Tensor] = []
+        self._memory: dict[Any, Any] = {}
+
+    def _live(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The weights, each once, and the buffers."""
+        groups = self._optimizer.param_groups
+        moved = [p for group in groups for p in group["params"]]
+        weights = {id(p): p for p in (*self._model.parameters(), *moved)}
+        return list(weights.values()), list(self._model.buffers())
+
+    @torch.no_grad()
+    def take(self) -> bool:
+        """Copy the present state if it is finite; waits for the device once.
+
+        Weights and momenta must be finite; buffers must not be NaN, but may be infinite.
+
+        Returns:
+            Whether it was copied; otherwise the earlier copy stays.
+        """
+        weights, buffers = self._live()
+        memory = self._optimizer.state_dict()["state"]
+        flags = [torch.isfinite(t).all() for t in (*weights, *_tensors_in(memory))]
+        flags += [~torch.isnan(buffer).any() for buffer in buffers]
+        device = weights[0].device
+        if not bool(torch.stack([flag.to(device) for flag in flags]).all()):
+            return False
+        self._tensors = [tensor.detach().clone() for tensor in (*weights, *buffers)]
+        self._memory = _copy(memory)
+        return True
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put weights, buffers and the optimizer's state back; the copy stays."""
+        weights, buffers = self._live()
+        for live, kept in zip((*weights, *buffers), self._tensors, strict=True):
+            live.copy_(kept)
+        groups = self._optimizer.state_dict()["param_groups"]
+        # The optimizer takes the tensors themselves, not copies.
+        self._optimizer.load_state_dict({"state": _copy(self._memory), "param_groups": groups})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The copy."""
+        return {"tensors": list(self._tensors), "memory": _copy(self._memory)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a saved copy.
+
+        Raises:
+            ValueError: It is another model's.
+        """
+        weights, buffers = self._live()
+        live, kept = [*weights, *buffers], state_dict["tensors"]
+        if [t.shape for t in live] != [t.shape for t in kept]:
+            raise ValueError("the kept copy of the weights is another model's")
+        self._tensors = [k.to(tensor.device) for k, tensor in zip(kept, live, strict=True)]
+        self._memory = _copy(state_dict["memory"])
+
+
+def _tensors_in(memory: Mapping[Any, Any]) -> Iterable[Tensor]:
+    for of_parameter in memory.values():
+        for value in of_parameter.values():
+            if isinstance(value, Tensor):
+                yield value
+
+
+def _copy(memory: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {
+        parameter: {
+            key: value.detach().clone() if isinstance(value, Tensor) else value
+            for key, value in of_parameter.items()
+        }
+        for parameter, of_parameter in memory.items()
+    }

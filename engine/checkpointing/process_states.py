@@ -1,8 +1,8 @@
-"""The states of several processes in one: what a checkpoint of theirs holds.
+"""The states of all ranks in one checkpoint.
 
-Nearly everything is the same in each process, and the first one's stands for all. What is not (the
-random streams, the steps that metrics have kept of an epoch) is beside it for the others, under a
-name of its own: the rest reads as a checkpoint of a process that trains alone.
+Nearly all states are equal on all ranks, and rank 0's are saved. The others (random streams, steps
+kept by metrics) are saved per rank under ``other_processes``: the rest reads as a checkpoint of a
+single process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError
-from engine.checkpointing.rng import capture_rng, preserve_rng_state, restore_rng, seed_apart
+from engine.checkpointing.reproducibility import (
+    capture_rng,
+    preserve_rng_state,
+    restore_rng,
+    seed_apart,
+)
 from engine.distributed import (
     full_state,
     gather,
@@ -33,13 +38,7 @@ TRAINER, RNG = "trainer", "rng"
 
 
 def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str, Any]:
-    """The state of everything that is kept, by name; a meeting.
-
-    Args:
-        stateful: By name.
-        model: The one that is trained; where its weights are shared, the first process alone gets
-            whole tensors.
-    """
+    """The state of everything registered, by name; full tensors on rank 0 only. Collective."""
     states: dict[str, Any] = {name: dict(thing.state_dict()) for name, thing in stateful.items()}
     if is_sharded(model):
         states = full_state(states)
@@ -49,16 +48,15 @@ def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str,
 def restore_all(
     stateful: Mapping[str, Stateful], model: nn.Module, states: Mapping[str, Any]
 ) -> int:
-    """Put everything that is kept back to captured states; a meeting.
+    """Restore captured states. Collective.
 
     Args:
-        stateful: By name; those that declare ``state_may_be_missing`` stay as they are where the
-            checkpoint has nothing of them.
+        stateful: By name; those with ``state_may_be_missing`` stay if the checkpoint lacks them.
         model: The one that is trained.
-        states: As :func:`capture_all` gave them to the first process, in each.
+        states: Rank 0's from :func:`capture_all`, on each rank.
 
     Returns:
-        How many processes saved them.
+        The number of processes that saved them.
 
     Raises:
         UsageError: The states belong to another set of handlers, or another model.
@@ -81,12 +79,11 @@ def restore_all(
 
 
 def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dict[str, Any]:
-    """One's states, and in several processes what the others hold of their own; a meeting.
+    """Rank 0's states, with what differs on the other ranks. Collective.
 
     Args:
-        states: By name, of this process.
-        stateful: What they are the states of; those that declare ``of_each_process`` differ from
-            process to process.
+        states: By name, of this rank.
+        stateful: Their owners; those with ``of_each_process`` differ from rank to rank.
     """
     if world_size() == 1:
         return states
@@ -101,9 +98,9 @@ def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dic
 
 
 def of_this_process(states: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """A checkpoint's states as this process continues them, and how many processes saved them.
+    """A checkpoint's states for this rank, and the number of processes that saved them.
 
-    A process that had no part in saving gets random streams that follow from the first one's.
+    A rank that had no part in saving gets random streams derived from rank 0's.
     """
     found = dict(states)
     others = found.pop(OTHERS, [])
@@ -135,7 +132,7 @@ def _restore_one(thing: Stateful, state: Any, sharded: bool, saved_by: int) -> N
 
 def _check_names(kept: Set[str], saved: Set[str]) -> None:
     missing = kept - saved
-    # The first process keeps handlers that the others do not have.
+    # Rank 0 has handlers that the others do not have.
     unknown = saved - kept if is_main_process() else set()
     if missing or unknown:
         raise UsageError(
@@ -149,7 +146,6 @@ def _check_names(kept: Set[str], saved: Set[str]) -> None:
 
 
 def _on_cpu(state: Any) -> Any:
-    """The same state with its tensors where every process can read them."""
     if isinstance(state, Tensor):
         return state.cpu()
     if isinstance(state, Mapping):

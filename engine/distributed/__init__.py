@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.distributed.block_structure import repeated_blocks
     from engine.distributed.collectives import (
         BACKENDS,
         PEER_LOST,
         PeerLostError,
         all_reduce_max,
         alone,
-        any_process,
         barrier,
         broadcast_,
         broadcast_from_main,
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
         is_sharded,
         joint_norm,
         optimizer_shares,
+        repeated_blocks,
         require_unsharded,
         shard,
         shares_of,

@@ -1,9 +1,7 @@
-"""The processes that train one model together: who is who, and what they tell each other.
+"""Ranks and collectives of the processes that train one model together.
 
-Thin words over ``ignite.distributed``; a process that trains alone is the first of one.
-
-What is called "together" below is a meeting: every process has to come to it, in the same order,
-or the others wait for it in vain.
+Built on ``ignite.distributed``; a process that trains alone is rank 0 of 1. All ranks must call a
+collective in the same order, or the others wait forever.
 """
 
 from __future__ import annotations
@@ -23,10 +21,9 @@ from datasets.errors import UsageError
 
 T = TypeVar("T")
 
-# How tensors travel: NCCL between GPUs, Gloo between processors.
 BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
 
-# What Gloo says, as a RuntimeError like any other, when the other end of a connection is gone.
+# Texts of Gloo's RuntimeErrors when another process is gone.
 GLOO_LOST = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -38,37 +35,36 @@ PEER_LOST = "another process of this job ended or does not answer any more"
 
 
 class PeerLostError(UsageError):
-    """Another process of the job is gone, so that nothing can be done together any more."""
+    """Another process of the job is gone, so that no collective is possible."""
 
 
 def rank() -> int:
-    """Which of the processes this one is, from 0."""
+    """This process's number, from 0."""
     return int(idist.get_rank())
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(idist.get_world_size())
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and speaks for all."""
+    """Whether this is rank 0, which writes files and the console for all."""
     return rank() == 0
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """A context in which this process is the first of one: nobody is asked, nobody waited for.
+    """A context in which this process is rank 0 of 1, without collectives.
 
-    For what one process does while the others do something else, or wait: examining the trained
-    model on the whole test side, say.
+    For what one process does while the others do something else, or wait.
 
     Example:
         >>> with alone():
         ...     rank(), world_size(), gather("mine")
         (0, 1, ['mine'])
     """
-    # What Ignite asks by itself (its search for a learning rate does) is answered likewise.
+    # Ignite's own collectives (in its learning rate search) are skipped, too.
     before = idist.utils._model, idist.utils._need_to_sync
     idist.utils._model, idist.utils._need_to_sync = _SerialModel(), False
     try:
@@ -81,12 +77,10 @@ def alone() -> Iterator[None]:
 
 
 def gather(value: T) -> list[T]:
-    """What each process holds, in the order of their ranks; every process has to call it.
-
-    Tensors are best moved to the CPU before: they come back on the device that they were on.
+    """The values of all ranks, in order. Collective.
 
     Args:
-        value: Anything that can be pickled; its shape may differ from process to process.
+        value: Can be pickled; tensors are best moved to the CPU before.
 
     Raises:
         PeerLostError: Another process is gone.
@@ -103,24 +97,14 @@ def gather(value: T) -> list[T]:
     return found
 
 
-def any_process(flag: bool) -> bool:
-    """Whether any process says so; all get the same answer, and every one has to ask.
-
-    Example:
-        >>> any_process(False)
-        False
-    """
-    return any(gather(flag))
-
-
 def broadcast_from_main(make: Callable[[], T]) -> T:
-    """What the first process makes, given to all; where it fails, all fail alike.
+    """What ``make`` returns on rank 0, on all ranks. Collective.
 
     Args:
-        make: Called in the first process only; it may not meet the others.
+        make: Called on rank 0 only; may not call collectives.
 
     Raises:
-        Exception: What ``make`` raised, in every process.
+        Exception: What ``make`` raised, on every rank.
 
     Example:
         >>> broadcast_from_main(lambda: "runs/one")
@@ -131,30 +115,30 @@ def broadcast_from_main(make: Callable[[], T]) -> T:
     if is_main_process():
         try:
             made = make()
-        except Exception as error:  # raised again below, by every process
+        except Exception as error:  # raised again below, on every rank
             failure = error
-    told, why = gather((made, _sendable(failure)))[0]
+    value, reason = gather((made, _sendable(failure)))[0]
     if failure is not None:
         raise failure
-    if why is not None:
-        raise why
-    return made if is_main_process() else told  # type: ignore[return-value]
+    if reason is not None:
+        raise reason
+    return made if is_main_process() else value  # type: ignore[return-value]
 
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """A context which, where it fails in any process, fails in all at its end.
+    """A context that raises on all ranks at its end if it raised on any. Collective.
 
-    So that no process goes on to a meeting to which another will not come. The context's own
-    work may not meet the others.
+    So that no rank goes on to a collective that another never reaches. Within the context no
+    collective may be called.
 
     Raises:
-        Exception: One's own failure, else that of the first process that failed.
+        Exception: The rank's own, else that of the first rank that raised.
     """
     failure: Exception | None = None
     try:
         yield
-    except Exception as error:  # raised again below, when all know of it
+    except Exception as error:  # raised again below, on every rank
         failure = error
     failures = gather(_sendable(failure))
     if failure is not None:
@@ -166,10 +150,9 @@ def raise_on_all_ranks() -> Iterator[None]:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """The first process goes through the block before the others: what it left, they find.
+    """A context that rank 0 passes before the other ranks enter it. Collective.
 
-    Where the block fails in the first process, the others still go through it, and fail or not
-    by themselves.
+    If it raises on rank 0, the others still enter it.
     """
     if not is_main_process():
         barrier()
@@ -181,7 +164,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def barrier() -> None:
-    """Wait until every process has come here.
+    """Wait for all ranks. Collective.
 
     Raises:
         PeerLostError: Another process is gone.
@@ -192,42 +175,24 @@ def barrier() -> None:
 
 
 def all_reduce_max(value: Tensor) -> Tensor:
-    """Make a tensor, in place, the largest of all processes', element by element.
-
-    On a GPU nothing waits for it but the GPU itself.
-
-    Example:
-        >>> all_reduce_max(torch.tensor([1.0]))
-        tensor([1.])
-    """
+    """Elementwise maximum over the ranks, in place. Collective; the CPU does not wait for a GPU."""
     if world_size() > 1:
         torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
     return value
 
 
 def sum_(value: Tensor) -> Tensor:
-    """Make a tensor, in place, the sum of all processes', element by element.
-
-    Example:
-        >>> sum_(torch.tensor([1.0]))
-        tensor([1.])
-    """
+    """Elementwise sum over the ranks, in place. Collective."""
     if world_size() > 1:
         torch.distributed.all_reduce(value)
     return value
 
 
 def mean_(tensors: Sequence[Tensor]) -> None:
-    """Make tensors, in place, the means of all processes', sent together rather than one by one.
+    """Means over the ranks, in place, in one message per type. Collective.
 
     Args:
-        tensors: Alike in each process; on one device.
-
-    Example:
-        >>> alone = torch.tensor([1.0])
-        >>> mean_([alone])
-        >>> alone
-        tensor([1.])
+        tensors: Of the same shapes on each rank; on one device.
     """
     if world_size() == 1:
         return
@@ -235,7 +200,7 @@ def mean_(tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         by_type.setdefault(tensor.dtype, []).append(tensor)
     for alike in by_type.values():
-        # Many small messages take several times as long as one.
+        # One message is several times faster than many small ones.
         joined = torch.cat([tensor.flatten() for tensor in alike])
         torch.distributed.all_reduce(joined)
         parts = joined.div_(world_size()).split([tensor.numel() for tensor in alike])
@@ -244,12 +209,7 @@ def mean_(tensors: Sequence[Tensor]) -> None:
 
 
 def broadcast_(value: Tensor) -> Tensor:
-    """Make a tensor, in place, the first process's.
-
-    Example:
-        >>> broadcast_(torch.tensor([1.0]))
-        tensor([1.])
-    """
+    """Rank 0's tensor, in place. Collective."""
     if world_size() > 1:
         torch.distributed.broadcast(value, 0)
     return value
@@ -259,12 +219,12 @@ def broadcast_(value: Tensor) -> Tensor:
 
 
 def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
-    """The processes' batches in the order in which one process would have seen them.
+    """The ranks' batches in the order of one process.
 
-    Process r of w has the batches r, r + w, r + 2w and so on; some may have one less.
+    Rank r of w has the batches r, r + w, r + 2w and so on; some may have one less.
 
     Args:
-        parts: What :func:`gather` gave of each process's list, one entry a batch.
+        parts: Each rank's list, one entry per batch.
 
     Example:
         >>> interleave([["a", "c", "e"], ["b", "d"], []])
@@ -279,10 +239,7 @@ def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
 
 
 def peer_failure(error: BaseException) -> str | None:
-    """A line for the user where an error means that another process is gone; else None.
-
-    Args:
-        error: Whatever came out of training.
+    """A line for the user if an error means that another process is gone; else None.
 
     Example:
         >>> peer_failure(RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:6302"))
@@ -301,7 +258,7 @@ def peer_failure(error: BaseException) -> str | None:
 
 @contextmanager
 def lost_peers_told() -> Iterator[None]:
-    """A context in which the failure of another process becomes a :class:`PeerLostError`."""
+    """A context that turns the failure of another process into a :class:`PeerLostError`."""
     try:
         yield
     except RuntimeError as error:
@@ -312,11 +269,11 @@ def lost_peers_told() -> Iterator[None]:
 
 
 def _sendable(error: Exception | None) -> Exception | None:
-    """An error as other processes can raise it: as it is, or its text where that cannot travel."""
+    """The error, or its text if it cannot be pickled."""
     if error is None:
         return None
     try:
         again = pickle.loads(pickle.dumps(error))
-    except Exception:  # of whatever kind: the error's own way of being pickled failed
+    except Exception:  # any: the error's own pickling failed
         return RuntimeError(f"{type(error).__name__}: {error}")
     return again if isinstance(again, Exception) else RuntimeError(str(error))

@@ -10,29 +10,23 @@ from torch import Tensor, nn
 
 
 class Replicas(nn.DataParallel[nn.Module]):
-    """Splits each batch among GPUs and joins the outputs, so that the loss is of the whole batch.
+    """``torch.nn.DataParallel`` for this project's inputs and outputs.
 
-    ``torch.nn.DataParallel``, but for what it does with the inputs and outputs of this project:
-    parts differ by one sample at most, a batch with less than two samples for each GPU is computed
-    on the first one, ``scan_rows`` (rows of the whole batch) is not split, and outputs may be
-    nested and hold scalars, of which the mean over the samples is taken.
+    Unlike torch's, parts differ by one sample at most, a batch with less than two samples per GPU
+    is computed on the first one, ``scan_rows`` is not split, and outputs may be nested and hold
+    scalars (averaged over the samples).
 
-    What looks at a batch as a whole within the model, such as a norm over the batch, sees the part
-    on its GPU; the running statistics of the first GPU count. Checkpoints are of the model itself.
-    Each GPU has a random number stream of its own.
+    Norms over the batch see the part on their GPU; the first GPU's running statistics count.
+    Checkpoints are of the model itself. Each GPU has its own random number stream.
 
     Args:
         model: On the first of the devices.
-        devices: The GPUs' numbers.
-
-    Example::
-
-        trainer.network = Replicas(trainer.model, [0, 1])
+        devices: Numbers of the GPUs.
     """
 
     def __init__(self, model: nn.Module, devices: Sequence[int]) -> None:
         super().__init__(model, list(devices))
-        for device in self.device_ids[1:]:  # else dropout would be alike in all parts
+        for device in self.device_ids[1:]:  # else dropout would be equal in all parts
             torch.cuda.default_generators[device].manual_seed(torch.initial_seed() + device)
 
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor, **of_whole: Any) -> Any:
@@ -42,7 +36,7 @@ class Replicas(nn.DataParallel[nn.Module]):
             spectra: [B, S, L].
             mask: [B, S].
             tabular: [B, D].
-            **of_whole: ``scan_rows``: each replica finds those of its part from the mask.
+            **of_whole: ``scan_rows``; each replica finds those of its part from the mask.
         """
         if len(mask) < 2 * len(self.device_ids):
             return self.module(spectra, mask, tabular, **of_whole)
@@ -61,7 +55,7 @@ class Replicas(nn.DataParallel[nn.Module]):
 def split_rows(
     inputs: Sequence[Tensor], devices: Sequence[torch.device]
 ) -> list[tuple[Tensor, ...]]:
-    """Tensors of a batch [B, ...], split along B into one part a device.
+    """Tensors [B, ...], split along B into one part per device.
 
     Example:
         >>> devices = [torch.device("cpu")] * 2
@@ -79,9 +73,8 @@ def join_rows(outputs: Sequence[Mapping[str, Any]], device: torch.device) -> Map
     """The parts' outputs as those of the whole batch; gradients flow back to each part.
 
     Args:
-        outputs: Nested mappings and sequences, alike in each part: tensors whose first axis is the
-            part's samples, scalars, None.
-        device: Where to.
+        outputs: Nested mappings and sequences of tensors [b, ...], scalars and None.
+        device: Of the result.
 
     Example:
         >>> parts = [{"logits": torch.zeros(3, 2)}, {"logits": torch.zeros(2, 2)}]

@@ -1,12 +1,13 @@
-"""Weights in shares: each process keeps a part of every parameter, of models too large for one.
+"""Sharded weights (FSDP2): each rank keeps a part of every parameter, for models too large for one.
 
-Torch's ``fully_shard`` (FSDP2) makes each parameter a ``DTensor``, of which a process holds some
-rows; the whole weights of a block are there only while it computes. Checkpoints hold whole
-tensors, as those of a process that trains alone do, so that either can continue the other's.
+``fully_shard`` makes each parameter a ``DTensor`` of which a rank holds some rows; the full weights
+of a block exist only while it computes. Checkpoints hold full tensors, so that sharded and
+unsharded runs can continue each other.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,36 +16,31 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError
-from engine.distributed.block_structure import repeated_blocks
 from engine.distributed.collectives import broadcast_, is_main_process, sum_, world_size
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def shard(model: Model, device: torch.device | str = "cpu") -> Model:
-    """Give each process a share of every parameter; to be called before the optimizer is built.
+    """Shard a model in place, before the optimizer is built. Collective.
 
-    Each block that stands several times in a ``nn.ModuleList`` is gathered by itself, the rest of
-    the model together. The model is changed in place, and takes the first process's weights. Its
-    forward pass becomes a meeting of all processes, in evaluation too, so that each needs the same
-    number of batches there (a sampler with ``even=True``); its gradients come out averaged over
-    the processes. Attach :class:`handlers.distributed_training.DataParallel` as well: it weights
-    batches that differ in size, and gives each process random streams of its own.
+    Blocks that are repeated in a ``nn.ModuleList`` are gathered one by one, the rest together. The
+    model takes rank 0's weights. Its forward pass becomes a collective, in evaluation too, so that
+    each rank needs the same number of batches (a sampler with ``even=True``); gradients are
+    averaged over the ranks. Attach :class:`handlers.distributed_training.DistributedTraining` as
+    well: it weights batches of different sizes, and gives each rank its own random streams.
 
-    What keeps copies of its own of the weights, or computes with them outside of the forward pass,
-    does not work with shares: see :func:`require_unsharded`.
+    Code that copies the weights, or computes with them outside of the forward pass, does not work:
+    see :func:`require_unsharded`.
 
     Args:
-        model: Alike in each process.
+        model: Of the same structure on each rank.
         device: Where it will compute.
 
-    Returns:
-        The same model.
-
     Raises:
-        UsageError: There is one process only.
+        UsageError: There is only one process.
     """
-    # Imported where they are needed: a process that trains alone is not to wait for them.
+    # Imported here, so that a single process does not wait for it.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -54,8 +50,8 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
     for tensor in (*model.parameters(), *model.buffers()):
         broadcast_(tensor.detach())
     mesh = init_device_mesh(torch.device(device).type, (world_size(),))
-    # Inner blocks first. Not even the rest stays whole after a forward pass: whoever exchanges
-    # weights between two passes (a moving average) would leave a whole copy that is out of date.
+    # Inner blocks first. The rest is resharded after a forward pass, too: an exchange of weights
+    # between two passes (a moving average) would leave its full copy out of date.
     blocks: list[nn.Module] = [*reversed(repeated_blocks(model)), model]
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
@@ -63,30 +59,17 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
 
 
 def is_share(tensor: Any) -> bool:
-    """Whether a process holds but a share of a tensor."""
+    """Whether a tensor is sharded."""
     return hasattr(tensor, "full_tensor")
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the processes share a model's weights.
-
-    Example:
-        >>> is_sharded(nn.Linear(1, 1))
-        False
-    """
+    """Whether a model's weights are sharded."""
     return any(is_share(parameter) for parameter in model.parameters())
 
 
 def require_unsharded(model: nn.Module, user: str) -> None:
-    """Refuse what does not work with weights in shares.
-
-    Args:
-        model: Of the trainer.
-        user: The handler's name, for the error line.
-
-    Raises:
-        UsageError: The model's weights are shared.
-    """
+    """Raise UsageError, for the handler ``user``, if the model is sharded."""
     if is_sharded(model):
         raise UsageError(
             f"{user} does not work with weights that several processes share: leave it out, or "
@@ -98,10 +81,10 @@ def require_unsharded(model: nn.Module, user: str) -> None:
 
 
 def to_local(tensors: list[Tensor]) -> list[Tensor]:
-    """What this process holds of tensors, in their own memory: a share's rows, else the whole.
+    """The local part of each tensor, without a copy.
 
     Args:
-        tensors: Where the first is no share, none is.
+        tensors: If the first is not sharded, none is.
     """
     if not tensors or not is_share(tensors[0]):
         return tensors
@@ -112,10 +95,10 @@ def to_local(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def joint_norm(gradients: list[Tensor]) -> Tensor:
-    """The common L2 norm of gradients, a scalar on their device; of shares, over all processes.
+    """The common L2 norm of gradients, a scalar on their device. Collective if they are sharded.
 
     Args:
-        gradients: At least one; where the first is no share, none is.
+        gradients: At least one; if the first is not sharded, none is.
 
     Example:
         >>> joint_norm([torch.tensor([3.0]), torch.tensor([4.0])])
@@ -125,7 +108,7 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
     squares = torch.stack(torch._foreach_norm(to_local(gradients), 2.0)).square()
     shared = torch.tensor([is_share(each) for each in gradients], device=squares.device)
-    # What is no share is in each process, and counts once.
+    # Unsharded gradients are on each rank, and count once.
     return (sum_(squares[shared].sum()) + squares[~shared].sum()).sqrt()
 
 
@@ -133,9 +116,9 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
 
 
 def full_state(state: Any) -> Any:
-    """A state with whole tensors in the place of shares, on the CPU of the first process.
+    """A state with full tensors on rank 0's CPU, and None on other ranks, in place of shards.
 
-    A meeting where there are shares. The other processes get None in their place.
+    Collective if there are shards.
 
     Args:
         state: Nested dicts and sequences, as ``state_dict`` gives them.
@@ -151,11 +134,11 @@ def full_state(state: Any) -> Any:
 
 
 def shares_of(state: Any, like: Any) -> Any:
-    """A state with this process's shares in the place of whole tensors; no meeting.
+    """A state with this rank's shards in place of full tensors; no collective.
 
     Args:
-        state: As :func:`full_state` gave it to the first process, in each.
-        like: A state of the same keys, that has shares where they are wanted.
+        state: Rank 0's, from :func:`full_state`.
+        like: A state of the same keys, sharded where ``state`` is to be.
     """
     if is_share(like) and isinstance(state, Tensor) and not is_share(state):
         return _cut(state, like)
@@ -168,12 +151,7 @@ def shares_of(state: Any, like: Any) -> Any:
 
 
 def optimizer_shares(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer's state with shares of its memory, as its parameters are shared; no meeting.
-
-    Args:
-        state: A whole one, as ``Optimizer.state_dict`` gives it where nothing is shared.
-        optimizer: Whose parameters are shares.
-    """
+    """A full optimizer state with its memory sharded as the parameters; no collective."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     memory = {
         number: {
@@ -193,5 +171,21 @@ def _cut(tensor: Tensor, like: Any) -> Tensor:
     if not is_share(like) or tensor.shape != like.shape:
         return tensor
     tensor = tensor.to(like.device)
-    # Each process has the whole tensor and takes its own rows.
+    # Each rank has the full tensor and takes its own rows.
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """Modules of a class that occurs several times in a ``ModuleList``; outer ones first.
+
+    Example:
+        >>> layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])
+        >>> len(repeated_blocks(nn.Sequential(layers)))
+        2
+    """
+    found = []
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            counts = Counter(type(child) for child in module)
+            found += [child for child in module if counts[type(child)] > 1]
+    return found

@@ -1,4 +1,4 @@
-"""A question that all processes answer together now and then, without a meeting in every step."""
+"""All-reduce of stop signals, every N steps."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ import torch.distributed as dist
 
 from engine.distributed.collectives import lost_peers_told
 
-# Between two calls: a signal may wait for so long, and a call costs well under a millisecond.
+# Seconds between two calls; a call takes well under a millisecond.
 EVERY_S = 1.0
-# From one call to the next, how many times as many iterations: the first ones are often slow.
+# Maximum growth of the iterations between calls: the first iterations are often slow.
 GROWTH = 4
 NEVER = torch.iinfo(torch.int64).max
 
 
 class StopConsensus:
-    """Lets processes that iterate in step act on what one of them knows, all after the same one.
+    """Lets ranks act after the same iteration on what one of them knows, such as a signal.
 
-    A signal, say, reaches them at different moments. A call is a meeting, so it is held only after
-    iterations that all know: each call also agrees, from the speed of the slowest, on when the
-    next one is. Numbers travel between the processors, so that no GPU is waited for.
+    Each call is a collective and agrees, by the speed of the slowest rank, on the iteration of the
+    next one. It runs over Gloo, so that no GPU is waited for.
 
     Args:
-        every_s: About how many seconds from one call to the next.
+        every_s: About the seconds between two calls.
 
     Attributes:
         due: The iteration after which the next call is; None for none.
 
     Example::
 
-        roll_call.begin()
+        consensus.begin(0)
         ...
-        if engine.state.iteration == roll_call.due:
-            answer = roll_call.ask(engine.state.iteration, own_answer)
+        if engine.state.iteration == consensus.due:
+            answer = consensus.ask(engine.state.iteration, own_answer)
     """
 
     def __init__(self, every_s: float = EVERY_S) -> None:
@@ -48,31 +47,28 @@ class StopConsensus:
         self._group: Any = None
 
     def begin(self, iteration: int, answer: int = 0, last: int | None = None) -> int:
-        """Hold a first call, and agree on when the next one is.
+        """Make a first call and agree on the next one. Collective.
 
         Args:
             iteration: How many are done.
             answer: As for :meth:`ask`.
-            last: The last iteration that this process will come to, where they may differ.
+            last: The last iteration that this rank will reach, if it may differ.
 
         Returns:
             As :meth:`ask`.
         """
         if self._group is None:
-            # Of its own: the meetings of the training may be on their way at the same time.
+            # A separate group: collectives of the training may be in progress.
             self._group = dist.new_group(backend="gloo")
         self._step, self._last = 1, NEVER if last is None else last
         return self._call(iteration, answer)
 
     def ask(self, iteration: int, answer: int) -> int:
-        """Hold a call; every process comes to it after the same iteration, which is ``due``.
+        """The largest answer of all ranks. Collective, after the iteration ``due``.
 
         Args:
             iteration: How many are done.
             answer: At least 0.
-
-        Returns:
-            The largest answer of all processes.
 
         Raises:
             PeerLostError: Another process is gone.
@@ -83,11 +79,11 @@ class StopConsensus:
         return self._call(iteration, answer)
 
     def _call(self, iteration: int, answer: int) -> int:
-        # The largest of all answers; the least of steps and last iterations, as negatives.
-        told = torch.tensor([answer, -self._step, -self._last])
+        # The maximum of the answers; the minimum of steps and last iterations, as negatives.
+        values = torch.tensor([answer, -self._step, -self._last])
         with lost_peers_told():
-            dist.all_reduce(told, dist.ReduceOp.MAX, group=self._group)
-        largest, step, last = told.abs().tolist()
+            dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group)
+        largest, step, last = values.abs().tolist()
         self.due = iteration + step if iteration + step <= last else None
         self._asked, self._asked_at = iteration, time.monotonic()
         return int(largest)

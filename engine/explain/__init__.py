@@ -1,4 +1,4 @@
-"""Attributions, attention, embeddings and gates of a trained model."""
+"""Attributions of a trained model, and collectors of its outputs."""
 
 from typing import TYPE_CHECKING
 
@@ -6,9 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.explain.attribution import attribute
-    from engine.explain.attribution_directions import Direction, find_direction, toward_second
-    from engine.explain.attribution_file import read_explained, write_explained
-    from engine.explain.attribution_methods import (
+    from engine.explain.attribution_options import (
         METHODS,
         MOST_STEPS,
         ROWS,
@@ -19,17 +17,22 @@ if TYPE_CHECKING:
     )
     from engine.explain.attribution_regions import (
         WIDTH,
+        Direction,
         Window,
+        find_direction,
         sample_points,
         top_windows,
+        toward_second,
         window_edges,
     )
-    from engine.explain.attribution_results import Explained, Importance, importance_of
+    from engine.explain.attribution_results import (
+        Explained,
+        Importance,
+        importance_of,
+        read_explained,
+        write_explained,
+    )
     from engine.explain.attribution_samples import OutputsExplainer, explain, explain_outputs
-    from engine.explain.auxiliary_heads import AuxiliaryHeads
-    from engine.explain.embeddings import Embeddings
-    from engine.explain.gates import Gates
-    from engine.explain.output_collector import OutputCollector
-    from engine.explain.scan_attention import ScanAttention
+    from engine.explain.collectors import AuxiliaryHeads, Embeddings, Gates, ScanAttention
 else:
     __getattr__ = lazy_exports(__name__, __file__)

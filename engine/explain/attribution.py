@@ -1,8 +1,8 @@
-"""Which points of the scans and which covariates a score rests on: the one door to Captum."""
+"""Which points of the scans and which covariates a score rests on, by Captum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,43 +14,17 @@ from datasets.errors import UsageError, nearest
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
-    METHODS,
-    MOST_STEPS,
-    ROWS,
-    SCORES,
-    STEPS,
-    WINDOW,
+    FUNCTIONS,
     Found,
     Inputs,
-    Options,
     Scores,
     Task,
     samples_together,
 )
+from engine.explain.attribution_options import METHODS, Options
 from engine.explain.attribution_results import (
     Attribution,
-    Explained,
-    Importance,
-    ImportanceSums,
-    importance_of,
 )
-
-__all__ = [
-    "METHODS",
-    "MOST_STEPS",
-    "ROWS",
-    "SCORES",
-    "STEPS",
-    "WINDOW",
-    "Attribution",
-    "Explained",
-    "Importance",
-    "Inputs",
-    "Options",
-    "attribute",
-    "importance_of",
-    "mean_importance",
-]
 
 Target = int | Tensor | None
 
@@ -67,35 +41,29 @@ def attribute(
 ) -> Attribution:
     """Explain one output's score for each sample of a batch.
 
-    The methods and their settings are described where they are defined, in
-    :mod:`engine.explain.attribution_methods`. Contributions by ``integrated_gradients`` add up to
-    f(x) - f(baseline), those by ``gradient_shap`` do so on average; ``feature_ablation`` replaces
-    one window of points, or one covariate, at a time; ``input_x_gradient`` and ``saliency`` look at
-    the gradient at the input alone.
+    Contributions by ``integrated_gradients`` add up to f(x) - f(baseline), those by
+    ``gradient_shap`` do so on average; ``feature_ablation`` replaces one region of points, or one
+    covariate, at a time; ``input_x_gradient`` and ``saliency`` use the gradient at the input
+    (:mod:`engine.explain.attribution_methods`).
 
-    The model computes in evaluation mode; its mode, its parameters' gradients and the random
-    number streams stay as they are.
-
-    Memory: the result is as large as the batch. No pass is of more than ``rows`` rows, however
-    large the batch is; samples with as many scans go together, so that next to no padding is
-    computed or held. A row takes S x L x 4 bytes about six times over, and what the model keeps
-    of it to go backward.
+    The model computes in evaluation mode; its modes, its parameters' gradients and the random
+    number streams are restored. Memory: the result is as large as the batch; a pass has at most
+    ``rows`` rows of about 6 x S x L x 4 bytes, and what the model keeps to go backward.
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
-        batch: Offers them, on the model's device.
-        target: An output's number, one for each sample (long [B]), or None for the highest score
-            of each sample, the class that is predicted. The true label has no part in it. Several
-            labels or values are no choices of one thing: of them name one.
+        batch: Has these, on the model's device.
+        target: An output's number, one per sample (long [B]), or None for the highest score of
+            each sample, the predicted class. Required for several labels or values.
         method: One of ``METHODS``.
-        first: The number of the batch's first sample, where it is one of several batches: what
-            is drawn for a sample depends on its number and the seed, not on its batch.
-        progress: Called with the number of samples that were explained since it last was.
+        first: The number of the batch's first sample among several batches: random draws depend
+            on a sample's number and the seed, not on its batch.
+        progress: Called with the number of samples explained since the last call.
         **options: Fields of :class:`engine.explain.Options`.
 
     Raises:
-        UsageError: The method or the target does not exist, a setting is out of range, or no
-            target is named of a batch with several labels or values.
+        UsageError: Unknown method or target, a setting out of range, or no target for several
+            labels or values.
 
     Example:
         >>> from models import MeanLinear
@@ -112,7 +80,7 @@ def attribute(
     if settings.references is None:
         settings = replace(settings, references=batch)
     real = batch.mask[..., None]
-    # What a loader left in padded scans is not the sample's: neither the path nor the sum has it.
+    # Values in padded scans are not the sample's.
     spectra = torch.where(real, batch.spectra.detach(), 0)
     inputs = Inputs(spectra, batch.mask, batch.tabular.detach())
     start = _baseline(inputs, settings.baseline)
@@ -124,62 +92,16 @@ def attribute(
             own = inputs.rows(numbers).trimmed()
             begin = start[0][numbers, : own.spectra.shape[1]], start[1][numbers]
             task = Task(own, begin, chosen[numbers], [first + n for n in numbers])
-            parts.append((numbers, METHODS[method](scores, task, settings).detached()))
+            parts.append((numbers, FUNCTIONS[method](scores, task, settings).detached()))
             if progress is not None:
                 progress(len(numbers))
     return _put_together(parts, inputs, chosen, outputs)
 
 
-def mean_importance(
-    model: nn.Module,
-    loader: Iterable[Any],
-    target: int | None = None,
-    method: str = "integrated_gradients",
-    *,
-    device: torch.device | str = "cpu",
-    max_samples: int | None = None,
-    **options: Any,
-) -> Importance:
-    """Aggregate the attributions of a loader's samples, holding those of one batch at a time.
-
-    Args:
-        model: As for :func:`attribute`.
-        loader: Yields batches.
-        target: As for :func:`attribute`.
-        method: As for :func:`attribute`.
-        device: Where the model is.
-        max_samples: Explain only the first so many; None for all.
-        **options: As for :func:`attribute`; the first batch is the references by default.
-
-    Raises:
-        UsageError: As for :func:`attribute`, or the loader is empty.
-    """
-    sums = ImportanceSums()
-    for batch in loader:
-        left = None if max_samples is None else max_samples - sums.samples
-        if left == 0:
-            break
-        check_one_output(batch, target)
-        moved = batch.to(device)
-        inputs = Inputs(moved.spectra, moved.mask, moved.tabular).rows(slice(left))
-        if options.get("references") is None:
-            options["references"] = inputs
-        found = attribute(model, inputs, target, method, first=sums.samples, **options)
-        for spectra, mask, tabular in zip(found.spectra, inputs.mask, found.tabular, strict=True):
-            sums.add(spectra[mask].cpu(), tabular.cpu())
-        sums.add_gaps(found.gap)
-    return sums.mean()
-
-
 def check_one_output(batch: Any, target: Target) -> None:
-    """Refuse to choose among outputs of unlike kind.
+    """Refuse several labels or values (``batch.target`` float [B, T]) without a target.
 
-    The largest score is the predicted one of classes only; labels and values are each a question
-    of its own, values in a unit of its own.
-
-    Args:
-        batch: May have ``target``: float [B, T] of labels and of values.
-        target: As for :func:`attribute`.
+    The largest score is the predicted one of classes only.
 
     Raises:
         UsageError: No output is named, and there are several.
@@ -206,17 +128,17 @@ def _baseline(inputs: Inputs, given: tuple[Tensor, Tensor] | None) -> tuple[Tens
 
 
 def _alike(mask: Tensor, size: int) -> Iterator[list[int]]:
-    """The samples' numbers, at most so many at once, those with as many scans together."""
+    """The samples' numbers, at most ``size`` at once, those with as many scans together."""
     order = mask.sum(dim=1).argsort(stable=True).tolist()
     for begin in range(0, len(order), size):
         yield order[begin : begin + size]
 
 
 def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) -> tuple[Tensor, int]:
-    """The output to explain for each sample, long [B], and how many outputs there are."""
+    """The output to explain for each sample, long [B], and the number of outputs."""
     samples, device = len(inputs.mask), inputs.mask.device
     with torch.no_grad():
-        looked_at = 1 if target is not None else samples  # one tells how many outputs there are
+        looked_at = 1 if target is not None else samples  # one gives the number of outputs
         found = torch.cat(
             [
                 scores(part.spectra, part.tabular, part.mask)
@@ -246,7 +168,7 @@ def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) ->
 def _put_together(
     parts: list[tuple[list[int], Found]], inputs: Inputs, target: Tensor, outputs: int
 ) -> Attribution:
-    """The parts' results where their samples stand."""
+    """The parts' results in the order of the batch."""
     spectra, tabular = torch.zeros_like(inputs.spectra), torch.zeros_like(inputs.tabular)
     for numbers, found in parts:
         spectra[numbers, : found.spectra.shape[1]] = found.spectra.to(spectra)
@@ -269,8 +191,8 @@ def _put_together(
 
 @contextmanager
 def _ready_to_explain(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with gradients; nothing drawn is missed by anyone."""
-    # cuDNN's recurrent layers go backward in training mode only; torch's own do in both.
+    """Evaluation mode with gradients; random number streams are preserved."""
+    # cuDNN's recurrent layers go backward in training mode only.
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
     with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:

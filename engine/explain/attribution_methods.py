@@ -1,24 +1,16 @@
-"""The attribution methods: each of them Captum's, called so that its memory stays bounded."""
+"""The attribution methods: each of them Captum's, in passes of bounded memory."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
-
-# Points of a path, or draws; rows of one forward pass; points that are replaced together.
-STEPS, ROWS, WINDOW = 24, 64, 32
-# The points of the path are those of Gauss-Legendre, whose cost grows with their cube.
-MOST_STEPS = 10_000
-SCORES = ("logit", "log_odds")
+from engine.explain.attribution_options import Options
 
 
 class Inputs(NamedTuple):
@@ -38,56 +30,8 @@ class Inputs(NamedTuple):
         return Inputs(self.spectra[:, :last], self.mask[:, :last], self.tabular)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to explain.
-
-    Attributes:
-        score: What is explained of an output. ``logit``: the output as it is. ``log_odds``, of
-            classes: log p / (1 - p) of the class by the softmax, its logit minus the log-sum-exp
-            of the others' - for two classes the difference of the logits. Softmax knows
-            differences only, so that a logit by itself holds a part that no probability depends
-            on.
-        baseline: Spectra and covariates that stand for "nothing", broadcast to the inputs'
-            shapes; None for zeros, the mean of standardised inputs. ``gradient_shap`` draws its
-            own from the references, the gradient methods have none.
-        references: The samples whose scans and covariates ``gradient_shap`` draws as baselines,
-            a batch; None for the explained batch itself.
-        steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
-        rows: At most so many samples, points of their paths, or ablated copies in one pass.
-        window: Points that ``feature_ablation`` replaces together.
-        per_scan: Let it replace a window in one scan after the other, not in all scans at once.
-            Replicate scans make up for each other, so that alone each seems to matter little.
-        seed: Of the draws.
-
-    Raises:
-        UsageError: A setting is out of range.
-    """
-
-    score: str = "logit"
-    baseline: tuple[Tensor, Tensor] | None = None
-    references: Any = None
-    steps: int = STEPS
-    rows: int = ROWS
-    window: int = WINDOW
-    per_scan: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        for name in ("steps", "rows", "window"):
-            check_whole(f"attribution.{name}", getattr(self, name))
-        if self.steps > MOST_STEPS:
-            raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
-        check_whole("attribution.seed", self.seed, 0)
-        if self.score not in SCORES:
-            raise UsageError(
-                f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"
-            )
-
-
 class Scores(nn.Module):
-    """A model in Captum's order: what is explained first, the mask after it; gives [B, C]."""
+    """A model in Captum's order, what is explained before the mask; gives [B, C]."""
 
     def __init__(self, model: nn.Module, score: str) -> None:
         super().__init__()
@@ -95,17 +39,17 @@ class Scores(nn.Module):
         self.score = score
 
     def forward(self, spectra: Tensor, tabular: Tensor, mask: Tensor) -> Tensor:
-        """Call the model and turn its logits into the scores that are explained."""
+        """The scores that are explained."""
         logits: Tensor = self.model(spectra, mask, tabular)["logits"]
         if self.score == "log_odds":
             logits = log_odds(logits)
-        # A modality that the model does not look at has a gradient of zero, not none at all.
+        # An unused modality gets a gradient of zero, not None.
         looked_at = spectra.flatten(1).sum(dim=1) + tabular.sum(dim=1)
         return logits + 0 * looked_at[:, None]
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """The logarithm of p / (1 - p) of each class by the softmax, [B, C]; a single output as it is.
+    """The log-odds of each class by the softmax, [B, C]; a single output as it is.
 
     Example:
         >>> log_odds(torch.tensor([[1.0, 4.0]])).tolist()
@@ -120,13 +64,13 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 class Task(NamedTuple):
-    """A few samples, to be explained together.
+    """A few samples to explain together.
 
     Attributes:
-        inputs: At most ``options.rows`` of them.
+        inputs: At most ``options.rows`` samples.
         start: Their baselines, shaped as the spectra and the covariates.
-        target: The outputs that are explained, long [B].
-        numbers: Which samples of the whole they are, [B].
+        target: The outputs to explain, long [B].
+        numbers: The samples' numbers in the data set, [B].
     """
 
     inputs: Inputs
@@ -136,7 +80,7 @@ class Task(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Attributions of the spectra and the covariates; [B] each, or None, what they add up to."""
+    """Attributions of spectra and covariates; their sum and its error, [B] each or None."""
 
     spectra: Tensor
     tabular: Tensor
@@ -144,13 +88,13 @@ class Found(NamedTuple):
     gap: Tensor | None = None
 
     def detached(self) -> Found:
-        """The same without what made them."""
+        """The same without a graph."""
         change, gap = (None if one is None else one.detach() for one in (self.change, self.gap))
         return Found(self.spectra.detach(), self.tabular.detach(), change, gap)
 
 
 def integrated_gradients(scores: Scores, task: Task, options: Options) -> Found:
-    """The gradient's mean on the straight line from the baseline, times the distance.
+    """Mean gradient on the straight line from the baseline, times the distance.
 
     Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks"; the integral by
     Gauss-Legendre quadrature.
@@ -169,12 +113,12 @@ def integrated_gradients(scores: Scores, task: Task, options: Options) -> Found:
 
 
 def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
-    """The same, on average over baselines that are samples: an estimate of SHAP values.
+    """Integrated gradients averaged over samples as baselines: an estimate of SHAP values.
 
     Lundberg and Lee 2017; Erion et al. 2021, "Improving performance of deep learning models with
     axiomatic attribution priors and expected gradients". Each draw is one point of the line from
-    one reference sample; what they add up to is f(x) - the mean f of the references drawn, and
-    that only on average. The scans of a reference stand in for the sample's scans in turn.
+    one reference sample; the contributions add up, on average, to f(x) minus the mean f of the
+    drawn references. A reference's scans replace the sample's scans in turn.
     """
     from captum.attr import GradientShap
 
@@ -183,8 +127,8 @@ def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
         one = task.inputs.rows(slice(row, row + 1)).trimmed()
         baselines = _reference_inputs(options.references, one)
         drawn, left = [], options.steps
-        # Captum draws from the global streams, which the caller puts back: seeded for each
-        # sample, so that neither the batch nor the rows of a pass change what it gets.
+        # Captum draws from the global streams, which the caller restores: seeded per sample, so
+        # that neither the batch nor the rows of a pass matter.
         np.random.seed((options.seed, number))
         while left:
             draws = min(left, options.rows)
@@ -208,10 +152,10 @@ def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
 
 
 def feature_ablation(scores: Scores, task: Task, options: Options) -> Found:
-    """By how much the score falls where a window of points, or a covariate, becomes the baseline.
+    """Decrease of the score when a region of points, or a covariate, becomes the baseline.
 
-    Zeiler and Fergus 2014. A window's effect is spread evenly over its points, in all scans or
-    in the one it was replaced in, so that the sum over a window is its effect.
+    Zeiler and Fergus 2014. A region's effect is spread evenly over its points, in all scans or in
+    the one that it was replaced in, so that the sum over a region is its effect.
     """
     from captum.attr import FeatureAblation
 
@@ -223,7 +167,7 @@ def feature_ablation(scores: Scores, task: Task, options: Options) -> Found:
     total = int(features.max()) + 1
     covariates = total + torch.arange(task.inputs.tabular.shape[1], device=windows.device)
     with warnings.catch_warnings():
-        # Where there is no covariate, Captum says that it skips them.
+        # Without covariates Captum warns that it skips them.
         warnings.simplefilter("ignore")
         spectra, tabular = FeatureAblation(scores).attribute(
             (task.inputs.spectra, task.inputs.tabular),
@@ -252,22 +196,24 @@ def saliency(scores: Scores, task: Task, options: Options) -> Found:
     return Found(*Saliency(scores).attribute(_leaves(task.inputs), abs=False, **_known(task)))
 
 
-Method = Callable[[Scores, Task, Options], Found]
 # Captum is imported where it is called: it takes two seconds, which only those who explain wait.
-METHODS: dict[str, Method] = {
-    "integrated_gradients": integrated_gradients,
-    "gradient_shap": gradient_shap,
-    "feature_ablation": feature_ablation,
-    "input_x_gradient": input_x_gradient,
-    "saliency": saliency,
+FUNCTIONS: dict[str, Callable[[Scores, Task, Options], Found]] = {
+    function.__name__: function
+    for function in (
+        integrated_gradients,
+        gradient_shap,
+        feature_ablation,
+        input_x_gradient,
+        saliency,
+    )
 }
 
 
 def samples_together(method: str, options: Options) -> int:
-    """How many samples to hand to a method at once, so that a pass is full and no larger."""
+    """Samples to hand to a method at once, so that a pass is full and no larger."""
     if method in ("integrated_gradients", "gradient_shap"):
         return max(1, options.rows // options.steps)
-    # The ablated copies of one sample are many.
+    # One sample has many ablated copies.
     return 1 if method == "feature_ablation" else options.rows
 
 

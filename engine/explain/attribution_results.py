@@ -1,14 +1,19 @@
-"""Attributions of a batch, of many samples one by one, and of many samples together."""
+"""Attributions of a batch and of many samples, their means, and their safetensors file."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from datasets.errors import UsageError
+from datasets.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -16,13 +21,13 @@ class Attribution:
     """What each input contributes to a score, in the score's unit.
 
     Attributes:
-        spectra: [B, S, L], exactly zero where padded.
+        spectra: [B, S, L], zero where padded.
         tabular: [B, D].
-        target: The output whose score is explained, long [B].
-        gap: By how much the contributions fail to add up to f(x) - f(baseline), [B]; None for a
-            method that does not promise it.
+        target: The explained output, long [B].
+        gap: Sum of the contributions minus f(x) - f(baseline), [B]; None for a method without
+            completeness.
         change: f(x) - f(baseline), [B]; None for a method without a baseline.
-        outputs: How many outputs the model has; 0 where that is not known.
+        outputs: Number of the model's outputs; 0 if unknown.
     """
 
     spectra: Tensor
@@ -35,21 +40,20 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Explained:
-    """Attributions of many samples, one by one, on the CPU.
+    """Attributions of single samples, on the CPU.
 
     Attributes:
         method: One of ``METHODS``.
-        sample_id: The samples' names, N of them.
-        target: The output whose score is explained, long [N].
-        scans: For each sample those of its real scans, float32 [S_i, L].
+        sample_id: Names of the N samples.
+        target: The explained output, long [N].
+        scans: Per sample those of its real scans, float32 [S_i, L].
         tabular: Those of the covariates, float32 [N, D].
         change: f(x) - f(baseline), [N]; None for a method without a baseline.
-        gap: By how much the contributions fail to add up to it, [N]; None for a method that does
-            not promise it.
-        score: What of the output is explained, one of ``attribution_methods.SCORES``.
-        outputs: How many outputs the model has; 0 where that is not known.
-        intensities: For each sample its real scans as the model was given them, float32 [S_i, L];
-            None where they were not kept.
+        gap: Sum of the contributions minus ``change``, [N]; None for a method without
+            completeness.
+        score: One of ``attribution_methods.SCORES``.
+        outputs: Number of the model's outputs; 0 if unknown.
+        intensities: Per sample the scans that the model was given, float32 [S_i, L], or None.
     """
 
     method: str
@@ -64,7 +68,7 @@ class Explained:
     intensities: list[Tensor] | None = None
 
     def take(self, rows: Sequence[int]) -> Explained:
-        """The same of some samples, in the order of ``rows``."""
+        """Some of the samples, in the order of ``rows``."""
         chosen = list(rows)
         intensities = self.intensities
         return replace(
@@ -81,18 +85,18 @@ class Explained:
 
 @dataclass(frozen=True)
 class Importance:
-    """Attributions over many samples, on the CPU, in double precision.
+    """Mean attributions of many samples, on the CPU, in double precision.
 
     Attributes:
         points: Mean over the samples of the sum over their scans of |attribution|, [L].
         covariates: Mean over the samples of |attribution|, [D].
-        signed_points: As ``points``, without taking absolute values, [L].
-        signed_covariates: As ``covariates``, without taking absolute values, [D].
+        signed_points: As ``points``, without absolute values, [L].
+        signed_covariates: As ``covariates``, without absolute values, [D].
         samples: How many.
-        gap: The mean |gap|; None for a method that has none.
+        gap: The mean |gap|; None for a method without completeness.
         scans: Mean over the samples that have an s-th scan of the sum over its points of
-            |attribution|, [S]; says something where the order of scans does.
-        signed_scans: As ``scans``, without taking absolute values, [S].
+            |attribution|, [S]; meaningful if the order of scans is.
+        signed_scans: As ``scans``, without absolute values, [S].
     """
 
     points: Tensor
@@ -106,80 +110,134 @@ class Importance:
 
 
 def importance_of(explained: Explained) -> Importance:
-    """Aggregate attributions by point, by covariate and by scan.
+    """Mean attributions by point, by covariate and by scan.
 
-    Where each sample's predicted class was explained, the means with a sign are of what speaks
-    for whatever is predicted; ``engine.explain.toward_second`` turns attributions
-    of two classes towards one of them.
-
-    Args:
-        explained: Of at least one sample.
+    Where each sample's predicted class was explained, signed means are of what supports the
+    prediction; ``engine.explain.toward_second`` turns those of two classes towards one of them.
 
     Raises:
         UsageError: There is no sample.
     """
-    sums = ImportanceSums()
-    for scans, tabular in zip(explained.scans, explained.tabular, strict=True):
-        sums.add(scans, tabular)
-    sums.add_gaps(explained.gap)
-    return sums.mean()
+    samples = len(explained.scans)
+    if not samples:
+        raise UsageError("attribution: there is no sample to explain")
+    each = [scans.double() for scans in explained.scans]
+    points: Tensor = sum(torch.stack([s.abs().sum(dim=0), s.sum(dim=0)]) for s in each) / samples  # type: ignore[assignment]
+    tabular = explained.tabular.double()
+    # Of the s-th scan of each sample that has one: absolute, signed, and how many there are.
+    by_scan = [torch.stack([s.abs().sum(1), s.sum(1), s.new_ones(len(s))], dim=1) for s in each]
+    absolute, signed, count = nn.utils.rnn.pad_sequence(by_scan).sum(dim=1).T
+    return Importance(
+        points=points[0],
+        covariates=tabular.abs().mean(dim=0),
+        signed_points=points[1],
+        signed_covariates=tabular.mean(dim=0),
+        samples=samples,
+        gap=None if explained.gap is None else float(explained.gap.double().abs().mean()),
+        scans=absolute / count,
+        signed_scans=signed / count,
+    )
 
 
-class ImportanceSums:
-    """Importance in the making: sums over samples that need not be kept.
+FORMAT, FORMAT_OF_SEVERAL = "scanfire attributions 1", "scanfire attributions 2"
+OPTIONAL = ("change", "gap")
 
-    Attributes:
-        samples: How many so far.
+
+def write_explained(
+    sets: Explained | Sequence[Explained], path: Path, output_names: Sequence[str] = ()
+) -> None:
+    """Write attributions, without intensities, as safetensors.
+
+    Tensors: ``scans`` float32 [R, L], the real scans of all samples; ``owner`` long [R], the
+    sample's number of each; ``tabular`` [N, D]; ``target`` [N]; ``change`` and ``gap`` [N] if any.
+    Metadata: ``format``, ``method``, ``score``, ``outputs``, ``output_names`` and ``sample_id``
+    (JSON lists). Of several sets the names are ``scans.<output>`` and so on, except ``owner``, and
+    the metadata ``sets`` lists the outputs' numbers as JSON.
+
+    Args:
+        sets: Attributions of the same samples; of several sets each of one output.
+        path: Its folder is created; an earlier file is replaced as a whole.
+        output_names: Of the model's outputs.
+
+    Raises:
+        UsageError: The file cannot be written.
     """
-
-    def __init__(self) -> None:
-        self.samples = 0
-        # Each time absolute and with sign; how many samples have an s-th scan comes last.
-        self._points = self._covariates = torch.zeros(2, 0, dtype=torch.double)
-        self._scans = torch.zeros(3, 0, dtype=torch.double)
-        self._gaps: list[Tensor] = []
-
-    def add(self, scans: Tensor, tabular: Tensor) -> None:
-        """Add one sample's attributions, [S_i, L] and [D], on the CPU."""
-        scans, tabular = scans.double(), tabular.double()
-        by_scan = [scans.abs().sum(dim=1), scans.sum(dim=1), torch.ones(len(scans))]
-        points = torch.stack([scans.abs().sum(dim=0), scans.sum(dim=0)])
-        self._points = _add(self._points, points)
-        self._covariates = _add(self._covariates, torch.stack([tabular.abs(), tabular]))
-        self._scans = _add(self._scans, torch.stack([part.double() for part in by_scan]))
-        self.samples += 1
-
-    def add_gaps(self, gaps: Tensor | None) -> None:
-        """Add the gaps of some samples, where the method has any."""
-        if gaps is not None:
-            self._gaps.append(gaps.detach().abs().double().cpu())
-
-    def mean(self) -> Importance:
-        """The means over the samples.
-
-        Raises:
-            UsageError: There is no sample.
-        """
-        if not self.samples:
-            raise UsageError("attribution: the loader is empty, there is no sample to explain")
-        points, signed_points = self._points / self.samples
-        covariates, signed_covariates = self._covariates / self.samples
-        scans, signed_scans = self._scans[:2] / self._scans[2]
-        gap = float(torch.cat(self._gaps).mean()) if self._gaps else None
-        return Importance(
-            points=points,
-            covariates=covariates,
-            signed_points=signed_points,
-            signed_covariates=signed_covariates,
-            samples=self.samples,
-            gap=gap,
-            scans=scans,
-            signed_scans=signed_scans,
-        )
+    every = [sets] if isinstance(sets, Explained) else list(sets)
+    first, several = every[0], len(every) > 1
+    counts = torch.tensor([len(scans) for scans in first.scans])
+    tensors = {"owner": torch.arange(len(counts)).repeat_interleave(counts)}
+    for one in every:
+        behind = f".{_output_of(one)}" if several else ""
+        tensors[f"scans{behind}"] = torch.cat(one.scans).contiguous()
+        for name in ("tabular", "target", *OPTIONAL):
+            values: Tensor | None = getattr(one, name)
+            if values is not None:
+                tensors[f"{name}{behind}"] = values.contiguous()
+    metadata = {
+        "format": FORMAT_OF_SEVERAL if several else FORMAT,
+        "method": first.method,
+        "score": first.score,
+        "outputs": str(first.outputs),
+        "output_names": json.dumps(list(output_names), ensure_ascii=False),
+        "sample_id": json.dumps(first.sample_id, ensure_ascii=False),
+    }
+    if several:
+        metadata["sets"] = json.dumps([_output_of(one) for one in every])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(save(tensors, metadata), path.parent, path.name, durable=False)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _add(first: Tensor, second: Tensor) -> Tensor:
-    """The sum of two [K, M], the shorter of which goes on with zeros."""
-    width = max(first.shape[1], second.shape[1])
-    grown = [torch.nn.functional.pad(one, (0, width - one.shape[1])) for one in (first, second)]
-    return grown[0] + grown[1]
+def read_explained(path: str | Path, output: int | None = None) -> Explained:
+    """Read a set that :func:`write_explained` wrote.
+
+    Args:
+        path: The file.
+        output: The number of the explained output; None for a file with one set.
+
+    Raises:
+        UsageError: The file is missing or something else, or holds several sets and ``output``
+            names none.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") not in (FORMAT, FORMAT_OF_SEVERAL):
+                raise UsageError(f"{path} does not hold attributions, but {metadata.get('format')}")
+            behind = _suffix(path, json.loads(metadata.get("sets", "[]")), output)
+            tensors = {
+                name.removesuffix(behind): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+                if name == "owner" or name.endswith(behind)
+            }
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read as attributions: {reason}") from error
+    counts = torch.bincount(tensors["owner"], minlength=len(tensors["target"]))
+    return Explained(
+        method=metadata["method"],
+        sample_id=json.loads(metadata["sample_id"]),
+        target=tensors["target"],
+        scans=list(tensors["scans"].split(counts.tolist())),
+        tabular=tensors["tabular"],
+        change=tensors.get("change"),
+        gap=tensors.get("gap"),
+        score=metadata["score"],
+        outputs=int(metadata["outputs"]),
+    )
+
+
+def _output_of(explained: Explained) -> int:
+    return int(explained.target[0])
+
+
+def _suffix(path: str | Path, sets: Sequence[int], output: int | None) -> str:
+    """The end of the names of a set's tensors."""
+    if not sets:  # one set, with a class per sample
+        return ""
+    if output not in sets:
+        asked = "several sets" if output is None else f"no set of output {output}"
+        raise UsageError(f"{path} holds {asked}; choose an output of {', '.join(map(str, sets))}")
+    return f".{output}"

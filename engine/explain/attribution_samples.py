@@ -1,4 +1,4 @@
-"""Explaining many samples, batch after batch, and keeping what comes out of each."""
+"""Attributions of many samples, batch by batch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from engine.explain.attribution import attribute, check_one_output
 from engine.explain.attribution_methods import Inputs
 from engine.explain.attribution_results import Attribution, Explained
 from engine.metrics import order_of, rows_in_order
 
-# Each output takes the time and the memory of one; a menu of more is hard to read, too.
+# Each output takes time and memory, and more are hard to read.
 MOST_OUTPUTS = 10
 
 
@@ -32,22 +32,22 @@ def explain(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Explained:
-    """Explain the samples of a loader, one by one.
+    """Explain the samples of a loader.
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
-        loader: Yields batches; no more of them are asked for than it takes.
-        target: An output's number; None for each sample's predicted class, or for the only output
-            there is. Of several labels or values name one, or take :func:`explain_outputs`.
-        method: One of ``engine.explain.attribution.METHODS``.
-        device: Where the model is.
-        max_samples: Explain only the first so many, in the order of the loader's data set where
-            its samples have names; None for all.
+        loader: Yields batches; only as many as needed are fetched.
+        target: An output's number; None for each sample's predicted class, or for the only
+            output. Required for several labels or values, or take :func:`explain_outputs`.
+        method: One of ``METHODS``.
+        device: Of the model.
+        max_samples: Explain only the first so many, in the order of the loader's data set if its
+            samples have names; None for all.
         keep_intensities: Keep the scans themselves, too.
-        progress: Called with the number of samples that were explained since it last was.
-        **options: As for :func:`engine.explain.attribute`, but for two defaults. ``score``:
-            the log-odds where a batch's targets are whole numbers, which is what classes are,
-            else the output as it is. ``references``: the first batch.
+        progress: Called with the number of samples explained since the last call.
+        **options: As for :func:`engine.explain.attribute`, with two other defaults. ``score``:
+            log-odds for whole-number targets (classes), else the output. ``references``: the
+            first batch.
 
     Raises:
         UsageError: As for ``attribute``, or there is no sample.
@@ -87,18 +87,15 @@ def explain_outputs(
     device: torch.device | str = "cpu",
     **settings: Any,
 ) -> list[Explained]:
-    """Explain the samples of a loader, each label or value by itself.
+    """Explain the samples of a loader for each label or value: one set of attributions per output.
 
     Args:
         model: As for :func:`explain`.
         loader: As for :func:`explain`.
         target: An output's number; None for each sample's predicted class, or for each of the
             first ``MOST_OUTPUTS`` labels or values.
-        device: Where the model is.
+        device: Of the model.
         **settings: As for :func:`explain`.
-
-    Returns:
-        One set of attributions for each output explained, in the outputs' order.
 
     Raises:
         UsageError: As for :func:`explain`.
@@ -112,16 +109,14 @@ def explain_outputs(
 
 
 class OutputsExplainer:
-    """Explains the batches that it is shown, each label or value by itself.
-
-    Time and memory: those of :class:`Explainer` for each output.
+    """Explains batches for each label or value, with an :class:`Explainer` per output.
 
     Args:
         model: As for :func:`explain`.
         target: As for :func:`explain_outputs`.
-        progress: Called with the number of samples of which all outputs were explained since it
-            last was.
-        keep_intensities: As for :func:`explain`; all sets hold the same.
+        progress: Called with the number of samples of which all outputs were explained since the
+            last call.
+        keep_intensities: As for :func:`explain`; all sets share them.
         **settings: As for :func:`explain`.
     """
 
@@ -141,11 +136,11 @@ class OutputsExplainer:
 
     @property
     def full(self) -> bool:
-        """Whether no further sample will be explained."""
+        """Whether ``max_samples`` is reached."""
         return bool(self._explainers) and self._explainers[0].full
 
     def add(self, batch: Any) -> None:
-        """Explain a batch on the model's device, or as much of it as is still asked for."""
+        """Explain a batch on the model's device, or as much of it as is still needed."""
         if not self._explainers:
             self._explainers = list(self._start(batch))
         for explainer in self._explainers:
@@ -166,10 +161,10 @@ class OutputsExplainer:
             )
 
     def explained(self) -> list[Explained]:
-        """What came out, on the CPU, one set for each output.
+        """The attributions, on the CPU, one set per output.
 
         Raises:
-            UsageError: No sample was shown.
+            UsageError: There was no sample.
         """
         found = [explainer.explained() for explainer in self._explainers]
         if not found:
@@ -178,10 +173,10 @@ class OutputsExplainer:
 
 
 class Explainer:
-    """Explains the batches that it is shown, up to so many samples, and keeps what came out.
+    """Explains batches, up to ``max_samples`` samples, and keeps their attributions.
 
-    Memory: S_i x L x 4 bytes a sample, twice that with its intensities, beside what
-    :func:`engine.explain.attribute` takes.
+    Memory: S_i x L x 4 bytes per sample, twice that with intensities, besides that of
+    :func:`engine.explain.attribute`.
 
     Args:
         model: As for :func:`explain`.
@@ -190,8 +185,8 @@ class Explainer:
         max_samples: As for :func:`explain`.
         keep_intensities: As for :func:`explain`.
         progress: As for :func:`explain`.
-        order: The names of all samples that will be shown; the first ``max_samples`` of them are
-            explained, and stand in this order. None takes them as they are shown.
+        order: Names of all samples to come; the first ``max_samples`` of them are explained, and
+            returned in this order. None for the order of the batches.
         **options: As for :func:`explain`.
 
     Attributes:
@@ -211,7 +206,7 @@ class Explainer:
         **options: Any,
     ) -> None:
         if max_samples is not None:
-            check_whole("attribution.max_samples", max_samples)
+            max_samples = require_whole("attribution.max_samples", max_samples, 1)
         self.model, self.target, self.method = model, target, method
         self.max_samples, self.keep_intensities = max_samples, keep_intensities
         self.progress = progress
@@ -226,11 +221,11 @@ class Explainer:
 
     @property
     def full(self) -> bool:
-        """Whether no further sample will be explained."""
+        """Whether ``max_samples`` is reached."""
         return self.max_samples is not None and self.samples >= self.max_samples
 
     def add(self, batch: Any) -> None:
-        """Explain a batch on the model's device, or as much of it as is still asked for."""
+        """Explain a batch on the model's device, or as much of it as is still needed."""
         left = None if self.max_samples is None else self.max_samples - self.samples
         if left == 0:
             return
@@ -260,17 +255,17 @@ class Explainer:
         if self.keep_intensities:
             self._intensities += _real_scans(inputs.spectra, inputs.mask)
         self.samples += len(inputs.mask)
-        # Its padded spectra are not kept.
+        # The padded spectra are not kept.
         empty = found.spectra.new_zeros(0)
         self._found.append(
             Attribution(empty, found.tabular, found.target, found.gap, found.change, found.outputs)
         )
 
     def explained(self) -> Explained:
-        """What came out, on the CPU.
+        """The attributions, on the CPU.
 
         Raises:
-            UsageError: No sample was shown.
+            UsageError: There was no sample.
         """
         if not self._found:
             raise UsageError("attribution: the loader is empty, there is no sample to explain")
@@ -292,7 +287,7 @@ class Explainer:
 
 
 def _real_scans(spectra: Tensor, mask: Tensor) -> list[Tensor]:
-    """Each sample's real scans, [S_i, L] on the CPU."""
+    """Each sample's real scans, [S_i, L] on the CPU, in one transfer."""
     # One transfer for all of them.
     rows = spectra[mask].float().cpu()
     return list(rows.split(mask.sum(dim=1).tolist()))

@@ -10,19 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.errors import UsageError
-from engine.losses.inputs import find_output, has_output, require_range
+from datasets.specs import require_range
+from engine.losses.inputs import find_output, has_output
 from models.tft_loss import info_nce
 
-# The first pair of one width that a model returns is compared.
+# The first pair of equal width is compared.
 PAIRS = (("spec_projection", "tab_projection"), ("spec_embedding", "tab_embedding"))
 
 
 class SupervisedContrastive(nn.Module):
-    """Draws the embeddings of a class together and those of others apart.
+    """Supervised contrastive loss of ``embedding`` [B, E] (Khosla et al. 2020, L_out, one view).
 
     For each sample with others of its class in the batch, the mean over those of ``-log softmax``
-    of the cosine similarities to all other samples; then the mean over such samples, and 0 where
-    there is none. Khosla et al. 2020, "Supervised Contrastive Learning" (L_out, one view a sample).
+    of the cosine similarities to all other samples; averaged over such samples, 0 if there are
+    none.
 
     Args:
         temperature: Divides the cosine similarities; above 0.
@@ -42,7 +43,7 @@ class SupervisedContrastive(nn.Module):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        require_range("temperature", temperature, 0, float("inf"), open_low=True)
+        require_range("supcon.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
 
     def forward(
@@ -51,12 +52,12 @@ class SupervisedContrastive(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: Targets are no class numbers.
+            UsageError: Targets are not class numbers.
         """
         if targets.is_floating_point() or targets.ndim != 1:
             raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
         embedding = find_output(outputs, self.reads)
-        # Autocast would multiply in half precision, too coarse for what a temperature divides.
+        # Half precision is too coarse for similarities divided by a temperature.
         with torch.autocast(targets.device.type, enabled=False):
             unit = functional.normalize(embedding.float(), dim=-1)
             similarity = unit @ unit.T / self.temperature  # [B, B]
@@ -66,42 +67,34 @@ class SupervisedContrastive(nn.Module):
             same = (targets[:, None] == targets[None, :]) & ~itself
             partners = same.sum(dim=1)
             of_sample = -log_share.where(same, 0).sum(dim=1) / partners.clamp_min(1)
-            # Nothing is asked of the device here, also where no sample has a partner.
+            # Without waiting for the device, also if no sample has a partner.
             return {"total_loss": of_sample.sum() / (partners > 0).sum().clamp_min(1)}
 
 
 class ModalityContrastive(nn.Module):
     """InfoNCE between a sample's spectra and its covariates (van den Oord et al. 2018).
 
-    Compares ``spec_projection`` with ``tab_projection`` [B, P], or where a model has none,
-    ``spec_embedding`` with ``tab_embedding`` if they are of one width; symmetric as in Radford et
-    al. 2021.
+    Compares ``spec_projection`` with ``tab_projection`` [B, P], or else ``spec_embedding`` with
+    ``tab_embedding`` if they have the same width; symmetric as in Radford et al. 2021.
 
     Args:
         temperature: Divides the cosine similarities; above 0.
-        projections_only: Never compare the embeddings themselves.
+        projections_only: Never compare the embeddings.
 
     Raises:
         ValueError: The temperature is not above 0.
-
-    Example:
-        >>> same = torch.eye(2)
-        >>> loss = ModalityContrastive(temperature=1.0)
-        >>> outputs = {"spec_projection": same, "tab_projection": same}
-        >>> round(loss(outputs, torch.tensor([0, 1]))["total_loss"].item(), 4)  # log(1 + exp(-1))
-        0.3133
     """
 
     reads = None
 
     def __init__(self, temperature: float = 0.1, projections_only: bool = False) -> None:
         super().__init__()
-        require_range("temperature", temperature, 0, float("inf"), open_low=True)
+        require_range("info_nce.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
         self.pairs = PAIRS[:1] if projections_only else PAIRS
 
     def can_read(self, outputs: Mapping[str, Any]) -> bool:
-        """Whether a model returns a pair that can be compared."""
+        """Whether the outputs have a pair to compare."""
         return self._find_pair(outputs) is not None
 
     def forward(
@@ -110,7 +103,7 @@ class ModalityContrastive(nn.Module):
         """The loss as ``total_loss``, a scalar.
 
         Raises:
-            UsageError: The model returns no pair of vectors that can be compared.
+            UsageError: The outputs have no pair to compare.
         """
         pair = self._find_pair(outputs)
         if pair is None:

@@ -1,8 +1,8 @@
-"""What losses read of a model's outputs, and checks of what they are given."""
+"""Outputs that losses read, their parameters, and balanced class weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,11 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
     """One of a model's outputs.
 
     Args:
-        outputs: What the model returned.
+        outputs: Of the model.
         name: A key, or a path into nested dicts (``attention_weights.scan_pooling``).
 
     Raises:
-        UsageError: The model returns no such output; names the nearest.
+        UsageError: There is no such output; names the nearest.
 
     Example:
         >>> find_output({"a": {"b": torch.tensor(1.0)}}, "a.b")
@@ -37,7 +37,7 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
 
 
 def has_output(outputs: Mapping[str, Any], name: str) -> bool:
-    """Whether a model returns an output, None being none; ``name`` as for :func:`find_output`."""
+    """Whether there is such an output and it is not None; arguments as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
         if not isinstance(found, Mapping) or found.get(part) is None:
@@ -47,11 +47,7 @@ def has_output(outputs: Mapping[str, Any], name: str) -> bool:
 
 
 def check_same_shape(logits: Tensor, targets: Tensor) -> None:
-    """Refuse values that would be broadcast against each other.
-
-    Raises:
-        UsageError: Shapes differ.
-    """
+    """Raise UsageError for shapes that would be broadcast against each other."""
     if logits.shape != targets.shape:
         raise UsageError(
             f"the loss needs a value for each target: logits have shape {list(logits.shape)}, "
@@ -63,11 +59,11 @@ def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tenso
     """Weights as a tensor.
 
     Args:
-        name: What they are called in the error.
+        name: Of the parameter.
         weights: One each, or one for all.
 
     Raises:
-        ValueError: They are no numbers from 0, or all are 0.
+        ValueError: They are not numbers from 0, or all are 0.
     """
     if weights is None:
         return None
@@ -81,19 +77,77 @@ def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tenso
     return tensor
 
 
-def require_range(name: str, value: float, low: float, high: float, open_low: bool = False) -> None:
-    """Refuse a number outside ``low <= value < high``.
+BALANCED = "balanced"
+
+
+def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
+    """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too.
 
     Args:
-        name: What it is called in the error.
-        value: The number.
-        low: The smallest that is allowed ...
-        high: Below this it has to be.
-        open_low: ... or the bound that it has to be above.
+        targets: Class numbers of the training set, [N].
+        num_classes: C.
 
-    Raises:
-        ValueError: It is outside.
+    Example:
+        >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
+        [0.6666666666666666, 2.0]
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (low < value if open_low else low <= value) or not value < high:
-        raise ValueError(f"{name} must be in {'(' if open_low else '['}{low}, {high}), not {value}")
+    counts = torch.bincount(targets, minlength=num_classes)
+    return [len(targets) / (num_classes * max(int(count), 1)) for count in counts]
+
+
+def balanced_pos_weight(targets: Tensor) -> list[float]:
+    """N_without / N_with of each label.
+
+    Args:
+        targets: Labels (0 or 1) of the training set, [N, T].
+
+    Example:
+        >>> balanced_pos_weight(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))
+        [3.0]
+    """
+    there = targets.double().sum(dim=0)
+    return [(len(targets) - count) / max(count, 1.0) for count in there.tolist()]
+
+
+def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
+    """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence.
+
+    Args:
+        targets: Class numbers [N] or labels [N, T] of the training set.
+        num_classes: C.
+
+    Example:
+        >>> balanced_alpha(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 1)
+        [0.75]
+    """
+    if targets.ndim == 1:
+        return balanced_class_weights(targets, num_classes)
+    share: list[float] = (1 - targets.double().mean(dim=0)).tolist()
+    return share
+
+
+# Parameter -> its balanced values; the last argument is C.
+_FINDERS: dict[str, Callable[[Tensor, int], list[float]]] = {
+    "class_weights": balanced_class_weights,
+    "pos_weight": lambda targets, _: balanced_pos_weight(targets),
+    "alpha": balanced_alpha,
+}
+
+
+def fill_balanced(params: Mapping[str, Any], targets: Tensor, num_classes: int) -> dict[str, Any]:
+    """Replace ``balanced`` in a loss's parameters by numbers.
+
+    Args:
+        params: Of a loss.
+        targets: Class numbers [N] or labels [N, T] of the training set.
+        num_classes: C.
+
+    Example:
+        >>> fill_balanced({"class_weights": "balanced", "gamma": 2}, torch.tensor([0, 1]), 2)
+        {'class_weights': [1.0, 1.0], 'gamma': 2}
+    """
+    filled = dict(params)
+    for name, find in _FINDERS.items():
+        if filled.get(name) == BALANCED:
+            filled[name] = find(targets, num_classes)
+    return filled

@@ -1,54 +1,30 @@
-"""The losses by name: each takes a model's outputs and the targets, and returns named terms."""
+"""The losses by name, and the tasks that they fit."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from engine.losses.class_balance import balanced_class_weights
-from engine.losses.classification import BinaryCrossEntropy, CrossEntropy, FocalLoss
-from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
-from engine.losses.regression import HuberLoss, MeanSquaredError
-from engine.losses.regularisers import NegativeEntropy, OutputNorm
-from engine.losses.weighted import Term, WeightedLoss
 from engine.metrics import CLASSES, TASKS
-from models.tft_loss import TFTLoss
 
-__all__ = [
-    "FITTING",
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "FocalLoss",
-    "HuberLoss",
-    "MeanSquaredError",
-    "ModalityContrastive",
-    "NegativeEntropy",
-    "OutputNorm",
-    "SupervisedContrastive",
-    "TFTLoss",
-    "Term",
-    "WeightedLoss",
-    "balanced_class_weights",
-    "choose_loss",
-]
+if TYPE_CHECKING:
+    from torch import nn
 
-LOSSES: dict[str, Any] = {
-    "cross_entropy": CrossEntropy,
-    "tft": TFTLoss,
-    "focal": FocalLoss,
-    "bce": BinaryCrossEntropy,
-    "mse": MeanSquaredError,
-    "huber": HuberLoss,
-    "supcon": SupervisedContrastive,
-    "info_nce": ModalityContrastive,
-    "entropy": NegativeEntropy,
-    "l2": OutputNorm,
-    "weighted": WeightedLoss,
+# Dotted paths, imported where one is built.
+LOSSES = {
+    "cross_entropy": "engine.losses.per_sample.CrossEntropy",
+    "tft": "models.tft_loss.TFTLoss",
+    "focal": "engine.losses.per_sample.FocalLoss",
+    "bce": "engine.losses.per_sample.BinaryCrossEntropy",
+    "mse": "engine.losses.per_sample.MeanSquaredError",
+    "huber": "engine.losses.per_sample.HuberLoss",
+    "supcon": "engine.losses.contrastive.SupervisedContrastive",
+    "info_nce": "engine.losses.contrastive.ModalityContrastive",
+    "entropy": "engine.losses.per_sample.NegativeEntropy",
+    "l2": "engine.losses.per_sample.OutputNorm",
+    "weighted": "engine.losses.weighted.WeightedLoss",
 }
 
-# The tasks that each can be of use in; others' targets it would misread.
+# The tasks that each loss fits.
 FITTING: dict[str, tuple[str, ...]] = {
     "cross_entropy": CLASSES,
     "tft": CLASSES,
@@ -65,5 +41,5 @@ FITTING: dict[str, tuple[str, ...]] = {
 
 
 def choose_loss(model: nn.Module, configured: nn.Module) -> Any:
-    """The model's own ``compute_loss`` where it brings one, else the configured loss."""
+    """The model's own ``compute_loss`` if it has one, else the configured loss."""
     return getattr(model, "compute_loss", configured)

@@ -1,4 +1,4 @@
-"""A loss put together from others: a main one, auxiliary ones, regularisation."""
+"""A weighted sum of losses: a main one, auxiliary ones, regularisation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_range
 from engine.losses.inputs import find_output, has_output
 from engine.metrics import METRICS, SAMPLE_STATISTICS
 from engine.model_call import call_loss
 
 TOTAL = "total_loss"
-# Under these names the total, or something else, stands in ``state.metrics``.
+# Names with another meaning in ``state.metrics``.
 TAKEN = ("loss", TOTAL, "lr", *METRICS, *SAMPLE_STATISTICS)
 
 
@@ -25,11 +26,11 @@ class Term:
     """One term of a :class:`WeightedLoss`.
 
     Attributes:
-        loss: Called as any loss; its ``total_loss`` is the term.
+        loss: Its ``total_loss`` is the term.
         weight: A number from 0.
-        on: The model's output (``aux_logits_spec``) that it reads in place of its own (``logits``,
-            or what the loss names in ``reads``).
-        optional: Leave the term out where the model does not return what it reads.
+        on: The output (``aux_logits_spec``) to read in place of the loss's own (``logits``, or its
+            ``reads``).
+        optional: Leave the term out if the model does not return its input.
     """
 
     loss: nn.Module
@@ -41,18 +42,18 @@ class Term:
 class WeightedLoss(nn.Module):
     """The sum of weight x term.
 
-    Each term is returned, and so logged, under its name and as it is before weighing; what else
-    its loss returns is dropped. The names are those that ``loss_weights`` takes.
+    Each term is returned, and logged, unweighted under its name (as in ``loss_weights``); other
+    results of its loss are dropped.
 
     Args:
         terms: Name -> a :class:`Term`, or a loss of weight 1.
 
     Raises:
-        UsageError: There is no term, a name is taken, or a weight is no number from 0.
+        UsageError: There is no term, a name is taken, or a weight is not a number from 0.
 
     Example:
         >>> import torch
-        >>> from engine.losses.classification import CrossEntropy
+        >>> from engine.losses import CrossEntropy
         >>> aux = Term(CrossEntropy(), weight=0.5, on="aux_logits_spec")
         >>> loss = WeightedLoss({"main_loss": CrossEntropy(), "aux_spec_loss": aux})
         >>> outputs = {"logits": torch.zeros(1, 2), "aux_logits_spec": torch.zeros(1, 2)}
@@ -72,7 +73,7 @@ class WeightedLoss(nn.Module):
             _check(name, term)
         if not any(term.weight for term in self.terms.values()):
             raise UsageError("weighted: the weights of all terms are 0")
-        # Known as modules, so that class weights go to the device with the loss.
+        # As modules, so that class weights move to the device with the loss.
         self.losses = nn.ModuleList(term.loss for term in self.terms.values())
 
     def forward(
@@ -81,7 +82,7 @@ class WeightedLoss(nn.Module):
         """``total_loss`` and each term, scalars.
 
         Raises:
-            UsageError: The model does not return what a term reads.
+            UsageError: The model does not return a term's input.
         """
         values: dict[str, Tensor] = {}
         for name, term in self.terms.items():
@@ -99,7 +100,7 @@ class WeightedLoss(nn.Module):
         return {TOTAL: self.total(values), **values}
 
     def total(self, terms: Mapping[str, Any]) -> Any:
-        """The weighted sum of those terms that are there: tensors of one shape, or numbers."""
+        """The weighted sum of the given terms: tensors of one shape, or numbers."""
         # A term of weight 0 is logged, but has no part: zero times infinity would be NaN.
         parts = [value * self.terms[n].weight for n, value in terms.items() if self.terms[n].weight]
         return sum(parts[1:], start=parts[0])
@@ -110,7 +111,7 @@ class WeightedLoss(nn.Module):
         return any(getattr(term.loss, "weighted", False) for term in self.terms.values())
 
     def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
-        """What each term's mean is divided by where that is not the number of samples."""
+        """What a term's mean is divided by, if not by the number of samples."""
         found = {}
         for name, term in self.terms.items():
             if getattr(term.loss, "weighted", False):
@@ -129,16 +130,13 @@ def _check(name: str, term: Term) -> None:
             f"weighted: a term cannot be called '{name}', which is logged already; '{name}_term' "
             "could be its name"
         )
-    weight: object = term.weight
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not 0 <= term.weight < math.inf:
-        raise UsageError(f"weighted: weight of '{name}' must be a number from 0, not {weight!r}")
+    require_range(f"weighted: weight of '{name}'", term.weight, 0, math.inf)
     if term.on is not None and _reads(term.loss) is None:
         raise UsageError(f"weighted: '{name}' compares two outputs; 'on' cannot replace them")
 
 
 def _reads(loss: nn.Module) -> Any:
-    """The output that a loss reads; None where it reads several."""
+    """The output that a loss reads; None for several."""
     return getattr(loss, "reads", "logits")
 
 

@@ -1,4 +1,4 @@
-"""Metrics over an epoch, the tasks that they belong to, and which of two values is better."""
+"""Metrics of an epoch, the tasks that they fit, and the outputs that they are computed from."""
 
 from typing import TYPE_CHECKING
 
@@ -20,25 +20,35 @@ if TYPE_CHECKING:
     from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics, try_metric
     from engine.metrics.epoch_metrics import EpochMetrics, EpochOutputs, metric_value
     from engine.metrics.functions import (
+        BINS,
         METRICS,
         REGRESSION_METRICS,
-        THRESHOLD,
         UNDEFINED,
-        likeliest,
+        area_under_roc,
+        average_precision,
+        brier,
+        expected_calibration_error,
+        log_loss,
     )
-    from engine.metrics.monitor import Monitor
-    from engine.metrics.probability import BINS, brier, expected_calibration_error, log_loss
-    from engine.metrics.ranking import area_under_roc, average_precision
-    from engine.metrics.sample_order import order_of, rows_in_order
     from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-    from engine.metrics.step_outputs import TOTAL, makes, terms_of
+    from engine.metrics.step_outputs import (
+        TOTAL,
+        OutputCollector,
+        makes,
+        order_of,
+        rows_in_order,
+        terms_of,
+    )
     from engine.metrics.tasks import (
         CLASSES,
         TASKS,
+        THRESHOLD,
         Mode,
+        Monitor,
         better_when,
         by_target,
         check_metrics,
+        likeliest,
         split_target,
     )
 else:

@@ -1,4 +1,4 @@
-"""What a model attends to, over many samples."""
+"""Attention weights of a model, averaged over many samples."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.eval_mode import eval_mode
-from engine.metrics.sample_order import order_of
+from engine.metrics.step_outputs import order_of
 
-# With the weights of every head a model needs the square of its positions: a few samples at once.
+# Samples at once: the weights of every head take the square of the positions.
 ROWS = 8
 SWITCH = "return_attention"
-# The name of weights that a model returns without one.
+# The name of unnamed weights.
 UNNAMED = "attention"
 
 
 @dataclass(frozen=True)
 class ScanWeights:
-    """How a model spreads its attention over the scans of a sample.
+    """Attention over the scans of a sample.
 
     Attributes:
         entropy: Of the weights, in nats, [N].
-        scans: Real scans, [N].
+        scans: Number of real scans, [N].
     """
 
     entropy: Tensor
@@ -35,23 +35,19 @@ class ScanWeights:
 
     @property
     def effective(self) -> Tensor:
-        """The effective number of scans, exp(entropy): that many equal weights spread alike, [N].
-
-        Hill 1973, "Diversity and Evenness".
-        """
+        """Effective number of scans, exp(entropy), [N] (Hill 1973, "Diversity and Evenness")."""
         return self.entropy.exp()
 
 
 @dataclass(frozen=True)
 class MeanWeights:
-    """Weights averaged over samples; what is padded has no part.
+    """Weights averaged over samples, without padding.
 
     Attributes:
-        mean: As the model gives them, without the batch, and without the scans where each scan
-            has weights of its own.
+        mean: As the model returns them, without the batch, and without the scans if each scan has
+            its own weights.
         axes: For each dimension of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``.
-        spread: The standard deviation over what was averaged, shaped as ``mean``; None where it
-            is not known.
+        spread: Standard deviation over what was averaged, shaped as ``mean``; None if unknown.
     """
 
     mean: Tensor
@@ -61,11 +57,11 @@ class MeanWeights:
 
 @dataclass(frozen=True)
 class AttentionSummary:
-    """What a model attends to.
+    """Attention weights over many samples.
 
     Attributes:
-        samples: How many it was averaged over.
-        over_scans: Name -> one weight a scan.
+        samples: How many.
+        over_scans: Name -> weights with one per scan.
         means: Name -> all other weights.
     """
 
@@ -78,11 +74,11 @@ def attention_weights(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """A model's attention weights by name.
 
     Args:
-        outputs: What the model returned, as :mod:`engine.model_validation` documents it.
+        outputs: Of the model, as :mod:`engine.model_validation` documents them.
 
     Returns:
-        Name -> tensor [B, ...]; a single tensor is called ``attention``, those of a list
-        ``attention_1``, ``attention_2``, and so on. What is no tensor (None) is left out.
+        Name -> tensor [B, ...]; a single tensor is named ``attention``, those of a list
+        ``attention_1``, ``attention_2``, and so on. None entries are left out.
 
     Example:
         >>> list(attention_weights({"attention_weights": [torch.ones(1, 2), None]}))
@@ -103,20 +99,17 @@ def summarise_attention(
     device: torch.device | str = "cpu",
     max_samples: int = 256,
 ) -> AttentionSummary:
-    """Average all ``attention_weights`` that a model can return.
+    """Average all ``attention_weights`` of a model, an empty summary if it has none.
 
-    They are found by :func:`attention_weights`. Which of their dimensions are scans is found out by
-    adding an empty one. Where a model has the switch ``return_attention``, it is on for the while.
+    Dimensions over scans are found by adding an empty scan. The switch ``return_attention``, if the
+    model has it, is on meanwhile.
 
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``, in evaluation mode.
         loader: Yields batches.
-        device: Where the model is.
-        max_samples: Look at the first so many, in the order of the loader's data set where its
-            samples have names.
-
-    Returns:
-        The summary, an empty one for a model without attention.
+        device: Of the model.
+        max_samples: Use the first so many, in the order of the loader's data set if its samples
+            have names.
     """
     parts = _take(loader, max_samples)
     if not parts:
@@ -145,8 +138,8 @@ def summarise_attention(
                     shape = [len(mask), *(1 for _ in tensor.shape[1:])]
                     shape[axis] = most
                     real = real * mask.reshape(shape)
-                # Each scan's own weights are averaged over the scans; scans that are looked at,
-                # or look, keep their number.
+                # Each scan's own weights are averaged over the scans; other dimensions over scans
+                # are kept.
                 over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
                 sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
                 squares[name] = squares.get(name, 0) + (tensor.square() * real).sum(over)
@@ -171,10 +164,9 @@ def find_scan_axes(
     """For each of a model's weights the dimensions that grow with the number of scans.
 
     Args:
-        model: In evaluation mode; it is called twice, without gradients if the caller has them
-            off.
+        model: In evaluation mode; called twice.
         part: Spectra [B, S, L], mask [B, S] and covariates [B, D] of some samples.
-        device: Where the model is.
+        device: Of the model.
     """
     spectra, mask, tabular = part
     before = _weights(model, *part, device)
@@ -188,12 +180,12 @@ def find_scan_axes(
 
 
 def is_over_scans(weights: Tensor, scan_axes: tuple[int, ...]) -> bool:
-    """Whether a tensor [B, ...] holds one weight a scan: [B, S]."""
+    """Whether a tensor [B, ...] holds one weight per scan: [B, S]."""
     return weights.ndim == 2 and scan_axes == (1,)
 
 
 def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
-    """Weights [B, S] that add up to 1 over each sample's real scans, and are 0 elsewhere."""
+    """Weights [B, S] scaled to sum to 1 over each sample's real scans, 0 elsewhere."""
     share = weights.double() * mask
     return share / share.sum(dim=1, keepdim=True)
 
@@ -227,7 +219,7 @@ def _weights(
 
 
 def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
-    """Whether the weights are a scan's own: [B, S, ...]."""
+    """Whether each scan has its own weights: [B, S, ...]."""
     return dimensions > 2 and 1 in scan_axes
 
 
@@ -263,7 +255,7 @@ def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tup
 
 @contextmanager
 def showing_attention(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with all attention returned, and afterwards what was."""
+    """Evaluation mode with all attention returned."""
     switches = [module for module in model.modules() if hasattr(module, SWITCH)]
     before = [getattr(module, SWITCH) for module in switches]
     try:

@@ -1,4 +1,4 @@
-"""Metrics of a user's own: functions of scores and targets, and torchmetrics objects."""
+"""Custom metrics: functions of scores and targets, and torchmetrics objects."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ from engine.metrics.functions import METRICS, UNDEFINED
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
 from engine.metrics.tasks import TASKS
 
-# Names that mean something else in ``state.metrics``.
+# Names with another meaning in ``state.metrics``.
 RESERVED = ("loss", "total_loss", "lr", *METRICS, *SAMPLE_STATISTICS)
 # First parameters of functions that take the target before the scores, as scikit-learn's do.
 TARGET_FIRST = ("target", "targets", "y_true", "y", "label", "labels", "labels_true")
 CLASSIFICATION_FAMILY = "torchmetrics.classification"
-# What the classes there are called -> the tasks whose scores and targets they take.
+# Prefix of the classes there -> the tasks whose scores and targets they take.
 FAMILIES = {
     "Binary": ("binary", "multilabel"),
     "Multiclass": ("binary", "multiclass"),
     "Multilabel": ("multilabel",),
 }
-# Made-up samples of each class, label or target that a metric is tried on.
+# Random samples per class, label or target that a metric is tried on.
 TRIED_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class CustomMetric:
-    """A metric of a user's own under the name that it has in ``state.metrics``.
+    """A custom metric under its name in ``state.metrics``.
 
     Attributes:
-        name: A plain name, ``my_metric``; with a prefix it is a monitor, ``val/my_metric``.
-        compute: From scores and target, as every metric of ``METRICS`` takes them, to a number:
-            probabilities [N, C] and classes long [N]; probabilities [N, T] and labels (0 or 1)
-            float [N, T]; or predictions and values [N, T] of a regression.
-        tasks: Keys of ``engine.metrics.TASKS`` that it is known to fit.
+        name: Without prefix: ``my_metric`` for the monitor ``val/my_metric``.
+        compute: From scores and target to a number: probabilities [N, C] and classes long [N];
+            probabilities [N, T] and labels (0 or 1) float [N, T]; or predictions and values [N, T].
+        tasks: Keys of ``engine.metrics.TASKS`` that it fits.
     """
 
     name: str
@@ -49,20 +48,16 @@ class CustomMetric:
     tasks: Sequence[str] = tuple(TASKS)
 
     def check_task(self, task: str) -> None:
-        """Refuse a task that it does not fit.
-
-        Raises:
-            UsageError: Says which do.
-        """
+        """Raise UsageError for a task that it does not fit."""
         if task not in self.tasks:
             fitting = ", ".join(self.tasks)
             raise UsageError(f"metric '{self.name}' does not fit {task} (choices: {fitting})")
 
     def __call__(self, scores: Tensor, target: Tensor) -> float:
-        """The value; NaN where the function raises ValueError or ArithmeticError.
+        """The value; NaN if the function raises ValueError or ArithmeticError.
 
         Raises:
-            UsageError: The function returns something else than one number.
+            UsageError: The function does not return one number.
         """
         try:
             return self.strictly(scores, target)
@@ -72,8 +67,8 @@ class CustomMetric:
             return UNDEFINED
 
     def strictly(self, scores: Tensor, target: Tensor) -> float:
-        """The value; what the function raises is passed on."""
-        value = self.compute(scores.clone(), target.clone())  # it may write to what it is given
+        """The value; exceptions of the function are raised."""
+        value = self.compute(scores.clone(), target.clone())  # it may write to its arguments
         if getattr(value, "ndim", None) is not None and getattr(value, "size", None) is not None:
             elements = value.numel() if isinstance(value, Tensor) else value.size
             value = value.item() if elements == 1 else value
@@ -85,14 +80,14 @@ class CustomMetric:
 
 
 def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
-    """A user's function or torchmetrics object as a metric of the engine.
+    """A function or torchmetrics object as a metric of the engine.
 
     Args:
-        metric: ``f(scores, target) -> float``, an object that is called so, or a
-            ``torchmetrics.Metric``. Those of ``torchmetrics.classification`` are given the target
-            as long, and the ``Binary...`` ones of two classes the positive class's probability
-            [N]; every other is given scores and target as they are.
-        name: What it is called; else its own name, or its class's.
+        metric: ``f(scores, target) -> float``, a callable object, or a ``torchmetrics.Metric``.
+            Those of ``torchmetrics.classification`` get the target as long, and the ``Binary...``
+            ones of two classes the positive class's probability [N]; others get scores and target
+            unchanged.
+        name: Its own name, or its class's, by default.
 
     Raises:
         UsageError: It is not callable, its name is missing or taken, or it takes the target first.
@@ -128,7 +123,7 @@ def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
 
 
 def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
-    """Those of a user's own among metrics, by name.
+    """The custom ones among metrics, by name.
 
     Args:
         metrics: Names of the engine's metrics, and what :func:`custom_metric` takes.
@@ -148,7 +143,7 @@ def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
 
 
 def try_metric(metric: CustomMetric, task: str, width: int) -> None:
-    """Compute a metric on made-up samples of a task, so that it does not fail after an epoch.
+    """Compute a metric on random samples of a task, so that it does not fail after an epoch.
 
     Args:
         metric: The metric.
@@ -156,7 +151,7 @@ def try_metric(metric: CustomMetric, task: str, width: int) -> None:
         width: Classes C, or labels or targets T.
 
     Raises:
-        UsageError: It raises something there, or returns no number.
+        UsageError: It raises, or does not return a number.
     """
     metric.check_task(task)
     generator = torch.Generator().manual_seed(0)

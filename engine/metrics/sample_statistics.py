@@ -1,7 +1,7 @@
-"""What a model's outputs tell of each sample beside its logits: heads that agree, scans that count.
+"""Statistics of each sample beside its logits: agreement of modalities, attention over scans.
 
-Each statistic is a few operations on the device, without waiting for it, and gives one number a
-sample; the figure of an epoch is their mean.
+Each is a few operations on the device, without waiting for it, and gives one number per sample;
+the value of an epoch is their mean.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor
 from engine.metrics.attention_summary import UNNAMED, attention_weights, scan_shares
 from engine.metrics.functions import UNDEFINED
 
-# From a model's outputs and the batch to [B]; None where the model does not return what it takes.
+# From a model's outputs and the batch to [B]; None without the outputs that it needs.
 SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]
 
 
 def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """How alike the probabilities are that the spectra's and the covariates' head give, [B].
+    """Similarity of the probabilities of the spectra's and the covariates' head, [B].
 
-    One less their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
-    Shannon Entropy"): 1 where both say the same, 0 where each is certain of another class. Of
-    labels the mean over them.
+    1 minus their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
+    Shannon Entropy"): 1 if equal, 0 if each is certain of another class. Of labels the mean over
+    them.
 
     Args:
         outputs: With ``aux_logits_spec`` and ``aux_logits_tab``, [B, C].
-        batch: Its ``target`` has two dimensions where they are of labels.
+        batch: Its ``target`` has two dimensions for labels.
 
     Example:
         >>> from types import SimpleNamespace
@@ -44,36 +44,33 @@ def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | Non
     entropy = torch.special.entr
     shared = entropy((spec + tab) / 2) - (entropy(spec) + entropy(tab)) / 2
     divergence = shared.sum(dim=2) / math.log(2)
-    return 1 - divergence.clamp(0, 1).mean(dim=1)  # it lies there, but for a rounding
+    return 1 - divergence.clamp(0, 1).mean(dim=1)  # except for rounding it is in there
 
 
 def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Whether both heads decide for the same class, 1 or 0, [B]; the share of labels, of labels.
+    """Whether both heads predict the same class, 1 or 0, [B]; the share of labels, of labels.
 
-    Args:
-        outputs: As for :func:`modality_consistency`.
-        batch: Likewise.
+    Arguments as for :func:`modality_consistency`.
     """
     heads = _probabilities_of_heads(outputs, batch)
     if heads is None:
         return None
     spec, tab = heads
     same = (spec.argmax(dim=2) == tab.argmax(dim=2)).float().mean(dim=1)
-    # Of NaN there is no decision.
+    # NaN gives no decision.
     return same.masked_fill((spec + tab).isnan().any(dim=2).any(dim=1), UNDEFINED)
 
 
 def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Entropy of the weights of a sample's scans, in nats, [B]; 0 where only one counts.
+    """Entropy of the weights of a sample's scans, in nats, [B]; 0 if only one counts.
 
-    The weights are ``attention_weights["scan_pooling"]``. Where there are none, they are the
-    first of the mask's shape [B, S] whose name holds ``pool`` and not ``tab`` (``spectra_pooling``
-    but not ``tabular_pooling``, whose covariates may be as many), or a single tensor [B, S] that
-    the model returns without a name. Each sample's are scaled to sum to 1 over its real scans.
+    The weights are ``attention_weights["scan_pooling"]``, else the first of the mask's shape [B, S]
+    whose name holds ``pool`` and not ``tab``, or a single unnamed tensor [B, S]. Each sample's are
+    scaled to sum to 1 over its real scans.
 
     Args:
         outputs: With ``attention_weights``.
-        batch: Offers ``mask``, bool [B, S].
+        batch: Has ``mask``, bool [B, S].
     """
     weights = _weights_of_scans(outputs, batch.mask)
     if weights is None:
@@ -82,13 +79,9 @@ def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
 
 def effective_scans(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """How many scans of equal weights would be spread as evenly, exp(entropy), [B].
+    """The effective number of scans, exp(entropy), [B] (Hill 1973, "Diversity and Evenness").
 
-    Hill 1973, "Diversity and Evenness".
-
-    Args:
-        outputs: As for :func:`attention_entropy`.
-        batch: Likewise.
+    Arguments as for :func:`attention_entropy`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -121,7 +114,7 @@ def _probabilities_of_heads(outputs: Mapping[str, Any], batch: Any) -> tuple[Ten
         return None
     logits = torch.stack([spec, tab]).float()
     if batch.target.ndim == 2:
-        # Each label is a decision by itself: there, as its logit says, or not.
+        # Each label is a binary decision.
         logits = torch.stack([logits, torch.zeros_like(logits)], dim=-1)
     else:
         logits = logits[:, :, None]

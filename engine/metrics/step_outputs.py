@@ -1,122 +1,200 @@
-"""What the steps of an epoch left behind in each process, put into the order of one process."""
+"""Outputs of the steps of an epoch, kept on the device and put in the order of one process."""
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from torch import Tensor
 
-from engine.distributed import interleave
+from engine.distributed import gather, interleave, world_size
+from engine.events import OrderedEngine, Phase
 
 TOTAL = "total_loss"
-# How far a step's total, computed in single precision, may be from the sum of its terms.
+# Relative tolerance of a step's total, in single precision, against the sum of its terms.
 SAME = 1e-5
+NUMBERS = re.compile(r"(\d+)")
 
 
-@dataclass(frozen=True)
-class StepOutputs:
-    """The steps of one process, on the CPU, in the order in which it took them.
+class OutputCollector(ABC):
+    """Keeps something of each step, in the loader's order.
 
-    Attributes:
-        sizes: Samples in each of the n steps' batches.
-        logits: [N, C].
-        target: [N], or [N, T].
-        sample_id: The N samples' names.
-        losses: Loss name -> each step's [n], double.
-        denominators: Loss name -> what each step's mean was divided by, [n], double; those that
-            are not listed were divided by ``sizes``.
-        of_samples: Name of a sample statistic -> [N], double.
+    Nothing leaves the device before the epoch is over, so that no step waits for it. At its end
+    all ranks get the steps of all (within :func:`engine.distributed.alone` only their own).
     """
 
-    sizes: list[int]
-    logits: Tensor
-    target: Tensor
-    sample_id: list[str]
-    losses: Mapping[str, Tensor]
-    of_samples: Mapping[str, Tensor]
-    denominators: Mapping[str, Tensor] = field(default_factory=dict)
+    phase = Phase.MEASURE
 
-    def mean_losses(
-        self, total: Callable[[Mapping[str, Any]], Any] | None = None
-    ) -> dict[str, float]:
-        """Loss name -> the mean of one batch with all samples, whatever the batches were.
+    def __init__(self) -> None:
+        self._kept: list[dict[str, Any]] = []
+
+    def attach(self, evaluator: Any) -> None:
+        """Listen to the start of evaluations and to their steps."""
+        evaluator.add_event_handler(Events.STARTED, self.reset)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self.join)
+
+    def detach(self, evaluator: Any) -> None:
+        """Listen no longer; what was kept stays."""
+        evaluator.remove_event_handler(self.reset, Events.STARTED)
+        evaluator.remove_event_handler(self, Events.ITERATION_COMPLETED)
+        evaluator.remove_event_handler(self.join, Events.EPOCH_COMPLETED)
+
+    def reset(self) -> None:
+        """Forget the steps so far."""
+        self._kept = []
+
+    def __call__(self, engine: OrderedEngine) -> None:
+        """Keep one step."""
+        found = self.take(engine)
+        if found is not None:
+            self._kept.append(found)
+
+    def join(self) -> None:
+        """Get the steps of all ranks. Collective."""
+        self._kept = in_order(self._kept)
+
+    @abstractmethod
+    def take(self, engine: Any) -> dict[str, Any] | None:
+        """What to keep of a step, with the same names in each; None for nothing.
 
         Args:
-            total: The ``total_loss`` that belongs to the other terms. It counts where the steps'
-                totals are such, and not made otherwise by a handler.
+            engine: ``state.batch`` and ``state.outputs`` are the step's.
         """
-        sizes = torch.tensor(self.sizes, dtype=torch.float64)
-        means = {}
-        for name, each in self.losses.items():
-            counts = self.denominators.get(name, sizes)
-            # A batch of weight 0 has no part, not one of 0 times what it is.
-            parts = torch.where(counts > 0, each * counts, 0.0)
-            means[name] = float(parts.sum() / counts.sum())
-        if total is not None and self.denominators and makes(total, self.losses):
-            means[TOTAL] = float(total(terms_of(means)))
-        return means
+
+
+def in_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps of all ranks in the order of one process. Collective.
+
+    Args:
+        steps: Of this rank: names -> tensors, mappings of tensors, or what can be pickled. Of
+            several ranks the tensors are returned on the CPU.
+    """
+    return steps if world_size() == 1 else joined(gather(packed(steps)))
+
+
+def joined(parts: Sequence[Any]) -> list[Any]:
+    """The steps of several ranks, each given as :func:`packed` steps, in the order of one process.
+
+    Example:
+        >>> parts = [packed([{"x": torch.tensor([n])} for n in own]) for own in ([0, 2], [1])]
+        >>> [step["x"].item() for step in joined(parts)]
+        [0, 1, 2]
+    """
+    return interleave([_unpacked(part) for part in parts])
+
+
+def packed(steps: Sequence[Any]) -> Any:
+    """Steps with one CPU tensor per name, so that the device is waited for once per name."""
+    if steps and isinstance(steps[0], Mapping):
+        return len(steps), {name: packed([step[name] for step in steps]) for name in steps[0]}
+    if steps and isinstance(steps[0], Tensor):
+        return torch.cat([step.reshape(-1) for step in steps]).cpu(), [step.shape for step in steps]
+    return list(steps)
+
+
+def _unpacked(part: Any) -> list[Any]:
+    if isinstance(part, list):
+        return part
+    first, second = part
+    if isinstance(first, Tensor):
+        values = first.split([shape.numel() for shape in second])
+        return [value.view(shape) for value, shape in zip(values, second, strict=True)]
+    columns = {name: _unpacked(column) for name, column in second.items()}
+    return [{name: column[step] for name, column in columns.items()} for step in range(first)]
+
+
+# -- losses ---------------------------------------------------------------------------------
+
+
+def mean_losses(
+    losses: Mapping[str, Tensor],
+    sizes: Sequence[int],
+    denominators: Mapping[str, Tensor],
+    total: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> dict[str, float]:
+    """Loss name -> the mean of one batch with all samples, whatever the batches were.
+
+    Args:
+        losses: Loss name -> value of each of n steps, [n], double.
+        sizes: Samples of each step.
+        denominators: Loss name -> what each step's mean was divided by, [n], double; others were
+            divided by ``sizes``.
+        total: From the other terms to their ``total_loss``; used if the steps' totals are its,
+            and were not changed by a handler.
+    """
+    samples = torch.tensor(sizes, dtype=torch.float64)
+    means = {}
+    for name, each in losses.items():
+        counts = denominators.get(name, samples)
+        # A batch of weight 0 has no part, even if its loss is not finite.
+        parts = torch.where(counts > 0, each * counts, 0.0)
+        means[name] = float(parts.sum() / counts.sum())
+    if total is not None and denominators and makes(total, losses):
+        means[TOTAL] = float(total(terms_of(means)))
+    return means
 
 
 def makes(total: Callable[[Mapping[str, Any]], Any], losses: Mapping[str, Tensor]) -> bool:
-    """Whether the ``total_loss`` of all batches is what ``total`` makes of their other terms.
+    """Whether ``total`` of the other terms is the ``total_loss`` of all n batches.
 
     Args:
         total: From terms to their total.
-        losses: Name -> the value in each of n batches, [n], double.
+        losses: Name -> value of each batch, [n], double.
     """
     found = torch.as_tensor(total(terms_of(losses)), dtype=torch.float64)
     return torch.allclose(found, losses[TOTAL], rtol=SAME, equal_nan=True)
 
 
 def terms_of(losses: Mapping[str, Any]) -> dict[str, Any]:
-    """The losses but for their total."""
+    """The losses without their total."""
     return {name: value for name, value in losses.items() if name != TOTAL}
 
 
-def joined(parts: Sequence[StepOutputs | None]) -> StepOutputs | None:
-    """The steps of all processes, as one process that takes all batches would have kept them.
+# -- the order of samples -------------------------------------------------------------------
+
+
+def order_of(loader: Any) -> list[str] | None:
+    """The names of a loader's samples in the order of its data set.
 
     Args:
-        parts: Of each process, in the order of their ranks; None of one that took no step.
+        loader: Or a wrapper with it as ``loader``.
 
     Returns:
-        None where no process took any.
+        None if the data set has no names, or the loader yields one rank's share of it.
+    """
+    inner = getattr(loader, "loader", loader)
+    names = getattr(getattr(inner, "dataset", None), "sample_ids", None)
+    shares = getattr(getattr(inner, "batch_sampler", None), "world_size", 1)
+    return list(names) if names is not None and shares == 1 else None
+
+
+def rows_in_order(names: Sequence[str], order: Sequence[str] | None = None) -> list[int]:
+    """The row numbers of samples, sorted into an order.
+
+    Args:
+        names: Of N samples; equal names keep their order.
+        order: All names in the wanted order; None for natural order (s2 before s10).
 
     Example:
-        >>> def kept(names: str) -> StepOutputs:
-        ...     zeros = torch.zeros(len(names))
-        ...     return StepOutputs([1] * len(names), zeros[:, None], zeros, list(names), {}, {})
-        >>> joined([kept("ac"), kept("b"), None]).sample_id
-        ['a', 'b', 'c']
+        >>> rows_in_order(["c", "a", "b"], order=["b", "c", "a"])
+        [2, 0, 1]
+        >>> rows_in_order(["s10", "s2"])
+        [1, 0]
     """
-    there = [part for part in parts if part is not None]
-    if len(there) < 2:
-        return there[0] if there else None
-    # Where each process's rows and steps stand when one process's follow the other's.
-    sizes = [size for part in there for size in part.sizes]
-    rows = list(torch.arange(sum(sizes)).split(sizes))
-    numbers = iter(range(len(sizes)))
-    steps = interleave([[next(numbers) for _ in part.sizes] for part in there])
-    order = torch.cat([rows[step] for step in steps])
-    names = [name for part in there for name in part.sample_id]
-    return StepOutputs(
-        sizes=[sizes[step] for step in steps],
-        logits=torch.cat([part.logits for part in there])[order],
-        target=torch.cat([part.target for part in there])[order],
-        sample_id=[names[row] for row in order.tolist()],
-        losses={
-            name: torch.cat([part.losses[name] for part in there])[steps]
-            for name in there[0].losses
-        },
-        of_samples={
-            name: torch.cat([part.of_samples[name] for part in there])[order]
-            for name in there[0].of_samples
-        },
-        denominators={
-            name: torch.cat([part.denominators[name] for part in there])[steps]
-            for name in there[0].denominators
-        },
-    )
+    if order is None:
+        keys: list[Any] = [_natural(name) for name in names]
+    else:
+        place = {name: number for number, name in enumerate(order)}
+        keys = [place[name] for name in names]
+    return sorted(range(len(names)), key=keys.__getitem__)
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    # Texts and numbers alternate, so that only equal types are compared.
+    parts = NUMBERS.split(name)
+    return [(0, int(p)) if n % 2 else (1, p) for n, p in enumerate(parts)], name

@@ -1,40 +1,59 @@
-"""The tasks: what a model's logits mean in each, and what it is judged by."""
+"""The tasks, the metrics that fit each, and the metric that is monitored."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
 
 from datasets.errors import UsageError, nearest
-from engine.metrics.functions import (
-    CLASSIFICATION_METRICS,
-    DEMANDS,
-    FURTHER_METRICS,
-    REGRESSION_METRICS,
-    THRESHOLD,
-    likeliest,
-)
-from engine.metrics.sample_statistics import ATTENTION_STATISTICS, SAMPLE_STATISTICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Mode = Literal["max", "min"]
 
+# From this probability on a label is predicted to be there.
+THRESHOLD = 0.5
+# Names only: a configuration is checked by them without the seconds that torch takes to import.
+CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "auroc", "auprc")
+# Metrics at a demand, which ``@`` sets: ``recall_at_fpr@0.05``.
+AT_DEMAND = ("recall_at_fpr", "specificity_at_sensitivity")
+# Computed where a configuration asks for them.
+FURTHER = ("balanced_accuracy", "mcc", "brier", "log_loss", "ece", *AT_DEMAND)
+REGRESSION = ("mae", "mse", "rmse", "r2")
+OF_MODALITIES = ("modality_consistency", "modality_agreement")
+OF_ATTENTION = ("attention_entropy", "effective_scans")
+
 
 def softmax(logits: Tensor) -> Tensor:
-    """Probabilities of classes [N, C], in double precision so that close scores stay apart."""
+    """Probabilities of classes [N, C], in double precision so that close scores differ."""
     # Along the first axis softmax works on whole rows: three times faster for few classes.
     return logits.double().T.contiguous().softmax(dim=0).T.contiguous()
 
 
 def sigmoid(logits: Tensor) -> Tensor:
-    """Probabilities of labels [N, T], each by itself, in double precision."""
+    """Probabilities of labels [N, T], in double precision."""
     return logits.double().sigmoid()
 
 
+def likeliest(scores: Tensor) -> Tensor:
+    """The class of the highest score of [N, C], long [N]; of equals the first.
+
+    Example:
+        >>> import torch
+        >>> likeliest(torch.tensor([[0.2, 0.8], [0.5, 0.5]])).tolist()
+        [1, 0]
+    """
+    if scores.shape[1] == 2:
+        return (scores[:, 1] > scores[:, 0]).long()  # ten times faster than the search
+    return scores.argmax(dim=1)
+
+
 def likely(probabilities: Tensor) -> Tensor:
-    """Whether each label is rather there than not, long [N, T]."""
+    """Whether each label is predicted, long [N, T]."""
     return (probabilities >= THRESHOLD).long()
 
 
@@ -45,17 +64,16 @@ def as_it_is(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Task:
-    """What distinguishes a task.
+    """The properties of a task.
 
     Attributes:
         name: Its key in ``TASKS``.
         scores: From logits to scores: probabilities, or the values of a regression.
-        decide: From scores to what is said: classes, labels, or values.
-        metrics: The metrics that are taken by default; one of ``further`` at a demand may be
-            among them.
+        decide: From scores to predicted classes, labels, or values.
+        metrics: The default metrics; may include one of ``further`` at a demand.
+        monitor: The metric that by default selects the best epoch.
+        mode: Whether larger (``max``) or smaller (``min``) values of it are better.
         further: Others that apply, sample statistics among them.
-        monitor: The metric that by default says which epoch is the best, and ...
-        mode: ... whether that is its largest value (``max``) or its smallest (``min``).
     """
 
     name: str
@@ -68,36 +86,35 @@ class Task:
 
 
 CLASSES = ("binary", "multiclass")
-_CLASSIFICATION, _REGRESSION = tuple(CLASSIFICATION_METRICS), tuple(REGRESSION_METRICS)
-_BINARY = (*_CLASSIFICATION, "recall_at_fpr@0.05")
-_FURTHER, _OF_ATTENTION = (*FURTHER_METRICS, *SAMPLE_STATISTICS), tuple(ATTENTION_STATISTICS)
+_BINARY = (*CLASSIFICATION, "recall_at_fpr@0.05")
+_FURTHER = (*FURTHER, *OF_MODALITIES, *OF_ATTENTION)
 TASKS = {
     "binary": Task("binary", softmax, likeliest, _BINARY, further=_FURTHER),
-    "multiclass": Task("multiclass", softmax, likeliest, _CLASSIFICATION, further=_FURTHER),
-    "multilabel": Task("multilabel", sigmoid, likely, _CLASSIFICATION, further=_FURTHER),
+    "multiclass": Task("multiclass", softmax, likeliest, CLASSIFICATION, further=_FURTHER),
+    "multilabel": Task("multilabel", sigmoid, likely, CLASSIFICATION, further=_FURTHER),
     "regression": Task(
-        "regression", as_it_is, as_it_is, _REGRESSION, "val/mae", "min", _OF_ATTENTION
+        "regression", as_it_is, as_it_is, REGRESSION, "val/mae", "min", OF_ATTENTION
     ),
 }
-# In the unit of what is predicted: of several targets each has one of its own.
+# In the unit of the target.
 IN_UNITS = ("mae", "mse", "rmse")
-# Beside all losses and their terms.
+# Besides all losses and their terms.
 SMALLER_IS_BETTER = ("mae", "mse", "rmse", "brier", "ece")
 
 
 def task_of(logits: Tensor) -> str:
-    """The classification that logits [N, C] are of: ``binary`` for two classes."""
+    """``binary`` for logits [N, 2], else ``multiclass``."""
     return "binary" if logits.shape[1] == 2 else "multiclass"
 
 
 def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
-    """The metrics of a regression of several targets, which may be in unlike units.
+    """The metrics of a regression of several targets, which may have different units.
 
-    Errors are measured for each target, in its unit; ``r2``, which has none, also over all.
+    Errors are computed per target, in its unit; ``r2``, which has none, also over all.
 
     Args:
         names: Of metrics.
-        targets: Names of the targets; with one, or none, the metrics stay as they are.
+        targets: Names of the targets; with less than two the metrics stay as they are.
 
     Example:
         >>> by_target(["mae", "r2"], ["age", "BMI"])
@@ -108,13 +125,13 @@ def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         found += [] if name in IN_UNITS else [name]
-        if name in REGRESSION_METRICS:
+        if name in REGRESSION:
             found += [f"{name}[{target}]" for target in targets]
     return list(dict.fromkeys(found))
 
 
 def split_target(name: str) -> tuple[str, str | None]:
-    """A metric's own name, and the target that it is of; None where it names none.
+    """A metric's own name, and its target or None.
 
     Example:
         >>> split_target("mae[age [y]]"), split_target("val/r2")
@@ -129,11 +146,11 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 
     Args:
         names: Of metrics.
-        task: A key of ``TASKS``; None for a classification of either kind.
-        targets: Names of a regression's targets; none where they are not known.
+        task: A key of ``TASKS``; None for a classification.
+        targets: Names of a regression's targets, if known.
 
     Raises:
-        UsageError: Says which do fit.
+        UsageError: Names those that fit.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
@@ -141,7 +158,7 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
     fitting = tuple(dict.fromkeys((*chosen.metrics, *chosen.further)))
     for name in names:
         own, target = split_target(name)
-        if target is not None and own not in REGRESSION_METRICS:
+        if target is not None and own not in REGRESSION:
             own = name
         base = _check_demand(own)
         if base in fitting:
@@ -154,7 +171,7 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 
 
 def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
-    """Refuse a target that there is not, and an error of several targets in unlike units."""
+    """Refuse an unknown target, and an error of several targets in different units."""
     if target is not None and targets and target not in targets:
         raise UsageError(
             f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
@@ -167,12 +184,12 @@ def _check_target(name: str, base: str, target: str | None, targets: Sequence[st
 
 
 def _check_demand(name: str) -> str:
-    """The metric's name without the demand behind ``@``, which must be a number from 0 to 1."""
+    """The metric's name without the demand after ``@``, which must be a number from 0 to 1."""
     base, at, demand = name.partition("@")
     if not at:
         return name
-    if base not in DEMANDS:
-        raise UsageError(f"metric '{name}' takes no '@'{nearest(base, DEMANDS)}")
+    if base not in AT_DEMAND:
+        raise UsageError(f"metric '{name}' takes no '@'{nearest(base, AT_DEMAND)}")
     try:
         share = float(demand)
     except ValueError:
@@ -185,8 +202,7 @@ def _check_demand(name: str) -> str:
 def better_when(metric: str) -> Mode | None:
     """``min`` for metrics that are better when smaller (losses, errors), ``max`` for the others.
 
-    Of how attention is spread neither is better: to follow it downwards, set ``min``. None for a
-    metric that is not of this package.
+    None for a metric that is not of this package.
 
     Example:
         >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
@@ -201,3 +217,59 @@ def better_when(metric: str) -> Mode | None:
 def known_metrics() -> list[str]:
     """The names of all metrics of all tasks."""
     return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
+
+
+MODES = ("max", "min")
+
+
+class Monitor:
+    """Reads a metric after an epoch and compares it.
+
+    Args:
+        name: The metric in ``trainer.state.metrics``, such as ``val/auroc``.
+        mode: ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
+        user: The handler, for error messages.
+
+    Raises:
+        UsageError: ``mode`` is neither, or it is unknown for the metric.
+
+    Example:
+        >>> Monitor("val/loss", "min", "early_stopping").is_better(0.5, 0.6)
+        True
+    """
+
+    def __init__(self, name: str, mode: str | None, user: str) -> None:
+        if mode is None:
+            mode = better_when(name)
+        if mode is None:
+            subset, slash, metric = name.rpartition("/")
+            close = get_close_matches(metric, [*known_metrics(), "loss"], n=1)
+            hint = f"; did you mean '{subset}{slash}{close[0]}'?" if close else ""
+            raise UsageError(
+                f"{user}.monitor: of '{name}' it is not known whether larger is better: set "
+                f"{user}.mode to max or min{hint}"
+            )
+        if mode not in MODES:
+            raise UsageError(f"{user}.mode: '{mode}' is neither max nor min{nearest(mode, MODES)}")
+        self.name, self.mode, self.user = name, mode, user
+
+    def attach(self, trainer: Any) -> None:
+        """Have the name checked when training starts."""
+        trainer.monitor_metric(self.name, self.user)
+
+    def read(self, trainer: Any) -> float | None:
+        """This epoch's value; None if it was not measured."""
+        value = trainer.state.metrics.get(self.name)
+        return None if value is None else float(value)
+
+    def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
+        """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does.
+
+        The first comparable value beats None. Infinities compare as numbers.
+        """
+        if math.isnan(value):
+            return False
+        if best is None or math.isnan(best):
+            return True
+        gain = value - best if self.mode == "max" else best - value
+        return gain > min_delta

@@ -6,17 +6,18 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from engine.optim.left_out_steps import LeftOutSteps
-    from engine.optim.name_patterns import matches, refuse_unmatched
+    from engine.optim.names import OPTIMIZERS, SCHEDULES, TAKEN_BY
     from engine.optim.optimizers import (
-        OPTIMIZERS,
         GroupSettings,
         build_optimizer,
         fill_momentum,
         learning_rate,
         leaves_steps_out,
+        matches,
+        refuse_unmatched,
         scale_learning_rate,
     )
     from engine.optim.step_shares import StepShares
-    from engine.optim.weight_swap import swapped_weights
+    from engine.optim.weight_average import WeightAverage
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -15,24 +15,22 @@ from engine.events import Phase, in_phase
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-# A verdict is read so many steps later, when the device has long computed it. A fixed number keeps
-# runs repeatable.
+# Steps after which a verdict is read: the device has computed it by then. A fixed number keeps runs
+# repeatable.
 STEPS_LATER = 3
 
 
 class LeftOutSteps:
-    """Takes back steps that were counted, but moved no weight.
+    """Subtracts counted steps that a fused optimizer left out for a non-finite gradient.
 
-    A fused optimizer leaves a step out by itself where a gradient is not finite, so that the loop
-    need not wait for the verdict. The verdict is read :data:`STEPS_LATER` steps later, or at the
-    epoch's end, and ``state.optimizer_step`` is then lowered: what follows the steps taken (a
-    learning rate schedule) goes on as if the step had not been. What follows the weights at once
-    (an average) multiplies its change by ``1 - flag``.
+    The verdict is read :data:`STEPS_LATER` steps later, or at the epoch's end, and
+    ``state.optimizer_step`` is then lowered: a learning rate schedule goes on as if the step had
+    not been. Averages of weights multiply their change by ``1 - flag``.
 
     Attributes:
-        flag: 1 where the device leaves out the present step, else 0, a scalar on the device; None
-            where no handler leaves steps to the device.
-        taken_back: Steps of the run that are known to have been left out.
+        flag: 1 if the device leaves out the present step, else 0, a scalar on the device; None if
+            no handler leaves steps to the device.
+        taken_back: Steps of the run known to be left out.
     """
 
     def __init__(self) -> None:
@@ -42,17 +40,13 @@ class LeftOutSteps:
         self._trainer: Trainer | None = None
 
     def attach(self, trainer: Trainer) -> None:
-        """Read what is left at each epoch's end; several handlers may ask for it."""
+        """Read the remaining verdicts at each epoch's end; handlers may call it repeatedly."""
         if self._trainer is None:
             self._trainer = trainer
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.settle)
 
     def note(self, flag: Tensor) -> None:
-        """Note a verdict of the present step, before it is counted.
-
-        Args:
-            flag: A scalar on the device, 1 or 0; read by the device only.
-        """
+        """Note the verdict (a scalar on the device, 1 or 0) of a step that is not counted yet."""
         self.flag = flag
         verdict = torch.empty_like(flag, device="cpu", pin_memory=flag.is_cuda)
         verdict.copy_(flag, non_blocking=True)
@@ -65,9 +59,9 @@ class LeftOutSteps:
             self._take_back()
 
     def open_verdicts(self) -> tuple[Tensor, ...]:
-        """The verdicts, 1 or 0, of the last steps, which are counted and may yet be taken back.
+        """The verdicts of the last steps, which are counted and not read yet.
 
-        They are on the CPU, but filled in when the device has come to them.
+        They are on the CPU, but valid only once the device has computed them.
         """
         return tuple(verdict for verdict, _ in self._waiting)
 
@@ -75,19 +69,19 @@ class LeftOutSteps:
         verdict, computed = self._waiting.popleft()
         if computed is not None:
             computed.synchronize()
-        # Through NumPy, which reads the memory without an operation of torch's.
+        # NumPy reads the memory without an operation of torch.
         if float(verdict.numpy()) and self._trainer is not None:
             self._trainer.state.optimizer_step -= 1
             self.taken_back += 1
 
     @in_phase(Phase.UPDATE)
     def settle(self) -> None:
-        """Read all verdicts that are left."""
+        """Read all remaining verdicts."""
         while self._waiting:
             self._take_back()
 
     def state_dict(self) -> dict[str, Any]:
-        """The count, and the verdicts that are not read yet; waits for the device."""
+        """The count and the remaining verdicts; waits for the device."""
         for _, computed in self._waiting:
             if computed is not None:
                 computed.synchronize()

@@ -1,29 +1,132 @@
-"""Optimisers, with biases and norms kept out of weight decay."""
+"""Optimizers and their parameter groups: weight decay, rates by name and by depth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from engine.optim.layer_decay import layer_scales
-from engine.optim.name_patterns import matches, refuse_unmatched
+from datasets.errors import UsageError, nearest
+from engine.optim.names import OPTIMIZERS
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern names a parameter or module, or a module that contains it.
+
+    Args:
+        pattern: With the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too.
+        name: Of a parameter or a module.
+
+    Example:
+        >>> matches("encoder", "encoder.blocks.0.weight"), matches("*.bias", "encoder.weight")
+        (True, False)
+    """
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def refuse_unmatched(
+    patterns: Iterable[str], names: Iterable[str], model: nn.Module, key: str
+) -> None:
+    """Refuse a pattern that matches nothing.
+
+    Args:
+        patterns: To be checked.
+        names: What they may match.
+        model: Its modules are offered as choices too.
+        key: Put before the message.
+
+    Raises:
+        UsageError: Names the pattern and the nearest choice.
+    """
+    names = list(names)
+    for pattern in patterns:
+        if not any(matches(pattern, name) for name in names):
+            modules = [name for name, _ in model.named_modules() if name]
+            choices = nearest(pattern, dict.fromkeys([*modules, *names]))
+            raise UsageError(
+                f"{key}: no parameter and no module with parameters is called '{pattern}'{choices}"
+            )
+
+
+FEWEST_LAYERS = 2
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
+    """Each parameter's factor of the learning rate, by its depth (Clark et al. 2020, "ELECTRA").
+
+    A stack is an ``nn.ModuleList`` of at least two blocks that contain modules. Of n blocks, block
+    i = 0 .. n - 1 has the factor ``decay ** (n - i)``. The stack owner's own parameters (positions)
+    and modules before the stack (embeddings) have ``decay ** (n + 1)``; all else has 1. Of nested
+    stacks only the outer one counts.
+
+    Args:
+        model: Owner of the parameters.
+        decay: The factor from one layer to the next below; above 0, at most 1.
+
+    Returns:
+        Parameter name -> factor, for those below 1.
+
+    Raises:
+        UsageError: The model has no such stack, or ``decay`` is out of range.
+
+    Example:
+        >>> blocks = nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(2))
+        >>> model = nn.ModuleDict({"embed": nn.Linear(2, 2), "blocks": blocks})
+        >>> {n: s for n, s in layer_scales(model, 0.5).items() if n.endswith("bias")}
+        {'embed.bias': 0.125, 'blocks.0.0.bias': 0.25, 'blocks.1.0.bias': 0.5}
+    """
+    if not 0 < decay <= 1:
+        raise UsageError(f"optimizer.layer_decay must be above 0 and at most 1, not {decay}")
+    scales: dict[str, float] = {}
+    stacks: list[str] = []
+    for owner_name, owner in model.named_modules():
+        if any(f"{owner_name}.".startswith(f"{stack}.") for stack in stacks):
+            continue
+        children = list(owner.named_children())
+        for place, (name, child) in enumerate(children):
+            if not _is_stack(child):
+                continue
+            path = f"{owner_name}.{name}".lstrip(".")
+            stacks.append(path)
+            below = decay ** (len(child) + 1)
+            lower = [below_name for below_name, _ in children[:place]]
+            for parameter, _ in owner.named_parameters():
+                top, _, rest = parameter.partition(".")
+                full = f"{owner_name}.{parameter}".lstrip(".")
+                if top == name:
+                    scales[full] = decay ** (len(child) - int(rest.partition(".")[0]))
+                elif top in lower or not rest:
+                    scales.setdefault(full, below)
+    if not stacks:
+        raise UsageError(
+            f"optimizer.layer_decay: {type(model).__name__} has no nn.ModuleList of two or more "
+            "blocks whose depth could count; name its parts in optimizer.groups instead"
+        )
+    return scales
+
+
+def _is_stack(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.ModuleList)
+        and len(module) >= FEWEST_LAYERS
+        and all(any(True for _ in block.children()) for block in module)
+    )
 
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """What some of the parameters get in place of the usual.
+    """Settings of some of the parameters.
 
     Args:
         match: A pattern, or several (:func:`engine.optim.matches`).
-        lr_scale: Share of the learning rate; also below a schedule, which keeps the ratio.
-        weight_decay: None keeps the usual one (none for biases and norms).
+        lr_scale: Factor of the learning rate, kept by schedules.
+        weight_decay: None for the default (none for biases and norms).
     """
 
     match: str | Sequence[str]
@@ -43,25 +146,23 @@ def parameter_groups(
     groups: Sequence[GroupSettings] = (),
     layer_decay: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Matrices with weight decay; biases, norms and other vectors without; rates by name or depth.
+    """Parameter groups: matrices with weight decay, vectors without; rates by name or depth.
 
-    Decaying a norm's scale or a bias pulls it to zero for no gain (Loshchilov and Hutter 2019
-    decay weights; the split is common practice since BERT).
+    Decaying a norm's scale or a bias has no benefit (common practice since BERT).
 
     Args:
-        model: Only parameters that ask for gradients are listed.
-        weight_decay: For matrices.
-        lr: The learning rate of what has no other.
+        model: Only trainable parameters are listed.
+        weight_decay: Of matrices.
+        lr: The default learning rate.
         groups: Other settings for some; the first that matches a parameter counts.
-        layer_decay: Lower rates toward the input (:func:`engine.optim.layer_decay.layer_scales`);
-            multiplies with the share of ``groups``.
+        layer_decay: Of :func:`layer_scales`; multiplies with the factor of ``groups``.
 
     Returns:
-        Groups as an optimiser takes them, with the key ``name`` (``decay``, ``no_decay``, and
-        those with ``_x<share>`` where the rate differs), the full rate first.
+        Groups for an optimizer, with the key ``name`` (``decay``, ``no_decay``, with ``_x<factor>``
+        if the rate differs), the full rate first.
 
     Raises:
-        UsageError: A pattern matches nothing, or the model has no layers to tell apart.
+        UsageError: A pattern matches nothing, or the model has no layers.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     patterns = [pattern for group in groups for pattern in group.patterns]
@@ -96,15 +197,12 @@ def _names(keys: Sequence[tuple[float, float]]) -> list[str]:
 
 
 def learning_rate(optimizer: Optimizer) -> float:
-    """The largest learning rate among the groups: the one that schedules speak of."""
+    """The largest learning rate among the groups."""
     return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
-    """Multiply each group's rate, and the full rate that a schedule starts from.
-
-    So the change lasts, also where a schedule sets the rate anew in every step.
-    """
+    """Multiply each group's rate, and the initial rate of a schedule, so that the change lasts."""
     for group in optimizer.param_groups:
         for key in group.keys() & {"lr", "initial_lr"}:
             if isinstance(group[key], Tensor):
@@ -114,10 +212,9 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
 
 
 def leaves_steps_out(optimizer: Optimizer) -> bool:
-    """Whether its step does nothing where its ``found_inf`` (a tensor on the device) holds 1.
+    """Whether a step does nothing on the device if ``optimizer.found_inf`` holds 1.
 
-    That is torch's way of telling a fused kernel, and it needs no waiting for the device; the
-    mark is the one that ``torch.amp.GradScaler`` looks for.
+    A fused kernel does; ``torch.amp.GradScaler`` reads the same mark.
     """
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False)) and all(
         group.get("fused") for group in optimizer.param_groups
@@ -126,12 +223,11 @@ def leaves_steps_out(optimizer: Optimizer) -> bool:
 
 @torch.no_grad()
 def fill_momentum(optimizer: Optimizer) -> None:
-    """Give a fused SGD's parameters the momentum of zero that they would begin with.
+    """Give a fused SGD's parameters a momentum of zero.
 
-    Torch allocates it in a parameter's first step, without filling it: where that step is left
-    out, the next would read what happened to be in memory. And it fails where only some
-    parameters have one, as after unfreezing. Zero leads to the same first step, unless
-    ``dampening`` is used.
+    Torch allocates it in a parameter's first step, uninitialised: if that step is left out, the
+    next would read arbitrary memory. It also fails if only some parameters have one, as after
+    unfreezing. Zero gives the same first step, unless ``dampening`` is used.
     """
     for group in optimizer.param_groups:
         if isinstance(optimizer, SGD) and group["fused"] and group["momentum"]:
@@ -150,23 +246,22 @@ def build_optimizer(
     layer_decay: float | None = None,
     **params: Any,
 ) -> Optimizer:
-    """Build an optimiser of ``OPTIMIZERS`` (or any class) over :func:`parameter_groups`.
+    """Build an optimizer of ``OPTIMIZERS``, or any class, over :func:`parameter_groups`.
 
     Args:
         model: Its trainable parameters are optimised.
-        name: A key of ``OPTIMIZERS``, or an optimiser class.
-        lr: The learning rate at full height.
-        weight_decay: For matrices; vectors get none.
+        name: A key of ``OPTIMIZERS``, or an optimizer class.
+        lr: The learning rate.
+        weight_decay: Of matrices.
         groups: Other settings for some parameters.
         layer_decay: Lower rates toward the input.
-        **params: Passed to the optimiser's constructor. AdamW is built ``fused`` unless told
-            otherwise: one kernel for all parameters of a group.
+        **params: Passed to the optimizer. AdamW is ``fused`` by default.
 
     Example:
         >>> build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9).__class__.__name__
         'SGD'
     """
-    cls = OPTIMIZERS[name] if isinstance(name, str) else name
+    cls = resolve_name(OPTIMIZERS[name]) if isinstance(name, str) else name
     if cls is AdamW:
         params.setdefault("fused", True)
     listed = parameter_groups(model, weight_decay, lr, groups, layer_decay)

@@ -1,4 +1,4 @@
-"""How much each micro-batch counts in its optimizer step."""
+"""The weight of each micro-batch in its optimizer step."""
 
 from __future__ import annotations
 
@@ -19,30 +19,26 @@ if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 TOTAL, SAMPLES = "total_loss", "number of samples"
-# A step whose classes all have weight 0 has no gradient, not one of 0 / 0.
+# Avoids 0 / 0 in a step whose classes all have weight 0.
 SMALLEST = float(torch.finfo(torch.float32).tiny)
 
 
 class StepShares:
     """Weights losses so that an optimizer step is that of one batch with all its samples.
 
-    A step's gradient may be added up from several micro-batches (accumulation) and several
-    processes, whose batches may differ in size or in the sum of their class weights. Each loss is
-    a mean, sum_b / n_b, over its own batch b; that of the joint batch is the sum of
-    (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of processes,
-    over which torch takes the mean. Terms with other denominators than the total
-    (:data:`engine.protocols.Loss`) have their gradients corrected.
+    The batches of a step (accumulation, ranks) may differ in size or in the sum of their class
+    weights. Each loss is a mean, sum_b / n_b, over its batch b; that of the joint batch is the sum
+    of (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks,
+    over which torch takes the mean. Gradients of terms with other denominators than the total
+    (:data:`engine.protocols.Loss`) are corrected. Contrastive terms and norms see their own
+    micro-batch only.
 
-    What compares the samples of a batch with each other (contrastive terms, norms over the batch)
-    sees its own micro-batch only.
-
-    Denominators have to be known before a step's first backward pass. The sampler tells the sizes
-    of batches beforehand (``batch_sizes(epoch)``). With a loader that does not, or a loss with
-    class weights, the micro-batches of a step are read ahead, and processes add up their
-    denominators, without waiting for the device.
+    Denominators must be known before a step's first backward pass. They follow from the sampler's
+    ``batch_sizes(epoch)``. Without it, or with class weights, the micro-batches of a step are read
+    ahead, and ranks sum their denominators, without waiting for the device.
 
     Attributes:
-        processes: How many add up their gradients.
+        processes: How many sum their gradients.
     """
 
     phase = Phase.PREPARE
@@ -57,15 +53,7 @@ class StepShares:
         self._factors: dict[str, Any] = {}
 
     def prepare(self, trainer: Trainer, loader: Any) -> Any:
-        """Make ready for a training.
-
-        Args:
-            trainer: Its ``state.accumulate_steps`` is settled.
-            loader: Of the training.
-
-        Returns:
-            The loader to train with.
-        """
+        """Prepare a training, with ``state.accumulate_steps`` set; the loader to train with."""
         state, loss = trainer.state, trainer.loss
         state.batch_weight = None
         self._in_step, self._factors = {}, {}
@@ -85,7 +73,7 @@ class StepShares:
         return loader
 
     def start_epoch(self, trainer: Trainer) -> None:
-        """Find the shares that follow from the sizes of the epoch's batches."""
+        """Compute the weights that follow from the batch sizes of the epoch."""
         state = trainer.state
         self._planned = []
         if self._sizes is not None and not self._weighted:
@@ -94,7 +82,7 @@ class StepShares:
             self._planned = shares(sizes, own, self.processes, state.accumulate_steps)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Weight this micro-batch."""
+        """Set the weight of this micro-batch."""
         state = trainer.state
         if self._planned:
             state.batch_weight = self._planned[(state.iteration - 1) % state.epoch_length]
@@ -112,7 +100,7 @@ class StepShares:
     def _of_all_processes(
         self, step: Mapping[str, Any], device: torch.device
     ) -> dict[str, float | Tensor]:
-        """A step's denominators, added up over the processes; never zero."""
+        """A step's denominators, summed over the ranks; never zero."""
         if self.processes == 1 and not self._weighted:
             return dict(step)
         values = [torch.as_tensor(n, dtype=torch.float32, device=device) for n in step.values()]
@@ -122,25 +110,20 @@ class StepShares:
         return dict(zip(step, summed.clamp_min(SMALLEST).unbind(), strict=True))
 
     def weigh_terms(self, trainer: Trainer) -> None:
-        """Correct the gradients of terms whose denominators are not the total's."""
+        """Correct the gradients of terms with other denominators than the total's."""
         for name, term in trainer.state.losses.items():
             factor = self.factor_of(name)
             if factor is not None and term.requires_grad:
                 term.register_hook(factor.mul)
 
     def share_of(self, term: str, state: Any) -> float | Tensor:
-        """How much a term of the present micro-batch counts in its optimizer step.
-
-        Args:
-            term: ``total_loss``, or another name of ``state.losses``.
-            state: The trainer's.
-        """
+        """The weight in its optimizer step of a term (a name of ``state.losses``)."""
         whole: float | Tensor = 1.0 if state.batch_weight is None else state.batch_weight
         factor = self.factor_of(term)
         return whole if factor is None else whole * factor
 
     def factor_of(self, term: str) -> Any:
-        """What a term of the present micro-batch counts relative to the total; None for as much."""
+        """The weight of a term relative to the total's; None for 1."""
         counted_as = term if term in self._in_step else SAMPLES
         total = TOTAL if TOTAL in self._in_step else SAMPLES
         return None if term == TOTAL or counted_as == total else self._factors[counted_as]
@@ -151,8 +134,8 @@ class _ReadAhead:
 
     Args:
         loader: Of the training.
-        trainer: Whose ``state`` says where an epoch begins, and how many make a step.
-        coming: Filled with each micro-batch's denominators, the first of a step's beside their sum.
+        trainer: Its ``state`` has the position and the accumulation.
+        coming: Filled with each micro-batch's denominators, and for the first of a step their sum.
     """
 
     def __init__(self, loader: Any, trainer: Trainer, coming: deque[Any]) -> None:
@@ -186,7 +169,7 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
     found: dict[str, Any] = {SAMPLES: len(batch.target)}
     loss: Any = trainer.loss
     if getattr(loss, "weighted", False):
-        # One that is read ahead is not on the device yet.
+        # A batch that is read ahead is not on the device yet.
         device, aux = trainer.device, aux_of(batch) or {}
         there = {name: part.to(device, non_blocking=True) for name, part in aux.items()}
         target = batch.target.to(device, non_blocking=True)
@@ -195,14 +178,13 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
 
 
 def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int = 1) -> list[float]:
-    """What the losses of a process's micro-batches are multiplied with.
+    """The weights of the losses of a rank's micro-batches.
 
     Args:
-        sizes: Samples of all processes' micro-batches, in their order: number i is the one that
-            process ``i % world_size`` takes as its ``i // world_size``-th.
+        sizes: Samples of all micro-batches; number i is rank ``i % world_size``'s.
         rank: Whose.
-        world_size: How many processes there are, over whose gradients the mean is taken.
-        steps: Micro-batches of a process in one optimizer step.
+        world_size: Number of ranks, over whose gradients the mean is taken.
+        steps: Micro-batches of a rank per optimizer step.
 
     Example:
         >>> shares([4, 2, 1, 1], rank=0, world_size=2)

@@ -1,11 +1,10 @@
-"""Live pages, formatted figures, terminal output and the metric log."""
+"""Live pages, formatted figures, console output and metric tables."""
 
 from typing import TYPE_CHECKING
 
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.reporting.curves import make_panels, render
     from engine.reporting.external_loggers import describe_run, epoch_values, require_package
     from engine.reporting.figure_format import (
         DIGITS,
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
         share_text,
         with_bounds,
     )
-    from engine.reporting.live_page import LivePage
     from engine.reporting.metric_tables import (
         PLACE,
         TABLED,
@@ -29,7 +27,14 @@ if TYPE_CHECKING:
         write_metrics_csv,
         write_metrics_json,
     )
-    from engine.reporting.pages import PLOTLY_CONFIG, page_template, plotly_js
+    from engine.reporting.pages import (
+        PLOTLY_CONFIG,
+        LivePage,
+        make_panels,
+        page_template,
+        plotly_js,
+        render,
+    )
     from engine.reporting.terminal import safe_stdout, safe_streams
 else:
     __getattr__ = lazy_exports(__name__, __file__)

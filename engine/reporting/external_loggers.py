@@ -1,4 +1,4 @@
-"""What the loggers of other services have in common: W&B, MLflow and their like."""
+"""Shared parts of the loggers of external services (W&B, MLflow)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ if TYPE_CHECKING:
 
 
 def require_package(package: str) -> None:
-    """Refuse a logger whose package is not there, without the seconds that importing it takes.
+    """Raise UsageError, with the pip command, if a package is missing; it is not imported.
 
     Args:
-        package: Its name, for Python and for pip alike.
-
-    Raises:
-        UsageError: With the command that installs it.
-
-    Example:
-        >>> require_package("jinja2")
+        package: Its name, for Python and for pip.
     """
     found = importlib.util.find_spec(package)
-    # Without an origin it is but a folder of that name, such as these loggers leave behind.
+    # Without an origin it is a folder of that name, such as these loggers leave behind.
     if found is None or found.origin is None:
         raise UsageError(
             f"the handler {package} needs the package of that name: pip install {package}"
@@ -34,11 +28,7 @@ def require_package(package: str) -> None:
 
 
 def describe_run(trainer: Trainer) -> dict[str, Any]:
-    """A run in a few plain values, by which it can be told from others.
-
-    Args:
-        trainer: When its run begins.
-    """
+    """A run's main settings in plain values, when it begins."""
     model, loss, state = trainer.model, trainer.loss, trainer.state
     return {
         "model": type(model).__name__,
@@ -59,6 +49,6 @@ def describe_run(trainer: Trainer) -> dict[str, Any]:
 
 
 def epoch_values(trainer: Trainer) -> dict[str, float]:
-    """An epoch's metrics and learning rate; what is undefined (NaN) is left out."""
+    """An epoch's metrics and learning rate, without NaN."""
     values = {"lr": learning_rate(trainer.optimizer), **trainer.state.metrics}
     return {name: float(value) for name, value in values.items() if not math.isnan(value)}

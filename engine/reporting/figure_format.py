@@ -1,4 +1,4 @@
-"""Numbers as people read them: in terminals, tables, cards and pages."""
+"""Numbers as text for the console, tables, cards and pages."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import NamedTuple
 
 from engine.statistics import TOO_FEW, Interval
 
-UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few to tell"
-# Decimals of a number from 0.01 to 10; larger and smaller ones have about as many digits.
+UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few samples"
+# Decimals of a number from 0.01 to 10; others have about as many digits.
 DIGITS, SHORT_DIGITS = 4, 3
 # Below the first and from the second on, a number is written with an exponent.
 SMALLEST_PLAIN, LARGEST_PLAIN = 1e-3, 1e6
-# Bounds are told to so many significant digits of their distance, the value to one more.
+# Significant digits of bounds, relative to their distance; the value has one more.
 BOUND_DIGITS = 3
-# Within 1, as shares and areas are, to one less, but to so many decimals at least.
+# Figures up to 1 (shares, areas) have one less, but at least so many decimals.
 SHARE_DECIMALS = 3
 # A floating-point number has no more significant digits.
 MOST_DIGITS = 15
-# Below it a p-value's digits say nothing more.
+# Smaller p-values are written as below it.
 SMALLEST_P = 1e-4
 
 
 class FigureTexts(NamedTuple):
-    """A figure and its bounds as texts; bounds that do not exist are empty."""
+    """A figure and its bounds as texts; missing bounds are empty."""
 
     value: str
     low: str = ""
@@ -59,7 +59,7 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
     """Write a figure and its bounds, with digits by the distance of the bounds.
 
     Args:
-        figure: NaN where it is undefined; without bounds it is written as :func:`figure_text` does.
+        figure: NaN if undefined; without bounds written by :func:`figure_text`.
         sign: ``+`` shows the sign of positive numbers, too.
 
     Example:
@@ -88,11 +88,11 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
 
 
 def bounds_text(figure: Interval, sign: str = "") -> str:
-    """Write the bounds of a figure, or that there are too few samples for any; else empty.
+    """The bounds of a figure, or a note that the samples are too few; else empty.
 
     Example:
         >>> bounds_text(Interval(0.75, 0.5, 1.0)), bounds_text(Interval(1.0, method="too_few"))
-        ('0.500 to 1.000', 'too few to tell')
+        ('0.500 to 1.000', 'too few samples')
     """
     if figure.method == TOO_FEW and not math.isnan(figure.value):
         return TOO_FEW_TEXT
@@ -101,11 +101,7 @@ def bounds_text(figure: Interval, sign: str = "") -> str:
 
 
 def with_bounds(figure: Interval, sign: str = "") -> str:
-    """Write a figure with its interval in brackets, if there is one.
-
-    Args:
-        figure: NaN where it is undefined.
-        sign: ``+`` shows the sign of positive numbers, too.
+    """A figure with its interval, if any, in brackets.
 
     Example:
         >>> with_bounds(Interval(0.75, 0.5, 1.0)), with_bounds(Interval(0.25), "+")
@@ -117,11 +113,11 @@ def with_bounds(figure: Interval, sign: str = "") -> str:
 
 
 def share_text(share: float, decimals: int = DIGITS) -> str:
-    """Write a share or a probability; one that is not 0 or 1 never looks as if it were.
+    """Write a share or a probability, so that it is not mistaken for 0 or 1.
 
     Args:
         share: From 0 to 1; NaN is undefined.
-        decimals: More are written where these do not tell it from 0 or 1.
+        decimals: More are written if these do not distinguish it from 0 or 1.
 
     Example:
         >>> share_text(0.5, 2), share_text(1.0, 2), share_text(0.9996, 2), share_text(0.00004, 2)
@@ -153,7 +149,7 @@ def _place(number: float) -> int:
 
 
 def _rounded(number: float, decimals: int, plain: bool, sign: str) -> str:
-    """A number to so many decimals; with an exponent where it is not to be plain."""
+    """A number to so many decimals; with an exponent unless ``plain``."""
     rounded = round(number, decimals) + 0.0  # no -0
     if plain:
         return f"{rounded:{sign}.{max(0, decimals)}f}"

@@ -1,4 +1,4 @@
-"""The tables of a run's metrics, made from the rows of its log."""
+"""Tables of a run's metrics, from the rows of its log."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.metrics import Monitor
 
-# The rows that the tables are made from.
+# Events of the rows in the tables.
 TABLED = ("epoch", "test_completed")
-# What says where in the training a row stands.
+# Progress of the training.
 PLACE = ("epoch", "iteration", "optimizer_step")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log, oldest first; a line that was cut off in writing is passed over.
+    """The rows of a log, oldest first; an incomplete line is skipped.
 
     Raises:
         UsageError: There is no such file.
@@ -42,11 +42,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write one row an epoch; a metric that was undefined or not measured is an empty cell.
+    """Write one row per epoch; a metric that is undefined or not measured is an empty cell.
 
     Args:
-        log: Rows as :func:`read_log` gives them.
-        path: Replaced as a whole.
+        log: Rows from :func:`read_log`.
+        path: Replaced atomically.
     """
     epochs = [row for row in log if row["event"] == "epoch"]
     names = list(dict.fromkeys(name for row in epochs for name in row["metrics"]))
@@ -61,14 +61,13 @@ def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
 def write_metrics_json(
     log: Sequence[Mapping[str, Any]], path: Path, monitor: str | None, mode: str | None = None
 ) -> None:
-    """Write the best epoch, the last epoch and the last test, each null where there is none.
+    """Write the best epoch, the last epoch and the last test, each null if there is none.
 
     Args:
-        log: Rows as :func:`read_log` gives them.
-        path: Replaced as a whole.
-        monitor: The metric that makes an epoch the best; the earliest of equals.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default what suits the
-            monitor.
+        log: Rows from :func:`read_log`.
+        path: Replaced atomically.
+        monitor: The metric that selects the best epoch; the earliest of equals.
+        mode: ``max`` if larger is better, ``min`` if smaller is; that of the metric by default.
     """
     epochs = [row for row in log if row["event"] == "epoch"]
     tests = [row for row in log if row["event"] == "test_completed"]
@@ -93,7 +92,7 @@ def write_metrics_json(
 
 
 def as_json(value: Any) -> Any:
-    """The same value in what JSON can hold.
+    """A value with NaN as null, infinity and other types as text.
 
     Example:
         >>> as_json({"auroc": float("nan"), "loss": float("inf"), "n": (1, 2)})
@@ -116,7 +115,7 @@ def _epoch_summary(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _write_table(path: Path, text: str) -> None:
     try:
-        # Made from the log, so it need not outlive a loss of power.
+        # It can be made again from the log.
         write_whole(text.encode(), path.parent, path.name, durable=False)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

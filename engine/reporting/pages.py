@@ -1,15 +1,38 @@
-"""What every interactive page shares: it opens from the disk and asks the network for nothing."""
+"""Interactive pages: templates, training curves, and pages renewed during a run.
+
+A page opens from the disk and loads nothing from the network.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
+import math
+import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ignite.engine import Events
+
+from datasets.errors import UsageError
+from datasets.files import write_whole
+from datasets.specs import require_whole
+from engine.events import Phase
+from engine.reporting.figure_format import figure_text
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
 
+
+TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"
+SUBSETS = {"train": "training", "val": "validation"}
+# A page of short epochs is renewed at most once in LAG_S seconds and LAG_OF_COST times its
+# writing time, so that it slows a run by at most a hundredth.
+LAG_S, LAG_OF_COST = 1.0, 100.0
 # Plotly's own tool bar would offer to upload the chart; these may be patients' data.
 PLOTLY_CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
@@ -20,14 +43,10 @@ PLOTLY_CONFIG: dict[str, Any] = {
 }
 
 
-# The libraries are imported where a page is written: a run that fails early should not wait.
+# The libraries are imported where a page is written, not when a run starts.
 @functools.cache
 def page_template(path: Path) -> jinja2.Template:
-    """Read a page's Jinja2 template, which escapes whatever it is given.
-
-    Args:
-        path: The template's file.
-    """
+    """Load a Jinja2 template file that escapes all values."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -42,9 +61,145 @@ def page_template(path: Path) -> jinja2.Template:
 
 @functools.cache
 def plotly_js() -> Markup:
-    """The plotting library as text that can stand inside a script element."""
+    """The plotting library as text for a script element."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     # </script> inside the library's own strings would end the element early.
     return Markup(get_plotlyjs().replace("</script", "<\\/script"))
+
+
+def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
+    """The page of training curves as text.
+
+    Args:
+        history: Of at least one epoch, as ``trainer.history``.
+        title: The run's name.
+        max_epochs: Epochs of the whole run.
+    """
+    from markupsafe import Markup
+
+    panels = make_panels(history)
+    data = json.dumps({"panels": panels, "config": PLOTLY_CONFIG}, allow_nan=False)
+    last = history[-1]
+    latest = []
+    for panel in panels:
+        values = (last["metrics"].get(f"{subset}/{panel['title']}") for subset in SUBSETS)
+        texts = ("" if value is None else figure_text(value) for value in values)
+        latest.append((panel["title"], *texts))
+    return page_template(TEMPLATE).render(
+        title=title,
+        state=f"{last['epoch']} of {max_epochs} epochs",
+        epoch=last["epoch"],
+        panels=panels,
+        latest=[row for row in latest if any(row[1:])],
+        # A "<" can only stand within a string there; escaped, it can end no element.
+        data=Markup(data.replace("<", "\\u003c")),
+        plotly_js=plotly_js(),
+    )
+
+
+def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One chart per metric: the loss first, the learning rate last.
+
+    Returns:
+        Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side`` (subset),
+        ``epochs`` and ``values``, in which None is a gap.
+
+    Example:
+        >>> rows = [{"epoch": 1, "metrics": {"train/loss": 0.7, "val/loss": 0.8, "lr": 0.1}}]
+        >>> [(chart["title"], len(chart["lines"])) for chart in make_panels(rows)]
+        [('loss', 2), ('lr', 1)]
+    """
+    charts: dict[str, dict[str, dict[str, Any]]] = {"loss": {}}
+    for row in history:
+        for name, value in row["metrics"].items():
+            subset, _, metric = name.partition("/")
+            if subset not in SUBSETS or not metric:
+                subset, metric = "other", name
+            line = charts.setdefault(metric, {}).setdefault(
+                name,
+                {"name": SUBSETS.get(subset, metric), "side": subset, "epochs": [], "values": []},
+            )
+            line["epochs"].append(row["epoch"])
+            line["values"].append(value if math.isfinite(value) else None)
+    if "lr" in charts:
+        charts["lr"] = charts.pop("lr")
+    shown = [(title, lines) for title, lines in charts.items() if lines]
+    return [
+        {"id": f"curve-{number}", "title": title, "lines": list(lines.values())}
+        for number, (title, lines) in enumerate(shown, start=1)
+    ]
+
+
+class LivePage(ABC):
+    """Writes a page of the epochs so far (``trainer.history``), replaced as a whole each time.
+
+    Args:
+        path: The page; ``<run_dir>/report/<file_name>`` by default.
+        every: Write it every so many epochs (less often where epochs are short), and when the run
+            ends.
+
+    Attributes:
+        name: Of the handler, in error messages.
+
+    Raises:
+        UsageError: ``every`` is less than 1.
+    """
+
+    phase = Phase.REPORT
+    first_process_only = True
+    name: str
+    file_name: str
+
+    def __init__(self, path: str | Path | None = None, every: int = 1) -> None:
+        self.path = None if path is None else Path(path)
+        self.every = require_whole(f"{self.name}.every", every, 1)
+        self._last_shown: dict[str, Any] | None = None  # the last epoch on the page
+        self._not_before = 0.0
+
+    @abstractmethod
+    def render(self, trainer: Trainer) -> str:
+        """The page as text."""
+
+    def attach(self, trainer: Trainer) -> None:
+        """Listen to the ends of epochs and of the run.
+
+        Raises:
+            UsageError: There is neither a path nor a run_dir.
+        """
+        if self.path is None:
+            if trainer.run_dir is None:
+                raise UsageError(f"{self.name}.path: name one, the trainer has no run_dir")
+            self.path = Path(trainer.run_dir) / "report" / self.file_name
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+        trainer.add_event_handler(Events.COMPLETED, self.write)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Write the page if it is due."""
+        if trainer.state.epoch % self.every == 0 and time.perf_counter() >= self._not_before:
+            self.write(trainer)
+
+    def write(self, trainer: Trainer) -> None:
+        """Write the page, unless it shows all epochs already.
+
+        Raises:
+            UsageError: The file cannot be written; the earlier page stays.
+        """
+        if self.path is None or not trainer.history or trainer.history[-1] is self._last_shown:
+            return
+        began = time.perf_counter()
+        text = self.render(trainer)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(text.encode(), self.path.parent, self.path.name, durable=False)
+        except OSError as error:
+            raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
+        self._last_shown = trainer.history[-1]
+        now = time.perf_counter()
+        self._not_before = now + max(LAG_S, LAG_OF_COST * (now - began))
+
+    def title(self, trainer: Trainer) -> str:
+        """The run's name, or that of the page's folder."""
+        assert self.path is not None
+        return self.path.parent.name if trainer.run_dir is None else Path(trainer.run_dir).name

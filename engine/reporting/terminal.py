@@ -1,4 +1,4 @@
-"""Printing to a person who may be gone: a stream that never fails."""
+"""Console streams that never raise."""
 
 from __future__ import annotations
 
@@ -12,17 +12,12 @@ from typing import Any
 class SafeStream:
     """A text stream whose writes never raise.
 
-    Characters that the stream's encoding lacks are replaced. Where a write fails (the reader of a
-    pipe is gone, a terminal is closed, a disk is full), the stream's descriptor is pointed at the
-    null device and everything after it is dropped.
+    Characters outside the stream's encoding are replaced. If a write fails (the reader of a pipe is
+    gone, a terminal is closed, a disk is full), the stream's descriptor is redirected to the null
+    device and later output is dropped.
 
     Args:
-        stream: ``sys.stdout``, say; None (a process started without one) drops everything.
-
-    Example:
-        >>> closed = open(os.devnull, "w")
-        >>> closed.close()
-        >>> print("nobody reads this", file=SafeStream(closed))
+        stream: ``sys.stdout``, for example; None drops everything.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -32,7 +27,7 @@ class SafeStream:
                 stream.reconfigure(errors="replace")
 
     def write(self, text: str) -> int:
-        """Write; the number of characters that were given."""
+        """Write; returns the number of characters given."""
         if self._stream is not None:
             try:
                 self._stream.write(text)
@@ -44,7 +39,7 @@ class SafeStream:
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what was written."""
+        """Flush the stream."""
         if self._stream is not None:
             try:
                 self._stream.flush()
@@ -52,21 +47,18 @@ class SafeStream:
                 self._drop()
 
     def isatty(self) -> bool:
-        """Whether a person watches, as far as the stream knows."""
+        """Whether the stream is a terminal."""
         try:
             return self._stream is not None and bool(self._stream.isatty())
         except (OSError, ValueError):
             return False
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's own."""
+        """All other attributes are the stream's."""
         return getattr(self._stream, name)
 
     def _drop(self) -> None:
-        """Write nowhere from now on.
-
-        What Python still holds would fail again when the process ends, and change its exit code.
-        """
+        """Redirect to the null device: the buffer would fail again at exit, and change its code."""
         stream, self._stream = self._stream, None
         with contextlib.suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -75,13 +67,13 @@ class SafeStream:
 
 
 def safe_stdout() -> SafeStream:
-    """``sys.stdout`` as it is now, made safe."""
+    """The present ``sys.stdout`` as a safe stream."""
     return sys.stdout if isinstance(sys.stdout, SafeStream) else SafeStream(sys.stdout)
 
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
-    """A context in which ``sys.stdout`` and ``sys.stderr`` never fail.
+    """A context in which ``sys.stdout`` and ``sys.stderr`` never raise.
 
     A standard descriptor that the process was started without is opened on the null device: the
     next file would get its number, and with it all that is printed.

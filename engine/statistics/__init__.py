@@ -1,4 +1,4 @@
-"""Bootstrap intervals, DeLong, paired tests, calibration and thresholds."""
+"""Bootstrap intervals, paired tests of models, calibration and thresholds."""
 
 from typing import TYPE_CHECKING
 
@@ -8,19 +8,29 @@ if TYPE_CHECKING:
     from engine.statistics.bootstrap import (
         BOOTSTRAP,
         CLOPPER_PEARSON,
+        FEWEST_GROUPS,
         TOO_FEW,
         Interval,
         bootstrap_intervals,
         fewest_resamples,
+        groups_of_rarest,
     )
     from engine.statistics.calibration import HIGHEST, LOWEST, Calibration, Reliability, calibrate
-    from engine.statistics.delong import DeLong, delong_interval, delong_test
-    from engine.statistics.few_samples import FEWEST_GROUPS, groups_of_rarest
-    from engine.statistics.paired_tests import McNemar, bootstrap_differences, holm, mcnemar_test
-    from engine.statistics.threshold_rules import DEFAULT, RULES, check_demand, check_rule
+    from engine.statistics.paired_tests import (
+        DeLong,
+        McNemar,
+        bootstrap_differences,
+        delong_test,
+        holm,
+        mcnemar_test,
+    )
     from engine.statistics.thresholds import (
         COUNTS,
+        DEFAULT,
+        RULES,
         OperatingPoint,
+        check_demand,
+        check_rule,
         choose_threshold,
         figures_at,
         operating_points,

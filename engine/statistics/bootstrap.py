@@ -1,4 +1,4 @@
-"""How far a metric would move had other groups been sampled: bootstrap intervals."""
+"""Bootstrap intervals over groups, and intervals for few samples."""
 
 from __future__ import annotations
 
@@ -8,34 +8,129 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.stats import beta
 from torch import Tensor
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
-from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
-from engine.statistics.few_samples import (
-    FEWEST_GROUPS,
-    all_agree,
-    groups_of_rarest,
-    groups_of_share,
-    proportion_bounds,
-)
+from datasets.specs import require_range, require_whole
+from engine.metrics import CLASSES, UNDEFINED, EpochOutputs, check_metrics, likeliest, metric_value
 
-# How an interval was found; too few is why there is none.
+# With fewer groups a percentile bootstrap's intervals are too narrow.
+FEWEST_GROUPS = 10
+# Relative difference below which all resamples agree.
+AGREEMENT = 1e-6
+# Of two classes: the denominator of a proportion.
+OF_POSITIVES, OF_NEGATIVES, OF_CALLED = "positives", "negatives", "called"
+PROPORTIONS = {
+    "precision": OF_CALLED,
+    "recall": OF_POSITIVES,
+    "recall_at_fpr": OF_POSITIVES,
+    "specificity_at_sensitivity": OF_NEGATIVES,
+}
+# Metrics that depend on the rarest class (or label).
+OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTIONS)
+
+
+def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a proportion, which has a width at 0 and 1, too.
+
+    Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of
+    the Binomial": covers the true proportion at least as often as ``level``.
+
+    Args:
+        share: From 0 to 1.
+        count: Number of independent samples, or of groups.
+        level: Of confidence.
+
+    Example:
+        >>> [round(bound, 3) for bound in proportion_bounds(1.0, 8)]
+        [0.631, 1.0]
+    """
+    hits, tail = share * count, (1 - level) / 2
+    low = float(beta.ppf(tail, hits, count - hits + 1)) if share > 0 else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if share < 1 else 1.0
+    return low, high
+
+
+def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
+    """The number of groups in the denominator of a proportion; None for other metrics.
+
+    Args:
+        metric: Its name, with ``@`` and a demand where it takes one.
+        outputs: Of N samples.
+        groups: The group of each sample, [N].
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
+        >>> groups_of_share("recall", outputs, ["p1", "p2", "p2"])
+        1
+        >>> groups_of_share("auroc", outputs, ["p1", "p2", "p2"]) is None
+        True
+    """
+    name = metric.partition("@")[0]
+    if name == "accuracy" and outputs.task != "regression":
+        return _count(groups, torch.ones(len(groups), dtype=torch.bool))
+    if outputs.task != "binary" or name not in PROPORTIONS:
+        return None
+    of = {
+        OF_POSITIVES: outputs.target == 1,
+        OF_NEGATIVES: outputs.target == 0,
+        OF_CALLED: likeliest(outputs.scores) == 1,
+    }
+    return _count(groups, of[PROPORTIONS[name]])
+
+
+def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
+    """The number of groups with the rarest class; None if the metric does not depend on each.
+
+    Of labels the rarest is what fewest groups have, or fewest lack.
+
+    Args:
+        metric: Its name, with ``@`` and a demand where it takes one.
+        outputs: Of N samples.
+        groups: The group of each sample, [N].
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
+        >>> groups_of_rarest("auroc", outputs, ["p1", "p2", "p3"])
+        1
+    """
+    if metric.partition("@")[0] not in OF_EACH_CLASS or outputs.task == "regression":
+        return None
+    target = outputs.target
+    if outputs.task in CLASSES:
+        members = [target == number for number in range(outputs.logits.shape[1])]
+    else:
+        members = [members for label in (target > 0).T for members in (label, ~label)]
+    return min(_count(groups, of) for of in members)
+
+
+def all_agree(values: np.ndarray) -> bool:
+    """Whether all values (at least one, none NaN) are equal, except for rounding."""
+    return bool(np.ptp(values) <= AGREEMENT * np.abs(values).max())
+
+
+def _count(groups: Sequence[str], of: torch.Tensor) -> int:
+    return len({str(groups[row]) for row in of.nonzero()[:, 0].tolist()})
+
+
+# Methods of an interval, and the reason for none.
 BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and how far it may be off.
+    """A value and its interval.
 
     Attributes:
         value: Of all samples.
-        low: The lower bound, NaN where none can be given.
+        low: The lower bound, NaN if there is none.
         high: The upper bound, likewise.
-        resamples: Those in which the figure is defined; 0 where none were drawn.
-        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` where the samples are too few
-            for bounds; empty where nobody asked for any, or nothing can be said.
+        resamples: Those in which the value is defined; 0 if none were drawn.
+        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` if the samples are too few for
+            bounds; empty if none were requested or the value is undefined.
     """
 
     value: float
@@ -55,21 +150,18 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals of metrics, with whole groups drawn.
 
-    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife". The samples of one patient or
-    plate resemble each other, so that drawing them one by one would promise too much: a resample
-    is as many groups as there are, drawn with replacement, each with all its samples (Field and
-    Welsh 2007, "Bootstrapping Clustered Data"). All metrics see the same resamples.
+    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; Field and Welsh 2007,
+    "Bootstrapping Clustered Data": a resample is as many groups as there are, drawn with
+    replacement, each with all its samples, because samples of one patient or plate are not
+    independent. All metrics see the same resamples; those in which a metric is undefined are left
+    out. Bounds are NaN with a single group.
 
-    A resample in which a metric is undefined (a ranking without one of the classes, a recall
-    without positives) is left out. Bounds are NaN with a single group.
-
-    A bootstrap of few groups promises too much, and one in which all resamples agree promises
-    certainty. A proportion (accuracy; of two classes also precision, recall, and those at a
-    demand) of fewer than 10 groups, or on which all resamples agree, gets Clopper and Pearson's
-    interval (:func:`engine.statistics.few_samples.proportion_bounds`), each group counted as one
-    sample. All other metrics have no bounds (``too_few``) where all resamples agree or fewer than
-    half are defined; nor have those that rest on each class (AUROC, F1, MCC, means over classes)
-    where fewer than 10 groups hold one of them.
+    With few groups, or identical resamples, the bootstrap is too narrow. A proportion (accuracy; of
+    two classes also precision, recall, and those at a demand) of fewer than 10 groups, or with
+    identical resamples, gets Clopper and Pearson's interval (:func:`proportion_bounds`) with each
+    group as one sample. Other metrics have no bounds (``too_few``) if all resamples agree or fewer
+    than half are defined, nor those that depend on each class (AUROC, F1, MCC, means over classes)
+    if fewer than 10 groups have one of them.
 
     Args:
         outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
@@ -77,15 +169,14 @@ def bootstrap_intervals(
         metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
         resamples: How many to draw.
         level: The share of resamples between the bounds.
-        seed: Of a random stream of its own.
+        seed: Of a separate random stream.
 
     Returns:
-        Metric -> its interval, in the order of ``metrics``.
+        Metric -> interval, in the order of ``metrics``.
 
     Raises:
-        UsageError: A metric does not fit, or was not kept; there is not one group a sample; a
-            number is out of range, ``resamples`` among them where they are too few for one to lie
-            in each tail.
+        UsageError: A metric does not fit, or was not kept; there is not one group per sample; a
+            number is out of range, or ``resamples`` too few for one to lie in each tail.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
@@ -95,7 +186,7 @@ def bootstrap_intervals(
     """
     own = tuple(name for name in metrics if name not in outputs.custom)
     check_metrics(own, outputs.task, outputs.targets)
-    check_resampling(groups, len(outputs.target), resamples, level, seed)
+    resamples, seed = check_resampling(groups, len(outputs.target), resamples, level, seed)
     whole = {name: metric_value(name, outputs) for name in metrics}
     if len(set(map(str, groups))) < 2:
         return {name: Interval(value) for name, value in whole.items()}
@@ -110,7 +201,7 @@ def bootstrap_intervals(
 def _interval(
     metric: str, outputs: EpochOutputs, groups: Sequence[str], drawn: Interval, level: float
 ) -> Interval:
-    """What the bootstrap says, or what can be said instead where that cannot be relied on."""
+    """The bootstrap interval, or its replacement for few groups."""
     if math.isnan(drawn.value):
         return drawn
     in_share = groups_of_share(metric, outputs, groups)
@@ -126,22 +217,22 @@ def _interval(
 
 
 def without_bounds(drawn: Interval) -> Interval:
-    """The same figure, of which samples are too few to say how far it may be off."""
+    """The value with ``too_few``."""
     return replace(drawn, low=UNDEFINED, high=UNDEFINED, method=TOO_FEW)
 
 
 def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
     """Draw as many groups as there are, with replacement, each with all its samples.
 
-    One resample at a time: all at once would hold resamples x groups numbers.
+    One resample at a time: all at once would take resamples x groups numbers.
 
     Args:
-        groups: The group of each sample, [N]; the same groups and seed give the same resamples.
+        groups: The group of each sample, [N].
         resamples: How many to draw.
-        seed: Of a random stream of its own.
+        seed: Of a separate random stream; equal groups and seeds give equal resamples.
 
     Yields:
-        The numbers of the drawn samples, rising; one stands as often as its group was drawn.
+        Ascending row numbers; each as often as its group was drawn.
 
     Example:
         >>> [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
@@ -163,53 +254,32 @@ def fewest_resamples(level: float) -> int:
 
 def check_resampling(
     groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
-) -> None:
-    """Refuse what no resamples can be drawn by.
+) -> tuple[int, int]:
+    """Return ``resamples`` and ``seed``, if resamples can be drawn.
 
     Args:
         groups: The group of each sample.
-        samples: How many samples there are.
-        resamples: How many resamples to draw.
+        samples: Number of samples.
+        resamples: How many to draw.
         level: The share of them between the bounds.
         seed: Of their random stream.
 
     Raises:
-        UsageError: There is not one group a sample, or a number is out of range.
-
-    Example:
-        >>> check_resampling(["p1", "p1", "p2"], 3, resamples=1000, level=0.95, seed=0)
+        UsageError: There is not one group per sample, or a number is out of range.
     """
-    check_level(level)
-    check_whole("resamples", resamples, at_least=fewest_resamples(level))
-    check_whole("seed", seed, at_least=0)
+    require_range("level", level, 0, 1, open_low=True)
     if len(groups) != samples:
         raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
-
-
-def check_level(level: float) -> None:
-    """Refuse a level of confidence that no interval can have.
-
-    Args:
-        level: A share.
-
-    Raises:
-        UsageError: It is not between 0 and 1.
-
-    Example:
-        >>> check_level(0.95)
-    """
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise UsageError(f"level must be a share between 0 and 1, such as 0.95, not {level!r}")
+    resamples = require_whole("resamples", resamples, fewest_resamples(level))
+    return resamples, require_whole("seed", seed, 0)
 
 
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
-    """The interval between two quantiles.
-
-    It has no bounds (``too_few``) where fewer than half are defined or all agree.
+    """The interval between two quantiles; ``too_few`` if fewer than half are defined or all agree.
 
     Args:
         value: Of all samples.
-        of_resamples: Of each resample, NaN where it is undefined there, [R].
+        of_resamples: Of each resample, NaN if undefined, [R].
         level: The share of resamples between the bounds.
 
     Example:

@@ -1,4 +1,4 @@
-"""Whether probabilities can be taken at their word, and one number that mends them."""
+"""Calibration error and temperature scaling."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from engine.metrics import (
     log_loss,
 )
 
-# Beyond these a temperature says only that the data do not bound it: where all samples are told
-# apart the likelihood grows for ever as it falls, and where the model is worse than chance as it
-# rises. Networks were found to need 0.9 to 3 (Guo et al. 2017).
+# Limits of a temperature that the data do not bound: the likelihood grows as it falls if all
+# samples are separated, and as it rises if the model is worse than chance. Networks need 0.9 to 3
+# (Guo et al. 2017).
 LOWEST, HIGHEST = 0.05, 20.0
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often what was said with a confidence was the case.
+    """Observed frequency per bin of confidence, and scores of the probabilities.
 
     Attributes:
-        confidence: The mean confidence of each bin that holds samples, [K].
-        share: How often it was the case, [K].
+        confidence: The mean confidence of each bin with samples, [K].
+        share: The observed frequency, [K].
         count: Samples, [K].
         ece: Expected calibration error.
         brier: Brier score.
@@ -51,12 +51,12 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling, fitted on the validation side.
+    """Temperature scaling, fitted on the validation set.
 
     Attributes:
-        temperature: What the logits are divided by; above 1 the model was too sure of itself.
-        before: The test side as the model says it.
-        after: The test side with the logits divided.
+        temperature: Divides the logits; above 1 the model was overconfident.
+        before: The test set as predicted.
+        after: The test set with the logits divided.
         task: ``binary``, ``multiclass`` or ``multilabel``.
     """
 
@@ -67,26 +67,25 @@ class Calibration:
 
     @property
     def at_limit(self) -> bool:
-        """Whether the validation side set no bound, so that the temperature is a limit's."""
+        """Whether the validation set did not bound the temperature."""
         return self.temperature in (LOWEST, HIGHEST)
 
 
 def fit_temperature(logits: Tensor, target: Tensor, task: str) -> float:
-    """The temperature that makes what was the case most likely.
+    """The temperature of least negative log-likelihood, from ``LOWEST`` to ``HIGHEST``.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks": the logits are divided by one
-    number, by which no ranking and no likeliest class changes. The mean negative log-likelihood is
-    convex in that number's inverse, so that it is least where its slope is zero; of labels that
-    of all decisions together. The temperature is kept from ``LOWEST`` to ``HIGHEST``.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". The likelihood is convex in the
+    inverse temperature, and least where its slope is zero; of labels that of all decisions
+    together.
 
     Args:
-        logits: [N, C], of a side that the model was not trained on.
+        logits: [N, C], of samples that the model was not trained on.
         target: Class numbers long [N], or labels (0 or 1) [N, T].
         task: ``binary``, ``multiclass`` or ``multilabel``.
 
     Returns:
-        Above 1 where the model is too sure of itself; NaN where no sample, or one class only, is
-        there, where a logit is not finite, or where none differs from the others of its sample.
+        Above 1 if the model is overconfident; NaN without samples, with one class only, if a logit
+        is not finite, or if the logits of each sample are equal.
 
     Raises:
         ValueError: A regression has no probabilities.
@@ -102,7 +101,7 @@ def fit_temperature(logits: Tensor, target: Tensor, task: str) -> float:
     if len(target.unique()) < 2 or not torch.isfinite(logits).all():
         return UNDEFINED
     logits, scores = logits.double(), TASKS[task].scores
-    if task in CLASSES:  # what all classes have alike changes no probability
+    if task in CLASSES:  # a constant offset of all classes changes no probability
         logits = logits - logits.amax(dim=1, keepdim=True)
     if not logits.any():
         return UNDEFINED
@@ -120,11 +119,11 @@ def fit_temperature(logits: Tensor, target: Tensor, task: str) -> float:
 
 
 def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
-    """Confidence against what was the case, in the bins of the metric ``ece``.
+    """Confidence against observed frequency, in the bins of the metric ``ece``.
 
-    Of two classes the positive one's probability and how often it was the case; of more that of
-    the likeliest class and how often it was right; of labels the probabilities of all of them
-    together. The three figures are the metrics of those names: of labels the mean over them.
+    Of two classes the positive one's probability; of more that of the predicted class and its
+    accuracy; of labels the probabilities of all together. The three scores are the metrics of those
+    names.
 
     Args:
         probabilities: [N, C], or of labels [N, T].
@@ -149,10 +148,10 @@ def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
     count = np.bincount(number)
     held = count > 0
     sums = [np.bincount(number, weights=of.double().numpy()) for of in (confidence, hit)]
-    said, was = (of[held] / count[held] for of in sums)
+    confidences, frequency = (of[held] / count[held] for of in sums)
     return Reliability(
-        said,
-        was,
+        confidences,
+        frequency,
         count[held],
         expected_calibration_error(probabilities, target),
         brier(probabilities, target),
@@ -161,15 +160,11 @@ def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
 
 
 def calibrate(val: EpochOutputs, test: EpochOutputs) -> Calibration | None:
-    """Fit the temperature on the validation side and see what it does for the test side.
-
-    Args:
-        val: Chooses the temperature.
-        test: Is measured before and after.
+    """Fit the temperature on the validation set and apply it to the test set.
 
     Returns:
-        None of a regression, and where the validation side gives no temperature
-        (:func:`fit_temperature`) or a test logit is not finite.
+        None for a regression, and if there is no temperature (:func:`fit_temperature`) or a test
+        logit is not finite.
     """
     if test.task == "regression" or not torch.isfinite(test.logits).all():
         return None

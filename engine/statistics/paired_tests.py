@@ -1,27 +1,152 @@
-"""Whether models differ on the samples that they share: McNemar's test, differences, Holm."""
+"""Whether models differ on the same samples: DeLong, McNemar, paired bootstrap, Holm."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, rankdata
 from torch import Tensor
 
 from datasets.errors import UsageError
+from datasets.specs import require_range
 from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
 from engine.statistics.bootstrap import (
     BOOTSTRAP,
+    FEWEST_GROUPS,
     Interval,
     check_resampling,
     group_resamples,
+    groups_of_rarest,
+    groups_of_share,
     percentile_interval,
     without_bounds,
 )
-from engine.statistics.few_samples import FEWEST_GROUPS, groups_of_rarest, groups_of_share
+
+
+@dataclass(frozen=True)
+class DeLong:
+    """Two models' areas under the ROC curve on the same samples.
+
+    Attributes:
+        auc_a: The first model's.
+        auc_b: The second model's.
+        difference: ``auc_a - auc_b``.
+        low: The difference's lower bound, NaN if there is none.
+        high: Its upper bound, likewise.
+        p_value: Two-sided.
+    """
+
+    auc_a: float = UNDEFINED
+    auc_b: float = UNDEFINED
+    difference: float = UNDEFINED
+    low: float = UNDEFINED
+    high: float = UNDEFINED
+    p_value: float = UNDEFINED
+
+
+@dataclass(frozen=True)
+class _Wins:
+    """How often a positive sample scores above a negative one, a tie counting half.
+
+    Divided by the size of the other class these are DeLong's placement values. As counts they are
+    exact, so that a variance of 0 is found as 0.
+    """
+
+    of_positives: np.ndarray  # over how many negatives, [m]
+    over_negatives: np.ndarray  # of how many positives, [n]
+
+    def __sub__(self, other: _Wins) -> _Wins:
+        return _Wins(
+            self.of_positives - other.of_positives, self.over_negatives - other.over_negatives
+        )
+
+    @property
+    def area(self) -> float:
+        pairs = len(self.of_positives) * len(self.over_negatives)
+        return float(self.of_positives.sum()) / pairs
+
+    @property
+    def variance(self) -> float:
+        """Of the area; NaN for classes of one sample."""
+        m, n = len(self.of_positives), len(self.over_negatives)
+        if min(m, n) < 2:
+            return UNDEFINED
+        of_positives = float(self.of_positives.var(ddof=1)) / n**2
+        over_negatives = float(self.over_negatives.var(ddof=1)) / m**2
+        return of_positives / m + over_negatives / n
+
+
+def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float = 0.95) -> DeLong:
+    """Compare how well two models rank the same samples.
+
+    DeLong, DeLong and Clarke-Pearson 1988, "Comparing the Areas under Two or More Correlated
+    Receiver Operating Characteristic Curves"; by midranks in O(N log N) (Sun and Xu 2014, "Fast
+    Implementation of DeLong's Algorithm"). Assumes independent samples: with several per group it
+    is too confident.
+
+    Areas are NaN without both classes or with scores that are not finite. With a variance of 0
+    (each model ranks perfectly, or not at all), or a class of one sample, bounds are NaN, and the
+    p-value is 1 if the models rank alike, else NaN.
+
+    Args:
+        scores_a: The first model's scores of the positive class, [N].
+        scores_b: The second model's, [N].
+        target: 1 for positive samples, else 0, [N].
+        level: Confidence level of the interval.
+
+    Raises:
+        UsageError: The shapes differ, the target is not of two classes, or ``level`` is no share.
+
+    Example:
+        >>> target = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+        >>> good = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
+        >>> poor = torch.tensor([0.4, 0.2, 0.6, 0.7, 0.1, 0.3, 0.8, 0.9])
+        >>> found = delong_test(good, poor, target)
+        >>> found.auc_a, found.auc_b, round(found.p_value, 2)
+        (0.9375, 0.5625, 0.1)
+    """
+    require_range("level", level, 0, 1, open_low=True)
+    a, b = _wins(scores_a, target), _wins(scores_b, target)
+    if a is None or b is None:
+        return DeLong(a.area if a else UNDEFINED, b.area if b else UNDEFINED)
+    apart = a - b
+    difference, variance = apart.area, apart.variance
+    if not variance > 0:
+        alike = not apart.of_positives.any() and not apart.over_negatives.any()
+        return DeLong(a.area, b.area, difference, p_value=1.0 if alike else UNDEFINED)
+    reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(variance)
+    low, high = max(difference - reach, -1.0), min(difference + reach, 1.0)
+    # Both tails of a normal distribution.
+    p_value = math.erfc(abs(difference) / math.sqrt(2 * variance))
+    return DeLong(a.area, b.area, difference, low, high, p_value)
+
+
+def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
+    """The counts; None without both classes or with scores that are not finite."""
+    if scores.ndim != 1 or scores.shape != target.shape:
+        raise UsageError(
+            f"scores of shape {list(scores.shape)} for a target of shape {list(target.shape)}: "
+            "expected [N] of both, the scores of the positive class"
+        )
+    values, true = scores.detach().double().cpu().numpy(), target.detach().cpu().numpy()
+    positive = true == 1
+    if not (positive | (true == 0)).all():
+        raise UsageError(
+            f"a target of DeLong's test is 0 or 1, not {true[~positive & (true != 0)][0]}"
+        )
+    m, n = int(positive.sum()), int((~positive).sum())
+    if not m or not n or not np.isfinite(values).all():
+        return None
+    ranks = rankdata(values)
+    return _Wins(
+        ranks[positive] - rankdata(values[positive]),
+        m - (ranks[~positive] - rankdata(values[~positive])),
+    )
 
 
 @dataclass(frozen=True)
@@ -29,9 +154,9 @@ class McNemar:
     """Two models' decisions on the same samples.
 
     Attributes:
-        only_a: Samples that the first model alone is right about.
-        only_b: Samples that the second model alone is right about.
-        p_value: The chance of so uneven a share, either way, between equally good models.
+        only_a: Samples that only the first model predicts correctly.
+        only_b: Samples that only the second model predicts correctly.
+        p_value: Two-sided.
     """
 
     only_a: int
@@ -40,12 +165,10 @@ class McNemar:
 
 
 def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
-    """Compare how often two models are right about the same samples.
+    """Compare how often two models are right about the same samples, by the exact binomial test.
 
     McNemar 1947, "Note on the Sampling Error of the Difference between Correlated Proportions or
-    Percentages"; exact, by the binomial distribution of those that only one of them is right
-    about. It takes samples as independent of each other, as :func:`engine.statistics.delong_test`
-    does. Models that are never right alone do not differ: 1.
+    Percentages". Assumes independent samples. Models that are never right alone have p = 1.
 
     Args:
         right_a: Whether the first model is right, bool [N].
@@ -79,16 +202,13 @@ def bootstrap_differences(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[dict[str, Interval]]:
-    """By how much models differ from the first one, and how far that may be off.
+    """Differences of models' metrics from the first model's, with paired bootstrap intervals.
 
-    Percentile bootstrap with whole groups drawn, as :func:`engine.statistics.bootstrap_intervals`
-    has it, in pairs: in each resample all models are measured on the same samples, so that what
-    makes a resample easy or hard for all of them cancels. Resamples in which a metric is undefined
-    for either are left out.
+    As :func:`engine.statistics.bootstrap_intervals`, with all models measured on the same
+    resamples. Resamples in which a metric is undefined for either model are left out.
 
-    There are no bounds (``too_few``) where those of either model's figure would not be by
-    bootstrap for want of groups, or where all resamples agree; but models with the same scores
-    differ by 0 in all resamples, however many there are.
+    There are no bounds (``too_few``) if either model's own interval would not be by bootstrap for
+    want of groups, or all resamples agree; models with equal scores differ by 0 in all resamples.
 
     Args:
         outputs: Of at least two models, for the same N samples in the same order.
@@ -96,14 +216,14 @@ def bootstrap_differences(
         metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
         resamples: How many to draw.
         level: The share of resamples between the bounds.
-        seed: Of a random stream of its own.
+        seed: Of a separate random stream.
 
     Returns:
         For each model from the second on: metric -> its own minus the first model's.
 
     Raises:
-        UsageError: The samples are not the same, a metric does not fit, there is not one group a
-            sample, or a number is out of range.
+        UsageError: The samples differ, a metric does not fit, there is not one group per sample, or
+            a number is out of range.
 
     Example:
         >>> target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
@@ -115,7 +235,7 @@ def bootstrap_differences(
     first, *others = outputs
     own = tuple(name for name in metrics if name not in first.custom)
     check_metrics(own, first.task, first.targets)
-    check_resampling(groups, len(first.target), resamples, level, seed)
+    resamples, seed = check_resampling(groups, len(first.target), resamples, level, seed)
     for other in others:
         same = other.sample_id == first.sample_id and torch.equal(other.target, first.target)
         if other.task != first.task or not same:
@@ -146,7 +266,7 @@ def bootstrap_differences(
 def _difference(
     metric: str, models: Sequence[EpochOutputs], groups: Sequence[str], drawn: Interval
 ) -> Interval:
-    """What the bootstrap says, where that can be relied on."""
+    """The bootstrap interval, or ``too_few``."""
     if math.isnan(drawn.value):
         return drawn
     first, other = models
@@ -162,18 +282,14 @@ def _difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for having made several tests.
+    """Correct p-values for multiple tests.
 
-    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest is
-    multiplied by the number of tests, the next by one less, and so on; none falls below one
-    before it. Refusing at these the usual level keeps the chance of a single false alarm below it,
-    however the tests depend on each other.
+    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest is multiplied
+    by the number of tests, the next by one less, and so on; none falls below one before it. Valid
+    for dependent tests.
 
     Args:
-        p_values: One a test; NaN where a test could not be made, which then does not count.
-
-    Returns:
-        The corrected ones, in the same order.
+        p_values: One per test; NaN if a test was not possible, which then does not count.
 
     Example:
         >>> holm([0.01, 0.04, 0.03, math.nan])

@@ -1,44 +1,186 @@
-"""From which score on a sample is called positive: thresholds chosen on validation data."""
+"""Decision thresholds: rules, choice on validation data, figures at a threshold."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, nearest
 from engine.metrics import THRESHOLD, UNDEFINED
-from engine.statistics.threshold_rules import DEFAULT, RULES, check_demand, cut
 
-__all__ = [
-    "COUNTS",
-    "DEFAULT",
-    "RULES",
-    "OperatingPoint",
-    "choose_threshold",
-    "figures_at",
-    "operating_points",
-    "threshold_table",
-]
+# The rule without data: 0.5.
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The results of each possible threshold, the highest first.
+
+    Attributes:
+        threshold: Midway between two neighbouring scores, [K].
+        true: True positives, [K].
+        false: False positives, [K].
+        positives: Number of positive samples.
+        negatives: Number of negative samples.
+    """
+
+    threshold: np.ndarray
+    true: np.ndarray
+    false: np.ndarray
+    positives: int
+    negatives: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule to choose a threshold.
+
+    Attributes:
+        aim: A description.
+        worth: From cuts and the demand to a number for each cut, [K]; the largest is chosen.
+        form: Its name with a place for the demand.
+        usual: The default demand; None if it takes none.
+        expects: A description of the valid demands.
+        allows: Whether a demand is valid.
+    """
+
+    aim: str
+    worth: Callable[[Cuts, float], np.ndarray]
+    form: str
+    usual: float | None = None
+    expects: str = ""
+    allows: Callable[[float], bool] = math.isfinite
+
+
+# Integers and quotients of them, so that ties are exact.
+RULES: dict[str, Rule] = {
+    # Youden 1950, "Index for rating diagnostic tests".
+    "youden": Rule(
+        "maximum of sensitivity + specificity",
+        lambda cuts, _: cuts.true * cuts.negatives - cuts.false * cuts.positives,
+        "youden",
+    ),
+    "f1": Rule(
+        "maximum of F1, the harmonic mean of precision and recall",
+        lambda cuts, _: 2 * cuts.true / (cuts.positives + cuts.true + cuts.false),
+        "f1",
+    ),
+    "recall": Rule(
+        "the highest threshold at which at least this share of the positives is found",
+        lambda cuts, demand: cuts.true / cuts.positives >= demand,
+        "recall >= {:g}",
+        0.9,
+        "a share above 0, at most 1",
+        lambda demand: 0 < demand <= 1,
+    ),
+    "fpr": Rule(
+        "the lowest threshold at which at most this share of the negatives is predicted positive",
+        # Of the thresholds that meet it, the one with most positive predictions.
+        lambda cuts, demand: np.where(
+            cuts.false / cuts.negatives <= demand, cuts.true + cuts.false, -1
+        ),
+        "fpr <= {:g}",
+        0.1,
+        "a share from 0, below 1",
+        lambda demand: 0 <= demand < 1,
+    ),
+    # A cost of 1 maximises the accuracy.
+    "cost": Rule(
+        "minimum cost, with the given cost of a false negative in false positives",
+        lambda cuts, demand: -(demand * (cuts.positives - cuts.true) + cuts.false),
+        "cost {:g}",
+        1.0,
+        "a finite number above 0",
+        lambda demand: 0 < demand < math.inf,
+    ),
+}
+
+
+def check_rule(rule: str) -> str:
+    """The rule, if it exists.
+
+    Raises:
+        UsageError: Names the nearest one.
+    """
+    choices = (*RULES, DEFAULT)
+    if rule not in choices:
+        raise UsageError(f"no threshold rule is called '{rule}'{nearest(rule, choices)}")
+    return rule
+
+
+def check_demand(rule: str, demand: float | None) -> float | None:
+    """A rule's demand: the given one, or its default.
+
+    Args:
+        rule: A key of ``RULES``, or ``default``.
+        demand: None for the default.
+
+    Raises:
+        UsageError: The rule takes none, or the demand is invalid.
+
+    Example:
+        >>> check_demand("recall", None), check_demand("recall", 0.95), check_demand("youden", None)
+        (0.9, 0.95, None)
+    """
+    chosen = RULES.get(check_rule(rule))
+    if chosen is None or chosen.usual is None:
+        if demand is not None:
+            raise UsageError(f"the rule '{rule}' takes no demand")
+        return None
+    if demand is None:
+        return chosen.usual
+    if not chosen.allows(demand):
+        raise UsageError(f"the rule '{rule}' takes {chosen.expects}")
+    return float(demand)
+
+
+def cut(scores: np.ndarray, positive: np.ndarray) -> Cuts:
+    """All thresholds, from no positive prediction to all: one more than there are different scores.
+
+    Args:
+        scores: Probabilities [N], at least one.
+        positive: bool [N].
+
+    Example:
+        >>> cut(np.array([0.9, 0.3, 0.3]), np.array([True, True, False])).threshold
+        array([0.95, 0.6 , 0.15])
+    """
+    distinct, number = np.unique(scores, return_inverse=True)
+    true, false = (np.bincount(number[of], minlength=len(distinct)) for of in (positive, ~positive))
+    above, below = np.append(distinct, 1.0)[::-1], np.append(0.0, distinct)[::-1]
+    midway = below + (above - below) / 2
+    # Neighbouring floating-point numbers have no number between them.
+    midway = np.where(midway > below, midway, above)
+    if distinct[-1] == 1:
+        midway[0] = math.inf
+    return Cuts(
+        midway,
+        np.append(0, true[::-1].cumsum()),
+        np.append(0, false[::-1].cumsum()),
+        int(true.sum()),
+        int(false.sum()),
+    )
+
 
 COUNTS = ("tp", "fp", "fn", "tn")
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, by which rule it was chosen, and what it gives on either side.
+    """A chosen threshold and its figures on both subsets.
 
     Attributes:
         rule: A key of ``RULES`` (``youden``), or ``default`` for 0.5.
-        demand: The rule's number (the recall, the rate, the cost), None where it takes none.
-        threshold: From this probability on a sample is called positive; NaN where the side it
-            would be chosen on holds one class, infinite where nothing is to be called positive
-            and there is a score of 1.
-        val: Figure (``sensitivity``, ``specificity``, ``precision``, ...) -> value on the side it
-            was chosen on; NaN where undefined.
-        test: The same on the test side.
+        demand: The rule's number (the recall, the rate, the cost), or None.
+        threshold: From this probability on a sample is predicted positive; NaN if the validation
+            set has one class, infinite if nothing is to be predicted positive and there is a score
+            of 1.
+        val: Figure (``sensitivity``, ``specificity``, ``precision``, ...) -> value on the
+            validation set; NaN if undefined.
+        test: The same on the test set.
     """
 
     rule: str
@@ -49,7 +191,7 @@ class OperatingPoint:
 
     @property
     def name(self) -> str:
-        """The rule and its demand, as a person writes them (``recall >= 0.9``)."""
+        """The rule and its demand (``recall >= 0.9``)."""
         form = RULES[self.rule].form if self.rule in RULES else self.rule
         return form.format(self.demand)
 
@@ -60,19 +202,18 @@ def choose_threshold(
     """The threshold that a rule chooses on these samples.
 
     It lies midway between two neighbouring scores (beyond the extremes between those and 0 or 1),
-    so that on new samples a score that is only a little off still falls on its side. Equal scores
-    are never parted. Of thresholds that are equally good the highest is taken, which calls the
-    fewest samples positive. A demand is met on these samples, which does not promise it for others.
+    so that slightly different new scores fall on the same side. Of equally good thresholds the
+    highest is chosen.
 
     Args:
         scores: Probabilities [N].
         positive: bool [N].
         rule: A key of ``RULES``, or ``default`` for 0.5.
-        demand: The rule's number; None takes its usual one.
+        demand: The rule's number; None for its default.
 
     Returns:
-        From this score on a sample is to be called positive. NaN where one class is all there is;
-        infinity where none is to be, and there is a score of 1.
+        From this score on a sample is predicted positive. NaN with one class only; infinity if no
+        sample is to be, and there is a score of 1.
 
     Raises:
         UsageError: There is no such rule or demand, or the scores are no probabilities.
@@ -89,7 +230,7 @@ def choose_threshold(
     if not positive.any() or positive.all():
         return UNDEFINED
     cuts = cut(scores, positive)
-    # The first of the largest ones, and so the highest threshold of them.
+    # argmax returns the first, so the highest threshold.
     best = np.argmax(RULES[rule].worth(cuts, UNDEFINED if demand is None else demand))
     return float(cuts.threshold[best])
 
@@ -97,7 +238,7 @@ def choose_threshold(
 def threshold_table(
     scores: np.ndarray, positive: np.ndarray, thresholds: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """All figures of a decision at each of many thresholds, in one pass over the sorted scores.
+    """All figures of the decisions at many thresholds, in one pass over the sorted scores.
 
     Args:
         scores: Probabilities [N].
@@ -106,9 +247,8 @@ def threshold_table(
 
     Returns:
         ``sensitivity``, ``specificity``, ``precision``, ``npv`` (negative predictive value),
-        ``f1``, ``accuracy``, ``balanced_accuracy`` and ``mcc``, float [K], NaN where undefined
-        (MCC where all samples are, or are called, alike); the counts ``tp``, ``fp``, ``fn`` and
-        ``tn``, int [K].
+        ``f1``, ``accuracy``, ``balanced_accuracy`` and ``mcc``, float [K], NaN if undefined; the
+        counts ``tp``, ``fp``, ``fn`` and ``tn``, int [K].
 
     Raises:
         UsageError: The scores are no probabilities, or a threshold is NaN.
@@ -128,7 +268,7 @@ def threshold_table(
     tp, fp = len(of_positives) - fn, len(of_negatives) - tn
     with np.errstate(divide="ignore", invalid="ignore"):
         sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
-        # Root by root: the product of four large counts would not fit.
+        # Root by root: the product of four large counts would overflow.
         spread = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
         return {
             "sensitivity": sensitivity,
@@ -147,18 +287,7 @@ def threshold_table(
 
 
 def figures_at(scores: np.ndarray, positive: np.ndarray, threshold: float) -> dict[str, float]:
-    """The figures of :func:`threshold_table` at one threshold; all NaN where that is NaN.
-
-    Args:
-        scores: Probabilities [N].
-        positive: bool [N].
-        threshold: From it on a sample is called positive.
-
-    Example:
-        >>> found = figures_at(np.array([0.9, 0.8, 0.3]), np.array([True, False, True]), 0.5)
-        >>> found["sensitivity"], found["precision"], found["tp"]
-        (0.5, 0.5, 1)
-    """
+    """The figures of :func:`threshold_table` at one threshold; all NaN if that is NaN."""
     wanted = 0.0 if math.isnan(threshold) else threshold
     table = threshold_table(scores, positive, np.array([wanted]))
     if math.isnan(threshold):
@@ -174,18 +303,15 @@ def operating_points(
     rule: str = "youden",
     demand: float | None = None,
 ) -> list[OperatingPoint]:
-    """What each rule chooses on the validation side, and what that gives on either.
+    """The operating points of all rules: chosen on the validation set, measured on both.
 
     Args:
         val_scores: Probabilities [N].
         val_positive: bool [N].
-        test_scores: Probabilities [M]; nothing is chosen by them.
+        test_scores: Probabilities [M].
         test_positive: bool [M].
-        rule: The one that comes first, as for :func:`choose_threshold`.
-        demand: Its number; the other rules take their usual ones.
-
-    Returns:
-        The chosen rule's, then those of the other rules and of ``default``.
+        rule: The one to return first, as for :func:`choose_threshold`.
+        demand: Its number; the other rules take their defaults.
     """
     demands = {rule: demand} | {other: None for other in (*RULES, DEFAULT) if other != rule}
     points = []

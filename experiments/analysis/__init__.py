@@ -1,11 +1,16 @@
-"""What a test set shows: intervals, decisions, attributions, attention."""
+"""The analysis of a test set: intervals, decisions, attributions, attention."""
 
 from typing import TYPE_CHECKING
 
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.analysis.analysis import TestAnalysis, about_unexplained
+    from experiments.analysis.analysis import (
+        AnalysisCollector,
+        TestAnalysis,
+        TestSetAnalysis,
+        about_unexplained,
+    )
     from experiments.analysis.cohort_audit import (
         AUDIT_NAME,
         AUTOMATIC_SCANS,
@@ -17,10 +22,7 @@ if TYPE_CHECKING:
         read_audit,
         write_audit,
     )
-    from experiments.analysis.collector import AnalysisCollector
     from experiments.analysis.decision import as_plain, decide
-    from experiments.analysis.interval_words import about_methods, about_too_few, too_few_of
-    from experiments.analysis.outcome import Outcome
-    from experiments.analysis.stage import TestSetAnalysis
+    from experiments.analysis.outcome import Outcome, about_methods, about_too_few, too_few_of
 else:
     __getattr__ = lazy_exports(__name__, __file__)

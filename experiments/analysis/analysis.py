@@ -1,20 +1,26 @@
-"""What was found out about a tested model beyond its metrics."""
+"""The analysis of a tested model beyond its metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from engine.explain import Explained
-from engine.metrics import AttentionSummary
+from engine.evaluator import Evaluator
+from engine.explain import AuxiliaryHeads, Embeddings, Explained, Gates, ScanAttention
+from engine.metrics import AttentionSummary, summarise_attention
 from engine.statistics import Calibration, OperatingPoint
+from experiments.config import ReportConfig
+from handlers.attribution import FILE_NAME, Attribution
 
 
 @dataclass(frozen=True)
 class TestAnalysis:
-    """Of the test side; each part empty or None where it does not apply or was not asked for.
+    """Analysis of the test set; a part is empty or None where it does not apply or was not wanted.
 
     Attributes:
         decisions: What is ranked (the positive class, each class against the rest, or each
@@ -30,7 +36,7 @@ class TestAnalysis:
         heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each; None of
             a model without both.
         embedding: The samples' vectors, [N, E].
-        embedding_source: What they are (:attr:`engine.explain.embeddings.Embeddings.source`).
+        embedding_source: What they are (:attr:`engine.explain.collectors.Embeddings.source`).
     """
 
     decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)
@@ -57,8 +63,92 @@ class TestAnalysis:
 
 
 def about_unexplained(findings: TestAnalysis) -> str:
-    """That not every label or value was explained, in words; empty where each was."""
+    """A phrase on outputs that were not explained; empty where each was."""
     sets = findings.explained
     if len(sets) < 2 or len(sets) >= sets[0].outputs:
         return ""
     return f"attributions are of the first {len(sets)} of {sets[0].outputs} outputs"
+
+
+class AnalysisCollector:
+    """Keeps each sample's vector, scan weights, gate and single modalities' scores.
+
+    Example::
+
+        kept = AnalysisCollector()
+        with kept.attached(evaluator):
+            evaluator.evaluate(loader)
+        kept.findings(explained=explained)
+    """
+
+    def __init__(self) -> None:
+        self.embeddings = Embeddings()
+        self.scans = ScanAttention()
+        self.gates = Gates()
+        self.heads = AuxiliaryHeads()
+        self.parts = (self.embeddings, self.scans, self.gates, self.heads)
+
+    @contextmanager
+    def attached(self, evaluator: Evaluator) -> Iterator[None]:
+        """Listen for the while; later evaluations cost what they did before."""
+        for part in self.parts:
+            part.attach(evaluator)
+        try:
+            yield
+        finally:
+            for part in self.parts:
+                part.detach(evaluator)
+
+    def findings(self, **others: Any) -> TestAnalysis:
+        """The analysis of the last evaluation.
+
+        Args:
+            **others: Further attributes of the analysis.
+        """
+        return TestAnalysis(
+            scan_weights=self.scans.weights,
+            gate=self.gates.movement,
+            heads=self.heads.logits,
+            embedding=self.embeddings.vectors,
+            embedding_source=self.embeddings.source,
+            **others,
+        )
+
+
+class TestSetAnalysis:
+    """Attaches to the test set's evaluator what the settings ask for."""
+
+    def __init__(
+        self,
+        tester: Evaluator,
+        settings: ReportConfig,
+        run_dir: Path,
+        output_names: Sequence[str] = (),
+    ) -> None:
+        self.tester = tester
+        self.attribution: Attribution | None = None
+        self.wanted = settings.enabled
+        chosen = settings.attribution
+        if self.wanted and chosen.method is not None:
+            self.attribution = Attribution(
+                chosen.method,
+                max_samples=chosen.max_samples,
+                steps=chosen.steps,
+                output_names=output_names,
+                path=run_dir / "report" / FILE_NAME,
+            )
+            self.attribution.attach(tester)
+
+    def measure(
+        self, loader: Any, weights: Callable[[], AbstractContextManager[Any]]
+    ) -> tuple[dict[str, float], TestAnalysis]:
+        """The metrics of a loader's samples, and their analysis."""
+        if not self.wanted:
+            return self.tester.evaluate(loader, weights), TestAnalysis()
+        kept = AnalysisCollector()
+        with kept.attached(self.tester):
+            metrics = self.tester.evaluate(loader, weights)
+        with weights():
+            attention = summarise_attention(self.tester.model, loader, self.tester.device)
+        explained = () if self.attribution is None else self.attribution.sets
+        return metrics, kept.findings(explained=explained, attention=attention)

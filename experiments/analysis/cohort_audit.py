@@ -1,4 +1,4 @@
-"""A run's audit: what is accepted, what stops it, how it is written down and told."""
+"""A run's audit: what is accepted, what stops it, and its table."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from datasets.audit import LEVELS, Finding, accept, audit, check_transforms, counted, sort_by_level
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.transforms import OutOfDomain
-from engine.files import write_whole
 from experiments.config import Config
 
 AUDIT_NAME = "audit.json"
 # Before a training about so many scans are looked at: seconds, where all might take minutes.
 AUTOMATIC_SCANS = 20_000
-# What one of each level is called, and the columns that they are told in.
+# One finding of each level, and the widths of the table's columns.
 NOUNS = {"refuse": "refusal", "warn": "warning", "note": "note"}
 LEVEL_WIDTH, NUMBER_WIDTH = 8, 22
 NARROWEST, WITHOUT_TERMINAL = 60, 110
@@ -38,7 +38,7 @@ def audit_cohort(
     Args:
         config: Says how the columns are meant.
         cohort: As it was read.
-        split: The side of each sample, str [N], if there is a split.
+        split: The subset of each sample, str [N], if there is a split.
         max_scans: About how many scans to look at; None for all.
         out_of_domain: What the transforms are given and are not made for.
     """
@@ -66,10 +66,6 @@ def check_audit(findings: Sequence[Finding]) -> None:
 def write_audit(findings: Sequence[Finding], folder: Path) -> None:
     """Write ``audit.json``.
 
-    Args:
-        findings: Of one audit.
-        folder: It exists.
-
     Raises:
         OSError: The disk is full, say.
     """
@@ -89,7 +85,7 @@ def read_audit(folder: Path) -> list[Finding]:
 
 
 def audit_summary(findings: Sequence[Finding]) -> str:
-    """How many findings of each level there are.
+    """Number of findings of each level.
 
     Example:
         >>> audit_summary([Finding("order", "warn", 0.9, "It does.")])
@@ -103,11 +99,7 @@ def audit_summary(findings: Sequence[Finding]) -> str:
 
 
 def audit_table(findings: Sequence[Finding]) -> Iterator[str]:
-    """TestAnalysis as lines for a terminal: level, number, and the sentence under its name.
-
-    Args:
-        findings: Where there are none there is no table.
-    """
+    """Findings as lines for a terminal: level, number, and the sentence under its name."""
     if not findings:
         return
     width = shutil.get_terminal_size((WITHOUT_TERMINAL, 0)).columns

@@ -1,4 +1,4 @@
-"""What a run's probabilities are worth for deciding: thresholds and calibration."""
+"""Thresholds and calibration of a run's probabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.config import ThresholdConfig
 def decide(
     outputs: Mapping[str, EpochOutputs], names: Sequence[str], threshold: ThresholdConfig
 ) -> tuple[dict[str, list[OperatingPoint]], Calibration | None]:
-    """Choose thresholds and a temperature on the validation side, and see what they give.
+    """Choose thresholds and a temperature on the validation set, and see what they give.
 
     Args:
         outputs: ``val`` and ``test`` -> logits and targets.
@@ -53,12 +53,12 @@ def decide(
 def as_plain(
     decisions: Mapping[str, Sequence[OperatingPoint]], calibration: Calibration | None
 ) -> dict[str, Any]:
-    """What was decided in plain types, as ``metrics.json`` has it.
+    """Thresholds and calibration in plain types, as ``metrics.json`` has them.
 
     Returns:
         ``thresholds``: name -> rows with ``rule``, ``demand``, ``threshold`` and the figures of
         ``val`` and ``test``; ``calibration``: ``temperature`` and the figures and bins of the test
-        side ``before`` and ``after``, or None.
+        set ``before`` and ``after``, or None.
     """
     thresholds = {name: [asdict(point) for point in points] for name, points in decisions.items()}
     if calibration is None:

@@ -20,7 +20,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from experiments.benchmarks.faithfulness import (
     REPLACED,
     TIMED_SAMPLES,

@@ -126,7 +126,7 @@ class Victim:
         )
         process.start()
         assert process.pid is not None
-        with contextlib.suppress(OSError):  # whoever of the two comes first
+        with contextlib.suppress(OSError):  # either of the two may come first
             os.setpgid(process.pid, process.pid)
         began = time.monotonic()
         if moment is not None and moment < 0:

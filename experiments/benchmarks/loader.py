@@ -43,7 +43,7 @@ from datasets.batches import Batch, Sample, packed_collate, pad_collate
 from datasets.cohort import AXIS_FILE, SAMPLES_FILE, SCANS_FILE, SPECTRA_FILE, Cohort
 from datasets.errors import UsageError
 from datasets.loading import BucketBatchSampler, SpectraDataset, make_loader
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from experiments.benchmarks.peak_memory import PeakMemory
 
 REFERENCE = "naive"
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         for name in ("samples", "scans", "points", "batch_size", "rounds"):
-            check_whole(f"--{name.replace('_', '-')}", getattr(chosen, name))
+            require_whole(f"--{name.replace('_', '-')}", getattr(chosen, name), 1)
         with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
             write_cohort(Path(folder), chosen.samples, chosen.scans, chosen.points)
             dataset, seconds = open_dataset(Path(folder))

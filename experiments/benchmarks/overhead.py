@@ -35,7 +35,7 @@ if __name__ == "__main__":
 import torch
 
 from datasets.errors import UsageError, nearest
-from engine.errors import check_whole
+from datasets.specs import require_whole
 from experiments.benchmarks import hand_written, peers, scanfire_engine
 from experiments.benchmarks.tiny_task import Engine, TinyTask, make_task
 
@@ -194,10 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         lengths = chosen.epoch_steps or []
-        check_whole("--steps", chosen.steps)
+        require_whole("--steps", chosen.steps, 1)
         for steps in lengths:
-            check_whole("--epoch-steps", steps)
-        check_whole("--rounds", chosen.rounds)
+            require_whole("--epoch-steps", steps, 1)
+        require_whole("--rounds", chosen.rounds, 1)
         results: dict[str, Any] = compare(chosen.steps, chosen.rounds, chosen.engines)
         _print_table("us a step, and ratio to the hand-written loop", results)
         if lengths:

@@ -32,8 +32,8 @@ if __name__ == "__main__":
 import torch
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
-from engine.files import write_whole
+from datasets.files import write_whole
+from datasets.specs import require_whole
 from engine.precision import best_device
 from experiments.benchmarks import scaling_worker
 from experiments.benchmarks.scaling_worker import measure_validation
@@ -208,9 +208,9 @@ def _measure(options: argparse.Namespace) -> int:
         raise UsageError(f"--device: {error}") from error
     for name in ("steps", "warmup"):
         if getattr(options, name) is not None:
-            check_whole(f"--{name}", getattr(options, name))
+            require_whole(f"--{name}", getattr(options, name), 1)
     for count in options.processes:
-        check_whole("--processes", count)
+        require_whole("--processes", count, 1)
         if device.type == "cuda" and count > torch.cuda.device_count():
             raise UsageError(f"--processes: {count}, but {torch.cuda.device_count()} GPUs")
     size = read_size(options, device)

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from datasets.batches import Batch
+from datasets.files import write_whole
 from datasets.loading import BucketBatchSampler, EpochBatchSampler, SpectraDataset, make_loader
 from engine import EpochMetrics, Evaluator
 from engine.distributed import BACKENDS, gather, is_main_process, rank, world_size
-from engine.files import write_whole
 from engine.protocols import Handler
 from experiments.benchmarks.step_clock import StepClock
 from experiments.benchmarks.step_settings import (

@@ -36,8 +36,8 @@ if __name__ == "__main__":
 import torch
 
 from datasets.errors import UsageError
-from engine.errors import check_whole
-from engine.files import write_whole
+from datasets.files import write_whole
+from datasets.specs import require_whole
 from engine.precision import best_device
 from experiments.benchmarks.accuracy import compare_precisions, print_accuracy
 from experiments.benchmarks.data_wait import measure_wait, print_wait
@@ -203,8 +203,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             setattr(options, name, usual[kind])
     for name in ("steps", "warmup", "rounds", "cohort", "epochs"):
         if getattr(options, name) is not None:
-            check_whole(f"--{name}", getattr(options, name))
-    check_whole("--profile-steps", options.profile_steps, 0)
+            require_whole(f"--{name}", getattr(options, name), 1)
+    require_whole("--profile-steps", options.profile_steps, 0)
     size = read_size(options, device)
     shown = torch.cuda.get_device_name(device) if kind == "cuda" else f"CPU, {_threads()}"
     results: dict[str, Any] = {"device": shown, "torch": torch.__version__, "size": vars(size)}

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
         with_loaders,
     )
     from experiments.builders.handlers import RunHandlers, build_handlers
-    from experiments.builders.loss import build_loss
-    from experiments.builders.model import build_configured_optimizer, build_model_and_loss
+    from experiments.builders.model import (
+        build_configured_optimizer,
+        build_loss,
+        build_model_and_loss,
+    )
     from experiments.builders.split import make_folds, split_cohort, split_fold
 else:
     __getattr__ = lazy_exports(__name__, __file__)

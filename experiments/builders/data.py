@@ -1,8 +1,9 @@
-"""From the ``data`` section to loaders: nothing that is fitted sees more than the training part."""
+"""From the ``data`` section to loaders; everything is fitted on the training set alone."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,19 +24,20 @@ from datasets.cohort import (
     summarise_targets,
 )
 from datasets.covariates import CovariateEncoder
-from datasets.loading import SpectraDataset
+from datasets.loading import CACHE_LIMIT_BYTES, SpectraDataset
 from datasets.simulation import GENERATOR_VERSION, simulate_cohort
-from datasets.splits import SIDES
+from datasets.splits import SUBSETS
+from datasets.transform_cache import GIB, NoRoomError, TransformedScans, transformed_scans
 from datasets.transforms import (
     TRANSFORMS,
     Compose,
     OutOfDomain,
+    Transform,
     find_out_of_domain,
     make_transforms,
 )
 from engine.distributed import main_process_first, rank, world_size
 from experiments.builders.loaders import build_loaders
-from experiments.builders.scan_store import store_scans
 from experiments.builders.split import split_cohort, tested_fold
 from experiments.config import ComponentConfig, Config, DataConfig, find_named
 from experiments.run_files import DataVersion, check_same_data, data_version
@@ -43,20 +45,19 @@ from experiments.run_files import DataVersion, check_same_data, data_version
 
 @dataclass(frozen=True)
 class Data:
-    """A cohort, made ready to train on.
+    """A cohort with its split, datasets and loaders.
 
     Attributes:
-        cohort: As it was read.
+        cohort: As read.
         split: ``train``, ``val`` or ``test`` for each sample, [N].
-        encoder: Fitted on the training part.
-        transforms: Fitted on the training scans.
-        scaler: Of values to regress, fitted on the training part; None of classes and labels.
-        datasets: One a side.
-        loaders: One a side; only training shuffles and augments. Of several processes each has
-            its own part of every side.
-        version: Of the files, of what was done to them, and of the split.
-        out_of_domain: What the transforms are given and are not made for.
-        tested: What the test side is, in a line; empty where it is no fold, group or batch.
+        encoder: Of covariates.
+        transforms: Of scans.
+        scaler: Of regression targets, else None.
+        datasets: One per subset.
+        loaders: One per subset, each process with its share; only training shuffles and augments.
+        version: Of the files, their preparation and the split.
+        out_of_domain: Values that the transforms are not made for.
+        tested: A line on the fold, group or batch that is the test set; else empty.
     """
 
     cohort: Cohort
@@ -72,7 +73,7 @@ class Data:
 
     @property
     def num_classes(self) -> int:
-        """C, the width of the logits: as many as there are classes, labels or values."""
+        """C, the width of the logits: classes, labels or values."""
         return len(self.cohort.class_names)
 
     @property
@@ -82,23 +83,23 @@ class Data:
 
     @property
     def axis(self) -> np.ndarray:
-        """Where the points stand that a model is given, [L]: what the transforms leave."""
+        """Positions of the points after the transforms, [L]."""
         assert self.transforms.axis is not None
         return self.transforms.axis
 
     @property
     def spec_len(self) -> int:
-        """L, points of a scan that a model is given."""
+        """L, points of a transformed scan."""
         return len(self.axis)
 
     def train_targets(self) -> Tensor:
-        """Class numbers [N_train] or labels [N_train, T] of the training part."""
+        """Classes [N_train] or labels [N_train, T] of the training set."""
         return torch.from_numpy(self.cohort.targets[self.split == "train"])
 
     def describe(self) -> list[str]:
-        """Lines for a person."""
+        """Printed lines."""
         counts = self.cohort.describe().splitlines()
-        for side in SIDES:
+        for side in SUBSETS:
             chosen = self.split == side
             targets = summarise_targets(
                 self.cohort.task, self.cohort.targets[chosen], self.cohort.class_names
@@ -110,19 +111,19 @@ class Data:
         return counts + self.describe_transforms()
 
     def describe_transforms(self) -> list[str]:
-        """Lines for a person on the transforms, and on what they are not made for."""
+        """Printed lines on the transforms, and on values that they are not made for."""
         told = [found.sentence for found in self.out_of_domain]
         return self.transforms.describe() + told
 
 
 def default_cache_dir() -> Path:
-    """Where the embedded cohort is written, by the XDG convention."""
+    """The user's cache folder, by the XDG convention."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "scanfire"
 
 
 def digest_memory(config: DataConfig) -> ChecksumCache:
-    """What large files were hashed to before, in the user's cache."""
+    """Remembered checksums of large files."""
     return ChecksumCache((config.cache_dir or default_cache_dir()) / "digests", config.verify)
 
 
@@ -150,17 +151,14 @@ def read_cohort(config: DataConfig) -> Cohort:
 
 
 def build_data(config: Config, splits_file: Path | None = None) -> Data:
-    """Read, split, fit on the training part, and make the loaders.
-
-    Several processes do so together; what is written to a cache, the first writes.
+    """Read and split the cohort, fit on the training set, and make the loaders. Collective.
 
     Args:
         config: The whole configuration.
-        splits_file: A run's own ``splits.csv``; wins over the configuration. The cohort has to be
-            the one that the run's folder tells of.
+        splits_file: ``splits.csv`` of a continued run, whose cohort must be the same.
 
     Raises:
-        UsageError: Something about the cohort or the choices made about it cannot be used.
+        UsageError: The cohort or a setting cannot be used.
     """
     settings = config.data
     transforms = configured_transforms(settings)
@@ -205,7 +203,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             digest_memory(settings),
         )
     datasets = {}
-    for side in SIDES:
+    for side in SUBSETS:
         chosen = np.flatnonzero(split == side)
         datasets[side] = SpectraDataset(
             store.spectra,
@@ -225,11 +223,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
 
 
 def with_loaders(config: Config, data: Data) -> Data:
-    """The same data with loaders for as many processes as there are now.
-
-    Args:
-        config: The whole configuration.
-        data: As they were built.
+    """The same data with loaders for the present world size.
 
     Raises:
         UsageError: No batch can be made.
@@ -260,3 +254,88 @@ def _find_each(
         choice = find_named(named.name, known, f"{key}.{number}") if "." in named.name else None
         found.append({"name": choice or named.name, "params": named.params})
     return found
+
+
+# Of the folder for what can be made again.
+FOLDER = "transformed"
+
+
+@dataclass(frozen=True, eq=False)
+class ScanStore:
+    """Where datasets read their scans.
+
+    Attributes:
+        spectra: The cohort's [N_scans, L], or already transformed ones.
+        transforms: Still to be applied.
+        in_memory: Whether datasets keep transformed scans.
+        on_disk: The cache of transformed scans, if any.
+    """
+
+    spectra: np.ndarray
+    transforms: Transform | None
+    in_memory: bool
+    on_disk: TransformedScans | None = None
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows of the cohort's spectra stand in these."""
+        return rows if self.on_disk is None else self.on_disk.places(rows)
+
+    def dataset_options(self) -> dict[str, Any]:
+        """Keyword arguments for :class:`~datasets.loading.SpectraDataset`."""
+        return {
+            "transforms": self.transforms,
+            "cache": self.in_memory,
+            "cache_limit": sys.maxsize,
+        }
+
+
+def store_scans(
+    settings: DataConfig,
+    cohort: Cohort,
+    transforms: Compose,
+    fingerprint: str,
+    folder: Path,
+    memory: ChecksumCache,
+) -> ScanStore:
+    """Choose where transformed scans are kept (``data.cache``), and write them if on disk.
+
+    Args:
+        settings: Of the data.
+        cohort: As read.
+        transforms: Fitted.
+        fingerprint: SHA-256 of the file of spectra.
+        folder: The cache folder.
+        memory: Remembered checksums.
+
+    Raises:
+        UsageError: ``cache`` is ``disk``, which has too little space.
+    """
+    rows = np.concatenate(cohort.scan_rows)
+    points = cohort.spec_len if transforms.spec_len is None else transforms.spec_len
+    size = len(np.unique(rows)) * points * np.dtype(np.float32).itemsize
+    where = settings.cache
+    if where == "auto":
+        where = "memory" if size <= CACHE_LIMIT_BYTES else "disk"
+    if where == "disk" and transforms.transforms:
+        try:
+            kept = transformed_scans(
+                cohort.spectra,
+                rows,
+                transforms,
+                fingerprint,
+                folder / FOLDER,
+                memory=memory,
+                limit_bytes=int(settings.cache_limit_gib * GIB),
+                say=_say,
+            )
+            return ScanStore(kept.spectra, None, in_memory=False, on_disk=kept)
+        except NoRoomError as error:
+            if settings.cache == "disk":
+                raise
+            _say(f"{error}: they are transformed at each access")
+    # Without transforms the cohort's own file serves as well as a copy of it.
+    return ScanStore(cohort.spectra, transforms, in_memory=where == "memory")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # at once: what follows may take minutes

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from datasets.errors import UsageError
 from engine.distributed import Replicas, world_size
 from engine.evaluator import Evaluator
-from engine.metrics import EpochMetrics
+from engine.metrics import EpochMetrics, Monitor
 from engine.protocols import Handler
 from engine.trainer import Trainer
 from experiments.builders.data import default_cache_dir
@@ -36,10 +38,13 @@ from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
 
+# Keys that stand for one parameter of their handler.
+VALUE = {"trainer.compile": "mode", "trainer.precision": "precision"}
+
 
 @dataclass(frozen=True)
 class RunHandlers:
-    """The handlers that later stages speak to; the others live by their events alone.
+    """The handlers that later stages use.
 
     Attributes:
         repeated: A line on each of ``handlers`` that is attached more than once.
@@ -53,11 +58,11 @@ class RunHandlers:
     repeated: tuple[str, ...] = ()
 
     def averaged_weights(self) -> AbstractContextManager[Any]:
-        """The weights that are measured and exported: the averaged ones where there are any."""
+        """A context with the weights that are evaluated and exported: averaged ones if any."""
         return self.averager.averaged_weights() if self.averager else nullcontext()
 
     def close(self) -> None:
-        """Let go of open files, also after training was cut off."""
+        """Close files."""
         for handler in self.closing:
             handler.close()
 
@@ -70,15 +75,15 @@ def build_handlers(
     loss_terms: list[str],
     page: Page | None = None,
 ) -> RunHandlers:
-    """Build the configured handlers and attach them; none writes anything before training.
+    """Build the configured handlers and attach them; none writes before training.
 
     Args:
-        config: Says which.
-        trainer: They attach to it.
-        evaluator: Measures the validation side.
-        val_loader: Yields the validation side.
-        loss_terms: The names that the loss returns.
-        page: What the run's page shows while it goes on; None for no such page.
+        config: The whole configuration.
+        trainer: To attach to.
+        evaluator: Of the validation set.
+        val_loader: Of the validation set.
+        loss_terms: Names that the loss returns.
+        page: Makes the run's page during training; None for no page.
 
     Raises:
         UsageError: A handler refuses its settings, or a name is unknown.
@@ -93,14 +98,17 @@ def build_handlers(
     offered = {"loader": val_loader, "measured_weights": measured_weights}
 
     def attach(cls: Any, key: str, **params: Any) -> Any:
-        handler = construct(cls, params, key, offered)
-        attached.append(handler)
-        trainer.attach(handler)
+        with _keys_in_errors(key, cls):
+            handler = construct(cls, params, key, offered)
+            if isinstance(getattr(handler, "monitor", None), Monitor):
+                handler.monitor.user = key
+            attached.append(handler)
+            trainer.attach(handler)
         return handler
 
     checkpoint = attach(Checkpoint, "checkpoint", **config.checkpoint.model_dump())
-    judged = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
-    log = attach(RunLog, "checkpoint", **judged)
+    followed = {"monitor": config.checkpoint.monitor, "mode": config.checkpoint.mode}
+    log = attach(RunLog, "checkpoint", **followed)
     # Attached in any case, so that a resumed run can begin to log steps.
     attach(StepLog, "log", every=config.log.every_steps)
     graceful_shutdown = attach(GracefulShutdown, "graceful_shutdown")
@@ -112,10 +120,10 @@ def build_handlers(
     if settings.processes.strategy == "dp":
         trainer.network = Replicas(trainer.model, replica_devices(settings))
     if world_size() > 1:
-        together = settings.processes.model_dump(exclude={"strategy", "backend"})
-        if together["overlap"] is None:
-            together["overlap"] = settings.compile != "graphs"
-        attach(DistributedTraining, "trainer.processes", **together)
+        options = settings.processes.model_dump(exclude={"strategy", "backend"})
+        if options["overlap"] is None:
+            options["overlap"] = settings.compile != "graphs"
+        attach(DistributedTraining, "trainer.processes", **options)
 
     if settings.compile is not None:
         kept = (config.data.cache_dir or default_cache_dir()) / "compiled"
@@ -146,7 +154,7 @@ def build_handlers(
         schedule = config.lr_scheduler
         attach(
             LRSchedule,
-            "lr_scheduler",
+            "lr_scheduler.params",
             name=schedule.name,
             warmup_steps=schedule.warmup_steps,
             **schedule.params,
@@ -162,6 +170,19 @@ def build_handlers(
     return RunHandlers(
         checkpoint, log, graceful_shutdown, averager, closing, tuple(_repeated(config, attached))
     )
+
+
+@contextmanager
+def _keys_in_errors(key: str, cls: type) -> Iterator[None]:
+    """Errors by the configuration's keys, where a handler names itself and its parameters."""
+    try:
+        yield
+    except UsageError as error:
+        own = cls.__module__.rpartition(".")[2]
+        names = "|".join(inspect.signature(cls).parameters)
+        line = re.sub(rf"\b{own}\.(?=(?:{names})\b)", f"{key}.", str(error))
+        line = re.sub(rf"^{own}:", f"{key}:", line).replace(f"{key}.{VALUE.get(key)}", key)
+        raise UsageError(line) from error
 
 
 def _repeated(config: Config, attached: Sequence[Handler]) -> Iterator[str]:

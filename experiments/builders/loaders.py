@@ -34,18 +34,17 @@ def build_loaders(
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, DataLoader[Any]]:
-    """Make a loader of each side.
+    """Make a loader of each subset; only training shuffles and balances.
 
-    Only training shuffles and balances. Each process has the same number of batches, so that they
-    can act together after any of them; in evaluation each sample is some process's once.
+    All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
 
     Args:
         config: The whole configuration.
-        datasets: One a side.
-        classes: Class numbers of the training part, [N_train]; other targets cannot be balanced.
-        groups: Groups of the training part, [N_train].
-        rank: Which of the processes this one is, from 0.
-        world_size: How many processes there are.
+        datasets: One per subset.
+        classes: Of the training set, [N_train]; other targets cannot be balanced.
+        groups: Of the training set, [N_train].
+        rank: Of this process.
+        world_size: Number of processes.
 
     Raises:
         UsageError: No batch can be made.
@@ -53,12 +52,12 @@ def build_loaders(
     batching = config.data.batching
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
     loaders = {}
-    for side, dataset in datasets.items():
+    for subset, dataset in datasets.items():
         strata = {"none": None, "class": classes, "group": groups}[batching.balance]
         sampler = _sampler(
-            config, dataset, side == TRAIN, strata if side == TRAIN else None, rank, world_size
+            config, dataset, subset == TRAIN, strata if subset == TRAIN else None, rank, world_size
         )
-        loaders[side] = make_loader(
+        loaders[subset] = make_loader(
             dataset,
             seed=config.seed,
             num_workers=config.data.num_workers,
@@ -101,7 +100,7 @@ def _sampler(
 
 
 def _collate(batching: BatchingConfig, to_gpu: bool) -> Callable[[Sequence[Sample]], Any]:
-    """Packed batches save what is pinned and copied; where nothing is, padding at once is less."""
+    """Packed batches save pinned memory and copies to a GPU; on a CPU padding at once is faster."""
     packed = batching.collate == "packed" or (batching.collate == "auto" and to_gpu)
     collate: Callable[..., Any] = packed_collate if packed else pad_collate
     multiples = {"pad_rows_to": batching.pad_rows_to, "pad_scans_to": batching.pad_scans_to}

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from pydantic import ValidationError
+from torch import Tensor, nn
 
-from engine.losses import choose_loss
+from datasets.cohort import SPECTRA_FILE
+from datasets.errors import UsageError
+from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
 from experiments.builders.data import Data
-from experiments.builders.loss import build_loss
-from experiments.builders.modalities import check_modalities
-from experiments.config import Config, OptimizerConfig, construct, find_named
+from experiments.config import (
+    Config,
+    OptimizerConfig,
+    TermConfig,
+    construct,
+    find_named,
+    one_line,
+    parameter_types,
+)
 from models import MODELS
 
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
-    """The configured model, and its loss on the device.
-
-    Args:
-        config: Names both and their parameters.
-        data: What a constructor may want to know of it is offered.
-        device: Where the loss's tensors go; the trainer moves the model.
+    """The configured model (moved by the trainer), and its loss on the device.
 
     Raises:
         UsageError: A name is unknown, or its parameters do not fit.
     """
-    # Whatever a constructor may want to know of the data; it is given what it names.
+    # Passed to constructors that have these parameters.
     offered = {
         "tab_dim": data.tab_dim,
         "spec_len": data.spec_len,
@@ -51,10 +57,6 @@ def build_configured_optimizer(
 ) -> torch.optim.Optimizer:
     """The configured optimiser of a model's parameters.
 
-    Args:
-        settings: Its section of the configuration.
-        model: Has the parameters.
-
     Raises:
         UsageError: A name is unknown, or its parameters do not fit.
     """
@@ -71,4 +73,105 @@ def build_configured_optimizer(
             **params,
         )
 
+    # Checked as its own: what else it takes is in keys beside `params`.
+    own = inspect.signature(cls).parameters
+    taken = [p for n, p in own.items() if n not in ("params", *OptimizerConfig.model_fields)]
+    build.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    build.__name__, build.__annotations__ = cls.__name__, parameter_types(cls)
     return construct(build, settings.params, "optimizer.params")  # type: ignore[no-any-return]
+
+
+# The argument by which a model is told the size of a modality, and with it that it takes it.
+SPECTRA, COVARIATES = "spec_len", "tab_dim"
+
+
+def check_modalities(name: str, model: Callable[..., Any], data: Data) -> None:
+    """Refuse a model of spectra where there are none, and one of covariates likewise.
+
+    Args:
+        name: The model's, as configured.
+        model: Its class; one of the user's own may do with no covariates, and is asked itself.
+        data: Of the run.
+
+    Raises:
+        UsageError: Names the models that would do.
+    """
+    takes = inspect.signature(model).parameters
+    if not data.cohort.has_spectra and SPECTRA in takes:
+        raise UsageError(
+            f"model.name: '{name}' takes spectra, and the cohort {data.cohort.root.name} has none "
+            f"(no {SPECTRA_FILE}); choose {_without(SPECTRA)}"
+        )
+    if not data.tab_dim and name in MODELS and COVARIATES in takes:
+        raise UsageError(
+            f"model.name: '{name}' takes covariates, and none is named for the cohort "
+            f"{data.cohort.root.name}; name some by data.numeric and data.categorical, or choose "
+            f"{_without(COVARIATES)}"
+        )
+
+
+def _without(modality: str) -> str:
+    """The models that do not take a modality."""
+    names = [
+        name
+        for name in MODELS
+        if modality not in inspect.signature(find_named(name, MODELS, "model.name")).parameters
+    ]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+# Parameters that may be one number for each class or label.
+ONE_EACH = ("class_weights", "pos_weight", "alpha")
+
+
+def build_loss(
+    name: str,
+    params: Mapping[str, Any],
+    task: str,
+    targets: Tensor,
+    num_classes: int,
+    key: str = "loss",
+) -> nn.Module:
+    """Build a configured loss.
+
+    Args:
+        name: A key of ``LOSSES``, or a dotted path.
+        params: Its parameters; ``terms`` of ``weighted`` map a name to ``{name, weight, on,
+            optional, params}``, or to the name of a loss alone.
+        task: A key of ``TASKS``.
+        targets: Of the training part, for what is ``balanced``.
+        num_classes: C: classes, labels or values.
+        key: The configuration key of the loss, for errors.
+
+    Raises:
+        UsageError: A name or a parameter is wrong, or the loss does not fit the task.
+    """
+    cls = find_named(name, LOSSES, f"{key}.name")
+    fitting = [known for known, tasks in FITTING.items() if task in tasks]
+    if name in FITTING and name not in fitting:
+        raise UsageError(
+            f"{key}.name: '{name}' does not fit task '{task}' (choices: {', '.join(fitting)})"
+        )
+    params = fill_balanced(params, targets, num_classes)
+    for parameter in ONE_EACH:
+        given = params.get(parameter)
+        if isinstance(given, Sequence) and not isinstance(given, str) and len(given) != num_classes:
+            raise UsageError(
+                f"{key}.params.{parameter}: {len(given)} numbers given, {num_classes} are needed"
+            )
+    if cls is WeightedLoss and isinstance(params.get("terms"), Mapping):
+        params["terms"] = {
+            term: _build_term(spec, f"{key}.params.terms.{term}", task, targets, num_classes)
+            for term, spec in params["terms"].items()
+        }
+    loss: nn.Module = construct(cls, params, f"{key}.params")
+    return loss
+
+
+def _build_term(spec: Any, key: str, task: str, targets: Tensor, num_classes: int) -> Term:
+    try:
+        term = TermConfig.model_validate(spec)
+    except ValidationError as error:
+        raise UsageError(one_line(error, spec, TermConfig, key)) from error
+    loss = build_loss(term.name, term.params, task, targets, num_classes, key)
+    return Term(loss, term.weight, term.on, term.optional)

@@ -1,4 +1,4 @@
-"""From the ``data.split`` section to the side of each sample."""
+"""From the ``data.split`` section to the subset of each sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from datasets.cohort import AUTO, Cohort
 from datasets.errors import CohortError
 from datasets.splits import (
-    SIDES,
+    SUBSETS,
     Folds,
     hash_split,
     k_folds,
@@ -20,18 +20,13 @@ from datasets.splits import (
 )
 from experiments.config import IN_FOLDS, DataConfig
 
-# A test side that is one group or one batch may well lack a class.
+# A test set that is one group or one batch may lack a class.
 ALWAYS_WHOLE = ("train", "val")
 CHANCE_TESTS = ("leave_one_group_out", "leave_one_batch_out")
 
 
 def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.ndarray:
-    """Read the split, or draw one.
-
-    Args:
-        cohort: As it was read.
-        settings: Say how to draw one.
-        file: A ``splits.csv`` to read, if there is one.
+    """Read the split from ``file`` (``splits.csv``) if given, else draw one.
 
     Returns:
         ``train``, ``val`` or ``test`` for each sample, [N].
@@ -47,7 +42,7 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
             cohort.groups,
             cohort.targets,
             cohort.class_names,
-            whole=ALWAYS_WHOLE if split.kind in CHANCE_TESTS else SIDES,
+            whole=ALWAYS_WHOLE if split.kind in CHANCE_TESTS else SUBSETS,
         )
     _refuse_values(cohort, settings)
     seed = split.seed or 0
@@ -60,11 +55,7 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
 
 
 def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
-    """The folds of a cohort.
-
-    Args:
-        cohort: As it was read.
-        settings: Say which; their kind is one of ``IN_FOLDS``.
+    """The folds of a cohort; ``settings.split.kind`` is one of ``IN_FOLDS``.
 
     Raises:
         CohortError: There are no such folds.
@@ -80,16 +71,10 @@ def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
 
 
 def split_fold(cohort: Cohort, settings: DataConfig, folds: Folds, number: int) -> np.ndarray:
-    """The sides where one fold is tested; of all else validation gets its share beside training.
-
-    Args:
-        cohort: As it was read.
-        settings: Have the fractions.
-        folds: Of the cohort.
-        number: Of the fold.
+    """The split with one fold as test set; the rest is divided by the fractions of train and val.
 
     Raises:
-        CohortError: The other groups cannot give both sides every class.
+        CohortError: The other groups cannot give train and val every class.
     """
     train, val, _ = settings.split.fractions
     return folds.split(
@@ -103,13 +88,7 @@ def split_fold(cohort: Cohort, settings: DataConfig, folds: Folds, number: int) 
 
 
 def tested_fold(cohort: Cohort, settings: DataConfig, split: np.ndarray) -> str:
-    """What the test side is, in a line for a person; empty where it is no whole fold.
-
-    Args:
-        cohort: As it was read.
-        settings: By which it was split.
-        split: ``train``, ``val`` or ``test`` for each sample, [N].
-    """
+    """A line on the fold that is the test set; empty if it is no whole fold."""
     chosen = settings.split
     if chosen.kind in CHANCE_TESTS:
         folds = make_folds(cohort, settings)
@@ -124,7 +103,7 @@ def tested_fold(cohort: Cohort, settings: DataConfig, split: np.ndarray) -> str:
 
 
 def _refuse_values(cohort: Cohort, settings: DataConfig) -> None:
-    """Refuse to split numbers that were taken for classes."""
+    """Refuse to split numbers read as classes."""
     if settings.task == AUTO and _are_values(cohort):
         raise CohortError(
             f"the label holds {len(cohort.class_names)} different numbers in "
@@ -134,8 +113,8 @@ def _refuse_values(cohort: Cohort, settings: DataConfig) -> None:
 
 
 def _are_values(cohort: Cohort) -> bool:
-    """Whether classes are numbers, and too many for each to be on every side."""
-    if len(cohort.class_names) * len(SIDES) <= len(cohort.sample_ids):
+    """Whether classes are numbers, and too many for each to be in every subset."""
+    if len(cohort.class_names) * len(SUBSETS) <= len(cohort.sample_ids):
         return False
     return all(_is_number(name) for name in cohort.class_names)
 

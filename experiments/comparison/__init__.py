@@ -6,8 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison_figures import metric_bars
-    from experiments.comparison.comparison_files import write_comparison_files
-    from experiments.comparison.comparison_page import write_run_comparison
+    from experiments.comparison.comparison_page import write_comparison_files, write_run_comparison
     from experiments.comparison.family_runs import FAMILIES, SEEDS, compare_families, run_all
     from experiments.comparison.run_comparison import compare_runs
     from experiments.comparison.text import comparison_text

@@ -39,12 +39,7 @@ Ranked = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]) -> go.Figure:
-    """A panel a metric, a bar a model, with its interval where there is one.
-
-    Args:
-        models: Names.
-        figures: Metric -> one figure a model.
-    """
+    """One panel per metric and one bar per model, with its interval where there is one."""
     figure, places = _panels(list(figures), PANEL_HEIGHT)
     for metric, place in places.items():
         for index, found in enumerate(figures[metric]):
@@ -68,7 +63,7 @@ def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]
 def metric_differences(
     models: Sequence[str], differences: Mapping[str, Sequence[Interval]]
 ) -> go.Figure:
-    """A panel a metric, a point a model with its interval, and a line where none differs.
+    """One panel per metric and one point per model with its interval, and a line at zero.
 
     Args:
         models: Names of all; the first is what the others are held against.
@@ -112,12 +107,7 @@ def _with_interval(found: Interval) -> dict[str, Any]:
 
 
 def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> Ranked:
-    """What can be ranked, by each model whose scores are finite; by no model, what cannot be.
-
-    Args:
-        outputs: Model -> its outputs, all of the same samples.
-        names: Of the classes or the labels.
-    """
+    """The ranked classes or labels, each with the models whose scores are finite."""
     first = 1 if next(iter(outputs.values())).task == "binary" else 0
     ranked: Ranked = {str(name): {} for name in names[first:]}
     for model, found in outputs.items():
@@ -217,12 +207,7 @@ def _curves(
 
 
 def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
-    """Of a regression: a panel for each target, a point a sample and model.
-
-    Args:
-        outputs: Model -> its outputs, all of the same samples.
-        names: Of the targets.
-    """
+    """Of a regression: one panel per target, one point per sample and model."""
     figure, places = _panels(list(names), CURVES_HEIGHT)
     for number, place in enumerate(places.values()):
         seen = []

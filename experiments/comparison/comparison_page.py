@@ -1,35 +1,94 @@
-"""The page of finished runs side by side, and their table."""
+"""The files of a comparison: a table, a page of figures, a page of overlaid curves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from engine.metrics import better_when
+from datasets.errors import UsageError
+from datasets.files import write_whole
+from engine.metrics import EpochOutputs, better_when
 from engine.reporting import p_text, with_bounds
 from engine.statistics import TOO_FEW, Interval
-from experiments.comparison.comparison_figures import metric_bars, metric_differences
-from experiments.comparison.comparison_files import write_comparison_files
+from experiments.comparison.comparison_figures import (
+    areas,
+    metric_bars,
+    metric_differences,
+    overlaid_predictions,
+    precision_recall_curves,
+    roc_curves,
+)
 from experiments.comparison.run_comparison import RunComparison
-from experiments.comparison.run_differences import (
+from experiments.comparison.text import (
     Differences,
+    about_rows,
     differing_settings,
     differing_surroundings,
+    lead,
+    metric_row,
+    p_or_too_few,
 )
-from experiments.comparison.text import about_rows, lead, metric_row, p_or_too_few
-from experiments.report.figures import Section
+from experiments.report import write_images_of
+from experiments.report.figures import Section, write_figure_page
+
+TABLE_NAME, PAGE_NAME = "model_comparison.csv", "model_comparison.html"
+CURVES_NAME = "roc_comparison.html"
+
+
+def write_comparison_files(
+    folder: Path,
+    table: pd.DataFrame,
+    about: str,
+    sections: Sequence[Section],
+    outputs: Mapping[str, EpochOutputs],
+    names: Sequence[str],
+) -> tuple[list[Path], str | None]:
+    """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
+
+    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
+
+    Args:
+        folder: It exists.
+        table: One row per model.
+        about: What is compared, in a line.
+        sections: Of the page.
+        outputs: Model -> its outputs, all of the same samples.
+        names: Of the classes, the labels or the targets.
+
+    Returns:
+        The table and the pages (a regression has no curves, its predictions are a section of the
+        page); and in one line why there are no images, else None.
+
+    Raises:
+        UsageError: They cannot be written.
+    """
+    try:
+        write_whole(table.to_csv(index=False).encode(), folder, TABLE_NAME)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+    ranked = next(iter(outputs.values())).task != "regression"
+    if not ranked:
+        figure = overlaid_predictions(outputs, names)
+        sections = [*sections, Section("predictions", "Predicted against true", figure)]
+    page = write_figure_page(folder / PAGE_NAME, "Model comparison", about, sections)
+    pages = {page: sections}
+    if ranked:
+        curves = [
+            Section("roc", "ROC", roc_curves(outputs, names)),
+            Section("pr", "Precision and recall", precision_recall_curves(outputs, names)),
+            Section("areas", "Areas under the curves", table=areas(outputs, names)),
+        ]
+        path = folder / CURVES_NAME
+        pages[write_figure_page(path, "ROC comparison", about, curves)] = curves
+    return [folder / TABLE_NAME, *pages], write_images_of(pages)
 
 
 def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[Path], str | None]:
     """Write the files of a comparison of finished runs.
-
-    Args:
-        comparison: Of at least two.
-        folder: It exists.
 
     Returns:
         What :func:`write_comparison_files` does.
@@ -48,7 +107,7 @@ def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[
 
 
 def comparison_table(comparison: RunComparison) -> pd.DataFrame:
-    """A row a run; what the first run has no value of is empty.
+    """One row per run; what the first run has no value of is empty.
 
     Returns:
         ``run``, ``model``, ``parameters``, ``epochs``, ``seconds``, ``samples``; the monitored
@@ -97,8 +156,8 @@ def _sections(comparison: RunComparison) -> list[Section]:
     apart = {metric: [found[metric] for found in comparison.differences] for metric in metrics}
     sections = [
         Section("warnings", "Warning", text=" ".join(comparison.warnings)),
-        Section("notes", "What to know", text=" ".join(comparison.notes)),
-        Section("figures", "Test figures", metric_bars(names, figures), table=_figures(comparison)),
+        Section("notes", "Notes", text=" ".join(comparison.notes)),
+        Section("figures", "Test metrics", metric_bars(names, figures), table=_figures(comparison)),
         Section(
             "differences",
             f"Differences from {names[0]}",
@@ -107,8 +166,8 @@ def _sections(comparison: RunComparison) -> list[Section]:
             table=_differences(comparison),
         ),
         Section("tests", "Paired tests", text=_about_tests(comparison), table=_tests(comparison)),
-        _settings("settings", "Settings that differ", names, differing_settings(runs)),
-        _settings("surroundings", "Surroundings that differ", names, differing_surroundings(runs)),
+        _settings("settings", "Differing settings", names, differing_settings(runs)),
+        _settings("surroundings", "Differing environment", names, differing_surroundings(runs)),
     ]
     return [section for section in sections if section.text or section.table]
 
@@ -120,9 +179,9 @@ def _figures(comparison: RunComparison) -> list[list[str]]:
 
 def _about_differences(comparison: RunComparison) -> str:
     return (
-        f"Each run less {comparison.runs[0].name}. In brackets 95% intervals, by "
-        f"{comparison.resamples} bootstrap resamples of the {comparison.groups} groups, on each of "
-        "which all runs are measured; they are not corrected for the number of runs."
+        f"Each run minus {comparison.runs[0].name}. In brackets 95% intervals: paired bootstrap, "
+        f"{comparison.resamples} resamples of the {comparison.groups} groups, not corrected for "
+        "the number of runs."
     )
 
 
@@ -143,17 +202,15 @@ def _about_tests(comparison: RunComparison) -> str:
     first, others = comparison.runs[0].name, len(comparison.tests)
     said = []
     if comparison.tests[0].delong is not None:
-        said.append(
-            f"DeLong's test (1988) asks whether a run and {first} rank the samples equally well."
-        )
+        said.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
     said.append(
-        "McNemar's exact test (1947) asks whether they are right equally often, by the samples "
-        "that only one of them is right about."
+        "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
+        "predicts correctly."
     )
     if others > 1:
         said.append(
-            f"Behind each p-value the one that is corrected for {others} runs (Holm 1979), each "
-            "test by itself."
+            f"Each p-value is followed by the one corrected for {others} runs (Holm 1979), "
+            "separately for each test."
         )
     return " ".join(said)
 
@@ -175,7 +232,7 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
             if several:
                 row["DeLong p, Holm"] = p_or_too_few(area, found.delong_holm)
         if found.mcnemar is not None:
-            row["only it is right"] = str(found.mcnemar.only_a)
+            row["only this run is right"] = str(found.mcnemar.only_a)
             row[f"only {first} is right"] = str(found.mcnemar.only_b)
             row["McNemar p"] = p_text(found.mcnemar.p_value)
             if several:

@@ -1,22 +1,128 @@
-"""Model families on the same splits: each is run, then all stand in one table.
-
-Each family is run as an experiment of its own, ``<exp_name>-<family>-s<seed>``, in one after the
-other; the seed also draws the split, which all families of that seed share. Runs that are finished
-are not run again, and one that was cut off is continued: the same call goes on where it was
-stopped. The table is made anew from the runs each time.
-"""
+"""Model families on the same splits: each is run, then all stand in one table."""
 
 from __future__ import annotations
 
+import json
+import math
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError, nearest
-from engine.files import write_whole
-from experiments.comparison.family_table import Table, read_row
+from datasets.files import write_whole
+from engine.reporting import figure_text
 from experiments.config import Config, load_config, read_yaml, write_yaml
+from experiments.run_files import METRICS_NAME, read_cost, read_metric
 from experiments.runs import run_planned
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished run.
+
+    Attributes:
+        family: Of the model.
+        seed: Of the run and its split.
+        val: The monitored metric of the best epoch.
+        test: The same metric on the test set.
+        parameters: Numbers that training can move.
+        seconds: Spent in epochs.
+    """
+
+    family: str
+    seed: int
+    val: float
+    test: float
+    parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """All runs, and by what they are judged.
+
+    Attributes:
+        name: Of the configuration.
+        metric: The monitored metric.
+        mode: ``max`` where larger is better, else ``min``.
+        rows: One per run.
+    """
+
+    name: str
+    metric: str
+    mode: str
+    rows: list[Row]
+
+    def markdown(self) -> str:
+        """One row per family, the best on validation first."""
+        families = sorted(
+            dict.fromkeys(row.family for row in self.rows),
+            key=lambda family: self._rank(self._median(family, "val")),
+        )
+        seeds = sorted({row.seed for row in self.rows})
+        head = [
+            "family",
+            "parameters",
+            f"validation {self.metric}, median",
+            f"test {self.metric}, median",
+            "test, mean",
+            *(f"test, seed {seed}" for seed in seeds),
+            "seconds a run",
+        ]
+        lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+        for family in families:
+            own = {row.seed: row for row in self.rows if row.family == family}
+            tests = [own[seed].test if seed in own else math.nan for seed in seeds]
+            cells = [
+                family,
+                f"{max(row.parameters for row in own.values()):,}",
+                figure_text(self._median(family, "val")),
+                figure_text(self._median(family, "test")),
+                figure_text(statistics.fmean(tests)),
+                *map(figure_text, tests),
+                f"{statistics.median(row.seconds for row in own.values()):.1f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        best = {
+            side: min(families, key=lambda family: self._rank(self._median(family, side)))
+            for side in ("val", "test")
+        }
+        verdict = (
+            f"By the median over {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
+            f"{best['val']} is the best on validation"
+            + (" and on test." if best["val"] == best["test"] else f", {best['test']} on test.")
+        )
+        return "\n".join([f"# Families on {self.name}", "", *lines, "", verdict, ""])
+
+    def _median(self, family: str, side: str) -> float:
+        values = [getattr(row, side) for row in self.rows if row.family == family]
+        return math.nan if any(map(math.isnan, values)) else statistics.median(values)
+
+    def _rank(self, value: float) -> float:
+        """A number that is smaller for what is better; the undefined is the worst."""
+        if math.isnan(value):
+            return math.inf
+        return -value if self.mode == "max" else value
+
+
+def read_row(folder: Path, family: str, seed: int) -> tuple[Row, str, str]:
+    """A finished run's row, its monitored metric and mode."""
+    metrics = json.loads((folder / METRICS_NAME).read_text("utf-8"))
+    monitor: str = metrics["monitor"]
+    metric = monitor.removeprefix("val/")
+    parameters, seconds = read_cost(folder)
+    row = Row(
+        family,
+        seed,
+        read_metric(metrics["best"], monitor),
+        read_metric(metrics["test"], metric),
+        parameters or 0,
+        seconds,
+    )
+    return row, metric, metrics["mode"]
+
 
 FAMILIES = Path(__file__).parent / "families.yaml"
 SEEDS = (0, 1, 2)
@@ -82,13 +188,6 @@ def plan(
 ) -> dict[tuple[int, str], Config]:
     """The configuration of each run, by seed and family.
 
-    Args:
-        source: The configuration that all share.
-        overrides: Dotted keys and values as YAML text, on top of it.
-        families: Family -> its ``model.params``.
-        seeds: One run of each family for each.
-        vary_cohort: Draw another simulated cohort for each seed, too.
-
     Raises:
         UsageError: A key is set that the family or the seed decides, or a name is used twice.
     """
@@ -148,12 +247,7 @@ def make_table(configs: Mapping[tuple[int, str], Config], name: str) -> Table:
 
 
 def choose_families(path: Path, wanted: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Families and their parameters, all of the file or those that are wanted.
-
-    Args:
-        path: A YAML file: family -> parameters.
-        wanted: Names of the file, or dotted paths of other models, which get no parameters.
-    """
+    """Families and their parameters, all of the file or those that are wanted."""
     try:
         known = read_yaml(path.read_text("utf-8"), str(path))
     except OSError as error:

@@ -1,7 +1,7 @@
 """Finished runs side by side, on the samples that all of them were tested on.
 
-The first run that is named is what the others are held against. It is chosen before the results
-are seen; to pick the best on the test side would make its lead look surer than it is.
+The other runs are compared with the first one that is named. It is chosen before the results
+are seen; to pick the best on the test set would overstate its lead.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class PairedTests:
-    """How a run does against the first one, beyond each metric's difference.
+    """Paired tests of a run against the first one.
 
     Attributes:
         delong: Of two classes: the areas under the ROC curves, this run's first.
@@ -53,14 +53,14 @@ class PairedTests:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What came of it.
+    """The result of a comparison.
 
     Attributes:
         runs: In the order in which they were named; their outputs are of the shared samples, in
             one order.
         tested: How many samples each run was tested on.
-        recomputed: Whether the test sides differ, so that all figures are of the shared samples
-            instead of those that the runs measured themselves.
+        recomputed: Whether the test sets differ, so that all figures are computed on the shared
+            samples.
         metrics: All that any of the runs was asked for; the task's where there are none.
         figures: For each run: metric -> figure and interval.
         differences: For each run from the second on: metric -> its figure minus the first's.
@@ -90,18 +90,18 @@ class RunComparison:
 
     @property
     def class_names(self) -> list[str]:
-        """Of the classes, the labels or the regression's targets."""
+        """Names of the classes, the labels or the regression's targets."""
         return self.runs[0].class_names
 
     @property
     def monitor(self) -> str | None:
-        """What the best epochs were chosen by, None where that is not one metric for all."""
+        """The metric that the best epochs were chosen by; None where runs differ in it."""
         monitors = {run.monitor for run in self.runs}
         return monitors.pop() if len(monitors) == 1 else None
 
     @property
     def samples(self) -> int:
-        """How many all runs share."""
+        """Number of shared samples."""
         return len(self.runs[0].outputs.sample_id)
 
 
@@ -216,7 +216,7 @@ def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 
 def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval]:
-    """What the run measured itself; what it was not asked for is computed, without an interval."""
+    """The run's own figures; metrics that it lacks are computed, without an interval."""
     return {
         name: run.test_figure(name)
         if name in run.metric_names
@@ -248,7 +248,7 @@ def _paired_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[Pa
     ]
 
 
-# -- what has to be said ----------------------------------------------------------------------
+# -- notes and warnings ----------------------------------------------------------------------
 
 
 def _notes(comparison: RunComparison) -> list[str]:
@@ -258,22 +258,23 @@ def _notes(comparison: RunComparison) -> list[str]:
         counts = zip(runs, comparison.tested, strict=True)
         others = ", ".join(f"{run.name}: {n}" for run, n in counts if n != samples)
         notes.append(
-            f"The test sides differ ({others}): all figures are of the {samples} shared samples, "
-            "computed from the predictions, and so not those of the runs' own reports."
+            f"The test sets differ ({others}): all figures are recomputed on the {samples} shared "
+            "samples and are not those of the runs' own reports."
         )
     if comparison.groups < 2:
         notes.append(
-            "All shared samples are of one group: how far their figures may be off cannot be told."
+            "All shared samples are of one group: the uncertainty of the figures cannot be "
+            "estimated."
         )
     elif comparison.groups < samples and comparison.task in CLASSES:
         notes.append(
-            f"The samples are of {comparison.groups} groups. The tests take them as independent, "
-            "so that their p-values promise too much; the bootstrap draws whole groups."
+            f"The samples are of {comparison.groups} groups. The paired tests treat samples as "
+            "independent, so their p-values are too small; the bootstrap resamples whole groups."
         )
-    notes.extend(about_methods(comparison.figures))
+    notes.extend(about_methods(comparison.figures, comparison.task))
     apart = dict.fromkeys(n for found in comparison.differences for n in too_few_of(found))
     if apart:
-        notes.append(about_too_few([f"the differences in {', '.join(apart)}"]))
+        notes.append(about_too_few([f"the differences in {', '.join(apart)}"], comparison.task))
     not_computed = {n: why for run in runs for n, why in run.not_computed.items()}
     notes.extend(f"{name} is not compared: {why}." for name, why in not_computed.items())
     notes.extend(_best_on_validation(comparison))
@@ -281,7 +282,7 @@ def _notes(comparison: RunComparison) -> list[str]:
 
 
 def _best_on_validation(comparison: RunComparison) -> list[str]:
-    """Which run is the best by what runs may be chosen by, where that can be said."""
+    """The best run by the validation metric, where runs share one."""
     runs, monitor = comparison.runs, comparison.monitor
     values = [run.validation for run in runs]
     shared = all(run.side("val") == runs[0].side("val") for run in runs)
@@ -290,8 +291,7 @@ def _best_on_validation(comparison: RunComparison) -> list[str]:
         return []
     best = max(values) if runs[0].mode == "max" else min(values)
     names = " and ".join(run.name for run, value in zip(runs, values, strict=True) if value == best)
-    told = f"{monitor} {figure_text(best)}"
-    return [f"Best on validation ({told}), which is what may be chosen by: {names}."]
+    return [f"Best on validation (choose by this): {names}, {monitor} {figure_text(best)}."]
 
 
 def _other_data(runs: Sequence[FinishedRun]) -> list[str]:
@@ -312,7 +312,7 @@ def _other_data(runs: Sequence[FinishedRun]) -> list[str]:
 def _other_groups(runs: Sequence[FinishedRun]) -> list[str]:
     first, samples = runs[0], runs[0].outputs.sample_id
     return [
-        f"{run.name} has other groups than {first.name}: the bootstrap draws those of {first.name}."
+        f"{run.name} has other groups than {first.name}: the bootstrap uses those of {first.name}."
         for run in runs[1:]
         if any(run.groups[sample] != first.groups[sample] for sample in samples)
     ]

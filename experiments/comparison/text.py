@@ -1,19 +1,66 @@
-"""A comparison of finished runs as a terminal shows it: a column a run."""
+"""A comparison of finished runs as text, and the settings that differ."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datasets.cohort import about_positive
 from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
 from engine.statistics import DeLong, Interval, McNemar
 from experiments.comparison.run_comparison import RunComparison
-from experiments.comparison.run_differences import (
-    Differences,
-    differing_settings,
-    differing_surroundings,
-)
+from experiments.run_files import FinishedRun
+
+# Runs are told apart by name; where they lie is no difference.
+NAMES = ("exp_name", "runs_dir")
+SURROUNDINGS = ("commit", "dirty", "python", "packages", "data")
+NOT_THERE = "-"
+# As many digits of a commit or a checksum as tell two of them apart.
+DIGITS, SHORTEST_DIGEST = 12, 40
+
+Differences = dict[str, list[str]]
+
+
+def differing_settings(runs: Sequence[FinishedRun]) -> Differences:
+    """The keys of the configurations that are not the same in all runs.
+
+    Returns:
+        Dotted key -> its value in each run as YAML has it, ``-`` where a run has no such key.
+    """
+    return _differing([_flat({k: v for k, v in r.config.items() if k not in NAMES}) for r in runs])
+
+
+def differing_surroundings(runs: Sequence[FinishedRun]) -> Differences:
+    """The same of the code, the versions and the checksums of the data."""
+    surroundings = ({key: run.environment.get(key) for key in SURROUNDINGS} for run in runs)
+    found = _differing([_flat(values) for values in surroundings])
+    return {key: [_short(value) for value in values] for key, values in found.items()}
+
+
+def _differing(flat: Sequence[Mapping[str, str]]) -> Differences:
+    keys = dict.fromkeys(key for values in flat for key in values)
+    rows = {key: [values.get(key, NOT_THERE) for values in flat] for key in keys}
+    return {key: row for key, row in rows.items() if len(set(row)) > 1}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested sections as dotted keys; a list is one value."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            flat[f"{prefix}{key}"] = text
+    return flat
+
+
+def _short(value: str) -> str:
+    is_digest = len(value) >= SHORTEST_DIGEST and all(c in "0123456789abcdef" for c in value)
+    return value[:DIGITS] if is_digest else value
+
 
 UNKNOWN_TEXT = "unknown"
 # Beside the names of the rows, so that a line stays as long as a terminal is wide.
@@ -23,11 +70,7 @@ Row = tuple[str, Sequence[str]]
 
 
 def comparison_text(comparison: RunComparison) -> str:
-    """All of it, without colours.
-
-    Args:
-        comparison: Of at least two runs.
-    """
+    """All of it, without colours."""
     runs = comparison.runs
     parts = [
         lead(comparison),
@@ -37,8 +80,8 @@ def comparison_text(comparison: RunComparison) -> str:
         _columns([run.name for run in runs], [*_figures(comparison), *_tests(comparison)]),
     ]
     for title, found in (
-        ("settings that differ", differing_settings(runs)),
-        ("surroundings that differ", differing_surroundings(runs)),
+        ("differing settings", differing_settings(runs)),
+        ("differing environment", differing_surroundings(runs)),
     ):
         if found:
             parts += ["", title, _columns([run.name for run in runs], _settings(found))]
@@ -46,19 +89,19 @@ def comparison_text(comparison: RunComparison) -> str:
 
 
 def lead(comparison: RunComparison) -> str:
-    """What was compared, and of two classes which is the positive one, in a few sentences."""
+    """The comparison in a few sentences, with the positive class of two."""
     first = comparison.runs[0]
     about = about_positive(first.outputs.task, first.class_names)
     positive = f" {about[:1].upper()}{about[1:]}." if about else ""
     return (
-        f"{len(comparison.runs)} runs on the {comparison.samples} samples that all of them were "
-        f"tested on. Differences are from {comparison.runs[0].name}, named first; in brackets 95% "
-        f"intervals.{positive}"
+        f"{len(comparison.runs)} runs on their {comparison.samples} shared test samples. "
+        f"Differences are relative to {comparison.runs[0].name}, named first; 95% intervals in "
+        f"brackets.{positive}"
     )
 
 
 def about_rows(comparison: RunComparison) -> list[Row]:
-    """What each run is: its model, what it cost, and how it did on validation."""
+    """Rows on each run: its model, cost and validation metric."""
     runs = comparison.runs
     rows: list[Row] = [
         ("model", [run.model for run in runs]),
@@ -80,13 +123,9 @@ def metric_row(comparison: RunComparison, metric: str) -> Row:
 def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
     """A test's p-value, or that there are too few samples for one.
 
-    Args:
-        test: Of two runs.
-        p_value: Its own, or the corrected one.
-
     Example:
         >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
-        ('too few to tell', 'undefined')
+        ('too few samples', 'undefined')
     """
     areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
     return TOO_FEW_TEXT if areas_known and math.isnan(p_value) else p_text(p_value)

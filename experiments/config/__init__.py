@@ -16,11 +16,17 @@ if TYPE_CHECKING:
         unused_settings,
         with_training_settings,
     )
-    from experiments.config.components import construct, find_named
+    from experiments.config.components import (
+        arguments_for,
+        construct,
+        find_named,
+        metric_name,
+        parameter_types,
+    )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
-    from experiments.config.metrics import build_metrics, metric_name, recompute_metrics
-    from experiments.config.report import ReportConfig, ThresholdConfig
+    from experiments.config.metrics import build_metrics, recompute_metrics
+    from experiments.config.report import FINDINGS, ReportConfig, ThresholdConfig
     from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig
     from experiments.config.section import ComponentConfig
     from experiments.config.source import (

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
+from experiments.config.section import ComponentConfig
 
+# Plain types as a person calls them.
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    types.NoneType: "null",
+}
 # Short names that earlier versions used.
 RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_training"}
 
@@ -23,7 +33,7 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
 
     Args:
         name: A key of ``known``, or ``package.module.Name`` importable from here.
-        known: The short names.
+        known: What the short names stand for: an object, or its dotted path as text.
         key: The configuration key it came from, for the error.
 
     Raises:
@@ -33,8 +43,10 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
         >>> find_named("collections.Counter", {}, "model.name").__name__
         'Counter'
     """
-    if name in known:
-        return known[name]
+    found = known.get(name, name)
+    if not isinstance(found, str):
+        return found
+    name = found
     if name in RENAMED:
         raise UsageError(f"{key}: '{name}' is now called '{RENAMED[name]}'")
     module_name, _, attribute = name.rpartition(".")
@@ -81,13 +93,22 @@ def alternatives(wanted: Any) -> list[Any]:
     return [wanted]
 
 
-def construct(
+def _fits(value: Any, kinds: Sequence[Any]) -> bool:
+    """Whether a plain value is of one of the types; unknown where one of them is no plain type."""
+    if not all(isinstance(kind, type) and kind in WORDS for kind in kinds):
+        return True
+    if float in kinds:
+        kinds = [*kinds, int]
+    return type(value) in kinds
+
+
+def arguments_for(
     make: Callable[..., Any],
     params: Mapping[str, Any],
     key: str,
     offered: Mapping[str, Any] | None = None,
-) -> Any:
-    """Call a constructor with parameters from a configuration, checked against its signature.
+) -> dict[str, Any]:
+    """Parameters from a configuration as arguments of a call, checked against its signature.
 
     Args:
         make: A class or function.
@@ -97,7 +118,7 @@ def construct(
             ``params`` does not set them (such as the number of classes).
 
     Raises:
-        UsageError: An unknown or missing parameter, or a value the constructor refuses.
+        UsageError: An unknown or missing parameter.
     """
     parameters = inspect.signature(make).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -111,15 +132,69 @@ def construct(
     if missing:
         raise UsageError(f"{key}: {label} needs '{missing[0]}', which is not given")
     for name, wanted in parameter_types(make).items():
-        if Path in alternatives(wanted) and isinstance(params.get(name), str):
+        if name not in params:
+            continue
+        kinds = alternatives(wanted)
+        if Path in kinds and isinstance(params[name], str):
             try:
                 arguments[name] = as_path(params[name])
             except UsageError as error:
                 raise UsageError(f"{key}.{name}: {error}") from error
+        elif not _fits(params[name], kinds):
+            expected = " or ".join(dict.fromkeys(WORDS[kind] for kind in kinds))
+            shown = json.dumps(params[name], ensure_ascii=False, default=str)
+            raise UsageError(f"{key}.{name}: {expected} was expected, got {shown}")
+    return arguments
+
+
+def construct(
+    make: Callable[..., Any],
+    params: Mapping[str, Any],
+    key: str,
+    offered: Mapping[str, Any] | None = None,
+) -> Any:
+    """Call a constructor with :func:`arguments_for` it.
+
+    Raises:
+        UsageError: An unknown or missing parameter, or a value the constructor refuses.
+    """
+    arguments = arguments_for(make, params, key, offered)
     try:
         return make(**arguments)
     except (ValueError, TypeError) as error:
         if isinstance(error, UsageError):
             raise
+        label = getattr(make, "__name__", str(make))
         reason = " ".join(str(error).split())
         raise UsageError(f"{key}: {label} refuses its parameters: {reason}") from error
+
+
+# An entry of ``metrics`` in a configuration; a mapping where it is read from a file of a run.
+Entry = str | ComponentConfig | Mapping[str, Any]
+
+
+def metric_name(entry: Entry) -> str:
+    """What a metric is called in logs, tables and pages: the last part of a dotted path.
+
+    Example:
+        >>> metric_name("auroc"), metric_name("my_package.scores.net_benefit")
+        ('auroc', 'net_benefit')
+        >>> metric_name("recall_at_fpr@0.05")
+        'recall_at_fpr@0.05'
+    """
+    name = split_entry(entry)[0]
+    return name.rpartition(".")[2] if is_path(name) else name
+
+
+def split_entry(entry: Entry) -> tuple[str, Mapping[str, Any]]:
+    """Name and parameters."""
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, ComponentConfig):
+        return entry.name, entry.params
+    return str(entry["name"]), entry.get("params") or {}
+
+
+def is_path(name: str) -> bool:
+    """Whether it is a dotted path to a metric of a user's own."""
+    return "." in name.partition("@")[0]

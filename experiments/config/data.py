@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from datasets.cohort import SEVERAL_COLUMNS
-from datasets.simulation import BLOOD_VALUES
+from engine.metrics import CLASSES, TASKS
 from experiments.config.section import (
     ComponentConfig,
     Count,
@@ -22,6 +21,10 @@ from experiments.config.section import (
     Whole,
     several,
 )
+
+SEVERAL_COLUMNS = tuple(task for task in TASKS if task not in CLASSES)
+# The keys of datasets.simulation.BLOOD_VALUES, without the imports that they take.
+LOG_OF_EMBEDDED = ("CRP", "ALT", "AST", "GGT", "albumin")
 
 
 class SimulatedConfig(Section):
@@ -191,11 +194,17 @@ class DataConfig(Section):
     num_workers: Annotated[Whole, Field(ge=0, le=MOST_WORKERS)] = 0
 
     @model_validator(mode="after")
+    def _simulated_or_root(self) -> DataConfig:
+        if self.root is not None and self.simulated != SimulatedConfig():
+            raise ValueError("simulated has no effect beside root; leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _log_of_the_embedded_cohort(self) -> DataConfig:
         if self.log is None:
-            columns = BLOOD_VALUES if self.root is None else ()
+            columns = LOG_OF_EMBEDDED if self.root is None else ()
             labels = [self.label] if isinstance(self.label, str) else self.label or ()
-            used = set(BLOOD_VALUES if self.numeric is None else self.numeric) - set(labels)
+            used = set(LOG_OF_EMBEDDED if self.numeric is None else self.numeric) - set(labels)
             self.derive("log", [column for column in columns if column in used])
         return self
 

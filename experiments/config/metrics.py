@@ -11,24 +11,14 @@ import torchmetrics
 
 from datasets.errors import UsageError
 from engine.metrics import CustomMetric, custom_metric, custom_metrics, try_metric
-from experiments.config.components import construct, find_named
-from experiments.config.section import ComponentConfig
-
-# An entry of ``metrics`` in a configuration; a mapping where it is read from a file of a run.
-Entry = str | ComponentConfig | Mapping[str, Any]
-
-
-def metric_name(entry: Entry) -> str:
-    """What a metric is called in logs, tables and pages: the last part of a dotted path.
-
-    Example:
-        >>> metric_name("auroc"), metric_name("my_package.scores.net_benefit")
-        ('auroc', 'net_benefit')
-        >>> metric_name("recall_at_fpr@0.05")
-        'recall_at_fpr@0.05'
-    """
-    name = _split(entry)[0]
-    return name.rpartition(".")[2] if _is_path(name) else name
+from experiments.config.components import (
+    Entry,
+    construct,
+    find_named,
+    is_path,
+    metric_name,
+    split_entry,
+)
 
 
 def build_metrics(
@@ -73,9 +63,9 @@ def recompute_metrics(
     found: dict[str, CustomMetric] = {}
     failed: dict[str, str] = {}
     for entry in entries:
-        path, params = _split(entry)
+        path, params = split_entry(entry)
         name = metric_name(entry)
-        if not _is_path(path):
+        if not is_path(path):
             continue
         try:
             _refuse_calls(find_named(path, {}, name), params)
@@ -97,8 +87,8 @@ def _refuse_calls(found: Any, params: Mapping[str, Any]) -> None:
 
 
 def _build(entry: Entry, key: str) -> str | CustomMetric:
-    name, params = _split(entry)
-    if not _is_path(name):
+    name, params = split_entry(entry)
+    if not is_path(name):
         if params:
             raise UsageError(f"{key}: the metric '{name}' takes no params")
         return name
@@ -108,18 +98,6 @@ def _build(entry: Entry, key: str) -> str | CustomMetric:
     elif params:
         found = _with_params(found, params, f"{key}.params")
     return _keyed(key, lambda: custom_metric(found, metric_name(entry)))
-
-
-def _split(entry: Entry) -> tuple[str, Mapping[str, Any]]:
-    if isinstance(entry, str):
-        return entry, {}
-    if isinstance(entry, ComponentConfig):
-        return entry.name, entry.params
-    return str(entry["name"]), entry.get("params") or {}
-
-
-def _is_path(name: str) -> bool:
-    return "." in name.partition("@")[0]
 
 
 def _makes_a_metric(found: Any, params: Mapping[str, Any]) -> bool:

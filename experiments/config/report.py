@@ -8,10 +8,45 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from datasets.errors import nearest
 from engine.explain import METHODS, MOST_STEPS, STEPS
-from engine.statistics import check_demand, check_rule, fewest_resamples
-from experiments.config.section import Number, Positive, Section, Text, Whole, several
+from engine.statistics import check_demand, check_rule
+from experiments.config.section import (
+    ComponentConfig,
+    Number,
+    Positive,
+    Section,
+    Text,
+    Whole,
+    several,
+)
 
-FEWEST_RESAMPLES = fewest_resamples(0.95)
+# engine.statistics.fewest_resamples(0.95), without the imports that it takes.
+FEWEST_RESAMPLES = 40
+
+# What the audit's checks find: a name by itself, or followed by ``:`` and a column or a place.
+FINDINGS = (
+    "label_leakage",
+    "groups",
+    "duplicates",
+    "near_duplicates",
+    "missingness",
+    "confounding",
+    "marker",
+    "column",
+    "batch",
+    "order",
+    "axis_shift",
+    "intensity",
+    "scan_count",
+    "scans",
+    "spelling",
+    "axis",
+    "table",
+    "counts",
+    "shares",
+    "split",
+    "sampled",
+    "transforms",
+)
 
 
 class AuditConfig(Section):
@@ -21,6 +56,14 @@ class AuditConfig(Section):
     accept: Annotated[list[str], BeforeValidator(several)] = Field(
         default=[], description="findings that do not stop a training"
     )
+
+    @field_validator("accept")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name.partition(":")[0] not in FINDINGS:
+                raise ValueError(f"no finding is called '{name}'{nearest(name, FINDINGS)}")
+        return names
 
 
 class ThresholdConfig(Section):
@@ -85,6 +128,9 @@ class ReportConfig(Section):
     )
     threshold: ThresholdConfig = ThresholdConfig()
     attribution: AttributionConfig = AttributionConfig()
+    sections: Annotated[list[ComponentConfig], BeforeValidator(several)] = Field(
+        default=[], description="dotted paths to functions that return sections of your own"
+    )
 
     @field_validator("resamples")
     @classmethod

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
+from engine.optim import SCHEDULES, TAKEN_BY
+from experiments.config.components import is_path, metric_name, split_entry
 from experiments.config.data import DataConfig
 from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
-from experiments.config.metrics import metric_name
 from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
 from experiments.config.section import (
     ComponentConfig,
@@ -25,7 +28,6 @@ from experiments.config.section import (
     Texts,
     several,
 )
-from handlers.lr_schedule import SCHEDULES, TAKEN_BY
 
 # Beyond these no network has been trained; a comma was forgotten.
 Rate = Annotated[Number, Field(gt=0, le=100)]
@@ -157,6 +159,13 @@ class TrainerConfig(Section):
         return self
 
 
+def _refuse_fields(section: OptimizerConfig | SchedulerConfig) -> None:
+    """Refuse parameters that the section sets by keys of its own."""
+    for key in section.params:
+        if key in type(section).model_fields:
+            raise ValueError(f"params.{key} would be a second value for {key}; set {key} alone")
+
+
 class GroupConfig(Section):
     """Other settings for the parameters whose names match."""
 
@@ -177,6 +186,11 @@ class OptimizerConfig(Section):
     groups: list[GroupConfig] = Field(default=[], description="rates and decay by name")
     params: Params = Field(default={})
 
+    @model_validator(mode="after")
+    def _refuse_two_values(self) -> OptimizerConfig:
+        _refuse_fields(self)
+        return self
+
 
 class SchedulerConfig(Section):
     """The learning rate over the run; warm-up is counted in optimizer steps."""
@@ -185,14 +199,26 @@ class SchedulerConfig(Section):
     warmup_steps: Count = 0
     params: Params = Field(default={})
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SCHEDULES:
+            raise ValueError(f"no schedule is called '{name}'{nearest(name, SCHEDULES)}")
+        return name
+
     @model_validator(mode="after")
-    def _refuse_what_is_not_read(self) -> SchedulerConfig:
+    def _refuse_without_effect(self) -> SchedulerConfig:
+        _refuse_fields(self)
         for key in self.params:
             takers = TAKEN_BY.get(key, SCHEDULES)
-            if self.name in SCHEDULES and self.name not in takers:
+            if self.name not in takers:
                 raise ValueError(
                     f"params.{key} has no effect on '{self.name}', only on {', '.join(takers)}"
                 )
+        if self.params.get("step_size") is not None and "step_epochs" in self.params:
+            raise ValueError(
+                "params.step_epochs has no effect beside params.step_size; leave one out"
+            )
         return self
 
 
@@ -266,12 +292,51 @@ class Config(Section):
             raise ValueError(f"report.threshold.rule: '{rule}' is for classes, not for regression")
         return self
 
+    @model_validator(mode="after")
+    def _check_handlers(self) -> Config:
+        for number, handler in enumerate(self.handlers):
+            if handler.name == "lr_schedule":
+                params = dict(handler.params)
+                own = {k: params.pop(k) for k in ("name", "warmup_steps") if k in params}
+                try:
+                    SchedulerConfig(**own, params=params)
+                except ValidationError as error:
+                    reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(f"handlers.{number}.{reason}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _ask_for_modes(self) -> Config:
+        """Of a metric of the user's own it is not known whether larger is better."""
+        own = {
+            f"val/{metric_name(entry)}" for entry in self.metrics if is_path(split_entry(entry)[0])
+        }
+        followed = {"checkpoint": self.checkpoint.model_dump()}
+        if self.trainer.early_stopping is not None:
+            followed["trainer.early_stopping"] = self.trainer.early_stopping.model_dump()
+        if self.lr_scheduler is not None:
+            followed["lr_scheduler.params"] = self.lr_scheduler.params
+        followed |= {f"handlers.{n}.params": h.params for n, h in enumerate(self.handlers)}
+        for key, settings in followed.items():
+            monitor = settings.get("monitor")
+            if monitor in own and settings.get("mode") is None:
+                raise ValueError(
+                    f"{key}.monitor: of '{monitor}' it is not known whether larger is better: set "
+                    f"{key}.mode to max or min"
+                )
+        return self
+
     @property
     def metric_names(self) -> list[str]:
         """What the metrics are called in logs, tables and pages; of several values each error."""
         label = self.data.label
         several = label if self.data.task == "regression" and isinstance(label, list) else ()
         return by_target([metric_name(entry) for entry in self.metrics], several)
+
+    def accepting(self, names: Sequence[str]) -> Config:
+        """A copy that accepts further findings of the audit."""
+        accepted = list(dict.fromkeys([*self.audit.accept, *names]))
+        return self.model_copy(update={"audit": self.audit.model_copy(update={"accept": accepted})})
 
     @model_validator(mode="after")
     def _fill_what_follows(self) -> Config:

@@ -69,10 +69,17 @@ def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]])
     for key, text in overrides:
         set_key(written, key, read_override(text, _type_of(key), f"--{key}"))
     try:
-        values = typed(written, Config)
+        # First what can be told without the imports that the types of parameters take.
+        check_config(typed(_without_params(written), Config))
+        return check_config(typed(written, Config))
     except RecursionError as error:
         raise UsageError("a value holds itself, or is nested too deeply") from error
-    return check_config(values)
+
+
+def _without_params(written: Any) -> Any:
+    if isinstance(written, dict):
+        return {k: _without_params(v) for k, v in written.items() if k != "params"}
+    return [_without_params(v) for v in written] if isinstance(written, list) else written
 
 
 def find_config(source: str) -> Path:

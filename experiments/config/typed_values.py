@@ -7,29 +7,23 @@ import types
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from datasets.augmentations import AUGMENTATIONS
 from datasets.errors import UsageError
-from datasets.transforms import TRANSFORMS
-from engine.losses import LOSSES
-from engine.optim import OPTIMIZERS
 from experiments.config.components import alternatives, find_named, parameter_types
 from experiments.config.yaml_text import Written, read_written
-from handlers import HANDLERS
-from handlers.lr_schedule import LRSchedule
-from models import MODELS
 
-# Where names are looked up whose `params` go to a constructor.
-REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "model": MODELS,
-    "loss": LOSSES,
-    "optimizer": OPTIMIZERS,
-    "handlers": HANDLERS,
-    "data.transforms": TRANSFORMS,
-    "data.augmentations": AUGMENTATIONS,
+# Where names are looked up whose `params` go to a constructor; imported where params are given.
+REGISTRIES = {
+    "model": "models.MODELS",
+    "loss": "engine.losses.LOSSES",
+    "optimizer": "engine.optim.OPTIMIZERS",
+    "handlers": "handlers.HANDLERS",
+    "data.transforms": "datasets.transforms.TRANSFORMS",
+    "data.augmentations": "datasets.augmentations.AUGMENTATIONS",
 }
 NUMBERS = {int, float, bool}
 TEXTS = {str, Path}
@@ -168,12 +162,12 @@ def parameters_of(values: Any, path: Sequence[str]) -> tuple[str, ...]:
 def _constructor(name: Any, key: str) -> Any:
     """What the parameters of a section go to, None where that is not known."""
     if key.startswith("lr_scheduler."):
-        return LRSchedule
-    registry = next((r for start, r in REGISTRIES.items() if key.startswith(f"{start}.")), {})
+        name = "handlers.lr_schedule.LRSchedule"
+    path = next((path for start, path in REGISTRIES.items() if key.startswith(f"{start}.")), None)
     if isinstance(name, str):
         # What is wrong with a name is told by who looks it up to use it.
         with suppress(UsageError, ImportError):
-            return find_named(name, registry, key)
+            return find_named(name, resolve_name(path) if path else {}, key)
     return None
 
 

@@ -1,15 +1,18 @@
-"""Sound defaults for a training without a configuration."""
+"""Default training without a configuration, and a model's file."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Events
+from torch import nn
 
 from datasets.errors import UsageError
+from engine.checkpointing import load_checkpoint, save_checkpoint
 from engine.evaluator import Evaluator
 from engine.events import Phase
 from engine.metrics import EpochMetrics
@@ -89,15 +92,7 @@ def make_trainer(
     weight_decay: float,
     run_dir: Path | None,
 ) -> Trainer:
-    """A trainer with AdamW for an evaluator's model, with training metrics.
-
-    Args:
-        evaluator: Its model is trained, where it lives.
-        task: Its loss is followed.
-        lr: The full learning rate.
-        weight_decay: Of matrices.
-        run_dir: Where the handlers write; None where none does.
-    """
+    """A trainer with AdamW for an evaluator's model, with training metrics."""
     optimizer = build_optimizer(evaluator.model, lr=lr, weight_decay=weight_decay)
     trainer = Trainer(evaluator.model, optimizer, task.loss, evaluator.device, run_dir)
     asked = evaluator.metrics
@@ -110,11 +105,7 @@ def make_trainer(
 
 
 def step_handlers(monitor: str = PLATEAU["monitor"]) -> list[Any]:
-    """Progress, clipping and the plateau schedule: what any epoch of training has.
-
-    Args:
-        monitor: What the schedule follows, the smaller the better.
-    """
+    """Progress, clipping and the plateau schedule: what any epoch of training has."""
     schedule = LRSchedule("plateau", **{**PLATEAU, "monitor": monitor})
     return [Progress(), GradientClipping(MAX_NORM), schedule]
 
@@ -127,16 +118,7 @@ def default_handlers(
     save_best: bool,
     curves: Path | None,
 ) -> list[Any]:
-    """Clipping, a plateau schedule, validation, early stopping, the best checkpoint, and a log.
-
-    Args:
-        evaluator: Measures the validation side.
-        task: Says what to monitor.
-        val_loader: Yields the validation side.
-        patience: Of early stopping; None for none.
-        save_best: Whether to keep the best checkpoint.
-        curves: The page of training curves; None for none.
-    """
+    """Clipping, a plateau schedule, validation, early stopping, the best checkpoint, and a log."""
     judged: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
     handlers: list[Any] = [
         RunLog(**judged),
@@ -150,3 +132,57 @@ def default_handlers(
     if curves is not None:
         handlers.append(TrainingCurves(curves))
     return handlers
+
+
+def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
+    """Write a model's weights; a file that stood there is replaced when the new one is whole.
+
+    Args:
+        model: Its state holds tensors and plain values.
+        path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
+        **others: Plain values that stand beside the weights.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+    meta = {"model": {"name": type(model).__name__}}
+    save_checkpoint(path, {"model": dict(model.state_dict()), **others}, meta)
+
+
+def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
+    """Take the weights of a file that :func:`save_weights` or a checkpoint handler wrote.
+
+    Args:
+        model: Stays as it was where the file is refused.
+        path: The file; nothing in it can run code.
+
+    Returns:
+        What the file holds beside the weights.
+
+    Raises:
+        UsageError: It is missing, damaged, or another model's.
+    """
+    content = load_checkpoint(path)
+    saved, own = content["states"].get("model", {}), model.state_dict()
+    wrong = [
+        f"'{name}' ({_shape(saved, name)} there, {_shape(own, name)} here)"
+        for name in dict.fromkeys([*own, *saved])
+        if _shape(saved, name) != _shape(own, name)
+    ]
+    if wrong:
+        told = content["meta"].get("model")
+        whose = f" ({told['name']})" if isinstance(told, Mapping) and "name" in told else ""
+        raise UsageError(
+            f"{path} holds another model{whose} than this {type(model).__name__}: "
+            f"{len(wrong)} tensors differ, such as {wrong[0]}"
+        )
+    model.load_state_dict(saved)
+    return {name: state for name, state in content["states"].items() if name != "model"}
+
+
+def _shape(state: Mapping[str, Any], name: str) -> str:
+    return str(list(getattr(state[name], "shape", ()))) if name in state else "none"

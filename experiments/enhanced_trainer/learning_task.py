@@ -1,26 +1,80 @@
-"""What a model is to learn, found out from its outputs and the targets it is shown."""
+"""The task of a model, found from its outputs and targets, and the names on its pages."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from datasets.cohort import UNNAMED_AXIS
 from datasets.errors import UsageError, nearest
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.losses import choose_loss
-from engine.metrics import TASKS
+from engine.metrics import TASKS, EpochOutputs
 from engine.model_call import call_model
 from engine.model_validation import validate_model
 from engine.protocols import Loss
 from experiments.builders import build_loss
 from experiments.config import AUXILIARY_TERMS, default_loss
 from experiments.enhanced_trainer.any_loader import AnyLoader
+
+KINDS = {"binary": "class", "multiclass": "class", "multilabel": "label", "regression": "target"}
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names on the pages; None where only their numbers are known.
+
+    Attributes:
+        classes: C classes, labels or targets.
+        covariates: D covariates.
+        axis: The place of each point of a scan, [L].
+        axis_name: What the places are.
+    """
+
+    classes: Sequence[str] | None = None
+    covariates: Sequence[str] | None = None
+    axis: np.ndarray | None = None
+    axis_name: str = UNNAMED_AXIS
+
+    def check(self, outputs: int, batch: Any) -> None:
+        """Refuse names that are not as many as what they name, and outputs of one name.
+
+        Raises:
+            UsageError: Says how many there are and how many are needed.
+        """
+        for name, values, needed in (
+            ("class_names", self.classes, outputs),
+            ("covariate_names", self.covariates, batch.tabular.shape[1]),
+            ("axis", self.axis, batch.spectra.shape[2]),
+        ):
+            if values is not None and len(values) != needed:
+                raise UsageError(f"{name}: {len(values)} given, but there are {needed}")
+        classes = [] if self.classes is None else [str(name) for name in self.classes]
+        twice = [name for name in classes if classes.count(name) > 1]
+        if twice:
+            raise UsageError(f"class_names: '{twice[0]}' is given twice")
+
+    def of_outputs(self, outputs: EpochOutputs) -> list[str]:
+        """A name for each output."""
+        return self.of_task(outputs.task, outputs.logits.shape[1])
+
+    def of_task(self, task: str, outputs: int) -> list[str]:
+        """A name for each of a task's outputs."""
+        if self.classes is not None:
+            return [str(name) for name in self.classes]
+        return [f"{KINDS[task]} {n}" for n in range(outputs)]
+
+    def of_targets(self, task: str, outputs: int) -> list[str]:
+        """A name for each of a regression's targets; none of another task."""
+        return self.of_task(task, outputs) if task == "regression" else []
+
 
 ZEROS_AND_ONES = (
     "labels 0.0 and 1.0 are floating point and so are taken as values to regress (say "

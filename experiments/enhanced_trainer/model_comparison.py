@@ -18,8 +18,41 @@ from engine.metrics import METRICS, TASKS, UNDEFINED, EpochOutputs, split_target
 from engine.reporting import figure_text
 from engine.statistics import Interval, delong_test
 from experiments.comparison import metric_bars, write_comparison_files
-from experiments.enhanced_trainer.model_summary import summarise_model
 from experiments.report.figures import Section
+
+BYTES_IN_MB = 10**6
+# Parameters that belong to the model itself, not to one of its modules.
+OWN = "(own)"
+
+
+def summarise_model(model: nn.Module) -> dict[str, Any]:
+    """Count parameters; one that several modules share is counted once, in the first of them.
+
+    Returns:
+        ``model`` (its class), ``parameters``, ``trainable``, ``size_mb`` (parameters and buffers,
+        in 10^6 bytes) and ``modules``: name of each top-level module -> ``parameters``,
+        ``trainable``.
+
+    Example:
+        >>> summary = summarise_model(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)))
+        >>> summary["parameters"], summary["modules"]["0"]["parameters"]
+        (13, 9)
+    """
+    modules: dict[str, dict[str, int]] = {}
+    for name, parameter in model.named_parameters():
+        top = name.partition(".")[0] if "." in name else OWN
+        counts = modules.setdefault(top, {"parameters": 0, "trainable": 0})
+        counts["parameters"] += parameter.numel()
+        counts["trainable"] += parameter.numel() * parameter.requires_grad
+    held = [*model.parameters(), *model.buffers()]
+    return {
+        "model": type(model).__name__,
+        "parameters": sum(counts["parameters"] for counts in modules.values()),
+        "trainable": sum(counts["trainable"] for counts in modules.values()),
+        "size_mb": sum(t.numel() * t.element_size() for t in held) / BYTES_IN_MB,
+        "modules": modules,
+    }
+
 
 P_VALUE = "delong_p"
 ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
@@ -28,10 +61,10 @@ Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it.
+    """The result of a comparison.
 
     Attributes:
-        table: A row a model: its name, the ``loss`` (:func:`common_loss`), the metrics,
+        table: One row per model: its name, the ``loss`` (:func:`common_loss`), the metrics,
             ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took. Of
             two classes also ``delong_p``: how likely so large a difference in AUROC from the
             best model's is, were both equally good (:func:`engine.statistics.delong_test`).
@@ -44,10 +77,6 @@ class Comparison:
 
 def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
     """Measure several models in the same way.
-
-    Args:
-        models: Name -> model.
-        measure: Measures one.
 
     Raises:
         UsageError: There is no model, or they are not of one task.
@@ -92,7 +121,7 @@ def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
 
 
 def common_loss(outputs: EpochOutputs) -> float:
-    """What any model of a task can be held against: cross-entropy, or squared errors.
+    """The loss that any model of a task can be compared by: cross-entropy, or squared errors.
 
     Of several targets, which may be in unlike units, those relative to each target's variance.
     """
@@ -111,11 +140,6 @@ def write_comparison(
     comparison: Comparison, folder: Path, names: list[str]
 ) -> tuple[list[Path], str | None]:
     """Write the table, the pages and their images.
-
-    Args:
-        comparison: Of at least one model.
-        folder: It exists.
-        names: Of the classes, the labels or the targets.
 
     Returns:
         What :func:`experiments.comparison.write_comparison_files` does.

@@ -14,8 +14,8 @@ from torch import nn
 from datasets.cohort import UNNAMED_AXIS, TargetScaler
 from datasets.errors import UsageError
 from datasets.paths import as_path
+from datasets.specs import require_whole
 from engine.checkpointing import broken_weight
-from engine.errors import check_whole
 from engine.evaluator import Evaluator
 from engine.events import TrainEvents
 from engine.explain import Explained
@@ -25,25 +25,29 @@ from engine.reporting import read_log
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.collected_samples import CollectedSamples
 from experiments.enhanced_trainer.default_training import (
     History,
     default_handlers,
     device_or_cpu,
+    load_weights,
     make_trainer,
+    save_weights,
     step_handlers,
 )
-from experiments.enhanced_trainer.evaluation_files import (
+from experiments.enhanced_trainer.evaluation import (
     PREDICTIONS,
+    CollectedSamples,
     class_report,
+    look_at_model,
     write_evaluation,
 )
-from experiments.enhanced_trainer.examined_model import look_at_model
-from experiments.enhanced_trainer.learning_task import LearningTask, find_task
-from experiments.enhanced_trainer.model_comparison import Comparison, compare, write_comparison
-from experiments.enhanced_trainer.model_files import load_weights, save_weights
-from experiments.enhanced_trainer.model_summary import summarise_model
-from experiments.enhanced_trainer.names import Names
+from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
+from experiments.enhanced_trainer.model_comparison import (
+    Comparison,
+    compare,
+    summarise_model,
+    write_comparison,
+)
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import FindingSections, training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
@@ -144,7 +148,7 @@ class EnhancedTrainer:
         self.run_dir: Path | None = None
         self._task: str | None = None  # that the model has learned
         self._scaler: TargetScaler | None = None  # of a regression, belongs to the weights
-        self._stepped: History | None = None  # of successive epochs, one a call
+        self._stepped: History | None = None  # of successive epochs, one per call
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
@@ -181,7 +185,7 @@ class EnhancedTrainer:
             UsageError: Something that can be mended, in one line.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
-        check_whole("epochs", epochs)
+        epochs = require_whole("epochs", epochs, 1)
         task, scaler = self._find_task(train)
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler
@@ -259,7 +263,7 @@ class EnhancedTrainer:
         return {name.removeprefix("train/"): float(value) for name, value in metrics.items()}
 
     def _find_task(self, loader: AnyLoader) -> tuple[LearningTask, TargetScaler | None]:
-        """What a training loader is of; values of a regression are standardised from now on."""
+        """The task of a training loader; values of a regression are standardised from now on."""
         task = find_task(self.model, loader, self.device, self.task)
         loader.scaler = loader.fit_scaler() if task.name == "regression" else None
         return task, loader.scaler
@@ -318,7 +322,7 @@ class EnhancedTrainer:
             Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
             list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
             ``classification_report``
-            (:func:`experiments.enhanced_trainer.evaluation_files.class_report`; a regression has
+            (:func:`experiments.enhanced_trainer.evaluation.class_report`; a regression has
             none).
 
         Raises:
@@ -354,7 +358,7 @@ class EnhancedTrainer:
             Metric -> value, NaN where a metric is undefined on these samples; where they are
             collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
             ``embeddings`` and ``attention_weights``
-            (:meth:`experiments.enhanced_trainer.collected_samples.CollectedSamples.arrays`).
+            (:meth:`experiments.enhanced_trainer.evaluation.CollectedSamples.arrays`).
 
         Raises:
             UsageError: Something that can be mended, in one line.
@@ -389,7 +393,7 @@ class EnhancedTrainer:
             test_loader: Yields every sample once.
 
         Returns:
-            A row a model; also written, with the curves, to ``<save_dir>/comparison``.
+            One row per model; also written, with the curves, to ``<save_dir>/comparison``.
 
         Raises:
             UsageError: There is no model, or they are not of one task.
@@ -440,7 +444,7 @@ class EnhancedTrainer:
     def _generate_interpretability_analysis(
         self, pages: ResultPages, shap: list[Explained]
     ) -> None:
-        """What the scores rest on, the samples in the plane, and what the model attends to."""
+        """Attributions, embeddings in the plane, and attention."""
         self._analyze_feature_importance(pages, shap)
         pages.pca()
         self._analyze_attention_patterns(pages)
@@ -509,7 +513,7 @@ class EnhancedTrainer:
     def get_model_summary(self) -> dict[str, Any]:
         """Parameters, trainable ones, size in MB, and the same by top-level module.
 
-        See :func:`experiments.enhanced_trainer.model_summary.summarise_model`.
+        See :func:`experiments.enhanced_trainer.model_comparison.summarise_model`.
         """
         return summarise_model(self.model)
 

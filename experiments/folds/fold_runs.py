@@ -1,4 +1,4 @@
-"""All folds of a configuration: each is run, then all are told of together.
+"""All folds of a configuration: each is run, then all are summarised together.
 
 Each fold is run as an experiment of its own, ``<exp_name>-fold<number>`` and, where folds are
 groups or batches, their name. Runs that are finished are not run again, and one that was cut off
@@ -18,9 +18,7 @@ from datasets.errors import UsageError, nearest
 from datasets.splits import Folds
 from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
 from experiments.config import IN_FOLDS, Config, load_config
-from experiments.folds.fold_results import FoldResults, fold_results
-from experiments.folds.fold_tables import fold_text, write_fold_results
-from experiments.run import accept_too
+from experiments.folds.fold_results import FoldResults, fold_results, fold_text, write_fold_results
 from experiments.run_files import DataVersion, data_version, read_runs, read_version
 from experiments.runs import ABSENT, run_planned, state_of
 
@@ -35,13 +33,13 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to run.
+    """The runs of a cross-validation.
 
     Attributes:
         base: The configuration that all folds share.
         cohort: As it was read.
         folds: Of the cohort.
-        configs: One a fold.
+        configs: One per fold.
         versions: Of the data of each.
     """
 
@@ -64,7 +62,7 @@ def cross_validate(
         source: The configuration.
         overrides: Dotted keys and values as YAML text, on top of it.
         count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: TestAnalysis of the audit that do not stop a training.
+        accept: Findings of the audit that do not stop a training.
 
     Returns:
         What the process should leave with: 0, or the code of a signal that stopped a run.
@@ -94,12 +92,6 @@ def plan_folds(
 ) -> Plan:
     """Read the cohort and split it, fold by fold.
 
-    Args:
-        source: The configuration.
-        overrides: Dotted keys and values as YAML text, on top of it.
-        count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: TestAnalysis of the audit that do not stop a training.
-
     Raises:
         UsageError: There are no folds, or one of them cannot be split.
     """
@@ -123,7 +115,7 @@ def plan_folds(
     folds = make_folds(cohort, base.data)
     configs, versions = [], []
     for number, name in enumerate(folds.names):
-        sides = split_fold(cohort, base.data, folds, number)
+        split_of = split_fold(cohort, base.data, folds, number)
         by_number = split.kind == "kfold"
         fold = str(number) if by_number else json.dumps(name, ensure_ascii=False)
         called = f"{base.exp_name}-fold{number}{'' if by_number else f'-{_as_file_name(name)}'}"
@@ -132,9 +124,9 @@ def plan_folds(
             ("data.split.fold", fold),
             ("exp_name", json.dumps(called, ensure_ascii=False)),
         ]
-        configs.append(accept_too(load_config(source, own), accept))
+        configs.append(load_config(source, own).accepting(accept))
         version = data_version(base.data, cohort, files)
-        versions.append(version.with_split(cohort.sample_ids, sides))
+        versions.append(version.with_split(cohort.sample_ids, split_of))
     return Plan(base, cohort, folds, configs, versions)
 
 
@@ -160,11 +152,7 @@ def check_earlier(plan: Plan) -> None:
 
 
 def collect(plan: Plan) -> FoldResults:
-    """What the finished runs say together.
-
-    Args:
-        plan: All of its runs are finished.
-    """
+    """The results of the finished runs together."""
     runs = read_runs([config.runs_dir / config.exp_name for config in plan.configs])
     return fold_results(
         plan.base.exp_name,

@@ -5,9 +5,15 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.launch.context import UNNAMED, LaunchContext, current_launch
-    from experiments.launch.environment import JOB, REQUIREMENTS, describe_environment
-    from experiments.launch.job_command import quiet_others, run_job_command
+    from experiments.launch.context import (
+        JOB,
+        UNNAMED,
+        LaunchContext,
+        begun_run,
+        current_launch,
+        quiet_others,
+    )
+    from experiments.launch.environment import REQUIREMENTS, describe_environment
     from experiments.launch.process_group import (
         PEER_LOST_CODE,
         check_alike,
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
         joined,
         own_device,
         replica_devices,
+        run_job_command,
         tell_group,
     )
 else:

@@ -1,22 +1,27 @@
-"""The job that torchrun started: who belongs to it, and the memory that its processes share."""
+"""The job that torchrun started: ranks, and the store that its processes share."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
+from experiments.run_files import ENVIRONMENT_NAME, is_finished, is_named
 
 # What torchrun tells each process that it starts.
 TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 RUN_ID, UNNAMED = "TORCHELASTIC_RUN_ID", "none"
-# Whether torchrun keeps the memory, or the first process, with which it ends.
+# Whether torchrun keeps the store, or rank 0, with which it ends.
 KEPT_BY_TORCHRUN = "TORCHELASTIC_USE_AGENT_STORE"
 
+# Where environment.json has what torchrun calls the job that a run was begun by.
+JOB = "job"
 # Keys of the job's store.
 RUN, SPOKEN = "scanfire/run", "spoken"
 POLL_S = 0.05
@@ -27,13 +32,13 @@ class LaunchContext:
     """One start of a job's processes; torchrun may start them several times (``--max-restarts``).
 
     Attributes:
-        rank: Which of the processes this one is, from 0.
-        local_rank: The same, counted on this machine.
-        world_size: How many processes there are, on all machines.
-        run_id: What torchrun calls the job (``--rdzv-id``).
-        memory: Most often kept by torchrun, so that it outlives the processes.
+        rank: Of this process.
+        local_rank: Among the processes of this machine.
+        world_size: On all machines.
+        run_id: torchrun's name of the job (``--rdzv-id``).
+        memory: The job's store, usually kept by torchrun, so that it outlives the processes.
         forgets: Whether it does not.
-        of_this_start: A part of the memory that nobody has written to before.
+        of_this_start: A part of the store that no earlier start has written to.
     """
 
     rank: int
@@ -46,18 +51,18 @@ class LaunchContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def has_the_word(self) -> bool:
-        """Whether this process is the one to say what all would say: the first that asks is."""
+    def prints_first(self) -> bool:
+        """Whether this process is the first to ask, and so prints what all would print."""
         try:
             return int(self.of_this_start.add(SPOKEN, 1)) == 1
-        except RuntimeError:  # torchrun's memory is gone, with the machine that it was on
+        except RuntimeError:  # torchrun's store is gone, with its machine
             return True
 
     def remember_run(self, run_dir: Path) -> None:
-        """Keep the run's folder in mind, for processes that are started again."""
+        """Store the run's folder for processes that are started again."""
         self.memory.set(RUN, str(run_dir.resolve()))
 
     def recall_run(self) -> Path | None:
@@ -70,12 +75,11 @@ class LaunchContext:
 
 
 def current_launch() -> LaunchContext | None:
-    """The job that this process belongs to; None where torchrun did not start it.
-
-    Comes back when all of the job's processes have come here.
-    """
+    """The job of this process; None if torchrun did not start it. Collective."""
     if any(name not in os.environ for name in TOLD):
         return None
+    import torch.distributed as dist
+
     # As torch itself finds it, but once for all uses.
     memory, rank, world_size = next(iter(dist.rendezvous("env://")))
     start = _name_of_start(memory, rank, world_size)
@@ -93,9 +97,8 @@ def current_launch() -> LaunchContext | None:
 def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
     """A name that all processes of this start know, and that no earlier start had.
 
-    What an earlier start has left in the memory would be taken for this one's: torch 2.13 waits
-    for the dead then. torchrun's count of restarts does not tell starts apart: each machine has
-    its own, and a machine that joins is not counted.
+    Keys that an earlier start left in the store would make torch 2.13 wait for dead processes.
+    torchrun's count of restarts does not tell starts apart: it differs between machines.
     """
     own = uuid.uuid4().hex
     if rank > 0:
@@ -106,7 +109,7 @@ def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
     answered, missing = set(), set(range(1, world_size))
     while missing:
         for other in sorted(missing):
-            # It may be the call of an earlier start's process, which will not say that it is here.
+            # It may be the call of a process of an earlier start, which will not answer.
             call = memory.get(f"call/{other}").decode() if memory.check([f"call/{other}"]) else ""
             if call and call not in answered:
                 answered.add(call)
@@ -115,3 +118,39 @@ def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
                 missing.discard(other)
         time.sleep(POLL_S if missing else 0)
     return own
+
+
+def begun_run(job: LaunchContext, runs_dir: Path, exp_name: str) -> Path | None:
+    """The folder of the run that an earlier start of this job has begun, if any.
+
+    Without a store that outlives the processes: the newest unfinished run of a job of this name.
+    """
+    remembered = job.recall_run()
+    if remembered is not None or not job.forgets or job.run_id == UNNAMED:
+        return remembered
+    told = [
+        path
+        for path in runs_dir.glob(f"*/{ENVIRONMENT_NAME}")
+        if is_named(path.parent, exp_name) and _job_of(path) == job.run_id
+    ]
+    told = [path for path in told if not is_finished(path.parent)]
+    newest = max(told, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if newest is None else newest.parent
+
+
+def _job_of(environment: Path) -> str | None:
+    try:
+        found = json.loads(environment.read_text("utf-8")).get(JOB)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+@contextmanager
+def quiet_others(job: LaunchContext | None) -> Iterator[None]:
+    """A context in which only rank 0 prints errors of the command line."""
+    if job is None or job.is_main_process:
+        yield
+    else:
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            yield

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 import torch
 
-from experiments.launch.context import RUN_ID
-from experiments.launch.installed import installed_requirements
+from experiments.launch.context import JOB, RUN_ID
 
 # The key of all installed distributions, as lines of a requirements file.
 REQUIREMENTS = "requirements"
-# The key of what torchrun calls the job that a run was begun by.
-JOB = "job"
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "scanfire",
@@ -44,16 +45,11 @@ PACKAGES = (
 def describe_environment(
     data: Mapping[str, Any], processes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Everything about the surroundings that another run would need to be the same.
+    """Code, packages, hardware and data of a run, for ``environment.json``; None for unknown.
 
     Args:
-        data: What :meth:`experiments.run_files.versions.DataVersion.plain` gives: the cohort's
-        files,
-            what was done to them, the split.
-        processes: What :func:`experiments.launch.describe_group` gives.
-
-    Returns:
-        Plain types, for ``environment.json``. What cannot be found out is None.
+        data: :meth:`experiments.run_files.DataVersion.plain`.
+        processes: :func:`experiments.launch.describe_group`.
     """
     cuda = torch.cuda.is_available()
     return {
@@ -90,7 +86,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _devices() -> list[str]:
-    """The names of the GPUs; of none where CUDA is not in use, because asking starts it."""
+    """Names of the GPUs; empty where CUDA is not in use, since asking would start it."""
     if not torch.cuda.is_initialized():
         return []
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -106,3 +102,87 @@ def _output(command: list[str]) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+DIRECT_URL = "direct_url.json"
+FILE_URL = "file"
+# What may stand before the host of an address and is no secret.
+HARMLESS_USERS = ("git",)
+
+
+def installed_requirements(
+    distributions: Iterable[metadata.Distribution] | None = None,
+) -> list[str]:
+    """Each installed distribution as a line of a requirements file, sorted by name.
+
+    As ``pip freeze --all``: ``name==version``, ``name @ address`` with its commit or checksum
+    (PEP 610), ``-e folder`` below a comment with name and version. User names and passwords in
+    addresses are left out.
+
+    Args:
+        distributions: All that this Python finds by default; the first of each name counts.
+    """
+    found: dict[str, list[str]] = {}
+    for distribution in metadata.distributions() if distributions is None else distributions:
+        if "Name" in distribution.metadata:  # what is left of a broken installation has none
+            name = distribution.metadata["Name"]
+            found.setdefault(_canonical(name), list(_lines(distribution, name)))
+    return [line for name in sorted(found) for line in found[name]]
+
+
+def _canonical(name: str) -> str:
+    """The name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _lines(distribution: metadata.Distribution, name: str) -> Iterator[str]:
+    pinned = f"{name}=={distribution.version}"
+    origin = _origin(distribution)
+    if origin is None:
+        yield pinned
+        return
+    url = _without_user(origin["url"])
+    if origin.get("dir_info", {}).get("editable"):
+        yield f"# Editable install ({pinned})"
+        yield f"-e {_path(url)}"
+        return
+    marks = []
+    if "vcs_info" in origin:
+        vcs = origin["vcs_info"]
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    else:
+        marks += _checksum(origin.get("archive_info", {}))
+    if origin.get("subdirectory"):
+        marks.append(f"subdirectory={origin['subdirectory']}")
+    yield f"{name} @ {url}{'#' if marks else ''}{'&'.join(marks)}"
+
+
+def _origin(distribution: metadata.Distribution) -> dict[str, Any] | None:
+    """Where it was installed from; None: from an index, or the file is damaged."""
+    text = distribution.read_text(DIRECT_URL)
+    try:
+        origin = json.loads(text or "null")
+    except ValueError:
+        return None
+    return origin if isinstance(origin, dict) and isinstance(origin.get("url"), str) else None
+
+
+def _checksum(archive: dict[str, Any]) -> list[str]:
+    hashes = archive.get("hashes") or {}
+    if hashes:
+        algorithm = "sha256" if "sha256" in hashes else min(hashes)
+        return [f"{algorithm}={hashes[algorithm]}"]
+    return [archive["hash"]] if archive.get("hash") else []
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at or user in HARMLESS_USERS:
+        return url
+    return urlunsplit(parts._replace(netloc=host))
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return url2pathname(parts.path) if parts.scheme == FILE_URL else unquote(url)

@@ -1,10 +1,14 @@
-"""Several processes that train one model: how they come together, and part again."""
+"""Process groups of a job that torchrun started: joining, leaving, and lost peers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
 from typing import Any
 
@@ -14,15 +18,14 @@ import torch.distributed as dist
 
 from datasets.errors import UsageError
 from engine.checkpointing import prepare_cublas
-from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, world_size
+from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, peer_failure, world_size
 from engine.precision import best_device
-from experiments.command_line import complain
+from experiments.command_line import complain, run_command
 from experiments.config import Config, TrainerConfig
 from experiments.launch.context import LaunchContext
-from experiments.launch.peer_watch import PeerWatch
 from experiments.run_files import digest
 
-# The first process may transform a large cohort, or audit it, while the others wait.
+# Rank 0 may transform or audit a large cohort while the others wait.
 WAIT = timedelta(hours=3)
 # "Temporary failure, the user is invited to retry" (sysexits.h).
 PEER_LOST_CODE = 75
@@ -32,14 +35,9 @@ MISLEADING = "SLURM_JOB_ID"
 
 @contextmanager
 def joined(job: LaunchContext | None, settings: TrainerConfig) -> Iterator[None]:
-    """A context in which the job's processes form a group; a process alone is left alone.
+    """A context with the job's process group; without one for a single process.
 
-    All come to its end before any leaves it. Where it ends in an exception nobody is waited for,
-    and the process has to be left for good.
-
-    Args:
-        job: As torchrun started it.
-        settings: Say where to train, and how tensors travel.
+    Collective at its end. After an exception it does not wait for the others: exit the process.
 
     Raises:
         UsageError: The settings do not fit several processes, or this machine.
@@ -80,10 +78,7 @@ def joined(job: LaunchContext | None, settings: TrainerConfig) -> Iterator[None]
 
 
 def own_device(name: str) -> torch.device:
-    """Where this process trains: of several on a machine with GPUs each has one for itself.
-
-    Args:
-        name: As configured.
+    """The device of this process; one GPU for each process of a machine.
 
     Raises:
         UsageError: There is no such device.
@@ -112,14 +107,10 @@ def replica_devices(settings: TrainerConfig) -> list[int]:
 
 
 def check_alike(config: Config, fingerprint: str) -> None:
-    """Refuse to train one model on different data, or in different ways; all together.
-
-    Args:
-        config: As this process has read it.
-        fingerprint: Of the data that this process has read.
+    """Refuse processes with different configurations or data. Collective.
 
     Raises:
-        UsageError: Names the first process that differs.
+        UsageError: Names the lowest rank that differs from rank 0.
     """
     # A dry run has a folder of its own in each.
     settings = {key: value for key, value in config.resolved().items() if key != "runs_dir"}
@@ -135,7 +126,7 @@ def check_alike(config: Config, fingerprint: str) -> None:
 
 
 def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
-    """How many processes train how, in plain types; None of one alone."""
+    """World size, strategy and backend in plain types; None for a single process."""
     if settings.processes.strategy == "dp":
         return {"number": 1, "strategy": "dp", "gpus": torch.cuda.device_count()}
     if world_size() == 1:
@@ -149,7 +140,7 @@ def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
 
 
 def tell_group(settings: TrainerConfig) -> str | None:
-    """A line on the processes for a person; None of one alone."""
+    """A printed line on the processes; None for a single process."""
     if settings.processes.strategy == "dp":
         return (
             f"1 process, {torch.cuda.device_count()} GPUs, joint batch {settings.batch_size}: "
@@ -162,7 +153,7 @@ def tell_group(settings: TrainerConfig) -> str | None:
 
 
 def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
-    """How tensors travel.
+    """The backend of collectives.
 
     Raises:
         UsageError: NCCL was asked for, but the device is no GPU.
@@ -177,8 +168,8 @@ def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
 
 
 def say_peer_lost(job: LaunchContext, line: str = PEER_LOST) -> None:
-    """Tell a person, in one process only, that the job cannot go on."""
-    if job.has_the_word():
+    """Print, in one process only, that the job cannot continue."""
+    if job.prints_first():
         run_dir = job.recall_run()
         further = "" if run_dir is None else f"; to continue: --resume {run_dir}"
         complain(f"error: {line}{further}")
@@ -206,3 +197,83 @@ def _device(name: str) -> torch.device:
         return best_device(name)
     except ValueError as error:
         raise UsageError(f"trainer.device: {error}") from error
+
+
+# The training usually notices by itself, and ends in better order.
+GRACE_S = 3.0
+# Longer than any training: the watch waits for the last message of its neighbour.
+ALWAYS = timedelta(days=365)
+
+
+class PeerWatch:
+    """Watches the next rank in a ring, from a thread; exits this process when that rank is gone.
+
+    A process that computes on a GPU may wait for hours for a killed one, and answers no signal.
+
+    Args:
+        rank: Of this process.
+        world_size: At least 2.
+        say: Called when the neighbour is gone and the training has not noticed.
+        exit_code: Of this process then.
+    """
+
+    def __init__(self, rank: int, world_size: int, say: Callable[[], None], exit_code: int) -> None:
+        self._group: Any = dist.new_group(backend="gloo", timeout=ALWAYS)
+        self._next, self._former = (rank + 1) % world_size, (rank - 1) % world_size
+        self._say, self._exit_code = say, exit_code
+        self._thread = threading.Thread(target=self._watch, name="peer-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Tell the neighbours that this process ends in order. Collective."""
+        dist.send(torch.zeros(1), self._former, group=self._group)
+        self._thread.join()
+
+    def _watch(self) -> None:
+        try:
+            dist.recv(torch.zeros(1), self._next, group=self._group)
+        except RuntimeError:
+            time.sleep(GRACE_S)
+            self._say()
+            sys.stdout.flush()
+            os._exit(self._exit_code)
+
+
+BUG = 1  # as Python leaves after a traceback
+
+
+def run_job_command(job: LaunchContext, work: Callable[[], int], interrupted: str) -> int:
+    """:func:`experiments.command_line.run_command` in each process of a job.
+
+    Rank 0 alone prints; an error of all ranks is printed once. Any exit code but 0 ends the
+    process here, since shutting down the process group could wait forever for lost peers.
+    """
+
+    def say(line: str) -> None:
+        if job.prints_first():
+            complain(line)
+
+    def work_with_others() -> int:
+        try:
+            return work()
+        except Exception as error:  # of whatever kind the lost connection made
+            line = peer_failure(error)
+            if line is None:
+                raise
+            say_peer_lost(job, line)
+            return PEER_LOST_CODE
+
+    with ExitStack() as stack:
+        if not job.is_main_process:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+        try:
+            code = run_command(work_with_others, interrupted, say)
+        except Exception:  # a bug: its traceback, and no waiting for the others
+            traceback.print_exc()
+            code = BUG
+    if code and job.world_size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from engine.files import write_whole
+from datasets.files import write_whole
 from experiments.report.figures import Section, shown_name
 
 WIDTH, SCALE = 1200, 2
@@ -86,9 +86,6 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
 def stack(figures: Sequence[go.Figure]) -> go.Figure:
     """One figure of several, each with its axes, its notes and its legend, below each other.
 
-    Args:
-        figures: At least one; they stay as they are.
-
     Example:
         >>> one = go.Figure(go.Scatter(y=[1, 2]))
         >>> sorted(name for name in stack([one, one]).to_plotly_json()["layout"] if "axis" in name)
@@ -132,7 +129,7 @@ def stack(figures: Sequence[go.Figure]) -> go.Figure:
 
 @dataclass(frozen=True)
 class _Slot:
-    """Where one of the stacked figures goes, in shares of the whole, and how its parts are named.
+    """The place of one of the stacked figures, in shares of the whole, and its parts' names.
 
     Attributes:
         bottom: Of its unit square.
@@ -147,7 +144,7 @@ class _Slot:
     number: int
 
     def name(self, part: str) -> str:
-        """What the only one of its kind in a figure is called here."""
+        """The name here of a part that a figure has once."""
         return part if self.number == 0 else f"{part}{self.number + 1}"
 
     def axis(self, reference: str) -> str:

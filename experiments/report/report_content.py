@@ -1,4 +1,4 @@
-"""What stands on a run's page, from plain inputs: of a finished run, or of one that goes on."""
+"""The content of a run's page, of a finished run or of one in progress."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets.audit import Finding
-from datasets.cohort import MISSING_LABEL, Cohort, about_positive
-from datasets.splits import SIDES
+from datasets.cohort import MISSING_LABEL, Cohort, about_positive, spread_texts
+from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
 from engine.reporting import read_log
 from engine.statistics import TOO_FEW
@@ -22,11 +22,11 @@ from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.figures import Section, names_of_kinds
-from experiments.report.report_samples import SampleSource, sample_source
+from experiments.report.report_payload import SampleSource, sample_source
 from experiments.report.text import limits, plain_text
 from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
 
-SIDE_NAMES = {"train": "training", "val": "validation", "test": "test"}
+SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 WARNING = "**Warning:** "
 # What of the environment says on whose machine it was; a page is handed on.
 PLACES = ("host",)
@@ -38,10 +38,10 @@ class Figure:
 
     Attributes:
         name: Of the metric.
-        test: On the test side.
+        test: On the test set.
         low: The lower bound of its interval.
         high: The upper bound.
-        val: On the validation side.
+        val: On the validation set.
         too_few: Whether the samples are too few for an interval.
     """
 
@@ -54,18 +54,18 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Side:
+class SplitRow:
     """A row of the split's table.
 
     Attributes:
-        side: ``training``, ``validation`` or ``test``.
+        subset: ``training``, ``validation`` or ``test``.
         samples: How many.
         groups: How many.
         scans: How many.
         targets: Of each class or label how many samples, of each value its mean and spread.
     """
 
-    side: str
+    subset: str
     samples: int
     groups: int
     scans: int
@@ -104,15 +104,15 @@ class ReportContent:
         model: The model, in a line.
         task_text: What is learned, in a sentence.
         cohort: Lines on the data.
-        split: The sides.
+        split: One row per subset.
         audit: What was found in the data before the training; None where nobody looked.
         headline: The figures that a reader asks for first.
         about_intervals: How their intervals were drawn, in a sentence.
         warnings: What was found in this very data that a reader should know.
-        limits: What such figures never tell.
+        limits: Limitations of such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
-        val: Outputs of the validation side, shown where there are none of the test side.
-        test: Outputs of the test side.
+        val: Outputs of the validation set, shown where there are none of the test set.
+        test: Outputs of the test set.
         groups: Sample -> its group.
         findings: What else is known of the tested model.
         samples: Where the explorer finds scans and covariates; None leaves it out.
@@ -132,7 +132,7 @@ class ReportContent:
     model: str = ""
     task_text: str = ""
     cohort: Sequence[str] = ()
-    split: Sequence[Side] = ()
+    split: Sequence[SplitRow] = ()
     audit: Sequence[Finding] | None = None
     headline: Sequence[Figure] = ()
     about_intervals: str = ""
@@ -151,7 +151,7 @@ class ReportContent:
 
     @property
     def outputs(self) -> EpochOutputs | None:
-        """Those that the page is of: the test side's, before there are any validation's."""
+        """Those of the test set; before there are any, of the validation set."""
         return self.val if self.test is None else self.test
 
     @property
@@ -161,18 +161,13 @@ class ReportContent:
         return f"{about[:1].upper()}{about[1:]}." if about else ""
 
     @property
-    def side(self) -> str:
-        """What they are of, ``test`` or ``validation``."""
+    def subset(self) -> str:
+        """The subset of :attr:`outputs`, ``test`` or ``validation``."""
         return "validation" if self.test is None else "test"
 
 
 def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
-    """The page of a finished run, whose log and environment are in its folder.
-
-    Args:
-        outcome: Of a validated and tested run.
-        parts: Further sections.
-    """
+    """The page of a finished run, whose log and environment are in its folder."""
     tested = {name: outcome.test_interval(name) for name in outcome.config.metric_names}
     headline = [
         Figure(
@@ -185,7 +180,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         )
         for name, found in tested.items()
     ]
-    told = list(limits(outcome))
+    told = list(dict.fromkeys(limits(outcome)))
     warned = [line for line in told if line.startswith(WARNING)]
     epochs = _epochs_of(outcome.run_dir)
     return ReportContent(
@@ -215,7 +210,7 @@ def content_while_training(
     parameters: int | None = None,
     audit: Sequence[Finding] | None = None,
 ) -> ReportContent:
-    """The page of a run that goes on.
+    """The page of a run in progress.
 
     Args:
         run_dir: Has the environment.
@@ -254,7 +249,7 @@ def _known_from_the_start(
 ) -> dict[str, Any]:
     cohort = data.cohort
     counted = "" if parameters is None else f" with {parameters:,} parameters"
-    # The positive class is said beside the figures.
+    # The positive class is named beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
     described = [line for line in cohort.describe().splitlines() if line != positive]
     described.extend(data.describe_transforms())
@@ -271,9 +266,9 @@ def _known_from_the_start(
             f"{config.checkpoint.monitor}."
         ),
         "task_text": _task_text(cohort),
-        # The sides stand in a table of their own.
+        # The subsets have a table of their own.
         "cohort": [line[:1].upper() + line[1:] for line in described],
-        "split": [_side(data, side) for side in SIDES],
+        "split": [_split_row(data, subset) for subset in SUBSETS],
         "groups": {
             name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
         },
@@ -303,17 +298,17 @@ def _epochs_of(run_dir: Path) -> list[dict[str, Any]]:
     return [row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"]
 
 
-def _side(data: Data, side: str) -> Side:
-    cohort, chosen = data.cohort, data.split == side
+def _split_row(data: Data, subset: str) -> SplitRow:
+    cohort, chosen = data.cohort, data.split == subset
     targets = cohort.targets[chosen]
     if cohort.task == "regression":
-        cells = [f"{v.mean():.4g} ± {v.std():.3g}" for v in targets.T]
+        cells = [" ± ".join(spread_texts(column)[:2]) for column in targets.T]
     elif cohort.task in CLASSES:
         cells = [str(n) for n in np.bincount(targets, minlength=len(cohort.class_names))]
     else:
         cells = [str(n) for n in targets.sum(axis=0)]
-    return Side(
-        SIDE_NAMES[side],
+    return SplitRow(
+        SUBSET_NAMES[subset],
         int(chosen.sum()),
         len(np.unique(cohort.groups[chosen])),
         sum(len(cohort.scan_rows[row]) for row in np.flatnonzero(chosen)),
@@ -325,9 +320,9 @@ def _task_text(cohort: Cohort) -> str:
     names = ", ".join(cohort.class_names)
     if cohort.task == "binary":
         negative, positive = cohort.class_names
-        return f"Two classes: {positive}, the positive one, against {negative}."
+        return f"Two classes: {positive} (positive) and {negative} (negative)."
     if cohort.task == "multiclass":
         return f"{len(cohort.class_names)} classes: {names}."
     if cohort.task == "multilabel":
-        return f"{len(cohort.class_names)} labels, each there or not: {names}."
-    return f"Values to predict: {names}."
+        return f"{len(cohort.class_names)} labels, each present or absent: {names}."
+    return f"Regression targets: {names}."

@@ -1,4 +1,4 @@
-"""The run's page: ``report/index.html``, one file that asks the network for nothing."""
+"""The run's page: ``report/index.html``, one file that needs no network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from datasets.audit import Finding
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.reporting import (
     PLOTLY_CONFIG,
     figure_text,
@@ -21,6 +21,7 @@ from engine.reporting import (
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
+from experiments.report.custom_sections import custom_parts
 from experiments.report.figures import (
     PALETTE,
     TEMPLATES,
@@ -33,13 +34,27 @@ from experiments.report.figures import (
     styled,
 )
 from experiments.report.report_content import Figure, Part, ReportContent, content_of
-from experiments.report.report_parts import report_parts
-from experiments.report.report_payload import as_script, outcome_payload
-from experiments.report.report_samples import pack_samples
+from experiments.report.report_payload import as_script, outcome_payload, pack_samples
 from experiments.report.words import Words, read_words
 
+NOT_EXPLAINED = "No attributions were computed."
+NO_VECTORS = "Embeddings were not stored."
+NO_ATTENTION = "Attention was not measured."
+
+
+def report_parts(drawn: FindingSections) -> list[Part]:
+    """Parts of the page; where nothing was found out a sentence says so."""
+    return [
+        Part("importance", "Global importance", drawn.importance, NOT_EXPLAINED),
+        Part("embedding", "Embeddings", drawn.embedding, NO_VECTORS),
+        Part("attention", "Gates and attention", drawn.attention, NO_ATTENTION),
+    ]
+
+
 REPORT_NAME = "index.html"
-# A page of a run that goes on is opened anew so often.
+# As the page's script writes it; a line may break at a hyphen (2.51e-05), not at a minus sign.
+MINUS = "\N{MINUS SIGN}"
+# A page of a run in progress is reloaded so often.
 RELOAD_S = 30
 # Metrics that lie between 0 and 1, so that an interval can be drawn to scale.
 SHARES = (
@@ -72,41 +87,34 @@ MODEBAR = (
     "trace",
 )
 THRESHOLD_TEXT = (
-    "A sample whose probability reaches the threshold is called positive. Thresholds by rule were "
-    "chosen on the validation side alone."
+    "A sample is predicted positive if its probability reaches the threshold. The rules' "
+    "thresholds were chosen on the validation set."
 )
-NOT_RANKED = (
-    "There is nothing to rank: these samples are all of one class, or a score is no number."
-)
+NOT_RANKED = "No ranking: all samples are of one class, or a score is not finite."
 NO_LABEL_RANKED = (
-    "There is nothing to rank: each label is there in all of these samples or in none, or a score "
-    "is no number."
+    "No ranking: each label is present in all samples or in none, or a score is not finite."
 )
-NO_TEMPERATURE = "No temperature could be fitted on the validation side: see the warnings above."
+NO_TEMPERATURE = "No temperature could be fitted on the validation set: see the warnings above."
 ERRORS_TEXT = {
-    "binary": "By the probability that the model gave to what was the case. The margin is how far "
-    "it lies on the right side of the threshold, negative for an error.",
-    "multilabel": "Of the label that is chosen above, by the probability that the model gave to "
-    "what was the case. The margin is how far it lies on the right side of the threshold, negative "
-    "for an error.",
-    "multiclass": "By the probability that the model gave to the true class; predicted is the "
-    "likeliest class. The margin is how far the true class is ahead of the next one, negative for "
-    "an error.",
-    "regression": "By how far the prediction is from the truth.",
+    "binary": "Sorted by the predicted probability of the true class, lowest first. Margin: "
+    "distance from the threshold, negative for an error.",
+    "multilabel": "Sorted by the predicted probability of the true state of the label chosen "
+    "above, lowest first. Margin: distance from the threshold, negative for an error.",
+    "multiclass": "Sorted by the predicted probability of the true class, lowest first. "
+    "Prediction: the most likely class. Margin: probability of the true class minus the largest "
+    "other one, negative for an error.",
+    "regression": "Sorted by absolute error, largest first.",
 }
 
 
 def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
     """Write ``report/index.html`` of a finished run.
 
-    Args:
-        outcome: Of a validated and tested run.
-        drawn: Its sections, which other pages may show, too.
-
     Returns:
         The page.
     """
-    content = content_of(outcome, report_parts(drawn))
+    own = custom_parts(outcome.config.report.sections, drawn.examined)
+    content = content_of(outcome, [*report_parts(drawn), *own])
     folder = outcome.run_dir / "report"
     folder.mkdir(exist_ok=True)
     write_whole(render_report(content).encode(), folder, REPORT_NAME, durable=False)
@@ -114,11 +122,7 @@ def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
 
 
 def render_report(content: ReportContent) -> str:
-    """The page as text.
-
-    Args:
-        content: Of a finished run, or of one that goes on.
-    """
+    """The page as text."""
     outputs, task = content.outputs, content.task
     words = Words(content.language, _names(content))
     panels = make_panels([_with_numbers(row) for row in content.epochs])
@@ -175,7 +179,7 @@ def render_report(content: ReportContent) -> str:
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
-        side_text=f"Of the {content.side} side.",
+        side_text=f"{content.subset.capitalize()} set.",
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,
@@ -219,10 +223,10 @@ def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
     texts = figure_texts(Interval(value, figure.low, figure.high))
     card: dict[str, Any] = {
         "name": figure.name,
-        "value": texts.value,
-        "val": figure_text(figure.val) if tested else "",
-        "low": texts.low,
-        "high": texts.high,
+        "value": texts.value.replace("-", MINUS),
+        "val": figure_text(figure.val).replace("-", MINUS) if tested else "",
+        "low": texts.low.replace("-", MINUS),
+        "high": texts.high.replace("-", MINUS),
         "too_few": figure.too_few,
         "track": None,
     }
@@ -241,7 +245,7 @@ def _sentence(found: Finding) -> str:
 
 
 def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
-    """What is drawn of all samples together, ahead of single ones."""
+    """The parts on all samples together, ahead of single ones."""
     outputs, names = content.outputs, content.class_names
     if outputs is None:
         return
@@ -298,18 +302,18 @@ def _explained_outputs(content: ReportContent) -> list[str]:
 
 def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        "Intensities are those of the cohort, on the model's axis, in 256 levels of their square "
-        "root; attributions are in 255 levels of their signed square root."
+        "Raw intensities on the model's axis, stored in 256 levels of their square root; "
+        "attributions in 255 levels of their signed square root."
     )
     if samples["merged"] > 1:
         yield (
-            f"To keep the page small, {samples['merged']} neighbouring points are drawn as one: of "
-            "intensities the largest, of attributions the sum."
+            f"To limit the page's size, {samples['merged']} neighbouring points are merged: the "
+            "largest intensity, the sum of attributions."
         )
     if samples["left_out"]:
         yield (
-            f"The spectra of {samples['left_out']} samples were left out, those that the model was "
-            "least wrong about."
+            f"The spectra of the {samples['left_out']} samples with the smallest errors were "
+            "omitted."
         )
 
 

@@ -1,19 +1,262 @@
-"""What the page's own scripts compute with, in what JSON can hold."""
+"""Data of the page's scripts: scores and truth, spectra and attributions."""
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from markupsafe import Markup
+from torch import Tensor
 
+from datasets.cohort import UNNAMED_AXIS, read_units
+from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import as_json
 from engine.statistics import OperatingPoint
+from experiments.builders import Data
 from experiments.report.figures import ranked_scores
-from experiments.report.report_samples import as_base64
+
+# Of spectra and attributions together, before base64: with the plotting library (5 MB) a page so
+# stays below 15 MB.
+EXPLORER_BYTES = 6_000_000
+# Points are merged to fit, down to so many; a screen is hardly wider.
+FEWEST_POINTS = 512
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """The samples' spectra and covariates.
+
+    Attributes:
+        spectra: Raw intensities, usually memory-mapped, [N_scans, L].
+        scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
+        axis: The places of the points that a model is given, [L].
+        axis_name: What the places are (``m/z``, ``cm-1``).
+        covariates: Names of K covariates.
+        values: Sample -> the value of each as text, empty where there is none.
+        feature_of: For each of the D features that a model is given the covariate it was made of.
+        scale: What one unit of each output is worth in what a person reads: the standard deviation
+            of a regression's targets; None for scores as they are.
+        place: Brings raw scans onto that axis; None where they are on it.
+    """
+
+    spectra: np.ndarray
+    scan_rows: Mapping[str, np.ndarray]
+    axis: np.ndarray
+    axis_name: str = UNNAMED_AXIS
+    covariates: Sequence[str] = ()
+    values: Mapping[str, Sequence[str]] | None = None
+    feature_of: Sequence[int] = ()
+    scale: Sequence[float] | None = None
+    place: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
+    """The explorer's spectra and covariates of these samples."""
+    cohort = data.cohort
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    rows = [row_of[name] for name in sample_ids]
+    units = read_units(cohort.root)
+    columns = [*cohort.numeric, *cohort.categorical]
+    place = {column: number for number, column in enumerate(columns)}
+    table = cohort.samples.iloc[rows]
+    texts = {column: _texts(table[column], units.get(column)) for column in columns}
+    return SampleSource(
+        spectra=cohort.spectra,
+        scan_rows={name: cohort.scan_rows[row_of[name]] for name in sample_ids},
+        axis=data.axis,
+        place=data.transforms.place,
+        axis_name=units.get("axis", UNNAMED_AXIS),
+        covariates=columns,
+        values={
+            name: [texts[column][number] for column in columns]
+            for number, name in enumerate(sample_ids)
+        },
+        feature_of=[place[column] for column in data.encoder.feature_columns],
+        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
+    )
+
+
+def _texts(values: Any, unit: str | None) -> list[str]:
+    """Each value as a person writes it, empty where there is none."""
+    behind = f" {unit}" if unit else ""
+    return [
+        ""
+        if value is None or value != value  # NaN alone differs from itself
+        else (f"{value:.6g}" if isinstance(value, float) else str(value)) + behind
+        for value in values
+    ]
+
+
+def worst_first(outputs: EpochOutputs) -> np.ndarray:
+    """The samples' numbers, the one that the model was most wrong about first, [N].
+
+    By the probability of the true class (of labels the least likely one's); by the absolute
+    error of a regression, relative to each target's spread.
+    """
+    target = outputs.target.numpy()
+    if outputs.task == "regression":
+        spread = np.maximum(target.std(axis=0), np.finfo(np.float32).tiny)
+        badness = (np.abs(outputs.predictions.numpy() - target) / spread).max(axis=1)
+    else:
+        scores = outputs.probabilities.numpy()
+        if outputs.task == "multilabel":
+            badness = 1 - np.where(target > 0, scores, 1 - scores).min(axis=1)
+        else:
+            badness = 1 - scores[np.arange(len(target)), target]
+    # A score that is no number is as wrong as can be.
+    return np.argsort(-np.nan_to_num(badness, nan=np.inf), kind="stable")
+
+
+def pack_samples(
+    source: SampleSource,
+    outputs: EpochOutputs,
+    explained: Sequence[Explained] = (),
+    scan_weights: Sequence[Tensor] | None = None,
+    budget: int = EXPLORER_BYTES,
+) -> dict[str, Any]:
+    """Everything that the page knows of single samples, in what JSON can hold.
+
+    Intensities are stored as the square root of their place between a scan's lowest and highest
+    value (0 to 255), attributions as the signed square root of their share of the sample's largest
+    (-127 to 127). Where that takes more than the budget, neighbouring points are merged: of
+    intensities the largest is kept, so that no peak is lost, of attributions the sum. Where that
+    is not enough, the samples that the model was least wrong about are left out.
+
+    Args:
+        source: Spectra and covariates.
+        outputs: Of the test set, N samples.
+        explained: Attributions of some of them, one set for each output explained.
+        scan_weights: Of each sample's scans, N of [S_i], in the order of ``outputs``.
+        budget: In bytes.
+    """
+    names = outputs.sample_id
+    row_of = {n: i for i, n in enumerate(explained[0].sample_id)} if explained else {}
+    order = [names[number] for number in worst_first(outputs)]
+    known = [name for name in order if name in source.scan_rows]
+    layers = np.array(
+        [len(source.scan_rows[n]) * (1 + len(explained) * (n in row_of)) for n in known], int
+    )
+    merged, kept = _plan(layers, len(source.axis), budget)
+    starts = np.arange(0, len(source.axis), merged)
+    number_of = {name: number for number, name in enumerate(names)}
+    packed = {}
+    for name in known[:kept]:
+        scans = np.asarray(source.spectra[source.scan_rows[name]])
+        entry = _pack_scans(source.place(scans) if source.place else scans, starts)
+        if name in row_of:
+            row, packed_sets = row_of[name], []
+            for one in explained:
+                sense = _Sense.of(one, row, outputs.task, source.scale)
+                packed_sets.append(_pack_attribution(one, row, starts, source, sense))
+            entry["attributions"] = packed_sets
+        if scan_weights is not None:
+            entry["weights"] = [_short(w) for w in scan_weights[number_of[name]].tolist()]
+        packed[name] = entry
+    axis = np.add.reduceat(np.asarray(source.axis, np.float64), starts)
+    counts = np.diff(np.append(starts, len(source.axis)))
+    return {
+        "axis": as_base64((axis / counts).astype(np.float32)),
+        "axis_name": source.axis_name,
+        "points": len(source.axis),
+        "merged": int(merged),
+        "explained": len(row_of),
+        "method": explained[0].method if explained else "",
+        "score": explained[0].score if explained else "",
+        "left_out": len(names) - len(packed),
+        "covariates": list(source.covariates),
+        "values": {name: list(source.values[name]) for name in packed} if source.values else {},
+        "samples": packed,
+    }
+
+
+def as_base64(values: np.ndarray) -> str:
+    """The bytes of an array, little-endian, as text."""
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return base64.b64encode(little.tobytes()).decode("ascii")
+
+
+def _plan(layers: np.ndarray, points: int, budget: int) -> tuple[int, int]:
+    """Neighbouring points to merge, and samples to keep.
+
+    Args:
+        layers: Rows of points that each sample needs, the most wanted sample first.
+        points: L.
+        budget: In bytes; a point of a row takes one.
+    """
+    most_merged = max(1, points // FEWEST_POINTS)
+    for merged in range(1, most_merged + 1):
+        if layers.sum() * -(-points // merged) <= budget:
+            return merged, len(layers)
+    fitting = np.cumsum(layers) * -(-points // most_merged) <= budget
+    return most_merged, int(fitting.sum())
+
+
+def _pack_scans(scans: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
+    merged = np.maximum.reduceat(np.asarray(scans, np.float64), starts, axis=1)  # [S, P]
+    low = np.minimum(merged.min(axis=1), 0)
+    spread = np.maximum(merged.max(axis=1) - low, np.finfo(np.float32).tiny)
+    share = (merged - low[:, None]) / spread[:, None]
+    return {
+        "scans": as_base64(np.rint(255 * np.sqrt(share)).astype(np.uint8)),
+        "low": [_short(value) for value in low.tolist()],
+        "spread": [_short(value) for value in spread.tolist()],
+    }
+
+
+class _Sense(NamedTuple):
+    """The output whose attributions are shown, and their factor."""
+
+    target: int
+    unit: float
+
+    @classmethod
+    def of(
+        cls, explained: Explained, number: int, task: str, scale: Sequence[float] | None
+    ) -> _Sense:
+        target = int(explained.target[number])
+        # The log-odds of two classes are each other's negative: all speak for the positive one.
+        if task == "binary" and explained.score == "log_odds" and target == 0:
+            return cls(1, -1.0)
+        return cls(target, 1.0 if scale is None else scale[target])
+
+
+def _pack_attribution(
+    explained: Explained, number: int, starts: np.ndarray, source: SampleSource, sense: _Sense
+) -> dict[str, Any]:
+    target, unit = sense
+    parts = unit * explained.scans[number].double().numpy()
+    merged = np.add.reduceat(parts, starts, axis=1)  # [S, P]
+    top = max(float(np.abs(merged).max(initial=0)), float(np.finfo(np.float32).tiny))
+    levels = np.rint(127 * np.sign(merged) * np.sqrt(np.abs(merged) / top)).astype(np.int8)
+    given = unit * explained.tabular[number].double()
+    owner = torch.as_tensor(source.feature_of, dtype=torch.long)
+    of_covariates = torch.zeros(len(source.covariates), dtype=torch.double).index_add(
+        0, owner, given
+    )
+    return {
+        "target": target,
+        "scans": as_base64(levels),
+        "top": _short(top),
+        "spectra_sum": _short(float(parts.sum())),
+        "covariates": [_short(value) for value in of_covariates.tolist()],
+        "change": _of(explained.change, number, unit),
+        "gap": _of(explained.gap, number, unit),
+    }
+
+
+def _of(values: Tensor | None, number: int, unit: float) -> float | None:
+    return None if values is None else _short(unit * float(values[number]))
+
+
+def _short(value: float) -> float | None:
+    """With the digits that are shown; None for what is no number."""
+    return float(f"{value:.5g}") if np.isfinite(value) else None
 
 
 def outcome_payload(
@@ -24,7 +267,7 @@ def outcome_payload(
     """Scores and truth of N samples, exactly, and the thresholds that were chosen.
 
     Args:
-        outputs: Of one side.
+        outputs: Of one subset of the split.
         names: Of the classes, the labels or the regression's targets.
         decisions: What is ranked -> operating points, the one to start from first.
 

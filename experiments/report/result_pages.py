@@ -1,4 +1,4 @@
-"""The named pages of a tested model: how well it did, what it looks at, how it sees the samples."""
+"""The named pages of a tested model: evaluation, importance, SHAP, PCA, attention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.explain import Explained
-from engine.reporting import figure_text
+from engine.reporting import figure_text, read_log
+from experiments.analysis import Outcome
 from experiments.report.figure_images import write_images_of
 from experiments.report.figures import (
     FindingSections,
@@ -16,6 +17,7 @@ from experiments.report.figures import (
     outcome_sections,
     shap_sections,
     threshold_sections,
+    training_curves,
     write_figure_page,
 )
 
@@ -60,7 +62,7 @@ class ResultPages:
 
     def importance(self) -> None:
         """``feature_importance.html``: what the scores rest on, over points and covariates."""
-        lead = "What the scores rest on, over the spectrum and the covariates."
+        lead = "Attribution over the spectrum and the covariates."
         self._write_of("feature_importance", lead, self.drawn.importance, "was explained")
 
     def shap(self, explained: Sequence[Explained] = ()) -> None:
@@ -73,25 +75,21 @@ class ResultPages:
         examined = self.examined
         if explained:
             examined = replace(examined, findings=replace(examined.findings, explained=explained))
-        lead = "What each feature adds to the score, sample by sample."
+        lead = "Contribution of each feature to the score, per sample."
         self._write_of("shap_analysis", lead, shap_sections(examined), "was explained")
 
     def pca(self) -> None:
         """``pca_analysis.html``: the samples in the plane, by PCA and by t-SNE."""
-        lead = "The test samples as the model sees them."
-        self._write_of("pca_analysis", lead, self.drawn.embedding, "has a vector that was kept")
+        lead = "Embeddings of the test samples."
+        self._write_of("pca_analysis", lead, self.drawn.embedding, "has a stored embedding")
 
     def attention(self) -> None:
         """``attention_analysis.html``: the weights and gates that the model returns."""
-        lead = "What the model attends to, over scans, covariates and positions."
-        self._write_of("attention_analysis", lead, self.drawn.attention, "was looked at for it")
+        lead = "Attention over scans, covariates and positions."
+        self._write_of("attention_analysis", lead, self.drawn.attention, "has measured attention")
 
     def images(self, others: Mapping[Path, list[Section]] | None = None) -> str | None:
-        """Write a PNG beside each page; None, or in one line why there are none.
-
-        Args:
-            others: Pages that are there already, with their sections.
-        """
+        """Write a PNG beside each page; None, or in one line why there are none."""
         return write_images_of({**(others or {}), **self.written})
 
     def _write_of(self, name: str, lead: str, sections: list[Section], done: str) -> None:
@@ -102,3 +100,41 @@ class ResultPages:
         path = self.folder / f"{name}.html"
         title = f"{self.title} - {name.replace('_', ' ')}"
         self.written[write_figure_page(path, title, lead, sections)] = sections
+
+
+FOLDER, LOG = "report", "log.jsonl"
+CURVES = "training_curves.html"
+
+
+def write_named_figures(outcome: Outcome, drawn: FindingSections) -> tuple[list[Path], str | None]:
+    """Write a run's figures by name into ``report``, from what was found out already.
+
+    ``evaluation_plots``, ``feature_importance``, ``shap_analysis``, ``pca_analysis`` and
+    ``attention_analysis``, each as ``.html`` and, where kaleido and a Chrome are there, as
+    ``.png``; of ``training_curves.html``, which grows with the run, only the image is made.
+
+    The model is not called again. So ``shap_analysis`` shows the attributions that there are, by
+    whichever method: by ``gradient_shap`` they are SHAP values, by integrated gradients they are
+    not called so, and the page says what they are.
+
+    Returns:
+        The files that were written, and in one line why there are no images, else None.
+
+    Raises:
+        UsageError: A page cannot be written.
+    """
+    folder = outcome.run_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    pages = ResultPages(folder, outcome.run_dir.name, drawn)
+    pages.evaluation(outcome.results["test"])
+    pages.importance()
+    pages.shap()
+    pages.pca()
+    pages.attention()
+    epochs = [row for row in read_log(outcome.run_dir / LOG) if row["event"] == "epoch"]
+    curves = {folder / CURVES: [Section("training", "Training", training_curves(epochs))]}
+    note = pages.images(curves)
+    paths = list(pages.written)
+    if note is None:
+        paths += [page.with_suffix(".png") for page in (*curves, *pages.written)]
+    return paths, note

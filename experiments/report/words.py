@@ -1,4 +1,4 @@
-"""What the run's page says, in English and in Chinese; the user's own names stay as they are."""
+"""The phrases of the run's page in English and in Chinese; the user's names stay as they are."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class _Pattern(NamedTuple):
     """A phrase with places.
 
     Attributes:
-        regex: What the filled phrase looks like, a group a place.
+        regex: What the filled phrase looks like, one group per place.
         chinese: The other language's.
         kinds: Of the places: a key of ``KINDS``, or how an item of a list looks.
     """

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
         METRICS_NAME,
         PREDICTIONS_NAME,
         FinishedRun,
+        SavedOutputs,
         find_runs,
         is_run,
         read_cost,
         read_metric,
+        read_predictions,
         read_runs,
         run_names,
     )
@@ -21,13 +23,14 @@ if TYPE_CHECKING:
         FINISHED,
         LOG_NAME,
         RESOLVED_NAME,
+        RunLock,
         find_run,
         is_finished,
         is_named,
         new_run_dir,
+        require_place,
         write_config,
     )
-    from experiments.run_files.lock import RunLock
     from experiments.run_files.package import (
         CARD_NAME,
         ENVIRONMENT_NAME,
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
         without_places,
         write_package,
     )
-    from experiments.run_files.saved_predictions import SavedOutputs, read_predictions
     from experiments.run_files.versions import (
         DataVersion,
         changed_cohort,

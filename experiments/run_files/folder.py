@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import platform
 import re
 from itertools import count
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from datasets.errors import UsageError, nearest
+from datasets.files import write_whole
 from datasets.paths import as_path
-from engine.files import write_whole
 from engine.reporting import read_log
+from experiments.command_line import complain
 from experiments.config import Config, write_yaml
 
 LOG_NAME = "log.jsonl"
@@ -43,6 +50,15 @@ def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
             raise UsageError(f"runs_dir: cannot make {folder}: {error.strerror}") from error
         return folder
     raise AssertionError("unreachable: there is always a next number")
+
+
+def require_place(runs_dir: Path) -> None:
+    """Refuse a ``runs_dir`` that :func:`new_run_dir` could not make or write to; makes nothing."""
+    there = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"runs_dir: cannot make {runs_dir}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"runs_dir: cannot make {runs_dir}: {there} cannot be written to")
 
 
 def is_named(run_dir: Path, exp_name: str) -> bool:
@@ -123,3 +139,63 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
 
 def _runs(runs_dir: Path) -> list[Path]:
     return sorted(path.parent for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
+
+
+LOCK_NAME = ".lock"
+# A process that was just killed may take so long to disappear.
+PATIENCE_S = 2.0
+
+
+class RunLock:
+    """Held from the start of a run's work to its end, by the process that writes.
+
+    The operating system releases the lock when the process ends, however it ends. Within one
+    process the lock may be taken several times. The file is removed when the lock is released;
+    one that a killed process left locks nothing.
+
+    Args:
+        run_dir: The run's folder; it exists.
+
+    Raises:
+        UsageError: Another process holds the lock, or the folder cannot be written to.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / LOCK_NAME
+        there = self.path.exists()
+        self._lock: FileLock | None = FileLock(
+            self.path.resolve(), thread_local=False, is_singleton=True, fallback_to_soft=False
+        )
+        try:
+            self._lock.acquire(timeout=PATIENCE_S)
+        except Timeout:
+            line = f"the run in {run_dir} is being continued by {self._holder()}"
+            raise UsageError(line) from None
+        except (PermissionError, FileNotFoundError) as error:
+            raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
+        except (OSError, NotImplementedError):  # as the file systems of some clusters say
+            self._lock = None
+            if not there:
+                self.path.unlink(missing_ok=True)
+            complain(f"no lock in {run_dir}: its file system has none; let no other process use it")
+            return
+        told = json.dumps({"process": os.getpid(), "host": platform.node()})
+        with contextlib.suppress(OSError):  # a full disk, say: the lock holds all the same
+            self.path.write_text(told, encoding="utf-8")
+
+    def release(self) -> None:
+        """Let other processes use the folder; a second time it does nothing."""
+        lock, self._lock = self._lock, None
+        if lock is None or not lock.is_locked:
+            return
+        if lock.lock_counter == 1:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                self.path.unlink()
+        lock.release()
+
+    def _holder(self) -> str:
+        try:
+            told = json.loads(self.path.read_text("utf-8"))
+            return f"process {told['process']} on {told['host']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"

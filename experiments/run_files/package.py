@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -18,7 +17,7 @@ from typing import IO, Any
 from safetensors import SafetensorError, deserialize
 
 from datasets.errors import UsageError
-from engine.files import PART_SUFFIX
+from datasets.files import replaced
 from experiments.config import read_yaml, write_yaml
 from experiments.run_files.folder import CONFIG_NAME, RESOLVED_NAME
 
@@ -103,18 +102,11 @@ def write_package(run_dir: Path, name: str) -> Path:
         if not (run_dir / required).is_file():
             raise UsageError(f"cannot package {run_dir}: it lacks {required}; export the run first")
     path = run_dir / f"{name}.zip"
-    part = run_dir / f".{path.name}{PART_SUFFIX}"
     try:
-        try:
+        with replaced(path) as part:
             with open(part, "wb") as file:
                 _pack(run_dir, name, file)
-                file.flush()
-                os.fsync(file.fileno())
             read_package(part)
-            os.replace(part, path)
-        except BaseException:  # an interrupt must not leave the part behind either
-            part.unlink(missing_ok=True)
-            raise
     except (OSError, UsageError) as error:
         reason = getattr(error, "strerror", None) or str(error).replace(str(part), path.name)
         raise UsageError(f"cannot package {run_dir}: {reason}") from error

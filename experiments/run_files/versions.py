@@ -17,7 +17,7 @@ from experiments.config import ComponentConfig, DataConfig
 from experiments.run_files.folder import is_named
 from experiments.run_files.package import ENVIRONMENT_NAME
 
-# So many digits tell any two cohorts of a lab apart, and can be read out.
+# Enough to tell a lab's cohorts apart, few enough to read out.
 DIGITS = 12
 # Where environment.json has what makes up a version.
 FILES, PREPARATION, SPLIT, COHORT, FINGERPRINT = (
@@ -37,7 +37,7 @@ class DataVersion:
         cohort: What the cohort's folder is called.
         files: The SHA-256 of each of its files.
         preparation: What is learned, of which samples, from which columns, cleaned how.
-        split: A digest of who is on which side; empty before that is known.
+        split: A digest of the split; empty before it is known.
     """
 
     cohort: str
@@ -61,7 +61,7 @@ class DataVersion:
         return replace(self, split=digest(sides))
 
     def unsplit(self) -> DataVersion:
-        """The same, whoever is on which side: what all folds share."""
+        """The same without the split: what all folds share."""
         return replace(self, split="")
 
     def plain(self) -> dict[str, Any]:

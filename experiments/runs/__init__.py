@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from experiments.runs.experiment import Experiment
     from experiments.runs.export import outputs_table, predictions_table
     from experiments.runs.planned_runs import ABSENT, run_planned, state_of
-    from experiments.runs.restarted_run import begun_run
-    from experiments.runs.run_setup import changes_of_finished
+    from experiments.runs.terminal_run import dry_run, print_results, run_all_stages
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -58,7 +58,7 @@ from experiments.builders import (
 )
 from experiments.config import Config, build_metrics
 from experiments.launch import check_alike, own_device
-from experiments.report import content_while_training, render_report
+from experiments.report import check_sections, content_while_training, render_report
 from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
 from experiments.runs.export import export_run
 from experiments.runs.run_setup import (
@@ -70,14 +70,14 @@ from experiments.runs.run_setup import (
     write_beginning,
 )
 
-# When a continued run was trained with its settings: on a batch, or in what was left of an epoch.
+# When a continued run has trained with its settings.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
 Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 
 def stage(method: Stage) -> Stage:
-    """A stage of an experiment: it computes deterministically where the configuration says so."""
+    """A stage of an experiment, deterministic if configured."""
 
     @functools.wraps(method)
     def run(self: Experiment, *args: Any, **kwargs: Any) -> Any:
@@ -91,24 +91,24 @@ def stage(method: Stage) -> Stage:
 
 
 class Experiment:
-    """A configuration brought to life; each stage can be called on its own from Python.
+    """One run of a configuration; each stage can be called from Python.
 
     Args:
-        config: What to do.
-        run_dir: A cut run's folder to continue; None starts a new run.
+        config: Checked.
+        run_dir: Of a cut run to continue; None starts a new run.
 
     Attributes:
-        trainer: Available after :meth:`setup`; attach handlers of your own to it.
-        evaluator: Measures the validation side, likewise.
-        tester: Measures the test side, likewise.
-        data: The cohort, its split and the loaders, after :meth:`setup`.
-        metrics: Names of metrics, and metrics of the user's own, after :meth:`setup`.
-        results: ``val`` and ``test`` -> metrics, as the stages produce them.
+        trainer: After :meth:`setup`, as all without another stage; attach own handlers to it.
+        evaluator: Of the validation set.
+        tester: Of the test set.
+        data: The cohort, its split and the loaders.
+        metrics: Names of metrics, and metrics of the user's own.
+        results: ``val`` and ``test`` -> metrics.
         intervals: Metric -> its 95% interval, after :meth:`test`.
-        findings: What else is known of the tested model, after :meth:`test`.
-        audit: What was found in the data, after :meth:`setup`; empty where it is turned off.
-        note: A line on what export had to leave out, after :meth:`export`.
-        changed: A line on a cohort that is not the one of the last such run, after :meth:`setup`.
+        findings: Analysis of the test set, after :meth:`test`.
+        audit: Findings in the data; empty if turned off.
+        note: A line on what :meth:`export` left out.
+        changed: A line, if the cohort differs from that of the last run of this name.
 
     Example::
 
@@ -146,7 +146,7 @@ class Experiment:
         self._lock: RunLock | None = None
 
     def run(self) -> dict[str, dict[str, float]]:
-        """All stages in order, as far as no signal stops the training; returns the results."""
+        """All stages in order, unless a signal stops the training; returns the results."""
         try:
             self.setup()
             self.train()
@@ -160,26 +160,26 @@ class Experiment:
             self.close()
 
     def close(self) -> None:
-        """Let other processes write to the run's folder; the end of this one does so too."""
+        """Release the lock of the run's folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     @property
     def exit_code(self) -> int | None:
-        """What the process should leave with where a signal stopped the training, else None."""
+        """Exit code of the process if a signal stopped the training."""
         return self.handlers.graceful_shutdown.exit_code
 
     # -- setup ------------------------------------------------------------------------------
 
     @stage
     def setup(self) -> None:
-        """Check everything that can be checked, make the run's folder, attach the handlers.
+        """Check everything, make the run's folder, attach the handlers.
 
-        The folder of a run that is continued is left as it is until its training goes on.
+        The folder of a continued run changes only when its training continues.
 
         Raises:
-            UsageError: Something the user can mend; a new run's folder is not left behind.
+            UsageError: A new run's folder is removed.
         """
         try:
             self._setup()
@@ -200,6 +200,7 @@ class Experiment:
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
         self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
+        check_sections(config.report.sections)
         self.audit = broadcast_from_main(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
         self.run_dir = resumed or broadcast_from_main(self._new_run_dir)
@@ -208,15 +209,14 @@ class Experiment:
                 self._assemble(model, loss, loss_terms, device)
         except UsageError:
             if not resumed:
-                # Nothing was written yet: handlers write when they run. Nobody leaves before it is
-                # gone: whoever leaves takes the others along.
+                # It is empty: handlers write when they run. All ranks wait until it is removed.
                 self.close()
                 broadcast_from_main(self.run_dir.rmdir)
             raise
         if self._continuation is None:
             broadcast_from_main(self._write_beginning)
         else:
-            self._take_up(self._continuation)
+            self._resume(self._continuation)
 
     def _take_lock(self, run_dir: Path) -> None:
         self.close()  # of an earlier set-up of this object
@@ -227,8 +227,8 @@ class Experiment:
         self._take_lock(run_dir)
         return run_dir
 
-    def _take_up(self, continuation: Continuation) -> None:
-        """Stand where a cut run stood; its folder changes when the training goes on."""
+    def _resume(self, continuation: Continuation) -> None:
+        """Restore a cut run; its folder changes when the training continues."""
         trainer, former = self.trainer, continuation.former_optimizer
         resume_from(
             trainer,
@@ -264,7 +264,7 @@ class Experiment:
         """The model, its loss, and the names of the loss's terms."""
         model, loss = build_model_and_loss(self.config, self.data, device)
         val = self.data.datasets["val"]
-        # Two where there are two: of one, a mean over the batch would have the right shape.
+        # Two if possible: with one, a mean over the batch would have the right shape.
         first = self.data.loaders["val"].collate_fn([val[row] for row in range(min(2, len(val)))])
         loss_terms = validate_model(model, loss, first, self.data.num_classes, device)
         if world_size() > 1 and self.config.trainer.processes.strategy == "fsdp":
@@ -274,7 +274,7 @@ class Experiment:
     def _assemble(
         self, model: nn.Module, loss: Any, loss_terms: list[str], device: torch.device
     ) -> None:
-        """Make the engines around a model, and attach the handlers."""
+        """Make the engines of a model, and attach the handlers."""
         config = self.config
         optimizer = build_configured_optimizer(config.optimizer, model)
         self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
@@ -303,7 +303,7 @@ class Experiment:
         return EpochMetrics(self.metrics, task=cohort.task, restore=restore, targets=targets)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
-        """The run's page while it goes on."""
+        """The run's page during training."""
         val = self.evaluator.metrics.outputs
         if val is not None:
             val = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
@@ -322,7 +322,7 @@ class Experiment:
         return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
 
     def _audit(self) -> list[Finding]:
-        """Look at the data before anything is trained on it."""
+        """Audit the data before training."""
         if not self.config.audit.enabled:
             return []
         data = self.data
@@ -356,20 +356,13 @@ class Experiment:
             self.handlers.close()
 
     def hand_over(self) -> None:
-        """Give the first process what the others hold of the model; all together, after training.
-
-        Needed only before the processes part, which share the model's weights.
-        """
+        """Gather sharded weights on rank 0 before the process group ends. Collective."""
         if is_sharded(self.trainer.model):
             self._whole = {name: full_state(thing.state_dict()) for name, thing in self._measured()}
 
     @stage
     def go_on_alone(self) -> None:
-        """Take over from processes that have trained together and have parted since.
-
-        What follows is then what one process would have done: nobody else has a part of the
-        samples, or of the weights.
-        """
+        """Continue on rank 0 without the process group: all samples, all weights."""
         self.data = with_loaders(self.config, self.data)
         if self._whole is None:
             return
@@ -388,16 +381,16 @@ class Experiment:
 
     @stage
     def validate(self) -> dict[str, float]:
-        """Measure the best checkpoint on the validation side."""
+        """Evaluate the best checkpoint on the validation set."""
         self._load_best()
         return self._evaluate("val")
 
     @stage
     def test(self) -> dict[str, float]:
-        """Measure the best checkpoint on the test side.
+        """Evaluate the best checkpoint on the test set.
 
-        Thresholds and a temperature are chosen on the validation side, which is measured first
-        where :meth:`validate` was not called.
+        Thresholds and a temperature are chosen on the validation set, which is evaluated first
+        unless :meth:`validate` was called.
         """
         self._load_best()
         if "val" not in self.outputs:
@@ -423,10 +416,10 @@ class Experiment:
 
     @stage
     def export(self) -> Path:
-        """Write what a person reads and what another program loads.
+        """Write tables, weights, pages and the package.
 
         Returns:
-            The page to open, or the run's folder where reports are turned off.
+            The page to open, or the run's folder if reports are turned off.
         """
         state, model = self.trainer.state, self.trainer.model
         with self.handlers.averaged_weights():
@@ -465,7 +458,7 @@ class Experiment:
         return rows
 
     def _intervals(self) -> dict[str, Interval]:
-        """How far the test figures would move had other groups been sampled."""
+        """Intervals of the test metrics."""
         resamples, outputs = self.config.report.resamples, self.outputs["test"]
         if not resamples:
             return {}
@@ -493,7 +486,7 @@ class Experiment:
             thing.load_state_dict(states[name])
 
     def _follow_averaging(self, states: dict[str, Any]) -> None:
-        """Measure what the best epoch was scored by, also where averaging began or ended since."""
+        """Evaluate the weights that the best epoch was scored with, averaged or not."""
         averager = self.handlers.averager
         names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
         if averager is not None and names[0] not in states:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import figure_text, with_bounds
 from experiments.analysis import Outcome
@@ -171,7 +171,7 @@ def _about_positive(outcome: Outcome) -> str:
 def _about_intervals(outcome: Outcome) -> str:
     about = outcome.about_intervals()
     bounds = any(not math.isnan(found.low) for found in outcome.intervals.values())
-    return f"\n{'In brackets: ' if bounds else ''}{about}\n" if about else ""
+    return f"\n{about}{' Intervals are in brackets.' if bounds else ''}\n" if about else ""
 
 
 def _decision_sections(outcome: Outcome) -> str:

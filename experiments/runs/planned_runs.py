@@ -1,4 +1,4 @@
-"""Several runs, one after the other: the finished are passed over, one that was cut goes on."""
+"""Several runs in sequence: finished ones are skipped, a cut one is continued."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError
-from experiments.config import Config, load_config
+from experiments.config import Config, changes_between, load_config
 from experiments.run_files import CONFIG_NAME, RunLock, is_finished
 from experiments.runs.experiment import Experiment
+from experiments.runs.run_setup import settings_of
 
 ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
 
@@ -27,10 +28,11 @@ def state_of(config: Config) -> str:
     if not (folder / CONFIG_NAME).is_file():
         RunLock(folder).release()  # it may be another process that is just beginning it
         raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
-    there = load_config(str(folder / CONFIG_NAME))
-    if there.resolved() != config.resolved():
-        before, wanted = there.plain(), config.plain()
-        differing = [key for key in wanted if before[key] != wanted[key]]
+    changes = changes_between(settings_of(folder, {}), config.resolved())
+    if changes:
+        before, wanted = load_config(str(folder / CONFIG_NAME)).plain(), config.plain()
+        chosen = [key for key in wanted if before[key] != wanted[key]]
+        differing = chosen or [change.key for change in changes]
         raise UsageError(
             f"{folder} is a run with another configuration ({', '.join(differing)}); move it away "
             "or set --runs_dir"
@@ -42,15 +44,14 @@ def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> 
     """Run what is not finished yet.
 
     Args:
-        configs: One a run, each with a name of its own.
-        kind_of: What tells configurations apart of which one may work and another not: the first
-            of each kind is set up before any is trained.
+        configs: One per run, with distinct names.
+        kind_of: Groups configurations; the first of each group is set up before any is trained.
 
     Returns:
-        What the process should leave with where a signal stopped a run, else None.
+        The exit code if a signal stopped a run.
 
     Raises:
-        UsageError: A configuration does not work; found out before the first training.
+        UsageError: A configuration does not work; before the first training.
     """
     states = [state_of(config) for config in configs]
     tried = set()

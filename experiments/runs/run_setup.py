@@ -1,4 +1,4 @@
-"""How a run begins: what its folder says of it first, or where a cut one is taken up again."""
+"""How a run begins: the first files of its folder, or the state of a cut run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 
 from datasets.audit import Finding
 from datasets.errors import UsageError
+from datasets.files import write_whole
 from datasets.splits import write_splits
 from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
-from engine.distributed import broadcast_from_main, raise_on_all_ranks
-from engine.files import write_whole
+from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from engine.trainer import Trainer
 from experiments.analysis import write_audit
@@ -84,11 +84,7 @@ class Continuation:
 
 
 def find_continuation(run_dir: Path, config: Config) -> Continuation:
-    """Read what a run is continued from, and refuse what it cannot be continued with; together.
-
-    Args:
-        run_dir: The run's folder.
-        config: To continue with.
+    """Read the checkpoint of a cut run, and refuse changes that cannot be honoured. Collective.
 
     Raises:
         UsageError: A setting cannot be changed, or no checkpoint is whole.
@@ -109,24 +105,14 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
 
 
 def settings_of(run_dir: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was done with so far, in plain types: of the training, as its checkpoint says.
-
-    Args:
-        run_dir: The run's folder.
-        meta: Of its newest checkpoint.
-    """
+    """Settings of a run so far, in plain types; those of training from its newest checkpoint."""
     resolved = run_dir / RESOLVED_NAME
     source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
     return with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
 
 
 def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
-    """What a finished run is asked to do otherwise.
-
-    Args:
-        run_dir: The run's folder.
-        config: To continue with.
-    """
+    """The settings that differ from those of a finished run."""
     try:
         meta = newest_whole_checkpoint(run_dir / "checkpoints")[1]["meta"]
     except CheckpointError:  # they may be removed once a run is finished
@@ -135,13 +121,7 @@ def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
 
 
 def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]:
-    """What a run must share with the one that it continues, in plain types.
-
-    Args:
-        config: Names the model.
-        data: Of which files, prepared how, and split how.
-        model: By the shapes of its weights.
-    """
+    """What a continued run must have in common with its checkpoint, in plain types."""
     version = data.version
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     return {
@@ -159,13 +139,13 @@ def resume_from(
     identity: Mapping[str, Any],
     former: Optimizer | None = None,
 ) -> None:
-    """Stand where the checkpoint of a cut run stood, with the new settings; all processes together.
+    """Restore the checkpoint of a cut run under the new settings. Collective.
 
     Args:
-        trainer: With all that the run keeps attached to it.
+        trainer: With all handlers attached.
         continuation: Of the run.
-        identity: Of the run as it is set up now (:func:`run_identity`).
-        former: Built as the checkpoint's optimizer was, where its settings changed.
+        identity: Of the run as set up now (:func:`run_identity`).
+        former: Built as the checkpoint's optimizer was, if its settings changed.
 
     Raises:
         UsageError: The checkpoint is of another run, or a change would have no effect.
@@ -235,7 +215,7 @@ def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuatio
 
 
 def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
-    """Announce where a run goes on, and with what; when its training starts."""
+    """Log where a run continues, and its changed settings, when its training starts."""
     for line in continuation.skipped:
         trainer.log_event("checkpoint_skipped", reason=line)
     if continuation.path is not None:
@@ -245,22 +225,23 @@ def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
             epoch=trainer.state.epoch,
             iteration=trainer.state.iteration,
         )
-    if continuation.changes:
+    changes = continuation.changes
+    if changes:
+        saved_by = 1 + len(continuation.states.get(OTHERS, ()))
+        if continuation.path is not None and saved_by == world_size():
+            # The trainer itself tells of another accumulation.
+            changes = [change for change in changes if change.key != "trainer.accumulate_steps"]
         trainer.log_event(
             "settings_changed",
             changes={c.key: [c.before, c.now] for c in continuation.changes},
-            message=describe_changes(continuation.changes),
+            message=describe_changes(changes) if changes else "",
         )
 
 
 def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[Finding]) -> None:
-    """Write what a new run's folder holds before the training.
+    """Write the files of a new run's folder before the training.
 
-    Args:
-        run_dir: It exists.
-        config: Written last: from then on the run can be continued.
-        data: The split that is kept, and the versions of its files.
-        audit: What was found.
+    ``config.yaml`` is written last: from then on the run can be continued.
 
     Raises:
         UsageError: The folder cannot be written to.

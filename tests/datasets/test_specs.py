@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import UsageError
-from datasets.specs import build_each, require_choice, require_number, require_whole
+from datasets.specs import build_each, require_choice, require_number, require_range, require_whole
 
 
 class Square:
@@ -22,7 +22,7 @@ class Anything:
 SHAPES = {"square": Square, "anything": Anything}
 
 
-def test_things_are_built_in_order_from_names_classes_and_parameters():
+def test_specs_are_built_in_order_from_names_and_classes():
     built: list[Any] = build_each(
         "shape",
         SHAPES,
@@ -106,8 +106,16 @@ def test_a_number_without_bounds_is_asked_for_without_them():
         require_number("x.low", "a", -np.inf)
 
 
-def test_a_word_that_is_no_choice_is_refused_with_the_nearest_one():
+def test_an_invalid_choice_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match=r"x\.fill: there is no 'zeros'; did you mean 'zero'\?"):
         require_choice("x.fill", "zeros", ["baseline", "zero"])
     with pytest.raises(UsageError, match=r"x\.fill: there is no 3 \(choices: baseline, zero\)"):
         require_choice("x.fill", 3, ["baseline", "zero"])
+
+
+def test_numbers_outside_their_range_are_refused():
+    require_range("gamma", 0, 0, 1)
+    outside: list[Any] = [(1, False), (-0.1, False), (0, True), ("2", False), (True, False)]
+    for value, open_low in outside:
+        with pytest.raises(UsageError, match="gamma: a number"):
+            require_range("gamma", value, 0, 1, open_low)

@@ -12,9 +12,17 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 # No examples: the index, and where each part of the system is.
-WITHOUT_BLOCKS = ("README.md", "code_map.md", "code_map.zh.md")
-PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in WITHOUT_BLOCKS)
+WITHOUT_BLOCKS = ("README.md", "architecture.md", "code_map.md", "code_map.zh.md")
+EXTENDING = sorted((DOCS / "extending").glob("*.md"))
+PAGES = [*sorted(p for p in DOCS.glob("*.md") if p.name not in WITHOUT_BLOCKS), *EXTENDING]
+# What can be added from outside of this repository.
+KINDS = {
+    *("augmentation", "handler", "loss", "metric", "model", "reader", "report_section"),
+    "transform",
+}
+MOST_LINES = 30
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w/]+\.(?:py|yaml))\n")
 
@@ -82,7 +90,7 @@ def test_every_block_of_a_page_runs_in_its_order(page, folder):
 
 @pytest.mark.slow
 def test_the_trainer_page_leaves_the_files_that_it_names(folder):
-    page = ROOT / "docs" / "enhanced_trainer.md"
+    page = DOCS / "enhanced_trainer.md"
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page)[:2]:
         exec(block.text, names)
@@ -92,6 +100,23 @@ def test_the_trainer_page_leaves_the_files_that_it_names(folder):
 
 
 def test_the_index_lists_every_page():
-    index = (ROOT / "docs" / "README.md").read_text("utf-8")
-    listed = set(re.findall(r"\]\(([\w.]+\.md)\)", index))
-    assert listed == {page.name for page in PAGES} | {*WITHOUT_BLOCKS[1:]}
+    index = (DOCS / "README.md").read_text("utf-8")
+    listed = set(re.findall(r"\]\(((?:extending/)?[\w.]+\.md)\)", index))
+    pages = {page.relative_to(DOCS).as_posix() for page in PAGES}
+    assert listed == pages | {*WITHOUT_BLOCKS[1:]}
+
+
+def test_each_kind_of_thing_has_a_page():
+    assert {page.stem for page in EXTENDING} == KINDS
+
+
+@pytest.mark.parametrize("page", EXTENDING, ids=lambda page: page.stem)
+def test_a_template_is_short_and_named_by_its_dotted_path(page):
+    template, *others = [
+        b.text for b in blocks(page) if b.language in ("python", "yaml", "console")
+    ]
+    file = FILE_NAME.match(template)
+    assert file
+    code = [line for line in template.splitlines()[1:] if line.strip()]
+    assert len(code) < MOST_LINES
+    assert any(f"{Path(file[1]).stem}." in text for text in others)

@@ -10,7 +10,6 @@ from torch import nn
 from engine import EpochMetrics, Evaluator
 from engine.distributed import (
     alone,
-    any_process,
     broadcast_from_main,
     gather,
     is_main_process,
@@ -94,7 +93,6 @@ def work(folder: Path) -> dict[str, Any]:
         "by_itself": by_itself,
         "company": company,
         "gathered": gather("abc"[rank()] * (rank() + 1)),
-        "any": (any_process(rank() == world_size() - 1), any_process(False)),
         "last_fails": who_fails({world_size() - 1}),
         "nobody_fails": who_fails(set()),
         "first_raises": what_the_first_raises(),

@@ -7,9 +7,8 @@ from torch import nn
 
 from datasets.batches import Batch
 from engine.evaluator import Evaluator
-from engine.explain import OutputCollector
 from engine.losses import CrossEntropy
-from engine.metrics import EpochMetrics
+from engine.metrics import EpochMetrics, OutputCollector
 from tests.models.small_batch import SPEC_LEN, TAB_DIM
 
 # The first batch has as many scans as there are covariates: sizes alone do not tell them apart.

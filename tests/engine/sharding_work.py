@@ -132,7 +132,7 @@ def continued(file: Path, joint: int | None) -> dict[str, Any]:
 
 
 def broken(rank_of_nan: int) -> str | None:
-    """What is said of a model of which one process's share holds NaN."""
+    """The message for a model of which one rank's shard holds NaN."""
     model = shard(build_model())
     if rank() == rank_of_nan:
         to_local([model.get_parameter("head.weight")])[0].fill_(float("nan"))

@@ -46,7 +46,7 @@ def test_the_model_is_left_in_the_mode_it_was(make_trainer, make_evaluator, mode
     assert trainer.model.training is mode
 
 
-def test_a_part_in_evaluation_mode_stays_so_while_the_rest_trains(make_trainer, make_evaluator):
+def test_a_part_in_eval_mode_stays_so(make_trainer, make_evaluator):
     trainer = make_trainer()
     trainer.model.train()
     trainer.model.body[1].eval()
@@ -72,9 +72,7 @@ def test_a_metric_that_is_undefined_is_nan_not_a_number(make_trainer, make_evalu
     assert not math.isnan(metrics["accuracy"])
 
 
-def test_the_live_weights_are_back_after_a_failure_and_it_can_evaluate_again(
-    make_trainer, make_evaluator
-):
+def test_weights_are_restored_after_a_failed_evaluation(make_trainer, make_evaluator):
     evaluator = make_evaluator(make_trainer())
     opened = []
 

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMet
 SCORES = {"zero_division": math.nan, "average": None}
 
 
-# -- what scikit-learn says ---------------------------------------------------------------------
+# -- scikit-learn's values ---------------------------------------------------------------------
 #
-# Of probabilities p [N, C], classes y [N] and what is said [N]. Where scikit-learn leaves out what
-# is undefined from a mean, the mean is undefined here; where it gives a number by convention
+# Of probabilities p [N, C], classes y [N] and predicted classes [N]. Where scikit-learn leaves what
+# is undefined out of a mean, the mean is undefined here; where it gives a number by convention
 # although a class is missing, it is undefined, too.
 
 
@@ -29,27 +29,27 @@ def _classes(p):
 
 
 def _counted(score):
-    return lambda p, y, said: np.mean(score(y, said, labels=_classes(p), **SCORES))
+    return lambda p, y, predicted: np.mean(score(y, predicted, labels=_classes(p), **SCORES))
 
 
 def _ranked(score):
-    def mean(p, y, said):
+    def mean(p, y, predicted):
         each = [(y == c, p[:, c]) for c in _classes(p)]
         return np.mean([score(*pair) if len(set(pair[0])) == 2 else math.nan for pair in each])
 
     return mean
 
 
-def _calibration_error(p, y, said, bins=15):
-    sure, right = (p[:, 1], y) if p.shape[1] == 2 else (p.max(axis=1), (said == y).astype(int))
+def _calibration_error(p, y, predicted, bins=15):
+    sure, right = (p[:, 1], y) if p.shape[1] == 2 else (p.max(axis=1), (predicted == y).astype(int))
     share, confidence = calibration_curve(right, sure, n_bins=bins)
     counts = np.bincount(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure))
     return np.abs(share - confidence) @ counts[counts > 0] / len(y)
 
 
-def _correlation(p, y, said):
-    varied = len(set(y)) > 1 and len(set(said)) > 1
-    return sk.matthews_corrcoef(y, said) if varied else math.nan
+def _correlation(p, y, predicted):
+    varied = len(set(y)) > 1 and len(set(predicted)) > 1
+    return sk.matthews_corrcoef(y, predicted) if varied else math.nan
 
 
 def _recall_at_fpr(y, p, fpr=0.1):
@@ -63,18 +63,18 @@ def _specificity_at_sensitivity(y, p, sensitivity=0.9):
 
 
 OF_CLASSES = {
-    "accuracy": lambda p, y, said: sk.accuracy_score(y, said),
+    "accuracy": lambda p, y, predicted: sk.accuracy_score(y, predicted),
     "precision": _counted(sk.precision_score),
     "recall": _counted(sk.recall_score),
     "f1": _counted(sk.f1_score),
     "auroc": _ranked(sk.roc_auc_score),
     "auprc": _ranked(sk.average_precision_score),
-    "balanced_accuracy": lambda p, y, said: np.mean(
-        sk.recall_score(y, said, labels=range(p.shape[1]), **SCORES)
+    "balanced_accuracy": lambda p, y, predicted: np.mean(
+        sk.recall_score(y, predicted, labels=range(p.shape[1]), **SCORES)
     ),
     "mcc": _correlation,
-    "brier": lambda p, y, said: sk.brier_score_loss(y, p, labels=range(p.shape[1])),
-    "log_loss": lambda p, y, said: sk.log_loss(y, p, labels=range(p.shape[1])),
+    "brier": lambda p, y, predicted: sk.brier_score_loss(y, p, labels=range(p.shape[1])),
+    "log_loss": lambda p, y, predicted: sk.log_loss(y, p, labels=range(p.shape[1])),
     "ece": _calibration_error,
     "recall_at_fpr": _ranked(_recall_at_fpr),
     "specificity_at_sensitivity": _ranked(_specificity_at_sensitivity),
@@ -127,7 +127,7 @@ def drawn_values(targets, samples=80):
     return target + rng.normal(size=target.shape), target
 
 
-def never_said(scores, number):
+def never_predicted(scores, number):
     scores = scores.copy()
     scores[:, number] = 0
     return scores / scores.sum(axis=1, keepdims=True)
@@ -166,7 +166,7 @@ CASES = {
     "constant of four": (np.full((200, 4), 0.25), FOUR_TARGET, {"precision", "mcc"}),
     "all positive": (TWO, np.ones(200, int), BOTH),
     "all negative": (TWO, np.zeros(200, int), BOTH | {"recall"}),
-    "all negative and said so": (
+    "all negative and predicted so": (
         np.tile([0.7, 0.3], (200, 1)),
         np.zeros(200, int),
         BOTH | {"recall", "precision", "f1"},
@@ -177,9 +177,9 @@ CASES = {
         WITHOUT_LAST,
         RANKED | {"balanced_accuracy", "recall"},
     ),
-    "a class of four is never said": (never_said(FOUR, 3), FOUR_TARGET, {"precision"}),
-    "a class of four is missing and never said": (
-        never_said(FOUR, 3),
+    "a class of four is never predicted": (never_predicted(FOUR, 3), FOUR_TARGET, {"precision"}),
+    "a class of four is missing and never predicted": (
+        never_predicted(FOUR, 3),
         WITHOUT_LAST,
         RANKED | {"balanced_accuracy", "recall", "precision", "f1"},
     ),
@@ -192,7 +192,7 @@ CASES = {
     "constant of labels": (np.full((200, 3), 0.5), LABELS_TARGET, {"mcc"}),
     "a label is always there": (LABELS, ALL_THERE, BOTH),
     "a label is never there": (LABELS, NONE_THERE, BOTH | {"recall"}),
-    "a label is never said": (LABELS * [1, 0.4, 1], LABELS_TARGET, {"precision", "mcc"}),
+    "a label is never predicted": (LABELS * [1, 0.4, 1], LABELS_TARGET, {"precision", "mcc"}),
     "one sample with labels": (np.array([[0.9, 0.6]]), np.array([[1.0, 1.0]]), BOTH),
     "values": (VALUES, VALUES_TARGET, set()),
     "one value": (*drawn_values(1), set()),
@@ -233,7 +233,7 @@ def test_of_any_few_samples_too(seed):
         assert ours == pytest.approx(reference, abs=1e-6, nan_ok=True), name
 
 
-def test_over_several_classes_rankings_are_scikit_learns_one_against_the_rest():
+def test_rankings_of_several_classes_are_scikit_learns():
     scores, target = torch.from_numpy(FOUR), torch.from_numpy(FOUR_TARGET)
     areas = sk.roc_auc_score(FOUR_TARGET, FOUR, multi_class="ovr")
     assert METRICS["auroc"](scores, target) == pytest.approx(areas, abs=1e-6)

@@ -38,7 +38,7 @@ def test_a_model_is_given_scans_mask_and_covariates():
     assert tabular is given.tabular
 
 
-def test_a_model_that_asks_for_the_rows_of_the_scans_is_given_them():
+def test_a_model_that_takes_scan_rows_gets_them():
     rows = torch.tensor([0, 2, 3])
     assert call_model(Asking(), batch(rows)) is rows
     assert call_model(Asking(), batch()) is None
@@ -48,14 +48,14 @@ def test_a_batch_that_knows_no_rows_will_do():
     assert call_model(Asking(), next(iter(TinyLoader()))) is None
 
 
-def test_a_compiled_model_is_called_in_its_place_and_given_what_the_model_asks_for():
+def test_a_compiled_model_gets_the_arguments_of_its_model():
     rows = torch.tensor([0, 2, 3])
     compiled = cast(nn.Module, torch.compile(Asking(), backend="eager"))
     assert unwrap_model(compiled) is not compiled
     assert call_model(compiled, batch(rows)) is rows
 
 
-def test_a_model_within_a_module_of_a_users_own_is_not_what_is_asked():
+def test_a_model_inside_a_users_module_is_not_unwrapped():
     class Outer(nn.Module):
         def __init__(self):
             super().__init__()

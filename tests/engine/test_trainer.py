@@ -145,7 +145,7 @@ def test_resume_within_an_epoch_continues_bit_identically(make_trainer):
     assert straight.state.metrics == resumed.state.metrics
 
 
-def test_a_finished_run_trains_no_further_unless_its_budget_is_raised(make_trainer, loader):
+def test_a_finished_run_trains_on_only_with_more_epochs(make_trainer, loader):
     trainer, notices = make_trainer(), []
     trainer.fit(loader, 2)
     before = weights(trainer)
@@ -182,7 +182,7 @@ def test_every_monitor_of_one_kind_of_handler_is_checked(make_trainer):
         trainer.check_monitors()
 
 
-def test_a_monitor_that_nothing_produces_is_refused_before_the_first_step(make_trainer, loader):
+def test_an_unknown_monitor_is_refused_before_the_first_step(make_trainer, loader):
     trainer = make_trainer()
     trainer.monitor_metric("train/acuracy", "early_stopping")
     with pytest.raises(UsageError, match=r"early_stopping.*did you mean 'train/accuracy'"):
@@ -190,7 +190,7 @@ def test_a_monitor_that_nothing_produces_is_refused_before_the_first_step(make_t
     assert trainer.state.iteration == 0
 
 
-def test_a_checkpoint_of_another_set_up_is_refused_naming_what_differs(make_trainer):
+def test_a_checkpoint_of_other_handlers_names_the_difference(make_trainer):
     trainer = make_trainer()
     states = trainer.capture()
     trainer.register_state("ema", torch.nn.Linear(1, 1))
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_set_up_is_refused_naming_what_differs(make_trai
         trainer.restore(states)
 
 
-def test_a_checkpoint_of_another_model_is_refused_naming_the_part(make_trainer):
+def test_a_checkpoint_of_another_model_names_the_part(make_trainer):
     trainer = make_trainer()
     states = trainer.capture()
     states["model"] = {"head.weight": torch.zeros(3, 3)}
@@ -217,9 +217,7 @@ def test_two_things_of_one_name_are_both_kept(make_trainer):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_what_is_for_the_first_process_only_is_attached_there_only(
-    first, make_trainer, monkeypatch
-):
+def test_first_process_only_handlers_are_attached_on_rank_0(first, make_trainer, monkeypatch):
     class Writer:
         first_process_only = True
 

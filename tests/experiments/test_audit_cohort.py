@@ -71,7 +71,7 @@ def test_what_is_accepted_leaves_with_0(change_samples, capsys):
     assert "label_leakage:sex (accepted)" in capsys.readouterr().out
 
 
-def test_a_column_that_the_model_is_not_given_is_no_disguise(change_samples):
+def test_a_column_the_model_is_not_given_is_no_label_leakage(change_samples):
     root = change_samples(make_sex_the_label)
     assert main([str(root), *LABELS, "--data.categorical", "[]"]) == 0
 
@@ -88,7 +88,7 @@ def test_a_configuration_is_audited_by_name_or_by_file(cohort_dir, tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--accept", "marker:GTG"], "no finding is called 'marker:GTG'"),
+        (["--accept", "marker:GTG"], "there is no finding 'marker:GTG'"),
         (["--data.numeric", "[agee]"], "did you mean 'age'"),
         (["--data.grup", "x"], "did you mean 'data.group'"),
         (["--data.split.file", "none.csv"], "no file none.csv"),
@@ -124,6 +124,6 @@ def test_a_cohort_that_cannot_be_split_is_audited_all_the_same(change_samples, c
     assert main([str(root), *LABELS, "--data.group", "plate"]) == 0
     out = capsys.readouterr().out
     assert "batch:plate" in out
-    assert "sides were not looked at: class 'control' stands in only 1 group" in " ".join(
+    assert "splits were not checked: class 'control' stands in only 1 group" in " ".join(
         out.split()
     )

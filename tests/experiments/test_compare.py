@@ -115,7 +115,7 @@ def test_one_configuration_runs_its_families_even_where_a_run_has_its_name(runs,
         called.append((arguments, options))
         return 0
 
-    monkeypatch.setattr(compare, "compare_families", note)
+    monkeypatch.setattr("experiments.comparison.compare_families", note)
     make_run(runs / "hcc", drawn("binary"))
     words = ["hcc", "--seeds", "4", "5", "--data.root", "d", "--runs_dir", str(runs)]
     assert compare.main([*words, "--models", "tft", "--trainer.max_epochs=3"]) == 0

@@ -162,6 +162,9 @@ def test_with_another_accumulation_steps_are_counted_anew(cohort_dir, tmp_path, 
     state = again.trainer.state
     assert state.iteration == 4 * BATCHES
     assert state.optimizer_step == 4 * math.ceil(BATCHES / 3)
+    told = [row.get("message") for row in read_log(cut.run_dir / "log.jsonl")]
+    assert sum("accumulate_steps" in (line or "") for line in told) == 0
+    assert sum("3 batches a step, before 1" in (line or "") for line in told) == 1
     half = 0.01 * 0.5 * (1 + math.cos(math.pi * 6 / 8))
     assert rates(cut.run_dir)[2:] == pytest.approx([half, 0.0], abs=1e-9)
 
@@ -309,6 +312,7 @@ REFUSED = {
     "split": ([*MORE, "--data.split.kind", "hash"], "data.split.kind hash (it has holdout: "),
     "audit": ([*MORE, "--accept", "duplicates"], 'audit.accept ["duplicates"]'),
     "name": (["--exp_name", "other"], "keeps its name"),
+    "place": ([*MORE, "--runs_dir", "elsewhere"], "--runs_dir: the run to continue is "),
     "handler": ([*MORE, "--handlers", "[{name: nan_gaurd}]"], "did you mean 'nan_guard'"),
     "monitor": ([*MORE, "--checkpoint.monitor", "val/aurok"], "did you mean 'val/auroc'"),
     "pattern": (
@@ -376,7 +380,7 @@ def test_a_crash_in_the_first_batch_keeps_the_settings(run_dir, monkeypatch):
     def crash(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("models.mean_linear.MeanLinear.forward", crash)
+    monkeypatch.setattr("models.baseline_models.MeanLinear.forward", crash)
     monkeypatch.setattr("experiments.runs.experiment.validate_model", lambda *_: ["loss"])
     with pytest.raises(MemoryError):
         resume(run_dir, trainer__max_epochs=5)
@@ -450,10 +454,9 @@ def test_a_finished_run_is_reported_anew_where_only_its_report_changes(run_dir, 
 
 def test_a_run_that_another_process_has_is_not_continued(run_dir, monkeypatch, capsys):
     from experiments.run_files import RunLock
-    from experiments.run_files import lock as run_lock
     from tests.experiments.run_files.test_lock import end, in_another_process
 
-    monkeypatch.setattr(run_lock, "PATIENCE_S", 0.1)
+    monkeypatch.setattr("experiments.run_files.folder.PATIENCE_S", 0.1)
     other, _ = in_another_process(lambda: RunLock(run_dir))
     before = content(run_dir)
     code = main([str(run_dir / "config.yaml"), "--resume", str(run_dir), *MORE])

@@ -43,9 +43,7 @@ def wide(tmp_path) -> Path:
 # Real files
 
 
-def test_bruker_files_import_to_the_spectra_of_the_independent_conversion(
-    real_data, tmp_path, capsys
-):
+def test_bruker_files_import_as_the_independent_conversion(real_data, tmp_path, capsys):
     archive = real_data / "raw_formats" / "species_bruker_flex.tar.gz"
     out = tmp_path / "species"
     assert main([str(archive), str(out), "--format", "bruker", *AXIS, "--licence", "GPL"]) == 0
@@ -88,7 +86,7 @@ def test_open_formats_import_with_their_readers_scans_and_axes(
     assert (written[0], written[-1]) == pytest.approx((first, last), rel=1e-6)
 
 
-def test_two_real_spectra_of_which_one_is_rounded_have_mixed_axes(real_data, tmp_path, capsys):
+def test_two_real_spectra_one_rounded_have_mixed_axes(real_data, tmp_path, capsys):
     source = real_data / "raw_formats" / "example.mzML"
     assert main([str(source), str(tmp_path / "out"), "--format", "mzml", "--axis", "own"]) == 2
     assert_one_line(
@@ -218,7 +216,7 @@ def test_a_killed_import_goes_on_and_ends_with_the_same_bytes(tmp_path, capsys):
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "a" / "out").exists()
     assert main([str(raw), str(tmp_path / "a" / "out"), *arguments]) == 0
-    assert "continuing the import that was cut" in capsys.readouterr().out
+    assert "resuming the interrupted import" in capsys.readouterr().out
     assert main([str(raw), str(tmp_path / "b" / "out"), *arguments]) == 0
     assert read_tree(tmp_path / "a" / "out") == read_tree(tmp_path / "b" / "out")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
@@ -230,7 +228,7 @@ def test_an_interrupt_leaves_with_130_and_says_how_to_go_on(wide, tmp_path, monk
 
     monkeypatch.setattr("datasets.importing.raw_import.RawImport.run", interrupted)
     assert main([str(wide), str(tmp_path / "out"), "--format", "csv", "--axis", "own"]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 def test_a_bug_still_shows_its_traceback(wide, tmp_path, monkeypatch):
@@ -315,7 +313,12 @@ def test_a_damaged_input_is_one_line_and_exit_code_2(damage, tmp_path, capsys):
 
 
 WRONG_USES = {
-    "no such format; did you mean 'mzml'?": ["--format", "mzlm", "--axis", "own"],
+    "--format: nothing is called 'mzlm'; did you mean 'mzml'?": [
+        *("--format", "mzlm", "--axis", "own")
+    ],
+    "--format datasets.readers.RawScan: no reader; expected a dataclass that derives from": [
+        *("--format", "datasets.readers.RawScan", "--axis", "own")
+    ],
     "arguments are required: --axis": ["--format", "csv"],
     "START:STOP:STEP was expected": ["--format", "csv", "--axis", "100-200"],
     "no aggregate 'avg'": ["--format", "csv", "--axis", "0:9:1", "--aggregate", "avg"],
@@ -359,6 +362,6 @@ def test_a_full_disk_is_one_line(wide, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(os, "fsync", full)
     assert main([str(wide), str(tmp_path / "out"), "--format", "csv", "--axis", "own"]) == 2
-    assert_one_line(capsys, "No space left on device; the same command goes on")
+    assert_one_line(capsys, "No space left on device; the same command resumes")
     monkeypatch.undo()
     assert main([str(wide), str(tmp_path / "out"), "--format", "csv", "--axis", "own"]) == 0

@@ -96,15 +96,15 @@ def test_a_perfect_score_on_8_samples_is_told_as_unsure(eight, tmp_path, capsys)
     assert test["intervals"]["auroc"] == [None, None]
     methods = test["interval_methods"]
     assert (methods["accuracy"], methods["auroc"]) == ("clopper_pearson", "too_few")
-    assert "Too few to tell how far off f1, auroc, auprc may be" in capsys.readouterr().out
+    assert "No 95% interval of f1, auroc, auprc" in capsys.readouterr().out
     summary = (run_dir / "summary.md").read_text("utf-8")
     assert "| accuracy | 1.0000 | 1.0000 (0.631 to 1.000) |" in summary
-    assert "| auroc | 1.0000 | 1.0000 (too few to tell) |" in summary
-    assert "by Clopper and Pearson (1934)" in summary
+    assert "| auroc | 1.0000 | 1.0000 (too few samples) |" in summary
+    assert ": Clopper and Pearson (1934)" in summary
     card = (run_dir / "model_card.md").read_text("utf-8")
-    assert "| auroc | 1.0000 | 1.0000 | too few to tell |" in card
+    assert "| auroc | 1.0000 | 1.0000 | too few samples |" in card
     page = (run_dir / "report" / "index.html").read_text("utf-8")
-    assert "95%: too few to tell" in page
+    assert "95%: too few samples" in page
     assert "95% 0.631 to 1.000" in page
     # A finished run is read with its methods.
     (run,) = read_runs([run_dir])

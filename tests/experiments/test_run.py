@@ -20,8 +20,8 @@ from engine.checkpointing import load_checkpoint
 from engine.reporting import read_log
 from experiments.analysis import TestAnalysis
 from experiments.config import read_yaml, write_yaml
-from experiments.run import main, print_results
-from experiments.runs import Experiment
+from experiments.run import main
+from experiments.runs import Experiment, print_results
 from tests.experiments.config.test_source import PLAIN_FILE
 
 RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
@@ -175,6 +175,14 @@ def test_a_dry_run_checks_everything_and_leaves_nothing(config_file, settings, c
     assert main([str(config_file), "--dry-run"]) == 0
     assert "nothing was trained" in capsys.readouterr().out
     assert not Path(settings["runs_dir"]).exists()
+
+
+def test_what_a_transform_is_not_made_for_is_printed_once(config_file, capsys):
+    words = [str(config_file), "--dry-run", "--data.transforms", "[snv, sqrt]"]
+    for more in (["--accept", "transforms:sqrt"], ["--audit.enabled", "false"]):
+        assert main([*words, *more]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert out.count("are negative and become 0") == 1
 
 
 @pytest.mark.slow

@@ -76,8 +76,8 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
     """All states at the end of a run, but for the random streams and what a clock wrote."""
     states = trainer.capture()
     states["trainer"].pop("rng")
-    metrics = states["trainer"]["metrics"]
-    states["trainer"]["metrics"] = {k: v for k, v in metrics.items() if not k.startswith("time/")}
+    for row in (states["trainer"], *states["trainer"]["history"]):
+        row["metrics"] = {k: v for k, v in row["metrics"].items() if not k.startswith("time/")}
     for timed in ("run_log", "throughput", "training_curves", "report", "mlflow", "wandb"):
         states.pop(timed, None)
     return states

@@ -42,7 +42,7 @@ def assert_same(trainer, other):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_two_micro_batches_give_the_step_of_one_batch_of_double_size():
+def test_two_micro_batches_give_the_step_of_one_large_batch():
     small, small_gradients = train(TinyLoader(samples=16, batch_size=4), steps=2)
     large, large_gradients = train(TinyLoader(samples=16, batch_size=8), steps=None)
     assert small.state.optimizer_step == large.state.optimizer_step == 4
@@ -108,7 +108,7 @@ def test_a_window_that_was_left_open_is_no_part_of_the_next_one(make_trainer):
     assert first[0] < 100
 
 
-def test_a_run_continued_from_between_windows_steps_as_the_uncut_one(make_trainer, loader):
+def test_a_run_resumed_between_accumulations_equals_the_uncut(make_trainer, loader):
     whole = make_trainer()
     Accumulation(2).attach(whole)
     states = {}
@@ -169,5 +169,5 @@ def test_one_step_listens_to_nothing(make_trainer):
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, "2", None, True])
 def test_steps_that_are_no_count_are_refused(steps):
-    with pytest.raises(UsageError, match=r"accumulation.steps must be a whole number, at least 1"):
+    with pytest.raises(UsageError, match=r"accumulation.steps: a whole number at least 1"):
         Accumulation(steps)

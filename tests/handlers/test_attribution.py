@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_it_explains_what_an_evaluator_evaluates(evaluator, loader):
     torch.testing.assert_close(attribution.importance.points, importance_of(found).points)
 
 
-def test_each_evaluation_starts_afresh_and_stops_at_so_many_samples(evaluator):
+def test_each_evaluation_starts_again_up_to_max_samples(evaluator):
     attribution = Attribution(max_samples=6, **QUICK)
     attribution.attach(evaluator)
     evaluator.evaluate(TinyLoader())
@@ -107,7 +108,7 @@ def test_before_anything_was_explained_there_is_nothing():
 # -- on a trainer -------------------------------------------------------------------------------
 
 
-def test_it_explains_the_trained_model_writes_the_file_and_says_so(make_trainer, loader):
+def test_the_trained_model_is_explained_written_and_announced(make_trainer, loader):
     trainer = make_trainer()
     attribution = Attribution(loader=TinyLoader(seed=1), max_samples=7, **QUICK)
     trainer.attach(RunLog(), attribution)
@@ -156,9 +157,7 @@ def test_the_history_tells_how_what_counts_came_about(make_trainer, loader):
     assert not torch.equal(expected[0], expected[1])
 
 
-def test_the_checkpoint_of_an_epoch_has_its_history_and_a_resumed_run_continues_it(
-    make_trainer, loader
-):
+def test_a_checkpoint_has_the_history_and_a_resume_continues_it(make_trainer, loader):
     first, resumed, straight = (make_trainer() for _ in range(3))
     found = []
     for trainer in (first, resumed, straight):
@@ -216,7 +215,7 @@ def test_without_a_run_dir_nothing_is_written(make_trainer, loader, tmp_path, mo
     assert not list(tmp_path.rglob(FILE_NAME))
 
 
-def test_an_output_that_the_model_has_not_is_refused_before_training(make_trainer, loader):
+def test_an_unknown_output_is_refused_before_training(make_trainer, loader):
     trainer = make_trainer()
     trainer.attach(Attribution(loader=loader, target=2, **QUICK))
     with pytest.raises(UsageError, match="outputs 0 to 1, not 2"):
@@ -256,9 +255,7 @@ def test_a_handler_that_is_attached_twice_is_warned_of(make_trainer, handlers, w
         assert words in line
 
 
-def test_a_configuration_gives_it_the_validation_side_and_the_averaged_weights(
-    make_trainer, tmp_path
-):
+def test_a_configuration_gives_loader_and_averaged_weights(make_trainer, tmp_path):
     config = load_config(
         "tft_baseline",
         [("ema.decay", "0.9"), ("handlers", "[{name: attribution, params: {steps: 4}}]")],
@@ -278,9 +275,9 @@ def test_a_configuration_gives_it_the_validation_side_and_the_averaged_weights(
 def test_what_cannot_be_used_is_refused_in_a_line(make_trainer):
     with pytest.raises(UsageError, match="did you mean 'saliency'"):
         Attribution("salience")
-    with pytest.raises(UsageError, match=r"attribution\.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"attribution\.every: a whole number"):
         Attribution(every=0)
-    with pytest.raises(UsageError, match=r"attribution\.steps must be a whole number"):
+    with pytest.raises(UsageError, match=r"attribution\.steps: a whole number"):
         Attribution(steps=0)
     with pytest.raises(UsageError, match="did you mean 'log_odds'"):
         Attribution(score="log_odd")
@@ -301,7 +298,7 @@ def labelled(loader, outputs=2):
 def test_several_labels_are_explained_each_by_itself(loader, tmp_path):
     torch.manual_seed(0)
     labels = EpochMetrics(["accuracy"], task="multilabel")
-    evaluator = Evaluator(TinyModel(), LOSSES["bce"](), labels)
+    evaluator = Evaluator(TinyModel(), resolve_name(LOSSES["bce"])(), labels)
     attribution = Attribution(**QUICK, path=tmp_path / "found")
     attribution.attach(evaluator)
     evaluator.evaluate(labelled(loader))
@@ -318,7 +315,7 @@ def test_the_history_of_several_labels_has_a_row_for_each(loader):
     torch.manual_seed(0)
     model = TinyModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = Trainer(model, optimizer, LOSSES["bce"]())
+    trainer = Trainer(model, optimizer, resolve_name(LOSSES["bce"])())
     attribution = Attribution(loader=labelled(TinyLoader(seed=1)), every=1, **QUICK)
     trainer.attach(attribution)
     trainer.fit(labelled(loader), max_epochs=2)

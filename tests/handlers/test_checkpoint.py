@@ -192,10 +192,10 @@ def test_nothing_is_saved_twice(make_trainer, loader, folder):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"save_top_k": -1}, "checkpoint.save_top_k must be a whole number, at least 0"),
-        ({"every_epochs": 0}, "checkpoint.every_epochs must be"),
-        ({"every_steps": 1.5}, "checkpoint.every_steps must be"),
-        ({"keep_every_epochs": 0}, "checkpoint.keep_every_epochs must be"),
+        ({"save_top_k": -1}, "checkpoint.save_top_k: a whole number at least 0"),
+        ({"every_epochs": 0}, "checkpoint.every_epochs: a whole number"),
+        ({"every_steps": 1.5}, "checkpoint.every_steps: a whole number"),
+        ({"keep_every_epochs": 0}, "checkpoint.keep_every_epochs: a whole number"),
         ({"every_steps": 5, "save_last": False}, "set save_last to true"),
         ({"mode": "maxx"}, "did you mean 'max'"),
         ({"monitor": None}, "checkpoint.monitor is needed"),

@@ -37,9 +37,7 @@ def test_an_old_file_goes_only_after_the_new_one_stands(make_trainer, loader, fo
     assert "epoch=002-val_auroc=0.200000.pt" in standing
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_the_earlier_files_load(
-    make_trainer, loader, folder
-):
+def test_a_full_disk_ends_the_run_and_earlier_files_load(make_trainer, loader, folder):
     trainer = make_trainer()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -127,7 +127,7 @@ class Scaled(TinyModel):
         return super().forward(spectra * self.scale, mask, tabular)
 
 
-def test_a_number_of_the_models_is_a_constant_to_the_compiled_code(calls, loader):
+def test_a_number_of_the_model_is_a_constant_in_compiled_code(calls, loader):
     trainer = make(Scaled)
     trainer.attach(Compile(backend="counting"))
     trainer.fit(loader, 1)
@@ -144,7 +144,7 @@ def test_a_second_fit_compiles_nothing_anew(calls, loader):
     assert len(calls) == 1
 
 
-def test_the_model_itself_stays_as_it_was_for_checkpoints_and_evaluation(calls, loader):
+def test_checkpoints_and_evaluation_use_the_uncompiled_model(calls, loader):
     trainer = make()
     names = list(trainer.model.state_dict())
     trainer.attach(Compile(backend="counting"))

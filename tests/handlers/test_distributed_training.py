@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
+from experiments.config import find_named
+from handlers import HANDLERS
 from handlers.distributed_training import DistributedTraining
 from tests.handlers import distributed_training_work, first_process_work
 from tests.shared_problem import SharedLoader, build_model, largest_difference, weights_of
@@ -25,7 +27,7 @@ def outcomes(two_processes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", distributed_training_work.SAME)
-def test_weights_metrics_and_steps_are_those_of_one_process_with_joint_batches(name, outcomes):
+def test_results_are_those_of_one_process_with_joint_batches(name, outcomes):
     alone = distributed_training_work.SAME[name](2)
     for together in (outcome[name] for outcome in outcomes):
         same = SAME_WITH_CLASS_WEIGHTS if name.startswith("class_weights") else SAME_WEIGHTS
@@ -54,7 +56,7 @@ def test_all_processes_stop_early_at_the_same_epoch(outcomes):
     assert first["epoch"] == second["epoch"] < 12
 
 
-def test_they_begin_with_the_first_ones_weights_and_draw_differently(outcomes):
+def test_ranks_share_initial_weights_but_not_random_draws(outcomes):
     first, second = (outcome["beginnings"] for outcome in outcomes)
     assert largest_difference(weights_of(build_model(seed=0)), first["weights"]) == 0
     assert largest_difference(first["weights"], second["weights"]) == 0
@@ -73,12 +75,12 @@ def test_nothing_is_sent_before_a_windows_last_micro_batch(outcomes):
         assert outcome["messages_in_a_window"] == [False, False, True] * 2
 
 
-def test_different_numbers_of_batches_are_refused_in_every_process(outcomes):
+def test_different_numbers_of_batches_are_refused_on_all_ranks(outcomes):
     for outcome in outcomes:
         assert "different numbers of batches" in outcome["different_numbers_of_batches"]
 
 
-def test_a_layer_that_loses_its_part_in_the_loss_is_told_in_a_line(outcomes):
+def test_a_layer_that_drops_out_of_the_loss_is_a_usage_error(outcomes):
     for outcome in outcomes:
         for layer in ("a_layer_that_is_used_now_and_then", "a_layer_that_comes_in_later"):
             assert "set find_unused_parameters to true" in outcome[layer]
@@ -129,6 +131,7 @@ def test_of_two_processes_only_the_first_writes_and_speaks(name, two_processes):
 
 def writes(name: str) -> bool:
     """Whether a handler leaves something that a person can see."""
-    from handlers import HANDLERS
-
-    return getattr(HANDLERS[name], "first_process_only", False) or name == "checkpoint"
+    return (
+        getattr(find_named(name, HANDLERS, "name"), "first_process_only", False)
+        or name == "checkpoint"
+    )

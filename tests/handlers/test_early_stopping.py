@@ -168,7 +168,7 @@ def test_with_more_patience_it_trains_on(make_trainer, loader):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"patience": 0}, "early_stopping.patience must be a whole number, at least 1"),
+        ({"patience": 0}, "early_stopping.patience: a whole number at least 1"),
         ({"patience": 2.5}, "early_stopping.patience"),
         ({"cooldown": -1}, "early_stopping.cooldown"),
         ({"start_epoch": -1}, "early_stopping.start_epoch"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_the_average_is_the_formulas(make_trainer, loader):
         torch.testing.assert_close(average, by_hand[name])
 
 
-def test_the_first_weights_are_soon_forgotten_where_the_decay_warms_up():
+def test_decay_warmup_soon_forgets_the_first_weights():
     ema = EMA(decay=0.999)
     assert [ema.decay_at(n) for n in (0, 1, 90)] == [1 / 10, 2 / 11, 91 / 100]
     assert ema.decay_at(10**6) == 0.999
@@ -75,7 +76,7 @@ def test_training_itself_is_not_changed(trained, make_trainer, loader):
     assert_equal(parameters(trainer), parameters(plain))
 
 
-def test_the_context_holds_the_average_and_gives_the_live_weights_back(trained):
+def test_the_context_holds_the_average_and_restores_the_weights(trained):
     trainer, ema = trained
     live, average = parameters(trainer), ema.state_dict()["average"]
     average = {name: value.clone() for name, value in average.items()}
@@ -97,9 +98,8 @@ def test_the_live_weights_come_back_after_an_exception(trained):
         pass
 
 
-def test_the_live_weights_come_back_when_the_exchange_itself_fails(trained, monkeypatch):
-    import engine.optim.weight_swap as module
-
+def test_a_failed_exchange_restores_the_live_weights(trained, monkeypatch):
+    module = sys.modules["engine.eval_mode"]
     trainer, ema = trained
     live, exchange, calls = parameters(trainer), module._exchange, []
 
@@ -220,5 +220,5 @@ def test_the_state_cannot_be_taken_while_it_is_in_the_model(trained):
 
 @pytest.mark.parametrize("decay", [1, -0.1, 1.5, "0.9", None, float("nan")])
 def test_a_decay_out_of_range_is_refused(decay):
-    with pytest.raises(UsageError, match=r"ema.decay must be a number from 0 to below 1"):
+    with pytest.raises(UsageError, match=r"ema.decay: a number at least 0 and below 1"):
         EMA(decay)

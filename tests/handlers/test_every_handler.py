@@ -16,7 +16,7 @@ from ignite.engine import Events
 from datasets.errors import UsageError
 from engine.checkpointing import save_checkpoint
 from engine.events import Phase
-from experiments.config import construct
+from experiments.config import construct, find_named
 from handlers import HANDLERS
 from tests.handlers.handler_contract import EPOCHS, NEEDS_PACKAGE, build, finish
 from tests.made_once import made_once
@@ -77,11 +77,11 @@ def cut_and_resume(folder: Path) -> None:
         os.chdir(former)
 
 
-def test_there_are_enough_handlers_each_a_file_with_a_test_file_of_its_name(capsys):
+def test_each_handler_has_a_file_and_a_test_file_of_its_name(capsys):
     with capsys.disabled():
         print(f"\n{len(HANDLERS)} handlers under contract: {', '.join(HANDLERS)}")
     assert len(HANDLERS) >= LEAST_HANDLERS
-    modules = [cls.__module__ for cls in HANDLERS.values()]
+    modules = [path.rpartition(".")[0] for path in HANDLERS.values()]
     assert len(set(modules)) == len(modules)
     for module in modules:
         stem = module.rpartition(".")[2]
@@ -93,7 +93,7 @@ def test_there_are_enough_handlers_each_a_file_with_a_test_file_of_its_name(caps
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_it_declares_its_order_and_says_what_it_is(name):
-    cls = HANDLERS[name]
+    cls = find_named(name, HANDLERS, "name")
     assert isinstance(cls.phase, Phase)
     assert inspect.getdoc(cls)
     assert inspect.getdoc(cls.attach)
@@ -115,9 +115,7 @@ def test_attaching_it_does_nothing_until_its_event_fires(name, tmp_path, monkeyp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HANDLERS)
-def test_it_works_alone_and_restored_in_a_new_process_it_continues_identically(
-    name, tmp_path, request, monkeypatch
-):
+def test_alone_and_restored_in_a_new_process_it_runs_alike(name, tmp_path, request, monkeypatch):
     if not is_there(name):
         pytest.skip(f"the package {NEEDS_PACKAGE[name]} is not installed")
     folder = request.getfixturevalue("resumed_runs")
@@ -132,6 +130,12 @@ def test_it_works_alone_and_restored_in_a_new_process_it_continues_identically(
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_a_parameter_it_does_not_know_is_refused_with_its_own_ones(name):
+def test_an_unknown_parameter_is_refused(name):
     with pytest.raises(UsageError, match="has no parameter 'not_a_parameter'"):
-        construct(HANDLERS[name], {"not_a_parameter": 1}, "handlers.0.params")
+        construct(find_named(name, HANDLERS, "name"), {"not_a_parameter": 1}, "handlers.0.params")
+
+
+def test_the_short_names_are_listed_without_importing_torch():
+    code = "import sys, handlers, models; assert 'torch' not in sys.modules"
+    code += "; from handlers import EMA; from models import TFTMultimodal"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -110,9 +110,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_run_cut_at_any_file_operation_continues_as_if_it_had_not_been(
-    make_trainer, tmp_path, monkeypatch
-):
+def test_a_run_cut_at_any_file_operation_resumes_exactly(make_trainer, tmp_path, monkeypatch):
     """The process dies just before, or just after, a file takes its name or is removed."""
     straight = straight_run(make_trainer, tmp_path)
     replace, unlink = os.replace, Path.unlink
@@ -165,7 +163,7 @@ def train_slowly(make_trainer, run_dir):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(make_trainer, tmp_path):
+def test_a_run_killed_at_random_moments_resumes_exactly(make_trainer, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("where a GPU is, a backward pass leaves threads with which no fork can train")
     straight = straight_run(make_trainer, tmp_path, every_steps=1)

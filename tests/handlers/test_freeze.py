@@ -129,9 +129,7 @@ def test_any_optimizer_takes_up_what_is_unfrozen(make_trainer, loader, optimizer
     assert second > (BODY | HEAD) - {"body.0.bias"}
 
 
-def test_a_frozen_norm_stays_in_evaluation_mode_after_a_validation(
-    make_trainer, make_evaluator, loader
-):
+def test_a_frozen_norm_stays_in_eval_mode_after_validation(make_trainer, make_evaluator, loader):
     trainer, modes = make_trainer(), []
     trainer.attach(Freeze("body"))
     evaluator = make_evaluator(trainer)
@@ -234,7 +232,7 @@ def test_a_resumed_run_has_the_same_parts_frozen_and_the_same_log(make_trainer, 
     assert cut_rows + resumed_rows == rows
 
 
-def test_an_epoch_left_open_in_its_validation_is_not_announced_again(make_trainer, loader):
+def test_an_epoch_open_in_its_validation_is_announced_once(make_trainer, loader):
     cut, _, cut_rows = build(make_trainer)
     cut.add_event_handler(Events.EPOCH_COMPLETED(once=2), cut.leave_epoch_open)
     cut.fit(loader, 3)
@@ -286,8 +284,8 @@ def test_a_parameter_that_the_optimizer_lacks_cannot_be_unfrozen():
     ("settings", "message"),
     [
         ({}, "freeze.patterns: name at least one"),
-        ({"patterns": ["head"], "until_epoch": 0}, "freeze.until_epoch must be a whole number"),
-        ({"unfreeze": {"head": 1.5}}, r"freeze.unfreeze.head must be a whole number"),
+        ({"patterns": ["head"], "until_epoch": 0}, "freeze.until_epoch: a whole number"),
+        ({"unfreeze": {"head": 1.5}}, r"freeze.unfreeze.head: a whole number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings, message):

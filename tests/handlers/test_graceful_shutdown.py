@@ -239,7 +239,7 @@ def test_a_run_cut_in_any_validation_continues_bit_identically(run, event):
         assert resumed.rows() == straight.rows(), number
 
 
-def test_a_validation_is_cut_after_its_batch_and_nothing_is_decided_on_it(run):
+def test_a_validation_is_cut_after_its_batch_without_decisions(run):
     cut, seen, decided = run("cut"), [], []
     kill_at(cut.evaluator, Events.ITERATION_COMPLETED, VAL_BATCHES + 2)
     cut.evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(1))
@@ -453,9 +453,7 @@ def start():
 
 
 @pytest.mark.slow
-def test_processes_cut_by_signals_leave_with_their_codes_and_end_like_one_that_was_not(
-    run, start, tmp_path
-):
+def test_signalled_ranks_exit_with_codes_and_resume_exactly(run, start, tmp_path):
     straight = run("straight", accumulate=3).fit()
     folder = tmp_path / "cut"
     for slow, number, code in (
@@ -497,14 +495,12 @@ def test_a_second_signal_leaves_at_once(start, tmp_path):
         ("both_twice", {"iteration": 2, "open": False, "measured": 0, "code": 143}),
     ],
 )
-def test_of_two_processes_that_hear_at_different_moments_both_stop_at_the_same(
-    two_processes, case, expected
-):
+def test_two_ranks_signalled_at_different_moments_stop_together(two_processes, case, expected):
     first, second = (each[case] for each in two_processes["tests.handlers.graceful_shutdown_work"])
     assert first == second == expected
 
 
-def test_a_signal_after_the_last_call_is_known_to_all_processes_at_the_end(two_processes):
+def test_a_signal_after_the_last_consensus_reaches_all_ranks(two_processes):
     for each in two_processes["tests.handlers.graceful_shutdown_work"]:
         assert each["in_the_last_moment"]["code"] == 143
         assert each["in_the_last_moment"]["iteration"] == 20

@@ -86,9 +86,7 @@ def test_a_step_without_any_gradient_is_no_error(make_trainer, loader):
     assert trainer.state.optimizer_step == len(loader)
 
 
-def test_a_parameter_that_joins_the_optimizer_is_clipped_from_the_next_epoch_on(
-    make_trainer, loader
-):
+def test_a_parameter_that_joins_later_is_clipped(make_trainer, loader):
     trainer = make_trainer(name="sgd", lr=0.0)
     late = torch.nn.Parameter(torch.ones(3))
     norms: list[float] = []
@@ -118,5 +116,5 @@ def test_it_runs_after_the_guards_and_before_users_functions():
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan"), float("inf"), "1", None, True])
 def test_a_norm_that_is_not_above_zero_is_refused(max_norm):
-    with pytest.raises(UsageError, match=r"gradient_clipping.max_norm must be a number above 0"):
+    with pytest.raises(UsageError, match=r"gradient_clipping.max_norm: a number above 0"):
         GradientClipping(max_norm)

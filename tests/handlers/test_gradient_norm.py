@@ -38,7 +38,7 @@ def by_hand(trainer):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_norm_is_the_one_before_clipping_whoever_is_attached_first(make_trainer, loader, order):
+def test_the_norm_is_before_clipping_in_any_order_of_attaching(make_trainer, loader, order):
     trainer = make_trainer()
     norms = by_hand(trainer)
     trainer.attach(*[GradientClipping(0.01), GradientNorm()][::order])
@@ -65,9 +65,7 @@ def test_under_accumulation_it_is_the_norm_of_the_whole_window(make_trainer, loa
     assert trainer.state.metrics[MEAN] == pytest.approx(sum(norms) / 3, rel=1e-5)
 
 
-def test_every_says_which_steps_are_measured_and_an_epoch_without_has_no_metric(
-    make_trainer, loader
-):
+def test_every_selects_the_measured_steps(make_trainer, loader):
     trainer, seen = make_trainer(), []
     norms = by_hand(trainer)
     trainer.attach(GradientNorm(every=12))
@@ -156,5 +154,5 @@ def test_its_metrics_can_be_monitored(make_trainer, loader):
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "2"])
 def test_a_period_that_is_no_whole_number_is_refused(every):
-    with pytest.raises(UsageError, match=r"gradient_norm.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"gradient_norm.every: a whole number"):
         GradientNorm(every)

@@ -70,7 +70,7 @@ def test_the_total_is_the_weighted_sum_of_the_listed_terms(tmp_path, loader):
     assert max(errors) < 1e-6
 
 
-def test_the_weights_that_the_loss_has_itself_give_the_same_training(tmp_path, loader):
+def test_the_losss_own_weights_give_the_same_training(tmp_path, loader):
     results = []
     for handlers in ([LossWeights({"main_loss": 1, "size_loss": 0.5})], []):
         trainer = build(tmp_path, *handlers)
@@ -109,9 +109,7 @@ def test_a_term_that_is_not_listed_is_logged_but_not_trained(tmp_path, loader):
         (0.3, [0.3] * 5),
     ],
 )
-def test_a_weight_moves_from_epoch_to_epoch_and_stands_in_the_metrics(
-    tmp_path, loader, ramp, expected
-):
+def test_a_weight_changes_by_epoch_and_is_a_metric(tmp_path, loader, ramp, expected):
     trainer = build(tmp_path, LossWeights({"main_loss": 1.0, "size_loss": ramp}))
     trainer.monitor_metric("train/weight_size_loss", "a user")
     seen = weights_by_epoch(trainer, loader, 5, "main_loss", "size_loss")
@@ -192,9 +190,7 @@ def test_learned_weights_are_a_group_without_decay(tmp_path):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_schedule_moves_the_learned_weights_rate_too_whichever_is_attached_first(
-    tmp_path, loader, order
-):
+def test_a_schedule_moves_the_learned_weights_rate_in_any_order(tmp_path, loader, order):
     handlers = [LossWeights({"main_loss": "uncertainty"}, lr=0.5), LRSchedule("cosine")]
     trainer = build(tmp_path, *handlers[::order])
     trainer.fit(loader, 2)
@@ -293,7 +289,7 @@ def test_a_term_that_the_loss_lacks_is_refused_with_the_nearest(tmp_path, loader
         ({"main_loss": {"start": 0.0, "end": 1.0}}, "main_loss.epochs is missing"),
         ({"main_loss": {"start": 0.0, "epochs": 3}}, "main_loss.end must be a number from 0, not"),
         ({"main_loss": {"start": 0, "end": math.nan, "epochs": 3}}, "main_loss.end must be"),
-        ({"main_loss": {"start": 0, "end": 1, "epochs": 0}}, "main_loss.epochs must be a whole"),
+        ({"main_loss": {"start": 0, "end": 1, "epochs": 0}}, "main_loss.epochs: a whole"),
         ({"main_loss": {"begin": 0}}, "'begin' is unknown .*choices: start, end"),
         (
             {"main_loss": {"start": 0, "end": 1, "epochs": 3, "shape": "cosin"}},

@@ -228,7 +228,7 @@ def test_a_reduction_during_the_warm_up_stays(make_trainer, loader):
     assert used[18] == pytest.approx(FULL / 2)
 
 
-def test_a_reduction_is_announced_and_the_log_sees_the_rate_of_its_epoch(make_trainer, loader):
+def test_a_reduction_is_announced_and_logged_with_its_epoch(make_trainer, loader):
     trainer, seen, logged = make_trainer(), [], []
     trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: seen.append(t.state.notice))
     trainer.add_event_handler(
@@ -295,7 +295,7 @@ def test_another_schedule_is_refused_on_resume(make_trainer, loader):
     ("settings", "message"),
     [
         ({"name": "cosin"}, "no schedule is called 'cosin'; did you mean 'cosine'"),
-        ({"warmup_steps": -1}, "lr_schedule.warmup_steps must be a whole number, at least 0"),
+        ({"warmup_steps": -1}, "lr_schedule.warmup_steps: a whole number at least 0"),
         ({"warmup_steps": None}, "lr_schedule.warmup_steps"),
         ({"total_steps": 0}, "lr_schedule.total_steps"),
         ({"step_epochs": 0}, "lr_schedule.step_epochs"),
@@ -348,9 +348,7 @@ def test_a_step_costs_microseconds(make_trainer, loader):
 
 
 @pytest.mark.parametrize("name", ["cosine", "plateau"])
-def test_a_parameter_group_added_after_attaching_follows_the_schedule_too(
-    make_trainer, loader, name
-):
+def test_a_group_added_after_attaching_follows_the_schedule(make_trainer, loader, name):
     def build():
         trainer = make_trainer()
         LRSchedule(name, monitor="train/loss", patience=0, threshold=10.0).attach(trainer)
@@ -369,7 +367,7 @@ def test_a_parameter_group_added_after_attaching_follows_the_schedule_too(
     assert [group["lr"] for group in resumed.optimizer.param_groups] == rates
 
 
-def test_groups_with_rates_of_their_own_are_logged_and_keep_their_ratio(make_trainer, loader):
+def test_groups_with_different_rates_are_logged_by_name(make_trainer, loader):
     trainer = make_trainer(name="sgd", lr=0.4, groups=[GroupSettings("*.bias", 0.5)])
     trainer.attach(LRSchedule("cosine"))
     half = "lr/no_decay_x0.5"

@@ -96,9 +96,7 @@ def test_an_evaluator_computes_in_the_same_precision(make_trainer, make_evaluato
     assert set(seen) == {torch.bfloat16}
 
 
-def test_fp16_on_a_cpu_says_once_that_it_needs_a_gpu_and_uses_bf16(
-    make_trainer, make_evaluator, loader
-):
+def test_fp16_on_a_cpu_is_replaced_by_bf16_and_announced_once(make_trainer, make_evaluator, loader):
     trainer = make_trainer()
     lines = notices(trainer)
     precision = MixedPrecision("fp16")
@@ -117,7 +115,7 @@ def test_fp16_on_a_cpu_says_once_that_it_needs_a_gpu_and_uses_bf16(
     assert precision.precision == "bf16"
 
 
-def test_tf32_on_a_cpu_says_once_that_it_needs_a_gpu_and_trains_as_fp32(make_trainer, loader):
+def test_tf32_on_a_cpu_is_replaced_by_fp32_and_announced_once(make_trainer, loader):
     trainer, plain = make_trainer(), make_trainer()
     lines, precision = notices(trainer), MixedPrecision("tf32")
     precision.attach(trainer)
@@ -230,7 +228,7 @@ def test_an_evaluator_alone_warns_of_slow_bf16(make_trainer, make_evaluator, bf1
         MixedPrecision("bf16").attach(make_evaluator(make_trainer()))
 
 
-def test_scaling_changes_nothing_that_gradients_ready_or_the_weights_see(make_trainer, loader):
+def test_scaling_changes_neither_gradients_nor_weights(make_trainer, loader):
     trainer, plain = make_trainer(), make_trainer()
     scaled_on_the_cpu(trainer, init_scale=1024.0)
     seen: dict[Trainer, list[torch.Tensor]] = {trainer: [], plain: []}
@@ -247,7 +245,7 @@ def test_scaling_changes_nothing_that_gradients_ready_or_the_weights_see(make_tr
     torch.testing.assert_close(weights(trainer), weights(plain))
 
 
-def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_shrinks(make_trainer, loader):
+def test_an_overflowing_step_is_left_out_and_the_scale_shrinks(make_trainer, loader):
     trainer = make_trainer()
     precision = scaled_on_the_cpu(trainer, init_scale=1024.0)
     before = weights(trainer)
@@ -312,9 +310,12 @@ def test_the_state_of_a_run_in_another_precision_is_no_obstacle(make_trainer):
         ({"precision": "bf-16"}, "'bf-16' is unknown; did you mean 'bf16'"),
         ({"precision": "16-mixed"}, r"'16-mixed' is unknown.* \(choices: fp32, tf32, bf16, fp16\)"),
         ({"precision": 16}, r"'16' is unknown.* \(choices: fp32, tf32, bf16, fp16\)"),
-        ({"precision": "fp16", "init_scale": 0}, "init_scale must be a number above 0, not 0"),
-        ({"precision": "fp16", "init_scale": "big"}, "init_scale must be a number above 0"),
-        ({"precision": "fp16", "growth_interval": 0}, "growth_interval must be a whole number"),
+        (
+            {"precision": "fp16", "init_scale": 0},
+            "a number above 0 was expected, not 0",
+        ),
+        ({"precision": "fp16", "init_scale": "big"}, "init_scale: a number above 0"),
+        ({"precision": "fp16", "growth_interval": 0}, "growth_interval: a whole number"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
@@ -342,7 +343,7 @@ def trainer_on_the_gpu(precision, **settings):
 
 @needs_gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_training_on_a_gpu_learns_and_no_handler_of_the_step_waits(precision):
+def test_training_on_a_gpu_learns_and_no_step_waits(precision):
     trainer, _ = trainer_on_the_gpu(precision)
     ema = EMA(decay=0.9)
     trainer.attach(Accumulation(2), GradientClipping(1.0), ema)
@@ -370,7 +371,7 @@ def test_training_on_a_gpu_learns_and_no_handler_of_the_step_waits(precision):
 
 
 @needs_gpu
-def test_fp16_on_a_gpu_computes_in_fp16_and_recovers_from_too_large_a_scale():
+def test_fp16_on_a_gpu_recovers_from_too_large_a_scale():
     trainer, handler = trainer_on_the_gpu("fp16", init_scale=2.0**40)
     dtypes = set()
     trainer.add_event_handler(

@@ -74,9 +74,7 @@ def test_each_epochs_metrics_and_the_runs_description_are_logged(store, make_tra
     assert run.data.params["data.c149"] == "149"
 
 
-def test_a_resumed_run_continues_the_same_mlflow_run_and_logs_no_epoch_twice(
-    store, make_trainer, loader
-):
+def test_a_resumed_run_continues_its_mlflow_run(store, make_trainer, loader):
     def build(seed):
         trainer = make_trainer(seed=seed)
         trainer.attach(
@@ -129,9 +127,7 @@ def test_a_run_that_fails_is_marked_so(store, make_trainer, loader):
     mlflow_log.close()
 
 
-def test_a_store_that_breaks_in_the_course_of_a_run_does_not_end_the_training(
-    store, make_trainer, loader
-):
+def test_a_store_that_fails_does_not_end_the_training(store, make_trainer, loader):
     MlflowException = importlib.import_module("mlflow").MlflowException  # noqa: N806
     trainer, mlflow_log, notices = make_trainer(), store.handler(), []
     trainer.attach(mlflow_log)
@@ -169,7 +165,7 @@ def test_a_run_that_is_active_is_not_taken_over(store, make_trainer, loader):
         trainer.fit(loader, 1)
 
 
-def test_without_the_package_the_command_that_installs_it_is_named(make_trainer, monkeypatch):
+def test_without_the_package_its_install_command_is_named(make_trainer, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UsageError, match=r"pip install mlflow$"):
         make_trainer().attach(MLflow())

@@ -262,7 +262,7 @@ def test_stop_ends_the_training_where_it_looks(make_trainer, judged, ends_at):
 
 @pytest.mark.parametrize("judged", [HOST, {"check_every": 7}])
 @pytest.mark.parametrize("place", PLACES)
-def test_rollback_brings_the_last_epochs_end_back_with_a_lower_rate(make_trainer, judged, place):
+def test_rollback_restores_the_last_epoch_with_a_lower_rate(make_trainer, judged, place):
     trainer, good = make_trainer(lr=0.02), {}
     seen = notices(trainer)
     loader = inject(trainer, place, [7])
@@ -301,7 +301,7 @@ def test_what_is_rolled_back_to_stays_good_when_it_is_used_twice(make_trainer):
     assert learning_rate(trainer.optimizer) == pytest.approx(0.01 / 4)
 
 
-def test_a_step_that_went_too_far_is_rolled_back_at_the_epochs_end(make_trainer):
+def test_infinite_weights_are_rolled_back_at_the_epochs_end(make_trainer):
     trainer, good = make_trainer(), {}
     seen = notices(trainer)
     trainer.attach(NaNGuard("rollback"))
@@ -408,7 +408,7 @@ def test_a_run_cut_anywhere_continues_identically(make_trainer, policy, judged, 
     assert learning_rate(straight.optimizer) == learning_rate(resumed.optimizer)
 
 
-def test_a_state_saved_at_an_epochs_end_does_not_hold_the_weights_twice(make_trainer):
+def test_the_state_at_an_epochs_end_holds_the_weights_once(make_trainer):
     trainer, guard = make_trainer(), NaNGuard("rollback")
     trainer.attach(guard)
     kept = {}
@@ -425,7 +425,7 @@ def test_a_state_saved_at_an_epochs_end_does_not_hold_the_weights_twice(make_tra
 
 
 @pytest.mark.parametrize("optimizer", [{}, {"name": "sgd", "momentum": 0.9, "fused": True}])
-def test_no_step_asks_for_a_value_where_the_optimizer_leaves_it_out(make_trainer, optimizer):
+def test_no_step_waits_where_the_optimizer_leaves_it_out(make_trainer, optimizer):
     trainer = make_trainer(**optimizer)
     loader = inject(trainer, "gradient", [2])
     trainer.attach(NaNGuard("rollback", max_skips=9, check_every=50))
@@ -463,7 +463,7 @@ def test_no_verdict_is_left_behind_in_the_optimizer(make_trainer):
     assert not hasattr(trainer.optimizer, "found_inf")
 
 
-def test_an_optimizer_that_has_to_be_waited_for_is_refused_where_no_waiting_was_asked_for(
+def test_check_every_refuses_an_optimizer_that_waits(
     make_trainer,
 ):
     trainer = make_trainer(fused=False)
@@ -522,7 +522,7 @@ def test_an_overflow_is_the_scalers_to_answer(make_trainer, policy, judged, fuse
 
 @pytest.mark.parametrize("judged", [HOST, DEVICE])
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_bad_loss_with_finite_gradients_is_left_out_beside_a_scaler(make_trainer, judged, fused):
+def test_a_bad_loss_with_finite_gradients_is_left_out_in_fp16(make_trainer, judged, fused):
     trainer = scaled(make_trainer, fused=fused)
     loader = inject(trainer, "loss", [3])
     trainer.attach(NaNGuard("stop", **judged))
@@ -539,11 +539,11 @@ def test_a_bad_loss_with_finite_gradients_is_left_out_beside_a_scaler(make_train
     ("settings", "message"),
     [
         ({"policy": "rolback"}, r"nan_guard.policy: 'rolback' .*did you mean 'rollback'"),
-        ({"max_skips": -1}, "nan_guard.max_skips must be a whole number, at least 0"),
+        ({"max_skips": -1}, "nan_guard.max_skips: a whole number at least 0"),
         ({"lr_factor": 0}, "nan_guard.lr_factor must be a number above 0, at most 1"),
         ({"lr_factor": 1.5}, "nan_guard.lr_factor must be"),
         ({"lr_factor": NAN}, "nan_guard.lr_factor must be"),
-        ({"check_every": 0}, "nan_guard.check_every must be a whole number, at least 1"),
+        ({"check_every": 0}, "nan_guard.check_every: a whole number at least 1"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings, message):
@@ -551,7 +551,7 @@ def test_a_setting_out_of_range_is_refused(settings, message):
         NaNGuard(**settings)
 
 
-def test_weights_that_are_broken_before_training_are_refused_for_rollback(make_trainer):
+def test_rollback_refuses_weights_broken_before_training(make_trainer):
     trainer = make_trainer()
     trainer.attach(NaNGuard("rollback"))
     with torch.no_grad():

@@ -108,7 +108,7 @@ def test_a_resumed_run_profiles_only_if_no_profile_was_written(
     assert ("profile_written" in [n["event"] for n in notices]) == again
 
 
-def test_an_exception_within_the_profile_leaves_no_profiler_running(make_trainer, loader):
+def test_an_exception_leaves_no_profiler_running(make_trainer, loader):
     trainer, profiler = make_trainer(), Profiler(wait=0, warmup=1)
     trainer.attach(profiler)
 
@@ -128,7 +128,7 @@ def test_an_exception_within_the_profile_leaves_no_profiler_running(make_trainer
 
 
 def test_wrong_settings_are_refused(make_trainer):
-    with pytest.raises(UsageError, match=r"profiler.active must be a whole number, at least 1"):
+    with pytest.raises(UsageError, match=r"profiler.active: a whole number at least 1"):
         Profiler(active=0)
     with pytest.raises(UsageError, match=r"profiler.wait"):
         Profiler(wait=-1)

@@ -46,7 +46,7 @@ def test_an_epoch_is_one_line_that_a_person_can_read(make_trainer, make_evaluato
     assert f"val auroc {trainer.state.metrics['val/auroc']:.3f}" in lines[-1]
 
 
-def test_metrics_can_be_chosen_and_those_not_measured_are_left_out(
+def test_chosen_metrics_are_printed_where_they_were_measured(
     make_trainer, make_evaluator, loader, capsys
 ):
     trainer = make_trainer()
@@ -60,7 +60,7 @@ def test_metrics_can_be_chosen_and_those_not_measured_are_left_out(
     assert "loss" not in second
 
 
-def test_a_metric_that_nothing_produces_is_refused_before_training(make_trainer, loader):
+def test_a_metric_that_nothing_produces_is_refused(make_trainer, loader):
     trainer = make_trainer()
     Progress(metrics=["train/acuracy"]).attach(trainer)
     with pytest.raises(UsageError, match=r"progress.*did you mean 'train/accuracy'"):
@@ -211,8 +211,8 @@ def test_a_run_that_fails_leaves_a_clean_line(make_trainer, loader, monkeypatch)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every": 0}, "progress.every must be a whole number"),
-        ({"every": "epoch"}, "progress.every must be a whole number"),
+        ({"every": 0}, "progress.every: a whole number"),
+        ({"every": "epoch"}, "progress.every: a whole number"),
         ({"metrics": "val/auroc"}, "progress.metrics must be a list of names"),
         ({"quiet": "resumed"}, "progress.quiet must be a list of names"),
     ],

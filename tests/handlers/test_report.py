@@ -6,18 +6,17 @@ import pytest
 import torch
 from ignite.engine import Events
 
-import engine.reporting.live_page
 from engine import Phase, UsageError
 from handlers.report import Report
 
 
 @pytest.fixture(autouse=True)
 def follow_every_epoch(monkeypatch):
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_S", 0.0)
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_OF_COST", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_S", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 0.0)
 
 
-def test_it_hands_the_epochs_to_the_page_and_writes_what_comes_back(make_trainer, loader):
+def test_the_page_is_made_from_the_epochs_and_written(make_trainer, loader):
     trainer, seen = make_trainer(), []
 
     def page(of, epochs):
@@ -44,7 +43,7 @@ def test_the_page_can_be_watched_while_the_run_goes_on(make_trainer, loader):
 
 
 def test_an_expensive_page_is_written_less_often_and_at_the_end(make_trainer, loader, monkeypatch):
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_OF_COST", 1e9)
+    monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 1e9)
     trainer, written = make_trainer(), []
 
     def page(trainer, epochs):
@@ -97,5 +96,5 @@ def test_it_needs_a_place(make_trainer):
     trainer.run_dir = None
     with pytest.raises(UsageError, match=r"report.path"):
         Report().attach(trainer)
-    with pytest.raises(UsageError, match=r"report.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"report.every: a whole number"):
         Report(every=0)

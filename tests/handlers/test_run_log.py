@@ -86,7 +86,7 @@ def test_each_line_is_there_before_training_goes_on(make_trainer, loader):
     assert seen == ["epoch", "epoch"]
 
 
-def test_what_json_cannot_hold_is_written_so_that_any_reader_can_read_it(tmp_path):
+def test_values_unknown_to_json_are_written_readably(tmp_path):
     log = RunLog(tmp_path / "log.jsonl")
     log.write("x", nan=NAN, inf=-math.inf, nested={"a": (NAN, 1)}, path=tmp_path, ok=True)
 

@@ -25,7 +25,7 @@ def three(three_processes):
 
 
 @pytest.mark.parametrize("cut", ["own_within", "own_end"])
-def test_as_many_processes_continue_bit_identically_with_dropout_of_their_own(cut, two):
+def test_the_same_world_size_resumes_exactly_with_dropout(cut, two):
     for outcome in two:
         straight, continued = outcome["straight"], outcome[cut]
         assert all(largest_difference(straight[k], continued[k]) == 0 for k in COMPARED)
@@ -40,7 +40,7 @@ def test_a_checkpoint_reads_as_one_of_a_process_that_trains_alone(two, shared_fo
     assert states["epoch_metrics"]["sample_id"] != other[0]["epoch_metrics"]["sample_id"]
 
 
-def test_at_an_epochs_end_one_process_goes_on_exactly_where_two_were(two, shared_folder, tmp_path):
+def test_at_an_epochs_end_one_process_resumes_a_run_of_two(two, shared_folder, tmp_path):
     plain = two[0]["plain"]
     alone = resume(shared_folder / "plain-end.pt", tmp_path / "run", 0.0, joint=2)
     assert largest_difference(plain["weights"], alone["weights"]) < 1e-9
@@ -48,9 +48,7 @@ def test_at_an_epochs_end_one_process_goes_on_exactly_where_two_were(two, shared
     assert plain["rates"][-len(alone["rates"]) :] == pytest.approx(alone["rates"])
 
 
-def test_one_process_that_takes_twice_the_steps_keeps_the_schedules_place(
-    two, shared_folder, tmp_path
-):
+def test_one_process_with_twice_the_steps_keeps_the_schedule(two, shared_folder, tmp_path):
     alone = resume(shared_folder / "plain-end.pt", tmp_path / "run", 0.0, joint=1)
     assert (alone["iteration"], alone["steps"]) == (EPOCHS * 10, EPOCHS * 5)
     assert notice(alone)["message"] == "saved by 2 processes, continued by 1"
@@ -59,9 +57,7 @@ def test_one_process_that_takes_twice_the_steps_keeps_the_schedules_place(
     assert halfway == pytest.approx(0.005, rel=0.2)
 
 
-def test_within_an_epoch_another_number_begins_it_again_with_the_weights_as_they_are(
-    two, shared_folder, tmp_path
-):
+def test_within_an_epoch_another_world_size_begins_it_again(two, shared_folder, tmp_path):
     file = shared_folder / "plain-within.pt"
     alone = resume(file, tmp_path / "run", 0.0, joint=2)
     assert largest_difference(load_checkpoint(file)["states"]["model"], alone["restored"]) == 0

@@ -107,7 +107,7 @@ def test_it_is_torchs_average_and_torchs_statistics(make_trainer, loader):
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_statistics_differ_from_the_live_ones_unless_told_otherwise(make_trainer, loader):
+def test_norm_statistics_are_recomputed_unless_switched_off(make_trainer, loader):
     for update in (True, False):
         trainer, swa = make_trainer(), SWA(start_epoch=1, update_norms=update)
         trainer.attach(swa)
@@ -319,7 +319,7 @@ def test_the_state_cannot_be_taken_while_it_is_in_the_model(trained):
     "settings", [{"start_epoch": 0}, {"every_epochs": 0}, {"start_epoch": 1.5}]
 )
 def test_a_setting_out_of_range_is_refused(settings):
-    with pytest.raises(UsageError, match=r"swa\.\w+ must be a whole number, at least 1"):
+    with pytest.raises(UsageError, match=r"swa\.\w+: a whole number at least 1"):
         SWA(**settings)
 
 

@@ -31,7 +31,7 @@ def speed(trainer):
     return [trainer.state.metrics[name] for name in NAMES]
 
 
-def test_time_in_the_loader_is_waiting_and_time_in_the_step_is_not(make_trainer, loader):
+def test_time_in_the_loader_is_waiting_time_in_the_step_is_not(make_trainer, loader):
     waiting, working = make_trainer(), make_trainer()
     waiting.attach(Throughput())
     waiting.fit(SlowLoader(), 2)
@@ -106,9 +106,7 @@ def test_the_step_waits_for_no_device(make_trainer, loader):
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_a_gpu_that_lags_is_believed_if_it_is_done_and_never_waited_for(
-    make_trainer, loader, monkeypatch, done
-):
+def test_a_lagging_gpu_is_read_only_when_done(make_trainer, loader, monkeypatch, done):
     class Mark:
         def query(self):
             return done
@@ -158,7 +156,7 @@ def test_on_a_gpu_only_its_own_waiting_is_waiting(make_trainer, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_what_a_gpu_still_has_to_do_after_the_last_step_is_counted(loader):
+def test_queued_gpu_work_after_the_last_step_is_counted(loader):
     model = TinyModel()
     trainer = Trainer(model, build_optimizer(model, "adamw"), CrossEntropy(), device="cuda")
     EpochMetrics().attach(trainer)

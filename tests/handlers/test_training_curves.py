@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -11,9 +12,6 @@ import torch
 from ignite.engine import Events
 from plotly.offline import get_plotlyjs
 
-import engine.reporting.curves
-import engine.reporting.live_page
-import handlers.training_curves
 from engine import Phase, UsageError
 from engine.reporting import make_panels, render
 from handlers.training_curves import TrainingCurves
@@ -62,8 +60,12 @@ class Page(HTMLParser):
 
 
 def follow_every_epoch(monkeypatch):
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_S", 0.0)
-    monkeypatch.setattr(engine.reporting.live_page, "LAG_OF_COST", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_S", 0.0)
+    monkeypatch.setattr("engine.reporting.pages.LAG_OF_COST", 0.0)
+
+
+def epochs_shown(curves):
+    return curves._last_shown["epoch"] if curves._last_shown else 0
 
 
 def read(path):
@@ -152,7 +154,7 @@ def test_names_are_text_and_never_markup():
     assert any(name in words for words in page.words)
 
 
-def test_an_undefined_value_is_a_gap_and_an_unmeasured_epoch_is_not():
+def test_an_undefined_value_is_a_gap_unlike_an_unmeasured_epoch():
     history = [
         {"epoch": 1, "metrics": {"val/auroc": float("nan")}},
         {"epoch": 2, "metrics": {}},
@@ -185,7 +187,7 @@ def test_epochs_too_short_to_look_at_are_not_written_one_by_one(make_trainer, lo
     trainer, written = make_trainer(), []
     curves = TrainingCurves()
     curves.attach(trainer)
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: written.append(curves._written))
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: written.append(epochs_shown(curves)))
     trainer.fit(loader, 4)
     assert written == [0, 1, 1, 1]
     assert read(curves.path).line("loss", "training")["epochs"] == [1, 2, 3, 4]
@@ -197,7 +199,7 @@ def test_it_can_be_written_less_often_and_ends_complete(make_trainer, loader, mo
     curves, page = TrainingCurves(every=2), trainer.run_dir / "report" / "training_curves.html"
     curves.attach(trainer)
     trainer.add_event_handler(
-        Events.EPOCH_STARTED, lambda: writes.append(page.exists() and curves._written)
+        Events.EPOCH_STARTED, lambda: writes.append(page.exists() and epochs_shown(curves))
     )
     trainer.fit(loader, 5)
     assert writes == [False, False, 2, 2, 4]
@@ -260,12 +262,16 @@ def test_a_place_can_be_named_and_without_any_it_refuses(make_trainer, loader, t
     assert re.search(r"<h1>new</h1>", (tmp_path / "new" / "page.html").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("every", [0, "1", 2.0])
+@pytest.mark.parametrize("every", [0, "1", 2.5])
 def test_an_interval_that_is_no_count_is_refused(every):
-    with pytest.raises(UsageError, match=r"training_curves.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"training_curves.every: a whole number"):
         TrainingCurves(every=every)
 
 
+def test_a_whole_interval_may_be_written_with_a_point():
+    assert isinstance(TrainingCurves(every=2.0).every, int)
+
+
 def test_the_libraries_are_imported_only_to_write():
-    for module in (handlers.training_curves, engine.reporting.curves):
-        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(module).keys()
+    for module in ("handlers.training_curves", "engine.reporting.pages"):
+        assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(sys.modules[module]).keys()

@@ -28,9 +28,7 @@ def measured_epochs(trainer, name="val/loss"):
     return epochs
 
 
-def test_metrics_stand_beside_those_of_training_at_each_epochs_end(
-    make_trainer, make_evaluator, loader
-):
+def test_metrics_are_added_to_those_of_training(make_trainer, make_evaluator, loader):
     trainer = make_trainer()
     validation = attach(trainer, make_evaluator)
     trainer.fit(loader, 2)
@@ -123,9 +121,7 @@ def test_it_measures_with_the_weights_that_it_is_given(make_trainer, make_evalua
     assert float(trainer.model.head.weight.detach().abs().max()) > 0
 
 
-def test_a_run_over_the_loader_that_was_stopped_half_way_gives_no_values(
-    make_trainer, make_evaluator, loader
-):
+def test_a_stopped_evaluation_gives_no_values(make_trainer, make_evaluator, loader):
     trainer = make_trainer()
     validation = attach(trainer, make_evaluator)
     trainer.fit(loader, 1)
@@ -143,5 +139,5 @@ def test_it_runs_before_whoever_acts_on_the_metrics():
 
 @pytest.mark.parametrize("every", [0, 1.5, "1", True])
 def test_an_interval_that_is_no_count_is_refused(make_trainer, make_evaluator, every):
-    with pytest.raises(UsageError, match=r"validation.every must be a whole number"):
+    with pytest.raises(UsageError, match=r"validation.every: a whole number"):
         attach(make_trainer(), make_evaluator, every=every)

@@ -143,7 +143,7 @@ def test_who_is_not_logged_in_is_told_before_training(offline, make_trainer, loa
     assert trainer.state.iteration == 0
 
 
-def test_without_the_package_the_command_that_installs_it_is_named(make_trainer, monkeypatch):
+def test_without_the_package_its_install_command_is_named(make_trainer, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=r"pip install wandb$"):
         make_trainer().attach(WandB())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.config import find_named
 from models import MODELS
 
 SPEC_LEN = 100  # not a multiple of the patch size below
@@ -51,7 +52,7 @@ class SmallBatch:
 def small_model(name: str, num_classes: int = 2, seed: int = 0, **changes: Any) -> nn.Module:
     """A small model of that short name, given of the data and the changes what it takes."""
     torch.manual_seed(seed)
-    model_class = MODELS[name]
+    model_class = find_named(name, MODELS, "name")
     offered = {"tab_dim": TAB_DIM, "spec_len": SPEC_LEN, "num_classes": num_classes, **changes}
     taken = inspect.signature(model_class).parameters
     settings = SMALL_BY_NAME[name] | {k: v for k, v in offered.items() if k in taken}

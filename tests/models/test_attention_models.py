@@ -45,7 +45,7 @@ def test_every_part_is_found_under_attention_models() -> None:
     assert all(hasattr(attention_models, name) for name in PUBLIC_NAMES)
 
 
-def test_attention_end_to_end_tells_which_covariate_looked_at_which_scan(
+def test_end_to_end_attention_is_by_covariate_and_scan(
     batch: SmallBatch,
 ) -> None:
     weights = build(return_attention=True).eval()(*batch.inputs)["attention_weights"]
@@ -76,9 +76,7 @@ def test_end_to_end_the_modalities_logits_are_the_auxiliary_heads(batch: SmallBa
 
 @pytest.mark.parametrize("own_encoders", [True, False])
 @pytest.mark.parametrize("named", [True, False])
-def test_results_of_other_encoders_are_fused_as_by_the_enhanced_model(
-    own_encoders: bool, named: bool
-) -> None:
+def test_other_encoders_are_fused_as_by_the_enhanced_model(own_encoders: bool, named: bool) -> None:
     model = build(own_encoders).eval()
     spectra, tabular = results()
     if named:
@@ -116,7 +114,7 @@ def test_end_to_end_adds_the_modalities_logits_to_the_fusions(batch: SmallBatch)
     torch.testing.assert_close(fused + out["spec_logits"] + out["tab_logits"], out["logits"])
 
 
-def test_both_modalities_move_the_prediction_beyond_their_own_heads(batch: SmallBatch) -> None:
+def test_both_modalities_act_beyond_their_own_heads(batch: SmallBatch) -> None:
     model = build().eval()
     for tensor in (batch.spectra, batch.tabular):
         tensor.requires_grad_()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.baseline_models import LateFusion, SpectraOnly, TabularOnly
+from models.baseline_models import LateFusion, MeanLinear, SpectraOnly, TabularOnly
 from models.tft_loss import TFTLoss
 from tests.models.small_batch import SMALL, SPEC_LEN, TAB_DIM, SmallBatch
 
@@ -108,3 +108,28 @@ def test_attention_of_late_fusion_is_switched_in_its_branch(batch: SmallBatch) -
 def test_a_cohort_without_covariates_is_refused(model: Callable[[int], Any]) -> None:
     with pytest.raises(ValueError, match="'spectra_only'"):
         model(0)
+
+
+def test_the_logits_are_linear_in_the_mean_of_the_real_scans(batch: SmallBatch) -> None:
+    torch.manual_seed(0)
+    model = MeanLinear(SPEC_LEN, num_classes=3)
+    broken = batch.spectra.masked_fill(~batch.mask[..., None], float("nan"))
+    out = model(broken, batch.mask)
+    means = [scans[real].mean(0) for scans, real in zip(batch.spectra, batch.mask, strict=True)]
+    expected = torch.stack(means)
+    torch.testing.assert_close(out["embedding"], expected)
+    torch.testing.assert_close(
+        out["logits"], expected @ model.head.weight.T + model.head.bias, atol=1e-6, rtol=1e-5
+    )
+
+
+def test_it_never_looks_at_covariates(batch: SmallBatch) -> None:
+    model = MeanLinear(SPEC_LEN)
+    nothing = torch.zeros(6, 0)
+    expected = model(*batch.inputs)["logits"]
+    assert torch.equal(model(batch.spectra, batch.mask, nothing)["logits"], expected)
+
+
+def test_spectra_of_another_length_are_refused(batch: SmallBatch) -> None:
+    with pytest.raises(ValueError, match=r"spectra have 100 points .* spec_len=99"):
+        MeanLinear(99)(*batch.inputs)

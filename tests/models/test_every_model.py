@@ -127,7 +127,7 @@ def test_padded_scans_change_nothing(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_sample_is_predicted_alike_in_any_company(name: str, batch: SmallBatch) -> None:
+def test_a_sample_is_predicted_alike_in_any_batch(name: str, batch: SmallBatch) -> None:
     model = small_model(name).eval()
     together = model(*batch.inputs)["logits"]
     for row, scans in enumerate(SCANS):
@@ -191,9 +191,7 @@ def test_every_row_of_attention_sums_to_one_over_what_is_real(name: str, batch: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HAS_HEADS)
-def test_asking_for_attention_adds_weights_and_changes_no_prediction(
-    name: str, batch: SmallBatch
-) -> None:
+def test_return_attention_changes_no_prediction(name: str, batch: SmallBatch) -> None:
     model = small_model(name).eval()
     fast = model(*batch.inputs)
     switch(model, return_attention=True)
@@ -224,9 +222,7 @@ def test_no_attention_is_written_out_unasked(
 
 
 @pytest.mark.parametrize("name", [n for n in READS_SPECTRA if n != "mean_linear"])
-def test_known_scan_rows_and_padding_give_the_same_without_waiting(
-    name: str, batch: SmallBatch
-) -> None:
+def test_scan_rows_give_the_same_without_waiting(name: str, batch: SmallBatch) -> None:
     rows = batch.mask.flatten().nonzero().squeeze(1)
     model = small_model(name, dropout=0.0)
     expected = model(*batch.inputs)["logits"]

@@ -133,7 +133,7 @@ def test_a_temperature_of_zero_is_refused() -> None:
         TFTLoss(temperature=0)
 
 
-def test_a_single_logit_is_refused_rather_than_learnt_nothing_from() -> None:
+def test_a_single_logit_is_refused() -> None:
     with pytest.raises(ValueError, match="TFTLoss needs logits of at least two classes, got one"):
         TFTLoss()({"logits": torch.zeros(4, 1)}, torch.zeros(4, 1))
 

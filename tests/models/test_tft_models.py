@@ -184,7 +184,7 @@ def test_evaluation_is_deterministic_and_training_is_not(batch: SmallBatch) -> N
     assert torch.equal(model(*batch.inputs)["logits"], model(*batch.inputs)["logits"])
 
 
-def test_the_evidence_of_both_heads_is_added_to_what_the_fusion_found(batch: SmallBatch) -> None:
+def test_the_logits_of_both_heads_are_added_to_the_fusions(batch: SmallBatch) -> None:
     model = build().eval()
     out = model(*batch.inputs)
     found = model.head(out["embedding"])
@@ -253,7 +253,7 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(
         build(**changes)
 
 
-def test_a_cohort_without_covariates_is_sent_to_the_spectra_only_model() -> None:
+def test_without_covariates_the_error_names_spectra_only() -> None:
     with pytest.raises(ValueError, match=r"TFTMultimodal .*tab_dim=0.*'spectra_only'"):
         TFTMultimodal(0, SPEC_LEN)
 

@@ -5,13 +5,21 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.report.figures.attention import MOST_CELLS, weight_sections
-    from experiments.report.figures.common import (
+    from experiments.report.figures.attention import (
+        MEANINGS,
+        MOST_CELLS,
+        agreement_section,
+        gate_sections,
+        weight_sections,
+    )
+    from experiments.report.figures.classification import (
         PALETTE,
         about_unranked,
         add_chance,
         ranked_scores,
+        reliability_section,
         say_undefined,
+        threshold_sections,
         training_curves,
     )
     from experiments.report.figures.embeddings import plane_sections
@@ -19,12 +27,12 @@ if TYPE_CHECKING:
         TEMPLATES,
         Section,
         choices_of,
+        shown_name,
+        shown_names,
         styled,
         write_figure_page,
     )
-    from experiments.report.figures.gates import MEANINGS, agreement_section, gate_sections
     from experiments.report.figures.outcomes import outcome_sections
-    from experiments.report.figures.reliability import reliability_section
     from experiments.report.figures.report_input import (
         ExplainedInputs,
         ReportInput,
@@ -38,7 +46,5 @@ if TYPE_CHECKING:
         shap_sections,
     )
     from experiments.report.figures.shap import MOST_POINTS, summary_sections
-    from experiments.report.figures.text import shown_name, shown_names
-    from experiments.report.figures.thresholds import threshold_sections
 else:
     __getattr__ = lazy_exports(__name__, __file__)

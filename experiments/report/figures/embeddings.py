@@ -1,8 +1,10 @@
-"""The samples as the model sees them: their embeddings in the plane, coloured at will."""
+"""The samples' embeddings in the plane, coloured by truth, prediction, group, plate, ..."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,11 +12,120 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from engine.metrics import EpochOutputs
-from experiments.report.figures.colourings import MISSES_SCALE, SCALE, Colouring, colourings
-from experiments.report.figures.common import PALETTE
-from experiments.report.figures.figure_page import Section
-from experiments.report.figures.menu import add_menu
-from experiments.report.figures.text import shown_name, shown_names
+from experiments.report.figures.classification import PALETTE
+from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+
+# More kinds cannot be told apart; the smaller ones are drawn together.
+MOST_KINDS = 12
+MOST_TARGETS = 4
+SYMBOLS = ("circle", "diamond-open")
+OTHERS = "others ({})"
+OTHERS_COLOUR = "#999999"
+SCALE, MISSES_SCALE = "Viridis", "RdBu_r"
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """One property of N samples.
+
+    Attributes:
+        name: What it is, in a word or two.
+        values: Text [N], object; or numbers [N], float.
+        kinds: The different texts in the order of the legend; None of numbers.
+        around_zero: Whether numbers have two directions.
+    """
+
+    name: str
+    values: np.ndarray
+    kinds: list[str] | None = None
+    around_zero: bool = False
+
+    def style(self, number: int) -> dict[str, str]:
+        """Colour and symbol of a kind; they repeat after ``len(PALETTE) * len(SYMBOLS)``."""
+        assert self.kinds is not None
+        if number >= MOST_KINDS:
+            return {"color": OTHERS_COLOUR, "symbol": "circle"}
+        turn, colour = divmod(number, len(PALETTE))
+        return {"color": PALETTE[colour], "symbol": SYMBOLS[turn % len(SYMBOLS)]}
+
+
+def colourings(
+    outputs: EpochOutputs,
+    names: Sequence[str],
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> list[Colouring]:
+    """All that samples can be coloured by, the truth first.
+
+    Args:
+        outputs: Of the samples.
+        names: Of the classes, the labels or the regression's targets.
+        columns: Further properties in text, one value per sample, such as their group or plate;
+            what is the same or different for all of them is left out.
+    """
+    further = [
+        _by_size(name, np.array([str(value) for value in values], dtype=object))
+        for name, values in (columns or {}).items()
+    ]
+    return [*_of_the_task(outputs, names), *(one for one in further if one is not None)]
+
+
+def _of_the_task(outputs: EpochOutputs, names: Sequence[str]) -> list[Colouring]:
+    target, predicted = outputs.target.numpy(), outputs.predictions.numpy()
+    if outputs.task == "regression":
+        return _of_values(target.astype(float), predicted.astype(float), names)
+    if outputs.task == "multilabel":
+        right = (target > 0) == (predicted > 0)
+        true, said = _label_sets(target > 0, names), _label_sets(predicted > 0, names)
+        outcome, kinds = right.all(axis=1), ["all labels right", "some label wrong"]
+        order = sorted({*true, *said}, key=lambda text: (len(text.split(" + ")), text))
+    else:
+        known = np.array(names, dtype=object)
+        true, said = known[target], known[predicted]
+        outcome, kinds = target == predicted, ["correct", "wrong"]
+        order = [str(name) for name in names]
+    return [
+        Colouring("true label", true, [kind for kind in order if kind in set(true)]),
+        Colouring("prediction", said, [kind for kind in order if kind in set(said)]),
+        Colouring("correct or wrong", np.where(outcome, *kinds).astype(object), kinds),
+    ]
+
+
+def _of_values(target: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> list[Colouring]:
+    found = []
+    for number, name in enumerate(names[:MOST_TARGETS]):
+        true, said = target[:, number], predicted[:, number]
+        found += [
+            Colouring(f"true {name}", true),
+            Colouring(f"predicted {name}", said),
+            Colouring(f"{name}: predicted - true", said - true, around_zero=True),
+        ]
+    return found
+
+
+def _label_sets(present: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Each sample's labels in words; their number where there would be too many sets."""
+    sets = [
+        " + ".join(n for n, has in zip(names, row, strict=True) if has) or "none" for row in present
+    ]
+    if 2 ** len(names) > MOST_KINDS:
+        sets = [f"{number} labels" for number in present.sum(axis=1)]
+    return np.array(sets, dtype=object)
+
+
+def _by_size(name: str, values: np.ndarray) -> Colouring | None:
+    """The largest kinds, and all others as one."""
+    counts = Counter(values)
+    if len(counts) < 2 or max(counts.values()) == 1:
+        return None
+    kinds = [kind for kind, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    shown, rest = kinds[:MOST_KINDS], kinds[MOST_KINDS:]
+    if rest:
+        others = OTHERS.format(len(rest))
+        hidden = set(rest)
+        values = np.array([others if v in hidden else v for v in values], dtype=object)
+        shown = [*shown, others]
+    return Colouring(name, values, shown)
+
 
 MOST_COMPONENTS = 10
 # A screen shows no more points, and t-SNE takes 11 s for so many (500 samples: 2 s).
@@ -41,16 +152,16 @@ def plane_sections(
         names: Of the classes, the labels or the regression's targets.
         source: What the vectors are (``embedding``).
         columns: Further properties to colour by, as for
-            :func:`experiments.report.figures.colourings.colourings`.
+            :func:`experiments.report.figures.embeddings.colourings`.
     """
     samples, features = vectors.shape
     reason = ""
     if samples < 3 or features < 2:
-        reason = f"{samples} samples with {features} features have no plane to be drawn in."
+        reason = f"Too few data for a plane: {samples} samples with {features} features."
     elif not np.isfinite(vectors).all():
-        reason = f"The {source} holds NaN or infinite values: there are no components."
+        reason = f"The {source} contains NaN or infinite values: no components."
     elif not (vectors != vectors[0]).any():
-        reason = f"All samples have the same {source}: there is nothing to tell them apart by."
+        reason = f"All samples have the same {source}."
     if reason:
         return [Section("pca", "Principal components", text=reason)]
     vectors = vectors.astype(np.float64)
@@ -62,7 +173,11 @@ def plane_sections(
         return _plane(places, [ids[i] for i in drawn], drawn, by, axes)
 
     plane, variance = _by_pca(vectors, source, drawn, draw)
-    return [plane, _by_tsne(vectors, source, drawn, draw), variance]
+    planes = [plane, _by_tsne(vectors, source, drawn, draw)]
+    if outputs.task == "regression" and len(names) > MOST_TARGETS:
+        told = f" Colours: the first {MOST_TARGETS} of {len(names)} targets."
+        planes = [replace(section, text=section.text + told) for section in planes]
+    return [*planes, variance]
 
 
 Draw = Callable[[np.ndarray, tuple[str, str]], go.Figure]
@@ -75,8 +190,8 @@ def _by_pca(
     pca = PCA(min(MOST_COMPONENTS, samples - 1, features), random_state=0)
     places, shares = pca.fit_transform(vectors), pca.explained_variance_ratio_
     text = (
-        f"The {features} features of the model's {source}, for {samples} samples; the first two "
-        f"components hold {shares[:2].sum():.0%} of the variance.{_left_out(samples, drawn)}"
+        f"{features} features of the model's {source}, {samples} samples; the first two "
+        f"components explain {shares[:2].sum():.0%} of the variance.{_left_out(samples, drawn)}"
     )
     axes = (f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})")
     return (
@@ -88,10 +203,7 @@ def _by_pca(
 def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) -> Section:
     samples, features = vectors.shape
     if samples < FEWEST_FOR_TSNE:
-        text = (
-            f"{samples} samples are too few for t-SNE, which draws neighbourhoods: it needs "
-            f"{FEWEST_FOR_TSNE}."
-        )
+        text = f"{samples} samples are too few for t-SNE: it needs at least {FEWEST_FOR_TSNE}."
         return Section("tsne", "t-SNE", text=text)
     chosen = vectors[drawn]
     # Only proportions count; scaled, they survive single precision, in which t-SNE computes.
@@ -102,8 +214,8 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
     text = (
         f"The model's {source} by t-SNE (van der Maaten and Hinton 2008), perplexity "
-        f"{perplexity:.3g}:"
-        " neighbours are neighbours, but distances between clusters, and their sizes, mean nothing."
+        f"{perplexity:.3g}: neighbourhoods are meaningful, distances between clusters and cluster "
+        "sizes are not."
         f"{_left_out(samples, drawn)}"
     )
     return Section("tsne", "t-SNE", draw(tsne.fit_transform(chosen), ("t-SNE 1", "t-SNE 2")), text)
@@ -112,7 +224,7 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
 def _left_out(samples: int, drawn: np.ndarray) -> str:
     if len(drawn) == samples:
         return ""
-    return f" {len(drawn)} of the {samples} samples, drawn at random, are shown."
+    return f" Shown: a random {len(drawn)} of {samples} samples."
 
 
 def _plane(
@@ -150,7 +262,7 @@ def _plane(
 def _groups(
     colouring: Colouring, drawn: np.ndarray
 ) -> list[tuple[str, np.ndarray, dict[str, object]]]:
-    """Of each trace its name, which of the drawn samples it holds, and how they look."""
+    """Each trace's name, its mask over the drawn samples, and its marker."""
     values = colouring.values[drawn]
     if colouring.kinds is None:
         scale: dict[str, object] = {
@@ -181,7 +293,7 @@ def _variance(shares: np.ndarray) -> go.Figure:
         y=shares.cumsum(),
         mode="lines+markers",
         line={"color": PALETTE[1]},
-        name="together",
+        name="cumulative",
     )
     figure.update_xaxes(title_text="component", dtick=1)
     figure.update_yaxes(title_text="share of the variance", range=[0, 1.02], tickformat=".0%")

@@ -1,8 +1,8 @@
-"""Pages of interactive figures that stand by themselves."""
+"""Sections, names and menus of figures, and pages of them that need no network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,70 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from datasets.errors import UsageError
-from engine.files import write_whole
+from datasets.files import write_whole
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
+
+# In characters: an axis or a legend that is given more pushes the drawing off the page.
+LONGEST_NAME = 32
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+# Behind a name that would otherwise look like another one's.
+NUMBERED = "{} ({})"
+
+
+def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
+    """A name as a figure shows it: as text, in one line, and not too long.
+
+    Args:
+        name: Of a class, a covariate, a sample.
+        longest: In characters; of a longer one the middle is left out.
+
+    Example:
+        >>> shown_name("<b>CRP</b> & co")
+        '&lt;b&gt;CRP&lt;/b&gt; &amp; co'
+        >>> shown_name("neutrophil-to-lymphocyte ratio", 16)
+        'neutroph…e ratio'
+    """
+    return _as_text(_shortened(name, longest))
+
+
+def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[str]:
+    """Names as a figure shows them, all of them different: on an axis equal ones would be one.
+
+    Args:
+        names: N different ones.
+        longest: In characters.
+
+    Returns:
+        N texts.
+
+    Example:
+        >>> shown_names(["mass of the liver", "mass of the river"], 9)
+        ['mass…iver', 'mass…iver (2)']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        short = text = _shortened(name, longest)
+        number = 1
+        while text in found:
+            number += 1
+            text = NUMBERED.format(short, number)
+        found[text] = None
+    return [_as_text(text) for text in found]
+
+
+def _shortened(name: object, longest: int) -> str:
+    text = " ".join(str(name).split())
+    if len(text) <= longest:
+        return text
+    ending = (longest - 1) // 2
+    return text[: longest - 1 - ending] + ELLIPSIS + text[len(text) - ending :]
+
+
+def _as_text(text: str) -> str:
+    """Escape what Plotly would read as a tag, an entity or a place in a hover text."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("%{", "%&#123;")
+
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In pixels; the legend stands below the axis' title.
@@ -43,7 +105,7 @@ class Section:
 
 
 def choices_of(sections: Sequence[Section]) -> list[str]:
-    """What a reader can choose among, in the order of the sections; the first is seen at first."""
+    """The choices of a page, in the order of the sections; the first is shown at first."""
     return list(dict.fromkeys(section.choice for section in sections if section.choice))
 
 
@@ -101,3 +163,36 @@ def styled(figure: go.Figure) -> go.Figure:
         drawn = (figure.layout.height or DEFAULT_HEIGHT) - MARGINS["t"] - MARGINS["b"]
         figure.update_layout(legend_y=-LEGEND_BELOW / drawn)
     return figure
+
+
+# The open menu's choices light up in a fixed pale colour: dark text is legible in both themes.
+MENU_STYLE: dict[str, Any] = {
+    "bgcolor": "#f6f8fa",
+    "bordercolor": "#9aa4b0",
+    "font": {"color": "#1a1c1f"},
+    "x": 0,
+    "xanchor": "left",
+    "y": 1.02,
+    "yanchor": "bottom",
+}
+
+
+def add_menu(figure: go.Figure, choices: Sequence[str], belongs: Sequence[int]) -> None:
+    """Let a reader choose which of a figure's traces are shown; the first choice is, until then.
+
+    Args:
+        figure: It has no other menu.
+        choices: What there is to choose from.
+        belongs: For each trace the number of its choice.
+    """
+    buttons = [
+        {
+            "label": shown_name(choice),
+            "method": "update",
+            "args": [{"visible": [owner == number for owner in belongs]}],
+        }
+        for number, choice in enumerate(choices)
+    ]
+    for trace, owner in zip(figure.data, belongs, strict=True):
+        trace.visible = owner == 0
+    figure.update_layout(updatemenus=[{"buttons": buttons, **MENU_STYLE}])

@@ -1,19 +1,175 @@
-"""What a model's scores rest on, drawn over the mean spectrum and for single features."""
+"""Attributions over the mean spectrum and of single features, drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 from plotly.subplots import make_subplots
 
-from experiments.report.figures.common import PALETTE
-from experiments.report.figures.explained_features import Attributions, Feature, speaks_for
-from experiments.report.figures.figure_page import Section
+from engine.explain import Direction, Explained, find_direction, sample_points, toward_second
+from experiments.report.figures.classification import PALETTE
+from experiments.report.figures.figure_page import Section, shown_name, shown_names
 from experiments.report.figures.report_input import ReportInput
-from experiments.report.figures.text import shown_name, shown_names
+
+UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A covariate or a window of the spectrum, over the explained samples.
+
+    Attributes:
+        name: To be shown.
+        attributions: What it adds to the explained score, [N].
+        values: As the model was given them, of a window the mean intensity, [N].
+        direction: What a higher value speaks for.
+        share: Its part of the scores' mean square, as :func:`Attributions.share` has it.
+    """
+
+    name: str
+    attributions: np.ndarray
+    values: np.ndarray
+    direction: Direction
+    share: float
+
+    @property
+    def size(self) -> float:
+        """Mean |attribution|."""
+        return float(np.abs(self.attributions).mean())
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """The explained samples' attributions in one sense.
+
+    Of the log-odds of two classes all speak for the second one, whichever was explained.
+
+    Attributes:
+        what: The score that was explained, in words.
+        target: The explained outputs, long [N].
+        points: Each sample's sum over its scans, [N, L].
+        covariates: [N, D].
+        change: What they add up to, f(x) - f(baseline), [N]; None where they do not.
+    """
+
+    what: str
+    target: torch.Tensor
+    points: np.ndarray
+    covariates: np.ndarray
+    change: np.ndarray | None
+
+    def share(self, contributions: np.ndarray) -> float:
+        """The part of the scores' mean square that contributions [N] account for.
+
+        Shares of what does not overlap add up to 1, as in
+        :func:`engine.explain.attribution_regions.rank_windows`; NaN where nothing adds up.
+        """
+        whole = 0.0 if self.change is None else float(self.change @ self.change)
+        if self.change is None or whole == 0:
+            return float("nan")
+        return float(self.change @ contributions) / whole
+
+
+def in_one_sense(explained: Explained, examined: ReportInput) -> Attributions:
+    """Sum over scans, and turn what was explained of the first of two classes."""
+    target = explained.target.long()
+    parts = [sample_points(explained), explained.tabular.double()]
+    if explained.change is not None:
+        parts.append(explained.change.double())
+    if examined.scale is not None:
+        unit = torch.as_tensor(examined.scale, dtype=torch.double)[target]
+        parts = [part * unit.reshape(-1, *(1 for _ in part.shape[1:])) for part in parts]
+    if examined.outputs.task == "binary" and explained.score == "log_odds":
+        parts = [toward_second(part, target) for part in parts]
+        target = torch.ones_like(target)
+    points, covariates, *change = (part.numpy() for part in parts)
+    what = _explained_score(explained, target, examined)
+    return Attributions(what, target, points, covariates, change[0] if change else None)
+
+
+def _explained_score(explained: Explained, target: torch.Tensor, examined: ReportInput) -> str:
+    task = examined.outputs.task
+    score = "log-odds" if explained.score == "log_odds" else "logit"
+    score = "prediction" if task == "regression" else score
+    if len(target) and bool((target == target[0]).all()):
+        return f"the {score} of {examined.classes[int(target[0])]}"
+    return f"the {score} of each sample's most likely class"
+
+
+def covariate_features(found: Attributions, examined: ReportInput) -> list[Feature]:
+    """The covariates, those that say most first."""
+    assert examined.inputs is not None
+    width = found.covariates.shape[1]
+    names = examined.covariates or [f"covariate {number}" for number in range(width)]
+    features = [
+        _feature(str(name), found, found.covariates[:, n], examined.inputs.covariates[:, n])
+        for n, name in enumerate(names)
+    ]
+    return sorted(features, key=lambda feature: -feature.size)
+
+
+def window_features(
+    found: Attributions, examined: ReportInput, windows: Sequence[tuple[int, int]]
+) -> list[Feature]:
+    """Windows of the spectrum, those that say most first.
+
+    Args:
+        found: Their attributions.
+        examined: Has the intensities and the axis.
+        windows: First point of each, and the one behind its last.
+    """
+    assert examined.inputs is not None
+    features = [
+        _feature(
+            window_name(examined, start, stop),
+            found,
+            found.points[:, start:stop].sum(axis=1),
+            examined.inputs.scans[:, start:stop].mean(axis=1),
+        )
+        for start, stop in windows
+    ]
+    return sorted(features, key=lambda feature: -feature.size)
+
+
+def window_name(examined: ReportInput, start: int, stop: int) -> str:
+    """The name of a region, by the axis if there is one."""
+    if examined.axis is None:
+        return f"points {start} to {stop - 1}" if stop - start > 1 else f"point {start}"
+    ends = examined.axis[start], examined.axis[stop - 1]
+    # As many digits as it takes to tell neighbouring points apart.
+    step = float(np.abs(np.diff(examined.axis)).min(initial=1.0))
+    digits = int(np.clip(np.ceil(-np.log10(max(step, 1e-6))), 0, 4))
+    first, last = (f"{end:.{digits}f}" for end in ends)
+    return f"{examined.axis_name} {first}" + (f" to {last}" if stop - start > 1 else "")
+
+
+def speaks_for(direction: Direction, task: str, classes: Sequence[str]) -> tuple[str, str]:
+    """The effect of a higher value, in words, and its colour."""
+    name, sign = str(classes[direction.output]), direction.sign
+    if sign == 0:
+        return UNCLEAR, UNCLEAR_COLOUR
+    if task == "regression":
+        return (f"raises {name}", PALETTE[1]) if sign > 0 else (f"lowers {name}", PALETTE[0])
+    if task == "binary":
+        spoken_for = direction.output if sign > 0 else 1 - direction.output
+        return f"for {classes[spoken_for]}", PALETTE[spoken_for]
+    colour = PALETTE[direction.output % len(PALETTE)]
+    return f"{'for' if sign > 0 else 'against'} {name}", colour
+
+
+def _feature(
+    name: str, found: Attributions, attributions: np.ndarray, values: np.ndarray
+) -> Feature:
+    direction = find_direction(
+        torch.from_numpy(values.astype(np.float64)), torch.from_numpy(attributions), found.target
+    )
+    return Feature(name, attributions, values, direction, found.share(attributions))
+
 
 # Further covariates are small and would not be legible.
 MOST_BARS, MOST_ROWS = 30, 12
@@ -27,35 +183,28 @@ BAND = [[0, "rgba(0,114,178,1)"], [0.5, "rgba(128,128,128,0)"], [1, "rgba(213,94
 WINDOW = "rgba(230, 159, 0, 0.22)"
 PANELS = (0.62, 0.06, 0.32)
 NEGATIVE_SHARE = (
-    "A negative share is of contributions that go against the score, so that the others exceed it; "
-    "how much they matter is told by the mean |attribution|."
+    "A negative share means that the contributions oppose the score; their size is the mean "
+    "|attribution|."
 )
 
 
 def spectrum_section(
     found: Attributions, examined: ReportInput, lead: str, windows: Sequence[tuple[int, int]] = ()
 ) -> Section:
-    """The mean spectrum with what its points say beneath it.
-
-    Args:
-        found: Of N samples.
-        examined: Has the mean spectrum and the axis.
-        lead: How the attributions were made, in a sentence.
-        windows: To be marked: first point of each, and the one behind its last.
-    """
+    """The mean spectrum with what its points say beneath it."""
     text = f"{lead} Attributions of {found.what}, over {len(found.points)} samples."
     shares = [found.share(part.sum(axis=1)) for part in (found.points, found.covariates)]
     if not np.isnan(shares).any():
         text += (
-            f" Of the score's mean square the spectra account for {share_text(shares[0], 0)}, the "
+            f" The spectra account for {share_text(shares[0], 0)} of the score's mean square, the "
             f"covariates for {share_text(shares[1], 0)}."
         )
         if min(shares) < 0:
             text += f" {NEGATIVE_SHARE}"
     if windows:
-        text += f" Marked are the {len(windows)} windows that account for most of it."
+        text += f" Marked: the {len(windows)} regions with the largest share."
     figure = spectrum_figure(found, examined, windows)
-    return Section("points", "Mean spectrum and what its points say", figure, text)
+    return Section("points", "Mean spectrum and attribution", figure, text)
 
 
 def share_text(share: float, digits: int) -> str:
@@ -154,18 +303,10 @@ def feature_section(
     examined: ReportInput,
     most: int = MOST_BARS,
 ) -> Section:
-    """Bars and a table of features: how much they say, and what a higher value speaks for.
-
-    Args:
-        name: The section's.
-        heading: Above it.
-        features: Those that say most first.
-        examined: Names the classes.
-        most: Show so many.
-    """
+    """Bars and a table of features: how much they say, and what a higher value speaks for."""
     shown, task, classes = features[:most], examined.outputs.task, examined.classes
     rows: list[Sequence[Any]] = [
-        ("feature", "a higher value speaks", "mean |attribution|", "share", "rank correlation")
+        ("feature", "effect of a higher value", "mean |attribution|", "share", "rank correlation")
     ]
     for feature in shown[:MOST_ROWS]:
         correlation = feature.direction.rank_correlation
@@ -179,8 +320,8 @@ def feature_section(
             )
         )
     text = (
-        "What a higher value speaks for is seen by how a feature's attributions go with its values "
-        "over the samples (Spearman); true labels have no part in it."
+        "The effect of a higher value is the sign of the Spearman correlation between a feature's "
+        "attributions and its values; true labels are not used."
     )
     if shown and not np.isnan(shown[0].share):
         text += " Shares are of the score's mean square."
@@ -191,7 +332,7 @@ def feature_section(
 
 
 def feature_bars(features: Sequence[Feature], task: str, classes: Sequence[str]) -> go.Figure:
-    """A bar a feature, the largest first; its colour tells what a higher value speaks for."""
+    """One bar per feature, the largest first, coloured by the effect of a higher value."""
     names = shown_names([feature.name for feature in features], LONGEST_NAME)
     sides: dict[str, list[int]] = {}
     colours: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the figures are made of: tested samples, what they are called, what was found out."""
+"""The input of the figures: tested samples, their names and their analysis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AXIS = "axis"
 
 @dataclass(frozen=True)
 class ExplainedInputs:
-    """What the explained samples' attributions are of.
+    """The model's input of the explained samples.
 
     Attributes:
         scans: The mean of each sample's scans as the model was given them, [N, L].
@@ -47,7 +47,7 @@ class ReportInput:
         covariates: The names of the D covariates; None for their numbers.
         axis: The place of each point of a scan, [L]; None for their numbers.
         axis_name: What the places are.
-        columns: Further properties by name, one value a sample, such as their plates.
+        columns: Further properties by name, one value per sample, such as their plates.
         inputs: Of the explained samples; None where nothing was explained.
         scale: What one unit of each output is worth in the unit of what is predicted, [C]: the
             standard deviation of a regression's targets; None for scores as they are.
@@ -65,11 +65,7 @@ class ReportInput:
 
 
 def examine(outcome: Outcome) -> ReportInput:
-    """The test side of a run.
-
-    Args:
-        outcome: With its findings.
-    """
+    """The report's input of a run's test set."""
     cohort, data, findings = outcome.data.cohort, outcome.data, outcome.findings
     outputs = outcome.outputs["test"]
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
@@ -94,7 +90,7 @@ def examine(outcome: Outcome) -> ReportInput:
 
 
 def names_of_kinds(cohort: Cohort) -> set[str]:
-    """What samples can be sorted into by a column: the names of plates, sites, sexes."""
+    """Values of the columns that sort samples: names of plates, sites, sexes."""
     table = cohort.samples.drop(columns=[SAMPLE_ID, *cohort.numeric])
     kinds = (table[column].dropna().astype(str).unique() for column in table)
     return {name for names in kinds if len(names) <= MOST_VALUES for name in names}

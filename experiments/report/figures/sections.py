@@ -1,4 +1,4 @@
-"""The figures of what was found out about a tested model, in their order."""
+"""The sections of a tested model's analysis."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from engine.explain import WIDTH, Explained, top_windows
 from experiments.analysis import about_unexplained
-from experiments.report.figures.attention import weight_sections
+from experiments.report.figures.attention import agreement_section, gate_sections, weight_sections
 from experiments.report.figures.embeddings import plane_sections
-from experiments.report.figures.explained_features import (
+from experiments.report.figures.figure_page import Section
+from experiments.report.figures.importance import (
     Attributions,
     covariate_features,
+    feature_section,
     in_one_sense,
+    spectrum_section,
     window_features,
 )
-from experiments.report.figures.figure_page import Section
-from experiments.report.figures.gates import agreement_section, gate_sections
-from experiments.report.figures.importance import feature_section, spectrum_section
 from experiments.report.figures.report_input import ReportInput
 from experiments.report.figures.shap import summary_sections
 
@@ -31,13 +31,13 @@ MASS_AXIS = "m/z"
 METHODS = {
     "integrated_gradients": "By integrated gradients (Sundararajan et al. 2017).",
     GRADIENT_SHAP: "By expected gradients, an estimate of SHAP values (Erion et al. 2021).",
-    "feature_ablation": "By what changes without a window or a covariate (Zeiler and Fergus 2014).",
+    "feature_ablation": "By ablation of a region or a covariate (Zeiler and Fergus 2014).",
     "input_x_gradient": "By input times gradient (Shrikumar et al. 2016).",
     "saliency": "By the gradient at the input (Simonyan et al. 2014).",
 }
 NOT_SHAP = (
-    "Attributions by integrated gradients, which share out the score as SHAP values do (Aumann and "
-    "Shapley 1974), along one path from an input of zeros instead of from many."
+    "Attributions by integrated gradients, which distribute the score as SHAP values do (Aumann "
+    "and Shapley 1974), along one path from an input of zeros."
 )
 
 
@@ -82,7 +82,7 @@ def embedding_sections(examined: ReportInput) -> list[Section]:
 
 
 def attention_sections(examined: ReportInput) -> list[Section]:
-    """What the model attends to, its gates, and whether the modalities agree."""
+    """Attention, gates, and the agreement of the modalities."""
     found, sections = examined.findings, []
     if found.attention is not None:
         sections += weight_sections(found.attention, examined.covariates)
@@ -93,7 +93,7 @@ def attention_sections(examined: ReportInput) -> list[Section]:
 
 
 def importance_sections(examined: ReportInput) -> list[Section]:
-    """What the scores rest on; nothing where nothing was explained."""
+    """Attributions over the spectrum and the covariates; nothing where nothing was explained."""
     return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
 
 
@@ -106,7 +106,7 @@ def _importance_of(examined: ReportInput, explained: Explained) -> list[Section]
         lead += _not_explained(examined)
         sections.append(spectrum_section(found, examined, lead, windows))
     for name, heading, shown in (
-        ("windows", "Windows of the spectrum", window_features(found, examined, windows)),
+        ("windows", "Regions of the spectrum", window_features(found, examined, windows)),
         ("covariates", "Covariates", features),
     ):
         if shown:

@@ -1,4 +1,4 @@
-"""The familiar summary of attributions: a row a feature, a point a sample."""
+"""The familiar summary of attributions: one row per feature, one point per sample."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import rankdata
 
-from experiments.report.figures.common import PALETTE
-from experiments.report.figures.explained_features import Feature
-from experiments.report.figures.figure_page import Section
-from experiments.report.figures.text import shown_name, shown_names
+from experiments.report.figures.classification import PALETTE
+from experiments.report.figures.figure_page import Section, shown_name, shown_names
+from experiments.report.figures.importance import Feature
 
 MOST_ROWS, ROW_HEIGHT, FRAME = 20, 32, 120
 # More points a row say no more; they are drawn at random.
@@ -36,20 +35,20 @@ def summary_sections(
         note: How they were made, in a sentence.
     """
     if not features:
-        return [Section("summary", "No features", text="There is nothing that was explained.")]
+        return [Section("summary", "No features", text="No features were explained.")]
     shown = sorted(features, key=lambda feature: -feature.size)[:MOST_ROWS]
     samples = len(sample_id)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_POINTS])
     text = (
-        f"{note} A point is a sample: what the feature adds to {what}. Its colour is the feature's "
-        "value among the samples."
+        f"{note} One point per sample: the feature's contribution to {what}. Colour: the rank of "
+        "the feature's value among the samples."
     )
     if len(drawn) < samples:
-        text += f" {len(drawn)} of the {samples} samples, drawn at random, are shown."
+        text += f" Shown: a random {len(drawn)} of {samples} samples."
     ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
     return [
         Section("summary", "All samples", _points(shown, drawn, ids, values), text),
-        Section("mean", "Mean size", _bars(shown, values)),
+        Section("mean", "Mean magnitude", _bars(shown, values)),
     ]
 
 
@@ -97,7 +96,7 @@ def _points(
 
 
 def _place(values: np.ndarray) -> np.ndarray:
-    """Where each value stands among all, from 0 to 1; the middle where all are the same."""
+    """The rank of each value, from 0 to 1; 0.5 where all are the same."""
     ranks = rankdata(values) - 1
     low, high = ranks.min(), ranks.max()
     if high == low:
@@ -107,7 +106,7 @@ def _place(values: np.ndarray) -> np.ndarray:
 
 
 def _heaped(x: np.ndarray, largest: float) -> np.ndarray:
-    """How far each point is moved up or down, so that those at one place do not hide each other."""
+    """The vertical offset of each point, so that points at one place do not overlap."""
     bins = np.round(x / largest * BINS).astype(int)
     offset = np.zeros(len(x))
     order = np.argsort(bins, kind="stable")

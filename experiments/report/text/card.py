@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from datasets.cohort import ROLES_FILE, SAMPLES_FILE, Roles, read_cohort_yaml
-from datasets.splits import SIDES
+from datasets.covariates import MISSING
+from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
+from engine.metrics import CLASSES
 from engine.reporting import figure_text, figure_texts, read_log
-from experiments.analysis import Outcome, finding_number
+from experiments.analysis import Outcome, finding_number, too_few_of
 from experiments.config import ComponentConfig, write_yaml
-from experiments.report.text.card_limits import limits
-from experiments.report.text.decision_text import calibration_section, chosen_points
+from experiments.report.text.decision_text import (
+    calibration_section,
+    chosen_points,
+    decision_warnings,
+)
 from experiments.report.text.markdown_text import escape_markdown, fenced
 from experiments.run_files import (
     CARD_NAME,
@@ -27,6 +32,88 @@ from experiments.run_files import (
     without_places,
 )
 
+# Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
+# the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
+FEW = 50
+# Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).
+NOTABLE_MISSING = 0.05
+SIDE_SETS = {"val": "validation set", "test": "test set"}
+
+
+def limits(outcome: Outcome) -> Iterator[str]:
+    """Limitations of the run's numbers, and warnings about its data.
+
+    Yields:
+        Lines of Markdown.
+    """
+    data, cohort = outcome.data, outcome.data.cohort
+    yield (
+        f"All samples come from one cohort, {escape_markdown(cohort.root.name)}: performance on "
+        "another instrument, site, protocol or population is unknown."
+    )
+    yield "One model was evaluated on one split: another split or seed gives other numbers."
+    yield "Subgroups (by sex, age or site) were not evaluated separately."
+    yield "An association that the model uses is not necessarily causal."
+    yield from map(_warning, _audit_warnings(outcome))
+    for side in SUBSETS[1:]:
+        yield from _few(outcome, side)
+        undefined = [n for n in outcome.config.metric_names if np.isnan(outcome.results[side][n])]
+        if undefined:
+            yield _warning(f"undefined in the {SIDE_SETS[side]}: {', '.join(undefined)}")
+    unsure = [
+        name
+        for name, interval in outcome.intervals.items()
+        if not np.isnan(interval.value) and np.isnan(interval.low)
+    ]
+    if unsure:
+        why = ""
+        if outcome.test_groups == 1:
+            why = ": the test set is one group"
+        elif too_few_of(outcome.intervals):
+            why = ": too few samples"
+        yield _warning(f"no interval for {', '.join(map(escape_markdown, unsure))}{why}")
+    yield from map(_warning, decision_warnings(outcome.findings, cohort.task))
+    absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()
+    for column, share in absent[absent >= NOTABLE_MISSING].items():
+        numeric = column in cohort.numeric
+        mark = f"missing({column})" if numeric else f"{column}={MISSING}"
+        indicated = "an" if mark in data.encoder.feature_names else "no"
+        filled = ", filled with the training median" if numeric else ""
+        yield _warning(
+            f"{escape_markdown(column)} is missing in {share:.0%} of the samples{filled}; the "
+            f"model has {indicated} indicator of missing values"
+        )
+
+
+def _audit_warnings(outcome: Outcome) -> Iterator[str]:
+    """Warnings of the audit, with those that were accepted."""
+    for found in outcome.audit:
+        if found.level != "note":
+            accepted = " (it was accepted)" if found.accepted else ""
+            yield f"{escape_markdown(found.sentence)}{accepted}"
+
+
+def _few(outcome: Outcome, side: str) -> Iterator[str]:
+    cohort = outcome.data.cohort
+    targets = cohort.targets[outcome.data.split == side]
+    if cohort.task == "regression":
+        if len(targets) < FEW:
+            yield _warning(f"fewer than {FEW} samples in the {SIDE_SETS[side]}: {len(targets)}")
+        return
+    if cohort.task in CLASSES:
+        numbers = np.bincount(targets, minlength=len(cohort.class_names))
+        counts = dict(zip(cohort.class_names, numbers, strict=True))
+    else:
+        counts = dict(zip(cohort.class_names, targets.sum(axis=0), strict=True))
+    few = [f"{escape_markdown(name)} {n}" for name, n in counts.items() if n < FEW]
+    if few:
+        yield _warning(f"fewer than {FEW} samples in the {SIDE_SETS[side]}: {', '.join(few)}")
+
+
+def _warning(text: str) -> str:
+    return f"**Warning:** {text}."
+
+
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12
 # What the weights were made with; of the other sections none changes what is learned.
@@ -34,11 +121,7 @@ SETTINGS = ("model", "loss", "optimizer", "lr_scheduler", "trainer", "ema", "see
 
 
 def model_card(outcome: Outcome) -> str:
-    """The card, in Markdown.
-
-    Args:
-        outcome: Of a validated and tested run, whose log and environment are in its folder.
-    """
+    """The card, in Markdown."""
     config, data = outcome.config, outcome.data
     environment = json.loads((outcome.run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     commit = environment["commit"]
@@ -79,7 +162,7 @@ not a medical device; no diagnosis, treatment or other decision about a person m
 ## Data
 
 Everything that is fitted (imputation, scaling, categories, spectral statistics) was fitted on
-the training part only; a group is never on two sides.
+the training set only; no group is in two subsets.
 
 {_bullets(escape_markdown(line) for line in data.describe())}
 - Licence of the data: {_licence(outcome)}
@@ -88,8 +171,8 @@ the training part only; a group is never on two sides.
 
 ## Metrics
 
-The validation side chose the weights, the test side chose nothing; undefined and nan
-mean that a figure cannot be computed on this data.
+The weights were chosen on the validation set; nothing was chosen on the test set. Undefined
+and nan: the figure cannot be computed on these data.
 
 {_metrics(outcome)}
 {_decisions(outcome)}
@@ -106,11 +189,7 @@ Beside this card, with scanfire's packages importable; `predict` takes {_taken(o
 
 
 def loading_code(outcome: Outcome) -> str:
-    """Python that loads the exported weights and defines ``predict``; it runs beside the card.
-
-    Args:
-        outcome: Of the run whose configuration, weights and preprocessing it loads.
-    """
+    """Python that loads the exported weights and defines ``predict``; it runs beside the card."""
     cohort, specs = outcome.data.cohort, []
     for spec in outcome.config.data.transforms if cohort.has_spectra else ():
         named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
@@ -120,7 +199,7 @@ def loading_code(outcome: Outcome) -> str:
         specs.append(f'    {{"name": {name}, "params": {named.params!r}}},\n')
     scaler_import, scaler, scores = "", "", 'TASKS[fitted["task"]].scores(logits)'
     if outcome.data.scaler is not None:
-        scaler_import = "from datasets.cohort.target_scaler import TargetScaler\n"
+        scaler_import = "from datasets.cohort.targets import TargetScaler\n"
         scaler = 'scaler = TargetScaler()\nscaler.load_state_dict(fitted["targets"])\n'
         scores = f"scaler.restore({scores})"
     given, spectra = "scans, covariates", "torch.from_numpy(transforms(scans)).unsqueeze(0)"
@@ -171,7 +250,7 @@ def predict({given}):
 
 
 def _taken(outcome: Outcome) -> str:
-    """What the code is given of a sample."""
+    """The input of the code."""
     cohort = outcome.data.cohort
     table = f"a one-row table of its covariates, as in {SAMPLES_FILE}"
     if not cohort.has_spectra:
@@ -227,7 +306,7 @@ def _decisions(outcome: Outcome) -> str:
 
 
 def _audit(outcome: Outcome) -> str:
-    """What was found in the data before the training."""
+    """The audit's findings as a Markdown table."""
     if not outcome.config.audit.enabled:
         return "The data were not audited before the training."
     if not outcome.audit:
@@ -242,14 +321,14 @@ def _audit(outcome: Outcome) -> str:
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:
-    """What the model's quality may depend on: groups and covariates."""
+    """Groups and covariates that the model's quality may depend on."""
     data, cohort = outcome.data, outcome.data.cohort
     column = Roles.choose(cohort.root, None, outcome.config.data.group, None, None).group
-    sides = [np.unique(data.cohort.groups[data.split == side]) for side in SIDES]
-    counts = ", ".join(f"{len(names)} {side}" for side, names in zip(SIDES, sides, strict=True))
+    sides = [np.unique(data.cohort.groups[data.split == side]) for side in SUBSETS]
+    counts = ", ".join(f"{len(names)} {side}" for side, names in zip(SUBSETS, sides, strict=True))
     yield f"Groups: column {escape_markdown(column)}; {counts}"
     if sum(map(len, sides)) <= MAX_NAMED_GROUPS:
-        for side, names in zip(SIDES, sides, strict=True):
+        for side, names in zip(SUBSETS, sides, strict=True):
             yield f"Groups of {side}: {', '.join(map(escape_markdown, names))}"
     covariates = ", ".join(map(escape_markdown, [*cohort.numeric, *cohort.categorical]))
     yield f"Covariates that the model is given: {covariates or 'none'}"

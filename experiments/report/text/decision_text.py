@@ -10,15 +10,17 @@ from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
 from experiments.analysis import TestAnalysis
 from experiments.report.text.markdown_text import escape_markdown
 
-# Why a threshold cannot be chosen on the validation side: of classes, and of a label.
-ONE_KIND = "the validation side holds one class only"
-ONE_KIND_OF_LABEL = "on the validation side every sample has this label, or none has"
+# Why a threshold cannot be chosen on the validation set: of classes, and of a label.
+ONE_KIND = "the validation set has only one class"
+ONE_KIND_OF_LABEL = "all validation samples have this label, or none has"
 
 Decisions = Mapping[str, Sequence[OperatingPoint]]
 
-# A temperature of 1.5 turns a said 0.9 into 0.81.
+# A temperature of 1.5 turns a predicted 0.9 into 0.81.
 FAR_TEMPERATURE = 1.5
-# By how much a figure must move between the sides to be worth a warning, if it is also further
+# Above it the test set is not called well calibrated, whatever the temperature.
+LARGE_ECE = 0.1
+# By how much a figure must move from validation to test for a warning, if it is also further
 # than by chance: two standard errors of the difference of two shares.
 NOTABLE_MOVE, STANDARD_ERRORS = 0.1, 2.0
 # A share and the two counts it is of.
@@ -32,17 +34,13 @@ TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
 
 
 def threshold_section(decisions: Decisions, task: str) -> str:
-    """What the summary says of thresholds.
+    """The summary's section on thresholds.
 
-    Of one thing to decide on all figures on both sides, and what the other rules would give; of
+    Of one thing to decide on all figures on validation and test, and the other rules; of
     several a row each.
-
-    Args:
-        decisions: As :class:`experiments.analysis.TestAnalysis` has them; at least one.
-        task: Of a classification.
     """
-    usual = "0.5 for each label" if task == "multilabel" else "the likeliest class"
-    apart = f"The results above and `predictions.csv` go by {usual} instead."
+    usual = "0.5 for each label" if task == "multilabel" else "the most likely class"
+    apart = f"The results above and `predictions.csv` use {usual} instead."
     if len(decisions) > 1:
         points_of_all = chosen_points(decisions)
         return f"{points_of_all}\n\n{apart} `metrics.json` has all figures, and the other rules."
@@ -56,42 +54,30 @@ def threshold_section(decisions: Decisions, task: str) -> str:
     return (
         f"{_said(name, chosen, task)} {_about_rule(chosen)}\n{apart}\n\n"
         f"| figure | validation | test |\n|---|---|---|\n{figures}\n\n"
-        f"What each rule would give:\n\n{rules}"
+        f"All rules:\n\n{rules}"
     )
 
 
 def chosen_points(decisions: Decisions) -> str:
-    """The configured rule's threshold of everything that is decided on, as a Markdown table.
-
-    Args:
-        decisions: At least one.
-    """
+    """The configured rule's threshold of everything that is decided on, as a Markdown table."""
     rule = next(iter(decisions.values()))[0]
     rows = [(escape_markdown(name), points[0]) for name, points in decisions.items()]
-    return f"{_about_rule(rule)}\n\n{_points_table('called positive', rows)}"
+    return f"{_about_rule(rule)}\n\n{_points_table('predicted positive', rows)}"
 
 
 def calibration_section(calibration: Calibration | None, task: str = "binary") -> str:
-    """The temperature and what it does, as a sentence and a Markdown table.
-
-    Args:
-        calibration: None of a classification whose validation side gives no temperature.
-        task: Of the classification.
-    """
+    """The temperature and what it does, as a sentence and a Markdown table."""
     if calibration is None:
         if task == "multilabel":
-            return (
-                "No temperature can be fitted: on the validation side every label is there, or "
-                "none is."
-            )
+            return "No temperature can be fitted: all validation labels are present, or none is."
         return (
-            "No temperature can be fitted: the validation side holds one class only, or the model "
-            "says the same of all classes."
+            "No temperature can be fitted: the validation set has only one class, or the model's "
+            "scores are equal for all classes."
         )
     before, after = calibration.before, calibration.after
     divided = f"test, logits divided by {calibration.temperature:.3g}"
     return (
-        f"Temperature {calibration.temperature:.3g}, fitted on the validation side: "
+        f"Temperature {calibration.temperature:.3g}, fitted on the validation set: "
         f"{about_temperature(calibration)}.\n\n"
         f"| figure | test | {divided} |\n|---|---|---|\n"
         f"| expected calibration error | {figure_text(before.ece)} | {figure_text(after.ece)} |\n"
@@ -101,30 +87,28 @@ def calibration_section(calibration: Calibration | None, task: str = "binary") -
 
 
 def about_temperature(calibration: Calibration) -> str:
-    """What a temperature says of the model."""
+    """Whether the model is over- or underconfident, with its calibration error on the test set."""
     temperature = calibration.temperature
     if calibration.at_limit and temperature == LOWEST:
-        return "the least that is tried, as the validation side sets no bound to the confidence"
+        return "the smallest value tried: the validation set does not bound the confidence"
     if calibration.at_limit:
-        return "the largest that is tried, as on the validation side confidence is of no use"
+        return "the largest value tried: confidence carries no information on the validation set"
+    ece = f"ECE {figure_text(calibration.before.ece, 2)}"
     if 1 / FAR_TEMPERATURE < temperature < FAR_TEMPERATURE:
-        return "the model is about as sure as it may be"
+        if calibration.before.ece > LARGE_ECE:
+            return f"near 1, but the calibration error on the test set is large ({ece})"
+        return f"well calibrated ({ece})"
     # The odds of 0.9 are 9 to 1.
     meant = 1 / (1 + 9 ** (-1 / temperature))
-    verdict = "too sure of itself" if temperature > 1 else "too cautious"
-    rather = share_text(meant, 2)
-    if calibration.task == "multilabel":
-        return f"the model is {verdict}; a label predicted at 0.9 corresponds to about {rather}"
-    return f"the model is {verdict}; a said 0.9, against one other class, is rather {rather}"
+    verdict = "overconfident" if temperature > 1 else "underconfident"
+    against = ", against one other class," if calibration.task == "multiclass" else ""
+    return (
+        f"{verdict} ({ece}); a predicted 0.90{against} corresponds to about {share_text(meant, 2)}"
+    )
 
 
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """What the terminal says of thresholds and calibration, a line each.
-
-    Args:
-        findings: Of a tested model.
-        task: Of the run.
-    """
+    """Thresholds and calibration for the terminal, one line each."""
     for name, points in findings.decisions.items():
         point = points[0]
         several = len(findings.decisions) > 1 or task == "multilabel"
@@ -144,47 +128,41 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         yield (
             f"temperature {temperature}: {about_temperature(calibration)}; "
             f"calibration error {figure_text(calibration.before.ece, SHORT_DIGITS)}, "
-            f"with it {figure_text(calibration.after.ece, SHORT_DIGITS)}"
+            f"after scaling {figure_text(calibration.after.ece, SHORT_DIGITS)}"
         )
 
 
 def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """What a reader of the model card should not overlook, in Markdown without a full stop.
-
-    Args:
-        findings: Of a tested model.
-        task: Of the run.
-    """
+    """Warnings of the model card, in Markdown without a full stop."""
     for name, points in findings.decisions.items():
         point = points[0]
         if math.isnan(point.threshold):
             yield f"no threshold for {escape_markdown(name)}: {_one_kind(task)}"
         moved = [
-            f"{figure} is {share_text(point.val[figure], 2)} on the validation side, but "
-            f"{share_text(point.test[figure], 2)} on the test side"
+            f"{figure} {share_text(point.val[figure], 2)} on validation, "
+            f"{share_text(point.test[figure], 2)} on test"
             for figure in _moved(point)
         ]
         if moved:
             yield (
-                f"the threshold for {escape_markdown(name)} does not carry over as it is: "
-                f"{', '.join(moved)}"
+                f"the threshold for {escape_markdown(name)} does not transfer: {', '.join(moved)}"
             )
     calibration = findings.calibration
     if calibration is not None and not (
         1 / FAR_TEMPERATURE < calibration.temperature < FAR_TEMPERATURE
     ):
-        yield f"the temperature is {calibration.temperature:.3g}: {about_temperature(calibration)}"
+        yield f"temperature {calibration.temperature:.3g}: {about_temperature(calibration)}"
 
 
 def _moved(point: OperatingPoint) -> Iterator[str]:
-    """The shares that differ between the sides by more than chance would have them."""
+    """Shares that differ between validation and test by more than chance."""
     for figure, counts in SHARES.items():
         apart = abs(point.val[figure] - point.test[figure])
         if math.isnan(apart) or apart <= NOTABLE_MOVE:
             continue
-        sides = (point.val, point.test)
-        sizes = [sum(side[count] for count in counts) for side in sides]
-        share = sum(side[counts[0]] for side in sides) / sum(sizes)
+        subsets = (point.val, point.test)
+        sizes = [sum(side[count] for count in counts) for side in subsets]
+        share = sum(side[counts[0]] for side in subsets) / sum(sizes)
         error = math.sqrt(share * (1 - share) * sum(1 / size for size in sizes))
         if apart > STANDARD_ERRORS * error:
             yield figure
@@ -213,15 +191,15 @@ def _said(name: str, point: OperatingPoint, task: str) -> str:
     if math.isnan(point.threshold):
         return f"No threshold can be chosen: {_one_kind(task)}."
     if math.isinf(point.threshold):
-        return f"No sample is called {escaped}."
-    return f"From a probability of {_threshold(point)} on a sample is called {escaped}."
+        return f"No sample is predicted {escaped}."
+    return f"A sample is predicted {escaped} from a probability of {_threshold(point)}."
 
 
 def _about_rule(point: OperatingPoint) -> str:
     if point.rule not in RULES:
-        return "The threshold is 0.5: no rule is to choose another."
+        return "The threshold is 0.5: no rule is configured."
     aim = RULES[point.rule].aim
-    return f"The threshold is chosen on the validation side by the rule `{point.name}`: {aim}."
+    return f"The threshold is chosen on the validation set by the rule `{point.name}`: {aim}."
 
 
 def _title(figure: str) -> str:
@@ -237,6 +215,6 @@ def _share(value: float) -> str:
 
 
 def _threshold(point: OperatingPoint, digits: int = DIGITS) -> str:
-    """A threshold; one below 1 is never told as 1, which would let no sample pass."""
+    """A threshold; one below 1 is never written as 1, which no sample would reach."""
     text = f"{point.threshold:.{digits}g}"
     return share_text(point.threshold, digits) if text == "1" else text

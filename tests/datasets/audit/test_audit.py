@@ -218,7 +218,7 @@ def read_hcc(real_data, labels):
 @pytest.mark.parametrize(
     "labels", [{"HCC": 1, "HC": 0}, {"HCC": 1, "HC": 0, "LC": 0, "CHB": 0}], ids=["HC", "all"]
 )
-def test_hcc_against_healthy_controls_is_told_by_missing_albumin_and_by_sex(real_data, labels):
+def test_hcc_is_predicted_by_missing_albumin_and_by_sex(real_data, labels):
     found = {one.name: one for one in audit(read_hcc(real_data, labels))}
     assert found["missingness:ALB"].level == "warn"
     assert found["missingness:ALB"].number > 0.6
@@ -226,7 +226,7 @@ def test_hcc_against_healthy_controls_is_told_by_missing_albumin_and_by_sex(real
     assert "refuse" not in {one.level for one in found.values()}
 
 
-def test_hcc_against_other_liver_disease_is_not_told_by_what_is_missing(real_data):
+def test_hcc_against_liver_disease_has_no_missingness_finding(real_data):
     found = audit(read_hcc(real_data, {"HCC": 1, "LC": 0, "CHB": 0}))
     grave = [one.name for one in found if one.level != "note"]
     assert grave == ["confounding:sex"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from datasets.audit import audit
+
 
 def test_shares_of_few_batches_are_named(find):
     def put(files):
@@ -42,7 +44,7 @@ def test_a_marker_with_a_batch_like_name_is_read_by_whole_words(find):
     assert not [name for name in found if name.startswith("batch:")]
 
 
-def test_more_signal_in_all_cases_is_named_with_the_transform_that_helps(find):
+def test_more_signal_in_cases_is_named_with_the_transform(find):
     def put(files):
         files.spectra[files.is_case_scan] *= 3
 
@@ -72,3 +74,38 @@ def test_an_order_with_plates_as_groups_is_asked_within_plates(find):
 
     assert "order" not in find(put, group="bench")
     assert "order" in find(put)
+
+
+def test_few_samples_of_a_class_on_a_side_are_noted(make_cohort):
+    cohort = make_cohort()
+    split = np.full(200, "train")
+    split[np.flatnonzero(cohort.targets == 1)[:4]] = "val"
+    split[np.flatnonzero(cohort.targets == 0)[:30]] = "val"
+    split[np.flatnonzero(cohort.targets == 1)[4:24]] = "test"
+    split[np.flatnonzero(cohort.targets == 0)[30:60]] = "test"
+    found = {one.name: one for one in audit(cohort, split)}
+    assert (found["counts:val"].level, found["counts:val"].number) == ("note", 4)
+    assert "case 4" in found["counts:val"].sentence
+    assert "counts:test" not in found
+    assert found["shares:val:case"].number == 4 / 34
+    assert "shares:test:case" not in found
+
+
+def test_a_site_without_a_class_is_noted_beyond_chance(find):
+    def put(files):
+        site = np.arange(200) % 4
+        site[files.is_case & (site == 3)] = 0
+        files.samples["site"] = [f"site {number}" for number in site]
+        small = np.full(200, "large")
+        small[:2] = "small"
+        files.samples["centre"] = small
+
+    found = find(put)
+    assert found["table:site"].level == "note"
+    assert "site 3 has no case" in found["table:site"].sentence
+    assert "table:centre" not in found
+
+
+def test_values_to_regress_have_no_classes_to_count(find):
+    found = find(label="BMI", task="regression")
+    assert not [name for name in found if name.startswith(("counts:", "shares:"))]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datasets.audit import small_model
-from datasets.audit.contrasts import Contrast
-from datasets.audit.small_model import Examiner
+from datasets.audit.small_model import Contrast, Examiner, JackknifedAuroc, make_contrasts
+from engine.statistics import delong_test
 
 DRAWS = 400
 
@@ -96,7 +99,7 @@ def test_several_categories_are_learned_on_other_samples():
     assert examine(members).ask_categories(pd.Series(np.arange(300))).value == 0.5
 
 
-def test_what_sets_groups_apart_plays_no_part_where_they_mix_the_kinds():
+def test_group_effects_have_no_part_in_mixed_groups():
     rng = np.random.default_rng(3)
     groups = np.repeat([0, 1], 150)
     members = rng.random(300) < np.where(groups == 0, 0.8, 0.2)
@@ -120,3 +123,111 @@ def test_more_looks_widen_the_bounds():
     one, many = (examine(members, looks=n).ask_numbers(values) for n in (1, 50))
     assert one.value == many.value
     assert many.low < one.low < one.high < many.high
+
+
+def area(scores, members, blocks, kept):
+    """Over all pairs of a block, by its definition."""
+    won = pairs = 0.0
+    for block in np.unique(blocks):
+        inside = scores[kept & members & (blocks == block)][:, None]
+        outside = scores[kept & ~members & (blocks == block)][None]
+        won += ((inside > outside) + 0.5 * (inside == outside)).sum()
+        pairs += inside.size * outside.size
+    return won / pairs if pairs else None
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]))
+def test_area_and_error_are_those_of_the_definition(seed, block_count):
+    rng = np.random.default_rng(seed)
+    units = np.unique(rng.integers(0, 12, 40), return_inverse=True)[1]
+    blocks = np.unique(units % block_count, return_inverse=True)[1]
+    scores, members = rng.integers(0, 6, 40).astype(float), rng.random(40) < 0.4
+    found = JackknifedAuroc.measure(scores, members, blocks, units)
+    whole = area(scores, members, blocks, np.ones(40, dtype=bool))
+    without = [area(scores, members, blocks, units != unit) for unit in range(units.max() + 1)]
+    if whole is None or None in without:
+        assert found is None
+        return
+    count = len(without)
+    error = (count - 1) ** 0.5 * np.std(without)
+    assert found is not None
+    assert found.value == pytest.approx(whole)
+    scarcer = min(len(np.unique(units[members])), len(np.unique(units[~members])))
+    assert found.error == pytest.approx(max(error, 1 / scarcer))
+
+
+def test_for_samples_on_their_own_the_error_comes_near_delongs():
+    rng = np.random.default_rng(0)
+    members = rng.random(300) < 0.4
+    scores = rng.standard_normal(300) + members
+    found = JackknifedAuroc.measure(scores, members, np.zeros(300, dtype=int), np.arange(300))
+    # Against scores that tell nothing, whose area is 1/2 without an error.
+    known = delong_test(
+        torch.from_numpy(scores), torch.zeros(300), torch.from_numpy(members).long()
+    )
+    assert found is not None
+    assert found.value == pytest.approx(known.auc_a)
+    assert 2 * 1.96 * found.error == pytest.approx(known.high - known.low, rel=0.02)
+
+
+def test_a_perfect_ranking_is_as_uncertain_as_its_rarer_class():
+    members = np.arange(40) < 8
+    found = JackknifedAuroc.measure(
+        members.astype(float), members, np.zeros(40, dtype=int), np.arange(40)
+    )
+    assert found == JackknifedAuroc(1.0, 1 / 8, 40)
+
+
+def test_dependent_samples_are_no_more_certain_than_one():
+    rng = np.random.default_rng(1)
+    members = rng.random(60) < 0.5
+    scores = rng.standard_normal(60) + members
+    once = JackknifedAuroc.measure(scores, members, np.zeros(60, dtype=int), np.arange(60))
+    many = np.repeat(np.arange(60), 9)
+    ninefold = JackknifedAuroc.measure(scores[many], members[many], np.zeros(540, dtype=int), many)
+    assert once is not None
+    assert ninefold is not None
+    assert ninefold.error == pytest.approx(once.error)
+
+
+def test_without_both_kinds_in_a_block_there_is_no_area():
+    members = np.array([True, True, False, False])
+    blocks = np.array([0, 0, 1, 1])
+    assert JackknifedAuroc.measure(np.arange(4.0), members, blocks, np.arange(4)) is None
+
+
+def test_two_classes_are_one_contrast(make_cohort):
+    cohort = make_cohort()
+    (only,) = make_contrasts(cohort)
+    assert (only.name, only.other, only.target) == ("case", "control", "the label")
+    assert (only.members == (cohort.targets == 1)).all()
+
+
+def test_more_classes_are_each_against_the_rest(make_cohort):
+    def put(files):
+        files.samples["stage"] = np.array(["I", "II", "none", "none"])[np.arange(200) % 4]
+
+    found = make_contrasts(make_cohort(put, label="stage"))
+    assert [c.target for c in found] == [
+        f"the label ({name} against the rest)" for name in ("I", "II", "none")
+    ]
+    assert [int(c.members.sum()) for c in found] == [50, 50, 100]
+
+
+def test_each_label_of_several_is_a_contrast(make_cohort):
+    def put(files):
+        files.samples["liver"], files.samples["heart"] = np.arange(200) % 2, np.arange(200) % 5 == 0
+        files.samples["heart"] = files.samples["heart"].astype(int)
+
+    found = make_contrasts(make_cohort(put, label=["liver", "heart"], task="multilabel"))
+    assert [(c.name, c.other, int(c.members.sum())) for c in found] == [
+        ("liver=1", "liver=0", 100),
+        ("heart=1", "heart=0", 40),
+    ]
+
+
+def test_values_are_split_at_their_median(make_cohort):
+    found = make_contrasts(make_cohort(label="BMI", task="regression"))
+    assert found[0].target == "BMI"
+    assert abs(int(found[0].members.sum()) - 100) < 5

@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.augmentations import BaselineDrift, Intensity, Noise, PeakDropout
+from datasets.augmentations import (
+    BaselineDrift,
+    Intensity,
+    Noise,
+    PeakDropout,
+    ScanDropout,
+    ScanSampling,
+)
 from tests.datasets.augmentations.made_scans import rng, scans
 
 
@@ -22,7 +29,7 @@ def test_intensity_scales_each_scan_by_one_factor_of_its_own():
     assert abs(np.median(logs)) < 0.02
 
 
-def test_a_baseline_drifts_smoothly_by_the_asked_part_of_each_scans_spread():
+def test_a_baseline_drifts_smoothly_by_part_of_the_spread():
     base = scans(400, 300) * np.array([[1.0], [100.0]] * 200, dtype=np.float32)
     drift = BaselineDrift(0.3, waves=3)(base, rng()) - base
     relative = drift / base.std(axis=1, keepdims=True)
@@ -71,3 +78,29 @@ def test_a_peak_gives_way_to_the_line_under_it():
     # Where one window holds the whole peak.
     gone = [out for out in outs if np.abs(out - slope).max() < 1e-5]
     assert len(gone) > 20
+
+
+def test_scan_dropout_drops_the_asked_part_and_keeps_the_order():
+    kept = ScanDropout(0.25)(np.arange(4000, dtype=np.float32)[:, None], rng())[:, 0]
+    assert len(kept) == pytest.approx(3000, rel=0.05)
+    assert (np.diff(kept) > 0).all()
+
+
+def test_scan_dropout_keeps_one_of_the_scans_whichever():
+    numbered = np.arange(3, dtype=np.float32)[:, None]
+    kept = {ScanDropout(1.0)(numbered, rng(seed)).item() for seed in range(50)}
+    assert kept == {0.0, 1.0, 2.0}
+
+
+def test_scan_sampling_keeps_so_many_any_of_them_and_their_order():
+    numbered = np.arange(10, dtype=np.float32)[:, None]
+    drawn = np.stack([ScanSampling(4)(numbered, rng(seed))[:, 0] for seed in range(500)])
+    assert drawn.shape == (500, 4)
+    assert (np.diff(drawn) > 0).all()
+    np.testing.assert_allclose(np.bincount(drawn.astype(int).ravel()) / 500, 0.4, atol=0.07)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_scan_sampling_keeps_all_where_there_are_no_more(count):
+    few = scans(count)
+    np.testing.assert_array_equal(ScanSampling(4)(few, rng()), few)

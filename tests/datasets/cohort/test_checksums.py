@@ -41,9 +41,7 @@ def test_an_unchanged_file_is_hashed_once(tmp_path, count):
 
 
 @pytest.mark.parametrize("keep_time", [False, True])
-def test_a_changed_file_is_hashed_again_even_if_its_size_and_time_are_the_old_ones(
-    tmp_path, count, keep_time
-):
+def test_a_changed_file_of_old_size_and_time_is_hashed_again(tmp_path, count, keep_time):
     hashed, measure = count
     path, memory = write(tmp_path / "spectra.npy"), ChecksumCache(tmp_path / "memory")
     memory.sha256(path, measure)
@@ -65,7 +63,7 @@ def test_another_file_of_that_name_is_hashed_again(tmp_path, count):
     assert len(hashed) == 3
 
 
-def test_verify_hashes_anew_and_what_is_remembered_is_taken_at_its_word(tmp_path, count):
+def test_only_verify_hashes_a_remembered_file_again(tmp_path, count):
     hashed, measure = count
     path, folder = write(tmp_path / "spectra.npy"), tmp_path / "memory"
     digest = ChecksumCache(folder).sha256(path, measure)
@@ -88,7 +86,7 @@ def test_a_file_that_was_just_written_is_not_remembered(tmp_path, count, monkeyp
     assert len(hashed) == 2
 
 
-def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path, count):
+def test_a_file_changed_while_hashed_is_not_remembered(tmp_path, count):
     _, measure = count
     path, memory = write(tmp_path / "spectra.npy"), ChecksumCache(tmp_path / "memory")
 
@@ -117,7 +115,7 @@ def test_small_files_and_refused_ones_are_not_remembered(tmp_path, count, monkey
     assert not (tmp_path / "memory").exists()
 
 
-def test_a_memory_that_is_damaged_or_cannot_be_written_only_costs_time(tmp_path, count):
+def test_a_damaged_or_read_only_cache_only_costs_time(tmp_path, count):
     hashed, measure = count
     path, folder = write(tmp_path / "spectra.npy"), tmp_path / "memory"
     digest = ChecksumCache(folder).sha256(path, measure)

@@ -107,7 +107,7 @@ def test_scans_stand_in_their_order_whatever_the_order_of_rows(write_cohort, tmp
         np.testing.assert_array_equal(shuffled.spectra[rows], straight.spectra[others])
 
 
-def test_scan_numbers_are_ordered_as_numbers_and_scan_names_as_text(write_cohort, tmp_path):
+def test_scans_are_ordered_as_numbers_or_as_text(write_cohort, tmp_path):
     def one_sample(names):
         def change(scans):
             scans = scans.astype({"scan": object})
@@ -165,7 +165,7 @@ def test_fingerprint_is_each_files_checksum(write_cohort, tmp_path, monkeypatch)
         assert found[name] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
 
 
-def test_large_spectra_are_looked_at_when_they_are_hashed_not_when_they_are_opened(
+def test_large_spectra_are_checked_when_hashed_not_when_opened(
     write_cohort, tmp_path, monkeypatch, refusal
 ):
     def spoil(spectra):
@@ -183,7 +183,7 @@ def test_large_spectra_are_looked_at_when_they_are_hashed_not_when_they_are_open
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_spectra_in_any_layout_are_hashed_as_the_file_that_they_are(write_cohort, tmp_path, order):
+def test_spectra_of_any_layout_are_hashed_as_their_file(write_cohort, tmp_path, order):
     root = write_cohort(tmp_path, spectra=lambda x: np.asarray(x, order=order))
     with (root / "spectra.npy").open("ab") as file:
         file.write(b"more")  # which NumPy passes over
@@ -192,7 +192,7 @@ def test_spectra_in_any_layout_are_hashed_as_the_file_that_they_are(write_cohort
 
 
 @pytest.mark.slow
-def test_a_large_cohort_opens_at_once_as_none_of_its_spectra_is_read(tmp_path):
+def test_a_large_cohort_opens_without_reading_its_spectra(tmp_path):
     """100,000 samples of 8 scans of 2,048 points; the 6.5 GB are a hole in the file."""
     samples, scans, points = 100_000, 8, 2048
     names = [f"P{number:06d}" for number in range(samples)]
@@ -222,7 +222,7 @@ def without_spectra(root):
     return root
 
 
-def test_a_cohort_of_covariates_alone_has_one_scan_of_no_points_a_sample(write_cohort, tmp_path):
+def test_covariates_alone_have_one_scan_of_no_points_each(write_cohort, tmp_path):
     root = without_spectra(write_cohort(tmp_path))
     cohort = Cohort.read(root, labels={"A": 0, "C": 1}, numeric=["age"], categorical=["sex"])
     assert not cohort.has_spectra
@@ -241,7 +241,7 @@ def test_spectra_are_missed_where_only_a_part_of_them_is_gone(write_cohort, tmp_
     assert "no file" in refusal(root, numeric=["age"])
 
 
-def test_neither_spectra_nor_covariates_are_nothing_to_learn_from(write_cohort, tmp_path, refusal):
+def test_a_cohort_without_spectra_and_covariates_is_refused(write_cohort, tmp_path, refusal):
     root = without_spectra(write_cohort(tmp_path))
     assert "no column of samples.csv is named as a covariate" in refusal(root)
 
@@ -318,7 +318,7 @@ def test_cohorts_with_replicates_are_read(real_data, name, samples, scans):
     assert len(cohort.spectra) == samples * scans
 
 
-def test_names_that_look_like_numbers_or_like_nothing_stay_as_they_are(write_cohort, tmp_path):
+def test_names_that_look_like_numbers_or_missing_are_kept(write_cohort, tmp_path):
     odd = ["007", "7", "7.0", "1e5", "100000", "NA", "nan", "None", "null", "20240101120000001"]
     new = {f"{number:03d}": name for number, name in enumerate([*odd, "20240101120000002"])}
 

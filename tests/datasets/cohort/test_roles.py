@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from datasets.cohort.cohort import Cohort
+from datasets.cohort.roles import Roles, read_cohort_yaml, read_units
+from datasets.simulation import UNITS
 
 
-def test_a_mapping_joins_labels_to_classes_and_counts_what_it_leaves_out(write_cohort, tmp_path):
+def test_a_mapping_joins_labels_and_counts_the_left_out(write_cohort, tmp_path):
     root = write_cohort(tmp_path, samples=lambda s: s.assign(label=s["label"].where(s.index > 0)))
     cohort = Cohort.read(root, labels={"C": 1, "A": 0, "B": 0})
     assert cohort.class_names == ["A+B", "C"]
@@ -100,3 +102,41 @@ def test_an_unreadable_description_is_refused(write_cohort, tmp_path, content, m
     root = write_cohort(tmp_path)
     (root / "cohort.yaml").write_text(content)
     assert message in refusal(root)
+
+
+def test_names_are_text_whatever_they_look_like(tmp_path):
+    path = tmp_path / "cohort.yaml"
+    path.write_text("roles: {label: 2024, group: 010, numeric: [1e3, yes], categorical: [12:30]}\n")
+    roles = Roles.choose(tmp_path, None, None, None, None)
+    assert (roles.label, roles.group) == (["2024"], "010")
+    assert (roles.numeric, roles.categorical) == (["1e3", "yes"], ["12:30"])
+
+
+def test_units_and_the_licence_are_text(tmp_path):
+    path = tmp_path / "cohort.yaml"
+    path.write_text("licence: 2024-01-15\nunits: {010: 1, age: no}\n")
+    assert read_units(tmp_path) == {"010": "1", "age": "no"}
+    assert read_cohort_yaml(path)["licence"] == "2024-01-15"
+
+
+def test_null_and_an_absent_value_stay_none(tmp_path):
+    path = tmp_path / "cohort.yaml"
+    path.write_text("roles: {label: null, group: ~}\nlicence:\n")
+    assert read_cohort_yaml(path) == {"roles": {"label": None, "group": None}, "licence": None}
+
+
+def test_a_simulated_cohorts_units_are_read(tmp_path):
+    from datasets.simulation import simulate_cohort
+
+    units = read_units(simulate_cohort(tmp_path / "cohort", 0, n_samples=30, spec_len=64).root)
+    assert units["axis"] == "m/z"
+    assert {name: units[name] for name in UNITS} == UNITS
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "name: a cohort", "units: none are known", "- a", "units: {axis: }"]
+)
+def test_a_cohort_that_does_not_say_has_none(tmp_path, text):
+    if text is not None:
+        (tmp_path / "cohort.yaml").write_text(text)
+    assert read_units(tmp_path) == {}

@@ -99,7 +99,7 @@ def read_alike(content):
     pd.testing.assert_frame_equal(quick, thorough, check_dtype=True)
 
 
-def test_a_plain_table_takes_the_quick_reader_and_a_quoted_one_does_not():
+def test_only_a_plain_table_is_read_by_the_fast_reader():
     plain = _read_simple(b"sample_id,label\n1, A \n2,B\n", ",")
     assert plain is not None
     assert plain["label"].tolist() == ["A", "B"]

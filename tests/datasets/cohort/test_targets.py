@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from datasets.cohort.cohort import Cohort
-from datasets.cohort.targets import describe_missing, read_targets, summarise_targets
+from datasets.cohort.targets import TargetScaler, describe_missing, read_targets, summarise_targets
 from datasets.errors import CohortError
+
+VALUES = np.random.default_rng(0).normal([20, -3e4], [5, 7], size=(50, 2))
 
 
 def table(**columns):
@@ -31,7 +34,7 @@ def test_auto_takes_the_classification_that_the_labels_make(labels, task):
         assert targets.values.tolist() == ["012".index(label) for label in labels]
 
 
-def test_labels_are_read_as_0_and_1_and_a_sample_without_one_is_left_out():
+def test_labels_are_0_and_1_and_missing_ones_left_out():
     cells = {"sepsis": ["1", "0", "", "1.0"], "anaemia": ["0", "0", "1", "1"]}
     targets = read_targets(table(**cells), ["sepsis", "anaemia"], "multilabel", None, "")
     assert targets.names == ["sepsis", "anaemia"]
@@ -41,7 +44,7 @@ def test_labels_are_read_as_0_and_1_and_a_sample_without_one_is_left_out():
     assert targets.excluded == {"(missing)": 1}
 
 
-def test_values_keep_their_precision_and_a_sample_without_one_is_left_out():
+def test_values_are_precise_and_missing_ones_left_out():
     cells = {"age": ["40.123456789", "NA", "61"], "bmi": ["20", "21", "22"]}
     targets = read_targets(table(**cells), ["bmi", "age"], "regression", None, "")
     assert targets.values[targets.kept].tolist() == [[20.0, 40.123456789], [22.0, 61.0]]
@@ -85,7 +88,7 @@ def test_spreads_are_said_in_a_line():
     assert said == "x 2 +- 1 (1 to 3), y 10 +- 0 (10 to 10)"
 
 
-def test_a_cohort_is_read_for_regression_and_what_it_leaves_out_is_said(write_cohort, tmp_path):
+def test_a_regression_cohort_names_what_it_leaves_out(write_cohort, tmp_path):
     roles = {"numeric": ["age", "crp"], "categorical": ["sex"]}
     root = write_cohort(tmp_path / "trial", roles=roles)
     cohort = Cohort.read(root, label="age", task="regression")
@@ -139,3 +142,36 @@ def test_cells_that_hold_no_target_are_told_by_what_stands_there(task):
     assert describe_missing(targets.task, targets.missing, 3).endswith(
         ": 3, left out (NA 1, None 1, empty 1)"
     )
+
+
+def test_standardised_values_have_unit_scale_and_are_restored():
+    scaler = TargetScaler().fit(VALUES)
+    standardised = scaler.standardize(VALUES)
+    assert standardised.dtype == np.float32
+    assert standardised.mean(0) == pytest.approx([0, 0], abs=1e-5)
+    assert standardised.std(0) == pytest.approx([1, 1], abs=1e-5)
+    restored = scaler.restore(torch.from_numpy(standardised))
+    np.testing.assert_allclose(restored.numpy(), VALUES, rtol=1e-6)
+
+
+def test_other_values_are_mapped_as_those_it_was_fitted_on():
+    scaler = TargetScaler().fit(np.array([[0.0], [10.0]]))
+    assert scaler.standardize(np.array([[20.0]])).tolist() == [[3.0]]
+
+
+def test_a_target_that_does_not_vary_is_shifted_only():
+    scaler = TargetScaler().fit(np.full((4, 1), 7.0))
+    assert scaler.standardize(np.array([[7.0], [8.0]])).tolist() == [[0.0], [1.0]]
+
+
+def test_a_state_is_plain_and_gives_the_same_map():
+    scaler, other = TargetScaler().fit(VALUES), TargetScaler()
+    state = scaler.state_dict()
+    assert all(isinstance(value, float) for values in state.values() for value in values)
+    other.load_state_dict(state)
+    np.testing.assert_array_equal(other.standardize(VALUES), scaler.standardize(VALUES))
+
+
+def test_unfitted_it_does_nothing():
+    with pytest.raises(RuntimeError, match="fit or load_state_dict comes first"):
+        TargetScaler().standardize(VALUES)

@@ -104,7 +104,7 @@ def test_an_existing_folder_is_never_overwritten(out):
 
 def test_another_import_is_not_gone_on_with(out):
     begin(out).close()
-    with pytest.raises(CohortError, match="its axis was another: 0:3:1, now 0:9:1"):
+    with pytest.raises(CohortError, match="another axis: 0:3:1, now 0:9:1"):
         begin(out, axis="0:9:1")
     assert begin(out).progress.rows == 0
 

@@ -97,7 +97,7 @@ def test_a_scan_without_points_is_nothing_but_0(aggregate):
     assert not common("5:20:2").place(scan_of([], []), aggregate).any()
 
 
-def test_interpolation_is_straight_between_the_points_and_0_outside():
+def test_interpolation_is_linear_and_0_outside():
     placed = common("0:6:1").place(scan_of([1.0, 3.0, 4.0], [10.0, 30.0, 0.0]), "interpolate")
     assert placed.tolist() == [0.0, 10.0, 20.0, 30.0, 0.0, 0.0]
 

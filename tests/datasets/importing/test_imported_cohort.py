@@ -5,8 +5,7 @@ import pytest
 import yaml
 
 from datasets.cohort import file_sha256
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
+from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.importing.imported_cohort import (
     decide,
     idle_columns,
@@ -16,7 +15,7 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.sample_index import ScanRecord
+from datasets.importing.scan_intake import ScanRecord
 
 
 def record(number, left_out=None, **changes):
@@ -80,7 +79,7 @@ def test_cells_with_commas_and_letters_of_all_kinds_survive(tmp_path):
     )
 
 
-def test_the_description_ends_with_the_checksums_of_what_stands_beside_it(tmp_path):
+def test_the_description_ends_with_the_files_checksums(tmp_path):
     assert write_sources(tmp_path, [{"name": "raw/ä.txt", "bytes": 3, "sha256": "ab"}]) == 1
     write_description(tmp_path, {"licence": "CC0-1.0", "roles": {"group": "group"}})
     described = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))

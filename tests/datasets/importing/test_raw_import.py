@@ -14,11 +14,9 @@ import yaml
 
 from datasets.cohort import Cohort, file_sha256
 from datasets.errors import CohortError
-from datasets.importing.covariate_join import CovariateTable
-from datasets.importing.import_roles import ImportRoles
-from datasets.importing.import_settings import ImportSettings
-from datasets.importing.raw_import import RawImport
-from datasets.importing.scan_quality import ScanFilter
+from datasets.importing.import_columns import CovariateTable, ImportRoles
+from datasets.importing.raw_import import ImportSettings, RawImport
+from datasets.importing.scan_intake import ScanFilter
 from datasets.readers import READERS
 from tests.datasets.readers.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
 
@@ -256,10 +254,10 @@ def test_another_source_or_other_settings_are_not_gone_on_with(tmp_path, change)
     if change == "source":
         with (raw / "b.csv").open("a") as file:
             file.write("b9,x,1,2,3,4\n")
-        message = "its source was another: .*2 files of"
+        message = "another source: .*2 files of"
     else:
         settings = replace(settings, axis="100:104:1")
-        message = "its axis was another"
+        message = "another axis"
     with pytest.raises(CohortError, match=message):
         RawImport(settings, tmp_path / "out")
     assert (tmp_path / "out.partial").is_dir()
@@ -374,7 +372,7 @@ def test_a_source_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_names_from_paths_mean_nothing_to_files_that_name_samples_themselves(tmp_path):
+def test_names_from_paths_are_refused_for_self_naming_files(tmp_path):
     settings = settings_for(make_csv(tmp_path / "raw"), "csv", axis="own")
     named = replace(settings, naming=replace(settings.naming, sample="S"))
     with pytest.raises(CohortError, match="csv files name their samples themselves"):

@@ -14,8 +14,8 @@ import torch
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.batches import Batch, PackedBatch, packed_collate
 from datasets.errors import UsageError
-from datasets.loading.bucket_sampler import BucketBatchSampler
 from datasets.loading.loader import make_loader
+from datasets.loading.samplers import BucketBatchSampler
 from datasets.loading.spectra_dataset import SpectraDataset
 from datasets.transforms import make_transforms
 
@@ -52,7 +52,7 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
 
 
 @pytest.mark.slow
-def test_workers_change_nothing_in_any_epoch_and_resumed_epochs_go_on_where_they_stood():
+def test_workers_change_nothing_in_any_or_resumed_epoch():
     alone, helped = loader(0), loader(2)
     epochs = []
     for epoch in (1, 2):
@@ -70,7 +70,7 @@ def test_workers_change_nothing_in_any_epoch_and_resumed_epochs_go_on_where_they
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_fresh_loader_resumes_with_exactly_the_remaining_batches(workers):
+def test_a_fresh_loader_resumes_with_the_remaining_batches(workers):
     whole = loader()
     whole.batch_sampler.set_epoch(7)
     resumed = loader(num_workers=workers)
@@ -155,7 +155,7 @@ def test_workers_stay_between_epochs_and_compute_on_one_thread():
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="a signal's sender is not known")
-def test_a_signal_to_all_processes_of_a_run_does_not_end_its_workers():
+def test_a_signal_to_all_processes_does_not_end_workers():
     batches = loader(2)
     expected = list(batches)
     running = iter(batches)

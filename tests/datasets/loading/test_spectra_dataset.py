@@ -12,7 +12,7 @@ from datasets.augmentations import AUGMENTATIONS, make_augmentations
 from datasets.batches import Sample, packed_collate, pad_collate
 from datasets.errors import CohortError, UsageError
 from datasets.loading import spectra_dataset
-from datasets.loading.spectra_dataset import SpectraDataset
+from datasets.loading.spectra_dataset import SameTarget, SpectraDataset
 from datasets.specs import Spec
 from datasets.transforms import make_transforms
 
@@ -164,7 +164,7 @@ def test_what_is_larger_than_the_limit_is_transformed_on_access(spectra, monkeyp
     assert calls == [10]
 
 
-def test_a_sample_that_an_epoch_holds_again_is_augmented_otherwise(spectra):
+def test_a_repeated_sample_is_augmented_differently(spectra):
     samples = dataset(spectra, augmentations=make_augmentations(["noise"]))
     first, second, third = samples.__getitems__([(2, 0), (2, 0, 1), (2, 0, 2)])
     assert not np.array_equal(first.spectra, second.spectra)
@@ -301,3 +301,34 @@ def test_a_view_of_a_map_is_sent_with_the_rows_it_shows(spectra):
     samples = dataset(spectra[8:], scan_rows=rows, cache=False)
     again = pickle.loads(pickle.dumps(samples))
     assert_same(every_sample(again), every_sample(samples))
+
+
+def drawn(others: SameTarget, index: int) -> set[int | None]:
+    return {others.draw(index, np.random.default_rng(seed)) for seed in range(100)}
+
+
+def test_only_other_samples_of_the_same_class_are_drawn():
+    others = SameTarget(np.array([2, 0, 2, 1, 2, 0]))
+    assert drawn(others, 0) == {2, 4}
+    assert drawn(others, 2) == {0, 4}
+    assert drawn(others, 5) == {1}
+    assert drawn(others, 3) == {None}
+
+
+def test_of_several_labels_all_are_the_same():
+    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0], [1, 1]])
+    others = SameTarget(labels)
+    assert [drawn(others, index) for index in range(5)] == [{2}, {4}, {0}, {None}, {1}]
+
+
+def test_all_are_drawn_alike():
+    others = SameTarget(np.zeros(5, dtype=int))
+    rng = np.random.default_rng(0)
+    counts = np.bincount([others.draw(2, rng) or 0 for _ in range(4000)], minlength=5)
+    assert counts[2] == 0
+    np.testing.assert_allclose(counts[[0, 1, 3, 4]] / 4000, 0.25, atol=0.03)
+
+
+def test_values_to_regress_have_no_class():
+    with pytest.raises(UsageError, match="mixup mixes samples of one class; values to regress"):
+        SameTarget(np.array([0.5, 1.5]))

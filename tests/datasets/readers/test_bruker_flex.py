@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datasets.errors import CohortError
-from datasets.readers.bruker_flex import BrukerFlexReader, read_parameters
+from datasets.readers.bruker_flex import BrukerFlexReader, read_parameters, tof_to_mz
 from tests.datasets.readers.raw_files import CALIBRATION, mz_to_tof, write_bruker
 
 COUNTS = [3, 10, 0, 70000, 5]
+MZ = np.geomspace(1.0, 30000.0, 200)
 
 
 def test_an_acquisition_is_read_at_the_mz_of_its_calibration(tmp_path, read):
@@ -20,7 +23,7 @@ def test_an_acquisition_is_read_at_the_mz_of_its_calibration(tmp_path, read):
     assert scan.centroid is False
 
 
-def test_names_and_columns_come_from_the_folders_and_the_acquisition(tmp_path, read):
+def test_names_and_columns_come_from_folders_and_acqu(tmp_path, read):
     fid = write_bruker(tmp_path / "patient7", COUNTS, spot="F9", replicate="3")
     (scan,) = read(BrukerFlexReader(), fid)
     assert (scan.sample_id, scan.scan) == ("patient7_F9", "3")
@@ -54,7 +57,7 @@ def test_what_would_have_flown_before_mz_0_is_no_point(tmp_path, read):
     assert scan.intensity.tolist() == COUNTS[2:]
 
 
-def test_parameters_lose_their_brackets_and_keep_their_further_lines(tmp_path):
+def test_parameters_lose_brackets_and_keep_further_lines(tmp_path):
     fid = write_bruker(tmp_path / "a", COUNTS, CMT1="<caf\xe9>")
     acqu = fid.with_name("acqu")
     acqu.write_bytes(acqu.read_text(encoding="utf-8").encode("latin-1"))
@@ -97,3 +100,26 @@ REFUSED: dict[str, dict[str, Any]] = {
 def test_an_acquisition_that_cannot_be_calibrated_is_refused(tmp_path, refusal, message):
     fid = write_bruker(tmp_path / "a", COUNTS, **REFUSED[message])
     assert message in refusal(BrukerFlexReader(), fid)
+
+
+@given(
+    ml1=st.floats(1e5, 1e8),
+    ml2=st.floats(-1000.0, 1000.0),
+    ml3=st.one_of(st.just(0.0), st.floats(1e-6, 0.05), st.floats(-0.05, -1e-6)),
+)
+def test_the_published_equation_is_solved(ml1, ml2, ml3):
+    # Beyond its turning point the parabola's other root is no flight time.
+    turning = np.inf if ml3 >= 0 else (np.sqrt(1e12 / ml1) / (-2 * ml3)) ** 2
+    mz = MZ[turning * 0.9 > MZ]
+    tof = mz_to_tof(mz, ml1, ml2, ml3)
+    np.testing.assert_allclose(tof_to_mz(tof, ml1, ml2, ml3), mz, rtol=1e-6)
+
+
+def test_a_vanishing_curvature_loses_no_digits():
+    tof = mz_to_tof(MZ, 5.4e6, 417.0, 0.0)
+    straight = tof_to_mz(tof, 5.4e6, 417.0, 0.0)
+    np.testing.assert_allclose(tof_to_mz(tof, 5.4e6, 417.0, 1e-15), straight, rtol=1e-12)
+
+
+def test_where_there_is_no_solution_there_is_no_mz():
+    assert np.isnan(tof_to_mz(np.array([1e9]), 5.4e6, 417.0, -0.015)).all()

@@ -78,6 +78,6 @@ def test_a_description_of_something_else_is_refused(image, refusal):
     assert "tissue.imzML is no complete imzML" in refusal(ImzmlReader(), image)
 
 
-def test_both_files_are_the_files_parts_whatever_their_endings_case(image):
+def test_both_files_are_parts_whatever_the_endings_case(image):
     image.with_suffix(".ibd").rename(image.with_suffix(".IBD"))
     assert [part.name for part in ImzmlReader().parts(image)] == ["tissue.imzML", "tissue.IBD"]

@@ -42,9 +42,7 @@ def test_a_spectrum_without_a_point_is_an_empty_scan(tmp_path, read):
     assert scan.points == 0
 
 
-def test_no_network_is_asked_and_terms_newer_than_the_vocabulary_are_read(
-    tmp_path, read, monkeypatch
-):
+def test_unknown_terms_are_read_without_the_network(tmp_path, read, monkeypatch):
     asked = []
 
     def refuse(*arguments, **settings):

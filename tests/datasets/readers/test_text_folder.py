@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import CohortError
-from datasets.readers.source_files import SourceFile
+from datasets.readers.reader import SourceFile
 from datasets.readers.text_folder import TextReader
 
 

@@ -29,7 +29,7 @@ def test_ceilings_are_those_stated() -> None:
     assert ceilings["both"] == pytest.approx(0.95, abs=0.01)
 
 
-def test_ceilings_are_the_auroc_of_the_exact_likelihood_ratio_on_a_large_draw() -> None:
+def test_ceilings_are_the_auroc_of_the_likelihood_ratio() -> None:
     patients = draw_patients(200_000, np.random.default_rng(7))
     for name, ratio in log_likelihood_ratios(patients).items():
         assert roc_auc_score(patients.case, ratio) == pytest.approx(bayes_auroc()[name], abs=0.004)
@@ -62,7 +62,7 @@ def test_missing_values_lower_the_ceiling_of_covariates_only() -> None:
     assert none["both"] == pytest.approx(none["spectra"]) == pytest.approx(whole["spectra"])
 
 
-def test_plate_missingness_and_the_other_covariates_do_not_depend_on_the_label() -> None:
+def test_plate_missingness_and_others_ignore_the_label() -> None:
     patients = draw_patients(20_000, np.random.default_rng(9))
     case, covariates = patients.case, patients.covariates
     unlikely = 1e-3
@@ -81,7 +81,7 @@ def test_plate_missingness_and_the_other_covariates_do_not_depend_on_the_label()
             assert auroc == pytest.approx(0.5, abs=0.02)
 
 
-def test_two_informative_blood_values_and_eight_peaks_both_up_and_down() -> None:
+def test_informative_values_and_peaks_go_up_and_down() -> None:
     assert set(BLOOD_VALUE_EFFECTS) == {"GGT", "albumin"}
     assert len(BLOOD_VALUES) == 5
     assert len(DISEASE_PEAK_EFFECTS) == len(DISEASE_PEAK_DIRECTIONS) == 8

@@ -44,7 +44,7 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
 
 
 @pytest.mark.slow
-def test_peaks_stand_apart_inside_the_axis_and_eight_carry_the_disease(default: Rendered) -> None:
+def test_peaks_keep_a_distance_and_eight_carry_the_disease(default: Rendered) -> None:
     peaks = np.array(default.truth.peaks)
     assert len(peaks) == 60
     assert peaks.min() > 2_000
@@ -56,7 +56,7 @@ def test_peaks_stand_apart_inside_the_axis_and_eight_carry_the_disease(default: 
     assert set(disease) <= set(peaks)
 
 
-def test_spectra_differ_between_classes_at_the_disease_peaks_alone(default: Rendered) -> None:
+def test_classes_differ_at_the_disease_peaks_alone(default: Rendered) -> None:
     disease = {peak.mz: peak for peak in default.truth.disease_peaks}
     others = []
     for mz in default.truth.peaks:
@@ -98,7 +98,7 @@ def test_counts_are_whole_and_scans_of_a_patient_differ(default: Rendered) -> No
     assert len(np.unique(first, axis=0)) == len(first)
 
 
-def test_chemical_noise_is_more_than_shot_noise_and_smooth_along_the_axis() -> None:
+def test_chemical_noise_exceeds_shot_noise_and_is_smooth() -> None:
     axis = make_axis(1024)
     flat = PeakList(np.linspace(10_000, 20_000, 60), np.zeros(60) + 1e-9, np.arange(8))
     patients = draw_patients(10, np.random.default_rng(0))
@@ -130,7 +130,7 @@ def test_intensity_varies_from_scan_to_scan(default: Rendered) -> None:
 
 
 @pytest.mark.slow
-def test_calibration_varies_from_scan_to_scan_and_from_plate_to_plate() -> None:
+def test_calibration_varies_between_scans_and_plates() -> None:
     axis, mz = make_axis(2048), np.linspace(3_000, 19_000, 60)
     single = PeakList(mz, np.where(np.arange(60) == 30, 1e9, 1e-9), np.arange(8))
     patients = draw_patients(1_500, np.random.default_rng(0))  # 20 plates
@@ -159,7 +159,7 @@ def test_a_tenth_of_the_blood_values_is_missing(default: Rendered) -> None:
     assert not default.samples.drop(columns=list(BLOOD_VALUES)).isna().any().any()
 
 
-def test_logistic_regression_comes_near_the_ceilings_and_fusion_beats_both(
+def test_logistic_regression_comes_near_the_ceilings(
     default: Rendered,
 ) -> None:
     covariates = default.samples[list(default.truth.numeric)].copy()

@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_default_cohort_has_the_stated_size_and_reads_as_a_cohort(
+def test_the_default_cohort_has_its_size_and_can_be_read(
     default: SimulatedCohort,
 ) -> None:
     labels = {name: number for number, name in enumerate(default.classes)}
@@ -79,7 +79,7 @@ def test_a_real_cohort_has_no_truth(tmp_path: Path) -> None:
         read_truth(tmp_path)
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second, other = (tmp_path / name for name in ("first", "second", "other"))
     simulate_cohort(first, seed=3, **SMALL)
     simulate_cohort(second, seed=3, **SMALL)
@@ -184,7 +184,7 @@ def test_interrupted_writing_leaves_nothing(
 
 
 @pytest.mark.parametrize("seed_of_the_quicker", [0, 1])
-def test_process_that_comes_second_uses_or_refuses_what_the_first_wrote(
+def test_a_second_process_uses_or_refuses_the_firsts_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed_of_the_quicker: int
 ) -> None:
     root, write = tmp_path / "cohort", simulate._write

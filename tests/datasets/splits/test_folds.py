@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets.errors import CohortError
 from datasets.splits.folds import Folds, k_folds, leave_one_batch_out, leave_one_group_out
-from datasets.splits.split import SIDES
+from datasets.splits.split import SUBSETS
 
 # Groups of one to six samples, few or many, and what is to be learned of each sample.
 GROUP_SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=40)
@@ -70,9 +70,9 @@ def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, str
         except CohortError:
             continue
         assert_no_group_is_apart(split, groups)
-        assert set(split) == set(SIDES)
+        assert set(split) == set(SUBSETS)
         np.testing.assert_array_equal(split == "test", tests)
-        for side in SIDES:
+        for side in SUBSETS:
             assert held(targets, split == side) == everything
     assert (tested == 1).all()
     np.testing.assert_array_equal(k_folds(targets, groups, count, seed).number_of, folds.number_of)
@@ -144,7 +144,7 @@ def test_other_seeds_make_other_folds():
     assert (first != second).any()
 
 
-def test_folds_are_found_where_the_most_even_ones_would_lack_a_class():
+def test_folds_are_found_where_even_ones_lack_a_class():
     """Three of six plates hold the cases: each fold has to get one of them."""
     sizes, cases = [12, 31, 1, 22, 29, 19], [10, 0, 0, 2, 0, 1]
     groups = np.repeat([f"plate{number}" for number in range(6)], sizes)
@@ -165,20 +165,20 @@ def test_too_few_groups_for_the_folds_are_refused_by_class():
     ):
         k_folds(targets, groups, 5, class_names=["control", "case"])
     with pytest.raises(
-        CohortError, match="3 groups cannot be on each of fold 0, fold 1, fold 2, fold 3; "
+        CohortError, match="3 groups cannot be in each of fold 0, fold 1, fold 2, fold 3; "
     ):
         k_folds(np.arange(9.0)[:, None], np.arange(9) % 3, 4)
     with pytest.raises(CohortError, match="1 folds: at least 2"):
         k_folds(targets, groups, 1)
 
 
-def test_a_class_that_the_test_side_takes_away_is_named_with_the_fold():
+def test_a_class_only_in_the_test_set_is_named_with_the_fold():
     groups = np.arange(40)
     targets = (np.arange(40) < 2).astype(int)
     folds = k_folds(targets, groups, 2, class_names=["control", "case"])
     with pytest.raises(
         CohortError,
-        match=r"with fold 1 as the test side: class 'case' stands in only 1 group .* train, val",
+        match=r"with fold 1 as the test set: class 'case' stands in only 1 group .* train, val",
     ):
         folds.split(1, targets, groups, 0.2, class_names=["control", "case"])
 
@@ -186,7 +186,7 @@ def test_a_class_that_the_test_side_takes_away_is_named_with_the_fold():
 def test_the_validation_share_is_of_what_is_not_tested():
     targets, groups = np.arange(200) % 2, np.arange(200)
     split = k_folds(targets, groups, 5).split(3, targets, groups, 0.25)
-    assert [int((split == side).sum()) for side in SIDES] == [120, 40, 40]
+    assert [int((split == side).sum()) for side in SUBSETS] == [120, 40, 40]
 
 
 def test_a_fold_is_chosen_by_number_or_by_name():
@@ -220,7 +220,7 @@ def test_an_unknown_batch_column_and_a_missing_batch_are_named():
         leave_one_batch_out(samples, "site", np.arange(4))
 
 
-def test_batches_that_were_read_as_numbers_are_named_as_whole_ones():
+def test_batches_read_as_numbers_are_named_as_whole_ones():
     samples = site_table(day=[10.0, 9.0, 10.0, 11.5])
     assert leave_one_batch_out(samples, "day", np.arange(4)).names == ["9", "10", "11.5"]
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
-from datasets.splits.split import SIDES, make_split, read_splits, write_splits
+from datasets.splits.split import SUBSETS, hash_split, make_split, read_splits, write_splits
+
+NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60, unique=True)
+SEEDS = st.integers(0, 2**32 - 1)
+HASHED_FRACTIONS = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
+    lambda parts: [part / sum(parts) for part in parts]
+)
 
 
 def plates(sizes, classes=2, seed=0):
@@ -21,7 +27,7 @@ def plates(sizes, classes=2, seed=0):
 
 
 def groups_on(split, groups):
-    return [len(set(groups[split == side])) for side in SIDES]
+    return [len(set(groups[split == side])) for side in SUBSETS]
 
 
 # make_split
@@ -37,7 +43,7 @@ FRACTIONS = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
 @pytest.mark.slow
 @given(COHORTS, FRACTIONS, st.integers(0, 2**32 - 1))
 @settings(max_examples=150)
-def test_a_split_never_separates_a_group_and_gives_every_side_every_class(members, shares, seed):
+def test_a_split_separates_no_group_and_has_every_class(members, shares, seed):
     targets = np.unique(np.concatenate(members), return_inverse=True)[1]
     groups = np.repeat([f"g{number}" for number in range(len(members))], [len(m) for m in members])
     holding = [len(set(groups[targets == number])) for number in range(targets.max() + 1)]
@@ -48,10 +54,10 @@ def test_a_split_never_separates_a_group_and_gives_every_side_every_class(member
         assert min(holding) < 3 or len(holding) > 1
         return
     assert min(holding) >= 3
-    assert set(split) == set(SIDES)
+    assert set(split) == set(SUBSETS)
     for group in set(groups):
         assert len(set(split[groups == group])) == 1
-    for side in SIDES:
+    for side in SUBSETS:
         assert set(targets[split == side]) == set(targets)
     np.testing.assert_array_equal(split, make_split(targets, groups, shares, seed))
 
@@ -101,12 +107,12 @@ def can_be_split(present):
     return False
 
 
-def test_a_rare_arrangement_is_found_where_balanced_draws_miss_it():
+def test_a_rare_arrangement_is_found_beyond_balanced_draws():
     rows = ["1110", "0111", "1110", "0011", "1101", "1101"]  # classes that each group holds
     groups, targets = np.nonzero([[cell == "1" for cell in row] for row in rows])
     for seed in range(20):
         split = make_split(targets, groups, seed=seed)
-        assert all(set(targets[split == side]) == {0, 1, 2, 3} for side in SIDES)
+        assert all(set(targets[split == side]) == {0, 1, 2, 3} for side in SUBSETS)
 
 
 def test_a_cohort_is_refused_only_where_no_arrangement_exists():
@@ -131,7 +137,7 @@ def test_a_cohort_is_refused_only_where_no_arrangement_exists():
 def test_groups_of_one_sample_are_split_stratified_to_the_sample(fractions):
     targets = np.repeat([0, 1, 2], [611, 240, 49])
     split = make_split(targets, np.arange(900), fractions, seed=3)
-    for share, side in zip(fractions, SIDES, strict=True):
+    for share, side in zip(fractions, SUBSETS, strict=True):
         for number, count in enumerate([611, 240, 49]):
             got = np.sum((split == side) & (targets == number))
             assert abs(got - share * count) < 1
@@ -174,7 +180,7 @@ def test_a_scarce_class_is_on_every_side():
     targets[[7, 77, 177]] = 1
     for seed in range(20):
         split = make_split(targets, np.arange(500), (0.9, 0.05, 0.05), seed)
-        assert set(split[targets == 1]) == set(SIDES)
+        assert set(split[targets == 1]) == set(SUBSETS)
 
 
 def test_scarce_classes_that_hang_together_are_found_a_way():
@@ -184,7 +190,7 @@ def test_scarce_classes_that_hang_together_are_found_a_way():
     targets = np.concatenate(list(members.values()))
     for seed in range(20):
         split = make_split(targets, groups, seed=seed)
-        assert all(set(targets[split == side]) == {0, 1} for side in SIDES)
+        assert all(set(targets[split == side]) == {0, 1} for side in SUBSETS)
 
 
 def test_a_class_in_too_few_groups_is_named():
@@ -197,7 +203,7 @@ def test_a_class_in_too_few_groups_is_named():
         make_split(targets, groups)
 
 
-def test_entangled_groups_are_refused_with_the_count_of_each_class():
+def test_entangled_groups_are_refused_with_class_counts():
     # Classes 0 and 1 want groups 2 and 3 on the same side, class 2 wants them apart.
     members = {0: [0, 1], 1: [0, 1], 2: [0, 2], 3: [1, 2], 4: [2]}
     groups = np.repeat(list(members), [len(classes) for classes in members.values()])
@@ -252,7 +258,7 @@ def edit(path, row, **cells):
 @pytest.mark.parametrize(
     ("row", "cells", "message"),
     [
-        (3, {"split": "tran"}, "unknown side 'tran'; did you mean 'train'?"),
+        (3, {"split": "tran"}, "unknown split 'tran'; did you mean 'train'?"),
         (3, {"sample_id": "004"}, "sample '004' stands there more than once"),
         (3, {"sample_id": "03X"}, r"the cohort has no sample '03X' \(1 such rows\)"),
         (3, {"group": "plate9"}, "'003' is in group 'plate9', but in the cohort .* 'plate0'"),
@@ -269,8 +275,8 @@ def test_a_group_on_two_sides_is_refused(written):
     path, sample_ids, groups, _, split = written
     other = "val" if split[3] == "train" else "train"
     edit(path, 3, split=other)
-    sides = " and ".join(side for side in SIDES if side in (other, split[3]))
-    with pytest.raises(CohortError, match=f"group 'plate0' is on {sides};"):
+    sides = " and ".join(side for side in SUBSETS if side in (other, split[3]))
+    with pytest.raises(CohortError, match=f"group 'plate0' is in {sides};"):
         read_splits(path, sample_ids, groups)
 
 
@@ -285,18 +291,18 @@ def test_missing_samples_are_refused(written):
 def test_a_side_without_a_class_or_a_sample_is_refused(written):
     path, sample_ids, groups, targets, split = written
     poor = np.where(split == "val", 0, targets)
-    with pytest.raises(CohortError, match="side 'val' has no sample of class 'HCC'"):
+    with pytest.raises(CohortError, match="split 'val' has no sample of class 'HCC'"):
         read_splits(path, sample_ids, groups, poor, ["CHB", "HCC"])
     assert len(read_splits(path, sample_ids, groups)) == len(split)
     write_splits(path, sample_ids, groups, np.where(split == "test", "train", split))
-    with pytest.raises(CohortError, match="no sample is on 'test'"):
+    with pytest.raises(CohortError, match="no sample is in 'test'"):
         read_splits(path, sample_ids, groups)
 
 
-def test_a_test_side_need_not_hold_every_class_where_it_is_not_asked_to(written):
+def test_a_test_set_need_not_hold_every_class_unless_asked(written):
     path, sample_ids, groups, targets, split = written
     one_sided = np.where(split == "test", 0, targets)
-    with pytest.raises(CohortError, match="side 'test' has no sample of class '1'"):
+    with pytest.raises(CohortError, match="split 'test' has no sample of class '1'"):
         read_splits(path, sample_ids, groups, one_sided)
     found = read_splits(path, sample_ids, groups, one_sided, whole=("train", "val"))
     np.testing.assert_array_equal(found, split)
@@ -317,10 +323,10 @@ def test_several_labels_are_on_every_side_there_and_not_there():
     groups = np.arange(300) // 2
     for seed in range(10):
         split = make_split(targets, groups, seed=seed)
-        for side in SIDES:
+        for side in SUBSETS:
             assert targets[split == side].any(0).all()
             assert not targets[split == side].all(0).any()
-    share = [(targets[split == side]).mean(0)[0] for side in SIDES]
+    share = [(targets[split == side]).mean(0)[0] for side in SUBSETS]
     assert np.ptp(share) < 0.06  # of the common label, about as many everywhere
     assert all(len(set(split[groups == group])) == 1 for group in set(groups))
 
@@ -338,7 +344,7 @@ def test_values_are_split_over_their_whole_range():
     edges = np.quantile(values[:, 0], [0.2, 0.4, 0.6, 0.8])
     for seed in range(10):
         split = make_split(values, np.arange(200), seed=seed)
-        for side, share in zip(SIDES, (0.7, 0.15, 0.15), strict=True):
+        for side, share in zip(SUBSETS, (0.7, 0.15, 0.15), strict=True):
             fifths = np.bincount(np.searchsorted(edges, values[split == side, 0]), minlength=5)
             assert np.abs(fifths - share * 40).max() <= 1
     np.testing.assert_array_equal(split, make_split(values, np.arange(200), seed=9))
@@ -350,21 +356,21 @@ def test_few_values_in_few_groups_are_split_all_the_same(samples, per_group):
     groups = np.arange(samples) // per_group
     for seed in range(5):
         split = make_split(values, groups, seed=seed)
-        assert set(split) == set(SIDES)
+        assert set(split) == set(SUBSETS)
         assert all(len(set(split[groups == group])) == 1 for group in set(groups))
 
 
 def test_values_in_too_few_groups_are_refused():
-    with pytest.raises(CohortError, match="2 groups cannot be on each of train, val, test; at lea"):
+    with pytest.raises(CohortError, match="2 groups cannot be in each of train, val, test; at lea"):
         make_split(np.arange(8.0)[:, None], np.arange(8) % 2)
 
 
-def test_a_written_split_is_checked_for_every_label_but_not_for_values(tmp_path):
+def test_a_written_split_is_checked_for_labels_not_values(tmp_path):
     path, ids, groups = tmp_path / "splits.csv", [f"s{n}" for n in range(6)], np.arange(6)
-    split = np.repeat(SIDES, 2)
+    split = np.repeat(SUBSETS, 2)
     write_splits(path, ids, groups.astype(str), split)
     labels = np.array([[1], [0], [1], [0], [1], [1]])
-    with pytest.raises(CohortError, match="side 'test' has no sample of label 'sepsis=0'"):
+    with pytest.raises(CohortError, match="split 'test' has no sample of label 'sepsis=0'"):
         read_splits(path, ids, groups.astype(str), labels, ["sepsis"])
     values = np.arange(6.0)[:, None]
     assert read_splits(path, ids, groups.astype(str), values, ["x"]).tolist() == split.tolist()
@@ -388,7 +394,83 @@ def test_hcc_holds_out_whole_plates(real_data):
 def test_species_are_stratified(real_data):
     cohort = Cohort.read(real_data / "species_maldi")
     split = make_split(cohort.targets, cohort.groups)
-    assert [np.bincount(cohort.targets[split == side]).tolist() for side in SIDES[1:]] == [
+    assert [np.bincount(cohort.targets[split == side]).tolist() for side in SUBSETS[1:]] == [
         [1] * 4,
         [1] * 4,
     ]
+
+
+def sides_of(groups, fractions=(0.7, 0.15, 0.15), seed=0):
+    """The side of each group, of as many values as it takes to have every side."""
+    filler = np.array([f"filler {number}" for number in range(400)])
+    everyone = np.concatenate([np.asarray(groups, dtype=str), filler])
+    split = hash_split(np.zeros((len(everyone), 1)), everyone, fractions, seed)
+    return split[: len(groups)].tolist()
+
+
+@pytest.mark.slow
+@given(NAMES, st.data(), SEEDS)
+@settings(max_examples=150)
+def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed):
+    before = dict(zip(names, sides_of(names, seed=seed), strict=True))
+    new = data.draw(NAMES)
+    together = data.draw(st.permutations([*names, *(set(new) - set(names))]))
+    after = dict(zip(together, sides_of(together, seed=seed), strict=True))
+    assert {name: after[name] for name in names} == before
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=80),
+    HASHED_FRACTIONS,
+    SEEDS,
+)
+@settings(max_examples=150)
+def test_no_group_is_ever_apart_and_every_side_has_every_class(members, fractions, seed):
+    targets = np.unique(np.concatenate(members), return_inverse=True)[1]
+    groups = np.repeat([f"g{number}" for number in range(len(members))], [len(m) for m in members])
+    try:
+        split = hash_split(targets, groups, fractions, seed)
+    except CohortError:
+        return
+    for group in set(groups):
+        assert len(set(split[groups == group])) == 1
+    for side in SUBSETS:
+        assert set(targets[split == side]) == set(targets)
+
+
+def test_sides_have_about_their_fractions():
+    names = [f"patient {number}" for number in range(6000)]
+    sides = sides_of(names, (0.5, 0.2, 0.3), seed=4)
+    for side, share in zip(SUBSETS, (0.5, 0.2, 0.3), strict=True):
+        # Within four standard errors.
+        assert abs(sides.count(side) / 6000 - share) < 4 * np.sqrt(share * (1 - share) / 6000)
+
+
+def test_the_hashed_split_of_a_name_is_fixed():
+    names = ["P001", "P002", "P003", "P004", "Zürich 7", "plate9"]
+    assert sides_of(names) == ["train", "train", "test", "train", "train", "train"]
+    assert sides_of(names, seed=1) == ["val", "val", "train", "train", "train", "train"]
+
+
+def test_a_side_without_a_class_is_refused_with_the_counts():
+    groups = np.array([f"P{number}" for number in range(60)])
+    targets = (np.arange(60) < 2).astype(int)
+    with pytest.raises(
+        CohortError,
+        match=r"split '\w+' has no sample of class 'case' \(train \d, val \d, test \d\)",
+    ):
+        hash_split(targets, groups, class_names=["control", "case"])
+    labels = np.stack([np.arange(60) % 2, np.arange(60) < 2], axis=1).astype(int)
+    with pytest.raises(CohortError, match="has no sample of label 'sepsis=1'"):
+        hash_split(labels, groups, class_names=["anaemia", "sepsis"])
+
+
+def test_a_side_without_a_group_is_refused():
+    with pytest.raises(CohortError, match="none of 2 groups is in '"):
+        hash_split(np.arange(4.0)[:, None], np.array(["a", "a", "b", "b"]))
+
+
+def test_wrong_fractions_are_refused():
+    with pytest.raises(CohortError, match="three numbers above 0 that sum to 1"):
+        hash_split(np.array([0, 1]), np.array(["a", "b"]), (0.5, 0.2, 0.2))

@@ -14,7 +14,6 @@ import torch
 
 from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
-from datasets.transform_cache import build as transform_build
 from datasets.transform_cache import cache as transform_cache
 from datasets.transform_cache.cache import NoRoomError, transformed_scans
 from datasets.transforms import make_transforms
@@ -33,7 +32,7 @@ def spectra(tmp_path: Path) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Three scans a chunk, so that there are several."""
-    monkeypatch.setattr(transform_build, "CHUNK_BYTES", 3 * 64 * 4)
+    monkeypatch.setattr(transform_cache, "CHUNK_BYTES", 3 * 64 * 4)
 
 
 def cached(spectra: np.ndarray, folder: Path, said: list[str] | None = None, **changes: object):
@@ -217,7 +216,7 @@ def slowly(scans: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_of_processes_that_ask_at_once_one_computes_and_the_others_wait(spectra, tmp_path):
+def test_of_several_processes_one_computes_and_others_wait(spectra, tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     parts = (tmp_path / "cache", tmp_path / "spectra.npy", context.Barrier(3), queue)
@@ -234,7 +233,7 @@ def test_of_processes_that_ask_at_once_one_computes_and_the_others_wait(spectra,
     assert not list((tmp_path / "cache").glob(".*.part"))
 
 
-def test_where_files_cannot_be_locked_the_first_that_is_done_wins(spectra, tmp_path, monkeypatch):
+def test_without_locks_the_first_process_wins(spectra, tmp_path, monkeypatch):
     def refuse(self, timeout=None):
         raise NotImplementedError
 
@@ -286,7 +285,7 @@ def test_entries_that_were_not_used_for_the_longest_make_room(spectra, tmp_path)
     assert len(entries(folder)) == 1
 
 
-def test_what_a_killed_process_left_goes_when_the_same_is_asked_for_again(spectra, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(spectra, tmp_path):
     folder = tmp_path / "cache"
     cached(spectra, folder)
     entry = only_entry(folder)

@@ -75,7 +75,7 @@ def test_a_transform_whose_code_was_changed_is_another_one(tmp_path):
     assert transform_fingerprint(scale(file, "3.0")) != before
 
 
-def test_functions_are_told_apart_by_their_code_and_what_they_hold():
+def test_functions_differ_by_their_code_and_closure():
     def make(factor: float):
         return lambda scans: scans * factor
 

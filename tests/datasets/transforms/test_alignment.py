@@ -106,7 +106,7 @@ def test_no_point_is_moved_further_than_the_largest_shift():
     assert abs(tops[0] - 1100) == pytest.approx(10, abs=0.1)  # five points
 
 
-def test_a_peak_further_off_than_the_largest_shift_is_another_one():
+def test_a_peak_beyond_the_largest_shift_is_another_one():
     scans = displaced(lambda x, n: x + 20.0, noise=0)
     align = Align(max_shift=5, reference=PLACES.tolist(), snr=20, half_window=10)
     align.set_axis(AXIS)

@@ -62,7 +62,7 @@ def test_points_that_lie_closer_are_read_off_straight_lines():
 
 @settings(max_examples=50)
 @given(points=st.integers(2, 300), old=st.integers(2, 200), bend=st.floats(0.3, 3))
-def test_a_constant_stays_one_and_no_value_lies_beyond_the_old_ones(points, old, bend):
+def test_resampling_keeps_constants_and_the_range(points, old, bend):
     axis = 5 + np.linspace(0, 1, old) ** bend
     _, flat = resampled(Resample(points=points), axis, np.full((1, old), 7, np.float32))
     np.testing.assert_allclose(flat, 7, rtol=1e-6)
@@ -81,7 +81,7 @@ def test_peaks_between_coarser_points_keep_their_areas(points):
     np.testing.assert_allclose(area(new, out), area(axis, scans), rtol=2e-3)
 
 
-def test_an_axis_whose_points_spread_out_is_read_off_here_and_averaged_there():
+def test_an_uneven_axis_is_interpolated_or_averaged():
     scans = np.stack(
         [peaks_at(FLIGHT, width=10 * place / 2000)([place]) for place in (2500, 15000)]
     )
@@ -92,7 +92,7 @@ def test_an_axis_whose_points_spread_out_is_read_off_here_and_averaged_there():
     np.testing.assert_allclose(out.max(axis=1), 1, atol=0.1)
 
 
-def test_a_step_that_does_not_divide_the_axis_ends_before_its_end():
+def test_a_step_that_does_not_divide_the_axis_ends_early():
     new = Resample(step=300).set_axis(make_axis(101))
     assert new.tolist() == [1000, 1300, 1600, 1900]
 

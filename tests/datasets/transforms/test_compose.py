@@ -84,7 +84,7 @@ def test_the_axis_passes_through_the_transforms_in_their_order():
     assert transforms.describe() == ["the transforms leave 3 of 101 points (1400 to 1800)"]
 
 
-def test_raw_scans_are_brought_onto_the_axis_and_left_alone_otherwise():
+def test_raw_scans_are_only_brought_onto_the_axis():
     scans = spectra(points=101)
     crop: Spec = {"name": "crop", "params": {"low": 1500}}
     transforms = make_transforms(["snip", "sqrt", crop, "standardize"])
@@ -106,7 +106,7 @@ def test_what_does_not_suit_the_axis_is_refused():
         make_transforms(["tic", crop]).fit(spectra(), axis=make_axis(30))
 
 
-def test_a_transform_that_leaves_another_length_without_saying_so_is_named():
+def test_a_transform_of_undeclared_length_is_named():
     class Thin:
         def __call__(self, scans: np.ndarray) -> np.ndarray:
             return scans[..., ::2]
@@ -155,7 +155,7 @@ def test_a_class_of_the_users_own_takes_part():
     assert transforms.state_dict()["names"] == ["tic", "Halve"]
 
 
-def test_unknown_names_and_parameters_are_named_with_the_nearest_choice():
+def test_unknown_names_and_parameters_name_the_nearest():
     with pytest.raises(UsageError, match=r"unknown transform 'sqr'; did you mean 'sqrt'\?"):
         make_transforms(["sqr"])
     with pytest.raises(UsageError, match="transform 'standardize' has no parameter 'minstd'; did"):

@@ -38,7 +38,7 @@ def window(name, **params):
 
 
 @pytest.mark.parametrize("name", ["sqrt", "log", "log1p"])
-def test_negative_intensities_cut_to_0_are_refused_by_their_share(name):
+def test_negative_intensities_are_refused_by_their_share(name):
     scans = centred()
     (found,) = found_in(scans, "tic", name)
     assert found.name == {"sqrt": "sqrt"}.get(name, "log1p")
@@ -71,7 +71,7 @@ def test_noise_around_a_baseline_is_warned_of():
         (sparse, ["standardize"], "standardize: 85.0% of the points never vary"),
     ],
 )
-def test_what_a_transform_is_not_made_for_is_said_in_both_languages(scans, steps, said):
+def test_unsuitable_input_is_named_in_both_languages(scans, steps, said):
     (found,) = found_in(scans(), *steps)
     assert said in found.sentence
     assert found.level != "refuse"

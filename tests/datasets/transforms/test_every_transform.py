@@ -37,7 +37,7 @@ def some_scans(draw: st.DrawFn, fewest: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("name", TRANSFORMS)
 @settings(max_examples=40)
 @given(data=st.data())
-def test_type_and_finiteness_are_kept_and_the_length_is_as_it_says(name, data):
+def test_type_finiteness_and_declared_length_are_kept(name, data):
     scans = data.draw(some_scans(FEWEST_POINTS.get(name, 1)))
     before, transform = scans.copy(), ready(name, scans.shape[-1])
     out = transform(scans)

@@ -30,7 +30,7 @@ def test_what_does_not_stand_out_of_the_noise_is_no_peak():
     assert find_peaks(noise, 5, 3)[:, 700].all()
 
 
-def test_of_two_peaks_that_are_closer_than_the_window_the_larger_one_is_kept():
+def test_of_two_close_peaks_the_larger_one_is_kept():
     scan = peaks_at(AXIS, width=1.5)([100, 106], [5, 9])
     assert np.flatnonzero(find_peaks(scan, 3, 4)).tolist() == [100, 106]
     assert np.flatnonzero(find_peaks(scan, 3, 6)).tolist() == [106]

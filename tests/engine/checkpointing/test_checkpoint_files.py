@@ -92,7 +92,7 @@ def test_every_message_is_one_line(saved):
 @pytest.mark.parametrize(
     "value", [np.float64(1.0), np.ones(2), object(), [np.int64(3)], {1: np.int64(3)}]
 )
-def test_a_state_that_could_not_be_loaded_is_found_when_it_is_saved(tmp_path, value):
+def test_a_state_that_would_not_load_is_refused_at_saving(tmp_path, value):
     with pytest.raises(TypeError, match=r"states\.ema\.decay\S* holds a"):
         save_checkpoint(tmp_path / "a.pt", {"ema": {"decay": value}})
     assert not list(tmp_path.iterdir())
@@ -113,7 +113,7 @@ def test_a_run_continues_from_last(tmp_path):
     assert (path.name, content["states"]["trainer"]["iteration"], skipped) == ("last.pt", 5, [])
 
 
-def test_where_last_is_damaged_the_one_that_got_furthest_takes_its_place(tmp_path):
+def test_a_damaged_last_checkpoint_is_replaced_by_the_furthest(tmp_path):
     save_at(tmp_path / "best.pt", 2)
     save_at(tmp_path / "epoch=002-x=0.1.pt", 2)
     save_at(tmp_path / "epoch=003-x=0.0.pt", 3)
@@ -141,7 +141,7 @@ def test_no_whole_checkpoint_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_other_data_is_refused_naming_all_that_differs():
+def test_a_checkpoint_of_other_data_names_all_differences():
     now = {"cohort": {"spectra.npy": "a", "axis.npy": "b"}, "split": "c", "model": "d"}
     check_meta(now, dict(now))
     saved = {"cohort": {"spectra.npy": "x", "axis.npy": "b"}, "split": "y", "model": "d"}

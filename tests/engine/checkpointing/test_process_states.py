@@ -7,7 +7,7 @@ import torch
 
 from engine.checkpointing import process_states
 from engine.checkpointing.process_states import OTHERS, of_this_process, with_others
-from engine.checkpointing.rng import capture_rng, preserve_rng_state, restore_rng
+from engine.checkpointing.reproducibility import capture_rng, preserve_rng_state, restore_rng
 
 
 def test_a_process_that_trains_alone_adds_nothing():
@@ -39,7 +39,7 @@ def test_another_process_continues_what_was_its_own(seen_by):
     assert saved_by == 2
 
 
-def test_processes_that_had_no_part_in_saving_get_streams_that_follow_from_the_first_ones(seen_by):
+def test_new_ranks_get_streams_derived_from_rank_0(seen_by):
     states = {"trainer": {"rng": capture_rng()}}
     before = torch.get_rng_state()
     drawn = []

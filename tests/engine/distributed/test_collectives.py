@@ -49,7 +49,7 @@ def test_where_the_first_process_fails_its_error_is_raised():
         broadcast_from_main(fail)
 
 
-def test_the_first_process_goes_through_a_block_without_waiting_for_any():
+def test_rank_0_passes_main_process_first_without_waiting():
     with main_process_first():
         seen = True
     assert seen
@@ -65,13 +65,9 @@ def outcomes(request):
     return request.getfixturevalue(request.param)[WORK]
 
 
-def test_each_gathers_what_every_process_holds_in_the_order_of_ranks(outcomes):
+def test_gather_returns_the_values_in_the_order_of_ranks(outcomes):
     expected = ["a", "bb", "ccc"][: len(outcomes)]
     assert all(outcome["gathered"] == expected for outcome in outcomes)
-
-
-def test_all_learn_what_one_says(outcomes):
-    assert all(outcome["any"] == (True, False) for outcome in outcomes)
 
 
 def test_where_one_fails_all_fail_and_where_none_fails_none_does(outcomes):
@@ -89,7 +85,7 @@ def test_the_others_find_what_the_first_left(outcomes):
     assert all(outcome["passed_before"] == ["first.passed"] for outcome in outcomes[1:])
 
 
-def test_within_alone_each_process_has_no_company_and_measures_all_samples_by_itself(outcomes):
+def test_within_alone_each_rank_measures_all_samples(outcomes):
     for outcome in outcomes:
         assert outcome["company"] == 1
         assert len(outcome["by_itself"]["sample_id"]) == joint_metrics_work.SAMPLES

@@ -53,7 +53,7 @@ def test_parts_differ_by_one_sample_at_most():
     assert [[len(tensor) for tensor in part] for part in parts] == [[3, 3], [2, 2], [2, 2]]
 
 
-def test_scalars_are_means_over_samples_and_what_is_no_tensor_is_the_first():
+def test_joined_scalars_are_means_over_samples():
     parts = [
         {
             "logits": torch.zeros(size, 2),

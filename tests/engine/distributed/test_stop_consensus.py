@@ -2,24 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.roll_call_work import ITERATIONS
+from tests.engine.stop_consensus_work import ITERATIONS
 
 
 @pytest.fixture
 def both(two_processes):
-    return two_processes["tests.engine.roll_call_work"]
+    return two_processes["tests.engine.stop_consensus_work"]
 
 
 def test_processes_call_each_other_after_the_same_iterations(both):
     assert both[0]["quick"] == both[1]["quick"]
 
 
-def test_calls_are_rare_where_iterations_are_quick_and_as_frequent_as_may_be_where_asked(both):
+def test_calls_are_as_far_apart_as_every_s_asks(both):
     assert 0 < len(both[0]["quick"]) < ITERATIONS / 10
     assert both[0]["each"] == [1, 2, 3, 4, 5]
 
 
-def test_no_call_is_due_after_an_iteration_that_one_process_does_not_come_to(both):
+def test_no_call_is_due_after_the_last_iteration_of_any_rank(both):
     assert [each["apart"] for each in both] == [[1, 2, 3, 4], [1, 2, 3, 4]]
 
 

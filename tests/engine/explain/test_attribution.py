@@ -10,8 +10,9 @@ from captum.attr import IntegratedGradients
 from datasets.batches import Batch
 from datasets.errors import UsageError
 from engine.checkpointing import capture_rng
-from engine.explain.attribution import attribute, mean_importance
-from engine.explain.attribution_methods import METHODS, Inputs
+from engine.explain.attribution import attribute
+from engine.explain.attribution_methods import Inputs
+from engine.explain.attribution_options import METHODS
 from models import SpectraOnly, TabularOnly, TFTMultimodal
 from tests.engine.attributed import COVARIATES, POINTS, SCANS, Weighted, make_batch
 
@@ -82,7 +83,7 @@ def test_it_agrees_with_captum_called_by_hand(model, batch):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
-def test_no_forward_pass_is_larger_than_allowed_and_the_result_is_the_same(model, batch, rows):
+def test_the_size_of_a_pass_is_bounded_and_changes_nothing(model, batch, rows):
     expected = attribute(model, batch, steps=10)
     sizes = []
     hook = model.register_forward_hook(lambda m, inputs, outputs: sizes.append(len(inputs[0])))
@@ -134,7 +135,7 @@ def test_the_model_is_left_as_it_was(model, batch):
     assert not batch.spectra.requires_grad
 
 
-def test_dropout_takes_no_part_and_gradients_are_had_without_being_asked_for(model, batch):
+def test_attributions_are_made_in_eval_mode_under_no_grad(model, batch):
     model.train()
     with torch.no_grad():
         first, second = (attribute(model, batch, 0, steps=5) for _ in range(2))
@@ -175,7 +176,7 @@ def test_what_is_found_for_a_sample_depends_on_no_other(model, batch, method):
         torch.testing.assert_close(own.tabular[0], together.tabular[row], atol=1e-6, rtol=1e-4)
 
 
-def test_scans_that_are_padding_in_all_samples_of_a_pass_are_not_handed_on(model, batch):
+def test_scans_padded_in_all_samples_of_a_pass_are_cut_off(model, batch):
     widths = []
     hook = model.register_forward_pre_hook(lambda m, given: widths.append(given[0].shape[1]))
     attribute(model, batch, 1, steps=10, rows=10)
@@ -184,7 +185,7 @@ def test_scans_that_are_padding_in_all_samples_of_a_pass_are_not_handed_on(model
     assert set(widths[1:]) == set(SCANS)
 
 
-def test_of_two_classes_the_log_odds_are_the_difference_of_the_logits(batch):
+def test_log_odds_of_two_classes_are_the_difference_of_logits(batch):
     model = Weighted()
     weights = model.points.weight.detach()
     found = attribute(model, batch, 1, score="log_odds")
@@ -194,7 +195,7 @@ def test_of_two_classes_the_log_odds_are_the_difference_of_the_logits(batch):
     torch.testing.assert_close(other.spectra, -found.spectra, atol=1e-6, rtol=0)
 
 
-def test_log_odds_are_those_of_the_softmax_and_know_no_common_part(model, batch):
+def test_log_odds_ignore_a_common_offset_of_the_logits(model, batch):
     found = attribute(model, batch, score="log_odds", steps=100)
     zero = 0 * batch.spectra, batch.mask, 0 * batch.tabular
     odds = []
@@ -216,34 +217,6 @@ def test_progress_is_told_until_all_samples_are_explained(model, batch):
     assert sum(told) == len(SCANS)
 
 
-def test_importance_is_the_mean_over_all_samples_however_they_are_batched(batch):
-    model = Weighted()
-    found = mean_importance(model, [batch], target=0)
-    weights = model.points.weight.detach()[0]
-    by_hand = (batch.spectra * weights * batch.mask[..., None]).double()
-    torch.testing.assert_close(
-        found.points, by_hand.abs().sum(dim=(0, 1)) / len(SCANS), atol=1e-5, rtol=0
-    )
-    torch.testing.assert_close(
-        found.signed_points, by_hand.sum(dim=(0, 1)) / len(SCANS), atol=1e-5, rtol=0
-    )
-    halves = [
-        Batch(
-            batch.spectra[part],
-            batch.mask[part],
-            batch.tabular[part],
-            batch.target[part],
-            batch.sample_id[part],
-        )
-        for part in (slice(0, 3), slice(3, 4))
-    ]
-    again = mean_importance(model, halves, target=0)
-    torch.testing.assert_close(again.points, found.points, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(again.covariates, found.covariates, atol=1e-6, rtol=1e-5)
-    assert again.samples == found.samples == len(SCANS)
-    assert mean_importance(model, halves, target=0, max_samples=2).samples == 2
-
-
 def test_what_does_not_exist_is_refused_in_a_line(model, batch):
     with pytest.raises(UsageError, match="did you mean 'integrated_gradients'"):
         attribute(model, batch, method="integrated_gradient")
@@ -251,9 +224,7 @@ def test_what_does_not_exist_is_refused_in_a_line(model, batch):
         attribute(model, batch, 3)
     with pytest.raises(UsageError, match="one for each of 4 samples"):
         attribute(model, batch, torch.tensor([0, 1]))
-    with pytest.raises(UsageError, match=r"attribution\.steps must be a whole number"):
+    with pytest.raises(UsageError, match=r"attribution\.steps: a whole number"):
         attribute(model, batch, steps=0)
     with pytest.raises(UsageError, match="did you mean 'log_odds'"):
         attribute(model, batch, score="logodds")
-    with pytest.raises(UsageError, match="no sample to explain"):
-        mean_importance(model, [])

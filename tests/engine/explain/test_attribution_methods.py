@@ -11,7 +11,8 @@ import torch
 from captum.attr import FeatureAblation, GradientShap
 
 from engine.explain.attribution import attribute
-from engine.explain.attribution_methods import METHODS, Inputs
+from engine.explain.attribution_methods import FUNCTIONS, Inputs
+from engine.explain.attribution_options import METHODS
 from models import MeanLinear, TFTMultimodal
 from tests.engine.attributed import COVARIATES, POINTS, SCANS, Weighted, make_batch
 
@@ -65,7 +66,7 @@ def test_gradient_shap_starts_from_the_references_scans_in_turn(batch):
 
 
 @pytest.mark.slow
-def test_gradient_shap_of_many_draws_starts_from_the_mean_reference(batch):
+def test_gradient_shap_approaches_the_mean_reference(batch):
     model, references = Weighted(), make_batch(5, counts=(3, 3, 3, 3, 3))
     points, _ = weights_of(model)
     found = attribute(model, batch, 0, "gradient_shap", references=references, steps=4000)
@@ -110,7 +111,7 @@ def test_the_seed_decides_what_gradient_shap_draws(batch):
     assert not torch.equal(first.spectra, other.spectra)
 
 
-def test_ablation_gives_each_window_what_the_score_loses_without_it(batch):
+def test_ablation_is_the_loss_of_score_per_region(batch):
     model = Weighted()
     points, covariates = weights_of(model)
     start = (torch.full((POINTS,), 0.5), torch.ones(COVARIATES))
@@ -122,7 +123,7 @@ def test_ablation_gives_each_window_what_the_score_loses_without_it(batch):
     torch.testing.assert_close(found.tabular, (batch.tabular - 1) * covariates, atol=1e-5, rtol=0)
 
 
-def test_ablation_of_one_scan_after_the_other_tells_the_scans_apart(batch):
+def test_ablation_per_scan_distinguishes_the_scans(batch):
     model = Weighted()
     points, _ = weights_of(model)
     found = attribute(model, batch, 0, "feature_ablation", window=WINDOW, per_scan=True)
@@ -156,7 +157,11 @@ def test_ablation_agrees_with_captum_called_by_hand(batch):
     torch.testing.assert_close(found.tabular, tabular, atol=1e-5, rtol=0)
 
 
-def test_what_contributions_add_up_to_is_told_where_there_is_something(batch):
+def test_every_name_has_its_function():
+    assert tuple(FUNCTIONS) == METHODS
+
+
+def test_completeness_is_reported_for_methods_that_have_it(batch):
     model = Weighted()
     for method in METHODS:
         found = attribute(model, batch, 0, method, references=make_batch(5))

@@ -1,18 +1,80 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from datasets.errors import UsageError
-from engine.explain.attribution_regions import rank_windows, top_windows, window_edges, window_sums
+from engine.explain.attribution_regions import (
+    FEWEST_SAMPLES,
+    find_direction,
+    rank_windows,
+    top_windows,
+    toward_second,
+    window_edges,
+    window_sums,
+)
 from engine.explain.attribution_results import Explained
 from engine.explain.attribution_samples import explain
 from models import MeanLinear
 from tests.engine.attributed import POINTS, make_batch
+
+SAMPLES = 40
+
+
+@pytest.fixture
+def values() -> torch.Tensor:
+    """Values around zero, as a standardised feature has them."""
+    torch.manual_seed(0)
+    return torch.randn(SAMPLES)
+
+
+@pytest.mark.parametrize(("weight", "sign"), [(0.3, 1), (-2.0, -1)])
+def test_a_linear_feature_speaks_for_what_its_weight_does(values, weight, sign):
+    found = find_direction(values, weight * values, torch.ones(SAMPLES).long())
+    assert (found.output, found.sign) == (1, sign)
+
+
+def test_the_direction_of_positive_intensities_is_the_weights(values):
+    intensities = values.abs() + 5
+    found = find_direction(intensities, -intensities, torch.zeros(SAMPLES).long())
+    assert found.sign == -1
+
+
+def test_the_correlation_is_spearmans(values):
+    noisy = values + 2 * torch.randn(SAMPLES)
+    found = find_direction(values, noisy, torch.zeros(SAMPLES).long())
+    assert found.rank_correlation == pytest.approx(spearmanr(values, noisy).statistic)
+
+
+def test_the_output_with_the_most_influence_is_named(values):
+    target = torch.arange(SAMPLES) % 2
+    attributions = torch.where(target == 0, values, -5 * values)
+    found = find_direction(values, attributions, target)
+    assert (found.output, found.sign, found.samples) == (1, -1, SAMPLES // 2)
+
+
+def test_a_feature_that_is_the_same_for_all_has_no_direction(values):
+    found = find_direction(torch.ones(SAMPLES), values, torch.zeros(SAMPLES).long())
+    assert math.isnan(found.rank_correlation)
+    assert found.sign == 0
+
+
+def test_few_samples_have_no_direction(values):
+    few = values[: FEWEST_SAMPLES - 1]
+    assert find_direction(few, few, torch.zeros(len(few)).long()).sign == 0
+
+
+def test_attributions_of_two_classes_have_opposite_signs():
+    attributions = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
+    turned = toward_second(attributions, torch.tensor([0, 1]))
+    assert turned.tolist() == [[-1.0, 2.0], [3.0, 4.0]]
+
 
 AXIS = np.linspace(50.0, 150.0, POINTS) ** 2
 
@@ -58,7 +120,7 @@ def test_window_sums_are_sums():
         torch.testing.assert_close(found[:, at], expected)
 
 
-def test_shares_of_windows_that_tile_the_axis_add_up_to_the_whole():
+def test_shares_of_a_tiled_axis_add_up_to_the_whole():
     model, loader = MeanLinear(POINTS), [make_batch(seed) for seed in range(3)]
     found = explain(model, loader)
     edges = window_edges(np.arange(POINTS, dtype=float), 2, "points")
@@ -66,7 +128,7 @@ def test_shares_of_windows_that_tile_the_axis_add_up_to_the_whole():
     assert float(shares[1::3].sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_what_goes_to_and_fro_whatever_the_score_does_has_no_share():
+def test_contributions_unrelated_to_the_score_have_no_share():
     # The first point decides; the second and the third undo each other, large as they are.
     change = [1.0, -1.0, 1.0, -1.0]
     points = [[c, big, -big] for c, big in zip(change, (5.0, 5.0, -5.0, -5.0), strict=True)]
@@ -77,7 +139,7 @@ def test_what_goes_to_and_fro_whatever_the_score_does_has_no_share():
     assert rank_windows(found, edges, "signed").tolist() == [0.0, 0.0, 0.0]
 
 
-def test_which_of_two_classes_was_explained_does_not_change_a_share():
+def test_shares_do_not_depend_on_the_explained_of_two_classes():
     points, change = torch.randn(6, POINTS), torch.randn(6)
     edges = window_edges(AXIS, 0.05, "relative")
     one = rank_windows(made(points.tolist(), change.tolist()), edges)
@@ -86,7 +148,7 @@ def test_which_of_two_classes_was_explained_does_not_change_a_share():
     torch.testing.assert_close(rank_windows(other, edges), one)
 
 
-def test_the_highest_windows_come_first_and_none_overlaps_another():
+def test_top_regions_descend_and_do_not_overlap():
     points = torch.zeros(1, POINTS)
     points[0, 10], points[0, 11], points[0, 30], points[0, 45] = 3.0, 2.0, 4.0, 1.0
     found = top_windows(made(points.tolist(), [10.0]), AXIS, 3, width=0.15)
@@ -99,12 +161,12 @@ def test_the_highest_windows_come_first_and_none_overlaps_another():
     assert all(window.low <= window.centre <= window.high for window in found)
 
 
-def test_where_there_is_no_room_for_more_windows_fewer_are_returned():
+def test_fewer_regions_are_returned_if_no_more_fit():
     found = top_windows(made([[1.0, 2.0, 3.0]], [6.0]), np.arange(3.0), 10, width=1.0, unit="axis")
     assert 1 <= len(found) <= 3
 
 
-def test_a_windows_direction_is_what_a_higher_intensity_speaks_for():
+def test_a_regions_direction_is_that_of_higher_intensities():
     model = MeanLinear(POINTS)
     with torch.no_grad():
         model.head.weight.zero_()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from engine.explain.attribution import attribute, mean_importance
-from engine.explain.attribution_methods import METHODS
+from engine.explain.attribution import attribute
+from engine.explain.attribution_options import METHODS
 from engine.explain.attribution_samples import MOST_OUTPUTS, Explainer, explain, explain_outputs
 from tests.engine.attributed import POINTS, SCANS, Weighted, make_batch
 
@@ -53,7 +53,7 @@ def test_the_first_batch_is_the_references_of_all():
     assert torch.equal(found.scans[-1], same.scans[-1])
 
 
-def test_no_more_samples_and_no_more_batches_are_asked_for_than_it_takes():
+def test_only_the_needed_samples_and_batches_are_read():
     asked = []
 
     def loader():
@@ -68,7 +68,7 @@ def test_no_more_samples_and_no_more_batches_are_asked_for_than_it_takes():
     assert sum(told) == len(SCANS) + 1
 
 
-def test_of_classes_the_log_odds_are_explained_and_of_values_the_output():
+def test_log_odds_of_classes_and_values_are_explained_by_default():
     batch = make_batch(1)
     of_classes = explain(Weighted(), [batch])
     assert (of_classes.score, of_classes.outputs) == ("log_odds", 2)
@@ -96,7 +96,7 @@ def test_intensities_are_kept_where_they_are_asked_for():
 def test_nothing_to_explain_is_refused_in_a_line():
     with pytest.raises(UsageError, match="no sample to explain"):
         Explainer(Weighted()).explained()
-    with pytest.raises(UsageError, match="max_samples must be a whole number"):
+    with pytest.raises(UsageError, match="max_samples: a whole number"):
         explain(Weighted(), [make_batch(1)], max_samples=0)
 
 
@@ -158,14 +158,12 @@ def test_nothing_chooses_among_outputs_of_unlike_kind():
     for call in (
         lambda: attribute(model, batch),
         lambda: explain(model, [batch]),
-        lambda: mean_importance(model, [batch]),
     ):
         with pytest.raises(UsageError, match=r"3 labels or values, .* name an output, 0 to 2"):
             call()
-    assert mean_importance(model, [batch], 2, steps=2).samples == len(batch.target)
 
 
-def test_progress_counts_each_sample_once_however_many_outputs_there_are():
+def test_progress_counts_each_sample_of_many_outputs_once():
     seen: list[int] = []
     explain_outputs(
         Weighted(outputs=3), [with_values(make_batch(1), 3)], steps=2, progress=seen.append

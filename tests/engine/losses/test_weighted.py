@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from engine.losses.classification import CrossEntropy, FocalLoss
 from engine.losses.contrastive import ModalityContrastive, SupervisedContrastive
-from engine.losses.regularisers import OutputNorm
+from engine.losses.per_sample import CrossEntropy, FocalLoss, OutputNorm
 from engine.losses.weighted import Term, WeightedLoss
 from models.tft_loss import TFTLoss
 
@@ -26,7 +25,7 @@ OUTPUTS = {
 }
 
 
-def test_terms_are_returned_as_they_are_and_summed_by_their_weights():
+def test_terms_are_returned_unweighted_and_summed_weighted():
     loss = WeightedLoss(
         {
             "main": FocalLoss(),
@@ -45,7 +44,7 @@ def test_terms_are_returned_as_they_are_and_summed_by_their_weights():
     torch.testing.assert_close(terms["total_loss"], expected)
 
 
-def test_the_multimodal_transformers_loss_can_be_put_together_from_terms():
+def test_the_loss_of_tft_can_be_composed_of_terms():
     loss = WeightedLoss(
         {
             "main_loss": CrossEntropy(),
@@ -70,7 +69,7 @@ def test_a_term_of_weight_zero_is_logged_but_has_no_part():
     assert torch.equal(terms["total_loss"], terms["main"])
 
 
-def test_an_optional_term_is_left_out_where_the_model_does_not_return_what_it_reads():
+def test_an_optional_term_without_its_output_is_left_out():
     loss = WeightedLoss(
         {
             "main": CrossEntropy(),
@@ -84,7 +83,7 @@ def test_an_optional_term_is_left_out_where_the_model_does_not_return_what_it_re
     assert len(loss(OUTPUTS, TARGETS)) == 5
 
 
-def test_what_the_model_does_not_return_is_named_with_the_nearest():
+def test_a_missing_output_is_named_with_the_nearest():
     loss = WeightedLoss({"aux": Term(CrossEntropy(), on="aux_logits_spek")})
     with pytest.raises(UsageError, match=r"no 'aux_logits_spek' .*did you mean 'aux_logits_spec'"):
         loss(OUTPUTS, TARGETS)
@@ -103,9 +102,12 @@ def test_class_weights_of_terms_move_with_the_loss():
     [
         ({}, "at least one name"),
         (["focal"], "at least one name"),
-        ({"main": Term(CrossEntropy(), -1)}, "weight of 'main' must be a number from 0, not -1"),
-        ({"main": Term(CrossEntropy(), WORD)}, "weight of 'main' must be a number"),
-        ({"main": Term(CrossEntropy(), float("nan"))}, "weight of 'main' must be a number"),
+        (
+            {"main": Term(CrossEntropy(), -1)},
+            "'main': a number at least 0 was expected, not -1",
+        ),
+        ({"main": Term(CrossEntropy(), WORD)}, "weight of 'main': a number"),
+        ({"main": Term(CrossEntropy(), float("nan"))}, "weight of 'main': a number"),
         ({"main": Term(CrossEntropy(), 0)}, "weights of all terms are 0"),
         ({"accuracy": CrossEntropy()}, "cannot be called 'accuracy', .*'accuracy_term' could"),
         ({"total_loss": CrossEntropy()}, "cannot be called 'total_loss'"),

@@ -7,6 +7,7 @@ import torch
 
 from datasets.batches import Batch
 from engine.metrics.attention_summary import summarise_attention
+from experiments.config import find_named
 from models import MODELS, MeanLinear, TFTMultimodal
 from tests.models.small_batch import SMALL
 
@@ -29,7 +30,7 @@ def model() -> TFTMultimodal:
     return TFTMultimodal(COVARIATES, POINTS, **SMALL)
 
 
-def test_entropy_and_effective_scans_are_those_of_each_samples_weights(model):
+def test_entropy_and_effective_scans_are_per_sample(model):
     batch = make_batch(SCANS)
     found = summarise_attention(model, [batch]).over_scans["scan_pooling"]
     weights = model.eval()(batch.spectra, batch.mask, batch.tabular)["attention_weights"]
@@ -49,7 +50,7 @@ def test_equal_weights_count_every_scan(model):
     assert found.effective.tolist() == pytest.approx([4, 4], abs=1e-5)
 
 
-def test_cross_modal_weights_are_averaged_over_the_samples_that_have_the_scan(model):
+def test_cross_modal_weights_are_averaged_over_real_scans(model):
     batch = make_batch(SCANS)
     means = summarise_attention(model, [batch]).means
     model.return_attention = True
@@ -95,7 +96,7 @@ def test_weights_within_scans_are_averaged_over_the_real_scans(model):
     )
 
 
-def test_how_samples_are_batched_changes_nothing_and_the_limit_holds(model):
+def test_batches_change_nothing_and_the_limit_holds(model):
     whole = make_batch(SCANS)
     parts = [
         Batch(whole.spectra[i:j, :s], whole.mask[i:j, :s], whole.tabular[i:j], whole.target, [])
@@ -126,8 +127,10 @@ def test_every_model_can_be_summarised(name):
     import inspect
 
     offered = {"tab_dim": COVARIATES, "spec_len": POINTS, **SMALL}
-    taken = inspect.signature(MODELS[name]).parameters
-    model = MODELS[name](**{key: value for key, value in offered.items() if key in taken})
+    taken = inspect.signature(find_named(name, MODELS, "name")).parameters
+    model = find_named(name, MODELS, "name")(
+        **{key: value for key, value in offered.items() if key in taken}
+    )
     found = summarise_attention(model, [make_batch(SCANS)])
     for weights in found.means.values():
         assert torch.isfinite(weights.mean).all()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,11 @@ def measured(task, loss, values, **settings):
         own = torch.as_tensor(values[start : start + len(batch.target)], dtype=torch.float32)
         loader.batches[number] = replace(batch, target=own)
         start += len(own)
-    evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(task=task, **settings))
+    evaluator = Evaluator(model, resolve_name(LOSSES[loss])(), EpochMetrics(task=task, **settings))
     return evaluator.evaluate(loader), evaluator.metrics.outputs
 
 
-def test_a_regression_is_measured_in_the_targets_units_and_its_loss_as_it_was_learned():
+def test_regression_metrics_have_units_and_the_loss_is_scaled():
     values = np.random.default_rng(0).normal([50.0, -2.0], [10.0, 0.5], (20, 2))
     scaler = TargetScaler().fit(values)
     learned = scaler.standardize(values)
@@ -100,11 +101,26 @@ def test_an_error_in_unlike_units_has_no_mean():
         metric_value("mae[bmi]", named)
 
 
+def test_errors_of_unnamed_targets_are_refused_on_the_first_step():
+    evaluator = Evaluator(TinyModel(), LOSSES["mse"](), EpochMetrics(task="regression"))
+    steps = []
+    evaluator.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
+    loader = TinyLoader()
+    loader.batches = [
+        replace(batch, target=torch.zeros(len(batch.target), 2)) for batch in loader.batches
+    ]
+    with pytest.raises(
+        UsageError, match=r"'mae' has no one unit for 2 targets.*mae\[0\], mae\[1\]"
+    ):
+        evaluator.evaluate(loader)
+    assert len(steps) == 1
+
+
 def test_several_labels_are_measured_label_by_label():
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
     found, kept = measured("multilabel", "bce", labels, names=["accuracy", "auroc"])
-    said = kept.probabilities.numpy() >= 0.5
-    assert found["accuracy"] == pytest.approx((said == labels).mean())
+    predicted = kept.probabilities.numpy() >= 0.5
+    assert found["accuracy"] == pytest.approx((predicted == labels).mean())
     assert 0 <= found["auroc"] <= 1
 
 
@@ -165,7 +181,7 @@ def test_sample_statistics_survive_a_resume_within_the_epoch():
     assert resumed.state.metrics == pytest.approx(whole.state.metrics, nan_ok=True, abs=0)
 
 
-def test_one_that_is_asked_for_within_an_epoch_is_undefined_in_it_and_then_measured():
+def test_a_statistic_added_within_an_epoch_starts_with_the_next():
     resumed = with_heads(["modality_consistency"])
     resumed.restore(kept_after(with_heads(["accuracy"]), 3))
     resumed.fit(ResumableLoader(), 1)
@@ -189,10 +205,10 @@ def test_a_metrics_value_is_of_the_rows_that_count():
 # -- what is undefined --------------------------------------------------------------------------
 
 
-def test_a_monitor_that_is_undefined_in_the_first_epochs_stops_nothing(tmp_path, loader):
+def test_an_initially_undefined_monitor_is_accepted(tmp_path, loader):
     trainer, seen = with_heads(["precision"]), {}
     with torch.no_grad():
-        # At first the second class is never said, which leaves its precision undefined.
+        # At first the second class is never predicted, which leaves its precision undefined.
         trainer.model.head.bias.copy_(torch.tensor([2.0, 0.0]))
     trainer.run_dir = tmp_path
     judged: dict[str, Any] = {"monitor": "val/precision", "mode": "max"}

@@ -5,8 +5,33 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine.metrics.functions import DEMANDS, METRICS, find_metric
+from engine.metrics.functions import (
+    DEMANDS,
+    METRICS,
+    area_under_roc,
+    average_precision,
+    find_metric,
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
+def test_the_areas_are_scikit_learns_whatever_is_tied(samples):
+    scores = np.array([score for score, _ in samples]) / 6
+    positive = np.array([is_positive for _, is_positive in samples])
+    positive[:2] = True, False  # both must occur
+    given_ = torch.from_numpy(scores), torch.from_numpy(positive)
+    assert area_under_roc(*given_) == pytest.approx(roc_auc_score(positive, scores))
+    assert average_precision(*given_) == pytest.approx(average_precision_score(positive, scores))
+
+
+def test_a_column_of_a_matrix_is_ranked_as_a_copy_of_it_is():
+    scores, positive = torch.rand(50, 3), torch.arange(50) % 3 == 0
+    for area in (area_under_roc, average_precision):
+        assert area(scores[:, 1], positive) == area(scores[:, 1].clone(), positive)
 
 
 def drawn(classes, samples=300):
@@ -36,7 +61,7 @@ def test_what_is_never_said_has_a_recall_but_no_precision(name, value):
 
 @pytest.mark.parametrize("value", [0.1, 1e-30, 1e30, -7.3])
 @pytest.mark.parametrize("samples", [1, 7, 49])
-def test_r2_without_anything_to_explain_is_undefined_whatever_rounding_leaves(value, samples):
+def test_r2_of_a_constant_target_is_undefined(value, samples):
     assert math.isnan(METRICS["r2"](torch.rand(samples, 1), torch.full((samples, 1), value)))
     several = torch.stack([torch.arange(samples + 1.0), torch.full((samples + 1,), value)], dim=1)
     assert math.isnan(METRICS["r2"](torch.rand(samples + 1, 2), several))

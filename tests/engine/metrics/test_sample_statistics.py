@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def of_labels(batch, labels):
 
 
 def evaluated(model, names, loader=None, task=None, loss="cross_entropy"):
-    evaluator = Evaluator(model, LOSSES[loss](), EpochMetrics(names, task=task))
+    evaluator = Evaluator(model, resolve_name(LOSSES[loss])(), EpochMetrics(names, task=task))
     return evaluator.evaluate(loader or make_loader()), evaluator.metrics.outputs
 
 
@@ -56,14 +57,14 @@ def evaluated(model, names, loader=None, task=None, loss="cross_entropy"):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_consistency_is_one_less_the_jensen_shannon_divergence_in_bits(classes, batch):
+def test_consistency_is_1_minus_jensen_shannon_in_bits(classes, batch):
     spec, tab = 3 * torch.randn(2, 3, classes)
     found = told("modality_consistency", heads(spec, tab), batch)
     distance = jensenshannon(spec.softmax(1).numpy(), tab.softmax(1).numpy(), base=2, axis=1)
     np.testing.assert_allclose(found.numpy(), 1 - distance**2, atol=1e-6)
 
 
-def test_consistency_lies_between_certain_of_another_class_and_the_same(batch):
+def test_consistency_ranges_from_opposite_to_equal(batch):
     spec = [[50.0, -50.0], [0.3, 0.1], [1e4, 0.0]]
     tab = [[-50.0, 50.0], [1.3, 1.1], [1e4, 0.0]]
     found = told("modality_consistency", heads(spec, tab), batch)
@@ -90,7 +91,7 @@ def test_heads_agree_where_they_decide_for_the_same_class(batch):
     assert told("modality_agreement", heads(spec, tab), batch).tolist() == [1, 0, 1]
 
 
-def test_a_label_of_even_chance_is_said_to_be_there_by_both_heads(batch):
+def test_a_label_of_probability_one_half_is_predicted(batch):
     even, there = torch.zeros(3, 1), torch.ones(3, 1)
     assert told("modality_agreement", heads(even, there), of_labels(batch, 1)).tolist() == [1, 1, 1]
     assert told("modality_agreement", heads(even, -there), of_labels(batch, 1)).tolist() == [
@@ -158,7 +159,7 @@ def test_each_model_has_those_of_what_it_returns(name):
 
 
 @pytest.mark.parametrize("statistic", SAMPLE_STATISTICS)
-def test_an_epochs_figure_is_the_mean_over_its_samples_not_its_steps(statistic):
+def test_an_epochs_value_is_the_mean_over_samples(statistic):
     model, loader = small_model("tft").eval(), make_loader()
     found, outputs = evaluated(model, ["auroc", statistic], loader)
     with torch.no_grad():
@@ -168,7 +169,7 @@ def test_an_epochs_figure_is_the_mean_over_its_samples_not_its_steps(statistic):
     assert found[statistic] == pytest.approx(float(torch.cat(steps).double().mean()))
 
 
-def test_a_regression_has_those_of_its_scans_and_is_refused_those_of_its_heads():
+def test_a_regression_has_statistics_of_scans_only():
     loader = [of_labels(batch, 1) for batch in make_loader()]
     names = ["mae", *ATTENTION_STATISTICS]
     found, _ = evaluated(small_model("tft", 1), names, loader, "regression", "mse")

@@ -1,20 +1,31 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from datasets.cohort import targets
+from datasets import cohort
 from datasets.errors import UsageError
-from engine.metrics.functions import METRICS
+from engine.metrics.functions import DEMANDS, METRICS
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.tasks import CLASSES, TASKS, better_when, check_metrics, task_of
+from engine.metrics.tasks import (
+    AT_DEMAND,
+    CLASSES,
+    TASKS,
+    Monitor,
+    better_when,
+    check_metrics,
+    known_metrics,
+    task_of,
+)
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
 
 
 def test_they_are_those_that_cohorts_can_be_read_for():
-    assert tuple(TASKS) == targets.TASKS
-    assert set(TASKS) - set(CLASSES) == set(targets.SEVERAL_COLUMNS)
+    assert tuple(TASKS) == cohort.TASKS
+    assert set(TASKS) - set(CLASSES) == set(cohort.SEVERAL_COLUMNS)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -51,7 +62,12 @@ def test_every_task_is_judged_by_a_metric_of_its_own(name):
     check_metrics((*task.metrics, *task.further), name)
 
 
-def test_only_two_classes_are_judged_by_the_recall_at_a_false_positive_rate():
+def test_the_names_of_tasks_are_those_of_all_that_can_be_computed():
+    assert {name.partition("@")[0] for name in known_metrics()} == {*METRICS, *SAMPLE_STATISTICS}
+    assert set(AT_DEMAND) == set(DEMANDS)
+
+
+def test_recall_at_fpr_is_a_default_of_two_classes_only():
     with_it = [name for name, task in TASKS.items() if "recall_at_fpr@0.05" in task.metrics]
     assert with_it == ["binary"]
 
@@ -85,10 +101,57 @@ def test_every_metric_is_better_in_one_direction():
         (["mae"], "regresion", "no task is called 'regresion'; did you mean 'regression'"),
     ],
 )
-def test_a_metric_that_does_not_fit_is_refused_with_those_that_do(names, task, message):
+def test_a_metric_that_does_not_fit_names_those_that_do(names, task, message):
     with pytest.raises(UsageError, match=message):
         check_metrics(tuple(names), task)
 
 
 def test_two_logits_are_a_binary_classification():
     assert [task_of(torch.zeros(4, classes)) for classes in (2, 3)] == ["binary", "multiclass"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "best", "min_delta", "better"),
+    [
+        ("max", 0.9, 0.8, 0.0, True),
+        ("max", 0.8, 0.8, 0.0, False),
+        ("max", 0.81, 0.8, 0.02, False),
+        ("min", 0.5, 0.6, 0.0, True),
+        ("min", 0.6, 0.5, 0.0, False),
+        ("max", math.nan, 0.1, 0.0, False),
+        ("max", 0.1, math.nan, 0.0, True),
+        ("max", 0.1, None, 0.0, True),
+        ("max", math.nan, None, 0.0, False),
+        ("min", -math.inf, 0.0, 0.0, True),
+        ("max", -math.inf, 0.0, 0.0, False),
+    ],
+)
+def test_what_counts_as_better(mode, value, best, min_delta, better):
+    assert Monitor("val/x", mode, "test").is_better(value, best, min_delta) is better
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("val/auroc", "max"),
+        ("val/loss", "min"),
+        ("val/mae", "min"),
+        ("x/recall_at_fpr@0.1", "max"),
+    ],
+)
+def test_the_mode_follows_from_the_metric(name, mode):
+    assert Monitor(name, None, "test").mode == mode
+    assert Monitor(name, "max", "test").mode == "max"
+
+
+def test_a_metric_of_ones_own_has_to_state_its_mode():
+    with pytest.raises(UsageError, match=r"early_stopping.monitor: of 'val/mine' .*mode to max or"):
+        Monitor("val/mine", None, "early_stopping")
+    with pytest.raises(UsageError, match=r"did you mean 'val/auroc'"):
+        Monitor("val/aurok", None, "early_stopping")
+    assert Monitor("val/mine", "min", "early_stopping").mode == "min"
+
+
+def test_a_mode_that_is_neither_is_refused():
+    with pytest.raises(UsageError, match=r"checkpoint.mode.*did you mean 'max'"):
+        Monitor("val/auroc", "maxx", "checkpoint")

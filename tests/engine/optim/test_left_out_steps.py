@@ -119,11 +119,11 @@ def test_a_run_cut_before_a_verdict_is_read_ends_the_same(make_trainer):
 
 def test_overflowed_steps_are_counted_in_the_log(make_trainer):
     trainer, _ = build(make_trainer, "host")
-    said = []
-    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: said.append(t.state.notice))
+    notices = []
+    trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: notices.append(t.state.notice))
     trainer.fit(Cut(), 1)
     assert trainer.state.metrics["train/overflowed_steps"] == len(BAD)
-    (line,) = [each["message"] for each in said if each["event"] == "steps_overflowed"]
+    (line,) = [each["message"] for each in notices if each["event"] == "steps_overflowed"]
     assert line == "epoch 1: 3 steps overflowed in fp16 and moved no weight"
     trainer.fit(Cut(), 2)
     assert trainer.state.metrics["train/overflowed_steps"] == 0

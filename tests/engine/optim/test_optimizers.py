@@ -11,10 +11,90 @@ from engine.optim.optimizers import (
     GroupSettings,
     build_optimizer,
     fill_momentum,
+    layer_scales,
     leaves_steps_out,
+    matches,
     parameter_groups,
+    refuse_unmatched,
     scale_learning_rate,
 )
+from experiments.config import find_named
+from models import MODELS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "meant"),
+    [
+        ("encoder", "encoder.weight", True),
+        ("encoder", "encoder2.weight", False),
+        ("encoder.w*", "encoder.weight", True),
+        ("*.bias", "a.b.bias", True),
+        ("blocks.[01]", "blocks.1.weight", True),
+        ("blocks.[01]", "blocks.10.weight", False),
+    ],
+)
+def test_a_pattern_means_a_name_or_what_is_in_it(pattern, name, meant):
+    assert matches(pattern, name) == meant
+
+
+def test_what_means_nothing_is_refused_and_modules_are_offered():
+    model = nn.ModuleDict({"encoder": nn.Linear(1, 1)})
+    names = ["encoder.weight", "encoder.bias"]
+    refuse_unmatched(["encoder"], names, model, "freeze")
+    with pytest.raises(UsageError, match=r"^freeze: .*'encodr'.*'encoder'"):
+        refuse_unmatched(["encodr"], names, model, "freeze")
+
+
+def test_layer_decay_of_tft_lowers_rates_toward_the_scans():
+    model = find_named("tft", MODELS, "model")(
+        tab_dim=3, spec_len=64, patch_size=16, d_model=16, num_layers=2
+    )
+    scales = layer_scales(model, 0.5)
+
+    def share(start):
+        found = {
+            scales.get(name, 1.0) for name, _ in model.named_parameters() if name.startswith(start)
+        }
+        assert len(found) == 1, start
+        return found.pop()
+
+    assert share("spectra_encoder.blocks.1") == 0.5
+    assert share("spectra_encoder.blocks.0") == 0.25
+    assert share("spectra_encoder.patches") == share("spectra_encoder.positions") == 0.125
+    assert share("spectra_encoder.norm") == share("tabular_encoder") == share("head") == 1.0
+
+
+def test_a_stack_within_a_block_does_not_count_again():
+    def inner():
+        return nn.ModuleDict({"inner": nn.ModuleList(nn.Sequential(nn.Linear(1, 1)) for _ in "ab")})
+
+    model = nn.ModuleDict({"outer": nn.ModuleList(inner() for _ in range(3))})
+    scales = layer_scales(model, 0.1)
+    assert scales["outer.0.inner.1.0.bias"] == pytest.approx(0.001)
+    assert scales["outer.2.inner.0.0.bias"] == pytest.approx(0.1)
+
+
+def test_each_branch_has_depths_of_its_own():
+    def stack(n):
+        return nn.ModuleDict(
+            {"blocks": nn.ModuleList(nn.Sequential(nn.Linear(1, 1)) for _ in range(n))}
+        )
+
+    scales = layer_scales(nn.ModuleDict({"long": stack(4), "short": stack(2)}), 0.5)
+    assert scales["long.blocks.0.0.bias"] == 0.0625
+    assert scales["short.blocks.0.0.bias"] == 0.25
+
+
+def test_a_list_of_bare_layers_is_no_stack():
+    model = nn.ModuleDict({"parallel": nn.ModuleList(nn.Linear(1, 1) for _ in range(3))})
+    with pytest.raises(UsageError, match=r"has no nn\.ModuleList of two or more blocks"):
+        layer_scales(model, 0.5)
+
+
+@pytest.mark.parametrize("decay", [0.0, -1.0, 1.5])
+def test_a_decay_out_of_range_is_refused(decay):
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        layer_scales(nn.Linear(1, 1), decay)
 
 
 def test_biases_and_norms_are_not_decayed():
@@ -48,7 +128,7 @@ def test_sgd_takes_its_own_parameters():
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_a_scaled_rate_lasts_where_a_schedule_computes_from_the_full_one():
+def test_a_scaled_rate_lasts_under_a_schedule():
     optimizer = build_optimizer(nn.Linear(1, 1), "sgd", lr=0.4)
     optimizer.param_groups[0].update(lr=torch.tensor(0.1), initial_lr=0.4)
     scale_learning_rate(optimizer, 0.5)
@@ -60,7 +140,7 @@ def test_a_scaled_rate_lasts_where_a_schedule_computes_from_the_full_one():
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_fused_optimizer_leaves_a_step_out_where_it_is_told_on_the_device(name):
+def test_a_fused_optimizer_leaves_out_a_step_by_found_inf(name):
     model = nn.Linear(3, 2)
     params: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {}
     optimizer = build_optimizer(model, name, lr=0.1, fused=True, **params)
@@ -131,7 +211,7 @@ def test_each_layer_below_learns_at_a_lower_rate():
     assert found["embed.weight"] == pytest.approx((0.1, 0.1))
 
 
-def test_a_named_part_has_settings_of_its_own_and_the_first_match_counts():
+def test_the_first_matching_group_of_settings_counts():
     groups = [
         GroupSettings("head", lr_scale=10.0),
         GroupSettings(["head", "*.bias"], lr_scale=2.0, weight_decay=0.3),
@@ -158,6 +238,6 @@ def test_groups_are_named_apart_and_the_full_rate_comes_first():
     assert listed[0]["lr"] == 1.0
 
 
-def test_a_pattern_that_means_nothing_is_refused_with_the_nearest_name():
+def test_a_pattern_without_a_match_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match=r"optimizer\.groups: .*'haed'.*'head'"):
         build_optimizer(two_blocks(), groups=[GroupSettings("haed")])

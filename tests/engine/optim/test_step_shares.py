@@ -205,7 +205,7 @@ def test_a_whole_step_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("sizes", [[4, 2, 1, 1], [3, 3, 2, 1, 1, 5]])
-def test_shares_make_the_mean_over_processes_the_mean_over_samples(sizes):
+def test_shares_turn_means_over_ranks_into_means_over_samples(sizes):
     of_ranks = [shares(sizes, rank, 2) for rank in range(2)]
     for step, (first, second) in enumerate(zip(*of_ranks, strict=True)):
         here = sizes[2 * step : 2 * step + 2]

@@ -8,7 +8,7 @@ from engine import UsageError
 from engine.reporting.external_loggers import describe_run, epoch_values, require_package
 
 
-def test_a_missing_package_is_refused_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_package_is_refused_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=r"needs the package of that name: pip install wandb$"):
         require_package("wandb")

@@ -51,7 +51,7 @@ def test_bounds_close_to_a_large_number_are_apart():
         (Interval(math.nan), "undefined"),
         (Interval(math.inf), "inf"),
         (Interval(-28.123), "-28.123"),
-        (Interval(0.8, method="too_few"), "0.8000 (too few to tell)"),
+        (Interval(0.8, method="too_few"), "0.8000 (too few samples)"),
     ],
 )
 def test_figures_look_as_people_write_them(figure, text):

@@ -13,7 +13,6 @@ from datasets.errors import UsageError
 from engine.metrics import TASKS, EpochOutputs, by_target, metric_value
 from engine.statistics.bootstrap import (
     bootstrap_intervals,
-    check_level,
     group_resamples,
     percentile_interval,
 )
@@ -68,7 +67,7 @@ def test_every_metric_of_a_task_lies_between_its_bounds(task):
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
-def test_of_independent_samples_an_accuracy_is_as_sure_as_the_binomial_says(level):
+def test_the_interval_of_an_accuracy_is_close_to_the_binomial(level):
     outputs = rightly(np.arange(400) % 5 != 0)
     found = bootstrap_intervals(outputs, single(outputs), ["accuracy"], 4000, level)["accuracy"]
     share = 0.8
@@ -79,7 +78,7 @@ def test_of_independent_samples_an_accuracy_is_as_sure_as_the_binomial_says(leve
 
 
 @pytest.mark.slow
-def test_samples_that_repeat_within_their_groups_make_nothing_surer():
+def test_repeated_samples_within_groups_narrow_nothing():
     once = some(40)
     five = classified(once.target.repeat(5), once.logits.repeat(5, 1))
     metrics = ["accuracy", "auroc", "auprc"]
@@ -105,7 +104,7 @@ def test_groups_of_unequal_size_come_whole():
 
 
 @pytest.mark.slow
-def test_the_interval_of_grouped_samples_covers_the_truth_as_often_as_it_says():
+def test_intervals_of_groups_have_the_stated_coverage():
     """30 patients of 8 scans, of which a patient's are right together more or less often."""
     rng = np.random.default_rng(5)
     covered = {"grouped": 0, "single": 0}
@@ -136,13 +135,13 @@ def test_the_order_of_the_samples_has_no_part():
         assert ours[name].high == pytest.approx(theirs[name].high, abs=1e-12)
 
 
-def test_a_metric_sees_the_same_resamples_whatever_is_asked_beside_it():
+def test_resamples_do_not_depend_on_the_other_metrics():
     outputs = some()
     both = bootstrap_intervals(outputs, single(outputs), ["f1", "auroc"], 100)
     assert both["auroc"] == bootstrap_intervals(outputs, single(outputs), ["auroc"], 100)["auroc"]
 
 
-def test_it_follows_its_seed_and_leaves_every_global_stream_alone():
+def test_resamples_follow_the_seed_and_no_global_stream():
     outputs = some()
 
     def streams():
@@ -162,7 +161,7 @@ def test_it_follows_its_seed_and_leaves_every_global_stream_alone():
     assert first != bootstrap_intervals(outputs, single(outputs), ["auroc"], 100, seed=8)
 
 
-def test_resamples_without_one_of_the_classes_are_left_out_and_counted():
+def test_resamples_without_a_class_are_left_out():
     logits = np.random.default_rng(0).normal(size=(30, 2))
     outputs = classified([1] + [0] * 29, logits)
     found = bootstrap_intervals(outputs, single(outputs), ["accuracy", "auroc"], 2000)
@@ -173,7 +172,7 @@ def test_resamples_without_one_of_the_classes_are_left_out_and_counted():
 
 
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
-def test_nothing_is_counted_as_zero_that_is_undefined_in_a_resample(name):
+def test_undefined_values_of_resamples_are_not_zeros(name):
     # One positive, found, in thirty: where it is not drawn there is nothing to find or to miss.
     outputs = classified([1] + [0] * 29, np.eye(2)[[1] + [0] * 29])
     found = bootstrap_intervals(outputs, single(outputs), [name], 2000)[name]
@@ -195,7 +194,7 @@ def test_sample_statistics_are_means_over_the_drawn_samples():
     assert found["modality_consistency"].resamples == 0
 
 
-def test_bounds_that_fewer_than_half_of_the_resamples_would_give_are_undefined():
+def test_bounds_need_half_of_the_resamples():
     # Each class in a patient of its own: 6 of 27 resamples hold all three.
     outputs = classified([0, 0, 1, 1, 2, 2], np.eye(3)[[0, 1, 1, 1, 2, 0]])
     groups = ["a", "a", "b", "b", "c", "c"]
@@ -239,10 +238,10 @@ def test_what_is_undefined_has_no_bounds(outputs):
         ({"metrics": ["rmse"]}, "metric 'rmse' does not fit binary"),
         ({"metrics": ["effective_scans"]}, "metric 'effective_scans' was not kept"),
         ({"groups": ["a", "b"]}, "2 groups for 60 samples: expected one a sample"),
-        ({"resamples": 39}, "resamples must be a whole number, at least 40, not 39"),
-        ({"resamples": 19, "level": 0.9}, "at least 20, not 19"),
-        ({"level": 95}, "level must be a share between 0 and 1, such as 0.95, not 95"),
-        ({"seed": -1}, "seed must be a whole number, at least 0, not -1"),
+        ({"resamples": 39}, "resamples: a whole number at least 40 was expected, not 39"),
+        ({"resamples": 19, "level": 0.9}, "at least 20 was expected, not 19"),
+        ({"level": 95}, "level: a number above 0 and below 1 was expected, not 95"),
+        ({"seed": -1}, "seed: a whole number at least 0 was expected, not -1"),
     ],
 )
 def test_what_cannot_be_used_is_named(settings, message):
@@ -254,8 +253,9 @@ def test_what_cannot_be_used_is_named(settings, message):
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, True, "0.95", math.nan])
 def test_a_level_is_a_share(level):
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        check_level(level)
+    outputs = some()
+    with pytest.raises(UsageError, match="above 0 and below 1"):
+        bootstrap_intervals(outputs, single(outputs), ["auroc"], level=level)
 
 
 # -- few samples ------------------------------------------------------------------------------

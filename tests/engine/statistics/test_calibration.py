@@ -48,7 +48,7 @@ def test_it_is_where_the_log_loss_is_least(task):
 
 
 @pytest.mark.parametrize("task", WIDTH)
-def test_it_mends_the_probabilities_and_leaves_every_ranking_and_decision(task):
+def test_calibration_improves_and_decisions_stay(task):
     logits, target = calibrated(task, seed=1)
     val = outputs_of(2 * logits[:10_000], target[:10_000], task)
     test = outputs_of(2 * logits[10_000:], target[10_000:], task)
@@ -137,7 +137,7 @@ def test_the_figures_are_the_metrics(task):
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_the_gaps_of_the_bins_are_what_the_calibration_error_is_the_mean_of(task):
+def test_the_calibration_error_is_the_mean_gap_of_the_bins(task):
     logits, target = calibrated(task, samples=500)
     probabilities = TASKS[task].scores(2 * logits)
     found = reliability(probabilities, target)
@@ -158,7 +158,7 @@ def test_of_labels_all_decisions_are_in_the_bins():
     assert found.count @ found.share == pytest.approx(float(target.sum()))
 
 
-def test_confidences_at_a_bound_and_of_exactly_0_and_1_are_counted_as_the_metric_does():
+def test_confidences_at_bin_edges_are_counted_as_in_the_metric():
     likely = torch.tensor([0.0, 0.2, 0.2, 1.0, 1.0, 0.95], dtype=torch.float64)
     target = torch.tensor([0, 1, 0, 1, 0, 1])
     probabilities = torch.stack([1 - likely, likely], dim=1)

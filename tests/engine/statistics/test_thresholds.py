@@ -10,14 +10,85 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from datasets.errors import UsageError
-from engine.statistics.threshold_rules import DEFAULT, RULES
 from engine.statistics.thresholds import (
     COUNTS,
+    DEFAULT,
+    RULES,
+    check_demand,
+    check_rule,
     choose_threshold,
+    cut,
     figures_at,
     operating_points,
     threshold_table,
 )
+
+TAKE_NONE = ("youden", "f1", DEFAULT)
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="'yuden'; did you mean 'youden'"):
+        check_rule("yuden")
+
+
+@pytest.mark.parametrize("rule", [*RULES, DEFAULT])
+def test_the_usual_demand_is_one_that_the_rule_takes(rule):
+    usual = check_demand(rule, None)
+    assert (usual is None) == (rule in TAKE_NONE)
+    assert check_demand(rule, usual) == usual
+
+
+@pytest.mark.parametrize("rule", TAKE_NONE)
+def test_a_demand_on_a_rule_that_takes_none_is_refused(rule):
+    with pytest.raises(UsageError, match=f"the rule '{rule}' takes no demand"):
+        check_demand(rule, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "demands"),
+    [
+        ("recall", [0, 1.01, -0.5, math.nan, math.inf]),
+        ("fpr", [1, -0.01, math.nan]),
+        ("cost", [0, -1, math.inf, math.nan]),
+    ],
+)
+def test_a_demand_out_of_range_is_refused(rule, demands):
+    for demand in demands:
+        with pytest.raises(UsageError, match=f"the rule '{rule}' takes a ") as error:
+            check_demand(rule, demand)
+        assert "\n" not in str(error.value)
+
+
+def test_the_ends_of_the_range_are_taken():
+    assert check_demand("recall", 1) == 1
+    assert check_demand("fpr", 0) == 0
+
+
+def test_each_cut_parts_the_scores_where_its_counts_say():
+    scores = np.array([0.0, 0.2, 0.2, 0.7, 0.7, 1.0])
+    positive = np.array([False, True, False, True, True, False])
+    cuts = cut(scores, positive)
+    assert len(cuts.threshold) == 5  # four distinct scores
+    for threshold, true, false in zip(cuts.threshold, cuts.true, cuts.false, strict=True):
+        assert true == (positive & (scores >= threshold)).sum()
+        assert false == (~positive & (scores >= threshold)).sum()
+    assert (cuts.positives, cuts.negatives) == (3, 3)
+    assert cuts.threshold == pytest.approx([math.inf, 0.85, 0.45, 0.1, 0.0])
+
+
+def test_neighbouring_floating_point_numbers_are_still_parted():
+    low = 0.3
+    high = float(np.nextafter(low, 1))
+    cuts = cut(np.array([low, high]), np.array([False, True]))
+    assert list(cuts.true + cuts.false) == [0, 1, 2]
+    assert low < cuts.threshold[1] <= high
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_says_what_it_chooses_and_how_it_is_written(rule):
+    assert RULES[rule].aim
+    assert RULES[rule].form.format(RULES[rule].usual).startswith(rule)
+
 
 # Few distinct scores, the ends among them, so that much is tied.
 tied_samples = st.lists(
@@ -50,11 +121,11 @@ def every_cut(scores):
 
 
 REFERENCE = {
-    "sensitivity": lambda y, said: sk.recall_score(y, said, zero_division=np.nan),
-    "specificity": lambda y, said: sk.recall_score(~y, ~said, zero_division=np.nan),
-    "precision": lambda y, said: sk.precision_score(y, said, zero_division=np.nan),
-    "npv": lambda y, said: sk.precision_score(~y, ~said, zero_division=np.nan),
-    "f1": lambda y, said: sk.f1_score(y, said),
+    "sensitivity": lambda y, predicted: sk.recall_score(y, predicted, zero_division=np.nan),
+    "specificity": lambda y, predicted: sk.recall_score(~y, ~predicted, zero_division=np.nan),
+    "precision": lambda y, predicted: sk.precision_score(y, predicted, zero_division=np.nan),
+    "npv": lambda y, predicted: sk.precision_score(~y, ~predicted, zero_division=np.nan),
+    "f1": lambda y, predicted: sk.f1_score(y, predicted),
     "accuracy": sk.accuracy_score,
     "balanced_accuracy": sk.balanced_accuracy_score,
 }
@@ -65,14 +136,14 @@ REFERENCE = {
 def test_the_figures_are_scikit_learns(samples, threshold):
     scores, positive = both_classes(samples)
     found = figures_at(scores, positive, threshold)
-    said = scores >= threshold
+    predicted = scores >= threshold
     for name, reference in REFERENCE.items():
-        assert found[name] == pytest.approx(reference(positive, said), nan_ok=True), name
+        assert found[name] == pytest.approx(reference(positive, predicted), nan_ok=True), name
     assert [found[count] for count in ("tn", "fp", "fn", "tp")] == list(
-        sk.confusion_matrix(positive, said, labels=[False, True]).ravel()
+        sk.confusion_matrix(positive, predicted, labels=[False, True]).ravel()
     )
-    if said.any() and not said.all():
-        assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(positive, said))
+    if predicted.any() and not predicted.all():
+        assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(positive, predicted))
     else:
         assert math.isnan(found["mcc"])
 
@@ -96,7 +167,7 @@ def test_counts_of_a_large_cohort_do_not_overflow():
 
 
 @given(tied_samples)
-def test_youden_f1_and_cost_are_the_best_there_are_and_of_equals_the_highest(samples):
+def test_rules_choose_the_best_threshold_the_highest_of_equals(samples):
     scores, positive = both_classes(samples)
     table = threshold_table(scores, positive, every_cut(scores))
     worth = {
@@ -114,7 +185,7 @@ def test_youden_f1_and_cost_are_the_best_there_are_and_of_equals_the_highest(sam
 
 
 @given(any_samples, demands)
-def test_a_demand_is_never_violated_where_it_was_chosen_and_cannot_be_met_better(samples, demand):
+def test_a_demand_is_met_as_closely_as_possible(samples, demand):
     scores, positive = both_classes(samples)
     positives, negatives = positive.sum(), (~positive).sum()
     table = threshold_table(scores, positive, every_cut(scores))
@@ -148,7 +219,7 @@ def test_a_threshold_is_midway_between_two_scores(rule):
     assert threshold == pytest.approx((known[place - 1] + known[place]) / 2, abs=1e-12)
 
 
-def test_where_the_classes_are_apart_the_threshold_is_in_the_middle_of_the_gap():
+def test_separated_classes_have_the_threshold_between_them():
     scores, positive = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
     for rule in ("youden", "f1", "recall", "cost"):
         assert choose_threshold(scores, positive, rule) == pytest.approx(0.5), rule
@@ -171,7 +242,7 @@ def test_the_order_of_the_samples_changes_nothing():
         )
 
 
-def test_nobody_is_called_positive_where_a_negative_scores_1_and_no_false_alarm_is_allowed():
+def test_no_positive_is_predicted_if_a_negative_scores_1():
     scores, positive = np.array([1.0, 0.5, 0.2]), np.array([False, True, False])
     assert choose_threshold(scores, positive, "fpr", 0.0) == math.inf
 
@@ -198,7 +269,7 @@ def test_half_is_the_threshold_that_takes_no_data():
     assert choose_threshold(np.array([]), np.array([], dtype=bool), DEFAULT) == 0.5
 
 
-def test_the_chosen_rule_comes_first_then_each_of_the_others_once():
+def test_the_chosen_rule_comes_first_then_the_others():
     points = operating_points(*drawn(), *drawn(seed=1), "recall", 0.8)
     assert points[0].name == "recall >= 0.8"
     assert sorted(point.rule for point in points) == sorted([*RULES, DEFAULT])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from datasets import audit
 from datasets.audit import Finding
 from datasets.errors import UsageError
 from experiments.analysis.cohort_audit import (
@@ -19,7 +22,7 @@ from experiments.analysis.cohort_audit import (
     read_audit,
     write_audit,
 )
-from experiments.config import load_config, write_yaml
+from experiments.config import FINDINGS, load_config, write_yaml
 from experiments.run import main
 from experiments.runs import Experiment
 
@@ -82,6 +85,20 @@ def test_what_is_accepted_is_trained_on_and_recorded(config_file, tmp_path, caps
     assert "missingness of age predicts the label" in limits
 
 
+def test_every_finding_of_the_checks_can_be_accepted():
+    found = set()
+    for file in Path(audit.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or "inding" not in ast.unparse(node.func):
+                continue
+            for first in node.args[:1]:
+                text = first.values[0] if isinstance(first, ast.JoinedStr) else first
+                if isinstance(text, ast.Constant):
+                    found.add(str(text.value).partition(":")[0])
+    assert {"order", "label_leakage", "transforms"} <= found
+    assert found <= set(FINDINGS)
+
+
 def test_accepting_adds_to_what_the_file_accepts(config_file, settings, tmp_path):
     settings["audit"] = {"accept": ["order"]}
     config_file.write_text(write_yaml(settings))
@@ -90,9 +107,7 @@ def test_accepting_adds_to_what_the_file_accepts(config_file, settings, tmp_path
     assert config.audit.accept == ["order", "label_leakage:sex"]
 
 
-def test_an_audit_that_is_turned_off_stops_nothing_and_leaves_nothing(
-    config_file, tmp_path, capsys
-):
+def test_an_audit_turned_off_stops_and_writes_nothing(config_file, tmp_path, capsys):
     assert main([str(config_file), "--audit.enabled", "false"]) == 0
     assert "\naudit " not in capsys.readouterr().out
     assert not (tmp_path / "runs" / "small" / "audit.json").exists()

@@ -93,7 +93,7 @@ def test_nothing_is_decided_by_what_is_not_finite():
         assert decide(outputs, NAMES["binary"], ThresholdConfig()) == ({}, None)
 
 
-def test_a_label_that_nobody_on_the_validation_side_has_gets_no_threshold():
+def test_a_label_absent_in_validation_gets_no_threshold():
     val = outputs_of("multilabel", 0)
     val.target[:, 1] = 0
     decisions, _ = decide(
@@ -126,7 +126,7 @@ def test_they_stand_in_the_metrics_of_the_run(tested):
     assert written["calibration"]["after"]["share"] == calibration.after.share.tolist()
 
 
-def test_the_threshold_is_chosen_by_the_validation_side_and_measured_on_the_predictions(
+def test_the_threshold_is_chosen_on_validation_alone(
     make_config,
 ):
     config = make_config(**{"model": {"name": "tabular_only"}, "report.enabled": False})
@@ -143,7 +143,7 @@ def test_the_threshold_is_chosen_by_the_validation_side_and_measured_on_the_pred
     assert point.test == pytest.approx(expected, nan_ok=True)
 
 
-def test_testing_alone_measures_the_validation_side_too_and_can_be_exported(tested):
+def test_testing_alone_measures_validation_and_exports(tested):
     experiment = tested()
     assert experiment.findings.decisions
     by_hand = experiment.results["val"]
@@ -153,7 +153,7 @@ def test_testing_alone_measures_the_validation_side_too_and_can_be_exported(test
 
 
 @pytest.mark.slow
-def test_further_training_makes_a_validation_that_came_before_worth_nothing(tested):
+def test_further_training_discards_the_earlier_validation(tested):
     experiment = tested(**{"trainer.max_epochs": 1})
     before = experiment.outputs["val"]
     experiment.config.trainer.max_epochs = 3

@@ -22,7 +22,7 @@ from experiments.benchmarks.faithfulness import (
     windows_around,
 )
 from experiments.builders import build_data
-from experiments.config import load_config, write_yaml
+from experiments.config import find_named, load_config, write_yaml
 from models import MODELS, MeanLinear
 from tests.engine.attributed import Weighted, make_batch
 
@@ -166,6 +166,6 @@ def test_a_finished_runs_model_is_read_back_beside_one_that_learnt_nothing(
     assert torch.equal(torch.get_rng_state(), before)
     weights = [one.state_dict()["head.weight"] for one in (subject.model, read.model)]
     assert torch.equal(*weights)
-    assert type(read.untrained) is MODELS["mean_linear"]
+    assert type(read.untrained) is find_named("mean_linear", MODELS, "name")
     assert not torch.equal(read.untrained.state_dict()["head.weight"], weights[0])
     assert read.truth == subject.truth

@@ -146,9 +146,9 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named(monkeypatch, capsys)
     ("arguments", "line"),
     [
         (["--engines", "scanfir"], "did you mean 'scanfire'"),
-        (["--steps", "0"], "--steps must be a whole number, at least 1"),
-        (["--epoch-steps", "500", "0"], "--epoch-steps must be a whole number, at least 1"),
-        (["--rounds", "0"], "--rounds must be a whole number, at least 1"),
+        (["--steps", "0"], "--steps: a whole number at least 1"),
+        (["--epoch-steps", "500", "0"], "--epoch-steps: a whole number at least 1"),
+        (["--rounds", "0"], "--rounds: a whole number at least 1"),
     ],
 )
 def test_a_wrong_argument_is_refused_in_a_line(capsys, arguments, line):

@@ -101,7 +101,7 @@ def test_metrics_that_one_side_lacks_differ():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--processes", "0"], "--processes must be a whole number, at least 1"),
+        (["--processes", "0"], "--processes: a whole number at least 1"),
         (["--variant", "bf16-packt"], "did you mean 'packed'"),
         (["--device", "gpu"], "--device: device 'gpu' is unknown"),
     ],

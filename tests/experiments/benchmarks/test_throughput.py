@@ -104,7 +104,7 @@ def test_memory_and_time_are_shown_against_each_size(run, monkeypatch):
     ("arguments", "line"),
     [
         (["--variants", "bf61"], "did you mean 'bf16'"),
-        (["--steps", "0"], "--steps must be a whole number, at least 1"),
+        (["--steps", "0"], "--steps: a whole number at least 1"),
         (["--device", "gpu"], "--device: device 'gpu' is unknown"),
         (["--data", "memmap", "--cohort", "9"], "--cohort: two batches at least"),
     ],

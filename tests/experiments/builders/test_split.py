@@ -6,7 +6,7 @@ import pytest
 
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
-from datasets.splits import SIDES, make_split, write_splits
+from datasets.splits import SUBSETS, make_split, write_splits
 from experiments.builders.data import build_data, read_cohort
 from experiments.builders.split import make_folds, split_cohort
 from experiments.config import check_config
@@ -57,7 +57,7 @@ def test_each_fold_of_a_kfold_is_tested_in_turn(make_config):
 def test_validation_gets_its_share_of_what_is_not_tested(make_config):
     split = {"kind": "kfold", "folds": 4, "fractions": [0.45, 0.45, 0.1]}
     sides, _ = sides_and_cohort(make_config(**{"data.split": split}))
-    train, val, test = (int((sides == side).sum()) for side in SIDES)
+    train, val, test = (int((sides == side).sum()) for side in SUBSETS)
     assert abs(train - val) <= 1
     assert test == 15
 
@@ -212,4 +212,4 @@ def test_each_plate_of_the_hcc_cohort_can_be_left_out(real_data):
         for number in range(len(folds.names)):
             split = folds.split(number, cohort.targets, cohort.groups, 0.2, 0)
             assert all(len(set(split[cohort.groups == g])) == 1 for g in set(cohort.groups))
-            assert all(set(cohort.targets[split == side]) == {0, 1} for side in SIDES)
+            assert all(set(cohort.targets[split == side]) == {0, 1} for side in SUBSETS)

@@ -26,7 +26,7 @@ def two(task):
     return {"a": outputs, "b": replace(outputs, logits=outputs.logits.flip(0))}
 
 
-def test_there_is_a_panel_a_metric_and_a_bar_a_model_with_its_interval():
+def test_each_metric_has_a_panel_of_bars_with_intervals():
     figure = figures.metric_bars(
         ["a", "b"],
         {
@@ -43,7 +43,7 @@ def test_there_is_a_panel_a_metric_and_a_bar_a_model_with_its_interval():
     assert [t.showlegend for t in figure.data] == [True, True, False, False]
 
 
-def test_differences_are_points_from_the_second_model_on_around_a_line_at_zero():
+def test_differences_are_points_around_a_line_at_zero():
     figure = figures.metric_differences(
         ["first", "b", "c"], {"mae": [Interval(-0.1, -0.2, 0.1), Interval(0.3, 0.1, 0.4)]}
     )
@@ -123,7 +123,7 @@ def test_a_label_of_one_kind_has_an_empty_panel_that_says_so():
     assert float(cells["a", "liver"][0]) > 0
 
 
-def test_a_model_that_diverged_has_no_curve_and_the_others_have_theirs():
+def test_only_a_diverged_model_has_no_curve():
     outputs = two("binary")
     outputs["a"] = replace(outputs["a"], logits=outputs["a"].logits * UNDEFINED)
     figure = figures.roc_curves(outputs, NAMES["binary"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -10,10 +11,44 @@ from safetensors.torch import load_file
 from engine.reporting import figure_text
 from experiments import compare
 from experiments.comparison import family_runs
+from experiments.comparison.family_runs import Row, Table
 from experiments.run_files import is_finished
 from models import TabularOnly
 
 pytestmark = pytest.mark.slow
+
+
+def table(mode="max", **medians):
+    rows = []
+    for family, (val, tests) in medians.items():
+        rows += [Row(family, seed, val, test, 1234, 2.0) for seed, test in enumerate(tests)]
+    return Table("study", "auroc", mode, rows)
+
+
+def families(text):
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    return [line.split("|")[1].strip() for line in lines]
+
+
+def test_the_best_on_validation_stands_first():
+    found = table(a=(0.7, [0.9, 0.9]), b=(0.8, [0.6, 0.8])).markdown()
+    assert families(found) == ["b", "a"]
+    assert "b is the best on validation, a on test." in found
+    assert "| b | 1,234 | 0.8000 | 0.7000 | 0.7000 | 0.6000 | 0.8000 | 2.0 |" in found
+
+
+def test_where_smaller_is_better_the_smallest_wins():
+    found = table("min", a=(0.7, [0.9]), b=(0.8, [0.95])).markdown()
+    assert families(found) == ["a", "b"]
+    assert "over 1 seed, a is the best on validation and on test." in found
+
+
+def test_what_is_undefined_comes_last_and_is_said():
+    found = table(a=(math.nan, [0.9, math.nan]), b=(0.6, [0.5, 0.5])).markdown()
+    assert families(found) == ["b", "a"]
+    assert "undefined" in found
+    assert "b is the best on validation and on test." in found
+
 
 FAMILIES = ["mean_linear", "tabular_only"]
 
@@ -67,7 +102,7 @@ def test_families_of_a_seed_share_the_split_and_seeds_do_not(done):
     assert not splits[FAMILIES[0], 0]["split"].equals(splits[FAMILIES[0], 1]["split"])
 
 
-def test_each_family_has_its_own_parameters_and_all_else_in_common(done):
+def test_families_differ_in_their_parameters_alone(done):
     configs = {
         family: yaml.safe_load((done / f"small-{family}-s0" / "config.yaml").read_text())
         for family in FAMILIES
@@ -106,7 +141,7 @@ def test_the_parameters_are_those_of_the_model(done):
     assert found["tabular_only"]["parameters"] == f"{expected:,}"
 
 
-def test_finished_runs_are_not_run_again_and_the_table_is_the_same(done, study, capsys, tmp_path):
+def test_finished_families_are_not_run_again(done, study, capsys, tmp_path):
     logs = {path: path.read_bytes() for path in done.glob("*/log.jsonl")}
     assert run(study, "--out", str(tmp_path / "table.md")) == 0
     assert capsys.readouterr().out.count("finished before") == 4
@@ -175,12 +210,13 @@ def test_another_cohort_can_be_drawn_for_each_seed():
     assert len({config.data.simulated.seed for config in same.values()}) == 1
 
 
-def test_the_shipped_families_are_all_the_models_with_parameters_that_they_take():
+def test_the_shipped_families_are_all_the_models():
     import inspect
 
+    from experiments.config import find_named
     from models import MODELS
 
     families = family_runs.choose_families(family_runs.FAMILIES, None)
     assert set(families) == set(MODELS)
     for name, params in families.items():
-        assert set(params) <= set(inspect.signature(MODELS[name]).parameters)
+        assert set(params) <= set(inspect.signature(find_named(name, MODELS, "name")).parameters)

@@ -62,7 +62,7 @@ def test_runs_of_every_task_are_compared_metric_by_metric(compare, task):
     assert (tests.delong is not None, tests.mcnemar is not None) == judged
 
 
-def test_on_the_same_test_side_figures_are_those_of_the_runs_own_reports(compare, tmp_path):
+def test_on_one_test_set_figures_are_the_runs_own(compare, tmp_path):
     found = compare(a=drawn("binary"), b=(drawn("binary", 1), {"report__resamples": 0}))
     for run, figures in zip(found.runs, found.figures, strict=True):
         assert figures == {name: run.test_figure(name) for name in found.metrics}
@@ -70,7 +70,7 @@ def test_on_the_same_test_side_figures_are_those_of_the_runs_own_reports(compare
     assert math.isnan(found.figures[1]["auroc"].low)
 
 
-def test_a_metric_that_only_one_run_was_asked_for_is_known_of_all(compare):
+def test_a_metric_of_one_run_is_computed_for_all(compare):
     found = compare(
         a=(drawn("binary"), {"metrics": ["auroc"]}),
         b=(drawn("binary", 1), {"metrics": ["brier", "auroc"]}),
@@ -82,7 +82,7 @@ def test_a_metric_that_only_one_run_was_asked_for_is_known_of_all(compare):
     assert "brier" in found.differences[0]
 
 
-def test_where_runs_were_asked_for_nothing_that_can_be_compared_it_is_the_usual_metrics(compare):
+def test_without_comparable_metrics_the_usual_ones_are_taken(compare):
     alone = {"metrics": ["modality_agreement"]}
     found = compare(a=(drawn("binary"), alone), b=(drawn("binary", 1), alone))
     assert found.metrics == list(TASKS["binary"].metrics)
@@ -105,7 +105,7 @@ def test_other_test_sides_are_compared_on_what_they_share(compare):
     assert any("figures are of the 20 shared samples" in note for note in found.notes)
 
 
-def test_a_run_tested_on_more_is_measured_on_what_the_others_have(compare):
+def test_runs_are_measured_on_the_shared_samples(compare):
     found = compare(a=some(drawn("regression"), range(25)), b=drawn("regression", 1))
     b = found.runs[1].outputs
     assert found.samples == 25
@@ -172,7 +172,7 @@ def test_mcnemar_judges_the_decisions_that_were_written(tmp_path):
     assert tests.mcnemar.only_a == (drawn("binary").predictions != drawn("binary").target).sum()
 
 
-def test_p_values_of_several_runs_are_corrected_each_test_by_itself(compare):
+def test_p_values_are_corrected_separately_for_each_test(compare):
     runs = {name: drawn("binary", n, 1 + n) for n, name in enumerate("abc")}
     first, second = compare(**runs).tests
     for test, corrected in (("delong", "delong_holm"), ("mcnemar", "mcnemar_holm")):
@@ -215,7 +215,7 @@ def test_of_one_group_no_interval_can_be_told_and_that_is_said(compare):
 # -- what is said -----------------------------------------------------------------------------
 
 
-def test_the_best_on_validation_is_named_where_validation_is_the_same(compare):
+def test_the_best_is_named_where_validation_is_shared(compare):
     def best(**made):
         return [note for note in compare(**made).notes if "Best on validation" in note]
 
@@ -292,7 +292,7 @@ def other_names(outputs, *names):
         ),
     ],
 )
-def test_what_cannot_be_compared_is_one_line_that_says_what_differs(compare, made, words):
+def test_runs_that_cannot_be_compared_are_refused_in_a_line(compare, made, words):
     with pytest.raises(UsageError, match=words) as refused:
         compare(**made)
     assert "\n" not in str(refused.value)

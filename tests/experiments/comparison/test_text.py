@@ -8,9 +8,68 @@ import torch
 from engine.reporting import with_bounds
 from experiments.comparison.comparison_page import write_run_comparison
 from experiments.comparison.run_comparison import compare_runs
-from experiments.comparison.text import comparison_text
+from experiments.comparison.text import comparison_text, differing_settings, differing_surroundings
 from experiments.run_files import read_runs
-from tests.experiments.made_runs import drawn, make_run
+from tests.experiments.made_runs import ENVIRONMENT, drawn, make_run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Runs with these settings, and with changes to their environment under that name."""
+
+    def make(**made):
+        return read_runs(
+            [make_run(tmp_path / name, drawn("binary"), **given) for name, given in made.items()]
+        )
+
+    return make
+
+
+def test_differing_settings_are_listed_by_dotted_keys(runs):
+    found = differing_settings(
+        runs(
+            a={"optimizer__lr": 1e-3, "seed": 3, "data__split__seed": 1},
+            b={"optimizer__lr": 3e-4, "seed": 3, "data__split__seed": 2},
+            c={"optimizer__lr": 1e-3, "seed": 3, "data__split__seed": 1},
+        )
+    )
+    assert found == {
+        "data.split.seed": ["1", "2", "1"],
+        "optimizer.lr": ["0.001", "0.0003", "0.001"],
+    }
+
+
+def test_a_key_that_a_run_lacks_is_told_from_one_that_is_null(runs):
+    found = differing_settings(
+        runs(
+            a={"model": {"name": "tft", "params": {"d_model": 16}}, "ema__decay": 0.9},
+            b={"model": {"name": "tft", "params": {}}},
+        )
+    )
+    assert found == {"model.params.d_model": ["16", "-"], "ema.decay": ["0.9", "null"]}
+
+
+def test_a_list_is_one_value(runs):
+    found = differing_settings(runs(a={"metrics": ["auroc"]}, b={"metrics": ["auroc", "brier"]}))
+    assert found == {"metrics": ['["auroc"]', '["auroc", "brier"]']}
+
+
+def test_names_and_places_are_no_differences(runs):
+    assert differing_settings(runs(a={"runs_dir": "/here"}, b={"runs_dir": "/there"})) == {}
+
+
+def test_code_and_data_are_compared_but_not_the_machine(runs):
+    other = {
+        "commit": "2" * 40,
+        "host": "elsewhere",
+        "packages": {**ENVIRONMENT["packages"], "torch": "2.14.0"},
+        "data": {**ENVIRONMENT["data"], "spectra.npy": "c" * 64},
+    }
+    assert differing_surroundings(runs(a={}, b={"environment": other})) == {
+        "commit": ["1" * 12, "2" * 12],
+        "packages.torch": ["2.13.0", "2.14.0"],
+        "data.spectra.npy": ["b" * 12, "c" * 12],
+    }
 
 
 @pytest.fixture
@@ -39,7 +98,7 @@ def cells(text, title):
 def test_a_column_a_run_and_a_row_a_metric_with_its_difference(tell):
     text, comparison = tell(2)
     lines = text.splitlines()
-    assert lines[0].startswith("2 runs on the 40 samples that all of them were tested on.")
+    assert lines[0].startswith("2 runs on their 40 shared test samples.")
     assert cells(text, "parameters") == ["1,234", "1,234"]
     assert cells(text, "epochs") == ["4", "4"]
     assert cells(text, "best val/auroc") == ["0.8000", "0.8000"]
@@ -66,7 +125,7 @@ def test_settings_that_differ_are_listed_and_long_ones_cut(tell):
     text, _ = tell(2, optimizer__lr=[1e-3, 3e-4], data__numeric=[["age"], ["a" * 50]])
     assert cells(text, "optimizer.lr") == ["0.001", "0.0003"]
     assert cells(text, "data.numeric") == ['["age"]', f'["{"a" * 29}...']
-    assert "surroundings" not in text
+    assert "differing environment" not in text
 
 
 @pytest.mark.slow
@@ -106,15 +165,15 @@ def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     comparison = compare_runs(read_runs(folders), 100)
     text = comparison_text(comparison)
     at = text.splitlines().index(next(x for x in text.splitlines() if x.startswith("auroc ")))
-    assert cells(text, "auroc") == ["1.0000 (too few to tell)"] * 2
-    assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few to tell)"
-    assert cells(text, "DeLong p") == ["too few to tell"]
+    assert cells(text, "auroc") == ["1.0000 (too few samples)"] * 2
+    assert text.splitlines()[at + 1].split("  ")[-1].strip() == "0 (too few samples)"
+    assert cells(text, "DeLong p") == ["too few samples"]
     assert cells(text, "McNemar p") == ["1.0000"]
-    assert "95% intervals of accuracy, precision, recall, recall_at_fpr@0.05 by Clopper" in text
-    assert "Too few to tell how far off f1, auroc, auprc" in text
-    assert "Too few to tell how far off the differences in accuracy, precision" in text
+    assert "95% intervals of accuracy, precision, recall, recall_at_fpr@0.05: Clopper" in text
+    assert "No 95% interval of f1, auroc, auprc" in text
+    assert "No 95% interval of the differences in accuracy, precision" in text
     (files, _) = write_run_comparison(comparison, tmp_path)
-    assert "1.0000 (too few to tell)" in files[1].read_text("utf-8")
+    assert "1.0000 (too few samples)" in files[1].read_text("utf-8")
 
 
 def test_a_run_differs_from_its_own_copy_by_nothing(tmp_path):

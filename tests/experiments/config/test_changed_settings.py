@@ -119,6 +119,7 @@ OTHER = {
     "report.attribution.method": None,
     "report.attribution.max_samples": 10,
     "report.attribution.steps": 8,
+    "report.sections": [{"name": "my_sections.errors_by", "params": {}}],
     "audit.enabled": False,
     "audit.accept": ["duplicates"],
 }

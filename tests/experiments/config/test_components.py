@@ -52,6 +52,9 @@ def test_offered_arguments_are_passed_where_the_constructor_names_them():
     [
         ({"widht": 3}, "model.params: Thing has no parameter 'widht'; did you mean 'width'"),
         ({}, "model.params: Thing needs 'width'"),
+        ({"width": "1_000"}, 'model.params.width: a whole number was expected, got "1_000"'),
+        ({"width": 1, "rate": "nan"}, 'model.params.rate: a number was expected, got "nan"'),
+        ({"width": True}, "model.params.width: a whole number was expected, got true"),
         ({"width": 1, "rate": 2}, "Thing refuses its parameters: rate must be at most 1"),
     ],
 )

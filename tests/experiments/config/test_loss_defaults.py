@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from engine.losses import FITTING, LOSSES
 from engine.metrics import TASKS
 from experiments.builders import build_loss
+from experiments.config import find_named
 from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
 from models import MODELS
 from models.tft_loss import TFTLoss
@@ -18,9 +20,11 @@ WIDTHS = {"binary": 2, "multiclass": 3, "multilabel": 3, "regression": 2}
 
 def outputs_of(name, width):
     offered = {"tab_dim": 3, "spec_len": 64, "num_classes": width}
-    takes = inspect.signature(MODELS[name]).parameters
+    takes = inspect.signature(find_named(name, MODELS, "name")).parameters
     torch.manual_seed(0)
-    model = MODELS[name](**{key: value for key, value in offered.items() if key in takes})
+    model = find_named(name, MODELS, "name")(
+        **{key: value for key, value in offered.items() if key in takes}
+    )
     mask = torch.ones(6, 2, dtype=torch.bool)
     return model, model(torch.randn(6, 2, 64), mask, torch.randn(6, 3))
 
@@ -58,7 +62,7 @@ def test_the_default_is_a_loss_of_the_task(task):
 
 
 def test_labels_and_values_weigh_the_terms_as_the_transformers_own_loss_does():
-    own = LOSSES["tft"]()
+    own = resolve_name(LOSSES["tft"])()
     assert isinstance(own, TFTLoss)
     terms = default_loss("regression", True, {})[1]["terms"]
     weights = {name: term.get("weight", 1) for name, term in terms.items()}

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from datasets.cohort import SEVERAL_COLUMNS
 from datasets.errors import UsageError
+from datasets.simulation import BLOOD_VALUES
 from engine.metrics import TASKS
+from engine.statistics import fewest_resamples
+from experiments.config import data, report
 from experiments.config.data import SHARED_ROWS, SHARED_SCANS
 from experiments.config.source import check_config
 from experiments.runs import Experiment
@@ -12,6 +16,30 @@ from experiments.runs import Experiment
 def configured(task="auto", **sections):
     data = {"task": task} | sections.pop("data", {})
     return check_config({"data": data, **sections})
+
+
+def test_what_is_repeated_without_its_imports_is_the_same():
+    assert fewest_resamples(0.95) == report.FEWEST_RESAMPLES
+    assert data.SEVERAL_COLUMNS == SEVERAL_COLUMNS
+    assert tuple(BLOOD_VALUES) == data.LOG_OF_EMBEDDED
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"checkpoint": {"monitor": "val/net_loss"}}, "checkpoint"),
+        ({"trainer": {"early_stopping": {"monitor": "val/net_loss"}}}, "trainer.early_stopping"),
+        (
+            {"lr_scheduler": {"name": "plateau", "params": {"monitor": "val/net_loss"}}},
+            "lr_scheduler.params",
+        ),
+    ],
+)
+def test_a_metric_of_ones_own_called_loss_has_to_state_its_mode(section, key):
+    with pytest.raises(UsageError, match=rf"^{key}.monitor: .*: set {key}.mode to max or min"):
+        configured(metrics=["mine.net_loss"], **section)
+    configured(metrics=["mine.net_loss"], checkpoint={"monitor": "val/net_loss", "mode": "max"})
+    assert configured(checkpoint={"monitor": "val/main_loss"}).checkpoint.mode == "min"
 
 
 @pytest.mark.parametrize("task", ["auto", *TASKS])

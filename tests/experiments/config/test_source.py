@@ -140,6 +140,23 @@ def test_every_shipped_configuration_is_valid_and_survives_being_written(path):
         ({"data": {"labels": ["a"]}}, "^data.labels: keys with values were expected, got"),
         ({"trainer": {"precision": "fp15"}}, "got 'fp15'; did you mean 'fp16'?"),
         ({"exp_name": "x" * 999}, "^exp_name: has 999 bytes, at most 160"),
+        (
+            {"audit": {"accept": ["ordr"]}},
+            "^audit.accept: no finding .*'ordr'; did you mean 'order'",
+        ),
+        ({"audit": {"accept": ""}}, "^audit.accept: no finding is called ''"),
+        ({"data": {"root": "a", "simulated": {"seed": 1}}}, "simulated has no effect beside root"),
+        ({"optimizer": {"params": {"lr": 5}}}, "params.lr would be a second value for lr"),
+        ({"lr_scheduler": {"params": {"warmup_steps": 5}}}, "second value for warmup_steps"),
+        ({"lr_scheduler": {"name": "cosin"}}, "^lr_scheduler.name: .*did you mean 'cosine'"),
+        (
+            {"lr_scheduler": {"name": "step", "params": {"step_epochs": 2, "step_size": 9}}},
+            "params.step_epochs has no effect beside params.step_size",
+        ),
+        (
+            {"handlers": [{"name": "lr_schedule", "params": {"gamma": 0.5}}]},
+            "^handlers.0.params.gamma has no effect on 'cosine', only on step$",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_one_line_that_names_the_key(values, message):
@@ -181,7 +198,7 @@ def test_numbers_in_lists_have_bounds_too(key):
 
 @pytest.mark.parametrize("section", ["model", "loss", "optimizer", "lr_scheduler"])
 def test_parameters_are_finite_however_deep(section):
-    values = {section: {"name": "x", "params": {"a": [1.0, {"b": math.nan}]}}}
+    values = {section: {"name": "cosine", "params": {"a": [1.0, {"b": math.nan}]}}}
     with pytest.raises(UsageError, match=rf"{section}.params: a\.1\.b has to be a finite number"):
         check_config(values)
 

@@ -84,7 +84,7 @@ def test_integers_are_classes_and_floats_are_values():
     assert (several.dtype, several.shape) == (torch.long, (B, 2))
 
 
-def test_samples_are_numbered_in_the_loaders_order_unless_they_have_names():
+def test_samples_without_names_are_numbered_in_order():
     ids = [b.sample_id for b in AnyLoader([parts(), parts()], "loader")]
     assert ids == [["0", "1", "2", "3"], ["4", "5", "6", "7"]]
     named = {**parts(), "sample_id": torch.tensor([7, 8, 9, 10])}
@@ -167,7 +167,7 @@ def test_an_empty_loader_is_refused():
 
 
 @pytest.mark.parametrize("label", [2, -1])
-def test_a_class_that_the_model_does_not_have_is_refused_not_trained_on(label):
+def test_a_class_that_the_model_lacks_is_refused(label):
     loader = AnyLoader([parts(), parts(label=torch.tensor([0, 1, label, 0]))], "train_loader")
     loader.num_classes = 2
     with pytest.raises(UsageError, match=f"batch 1: label {label}, .* classes 0 to 1"):

@@ -6,8 +6,28 @@ from torch import nn
 
 from datasets.errors import UsageError
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.learning_task import find_task
+from experiments.enhanced_trainer.learning_task import Names, find_task
 from models.tft_loss import TFTLoss
+from tests.experiments.report.made_outputs import make_outputs
+
+
+def test_as_many_names_as_things_are_needed():
+    torch.manual_seed(0)
+    batch = AnyLoader([(torch.ones(2, 1, 5), None, torch.ones(2, 3), [0, 1])], "x").first()
+    Names(["a", "b"], ["x", "y", "z"], torch.arange(5).numpy()).check(2, batch)
+    for names, words in (
+        (Names(classes=["a"]), "class_names: 1 given, but there are 2"),
+        (Names(covariates=["x"]), "covariate_names: 1 given, but there are 3"),
+        (Names(axis=torch.arange(4).numpy()), "axis: 4 given, but there are 5"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            names.check(2, batch)
+
+
+def test_outputs_without_names_have_their_numbers():
+    assert Names().of_outputs(make_outputs("multilabel")) == ["label 0", "label 1", "label 2"]
+    assert Names(["no", "yes"]).of_outputs(make_outputs("binary")) == ["no", "yes"]
+
 
 B, S, L, D = 6, 2, 8, 3
 CPU = torch.device("cpu")
@@ -79,7 +99,7 @@ def test_the_models_own_loss_wins():
     assert found.loss_terms == ["total_loss", "size"]
 
 
-def test_looking_at_the_model_changes_neither_it_nor_the_random_streams():
+def test_finding_the_task_changes_no_model_and_no_rng():
     class Dropped(Linear):
         def __init__(self) -> None:
             super().__init__(2)
@@ -132,7 +152,7 @@ def test_a_model_that_does_not_keep_the_contract_is_named():
         find_task(Flat(2), loader(CLASSES), CPU)
 
 
-def test_classes_beyond_the_logits_are_refused_in_later_batches_too():
+def test_classes_beyond_the_logits_are_refused_in_any_batch():
     own = loader(CLASSES)
     find_task(Linear(2), own, CPU)
     own.loader.append((torch.randn(B, S, L), None, torch.randn(B, D), CLASSES + 1))

@@ -12,13 +12,52 @@ from torch import nn
 
 from engine.statistics import delong_test
 from experiments.enhanced_trainer.model_comparison import (
+    OWN,
     Comparison,
     common_loss,
     compare,
+    summarise_model,
     write_comparison,
 )
-from experiments.report import figure_images
+from models import TFTMultimodal
 from tests.experiments.report.made_outputs import NAMES, make_outputs
+
+
+def test_counts_and_size_agree_with_torchs_own():
+    model = TFTMultimodal(tab_dim=4, spec_len=48, patch_size=16)
+    for parameter in model.head.parameters():
+        parameter.requires_grad_(False)
+    model.register_buffer("kept", torch.zeros(10, dtype=torch.float64))
+    summary = summarise_model(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    assert summary["parameters"] == parameters
+    frozen = sum(p.numel() for p in model.head.parameters())
+    assert summary["trainable"] == parameters - frozen
+    own = {name for name, _ in model.named_buffers()}
+    held = [*model.parameters(), *(dict(model.named_buffers())[name] for name in own)]
+    assert summary["size_mb"] == pytest.approx(
+        sum(t.element_size() * t.nelement() for t in held) / 1e6
+    )
+    for name, module in model.named_children():
+        expected = sum(p.numel() for p in module.parameters())
+        assert summary["modules"].get(name, {"parameters": 0})["parameters"] == expected
+    assert summary["modules"]["head"]["trainable"] == 0
+    assert summary["model"] == "TFTMultimodal"
+
+
+def test_shared_and_own_parameters_are_counted_once():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 3)
+            self.second = nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+            self.scale = nn.Parameter(torch.ones(1))
+
+    summary = summarise_model(Tied())
+    assert summary["parameters"] == sum(p.numel() for p in Tied().parameters()) == 9 + 3 + 3 + 1
+    assert summary["modules"]["second"]["parameters"] == 3
+    assert summary["modules"][OWN]["parameters"] == 1
 
 
 def measured(task):
@@ -28,7 +67,7 @@ def measured(task):
     return measure
 
 
-def test_models_are_held_against_one_loss_not_each_against_its_own():
+def test_models_are_compared_by_one_common_loss():
     outputs = make_outputs("multiclass")
     table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
     expected = log_loss(outputs.target.numpy(), outputs.probabilities.numpy())
@@ -39,7 +78,7 @@ def test_models_are_held_against_one_loss_not_each_against_its_own():
     assert table["seconds"].ge(0).all()
 
 
-def test_two_classes_are_ranked_as_well_as_by_the_best_model_or_that_is_tested():
+def test_models_of_two_classes_are_tested_against_the_best():
     worse, better = make_outputs("binary"), make_outputs("binary")
     better = replace(better, logits=better.logits + 2 * torch.eye(2)[better.target])
     models = {"worse": nn.Linear(2, 1), "better": nn.Linear(2, 1)}
@@ -96,7 +135,7 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
         wanted.update(images)
         return "no browser"
 
-    monkeypatch.setattr(figure_images, "write_images", keep)
+    monkeypatch.setattr("experiments.report.figure_images.write_images", keep)
     comparison = Comparison(
         pd.DataFrame({"model": ["a"], "loss": [0.5]}), {"a": make_outputs(task)}
     )
@@ -107,7 +146,7 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
     assert [len(figures) for figures in wanted.values()] == ([1, 2] if task == "binary" else [2])
 
 
-def test_the_loss_of_values_in_unlike_units_is_relative_to_their_spread():
+def test_the_loss_of_unlike_units_is_relative_to_the_spread():
     outputs = make_outputs("regression")
     scaled = replace(
         outputs,

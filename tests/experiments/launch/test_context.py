@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 
-from experiments.launch.context import TOLD, LaunchContext, _name_of_start, current_launch
+from experiments.launch.context import (
+    TOLD,
+    LaunchContext,
+    _name_of_start,
+    begun_run,
+    current_launch,
+)
 
 
 @pytest.fixture
@@ -47,10 +55,10 @@ def test_a_process_of_an_earlier_start_that_called_in_vain_is_not_taken_for_a_ne
     assert len(set(start(memory, 2))) == 1
 
 
-def test_of_all_processes_of_a_start_one_has_the_word(memory):
+def test_of_all_processes_of_a_start_one_prints_first(memory):
     jobs = [make_job(memory, rank) for rank in (1, 0)]
-    assert [job.has_the_word() for job in jobs] == [True, False]
-    assert make_job(memory, 0, name="next").has_the_word()
+    assert [job.prints_first() for job in jobs] == [True, False]
+    assert make_job(memory, 0, name="next").prints_first()
 
 
 def test_a_run_is_remembered_by_the_starts_that_follow(memory, tmp_path, monkeypatch):
@@ -68,5 +76,49 @@ def test_where_the_jobs_memory_is_gone_each_process_speaks_for_itself(memory):
         check = add
 
     job = LaunchContext(1, 1, 2, "none", Gone(), Gone())
-    assert job.has_the_word()
+    assert job.prints_first()
     assert job.recall_run() is None
+
+
+def named_job(run_id="seven", forgets=True):
+    memory = dist.HashStore()
+    return LaunchContext(0, 0, 1, run_id, memory, memory, forgets)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs, the later the newer; of two jobs, the first one's second run being finished."""
+    for number, (name, job, finished) in enumerate(
+        [("hcc", "seven", False), ("hcc-2", "seven", True), ("hcc-3", "eight", False)]
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "environment.json").write_text(json.dumps({"job": job}))
+        os.utime(folder / "environment.json", (number, number))
+        events = ["run_started", "run_finished"] if finished else ["run_started"]
+        (folder / "log.jsonl").write_text("".join(f'{{"event": "{e}"}}\n' for e in events))
+    return tmp_path
+
+
+def test_what_the_job_remembers_counts(runs):
+    job = named_job(forgets=False)
+    assert begun_run(job, runs, "hcc") is None
+    job.remember_run(runs / "hcc-3")
+    assert begun_run(job, runs, "hcc") == runs / "hcc-3"
+
+
+def test_a_job_that_forgets_finds_the_unfinished_run_that_bears_its_name(runs):
+    assert begun_run(named_job(), runs, "hcc") == runs / "hcc"
+    assert begun_run(named_job("eight"), runs, "hcc") == runs / "hcc-3"
+    assert begun_run(named_job("nine"), runs, "hcc") is None
+    assert begun_run(named_job(), runs, "species") is None
+
+
+def test_a_job_without_a_name_finds_none_of_another_such_job(runs):
+    (runs / "hcc" / "environment.json").write_text(json.dumps({"job": "none"}))
+    assert begun_run(named_job("none"), runs, "hcc") is None
+
+
+def test_a_damaged_environment_is_passed_over(runs):
+    (runs / "hcc" / "environment.json").write_text("[")
+    assert begun_run(named_job(), runs, "hcc") is None

@@ -16,8 +16,8 @@ from engine.metrics import CLASSES, EpochOutputs
 from experiments.analysis import TestAnalysis, decide
 from experiments.config import ThresholdConfig
 from experiments.report.figures import Section
-from experiments.report.report_content import Figure, Part, ReportContent, Side
-from experiments.report.report_samples import SampleSource
+from experiments.report.report_content import Figure, Part, ReportContent, SplitRow
+from experiments.report.report_payload import SampleSource
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 NASTY = (
@@ -79,12 +79,12 @@ def make_content(
         task=task,
         class_names=classes,
         model="Model tft with 12,345 parameters; the best checkpoint by val/auroc.",
-        task_text=f"Values to predict: {', '.join(classes)}.",
+        task_text=f"Regression targets: {', '.join(classes)}.",
         cohort=[
             "Cohort small: 90 samples, 180 scans (1 to 3 a sample) of 96 points (2000 to 9000)"
         ],
         split=[
-            Side(side, size, size, 2 * size, ["3"] * len(classes))
+            SplitRow(side, size, size, 2 * size, ["3"] * len(classes))
             for side in ("training", "validation", "test")
         ],
         audit=[
@@ -96,11 +96,13 @@ def make_content(
                 f"{classes[-1]}",
                 (0.7, 0.9),
             ),
-            Finding("counts:test", "note", 1, f"fewer than 50 on the test side: {classes[0]} 15"),
+            Finding(
+                "counts:test", "note", 1, f"fewer than 50 samples on the test side: {classes[0]} 15"
+            ),
         ],
         headline=[Figure("auroc", 0.91, 0.85, 0.97, 0.93), Figure("mae", 3.2)],
-        warnings=[f"fewer than 50 on the test side: {classes[0]} 15."],
-        limits=["Subgroups (by sex, age or site) were not measured each by itself."],
+        warnings=[f"fewer than 50 samples in the test set: {classes[0]} 15."],
+        limits=["Subgroups (by sex, age or site) were not evaluated separately."],
         epochs=epochs,
         val=val,
         test=test,
@@ -109,7 +111,7 @@ def make_content(
         samples=source,
         parts=[
             Part("importance", "Global importance", [make_section()]),
-            Part("embedding", "Embeddings", absent="The samples' vectors were not kept."),
+            Part("embedding", "Embeddings", absent="Embeddings were not stored."),
         ],
         settings="exp_name: a run\n",
         environment={"commit": None, "dirty": False, "packages": {"torch": "2"}, "threads": 2},

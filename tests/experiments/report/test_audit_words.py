@@ -140,23 +140,23 @@ CASES: list[tuple[Fault, dict[str, Any]]] = [
 ]
 # Of what a check says in several ways each has to occur.
 SAID = (
-    "1 group of 50 on two sides",
-    "groups of 50 on two sides",
-    "1 value of animal in several groups, m0 for one",
-    "1 value of animal in several groups, 1 of them on two sides",
-    "values of animal in several groups, 0 for one",
-    "of them on two sides of the split, 0 for one",
+    "1 group of 50 in several splits",
+    "groups of 50 in several splits",
+    "1 value of animal in several groups, such as m0",
+    "1 value of animal in several groups, 1 of them in several splits",
+    "values of animal in several groups, such as 0",
+    "of them in several splits, such as 0",
     "read like replicates",
     "100 sets of groups that differ by case, blanks, zeros or the form of characters only (",
-    "(20 on two sides of the split), 'G0' / 'g0'",
+    "(20 in several splits), 'G0' / 'g0'",
     "1 set of values of plate that differ",
     "1 group: how",
     "5 groups: how",
-    "are identical to one on another side",
+    "are identical to one in another split",
     "are identical to one in another group and",
     "are identical to one in another group:",
     "are identical to one in the same group",
-    "are nearly identical to one on another side",
+    "are nearly identical to one in another split",
     "are nearly identical to one in another group and",
     "are nearly identical to one in another group:",
     "1 scan with the same number",
@@ -180,12 +180,12 @@ SAID = (
     "the total intensity",
     "points left of",
     "points right of",
-    "on the train side",
-    "on the val side",
-    "on the test side",
-    "of the train side, but",
-    "of the val side, but",
-    "of the test side, but",
+    "in the train split",
+    "in the val split",
+    "in the test split",
+    "of the train split, but",
+    "of the val split, but",
+    "of the test split, but",
     "; there the classes",
     " and more; there the classes",
     "the axis has 1 gap,",
@@ -223,7 +223,7 @@ def audit_all(cases: list[tuple[Fault, dict[str, Any]]], clean: Path, folder: Pa
         if split is None:
             split = make_split(cohort.targets, cohort.groups, seed=1)
         label, group = choices.get("label"), choices.get("group")
-        subject = AuditContext.prepare(cohort, split, label, group, max_scans)
+        subject = AuditContext(cohort, split, label, group, max_scans)
         for check in CHECKS:
             if cohort.has_spectra or check not in OF_SCANS:
                 found.silent -= {check.__name__} if list(check(subject)) else set()

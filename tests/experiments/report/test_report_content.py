@@ -14,8 +14,8 @@ from experiments.analysis import Outcome, TestAnalysis
 from experiments.config import check_config
 from experiments.report.figures import FindingSections, Section, examine
 from experiments.report.report_content import content_of, content_while_training
-from experiments.report.report_parts import report_parts
-from experiments.report.report_samples import sample_source
+from experiments.report.report_page import report_parts
+from experiments.report.report_payload import sample_source
 from experiments.report.words import Words
 from experiments.runs import Experiment
 from tests.experiments.conftest import SMALL_TFT
@@ -78,7 +78,7 @@ def content(outcome):
     return content_of(outcome, report_parts(FindingSections(examine(outcome))))
 
 
-def test_the_first_figures_are_the_configured_metrics_on_both_sides(outcome, content):
+def test_the_headline_has_the_configured_metrics(outcome, content):
     assert [figure.name for figure in content.headline] == outcome.config.metrics
     for figure in content.headline:
         assert figure.test == outcome.results["test"][figure.name]
@@ -88,7 +88,7 @@ def test_the_first_figures_are_the_configured_metrics_on_both_sides(outcome, con
 
 def test_the_split_counts_every_sample_group_scan_and_class(outcome, content):
     cohort = outcome.data.cohort
-    assert [side.side for side in content.split] == ["training", "validation", "test"]
+    assert [side.subset for side in content.split] == ["training", "validation", "test"]
     assert sum(side.samples for side in content.split) == len(cohort.sample_ids)
     assert sum(side.scans for side in content.split) == sum(map(len, cohort.scan_rows))
     for number in range(2):
@@ -98,7 +98,8 @@ def test_the_split_counts_every_sample_group_scan_and_class(outcome, content):
 
 def test_warnings_are_those_of_the_model_card_without_its_marks(content):
     assert any(
-        line.startswith("fewer than 50 on the test side: control") for line in content.warnings
+        line.startswith("fewer than 50 samples in the test set: control")
+        for line in content.warnings
     )
     assert not [line for line in (*content.warnings, *content.limits) if "**" in line]
     assert not [line for line in content.warnings if "\\" in line]
@@ -139,7 +140,7 @@ def test_what_was_not_found_out_is_said(outcome):
         assert part.absent.endswith(".")
 
 
-def test_a_sample_is_found_with_its_scans_and_its_covariates_as_they_were(outcome, content):
+def test_a_sample_is_found_with_scans_and_covariates(outcome, content):
     cohort, source = outcome.data.cohort, content.samples
     name = outcome.outputs["test"].sample_id[0]
     row = cohort.sample_ids.index(name)
@@ -170,7 +171,7 @@ def test_a_run_that_goes_on_shows_its_last_validation(outcome):
     content = content_while_training(outcome.run_dir, outcome.config, outcome.data, epochs, val)
     assert (content.status, content.epoch, content.max_epochs) == ("running", 1, 1)
     assert content.outputs is val
-    assert content.side == "validation"
+    assert content.subset == "validation"
     assert [figure.name for figure in content.headline] == outcome.config.metrics
     expected = [epochs[-1]["metrics"][f"val/{name}"] for name in outcome.config.metrics]
     assert [figure.val for figure in content.headline] == expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 
@@ -10,10 +11,11 @@ from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
 from experiments.analysis import AnalysisCollector, TestAnalysis
 from experiments.enhanced_trainer import AnyLoader, Names, find_task, look_at_model
-from experiments.report.figures import FindingSections
-from experiments.report.result_pages import ResultPages
+from experiments.report.figures import FindingSections, examine
+from experiments.report.result_pages import ResultPages, write_named_figures
 from models import TFTMultimodal
 from tests.experiments.report.made_examined import make_examined
+from tests.experiments.report.run_outcome import make_outcome
 
 pytestmark = pytest.mark.slow
 
@@ -150,9 +152,68 @@ def test_the_pages_open_from_the_disk_without_errors_or_requests(folder):
             drawn = page.locator(".plotly-graph-div:has(.main-svg)").count()
             assert drawn == page.locator(".plotly-graph-div").count() >= 2
             page.set_viewport_size({"width": 390, "height": 800})
-            page.wait_for_timeout(300)
             assert not page.evaluate("document.documentElement.scrollWidth > innerWidth + 1"), name
             page.close()
         browser.close()
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+NAMES = {
+    "evaluation_plots",
+    "feature_importance",
+    "shap_analysis",
+    "pca_analysis",
+    "attention_analysis",
+}
+CHROME = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def outcome(cohort_dir, tmp_path_factory):
+    return make_outcome(cohort_dir, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def without_kaleido(monkeypatch):
+    """Whether it is installed or not."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *others: None if name == "kaleido" else find(name, *others),
+    )
+
+
+@pytest.mark.usefixtures("without_kaleido")
+def test_the_named_pages_need_no_model_call(outcome):
+    curves = outcome.run_dir / "report" / "training_curves.html"
+    before = curves.read_bytes()
+    paths, note = write_named_figures(outcome, FindingSections(examine(outcome)))
+    assert {path.stem for path in paths} == NAMES
+    assert {path.parent for path in paths} == {outcome.run_dir / "report"}
+    assert note is not None
+    assert "kaleido" in note
+    assert curves.read_bytes() == before
+    for path in paths:
+        text = path.read_text("utf-8")
+        assert "Nothing to show" not in text
+        assert text.count("plotly.js v") == 1
+
+
+@pytest.mark.usefixtures("without_kaleido")
+def test_what_is_not_shap_is_not_called_so(outcome):
+    write_named_figures(outcome, FindingSections(examine(outcome)))
+    text = (outcome.run_dir / "report" / "shap_analysis.html").read_text("utf-8")
+    assert "Attributions by integrated gradients" in text
+    assert "mean |SHAP value|" not in text
+
+
+@pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome on this machine")
+def test_with_a_chrome_every_page_has_an_image(outcome):
+    pytest.importorskip("kaleido")
+    paths, note = write_named_figures(outcome, FindingSections(examine(outcome)))
+    assert note is None
+    images = {path.stem for path in paths if path.suffix == ".png"}
+    assert images == NAMES | {"training_curves"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths if path.suffix == ".png")

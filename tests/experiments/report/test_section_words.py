@@ -27,7 +27,7 @@ from experiments.report.figures import (
     summary_sections,
     weight_sections,
 )
-from experiments.report.report_parts import NO_ATTENTION, NO_VECTORS, NOT_EXPLAINED
+from experiments.report.report_page import NO_ATTENTION, NO_VECTORS, NOT_EXPLAINED
 from tests.experiments.report.made_examined import COVARIATES, make_examined
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs
 from tests.experiments.report.said_in_chinese import english_left

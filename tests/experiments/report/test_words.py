@@ -51,7 +51,7 @@ def test_a_chinese_phrase_has_the_places_of_the_english_one():
             assert len(PLACES.findall(said)) == len(places_of(item)), english
 
 
-def test_every_filled_phrase_is_found_and_no_other_one_in_its_place():
+def test_every_filled_phrase_is_found_unambiguously():
     words = Words("zh")
     pairs = [filled(english, chinese) for english, chinese in read_words().items()]
     said = {text: (words.translate(text), expected) for text, expected in pairs}
@@ -98,12 +98,12 @@ def test_a_text_is_found_by_the_phrase_that_it_was_filled_from():
 
 def test_places_can_change_their_order():
     said = Words("zh").translate(
-        "95% intervals, by 1000 bootstrap resamples of the 135 groups of the test side."
+        "95% intervals: 1000 bootstrap resamples of the 135 groups of the test set."
     )
     assert said.index("135") < said.index("1000")
 
 
-def test_a_text_of_several_sentences_is_said_sentence_by_sentence():
+def test_a_text_is_translated_sentence_by_sentence():
     words = Words("zh", names=["case"])
     said = words.translate(
         "By integrated gradients (Sundararajan et al. 2017). Attributions of the logit of case, "

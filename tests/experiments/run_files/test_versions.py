@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.cohort import checksums as file_digests
-from datasets.cohort import cohort as cohort_module
 from datasets.errors import UsageError
 from engine.reporting import read_log
 from experiments import run
@@ -204,9 +202,9 @@ def test_another_seed_is_no_change_of_the_cohort(own_cohort, make_config, tmp_pa
 
 @pytest.fixture
 def every_file_is_large(monkeypatch):
-    monkeypatch.setattr(file_digests, "REMEMBERED_FROM_BYTES", 1)
-    monkeypatch.setattr(file_digests, "SETTLED_AFTER_S", 0.0)
-    monkeypatch.setattr(cohort_module, "CHECKED_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("datasets.cohort.checksums.REMEMBERED_FROM_BYTES", 1)
+    monkeypatch.setattr("datasets.cohort.checksums.SETTLED_AFTER_S", 0.0)
+    monkeypatch.setattr("datasets.cohort.cohort.CHECKED_AT_ONCE_BYTES", 0)
     time.sleep(0.02)  # so that the files are older than the first look at the clock
 
 

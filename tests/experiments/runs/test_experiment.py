@@ -342,10 +342,24 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
         ({"checkpoint.monitor": "val/aurok"}, "checkpoint.*did you mean 'val/auroc'"),
         (
             {"trainer.early_stopping": {"monitor": "auroc"}},
-            "early_stopping.*did you mean 'val/auroc'",
+            "^trainer.early_stopping.monitor.*did you mean 'val/auroc'",
         ),
+        (
+            {"lr_scheduler": {"name": "plateau", "params": {"monitor": "val/aurok"}}},
+            "^lr_scheduler.params.monitor: of 'val/aurok' .*set lr_scheduler.params.mode to max",
+        ),
+        (
+            {"lr_scheduler": {"name": "plateau", "params": {"monitor": "auroc"}}},
+            "^lr_scheduler.params.monitor: no metric .*did you mean 'val/auroc'",
+        ),
+        (
+            {"lr_scheduler": {"name": "plateau", "params": {"factor": 1}}},
+            "^lr_scheduler.params.factor must lie between 0 and 1",
+        ),
+        ({"optimizer.params": {"eps": "nan"}}, "^optimizer.params.eps: a number was expected"),
         ({"lr_scheduler": {"name": "cosin"}}, "did you mean 'cosine'"),
         ({"handlers": [{"name": "emma"}]}, r"handlers.0.name: .*did you mean 'ema'"),
+        ({"report": {"sections": ["my_lab.plot"]}}, r"report.sections.0: no module 'my_lab'"),
         ({"trainer.device": "gpu"}, "trainer.device: device 'gpu' is unknown"),
         ({"metrics": ["auc"]}, "did you mean 'auroc'|no metric is called 'auc'"),
         ({"data.transforms": ["tik"]}, "did you mean 'tic'"),

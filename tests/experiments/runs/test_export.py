@@ -50,7 +50,7 @@ def test_the_summary_tells_the_threshold_and_the_calibration_with_their_figures(
         assert f"| `{point.name}` | {point.threshold:.4g} | {row} |" in summary
     found = experiment.findings.calibration
     assert found is not None
-    assert f"Temperature {found.temperature:.3g}, fitted on the validation side" in summary
+    assert f"Temperature {found.temperature:.3g}, fitted on the validation set" in summary
     assert f"| log loss | {found.before.log_loss:.4f} | {found.after.log_loss:.4f} |" in summary
 
 

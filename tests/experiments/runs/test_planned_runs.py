@@ -31,3 +31,12 @@ def test_a_run_with_other_settings_or_no_run_at_all_is_refused(config, tmp_path)
     write_config(tmp_path / "a", check_config(config.plain() | {"seed": 3}))
     with pytest.raises(UsageError, match=r"is a run with another configuration \(seed\)"):
         state_of(config)
+
+
+def test_a_run_whose_defaults_were_others_is_told_by_their_keys(config, tmp_path):
+    (tmp_path / "a").mkdir()
+    write_config(tmp_path / "a", config)
+    resolved = tmp_path / "a" / "resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("monitor: val/auroc", "monitor: val/loss"))
+    with pytest.raises(UsageError, match=r"another configuration \(checkpoint.monitor\)"):
+        state_of(config)

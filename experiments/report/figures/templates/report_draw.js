@@ -5,7 +5,7 @@ const makers = new Map(); // element -> what makes its figure
 let dark = false;
 const drawn = new Map(); // element -> whether it was in view yet
 
-// Plotly reads a little HTML in every text (figure_text.py); names are shown as they are, and short.
+// Plotly reads a little HTML in every text (figure_page.py); names are shown as they are, and short.
 function shown(name, longest = 32) {
   let text = String(name).replace(/\s+/g, " ").trim();
   if (text.length > longest) {

@@ -5,7 +5,7 @@ const table = {rows: [], shown: [], key: regression ? "missed" : "probability", 
 
 const COLUMNS = [
   ["id", "sample"], ["group", "group"], ["truth", "true"], ["said", "predicted"],
-  ...(regression ? [["error", "error"], ["missed", "absolute error"]] : [["probability", "probability of the truth"], ["margin", "margin"]]),
+  ...(regression ? [["error", "error"], ["missed", "absolute error"]] : [["probability", "probability of the true class"], ["margin", "margin"]]),
   ["scans", "scans"],
 ];
 const NUMBERS = new Set(["probability", "margin", "error", "missed", "scans", ...(regression ? ["truth", "said"] : [])]);
@@ -77,7 +77,7 @@ function showRows() {
   const {first, shown: rows} = table, last = Math.min(first + PAGE_ROWS, rows.length);
   find("errors-body").replaceChildren(...rows.slice(first, last).map(row =>
     make("tr", {class: row.wrong || row.mistaken ? "wrong" : null, "data-sample": row.id}, ...COLUMNS.map(([key]) => cell(row, key)))));
-  say(find("errors-count"), rows.length ? "{} to {} of {} samples" : "No sample fits.", first + 1, last, rows.length);
+  say(find("errors-count"), rows.length ? "{} to {} of {} samples" : "No matching sample.", first + 1, last, rows.length);
   find("errors-before").disabled = first === 0;
   find("errors-after").disabled = last === rows.length;
   for (const head of find("errors-head").children) {

@@ -21,7 +21,7 @@ const SCAN_COLOURS = [palette[2], palette[3], palette[5], palette[4], "#8c8c8c"]
 const scanColour = scan => SCAN_COLOURS[scan % SCAN_COLOURS.length];
 const scanDash = scan => Math.floor(scan / SCAN_COLOURS.length) % DASHES.length;
 
-// -- unpacking (report_samples.py says how it is packed) ---------------------------------------------
+// -- unpacking (report_payload.py says how it is packed) ---------------------------------------------
 
 function scansOf(entry, points) {
   const levels = bytes(entry.scans);
@@ -110,7 +110,7 @@ function showScans(entry) {
   find("sample-scans").replaceChildren(
     make("thead", {}, make("tr", {}, make("th", {scope: "col", t: "shown"}), ...(entry.weights ? [make("th", {scope: "col", t: "weight"}), make("td")] : []))),
     make("tbody", {}, ...rows));
-  say(find("sample-scans-note"), entry.weights ? "The share of each scan in what the model makes of the sample." : "The model gives scans no weights of their own.");
+  say(find("sample-scans-note"), entry.weights ? "Attention weight of each scan." : "The model has no weights per scan.");
 }
 
 function showCovariates(id, entry, data) {
@@ -130,13 +130,13 @@ function showCovariates(id, entry, data) {
 function showSum(entry, data) {
   const attribution = explainedOf(entry), element = find("sample-sum"), gap = attribution?.gap ?? null;
   find("sample-gap").hidden = gap === null;
-  if (gap !== null) say(find("sample-gap"), "The parts add up to it within {}.", significant(Math.abs(gap), 2));
-  if (!attribution) return say(element, data.explained ? "This sample was not explained: attributions were computed of {} samples." : "No attributions were computed.", data.explained);
+  if (gap !== null) say(find("sample-gap"), "Completeness error: {}.", significant(Math.abs(gap), 2));
+  if (!attribution) return say(element, data.explained ? "No attributions of this sample: they were computed for {} samples." : "No attributions were computed.", data.explained);
   const what = fill(regression ? "the prediction of {}" : SCORES[data.score], [page.names[attribution.target]]);
   const parts = [what, signed(attribution.spectra_sum), signed(attribution.covariates.reduce((a, b) => a + b, 0))];
-  if (attribution.change === null) return say(element, "What {} rests on: spectra {}, covariates {}.", ...parts);
-  const start = data.method === "gradient_shap" ? "Against other samples, drawn at random, the spectra change {} by {} and the covariates by {}; together it changes by {}." :
-    "Against an input of zeros, the spectra change {} by {} and the covariates by {}; together it changes by {}.";
+  if (attribution.change === null) return say(element, "Attribution of {}: spectra {}, covariates {}.", ...parts);
+  const start = data.method === "gradient_shap" ? "Relative to random other samples, the spectra change {} by {} and the covariates by {}; in total by {}." :
+    "Relative to an input of zeros, the spectra change {} by {} and the covariates by {}; in total by {}.";
   return say(element, start, ...parts, signed(attribution.change));
 }
 

@@ -7,7 +7,7 @@ const classes = page.task === "binary" || page.task === "multiclass";
 const scoreOf = (sample, output) => scores[sample * width + output];
 const isPositive = (sample, output) => (classes ? target[sample] === output : target[sample * width + output] > 0);
 
-// From this score on a sample is called positive.
+// A sample is predicted positive from this score.
 const operating = {ranking: null, threshold: 0.5};
 const followers = []; // called when the threshold has come to rest
 
@@ -72,7 +72,7 @@ const FIGURES = [
 ];
 const RULES = {
   youden: "Youden's J", f1: "Largest F1", recall: "Sensitivity ≥ {}", fpr: "False positive rate ≤ {}",
-  cost: "Least cost, a miss × {}", default: "Default 0.5",
+  cost: "Minimum cost (false negative = {} × false positive)", default: "Default 0.5",
 };
 const ruleOf = ({rule, demand}) => [RULES[rule] ?? rule.replaceAll("_", " "), ...(demand === null ? [] : [String(demand)])];
 const atThreshold = value => (value === "inf" ? Infinity : value ?? NaN);
@@ -108,9 +108,9 @@ const positiveName = ranking => (page.task === "multilabel" ? "present" : rankin
 function showTables(found) {
   const {ranking} = operating, yes = positiveName(ranking), no = oppositeName();
   find("matrix").replaceChildren(matrix(
-    "Rows are what was the case, columns what the model says; shares are of each row.",
-    [["called {}", yes], ["called {}", no]],
-    [[["truly {}", yes], [found.tp, found.fn]], [["truly {}", no], [found.fp, found.tn]]],
+    "Rows: true class; columns: predicted class; percentages per row.",
+    [["predicted {}", yes], ["predicted {}", no]],
+    [[["true {}", yes], [found.tp, found.fn]], [["true {}", no], [found.fp, found.tn]]],
     [["true positives", "false negatives"], ["false positives", "true negatives"]]));
   find("figures-at").replaceChildren(...FIGURES.map(([name, key, parts]) => {
     const [part, whole] = parts?.(found) ?? [];
@@ -211,7 +211,7 @@ function histogram(values, bins) {
 
 function scoresFigure() {
   const {ranking, threshold} = operating, bins = size < 200 ? 20 : 40;
-  const sides = [["truly {}", oppositeName(), ranking.negatives, page.task === "binary" ? palette[0] : "#8c8c8c"], ["truly {}", positiveName(ranking), ranking.positives, palette[ranking.output % palette.length]]];
+  const sides = [["true {}", oppositeName(), ranking.negatives, page.task === "binary" ? palette[0] : "#8c8c8c"], ["true {}", positiveName(ranking), ranking.positives, palette[ranking.output % palette.length]]];
   const counts = sides.map(side => histogram(side[2], bins)), highest = Math.max(...counts.flat());
   const centres = counts[0].map((_, bin) => (bin + 0.5) / bins);
   return {
@@ -299,8 +299,8 @@ function allClasses() {
   const counts = page.names.map(() => new Array(width).fill(0));
   for (let sample = 0; sample < size; sample++) counts[target[sample]][likeliest(sample)]++;
   find("all-classes").replaceChildren(matrix(
-    "Rows are what was the case, columns the likeliest class; shares are of each row.",
-    page.names.map(name => ["called {}", name]), page.names.map((name, row) => [["truly {}", name], counts[row]])));
+    "Rows: true class; columns: most likely class; percentages per row.",
+    page.names.map(name => ["predicted {}", name]), page.names.map((name, row) => [["true {}", name], counts[row]])));
 }
 function likeliest(sample) {
   let best = 0;

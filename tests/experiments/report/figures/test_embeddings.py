@@ -2,11 +2,73 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 
+from engine.metrics import EpochOutputs
 from experiments.report.figures import embeddings as embedding_figures
-from experiments.report.figures.embeddings import FEWEST_FOR_TSNE, plane_sections
+from experiments.report.figures.classification import PALETTE
+from experiments.report.figures.embeddings import (
+    FEWEST_FOR_TSNE,
+    MOST_KINDS,
+    OTHERS_COLOUR,
+    colourings,
+    plane_sections,
+)
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs
+
+
+def by_name(task, columns=None):
+    return {one.name: one for one in colourings(make_outputs(task), NAMES[task], columns)}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_truth_prediction_and_whether_they_agree_come_first(task):
+    found = by_name(task)
+    assert list(found) == ["true label", "prediction", "correct or wrong"]
+    for one in found.values():
+        assert set(one.values) <= set(one.kinds)
+
+
+def test_correct_are_those_whose_prediction_is_their_label():
+    outputs, found = make_outputs("multiclass"), by_name("multiclass")
+    right = (outputs.target == outputs.predictions).numpy()
+    assert list(found["correct or wrong"].values == "correct") == list(right)
+
+
+def test_of_labels_correct_are_those_with_all_of_them_right():
+    outputs, found = make_outputs("multilabel"), by_name("multilabel")
+    right = (outputs.target == outputs.predictions).all(dim=1).numpy()
+    assert list(found["correct or wrong"].values == "all labels right") == list(right)
+
+
+def test_values_are_coloured_by_size_and_by_residual():
+    outputs, found = make_outputs("regression"), by_name("regression")
+    missed = found["age: predicted - true"]
+    assert missed.kinds is None
+    assert missed.around_zero
+    np.testing.assert_allclose(
+        missed.values, (outputs.predictions - outputs.target)[:, 0].numpy(), rtol=1e-6
+    )
+
+
+def test_only_the_largest_groups_have_their_own_colours():
+    groups = [f"g{min(i // 2, 13)}" for i in range(SAMPLES)]
+    found = by_name("binary", {"group": groups})["group"]
+    assert found.kinds[0] == "g13"  # six samples, where the others have two
+    assert len(found.kinds) == MOST_KINDS + 1
+    assert found.kinds[-1] == "others (2)"
+    assert sum(found.values == "others (2)") == 4
+    styles = [tuple(found.style(number).values()) for number in range(MOST_KINDS + 1)]
+    assert len(set(styles)) == MOST_KINDS + 1
+    assert {colour for colour, _ in styles[:-1]} == set(PALETTE)
+    assert styles[-1][0] == OTHERS_COLOUR
+
+
+@pytest.mark.parametrize("values", [["same"] * SAMPLES, [str(i) for i in range(SAMPLES)]])
+def test_what_tells_nobody_or_everybody_apart_is_left_out(values):
+    assert "batch" not in by_name("binary", {"batch": values})
+
 
 PLATES = [f"plate{i % 3}" for i in range(SAMPLES)]
 
@@ -101,7 +163,14 @@ def test_of_many_samples_so_many_are_drawn_and_that_is_said(vectors, monkeypatch
     for name in ("pca", "tsne"):
         traces = choices(found[name].figure)["true label"]
         assert sum(len(trace.text) for trace in traces) == 12
-        assert f"12 of the {SAMPLES} samples" in found[name].text
+        assert f"a random 12 of {SAMPLES} samples" in found[name].text
+
+
+def test_targets_without_a_colour_are_said(vectors):
+    values = torch.rand(SAMPLES, 6)
+    outputs = EpochOutputs(values, values, list(map(str, range(SAMPLES))), {}, "regression")
+    for section in plane_sections(vectors, outputs, list("abcdef"), "embedding")[:2]:
+        assert section.text.endswith("Colours: the first 4 of 6 targets.")
 
 
 def test_names_are_shown_as_text(vectors):
@@ -115,7 +184,7 @@ def test_names_are_shown_as_text(vectors):
 def test_what_has_no_plane_is_said(shape):
     (section,) = sections_of(np.ones(shape)).values()
     assert section.figure is None
-    assert "no plane" in section.text
+    assert "Too few data for a plane" in section.text
 
 
 def test_diverged_embeddings_are_said():
@@ -125,4 +194,4 @@ def test_diverged_embeddings_are_said():
 
 def test_samples_that_are_all_the_same_are_said():
     (section,) = sections_of(np.ones((SAMPLES, 3))).values()
-    assert "nothing to tell them apart" in section.text
+    assert "All samples have the same" in section.text

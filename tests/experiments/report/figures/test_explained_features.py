@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.enhanced_trainer import EnhancedTrainer, Names
-from experiments.report.figures.explained_features import (
+from experiments.report.figures.importance import (
     UNCLEAR,
     covariate_features,
     in_one_sense,
@@ -30,7 +30,7 @@ def said_of(feature, examined):
     return speaks_for(feature.direction, examined.outputs.task, examined.classes)[0]
 
 
-def test_of_two_classes_all_attributions_are_of_the_positive_one_whichever_was_predicted():
+def test_binary_attributions_are_of_the_positive_class():
     examined = make_examined("binary")
     assert set(examined.findings.explained[0].target.tolist()) == {0, 1}
     found = found_in(examined)
@@ -42,12 +42,12 @@ def test_of_two_classes_all_attributions_are_of_the_positive_one_whichever_was_p
     )
 
 
-def test_of_a_single_logit_nothing_is_turned_for_it_says_nothing_of_the_other():
+def test_attributions_of_a_single_logit_keep_their_sign():
     examined = make_examined("binary")
     explained = replace(examined.findings.explained[0], score="logit")
     found = in_one_sense(explained, examined)
     np.testing.assert_allclose(found.covariates, explained.tabular, rtol=1e-6)
-    assert found.what == "the logit of each sample's likeliest class"
+    assert found.what == "the logit of each sample's most likely class"
 
 
 def test_values_are_explained_in_their_own_unit():
@@ -73,7 +73,7 @@ def test_what_adds_up_to_nothing_has_no_share():
 @pytest.mark.parametrize(
     ("task", "what"),
     [
-        ("multiclass", "the log-odds of each sample's likeliest class"),
+        ("multiclass", "the log-odds of each sample's most likely class"),
         ("multilabel", "the logit of liver"),
         ("regression", "the prediction of age"),
     ],

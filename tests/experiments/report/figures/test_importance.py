@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from experiments.report.figures import importance as importance_figures
-from experiments.report.figures.explained_features import covariate_features, in_one_sense
 from experiments.report.figures.importance import (
     MOST_BARS,
+    covariate_features,
     feature_bars,
     feature_section,
+    in_one_sense,
     spectrum_figure,
     spectrum_section,
 )
@@ -73,8 +74,9 @@ def test_the_shares_of_the_modalities_are_said():
     share = found.share(found.points.sum(axis=1))
     text = spectrum_section(found, examined, "By this method.", WINDOWS).text
     assert text.startswith("By this method. Attributions of the log-odds of case")
-    assert f"the spectra account for {share:.0%}, the covariates for {1 - share:.0%}" in text
-    assert "the 2 windows" in text
+    assert f"account for {share:.0%} of the score's mean square" in text
+    assert f"the covariates for {1 - share:.0%}." in text
+    assert "the 2 regions" in text
 
 
 def test_nothing_found_makes_a_section_too():
@@ -86,7 +88,7 @@ def test_nothing_found_makes_a_section_too():
     assert feature_section("covariates", "Covariates", features, examined).figure is not None
 
 
-def test_bars_are_sorted_and_coloured_by_what_a_higher_value_speaks_for():
+def test_bars_are_sorted_and_coloured_by_direction():
     examined = make_examined()
     features = covariate_features(found_in(examined), examined)
     figure = feature_bars(features, "binary", examined.classes)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.analysis import TestAnalysis
 from experiments.report.figures.report_input import examine, names_of_kinds
-from experiments.report.report_samples import sample_source
+from experiments.report.report_payload import sample_source
 from tests.experiments.report.run_outcome import make_outcome
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ def outcome(cohort_dir, tmp_path_factory):
     return make_outcome(cohort_dir, tmp_path_factory.mktemp("runs"))
 
 
-def test_what_was_explained_stands_beside_what_the_model_was_given(outcome):
+def test_attributions_stand_beside_the_models_input(outcome):
     examined, explained = samples_of(outcome), outcome.findings.explained[0]
     dataset = outcome.data.datasets["test"]
     batch = outcome.data.loaders["test"].collate_fn(dataset.__getitems__(range(len(dataset))))
@@ -35,7 +35,7 @@ def test_what_was_explained_stands_beside_what_the_model_was_given(outcome):
         np.testing.assert_allclose(examined.inputs.covariates[row], covariates, rtol=1e-5)
 
 
-def test_the_mean_spectrum_is_of_raw_intensities_over_the_cohorts_axis(outcome):
+def test_the_mean_spectrum_is_of_raw_intensities(outcome):
     examined, cohort = samples_of(outcome), outcome.data.cohort
     rows = [cohort.sample_ids.index(name) for name in outcome.findings.explained[0].sample_id]
     means = [cohort.spectra[cohort.scan_rows[row]].mean(axis=0) for row in rows]
@@ -57,7 +57,7 @@ def test_samples_can_be_told_apart_by_columns_of_few_values(outcome):
     assert not {"label", "age", "sample_id"} & set(examined.columns)
 
 
-def test_the_kinds_that_a_figure_tells_apart_are_names_of_the_users(outcome):
+def test_a_columns_values_are_names_of_the_users(outcome):
     examined, names = examine(outcome), names_of_kinds(outcome.data.cohort)
     assert {"M", "F", *examined.classes} <= names
     assert not names & {"(missing)", *outcome.data.cohort.sample_ids}

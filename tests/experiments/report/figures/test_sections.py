@@ -56,7 +56,7 @@ def test_each_label_or_value_has_sections_of_its_own_to_choose(task):
     np.testing.assert_allclose(np.divide(largest[1:], largest[:-1]), 20, rtol=1e-2)
     words = " ".join(s.text for s in sections)
     assert all(f"of {name}, over" in words for name in NAMES[task])
-    assert "likeliest" not in words
+    assert "most likely" not in words
 
 
 def test_a_negative_share_is_explained_where_it_stands():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.report.figures import shap as shap_figures
-from experiments.report.figures.explained_features import covariate_features, in_one_sense
+from experiments.report.figures.importance import covariate_features, in_one_sense
 from experiments.report.figures.shap import summary_sections
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.made_outputs import SAMPLES
@@ -29,7 +29,7 @@ def test_there_is_a_row_a_feature_with_a_point_a_sample():
         assert len(row.text) == SAMPLES
 
 
-def test_points_are_coloured_by_the_features_value_from_low_to_high():
+def test_points_are_coloured_by_the_features_value():
     features, sections = summary()
     row = sections["summary"].figure.data[0]
     assert row.marker.color[int(np.argmin(features[0].values))] == 0
@@ -63,7 +63,7 @@ def test_of_many_samples_so_many_are_drawn_and_that_is_said(monkeypatch):
     monkeypatch.setattr(shap_figures, "MOST_POINTS", 10)
     _, sections = summary()
     assert {len(row.x) for row in sections["summary"].figure.data} == {10}
-    assert f"10 of the {SAMPLES} samples" in sections["summary"].text
+    assert f"a random 10 of {SAMPLES} samples" in sections["summary"].text
 
 
 def test_nothing_to_summarise_is_said():

@@ -10,7 +10,7 @@ from tests.experiments.report.made_report import COVARIATES, make_content, make_
 from tests.experiments.report.opened_page import MINUS, counts, opened, rows, wait_for_sample
 
 
-def test_the_worst_sample_comes_first_and_columns_are_sorted_by_keys(browser, path, content):
+def test_the_worst_sample_is_first_and_columns_can_be_sorted(browser, path, content):
     outputs = content.test
     true = outputs.probabilities.numpy()[np.arange(120), outputs.target.numpy()]
     with opened(browser, path) as page:
@@ -29,7 +29,7 @@ def test_the_worst_sample_comes_first_and_columns_are_sorted_by_keys(browser, pa
         assert page.locator("#errors-count").inner_text() == "51 to 100 of 120 samples"
 
 
-def test_only_errors_at_the_current_threshold_are_listed_where_they_are_wanted(browser, path):
+def test_errors_at_the_current_threshold_can_be_filtered(browser, path):
     with opened(browser, path) as page:
         page.locator("#errors-only").check()
         for threshold in ("0.3", "0.8"):
@@ -41,7 +41,7 @@ def test_only_errors_at_the_current_threshold_are_listed_where_they_are_wanted(b
             )
             assert all(row[2] != row[3] and row[5].startswith(MINUS) for row in rows(page))
         page.locator("#errors-filter").fill("nobody is called so")
-        assert page.locator("#errors-count").inner_text() == "No sample fits."
+        assert page.locator("#errors-count").inner_text() == "No matching sample."
 
 
 def test_a_row_opens_its_sample_by_click_and_by_key(browser, path, content):
@@ -72,7 +72,7 @@ def test_the_address_opens_a_sample(browser, path):
         assert page.locator("h1").inner_text() == "a run"
 
 
-def test_the_explorer_shows_scans_attribution_weights_and_covariates(browser, path, content):
+def test_the_explorer_shows_all_parts_of_a_sample(browser, path, content):
     number = 15  # has four scans
     name, source = f"s{number}", content.samples
     raw = source.spectra[source.scan_rows[name]]

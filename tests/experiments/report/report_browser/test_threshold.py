@@ -11,9 +11,7 @@ from tests.experiments.report.made_report import make_content
 from tests.experiments.report.opened_page import counts, figure_at, mark, opened, show_everything
 
 
-def test_the_slider_changes_the_matrix_the_figures_and_the_mark_on_every_plot(
-    browser, path, content
-):
+def test_the_slider_moves_matrix_figures_and_marks(browser, path, content):
     outputs = content.test
     scores, positive = outputs.probabilities[:, 1].numpy(), outputs.target.numpy() == 1
     with opened(browser, path) as page:
@@ -50,7 +48,7 @@ def test_the_slider_changes_the_matrix_the_figures_and_the_mark_on_every_plot(
         assert len(seen) == 5
 
 
-def test_it_starts_at_the_configured_rule_and_jumps_to_the_others(browser, path, content):
+def test_it_starts_at_the_configured_rule(browser, path, content):
     points = content.findings.decisions["case"]
     with opened(browser, path) as page:
         first = points[0]

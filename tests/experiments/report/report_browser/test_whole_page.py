@@ -44,7 +44,7 @@ def test_it_follows_the_systems_colours_until_the_reader_chooses(browser, path):
         assert page.evaluate(ink) == dark
 
 
-def test_paper_shows_every_figure_in_light_colours_and_no_controls(browser, path, tmp_path):
+def test_paper_shows_every_figure_and_no_controls(browser, path, tmp_path):
     with opened(browser, path, color_scheme="dark") as page:
         page.evaluate(
             """addEventListener("beforeprint", () => {
@@ -87,15 +87,15 @@ def test_it_is_used_by_keys_alone(browser, path):
         ] == []  # no sample is open yet
 
 
-def test_a_run_that_goes_on_shows_its_validation_side_and_reloads_itself(browser, write, content):
+def test_a_run_in_progress_shows_its_validation_set(browser, write, content):
     running = replace(content, status="running", test=None, samples=None, parts=())
     with opened(browser, write(running)) as page:
         show_everything(page)
         assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "30"
         assert "training: epoch 5 of 10" in page.locator("#overview").inner_text()
-        assert "validation side" in page.locator("#overview .card").first.inner_text()
+        assert "validation set" in page.locator("#overview .card").first.inner_text()
         assert page.locator("#explorer, #reliability").count() == 0
-        assert page.locator("#threshold p").first.inner_text().startswith("Of the validation side.")
+        assert page.locator("#threshold p").first.inner_text().startswith("Validation set.")
         assert sum(counts(page)) == 120
         assert page.locator("#errors-body a").count() == 0
 

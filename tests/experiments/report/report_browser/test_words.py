@@ -20,7 +20,7 @@ from tests.experiments.report.opened_page import (
 )
 
 
-def test_a_button_changes_the_language_at_once_and_leaves_names_alone(browser, write):
+def test_a_button_changes_the_language_but_no_names(browser, write):
     # A class is called as a word of the page is.
     path = write(make_content("binary", names=["training", "case"]))
     y_title = "document.getElementById('plot-roc').layout.yaxis.title.text"
@@ -36,7 +36,7 @@ def test_a_button_changes_the_language_at_once_and_leaves_names_alone(browser, w
             page.locator("#errors-filter").get_attribute("placeholder") == "按样本、分组或类别筛选"
         )
         assert page.locator("#plot-roc").get_attribute("aria-label") == "ROC 曲线"
-        assert "实为 training" in page.locator("#matrix").inner_text()
+        assert "真实 training" in page.locator("#matrix").inner_text()
         assert "训练集" in page.locator("#overview").inner_text()
         page.locator("#language").click()
         assert page.evaluate(y_title) == "sensitivity"
@@ -54,9 +54,7 @@ def test_a_chinese_page_holds_no_english_phrase(task, browser, write):
             "Embeddings",
             plane_sections(vectors, examined.outputs, examined.classes, "embedding"),
         ),
-        Part(
-            "attention", "Gates and attention", absent="What the model attends to was not measured."
-        ),
+        Part("attention", "Gates and attention", absent="Attention was not measured."),
     ]
     covariates = ["age", "CRP", "sex=m", "<b>CRP</b>"]
     made = make_content(task, parts=parts, names=NAMES[task])
@@ -68,20 +66,17 @@ def test_a_chinese_page_holds_no_english_phrase(task, browser, write):
         assert untranslated(page, names) == []
 
 
-def test_sentences_that_were_filled_elsewhere_are_said_as_a_page_in_chinese_says_them(
-    browser, write
-):
+def test_the_page_translates_sentences_as_python_does(browser, write):
     given = [
         "missingness of none predicts the label: missing in 3% of case and nan% of the rest.",
         "plate predicts dose, and spectra may give plate away: dose above 2.5 is 90% of low, or so,"
         " 1.5% of high and up, 0% of <b>none</b> (it was accepted).",
         "2 scans are identical to one in another group: a split can part them (of sample a and "
         "sample b and c, say).",
-        "the threshold for 肝细胞癌 does not carry over as it is: sensitivity is 0.90 on the "
-        "validation side, but 0.50 on the test side, specificity is 0.80 on the validation side, "
-        "but 0.20 on the test side.",
-        "undefined on the test side: auroc, recall_at_fpr@0.05, training.",
-        "fewer than 50 on the val side: stroke, TIA 4, grade 2 30, training 1.",
+        "the threshold for 肝细胞癌 does not transfer: sensitivity 0.90 on validation, 0.50 on "
+        "test, specificity 0.80 on validation, 0.20 on test.",
+        "undefined in the test set: auroc, recall_at_fpr@0.05, training.",
+        "fewer than 50 samples in the validation set: stroke, TIA 4, grade 2 30, training 1.",
         "site by class: A has no training, B has no the rest and more; there the classes cannot be "
         "compared",
         "Correlation of the two heads' values: age 0.95, body mass undefined.",

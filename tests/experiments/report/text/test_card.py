@@ -108,9 +108,7 @@ def card_of(experiment: Experiment) -> str:
 
 
 @pytest.mark.parametrize("task", DATA)
-def test_its_code_loads_the_unpacked_model_and_gives_the_exported_predictions(
-    run, task, tmp_path, monkeypatch
-):
+def test_its_code_gives_the_exported_predictions(run, task, tmp_path, monkeypatch):
     experiment = run(task)
     elsewhere = tmp_path / "elsewhere"
     with zipfile.ZipFile(experiment.run_dir / "card.zip") as archive:
@@ -134,9 +132,7 @@ def test_its_code_loads_the_unpacked_model_and_gives_the_exported_predictions(
         assert said.numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-5)
 
 
-def test_its_code_loads_a_model_of_fewer_points_with_all_that_was_fitted(
-    run, tmp_path, monkeypatch
-):
+def test_its_code_loads_a_model_of_fewer_points(run, tmp_path, monkeypatch):
     steps = [
         {"name": "savgol", "params": {"window": 3, "order": 1}},
         {"name": "snip", "params": {"half_window": 5}},
@@ -191,7 +187,7 @@ def test_its_metrics_are_those_of_the_run_on_both_sides(plain):
         assert values == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
-def test_the_interval_of_each_test_metric_has_a_column_of_its_own(run):
+def test_test_intervals_have_their_own_column(run):
     metrics = ["accuracy", "auroc", "brier"]  # by Clopper and Pearson, of too few, by bootstrap
     experiment = run(metrics=metrics)
     card = card_of(experiment)
@@ -199,16 +195,16 @@ def test_the_interval_of_each_test_metric_has_a_column_of_its_own(run):
     assert rows["loss"][2] == ""
     for name, interval in experiment.intervals.items():
         told = f"{interval.low:.3f} to {interval.high:.3f}"
-        assert rows[name][2] == (told if not np.isnan(interval.low) else "too few to tell")
+        assert rows[name][2] == (told if not np.isnan(interval.low) else "too few samples")
     groups = len(set(experiment.data.cohort.groups[experiment.data.split == "test"]))
-    assert f"by 1000 bootstrap resamples of the {groups} groups of the test side" in card
+    assert f"1000 bootstrap resamples of the {groups} groups of the test set" in card
     model = {"name": "tabular_only"}
     without = card_of(run(metrics=metrics, model=model, report={"enabled": False, "resamples": 0}))
     assert rows_of(without, "metric | validation | test").keys() == rows.keys()
     assert "95%" not in without
 
 
-def test_a_test_side_of_one_group_is_warned_of_as_it_gives_no_interval(run, root, tmp_path):
+def test_a_test_set_of_one_group_is_warned_of(run, root, tmp_path):
     sites = tmp_path / "sites"
     shutil.copytree(root, sites)
     table = pd.read_csv(sites / "samples.csv", dtype={"sample_id": str})
@@ -220,7 +216,7 @@ def test_a_test_side_of_one_group_is_warned_of_as_it_gives_no_interval(run, root
         metrics=["auroc", "accuracy"],
     )
     card = card_of(experiment)
-    assert "**Warning:** no interval for auroc, accuracy, as the test side is one group" in card
+    assert "**Warning:** no interval for auroc, accuracy: the test set is one group" in card
     assert rows_of(card, "metric | validation | test | 95% interval of test")["auroc"][2] == (
         "undefined"
     )
@@ -253,17 +249,18 @@ def test_few_samples_of_a_class_and_missing_values_are_warned_of(run, plain):
     for side in ("val", "test"):
         counts = np.bincount(data.cohort.targets[data.split == side])
         few = f"control {counts[0]}, {ODD} {counts[1]}"
-        assert f"**Warning:** fewer than 50 on the {side} side: {few}." in card
+        name = {"val": "validation", "test": "test"}[side]
+        assert f"**Warning:** fewer than 50 samples in the {name} set: {few}." in card
     share = data.cohort.samples["CRP"].isna().mean()
     assert share > 0.2
     assert f"CRP is missing in {share:.0%} of the samples, filled with the training median" in card
-    assert "the model is told where" in card
+    assert "the model has an indicator of missing values" in card
     assert "age is missing" not in card
     untold = card_of(run(data={"missing_indicators": False}, model={"name": "tabular_only"}))
-    assert "the model is not told where" in untold
+    assert "the model has no indicator of missing values" in untold
 
 
-def test_where_there_are_enough_samples_and_no_gaps_nothing_is_warned_of(run, tmp_path):
+def test_enough_complete_samples_give_no_warning(run, tmp_path):
     large = simulate_cohort(tmp_path / "large", 3, n_samples=400, spec_len=64, max_scans=1).root
     labels = {"control": 0, "case": 1}
     data = {"root": str(large), "labels": labels, "numeric": [], "categorical": ["sex"]}
@@ -276,7 +273,7 @@ def test_where_there_are_enough_samples_and_no_gaps_nothing_is_warned_of(run, tm
     assert "**Warning:**" not in card_of(experiment)
 
 
-def test_groups_are_named_where_they_are_few_and_counted_where_they_are_many(run, root, tmp_path):
+def test_few_groups_are_named_and_many_are_counted(run, root, tmp_path):
     many = card_of(run(model={"name": "tabular_only"}))
     assert re.search(r"Groups: column group; \d+ train, \d+ val, \d+ test", many)
     assert "Groups of train" not in many
@@ -308,7 +305,7 @@ def test_the_licence_is_the_one_that_the_cohort_names(run, root, tmp_path, key, 
     assert f"- Licence of the data: {shown}" in card_of(experiment)
 
 
-def test_weights_that_no_score_chose_are_called_those_of_the_last_epoch(run):
+def test_unscored_weights_are_those_of_the_last_epoch(run):
     experiment = run(model={"name": "tabular_only"})
     assert "weights are those of the best val/auroc" in card_of(experiment)
     (experiment.run_dir / "checkpoints" / "best.pt").unlink()

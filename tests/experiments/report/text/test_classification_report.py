@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 from engine.metrics import EpochOutputs, metric_value
-from experiments.report.text.classification_report import class_table
+from experiments.report.text.markdown_text import class_table
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 
@@ -37,7 +37,7 @@ def test_each_class_has_its_own_row_and_the_averages_follow(task):
     assert rows["macro average"][:3] == pytest.approx(macro, abs=1e-4)
 
 
-def test_a_class_that_neither_occurs_nor_is_said_is_undefined_and_so_is_the_mean_with_it():
+def test_an_absent_unpredicted_class_is_undefined():
     logits = torch.tensor([[2.0, 0, 0], [0, 2, 0], [2, 0, 0]])
     outputs = EpochOutputs(logits, torch.tensor([0, 1, 0]), ["a", "b", "c"], {})
     table = class_table(outputs, ["x", "y", "z"])

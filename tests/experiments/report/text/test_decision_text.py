@@ -50,11 +50,11 @@ def cells(table, first):
     return line.strip("| ").split(" | ")[1:]
 
 
-def test_the_summary_has_every_figure_on_both_sides_and_every_rule():
+def test_the_summary_has_every_figure_and_every_rule():
     found = points("recall", 0.8)
     text = threshold_section({"case": found}, "binary")
     chosen = found[0]
-    assert f"From a probability of {chosen.threshold:.4g} on a sample is called case." in text
+    assert f"A sample is predicted case from a probability of {chosen.threshold:.4g}." in text
     assert "`recall >= 0.8`: the highest threshold at which" in text
     assert cells(text, "sensitivity") == [
         f"{chosen.val['sensitivity']:.4f}",
@@ -75,7 +75,7 @@ def test_of_several_each_has_a_row_of_the_chosen_rule():
     text = threshold_section(decisions, "multilabel")
     for name, found in decisions.items():
         assert cells(text, name)[0] == f"{found[0].threshold:.4g}"
-    assert "go by 0.5 for each label" in text
+    assert "use 0.5 for each label" in text
     assert "`metrics.json` has all figures" in text
 
 
@@ -87,19 +87,19 @@ def test_names_cannot_become_markup():
 
 def test_a_threshold_that_no_rule_chose_is_said_to_be_half():
     text = threshold_section({"case": points("default")}, "binary")
-    assert "From a probability of 0.5 on" in text
+    assert "from a probability of 0.5." in text
     assert "no rule" in text
     (line,) = decision_lines(TestAnalysis({"case": points("default")}))
     assert line.startswith("positive class case: at the threshold 0.5: test sensitivity ")
 
 
-def test_without_a_second_class_there_is_a_sentence_and_no_number():
+def test_without_a_second_class_there_is_no_number():
     scores, _ = side(0)
     found = points(val=(scores, np.ones(len(scores), dtype=bool)))
     findings = TestAnalysis({"case": found})
     assert "No threshold can be chosen" in threshold_section({"case": found}, "binary")
     assert list(decision_lines(findings)) == [
-        "positive class case: no threshold: the validation side holds one class only"
+        "positive class case: no threshold: the validation set has only one class"
     ]
     (warning,) = decision_warnings(findings)
     assert warning.startswith("no threshold for case")
@@ -110,31 +110,38 @@ def test_a_threshold_that_nothing_reaches_is_said_to_call_nobody():
     scores[-1] = 1.0  # a negative
     found = points("fpr", 0.0, val=(scores, positive))
     assert math.isinf(found[0].threshold)
-    assert "No sample is called case." in threshold_section({"case": found}, "binary")
+    assert "No sample is predicted case." in threshold_section({"case": found}, "binary")
 
 
 @pytest.mark.parametrize(
     ("temperature", "verdict"),
     [
-        (1.0, "about as sure as it may be"),
-        (1.49, "about as sure as it may be"),
-        (0.67, "about as sure as it may be"),
-        (2.0, "too sure of itself; a said 0.9, against one other class, is rather 0.75"),
-        (0.5, "too cautious; a said 0.9, against one other class, is rather 0.99"),
-        (LOWEST, "the least that is tried"),
-        (HIGHEST, "the largest that is tried"),
+        (1.0, "near 1"),
+        (1.49, "near 1"),
+        (0.67, "near 1"),
+        (2.0, "overconfident (ECE 0.20); a predicted 0.90 corresponds to about 0.75"),
+        (0.5, "underconfident (ECE 0.20); a predicted 0.90 corresponds to about 0.99"),
+        (LOWEST, "the smallest value tried"),
+        (HIGHEST, "the largest value tried"),
     ],
 )
 def test_a_temperature_is_told_in_words(temperature, verdict):
     assert verdict in about_temperature(calibrated(temperature))
     warned = list(decision_warnings(TestAnalysis(calibration=calibrated(temperature))))
-    assert bool(warned) == (verdict != "about as sure as it may be")
+    assert bool(warned) == (verdict != "near 1")
+
+
+def test_well_calibrated_is_said_by_the_error_shown():
+    found = calibrated(1.0)
+    assert "large (ECE 0.20)" in about_temperature(found)
+    found = replace(found, before=replace(found.before, ece=0.04))
+    assert about_temperature(found) == "well calibrated (ECE 0.04)"
 
 
 def test_labels_have_words_of_their_own():
     for temperature, meant in (
-        (2.0, "too sure of itself; a label predicted at 0.9 .* 0.75"),
-        (0.5, "too cautious; a label predicted at 0.9 .* 0.99"),
+        (2.0, "overconfident .* a predicted 0.90 corresponds to about 0.75"),
+        (0.5, "underconfident .* a predicted 0.90 corresponds to about 0.99"),
     ):
         of_labels = replace(calibrated(temperature), task="multilabel")
         assert re.search(meant, about_temperature(of_labels))
@@ -148,19 +155,19 @@ def test_labels_have_words_of_their_own():
     ]
     for text in told:
         assert "class" not in text.replace("classification", "")
-    assert "every sample has this label, or none has" in told[0]
+    assert "all validation samples have this label, or none has" in told[0]
 
 
 def test_the_calibration_is_told_before_and_after():
     text = calibration_section(calibrated(2.0))
-    assert "Temperature 2, fitted on the validation side" in text
+    assert "Temperature 2, fitted on the validation set" in text
     assert cells(text, "expected calibration error") == ["0.2000", "0.0100"]
     assert cells(text, "Brier score") == ["0.1500", "0.1200"]
     assert cells(text, "log loss") == ["0.6100", "0.4500"]
     assert "No temperature can be fitted" in calibration_section(None)
 
 
-def test_the_terminal_has_a_line_for_each_decision_and_one_for_the_temperature():
+def test_the_terminal_has_a_line_for_each_decision():
     one = list(decision_lines(TestAnalysis({"case": points()}, calibrated(2.0))))
     chosen = points()[0]
     assert one[0] == (
@@ -168,8 +175,8 @@ def test_the_terminal_has_a_line_for_each_decision_and_one_for_the_temperature()
         "test sensitivity "
         f"{chosen.test['sensitivity']:.2f}, specificity {chosen.test['specificity']:.2f}"
     )
-    assert one[1].startswith("temperature 2.00: the model is too sure of itself")
-    assert one[1].endswith("calibration error 0.200, with it 0.010")
+    assert one[1].startswith("temperature 2.00: overconfident")
+    assert one[1].endswith("calibration error 0.200, after scaling 0.010")
     several = list(decision_lines(TestAnalysis({"liver": points(), "heart": points()})))
     assert [line.split(":")[0] for line in several] == ["liver", "heart"]
     assert list(decision_lines(TestAnalysis())) == []
@@ -181,10 +188,10 @@ def test_a_threshold_that_does_not_carry_over_is_warned_of():
     scores, positive = side(1)
     moved = points(test=(np.clip(scores + 0.15, 0, 1), positive))  # another site, say
     (warning,) = decision_warnings(TestAnalysis({"case": moved}))
-    assert warning.startswith("the threshold for case does not carry over")
+    assert warning.startswith("the threshold for case does not transfer")
     for figure in ("sensitivity", "specificity"):
         val, test = moved[0].val[figure], moved[0].test[figure]
-        assert f"{figure} is {val:.2f} on the validation side, but {test:.2f}" in warning
+        assert f"{figure} {val:.2f} on validation, {test:.2f}" in warning
 
 
 def test_what_a_few_samples_may_do_by_chance_is_not_warned_of():
@@ -199,4 +206,4 @@ def test_what_a_few_samples_may_do_by_chance_is_not_warned_of():
     (warning,) = decision_warnings(
         TestAnalysis({"case": [OperatingPoint("youden", None, 0.4, val, test)]})
     )
-    assert "sensitivity is 0.80" in warning
+    assert "sensitivity 0.80 on validation" in warning

@@ -1,0 +1,56 @@
+"""Atomic file writes: a file is written aside, flushed and renamed, so it is complete or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Suffix of a file that is being written; one left behind can be deleted.
+PART_SUFFIX = ".part"
+
+
+def write_whole(data: bytes | memoryview, folder: Path, *names: str, durable: bool = True) -> None:
+    """Write a file atomically.
+
+    Args:
+        data: The whole content.
+        folder: It exists.
+        *names: One, or several copies, in the order in which they appear.
+        durable: Flush to the disk, so that a loss of power cannot undo the write.
+
+    Raises:
+        OSError: The file cannot be written; an earlier one is unchanged.
+    """
+    for name in names:
+        with replaced(folder / name, durable) as part, open(part, "wb") as file:
+            file.write(data)
+
+
+@contextmanager
+def replaced(path: Path, durable: bool = True) -> Iterator[Path]:
+    """A path to write to; the file there takes the name ``path`` at the end of the context.
+
+    After an exception an earlier file of that name is unchanged. ``durable`` as for
+    :func:`write_whole`.
+    """
+    part = path.with_name(f".{path.name}{PART_SUFFIX}")
+    try:
+        yield part
+        if durable:
+            _flush(part, os.O_RDWR)
+        os.replace(part, path)
+    except BaseException:  # also after an interrupt
+        part.unlink(missing_ok=True)
+        raise
+    if durable and hasattr(os, "O_DIRECTORY"):  # not all systems can open a folder
+        _flush(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

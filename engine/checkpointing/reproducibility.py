@@ -1,0 +1,161 @@
+"""Random number states, and deterministic algorithms."""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.errors import UsageError
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams.
+
+    Args:
+        seed: At least 0, below 2**32 (NumPy's limit).
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def seed_apart(rank: int) -> None:
+    """Reseed all streams from torch's present state, differently for each rank.
+
+    So ranks that start with the same weights get different dropout; equal runs get equal streams.
+    """
+    here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
+    seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
+
+
+def capture_rng() -> dict[str, Any]:
+    """The state of all streams, in tensors and plain types."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), cached],
+        "torch": torch.get_rng_state(),
+        # A device that nothing has used has drawn nothing, and asking would make a context on it.
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Restore all streams from :func:`capture_rng`, of the CUDA devices that exist here."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    for device in range(min(len(state["cuda"]), torch.cuda.device_count())):
+        torch.cuda.set_rng_state(state["cuda"][device].cpu(), device)
+
+
+@contextmanager
+def preserve_rng_state() -> Iterator[None]:
+    """A context that restores all streams at its end.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with preserve_rng_state():
+        ...     drawn = torch.rand(3)
+        >>> torch.equal(before, torch.get_rng_state())
+        True
+    """
+    # In the streams' own types: a state that can be saved would have to be converted, and back.
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    seed = torch.initial_seed()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda is None and torch.cuda.is_initialized():
+            # CUDA started in the context: its streams begin again with the seed that waited.
+            torch.cuda.manual_seed_all(seed)
+        for device, state in enumerate(cuda or []):
+            torch.cuda.set_rng_state(state, device)
+
+
+SETTING = "trainer.deterministic"
+# cuBLAS reads it when it starts; with either of these values it is deterministic (NVIDIA, cuBLAS,
+# "Results reproducibility").
+WORKSPACE, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+# Text of torch's RuntimeError for an operation without a deterministic form.
+NO_FORM = " does not have a deterministic implementation"
+
+
+@contextmanager
+def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
+    """A context in which torch and cuDNN use deterministic algorithms only.
+
+    Their settings are restored. ``CUBLAS_WORKSPACE_CONFIG`` stays set for the process if the device
+    is a GPU: cuBLAS reads it once.
+
+    Raises:
+        UsageError: CUDA started in this process before ``CUBLAS_WORKSPACE_CONFIG`` was set; or an
+            operation within the context has no deterministic form.
+
+    Example:
+        >>> with deterministic_algorithms("cpu"):
+        ...     torch.are_deterministic_algorithms_enabled()
+        True
+        >>> torch.are_deterministic_algorithms_enabled()
+        False
+    """
+    if torch.device(device).type == "cuda":
+        prepare_cublas()
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        cudnn.deterministic,
+        cudnn.benchmark,
+    )
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(NO_FORM)
+        if not found:
+            raise
+        raise UsageError(
+            f"{SETTING}: the operation {operation} has no deterministic form on this device; set "
+            f"{SETTING} to false, or choose a model, a loss or handlers without it"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = before[2:]
+
+
+def prepare_cublas() -> None:
+    """Make cuBLAS deterministic, before CUDA starts.
+
+    Raises:
+        UsageError: CUDA has started, or the environment has another value.
+    """
+    value = os.environ.get(WORKSPACE)
+    if value in WORKSPACES:
+        return
+    if value is not None:
+        raise UsageError(
+            f"{SETTING}: {WORKSPACE} is '{value}' in the environment; expected "
+            f"{' or '.join(WORKSPACES)}"
+        )
+    if torch.cuda.is_initialized():
+        raise UsageError(
+            f"{SETTING}: CUDA had started in this process before {WORKSPACE} was set; set "
+            f"{WORKSPACE}={WORKSPACES[0]} in the environment before the process starts"
+        )
+    os.environ[WORKSPACE] = WORKSPACES[0]

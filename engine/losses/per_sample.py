@@ -1,0 +1,250 @@
+"""Losses of each sample by itself: classes, labels, values, regularisers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from datasets.errors import UsageError
+from datasets.specs import require_range
+from engine.losses.inputs import check_same_shape, find_output, weights_or_none
+from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy of ``outputs["logits"]`` [B, C] against class numbers [B].
+
+    Args:
+        label_smoothing: Share of the target spread evenly over the classes, 0 to below 1
+            (Szegedy et al. 2016, "Rethinking the Inception Architecture").
+        class_weights: One factor per class, or None for equal weights.
+
+    Raises:
+        ValueError: A parameter is out of range.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        require_range("cross_entropy.label_smoothing", label_smoothing, 0, 1)
+        self.label_smoothing = label_smoothing
+        weights = weights_or_none("class_weights", class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar."""
+        logits = find_output(outputs, "logits")
+        total = cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
+        return {"total_loss": total}
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the mean is divided by a sum of class weights."""
+        return self.class_weights is not None
+
+    def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
+        """The sum of the samples' class weights, by which ``total_loss`` is divided."""
+        if self.class_weights is None or not weighs(self.class_weights, targets):
+            return {}
+        return {"total_loss": weight_sum(targets, self.class_weights)}
+
+
+class FocalLoss(nn.Module):
+    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels).
+
+    p is the probability of the true class by softmax (targets are class numbers [B]), or of each
+    label's presence or absence by sigmoid (targets are labels [B, T]). Lin et al. 2017, "Focal Loss
+    for Dense Object Detection".
+
+    Args:
+        gamma: Reduces the weight of easy samples; 0 gives the cross-entropy.
+        alpha: Of classes one factor each, or for two classes that of class 1, with ``1 - alpha``
+            for class 0. Of labels the factor of presence, one per label or one for all, with ``1 -
+            alpha`` for absence. None for 1 throughout.
+
+    Raises:
+        ValueError: A parameter is out of range.
+
+    Example:
+        >>> loss = FocalLoss(gamma=2.0)
+        >>> terms = loss({"logits": torch.tensor([[0.0, 0.0]])}, torch.tensor([1]))
+        >>> round(float(terms["total_loss"]), 4)  # (1/2)^2 log 2
+        0.1733
+    """
+
+    alpha: Tensor | None
+
+    def __init__(self, gamma: float = 2.0, alpha: Sequence[float] | float | None = None) -> None:
+        super().__init__()
+        require_range("focal.gamma", gamma, 0, float("inf"))
+        if isinstance(alpha, (int, float)):
+            require_range("focal.alpha", alpha, 0, 1, open_low=True)
+        self.gamma = gamma
+        self.register_buffer("alpha", weights_or_none("alpha", alpha), persistent=False)
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not one alpha per class.
+        """
+        logits = find_output(outputs, "logits").float()
+        if targets.is_floating_point():
+            check_same_shape(logits, targets)
+            surprise = functional.binary_cross_entropy_with_logits(
+                logits, targets, reduction="none"
+            )
+            factor = self._of_labels(targets)
+        else:
+            surprise = functional.cross_entropy(logits, targets, reduction="none")
+            factor = self._of_classes(targets, logits.shape[1])
+        # 1 - p, exact also for p near 1; above 0, where its power has a finite slope.
+        missing = (-torch.expm1(-surprise)).clamp_min(SMALLEST)
+        focal = missing.pow(self.gamma) * surprise
+        return {"total_loss": (focal if factor is None else factor * focal).mean()}
+
+    def _of_labels(self, targets: Tensor) -> Tensor | None:
+        if self.alpha is None:
+            return None
+        return self.alpha * targets + (1 - self.alpha) * (1 - targets)
+
+    def _of_classes(self, targets: Tensor, classes: int) -> Tensor | None:
+        alpha = self.alpha
+        if alpha is None:
+            return None
+        if alpha.ndim == 0 and classes == 2:
+            return torch.where(targets == 1, alpha, 1 - alpha)
+        if alpha.shape != (classes,):
+            raise UsageError(f"focal: alpha must be one number a class, there are {classes}")
+        return alpha[targets]
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
+
+    Args:
+        pos_weight: Factor of present labels: one per label or one for all; None for 1.
+
+    Raises:
+        ValueError: ``pos_weight`` is out of range.
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(self, pos_weight: Sequence[float] | float | None = None) -> None:
+        super().__init__()
+        weights = weights_or_none("pos_weight", pos_weight)
+        self.register_buffer("pos_weight", weights, persistent=False)
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not one logit per label.
+        """
+        logits = find_output(outputs, "logits").float()
+        check_same_shape(logits, targets)
+        return {
+            "total_loss": functional.binary_cross_entropy_with_logits(
+                logits, targets.float(), pos_weight=self.pos_weight
+            )
+        }
+
+
+class MeanSquaredError(nn.Module):
+    """Mean squared error of ``outputs["logits"]`` [B, T] against values [B, T]."""
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not one value per target.
+        """
+        values = find_output(outputs, "logits").float()
+        check_same_shape(values, targets)
+        return {"total_loss": functional.mse_loss(values, targets.float())}
+
+
+class HuberLoss(nn.Module):
+    """Half the squared error up to ``delta``, linear beyond.
+
+    Huber 1964, "Robust Estimation of a Location Parameter".
+
+    Args:
+        delta: Above 0, in standard deviations if targets are standardised.
+
+    Raises:
+        ValueError: ``delta`` is not above 0.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        require_range("huber.delta", delta, 0, float("inf"), open_low=True)
+        self.delta = delta
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar.
+
+        Raises:
+            UsageError: There is not one value per target.
+        """
+        values = find_output(outputs, "logits").float()
+        check_same_shape(values, targets)
+        return {"total_loss": functional.huber_loss(values, targets.float(), delta=self.delta)}
+
+
+class NegativeEntropy(nn.Module):
+    """Minus the entropy of the predicted probabilities, in nats: a penalty on confidence.
+
+    Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
+    Distributions". Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid, the
+    mean over the labels.
+
+    Example:
+        >>> import torch
+        >>> terms = NegativeEntropy()({"logits": torch.zeros(1, 2)}, torch.tensor([0]))
+        >>> round(terms["total_loss"].item(), 4)  # -log 2
+        -0.6931
+    """
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The term as ``total_loss``, a scalar."""
+        logits = find_output(outputs, "logits").float()
+        if targets.is_floating_point():
+            # -p log p - (1 - p) log(1 - p) is the cross-entropy of p with itself.
+            entropy = functional.binary_cross_entropy_with_logits(logits, logits.sigmoid())
+        else:
+            logs = logits.log_softmax(dim=1)
+            entropy = -(logs.exp() * logs).sum(dim=1).mean()
+        return {"total_loss": -entropy}
+
+
+class OutputNorm(nn.Module):
+    """L2: the mean square of one of the model's outputs, its ``embedding`` by default."""
+
+    reads = "embedding"
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The term as ``total_loss``, a scalar."""
+        return {"total_loss": find_output(outputs, self.reads).float().square().mean()}

@@ -1,0 +1,338 @@
+"""Figures of a classification: ranking, confusion, scores, thresholds, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
+
+from engine.metrics import THRESHOLD, EpochOutputs
+from engine.reporting import figure_text, make_panels
+from engine.statistics import Calibration, threshold_table
+from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.text import about_temperature
+
+# Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+SIDE_COLOURS = {"train": PALETTE[1], "val": PALETTE[0]}
+PANEL_HEIGHT, PANELS_A_ROW = 260, 2
+# Of a sample's name, in characters: it stands alone where it is pointed at.
+LONGEST_ID = 60
+
+
+def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
+    """Every metric over the epochs, training and validation in one panel.
+
+    Args:
+        epochs: Log rows with ``epoch`` and ``metrics`` (``train/loss``, ``val/loss``, ``lr``).
+    """
+    panels = make_panels(
+        [
+            {"epoch": row["epoch"], "metrics": {n: _number(v) for n, v in row["metrics"].items()}}
+            for row in epochs
+        ]
+    )
+    rows = -(-len(panels) // PANELS_A_ROW)
+    figure = make_subplots(
+        rows,
+        PANELS_A_ROW,
+        subplot_titles=[panel["title"] for panel in panels],
+        vertical_spacing=0.28 / rows,
+    )
+    for number, panel in enumerate(panels):
+        for line in panel["lines"]:
+            figure.add_scatter(
+                x=line["epochs"],
+                y=line["values"],
+                mode="lines" if len(line["epochs"]) > 1 else "markers",
+                name=line["name"],
+                legendgroup=line["side"],
+                showlegend=number == 0,
+                line={"color": SIDE_COLOURS.get(line["side"], PALETTE[2])},
+                row=number // PANELS_A_ROW + 1,
+                col=number % PANELS_A_ROW + 1,
+            )
+    figure.update_layout(height=PANEL_HEIGHT * rows, hovermode="x", legend={"y": -0.04})
+    figure.update_xaxes(title_text="epoch", row=rows)
+    return figure
+
+
+def _number(value: float | str | None) -> float:
+    """A log's number, in which NaN is null and infinity a word."""
+    return float("nan") if value is None else float(value)
+
+
+def ranked_scores(
+    outputs: EpochOutputs, names: Sequence[str]
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+    """All that can be ranked: the positive class, each class against the rest, or each label.
+
+    Yields:
+        Its number and name, the scores [N] and who is positive, bool [N]. What has no positive
+        or no negative sample is left out: no curve is defined there.
+    """
+    scores, target = outputs.probabilities.numpy(), outputs.target.numpy()
+    first = 1 if outputs.task == "binary" else 0
+    for number, name in enumerate(names[first:], start=first):
+        labels = target[:, number] > 0 if outputs.task == "multilabel" else target == number
+        if labels.any() and not labels.all():
+            yield number, name, scores[:, number], labels
+
+
+def unranked(outputs: EpochOutputs, names: Sequence[str]) -> list[str]:
+    """Names of what no curve is defined for: all samples, or none, are positive."""
+    ranked = {number for number, *_ in ranked_scores(outputs, names)}
+    first = 1 if outputs.task == "binary" else 0
+    return [name for n, name in enumerate(names) if n >= first and n not in ranked]
+
+
+def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
+    """A sentence on what no curve is defined for; empty where each has one."""
+    missing = unranked(outputs, names)
+    if not missing:
+        return ""
+    return f"Undefined because all samples are of one class: {', '.join(missing)}."
+
+
+def say_undefined(figure: go.Figure, **place: Any) -> None:
+    """Write into a panel that nothing can be drawn there."""
+    text = {"text": "undefined", "showarrow": False, "font": {"size": 16, "color": "grey"}}
+    figure.add_annotation(x=0.5, y=0.5, xref="x domain", yref="y domain", **text, **place)
+
+
+def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
+    """ROC and precision-recall curves of all that can be ranked (:func:`ranked_scores`).
+
+    The legend names what cannot be; a panel without a curve says so.
+    """
+    figure = make_subplots(1, 2, subplot_titles=["ROC", "precision and recall"])
+    for number, name, scores, positive in ranked_scores(outputs, class_names):
+        style = {"color": PALETTE[number % len(PALETTE)]}
+        false_rate, true_rate, _ = roc_curve(positive, scores)
+        precision, recall, _ = precision_recall_curve(positive, scores)
+        common = {"mode": "lines", "line": style, "name": shown_name(name), "legendgroup": name}
+        figure.add_scatter(x=false_rate, y=true_rate, row=1, col=1, **common)
+        figure.add_scatter(x=recall, y=precision, row=1, col=2, showlegend=False, **common)
+    drawn = bool(figure.data)
+    for name in unranked(outputs, class_names):
+        title = f"{shown_name(name)}: undefined"
+        line = {"color": "grey", "dash": "dot"}
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=title, row=1, col=1)
+    if drawn:
+        add_chance(figure, row=1, col=1)
+    else:
+        for column in (1, 2):
+            say_undefined(figure, row=1, col=column)
+    figure.update_xaxes(title_text="false positive rate", row=1, col=1)
+    figure.update_yaxes(title_text="true positive rate", row=1, col=1)
+    figure.update_xaxes(title_text="recall", row=1, col=2)
+    figure.update_yaxes(title_text="precision", range=[0, 1.02], row=1, col=2)
+    figure.update_layout(height=420)
+    return figure
+
+
+def add_chance(figure: go.Figure, **place: Any) -> None:
+    """Draw the diagonal of a ROC: what scores that know nothing reach."""
+    style = {"dash": "dot", "color": "grey"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=style, name="chance", **place)
+
+
+def confusion(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
+    """Counts of true against predicted class, or for each label its four counts."""
+    names = shown_names(class_names)
+    if outputs.task == "multilabel":
+        return _confusion_of_labels(outputs, names)
+    true, predicted = outputs.target.numpy(), outputs.predictions.numpy()
+    counts = confusion_matrix(true, predicted, labels=np.arange(len(names)))
+    figure = _counts(counts, x=names, y=names)
+    figure.update_traces(hovertemplate="true %{y}, predicted %{x}: %{z}<extra></extra>")
+    figure.update_xaxes(title_text="predicted")
+    figure.update_yaxes(title_text="true")
+    return figure
+
+
+def _confusion_of_labels(outputs: EpochOutputs, names: list[str]) -> go.Figure:
+    said, true = outputs.predictions.numpy() > 0, outputs.target.numpy() > 0
+    kinds = {
+        "present, found": said & true,
+        "present, missed": ~said & true,
+        "absent, but found": said & ~true,
+        "absent, not found": ~said & ~true,
+    }
+    counts = np.stack([kind.sum(axis=0) for kind in kinds.values()], axis=1)
+    figure = _counts(counts, x=list(kinds), y=names)
+    figure.update_traces(hovertemplate="%{y} %{x}: %{z}<extra></extra>")
+    return figure
+
+
+def _counts(counts: np.ndarray, x: list[str], y: list[str]) -> go.Figure:
+    figure = go.Figure(go.Heatmap(z=counts, x=x, y=y, texttemplate="%{z}", colorscale="Blues"))
+    figure.update_traces(showscale=False, zmin=0)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", autorange="reversed")
+    figure.update_layout(height=380)
+    return figure
+
+
+def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
+    """Histograms of the predicted probabilities of one class by true class, or of each label."""
+    if outputs.task == "multilabel":
+        return _scores_of_labels(outputs, class_names)
+    shown = 1 if outputs.task == "binary" else int(outputs.target.mode().values)
+    scores, target = outputs.probabilities[:, shown].numpy(), outputs.target.numpy()
+    figure = go.Figure()
+    for number, name in enumerate(map(shown_name, class_names)):
+        figure.add_histogram(
+            x=scores[target == number],
+            name=f"true {name}",
+            marker_color=PALETTE[number % len(PALETTE)],
+            xbins={"start": 0, "end": 1, "size": 0.05},
+        )
+    figure.update_layout(barmode="overlay", height=380)
+    figure.update_traces(opacity=0.6)
+    figure.update_xaxes(
+        title_text=f"predicted probability of {shown_name(class_names[shown])}", range=[0, 1]
+    )
+    figure.update_yaxes(title_text="samples")
+    return figure
+
+
+def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
+    scores, target = outputs.probabilities.numpy(), outputs.target.numpy() > 0
+    names = shown_names(names)
+    labels = np.broadcast_to(np.array(names, dtype=object), scores.shape)
+    figure = go.Figure()
+    for number, (side, chosen) in enumerate((("absent", ~target), ("present", target))):
+        figure.add_box(
+            x=labels[chosen],
+            y=scores[chosen],
+            name=f"true {side}",
+            marker_color=PALETTE[number],
+            boxpoints="all",
+            jitter=0.4,
+            pointpos=0,
+        )
+    figure.update_layout(boxmode="group", height=380)
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
+    figure.update_yaxes(title_text="predicted probability", range=[-0.02, 1.02])
+    return figure
+
+
+# Figure -> what it is called.
+SHOWN = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "f1": "F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+THRESHOLDS = np.linspace(0, 1, 201)
+
+
+def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Section]:
+    """A section with sensitivity, specificity, precision, F1 and balanced accuracy by threshold.
+
+    Returns:
+        Nothing where nothing can be ranked: of a regression, and of samples of one class.
+    """
+    if outputs.task == "regression" or outputs.diverged:
+        return []
+    figure = go.Figure()
+    ranked: list[str] = []
+    belongs: list[int] = []
+    for _, name, scores, positive in ranked_scores(outputs, names):
+        table = threshold_table(scores, positive, THRESHOLDS)
+        for number, (key, shown) in enumerate(SHOWN.items()):
+            figure.add_scatter(
+                x=THRESHOLDS,
+                y=table[key],
+                mode="lines",
+                name=shown,
+                line={"color": PALETTE[number]},
+            )
+            belongs.append(len(ranked))
+        ranked.append(name)
+    if not ranked:
+        return []
+    if len(ranked) > 1:
+        add_menu(figure, ranked, belongs)
+    figure.add_vline(x=THRESHOLD, line={"dash": "dot", "color": "grey"})
+    figure.update_xaxes(title_text="threshold", range=[0, 1])
+    figure.update_yaxes(title_text="value", range=[0, 1.02])
+    figure.update_layout(height=420, hovermode="x")
+    text = (
+        "A sample is predicted positive if its probability reaches the threshold. The dotted line "
+        f"is at {THRESHOLD}, which the metrics use. These are test samples: a threshold chosen on "
+        "them looks better than it is."
+    )
+    return [Section("thresholds", "Threshold sensitivity", figure, text)]
+
+
+SIDES = (("uncalibrated", PALETTE[1]), ("after temperature scaling", PALETTE[0]))
+FIGURES = {"expected calibration error": "ece", "Brier score": "brier", "log loss": "log_loss"}
+# In pixels, of a bin's mark.
+SMALLEST, LARGEST = 5.0, 18.0
+
+
+def reliability_section(calibration: Calibration, task: str, class_names: Sequence[str]) -> Section:
+    """Observed frequency against predicted probability, before and after temperature scaling."""
+    before, after = calibration.before, calibration.after
+    text = (
+        "On the diagonal probabilities are perfectly calibrated; a larger mark stands for more "
+        f"samples. The temperature fitted on the validation set is {calibration.temperature:.3g}: "
+        f"{about_temperature(calibration)}. All other figures of this page use the uncalibrated "
+        "probabilities."
+    )
+    rows = [
+        (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
+        for name, key in FIGURES.items()
+    ]
+    table = [("", *(name for name, _ in SIDES)), *rows]
+    figure = _figure(calibration, _said(task, class_names))
+    return Section("reliability", "Reliability", figure, text, table)
+
+
+def _said(task: str, class_names: Sequence[str]) -> str:
+    """Which probability is looked at, as in the calibration error."""
+    if task == "binary":
+        return f"predicted probability of {shown_name(class_names[1])}"
+    if task == "multilabel":
+        return "predicted probability of a label"
+    return "probability of the most likely class"
+
+
+def _figure(calibration: Calibration, said: str) -> go.Figure:
+    figure = go.Figure()
+    style = {"dash": "dot", "color": "grey", "width": 1}
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line=style, name="perfect", hoverinfo="skip"
+    )
+    for (name, colour), side in zip(SIDES, (calibration.before, calibration.after), strict=True):
+        figure.add_scatter(
+            x=side.confidence,
+            y=side.share,
+            customdata=side.count,
+            mode="lines+markers",
+            line={"color": colour, "width": 1},
+            marker={"size": _sizes(side.count), "opacity": 0.85},
+            name=name,
+            hovertemplate="predicted %{x:.3f}, observed %{y:.3f}, %{customdata} samples"
+            "<extra></extra>",
+        )
+    figure.update_xaxes(title_text=said, range=[-0.03, 1.03], dtick=0.2, zeroline=False)
+    figure.update_yaxes(
+        title_text="observed frequency", range=[-0.03, 1.03], dtick=0.2, zeroline=False
+    )
+    figure.update_layout(height=460, showlegend=True)
+    return figure
+
+
+def _sizes(count: np.ndarray) -> np.ndarray:
+    """Sizes of marks, whose areas grow with the samples."""
+    shares = np.sqrt(count / max(1, int(count.max(initial=0))))
+    sizes: np.ndarray = SMALLEST + (LARGEST - SMALLEST) * shares
+    return sizes

@@ -1,0 +1,132 @@
+"""All stages of a run on a terminal: what is printed before, between and after them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from datasets.cohort import about_positive
+from engine.reporting import figure_text
+from experiments.analysis import (
+    about_too_few,
+    about_unexplained,
+    audit_summary,
+    audit_table,
+    too_few_of,
+)
+from experiments.config import Config
+from experiments.launch import LaunchContext, joined, tell_group
+from experiments.report.text import decision_lines
+from experiments.run_files import is_finished, require_place
+from experiments.runs.experiment import Experiment
+from experiments.runs.run_setup import changes_of_finished
+
+# Of the table of results, in characters.
+NARROWEST_COLUMN = 12
+
+
+def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
+    """Set everything up as for a run, and leave no files."""
+    if run_dir is None:
+        require_place(config.runs_dir)
+    with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
+        experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
+        try:
+            experiment.setup()
+            print_setup(experiment)
+        finally:
+            experiment.close()
+    print("dry run: everything fits; nothing was trained")
+    return 0
+
+
+def run_all_stages(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
+    """All stages with printed results; after training rank 0 continues without the group."""
+    if run_dir and is_finished(run_dir) and not changes_of_finished(run_dir, config):
+        print(f"the run in {run_dir} is finished: nothing to continue")
+        print("to train further, raise its budget: --trainer.max_epochs N")
+        return 0
+    experiment = Experiment(config, run_dir)
+    try:
+        return _run_stages(experiment, job)
+    finally:
+        experiment.close()
+
+
+def _run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int:
+    """All stages of one run; returns the exit code."""
+    with joined(job, experiment.config.trainer):
+        experiment.setup()
+        if job is not None and job.is_main_process:
+            job.remember_run(experiment.run_dir)
+        print(f"run folder  {experiment.run_dir}")
+        print_setup(experiment)
+        experiment.train()
+        if experiment.exit_code is not None:
+            print(f"to continue: --resume {experiment.run_dir}", flush=True)
+        else:
+            experiment.hand_over()
+    if experiment.exit_code is not None:
+        return experiment.exit_code
+    if job is not None and job.world_size > 1:
+        if not job.is_main_process:
+            return 0
+        experiment.go_on_alone()
+    experiment.validate()
+    experiment.test()
+    print_results(experiment)
+    page = experiment.export()
+    if experiment.note:
+        print(experiment.note)
+    print(f"open  {page}")
+    return 0
+
+
+def print_setup(experiment: Experiment) -> None:
+    """Print the data, the audit, the model and the device."""
+    printed = {found.sentence for found in experiment.audit if found.level != "note"}
+    for line in experiment.data.describe():
+        if line not in printed:  # by the audit, below
+            print(line)
+    if experiment.changed:
+        print(experiment.changed)
+    if experiment.config.audit.enabled:
+        notes = ", ".join(found.name for found in experiment.audit if found.level == "note")
+        print(f"audit {audit_summary(experiment.audit)}{f' ({notes})' if notes else ''}")
+        for line in audit_table([found for found in experiment.audit if found.level != "note"]):
+            print(line)
+    for line in experiment.handlers.repeated:
+        print(line)
+    parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
+    together = tell_group(experiment.config.trainer)
+    if together:
+        print(together)
+    print(
+        f"model {experiment.config.model.name} with {parameters:,} parameters "
+        f"on {experiment.trainer.device}",
+        flush=True,
+    )
+
+
+def print_results(experiment: Experiment) -> None:
+    """Print a table of validation and test metrics, thresholds and calibration."""
+    results, cohort = experiment.results, experiment.data.cohort
+    positive = about_positive(cohort.task, cohort.class_names)
+    if positive:
+        print(positive)
+    rows = [("", "validation", "test")]
+    for name, value in results["test"].items():
+        rows.append((name, figure_text(results["val"][name]), figure_text(value)))
+    width = max(len(name) for name, _, _ in rows)
+    # Two spaces part the columns, however long a number is.
+    column = max(NARROWEST_COLUMN, *(len(cell) + 2 for row in rows for cell in row[1:]))
+    for name, val, test in rows:
+        print(f"{name:<{width}}{val:>{column}}{test:>{column}}")
+    too_few = too_few_of(experiment.intervals)
+    if too_few:
+        print(about_too_few(too_few, cohort.task))
+    for line in decision_lines(experiment.findings, cohort.task):
+        print(line)
+    unexplained = about_unexplained(experiment.findings)
+    if unexplained:
+        print(f"{unexplained}; the handler attribution explains another: target")
