@@ -1,5 +1,6 @@
 # make run       train, test and export the default model on the simulated cohort
 # make test      all tests
+# make quick     the tests that take less than a second: no whole runs, browser, jobs or benchmarks
 # make coverage  the same, with the share of lines that they reach; takes half as long again
 # make lint      style, types and the floors' imports
 # make clean     remove what was built here; runs/ stays
@@ -17,16 +18,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 DECLARED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: run test coverage lint clean
+.PHONY: run test quick coverage lint clean
 
 run: $(VENV)/base.stamp
 	$(BIN)/python experiments/run.py tft_baseline $(ARGS)
 
 # One thread a worker: the workers share the cores.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses $(MAX_WORKERS) --dist worksteal
+# At the end the tests that were skipped, and why: no real cohorts, no Chromium, no GPU.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n auto --maxprocesses $(MAX_WORKERS) --dist worksteal
 
 test: $(VENV)/test.stamp
 	$(TEST) $(ARGS)
+
+quick: $(VENV)/test.stamp
+	$(TEST) -m 'not (slow or browser or distributed or benchmark)' $(ARGS)
 
 coverage: $(VENV)/test.stamp
 	$(TEST) --cov --cov-config=setup.cfg --cov-report=term

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,46 @@ from hypothesis import settings
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.losses import CrossEntropy
 from tests.engine import sharding_work
-from tests.several_processes import WORK_OF_THREE, WORK_OF_TWO, Outcomes, run_together
+from tests.made_once import made_once
+from tests.several_processes import Outcomes, outcomes_of, run_together
 from tests.tiny_problem import TinyLoader, TinyModel
+
+BENCHMARKS = Path(__file__).parent / "experiments" / "benchmarks"
+JOBS = {"two_processes", "three_processes"}
 
 torch.set_num_threads(1)
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the marks that follow from where a test is, or from the fixtures that it uses."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if BENCHMARKS in item.path.parents:
+            item.add_marker("benchmark")
+        if fixtures & JOBS:
+            item.add_marker("distributed")
+        if "browser" in fixtures:
+            item.add_marker("browser")
+        if "real_data" in fixtures:
+            item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and tests out of every later garbage collection: they stay to the end."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Files need not survive a power failure here; programs that tests start still wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -73,18 +106,22 @@ def make_evaluator() -> Callable[[Trainer], Evaluator]:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where several processes leave what they made."""
-    return tmp_path_factory.mktemp("several_processes")
+    """Where two processes, and then three, have left what they made."""
+
+    def work(folder: Path) -> None:
+        sharding_work.saved_half_way(folder / "alone.pt", joint=2)
+        run_together(folder)
+
+    return made_once(tmp_path_factory, "several_processes", work)
 
 
 @pytest.fixture(scope="session")
 def two_processes(shared_folder: Path) -> Outcomes:
     """What two processes came to, by the module of their work, each in the order of ranks."""
-    sharding_work.saved_half_way(shared_folder / "alone.pt", joint=2)
-    return run_together(2, WORK_OF_TWO, shared_folder)
+    return outcomes_of(2, shared_folder)
 
 
 @pytest.fixture(scope="session")
-def three_processes(shared_folder: Path, two_processes: Outcomes) -> Outcomes:
+def three_processes(shared_folder: Path) -> Outcomes:
     """The same of three, which continue what two had begun."""
-    return run_together(3, WORK_OF_THREE, shared_folder)
+    return outcomes_of(3, shared_folder)

@@ -1,19 +1,19 @@
 """Real processes that train together over Gloo, started once for all tests that look at them.
 
 A module of work has a function ``work(folder) -> dict`` that every process calls; what it returns
-in each is what the tests look at. As a script this is one of the processes:
-
-``python -m tests.several_processes FOLDER MODULE ...`` with ``RANK`` and ``WORLD_SIZE`` in the
-environment does the work of one module after the other.
+in each is what the tests look at. As a script, ``python -m tests.several_processes FOLDER`` imports
+all modules once and forks two processes, and then three.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import traceback
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,71 +37,97 @@ WORK_OF_TWO = [
     # Last: one of the processes does not survive it.
     "tests.engine.lost_peer_work",
 ]
+WORK = {2: WORK_OF_TWO, 3: WORK_OF_THREE}
 
 Outcomes = dict[str, list[dict[str, Any]]]
 
 
-def run_together(world_size: int, modules: Sequence[str], folder: Path) -> Outcomes:
-    """Have so many processes do the work of modules; by module, what each process returned.
+def run_together(folder: Path) -> None:
+    """Have two processes, and then three, do their work.
 
     Args:
-        world_size: How many processes.
-        modules: Each with a function ``work``.
         folder: Given to it; what is left there, others may find.
     """
-    place = folder / f"of-{world_size}"
-    place.mkdir()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-        "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": str(world_size),
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.several_processes", str(place), *modules],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        told = [process.communicate(timeout=LIMIT_S)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    files = {
-        module: [place / f"{module}-{rank}.pt" for rank in range(world_size)] for module in modules
-    }
-    for each in files.values():
-        assert all(file.exists() for file in each), "\n".join(told)
-    return {
-        module: [torch.load(file, weights_only=False) for file in each]
-        for module, each in files.items()
-    }
-
-
-def main(place: Path, modules: Sequence[str]) -> None:
-    """Join the others and do the work."""
-    torch.set_num_threads(1)
-    # Not through Ignite, which would give each process a GPU where there are some.
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{place}/meeting_point",
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=timedelta(seconds=PATIENCE_S),
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tests.several_processes", str(folder)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+            "OMP_NUM_THREADS": "1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-    idist.sync()
-    for module in modules:
-        outcome = importlib.import_module(module).work(place.parent)
-        torch.save(outcome, place / f"{module}-{idist.get_rank()}.pt")
-    # Not through the interpreter's end, where a process waits for those that are gone.
-    sys.stdout.flush()
-    os._exit(0)
+    try:
+        told, _ = started.communicate(timeout=LIMIT_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+    missing = [
+        f"{module} of rank {rank} of {world_size}"
+        for world_size, modules in WORK.items()
+        for module in modules
+        for rank in range(world_size)
+        if not _file(folder, world_size, module, rank).exists()
+    ]
+    assert not missing, "\n".join([told, "nothing was left by", *missing])
+
+
+def outcomes_of(world_size: int, folder: Path) -> Outcomes:
+    """By module, what each process returned."""
+    return {
+        module: [
+            torch.load(_file(folder, world_size, module, rank), weights_only=False)
+            for rank in range(world_size)
+        ]
+        for module in WORK[world_size]
+    }
+
+
+def _file(folder: Path, world_size: int, module: str, rank: int) -> Path:
+    return folder / f"of-{world_size}" / f"{module}-{rank}.pt"
+
+
+def main(folder: Path) -> None:
+    """Fork the processes."""
+    torch.set_num_threads(1)
+    works = {name: importlib.import_module(name).work for name in WORK_OF_TWO}
+    for world_size, modules in WORK.items():
+        (folder / f"of-{world_size}").mkdir()
+        processes = []
+        for rank in range(world_size):
+            processes.append(os.fork())
+            if processes[-1] == 0:
+                _be_one(rank, world_size, folder, {name: works[name] for name in modules})
+        for process in processes:
+            os.waitpid(process, 0)
+
+
+def _be_one(rank: int, world_size: int, folder: Path, works: dict[str, Any]) -> None:
+    """Join the others, do the work and end."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    try:
+        # Not through Ignite, which would give each process a GPU where there are some.
+        torch.distributed.init_process_group(
+            "gloo",
+            init_method=f"file://{folder}/of-{world_size}/meeting_point",
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=PATIENCE_S),
+        )
+        idist.sync()
+        for name, work in works.items():
+            torch.save(work(folder), _file(folder, world_size, name, rank))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # Not through the interpreter's end, where a process waits for those that are gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +37,7 @@ def test_another_package_of_that_name_is_named_with_what_to_do(tmp_path: Path) -
     assert "make test" in problem
 
 
+@pytest.mark.slow
 def test_pytest_finds_ours_where_another_one_is_installed(tmp_path: Path) -> None:
     other = tmp_path / "datasets"
     other.mkdir()

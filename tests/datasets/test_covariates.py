@@ -213,6 +213,7 @@ TABLES = st.lists(st.tuples(NUMBERS, NUMBERS, WORDS), min_size=1, max_size=12).m
 )
 
 
+@pytest.mark.slow
 @given(TABLES, TABLES, st.booleans(), st.booleans())
 @settings(max_examples=60)
 def test_features_are_finite_and_survive_a_state(first, second, indicators, scale):

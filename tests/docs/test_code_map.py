@@ -56,6 +56,7 @@ def test_there_is_a_row_for_every_handler():
     assert {f"`{name}`" for name in HANDLERS} <= described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["where"])
 def test_what_a_row_names_is_there(row):
     check_place(row["where"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
+import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -42,18 +43,17 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def run_console(text: str, folder: Path) -> None:
+def run_console(text: str) -> None:
+    """Run commands as Python would, but in this process, which has everything imported."""
     for line in text.splitlines():
         assert line.startswith("$ python "), f"no command that this test can run: {line}"
-        done = subprocess.run(
-            f"'{sys.executable}' {line.removeprefix('$ python ')}",
-            shell=True,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        script, *arguments = shlex.split(line.removeprefix("$ python "))
+        with pytest.MonkeyPatch.context() as process:
+            process.setattr(sys, "argv", [script, *arguments])
+            process.setattr(sys, "path", [str(Path(script).parent), *sys.path])
+            with pytest.raises(SystemExit) as left:
+                runpy.run_path(script, run_name="__main__")
+        assert not left.value.code, line
 
 
 @pytest.fixture
@@ -69,6 +69,7 @@ def folder(tmp_path, monkeypatch):
         sys.modules.pop(path.stem, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs_in_its_order(page, folder):
     found = blocks(page)
@@ -79,7 +80,7 @@ def test_every_block_of_a_page_runs_in_its_order(page, folder):
         if file:
             (folder / file[1]).write_text(block.text)
         elif block.language == "console":
-            run_console(block.text, folder)
+            run_console(block.text)
         else:
             assert block.language == "python", f"{page.name}:{block.line}: what is this for?"
             # Line numbers of a failure are the page's.
@@ -87,6 +88,7 @@ def test_every_block_of_a_page_runs_in_its_order(page, folder):
             exec(compile(source, str(page), "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_trainer_page_leaves_the_files_that_it_names(folder):
     page = DOCS / "enhanced_trainer.md"
     names: dict[str, object] = {"__name__": "__main__"}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datasets.simulation import simulate_cohort
-from experiments.config import Config, check_config
+from experiments.config import Config, check_config, set_key
 
 PATIENTS, POINTS = 60, 128
+SMALL_TFT = {
+    **{"patch_size": 16, "d_model": 16, "num_layers": 1},
+    **{"spec_emb": 32, "tab_emb": 16, "fusion_dim": 32, "projection_dim": 16},
+}
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +29,21 @@ def cohort_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(cohort_dir: Path, tmp_path: Path) -> dict[str, Any]:
     """Plain values of a configuration that runs in seconds; change them at will."""
+    return small_settings(cohort_dir, tmp_path / "runs")
+
+
+def small_settings(cohort_dir: Path, runs_dir: Path) -> dict[str, Any]:
+    """The same, for fixtures of more than one test."""
     return {
         "exp_name": "small",
-        "runs_dir": str(tmp_path / "runs"),
+        "runs_dir": str(runs_dir),
         "seed": 1,
         "data": {
             "root": str(cohort_dir),
             "labels": {"control": 0, "case": 1},
             "augmentations": [{"name": "noise", "params": {"std": 0.1}}],
         },
-        "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+        "model": {"name": "tft", "params": dict(SMALL_TFT)},
         "trainer": {"max_epochs": 2, "batch_size": 16, "device": "cpu"},
         "report": {"resamples": 50},
     }
@@ -43,13 +53,11 @@ def settings(cohort_dir: Path, tmp_path: Path) -> dict[str, Any]:
 def make_config(settings: dict[str, Any]) -> Callable[..., Config]:
     """Build the configuration, with dotted keys changed: ``make_config(**{"seed": 2})``."""
 
-    def make(**changes: Any) -> Config:
-        for key, value in changes.items():
-            section = settings
-            *parents, last = key.split(".")
-            for parent in parents:
-                section = section.setdefault(parent, {})
-            section[last] = value
-        return check_config(settings)
+    return partial(changed_config, settings)
 
-    return make
+
+def changed_config(settings: dict[str, Any], **changes: Any) -> Config:
+    """The configuration of settings, which are changed: ``{"model.name": "tft"}``."""
+    for key, value in changes.items():
+        set_key(settings, key, value)
+    return check_config(settings)

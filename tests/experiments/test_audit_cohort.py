@@ -38,6 +38,7 @@ def make_sex_the_label(samples):
     samples["sex"] = np.where(samples["label"] == "case", "M", "F")
 
 
+@pytest.mark.slow
 def test_a_folder_alone_is_audited_from_another_folder(cohort_dir, tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT, str(cohort_dir)],

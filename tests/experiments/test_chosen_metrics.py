@@ -12,6 +12,8 @@ from engine.metrics import SAMPLE_STATISTICS
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 CHOSEN = ["auroc", "modality_consistency", "effective_scans"]
 
 

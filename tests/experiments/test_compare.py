@@ -13,6 +13,8 @@ from experiments.config import check_config
 from experiments.runs import Experiment
 from tests.experiments.made_runs import drawn, make_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runs(tmp_path):

@@ -17,6 +17,8 @@ from experiments.config import check_config, load_config, read_yaml, write_yaml
 from experiments.run import main
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, BATCHES = 3, 5
 
 

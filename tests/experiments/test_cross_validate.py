@@ -13,6 +13,8 @@ from experiments import cross_validate
 from experiments.run_files import is_finished, read_predictions
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 METRICS = ["auroc", "brier"]
 
 

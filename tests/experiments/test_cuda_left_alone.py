@@ -35,6 +35,7 @@ def gpus_that_must_not_be_touched(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", touched)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gpus_that_must_not_be_touched")
 def test_a_whole_run_on_the_processor_starts_no_cuda(settings, tmp_path, capsys):
     settings["trainer"]["max_epochs"] = 1

@@ -46,6 +46,7 @@ def own_models(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "watched_models", raising=False)
 
 
+@pytest.mark.slow
 def test_training_measuring_and_explaining_are_deterministic(own_models, make_config):
     config = make_config(
         **{

@@ -15,6 +15,8 @@ from experiments.benchmarks.equal_runs import compare_runs
 from experiments.config import write_yaml
 from experiments.run import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # At its first iteration of the second of three-iteration epochs.
 FULL_AT = 4
@@ -59,7 +61,8 @@ def flag(tmp_path, monkeypatch) -> Path:
 
 
 def write_config(settings, tmp_path, flag, **params) -> Path:
-    settings["report"] = {"enabled": False}
+    settings["report"] = {"enabled": False, "resamples": 0}
+    settings["audit"] = {"enabled": False}
     settings["ema"] = {"decay": 0.9}
     settings["checkpoint"] = {"every_steps": 1, "save_top_k": 1}
     params = {"flag": str(flag), "at": FULL_AT, **params}
@@ -147,23 +150,24 @@ def test_a_disk_that_is_full_from_the_start_is_one_line(settings, tmp_path, smal
     assert_one_line(capsys.readouterr().err, small_disk)
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", "model.safetensors", "summary.md"])
-def test_an_export_that_cannot_be_written_is_one_line_and_is_made_up_for(
-    settings, tmp_path, flag, name, monkeypatch, capsys
+def test_exports_that_cannot_be_written_are_a_line_and_made_up_for(
+    settings, tmp_path, flag, monkeypatch, capsys
 ):
     config, run_dir = write_config(settings, tmp_path, flag), tmp_path / "runs" / "small"
-    replace = os.replace
+    replace, arguments = os.replace, [str(config)]
+    for name in ("predictions.csv", "model.safetensors", "summary.md"):
 
-    def full(source, target):
-        if Path(target).name == name:
-            raise OSError(28, "No space left on device")
-        replace(source, target)
+        def full(source, target, name=name):
+            if Path(target).name == name:
+                raise OSError(28, "No space left on device")
+            replace(source, target)
 
-    monkeypatch.setattr(os, "replace", full)
-    assert main([str(config)]) == 2
-    assert_one_line(capsys.readouterr().err, run_dir)
-    assert not list(run_dir.rglob(name))
-    monkeypatch.undo()
-    monkeypatch.syspath_prepend(tmp_path)
-    assert main([str(config), "--resume", "auto"]) == 0
-    assert list(run_dir.rglob(name))
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "replace", full)
+            assert main(arguments) == 2
+        assert_one_line(capsys.readouterr().err, run_dir)
+        assert not list(run_dir.rglob(name))
+        arguments = [str(config), "--resume", "auto"]
+    assert main(arguments) == 0
+    for name in ("predictions.csv", "model.safetensors", "summary.md"):
+        assert list(run_dir.rglob(name))

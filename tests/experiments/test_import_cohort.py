@@ -56,6 +56,7 @@ def test_bruker_files_import_as_the_independent_conversion(real_data, tmp_path, 
         np.testing.assert_allclose(ours.spectra[mine], theirs.spectra[other], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_imported_species_are_told_apart_without_an_error(real_data, tmp_path):
     archive = real_data / "raw_formats" / "species_bruker_flex.tar.gz"
     out = tmp_path / "species"
@@ -197,6 +198,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_import_goes_on_and_ends_with_the_same_bytes(tmp_path, capsys):
     rng = np.random.default_rng(0)
     raw = tmp_path / "raw"

@@ -12,13 +12,16 @@ from engine.statistics import bootstrap_intervals
 from experiments.run import main
 from experiments.run_files import read_runs
 from experiments.runs import Experiment
+from tests.experiments.conftest import changed_config, small_settings
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def finished(make_config):
-    experiment = Experiment(
-        make_config(**{"model": {"name": "tabular_only"}, "metrics": ["auroc", "accuracy"]})
-    )
+@pytest.fixture(scope="module")
+def finished(cohort_dir, tmp_path_factory):
+    settings = small_settings(cohort_dir, tmp_path_factory.mktemp("runs"))
+    changes = {"model": {"name": "tabular_only"}, "metrics": ["auroc", "accuracy"]}
+    experiment = Experiment(changed_config(settings, **changes))
     experiment.run()
     return experiment
 
@@ -41,7 +44,7 @@ def test_they_stand_in_every_account_of_the_run(finished):
 
 
 def test_none_are_drawn_where_none_are_wanted(make_config):
-    changes = {"model": {"name": "tabular_only"}, "report.resamples": 0}
+    changes = {"model": {"name": "tabular_only"}, "report.resamples": 0, "report.enabled": False}
     experiment = Experiment(make_config(**changes))
     experiment.run()
     assert experiment.intervals == {}
@@ -103,10 +106,7 @@ def test_a_perfect_score_on_8_samples_is_told_as_unsure(eight, tmp_path, capsys)
     page = (run_dir / "report" / "index.html").read_text("utf-8")
     assert "95%: too few samples" in page
     assert "95% 0.631 to 1.000" in page
-
-
-def test_a_finished_run_is_read_with_its_methods(eight, tmp_path):
-    assert main(["tabular_only", "--exp_name", "eight", *eight, "--report.enabled", "false"]) == 0
-    (run,) = read_runs([tmp_path / "runs" / "eight"])
+    # A finished run is read with its methods.
+    (run,) = read_runs([run_dir])
     assert run.test_figure("auroc").method == "too_few"
     assert run.test_figure("accuracy").method == "clopper_pearson"

@@ -8,6 +8,8 @@ from torch import nn
 from datasets.errors import UsageError
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 class Own(nn.Module):
     """Logits from the covariates, and what else a model may return."""

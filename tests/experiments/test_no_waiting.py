@@ -14,6 +14,8 @@ from experiments.runs import Experiment
 from models.tft_models import TFTMultimodal
 from tests.no_waiting import refuse_waiting_in_steps
 
+pytestmark = pytest.mark.slow
+
 TERMS = {"main_loss": "uncertainty", "aux_spec_loss": {"start": 0, "end": 1, "epochs": 2}}
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

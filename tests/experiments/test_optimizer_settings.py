@@ -6,6 +6,7 @@ from datasets.errors import UsageError
 from experiments.runs import Experiment
 
 
+@pytest.mark.slow
 def test_rates_by_depth_and_by_name_are_set_from_the_configuration(make_config):
     config = make_config(
         **{

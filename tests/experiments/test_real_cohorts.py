@@ -7,6 +7,8 @@ import pytest
 from experiments.config import load_config
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 def run(name, root, tmp_path, *overrides):
     config = load_config(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from engine.explain import read_explained
 from experiments.runs import Experiment
 from handlers.attribution import FILE_NAME
+
+pytestmark = pytest.mark.slow
 
 BATCHING = {
     "plain": {"kind": "shuffle"},
@@ -22,7 +26,8 @@ def tested(make_config):
     """An experiment that has measured untrained weights."""
 
     def of(batching, **changes):
-        experiment = Experiment(make_config(**{"data.batching": batching, **changes}))
+        changes |= {"data.batching": batching, "audit.enabled": False}
+        experiment = Experiment(make_config(**changes))
         experiment.setup()
         experiment.test()
         return experiment
@@ -32,8 +37,10 @@ def tested(make_config):
 
 @pytest.mark.parametrize("kind", BATCHING)
 def test_predictions_are_in_the_cohort_s_order(make_config, kind):
-    changes = {"trainer.batch_size": 3, "trainer.max_epochs": 1}
-    experiment = Experiment(make_config(**{"data.batching": BATCHING[kind], **changes}))
+    changes: dict[str, Any] = {"trainer.batch_size": 3, "trainer.max_epochs": 1}
+    changes |= {"data.batching": BATCHING[kind], "audit.enabled": False}
+    changes |= {"report.attribution": {"steps": 4}}
+    experiment = Experiment(make_config(**changes))
     experiment.run()
     cohort, split = experiment.data.cohort, experiment.data.split
     expected = [n for n, side in zip(cohort.sample_ids, split, strict=True) if side == "test"]

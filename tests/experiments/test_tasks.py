@@ -22,6 +22,8 @@ from experiments.runs import Experiment
 from models.tft_models import TFTMultimodal
 from tests.no_waiting import refuse_waiting_in_steps
 
+pytestmark = pytest.mark.slow
+
 MISSING = ["S0003", "S0017"]
 
 
@@ -195,7 +197,8 @@ def test_what_scales_the_targets_has_seen_the_training_part_only(run):
 
 
 def test_a_resumed_regression_ends_as_the_uninterrupted_one(run):
-    straight = run("regression", **{"trainer.max_epochs": 4})
+    plain = {"report.enabled": False, "audit.enabled": False, "trainer.max_epochs": 3}
+    straight = run("regression", **plain)
     straight.setup()
     straight.train()
     cut = run("regression", **{"exp_name": "cut", "checkpoint.every_steps": 1})
@@ -204,7 +207,7 @@ def test_a_resumed_regression_ends_as_the_uninterrupted_one(run):
     class CrashError(Exception):
         pass
 
-    @cut.trainer.on(Events.ITERATION_STARTED(once=9))  # within an epoch
+    @cut.trainer.on(Events.ITERATION_STARTED(once=7))  # within an epoch
     def crash():
         raise CrashError
 
@@ -248,7 +251,8 @@ def test_a_composed_loss_is_logged_by_term_and_its_weights_can_move(run):
     }
     ramp = {"start": 0.0, "end": 1.0, "epochs": 1}
     mover = {"name": "loss_weights", "params": {"weights": {"main": 1.0, "aux_spec": ramp}}}
-    experiment = run("binary", **{"loss.params": {"terms": terms}, "handlers": [mover]})
+    changes = {"loss.params": {"terms": terms}, "handlers": [mover], "report.enabled": False}
+    experiment = run("binary", **changes)
     experiment.setup()
     totals = {}
 
@@ -314,7 +318,8 @@ def with_every_kind_of_term(task):
 
 @pytest.mark.parametrize("task", BALANCED)
 def test_no_step_of_a_task_asks_the_device_for_a_value(run, task):
-    experiment = run(task, **with_every_kind_of_term(task))
+    off = {"report.enabled": False, "audit.enabled": False}
+    experiment = run(task, **with_every_kind_of_term(task), **off)
     experiment.setup()
     refuse_waiting_in_steps(experiment.trainer)
     experiment.train()

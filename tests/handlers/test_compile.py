@@ -80,6 +80,7 @@ def compile_with(compile_, backend):
     return compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["default", "regional"])
 def test_it_trains_as_without_it(mode, loader):
     plain = trained(make(Blocks), loader)
@@ -87,6 +88,7 @@ def test_it_trains_as_without_it(mode, loader):
     torch.testing.assert_close(compiled, plain)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_compilers_own_kernels_train_as_without_them(loader, tmp_path, monkeypatch):
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)

@@ -25,6 +25,7 @@ def outcomes(two_processes):
     return two_processes[WORK]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", distributed_training_work.SAME)
 def test_results_are_those_of_one_process_with_joint_batches(name, outcomes):
     alone = distributed_training_work.SAME[name](2)

@@ -19,6 +19,7 @@ from engine.events import Phase
 from experiments.config import construct, find_named
 from handlers import HANDLERS
 from tests.handlers.handler_contract import EPOCHS, NEEDS_PACKAGE, build, finish
+from tests.made_once import made_once
 from tests.tiny_problem import TinyLoader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,9 +43,12 @@ def equal(left, right) -> bool:
 
 
 @pytest.fixture(scope="module")
-def resumed_runs(tmp_path_factory, request):
+def resumed_runs(tmp_path_factory):
     """Each handler's run, cut after two epochs and continued in another process."""
-    folder = tmp_path_factory.mktemp("contract")
+    return made_once(tmp_path_factory, "handler_contract", cut_and_resume)
+
+
+def cut_and_resume(folder: Path) -> None:
     names = [name for name in HANDLERS if is_there(name)]
     former = Path.cwd()
     os.chdir(folder)
@@ -71,7 +75,6 @@ def resumed_runs(tmp_path_factory, request):
         )
     finally:
         os.chdir(former)
-    return folder
 
 
 def test_each_handler_has_a_file_and_a_test_file_of_its_name(capsys):
@@ -110,6 +113,7 @@ def test_attaching_it_does_nothing_until_its_event_fires(name, tmp_path, monkeyp
     assert trainer.state.iteration == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HANDLERS)
 def test_alone_and_restored_in_a_new_process_it_runs_alike(name, tmp_path, request, monkeypatch):
     if not is_there(name):

@@ -109,6 +109,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_cut_at_any_file_operation_resumes_exactly(make_trainer, tmp_path, monkeypatch):
     """The process dies just before, or just after, a file takes its name or is removed."""
     straight = straight_run(make_trainer, tmp_path)
@@ -161,6 +162,7 @@ def train_slowly(make_trainer, run_dir):
     trainer.fit(ResumableLoader(), 4)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_resumes_exactly(make_trainer, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("where a GPU is, a backward pass leaves threads with which no fork can train")

@@ -223,6 +223,7 @@ def test_a_run_cut_in_a_batch_continues_bit_identically(run, accumulate, iterati
         assert resumed.rows() == straight.rows(), iteration
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [Events.STARTED, Events.ITERATION_COMPLETED, Events.COMPLETED])
 def test_a_run_cut_in_any_validation_continues_bit_identically(run, event):
     straight = run("straight").fit()
@@ -451,6 +452,7 @@ def start():
     return start_process
 
 
+@pytest.mark.slow
 def test_signalled_ranks_exit_with_codes_and_resume_exactly(run, start, tmp_path):
     straight = run("straight", accumulate=3).fit()
     folder = tmp_path / "cut"
@@ -469,6 +471,7 @@ def test_signalled_ranks_exit_with_codes_and_resume_exactly(run, start, tmp_path
     assert [row["event"] for row in read_log(folder / "log.jsonl")].count("run_resumed") == 2
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(start, tmp_path):
     process = start(tmp_path / "stuck", "training", stuck=True)
     os.kill(process.pid, signal.SIGTERM)

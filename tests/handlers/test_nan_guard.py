@@ -179,6 +179,7 @@ def test_a_guard_with_nothing_to_do_changes_nothing(make_trainer, judged):
     assert_equal(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judged", [HOST, DEVICE])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(3))

@@ -179,6 +179,7 @@ def test_rows_of_real_scans_change_nothing(fill_to):
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_by_it_draws_the_halves_together():
     trainer, seen = make(ScanPairs(weight=1.0)), []
     trainer.add_event_handler(
@@ -202,6 +203,7 @@ def test_it_is_added_to_what_loss_weights_sums(order):
         torch.testing.assert_close(losses["total_loss"], expected)
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_cut_continues_bit_identically():
     straight, cut, resumed = (make(ScanPairs(), seed=seed) for seed in (0, 0, 9))
     states = {}

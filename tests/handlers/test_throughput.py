@@ -53,6 +53,7 @@ def test_the_figures_belong_together(make_trainer):
     assert 0 < data_wait <= 1
 
 
+@pytest.mark.slow
 def test_validation_is_no_part_of_it(make_trainer, make_evaluator, loader):
     trainer = make_trainer()
     evaluator = make_evaluator(trainer)

@@ -256,6 +256,7 @@ def test_less_is_kept_for_the_backward_pass(name: str, batch: SmallBatch) -> Non
     assert kept[1] < 0.8 * kept[0]
 
 
+@pytest.mark.slow
 def test_what_an_encoder_keeps_of_a_block_is_its_input(batch: SmallBatch) -> None:
     """And the random state, from which the second run draws the same dropout."""
 
@@ -330,6 +331,7 @@ def test_a_part_without_gradients_keeps_nothing_and_runs_once() -> None:
     assert seen == [(1, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_compiled_blocks_recompute_too(precision: str) -> None:
     found = []

@@ -80,6 +80,7 @@ def test_late_fusion_adds_the_logits_of_both_branches(batch: SmallBatch) -> None
     torch.testing.assert_close(out["logits"], spectra + tabular)
 
 
+@pytest.mark.slow
 def test_late_fusion_learns_how_much_each_branch_counts(batch: SmallBatch) -> None:
     """Both heads are asked for the whole value, so that their plain sum is twice of it."""
     model = late_fusion(num_classes=1, dropout=0.0)

@@ -189,6 +189,7 @@ def test_every_row_of_attention_sums_to_one_over_what_is_real(name: str, batch: 
         assert (weights[key].masked_fill(padded, 1.0) > 0).all(), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HAS_HEADS)
 def test_return_attention_changes_no_prediction(name: str, batch: SmallBatch) -> None:
     model = small_model(name).eval()

@@ -16,6 +16,7 @@ from tests.models.test_spectra_encoder import PEAK_AXIS, auroc, peaks
 TRAINING_STEPS = 60
 
 
+@pytest.mark.slow
 def test_where_a_peak_stands_is_learnt() -> None:
     torch.manual_seed(0)
     model = SpectraCNN(PEAK_AXIS, spec_emb=16, channels=(8, 16))

@@ -37,6 +37,7 @@ def auroc(score: Tensor, target: Tensor) -> float:
     return (score[target == 1][:, None] > score[target == 0][None]).float().mean().item()
 
 
+@pytest.mark.slow
 def test_where_a_peak_stands_is_learnt() -> None:
     torch.manual_seed(0)
     encoder = SpectraTFTEncoder(PEAK_AXIS, 16, patch_size=16, d_model=16, num_layers=1, dropout=0.1)

@@ -66,6 +66,7 @@ def test_every_covariate_moves_the_prediction(batch: SmallBatch) -> None:
     assert batch.tabular.grad.abs().min() > 0
 
 
+@pytest.mark.slow
 def test_two_covariates_together_are_learnt() -> None:
     """The class is the sign of a product, of which neither covariate says anything alone."""
     torch.manual_seed(0)

@@ -267,10 +267,17 @@ def spectrum_figure(
         )
     # Half-way to the neighbours, so that one of a single point is seen, too.
     between = np.convolve(np.pad(places, 1, mode="edge"), [0.5, 0.5], mode="valid")
-    for start, stop in windows:
-        ends = {"x0": float(between[start]), "x1": float(between[stop])}
-        for row in (1, 3):
-            figure.add_vrect(**ends, fillcolor=WINDOW, line_width=0, layer="below", row=row, col=1)
+    # All at once: add_vrect takes longer for each than all else here.
+    mark = {"type": "rect", "fillcolor": WINDOW, "line": {"width": 0}, "layer": "below"}
+    figure.layout.shapes = [
+        {
+            **mark,
+            **{"x0": float(between[start]), "x1": float(between[stop]), "y0": 0, "y1": 1},
+            **{"xref": axes[0], "yref": f"{axes[1]} domain"},
+        }
+        for start, stop in windows
+        for axes in (("x", "y"), ("x3", "y3"))
+    ]
     name = "point" if examined.axis is None else shown_name(examined.axis_name)
     figure.update_xaxes(title_text=name, row=3, col=1)
     figure.update_yaxes(title_text=examined.inputs.intensity, row=1, col=1)

@@ -152,6 +152,7 @@ def test_nearly_identical_scans_are_found(grave):
     assert all(name.startswith("near_duplicates:") for name in found)
 
 
+@pytest.mark.slow
 def test_clean_cohorts_are_left_in_peace(tmp_path):
     warnings = []
     for seed in range(CLEAN_COHORTS):

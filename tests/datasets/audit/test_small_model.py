@@ -51,6 +51,7 @@ def categories(examiner, groups, rng):
     return examiner.ask_categories(pd.Series(of_group).astype(str))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [numbers, flags, categories])
 @pytest.mark.parametrize("draw", [patients, replicates, plates])
 def test_features_that_mean_nothing_are_seldom_more_than_chance(draw, ask, monkeypatch):

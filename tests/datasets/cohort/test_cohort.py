@@ -191,6 +191,7 @@ def test_spectra_of_any_layout_are_hashed_as_their_file(write_cohort, tmp_path, 
     assert Cohort.read(root).fingerprint()["spectra.npy"] == expected
 
 
+@pytest.mark.slow
 def test_a_large_cohort_opens_without_reading_its_spectra(tmp_path):
     """100,000 samples of 8 scans of 2,048 points; the 6.5 GB are a hole in the file."""
     samples, scans, points = 100_000, 8, 2048

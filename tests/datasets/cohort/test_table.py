@@ -75,6 +75,7 @@ CELLS = st.text(st.sampled_from(list("ab0 ,.\"'\n\r\t;\u00e9\u2003\x00")), max_s
 LINES = st.lists(st.text(st.sampled_from(list('ab0 ,"\t\u00e9\u2003\x1c')), max_size=7), max_size=6)
 
 
+@pytest.mark.slow
 @given(LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.booleans())
 @settings(max_examples=400)
 def test_the_quick_reader_reads_what_the_thorough_one_reads(lines, end, marked, ended):

@@ -294,6 +294,7 @@ def peak_bytes(settings: ImportSettings, out: Path) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "npz"])
 def test_memory_does_not_grow_with_the_number_of_scans(tmp_path, format):
     points, peaks, sizes = 1000, [], []

@@ -51,6 +51,7 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
             assert torch.equal(getattr(one, name), getattr(two, name))
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_in_any_or_resumed_epoch():
     alone, helped = loader(0), loader(2)
     epochs = []
@@ -185,6 +186,7 @@ print(*[worker.pid for worker in running._workers])
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_takes_its_workers_with_it():
     done = subprocess.run(
         [sys.executable, "-c", UNFINISHED], capture_output=True, text=True, timeout=60, check=True

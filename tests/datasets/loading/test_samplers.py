@@ -306,6 +306,7 @@ def can_share(lengths: list[int], world_size: int, **changes: Any) -> bool:
     return -(-len(alone) // world_size) * world_size <= len(lengths)
 
 
+@pytest.mark.slow
 @given(
     lengths=LENGTHS,
     batch_size=st.integers(1, 20),

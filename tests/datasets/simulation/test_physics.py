@@ -43,6 +43,7 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return Rendered(simulate_cohort(tmp_path_factory.mktemp("cache") / "cohort"))
 
 
+@pytest.mark.slow
 def test_peaks_keep_a_distance_and_eight_carry_the_disease(default: Rendered) -> None:
     peaks = np.array(default.truth.peaks)
     assert len(peaks) == 60
@@ -128,6 +129,7 @@ def test_intensity_varies_from_scan_to_scan(default: Rendered) -> None:
     assert 0.2 < within_patient.mean() < 0.5
 
 
+@pytest.mark.slow
 def test_calibration_varies_between_scans_and_plates() -> None:
     axis, mz = make_axis(2048), np.linspace(3_000, 19_000, 60)
     single = PeakList(mz, np.where(np.arange(60) == 30, 1e9, 1e-9), np.arange(8))

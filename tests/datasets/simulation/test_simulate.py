@@ -30,6 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_default_cohort_has_its_size_and_can_be_read(
     default: SimulatedCohort,
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_second_process_uses_or_refuses_the_firsts_folder(
     assert list(tmp_path.iterdir()) == [root]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_get_the_same_cohort(tmp_path: Path) -> None:
     root = tmp_path / "cohort"
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:

@@ -48,6 +48,7 @@ def held(targets, chosen):
     return {(t, v) for t, column in enumerate(targets[chosen].T) for v in set(column)}
 
 
+@pytest.mark.slow
 @given(GROUP_SIZES, TASKS, st.integers(2, 4), st.integers(2, 7), SEEDS)
 @settings(max_examples=250)
 def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, strata, count, seed):
@@ -77,6 +78,7 @@ def test_every_sample_is_tested_once_and_no_group_is_ever_apart(sizes, task, str
     np.testing.assert_array_equal(k_folds(targets, groups, count, seed).number_of, folds.number_of)
 
 
+@pytest.mark.slow
 @given(GROUP_SIZES, TASKS, st.integers(2, 4), SEEDS)
 @settings(max_examples=100)
 def test_each_group_is_left_out_once_and_alone(sizes, task, strata, seed):
@@ -101,6 +103,7 @@ def test_each_group_is_left_out_once_and_alone(sizes, task, strata, seed):
     assert [folds.names[n] for n in folds.number_of] == groups.tolist()
 
 
+@pytest.mark.slow
 @given(GROUP_SIZES, st.integers(1, 6), SEEDS)
 @settings(max_examples=100)
 def test_a_batch_is_left_out_whole_with_all_its_groups(sizes, batches, seed):

@@ -40,6 +40,7 @@ FRACTIONS = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
 )
 
 
+@pytest.mark.slow
 @given(COHORTS, FRACTIONS, st.integers(0, 2**32 - 1))
 @settings(max_examples=150)
 def test_a_split_separates_no_group_and_has_every_class(members, shares, seed):
@@ -142,6 +143,7 @@ def test_groups_of_one_sample_are_split_stratified_to_the_sample(fractions):
             assert abs(got - share * count) < 1
 
 
+@pytest.mark.slow
 def test_which_samples_go_where_is_random():
     targets = np.repeat([0, 1], [100, 100])
     on_test = np.mean(
@@ -406,6 +408,7 @@ def sides_of(groups, fractions=(0.7, 0.15, 0.15), seed=0):
     return split[: len(groups)].tolist()
 
 
+@pytest.mark.slow
 @given(NAMES, st.data(), SEEDS)
 @settings(max_examples=150)
 def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed):
@@ -416,6 +419,7 @@ def test_new_patients_move_nobody_and_neither_does_their_order(names, data, seed
     assert {name: after[name] for name in names} == before
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=80),
     HASHED_FRACTIONS,

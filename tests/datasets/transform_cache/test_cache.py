@@ -69,6 +69,7 @@ def test_it_holds_what_the_transforms_would_have_made(spectra, tmp_path, names):
         )
 
 
+@pytest.mark.slow
 def test_processes_that_are_started_anew_find_all_they_need(spectra, tmp_path):
     forked, spawned = (
         cached(spectra, tmp_path / start, workers=1, start=start) for start in ("fork", "spawn")
@@ -214,6 +215,7 @@ def slowly(scans: np.ndarray) -> np.ndarray:
     return scans + 1
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_computes_and_others_wait(spectra, tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

@@ -33,6 +33,7 @@ def some_scans(draw: st.DrawFn, fewest: int = 1) -> np.ndarray:
     return draw(arrays(np.float32, (*leading, points), elements=INTENSITIES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMS)
 @settings(max_examples=40)
 @given(data=st.data())

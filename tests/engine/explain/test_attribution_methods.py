@@ -65,6 +65,7 @@ def test_gradient_shap_starts_from_the_references_scans_in_turn(batch):
     assert found.gap.abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_gradient_shap_approaches_the_mean_reference(batch):
     model, references = Weighted(), make_batch(5, counts=(3, 3, 3, 3, 3))
     points, _ = weights_of(model)

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from engine.reporting import terminal
 from engine.reporting.terminal import SafeStream, safe_streams
+
+FILE = terminal.__file__
 
 
 def pipe_without_reader():
@@ -52,7 +55,8 @@ def test_the_streams_are_as_before_afterwards():
 
 
 def run_python(code, **options):
-    prefix = "import os, sys; from engine.reporting.terminal import safe_streams\n"
+    # The module's file alone: nothing of the project, or torch, is to be imported.
+    prefix = f"import os, runpy, sys\nsafe_streams = runpy.run_path({FILE!r})['safe_streams']\n"
     return subprocess.run([sys.executable, "-c", prefix + code], timeout=60, **options)
 
 

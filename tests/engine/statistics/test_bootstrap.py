@@ -77,6 +77,7 @@ def test_the_interval_of_an_accuracy_is_close_to_the_binomial(level):
     assert found.high == pytest.approx(share + reach, abs=0.004)
 
 
+@pytest.mark.slow
 def test_repeated_samples_within_groups_narrow_nothing():
     once = some(40)
     five = classified(once.target.repeat(5), once.logits.repeat(5, 1))
@@ -102,6 +103,7 @@ def test_groups_of_unequal_size_come_whole():
         assert (found.low, found.high) == bounds
 
 
+@pytest.mark.slow
 def test_intervals_of_groups_have_the_stated_coverage():
     """30 patients of 8 scans, of which a patient's are right together more or less often."""
     rng = np.random.default_rng(5)
@@ -119,6 +121,7 @@ def test_intervals_of_groups_have_the_stated_coverage():
     assert covered["single"] / trials < 0.75
 
 
+@pytest.mark.slow
 def test_the_order_of_the_samples_has_no_part():
     outputs = some()
     groups = [f"p{i % 20}" for i in range(60)]

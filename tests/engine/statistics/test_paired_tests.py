@@ -268,6 +268,7 @@ def singly(outputs):
     return list(outputs.sample_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_metric_has_a_difference_within_its_bounds(task):
     first, other = pair(task)
@@ -279,6 +280,7 @@ def test_every_metric_has_a_difference_within_its_bounds(task):
         assert interval.low <= interval.value <= interval.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "name", "measure"),
     [

@@ -131,6 +131,7 @@ REFERENCE = {
 }
 
 
+@pytest.mark.slow
 @given(tied_samples, st.floats(0, 1))
 def test_the_figures_are_scikit_learns(samples, threshold):
     scores, positive = both_classes(samples)

@@ -17,7 +17,10 @@ from experiments.analysis.analysis import AnalysisCollector
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
 from tests.engine.measured import make_loader
+from tests.experiments.conftest import changed_config, small_settings
 from tests.models.small_batch import small_model
+
+pytestmark = pytest.mark.slow
 
 SAMPLES = 5
 
@@ -73,9 +76,11 @@ PAGES = {
 }
 
 
-@pytest.fixture
-def finished(make_config):
-    experiment = Experiment(make_config(**{"report.attribution.steps": 16, "ema.decay": 0.5}))
+@pytest.fixture(scope="module")
+def finished(cohort_dir, tmp_path_factory):
+    settings = small_settings(cohort_dir, tmp_path_factory.mktemp("runs"))
+    changes = {"report.attribution.steps": 16, "ema.decay": 0.5}
+    experiment = Experiment(changed_config(settings, **changes))
     experiment.run()
     return experiment
 
@@ -151,7 +156,8 @@ def test_without_pages_nothing_is_looked_at(make_config):
 
 
 def test_attributions_can_be_left_out_or_made_otherwise(make_config):
-    experiment = Experiment(make_config(**{"report.attribution.method": None}))
+    plain = {"trainer.max_epochs": 1, "audit.enabled": False}
+    experiment = Experiment(make_config(**plain, **{"report.attribution.method": None}))
     experiment.run()
     assert not experiment.findings.explained
     assert experiment.findings.embedding is not None
@@ -166,7 +172,8 @@ def test_attributions_can_be_left_out_or_made_otherwise(make_config):
             }
         )
     )
-    other.run()
+    other.setup()
+    other.test()
     (explained,) = other.findings.explained
     assert (explained.method, len(explained.sample_id)) == ("gradient_shap", 3)
 

@@ -26,6 +26,8 @@ from experiments.config import FINDINGS, load_config, write_yaml
 from experiments.run import main
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 WARNED = Finding("missingness:ALB", "warn", 0.8, "missingness of ALB predicts it", (0.7, 0.9))
 REFUSED = Finding("label_leakage:stage", "refuse", 1.0, "stage is the label", (0.9, 1.0))
 COUNTED = Finding("duplicates:samples", "note", 12, "12 scans")

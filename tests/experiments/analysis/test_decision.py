@@ -152,6 +152,7 @@ def test_testing_alone_measures_validation_and_exports(tested):
     assert "## Threshold" in (experiment.run_dir / "summary.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_further_training_discards_the_earlier_validation(tested):
     experiment = tested(**{"trainer.max_epochs": 1})
     before = experiment.outputs["val"]

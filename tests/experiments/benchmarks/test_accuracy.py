@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from experiments.benchmarks import accuracy
 from experiments.benchmarks.accuracy import compare_precisions, print_accuracy
+from experiments.config import load_config
+from experiments.run_files import write_config
 
 
-def test_precisions_are_held_against_the_first_of_the_same_seed(capsys):
+def test_precisions_are_held_against_the_first_of_the_same_seed(capsys, tmp_path, monkeypatch):
+    overrides = [("data.simulated.n_samples", "200"), ("data.cache_dir", str(tmp_path / "cache"))]
+    write_config(tmp_path, load_config(accuracy.CONFIG, overrides))
+    monkeypatch.setattr(accuracy, "CONFIG", str(tmp_path / "config.yaml"))
     rows = compare_precisions(["fp32", "bf16"], [0], epochs=1, device="cpu")
     assert [(row["seed"], row["precision"], row["epochs"]) for row in rows] == [
         (0, "fp32", 1),

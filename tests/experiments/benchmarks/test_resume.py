@@ -21,7 +21,7 @@ from experiments.benchmarks.whereabouts import STAGES
 from experiments.config import write_yaml
 
 ONE_SETTING = ["--workers", "0", "--accumulation", "3", "--precision", "bf16"]
-KILLS = 3
+KILLS = 1
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ def test_the_alignment_says_how_much_there_was_to_align_by(make_config):
     assert f"of {scans} training scans" in told
 
 
+@pytest.mark.slow
 def test_a_model_of_fewer_points_is_trained_explained_and_reported(make_config):
     experiment = Experiment(
         make_config(**{"data.transforms": ["tic", "sqrt", CROP, "standardize"]})
@@ -58,6 +59,7 @@ def test_a_model_of_fewer_points_is_trained_explained_and_reported(make_config):
     assert packed["axis"] in page
 
 
+@pytest.mark.slow
 def test_with_every_augmentation_a_resumed_run_ends_as_the_uninterrupted_one(make_config):
     changes = {"data.augmentations": list(AUGMENTATIONS), "report.enabled": False}
     straight = Experiment(make_config(**changes, **{"trainer.max_epochs": 3}))
@@ -182,6 +184,7 @@ def test_a_cohort_of_covariates_alone_needs_no_store(make, cohort_dir, tmp_path)
     assert next(iter(data.loaders["train"])).spectra.shape[2] == 0
 
 
+@pytest.mark.slow
 def test_a_run_from_disk_is_the_run_from_memory(make):
     runs = []
     for where in ("memory", "disk"):

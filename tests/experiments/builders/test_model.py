@@ -21,6 +21,8 @@ from experiments.run_files import read_package
 from experiments.runs import Experiment
 from models import MODELS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def covariates_alone(cohort_dir, tmp_path, settings):
@@ -98,7 +100,8 @@ def test_covariates_alone_are_resumed_and_audited(covariates_alone, make_config,
 @pytest.mark.parametrize("model", ["spectra_only", "spectra_cnn", "mean_linear"])
 def test_spectra_alone_are_trained_tested_and_reported(spectra_alone, make_config, model):
     params = {} if model != "spectra_only" else {"patch_size": 16, "d_model": 16, "num_layers": 1}
-    experiment = Experiment(make_config(**{"model": {"name": model, "params": params}}))
+    quick = {"trainer.max_epochs": 1, "audit.enabled": False, "report.attribution": {"steps": 8}}
+    experiment = Experiment(make_config(**{"model": {"name": model, "params": params}}, **quick))
     results = experiment.run()
     assert experiment.data.tab_dim == 0
     assert 0 <= results["test"]["auroc"] <= 1

@@ -127,6 +127,7 @@ def test_by_hash_new_patients_move_nobody(cohort_dir, make_config, tmp_path, set
     np.testing.assert_array_equal(split[:-9], before)
 
 
+@pytest.mark.slow
 def test_a_test_side_of_one_class_is_trained_tested_reported_and_continued(plates, make_config):
     split = {"kind": "leave_one_group_out", "fold": "plate0"}
     experiment = Experiment(make_config(**{"data.split": split}))

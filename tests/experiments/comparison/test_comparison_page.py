@@ -15,6 +15,8 @@ from experiments.run_files import read_runs
 from tests.experiments.made_runs import drawn, make_run
 from tests.experiments.report.made_outputs import NAMES as MADE_NAMES
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NAMES = ("first", "second", "third")
@@ -146,6 +148,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(compared, tmp_path):
         write_run_comparison(compared["binary"][0], tmp_path / "missing")
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 def test_the_pages_open_from_the_disk_without_errors_or_requests(compared, with_long_names):
     from playwright.sync_api import sync_playwright

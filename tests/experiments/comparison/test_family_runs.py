@@ -15,6 +15,8 @@ from experiments.comparison.family_runs import Row, Table
 from experiments.run_files import is_finished
 from models import TabularOnly
 
+pytestmark = pytest.mark.slow
+
 
 def table(mode="max", **medians):
     rows = []

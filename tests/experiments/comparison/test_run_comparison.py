@@ -16,6 +16,8 @@ from experiments.comparison.run_comparison import compare_runs
 from experiments.run_files import read_runs
 from tests.experiments.made_runs import ENVIRONMENT, drawn, make_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def compare(tmp_path):

@@ -111,6 +111,7 @@ def test_a_column_a_run_and_a_row_a_metric_with_its_difference(tell):
     assert "Holm" not in text
 
 
+@pytest.mark.slow
 def test_several_runs_are_corrected_for_and_stand_in_blocks(tell):
     text, comparison = tell(5)
     heads = [line.split() for line in text.splitlines() if line.lstrip().startswith("run-")]
@@ -127,6 +128,7 @@ def test_settings_that_differ_are_listed_and_long_ones_cut(tell):
     assert "differing environment" not in text
 
 
+@pytest.mark.slow
 def test_values_have_no_tests_and_what_is_unknown_is_said(tell, tmp_path):
     text, _ = tell(2, "regression")
     assert "DeLong" not in text
@@ -152,6 +154,7 @@ def test_an_undefined_figure_is_called_so(tmp_path):
     assert cells(text, "DeLong p") == ["undefined"]
 
 
+@pytest.mark.slow
 def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     outputs = drawn("binary", samples=8)
     right = 4 * torch.eye(2)[outputs.target]

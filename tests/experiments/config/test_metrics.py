@@ -17,6 +17,7 @@ from experiments.config.section import ComponentConfig
 from experiments.config.source import check_config
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
+from tests.experiments.conftest import changed_config, small_settings
 from tests.experiments.own_metrics import net_benefit
 
 OWN = "tests.experiments.own_metrics"
@@ -123,18 +124,19 @@ def test_only_what_runs_no_settings_of_others_is_recomputed():
     assert failed.keys() == {"system", "beta_score"}
 
 
-@pytest.fixture
-def finished(make_config):
-    experiment = Experiment(
-        make_config(
-            metrics=CHOSEN,
-            **{"checkpoint.monitor": "val/net_benefit", "checkpoint.mode": "max"},
-        )
+@pytest.fixture(scope="module")
+def finished(cohort_dir, tmp_path_factory):
+    config = changed_config(
+        small_settings(cohort_dir, tmp_path_factory.mktemp("runs")),
+        metrics=CHOSEN,
+        **{"checkpoint.monitor": "val/net_benefit", "checkpoint.mode": "max"},
     )
+    experiment = Experiment(config)
     experiment.run()
     return experiment
 
 
+@pytest.mark.slow
 def test_a_users_metrics_are_monitored_saved_and_shown_with_intervals(finished):
     metrics = json.loads((finished.run_dir / "metrics.json").read_text())
     assert metrics["monitor"] == "val/net_benefit"
@@ -158,10 +160,10 @@ def test_a_users_metrics_are_monitored_saved_and_shown_with_intervals(finished):
     assert list((finished.run_dir / "checkpoints").glob("epoch=*net_benefit*.pt"))
 
 
+@pytest.mark.slow
 def test_finished_runs_are_compared_by_a_users_metrics(finished, make_config, capsys):
-    other = Experiment(
-        make_config(metrics=["auroc"], **{"checkpoint.monitor": None, "optimizer.lr": 0.01})
-    )
+    changes = {"optimizer.lr": 0.01, "report.enabled": False}
+    other = Experiment(make_config(metrics=["auroc"], **changes))
     other.run()
     folders = [str(finished.run_dir), str(other.run_dir)]
     assert compare([*folders, "--out", str(finished.run_dir.parent / "both")]) == 0

@@ -117,6 +117,7 @@ def test_values_are_shown_against_the_truth_instead_of_curves(tmp_path):
     assert 'id="figure-predictions"' in written[1].read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):
     outputs = make_outputs("binary")
     outputs.target.fill_(0)

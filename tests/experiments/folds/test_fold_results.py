@@ -153,6 +153,7 @@ def test_a_terminal_shows_few_folds_one_by_one(make_results):
     assert re.search(r"\nbrier( +0\.\d{4}){6}\n", few)
 
 
+@pytest.mark.slow
 def test_of_many_folds_a_terminal_shows_the_spread(make_results):
     text = fold_text(make_results(names=tuple(map(str, range(20)))))
     assert "fold 3" not in text

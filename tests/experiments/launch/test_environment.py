@@ -89,6 +89,7 @@ def test_the_environment_lists_all_of_them_and_the_same_each_time():
     assert {"torch", "numpy", "pytest"} <= named
 
 
+@pytest.mark.slow
 def test_pip_reads_the_lines_as_it_wrote_them(tmp_path):
     frozen = subprocess.run(
         [sys.executable, "-m", "pip", "freeze", "--all", "--disable-pip-version-check"],

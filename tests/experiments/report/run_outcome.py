@@ -8,6 +8,7 @@ from typing import Any
 from experiments.analysis import Outcome
 from experiments.config import check_config
 from experiments.runs import Experiment
+from tests.experiments.conftest import SMALL_TFT
 
 
 def make_outcome(cohort_dir: Path, runs_dir: Path, **data: Any) -> Outcome:
@@ -17,7 +18,7 @@ def make_outcome(cohort_dir: Path, runs_dir: Path, **data: Any) -> Outcome:
             "exp_name": "looked-at",
             "runs_dir": str(runs_dir),
             "data": {"root": str(cohort_dir), **data},
-            "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+            "model": {"name": "tft", "params": SMALL_TFT},
             "trainer": {"max_epochs": 1, "device": "cpu"},
             "report": {"resamples": 0, "attribution": {"steps": 8}},
         }

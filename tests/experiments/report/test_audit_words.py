@@ -17,6 +17,8 @@ from tests.datasets.audit.faulty_cohort import Fault, Files, write_cohort
 from tests.datasets.audit.test_audit import FAULTS, copy_scans_with_noise, sort_by_label
 from tests.experiments.report.said_in_chinese import english_left
 
+pytestmark = pytest.mark.slow
+
 LABELS = {"control": 0, "case": 1}
 SAMPLES = 200
 

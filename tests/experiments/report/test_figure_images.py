@@ -80,6 +80,7 @@ def test_a_browser_that_is_missing_is_said_in_a_line(tmp_path, monkeypatch):
     assert reason == "no PNG files beside the pages: Kaleido requires Google Chrome"
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome on this machine")
 def test_images_are_as_large_as_their_figures_together(tmp_path):
     pytest.importorskip("kaleido")

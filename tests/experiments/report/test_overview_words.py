@@ -140,6 +140,7 @@ LIMITS = (
 )
 
 
+@pytest.mark.slow
 def test_all_that_a_card_warns_of_is_said_in_chinese(root):
     left: dict[str, str] = {}
     lines: set[str] = set()

@@ -18,7 +18,10 @@ from experiments.report.report_page import report_parts
 from experiments.report.report_payload import sample_source
 from experiments.report.words import Words
 from experiments.runs import Experiment
+from tests.experiments.conftest import SMALL_TFT
 from tests.experiments.report.opened_page import LATIN
+
+pytestmark = pytest.mark.slow
 
 # Those of a figure's fields that the page's script translates.
 TEXTS = {"text", "name", "title", "label", "ticktext", "categoryarray", "hovertext", "x", "y"}
@@ -51,7 +54,7 @@ def outcome(cohort_dir, tmp_path_factory) -> Outcome:
         {
             "runs_dir": str(tmp_path_factory.mktemp("runs")),
             "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
-            "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+            "model": {"name": "tft", "params": SMALL_TFT},
             "trainer": {"max_epochs": 1, "device": "cpu"},
             "report": {"resamples": 0},
         }

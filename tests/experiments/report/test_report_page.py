@@ -77,6 +77,7 @@ def test_all_that_the_audit_found_stands_in_the_overview():
     assert "The data were not audited." in render_report(make_content("binary", audit=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["one class", "no number"])
 def test_where_nothing_can_be_ranked_the_page_says_so(reason):
     content = make_content("binary")
@@ -131,6 +132,7 @@ def labelled_cohort(tmp_path_factory, cohort_dir) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "labels"),
     [
@@ -165,6 +167,7 @@ def test_a_run_of_each_task_writes_its_page(task, labels, labelled_cohort, tmp_p
     assert str(labelled_cohort.parent) not in text
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 def test_the_page_of_a_real_run_opens_from_the_disk(cohort_dir, tmp_path):
     config = check_config(

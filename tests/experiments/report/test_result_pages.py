@@ -17,6 +17,8 @@ from models import TFTMultimodal
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.run_outcome import make_outcome
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # As root, and with no network to reach out to.
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -61,11 +63,15 @@ def write_pages(folder, task="binary"):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The pages of a classification."""
+def classified(tmp_path_factory):
+    """The folder with the pages of a classification, and what was measured."""
     path = tmp_path_factory.mktemp("pages")
-    write_pages(path)
-    return path
+    return path, write_pages(path)[1]
+
+
+@pytest.fixture
+def folder(classified):
+    return classified[0]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -86,9 +92,9 @@ def test_names_that_were_given_are_shown(folder):
     assert "m\\u002fz" in text or "m/z" in text
 
 
-def test_every_metric_is_in_the_table(tmp_path):
-    _, metrics = write_pages(tmp_path)
-    text = (tmp_path / "evaluation_plots.html").read_text("utf-8")
+def test_every_metric_is_in_the_table(classified):
+    path, metrics = classified
+    text = (path / "evaluation_plots.html").read_text("utf-8")
     for name, value in metrics.items():
         assert re.search(rf'<th scope="row">{name}</th><td>{value:.4f}</td>', text), name
 
@@ -128,6 +134,7 @@ def test_attributions_by_another_method_can_be_summarised(tmp_path):
     assert "mean |SHAP value|" in other
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 def test_the_pages_open_from_the_disk_without_errors_or_requests(folder):
     from playwright.sync_api import sync_playwright

@@ -118,6 +118,7 @@ def test_a_run_that_is_cut_while_its_configuration_changes_keeps_the_former(tmp_
     assert "max_epochs: 3" in (tmp_path / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["write_splits", "write_config"])
 def test_a_run_cut_before_everything_it_continues_from_stands_is_not_continued(
     make_config, monkeypatch, last

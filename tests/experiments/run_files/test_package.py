@@ -23,6 +23,8 @@ from experiments.run_files.package import (
 )
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 PACKED = {
     "model_card.md",
     "summary.md",
@@ -49,6 +51,7 @@ def finished(tmp_path_factory, cohort_dir) -> Experiment:
                 "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
                 "model": {"name": "tabular_only"},
                 "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
+                "report": {"resamples": 50, "attribution": {"steps": 8}},
             }
         )
     )

@@ -19,6 +19,8 @@ from experiments.config import check_config, write_yaml
 from experiments.run_files.versions import read_version
 from experiments.runs import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def own_cohort(cohort_dir, settings, tmp_path):
@@ -145,7 +147,8 @@ def test_a_run_goes_on_where_nothing_of_its_data_changed(own_cohort, make_config
 
 def test_a_checkpoint_of_an_edited_split_is_refused_as_such(own_cohort, make_config):
     begun = Experiment(make_config(**{"trainer.max_epochs": 1}))
-    begun.run()
+    begun.setup()
+    begun.train()
     path = begun.run_dir / "splits.csv"
     table = pd.read_csv(path, dtype=str)
     row = table.index[table["split"] == "train"][0]
@@ -160,7 +163,8 @@ def test_a_checkpoint_of_an_edited_split_is_refused_as_such(own_cohort, make_con
 
 def told_of_a_change(make_config, tmp_path, capsys, **changes):
     path = tmp_path / "settings.yaml"
-    path.write_text(write_yaml(make_config(**{"trainer.max_epochs": 1} | changes).plain()))
+    quick = {"trainer.max_epochs": 1, "model": {"name": "tabular_only"}, "report.resamples": 0}
+    path.write_text(write_yaml(make_config(**quick | changes).plain()))
     assert run.main([str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     return [line for line in lines if line.startswith("the cohort is not the one of")]

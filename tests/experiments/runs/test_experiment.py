@@ -23,6 +23,9 @@ from experiments.config import load_config
 from experiments.run_files import is_finished
 from experiments.runs.experiment import Experiment
 from handlers.compile import CACHE_VARIABLE, Compile
+from tests.experiments.conftest import SMALL_TFT
+
+pytestmark = pytest.mark.slow
 
 EXPECTED_FILES = {
     "audit.json",
@@ -54,14 +57,19 @@ def finished(tmp_path_factory, cohort_dir):
             "exp_name": "whole",
             "runs_dir": str(tmp_path_factory.mktemp("runs")),
             "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
-            "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16}},
+            "model": {"name": "tft", "params": SMALL_TFT},
             "trainer": {"max_epochs": 3, "batch_size": 16, "device": "cpu"},
             "ema": {"decay": 0.9},
+            "report": {"resamples": 50, "attribution": {"steps": 8}},
         }
     )
     experiment = Experiment(config)
     experiment.run()
     return experiment
+
+
+# For tests that look at nothing of it.
+OFF = {"report.enabled": False, "audit.enabled": False}
 
 
 def weights(experiment):
@@ -136,8 +144,8 @@ def test_the_environment_names_commit_versions_and_checksums(finished):
 
 
 def test_the_same_configuration_fed_back_gives_identical_metrics_and_keeps_both(finished):
-    config = load_config(str(finished.run_dir / "config.yaml"))
-    again = Experiment(config)
+    off = [("report.enabled", "false")]
+    again = Experiment(load_config(str(finished.run_dir / "config.yaml"), off))
     results = again.run()
     assert again.run_dir != finished.run_dir
     assert again.run_dir.name == "whole-2"
@@ -161,7 +169,7 @@ def test_nothing_fitted_has_seen_validation_or_test_scans(make_config, cohort_di
 
 
 def test_a_resumed_run_ends_as_the_uninterrupted_one(make_config):
-    straight = Experiment(make_config(**{"trainer.max_epochs": 4, "ema.decay": 0.9}))
+    straight = Experiment(make_config(**OFF, **{"trainer.max_epochs": 3, "ema.decay": 0.9}))
     straight.setup()
     straight.train()
 
@@ -171,7 +179,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(make_config):
     class CrashError(Exception):
         pass
 
-    @cut.trainer.on(Events.ITERATION_STARTED(once=9))  # within the third epoch
+    @cut.trainer.on(Events.ITERATION_STARTED(once=6))  # within the second epoch
     def crash():
         raise CrashError
 
@@ -179,7 +187,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(make_config):
         cut.train()
     assert (
         load_checkpoint(cut.run_dir / "checkpoints" / "last.pt")["states"]["trainer"]["iteration"]
-        == 8
+        == 5
     )
 
     resumed = Experiment(make_config(), run_dir=cut.run_dir)
@@ -191,7 +199,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(make_config):
 
 
 def test_a_run_is_not_continued_on_another_split(make_config):
-    experiment = Experiment(make_config())
+    experiment = Experiment(make_config(**OFF))
     experiment.setup()
     experiment.train()
     path = experiment.run_dir / "splits.csv"
@@ -206,7 +214,7 @@ def test_a_run_is_not_continued_on_another_split(make_config):
 
 
 def test_handlers_of_ones_own_attach_in_python_and_see_the_gradients(make_config):
-    experiment = Experiment(make_config())
+    experiment = Experiment(make_config(**OFF))
     experiment.setup()
     norms, steps = [], []
 
@@ -266,6 +274,7 @@ class MyHandler:
             "model": {"name": "my_lab.MyModel", "params": {"width": 3}},
             "handlers": [{"name": "my_lab.MyHandler", "params": {"every": 3}}],
             "data.transforms": ["tic", "my_lab.Halve"],
+            **OFF,
         }
     )
     Experiment(config).run()
@@ -277,7 +286,7 @@ class MyHandler:
 
 def test_fp16_on_a_cpu_says_so_and_trains(make_config, capsys):
     experiment = Experiment(
-        make_config(**{"trainer.precision": "fp16", "trainer.accumulate_steps": 2})
+        make_config(**OFF, **{"trainer.precision": "fp16", "trainer.accumulate_steps": 2})
     )
     experiment.setup()
     experiment.train()
@@ -298,7 +307,7 @@ def test_a_run_compiles_its_model_and_keeps_what_was_compiled(make_config, monke
     monkeypatch.setattr("experiments.builders.handlers.Compile", Quick)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))  # restored afterwards
     cache = {"data.cache_dir": str(tmp_path / "cache")}
-    experiment = Experiment(make_config(**{"trainer.compile": "default"}, **cache))
+    experiment = Experiment(make_config(**OFF, **cache, **{"trainer.compile": "default"}))
     experiment.setup()
     assert experiment.trainer.network is experiment.trainer.model
     results = experiment.run()
@@ -308,7 +317,7 @@ def test_a_run_compiles_its_model_and_keeps_what_was_compiled(make_config, monke
 
 
 def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
-    experiment = Experiment(make_config(**{"trainer.max_epochs": 1}))
+    experiment = Experiment(make_config(**OFF, **{"trainer.max_epochs": 1}))
     experiment.setup()
 
     @experiment.trainer.on(TrainEvents.GRADIENTS_READY)

@@ -7,6 +7,8 @@ import pytest
 
 from experiments.runs.experiment import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_summary_tells_how_well_each_class_is_told_from_the_exported_predictions(make_config):
     experiment = Experiment(make_config(**{"report.enabled": False, "trainer.max_epochs": 1}))

@@ -10,6 +10,8 @@ from experiments.report.figures.report_input import examine, names_of_kinds
 from experiments.report.report_payload import sample_source
 from tests.experiments.report.run_outcome import make_outcome
 
+pytestmark = pytest.mark.slow
+
 
 def samples_of(outcome):
     return examine(outcome)

@@ -24,6 +24,7 @@ def headings(sections):
     return [section.name for section in sections]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(NAMES))
 def test_what_was_found_out_is_drawn(task):
     examined = make_examined(task)

@@ -15,6 +15,9 @@ from datasets.simulation import simulate_cohort
 from engine.reporting import read_log
 from experiments.config import check_config
 from experiments.runs import Experiment
+from tests.experiments.conftest import SMALL_TFT
+
+pytestmark = pytest.mark.slow
 
 ODD = "ca|se_*1*"
 DATA: dict[str, dict[str, Any]] = {
@@ -51,10 +54,11 @@ def root(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(root, tmp_path, monkeypatch):
-    (tmp_path / "own_transforms.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    """Run with some of the settings changed: ``run("regression", seed=7)``."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_transforms.py").write_text(OWN)
 
     def make(task: str = "binary", **changes: Any) -> Experiment:
         data = {
@@ -69,17 +73,26 @@ def run(root, tmp_path, monkeypatch):
         }
         config = {
             "exp_name": "card",
-            "runs_dir": str(tmp_path / "runs"),
+            "runs_dir": str(tmp_path_factory.mktemp("runs")),
             "data": data | DATA[task] | changes.pop("data", {}),
-            "model": {"name": "tft", "params": {"patch_size": 16, "d_model": 16, "num_layers": 1}},
+            "model": {"name": "tft", "params": SMALL_TFT},
             "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
             "report": {"enabled": False},
+            "audit": {"enabled": False},
         }
         experiment = Experiment(check_config(config | changes))
         experiment.run()
         return experiment
 
-    return make
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield make
+
+
+@pytest.fixture(scope="module")
+def plain(run) -> Experiment:
+    """A run of two classes that several tests read."""
+    return run(seed=7)  # type: ignore[no-any-return]
 
 
 def rows_of(card: str, head: str) -> dict[str, list[str]]:
@@ -147,9 +160,8 @@ def test_its_code_loads_a_model_of_fewer_points(run, tmp_path, monkeypatch):
     assert "the transforms leave 30 of 64 points (" in card_of(experiment).replace("\\", "")
 
 
-def test_it_names_version_date_data_and_settings(run):
-    experiment = run(seed=7)
-    card, run_dir = card_of(experiment), experiment.run_dir
+def test_it_names_version_date_data_and_settings(plain):
+    card, run_dir, experiment = card_of(plain), plain.run_dir, plain
     environment = yaml.safe_load((run_dir / "environment.json").read_text())
     assert f"scanfire {environment['packages']['scanfire'] or '(not installed)'}" in card
     assert f"- Date: {read_log(run_dir / 'log.jsonl')[0]['time'][:10]} " in card
@@ -166,12 +178,11 @@ def test_it_names_version_date_data_and_settings(run):
     assert str(experiment.data.cohort.root.parent) not in card
 
 
-def test_its_metrics_are_those_of_the_run_on_both_sides(run):
-    experiment = run()
-    rows = rows_of(card_of(experiment), "metric | validation | test | 95% interval of test")
-    assert rows.keys() == {"loss", *experiment.config.metrics}
+def test_its_metrics_are_those_of_the_run_on_both_sides(plain):
+    rows = rows_of(card_of(plain), "metric | validation | test | 95% interval of test")
+    assert rows.keys() == {"loss", *plain.config.metrics}
     for name, cells in rows.items():
-        expected = [experiment.results[side][name] for side in ("val", "test")]
+        expected = [plain.results[side][name] for side in ("val", "test")]
         values = [float(value) for value in cells[:2]]
         assert values == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
@@ -187,7 +198,8 @@ def test_test_intervals_have_their_own_column(run):
         assert rows[name][2] == (told if not np.isnan(interval.low) else "too few samples")
     groups = len(set(experiment.data.cohort.groups[experiment.data.split == "test"]))
     assert f"1000 bootstrap resamples of the {groups} groups of the test set" in card
-    without = card_of(run(metrics=metrics, report={"enabled": False, "resamples": 0}))
+    model = {"name": "tabular_only"}
+    without = card_of(run(metrics=metrics, model=model, report={"enabled": False, "resamples": 0}))
     assert rows_of(without, "metric | validation | test").keys() == rows.keys()
     assert "95%" not in without
 
@@ -223,18 +235,17 @@ def test_it_states_the_threshold_and_the_temperature(run):
     ]
     assert f"Temperature {found.calibration.temperature:.3g}, fitted on the validation" in card
     assert "not divided by the temperature" in card
-    assert "Decision threshold" not in card_of(run("regression"))
+    assert "Decision threshold" not in card_of(run("regression", model={"name": "tabular_only"}))
 
 
-def test_names_from_the_cohort_cannot_become_markup(run):
-    card = card_of(run())
+def test_names_from_the_cohort_cannot_become_markup(plain):
+    card = card_of(plain)
     assert ODD not in card
     assert "ca\\|se\\_\\*1\\*" in card
 
 
-def test_few_samples_of_a_class_and_missing_values_are_warned_of(run):
-    experiment = run()
-    card, data = card_of(experiment).replace("\\", ""), experiment.data
+def test_few_samples_of_a_class_and_missing_values_are_warned_of(run, plain):
+    card, data = card_of(plain).replace("\\", ""), plain.data
     for side in ("val", "test"):
         counts = np.bincount(data.cohort.targets[data.split == side])
         few = f"control {counts[0]}, {ODD} {counts[1]}"
@@ -245,7 +256,7 @@ def test_few_samples_of_a_class_and_missing_values_are_warned_of(run):
     assert f"CRP is missing in {share:.0%} of the samples, filled with the training median" in card
     assert "the model has an indicator of missing values" in card
     assert "age is missing" not in card
-    untold = card_of(run(data={"missing_indicators": False}))
+    untold = card_of(run(data={"missing_indicators": False}, model={"name": "tabular_only"}))
     assert "the model has no indicator of missing values" in untold
 
 
