@@ -13,9 +13,9 @@ import torchmetrics
 from torch import Tensor
 
 from datasets.errors import UsageError
-from engine.metrics.functions import METRICS, UNDEFINED
+from engine.metrics.functions import METRICS
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.tasks import TASKS
+from engine.metrics.tasks import TASKS, UNDEFINED
 
 # Names with another meaning in ``state.metrics``.
 RESERVED = ("loss", "total_loss", "lr", *METRICS, *SAMPLE_STATISTICS)

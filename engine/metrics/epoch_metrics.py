@@ -14,10 +14,10 @@ from torch import Tensor
 from datasets.errors import UsageError
 from engine.events import OrderedEngine
 from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics
-from engine.metrics.functions import UNDEFINED, find_metric
+from engine.metrics.functions import find_metric
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
 from engine.metrics.step_outputs import OutputCollector, in_order, mean_losses
-from engine.metrics.tasks import TASKS, by_target, check_metrics, split_target, task_of
+from engine.metrics.tasks import TASKS, UNDEFINED, by_target, check_metrics, split_target, task_of
 from engine.model_call import aux_of
 
 Outputs = TypeVar("Outputs", bound="EpochOutputs")

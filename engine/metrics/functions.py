@@ -12,7 +12,7 @@ from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
 from torchmetrics.functional import classification as tm
 
-from engine.metrics.tasks import THRESHOLD, likeliest
+from engine.metrics.tasks import THRESHOLD, UNDEFINED, likeliest
 
 # Of the calibration error (Guo et al. 2017).
 BINS = 15
@@ -147,8 +147,6 @@ def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[np.ndarray, 
     true = positive.numpy()[order].cumsum()[last_of_score].astype(np.float64)
     return true, last_of_score + 1.0 - true
 
-
-UNDEFINED = float("nan")
 
 Metric = Callable[[Tensor, Tensor], float]
 

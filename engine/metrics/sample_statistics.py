@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.metrics.attention_summary import UNNAMED, attention_weights, scan_shares
-from engine.metrics.functions import UNDEFINED
+from engine.metrics.tasks import UNDEFINED
 
 # From a model's outputs and the batch to [B]; None without the outputs that it needs.
 SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["max", "min"]
 
+UNDEFINED = float("nan")
 # From this probability on a label is predicted to be there.
 THRESHOLD = 0.5
 # Names only: a configuration is checked by them without the seconds that torch takes to import.
