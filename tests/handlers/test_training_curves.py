@@ -269,7 +269,8 @@ def test_an_interval_that_is_no_count_is_refused(every):
 
 
 def test_a_whole_interval_may_be_written_with_a_point():
-    assert isinstance(TrainingCurves(every=2.0)  # type: ignore[arg-type].every, int)
+    curves = TrainingCurves(every=2.0)  # type: ignore[arg-type]
+    assert isinstance(curves.every, int)
 
 
 def test_the_libraries_are_imported_only_to_write():
