@@ -359,6 +359,8 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
         ({"optimizer.params": {"eps": "nan"}}, "^optimizer.params.eps: a number was expected"),
         ({"lr_scheduler": {"name": "cosin"}}, "did you mean 'cosine'"),
         ({"handlers": [{"name": "emma"}]}, r"handlers.0.name: .*did you mean 'ema'"),
+        ({"handlers": [{"name": "os.getcwd"}]}, "getcwd is no handler, it has no attach"),
+        ({"loss.name": "supcon"}, "leaves '.*' untrained, on which the predictions depend"),
         ({"report": {"sections": ["my_lab.plot"]}}, r"report.sections.0: no module 'my_lab'"),
         ({"trainer.device": "gpu"}, "trainer.device: device 'gpu' is unknown"),
         ({"metrics": ["auc"]}, "did you mean 'auroc'|no metric is called 'auc'"),
