@@ -7,6 +7,7 @@ import math
 import re
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -249,7 +250,9 @@ def test_saved_weights_give_the_same_metrics_in_another_trainer(trained, measure
     for path in (tmp_path / "new" / "model.pt", trained.run_dir / "best_model.pt"):
         other.load_model(path)
         assert other.evaluate(make_loader(seed=3), generate_plots=False) == measured
-        assert other.history == trained.history
+        assert other.history.keys() == trained.history.keys()
+        for name, values in trained.history.items():  # a precision may be undefined
+            np.testing.assert_array_equal(other.history[name], values)
 
 
 def test_a_model_is_saved_and_loaded_with_its_history_by_default(make, capsys):

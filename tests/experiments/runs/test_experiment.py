@@ -361,7 +361,7 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
         ({"handlers": [{"name": "emma"}]}, r"handlers.0.name: .*did you mean 'ema'"),
         ({"handlers": [{"name": "os.getcwd"}]}, "getcwd is no handler, it has no attach"),
         ({"loss.name": "supcon"}, "leaves '.*' untrained, on which the predictions depend"),
-        ({"report": {"sections": ["my_lab.plot"]}}, r"report.sections.0: no module 'my_lab'"),
+        ({"report": {"sections": ["no_lab.plot"]}}, r"report.sections.0: no module 'no_lab'"),
         ({"trainer.device": "gpu"}, "trainer.device: device 'gpu' is unknown"),
         ({"metrics": ["auc"]}, "did you mean 'auroc'|no metric is called 'auc'"),
         ({"data.transforms": ["tik"]}, "did you mean 'tic'"),
