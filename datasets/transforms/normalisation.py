@@ -110,7 +110,7 @@ class MedianNorm:
 
 
 class SNV:
-    """Standard normal variate: each scan to mean 0 and standard deviation 1 over its points.
+    """Standard normal variate: each scan to mean 0 and standard deviation 1 (ddof 0) over points.
 
     Source: Barnes, Dhanoa and Lister 1989, Applied Spectroscopy 43(5), 772-777. A constant scan
     becomes zero.
