@@ -14,8 +14,13 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-from torch.utils import tensorboard  # noqa: F401  (each attempt would import it anew)
+# What a run imports late; each attempt would import it anew.
+import captum.attr  # noqa: F401
+import torch._dynamo  # noqa: F401
+from torch.utils import tensorboard  # noqa: F401
 
+import experiments.report.report_page
+import experiments.runs.experiment  # noqa: F401
 from engine.reporting import read_log
 from experiments import run
 from experiments.benchmarks.whereabouts import EXPORT, START_UP, read_whereabouts, reset_whereabouts
