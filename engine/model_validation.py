@@ -21,6 +21,7 @@ batch with an additional padded scan, by which those dimensions are found.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,10 +70,11 @@ def validate_model(
     """
     name = type(model).__name__
     batch = batch.to(device)
-    with eval_mode(model.to(device)), torch.no_grad(), preserve_rng_state():
+    with eval_mode(model.to(device)), preserve_rng_state():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
-        _check_attention(name, model, outputs, batch)
+        with torch.no_grad():
+            _check_attention(name, model, outputs, batch)
         aux = aux_of(batch)
         check_loss_arguments(loss, aux)
         losses = call_loss(loss, outputs, batch.target, aux)
@@ -82,7 +84,32 @@ def validate_model(
     for term, value in losses.items():
         if not isinstance(value, Tensor) or value.ndim != 0:
             raise UsageError(f"the loss's term '{term}' must be a scalar tensor")
+    _check_training(model, outputs["logits"], losses["total_loss"])
     return list(losses)
+
+
+def _check_training(model: nn.Module, logits: Tensor, total: Tensor) -> None:
+    """Refuse a loss that leaves weights untrained on which the predictions depend."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named or not logits.requires_grad:
+        return
+    if not total.requires_grad:
+        raise UsageError("total_loss depends on no weight of the model: nothing would be trained")
+    gradients = partial(torch.autograd.grad, allow_unused=True, retain_graph=True)
+    try:
+        if gradients(total, [logits])[0] is not None:
+            return
+        weights = list(named.values())
+        predicting = gradients(logits.sum(), weights)
+        trained = gradients(total, weights)
+    except RuntimeError:  # a module without a backward pass in evaluation mode
+        return
+    for weight, used, moved in zip(named, predicting, trained, strict=True):
+        if used is not None and moved is None:
+            raise UsageError(
+                f"the loss does not read the logits and leaves '{weight}' untrained, on which the "
+                "predictions depend; add a term that reads them (loss.name weighted)"
+            )
 
 
 def _check_outputs(name: str, outputs: object, expected: tuple[int, int]) -> None:

@@ -98,10 +98,15 @@ def find_lr(
         if math.isnan(raw_losses[-1]) or trainer.should_terminate:
             searcher.terminate()
 
-    # Ignite notes the rate of the step after the one whose loss it notes.
-    searcher.add_event_handler(
-        Events.ITERATION_STARTED, lambda: lrs.append(learning_rate(optimizer))
-    )
+    def set_rate(searcher: Trainer) -> None:
+        # Ignite's schedule repeats its first rate and ends before its last one.
+        step = min(searcher.state.iteration, num_iter) - 1
+        lr = start_lr * (end_lr / start_lr) ** (step / (num_iter - 1))
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["lr"] = lr * share
+        lrs.append(learning_rate(optimizer))
+
+    searcher.add_event_handler(Events.ITERATION_STARTED, set_rate, phase=Phase.REPORT)
     searcher.add_event_handler(Events.ITERATION_COMPLETED, note, phase=Phase.RECORD)
     with preserve_rng_state(), _generator_untouched(loader), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Run completed without loss diverging", UserWarning)

@@ -18,6 +18,8 @@ COMMENTS = ("#", "%", ";", "//")
 NUMBER_LIKE = re.compile(
     r"[<>~=\u2264\u2265\u2248\u2212+-]*(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?\W*", re.IGNORECASE
 )
+# Quotes and brackets that a number may stand in.
+OPENING = "\"'`([{\u201c\u2018\u00ab"
 SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 
 
@@ -78,7 +80,8 @@ def _numbers(file: SourceFile) -> np.ndarray:
 
 
 def _holds_number(line: str) -> bool:
-    return any(NUMBER_LIKE.fullmatch(field) for field in re.split(r"[,;\s]+", line))
+    fields = re.split(r"[,;\s]+", line)
+    return any(NUMBER_LIKE.fullmatch(field.lstrip(OPENING)) for field in fields)
 
 
 def _decimal_comma(line: str) -> str:

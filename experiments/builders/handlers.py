@@ -100,6 +100,8 @@ def build_handlers(
     def attach(cls: Any, key: str, **params: Any) -> Any:
         with _keys_in_errors(key, cls):
             handler = construct(cls, params, key, offered)
+            if not callable(getattr(handler, "attach", None)):
+                raise UsageError(f"{key}: {cls.__name__} is no handler, it has no attach(trainer)")
             if isinstance(getattr(handler, "monitor", None), Monitor):
                 handler.monitor.user = key
             attached.append(handler)

@@ -63,6 +63,7 @@ def build_configured_optimizer(
     cls = find_named(settings.name, OPTIMIZERS, "optimizer.name")
 
     def build(**params: Any) -> torch.optim.Optimizer:
+        _try_step(cls, settings, params, next(model.parameters()).device)
         return build_optimizer(
             model,
             cls,
@@ -79,6 +80,25 @@ def build_configured_optimizer(
     build.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     build.__name__, build.__annotations__ = cls.__name__, parameter_types(cls)
     return construct(build, settings.params, "optimizer.params")  # type: ignore[no-any-return]
+
+
+def _try_step(
+    cls: type[torch.optim.Optimizer],
+    settings: OptimizerConfig,
+    params: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """One step on a single weight: some parameters fail only there, and not always clearly.
+
+    Raises:
+        ValueError: The optimizer cannot be made, or its step fails.
+    """
+    probe = torch.nn.Linear(1, 1, bias=False, device=device)
+    probe.weight.grad = torch.zeros_like(probe.weight)
+    try:
+        build_optimizer(probe, cls, settings.lr, settings.weight_decay, **params).step()
+    except Exception as error:
+        raise ValueError(str(error)) from error
 
 
 # The argument by which a model is told the size of a modality, and with it that it takes it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,7 @@ class EnhancedTrainer:
                 "checkpoint; lower lr"
             )
         self.save_model()
-        print(f"{monitor} was undefined in every epoch: {BEST_MODEL} holds the last weights")
+        _tell(f"{monitor} was undefined in every epoch: {BEST_MODEL} holds the last weights")
 
     # -- measuring --------------------------------------------------------------------------
 
@@ -463,7 +464,7 @@ class EnhancedTrainer:
         folder = self._claim("comparison")
         first = next(iter(comparison.outputs.values()))
         written, reason = write_comparison(comparison, folder, self.names.of_outputs(first))
-        print(f"comparison: {', '.join(str(path) for path in written)}")
+        _tell(f"comparison: {', '.join(str(path) for path in written)}")
         self._say_why_no_images(reason)
 
     # -- the model --------------------------------------------------------------------------
@@ -483,7 +484,7 @@ class EnhancedTrainer:
                 self.run_dir = self._claim(self.model_name)
             path = self.run_dir / BEST_MODEL
         others = {} if self._scaler is None else {SCALER: self._scaler.state_dict()}
-        save_weights(self.model, Path(path), history=self.history, task=self._task, **others)
+        save_weights(self.model, as_path(path), history=self.history, task=self._task, **others)
 
     def load_model(self, path: str | Path | None = None) -> None:
         """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
@@ -499,7 +500,7 @@ class EnhancedTrainer:
             UsageError: It is missing, damaged, or another model's; the model stays as it was.
         """
         folder = self.run_dir or self.save_dir / self.model_name
-        file = folder / BEST_MODEL if path is None else Path(path)
+        file = folder / BEST_MODEL if path is None else as_path(path)
         others = load_weights(self.model, file)
         if path is None:
             self._say_what_else_there_is(file)
@@ -522,7 +523,7 @@ class EnhancedTrainer:
     def _claim(self, name: str) -> Path:
         folder = new_run_dir(self.save_dir, name)
         if folder.name != name:
-            print(f"{self.save_dir / name} exists and is left as it is: writing to {folder}")
+            _tell(f"{self.save_dir / name} exists and is left as it is: writing to {folder}")
         return folder
 
     def _evaluation_folder(self) -> Path:
@@ -532,19 +533,25 @@ class EnhancedTrainer:
         if not any((self.run_dir / name).exists() for name in FIRST):
             return self.run_dir
         folder = new_run_dir(self.run_dir, "evaluation")
-        print(f"files of this evaluation: {folder}")
+        _tell(f"files of this evaluation: {folder}")
         return folder
 
     def _say_what_else_there_is(self, file: Path) -> None:
         found = sorted(self.save_dir.glob(f"*/{BEST_MODEL}"))
         beside = [p for p in found if p != file and is_named(p.parent, self.model_name)]
         if beside and self.run_dir is None:
-            print(f"loaded {file}; there are also {', '.join(str(path) for path in beside)}")
+            _tell(f"loaded {file}; there are also {', '.join(str(path) for path in beside)}")
 
     def _say_why_no_images(self, reason: str | None) -> None:
         if reason is not None and not self._said_why_no_images:
             self._said_why_no_images = True
-            print(reason)
+            _tell(reason)
+
+
+def _tell(line: str) -> None:
+    """Print a line; a closed pipe or a full disk behind stdout does not end the training."""
+    with suppress(OSError, ValueError):
+        print(line, flush=True)
 
 
 def _model_of(thing: Any, name: str) -> nn.Module:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pkgutil import resolve_name
+
 import pytest
 import torch
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.losses import CrossEntropy
+from engine.losses import LOSSES, CrossEntropy
 from engine.model_validation import validate_model
 from tests.tiny_problem import TinyLoader, TinyModel
 
@@ -174,3 +176,43 @@ def test_a_broken_loss_is_named_with_what_was_expected(batch, terms, message):
     model = Returns({"logits": torch.zeros(4, 2)})
     with pytest.raises(UsageError, match=message):
         validate_model(model, lambda outputs, target: terms, batch, 2)
+
+
+class OwnHead(nn.Module):
+    """Logits from one layer, an embedding from another."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, spectra, mask, tabular):
+        embedding = self.trunk(tabular)
+        return {"logits": self.head(embedding), "embedding": embedding}
+
+
+@pytest.mark.parametrize("name", ["supcon", "l2"])
+def test_a_loss_that_leaves_the_predictions_untrained_is_refused(name):
+    batch = TinyLoader().batches[0]
+    model = OwnHead()
+    model.trunk = nn.Linear(batch.tabular.shape[1], 4)
+    with pytest.raises(UsageError, match=r"leaves 'head.weight' untrained|would be trained"):
+        validate_model(model, resolve_name(LOSSES[name])(), batch, 2)
+
+
+def test_a_loss_of_no_weight_is_refused(batch):
+    with pytest.raises(UsageError, match="nothing would be trained"):
+        validate_model(
+            TinyModel(), lambda outputs, target: {"total_loss": torch.zeros(())}, batch, 2
+        )
+
+
+def test_a_loss_of_another_output_of_the_same_head_passes(batch):
+    class LogProbabilities(TinyModel):
+        def forward(self, spectra, mask, tabular):
+            found = super().forward(spectra, mask, tabular)
+            return {**found, "log": found["logits"].log_softmax(1)}
+
+    def nll(outputs, target):
+        return {"total_loss": nn.functional.nll_loss(outputs["log"], target)}
+
+    assert validate_model(LogProbabilities(), nll, batch, 2) == ["total_loss"]

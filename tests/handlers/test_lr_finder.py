@@ -159,10 +159,9 @@ def test_the_rate_grows_by_the_same_factor_from_start_to_end(make_trainer, loade
     search = find_lr(make_trainer(), loader, 1e-5, 1e-1, num_iter=40)
     assert len(search.lrs) == len(search.losses) == len(search.raw_losses) == 40
     steps = np.diff(np.log10(search.lrs))
-    # Ignite trains at the first rate twice, and stops one step short of the last.
-    assert np.allclose(steps[1:], 4 / 40)
-    assert search.lrs[0] == search.lrs[1] == pytest.approx(1e-5 * 10**0.1)
-    assert search.lrs[-1] == pytest.approx(1e-1 / 10**0.1)
+    assert np.allclose(steps, 4 / 39)
+    assert search.lrs[0] == pytest.approx(1e-5)
+    assert search.lrs[-1] == pytest.approx(1e-1)
 
 
 def test_a_rate_that_learns_is_suggested(make_trainer):

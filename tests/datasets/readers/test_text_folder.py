@@ -50,7 +50,19 @@ def test_text_of_another_encoding_is_refused(tmp_path, refusal):
 
 @pytest.mark.parametrize(
     "line",
-    ["400.0\t1,5", "400.0 <0.1", "400.0", "400.0 NA", "400 1 2", "NA 1.5", "~4 x", "400,0;1,5"],
+    [
+        *(
+            "400.0\t1,5",
+            "400.0 <0.1",
+            "400.0",
+            "400.0 NA",
+            "400 1 2",
+            "NA 1.5",
+            "~4 x",
+            "400,0;1,5",
+        ),
+        *('"400"\t"1.5"', "(400)\t(1.5)", "'400' 1.5", "[400; 1.5]"),
+    ],
 )
 def test_a_first_line_that_holds_a_number_is_no_heading(tmp_path, line):
     path = tmp_path / "a.txt"

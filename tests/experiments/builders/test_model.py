@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from datasets.errors import UsageError
 from engine.losses import FocalLoss, HuberLoss, SupervisedContrastive, WeightedLoss
 from experiments import audit_cohort
-from experiments.builders.model import build_loss
-from experiments.config import write_yaml
+from experiments.builders.model import build_configured_optimizer, build_loss
+from experiments.config import OptimizerConfig, write_yaml
 from experiments.run import main
 from experiments.run_files import read_package
 from experiments.runs import Experiment
@@ -268,3 +268,17 @@ def test_what_is_wrong_is_one_line_that_names_it(name, params, task, message):
     with pytest.raises(UsageError, match=message) as error:
         build_loss(name, params, task, targets, 1 if task == "regression" else 2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"betas": [0.9]},
+        {"betas": [0.9, 0.99, 0.999]},
+        {"fused": True, "foreach": True},
+    ],
+)
+def test_parameters_that_fail_in_a_step_are_refused(params):
+    settings = OptimizerConfig(name="adamw", params=params)
+    with pytest.raises(UsageError, match=r"optimizer\.params: AdamW refuses its parameters"):
+        build_configured_optimizer(settings, torch.nn.Linear(2, 1))
