@@ -25,7 +25,7 @@ run: $(VENV)/base.stamp
 
 # One thread a worker: the workers share the cores.
 # At the end the tests that were skipped, and why: no real cohorts, no Chromium, no GPU.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n auto --maxprocesses $(MAX_WORKERS) --dist worksteal
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rfEs -n auto --maxprocesses $(MAX_WORKERS) --dist worksteal
 
 test: $(VENV)/test.stamp
 	$(TEST) $(ARGS)

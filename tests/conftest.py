@@ -33,7 +33,9 @@ settings.load_profile("unhurried")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the marks that follow from where a test is, or from the fixtures that it uses."""
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        # A fixture may also be a parameter, which the test asks for by name.
+        fixtures = {*getattr(item, "fixturenames", ()), *map(str, params.values())}
         if BENCHMARKS in item.path.parents:
             item.add_marker("benchmark")
         if fixtures & JOBS:

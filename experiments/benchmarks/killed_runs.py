@@ -14,12 +14,17 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-from torch.utils import tensorboard  # noqa: F401  (each attempt would import it anew)
+# What is not used here, a run imports late: each attempt would import it anew.
+import captum.attr  # noqa: F401
+import torch._dynamo  # noqa: F401
+from torch.utils import tensorboard  # noqa: F401
 
 from engine.reporting import read_log
 from experiments import run
 from experiments.benchmarks.whereabouts import EXPORT, START_UP, read_whereabouts, reset_whereabouts
+from experiments.report import write_report  # noqa: F401
 from experiments.run_files import is_finished
+from experiments.runs import Experiment  # noqa: F401
 
 SCRIPT = Path(__file__).resolve().parents[1] / "run.py"
 # Of the kills, how many are aimed at the time before training begins; the others fall after it.

@@ -62,6 +62,7 @@ def test_imports_that_point_down_are_allowed(small_project: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [

@@ -391,6 +391,7 @@ def test_an_interrupt_outside_the_training_leaves_with_130(config_file, monkeypa
     assert "--resume" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bug_still_shows_its_traceback(config_file, monkeypatch):
     monkeypatch.setattr("experiments.runs.experiment.Experiment.train", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):

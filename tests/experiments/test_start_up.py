@@ -22,6 +22,7 @@ finally:
 KEY, VALUE = ["--trainer.max_epoch", "3"], ["--trainer.precision", "fp17"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "expected"),
     [

@@ -135,6 +135,7 @@ def test_an_unknown_parameter_is_refused(name):
         construct(find_named(name, HANDLERS, "name"), {"not_a_parameter": 1}, "handlers.0.params")
 
 
+@pytest.mark.slow
 def test_the_short_names_are_listed_without_importing_torch():
     code = "import sys, handlers, models; assert 'torch' not in sys.modules"
     code += "; from handlers import EMA; from models import TFTMultimodal"

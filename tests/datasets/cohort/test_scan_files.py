@@ -16,6 +16,7 @@ from datasets.errors import CohortError
 # What scans.csv may not hold is tested with the cohort that it is a part of.
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_rows_of_a_sample_are_in_the_order_of_its_scans(owners, random):
     names = pd.Index([f"s{number}" for number in range(6)], dtype=object)

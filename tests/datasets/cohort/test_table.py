@@ -83,6 +83,7 @@ def test_the_quick_reader_reads_what_the_thorough_one_reads(lines, end, marked, 
     read_alike(content.encode("utf-8-sig" if marked else "utf-8"))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(CELLS, CELLS), max_size=5))
 @settings(max_examples=200)
 def test_the_quick_reader_reads_what_any_program_wrote(rows):

@@ -109,6 +109,7 @@ def test_a_folder_of_text_files_becomes_a_cohort(tmp_path):
     np.testing.assert_allclose(cohort.spectra[0], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", SOURCES)
 def test_every_file_is_counted_described_and_checksummed(tmp_path, format):
     make, axis = SOURCES[format]
@@ -144,6 +145,7 @@ def test_the_same_files_give_the_same_bytes_wherever_they_lie(tmp_path, format):
     assert trees[0] == trees[1]
 
 
+@pytest.mark.slow
 def test_an_archive_imports_like_the_folder_it_holds(tmp_path):
     raw = make_bruker(tmp_path / "raw")
     with tarfile.open(tmp_path / "raw.tar.gz", "w:gz") as tar:

@@ -45,6 +45,7 @@ def test_epochs_draw_other_samples_of_a_common_kind():
     assert one != two
 
 
+@pytest.mark.slow
 @given(
     samples=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), min_size=1, max_size=50),
     seed=st.integers(0, 99),

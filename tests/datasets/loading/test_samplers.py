@@ -353,6 +353,7 @@ def test_a_process_may_have_nothing_to_evaluate():
     assert [len(own) for own in batches] == [1, 0, 0]
 
 
+@pytest.mark.slow
 @given(
     samples=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), min_size=6, max_size=60),
     batch_size=st.integers(1, 12),
@@ -381,6 +382,7 @@ def test_every_epoch_has_as_many_batches_with_strata_too(
     assert len(counts) == 1
 
 
+@pytest.mark.slow
 @given(lengths=LENGTHS, max_scans=BUDGETS, data=st.data())
 def test_a_resumed_epoch_of_buckets_yields_the_rest(lengths, max_scans, data):
     whole, resumed = (buckets(lengths, max_scans=max_scans, strata=lengths) for _ in range(2))

@@ -102,6 +102,7 @@ def test_an_acquisition_that_cannot_be_calibrated_is_refused(tmp_path, refusal, 
     assert message in refusal(BrukerFlexReader(), fid)
 
 
+@pytest.mark.slow
 @given(
     ml1=st.floats(1e5, 1e8),
     ml2=st.floats(-1000.0, 1000.0),

@@ -148,6 +148,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
 """
 
 
+@pytest.mark.slow
 @on_file
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is counted in other units")
 def test_a_file_that_was_read_to_its_end_takes_no_memory(tmp_path):

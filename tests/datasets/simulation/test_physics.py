@@ -159,6 +159,7 @@ def test_a_tenth_of_the_blood_values_is_missing(default: Rendered) -> None:
     assert not default.samples.drop(columns=list(BLOOD_VALUES)).isna().any().any()
 
 
+@pytest.mark.slow
 def test_logistic_regression_comes_near_the_ceilings(
     default: Rendered,
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_rare_arrangement_is_found_beyond_balanced_draws():
         assert all(set(targets[split == side]) == {0, 1, 2, 3} for side in SUBSETS)
 
 
+@pytest.mark.slow
 def test_a_cohort_is_refused_only_where_no_arrangement_exists():
     rng = np.random.default_rng(0)
     outcomes = {True: 0, False: 0}

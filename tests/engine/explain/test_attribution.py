@@ -82,6 +82,7 @@ def test_it_agrees_with_captum_called_by_hand(model, batch):
     torch.testing.assert_close(found.tabular, tabular.float(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3, 7])
 def test_the_size_of_a_pass_is_bounded_and_changes_nothing(model, batch, rows):
     expected = attribute(model, batch, steps=10)

@@ -18,6 +18,7 @@ from engine.metrics.functions import (
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
 def test_the_areas_are_scikit_learns_whatever_is_tied(samples):
     scores = np.array([score for score, _ in samples]) / 6

@@ -44,7 +44,6 @@ def test_a_share_of_a_data_set_has_no_order():
 MEASURED = ("metrics", "logits", "sample_id", "vectors")
 
 
-@pytest.mark.distributed
 @pytest.mark.parametrize("processes", ["two_processes", "three_processes"])
 @pytest.mark.parametrize(("found", "batch_size"), [("together", 2), ("two_batches", 3)])
 def test_metrics_do_not_depend_on_the_number_of_processes(processes, found, batch_size, request):

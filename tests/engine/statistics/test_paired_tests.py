@@ -67,6 +67,7 @@ def test_with_ties_it_is_what_the_placement_values_give_directly(seed):
     assert astuple(found) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
 def test_the_area_is_scikit_learns_whatever_is_tied(samples):
     scores = np.array([score for score, _ in samples]) / 6
@@ -78,6 +79,7 @@ def test_the_area_is_scikit_learns_whatever_is_tied(samples):
     assert found.auc_a == pytest.approx(roc_auc_score(target, scores), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_p_values_of_equal_models_are_uniform():
     rng = np.random.default_rng(11)
     target = torch.from_numpy((np.arange(200) % 3 == 0).astype(int))
@@ -93,6 +95,7 @@ def test_p_values_of_equal_models_are_uniform():
     assert np.mean(ordered < 0.05) == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / 1000))
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_area_as_often_as_it_says():
     rng = np.random.default_rng(2)
     target = torch.from_numpy(np.repeat([0, 1], [90, 60]))
@@ -304,6 +307,7 @@ def test_all_models_see_the_same_resamples(task, name, measure):
     assert found[name].resamples == 300
 
 
+@pytest.mark.slow
 def test_what_is_hard_for_both_cancels():
     first, other = pair("binary")
     nearly = replace(first, logits=first.logits + 0.05 * other.logits)

@@ -111,6 +111,7 @@ def test_in_plain_types_everything_is_json():
     assert as_plain({}, None) == {"thresholds": {}, "calibration": None}
 
 
+@pytest.mark.slow
 def test_they_stand_in_the_metrics_of_the_run(tested):
     experiment = tested(**{"report.threshold": {"rule": "recall", "demand": 0.75}})
     written = json.loads((experiment.run_dir / "metrics.json").read_text())["test"]
@@ -126,6 +127,7 @@ def test_they_stand_in_the_metrics_of_the_run(tested):
     assert written["calibration"]["after"]["share"] == calibration.after.share.tolist()
 
 
+@pytest.mark.slow
 def test_the_threshold_is_chosen_on_validation_alone(
     make_config,
 ):
@@ -143,6 +145,7 @@ def test_the_threshold_is_chosen_on_validation_alone(
     assert point.test == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_testing_alone_measures_validation_and_exports(tested):
     experiment = tested()
     assert experiment.findings.decisions

@@ -7,13 +7,13 @@ from experiments.run_files import write_config
 
 
 def test_precisions_are_held_against_the_first_of_the_same_seed(capsys, tmp_path, monkeypatch):
-    overrides = [("data.simulated.n_samples", "400"), ("data.cache_dir", str(tmp_path / "cache"))]
+    overrides = [("data.simulated.n_samples", "450"), ("data.cache_dir", str(tmp_path / "cache"))]
     write_config(tmp_path, load_config(accuracy.CONFIG, overrides))
     monkeypatch.setattr(accuracy, "CONFIG", str(tmp_path / "config.yaml"))
-    rows = compare_precisions(["fp32", "bf16"], [0], epochs=3, device="cpu")
+    rows = compare_precisions(["fp32", "bf16"], [0], epochs=1, device="cpu")
     assert [(row["seed"], row["precision"], row["epochs"]) for row in rows] == [
-        (0, "fp32", 3),
-        (0, "bf16", 3),
+        (0, "fp32", 1),
+        (0, "bf16", 1),
     ]
     for side in ("val", "test"):
         assert rows[0][f"{side}_difference"] == 0

@@ -125,6 +125,7 @@ def make(make_config, tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transforms", [["tic", "sqrt", "standardize"], ["tic", CROP]])
 @pytest.mark.parametrize("labels", [{"control": 0, "case": 1}, {"case": 0}])
 def test_wherever_scans_are_kept_samples_are_the_same(make, transforms, labels):

@@ -95,6 +95,7 @@ def cells(text, title):
     return [cell.strip() for cell in line[len(title) :].split("  ") if cell.strip()]
 
 
+@pytest.mark.slow
 def test_a_column_a_run_and_a_row_a_metric_with_its_difference(tell):
     text, comparison = tell(2)
     lines = text.splitlines()
@@ -121,6 +122,7 @@ def test_several_runs_are_corrected_for_and_stand_in_blocks(tell):
     assert max(map(len, text.splitlines()[2:])) <= 120
 
 
+@pytest.mark.slow
 def test_settings_that_differ_are_listed_and_long_ones_cut(tell):
     text, _ = tell(2, optimizer__lr=[1e-3, 3e-4], data__numeric=[["age"], ["a" * 50]])
     assert cells(text, "optimizer.lr") == ["0.001", "0.0003"]
@@ -140,6 +142,7 @@ def test_values_have_no_tests_and_what_is_unknown_is_said(tell, tmp_path):
     assert cells(comparison_text(again), "parameters") == ["unknown", "1,234"]
 
 
+@pytest.mark.slow
 def test_warnings_are_called_so(tell):
     text, _ = tell(2, environment=[{}, {"data": {"samples.csv": "e" * 64}}])
     assert "\nwarning: run-1 is of another cohort than run-0" in text
@@ -176,6 +179,7 @@ def test_two_perfect_models_on_8_samples_are_too_few_to_tell(tmp_path):
     assert "1.0000 (too few samples)" in files[1].read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_differs_from_its_own_copy_by_nothing(tmp_path):
     folders = [make_run(tmp_path / name, drawn("binary")) for name in "ab"]
     found = compare_runs(read_runs(folders), 100).differences[0]["auroc"]

@@ -164,6 +164,7 @@ def test_a_copy_with_other_values_derives_anew():
     assert config.data.split.seed == 0
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_is_refused_before_training_without_a_mode(make_config):
     own = {"name": "early_stopping", "params": {"monitor": "val/mine"}}
     for changes in (

@@ -22,11 +22,11 @@ from experiments.enhanced_trainer.trainer import EnhancedTrainer
 from handlers import GradientClipping, LRSchedule, Validation
 from models import MeanLinear, SpectraOnly, TFTMultimodal
 from models.tft_loss import TFTLoss
-from tests.experiments.conftest import SMALL_TFT as SMALL
 
 pytestmark = pytest.mark.slow
 
 S, L, D = 3, 48, 4
+SMALL = {"patch_size": 16, "d_model": 16, "num_layers": 1}
 TRAINED = {"best_model.pt", "training_curves.html"}
 REPORTS = {
     "predictions.csv",

@@ -96,6 +96,7 @@ def choices(figure):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(NAMES))
 @pytest.mark.parametrize("name", ["pca", "tsne"])
 def test_every_choice_of_the_menu_draws_every_sample_once(task, name, vectors):
