@@ -97,7 +97,10 @@ def make_content(
                 (0.7, 0.9),
             ),
             Finding(
-                "counts:test", "note", 1, f"fewer than 50 samples on the test side: {classes[0]} 15"
+                "counts:test",
+                "note",
+                1,
+                f"fewer than 50 samples in the test split: {classes[0]} 15",
             ),
         ],
         headline=[Figure("auroc", 0.91, 0.85, 0.97, 0.93), Figure("mae", 3.2)],

@@ -71,8 +71,8 @@ def test_the_page_translates_sentences_as_python_does(browser, write):
         "missingness of none predicts the label: missing in 3% of case and nan% of the rest.",
         "plate predicts dose, and spectra may give plate away: dose above 2.5 is 90% of low, or so,"
         " 1.5% of high and up, 0% of <b>none</b> (it was accepted).",
-        "2 scans are identical to one in another group: a split can part them (of sample a and "
-        "sample b and c, say).",
+        "2 scans are identical to one in another group: a split can separate them (such as "
+        "sample a and sample b and c).",
         "the threshold for 肝细胞癌 does not transfer: sensitivity 0.90 on validation, 0.50 on "
         "test, specificity 0.80 on validation, 0.20 on test.",
         "undefined in the test set: auroc, recall_at_fpr@0.05, training.",
