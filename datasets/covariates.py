@@ -26,14 +26,12 @@ class CovariateEncoder:
     """Encode numeric and categorical covariates; fitted on the training samples only.
 
     Numeric columns are log1p-transformed where asked, then median-imputed and standardised. With
-    indicators on, each numeric column with missing values in training has a second feature that is
-    1 where the value is missing. A numeric column without any value in training is 0 for every
-    sample.
+    indicators on, each of them with missing values in training has a second feature, 1 where the
+    value is missing. A numeric column without any value in training is 0 for every sample.
 
     Categorical columns have one 0/1 feature for each category seen in training; an unseen category
     is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
-    training and indicators are on (or where the column held nothing else); otherwise it is
-    all-zero.
+    training and indicators are on (or where the column held nothing else); otherwise all-zero.
 
     Args:
         numeric: Columns of numeric covariates.
@@ -43,7 +41,8 @@ class CovariateEncoder:
         scale: Whether numeric columns are brought to mean 0 and standard deviation 1.
 
     Raises:
-        CohortError: A column is listed twice, or `log` names one that is not numeric.
+        CohortError: A column is listed twice, or `log` names one that is not numeric; in the
+            methods, a column is missing or a value cannot be used.
 
     Example:
         >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
@@ -81,11 +80,7 @@ class CovariateEncoder:
         self._transformer: ColumnTransformer | None = None
 
     def fit(self, samples: pd.DataFrame) -> CovariateEncoder:
-        """Learn medians, scales and categories from the training samples.
-
-        Raises:
-            CohortError: A column is missing, or a value cannot be used.
-        """
+        """Learn medians, scales and categories from the training samples."""
         if not len(samples):
             raise CohortError("covariates cannot be fitted on a training part without samples")
         table = self._read(samples)
@@ -105,11 +100,7 @@ class CovariateEncoder:
         return self
 
     def transform(self, samples: pd.DataFrame) -> np.ndarray:
-        """Encode N samples, float32 [N, D], finite; D = 0 where there are no covariates.
-
-        Raises:
-            CohortError: A column is missing, or a value cannot be used.
-        """
+        """Encode N samples, float32 [N, D], finite; D = 0 where there are no covariates."""
         learned, transformer = self._fitted()
         table = self._read(samples)
         if not len(table) or not self.feature_names:
@@ -145,11 +136,7 @@ class CovariateEncoder:
         return deepcopy({name: getattr(self, name) for name in _SETTINGS} | learned)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of an encoder with the same settings.
-
-        Raises:
-            CohortError: The other encoder had other settings.
-        """
+        """Restore the state of an encoder; CohortError where its settings were others."""
         for name in _SETTINGS:
             if state[name] != getattr(self, name):
                 raise CohortError(
@@ -215,8 +202,7 @@ class CovariateEncoder:
     def _sketch(self, learned: Mapping[str, Any]) -> pd.DataFrame:
         """Two samples from which scikit-learn learns the same medians and categories.
 
-        So its estimators are rebuilt by their public `fit`; only the mean and spread of the scaler
-        have to be set.
+        So its estimators are rebuilt by ``fit``; only the scaler's mean and spread have to be set.
         """
         columns: dict[str, Any] = {}
         for index, column in enumerate(self.numeric):

@@ -12,13 +12,9 @@ PART_SUFFIX = ".part"
 
 
 def write_whole(data: bytes | memoryview, folder: Path, *names: str, durable: bool = True) -> None:
-    """Write a file atomically.
+    """Write a file atomically under each of ``names``, in a folder that exists.
 
-    Args:
-        data: The whole content.
-        folder: It exists.
-        *names: One, or several copies, in the order in which they appear.
-        durable: Flush to the disk, so that a loss of power cannot undo the write.
+    ``durable`` flushes to the disk, so that a loss of power cannot undo the write.
 
     Raises:
         OSError: The file cannot be written; an earlier one is unchanged.
@@ -32,8 +28,7 @@ def write_whole(data: bytes | memoryview, folder: Path, *names: str, durable: bo
 def replaced(path: Path, durable: bool = True) -> Iterator[Path]:
     """A path to write to; the file there takes the name ``path`` at the end of the context.
 
-    After an exception an earlier file of that name is unchanged. ``durable`` as for
-    :func:`write_whole`.
+    After an exception an earlier file of that name is unchanged.
     """
     part = path.with_name(f".{path.name}{PART_SUFFIX}")
     try:

@@ -46,14 +46,12 @@ class SNIP(_HalfWindow):
 
     A point above the mean of its two neighbours at a distance of m points is cut down to that mean,
     for m from ``half_window`` down to 1. The result is the baseline, nowhere above the scan.
+    ``half_window`` is about the width of the widest peak at its foot, in points: smaller ones cut
+    peaks, larger ones leave some of the baseline. It is limited to half the scan.
 
     Sources: Ryan et al. 1988, Nuclear Instruments and Methods B 34, 396-402; decreasing windows:
     Morhac and Matousek 2008, Applied Spectroscopy 62(1), 91-106. The same as
     `pybaselines.Baseline.snip(decreasing=True)`, many scans at once: ten times as fast.
-
-    Args:
-        half_window: In points; about the width of the widest peak at its foot. Smaller ones cut
-            peaks, larger ones leave some of the baseline. Limited to half the scan.
 
     Example:
         >>> SNIP(half_window=2)(np.array([[2, 2, 2, 9, 2, 2, 2]], dtype=np.float32)).tolist()
@@ -89,11 +87,9 @@ class SNIP(_HalfWindow):
 class TopHat(_HalfWindow):
     """Top-hat: subtract the morphological opening, the highest curve under which a box fits.
 
+    ``half_window`` is half the box's width in points, about the width of the widest peak's foot.
     Source: Perez-Pueyo et al. 2010, Applied Spectroscopy 64(6), 595-600; the same as
     `pybaselines.Baseline.tophat`, for all scans at once.
-
-    Args:
-        half_window: Half the box's width in points; about the width of the widest peak at its foot.
 
     Example:
         >>> TopHat(half_window=1)(np.array([[2, 2, 9, 2, 2]], dtype=np.float32)).tolist()
@@ -121,8 +117,7 @@ class AsLS:
     time: a thousand scans of 2,048 points take some seconds.
 
     Args:
-        lam: Smoothness, 1 to 1e10. It grows with the fourth power of the number of points that a
-            bend of the baseline spans.
+        lam: Smoothness, 1 to 1e10; grows with the fourth power of the points that a bend spans.
         p: The weight of the points above the curve, 1e-4 to 0.5; that of those below is 1 - p.
         max_iter: Most iterations.
 
@@ -177,13 +172,9 @@ def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
 class SavitzkyGolay:
     """Savitzky-Golay smoothing: each point from a polynomial fitted to the points around it.
 
-    Source: Savitzky and Golay 1964, Analytical Chemistry 36(8), 1627-1639; computed by
-    `scipy.signal.savgol_filter`. Beyond its ends a scan continues at its end point.
-
-    Args:
-        window: Points that each polynomial is fitted to; odd. About the width of a peak: wider ones
-            flatten it.
-        order: Of the polynomial; less than ``window``.
+    ``window`` is odd, about the width of a peak in points: wider ones flatten it. ``order`` is the
+    polynomial's. Beyond its ends a scan continues at its end point. Source: Savitzky and Golay
+    1964, Analytical Chemistry 36(8), 1627-1639.
 
     Example:
         >>> spike = np.array([[0, 0, 3, 0, 0]], dtype=np.float32)

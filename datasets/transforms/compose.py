@@ -1,22 +1,59 @@
-"""Interfaces of transforms, their short names, and transforms applied one after the other."""
+"""Transforms applied one after the other, by name, and what of their input they do not suit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from datasets.errors import UsageError
 from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
-from datasets.transforms import TRANSFORMS
+from datasets.transforms.axis_changes import Crop, Resample
+from datasets.transforms.baseline import SNIP, AsLS, SavitzkyGolay, TopHat
+from datasets.transforms.normalisation import (
+    SNV,
+    TIC,
+    Log1p,
+    MedianNorm,
+    Sqrt,
+    Standardize,
+    VectorNorm,
+)
+from datasets.transforms.peaks import Align, PickPeaks
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
-# Below this a scan holds no signal; above it, dividing float32 by float32 cannot overflow here.
-TINY = float(np.finfo(np.float32).tiny)
+# Of two names for one class the last is saved.
+TRANSFORMS = {
+    "savgol": SavitzkyGolay,
+    "snip": SNIP,
+    "tophat": TopHat,
+    "asls": AsLS,
+    "tic": TIC,
+    "snv": SNV,
+    "vector": VectorNorm,
+    "median": MedianNorm,
+    "sqrt": Sqrt,
+    "log": Log1p,
+    "log1p": Log1p,
+    "crop": Crop,
+    "resample": Resample,
+    "align": Align,
+    "pick_peaks": PickPeaks,
+    "standardize": Standardize,
+}
+NAMES = {cls: name for name, cls in TRANSFORMS.items()}
+
+# Scans, spread evenly over the training part, that give shares to some hundredths.
+MOST_SCANS = 300
+# Less of the intensities is rounding, or a few points below a baseline.
+SMALLEST_SHARE = 0.001
+# Mean-centred scans lose half of their absolute intensity, noise around a baseline a few percent.
+REFUSED_LOSS = 0.25
 
 
 class _OfScans(Protocol):
@@ -29,15 +66,12 @@ class LearnedTransform(_OfScans, Protocol):
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Any:
         """Learn from chunks of training scans, [m, L] each, in one pass."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """What was learned, in tensors and plain types."""
-        ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Restore :meth:`state_dict`."""
-        ...
 
 
 @runtime_checkable
@@ -72,33 +106,12 @@ class BoundedTransform(_OfScans, Protocol):
         ...
 
 
-def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
-    """The transform's axis, [L], which the scans, [..., L], must have.
-
-    Raises:
-        RuntimeError: It has no axis yet.
-        UsageError: The scans have another number of points.
-    """
-    if axis is None:
-        raise RuntimeError(f"{name} is called before it was given the axis: Compose.fit(.., axis=)")
-    if scans.shape[-1] != len(axis):
-        raise UsageError(
-            f"{name} was given an axis of {len(axis)} points; these spectra have {scans.shape[-1]}"
-        )
-    return axis
-
-
 class Compose:
     """Transforms applied one after the other; without any, scans pass unchanged.
 
-    Args:
-        transforms: In the order of their use.
-
-    Attributes:
-        axis: Of the results, [L]; None where no axis was given.
+    ``axis`` is that of the results, [L]; None where no axis was given.
 
     Example:
-        >>> from datasets.transforms import TIC, Sqrt
         >>> Compose([TIC(), Sqrt()])(np.array([[0, 8]], dtype=np.float32)).round(3).tolist()
         [[0.0, 1.4140000343322754]]
     """
@@ -125,17 +138,11 @@ class Compose:
         return scans
 
     def bind(self, axis: np.ndarray) -> Compose:
-        """Set the axis of the incoming scans, [L], strictly increasing.
-
-        Raises:
-            UsageError: A transform does not suit the axis.
-        """
+        """Set the axis of the incoming scans, [L], strictly increasing; UsageError if unsuited."""
         axes = [np.asarray(axis)]
         for transform in self.transforms:
-            if isinstance(transform, AxisTransform):
-                axes.append(transform.set_axis(axes[-1]))
-            else:
-                axes.append(axes[-1])
+            changes = isinstance(transform, AxisTransform)
+            axes.append(transform.set_axis(axes[-1]) if changes else axes[-1])
         self._axes, self.axis = axes, axes[-1]
         return self
 
@@ -158,7 +165,8 @@ class Compose:
             self.bind(axis)
         for number, transform in enumerate(self.transforms):
             if isinstance(transform, LearnedTransform):
-                transform.fit(self._output_of(number, spectra, rows))
+                before = Compose(self.transforms[:number])
+                transform.fit(map(before, iterate_chunks(spectra, rows)))
         for one in iterate_chunks(spectra, rows[:1]):
             self._check_lengths(one)
         return self
@@ -173,12 +181,6 @@ class Compose:
             )
         return lines
 
-    def _output_of(
-        self, number: int, spectra: np.ndarray, rows: np.ndarray
-    ) -> Iterator[np.ndarray]:
-        before = Compose(self.transforms[:number])
-        return (before(chunk) for chunk in iterate_chunks(spectra, rows))
-
     def _check_lengths(self, scans: np.ndarray) -> None:
         for transform, axis in zip(self.transforms, self._axes[1:], strict=False):
             before, scans = scans.shape[-1], transform(scans)
@@ -191,8 +193,7 @@ class Compose:
     def state_dict(self) -> dict[str, Any]:
         """The transforms' names, their states in order, and the axis."""
         states = [
-            transform.state_dict() if isinstance(transform, LearnedTransform) else {}
-            for transform in self.transforms
+            t.state_dict() if isinstance(t, LearnedTransform) else {} for t in self.transforms
         ]
         import torch  # only where states are saved
 
@@ -200,11 +201,7 @@ class Compose:
         return {"names": self._names(), "states": states, "axis": axis}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`.
-
-        Raises:
-            UsageError: The state is of other transforms.
-        """
+        """Restore :meth:`state_dict`; UsageError where it is of other transforms."""
         if list(state_dict["names"]) != self._names():
             raise UsageError(
                 f"the saved transforms are [{', '.join(state_dict['names'])}]; "
@@ -218,24 +215,118 @@ class Compose:
                 transform.load_state_dict(state)
 
     def _names(self) -> list[str]:
-        return [short_name(transform) for transform in self.transforms]
+        return list(map(short_name, self.transforms))
 
 
 def short_name(transform: object) -> str:
     """The transform's key in ``TRANSFORMS``, or its class's name."""
-    cls = type(transform)
-    names = {path: name for name, path in TRANSFORMS.items()}
-    return names.get(f"{cls.__module__}.{cls.__qualname__}", cls.__name__)
+    return NAMES.get(type(transform), type(transform).__name__)
 
 
 def make_transforms(specs: Sequence[Spec]) -> Compose:
     """Build transforms: keys of ``TRANSFORMS``, classes, or ``{"name": ..., "params": {...}}``.
-
-    Raises:
-        UsageError: An unknown name or parameter, with the nearest valid one.
 
     Example:
         >>> [type(t).__name__ for t in make_transforms(["tic", {"name": "sqrt"}]).transforms]
         ['TIC', 'Sqrt']
     """
     return Compose(build_each("transform", TRANSFORMS, specs))
+
+
+@dataclass(frozen=True)
+class OutOfDomain:
+    """Input that a transform of the short name ``name`` does not suit.
+
+    ``share`` is that of the intensities, scans or points concerned, ``sentence`` is for a person,
+    and ``level`` as of the audit's findings.
+    """
+
+    name: str
+    share: float
+    sentence: str
+    level: Literal["refuse", "warn", "note"]
+
+
+@dataclass
+class _Seen:
+    """The input of a transform: each point's range, and what the transform does not suit."""
+
+    low: Any = np.inf
+    high: Any = -np.inf
+    outside: int = 0
+    count: int = 0
+    lost: float = 0.0
+    total: float = 0.0
+    per_scan: bool = False
+
+    def add(self, scans: np.ndarray, transform: object = None) -> None:
+        self.low = np.minimum(self.low, scans.min(axis=0))
+        self.high = np.maximum(self.high, scans.max(axis=0))
+        if not isinstance(transform, BoundedTransform):
+            return
+        outside = transform.outside(scans)
+        self.per_scan = outside.shape != scans.shape
+        self.outside += int(outside.sum())
+        self.count += outside.size
+        if not self.per_scan:
+            sizes = np.abs(scans, dtype=np.float64)
+            self.lost += float(sizes[outside].sum())
+            self.total += float(sizes.sum())
+
+    @property
+    def constant(self) -> float:
+        """The share of points that never vary."""
+        return float(np.mean(self.low == self.high))
+
+
+def find_out_of_domain(
+    transforms: Compose, spectra: np.ndarray, rows: np.ndarray
+) -> list[OutOfDomain]:
+    """Count the input that each fitted transform does not suit, over some training rows, [n].
+
+    Example:
+        >>> scans = np.array([[1, -1, 4], [2, -2, 8]], dtype=np.float32)
+        >>> found = find_out_of_domain(Compose([Sqrt()]), scans, np.arange(2))
+        >>> found[0].name, round(found[0].share, 2), found[0].level
+        ('sqrt', 0.33, 'warn')
+    """
+    if not transforms.transforms or not spectra.shape[1]:
+        return []
+    rows = np.sort(rows)
+    rows = rows[:: max(1, -(-len(rows) // MOST_SCANS))]
+    seen, result = [_Seen() for _ in transforms.transforms], _Seen()
+    for scans in iterate_chunks(spectra, rows):
+        for transform, given in zip(transforms.transforms, seen, strict=True):
+            given.add(scans, transform)
+            scans = transform(scans)
+        result.add(scans)
+    both = zip(transforms.transforms, seen, strict=True)
+    found = [told for transform, given in both for told in _tell(transform, given)]
+    if len(rows) > 1 and result.constant == 1 and seen[0].constant < 1:
+        sentence = (
+            "transforms: every scan is the same after them, so that nothing can be learned from it"
+        )
+        found.append(OutOfDomain("constant", 1.0, sentence, "refuse"))
+    return found
+
+
+def _tell(transform: Any, given: _Seen) -> list[OutOfDomain]:
+    name = short_name(transform)
+    if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
+        sentence = (
+            f"{name}: {given.constant:.1%} of the points never vary in the training scans and "
+            "become 0"
+        )
+        return [OutOfDomain(name, given.constant, sentence, "note")]
+    share = given.outside / given.count if given.count else 0.0
+    if share < SMALLEST_SHARE:
+        return []
+    if given.per_scan:
+        sentence = f"{name}: {share:.1%} of the scans {transform.outside_text}"
+        return [OutOfDomain(name, share, sentence, "warn")]
+    lost = given.lost / given.total if given.total else 0.0
+    sentence = (
+        f"{name}: {share:.1%} of the intensities, {lost:.1%} of their total size, "
+        f"{transform.outside_text}"
+    )
+    return [OutOfDomain(name, share, sentence, "refuse" if lost >= REFUSED_LOSS else "warn")]
