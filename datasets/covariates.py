@@ -13,7 +13,7 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from datasets.cohort import LARGEST_NUMBER, as_numbers, is_missing, require_columns
+from datasets.cohort import LARGEST_NUMBER, as_numbers, as_text, is_missing, require_columns
 from datasets.errors import CohortError, nearest
 
 # The category that stands for "no value".
@@ -227,13 +227,5 @@ def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.nd
 
 
 def _as_text(values: pd.Series) -> np.ndarray:
-    missing = is_missing(values)
-    text = [
-        MISSING if gone else str(int(value)) if _is_whole(value) else str(value)
-        for value, gone in zip(values, missing, strict=True)
-    ]
-    return np.array(text, dtype=object)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, float | np.floating) and float(value).is_integer()
+    both = zip(values, is_missing(values), strict=True)
+    return np.array([MISSING if gone else as_text(value) for value, gone in both], dtype=object)

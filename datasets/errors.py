@@ -30,3 +30,8 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     shown = ", ".join(names[:MAX_CHOICES_SHOWN]) or "none"
     more = f", and {len(names) - MAX_CHOICES_SHOWN} more" if len(names) > MAX_CHOICES_SHOWN else ""
     return f"{hint} (choices: {shown}{more})"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())

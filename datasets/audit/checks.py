@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.audit.axis import check_axis, check_axis_shift
-from datasets.audit.batches import (
+from datasets.audit.column_checks import (
     check_batches,
+    check_confounding,
     check_counts,
-    check_intensity,
+    check_groups,
+    check_label_leakage,
+    check_missingness,
     check_order,
     check_scan_counts,
+    check_spelling,
     check_tables,
 )
-from datasets.audit.confounding import check_confounding, check_label_leakage, check_missingness
 from datasets.audit.context import AuditContext
-from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
-from datasets.audit.groups import check_groups, check_spelling
-from datasets.cohort import Cohort
+from datasets.audit.scan_checks import (
+    check_axis,
+    check_axis_shift,
+    check_blank_scans,
+    check_duplicates,
+    check_intensity,
+)
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from datasets.audit.scan_measures import ScanMeasures, measure_scans
 from datasets.audit.small_model import Examiner, Prediction, make_contrasts, strongest
-from datasets.cohort import SAMPLE_ID, Cohort, Roles
+from datasets.cohort import SAMPLE_ID, Roles
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # Where, when and with what a sample was taken, kept or measured.
 BATCH_WORDS = re.compile(
@@ -82,14 +86,7 @@ def _has(column: str, words: re.Pattern[str]) -> bool:
 
 
 class AuditContext:
-    """A cohort to audit.
-
-    Args:
-        cohort: The cohort.
-        split: The split of each sample, str [N]; None where there is none.
-        label: What :meth:`datasets.cohort.Cohort.read` was given.
-        group: Likewise.
-        max_scans: About how many scans to look at; None for all.
+    """A cohort to audit; the arguments are those of :func:`datasets.audit.audit`.
 
     Attributes:
         roles: What the cohort's columns mean.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from datasets.audit.findings import Finding, Level
-from datasets.cohort import Cohort
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # One of a hundred cohorts without any fault may have an interval that excludes chance.
 FAMILY_ERROR = 0.01
@@ -29,13 +32,9 @@ Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """One class of samples against all the others.
+    """One class of samples, ``name``, against all the others, ``other``.
 
-    Attributes:
-        name: Of the class.
-        other: Of the others.
-        members: Which samples are of the class, bool [N].
-        target: What is known once they are told apart.
+    ``members`` are those of the class, bool [N]; ``target`` is known once they are told apart.
     """
 
     name: str
@@ -47,6 +46,11 @@ class Contrast:
         """Shares of both classes for which ``flags``, bool [N], holds, as text."""
         inside, outside = flags[self.members].mean(), flags[~self.members].mean()
         return f"{inside:.0%} of {self.name} and {outside:.0%} of {self.other}"
+
+    def means(self, values: np.ndarray, digits: str) -> str:
+        """Means of both classes, of ``values``, float [N], as text."""
+        inside, outside = (np.nanmean(values[m]) for m in (self.members, ~self.members))
+        return f"on average {inside:{digits}} in {self.name}, {outside:{digits}} in {self.other}"
 
 
 def make_contrasts(cohort: Cohort) -> list[Contrast]:
@@ -78,12 +82,9 @@ def make_contrasts(cohort: Cohort) -> list[Contrast]:
 
 @dataclass(frozen=True)
 class JackknifedAuroc:
-    """AUROC over pairs of samples of the same block.
+    """AUROC over pairs of samples of the same block, a tie counting half.
 
-    Attributes:
-        value: Share of pairs ranked correctly, a tie counting half.
-        error: Its standard error.
-        units: Number of independent units.
+    ``error`` is its standard error, ``units`` the number of independent units.
     """
 
     value: float
@@ -153,13 +154,10 @@ def _midranks(scores: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well a feature alone separates a contrast.
+    """How well a feature alone separates the contrast that it separates best.
 
-    Attributes:
-        contrast: The contrast that it separates best.
-        value: The AUROC, 0.5 and above but for chance.
-        low: Its lower bound, simultaneous over all looks.
-        high: Its upper bound.
+    ``value`` is the AUROC, 0.5 and above but for chance; its bounds are simultaneous over all
+    looks.
     """
 
     contrast: Contrast
@@ -195,15 +193,10 @@ class Examiner:
     Numbers and flags rank the samples directly, in either direction. Categories are ranked by the
     share of members in each category, cross-validated.
 
-    The bounds come from a jackknife and are Bonferroni-corrected for the number of looks. Where
-    groups are of one class each, as patients are, a group is the jackknife's unit. Where they mix
-    both classes, as plates do, samples are compared within their own group only, so that group
-    effects play no part.
-
-    Args:
-        contrasts: What may be given away.
-        groups: Groups, [N].
-        looks: How many features will be asked about, at most.
+    The bounds come from a jackknife and are Bonferroni-corrected for ``looks``, the most features
+    asked about. Where ``groups``, [N], are of one class each, as patients are, a group is the
+    jackknife's unit. Where they mix both classes, as plates do, samples are compared within their
+    own group only, so that group effects play no part.
 
     Example:
         >>> cases = Contrast("case", "control", np.arange(80) % 2 == 0)
@@ -223,10 +216,9 @@ class Examiner:
         return Examiner(self.contrasts, np.arange(len(self.groups)), self.looks)
 
     def ask_numbers(self, values: np.ndarray) -> Prediction | None:
-        """Ask about numbers, float [N]; samples with NaN are left out.
+        """The contrast that numbers, float [N], separate best; samples with NaN are left out.
 
-        Returns:
-            The contrast separated best, or None where too few samples have a value.
+        None where too few samples have a value.
         """
         known = ~np.isnan(values)
         return self._best(known, lambda members, design: _rank(values[known], members, design))

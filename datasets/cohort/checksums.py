@@ -27,11 +27,10 @@ def file_sha256(path: Path) -> str:
 
 
 class ChecksumCache:
-    """Checksums of large files, cached in a folder by path, size, inode, device and both times.
+    """Checksums of large files, cached by path, size, inode, device and both times.
 
-    Args:
-        folder: Where to remember, made when it is needed; None remembers nothing.
-        verify: Hash again whatever is remembered.
+    They are kept in ``folder``, made when it is needed; None keeps nothing. ``verify`` hashes again
+    whatever is cached.
     """
 
     def __init__(self, folder: Path | None = None, verify: bool = False) -> None:

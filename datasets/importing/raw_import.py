@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import MISSING_TEXT, file_sha256, in_order, one_line
-from datasets.errors import CohortError
+from datasets.cohort import MISSING_TEXT, file_sha256, in_order
+from datasets.errors import CohortError, one_line
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
-from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.importing.imported_cohort import (
+    CovariateTable,
+    ImportRoles,
+    ScanRecord,
     ScanTally,
-    decide,
     idle_columns,
     join_samples,
     write_description,
@@ -27,7 +28,7 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.scan_intake import ScanFilter, ScanIntake, ScanRecord
+from datasets.importing.scan_intake import ScanFilter, ScanIntake, decide
 from datasets.readers import (
     Naming,
     RawReader,
@@ -56,7 +57,7 @@ class ImportSettings:
 
     Attributes:
         source: A file, a folder, or a tar archive of a folder.
-        axis: See :func:`~datasets.importing.common_axis.parse_axis`.
+        axis: See :func:`~datasets.importing.scan_intake.parse_axis`.
         aggregate: How scans are brought onto it; None chooses by the kind of scan.
         match: Only files whose name matches this shell pattern.
         covariates: A table to join by the samples' names.
@@ -126,11 +127,8 @@ class RawImport:
 
     Memory holds one scan (of Parquet a row group), and the names of all. The same import continues
     an interrupted one from ``OUT.partial``, losing at most ``checkpoint_seconds`` of work; an
-    import that refuses its source leaves nothing.
-
-    Raises:
-        CohortError: The settings do not fit the source or each other, a package is missing, or
-            ``out`` exists.
+    import that refuses its source leaves nothing. CohortError where the settings do not fit the
+    source or each other, a package is missing, or ``out`` exists.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -183,9 +181,8 @@ class RawImport:
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
 
-        Raises:
-            CohortError: The source is damaged or does not fit the settings; nothing is left.
-            OSError: For example the disk is full; the same import continues.
+        After a CohortError nothing is left; after an OSError, such as a full disk, the same import
+        continues.
         """
         try:
             if self._archive:

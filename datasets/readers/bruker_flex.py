@@ -31,13 +31,7 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
 
     With x = sqrt(m/z) it is ``ML3 x^2 + sqrt(1e12 / ML1) x + (ML2 - tof) = 0`` (Titulaer et al.,
     BMC Bioinformatics 7:403, 2006; readBrukerFlexData, Gibb and Strimmer, Bioinformatics 28:2270,
-    2012). The root is taken in the form that loses no digits as ML3 vanishes.
-
-    Args:
-        tof: Flight times in ns, [n], none shorter than ML2.
-        ml1: Constant of the slope.
-        ml2: Flight time of m/z 0, in ns.
-        ml3: Constant of the curvature; 0 for a linear calibration.
+    2012), ``tof`` [n] and ``ml2`` in ns. The root's form loses no digits as ML3 vanishes.
     """
     slope = np.sqrt(NANOSECONDS / ml1)
     rest = ml2 - np.asarray(tof, dtype=np.float64)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError
+from datasets.errors import CohortError, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 UUID_BYTES = 16

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError
+from datasets.errors import CohortError, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 SUFFIXES = (".mzml", ".mzml.gz")
@@ -36,11 +35,7 @@ class AnyTerm:
 
 @dataclass(frozen=True)
 class MzmlReader(RawReader):
-    """Spectra of one MS level, in the order of the file; a file is a sample.
-
-    Attributes:
-        ms_level: Which spectra to read.
-    """
+    """Spectra of one MS level, `ms_level`, in the order of the file; a file is a sample."""
 
     ms_level: int = 1
 

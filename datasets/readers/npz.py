@@ -12,8 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError, nearest
+from datasets.errors import CohortError, nearest, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile
 from datasets.readers.wide_table import cell_text
 

@@ -1,4 +1,4 @@
-"""Raw scans, their source files, and the interface of readers."""
+"""Raw scans, their files and names, and the interface of readers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError, nearest
+from datasets.errors import CohortError, nearest, one_line
 
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
 class RawScan:
-    """One scan on its own axis, checked.
+    """One scan on its own axis; CohortError where axis and intensities cannot be used.
 
     Attributes:
         sample_id: Its sample.
@@ -35,9 +34,6 @@ class RawScan:
         centroid: True for a peak list, False for a profile, None where the file does not say.
         columns: Columns of samples.csv.
         details: Columns of scans.csv.
-
-    Raises:
-        CohortError: Axis and intensities do not fit, are not finite, or the axis falls.
     """
 
     sample_id: str
@@ -85,10 +81,8 @@ class RawScan:
 class SourceFile:
     """A raw file.
 
-    Attributes:
-        path: Where it is.
-        name: Its path below the source's folder, the source's own name first, with slashes; the
-            same wherever the source is.
+    ``name`` is its path below the source's folder, the source's own name first, with slashes; the
+    same wherever the source is.
     """
 
     path: Path
@@ -96,11 +90,7 @@ class SourceFile:
 
 
 def require_source(source: Path) -> Path:
-    """The source.
-
-    Raises:
-        CohortError: There is no such file or folder; with the nearest one beside it.
-    """
+    """The source; CohortError where there is none, with the nearest one beside it."""
     if source.exists():
         return source
     beside: list[str] = []
@@ -117,10 +107,7 @@ def is_archive(source: Path) -> bool:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a tar archive to a subfolder of ``folder``, replaced if it exists, and return it.
 
-    Members outside of the folder, or that are no files, are refused.
-
-    Raises:
-        CohortError: It is damaged or unsafe, or this Python cannot unpack safely.
+    CohortError where it is damaged, or a member lies outside of the folder or is no file.
     """
     if not hasattr(tarfile, "data_filter"):
         raise CohortError(f"{archive}: this Python cannot unpack safely; unpack it yourself")
@@ -130,15 +117,12 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(root, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
-    except OSError as error:
-        # Errors of decompressors have no number; a full disk has one.
-        if error.errno is not None:
-            raise
-        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
-    except Exception as error:  # zlib.error and lzma.LZMAError have no other common ancestor
-        if type(error).__module__ not in ("zlib", "lzma", "_lzma"):
+    except Exception as error:
+        # zlib.error and lzma.LZMAError have no other common ancestor; decompressors' OSErrors have
+        # no number, that of a full disk has one.
+        damaged = isinstance(error, tarfile.TarError | EOFError | OSError)
+        damaged = damaged or type(error).__module__ in ("zlib", "lzma", "_lzma")
+        if not damaged or getattr(error, "errno", None) is not None:
             raise
         raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
     return root
@@ -152,11 +136,8 @@ def list_files(
     Args:
         root: A folder, searched recursively; or one file, taken as it is.
         can_read: Whether a file is one, by its name.
-        expected: The expected files, for the error line.
+        expected: The expected files, for the CohortError where there is none.
         pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
-
-    Raises:
-        CohortError: There is none.
     """
     if root.is_file():
         files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]
@@ -185,11 +166,7 @@ def list_files(
 
 
 def require_package(module: str, what: str) -> Any:
-    """Import a module of the extra `import`, which ``what`` needs.
-
-    Raises:
-        CohortError: It is not installed.
-    """
+    """Import a module of the extra `import`, which ``what`` needs; CohortError without it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -231,17 +208,66 @@ class RawReader(ABC):
         return name.lower().endswith(self.suffixes)
 
     def parts(self, path: Path) -> list[Path]:
-        """The file and those that belong to it; the file alone by default.
-
-        Raises:
-            CohortError: One of them is missing.
-        """
+        """The file and those that belong to it; CohortError where one is missing."""
         return [path]
 
     @abstractmethod
     def read(self, file: SourceFile) -> Iterator[RawScan]:
-        """Read a file's scans, in their order, the same at each call.
+        """Read a file's scans, in their order, the same at each call; CohortError where damaged."""
 
-        Raises:
-            CohortError: The file is damaged; one line says where.
+
+@dataclass(frozen=True)
+class Naming:
+    """Regular expressions that are searched for in a file's path.
+
+    A name is the pattern's matched groups, joined by "_"; without a group, the whole match. They
+    are for the sample's name (None takes the reader's), and for the columns `group` and `label`.
+    CohortError where one is no regular expression.
+    """
+
+    sample: str | None = None
+    group: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the patterns."""
+        for option, pattern in self.options().items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise CohortError(
+                    f"{option} {pattern!r} is no regular expression: {error}"
+                ) from error
+
+    def options(self) -> dict[str, str]:
+        """The patterns that are given, by option."""
+        given = {"sample": self.sample, "group": self.group, "label": self.label}
+        return {f"--{name}-from": pattern for name, pattern in given.items() if pattern is not None}
+
+    def apply(self, scan: RawScan, file_name: str, one_scan_a_file: bool) -> RawScan:
+        """Rename a scan; as several files can be one sample, the scan's name includes its file.
+
+        CohortError where a pattern does not match.
         """
+        found = {
+            option.removeprefix("--").removesuffix("-from"): _find_name(pattern, file_name, option)
+            for option, pattern in sorted(self.options().items())
+        }
+        if not found:
+            return scan
+        changes: dict[str, Any] = {}
+        if "sample" in found:
+            name = file_name if one_scan_a_file else f"{file_name}#{scan.scan}"
+            changes = {"sample_id": found.pop("sample"), "scan": name}
+        return replace(scan, columns={**scan.columns, **found}, **changes)
+
+
+def _find_name(pattern: str, file_name: str, option: str) -> str:
+    """The name that a pattern finds in a file's name; CohortError for none or an empty one."""
+    match = re.search(pattern, file_name)
+    if match is None:
+        raise CohortError(f"{option} {pattern!r} does not match {file_name!r}")
+    name = "_".join(part for part in match.groups() if part) or match[0]
+    if not name:
+        raise CohortError(f"{option} {pattern!r} finds an empty name in {file_name!r}")
+    return name

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, one_line, require_file
-from datasets.errors import CohortError, nearest
+from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, require_file
+from datasets.errors import CohortError, nearest, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
@@ -30,18 +30,11 @@ SCAN = "scan"
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a table, its header first.
+    """Yield the number and the cells of each row that is not blank, the header first.
 
-    Args:
-        path: A file of a known ending: .csv, .tsv, .tab, .txt, .parquet, .pq, .xlsx (its first
-            sheet).
-
-    Yields:
-        The row's number and its cells; blank rows are skipped.
-
-    Raises:
-        CohortError: The file is missing or damaged, a row's length is not the header's, or a
-            column's name is repeated or empty.
+    ``path`` ends in .csv, .tsv, .tab, .txt, .parquet, .pq, or .xlsx (its first sheet). CohortError
+    where it is missing or damaged, a row's length is not the header's, or a column's name is
+    repeated or empty.
     """
     require_file(path)
     kind = path.suffix.lower()
@@ -163,12 +156,8 @@ class WideTableReader(RawReader):
     """Rows of tables, each a scan.
 
     A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of the
-    axis. `scan` distinguishes the scans of a sample; without it a sample has one row. Every other
-    column describes the sample.
-
-    Attributes:
-        sample_column: Column of the samples' names.
-        suffixes: Endings of the files.
+    axis; `sample_column` names the samples. `scan` distinguishes the scans of a sample; without it
+    a sample has one row. Every other column describes the sample.
     """
 
     sample_column: str = "sample_id"

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from datasets.errors import CohortError
-from datasets.simulation.patients import (
+from datasets.simulation.generating_model import (
     CATEGORICAL,
     CLASSES,
     DISEASE_PEAK_DIRECTIONS,
@@ -22,11 +22,14 @@ from datasets.simulation.patients import (
     NUMERIC,
     UNITS,
     Patients,
+    PeakList,
     bayes_auroc,
     draw_patients,
+    draw_peaks,
     log_likelihood_ratios,
+    make_axis,
+    render_scans,
 )
-from datasets.simulation.physics import PeakList, draw_peaks, make_axis, render_scans
 
 # As the first version wrote it: a cached cohort with another name would be refused.
 GENERATOR = "datasets.simulate.simulate_cohort"
@@ -39,12 +42,10 @@ MIN_SPEC_LEN = 64
 
 @dataclass(frozen=True)
 class DiseasePeak:
-    """A peak that carries the disease.
+    """A peak that carries the disease, at its true m/z.
 
-    Attributes:
-        mz: Its true position.
-        direction: +1 where it is higher in cases, -1 where it is lower.
-        effect: Shift of the mean log amplitude between the classes, in standard deviations.
+    ``direction`` is +1 where it is higher in cases, -1 where it is lower; ``effect`` the shift of
+    the mean log amplitude between the classes, in standard deviations.
     """
 
     mz: float
@@ -57,14 +58,10 @@ class SimulatedCohort:
     """A simulated cohort's folder and the truth about it.
 
     Attributes:
-        root: The folder.
-        seed: Of the simulation.
         peaks: True m/z of all peaks, ascending.
         disease_peaks: Those that differ between the classes, ascending in m/z.
         ceilings: The best possible AUROC from `covariates`, `spectra` and `both`.
         classes: The labels, negative class first.
-        numeric: Names of the numeric covariates.
-        categorical: Names of the categorical covariates.
     """
 
     root: Path
@@ -137,11 +134,7 @@ def simulate_cohort(
 
 
 def read_truth(root: str | Path) -> SimulatedCohort:
-    """Read the truth about a simulated cohort from its folder.
-
-    Raises:
-        CohortError: The folder holds no simulated cohort.
-    """
+    """The truth about a simulated cohort from its folder; CohortError for any other folder."""
     root = Path(root)
     try:
         truth = yaml.safe_load((root / "truth.yaml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Duplicate and near-duplicate scans, and blank ones."""
+"""Checks of the scans and their axis: duplicates, blanks, gaps, repeated points, shifts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import median_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -13,6 +14,90 @@ from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.scan_measures import ScanMeasures, scale
 from datasets.scans import CHUNK_BYTES
+
+# A step of the axis that differs by this factor from those around it is a gap or crowded.
+SEAM = 10.0
+AROUND = 21
+# Peaks that change with the disease move a scan's apparent position too, by hundredths of a point.
+SMALLEST_SHIFT = 0.1
+# A shift has one direction over the whole axis; changes of peaks have not.
+AGREEING_REGIONS = 0.9
+
+
+def check_axis(context: AuditContext) -> Iterator[Finding]:
+    """Gaps, crowded points, and points that repeat their neighbour."""
+    axis = np.asarray(context.cohort.axis, dtype=np.float64)
+    steps = np.diff(axis)
+    usual = median_filter(steps, size=AROUND, mode="nearest") if len(steps) else steps
+    gaps = np.flatnonzero(steps > SEAM * usual)
+    if len(gaps):
+        first = int(gaps[0])
+        sentence = (
+            f"the axis has {counted(len(gaps), 'gap')}, the first from {axis[first]:g} to "
+            f"{axis[first + 1]:g}: models take these points for neighbours"
+        )
+        yield Finding("axis:gaps", "note", len(gaps), sentence)
+    crowded = np.flatnonzero(steps < usual / SEAM)
+    if len(crowded):
+        first = int(crowded[0])
+        sentence = (
+            f"{counted(len(crowded), 'point')} of the axis all but repeating the one before: "
+            f"{axis[first + 1]:.10g} after {axis[first]:.10g}, the first"
+        )
+        yield Finding("axis:crowded", "warn", len(crowded), sentence)
+    copies = context.scans.copied_points
+    if copies:
+        sentence = (
+            f"{copies} of {len(axis)} points of the axis hold in every scan what the point before "
+            "holds: spectra were stretched, or columns stand twice"
+        )
+        yield Finding("axis:copies", "warn", copies, sentence)
+
+
+def check_intensity(context: AuditContext) -> Iterator[Finding]:
+    """Whether the total intensity, before any scaling, separates the classes."""
+    totals = context.scans.mean_of_samples(context.scans.log_total, len(context.cohort.sample_ids))
+    found = context.examiner.ask_numbers(totals)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
+            "intensity",
+            f"the total intensity of the scans predicts {found.contrast.target}: "
+            f"{found.contrast.means(np.exp(totals), '.3g')}; the transform tic removes it",
+        )
+
+
+def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
+    """A calibration that differs between the classes.
+
+    Each scan is compared with the mean scan in several regions of the axis; to first order a shift
+    adds a multiple of the mean scan's slope.
+    """
+    scans, cohort = context.scans, context.cohort
+    count = len(cohort.sample_ids)
+    if not scans.shifts.shape[1]:
+        return
+    by_region = pd.DataFrame(
+        {
+            number: scans.mean_of_samples(shifts, count)
+            for number, shifts in enumerate(scans.shifts.T)
+        }
+    )  # [N, W]
+    found = context.examiner.ask_numbers(by_region.median(axis=1).to_numpy())
+    if found is None or not found.beyond_chance:
+        return
+    members = found.contrast.members
+    apart = by_region[members].median() - by_region[~members].median()
+    shift = float(apart.median())
+    agreeing = float((np.sign(apart) == np.sign(shift)).mean())
+    direction = "right" if shift > 0 else "left"
+    if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
+        yield found.finding(
+            "axis_shift",
+            f"a shift of the axis predicts {found.contrast.target}: scans of "
+            f"{found.contrast.name} are shifted about {abs(shift):.1f} points {direction} of the "
+            "others, as by another calibration",
+        )
+
 
 # From this likeness on two scans differ in rounding, gain or offset only.
 SAME = 0.9999
@@ -41,8 +126,7 @@ def find_near_duplicates(
 
     Scans that share one of several short keys are compared by all their keys' bits, and those that
     are close by their details; memory grows with the number of scans, not of pairs. Of 60,000 scans
-    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five; of fewer
-    scans both are missed less often.
+    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five.
 
     Returns:
         Pairs of numbers of scans, int [P, 2], and their likeness, float [P].
@@ -123,13 +207,11 @@ def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
     """Scans that hold the same number throughout."""
     blank = np.flatnonzero(context.scans.is_blank)
     if len(blank):
-        yield Finding(
-            "scans:blank",
-            "warn",
-            len(blank),
+        sentence = (
             f"{counted(len(blank), 'scan')} with the same number throughout, the first of "
-            f"{_name(context, int(blank[0]))}",
+            f"{_name(context, int(blank[0]))}"
         )
+        yield Finding("scans:blank", "warn", len(blank), sentence)
 
 
 def _equal_pairs(context: AuditContext) -> np.ndarray:

@@ -1,0 +1,388 @@
+"""Checks of columns: groups and names, label leakage, missingness, confounders, batches, splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.stats.contingency import association
+
+from datasets.audit.context import (
+    MOST_CATEGORIES,
+    AuditContext,
+    as_order,
+    ask_order,
+    is_batch,
+    is_personal,
+    names_subjects,
+)
+from datasets.audit.findings import Finding, counted
+from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction, strongest
+from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
+from datasets.splits import SUBSETS
+
+# With fewer groups, performance on new ones can hardly be estimated.
+FEW_GROUPS = 10
+# Sample names that end in a small number or a letter, after a mark: P07_1, P07-rep2, P07.a
+REPLICATE = re.compile(
+    r"^(?P<stem>.*\d.*?)[-_. ](?:rep|replicate|scan|spot|run|tech|t|r|s)?(?P<number>\d|10|[a-h])$",
+    re.IGNORECASE,
+)
+# Share of names that have to look so; fewer are chance.
+MOSTLY = 0.5
+MOST_EXAMPLES = 3
+
+
+def check_groups(context: AuditContext) -> Iterator[Finding]:
+    """Groups in several splits, and columns of subjects that several groups share."""
+    groups, split = context.cohort.groups, context.split
+    if split is not None:
+        torn = _spanning(groups, split)
+        if len(torn):
+            sentence = (
+                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} in several splits, "
+                f"such as {torn[0]}: the test set holds groups that were trained on"
+            )
+            yield Finding("groups:sides", "refuse", len(torn), sentence)
+    for column in context.columns:
+        values = context.values(column)
+        if names_subjects(column, values):
+            yield from _check_subjects(context, column, values)
+    yield from _check_names(context)
+    number = len(np.unique(groups))
+    if number < FEW_GROUPS:
+        yield Finding(
+            "groups:few",
+            "note",
+            number,
+            f"{counted(number, 'group')}: how a model does on a new one rests on very few",
+        )
+
+
+def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> Iterator[Finding]:
+    known = values.notna().to_numpy()
+    named = values[known].to_numpy(dtype=str)
+    shared = _spanning(named, context.cohort.groups[known])
+    if not len(shared):
+        return
+    torn = _spanning(named, context.split[known]) if context.split is not None else shared[:0]
+    where = f", {len(torn)} of them in several splits" if len(torn) else ""
+    sentence = (
+        f"{counted(len(shared), 'value')} of {column} in several groups{where}, such as "
+        f"{(torn if len(torn) else shared)[0]}: if {column} identifies the subject, it should be "
+        "data.group"
+    )
+    yield Finding(f"groups:{column}", "refuse" if len(torn) else "warn", len(shared), sentence)
+
+
+def _check_names(context: AuditContext) -> Iterator[Finding]:
+    names = context.cohort.sample_ids
+    matches = [REPLICATE.match(name) for name in names]
+    fits = np.array([match is not None for match in matches])
+    if fits.mean() <= MOSTLY:
+        return
+    stems = np.array([match["stem"] for match in matches if match is not None])
+    _, labels = np.unique(context.cohort.targets[fits], axis=0, return_inverse=True)
+    shared = _spanning(stems, context.cohort.groups[fits])
+    # Replicates have one label; numbered patients of a site have several.
+    if len(shared) > MOSTLY * len(np.unique(stems)) and not len(_spanning(stems, labels)):
+        sentence = (
+            f"names of samples read like replicates, {len(shared)} of them in several groups, "
+            f"such as those of {shared[0]}: if they are, data.group should hold them together"
+        )
+        yield Finding("groups:sample_id", "warn", len(shared), sentence)
+
+
+def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    counts = pd.Series(np.asarray(parts)).groupby(np.asarray(names)).nunique()
+    return np.asarray(counts.index[counts > 1])
+
+
+def check_spelling(context: AuditContext) -> Iterator[Finding]:
+    """Groups, labels, samples and categories that differ by spelling only."""
+    cohort = context.cohort
+    roles = context.roles
+    named: dict[str, tuple[str, Iterable[object]]] = {
+        "group": ("groups", cohort.groups),
+        "sample_id": ("samples", cohort.sample_ids),
+    }
+    if cohort.task in ("binary", "multiclass"):
+        left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
+        named["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
+    if roles.group == SAMPLE_ID:
+        del named["group"]
+    for column in dict.fromkeys([*cohort.categorical, *context.batches]):
+        if column != roles.group and column not in cohort.numeric:
+            named[column] = (f"values of {column}", context.values(column).dropna())
+    for name, (what, values) in named.items():
+        names = {str(value) for value in values}
+        found = find_spellings(names)
+        if found:
+            sentence = (
+                f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
+                f"the form of characters only{_in_splits(context, name, found)}, "
+                f"{_examples(found)}: if they are one, spell them alike"
+            )
+            yield Finding(f"spelling:{name}", "warn", len(found), sentence)
+
+
+def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> str:
+    if name != "group" or context.split is None:
+        return ""
+    groups = context.cohort.groups
+    parted = [len(set(context.split[np.isin(groups, spellings)])) > 1 for spellings in found]
+    return f" ({sum(parted)} in several splits)" if any(parted) else ""
+
+
+def _examples(found: list[list[str]]) -> str:
+    examples = [" / ".join(repr(name) for name in names) for names in found[:MOST_EXAMPLES]]
+    return "; ".join(examples)
+
+
+# No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
+SAME = 0.99
+
+
+def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
+    """Covariates that alone determine the label, but for a few errors."""
+    for column in context.columns:
+        if is_label_leakage(context, column):
+            found = context.ask(column)
+            assert found is not None
+            section = "numeric" if column in context.cohort.numeric else "categorical"
+            sentence = (
+                f"{column} is {found.contrast.target} in another form, or follows from it; leave "
+                f"it out of data.{section}"
+            )
+            yield Finding(
+                f"label_leakage:{column}", "refuse", found.value, sentence, (found.low, found.high)
+            )
+
+
+def is_label_leakage(context: AuditContext, column: str) -> bool:
+    """Whether a column is a covariate that is the label in another form."""
+    if not context.is_covariate(column):
+        return False
+    found = context.ask(column)
+    if found is None or not found.beyond_chance or found.value < SAME:
+        return False
+    return context.cohort.task != "regression" or _follows_a_target(context, column)
+
+
+def _follows_a_target(context: AuditContext, column: str) -> bool:
+    """Whether a numeric covariate orders the samples as a regression target does.
+
+    To be larger in the upper half of the target is not enough: a good predictor is too.
+    """
+    numbers = context.numbers(column)
+    if numbers is None:
+        return True
+    known = ~np.isnan(numbers)
+    targets = context.cohort.targets[known].T
+    return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)
+
+
+def check_missingness(context: AuditContext) -> Iterator[Finding]:
+    """Columns whose empty cells separate the classes.
+
+    A model sees where a column is empty, and learns who was examined rather than what was found.
+    """
+    for column in context.columns:
+        missing = context.values(column).isna().to_numpy()
+        found = context.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
+        if found is None or not found.beyond_chance:
+            continue
+        given = context.is_covariate(column)
+        use = "" if given else "; the model is not given it"
+        yield found.finding(
+            f"missingness:{column}",
+            f"missingness of {column} predicts {found.contrast.target}: missing in "
+            f"{found.contrast.shares(missing)}{use}",
+            may_warn=given,
+        )
+
+
+def check_confounding(context: AuditContext) -> Iterator[Finding]:
+    """Columns that are associated with the label.
+
+    Personal columns (age, sex, ...) are warned of even where the model is not given them, since
+    spectra reflect them too; so are categorical covariates. A number may be a genuine marker: a
+    note.
+    """
+    for column in context.columns:
+        values = context.values(column)
+        if is_batch(column) or names_subjects(column, values) or is_label_leakage(context, column):
+            continue
+        told = context.is_covariate(column) or is_personal(column)
+        if not told and values.nunique() > MOST_CATEGORIES:
+            continue
+        found = context.ask(column)
+        if found is not None and found.beyond_chance:
+            yield _column_finding(context, column, found)
+
+
+def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
+    numbers, contrast = context.numbers(column), found.contrast
+    values = context.values(column)
+    seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
+    target = contrast.target
+    if is_personal(column) or column in context.cohort.categorical:
+        sentence = f"{column} is confounded with {target}: {seen}"
+        return found.finding(f"confounding:{column}", sentence)
+    if context.is_covariate(column):
+        sentence = f"{column} alone predicts {target}, as marker or as confounder: {seen}"
+        return found.finding(f"marker:{column}", sentence, may_warn=False)
+    sentence = (
+        f"{column} predicts {target}; the model is not given it, but spectra may tell it: {seen}"
+    )
+    return found.finding(f"column:{column}", sentence, may_warn=False)
+
+
+def _categories(values: pd.Series, contrast: Contrast) -> str:
+    known = values.notna().to_numpy()
+    given, members = values[known], contrast.members[known]
+    table = pd.crosstab(given.to_numpy(), members)
+    shares = table / table.sum()
+    most = (shares[True] - shares[False]).abs().idxmax()
+    known_of = Contrast(contrast.name, contrast.other, members)
+    strength = association(table.to_numpy(), method="cramer")
+    return f"{most} is {known_of.shares((given == most).to_numpy())} (Cramer's V {strength:.2f})"
+
+
+def _medians(numbers: np.ndarray, contrast: Contrast) -> str:
+    inside, outside = (np.nanmedian(numbers[m]) for m in (contrast.members, ~contrast.members))
+    return f"its median is {inside:.4g} in {contrast.name}, {outside:.4g} in {contrast.other}"
+
+
+# Longer lists of batches would not be read.
+MOST_LISTED = 6
+# With fewer of a class in a split each sample moves its sensitivity by more than a tenth.
+FEW = 10
+# A class whose share in a split is off by more: a threshold set there does not hold elsewhere.
+MUCH = 0.2
+
+
+def check_batches(context: AuditContext) -> Iterator[Finding]:
+    """Columns such as plate, site or date that separate the classes.
+
+    Spectra carry the mark of their batch: a model can use it whether it is given the column or not.
+    """
+    given = "spectra" if context.cohort.has_spectra else "covariates"
+    for column in context.batches:
+        values = context.values(column)
+        found = _ask(_suited_examiner(context, values), values)
+        if found is not None and found.beyond_chance:
+            yield found.finding(
+                f"batch:{column}",
+                f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
+                f"{_shares(values, found.contrast)}",
+            )
+
+
+def check_order(context: AuditContext) -> Iterator[Finding]:
+    """Whether the order of the file, often that of measuring, separates the classes."""
+    order = np.arange(len(context.cohort.sample_ids), dtype=np.float64)
+    found = ask_order(context.examiner, order)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
+            "order",
+            f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
+            "afterwards, not if this is the order of measuring",
+        )
+
+
+def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
+    """Whether the number of a sample's scans, which every model sees, separates the classes."""
+    counts = np.array([len(rows) for rows in context.cohort.scan_rows], dtype=np.float64)
+    found = context.examiner.ask_numbers(counts)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
+            "scan_count",
+            f"the number of scans predicts {found.contrast.target}: "
+            f"{found.contrast.means(counts, '.1f')}",
+        )
+
+
+def _suited_examiner(context: AuditContext, values: pd.Series) -> Examiner:
+    """Samples as units where a batch is within one group, so that no other group can tell of it."""
+    groups = pd.Series(context.cohort.groups)
+    lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
+    return context.examiner.of_samples() if lies_within else context.examiner
+
+
+def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
+    order = as_order(values)
+    answers = [examiner.ask_categories(values)]
+    if order is not None:
+        answers.append(ask_order(examiner, order))
+    return strongest(answers)
+
+
+def _shares(values: pd.Series, contrast: Contrast) -> str:
+    shares = pd.Series(contrast.members).groupby(values.to_numpy()).mean()
+    if len(shares) > MOST_LISTED:
+        return ""
+    listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
+    return f": {contrast.name} is {listed}"
+
+
+def check_counts(context: AuditContext) -> Iterator[Finding]:
+    """Number and share of each class in each split."""
+    if context.split is None or context.cohort.task == "regression":
+        return
+    for subset in SUBSETS:
+        here = context.split == subset
+        if not here.any():
+            continue
+        counts = {c.name: int((c.members & here).sum()) for c in context.contrasts}
+        if context.cohort.task != "multiclass":
+            counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
+        few = {name: number for name, number in counts.items() if number < FEW}
+        if few:
+            listed = ", ".join(f"{name} {number}" for name, number in few.items())
+            yield Finding(
+                f"counts:{subset}",
+                "note",
+                min(few.values()),
+                f"fewer than {FEW} samples in the {subset} split: {listed}",
+            )
+        for contrast in context.contrasts:
+            share, whole = contrast.members[here].mean(), contrast.members.mean()
+            if abs(share - whole) > MUCH:
+                sentence = (
+                    f"{contrast.name} makes up {share:.0%} of the {subset} split, but {whole:.0%} "
+                    "of the cohort"
+                )
+                yield Finding(f"shares:{subset}:{contrast.name}", "note", float(share), sentence)
+
+
+def check_tables(context: AuditContext) -> Iterator[Finding]:
+    """Batches without any sample of some class, where chance does not explain it."""
+    for column in context.batches:
+        values = context.values(column)
+        if values.nunique() > MOST_CATEGORIES:
+            continue
+        sizes = values.value_counts()
+        empty = [
+            f"{level} has no {name}"
+            for contrast in context.contrasts
+            for name, members in (
+                (contrast.name, contrast.members),
+                (contrast.other, ~contrast.members),
+            )
+            if context.cohort.task != "multiclass" or name == contrast.name
+            for level, size in sizes.items()
+            if not (members & (values == level).to_numpy()).any()
+            and (1 - members.mean()) ** size
+            < FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
+        ]
+        if empty:
+            sentence = (
+                f"{column} by class: {', '.join(empty[:MOST_LISTED])}"
+                f"{' and more' if len(empty) > MOST_LISTED else ''}; there the classes cannot be "
+                "compared"
+            )
+            yield Finding(f"table:{column}", "note", len(empty), sentence)
