@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import MissingIndicator, SimpleImputer
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import StandardScaler
 
 from datasets.cohort import LARGEST_NUMBER, as_numbers, as_text, is_missing, require_columns
 from datasets.errors import CohortError, nearest
@@ -77,7 +75,6 @@ class CovariateEncoder:
                     f"{nearest(column, self.numeric)}"
                 )
         self._learned: dict[str, Any] | None = None
-        self._transformer: ColumnTransformer | None = None
 
     def fit(self, samples: pd.DataFrame) -> CovariateEncoder:
         """Learn medians, scales and categories from the training samples."""
@@ -85,35 +82,46 @@ class CovariateEncoder:
             raise CohortError("covariates cannot be fitted on a training part without samples")
         table = self._read(samples)
         missing = table[self.numeric].isna()
-        self._learned = {
+        learned: dict[str, Any] = {
             "empty": [c for c in self.numeric if missing[c].all()],
             "had_missing": [c for c in self.numeric if missing[c].any()],
             "categories": {c: self._categories(table[c]) for c in self.categorical},
         }
-        self._transformer = self._build(self._learned).fit(table)
         if self.numeric:
-            steps = self._transformer.named_transformers_["numbers"].named_steps
-            self._learned["median"] = steps["impute"].statistics_.tolist()
+            imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+            filled = imputer.fit_transform(table[self.numeric])
+            learned["median"] = imputer.statistics_.tolist()
             if self.scale:
-                self._learned["mean"] = steps["scale"].mean_.tolist()
-                self._learned["spread"] = steps["scale"].scale_.tolist()
+                scaler = StandardScaler().fit(filled)
+                learned |= {"mean": scaler.mean_.tolist(), "spread": scaler.scale_.tolist()}
+        self._learned = learned
         return self
 
     def transform(self, samples: pd.DataFrame) -> np.ndarray:
         """Encode N samples, float32 [N, D], finite; D = 0 where there are no covariates."""
-        learned, transformer = self._fitted()
+        learned = self._fitted()
         table = self._read(samples)
-        if not len(table) or not self.feature_names:
-            return np.zeros((len(table), len(self.feature_names)), dtype=np.float32)
         table[learned["empty"]] = np.nan
-        features = np.asarray(transformer.transform(table), dtype=np.float64)
+        columns = [np.zeros((len(table), 0))]
+        if self.numeric:
+            missing = table[self.numeric].isna().to_numpy()
+            numbers = np.where(missing, learned["median"], table[self.numeric].to_numpy())
+            if self.scale:
+                numbers = (numbers - learned["mean"]) / learned["spread"]
+            columns.append(numbers)
+        if self.missing_indicators:
+            columns.append(table[learned["had_missing"]].isna().to_numpy())
+        for column in self.categorical:
+            categories = np.array(learned["categories"][column], dtype=object)
+            columns.append(table[column].to_numpy()[:, None] == categories)
+        features = np.concatenate(columns, axis=1, dtype=np.float64)
         # A nearly constant training column can put a later value beyond float32.
         return np.clip(features, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
 
     @property
     def feature_names(self) -> list[str]:
         """Names of the D features: `age`, `log1p(AFP)`, `missing(AFP)`, `sex=M`."""
-        learned, _ = self._fitted()
+        learned = self._fitted()
         names = [f"log1p({c})" if c in self.log else c for c in self.numeric]
         if self.missing_indicators:
             names += [f"missing({c})" for c in learned["had_missing"]]
@@ -124,7 +132,7 @@ class CovariateEncoder:
     @property
     def feature_columns(self) -> list[str]:
         """The covariate of each of the D features."""
-        learned, _ = self._fitted()
+        learned = self._fitted()
         columns = list(self.numeric)
         if self.missing_indicators:
             columns += learned["had_missing"]
@@ -132,7 +140,7 @@ class CovariateEncoder:
 
     def state_dict(self) -> dict[str, Any]:
         """The settings and the learned values, as plain Python types."""
-        learned, _ = self._fitted()
+        learned = self._fitted()
         return deepcopy({name: getattr(self, name) for name in _SETTINGS} | learned)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -143,14 +151,7 @@ class CovariateEncoder:
                     f"covariates were fitted with {name} = {state[name]!r}, "
                     f"here it is {getattr(self, name)!r}"
                 )
-        learned = {name: deepcopy(state[name]) for name in state if name not in _SETTINGS}
-        self._learned = learned
-        self._transformer = self._build(learned).fit(self._sketch(learned))
-        if self.numeric and self.scale:
-            scaler = self._transformer.named_transformers_["numbers"].named_steps["scale"]
-            scaler.mean_ = np.array(learned["mean"])
-            scaler.scale_ = np.array(learned["spread"])
-            scaler.var_ = scaler.scale_**2
+        self._learned = {name: deepcopy(state[name]) for name in state if name not in _SETTINGS}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> CovariateEncoder:
@@ -159,10 +160,10 @@ class CovariateEncoder:
         encoder.load_state_dict(state)
         return encoder
 
-    def _fitted(self) -> tuple[dict[str, Any], ColumnTransformer]:
-        if self._learned is None or self._transformer is None:
+    def _fitted(self) -> dict[str, Any]:
+        if self._learned is None:
             raise RuntimeError("CovariateEncoder: fit or load_state_dict comes first")
-        return self._learned, self._transformer
+        return self._learned
 
     def _read(self, samples: pd.DataFrame) -> pd.DataFrame:
         require_columns(samples, self.numeric, "the samples table", "numeric covariate")
@@ -183,35 +184,6 @@ class CovariateEncoder:
         if not seen or (self.missing_indicators and (values == MISSING).any()):
             seen.append(MISSING)
         return seen
-
-    def _build(self, learned: Mapping[str, Any]) -> ColumnTransformer:
-        steps: list[tuple[str, Any]] = [
-            ("impute", SimpleImputer(strategy="median", keep_empty_features=True))
-        ]
-        if self.scale:
-            steps.append(("scale", StandardScaler()))
-        parts: list[tuple[str, Any, list[str]]] = [("numbers", Pipeline(steps), self.numeric)]
-        if self.missing_indicators:
-            indicator = MissingIndicator(features="all")
-            parts.append(("missing", indicator, learned["had_missing"]))
-        categories = [np.array(learned["categories"][c], object) for c in self.categorical]
-        one_hot = OneHotEncoder(categories=categories, handle_unknown="ignore", sparse_output=False)
-        parts.append(("categories", one_hot, self.categorical))
-        return ColumnTransformer(parts, sparse_threshold=0)
-
-    def _sketch(self, learned: Mapping[str, Any]) -> pd.DataFrame:
-        """Two samples from which scikit-learn learns the same medians and categories.
-
-        So its estimators are rebuilt by ``fit``; only the scaler's mean and spread have to be set.
-        """
-        columns: dict[str, Any] = {}
-        for index, column in enumerate(self.numeric):
-            empty = column in learned["empty"]
-            value = np.nan if empty else learned["median"][index]
-            columns[column] = [value, np.nan if column in learned["had_missing"] else value]
-        for column in self.categorical:
-            columns[column] = [learned["categories"][column][0]] * 2
-        return pd.DataFrame(columns, index=range(2))
 
 
 def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.ndarray:

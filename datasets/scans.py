@@ -8,7 +8,7 @@ import os
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -205,36 +205,25 @@ class ScanReader:
             else:
                 raise CohortError("the file of the spectra is shorter than when it was opened")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Name the mapped file instead of pickling it."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Name the mapped file instead of pickling it; it is opened again."""
         spectra = self.spectra
-        return {"spectra": _MappedFile.of(spectra) if is_whole_map(spectra) else spectra}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the named file again."""
-        spectra = state["spectra"]
-        ScanReader.__init__(self, spectra.open() if isinstance(spectra, _MappedFile) else spectra)
-
-
-class _MappedFile(NamedTuple):
-    """Arguments that open a memory map again."""
-
-    filename: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    order: Literal["C", "F"]
-
-    @classmethod
-    def of(cls, spectra: np.memmap) -> _MappedFile:
-        order: Literal["C", "F"] = "F" if np.isfortran(spectra) else "C"
-        name, offset = str(spectra.filename), int(spectra.offset)
-        return cls(name, spectra.dtype.str, spectra.shape, offset, order)
-
-    def open(self) -> np.memmap:
-        return np.memmap(
-            self.filename, self.dtype, "r", offset=self.offset, shape=self.shape, order=self.order
+        if not is_whole_map(spectra):
+            return ScanReader, (spectra,)
+        order = "F" if np.isfortran(spectra) else "C"
+        offset = int(spectra.offset)
+        return _reopen, (
+            str(spectra.filename),
+            spectra.dtype.str,
+            "r",
+            offset,
+            spectra.shape,
+            order,
         )
+
+
+def _reopen(*memory_map: Any) -> ScanReader:
+    return ScanReader(np.memmap(*memory_map))
 
 
 def is_whole_map(spectra: np.ndarray) -> TypeGuard[np.memmap]:

@@ -7,58 +7,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.audit.column_checks import (
-    check_batches,
-    check_confounding,
-    check_counts,
-    check_groups,
-    check_label_leakage,
-    check_missingness,
-    check_order,
-    check_scan_counts,
-    check_spelling,
-    check_tables,
-)
+import datasets.audit.column_checks as columns
+import datasets.audit.scan_checks as scans
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, sort_by_level
-from datasets.audit.scan_checks import (
-    check_axis,
-    check_axis_shift,
-    check_blank_scans,
-    check_duplicates,
-    check_intensity,
-)
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
 
 # In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
-    check_groups,
-    check_spelling,
-    check_duplicates,
-    check_label_leakage,
-    check_missingness,
-    check_confounding,
-    check_batches,
-    check_order,
-    check_axis_shift,
-    check_intensity,
-    check_scan_counts,
-    check_blank_scans,
-    check_tables,
-    check_counts,
-    check_axis,
+    columns.check_groups,
+    columns.check_spelling,
+    scans.check_duplicates,
+    columns.check_label_leakage,
+    columns.check_missingness,
+    columns.check_confounding,
+    columns.check_batches,
+    columns.check_order,
+    scans.check_axis_shift,
+    scans.check_intensity,
+    scans.check_scan_counts,
+    scans.check_blank_scans,
+    columns.check_tables,
+    columns.check_counts,
+    scans.check_axis,
 )
 # Not for a cohort of covariates alone.
-OF_SCANS = (
-    check_duplicates,
-    check_axis_shift,
-    check_intensity,
-    check_scan_counts,
-    check_blank_scans,
-    check_axis,
-)
+OF_SCANS = [check for check in CHECKS if check.__module__ == scans.__name__]
 
 
 def audit(

@@ -294,18 +294,6 @@ def check_order(context: AuditContext) -> Iterator[Finding]:
         )
 
 
-def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
-    """Whether the number of a sample's scans, which every model sees, separates the classes."""
-    counts = np.array([len(rows) for rows in context.cohort.scan_rows], dtype=np.float64)
-    found = context.examiner.ask_numbers(counts)
-    if found is not None and found.beyond_chance:
-        yield found.finding(
-            "scan_count",
-            f"the number of scans predicts {found.contrast.target}: "
-            f"{found.contrast.means(counts, '.1f')}",
-        )
-
-
 def _suited_examiner(context: AuditContext, values: pd.Series) -> Examiner:
     """Samples as units where a batch is within one group, so that no other group can tell of it."""
     groups = pd.Series(context.cohort.groups)

@@ -54,6 +54,18 @@ def check_axis(context: AuditContext) -> Iterator[Finding]:
         yield Finding("axis:copies", "warn", copies, sentence)
 
 
+def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
+    """Whether the number of a sample's scans, which every model sees, separates the classes."""
+    counts = np.array([len(rows) for rows in context.cohort.scan_rows], dtype=np.float64)
+    found = context.examiner.ask_numbers(counts)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
+            "scan_count",
+            f"the number of scans predicts {found.contrast.target}: "
+            f"{found.contrast.means(counts, '.1f')}",
+        )
+
+
 def check_intensity(context: AuditContext) -> Iterator[Finding]:
     """Whether the total intensity, before any scaling, separates the classes."""
     totals = context.scans.mean_of_samples(context.scans.log_total, len(context.cohort.sample_ids))

@@ -6,15 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from datasets.cohort.checksums import ChecksumCache, file_sha256
-    from datasets.cohort.cohort import (
-        AXIS_FILE,
-        SAMPLES_FILE,
-        SCAN,
-        SCANS_FILE,
-        SPECTRA_FILE,
-        SPECTRAL_FILES,
-        Cohort,
-    )
+    from datasets.cohort.cohort import Cohort
     from datasets.cohort.roles import (
         ROLES_FILE,
         UNNAMED_AXIS,
@@ -23,10 +15,16 @@ if TYPE_CHECKING:
         read_units,
     )
     from datasets.cohort.table import (
+        AXIS_FILE,
         DECIMAL_COMMA,
         LARGEST_NUMBER,
         MISSING_TEXT,
         SAMPLE_ID,
+        SAMPLES_FILE,
+        SCAN,
+        SCANS_FILE,
+        SPECTRA_FILE,
+        SPECTRAL_FILES,
         as_numbers,
         as_text,
         find_separator,

@@ -21,7 +21,13 @@ import pandas as pd
 from datasets.cohort.checksums import ChecksumCache, file_sha256
 from datasets.cohort.roles import ROLES_FILE, Roles
 from datasets.cohort.table import (
+    AXIS_FILE,
     SAMPLE_ID,
+    SAMPLES_FILE,
+    SCAN,
+    SCANS_FILE,
+    SPECTRA_FILE,
+    SPECTRAL_FILES,
     as_numbers,
     is_missing,
     read_table,
@@ -39,14 +45,6 @@ from datasets.cohort.targets import (
 from datasets.errors import CohortError, UsageError, nearest, one_line
 from datasets.paths import as_path
 from datasets.scans import CHUNK_BYTES, iterate_chunks
-
-SAMPLES_FILE = "samples.csv"
-SCANS_FILE = "scans.csv"
-SPECTRA_FILE = "spectra.npy"
-AXIS_FILE = "axis.npy"
-# A cohort of covariates alone has none of them.
-SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
-SCAN = "scan"
 
 # Up to this size intensities are checked when a cohort is read; larger spectra when they are
 # hashed, which reads them anyway.

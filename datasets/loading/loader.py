@@ -13,8 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.batches import Sample, pad_collate
-from datasets.loading.planned_sampler import PlannedBatchSampler
-from datasets.loading.samplers import EpochBatchSampler
+from datasets.loading.samplers import EpochBatchSampler, PlannedBatchSampler
 
 
 def make_loader(
@@ -49,12 +48,9 @@ def make_loader(
         collate: :func:`~datasets.batches.pad_collate`, or :func:`~datasets.batches.packed_collate`
             for batches that are copied to a GPU.
 
-    Raises:
-        UsageError: No batch can be made of so many samples.
-
     Example:
         >>> import numpy as np
-        >>> from datasets.loading.spectra_dataset import SpectraDataset
+        >>> from datasets.loading import SpectraDataset
         >>> spectra, rows = np.ones((3, 4), dtype=np.float32), [np.array([0, 2]), np.array([1])]
         >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
         >>> [tuple(batch.spectra.shape) for batch in make_loader(dataset, batch_size=2)]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from datasets.augmentations import Augmentation, PairAugmentation
 from datasets.batches import LazyBatch, Sample, first_rows, lay_out
 from datasets.errors import CohortError, UsageError
-from datasets.loading.planned_sampler import Key
+from datasets.loading.samplers import Key
 from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
 from datasets.transforms import Transform
 
@@ -26,8 +26,7 @@ AUGMENTATION_STREAM = 0
 class SameTarget:
     """Draws, for a sample, another one of the same class [N] or set of labels [N, T].
 
-    Raises:
-        UsageError: The targets are values to regress, of which hardly two are the same.
+    UsageError where the targets are values to regress, of which hardly two are the same.
     """
 
     def __init__(self, targets: np.ndarray) -> None:
@@ -71,8 +70,8 @@ class SpectraDataset(Dataset[Sample]):
             second sample are given one of the same target, without augmentation.
         seed: At least 0.
         cache: Transform once and keep the result in memory, where it is no larger than
-            ``cache_limit``. The samples are the same with and without.
-        cache_limit: In bytes; None for ``CACHE_LIMIT_BYTES``.
+            ``cache_limit``, in bytes (None: ``CACHE_LIMIT_BYTES``). The samples are the same.
+        cache_limit: See ``cache``.
 
     Raises:
         CohortError: A sample has no scan.
@@ -159,12 +158,8 @@ class SpectraDataset(Dataset[Sample]):
     def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
         """The samples of a batch, whose scans are read together.
 
-        Args:
-            keys: Indices, or (epoch, index), or (epoch, index, copy) of a repeated sample; a bare
-                index is of epoch 0.
-
-        Raises:
-            IndexError: There is no such sample.
+        Keys are indices, (epoch, index), or (epoch, index, copy) of a repeated sample; a bare index
+        is of epoch 0. IndexError where there is no such sample.
         """
         indices = [key[1] if isinstance(key, tuple) else key for key in keys]
         if not indices:

@@ -141,12 +141,8 @@ def _xlsx_rows(path: Path) -> Rows:
 
 
 KINDS: dict[str, Callable[[Path], Rows]] = {
-    ".csv": _csv_rows,
-    ".tsv": _csv_rows,
-    ".tab": _csv_rows,
-    ".txt": _csv_rows,
-    ".parquet": _parquet_rows,
-    ".pq": _parquet_rows,
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _csv_rows),
+    **dict.fromkeys((".parquet", ".pq"), _parquet_rows),
     ".xlsx": _xlsx_rows,
 }
 

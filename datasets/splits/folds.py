@@ -33,13 +33,9 @@ class Folds:
     number_of: np.ndarray
 
     def find(self, fold: int | str) -> int:
-        """The number of a fold, given by name or by number from 0.
+        """The number of a fold, given by name or by number from 0; CohortError where there is none.
 
-        A name wins: where groups are named 1 and 6, 1 is the group of that name, not the second
-        one.
-
-        Raises:
-            CohortError: There is no such fold.
+        A name wins: where groups are named 1 and 6, 1 is the group of that name.
         """
         name = str(fold)
         if name in self.names:

@@ -19,26 +19,29 @@ ASYMMETRY = (1e-4, 0.5)
 SMOOTHEST = 1e10
 
 
-class _HalfWindow:
-    """Base of transforms with a window of ``2 * half_window + 1`` points."""
+class _Windowed:
+    """Base of transforms with a window; ``setting`` is the parameter that sets its points."""
 
-    name: str
-
-    def __init__(self, half_window: int = 40) -> None:
-        self.half_window = require_whole(f"{self.name}.half_window", half_window, 1)
+    setting: str
+    window: int
 
     @property
     def outside_text(self) -> str:
         """Message on scans shorter than the window."""
-        points = 2 * self.half_window + 1
-        return (
-            f"are shorter than the window of {points} points; give a smaller "
-            f"{self.name}.half_window"
-        )
+        points = f"{self.window} points; give a smaller {self.setting}"
+        return f"are shorter than the window of {points}"
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
+
+
+class _HalfWindow(_Windowed):
+    """Base of transforms with a window of ``2 * half_window + 1`` points."""
+
+    def __init__(self, half_window: int = 40) -> None:
+        self.half_window = require_whole(self.setting, half_window, 1)
+        self.window = 2 * self.half_window + 1
 
 
 class SNIP(_HalfWindow):
@@ -58,7 +61,7 @@ class SNIP(_HalfWindow):
         [[0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0]]
     """
 
-    name = "snip"
+    setting = "snip.half_window"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Subtract the baseline from scans, [..., L]."""
@@ -96,7 +99,7 @@ class TopHat(_HalfWindow):
         [[0.0, 0.0, 7.0, 0.0, 0.0]]
     """
 
-    name = "tophat"
+    setting = "tophat.half_window"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Subtract the baseline from scans, [..., L]."""
@@ -104,7 +107,7 @@ class TopHat(_HalfWindow):
             return np.zeros_like(scans)
         from scipy.ndimage import grey_opening
 
-        box = (1,) * (scans.ndim - 1) + (2 * self.half_window + 1,)
+        box = (1,) * (scans.ndim - 1) + (self.window,)
         left: np.ndarray = scans - grey_opening(scans, box)
         return left
 
@@ -169,7 +172,7 @@ def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
     return continued
 
 
-class SavitzkyGolay:
+class SavitzkyGolay(_Windowed):
     """Savitzky-Golay smoothing: each point from a polynomial fitted to the points around it.
 
     ``window`` is odd, about the width of a peak in points: wider ones flatten it. ``order`` is the
@@ -182,21 +185,14 @@ class SavitzkyGolay:
         [[0.0, 1.0, 1.0, 1.0, 0.0]]
     """
 
+    setting = "savgol.window"
+
     def __init__(self, window: int = 9, order: int = 2) -> None:
         self.window = require_whole("savgol.window", window, 3)
         if self.window % 2 == 0:
             near = f"{self.window - 1} or {self.window + 1}"
             raise UsageError(f"savgol.window: an odd number was expected, {near}, not {window}")
         self.order = require_whole("savgol.order", order, 0, self.window - 1)
-
-    @property
-    def outside_text(self) -> str:
-        """Message on scans shorter than the window."""
-        return f"are shorter than the window of {self.window} points; give a smaller savgol.window"
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Smooth scans, [..., L]."""

@@ -83,29 +83,6 @@ class AxisTransform(_OfScans, Protocol):
         ...
 
 
-@runtime_checkable
-class DescribedTransform(_OfScans, Protocol):
-    """A transform that describes what it learned."""
-
-    def describe(self) -> str:
-        """One line for a person."""
-        ...
-
-
-@runtime_checkable
-class BoundedTransform(_OfScans, Protocol):
-    """A transform that does not suit every intensity or every scan."""
-
-    @property
-    def outside_text(self) -> str:
-        """What those are and become, after "3% of the intensities" or "of the scans"."""
-        ...
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Intensities that it does not suit, bool [..., L]; or such scans, bool [..., 1]."""
-        ...
-
-
 class Compose:
     """Transforms applied one after the other; without any, scans pass unchanged.
 
@@ -173,7 +150,7 @@ class Compose:
 
     def describe(self) -> list[str]:
         """Descriptions of the transforms, in lines for a person."""
-        lines = [t.describe() for t in self.transforms if isinstance(t, DescribedTransform)]
+        lines = [t.describe() for t in self.transforms if hasattr(t, "describe")]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
             lines.append(
                 f"the transforms leave {len(self.axis)} of {len(self._axes[0])} points "
@@ -259,10 +236,15 @@ class _Seen:
     total: float = 0.0
     per_scan: bool = False
 
-    def add(self, scans: np.ndarray, transform: object = None) -> None:
+    def add(self, scans: np.ndarray, transform: Any = None) -> None:
+        """Count scans [n, L] and what of them the transform says that it does not suit.
+
+        Its ``outside(scans)`` are intensities, bool [n, L], or scans, [n, 1]; its ``outside_text``
+        says what they are and become, after "3% of the intensities" or "of the scans".
+        """
         self.low = np.minimum(self.low, scans.min(axis=0))
         self.high = np.maximum(self.high, scans.max(axis=0))
-        if not isinstance(transform, BoundedTransform):
+        if not hasattr(transform, "outside"):
             return
         outside = transform.outside(scans)
         self.per_scan = outside.shape != scans.shape
