@@ -37,10 +37,7 @@ class PairAugmentation(Protocol):
 
 
 def random_waves(scans: int, points: int, waves: int, rng: np.random.Generator) -> np.ndarray:
-    """Sums of ``waves`` cosines of 0.5, 1, 1.5, ... periods over the axis, of normal random sizes.
-
-    float64 [scans, points], of a mean square of 1 on average.
-    """
+    """Sums of ``waves`` cosines of 0.5, 1, 1.5, ... periods, [scans, points], mean square 1."""
     sizes = rng.standard_normal((scans, waves))
     curves = np.zeros((scans, points))
     # Not one matrix product, whose last bit depends on the number of threads.
@@ -222,10 +219,7 @@ class ScanDropout:
 
 
 class ScanSampling:
-    """Keep at most ``most`` random scans, drawn anew in each epoch; evaluation uses all of them.
-
-    List it first to save work: it bounds the time and memory of samples with many scans.
-    """
+    """Keep at most ``most`` random scans, anew in each epoch; evaluation uses all of them."""
 
     def __init__(self, most: int = 4) -> None:
         self.most = require_whole("scan_sampling.most", most, 1)
@@ -284,10 +278,5 @@ AUGMENTATIONS = {
 
 
 def make_augmentations(specs: Sequence[Spec]) -> list[Augmentation | PairAugmentation]:
-    """Build augmentations: keys of ``AUGMENTATIONS``, classes, or ``{"name": ..., "params": ...}``.
-
-    Example:
-        >>> [a.std.item() for a in make_augmentations([{"name": "noise", "params": {"std": 0.5}}])]
-        [0.5]
-    """
+    """Build augmentations: keys of ``AUGMENTATIONS``, classes, or ``{"name", "params"}``."""
     return build_each("augmentation", AUGMENTATIONS, specs)

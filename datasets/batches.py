@@ -14,13 +14,9 @@ from datasets.scans import BUFFERS
 
 
 class Sample(NamedTuple):
-    """One sample.
+    """One sample: scans, float32 [S, L], at least one; covariates, float32 [D]; and its name.
 
-    Attributes:
-        spectra: float32 [S, L], at least one scan.
-        tabular: float32 [D].
-        target: A class number, or float [T] for regression and for several labels.
-        sample_id: Its name.
+    ``target`` is a class number, or float [T] for regression and for several labels.
     """
 
     spectra: np.ndarray
@@ -143,7 +139,7 @@ Parts = TypeVar("Parts", bound="_Parts")
 class _Parts:
     """Base of batches, whose tensors move together."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
     sample_id: list[str]
 
     def __len__(self) -> int:
@@ -176,8 +172,7 @@ class Batch(_Parts):
         scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask as
             an index, which needs no synchronisation on a GPU; perhaps filled up with B x S. None
             where unknown; set it to None when changing the mask.
-        aux: Further targets for the loss by name, such as ``spec`` and ``tab`` for the auxiliary
-            heads, each [B] or [B, T].
+        aux: Further targets for the loss by name, each [B] or [B, T].
     """
 
     spectra: Tensor

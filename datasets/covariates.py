@@ -23,9 +23,9 @@ _SETTINGS = ("numeric", "categorical", "log", "missing_indicators", "scale")
 class CovariateEncoder:
     """Encode numeric and categorical covariates; fitted on the training samples only.
 
-    Numeric columns are log1p-transformed where asked, then median-imputed and standardised. With
-    indicators on, each of them with missing values in training has a second feature, 1 where the
-    value is missing. A numeric column without any value in training is 0 for every sample.
+    Numeric columns are log1p-transformed where asked, then median-imputed and, with ``scale``,
+    standardised. With ``missing_indicators``, each of them with missing values in training has a
+    second feature, 1 where the value is missing. One without any value in training is always 0.
 
     Categorical columns have one 0/1 feature for each category seen in training; an unseen category
     is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
@@ -39,8 +39,7 @@ class CovariateEncoder:
         scale: Whether numeric columns are brought to mean 0 and standard deviation 1.
 
     Raises:
-        CohortError: A column is listed twice, or `log` names one that is not numeric; in the
-            methods, a column is missing or a value cannot be used.
+        CohortError: A column is missing or listed twice, or a value cannot be used.
 
     Example:
         >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})

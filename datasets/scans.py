@@ -106,10 +106,7 @@ def count_up(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 class Runs(NamedTuple):
-    """Runs of neighbouring rows that stay neighbours at their destination, int64 [R] each.
-
-    ``first`` is a run's first row, ``counts`` its number of rows, ``places`` where the first goes.
-    """
+    """Runs of neighbouring rows, int64 [R]: first row, number of rows, place of the first row."""
 
     first: np.ndarray
     counts: np.ndarray
@@ -210,16 +207,8 @@ class ScanReader:
         spectra = self.spectra
         if not is_whole_map(spectra):
             return ScanReader, (spectra,)
-        order = "F" if np.isfortran(spectra) else "C"
-        offset = int(spectra.offset)
-        return _reopen, (
-            str(spectra.filename),
-            spectra.dtype.str,
-            "r",
-            offset,
-            spectra.shape,
-            order,
-        )
+        where = (str(spectra.filename), spectra.dtype.str, "r", int(spectra.offset))
+        return _reopen, (*where, spectra.shape, "F" if np.isfortran(spectra) else "C")
 
 
 def _reopen(*memory_map: Any) -> ScanReader:
@@ -240,10 +229,7 @@ def _can_be_read(spectra: np.memmap) -> bool:
 def iterate_chunks(
     spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[np.ndarray]:
-    """Read rows [n] of spectra [N_scans, L] in their order, about ``chunk_bytes`` at a time.
-
-    Yields fresh float32 arrays [m, L], none for no rows; ascending rows are read fastest.
-    """
+    """Yield rows [n] of spectra [N_scans, L] in order, in fresh float32 arrays [m, L]."""
     bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
     step = max(1, chunk_bytes // max(1, bytes_per_scan))
     reader = ScanReader(spectra)

@@ -123,10 +123,7 @@ class NoRoomError(UsageError):
 
 @dataclass(frozen=True, eq=False)
 class TransformedScans:
-    """Transformed scans: a read-only map, float32 [n, L].
-
-    ``rows`` are those of the cohort's spectra that they are made from, ascending, [n].
-    """
+    """Read-only map of transformed scans, float32 [n, L], and their rows, ascending."""
 
     spectra: np.memmap
     rows: np.ndarray
@@ -158,17 +155,13 @@ def transformed_scans(
         rows: Which of them, in any order.
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
-        folder: Of the cache; made where it is missing.
+        folder: Of the cache; made where it is missing. UsageError where it cannot be written.
         workers: Number of processes; 0 for this one, None for the machine's cores.
         memory: Remembers that an entry was intact, until its file changes; without it each call
             reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
         start: Start method of ``multiprocessing``; None for its default.
-
-    Raises:
-        NoRoomError: The disk cannot hold them.
-        UsageError: The folder cannot be written.
     """
     rows = np.unique(np.asarray(rows, dtype=np.int64))
     identity = {
@@ -301,10 +294,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
-    """Remove the least recently used entries, and leftovers of killed processes.
-
-    On POSIX systems a process that has mapped an entry keeps it until it ends.
-    """
+    """Remove the least recently used entries, which a process that has one mapped keeps."""
     used = {}
     for manifest in folder.glob(f"*/{MANIFEST_FILE}"):
         with contextlib.suppress(OSError):  # another process may remove it at the same time

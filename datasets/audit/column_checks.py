@@ -20,7 +20,7 @@ from datasets.audit.context import (
     names_subjects,
 )
 from datasets.audit.findings import Finding, counted
-from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction, strongest
+from datasets.audit.small_model import FAMILY_ERROR, Contrast, Prediction, strongest
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 from datasets.splits import SUBSETS
 
@@ -121,10 +121,12 @@ def check_spelling(context: AuditContext) -> Iterator[Finding]:
         names = {str(value) for value in values}
         found = find_spellings(names)
         if found:
+            shown = (" / ".join(map(repr, spellings)) for spellings in found[:MOST_EXAMPLES])
+            examples = "; ".join(shown)
             sentence = (
                 f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
                 f"the form of characters only{_in_splits(context, name, found)}, "
-                f"{_examples(found)}: if they are one, spell them alike"
+                f"{examples}: if they are one, spell them alike"
             )
             yield Finding(f"spelling:{name}", "warn", len(found), sentence)
 
@@ -135,11 +137,6 @@ def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> str:
     groups = context.cohort.groups
     parted = [len(set(context.split[np.isin(groups, spellings)])) > 1 for spellings in found]
     return f" ({sum(parted)} in several splits)" if any(parted) else ""
-
-
-def _examples(found: list[list[str]]) -> str:
-    examples = [" / ".join(repr(name) for name in names) for names in found[:MOST_EXAMPLES]]
-    return "; ".join(examples)
 
 
 # No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
@@ -173,10 +170,7 @@ def is_label_leakage(context: AuditContext, column: str) -> bool:
 
 
 def _follows_a_target(context: AuditContext, column: str) -> bool:
-    """Whether a numeric covariate orders the samples as a regression target does.
-
-    To be larger in the upper half of the target is not enough: a good predictor is too.
-    """
+    """Whether a covariate orders the samples as a target does; a good predictor does not."""
     numbers = context.numbers(column)
     if numbers is None:
         return True
@@ -186,10 +180,7 @@ def _follows_a_target(context: AuditContext, column: str) -> bool:
 
 
 def check_missingness(context: AuditContext) -> Iterator[Finding]:
-    """Columns whose empty cells separate the classes.
-
-    A model sees where a column is empty, and learns who was examined rather than what was found.
-    """
+    """Columns whose empty cells, which a model sees, separate the classes."""
     for column in context.columns:
         missing = context.values(column).isna().to_numpy()
         found = context.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
@@ -226,19 +217,19 @@ def check_confounding(context: AuditContext) -> Iterator[Finding]:
 
 def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = context.numbers(column), found.contrast
-    values = context.values(column)
+    values, target = context.values(column), contrast.target
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
-    target = contrast.target
-    if is_personal(column) or column in context.cohort.categorical:
-        sentence = f"{column} is confounded with {target}: {seen}"
-        return found.finding(f"confounding:{column}", sentence)
-    if context.is_covariate(column):
-        sentence = f"{column} alone predicts {target}, as marker or as confounder: {seen}"
-        return found.finding(f"marker:{column}", sentence, may_warn=False)
-    sentence = (
-        f"{column} predicts {target}; the model is not given it, but spectra may tell it: {seen}"
-    )
-    return found.finding(f"column:{column}", sentence, may_warn=False)
+    is_confounder = is_personal(column) or column in context.cohort.categorical
+    if is_confounder:
+        kind, says = "confounding", f"is confounded with {target}"
+    elif context.is_covariate(column):
+        kind, says = "marker", f"alone predicts {target}, as marker or as confounder"
+    else:
+        kind, says = (
+            "column",
+            f"predicts {target}; the model is not given it, but spectra may tell it",
+        )
+    return found.finding(f"{kind}:{column}", f"{column} {says}: {seen}", may_warn=is_confounder)
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> str:
@@ -266,14 +257,17 @@ MUCH = 0.2
 
 
 def check_batches(context: AuditContext) -> Iterator[Finding]:
-    """Columns such as plate, site or date that separate the classes.
-
-    Spectra carry the mark of their batch: a model can use it whether it is given the column or not.
-    """
+    """Columns such as plate, site or date that separate the classes, as spectra may too."""
     given = "spectra" if context.cohort.has_spectra else "covariates"
+    groups = pd.Series(context.cohort.groups)
     for column in context.batches:
         values = context.values(column)
-        found = _ask(_suited_examiner(context, values), values)
+        # Where each batch is within one group, no other group can tell of it.
+        is_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
+        examiner = context.examiner.of_samples() if is_within else context.examiner
+        order = as_order(values)
+        by_order = None if order is None else ask_order(examiner, order)
+        found = strongest([examiner.ask_categories(values), by_order])
         if found is not None and found.beyond_chance:
             yield found.finding(
                 f"batch:{column}",
@@ -292,21 +286,6 @@ def check_order(context: AuditContext) -> Iterator[Finding]:
             f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
             "afterwards, not if this is the order of measuring",
         )
-
-
-def _suited_examiner(context: AuditContext, values: pd.Series) -> Examiner:
-    """Samples as units where a batch is within one group, so that no other group can tell of it."""
-    groups = pd.Series(context.cohort.groups)
-    lies_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
-    return context.examiner.of_samples() if lies_within else context.examiner
-
-
-def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
-    order = as_order(values)
-    answers = [examiner.ask_categories(values)]
-    if order is not None:
-        answers.append(ask_order(examiner, order))
-    return strongest(answers)
 
 
 def _shares(values: pd.Series, contrast: Contrast) -> str:

@@ -157,7 +157,8 @@ def _candidates(
     """Pairs that share a key and differ in few bits, [P, 2], and in how many, [P]."""
     keys, count = scans.keys, len(scans.keys)
     codes, found_bits = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    most_bits = _most_bits(least, total=scans.reference.directions.shape[1])
+    total, chance = scans.reference.directions.shape[1], float(np.arccos(least) / np.pi)
+    most_bits = total * chance + BIT_DEVIATIONS * (total * chance * (1 - chance)) ** 0.5
     groups = np.unique(groups, return_inverse=True)[1]
     for number in range(keys.shape[1]):
         # Those that share the next key too come first.
@@ -175,11 +176,6 @@ def _candidates(
             found_bits.append(bits[few])
     code, first = np.unique(np.concatenate(codes), return_index=True)
     return np.stack([code // count, code % count], axis=1), np.concatenate(found_bits)[first]
-
-
-def _most_bits(likeness: float, total: int) -> float:
-    chance = np.arccos(likeness) / np.pi
-    return float(total * chance + BIT_DEVIATIONS * (total * chance * (1 - chance)) ** 0.5)
 
 
 def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.ndarray:
@@ -200,7 +196,11 @@ def check_duplicates(context: AuditContext) -> Iterator[Finding]:
     """Scans that are identical but for gain and offset, or nearly so."""
     scans, cohort = context.scans, context.cohort
     pairs, likeness = find_near_duplicates(cohort.spectra, scans, cohort.groups[scans.owner])
-    same = np.concatenate([_equal_pairs(context), pairs[likeness >= SAME]])
+    order = np.argsort(scans.digest, kind="stable")
+    order = order[~scans.is_blank[order]]
+    equal = scans.digest[order[1:]] == scans.digest[order[:-1]]
+    in_every_bit = np.stack([order[:-1][equal], order[1:][equal]], axis=1)  # each with the next
+    same = np.concatenate([in_every_bit, pairs[likeness >= SAME]])
     identical = _sets_by_place(context, same)
     near = _sets_by_place(context, pairs[likeness < SAME])
     for place, level, near_level, where in PLACES:
@@ -224,15 +224,6 @@ def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
             f"{_name(context, int(blank[0]))}"
         )
         yield Finding("scans:blank", "warn", len(blank), sentence)
-
-
-def _equal_pairs(context: AuditContext) -> np.ndarray:
-    """Scans equal in every bit, each with the next such one, [P, 2]."""
-    scans = context.scans
-    order = np.argsort(scans.digest, kind="stable")
-    order = order[~scans.is_blank[order]]
-    equal = scans.digest[order[1:]] == scans.digest[order[:-1]]
-    return np.stack([order[:-1][equal], order[1:][equal]], axis=1)
 
 
 def _sets_by_place(context: AuditContext, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:

@@ -89,10 +89,7 @@ class Reference:
         return find_details(scaled, self.regions)
 
     def shifts(self, scaled: np.ndarray) -> np.ndarray:
-        """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W].
-
-        To first order f(x - s) = f(x) - s f'(x), so that a shift adds a multiple of the slope.
-        """
+        """Points by which scaled scans [m, L] are right of the mean, [m, W]: f(x-s) = f - s f'."""
         solved = [(w.points, w.solver) for w in self.regions if w.solver is not None]
         found = np.full((len(scaled), len(solved)), np.nan)
         for number, (points, solver) in enumerate(solved):
@@ -112,10 +109,7 @@ class Reference:
 
 
 def scale(scans: np.ndarray) -> np.ndarray:
-    """Comparable scans: background off, square root, length 1; float32 [m, L].
-
-    Offset and gain change nothing. The square root gives ion counts the same noise throughout.
-    """
+    """Comparable scans: background off, square root, length 1; float32 [m, L]."""
     background = np.quantile(scans, BACKGROUND_QUANTILE, axis=1, keepdims=True)
     above = scans - background.astype(np.float32)
     return _unit(np.sign(above) * np.sqrt(np.abs(above)))
@@ -215,10 +209,7 @@ class ScanMeasures:
 
 
 def choose_scans(cohort: Cohort, most: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Scans of all samples, or of samples drawn at random with about ``most`` scans together.
-
-    Rows of the spectra, ascending, and the sample of each.
-    """
+    """Rows, ascending, of about ``most`` scans of random samples, and the sample of each."""
     counts = np.array([len(rows) for rows in cohort.scan_rows])
     chosen = np.random.default_rng(0).permutation(len(counts))
     if most is not None:

@@ -32,10 +32,7 @@ Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """One class of samples, ``name``, against all the others, ``other``.
-
-    ``members`` are those of the class, bool [N]; ``target`` is known once they are told apart.
-    """
+    """One class of samples (``members``, bool [N]) against the others; ``target`` names both."""
 
     name: str
     other: str
@@ -54,11 +51,7 @@ class Contrast:
 
 
 def make_contrasts(cohort: Cohort) -> list[Contrast]:
-    """Contrasts of a cohort's targets.
-
-    Two classes are one contrast, more are each against the rest; several labels are one each.
-    Values to regress are split at their median.
-    """
+    """One of two classes, each of more against the rest, each label; values split at the median."""
     names, targets = cohort.class_names, cohort.targets
     if cohort.task == "binary":
         return [Contrast(names[1], names[0], targets == 1)]
@@ -82,10 +75,7 @@ def make_contrasts(cohort: Cohort) -> list[Contrast]:
 
 @dataclass(frozen=True)
 class JackknifedAuroc:
-    """AUROC over pairs of samples of the same block, a tie counting half.
-
-    ``error`` is its standard error, ``units`` the number of independent units.
-    """
+    """AUROC over pairs of one block, its standard error, and the number of independent units."""
 
     value: float
     error: float
@@ -154,11 +144,7 @@ def _midranks(scores: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well a feature alone separates the contrast that it separates best.
-
-    ``value`` is the AUROC, 0.5 and above but for chance; its bounds are simultaneous over all
-    looks.
-    """
+    """How well a feature separates a contrast: AUROC, and bounds simultaneous over all looks."""
 
     contrast: Contrast
     value: float
@@ -216,10 +202,7 @@ class Examiner:
         return Examiner(self.contrasts, np.arange(len(self.groups)), self.looks)
 
     def ask_numbers(self, values: np.ndarray) -> Prediction | None:
-        """The contrast that numbers, float [N], separate best; samples with NaN are left out.
-
-        None where too few samples have a value.
-        """
+        """The contrast that numbers [N], NaN unknown, separate best; None if too few are known."""
         known = ~np.isnan(values)
         return self._best(known, lambda members, design: _rank(values[known], members, design))
 
@@ -233,20 +216,17 @@ class Examiner:
 
     def _best(self, known: np.ndarray, measure: Measure) -> Prediction | None:
         found = []
+        tail = FAMILY_ERROR / (self.looks * len(self.contrasts)) / 2
         for contrast in self.contrasts:
             members = contrast.members[known]
             if min(members.sum(), (~members).sum()) < FEWEST:
                 continue
             auroc = measure(members, _Design.of(members, self.groups[known]))
             if auroc is not None:
-                found.append(self._bound(contrast, auroc))
+                reach = float(stats.t.isf(tail, auroc.units - 1)) * auroc.error
+                low, high = max(auroc.value - reach, 0.0), min(auroc.value + reach, 1.0)
+                found.append(Prediction(contrast, auroc.value, low, high))
         return strongest(found)
-
-    def _bound(self, contrast: Contrast, auroc: JackknifedAuroc) -> Prediction:
-        tail = FAMILY_ERROR / (self.looks * len(self.contrasts)) / 2
-        reach = float(stats.t.isf(tail, auroc.units - 1)) * auroc.error
-        low, high = max(auroc.value - reach, 0.0), min(auroc.value + reach, 1.0)
-        return Prediction(contrast, auroc.value, low, high)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,9 @@ def file_sha256(path: Path) -> str:
 
 
 class ChecksumCache:
-    """Checksums of large files, cached by path, size, inode, device and both times.
+    """Checksums of large files, cached in ``folder`` by path, size, inode, device and both times.
 
-    They are kept in ``folder``, made when it is needed; None keeps nothing. ``verify`` hashes again
-    whatever is cached.
+    ``verify`` hashes again whatever is cached.
     """
 
     def __init__(self, folder: Path | None = None, verify: bool = False) -> None:

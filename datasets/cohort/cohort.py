@@ -63,8 +63,7 @@ class Cohort:
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
         task: One of `datasets.cohort.targets.TASKS`.
-        class_names: The classes' names, by class number; for several labels or values to regress
-            their columns.
+        class_names: By class number; for several labels or values to regress their columns.
         targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
             the columns' units, float64 [N, T].
         groups: Groups, str [N].
@@ -106,6 +105,7 @@ class Cohort:
         Samples left out by `labels`, or without a target, are not checked for group, covariates or
         scans. Scans are in the order of `scan`: as numbers where all are numbers, otherwise as
         text. Spectra of more than ``CHECKED_AT_ONCE_BYTES`` are checked by :meth:`fingerprint`.
+        CohortError where the folder, or an argument, cannot be used.
 
         Args:
             root: The folder.
@@ -119,11 +119,7 @@ class Cohort:
             numeric: Columns of numeric covariates. None takes those of cohort.yaml without the
                 columns of `label`, or else none.
             categorical: Columns of categorical covariates, likewise.
-            task: "binary", "multiclass", "multilabel", "regression"; "auto" takes one of the first
-                two by the number of classes.
-
-        Raises:
-            CohortError: The folder, or an argument, cannot be used.
+            task: "binary", "multiclass", "multilabel", "regression"; "auto" is of the first two.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)
@@ -337,11 +333,10 @@ def require_folder(path: str | Path) -> Path:
 
 
 def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
-    """Each sample's rows, in the order of ``scan``: as numbers if all are, else as text.
+    """Each sample's rows, int64, in the order of ``scan``: as numbers if all are, else as text.
 
-    Names are compared as text: 1 and 01 are two scans, and large integers are exact. N arrays of
-    row numbers, int64; empty where a sample has no scan. CohortError, which names the table
-    ``where``, for a row of no sample, without a scan number, or repeated.
+    Names are compared as text: 1 and 01 are two scans, and large integers are exact. CohortError
+    for a row of no sample, without a scan number, or repeated.
     """
     owner = _find_owners(scans[SAMPLE_ID].to_numpy(dtype=object), samples)
     unknown = owner < 0
@@ -404,10 +399,7 @@ def _map_array(path: Path) -> np.memmap:
 
 
 def read_axis(path: Path) -> np.ndarray:
-    """Read an axis, [L], as float32 or float64 of this machine's byte order.
-
-    CohortError where it is not finite and strictly increasing.
-    """
+    """Read an axis, [L], as native float32 or float64; CohortError where it does not rise."""
     mapped = _map_array(path)
     if mapped.ndim != 1 or mapped.dtype.kind not in "fiu" or not len(mapped):
         raise CohortError(

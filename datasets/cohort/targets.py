@@ -56,14 +56,10 @@ NEGATIONS = ("no", "non", "not", "without")
 class Targets:
     """The targets of a table's samples.
 
-    Attributes:
-        task: One of ``TASKS``.
-        names: Of the classes by number, or of the label or target columns.
-        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T];
-            undefined for samples that are not kept.
-        kept: Which samples have a target, bool [N].
-        excluded: Labels that were left out, "(missing)" among them, with their counts.
-        missing: Texts of the cells without a label or value, with their counts.
+    ``names`` are those of the classes by number, or of the columns. ``values`` are class numbers
+    int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T], undefined for samples that
+    are not ``kept``, bool [N]. ``excluded`` counts the labels left out, "(missing)" among them,
+    ``missing`` the texts of cells without a label or value.
     """
 
     task: str
@@ -81,10 +77,7 @@ def read_targets(
     labels: Mapping[Any, int] | None,
     where: str,
 ) -> Targets:
-    """Read the targets of N samples from their columns; see :func:`number_classes` for ``labels``.
-
-    CohortError where the columns do not hold what the task needs.
-    """
+    """Read the targets of N samples; :func:`number_classes` tells of ``labels``."""
     if task not in (AUTO, *TASKS):
         raise CohortError(f"task {task!r} is unknown{nearest(task, (AUTO, *TASKS))}")
     if task not in SEVERAL_COLUMNS:

@@ -71,7 +71,9 @@ class CohortWriter:
         self._spectra_path = self.partial / SPECTRA_FILE
         self._claim(dict(identity))
         self.progress = self._read_progress()
-        self._spectra = _open_cut(self._spectra_path, self._spectra_bytes())
+        rows, points = self.progress.rows, self.progress.points
+        size = len(_header(0, points)) + rows * points * DTYPE.itemsize if points else 0
+        self._spectra = _open_cut(self._spectra_path, size)
         self._log = _open_cut(self.partial / LOG_FILE, self.progress.log_bytes)
         self._next_checkpoint = time.monotonic() + checkpoint_seconds
 
@@ -180,10 +182,6 @@ class CohortWriter:
         self.finished.mkdir()
         path = self.partial / PROGRESS_FILE
         return Progress(**_read_json(path)) if path.exists() else Progress()
-
-    def _spectra_bytes(self) -> int:
-        rows, points = self.progress.rows, self.progress.points
-        return len(_header(0, points)) + rows * points * DTYPE.itemsize if points else 0
 
     def _move(self, **changes: int) -> None:
         self.progress = replace(self.progress, **changes)

@@ -34,10 +34,7 @@ SOURCES_FILE = "sources.csv"
 
 @dataclass(frozen=True)
 class Joined:
-    """Samples with their covariates; a sample's cells are empty where the table has no row of it.
-
-    ``without_row`` are samples without a row, ``without_sample`` names that no sample has.
-    """
+    """Samples with their covariates, those without a row, and names that no sample has."""
 
     samples: dict[str, Cells]
     without_row: list[str]
@@ -53,10 +50,7 @@ class CovariateTable:
 
     @classmethod
     def read(cls, path: Path, id_column: str = SAMPLE_ID) -> CovariateTable:
-        """Read a CSV, TSV, Parquet or XLSX table of one row per sample.
-
-        CohortError where it cannot be read, lacks the column, or a name is missing or repeated.
-        """
+        """Read a CSV, TSV, Parquet or XLSX table of one row per sample, else CohortError."""
         lines = read_rows(path)
         _, header = next(lines)
         if id_column not in header:
@@ -79,10 +73,7 @@ class CovariateTable:
         return cls(columns, rows)
 
     def join(self, samples: Mapping[str, Cells]) -> Joined:
-        """Give each sample its row, which overrides columns of the same name.
-
-        CohortError where the table has no row, or none of a sample.
-        """
+        """Give each sample its row; CohortError where no row is of a sample."""
         if not self.rows:
             raise CohortError("covariates: the table holds no row")
         if not any(name in self.rows for name in samples):
@@ -108,10 +99,7 @@ class CovariateTable:
 
 @dataclass(frozen=True)
 class ImportRoles:
-    """Columns named by the caller; None takes the column of the role's name, if there is one.
-
-    Without a group column each sample is a group.
-    """
+    """Columns named by the caller; None takes that of the role's name, if there is one."""
 
     label: str | None = None
     group: str | None = None
@@ -123,20 +111,12 @@ class ImportRoles:
         return [self.label or LABEL, self.group or GROUP]
 
     def check(self, columns: Collection[str], table: CovariateTable | None) -> None:
-        """Check that the columns exist, have one role each, and hold numbers where they must.
-
-        CohortError names the column that cannot have its role.
-        """
+        """Check that columns exist, have one role and hold numbers, or raise a CohortError."""
         known = [*columns, *(table.columns if table else ())]
-        given = [
-            *(
-                (name, role)
-                for role, name in (("label", self.label), ("group", self.group))
-                if name
-            ),
-            *((name, "numeric") for name in self.numeric),
-            *((name, "categorical") for name in self.categorical),
-        ]
+        single = {"label": self.label, "group": self.group}
+        given = [(name, role) for role, name in single.items() if name]
+        given += [(name, "numeric") for name in self.numeric]
+        given += [(name, "categorical") for name in self.categorical]
         for name, role in given:
             if name not in known:
                 raise CohortError(f"no column {name!r} for the role {role}{nearest(name, known)}")
@@ -172,16 +152,10 @@ class ImportRoles:
 class ScanRecord:
     """What is recorded of a scan beside its spectrum; plain types.
 
-    Attributes:
-        source: Name of its file.
-        columns: Columns of the sample.
-        details: Columns of the scan.
-        tic: Total ion current: the sum of its intensities on the axis.
-        low: Its first point, None where it has none.
-        high: Its last point.
-        empty_bins: Points of the axis without one of its points.
-        zero: Whether it is 0 on the whole axis.
-        left_out: Why it is left out, None where it is kept.
+    ``source`` is its file, ``columns`` those of the sample, ``details`` those of the scan. ``tic``
+    is the sum of its intensities on the axis; ``low`` and ``high`` its first and last point, None
+    where it has none; ``empty_bins`` counts points of the axis without one of its points; ``zero``
+    tells that it is 0 on the whole axis; ``left_out`` why it is left out, None where it is kept.
     """
 
     sample_id: str
@@ -199,16 +173,11 @@ class ScanRecord:
 
 @dataclass
 class ScanTally:
-    """Counts of the scans.
+    """Counts of the scans: those kept and their samples, in order, and those left out by reason.
 
-    Attributes:
-        scans: Scans that are kept.
-        samples: Samples of which one is kept, in order.
-        left_out: Reason -> number of scans.
-        zero_scans: Kept scans that are 0 on the whole axis.
-        empty_bins: Points of the axis without a scan's point, summed over the kept scans.
-        low: Lowest point of all scans, None where there is none.
-        high: Highest point.
+    ``zero_scans`` are kept scans that are 0 on the whole axis; ``empty_bins`` are points of the
+    axis without a scan's point, summed over the kept scans; ``low`` and ``high`` are ends of all
+    scans.
     """
 
     scans: int = 0
@@ -282,7 +251,7 @@ def write_samples(folder: Path, samples: Mapping[str, Cells]) -> list[str]:
 
 def write_sources(folder: Path, sources: Iterable[Mapping[str, Any]]) -> int:
     """Write sources.csv, the raw files with their sizes and checksums; returns their number."""
-    table = pd.DataFrame(sources, columns=["name", "bytes", "sha256"])
+    table = pd.DataFrame(list(sources), columns=["name", "bytes", "sha256"])
     table = table.rename(columns={"name": "file"})
     table.to_csv(folder / SOURCES_FILE, index=False, lineterminator="\n")
     return len(table)

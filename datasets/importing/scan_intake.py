@@ -37,10 +37,10 @@ PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
 
 
 def parse_axis(text: str) -> CommonAxis | OwnAxis:
-    """Read an axis as the command line gives it.
+    """Read an axis as the command line gives it; CohortError where it is none.
 
     ``START:STOP:STEP`` are points from START on, before STOP; a STEP such as ``200ppm`` grows with
-    the position. ``own`` keeps the axis that all scans have. CohortError for anything else.
+    the position. ``own`` keeps the axis that all scans have.
     """
     if text == OWN:
         return OwnAxis()
@@ -178,10 +178,7 @@ class SampleIndex:
         self._sources: dict[tuple[str, str], str] = {}
 
     def add(self, sample_id: str, scan: str, source: str, columns: Mapping[str, str]) -> None:
-        """Add a scan from the file ``source``.
-
-        CohortError where the sample has a scan of this name, or differs in a decisive column.
-        """
+        """Add a scan; CohortError where it is there, or differs in a decisive column."""
         earlier = self._sources.get((sample_id, scan))
         if earlier is not None:
             where = f"{source}, twice" if earlier == source else f"{earlier} and {source}"
@@ -358,11 +355,8 @@ class ScanIntake:
         suits = PEAKS_AGGREGATE if scan.centroid else PROFILE_AGGREGATE
         self.aggregate = self.aggregate or suits
         if suits != self.aggregate:
-            this, before = (
-                ("a list of peaks", "profiles")
-                if scan.centroid
-                else ("a profile", "lists of peaks")
-            )
+            kinds = (("a profile", "lists of peaks"), ("a list of peaks", "profiles"))
+            this, before = kinds[bool(scan.centroid)]
             raise CohortError(
                 f"{scan.where} is {this}, the scans before are {before}; choose what both are "
                 f"brought onto the axis by: {', '.join(AGGREGATES[:3])}"

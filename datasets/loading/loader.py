@@ -31,8 +31,7 @@ def make_loader(
 
     Its ``batch_sampler`` is a :class:`~datasets.loading.PlannedBatchSampler`: call ``set_epoch``
     before each epoch, ``resume_at`` before one that continues. Iterating never draws from the
-    global random number streams, so that evaluating more or less often does not change the
-    training.
+    global random number streams, so that evaluating more or less often changes no training.
 
     Args:
         dataset: Takes (epoch, index) keys, as :class:`~datasets.loading.SpectraDataset`.
@@ -43,10 +42,8 @@ def make_loader(
             usually fastest where the transformed scans fit in memory.
         pin_memory: Page-locked batches, where there is a GPU to copy them to.
         drop_last: Leave out a last batch that is not full.
-        sampler: Another sampler, such as a :class:`~datasets.loading.BucketBatchSampler` or one of
-            several processes; it replaces batch_size, shuffle and drop_last.
-        collate: :func:`~datasets.batches.pad_collate`, or :func:`~datasets.batches.packed_collate`
-            for batches that are copied to a GPU.
+        sampler: Another sampler; it replaces batch_size, shuffle and drop_last.
+        collate: Makes the batches; :func:`~datasets.batches.packed_collate` suits a GPU.
 
     Example:
         >>> import numpy as np
@@ -74,8 +71,7 @@ def make_loader(
 def start_worker(worker_id: int) -> None:
     """One thread for each worker, and signals left to the main process.
 
-    A terminal or a scheduler signals every process of a run: a worker that died of it would end the
-    training before it could save.
+    A terminal signals every process: a worker that died of it would end the training before saving.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

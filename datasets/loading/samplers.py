@@ -70,10 +70,7 @@ def make_draw(
     shuffle: bool,
     sizes: np.ndarray | None = None,
 ) -> BalancedDraw | None:
-    """The draw of a sampler; None where ``strata`` is None: each sample once.
-
-    ValueError where the strata are of other samples, or epochs do not differ.
-    """
+    """The draw of a sampler; None without ``strata``. ValueError where they do not fit."""
     if strata is None:
         return None
     if len(strata) != samples:
@@ -84,10 +81,9 @@ def make_draw(
 
 
 def _evenly(members: int, count: int, start: int) -> np.ndarray:
-    """``count`` of ``members`` places, evenly spaced, with equal chances.
+    """``count`` of ``members`` places, evenly spaced, with equal chances for ``start`` below it.
 
-    Place j covers [j * count, (j + 1) * count); a pick falls every ``members``, from ``start`` on,
-    which is drawn from [0, members).
+    Place j covers [j * count, (j + 1) * count); a pick falls every ``members`` from ``start`` on.
     """
     places: np.ndarray = (start + np.arange(count) * members) // count
     return places
@@ -99,27 +95,16 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     With workers, a loader asks for batches ahead of the training, so that only the trainer knows
     how many are done; it gives that number to :meth:`resume_at`.
 
-    Several processes share an epoch's batches: each takes every ``world_size``-th of them.
-    Processes that train in step need the same number of batches: with ``even`` the largest batches
-    are halved until the number can be shared, and no sample is left out or repeated. Without it, as
-    for evaluation, the batches stay as they are, and the processes may have unequal numbers.
-
-    Args:
-        count: Number of batches of all processes together in each epoch.
-        samples: Number of samples in an epoch.
-        seed: At least 0.
-        rank: From 0.
-        world_size: Number of processes.
-        even: Give each process the same number of batches.
+    Each of ``world_size`` processes takes every ``world_size``-th of an epoch's batches, from
+    ``rank`` on. Those that train in step need the same number of batches: with ``even`` the largest
+    batches are halved until the number can be shared, and no sample is left out or repeated.
+    Without it, as for evaluation, the batches stay, and the processes may have unequal numbers.
 
     Attributes:
         epoch: The epoch of the next iteration, 1-based as in Ignite.
         position: Batches of it that the next iteration skips; 0 again once the first of the others
             is taken.
-        count: Number of batches of all processes together, evened out.
-
-    Raises:
-        UsageError: There are not enough samples for each process to have a batch.
+        count: Number of batches of all processes together in each epoch, evened out.
     """
 
     def __init__(
@@ -149,10 +134,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         """All processes' batches of an epoch, ``count`` arrays of indices of samples."""
 
     def batch_sizes(self, epoch: int) -> list[int]:
-        """Number of samples in each batch of an epoch, of all processes.
-
-        Number i is the batch that process ``i % world_size`` takes as its ``i // world_size``-th.
-        """
+        """Samples in each batch of an epoch; number i is taken by process ``i % world_size``."""
         return [len(batch) for batch in self.plan(epoch)]
 
     @abstractmethod
@@ -200,10 +182,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         return {"epoch": self.epoch, **self._whole_identity()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go to the start of the saved epoch; :meth:`resume_at` continues from there.
-
-        UsageError where the saved batches were made otherwise; it says what differs.
-        """
+        """Go to the start of the saved epoch; UsageError where its batches were others."""
         for name, here in self._whole_identity().items():
             if name not in state_dict or state_dict[name] != here:
                 raise UsageError(
@@ -223,10 +202,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 def shuffle_steps(
     batches: Sequence[np.ndarray], world_size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Shuffle batches, but keep together those that the processes take at the same time.
-
-    ``batches`` are a multiple of ``world_size``, each step's next to each other.
-    """
+    """Shuffle batches, but keep together each ``world_size`` of them, which are taken at once."""
     steps = rng.permutation(len(batches) // world_size)
     return [batches[step * world_size + rank] for step in steps for rank in range(world_size)]
 
@@ -268,6 +244,7 @@ class EpochBatchSampler(PlannedBatchSampler):
 
     With ``drop_last=False`` the last batch holds the remaining samples, perhaps a single one; a
     model with batch normalisation cannot train on that: use ``drop_last``, or another batch size.
+    ``rank``, ``world_size`` and ``even`` are those of :class:`PlannedBatchSampler`.
 
     Args:
         n_or_indices: Number of samples, or the indices of those to draw from.
@@ -278,9 +255,6 @@ class EpochBatchSampler(PlannedBatchSampler):
             batches that not all of them would get.
         strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
             (:class:`BalancedDraw`).
-        rank: From 0.
-        world_size: Number of processes.
-        even: Give each process the same number of batches; False in evaluation.
         lengths: Number of scans of each sample, by its index. Processes that train together on
             shuffled batches then take those with similar numbers of scans at the same time, so that
             none waits long for another; the batches are the same.
@@ -376,15 +350,9 @@ class BucketBatchSampler(PlannedBatchSampler):
     :class:`EpochBatchSampler`, which is why that one is the default; the other arguments are its.
 
     Args:
-        lengths: Number of scans of each sample, [n].
+        lengths: Number of scans of each sample, [n]; at least 1.
         batch_size: Most samples in a batch. The last two batches share the remaining samples.
-        shuffle: A new order in each epoch; otherwise from the most scans to the fewest.
-        seed: At least 0.
         max_scans: Most scans in a batch, padding included: B x S; None for any number.
-        spread: How much longer than the shortest of a bucket the longest may be.
-
-    Raises:
-        UsageError: No batch can be made, or a sample alone has more scans than a batch may have.
 
     Example:
         >>> lengths = [1, 5, 1, 5, 1]

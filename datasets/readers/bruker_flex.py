@@ -72,21 +72,14 @@ class BrukerFlexReader(RawReader):
         replicate, spot_folder, sample = (folder.name for folder in fid.resolve().parents[1:4])
         matched = SPOT_FOLDER.fullmatch(spot_folder)
         spot = parameters.get("PATCHNO") or (matched["spot"] if matched else spot_folder)
-        yield RawScan(
-            sample_id=f"{sample}_{spot}",
-            scan=replicate,
-            mz=mz,
-            intensity=counts,
-            where=file.name,
-            centroid=False,
-            columns={
-                "label": sample,
-                "spot": spot,
-                "instrument": parameters.get("InstrID", ""),
-                "shots": parameters.get("NoSHOTS", ""),
-                "acq_date": parameters.get("AQ_DATE", "").partition("T")[0],
-            },
-        )
+        columns = {
+            "label": sample,
+            "spot": spot,
+            "instrument": parameters.get("InstrID", ""),
+            "shots": parameters.get("NoSHOTS", ""),
+            "acq_date": parameters.get("AQ_DATE", "").partition("T")[0],
+        }
+        yield RawScan(f"{sample}_{spot}", replicate, mz, counts, file.name, False, columns)
 
 
 def read_parameters(path: Path) -> dict[str, str]:

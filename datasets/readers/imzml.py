@@ -45,14 +45,10 @@ class ImzmlReader(RawReader):
             for index, (x, y, z) in enumerate(parser.coordinates):
                 where = f"{file.name}, pixel {index}"
                 mz, intensity = _pixel(parser, index, where, numbers.name)
+                is_peaks = {"centroid": True, "profile": False}.get(parser.spectrum_mode)
+                details = {"x": str(x), "y": str(y), "z": str(z)}
                 yield RawScan(
-                    sample_id=file.path.stem,
-                    scan=str(index),
-                    mz=mz,
-                    intensity=intensity,
-                    where=where,
-                    centroid={"centroid": True, "profile": False}.get(parser.spectrum_mode),
-                    details={"x": str(x), "y": str(y), "z": str(z)},
+                    file.path.stem, str(index), mz, intensity, where, is_peaks, details=details
                 )
 
 

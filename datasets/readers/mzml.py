@@ -123,18 +123,10 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
         raise CohortError(f"{where} has no arrays of m/z and intensity")
     if len(mz) != promised:
         raise CohortError(f"{where} holds {len(mz)} points, its header promises {promised}")
-    centroid = True if "centroid spectrum" in spectrum else None
-    if "profile spectrum" in spectrum:
-        centroid = False
-    return RawScan(
-        sample_id=sample_name(file.path),
-        scan=str(index),
-        mz=mz,
-        intensity=intensity,
-        where=where,
-        centroid=centroid,
-        details={"native_id": str(spectrum.get("id", "")), "rt_minutes": _minutes(spectrum)},
-    )
+    is_peaks = False if "profile spectrum" in spectrum else "centroid spectrum" in spectrum or None
+    details = {"native_id": str(spectrum.get("id", "")), "rt_minutes": _minutes(spectrum)}
+    name = sample_name(file.path)
+    return RawScan(name, str(index), mz, intensity, where, is_peaks, details=details)
 
 
 def _minutes(spectrum: dict[str, Any]) -> str:

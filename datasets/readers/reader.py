@@ -25,15 +25,10 @@ ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 class RawScan:
     """One scan on its own axis; CohortError where axis and intensities cannot be used.
 
-    Attributes:
-        sample_id: Its sample.
-        scan: Its name among the sample's scans.
-        mz: Axis (m/z, wavenumber, ...), float64 [n], never falling.
-        intensity: float64 [n], finite.
-        where: Its name in an error line.
-        centroid: True for a peak list, False for a profile, None where the file does not say.
-        columns: Columns of samples.csv.
-        details: Columns of scans.csv.
+    ``mz`` is the axis (m/z, wavenumber, ...), float64 [n], never falling; ``intensity`` float64
+    [n], finite; ``where`` its name in an error line; ``centroid`` True for a peak list, False for a
+    profile, None where the file does not say; ``columns`` are of samples.csv, ``details`` of
+    scans.csv.
     """
 
     sample_id: str
@@ -79,11 +74,7 @@ class RawScan:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A raw file.
-
-    ``name`` is its path below the source's folder, the source's own name first, with slashes; the
-    same wherever the source is.
-    """
+    """A raw file; ``name`` is its path from the source's own name on, with slashes."""
 
     path: Path
     name: str
@@ -105,10 +96,7 @@ def is_archive(source: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar archive to a subfolder of ``folder``, replaced if it exists, and return it.
-
-    CohortError where it is damaged, or a member lies outside of the folder or is no file.
-    """
+    """Unpack a tar archive to a subfolder of ``folder``, made anew; CohortError where unsafe."""
     if not hasattr(tarfile, "data_filter"):
         raise CohortError(f"{archive}: this Python cannot unpack safely; unpack it yourself")
     shutil.rmtree(folder, ignore_errors=True)
@@ -165,6 +153,12 @@ def list_files(
     return chosen
 
 
+def not_utf8(name: str, error: UnicodeDecodeError) -> CohortError:
+    """The error of a file that is no UTF-8 text."""
+    byte = f"{error.object[error.start]:#04x}"
+    return CohortError(f"{name} is not UTF-8 text (byte {byte}); save it as UTF-8")
+
+
 def require_package(module: str, what: str) -> Any:
     """Import a module of the extra `import`, which ``what`` needs; CohortError without it."""
     try:
@@ -181,16 +175,10 @@ class RawReader(ABC):
     """Reads one format, a scan at a time; subclasses are dataclasses of the format's settings.
 
     A reader outside of this package derives from it and has :meth:`can_read` and :meth:`read`.
-
-    Attributes:
-        expected: The files it reads, for error lines.
-        suffixes: Endings of their names.
-        axis_unit: Of the axis, where the format fixes it; else empty.
-        intensity_unit: Of the intensities, likewise.
-        names_samples_itself: Whether the files name their samples, not the paths.
-        one_scan_a_file: Whether a file is one scan.
-        modules: What it imports, by dotted name, of the extra `import`.
-        packages: Whose versions belong to the provenance.
+    ``expected`` are the files it reads, for error lines; ``suffixes`` their endings; units are
+    empty where the format does not fix them. ``names_samples_itself`` tells that files, not paths,
+    name their samples; ``one_scan_a_file`` that a file is one scan. ``modules`` are what it imports
+    of the extra `import`; ``packages`` those whose versions belong to the provenance.
     """
 
     expected: ClassVar[str] = "file of this format"
@@ -245,10 +233,7 @@ class Naming:
         return {f"--{name}-from": pattern for name, pattern in given.items() if pattern is not None}
 
     def apply(self, scan: RawScan, file_name: str, one_scan_a_file: bool) -> RawScan:
-        """Rename a scan; as several files can be one sample, the scan's name includes its file.
-
-        CohortError where a pattern does not match.
-        """
+        """Rename a scan, with its file where several are a sample; CohortError without a match."""
         found = {
             option.removeprefix("--").removesuffix("-from"): _find_name(pattern, file_name, option)
             for option, pattern in sorted(self.options().items())

@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, require_file
 from datasets.errors import CohortError, nearest, one_line
-from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
+from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8, require_package
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
 Rows = Iterator[tuple[int, Sequence[Any]]]
@@ -95,10 +95,7 @@ def _csv_rows(path: Path) -> Rows:
                 if cells:
                     yield reader.line_num, cells
     except UnicodeDecodeError as error:
-        raise CohortError(
-            f"{path.name} is not UTF-8 text (byte {error.object[error.start]:#04x}); save it as "
-            "UTF-8"
-        ) from error
+        raise not_utf8(path.name, error) from error
     except csv.Error as error:
         raise CohortError(f"{path.name} cannot be read as CSV: {one_line(error)}") from error
 
@@ -204,14 +201,11 @@ class _Columns:
         sample_id = cell_text(cells[self.sample])
         if not sample_id:
             raise CohortError(f"{where} names no sample")
-        return RawScan(
-            sample_id=sample_id,
-            scan="0" if self.scan_name is None else cell_text(cells[self.scan_name]),
-            mz=self.axis,
-            intensity=self._intensities(cells, where),
-            where=f"{where} (sample {sample_id!r})",
-            columns={name: cell_text(cells[index]) for name, index in self.others.items()},
-        )
+        name = "0" if self.scan_name is None else cell_text(cells[self.scan_name])
+        intensity = self._intensities(cells, where)
+        columns = {name: cell_text(cells[index]) for name, index in self.others.items()}
+        about = f"{where} (sample {sample_id!r})"
+        return RawScan(sample_id, name, self.axis, intensity, about, columns=columns)
 
     def _intensities(self, cells: Sequence[Any], where: str) -> np.ndarray:
         given = [cells[index] for index in self.points]

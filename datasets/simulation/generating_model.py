@@ -169,9 +169,12 @@ def bayes_auroc(missing_rate: float = MISSING_RATE) -> dict[str, float]:
         patterns.append((float(chance), float(squares[list(seen)].sum())))
     peaks = float(np.square(DISEASE_PEAK_EFFECTS).sum())
 
+    def normal_cdf(x: float) -> float:
+        return 0.5 * (1 + erf(x / sqrt(2)))
+
     def averaged(constant: float, varying: float) -> float:
         return sum(
-            p1 * p2 * _normal_cdf(sqrt(2 * constant + varying * (d1 + d2)) / 2)
+            p1 * p2 * normal_cdf(sqrt(2 * constant + varying * (d1 + d2)) / 2)
             for (p1, d1), (p2, d2) in product(patterns, repeat=2)
         )
 
@@ -180,10 +183,6 @@ def bayes_auroc(missing_rate: float = MISSING_RATE) -> dict[str, float]:
         "spectra": averaged(peaks, 0.0),
         "both": averaged(peaks, 1.0),
     }
-
-
-def _normal_cdf(x: float) -> float:
-    return 0.5 * (1 + erf(x / sqrt(2)))
 
 
 def _draw_covariates(case: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:

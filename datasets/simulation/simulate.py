@@ -42,11 +42,7 @@ MIN_SPEC_LEN = 64
 
 @dataclass(frozen=True)
 class DiseasePeak:
-    """A peak that carries the disease, at its true m/z.
-
-    ``direction`` is +1 where it is higher in cases, -1 where it is lower; ``effect`` the shift of
-    the mean log amplitude between the classes, in standard deviations.
-    """
+    """A peak higher (+1) or lower (-1) in cases, by ``effect`` standard deviations of its log."""
 
     mz: float
     direction: int
@@ -57,11 +53,8 @@ class DiseasePeak:
 class SimulatedCohort:
     """A simulated cohort's folder and the truth about it.
 
-    Attributes:
-        peaks: True m/z of all peaks, ascending.
-        disease_peaks: Those that differ between the classes, ascending in m/z.
-        ceilings: The best possible AUROC from `covariates`, `spectra` and `both`.
-        classes: The labels, negative class first.
+    ``peaks`` are the true m/z of all peaks, ``ceilings`` the best possible AUROC from `covariates`,
+    `spectra` and `both`, ``classes`` the labels, negative class first.
     """
 
     root: Path
@@ -83,17 +76,10 @@ def simulate_cohort(
     the patients are cases. The label depends on both modalities: the best possible AUROC is 0.80
     from the covariates alone, 0.92 from the spectra alone and 0.95 from both (`bayes_auroc`).
     `truth.yaml` holds the truth about the cohort, `truth.csv` each patient's exact log-likelihood
-    ratios.
+    ratios. The same seed gives the same bytes.
 
     A folder that already holds this very cohort is used as it is. Otherwise the cohort is written
     aside and renamed, so that several processes may ask for the same folder at once.
-
-    Args:
-        root: Folder of the cohort; its parents are made.
-        seed: The same seed gives the same bytes.
-        n_samples: Number of patients.
-        spec_len: Points of the axis, even in sqrt(m/z).
-        max_scans: A patient has 1 to this many scans, uniformly.
 
     Raises:
         CohortError: An argument is out of range, the folder cannot be written, or it holds anything
@@ -138,16 +124,10 @@ def read_truth(root: str | Path) -> SimulatedCohort:
     root = Path(root)
     try:
         truth = yaml.safe_load((root / "truth.yaml").read_text(encoding="utf-8"))
-        return SimulatedCohort(
-            root=root,
-            seed=truth["seed"],
-            peaks=tuple(truth["peaks"]),
-            disease_peaks=tuple(DiseasePeak(**peak) for peak in truth["disease_peaks"]),
-            ceilings=truth["ceilings"],
-            classes=tuple(truth["classes"]),
-            numeric=tuple(truth["numeric"]),
-            categorical=tuple(truth["categorical"]),
-        )
+        truth["disease_peaks"] = [DiseasePeak(**peak) for peak in truth["disease_peaks"]]
+        names = ("peaks", "disease_peaks", "classes", "numeric", "categorical")
+        lists: dict[str, Any] = {name: tuple(truth[name]) for name in names}
+        return SimulatedCohort(root=root, seed=truth["seed"], ceilings=truth["ceilings"], **lists)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise CohortError(
             f"{root}: expected a simulated cohort with a whole truth.yaml; real cohorts have none"

@@ -22,11 +22,7 @@ from datasets.splits.split import (
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Which samples are tested together.
-
-    ``kind`` is ``fold``, ``group``, or the column of batches; ``names`` are those of the F folds;
-    ``number_of`` is the fold of each sample, int64 [N].
-    """
+    """Which samples are tested together: names of F folds, and each sample's fold, int64 [N]."""
 
     kind: str
     names: list[str]
@@ -130,10 +126,7 @@ def leave_one_group_out(groups: np.ndarray) -> Folds:
 
 
 def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) -> Folds:
-    """A fold for each batch (site, instrument, plate, day) in a column of the samples.
-
-    CohortError where there is no such column, a sample has no batch, or a group has several.
-    """
+    """A fold for each batch (site, instrument, day) in a column; a group must have one batch."""
     if column not in samples:
         raise CohortError(f"no column {column!r} to take batches from{nearest(column, samples)}")
     missing = is_missing(samples[column])

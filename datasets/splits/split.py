@@ -48,13 +48,10 @@ def make_split(
         groups: Groups, [N].
         fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
         seed: Of the draw.
-        class_names: For error lines.
+        class_names: For the CohortError where the groups cannot give every split every class.
 
     Returns:
         "train", "val" or "test" for each sample, str [N].
-
-    Raises:
-        CohortError: The groups cannot give every split every class, or the fractions are wrong.
 
     Example:
         >>> split = make_split(np.array([0, 1] * 10), np.arange(20), (0.6, 0.2, 0.2))
@@ -110,11 +107,8 @@ def read_splits(
         groups: The cohort's groups, str [N].
         targets: As in :func:`make_split`; given, splits have to hold every class, or both values of
             every label.
-        class_names: For error lines.
+        class_names: For the CohortError where the file does not fit the cohort.
         whole: The splits that have to; a test split of one group cannot.
-
-    Raises:
-        CohortError: The file does not fit the cohort, or separates a group.
     """
     path = Path(path)
     table = read_table(path, COLUMNS)
@@ -220,11 +214,7 @@ def _check_hashed(strata: Strata, split: np.ndarray) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """Sets of samples, of each of which every split needs some.
-
-    ``members`` tells which samples are in which set, int [N, K]; ``kind`` is ``class``, ``label``
-    or ``range``; ``names`` are those of the K sets.
-    """
+    """Sets of samples, of each of which every split needs some; members are int [N, K]."""
 
     members: np.ndarray
     kind: str

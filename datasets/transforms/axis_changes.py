@@ -17,10 +17,7 @@ MAX_POINTS = 10**6
 
 
 def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
-    """The transform's axis, [L], which the scans, [..., L], must have.
-
-    RuntimeError where it has none yet, UsageError where the scans have other numbers of points.
-    """
+    """The transform's axis, [L]; an error where it has none, or scans have other points."""
     if axis is None:
         raise RuntimeError(f"{name} is called before it was given the axis: Compose.fit(.., axis=)")
     if scans.shape[-1] != len(axis):

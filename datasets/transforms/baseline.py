@@ -153,10 +153,7 @@ class AsLS:
 
 
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
-    """Extend scans at both ends by ``width`` points, [n, L + 2 * width].
-
-    Along the least-squares lines through the first and through the last ``width`` points.
-    """
+    """Extend scans [n, L] at both ends by ``width`` points along the lines through the ends."""
     count, points = scans.shape
     continued = np.empty((count, points + 2 * width))
     continued[:, width:-width] = scans

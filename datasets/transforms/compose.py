@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,16 @@ from datasets.transforms.normalisation import (
 )
 from datasets.transforms.peaks import Align, PickPeaks
 
+# Scans [..., L] to new ones. A transform may have more than that:
+# - fit(chunks), state_dict() and load_state_dict(state), where it learns from training scans, in
+#   chunks [m, L] and one pass;
+# - set_axis(axis), where it needs the axis of the incoming scans, strictly increasing [L], or
+#   changes it; returns that of its results;
+# - describe(), one line on what it learned;
+# - outside(scans), intensities [..., L] or scans [..., 1] that it does not suit, bool, and
+#   outside_text, what those are and become, after "3% of the intensities" or "of the scans".
 Transform = Callable[[np.ndarray], np.ndarray]
+LEARNED = ("fit", "state_dict", "load_state_dict")
 
 # Of two names for one class the last is saved.
 TRANSFORMS = {
@@ -56,33 +65,6 @@ SMALLEST_SHARE = 0.001
 REFUSED_LOSS = 0.25
 
 
-class _OfScans(Protocol):
-    def __call__(self, scans: np.ndarray) -> np.ndarray: ...
-
-
-@runtime_checkable
-class LearnedTransform(_OfScans, Protocol):
-    """A transform that is fitted before it is called."""
-
-    def fit(self, chunks: Iterable[np.ndarray]) -> Any:
-        """Learn from chunks of training scans, [m, L] each, in one pass."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was learned, in tensors and plain types."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Restore :meth:`state_dict`."""
-
-
-@runtime_checkable
-class AxisTransform(_OfScans, Protocol):
-    """A transform that needs the axis, or changes it."""
-
-    def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Set the axis of the incoming scans, [L], strictly increasing; returns that of results."""
-        ...
-
-
 class Compose:
     """Transforms applied one after the other; without any, scans pass unchanged.
 
@@ -94,7 +76,7 @@ class Compose:
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
-        self.transforms = list(transforms)
+        self.transforms: list[Any] = list(transforms)
         self.axis: np.ndarray | None = None
         self._axes: list[np.ndarray] = []  # before the first transform, and after each
 
@@ -118,7 +100,7 @@ class Compose:
         """Set the axis of the incoming scans, [L], strictly increasing; UsageError if unsuited."""
         axes = [np.asarray(axis)]
         for transform in self.transforms:
-            changes = isinstance(transform, AxisTransform)
+            changes = hasattr(transform, "set_axis")
             axes.append(transform.set_axis(axes[-1]) if changes else axes[-1])
         self._axes, self.axis = axes, axes[-1]
         return self
@@ -141,7 +123,7 @@ class Compose:
         if axis is not None:
             self.bind(axis)
         for number, transform in enumerate(self.transforms):
-            if isinstance(transform, LearnedTransform):
+            if _learns(transform):
                 before = Compose(self.transforms[:number])
                 transform.fit(map(before, iterate_chunks(spectra, rows)))
         for one in iterate_chunks(spectra, rows[:1]):
@@ -169,9 +151,7 @@ class Compose:
 
     def state_dict(self) -> dict[str, Any]:
         """The transforms' names, their states in order, and the axis."""
-        states = [
-            t.state_dict() if isinstance(t, LearnedTransform) else {} for t in self.transforms
-        ]
+        states = [t.state_dict() if _learns(t) else {} for t in self.transforms]
         import torch  # only where states are saved
 
         axis = torch.from_numpy(self._axes[0].copy()) if self._axes else None
@@ -188,11 +168,15 @@ class Compose:
         if axis is not None:
             self.bind(axis.detach().cpu().numpy().copy())
         for transform, state in zip(self.transforms, state_dict["states"], strict=True):
-            if isinstance(transform, LearnedTransform):
+            if _learns(transform):
                 transform.load_state_dict(state)
 
     def _names(self) -> list[str]:
         return list(map(short_name, self.transforms))
+
+
+def _learns(transform: object) -> bool:
+    return all(hasattr(transform, name) for name in LEARNED)
 
 
 def short_name(transform: object) -> str:
@@ -237,11 +221,7 @@ class _Seen:
     per_scan: bool = False
 
     def add(self, scans: np.ndarray, transform: Any = None) -> None:
-        """Count scans [n, L] and what of them the transform says that it does not suit.
-
-        Its ``outside(scans)`` are intensities, bool [n, L], or scans, [n, 1]; its ``outside_text``
-        says what they are and become, after "3% of the intensities" or "of the scans".
-        """
+        """Count scans [n, L] and what of them the transform does not suit."""
         self.low = np.minimum(self.low, scans.min(axis=0))
         self.high = np.maximum(self.high, scans.max(axis=0))
         if not hasattr(transform, "outside"):

@@ -53,10 +53,7 @@ class PickPeaks:
 
 
 def find_peaks(scans: np.ndarray, snr: float, half_window: int) -> np.ndarray:
-    """Which points of scans [..., L] are peaks, as :class:`PickPeaks` defines them.
-
-    The first point of a flat top is the peak; the first and the last point of a scan are none.
-    """
+    """Which points of scans [..., L] are peaks (of a flat top the first), as in PickPeaks."""
     from scipy.ndimage import maximum_filter1d
 
     above = scans - np.median(scans, axis=-1, keepdims=True)
@@ -82,9 +79,9 @@ class Align:
 
     A scan's peaks are matched with them, a polynomial displacement is fitted to the matches by
     least squares, and the scan is interpolated linearly (Gibb and Strimmer 2012, MALDIquant,
-    Bioinformatics 28, 2270-2271; He et al. 2011, Cancer Informatics 10, 65-82). A scan with too few
-    matches, or whose points would change their order, stays as it is. Peaks are picked as by
-    :class:`PickPeaks`: remove the baseline first.
+    Bioinformatics 28, 2270-2271; He et al. 2011, Cancer Informatics 10, 65-82). A scan with fewer
+    than ``min_matches``, or whose points would change their order, stays as it is. Peaks are picked
+    as by :class:`PickPeaks`: remove the baseline first.
 
     Args:
         max_shift: Largest displacement: a number of points, or relative to the position on the axis
@@ -95,14 +92,9 @@ class Align:
         warp: ``linear`` (an offset and a stretch) or ``quadratic``.
         scale: The polynomial's variable: the axis (``linear``), or its square root (``sqrt``), to
             which a time of flight is proportional.
-        min_matches: Scans with fewer matched peaks stay as they are.
+        min_matches: Fewest matched peaks.
         snr: Signal-to-noise ratio of peaks.
         half_window: In points; of two peaks that are closer, only the larger one counts.
-
-    Attributes:
-        reference: float64 [R], ascending, in the axis's unit; None until learned or given.
-        scans: Number of training scans.
-        unaligned: How many of them stay as they are.
 
     Example:
         >>> axis = np.arange(100.0)
@@ -166,10 +158,7 @@ class Align:
         return axis
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Align:
-        """Learn the reference peaks from chunks of training scans, [m, L], unless they were given.
-
-        UsageError where there is no scan to learn from, or too few of their peaks are frequent.
-        """
+        """Learn the reference peaks, unless given, from chunks of training scans, [m, L]."""
         tops = [top for chunk in chunks for top in self._tops(chunk)]
         if not tops:
             raise UsageError("align: there is no training scan to learn from")
