@@ -34,6 +34,14 @@ REPLICATE = re.compile(
 # Share of names that have to look so; fewer are chance.
 MOSTLY = 0.5
 MOST_EXAMPLES = 3
+# No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
+SAME = 0.99
+# Longer lists of batches would not be read.
+MOST_LISTED = 6
+# With fewer of a class in a split each sample moves its sensitivity by more than a tenth.
+FEW = 10
+# A class whose share in a split is off by more: a threshold set there does not hold elsewhere.
+MUCH = 0.2
 
 
 def check_groups(context: AuditContext) -> Iterator[Finding]:
@@ -139,10 +147,6 @@ def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> str:
     return f" ({sum(parted)} in several splits)" if any(parted) else ""
 
 
-# No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
-SAME = 0.99
-
-
 def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
     """Covariates that alone determine the label, but for a few errors."""
     for column in context.columns:
@@ -246,14 +250,6 @@ def _categories(values: pd.Series, contrast: Contrast) -> str:
 def _medians(numbers: np.ndarray, contrast: Contrast) -> str:
     inside, outside = (np.nanmedian(numbers[m]) for m in (contrast.members, ~contrast.members))
     return f"its median is {inside:.4g} in {contrast.name}, {outside:.4g} in {contrast.other}"
-
-
-# Longer lists of batches would not be read.
-MOST_LISTED = 6
-# With fewer of a class in a split each sample moves its sensitivity by more than a tenth.
-FEW = 10
-# A class whose share in a split is off by more: a threshold set there does not hold elsewhere.
-MUCH = 0.2
 
 
 def check_batches(context: AuditContext) -> Iterator[Finding]:

@@ -22,6 +22,24 @@ AROUND = 21
 SMALLEST_SHIFT = 0.1
 # A shift has one direction over the whole axis; changes of peaks have not.
 AGREEING_REGIONS = 0.9
+# From this likeness on two scans differ in rounding, gain or offset only.
+SAME = 0.9999
+# Number of scans with the same key that each is compared with: keys are short enough for a scan to
+# share each with one other by chance.
+NEIGHBOURS = 16
+# Candidates, the nearest first, whose details are compared.
+MOST_PAIRS = 20_000
+# Two scans of some likeness differ in more bits than expected by this many standard deviations
+# once in a thousand times.
+BIT_DEVIATIONS = 3.0
+# Places of a set's scans, the gravest first, and the levels of identical and near-identical scans;
+# within a group only identical ones are looked for.
+PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
+    ("sides", "refuse", "warn", "in another split: the test set holds scans that were trained on"),
+    ("labels", "refuse", "warn", "in another group and of another label: one of them is wrong"),
+    ("groups", "warn", "warn", "in another group: a split can separate them"),
+    ("samples", "note", None, "in the same group: what it says counts twice"),
+)
 
 
 def check_axis(context: AuditContext) -> Iterator[Finding]:
@@ -88,12 +106,8 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
     count = len(cohort.sample_ids)
     if not scans.shifts.shape[1]:
         return
-    by_region = pd.DataFrame(
-        {
-            number: scans.mean_of_samples(shifts, count)
-            for number, shifts in enumerate(scans.shifts.T)
-        }
-    )  # [N, W]
+    means = [scans.mean_of_samples(shifts, count) for shifts in scans.shifts.T]
+    by_region = pd.DataFrame(np.stack(means, axis=1))  # [N, W]
     found = context.examiner.ask_numbers(by_region.median(axis=1).to_numpy())
     if found is None or not found.beyond_chance:
         return
@@ -109,26 +123,6 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
             f"{found.contrast.name} are shifted about {abs(shift):.1f} points {direction} of the "
             "others, as by another calibration",
         )
-
-
-# From this likeness on two scans differ in rounding, gain or offset only.
-SAME = 0.9999
-# Number of scans with the same key that each is compared with: keys are short enough for a scan to
-# share each with one other by chance.
-NEIGHBOURS = 16
-# Candidates, the nearest first, whose details are compared.
-MOST_PAIRS = 20_000
-# Two scans of some likeness differ in more bits than expected by this many standard deviations
-# once in a thousand times.
-BIT_DEVIATIONS = 3.0
-# Places of a set's scans, the gravest first, and the levels of identical and near-identical scans;
-# within a group only identical ones are looked for.
-PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
-    ("sides", "refuse", "warn", "in another split: the test set holds scans that were trained on"),
-    ("labels", "refuse", "warn", "in another group and of another label: one of them is wrong"),
-    ("groups", "warn", "warn", "in another group: a split can separate them"),
-    ("samples", "note", None, "in the same group: what it says counts twice"),
-)
 
 
 def find_near_duplicates(
@@ -166,9 +160,8 @@ def _candidates(
         for distance in range(1, min(NEIGHBOURS + 1, count)):
             a, b = order[:-distance], order[distance:]
             shared = (keys[a, number] == keys[b, number]) & (groups[a] != groups[b])
-            shared &= ~(scans.is_blank[a] | scans.is_blank[b]) & (
-                scans.digest[a] != scans.digest[b]
-            )
+            shared &= ~(scans.is_blank[a] | scans.is_blank[b])
+            shared &= scans.digest[a] != scans.digest[b]
             a, b = a[shared], b[shared]
             bits = np.bitwise_count(keys[a] ^ keys[b]).sum(axis=1, dtype=np.int64)
             few = bits <= most_bits

@@ -35,12 +35,12 @@ from datasets.cohort.table import (
 )
 from datasets.cohort.targets import (
     AUTO,
+    HEADINGS,
     MISSING_LABEL,
     about_positive,
     describe_missing,
     read_targets,
     summarise_targets,
-    targets_heading,
 )
 from datasets.errors import CohortError, UsageError, nearest, one_line
 from datasets.paths import as_path
@@ -165,6 +165,7 @@ class Cohort:
     def describe(self) -> str:
         """The cohort's content in a few lines."""
         counts = [len(rows) for rows in self.scan_rows]
+        heading = HEADINGS.get(self.task, "classes")
         targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or "none"
         left_out = ", ".join(f"{name} {count}" for name, count in self.excluded.items()) or "none"
@@ -180,7 +181,7 @@ class Cohort:
             missing = describe_missing(self.task, self.missing, without)
         lines = [
             f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
-            f"{targets_heading(self.task)}: {targets}; groups: {len(np.unique(self.groups))}",
+            f"{heading}: {targets}; groups: {len(np.unique(self.groups))}",
             about_positive(self.task, self.class_names),
             f"covariates: {covariates}; left-out labels: {left_out}",
             missing,

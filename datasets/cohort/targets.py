@@ -31,7 +31,7 @@ BOOLEANS = {
     for truth in (True, False)
     for text in (str(truth), str(truth).lower(), str(truth).upper())
 }
-_HEADINGS = {"multilabel": "labels", "regression": "targets"}
+HEADINGS = {"multilabel": "labels", "regression": "targets"}
 # No label has this name, unless `labels` lists it: Python writes its None as a word.
 NO_LABEL_TEXT = MISSING_TEXT | {"None"}
 # Name of the left-out samples without a label.
@@ -108,11 +108,6 @@ def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str
     what = "value" if task == "regression" else "label"
     seen = ", ".join(f"{text or 'empty'} {count}" for text, count in targets.items())
     return f"samples without a {what}: {samples}, left out ({seen})"
-
-
-def targets_heading(task: str) -> str:
-    """Heading of :func:`summarise_targets`."""
-    return _HEADINGS.get(task, "classes")
 
 
 def spread_texts(values: np.ndarray) -> list[str]:

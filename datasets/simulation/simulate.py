@@ -148,19 +148,18 @@ def _is_free(root: Path) -> bool:
 
 
 def _require_same(root: Path, generator: dict[str, Any]) -> None:
-    found: Any = None
     try:
-        described = yaml.safe_load((root / "cohort.yaml").read_text(encoding="utf-8"))
-        found = described.get("generator") if isinstance(described, dict) else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = yaml.safe_load((root / "cohort.yaml").read_text(encoding="utf-8"))["generator"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         found = None
     if found != generator:
         if isinstance(found, dict) and found.get("name") == GENERATOR:
-            differing = (key for key in generator if found.get(key) != generator[key])
-            what = "another simulated cohort (" + ", ".join(
-                f"{key} {found.get(key)}, not {generator[key]}" for key in differing
-            )
-            what += ")"
+            differing = [
+                f"{key} {found.get(key)}, not {value}"
+                for key, value in generator.items()
+                if found.get(key) != value
+            ]
+            what = f"another simulated cohort ({', '.join(differing)})"
         else:
             what = "something other than a simulated cohort"
         raise CohortError(

@@ -12,12 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets.cohort import as_text, in_order, is_missing
 from datasets.errors import CohortError, nearest
-from datasets.splits.split import (
-    MOST_BINS,
-    class_strata,
-    quantile_strata,
-    stratified_group_split,
-)
+from datasets.splits.split import MOST_BINS, class_strata, quantile_strata, stratified_group_split
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -272,29 +274,21 @@ def stratified_group_split(
         raise ValueError(f"targets {targets.shape} and groups {np.shape(groups)} differ in length")
     if not len(targets):
         raise CohortError("a cohort without samples cannot be split")
+    draw = partial(_draw_strata, groups=groups, names=names, shares=shares, seed=seed)
     if targets.dtype.kind != "f":
-        return _draw_strata(class_strata(targets, class_names), groups, names, shares, seed)
-    return _draw_values(targets.reshape(len(targets), -1)[:, 0], groups, names, shares, seed)
-
-
-def _draw_values(
-    values: np.ndarray, groups: np.ndarray, names: Sequence[str], shares: Sequence[float], seed: int
-) -> np.ndarray:
-    """Split by quantiles of values [N], fewer where the groups do not allow for more."""
+        return draw(class_strata(targets, class_names))
     count = len(np.unique(groups))
     if count < len(names):
         raise CohortError(
             f"{count} group{'' if count == 1 else 's'} cannot be in each of {_listed(names)}; at "
             f"least {len(names)} are needed"
         )
-    fitting = min(MOST_BINS, int(min(shares) * len(values)))
-    for bins in range(fitting, 1, -1):
-        try:
-            return _draw_strata(quantile_strata(values, bins), groups, names, shares, seed)
-        except CohortError:
-            continue
+    values = targets.reshape(len(targets), -1)[:, 0]
+    for bins in range(min(MOST_BINS, int(min(shares) * len(values))), 1, -1):
+        with suppress(CohortError):  # the groups do not allow for so many
+            return draw(quantile_strata(values, bins))
     # One bin holds every group, which any draw can give to every split.
-    return _draw_strata(quantile_strata(values, 1), groups, names, shares, seed)
+    return draw(quantile_strata(values, 1))
 
 
 def _draw_strata(
@@ -303,8 +297,13 @@ def _draw_strata(
     unique, group_of = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.zeros((len(unique), len(strata.names)))  # [G, K]
     np.add.at(counts, group_of, strata.members)
-    _check_possible(counts, strata, names)
-
+    for number, holding in enumerate((counts > 0).sum(0)):
+        if holding < len(names):
+            raise CohortError(
+                f"{strata.kind} {strata.names[number]!r} stands in only {holding} group"
+                f"{'' if holding == 1 else 's'} (of {len(counts)}); to be in each of "
+                f"{_listed(names)} without separating a group it needs at least {len(names)}"
+            )
     rng = np.random.default_rng(seed)
     for draw in range(BALANCED_DRAWS + ANY_DRAWS):
         drawn = _draw(counts, np.asarray(shares), rng, balanced=draw < BALANCED_DRAWS)
@@ -317,17 +316,6 @@ def _draw_strata(
         f"without separating a group; groups that hold each {strata.kind}: {scarce} (of "
         f"{len(unique)} groups)"
     )
-
-
-def _check_possible(counts: np.ndarray, strata: Strata, names: Sequence[str]) -> None:
-    """Refuse a class that is in too few groups, counts being [G, K]."""
-    for number, holding in enumerate((counts > 0).sum(0)):
-        if holding < len(names):
-            raise CohortError(
-                f"{strata.kind} {strata.names[number]!r} stands in only {holding} group"
-                f"{'' if holding == 1 else 's'} (of {len(counts)}); to be in each of "
-                f"{_listed(names)} without separating a group it needs at least {len(names)}"
-            )
 
 
 def _draw(
