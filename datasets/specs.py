@@ -16,13 +16,8 @@ Spec = str | type | Mapping[str, Any]
 def build_each(kind: str, choices: Mapping[str, type], specs: Sequence[Spec]) -> list[Any]:
     """Build the objects of a list of specs, in its order.
 
-    Args:
-        kind: Of the objects, for error lines (``transform``).
-        choices: Name -> class.
-        specs: Each a name, a class, or ``{"name": name or class, "params": {...}}``.
-
-    Raises:
-        UsageError: Names the spec that cannot be built and the nearest valid choice.
+    A spec is a key of ``choices``, a class, or ``{"name": either, "params": {...}}``; ``kind`` is
+    that of the objects, for the UsageError that names the spec and the nearest valid choice.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")

@@ -44,7 +44,7 @@ def audit(
     group: str | None = None,
     max_scans: int | None = None,
 ) -> list[Finding]:
-    """Look for what would make a model's figures look better than they are.
+    """Look for what would make a model's figures look better than they are; the gravest first.
 
     Args:
         cohort: The cohort.
@@ -53,9 +53,6 @@ def audit(
         group: Likewise.
         max_scans: About how many scans to look at, those of samples drawn at random; None for all.
             A note says so where some are left out.
-
-    Returns:
-        The findings, the gravest first.
     """
     context = AuditContext(cohort, split, label, group, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]

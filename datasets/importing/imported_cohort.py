@@ -252,7 +252,7 @@ def write_samples(folder: Path, samples: Mapping[str, Cells]) -> list[str]:
 def write_sources(folder: Path, sources: Iterable[Mapping[str, Any]]) -> int:
     """Write sources.csv, the raw files with their sizes and checksums; returns their number."""
     table = pd.DataFrame(list(sources), columns=["name", "bytes", "sha256"])
-    table = table.rename(columns={"name": "file"})
+    table.columns = pd.Index(["file", "bytes", "sha256"])
     table.to_csv(folder / SOURCES_FILE, index=False, lineterminator="\n")
     return len(table)
 

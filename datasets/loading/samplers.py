@@ -120,8 +120,10 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         self.world_size = require_whole("world_size", world_size, 1)
         self.rank = require_whole("rank", rank, 0, world_size - 1)
         self.even = even
-        self.epoch = 1
-        self.position = 0
+        self.epoch, self.position = 1, 0
+        # What the plan depends on, in plain types; subclasses add to it.
+        own = ("seed", "world_size", "even")
+        self._identity: dict[str, Any] = {name: getattr(self, name) for name in own}
         self.count = -(-count // world_size) * world_size if even else count
         if self.count > samples:
             raise UsageError(
@@ -136,10 +138,6 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     def batch_sizes(self, epoch: int) -> list[int]:
         """Samples in each batch of an epoch; number i is taken by process ``i % world_size``."""
         return [len(batch) for batch in self.plan(epoch)]
-
-    @abstractmethod
-    def _identity(self) -> dict[str, Any]:
-        """What the plan depends on, in plain types."""
 
     def __len__(self) -> int:
         """Batches of this process in a whole epoch, also where it is resumed in the middle."""
@@ -179,21 +177,17 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """What the batches depend on, the same in each process; the position is the caller's."""
-        return {"epoch": self.epoch, **self._whole_identity()}
+        return {"epoch": self.epoch, **self._identity}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go to the start of the saved epoch; UsageError where its batches were others."""
-        for name, here in self._whole_identity().items():
+        for name, here in self._identity.items():
             if name not in state_dict or state_dict[name] != here:
                 raise UsageError(
                     f"cannot resume with other batches: {name} was "
                     f"{state_dict.get(name, 'not known')}, now {here}"
                 )
         self.epoch, self.position = state_dict["epoch"], 0
-
-    def _whole_identity(self) -> dict[str, Any]:
-        own = {"seed": self.seed, "world_size": self.world_size, "even": self.even}
-        return {**self._identity(), **own}
 
     def _rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch, 0, ORDER_STREAM))
@@ -292,7 +286,6 @@ class EpochBatchSampler(PlannedBatchSampler):
         self.shuffle = shuffle
         self.drop_last = drop_last
         self._draw = make_draw(strata, samples, shuffle)
-        self._strata_digest = None if self._draw is None else digest(self._draw.numbers)
         whole, rest = divmod(samples, batch_size)
         if drop_last and even:
             whole -= whole % require_whole("world_size", world_size, 1)
@@ -308,6 +301,15 @@ class EpochBatchSampler(PlannedBatchSampler):
         # Lengths that do not affect the plan are not part of its identity.
         balanced = lengths is not None and shuffle and even and world_size > 1
         self._lengths = np.asarray(lengths, dtype=np.int64) if balanced else None
+        self._identity = {
+            "n": samples,
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "drop_last": drop_last,
+            "strata": None if self._draw is None else digest(self._draw.numbers),
+            "lengths": None if self._lengths is None else digest(self._lengths),
+            **self._identity,
+        }
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples."""
@@ -322,16 +324,6 @@ class EpochBatchSampler(PlannedBatchSampler):
         scans = np.array([self._lengths[batch].sum() for batch in batches])
         by_scans = [batches[number] for number in np.argsort(scans, kind="stable")]
         return shuffle_steps(by_scans, self.world_size, rng)
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "n": len(self.indices),
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "drop_last": self.drop_last,
-            "strata": self._strata_digest,
-            "lengths": None if self._lengths is None else digest(self._lengths),
-        }
 
 
 class BucketBatchSampler(PlannedBatchSampler):
@@ -394,9 +386,17 @@ class BucketBatchSampler(PlannedBatchSampler):
             # A bucket must not make a sample longer than max_scans.
             self.counted = np.minimum(self.counted, self.max_scans)
         self._draw = make_draw(strata, samples, shuffle, self.counted)
-        self._strata_digest = None if self._draw is None else digest(self._draw.numbers)
         line = np.sort(self.counted)[::-1] if self._draw is None else self._draw.largest()
         super().__init__(len(self._cut(line)), samples, seed, rank, world_size, even)
+        self._identity = {
+            "lengths": digest(self.lengths),
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "max_scans": self.max_scans,
+            "spread": self.spread,
+            "strata": None if self._draw is None else digest(self._draw.numbers),
+            **self._identity,
+        }
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples."""
@@ -427,16 +427,6 @@ class BucketBatchSampler(PlannedBatchSampler):
             if len(counted) - last < last - start:
                 ends[-2] = start + (len(counted) - start + 1) // 2
         return ends[1:]
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "lengths": digest(self.lengths),
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "max_scans": self.max_scans,
-            "spread": self.spread,
-            "strata": self._strata_digest,
-        }
 
 
 def _longest_of_bucket(lengths: np.ndarray, spread: float) -> np.ndarray:

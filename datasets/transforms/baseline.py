@@ -115,14 +115,11 @@ class TopHat(_HalfWindow):
 class AsLS:
     """Asymmetric least squares: a smooth curve with little weight on the points above it.
 
+    ``lam`` is the smoothness, 1 to 1e10, which grows with the fourth power of the points that a
+    bend spans; ``p`` the weight of the points above the curve, 1e-4 to 0.5, those below have 1 - p.
     Sources: Eilers 2004, Analytical Chemistry 76(2), 404-411; Eilers and Boelens 2005, "Baseline
     Correction with Asymmetric Least Squares Smoothing". Computed by `pybaselines`, a scan at a
     time: a thousand scans of 2,048 points take some seconds.
-
-    Args:
-        lam: Smoothness, 1 to 1e10; grows with the fourth power of the points that a bend spans.
-        p: The weight of the points above the curve, 1e-4 to 0.5; that of those below is 1 - p.
-        max_iter: Most iterations.
 
     Example:
         >>> scan = np.linspace(5, 1, 101, dtype=np.float32)
