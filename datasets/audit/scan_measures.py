@@ -229,7 +229,8 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
     first = None
     for scans in iterate_chunks(cohort.spectra, rows):
         first = scans[0].copy() if first is None else first
-        digests.append([_digest(scan) for scan in scans])
+        hashes = [hashlib.blake2b(scan.data, digest_size=DIGEST_BYTES).digest() for scan in scans]
+        digests.append(np.frombuffer(b"".join(hashes), dtype="<u8"))
         blanks.append(scans.min(axis=1) == scans.max(axis=1))
         totals.append(np.abs(scans).sum(axis=1, dtype=np.float64))
         is_copy &= (scans[:, 1:] == scans[:, :-1]).all(axis=0)
@@ -250,7 +251,3 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
         copied_points=int((is_copy & varies[1:]).sum()),
         reference=reference,
     )
-
-
-def _digest(scan: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(scan.data, digest_size=DIGEST_BYTES).digest(), "little")

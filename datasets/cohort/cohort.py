@@ -339,7 +339,13 @@ def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[n
     Names are compared as text: 1 and 01 are two scans, and large integers are exact. CohortError
     for a row of no sample, without a scan number, or repeated.
     """
-    owner = _find_owners(scans[SAMPLE_ID].to_numpy(dtype=object), samples)
+    ids = scans[SAMPLE_ID].to_numpy(dtype=object)
+    begins = np.ones(len(ids), dtype=bool)
+    begins[1:] = ids[1:] != ids[:-1]
+    starts = np.flatnonzero(begins)
+    # A run of rows is looked up once; -1 where the sample is unknown.
+    found = samples.get_indexer(pd.Index(ids[starts], dtype=object))
+    owner = np.repeat(found, np.diff(np.append(starts, len(ids)))).astype(np.int64)
     unknown = owner < 0
     if unknown.any():
         name = scans[SAMPLE_ID].iloc[int(np.argmax(unknown))]
@@ -377,15 +383,6 @@ def _repeats(owner: np.ndarray, names: np.ndarray, order: np.ndarray) -> np.ndar
     """Which rows repeat owner and name of the row before them in that order, bool [N - 1]."""
     same: np.ndarray = (np.diff(owner[order]) == 0) & (np.diff(names[order]) == 0)
     return same
-
-
-def _find_owners(names: np.ndarray, samples: pd.Index) -> np.ndarray:
-    """Sample of each row, int64 [N_scans], -1 where unknown; a run of rows is looked up once."""
-    begins = np.ones(len(names), dtype=bool)
-    begins[1:] = names[1:] != names[:-1]
-    starts = np.flatnonzero(begins)
-    found = samples.get_indexer(pd.Index(names[starts], dtype=object))
-    return np.repeat(found, np.diff(np.append(starts, len(names)))).astype(np.int64)
 
 
 def _map_array(path: Path) -> np.memmap:

@@ -106,7 +106,12 @@ def simulate_cohort(
         if _is_free(root):
             aside.mkdir(parents=True)
             _write(aside, generator)
-            _move_into_place(aside, root, generator)
+            try:
+                os.rename(aside, root)  # replaces an empty folder, never a filled one
+            except OSError:
+                if _is_free(root):
+                    raise
+                _require_same(root, generator)  # another process was quicker: it is this one
         else:
             _require_same(root, generator)
     except OSError as error:
@@ -172,15 +177,6 @@ def _require_same(root: Path, generator: dict[str, Any]) -> None:
             f"{root}: the simulated cohort has lost {', '.join(missing)}; remove the folder and "
             "it is written anew"
         )
-
-
-def _move_into_place(aside: Path, root: Path, generator: dict[str, Any]) -> None:
-    try:
-        os.rename(aside, root)  # replaces an empty folder, never a filled one
-    except OSError:
-        if _is_free(root):
-            raise
-        _require_same(root, generator)  # another process was quicker: its cohort is this one
 
 
 def _write(folder: Path, generator: dict[str, Any]) -> None:

@@ -134,7 +134,11 @@ def read_splits(
         if subset not in split:
             raise CohortError(f"{path}: no sample is in {subset!r}")
         if subset in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
-            _check_strata(class_strata(targets, class_names), split == subset, subset, str(path))
+            strata = class_strata(targets, class_names)
+            absent = strata.members.any(axis=0) & ~strata.members[split == subset].any(axis=0)
+            if absent.any():
+                what = f"{strata.kind} {strata.names[int(np.argmax(absent))]!r}"
+                raise CohortError(f"{path}: split {subset!r} has no sample of {what}")
     return split
 
 
@@ -159,13 +163,6 @@ def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> N
             f"{where}: no row for sample {missing[0]!r} ({len(missing)} of {len(sample_ids)} "
             "samples are missing)"
         )
-
-
-def _check_strata(strata: Strata, here: np.ndarray, subset: str, where: str) -> None:
-    absent = strata.members.any(axis=0) & ~strata.members[here].any(axis=0)
-    if absent.any():
-        name = strata.names[int(np.argmax(absent))]
-        raise CohortError(f"{where}: split {subset!r} has no sample of {strata.kind} {name!r}")
 
 
 def hash_split(
