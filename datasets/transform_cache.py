@@ -294,7 +294,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
-    """Remove the least recently used entries, which a process that has one mapped keeps."""
+    """Remove entries used least recently, and leftovers; a process keeps what it has mapped."""
     used = {}
     for manifest in folder.glob(f"*/{MANIFEST_FILE}"):
         with contextlib.suppress(OSError):  # another process may remove it at the same time

@@ -174,7 +174,7 @@ def is_label_leakage(context: AuditContext, column: str) -> bool:
 
 
 def _follows_a_target(context: AuditContext, column: str) -> bool:
-    """Whether a covariate orders the samples as a target does; a good predictor does not."""
+    """Whether a numeric covariate orders the samples as a target does, beyond predicting it."""
     numbers = context.numbers(column)
     if numbers is None:
         return True

@@ -67,7 +67,7 @@ def names_subjects(column: str, values: pd.Series) -> bool:
 
 
 def as_order(values: pd.Series) -> np.ndarray | None:
-    """Numbers, or the alphabetic order (that of dates), [N]; None for few values: categories."""
+    """Numbers, or alphabetic order, float [N], NaN unknown; None where few values differ."""
     if values.nunique() <= MOST_CATEGORIES:
         return None
     numbers = np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)

@@ -89,10 +89,11 @@ class Reference:
         return find_details(scaled, self.regions)
 
     def shifts(self, scaled: np.ndarray) -> np.ndarray:
-        """Points by which scaled scans [m, L] are right of the mean, [m, W]: f(x-s) = f - s f'."""
+        """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W]."""
         solved = [(w.points, w.solver) for w in self.regions if w.solver is not None]
         found = np.full((len(scaled), len(solved)), np.nan)
         for number, (points, solver) in enumerate(solved):
+            # To first order f(x - s) = f(x) - s f'(x).
             share, slope = (scaled[:, points] @ solver).T
             np.divide(-slope, share, out=found[:, number], where=share > TOO_FAINT)
         return found

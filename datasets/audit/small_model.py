@@ -32,7 +32,10 @@ Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """One class of samples (``members``, bool [N]) against the others; ``target`` names both."""
+    """One class of samples (``members``, bool [N]), by ``name``, against all ``other`` ones.
+
+    ``target`` is what is known once they are told apart.
+    """
 
     name: str
     other: str
@@ -51,7 +54,7 @@ class Contrast:
 
 
 def make_contrasts(cohort: Cohort) -> list[Contrast]:
-    """One of two classes, each of more against the rest, each label; values split at the median."""
+    """Contrasts of the targets: a class against the rest, a label, values above the median."""
     names, targets = cohort.class_names, cohort.targets
     if cohort.task == "binary":
         return [Contrast(names[1], names[0], targets == 1)]

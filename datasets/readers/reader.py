@@ -233,7 +233,7 @@ class Naming:
         return {f"--{name}-from": pattern for name, pattern in given.items() if pattern is not None}
 
     def apply(self, scan: RawScan, file_name: str, one_scan_a_file: bool) -> RawScan:
-        """Rename a scan, with its file where several are a sample; CohortError without a match."""
+        """Rename a scan; it is named by its file too, of which a sample may have several."""
         found = {
             option.removeprefix("--").removesuffix("-from"): _find_name(pattern, file_name, option)
             for option, pattern in sorted(self.options().items())

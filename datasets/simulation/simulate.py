@@ -42,7 +42,7 @@ MIN_SPEC_LEN = 64
 
 @dataclass(frozen=True)
 class DiseasePeak:
-    """A peak higher (+1) or lower (-1) in cases, by ``effect`` standard deviations of its log."""
+    """A peak that is higher (+1) or lower (-1) in cases, by ``effect`` standard deviations."""
 
     mz: float
     direction: int

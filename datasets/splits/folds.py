@@ -121,7 +121,7 @@ def leave_one_group_out(groups: np.ndarray) -> Folds:
 
 
 def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) -> Folds:
-    """A fold for each batch (site, instrument, day) in a column; a group must have one batch."""
+    """A fold for each batch (site, day) in a column; CohortError where a group has several."""
     if column not in samples:
         raise CohortError(f"no column {column!r} to take batches from{nearest(column, samples)}")
     missing = is_missing(samples[column])

@@ -150,7 +150,7 @@ class AsLS:
 
 
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
-    """Extend scans [n, L] at both ends by ``width`` points along the lines through the ends."""
+    """Extend scans [n, L] at both ends by ``width`` points, along least-squares lines."""
     count, points = scans.shape
     continued = np.empty((count, points + 2 * width))
     continued[:, width:-width] = scans
