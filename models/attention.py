@@ -22,12 +22,9 @@ KEPT_WEIGHTS = 2**28
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Softmax over the valid entries, in float32; the others get exactly zero.
+    """Softmax along ``dim`` over the valid entries, in float32; the others get exactly zero.
 
-    Args:
-        scores: Any shape.
-        mask: Bool, broadcastable to ``scores``; True = valid. None: all are.
-        dim: The axis that sums to one.
+    ``mask`` is bool, broadcastable to ``scores``; True = valid.
     """
     return _softmax(scores.float(), mask, dim)
 
@@ -98,8 +95,7 @@ def _written_out(
 def recomputed(wanted: bool, part: Callable[..., Result], *inputs: Any) -> Result:
     """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted.
 
-    The backward pass runs the part again, with its hooks, under the same autocast and random
-    state, so that dropout is the same.
+    The backward pass runs the part again, under the same autocast and random state.
     """
     if not wanted or not torch.is_grad_enabled():
         return part(*inputs)
@@ -111,12 +107,7 @@ class MultiHeadAttention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
     Unlike ``nn.MultiheadAttention`` it returns the weights of each head when asked, and takes the
-    fused kernel when not.
-
-    Args:
-        width: Features of a query, a key and the result.
-        num_heads: Heads; must divide ``width``.
-        dropout: On the attention weights.
+    fused kernel when not. ``dropout`` is on the attention weights.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
@@ -154,7 +145,7 @@ class MultiHeadAttention(nn.Module):
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from every query to the context.
+        """Attend from every query [N, Q, W] to the context [N, K, W], by default to the queries.
 
         Args:
             queries: [N, Q, W].
@@ -180,8 +171,8 @@ class MultiHeadAttention(nn.Module):
 class TokenDropout(nn.Module):
     """Dropout of the same features of all tokens of one set (Gal and Ghahramani 2016).
 
-    One draw per feature instead of one per feature and token: on a CPU drawing costs more than
-    the layer.
+    One draw per feature instead of one per feature and token: on a CPU drawing costs more than the
+    layer.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -215,6 +206,11 @@ class FeedForward(nn.Sequential):
             TokenDropout(dropout),
             nn.Linear(hidden, width),
         )
+
+
+def linear_head(features: int, num_classes: int, dropout: float) -> nn.Sequential:
+    """Dropout and a linear layer: logits [B, C] of vectors [B, E]."""
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, num_classes))
 
 
 class TransformerBlock(nn.Module):
@@ -259,12 +255,7 @@ class TransformerBlock(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """A weighted mean over a set with learned weights; each head weighs its share of features.
-
-    Args:
-        width: Features of an element.
-        num_heads: Heads; must divide ``width``.
-    """
+    """A weighted mean over a set with learned weights; each head weighs its share of features."""
 
     def __init__(self, width: int, num_heads: int = 1) -> None:
         super().__init__()
@@ -279,11 +270,7 @@ class AttentionPooling(nn.Module):
         )
 
     def forward(self, elements: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool a set.
-
-        Args:
-            elements: [N, T, W].
-            mask: Bool [N, T]; True = valid.
+        """Pool a set [N, T, W]; ``mask``, bool [N, T], is True where valid.
 
         Returns:
             The mean [N, W], and the weights [N, H, T] (zero where not valid).
