@@ -25,17 +25,9 @@ class Evaluator(OrderedEngine):
     """Measures a model over a loader.
 
     Collective: every rank evaluates its own batches, even if it has none, and gets the metrics of
-    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`.
-
-    Args:
-        model: As for :class:`engine.trainer.Trainer`.
-        loss: As for the trainer.
-        metrics: Computed at the end of a run over the loader; ``evaluator.metrics.outputs`` then
-            holds the outputs.
-        device: Of the model and the batches.
-
-    Attributes:
-        precision: How a step computes; replaced by mixed precision.
+    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`. After a run
+    ``evaluator.metrics.outputs`` holds the outputs. ``precision`` may be replaced by mixed
+    precision.
     """
 
     def __init__(

@@ -110,10 +110,9 @@ class Trainer(ResumableEngine):
                 handler.attach(self)
 
     def register_state(self, name: str, thing: Stateful) -> str:
-        """Save and restore ``thing`` with every checkpoint.
+        """Save and restore ``thing`` with every checkpoint; returns its name there.
 
-        Returns:
-            Its name in the checkpoint: ``name``, or ``<name>-2`` for a second of that name.
+        That is ``name``, or ``<name>-2`` for a second of that name.
         """
         free, number = name, 1
         while free in self.stateful:
@@ -125,9 +124,8 @@ class Trainer(ResumableEngine):
     def log_event(self, event: str, **fields: Any) -> None:
         """Fire ``LOG_EVENT`` for the log and the console.
 
-        Args:
-            event: One word (``checkpoint_saved``).
-            **fields: In plain types; ``message`` is shown on the console.
+        The event is one word (``checkpoint_saved``), the fields are of plain types; ``message`` is
+        shown on the console.
         """
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
@@ -170,15 +168,8 @@ class Trainer(ResumableEngine):
 
         A run that was saved by another number of processes, or with another accumulation, resumes
         at the beginning of an epoch. Its optimizer steps are rescaled to the steps of an epoch now.
-
-        Args:
-            loader: Yields batches and has a length. Where its ``batch_sampler`` has
-                ``set_epoch`` and ``resume_at``, a run cut within an epoch resumes at the very
-                next batch.
-            max_epochs: At least 1.
-
-        Returns:
-            The engine's state.
+        Where the loader's ``batch_sampler`` has ``set_epoch`` and ``resume_at``, a run cut within
+        an epoch resumes at the very next batch.
 
         Raises:
             UsageError: The loader is empty, or its length is not the restored run's.
@@ -323,11 +314,9 @@ class Trainer(ResumableEngine):
     def restore(
         self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
     ) -> None:
-        """Restore a captured state. Collective.
+        """Restore rank 0's captured state, on any number of processes. Collective.
 
-        Args:
-            states: Rank 0's from :meth:`capture`; the number of processes may differ.
-            things: What to restore, by name; everything registered by default.
+        ``things`` are to be restored, by name; everything registered by default.
 
         Raises:
             UsageError: The states belong to another set of handlers, or another model.

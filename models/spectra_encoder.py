@@ -82,6 +82,13 @@ def encode_real_scans(
 
     Returns:
         Vectors [B, S, E] and weights [B, S, ...], both zero where padded.
+
+    Example:
+        >>> mask = torch.tensor([[True, False], [True, True]])
+        >>> spectra = torch.zeros(2, 2, 1)
+        >>> vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), spectra, mask)
+        >>> vectors.squeeze(-1).tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
     """
     scans, real = spectra.flatten(0, 1), mask.flatten()
     rows = None

@@ -39,11 +39,9 @@ class CheckpointError(UsageError):
 
 
 def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
-    """The bytes of a checkpoint file.
+    """The bytes of a checkpoint file of states from :meth:`engine.trainer.Trainer.capture`.
 
-    Args:
-        states: From :meth:`engine.trainer.Trainer.capture`.
-        meta: Plain values that identify data and model, for :func:`check_meta`.
+    ``meta`` are plain values that identify data and model, for :func:`check_meta`.
 
     Raises:
         TypeError: A state would not load with ``weights_only``.
@@ -68,11 +66,7 @@ def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = 
 def save_checkpoint(
     path: Path, states: Mapping[str, Any], meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`.
-
-    Raises:
-        CheckpointError: The file cannot be written.
-    """
+    """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`."""
     try:
         write_whole(pack_checkpoint(states, meta), path.parent, path.name)
     except OSError as error:
@@ -152,11 +146,7 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
 
 
 def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of other data or another model.
-
-    Args:
-        saved: The checkpoint's ``meta``.
-        now: The same of this run; dicts are compared key by key.
+    """Refuse a checkpoint of other data or another model; dicts are compared key by key.
 
     Raises:
         CheckpointError: Names all differences.

@@ -18,11 +18,6 @@ class FiniteCheck:
     The verdict is a tensor on the device, 1 where something is NaN or infinite, else 0; it is not
     read here. The forward pass's changes of saved buffers (running statistics) can be undone with
     it. Losses must be detached.
-
-    Args:
-        model: Its buffers are kept.
-        optimizer: Its parameters' gradients are checked.
-        device: Of both.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
@@ -55,12 +50,7 @@ class FiniteCheck:
             torch._foreach_copy_(self._kept, self._buffers)
 
     def keep_loss(self, loss: Tensor, show: bool = False) -> None:
-        """Keep a micro-batch's loss, after the backward pass.
-
-        Args:
-            loss: A detached scalar.
-            show: Make a gradient NaN if the loss is not finite.
-        """
+        """Keep a micro-batch's loss; with ``show`` one that is not finite makes a gradient NaN."""
         dtype = self._parameters[0][0].dtype
         self._open.append(loss if loss.dtype == dtype else loss.to(dtype))
         if show:
@@ -136,12 +126,10 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> bool:
-        """Copy the present state if it is finite; waits for the device once.
+        """Copy the present state if it is finite, else keep the earlier copy; returns whether it is.
 
-        Weights and momenta must be finite; buffers must not be NaN, but may be infinite.
-
-        Returns:
-            Whether it was copied; otherwise the earlier copy stays.
+        Waits for the device once. Weights and momenta must be finite; buffers must not be NaN, but
+        may be infinite.
         """
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]
@@ -169,11 +157,7 @@ class Snapshot:
         return {"tensors": list(self._tensors), "memory": _copy(self._memory)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a saved copy.
-
-        Raises:
-            ValueError: It is another model's.
-        """
+        """Take over a saved copy; ValueError if it is another model's."""
         weights, buffers = self._live()
         live, kept = [*weights, *buffers], state_dict["tensors"]
         if [t.shape for t in live] != [t.shape for t in kept]:

@@ -48,15 +48,10 @@ def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str,
 def restore_all(
     stateful: Mapping[str, Stateful], model: nn.Module, states: Mapping[str, Any]
 ) -> int:
-    """Restore captured states. Collective.
+    """Restore the states of :func:`capture_all`. Collective.
 
-    Args:
-        stateful: By name; those with ``state_may_be_missing`` stay if the checkpoint lacks them.
-        model: The one that is trained.
-        states: Rank 0's from :func:`capture_all`, on each rank.
-
-    Returns:
-        The number of processes that saved them.
+    Things with ``state_may_be_missing`` stay as they are if the checkpoint lacks them. Returns the
+    number of processes that saved the states.
 
     Raises:
         UsageError: The states belong to another set of handlers, or another model.
@@ -79,12 +74,7 @@ def restore_all(
 
 
 def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Rank 0's states, with what differs on the other ranks. Collective.
-
-    Args:
-        states: By name, of this rank.
-        stateful: Their owners; those with ``of_each_process`` differ from rank to rank.
-    """
+    """Rank 0's states, with what differs on the other ranks (``of_each_process``). Collective."""
     if world_size() == 1:
         return states
     own = {

@@ -16,11 +16,7 @@ from datasets.errors import UsageError
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams.
-
-    Args:
-        seed: At least 0, below 2**32 (NumPy's limit).
-    """
+    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams; below 2**32 (NumPy's limit)."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

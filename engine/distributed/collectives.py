@@ -77,13 +77,10 @@ def alone() -> Iterator[None]:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all ranks, in order. Collective.
+    """The values of all ranks, in order; any that can be pickled. Collective.
 
-    Args:
-        value: Can be pickled; tensors are best moved to the CPU before.
-
-    Raises:
-        PeerLostError: Another process is gone.
+    Tensors are best moved to the CPU before. Like all collectives it raises :class:`PeerLostError`
+    where another process is gone.
 
     Example:
         >>> gather({"alone": 1})
@@ -98,17 +95,9 @@ def gather(value: T) -> list[T]:
 
 
 def broadcast_from_main(make: Callable[[], T]) -> T:
-    """What ``make`` returns on rank 0, on all ranks. Collective.
+    """What ``make`` returns, or raises, on rank 0, on all ranks. Collective.
 
-    Args:
-        make: Called on rank 0 only; may not call collectives.
-
-    Raises:
-        Exception: What ``make`` raised, on every rank.
-
-    Example:
-        >>> broadcast_from_main(lambda: "runs/one")
-        'runs/one'
+    ``make`` is called on rank 0 only, and may not call collectives.
     """
     made: T | None = None
     failure: Exception | None = None
@@ -130,10 +119,7 @@ def raise_on_all_ranks() -> Iterator[None]:
     """A context that raises on all ranks at its end if it raised on any. Collective.
 
     So that no rank goes on to a collective that another never reaches. Within the context no
-    collective may be called.
-
-    Raises:
-        Exception: The rank's own, else that of the first rank that raised.
+    collective may be called. A rank raises its own error, else that of the first rank that raised.
     """
     failure: Exception | None = None
     try:
@@ -164,11 +150,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def barrier() -> None:
-    """Wait for all ranks. Collective.
-
-    Raises:
-        PeerLostError: Another process is gone.
-    """
+    """Wait for all ranks. Collective."""
     if world_size() > 1:
         with lost_peers_told():
             idist.barrier()
@@ -191,8 +173,7 @@ def sum_(value: Tensor) -> Tensor:
 def mean_(tensors: Sequence[Tensor]) -> None:
     """Means over the ranks, in place, in one message per type. Collective.
 
-    Args:
-        tensors: Of the same shapes on each rank; on one device.
+    The tensors have the same shapes on each rank, and are on one device.
     """
     if world_size() == 1:
         return
@@ -222,9 +203,6 @@ def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
     """The ranks' batches in the order of one process.
 
     Rank r of w has the batches r, r + w, r + 2w and so on; some may have one less.
-
-    Args:
-        parts: Each rank's list, one entry per batch.
 
     Example:
         >>> interleave([["a", "c", "e"], ["b", "d"], []])

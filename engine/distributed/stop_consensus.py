@@ -21,13 +21,8 @@ class StopConsensus:
     """Lets ranks act after the same iteration on what one of them knows, such as a signal.
 
     Each call is a collective and agrees, by the speed of the slowest rank, on the iteration of the
-    next one. It runs over Gloo, so that no GPU is waited for.
-
-    Args:
-        every_s: About the seconds between two calls.
-
-    Attributes:
-        due: The iteration after which the next call is; None for none.
+    next one, about ``every_s`` seconds later: ``due``, None for none. It runs over Gloo, so that no
+    GPU is waited for.
 
     Example::
 
@@ -47,15 +42,9 @@ class StopConsensus:
         self._group: Any = None
 
     def begin(self, iteration: int, answer: int = 0, last: int | None = None) -> int:
-        """Make a first call and agree on the next one. Collective.
+        """Make a first call, as :meth:`ask`. Collective.
 
-        Args:
-            iteration: How many are done.
-            answer: As for :meth:`ask`.
-            last: The last iteration that this rank will reach, if it may differ.
-
-        Returns:
-            As :meth:`ask`.
+        ``last`` is the last iteration that this rank will reach, if it may differ.
         """
         if self._group is None:
             # A separate group: collectives of the training may be in progress.
@@ -64,11 +53,7 @@ class StopConsensus:
         return self._call(iteration, answer)
 
     def ask(self, iteration: int, answer: int) -> int:
-        """The largest answer of all ranks. Collective, after the iteration ``due``.
-
-        Args:
-            iteration: How many are done.
-            answer: At least 0.
+        """The largest answer (at least 0) of all ranks. Collective, after the iteration ``due``.
 
         Raises:
             PeerLostError: Another process is gone.

@@ -59,10 +59,7 @@ class LeftOutSteps:
             self._take_back()
 
     def open_verdicts(self) -> tuple[Tensor, ...]:
-        """The verdicts of the last steps, which are counted and not read yet.
-
-        They are on the CPU, but valid only once the device has computed them.
-        """
+        """The verdicts of the last steps, not read yet; valid once the device has computed them."""
         return tuple(verdict for verdict, _ in self._waiting)
 
     def _take_back(self) -> None:

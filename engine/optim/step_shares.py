@@ -28,17 +28,14 @@ class StepShares:
 
     The batches of a step (accumulation, ranks) may differ in size or in the sum of their class
     weights. Each loss is a mean, sum_b / n_b, over its batch b; that of the joint batch is the sum
-    of (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks,
-    over which torch takes the mean. Gradients of terms with other denominators than the total
-    (:data:`engine.protocols.Loss`) are corrected. Contrastive terms and norms see their own
-    micro-batch only.
+    of (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks
+    (``processes``), over which torch takes the mean. Gradients of terms with other denominators
+    than the total (:data:`engine.protocols.Loss`) are corrected. Contrastive terms and norms see
+    their own micro-batch only.
 
     Denominators must be known before a step's first backward pass. They follow from the sampler's
     ``batch_sizes(epoch)``. Without it, or with class weights, the micro-batches of a step are read
     ahead, and ranks sum their denominators, without waiting for the device.
-
-    Attributes:
-        processes: How many sum their gradients.
     """
 
     phase = Phase.PREPARE
@@ -132,10 +129,8 @@ class StepShares:
 class _ReadAhead:
     """Reads all micro-batches of an optimizer step before it yields the first.
 
-    Args:
-        loader: Of the training.
-        trainer: Its ``state`` has the position and the accumulation.
-        coming: Filled with each micro-batch's denominators, and for the first of a step their sum.
+    ``coming`` is filled with each micro-batch's denominators, and for the first of a step their
+    sum.
     """
 
     def __init__(self, loader: Any, trainer: Trainer, coming: deque[Any]) -> None:
@@ -178,13 +173,9 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
 
 
 def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int = 1) -> list[float]:
-    """The weights of the losses of a rank's micro-batches.
+    """The weights of the losses of a rank's micro-batches, ``steps`` per optimizer step.
 
-    Args:
-        sizes: Samples of all micro-batches; number i is rank ``i % world_size``'s.
-        rank: Whose.
-        world_size: Number of ranks, over whose gradients the mean is taken.
-        steps: Micro-batches of a rank per optimizer step.
+    ``sizes`` are the samples of all micro-batches; number i is rank ``i % world_size``'s.
 
     Example:
         >>> shares([4, 2, 1, 1], rank=0, world_size=2)
