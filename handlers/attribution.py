@@ -46,7 +46,7 @@ class Attribution:
     """Attributions by points of the scans, by scans and by covariates.
 
     Of classes the predicted one is explained. Several labels or values are explained one by one,
-    the first ``engine.explain.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` holds one set
+    the first ``engine.explain.attribution.MOST_OUTPUTS`` of them: ``sets`` holds one set
     of attributions for each, which multiplies time and memory.
 
     Attached to an evaluator it explains the evaluated samples, in the order of their data set;

@@ -126,7 +126,7 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> bool:
-        """Copy the present state if it is finite, else keep the earlier copy; returns whether it is.
+        """Copy the present state if it is finite, and return whether it is; else keep the former.
 
         Waits for the device once. Weights and momenta must be finite; buffers must not be NaN, but
         may be infinite.
