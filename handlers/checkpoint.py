@@ -63,18 +63,17 @@ class Checkpoint:
     that cannot be written ends all of them.
 
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
-    carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back
-    to the file's moment lacks it.
+    carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back to
+    the file's moment lacks it.
 
     Args:
         monitor: The metric that ranks epochs; None where neither best nor top k are wanted.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
-            monitor.
-        save_top_k: How many of the best epochs to keep, at least 0.
+        mode: ``max`` or ``min``; by default from the monitor.
+        save_top_k: How many of the best epochs to keep.
         save_last: Whether to write ``last.pt``, which a stopped run continues from.
         save_best: Whether to write ``best.pt``.
-        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The
-            last epoch is always saved.
+        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The last
+            epoch is always saved.
         every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
         keep_every_epochs: Epochs from one periodic file to the next.
         folder: ``<run_dir>/checkpoints`` by default.
@@ -127,11 +126,7 @@ class Checkpoint:
         self._ranked_otherwise = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks.
-
-        Raises:
-            UsageError: There is no folder to write to.
-        """
+        """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks."""
         if self.folder is None:
             if trainer.run_dir is None:
                 raise UsageError("checkpoint.folder: name one, the trainer has no run_dir")
@@ -296,11 +291,7 @@ class Checkpoint:
         return names
 
     def _rank_again(self) -> tuple[list[Entry], tuple[float, int] | None]:
-        """Rank the files of a run that had another monitor by this one's value in each.
-
-        Returns:
-            The top and the best, as far as the files hold such a value.
-        """
+        """The top and the best by this monitor's value in the files of a run that had another."""
         assert self.folder is not None
         assert self.monitor is not None
         found: list[Entry] = []
@@ -323,11 +314,7 @@ class Checkpoint:
         return top[: self.save_top_k], (score, epoch)
 
     def _tidy(self, trainer: Trainer) -> list[Entry]:
-        """Create the folder, and undo a save that was cut off.
-
-        Returns:
-            The best whose files are there.
-        """
+        """Create the folder, and undo a save that was cut off; returns the best that are there."""
         assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
         for part in self.folder.glob(f".*{PART_SUFFIX}"):

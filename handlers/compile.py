@@ -48,8 +48,8 @@ class Compile:
       so batches should share a few shapes (:func:`datasets.batches.packed_collate`). Without a GPU
       it announces so and is ``default``.
 
-    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is
-    not compiled again. The loss is not compiled. Validation, attribution and export use the model
+    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is not
+    compiled again. The loss is not compiled. Validation, attribution and export use the model
     itself, but for blocks that are compiled in place.
 
     With ``graphs`` a step's outputs live in memory that the next step reuses: they are copied
@@ -61,13 +61,6 @@ class Compile:
         backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
         cache_dir: Folder of compiled code for later runs; None for torch's own temporary one. The
             environment variable ``TORCHINDUCTOR_CACHE_DIR`` wins.
-
-    Raises:
-        UsageError: A setting is unknown, or does not fit the others.
-
-    Example:
-        >>> Compile("regional").mode
-        'regional'
     """
 
     phase = Phase.PREPARE
@@ -97,8 +90,8 @@ class Compile:
         """Listen to the start of the run and, for graphs, to the parts of a step.
 
         Raises:
-            UsageError: The backend misses something, the model has no repeated block, or
-                its weights are shared, which graphs cannot follow.
+            UsageError: The backend misses something, the model has no repeated block, or its
+                weights are shared, which graphs cannot follow.
         """
         if self.mode == "graphs":
             # They are gathered in each step, at changing addresses.

@@ -27,11 +27,10 @@ class EarlyStopping:
 
     Args:
         monitor: The metric to follow.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
-            monitor.
-        patience: Epochs without improvement after which training ends, at least 1.
+        mode: ``max`` or ``min``; by default from the monitor.
+        patience: Epochs without improvement after which training ends.
         cooldown: Epochs after an improvement that are not counted as lacking one.
-        min_delta: The least improvement that counts, at least 0.
+        min_delta: The least improvement that counts.
         relative: Whether ``min_delta`` is a share of the best's absolute value.
         start_epoch: Epochs up to this one are not counted as lacking an improvement.
 

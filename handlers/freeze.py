@@ -35,9 +35,9 @@ class Freeze:
 
     A pattern is the name of a parameter, the name of a module (all that is in it), or either with
     the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A frozen parameter has
-    no gradient, and the optimizer does not move it. A norm with running statistics is in
-    evaluation mode while all its parameters are frozen; one without parameters is matched by its
-    own name. Dropout in a frozen part goes on.
+    no gradient, and the optimizer does not move it. A norm with running statistics is in evaluation
+    mode while all its parameters are frozen; one without parameters is matched by its own name.
+    Dropout in a frozen part goes on.
 
     All of it follows from the epoch: nothing has to be saved. Announces ``frozen`` and
     ``unfrozen``.
@@ -48,9 +48,6 @@ class Freeze:
         unfreeze: Pattern -> the epoch in which the training of its parameters begins; they are
             frozen until then. Where several match, the earliest epoch counts, before
             ``until_epoch``.
-
-    Raises:
-        UsageError: Nothing is named, or an epoch is less than 1.
 
     Example::
 

@@ -27,16 +27,6 @@ class GradientClipping:
     "On the difficulty of training recurrent neural networks"), but with sharded gradients too, and
     over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
     before clipping, a tensor on the device.
-
-    Args:
-        max_norm: Above 0.
-
-    Raises:
-        UsageError: ``max_norm`` is not above 0.
-
-    Example:
-        >>> GradientClipping(max_norm=0.5).max_norm
-        0.5
     """
 
     phase = Phase.GRADIENTS

@@ -22,21 +22,12 @@ MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 class GradientNorm:
     """Measures the common L2 norm of all gradients, as they are before clipping.
 
-    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
+    The first of ``every`` so many optimizer steps is measured. At an epoch's end
+    ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
     ``train/grad_norm_max`` the largest. Norms that are not finite, as fp16's loss scaling causes
     now and then, are left out and announced as ``gradients_not_finite``. Both are NaN where none
     was finite, and absent where no step was measured. The norms stay on the device until then;
     ``trainer.state.gradient_norm`` holds the last one.
-
-    Args:
-        every: Measure the first of every so many optimizer steps.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example:
-        >>> GradientNorm(every=10).every
-        10
     """
 
     phase = Phase.GUARD

@@ -68,19 +68,10 @@ def find_lr(
 ) -> LRSearch:
     """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss.
 
-    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, the random
-    number streams and the loader are left as they were; the trainer's handlers (clipping,
-    accumulation) take no part. The groups keep the ratios of their rates.
-
-    Args:
-        trainer: Not started yet.
-        loader: Training batches, read as often as needed.
-        start_lr: First rate, above 0.
-        end_lr: Last rate, unless the loss diverges before.
-        num_iter: Steps, at least 10.
-
-    Raises:
-        UsageError: A setting is out of range.
+    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, which is not
+    started yet, the random number streams and the loader are left as they were; the trainer's
+    handlers (clipping, accumulation) take no part. The groups keep the ratios of their rates.
+    Training batches are read as often as needed.
     """
     check_range(start_lr, end_lr, num_iter)
     model, optimizer, loss, precision = copy.deepcopy(
@@ -190,13 +181,6 @@ class LRFinder:
         end_lr: Last rate, unless the loss diverges before.
         num_iter: Steps, at least 10.
         page: Output file; ``<run_dir>/report/lr_finder.html`` by default.
-
-    Raises:
-        UsageError: A setting is out of range.
-
-    Example:
-        >>> LRFinder(start_lr=1e-5, page="lr.html").page.name
-        'lr.html'
     """
 
     phase = Phase.REPORT
@@ -214,11 +198,7 @@ class LRFinder:
         self.page = None if page is None else Path(page)
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start.
-
-        Raises:
-            UsageError: No page is named, and the trainer has no ``run_dir``.
-        """
+        """Listen to the run's start."""
         if self.page is None:
             if trainer.run_dir is None:
                 raise UsageError("lr_finder.page: name one, the trainer has no run_dir")
@@ -263,16 +243,7 @@ def verdict(search: LRSearch) -> str:
 
 
 def write_page(search: LRSearch, path: Path, title: str = "") -> None:
-    """Write the page: one file without network access.
-
-    Args:
-        search: From :func:`find_lr`.
-        path: Its folder is created; an earlier file is replaced.
-        title: Above the curve.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
+    """Write the page: one file without network access; its folder is created."""
     from markupsafe import Markup
 
     curve = {

@@ -41,8 +41,11 @@ class LRSchedule:
     - ``one_cycle``: up from full / ``div_factor`` and down to that / ``final_div_factor``, both
       along a cosine (Smith and Topin 2018); the rise takes W steps, or ``pct_start`` of T without
       a warm-up;
-    - ``plateau``: full rate x ``factor`` whenever the monitor has not improved for more than
-      ``patience`` epochs (torch's ``ReduceLROnPlateau``);
+    - ``plateau``: full rate x ``factor`` whenever the ``monitor`` has not improved by ``threshold``
+      (``threshold_mode`` ``rel``: a share of the best, or ``abs``) for more than ``patience``
+      epochs, not counting ``cooldown`` epochs after a reduction (torch's ``ReduceLROnPlateau``). An epoch
+      without the monitor does not count; NaN is no improvement. ``mode``, ``max`` or ``min``, is by
+      default the monitor's;
     - ``constant``: the full rate.
 
     The values are those of torch's schedulers, but as a function of s alone: the device may take a
@@ -60,21 +63,6 @@ class LRSchedule:
         total_steps: T, in optimizer steps; by default from the epochs, the loader's length and the
             accumulation.
         min_lr: Lower bound of every schedule, but not of the warm-up.
-        step_epochs: For ``step``.
-        step_size: For ``step``, in optimizer steps, instead of ``step_epochs``.
-        gamma: For ``step``.
-        pct_start: For ``one_cycle``, above 0 and below 1.
-        div_factor: For ``one_cycle``.
-        final_div_factor: For ``one_cycle``.
-        monitor: For ``plateau``: a metric. An epoch without it does not count; NaN is no
-            improvement.
-        mode: For ``plateau``: ``max`` where larger is better, ``min`` where smaller is; by default
-            from the monitor.
-        factor: For ``plateau``, above 0 and below 1.
-        patience: For ``plateau``, in epochs.
-        cooldown: For ``plateau``: epochs after a reduction that are not counted.
-        threshold: For ``plateau``: the least improvement that counts.
-        threshold_mode: ``rel`` where the threshold is a share of the best, else ``abs``.
     """
 
     phase = Phase.UPDATE
@@ -294,11 +282,7 @@ class LRSchedule:
         return {"name": self.name, "scales": self._scales(), **memory}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue.
-
-        Raises:
-            ValueError: The state is another schedule's.
-        """
+        """Continue; ValueError if the state is another schedule's."""
         if state_dict["name"] != self.name:
             raise ValueError(f"the run had '{state_dict['name']}', now it has '{self.name}'")
         self._adopt_groups()

@@ -38,10 +38,6 @@ class MLflow:
         experiment: MLflow's experiment.
         name: The run's name there; the run folder's by default.
         config: More plain values for the parameters; nested ones get dotted names.
-
-    Example:
-        >>> MLflow(experiment="maldi").experiment
-        'maldi'
     """
 
     phase = Phase.RECORD
@@ -61,11 +57,7 @@ class MLflow:
         self._logger: Any = None
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and end and to the ends of epochs.
-
-        Raises:
-            UsageError: MLflow is not installed.
-        """
+        """Listen to the run's start and end and to the ends of epochs."""
         require_package("mlflow")
         if self.name is None and trainer.run_dir is not None:
             self.name = Path(trainer.run_dir).name
@@ -75,11 +67,7 @@ class MLflow:
         trainer.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin the MLflow run, or continue it.
-
-        Raises:
-            UsageError: MLflow refuses, for example because the server does not answer.
-        """
+        """Begin the MLflow run, or continue it; UsageError if MLflow refuses."""
         if trainer.should_terminate:  # a finished run: nothing will be logged
             return
         # Imported here, because it takes seconds.

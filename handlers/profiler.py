@@ -35,8 +35,8 @@ PARTS: dict[Any, tuple[str, Phase]] = {
 class Profiler:
     """Profiles a few optimizer steps of a run, once.
 
-    Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts
-    of a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
+    Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts of
+    a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
     ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
     those it has. A resumed run profiles only if there is no profile yet.
 
@@ -46,13 +46,6 @@ class Profiler:
             slow.
         active: Steps that are kept.
         folder: ``<run_dir>/profile`` by default.
-
-    Raises:
-        UsageError: A number is out of range.
-
-    Example:
-        >>> Profiler(wait=100, active=3, folder="profile").folder.name
-        'profile'
     """
 
     phase = Phase.RECORD
@@ -77,11 +70,7 @@ class Profiler:
         self._attached: list[tuple[Any, Callable[..., Any]]] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and end; to steps only until the profile is written.
-
-        Raises:
-            UsageError: There is no folder to write to.
-        """
+        """Listen to the run's start and end; to steps only until the profile is written."""
         if self.folder is None:
             if trainer.run_dir is None:
                 raise UsageError("profiler.folder: name one, the trainer has no run_dir")

@@ -38,9 +38,6 @@ class Progress:
         every: Print each so many epochs; the last epoch of the budget is always printed.
         metrics: Names to print; None for the losses and the monitored metrics.
         quiet: Events of notices that are not printed.
-
-    Raises:
-        UsageError: ``every`` is less than 1, or ``metrics`` is no list of names.
     """
 
     phase = Phase.RECORD

@@ -22,13 +22,6 @@ class Report(LivePage):
             page as text; None for the training curves.
         path: ``<run_dir>/report/index.html`` by default.
         every: Epochs between writes (more where epochs are short); the end of training too.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example:
-        >>> Report(lambda trainer, epochs: f"<p>{len(epochs)} epochs</p>", "page.html").path.name
-        'page.html'
     """
 
     name = "report"

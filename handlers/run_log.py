@@ -32,24 +32,19 @@ LAG_S = 1.0
 class RunLog:
     """Writes ``log.jsonl`` and the tables made from it.
 
-    Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``,
-    every notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time``
-    is that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated``
-    (stopped before the end of the budget). NaN is written as null, an infinite number as the text
-    ``inf`` or ``-inf``. Each line is handed to the system at once, and survives the process.
-    ``metrics.csv`` (one row per epoch) and ``metrics.json`` (best, last, test) are written at the
-    end of an epoch (at most once a second), of the run and of a test; they hold no times, so that
-    equal runs give equal tables.
+    Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``, every
+    notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time`` is
+    that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (stopped
+    before the end of the budget). NaN is written as null, an infinite number as the text ``inf`` or
+    ``-inf``. Each line is handed to the system at once, and survives the process. ``metrics.csv``
+    (one row per epoch) and ``metrics.json`` (best, last, test; the best by ``monitor``) are written
+    at the end of an epoch (at most once a second), of the run and of a test; they hold no times, so
+    that equal runs give equal tables. ``path`` is ``<run_dir>/log.jsonl`` by default, with the
+    tables beside it.
 
     When a run is resumed, the lines that were written after the checkpoint move to
     ``log.discarded.jsonl``: the log then reads as that of an uncut run, but for ``run_resumed``. So
     that a notice is neither lost nor doubled, a handler announces it before the phase ``SAVE``.
-
-    Args:
-        path: ``<run_dir>/log.jsonl`` by default. The tables are written to the same folder.
-        monitor: The metric whose best epoch ``metrics.json`` names; None for no best.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
-            monitor.
     """
 
     phase = Phase.RECORD
@@ -70,21 +65,13 @@ class RunLog:
 
     @property
     def path(self) -> Path:
-        """The log's file.
-
-        Raises:
-            UsageError: There is none yet.
-        """
+        """The log's file."""
         if self._path is None:
             raise UsageError("run_log.path: name one, or attach the log to a trainer first")
         return self._path
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's and the epochs' start and end, and to notices.
-
-        Raises:
-            UsageError: There is no folder to write to.
-        """
+        """Listen to the run's and the epochs' start and end, and to notices."""
         if self._path is None and trainer.run_dir is not None:
             self._path = Path(trainer.run_dir) / "log.jsonl"
         if self._path is None:
@@ -99,15 +86,7 @@ class RunLog:
         trainer.add_event_handler(TrainEvents.LOG_EVENT, self.note)
 
     def write(self, event: str, **fields: Any) -> None:
-        """Add a line, also before or after training.
-
-        Args:
-            event: ``test_completed`` goes into ``metrics.json`` too.
-            **fields: In plain types.
-
-        Raises:
-            UsageError: The file cannot be written.
-        """
+        """Add a line, also before or after training; ``metrics.json`` takes ``test_completed``."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         row = as_json({"event": event, "time": now, **fields})
         self._settle()

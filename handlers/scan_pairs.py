@@ -44,13 +44,6 @@ class ScanPairs:
         temperature: Divides the cosine similarities; above 0.
         on: The model's output to compare, [B, E], a key or a path into nested dicts; by default
             ``spec_embedding``, or ``embedding`` where there is none.
-
-    Raises:
-        UsageError: A number is out of range; in the first step, the model has no such output.
-
-    Example:
-        >>> ScanPairs(weight=0.05).temperature
-        0.1
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then
@@ -97,11 +90,7 @@ class ScanPairs:
 
     @in_phase(Phase.PREPARE)
     def take_views(self, trainer: Trainer) -> None:
-        """Remove the views from the batch and from the model's outputs.
-
-        Raises:
-            UsageError: The model lacks the output to compare.
-        """
+        """Remove the views from the batch and from the model's outputs."""
         state = trainer.state
         batch = state.batch
         batch.spectra, batch.mask, batch.tabular, rows = self._whole
@@ -154,14 +143,10 @@ class ScanPairs:
 
 
 def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Split each sample's scans at random into two halves.
+    """Split each sample's scans (mask, bool [B, S]) at random into two halves, masks too.
 
-    Args:
-        mask: Bool [B, S]; True = a real scan.
-
-    Returns:
-        Two masks, bool [B, S]. They share no scan and together hold all; of an odd number the
-        second has one more. A single scan is in both.
+    They share no scan and together hold all; of an odd number the second has one more. A single
+    scan is in both.
 
     Example:
         >>> first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))

@@ -30,26 +30,17 @@ Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 class StepLog:
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
-    ``run_log`` writes each as a line of ``log.jsonl``, ``tensorboard`` as scalars over the
-    optimizer steps. The loss terms are means over the step's micro-batches and all ranks, weighted
-    as for the gradient. ``lr`` is the largest learning rate of the step. ``gradient_norm`` is the
-    common L2 norm before clipping, from the handler that measures it, or measured here. A step
-    that a handler vetoed, or that the device left out, has no line.
+    Each of ``every`` so many steps is announced, 0 for none. ``run_log`` writes it as a line of
+    ``log.jsonl``, ``tensorboard`` as scalars over the optimizer steps. The loss terms are means
+    over the step's micro-batches and all ranks, weighted as for the gradient. ``lr`` is the largest
+    learning rate of the step. ``gradient_norm`` is the common L2 norm before clipping, from the
+    handler that measures it, or measured here. A step that a handler vetoed, or that the device
+    left out, has no line.
 
-    The values stay on the device and are read and announced together: at the end of an epoch and
-    of the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced,
-    so that a resumed run announces each once; with another world size than saved within an epoch
-    they are lost.
-
-    Args:
-        every: Optimizer steps from one logged step to the next; 0 logs none.
-
-    Raises:
-        UsageError: ``every`` is below 0.
-
-    Example:
-        >>> StepLog(every=10).every
-        10
+    The values stay on the device and are read and announced together: at the end of an epoch and of
+    the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced, so
+    that a resumed run announces each once; with another world size than saved within an epoch they
+    are lost.
     """
 
     # After clipping, before metrics, logs and checkpoints.
@@ -209,12 +200,7 @@ def _learning_rate(trainer: Trainer) -> Any:
 def _means(
     rows: tuple[dict[str, Any], ...], total: Callable[[Mapping[str, Any]], Any] | None
 ) -> dict[str, float]:
-    """The loss terms of one step, over the micro-batches of all ranks that have them.
-
-    Args:
-        rows: Of each rank.
-        total: From a step's terms to its total, where that is known.
-    """
+    """The loss terms of one step, over the micro-batches of all ranks that have them."""
     parts: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for of_one in row["losses"]:

@@ -45,9 +45,6 @@ class SWA(WeightAverage):
         every_epochs: Epochs from one set of weights in the average to the next.
         update_norms: Whether to compute batch norms' statistics again.
 
-    Raises:
-        UsageError: A number is less than 1.
-
     Example:
         >>> SWA().first_epoch(max_epochs=20)
         16
@@ -156,11 +153,7 @@ class SWA(WeightAverage):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue a saved average.
-
-        Raises:
-            ValueError: It is the average of another model.
-        """
+        """Continue a saved average; ValueError if it is another model's."""
         buffers, statistics = dict(self._model.named_buffers()), state_dict["statistics"]
         if unknown := sorted(statistics.keys() - buffers.keys()):
             raise ValueError(f"the model has no tensor {unknown[0]}")

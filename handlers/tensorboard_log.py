@@ -26,14 +26,7 @@ class TensorBoard:
     The optimizer steps that ``step_log`` announces are scalars over the steps, in the subfolder
     ``steps``, which TensorBoard shows as another run. An undefined value (NaN) leaves a gap. A
     resumed run continues the same folders: the epochs and steps that come again replace the former
-    ones (``purge_step``).
-
-    Args:
-        folder: For the event files; ``<run_dir>/events`` by default.
-
-    Example:
-        >>> TensorBoard("runs/first/events").folder.name
-        'events'
+    ones (``purge_step``). ``folder`` is ``<run_dir>/events`` by default.
     """
 
     phase = Phase.RECORD
@@ -45,11 +38,7 @@ class TensorBoard:
         self._steps = _Scalars()
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs and of the run.
-
-        Raises:
-            UsageError: There is no folder to write to, or TensorBoard is not installed.
-        """
+        """Listen to the ends of epochs and of the run."""
         if self.folder is None:
             if trainer.run_dir is None:
                 raise UsageError("tensorboard.folder: name one, the trainer has no run_dir")

@@ -30,13 +30,6 @@ class Validation:
         weights: Context in which the model holds the weights to measure, such as
             ``EMA.averaged_weights``.
         loss_terms: Names of the loss's terms, which become metrics too.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example::
-
-        trainer.attach(Validation(evaluator, val_loader, weights=ema.averaged_weights))
     """
 
     phase = Phase.MEASURE

@@ -38,13 +38,6 @@ class WandB:
         tags: Tags of the run.
         folder: For W&B's files; the run folder by default.
         config: More plain values for the W&B config.
-
-    Raises:
-        UsageError: ``mode`` is unknown, or ``tags`` is no list.
-
-    Example:
-        >>> WandB(project="maldi", mode="offline").mode
-        'offline'
     """
 
     phase = Phase.RECORD
@@ -72,11 +65,7 @@ class WandB:
         self._logger: Any = None
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and end and to the ends of epochs.
-
-        Raises:
-            UsageError: W&B is not installed, or there is no folder for its files.
-        """
+        """Listen to the run's start and end and to the ends of epochs."""
         require_package("wandb")
         if self.folder is None:
             if trainer.run_dir is None:
@@ -90,11 +79,7 @@ class WandB:
         trainer.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin the W&B run, or continue it.
-
-        Raises:
-            UsageError: W&B refuses, for example because no user is logged in.
-        """
+        """Begin the W&B run, or continue it; UsageError if W&B refuses, as without a login."""
         if trainer.should_terminate:  # a finished run: nothing will be logged
             return
         # Imported here, because it takes seconds.

@@ -60,7 +60,7 @@ class OutputCollector(ABC):
 
     @abstractmethod
     def take(self, engine: Any) -> dict[str, Any] | None:
-        """What to keep of the engine's batch and outputs, under the same names each step; or None."""
+        """What to keep of the engine's batch and outputs, by the same names each step; or None."""
 
 
 def in_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
