@@ -76,7 +76,7 @@ class Trainer(ResumableEngine):
         self.total: Callable[[Mapping[str, Any]], Any] | None = getattr(loss, "total", None)
         self.left_out_steps = LeftOutSteps()
         self.history: list[dict[str, Any]] = []
-        self._provided: set[str] = set()
+        self.provided_metrics: set[str] = set()
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
         self._saved_by = world_size()
@@ -136,12 +136,7 @@ class Trainer(ResumableEngine):
 
     def provide_metrics(self, *names: str) -> None:
         """Declare metrics that ``state.metrics`` will hold at the end of an epoch."""
-        self._provided.update(names)
-
-    @property
-    def provided_metrics(self) -> frozenset[str]:
-        """The metrics that were declared."""
-        return frozenset(self._provided)
+        self.provided_metrics.update(names)
 
     def monitor_metric(self, name: str, user: str) -> None:
         """Declare that ``user`` (a handler's name) reads a metric at the end of an epoch."""
@@ -155,9 +150,11 @@ class Trainer(ResumableEngine):
     def check_monitors(self) -> None:
         """Raise UsageError for a monitored metric that nothing provides."""
         for user, name in self._monitored:
-            if name not in self._provided:
+            if name not in self.provided_metrics:
                 subset = name.partition("/")[0]  # names of the same subset first
-                among = sorted(self._provided, key=lambda n: (n.partition("/")[0] != subset, n))
+                among = sorted(
+                    self.provided_metrics, key=lambda n: (n.partition("/")[0] != subset, n)
+                )
                 choices = nearest(name, among)
                 raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
 

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.distributed import repeated_blocks, require_unsharded
+from engine.distributed import map_tensors, repeated_blocks, require_unsharded
 from engine.events import Phase, TrainEvents
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Compile:
 
     def keep_outputs(self, trainer: Trainer) -> None:
         """Copy the model's outputs out of the graphs' memory."""
-        trainer.state.outputs = _copied(trainer.state.outputs)
+        trainer.state.outputs = map_tensors(trainer.state.outputs, Tensor.clone)
 
     def keep_gradients(self, trainer: Trainer) -> None:
         """Copy the gradients of an accumulation's first micro-batch, if others will be added."""
@@ -180,14 +179,3 @@ def check_compiler(device: torch.device) -> None:
             f"compile: no C++ compiler '{compiler}', which compiling for a CPU needs; install one, "
             "or name another in the environment variable CXX"
         )
-
-
-def _copied(outputs: Any) -> Any:
-    """The same nest of dicts and lists, every tensor copied; gradients flow through the copies."""
-    if isinstance(outputs, Tensor):
-        return outputs.clone()
-    if isinstance(outputs, Mapping):
-        return {name: _copied(value) for name, value in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return [_copied(value) for value in outputs]
-    return outputs

@@ -43,9 +43,9 @@ class LRSchedule:
       a warm-up;
     - ``plateau``: full rate x ``factor`` whenever the ``monitor`` has not improved by ``threshold``
       (``threshold_mode`` ``rel``: a share of the best, or ``abs``) for more than ``patience``
-      epochs, not counting ``cooldown`` epochs after a reduction (torch's ``ReduceLROnPlateau``). An epoch
-      without the monitor does not count; NaN is no improvement. ``mode``, ``max`` or ``min``, is by
-      default the monitor's;
+      epochs, not counting ``cooldown`` epochs after a reduction (torch's ``ReduceLROnPlateau``). An
+      epoch without the monitor does not count; NaN is no improvement. ``mode``, ``max`` or ``min``,
+      is by default the monitor's;
     - ``constant``: the full rate.
 
     The values are those of torch's schedulers, but as a function of s alone: the device may take a

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
+from engine.distributed import map_tensors
 from engine.events import Phase, TrainEvents, in_phase
 from engine.losses import find_output, has_output
 from models.tft_loss import info_nce
@@ -107,7 +108,9 @@ class ScanPairs:
                 f"expected [{3 * count}, E], a row per sample"
             )
         self._views = embeddings[count : 2 * count], embeddings[2 * count :]
-        state.outputs = _first_rows(state.outputs, count, 3 * count)
+        state.outputs = map_tensors(
+            state.outputs, lambda t: t[:count] if t.ndim and len(t) == 3 * count else t
+        )
 
     def __call__(self, trainer: Trainer) -> None:
         """Add the term."""
@@ -177,14 +180,3 @@ def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) ->
     start = torch.arange(samples, device=rows.device) * mask.shape[1]
     single = start + mask.byte().argmax(dim=1) + 2 * places
     return torch.cat([whole, of_views, torch.where(paired, none, single)])
-
-
-def _first_rows(outputs: Any, count: int, rows: int) -> Any:
-    """The same nested dicts with the first ``count`` of each tensor that has ``rows``."""
-    if isinstance(outputs, Tensor):
-        return outputs[:count] if outputs.ndim and len(outputs) == rows else outputs
-    if isinstance(outputs, Mapping):
-        return {name: _first_rows(value, count, rows) for name, value in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)(_first_rows(value, count, rows) for value in outputs)
-    return outputs

@@ -124,19 +124,15 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
         CheckpointError: There is no valid checkpoint.
     """
     last, skipped = folder / LAST_NAME, []
-    try:
-        return last, load_checkpoint(last), []
-    except CheckpointError as error:
-        skipped.append(str(error))
     found: tuple[int, Path, dict[str, Any]] | None = None
-    for path in sorted(folder.glob("*.pt")):
-        if path == last:
-            continue
+    for path in (last, *sorted(set(folder.glob("*.pt")) - {last})):
         try:
             content = load_checkpoint(path)
         except CheckpointError as error:
             skipped.append(str(error))
             continue
+        if path == last:
+            return last, content, []
         iteration = content["states"].get("trainer", {}).get("iteration", 0)
         if found is None or iteration > found[0]:
             found = iteration, path, content
@@ -177,21 +173,17 @@ def broken_weight(model: nn.Module) -> str | None:
     Buffers may be infinite on purpose (a mask). Collective if the model is sharded.
     """
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    whole = {
-        name: torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
-        for name, tensor in _parts_by_name(model).items()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point()
-    }
+    whole = {}
+    for name, value in model.state_dict().items():
+        (tensor,) = to_local([value])
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            sound = torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
+            whole[name] = sound
     flags = torch.stack(list(whole.values())).tolist() if whole else []
     broken = next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
     if not is_sharded(model):
         return broken
     return next((name for name in gather(broken) if name is not None), None)
-
-
-def _parts_by_name(model: nn.Module) -> dict[str, Any]:
-    state = model.state_dict()
-    return {name: to_local([value])[0] for name, value in state.items()}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -133,13 +134,14 @@ class Snapshot:
         """
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]
-        flags = [torch.isfinite(t).all() for t in (*weights, *_tensors_in(memory))]
+        momenta = [t for own in memory.values() for t in own.values() if isinstance(t, Tensor)]
+        flags = [torch.isfinite(t).all() for t in (*weights, *momenta)]
         flags += [~torch.isnan(buffer).any() for buffer in buffers]
         device = weights[0].device
         if not bool(torch.stack([flag.to(device) for flag in flags]).all()):
             return False
         self._tensors = [tensor.detach().clone() for tensor in (*weights, *buffers)]
-        self._memory = _copy(memory)
+        self._memory = deepcopy(memory)
         return True
 
     @torch.no_grad()
@@ -150,11 +152,11 @@ class Snapshot:
             live.copy_(kept)
         groups = self._optimizer.state_dict()["param_groups"]
         # The optimizer takes the tensors themselves, not copies.
-        self._optimizer.load_state_dict({"state": _copy(self._memory), "param_groups": groups})
+        self._optimizer.load_state_dict({"state": deepcopy(self._memory), "param_groups": groups})
 
     def state_dict(self) -> dict[str, Any]:
         """The copy."""
-        return {"tensors": list(self._tensors), "memory": _copy(self._memory)}
+        return {"tensors": list(self._tensors), "memory": deepcopy(self._memory)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over a saved copy; ValueError if it is another model's."""
@@ -163,21 +165,4 @@ class Snapshot:
         if [t.shape for t in live] != [t.shape for t in kept]:
             raise ValueError("the kept copy of the weights is another model's")
         self._tensors = [k.to(tensor.device) for k, tensor in zip(kept, live, strict=True)]
-        self._memory = _copy(state_dict["memory"])
-
-
-def _tensors_in(memory: Mapping[Any, Any]) -> Iterable[Tensor]:
-    for of_parameter in memory.values():
-        for value in of_parameter.values():
-            if isinstance(value, Tensor):
-                yield value
-
-
-def _copy(memory: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {
-        parameter: {
-            key: value.detach().clone() if isinstance(value, Tensor) else value
-            for key, value in of_parameter.items()
-        }
-        for parameter, of_parameter in memory.items()
-    }
+        self._memory = deepcopy(state_dict["memory"])

@@ -25,6 +25,7 @@ from engine.distributed import (
     gather,
     is_main_process,
     is_sharded,
+    map_tensors,
     optimizer_shares,
     raise_on_all_ranks,
     rank,
@@ -78,7 +79,7 @@ def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dic
     if world_size() == 1:
         return states
     own = {
-        name: _on_cpu(states[name])
+        name: map_tensors(states[name], Tensor.cpu)
         for name, thing in stateful.items()
         if getattr(thing, "of_each_process", False)
     }
@@ -133,13 +134,3 @@ def _check_names(kept: Set[str], saved: Set[str]) -> None:
                 if names
             )
         )
-
-
-def _on_cpu(state: Any) -> Any:
-    if isinstance(state, Tensor):
-        return state.cpu()
-    if isinstance(state, Mapping):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_on_cpu(value) for value in state]
-    return state

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         full_state,
         is_sharded,
         joint_norm,
+        map_tensors,
         optimizer_shares,
         repeated_blocks,
         require_unsharded,

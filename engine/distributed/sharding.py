@@ -8,7 +8,7 @@ unsharded runs can continue each other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -103,19 +103,30 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
 # -- states -----------------------------------------------------------------------------------
 
 
+def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same nest of mappings, lists and tuples, with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(each, change) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_tensors(each, change) for each in value)
+    return value
+
+
 def full_state(state: Any) -> Any:
     """A state with full tensors on rank 0's CPU, and None on other ranks, in place of shards.
 
     Collective if there are shards.
     """
-    if is_share(state):
-        full = state.full_tensor()
-        return full.cpu() if is_main_process() else None
-    if isinstance(state, Mapping):
-        return type(state)((key, full_state(value)) for key, value in state.items())  # type: ignore[call-arg]
-    if isinstance(state, (list, tuple)):
-        return type(state)(full_state(value) for value in state)
-    return state
+
+    def full(tensor: Any) -> Tensor | None:
+        if not is_share(tensor):
+            return tensor  # type: ignore[no-any-return]
+        whole = tensor.full_tensor()
+        return whole.cpu() if is_main_process() else None
+
+    return map_tensors(state, full)
 
 
 def shares_of(state: Any, like: Any) -> Any:

@@ -80,9 +80,7 @@ def summarise_attention(
         for whole in parts
         for spectra, mask, tabular in zip(*(tensor.split(ROWS) for tensor in whole), strict=True)
     ]
-    sums: dict[str, Tensor] = {}
-    squares: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = {}  # of weights, their squares and their number
     entropies: dict[str, list[Tensor]] = {}
     with showing_attention(model):
         scan_axes = find_scan_axes(model, parts[0], device)
@@ -91,30 +89,25 @@ def summarise_attention(
             for name in weights.keys() & scan_axes.keys():
                 tensor, own = weights[name].double().cpu(), scan_axes[name]
                 if is_over_scans(tensor, own):
-                    entropies.setdefault(name, []).append(_entropy(tensor, mask))
+                    entropy = torch.special.entr(scan_shares(tensor, mask)).sum(dim=1)
+                    entropies.setdefault(name, []).append(entropy)
                     continue
                 real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
                 for axis in own:
                     shape = [len(mask), *(1 for _ in tensor.shape[1:])]
                     shape[axis] = most
                     real = real * mask.reshape(shape)
-                # Each scan's own weights are averaged over the scans; other dimensions over scans
-                # are kept.
-                over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
-                sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
-                squares[name] = squares.get(name, 0) + (tensor.square() * real).sum(over)
-                counts[name] = counts.get(name, 0) + real.sum(over)
+                # Each scan's own weights [B, S, ...] are averaged over the scans; other dimensions
+                # over scans are kept.
+                over = (1, 2) if tensor.ndim > 2 and 1 in own else (1,)
+                each = (tensor * real, tensor.square() * real, real.expand_as(tensor))
+                sums[name] = sums.get(name, 0) + torch.stack(each).sum(over)
     scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
     covariates = parts[0][2].shape[1]
     return AttentionSummary(
         len(scans),
         {n: ScanWeights(torch.cat(found), scans) for n, found in sorted(entropies.items())},
-        {
-            name: _moments(
-                total, squares[name], counts[name], _name_axes(total, scan_axes[name], covariates)
-            )
-            for name, total in sorted(sums.items())
-        },
+        {n: _moments(part, scan_axes[n], covariates) for n, part in sorted(sums.items())},
     )
 
 
@@ -170,21 +163,11 @@ def _weights(
     return attention_weights(model(spectra.to(device), mask.to(device), tabular.to(device)))
 
 
-def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
-    """Whether each scan has its own weights: [B, S, ...]."""
-    return dimensions > 2 and 1 in scan_axes
-
-
-def _moments(total: Tensor, squares: Tensor, count: Tensor, axes: tuple[str, ...]) -> MeanWeights:
-    count = count.clamp(min=1)
-    mean = total / count
+def _moments(sums: Tensor, scan_axes: tuple[int, ...], covariates: int) -> MeanWeights:
+    mean, squares = sums[:2] / sums[2].clamp(min=1)
     # In double precision; rounding may leave a variance of zero a little below it.
-    return MeanWeights(mean, axes, (squares / count - mean.square()).clamp(min=0).sqrt())
-
-
-def _entropy(weights: Tensor, mask: Tensor) -> Tensor:
-    share = scan_shares(weights, mask)
-    return -torch.xlogy(share, share).sum(dim=1)
+    spread = (squares - mean.square()).clamp(min=0).sqrt()
+    return MeanWeights(mean, _name_axes(mean, scan_axes, covariates), spread)
 
 
 def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tuple[str, ...]:
