@@ -127,10 +127,7 @@ class Checkpoint:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks."""
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("checkpoint.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir) / "checkpoints"
+        self.folder = trainer.in_run_dir("checkpoint.folder", self.folder, "checkpoints")
         if self.monitor is not None:
             self.monitor.attach(trainer)
         trainer.register_state("checkpoint", self)

@@ -184,15 +184,11 @@ class DistributedTraining:
                 sum_(parameter.grad).div_(world_size())
         if self._wrapped is None and not self._sharded:
             if self._used is None or self.find_unused_parameters:
-                self._used = self._agree_on_used()
+                found = gather([parameter.grad is not None for parameter in self._trained])
+                self._used = [any(of_each) for of_each in zip(*found, strict=True)]  # on any rank
             self._average(self._used)
             if self.overlap:
                 self._wrap(trainer, look=not all(self._used))
-
-    def _agree_on_used(self) -> list[bool]:
-        """Which parameters have a gradient on any rank."""
-        found = gather([parameter.grad is not None for parameter in self._trained])
-        return [any(of_each) for of_each in zip(*found, strict=True)]
 
     def _average(self, used: Sequence[bool]) -> None:
         """Average the gradients without the wrapper; UsageError for one outside of ``used``."""

@@ -85,7 +85,11 @@ class Freeze:
         model = trainer.model
         # A parameter that is shared has several names, of which any may match.
         named = list(model.named_parameters(remove_duplicate=False))
-        norms = [(n, m) for n, m in model.named_modules() if _keeps_statistics(m)]
+        norms = [
+            (name, module)
+            for name, module in model.named_modules()
+            if isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None
+        ]
         names = [*(name for name, _ in named), *(name for name, _ in norms)]
         refuse_unmatched([*self.patterns, *self.unfreeze], names, model, "freeze")
 
@@ -143,7 +147,3 @@ class Freeze:
             return min(epochs)
         matched = any(matches(pattern, name) for pattern in self.patterns)
         return self.until_epoch if matched else None
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None

@@ -199,10 +199,7 @@ class LRFinder:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start."""
-        if self.page is None:
-            if trainer.run_dir is None:
-                raise UsageError("lr_finder.page: name one, the trainer has no run_dir")
-            self.page = Path(trainer.run_dir) / "report" / "lr_finder.html"
+        self.page = trainer.in_run_dir("lr_finder.page", self.page, "report", "lr_finder.html")
         require_unsharded(trainer.model, "lr_finder")
         trainer.add_event_handler(Events.STARTED, self)
 

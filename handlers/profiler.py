@@ -71,10 +71,7 @@ class Profiler:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and end; to steps only until the profile is written."""
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("profiler.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir) / "profile"
+        self.folder = trainer.in_run_dir("profiler.folder", self.folder, "profile")
         self._trainer = trainer
         trainer.register_state("profiler", self)
         trainer.add_event_handler(Events.STARTED, self.start)

@@ -72,10 +72,7 @@ class RunLog:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's and the epochs' start and end, and to notices."""
-        if self._path is None and trainer.run_dir is not None:
-            self._path = Path(trainer.run_dir) / "log.jsonl"
-        if self._path is None:
-            raise UsageError("run_log.path: name one, the trainer has no run_dir")
+        self._path = trainer.in_run_dir("run_log.path", self._path, "log.jsonl")
         if self.monitor is not None:
             self.monitor.attach(trainer)
         trainer.register_state("run_log", self)
@@ -107,7 +104,8 @@ class RunLog:
         """Discard the lines that will come again, and log the start."""
         if trainer.should_terminate:
             # A finished run: the lines of its end are not doubled, missing ones are added.
-            self._written = [_without_time(row) for row in read_log(self.path)]
+            rows = read_log(self.path)
+            self._written = [{k: v for k, v in row.items() if k != "time"} for row in rows]
             return
         self._running = True
         self._written = []
@@ -213,10 +211,6 @@ class RunLog:
 
 def _place(trainer: Trainer) -> dict[str, int]:
     return {key: getattr(trainer.state, key) for key in PLACE}
-
-
-def _without_time(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "time"}
 
 
 def _size(path: Path) -> int:

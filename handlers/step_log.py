@@ -101,7 +101,9 @@ class StepLog:
             gradients = [p.grad for p in self._parameters if p.grad is not None]
             if norm is None and gradients:
                 norm = joint_norm(gradients)
-            rate = _learning_rate(trainer)
+            rates = [group["lr"] for group in trainer.optimizer.param_groups]
+            # Nothing waits for rates that are tensors.
+            rate = torch.stack(rates).amax() if isinstance(rates[0], Tensor) else max(rates)
             self._step = {"lr": rate, "gradient_norm": norm, "losses": losses}
 
     def keep_step(self, trainer: Trainer) -> None:
@@ -156,12 +158,11 @@ class StepLog:
     def _read(self) -> None:
         """Read all held values from the device at once."""
         held, self._held = self._held, []
-        tensors = [
-            value
-            for step in held
-            for value in (step["lr"], step["gradient_norm"], *_terms(step["losses"]))
-            if isinstance(value, Tensor)
-        ]
+        tensors: list[Tensor] = []
+        for step in held:
+            parts = [step["lr"], step["gradient_norm"]]
+            parts += [part for own in step["losses"] for pair in own.values() for part in pair]
+            tensors += [part for part in parts if isinstance(part, Tensor)]
         device = self._trainer.device
         together = [tensor.detach().to(device) for tensor in tensors]
         numbers = iter(torch.stack(together).tolist() if together else [])
@@ -183,18 +184,6 @@ class StepLog:
             ]
             if left_out[-1:] != [True] and row["optimizer_step"] % self.every == 0:
                 self._rows.append(row)
-
-
-def _terms(losses: list[Losses]) -> list[Any]:
-    return [part for of_one in losses for pair in of_one.values() for part in pair]
-
-
-def _learning_rate(trainer: Trainer) -> Any:
-    """The largest of the groups; a tensor, which nothing waits for, where they are tensors."""
-    rates = [group["lr"] for group in trainer.optimizer.param_groups]
-    if not isinstance(rates[0], Tensor):
-        return max(rates)
-    return torch.stack(rates).amax()
 
 
 def _means(

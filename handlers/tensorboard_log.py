@@ -39,10 +39,7 @@ class TensorBoard:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run."""
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("tensorboard.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir) / "events"
+        self.folder = trainer.in_run_dir("tensorboard.folder", self.folder, "events")
         if importlib.util.find_spec("tensorboard") is None:
             raise UsageError(
                 "the handler tensorboard needs the package of that name: pip install tensorboard"

@@ -67,10 +67,7 @@ class WandB:
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and end and to the ends of epochs."""
         require_package("wandb")
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("wandb.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir)
+        self.folder = trainer.in_run_dir("wandb.folder", self.folder)
         if self.name is None:
             self.name = Path(trainer.run_dir or self.folder).name
         trainer.register_state("wandb", self)
