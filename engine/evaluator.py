@@ -47,18 +47,13 @@ class Evaluator(OrderedEngine):
         metrics.attach(self)
 
     def evaluate(
-        self,
-        loader: Any,
-        weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        self, loader: Any, weights: Callable[[], AbstractContextManager[Any]] = nullcontext
     ) -> dict[str, float]:
         """Run over the loader once, without changing the random number streams.
 
-        Args:
-            loader: Yields every sample once; of several ranks, each in one of them.
-            weights: Opens the context with the weights to measure, such as averaged ones.
-
-        Returns:
-            Metric name -> value; NaN where a metric is undefined on this data.
+        The loader yields every sample once, of several ranks in one of them. ``weights`` opens the
+        context with the weights to measure, such as averaged ones. Returns metric name -> value;
+        NaN where a metric is undefined on this data.
         """
         self.metrics.reset()
         self.state.metrics.clear()  # an interrupted run has no metrics

@@ -47,11 +47,7 @@ WEIGHTS = "attention_weights"
 
 
 def validate_model(
-    model: nn.Module,
-    loss: Loss,
-    batch: Any,
-    num_classes: int,
-    device: torch.device | str = "cpu",
+    model: nn.Module, loss: Loss, batch: Any, num_classes: int, device: torch.device | str = "cpu"
 ) -> list[str]:
     """Run a model and its loss on one batch, without gradients and random draws.
 

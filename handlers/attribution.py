@@ -128,10 +128,7 @@ class Attribution:
         }
         Options(score=score or SCORES[0], **self.options)  # checks them
         self.options.update(
-            score=score,
-            baseline=baseline,
-            references=references,
-            keep_intensities=keep_intensities,
+            score=score, baseline=baseline, references=references, keep_intensities=keep_intensities
         )
         self.history: list[dict[str, Any]] = []
         self.sets: list[Explained] = []

@@ -67,11 +67,6 @@ class Checkpoint:
     the file's moment lacks it.
 
     Args:
-        monitor: The metric that ranks epochs; None where neither best nor top k are wanted.
-        mode: ``max`` or ``min``; by default from the monitor.
-        save_top_k: How many of the best epochs to keep.
-        save_last: Whether to write ``last.pt``, which a stopped run continues from.
-        save_best: Whether to write ``best.pt``.
         every_epochs: Epochs from one save to the next; the epochs between are not ranked. The last
             epoch is always saved.
         every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
@@ -206,11 +201,7 @@ class Checkpoint:
     # -- what -------------------------------------------------------------------------------
 
     def _save(
-        self,
-        trainer: Trainer,
-        score: float | None,
-        kept: Sequence[str] = (),
-        planned: bool = True,
+        self, trainer: Trainer, score: float | None, kept: Sequence[str] = (), planned: bool = True
     ) -> None:
         state, folder = trainer.state, self.folder
         assert folder is not None

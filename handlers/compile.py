@@ -55,7 +55,6 @@ class Compile:
     before any other handler sees them, and so are the gradients of an open accumulation.
 
     Args:
-        mode: ``default``, ``regional`` or ``graphs``.
         dynamic: Whether sizes may change without compiling again.
         backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
         cache_dir: Folder of compiled code for later runs; None for torch's own temporary one. The

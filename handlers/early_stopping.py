@@ -26,9 +26,6 @@ class EarlyStopping:
     unless its patience was raised.
 
     Args:
-        monitor: The metric to follow.
-        mode: ``max`` or ``min``; by default from the monitor.
-        patience: Epochs without improvement after which training ends.
         cooldown: Epochs after an improvement that are not counted as lacking one.
         min_delta: The least improvement that counts.
         relative: Whether ``min_delta`` is a share of the best's absolute value.

@@ -39,15 +39,10 @@ class Freeze:
     mode while all its parameters are frozen; one without parameters is matched by its own name.
     Dropout in a frozen part goes on.
 
-    All of it follows from the epoch: nothing has to be saved. Announces ``frozen`` and
-    ``unfrozen``.
-
-    Args:
-        patterns: Frozen from the first epoch on.
-        until_epoch: The epoch in which the training of these begins; None for never.
-        unfreeze: Pattern -> the epoch in which the training of its parameters begins; they are
-            frozen until then. Where several match, the earliest epoch counts, before
-            ``until_epoch``.
+    ``patterns`` are frozen until ``until_epoch``, in which their training begins, or for good;
+    those of ``unfreeze`` until the epoch that it maps them to. Where several match, the earliest
+    epoch of ``unfreeze`` counts, before ``until_epoch``. All of it follows from the epoch: nothing
+    has to be saved. Announces ``frozen`` and ``unfrozen``.
 
     Example::
 

@@ -60,11 +60,7 @@ class LRSearch:
 
 
 def find_lr(
-    trainer: Trainer,
-    loader: Any,
-    start_lr: float = 1e-6,
-    end_lr: float = 1.0,
-    num_iter: int = 100,
+    trainer: Trainer, loader: Any, start_lr: float = 1e-6, end_lr: float = 1.0, num_iter: int = 100
 ) -> LRSearch:
     """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss.
 
@@ -173,14 +169,9 @@ def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> 
 class LRFinder:
     """Searches for the learning rate before training, and writes a page with the curve.
 
-    Training then goes on unchanged, at the configured rate; announces ``lr_suggested``. A resumed
-    run does not search again. Rank 0 searches, on its own batches.
-
-    Args:
-        start_lr: First rate, above 0.
-        end_lr: Last rate, unless the loss diverges before.
-        num_iter: Steps, at least 10.
-        page: Output file; ``<run_dir>/report/lr_finder.html`` by default.
+    The rates rise from ``start_lr`` to ``end_lr``, unless the loss diverges before, in ``num_iter``
+    steps, at least 10. Training then goes on unchanged, at the configured rate; announces
+    ``lr_suggested``. A resumed run does not search again. Rank 0 searches, on its own batches.
     """
 
     phase = Phase.REPORT

@@ -77,7 +77,6 @@ class MixedPrecision(Precision):
     epoch; ``steps_overflowed`` is announced where it is not 0.
 
     Args:
-        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         init_scale: fp16: the loss's scale at the start, above 0.
         growth_interval: fp16: double the scale after so many steps without an overflow.
     """

@@ -35,8 +35,6 @@ class MLflow:
     Args:
         tracking_uri: The server or database, such as ``sqlite:///mlflow.db``; by default from the
             environment variable ``MLFLOW_TRACKING_URI``, else MLflow's own.
-        experiment: MLflow's experiment.
-        name: The run's name there; the run folder's by default.
         config: More plain values for the parameters; nested ones get dotted names.
     """
 

@@ -55,7 +55,6 @@ class NaNGuard:
     ``training_stopped``.
 
     Args:
-        policy: One of ``POLICIES``.
         max_skips: More bad steps in a row than this end the training under any policy; None for no
             limit.
         lr_factor: For ``rollback``, above 0, at most 1.

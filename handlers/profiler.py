@@ -40,23 +40,15 @@ class Profiler:
     ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
     those it has. A resumed run profiles only if there is no profile yet.
 
-    Args:
-        wait: Optimizer steps of this process before the profile.
-        warmup: Steps that are profiled but not kept, at least 1: the profiler's first ones are
-            slow.
-        active: Steps that are kept.
-        folder: ``<run_dir>/profile`` by default.
+    After ``wait`` optimizer steps of this process ``warmup`` ones, at least 1, are profiled but not
+    kept, because the profiler's first ones are slow; then ``active`` ones are kept.
     """
 
     phase = Phase.RECORD
     first_process_only = True
 
     def __init__(
-        self,
-        wait: int = 5,
-        warmup: int = 2,
-        active: int = 5,
-        folder: str | Path | None = None,
+        self, wait: int = 5, warmup: int = 2, active: int = 5, folder: str | Path | None = None
     ) -> None:
         self.wait = require_whole("profiler.wait", wait, 0)
         self.warmup = require_whole("profiler.warmup", warmup, 1)

@@ -38,13 +38,8 @@ class ScanPairs:
 
     A sample has to hold all scans of its patient. Samples of one scan are negatives only; a batch
     without two samples of two scans adds zero. Micro-batches and ranks are not compared with each
-    other.
-
-    Args:
-        weight: Of the term in ``total_loss``; above 0.
-        temperature: Divides the cosine similarities; above 0.
-        on: The model's output to compare, [B, E], a key or a path into nested dicts; by default
-            ``spec_embedding``, or ``embedding`` where there is none.
+    other. The model's output ``on`` is compared, [B, E], a key or a path into nested dicts; by
+    default ``spec_embedding``, or ``embedding`` where there is none.
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then

@@ -30,12 +30,9 @@ class WandB:
     metric (NaN) is left out.
 
     Args:
-        project: W&B's project.
-        name: The run's name there; the run folder's by default.
         mode: ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``; by default
             from the environment variable ``WANDB_MODE``, else online.
         entity: The user or team; W&B's default one by default.
-        tags: Tags of the run.
         folder: For W&B's files; the run folder by default.
         config: More plain values for the W&B config.
     """

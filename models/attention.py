@@ -42,15 +42,8 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) by the fastest kernel.
 
-    Args:
-        queries: [N, H, Q, W], scaled: their products with the keys are the scores.
-        keys: [N, H, K, W].
-        values: [N, H, K, W].
-        mask: Bool [N, 1, 1, K]; True = may be looked at.
-        dropout: Dropout rate of the weights.
-
-    Returns:
-        [N, H, Q, W].
+    Queries [N, H, Q, W] are scaled: their products with the keys [N, H, K, W] are the scores. The
+    mask, bool [N, 1, 1, K], is True where a key may be looked at; ``dropout`` is the weights' rate.
     """
     # Torch's fused kernel for CPUs takes seven times as long for a backward pass in bfloat16 as in
     # float32 (2.13); two matrix products with a softmax between them take half of float32's time.
@@ -145,16 +138,10 @@ class MultiHeadAttention(nn.Module):
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from every query [N, Q, W] to the context [N, K, W], by default to the queries.
+        """Attend from every query [N, Q, W] to the context [N, K, W], by default the queries.
 
-        Args:
-            queries: [N, Q, W].
-            context: [N, K, W]; None: self-attention.
-            context_mask: Bool [N, K]; True = may be looked at.
-            need_weights: Also return the weights; costs the fused kernel.
-
-        Returns:
-            The result [N, Q, W], and the weights [N, H, Q, K] or None.
+        ``context_mask``, bool [N, K], is True where it may be looked at. Returns the result
+        [N, Q, W], and the weights [N, H, Q, K] if needed, which costs the fused kernel, else None.
         """
         q, k, v = self._projected(queries, context)
         mask = None if context_mask is None else context_mask[:, None, None, :]
@@ -201,10 +188,7 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__(
-            nn.Linear(width, hidden),
-            nn.GELU(),
-            TokenDropout(dropout),
-            nn.Linear(hidden, width),
+            nn.Linear(width, hidden), nn.GELU(), TokenDropout(dropout), nn.Linear(hidden, width)
         )
 
 
@@ -214,15 +198,11 @@ def linear_head(features: int, num_classes: int, dropout: float) -> nn.Sequentia
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward, each with a residual.
+    """Pre-norm self-attention and feed-forward (``expansion`` times as wide), each with a residual.
 
-    Args:
-        width: Features of a token.
-        num_heads: Heads; must divide ``width``.
-        dropout: On what is added to the residual stream. Not on the attention weights, where it
-            would cost the fused kernel on a CPU.
-        expansion: Width of the feed-forward layer, in token widths.
-        activation_checkpointing: In training, keep the tokens alone for the backward pass.
+    Dropout is on what is added to the residual stream, not on the attention weights, where it would
+    cost the fused kernel on a CPU. With ``activation_checkpointing`` the tokens alone are kept in
+    training for the backward pass.
     """
 
     def __init__(

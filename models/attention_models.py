@@ -61,10 +61,7 @@ class EnhancedClassifier(nn.Module):
     """Hidden layers and a linear head.
 
     Args:
-        input_dim: Features of a sample's vector, E.
-        num_classes: Width of the logits, C.
         hidden_dims: Features of each hidden layer; none makes it a linear head.
-        dropout: In each hidden layer.
         use_residual: A linear path beside each hidden layer.
         use_layer_norm: LayerNorm in each hidden layer.
 
@@ -112,16 +109,12 @@ class EnhancedAttentionMultimodal(nn.Module):
     Args:
         spec_embedding_dim: Features of the spectra's embedding, E.
         tab_embedding_dim: Features of the covariates' embedding, F.
-        num_classes: Width of the logits, C.
         fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate, W features) or
             ``'concat'`` (both embeddings joined, E + F features, no fusion layer).
         use_auxiliary: Put a head of its own on each embedding, which keeps both encoders learning
             where they are trained along.
-        hidden_dims: Features of the classifier's hidden layers.
         fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
         num_heads: Heads, H; must divide ``fusion_dim``; likewise.
-        dropout: In fusion, classifier and heads.
-        return_attention: Return the weights of every head.
 
     Example:
         >>> model = EnhancedAttentionMultimodal(spec_embedding_dim=12, tab_embedding_dim=6)
@@ -266,14 +259,9 @@ class AttentionMultimodal(nn.Module):
         spec_len: Points of a scan, L.
         spec_emb: Features of the spectra's embedding, E.
         tab_emb: Features of the covariates' embedding, F.
-        num_classes: Width of the logits, C.
         fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
         dropout: Everywhere: tokens, attention, positions, fusion, classifier, heads.
-        fusion_type: ``'enhanced_cross'`` or ``'concat'``.
-        hidden_dims: Features of the classifier's hidden layers.
         fusion_heads: Heads between the modalities, H; must divide ``fusion_dim``.
-        scan_position: None or ``'index'``.
-        return_attention: Return the weights of every head.
         encoder: Keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Example:

@@ -11,22 +11,10 @@ from torch import Tensor, nn
 
 from models.attention import linear_head, recomputed
 from models.checks import check_sizes, check_spec_len, check_tab_dim
-from models.spectra_encoder import (
-    ScanEncoder,
-    SpectraClassifier,
-    SpectraTFTEncoder,
-    keywords_of,
-)
+from models.spectra_encoder import ScanEncoder, SpectraClassifier, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import FTTransformer, TabularStaticEncoder
 
-__all__ = [
-    "FTTransformer",
-    "LateFusion",
-    "MeanLinear",
-    "SpectraCNN",
-    "SpectraOnly",
-    "TabularOnly",
-]
+__all__ = ["FTTransformer", "LateFusion", "MeanLinear", "SpectraCNN", "SpectraOnly", "TabularOnly"]
 
 CHANNELS = (16, 32, 64)
 # Channels are normed in this many groups, or as many as divide their number.
@@ -89,15 +77,12 @@ class SpectraCNNEncoder(ScanEncoder):
     The residual network for time series of Wang et al. 2017 with strides between its stages.
 
     Args:
-        spec_len: Points of a scan, L.
         spec_emb: Features of a scan's vector, E.
         channels: Of each stage; from the second on a stage halves the positions.
-        blocks_per_stage: Residual blocks.
         kernel_size: Positions that a convolution sees; odd.
         stem_stride: Points of a position before the first stage; the stem sees twice as many.
         position_features: Numbers that each position sends into the vector.
         dropout: On channels within the blocks, and before the vector.
-        packed: Encode only the real scans.
         activation_checkpointing: In training, keep only the inputs of each block for the backward
             pass, and compute the rest again: less memory, more time.
 
@@ -215,8 +200,6 @@ class TabularOnly(nn.Module):
     """The multimodal transformer's covariate branch with a head of its own.
 
     Args:
-        tab_dim: Covariates, D; at least one.
-        num_classes: Width of the logits, C.
         tab_emb: Features of the sample's vector, E.
         dropout: On the hidden layer, the vector and the head.
         hidden_dim: Features of the hidden layer; ``tab_emb`` when None.

@@ -49,17 +49,10 @@ def check_spec_len(spectra: Tensor, spec_len: int) -> None:
 def check_result(
     name: str, result: Mapping[str, Tensor], embedding_dim: int, num_classes: int
 ) -> None:
-    """Refuse an encoder's result that a fusion cannot use.
+    """Refuse (ValueError) an encoder's result that a fusion cannot use.
 
-    Args:
-        name: Its name in the error.
-        result: ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens`` [B, T, E] and their
-            ``mask``, bool [B, T].
-        embedding_dim: The expected E.
-        num_classes: The expected C.
-
-    Raises:
-        ValueError: A key is missing or a tensor has another shape.
+    It needs ``embedding`` [B, E] and ``logits`` [B, C]; optional are ``tokens`` [B, T, E] and their
+    ``mask``, bool [B, T]. ``name`` is for the error.
     """
     if not isinstance(result, Mapping):
         raise ValueError(

@@ -159,7 +159,6 @@ class EnhancedCrossAttentionFusion(nn.Module):
         tab_dim: Features of the covariates' vector or tokens, F.
         hid_dim: Features of the result, W.
         num_heads: Heads, H; must divide ``hid_dim``.
-        dropout: On attention weights, and on what is added to the residual stream.
 
     Example:
         >>> fusion = EnhancedCrossAttentionFusion(spec_dim=12, tab_dim=6, hid_dim=16, num_heads=4)

@@ -231,16 +231,13 @@ class SpectraTFTEncoder(ScanEncoder):
     """One vector a scan: multi-scale patches, transformer, attention pooling, position readout.
 
     Args:
-        spec_len: Points of a scan, L.
         spec_emb: Features of a scan's vector, E.
         patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
         d_model: Features of a token.
-        num_layers: Transformer blocks.
         num_heads: Heads, H; must divide ``d_model``.
         position_features: Numbers that each position sends into the vector.
         patch_scales: Kernel widths of the front end, in patches.
         dropout: On tokens, attention, position readout and vector.
-        packed: Encode only the real scans.
         activation_checkpointing: In training, keep only the inputs of the front end and of each
             block for the backward pass, and compute the rest again: less memory, more time.
 
@@ -354,12 +351,7 @@ class SpectraClassifier(nn.Module):
     """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head.
 
     Args:
-        spec_len: Points of a scan, L.
-        num_classes: Width of the logits, C.
         spec_emb: Features of the sample's vector, E.
-        dropout: In the encoder and on the head.
-        scan_position: None or ``'index'``.
-        return_attention: Return the encoder's attention weights.
         encoder: Keywords of ``encoder_type``.
     """
 

@@ -76,13 +76,10 @@ class FTTransformer(nn.Module):
     Each covariate is a token, a summary token stands before them, and the head reads the summary.
 
     Args:
-        tab_dim: Covariates, D; at least one.
-        num_classes: Width of the logits, C.
         d_model: Features of a token, W, and of the sample's vector.
         dropout: On what the blocks add, and on the head.
         num_layers: Transformer blocks; at least one.
         num_heads: Heads, H; must divide ``d_model``.
-        return_attention: Return the weights of every head.
         activation_checkpointing: In training, keep only the inputs of each block for the backward
             pass, and compute the rest again: less memory, more time.
     """
@@ -108,10 +105,7 @@ class FTTransformer(nn.Module):
         self.covariate_tokens = CovariateTokens(tab_dim, d_model)
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                d_model,
-                num_heads,
-                dropout,
-                activation_checkpointing=activation_checkpointing,
+                d_model, num_heads, dropout, activation_checkpointing=activation_checkpointing
             )
             for _ in range(num_layers)
         )

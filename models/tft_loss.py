@@ -175,7 +175,7 @@ class TFTLoss(nn.Module):
         targets: Tensor,
         aux: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Weigh and add the terms.
+        """Weigh and add the terms; a single logit, whose cross-entropy is zero, is a ValueError.
 
         Args:
             outputs: A model's result: ``logits`` [B, C], and what it has of ``aux_logits_spec``,
@@ -187,9 +187,6 @@ class TFTLoss(nn.Module):
         Returns:
             ``total_loss``, and before weighing ``main_loss``, ``aux_spec_loss``, ``aux_tab_loss``
             and ``contrastive_loss``.
-
-        Raises:
-            ValueError: There is one logit only, whose cross-entropy is always zero.
         """
         if outputs["logits"].shape[-1] == 1:
             raise ValueError(

@@ -43,16 +43,12 @@ class TFTMultimodal(nn.Module):
         spec_len: Points of a scan, L.
         spec_emb: Features of the spectra's vector, E.
         tab_emb: Features of the covariates' vector.
-        num_classes: Width of the logits, C.
-        fusion_dim: Features of the fused vector.
         dropout: Everywhere: tokens, attention, positions, gates, fusion, heads.
         d_model: Features of a token, within a scan and between the modalities.
         num_heads: Heads, H, likewise; must divide ``d_model``.
         num_gates: Gates that are merged.
         projection_dim: Features, P, in which the modalities are contrasted.
         modality_dropout: Share of training samples whose fusion sees one modality only.
-        scan_position: None or ``'index'``.
-        return_attention: Return the weights of every head.
         encoder: Other keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Example:
@@ -86,12 +82,7 @@ class TFTMultimodal(nn.Module):
         self.return_attention = return_attention
         self.modality_dropout = modality_dropout
         self.spectra_encoder = SpectraTFTEncoder(
-            spec_len,
-            spec_emb,
-            d_model=d_model,
-            num_heads=num_heads,
-            dropout=dropout,
-            **encoder,
+            spec_len, spec_emb, d_model=d_model, num_heads=num_heads, dropout=dropout, **encoder
         )
         self.scan_pooling = ScanPooling(spec_emb, scan_position)
         self.tabular_encoder = TabularStaticEncoder(tab_dim, tab_emb, dropout=dropout)

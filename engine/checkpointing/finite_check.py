@@ -97,19 +97,6 @@ class Snapshot:
 
     It holds all parameters and buffers of the model, other parameters of the optimizer, and the
     optimizer's state (momenta, step counts), but not its settings, such as learning rates.
-
-    Example:
-        >>> model = nn.Linear(1, 1, bias=False)
-        >>> snapshot = Snapshot(model, torch.optim.SGD(model.parameters(), 0.1))
-        >>> good = model.weight.item()
-        >>> snapshot.take()
-        True
-        >>> _ = nn.init.constant_(model.weight, float("nan"))
-        >>> snapshot.take()
-        False
-        >>> snapshot.restore()
-        >>> model.weight.item() == good
-        True
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:

@@ -5,12 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.explain.attribution import (
-        OutputsExplainer,
-        attribute,
-        explain,
-        explain_outputs,
-    )
+    from engine.explain.attribution import OutputsExplainer, attribute, explain, explain_outputs
     from engine.explain.attribution_options import (
         METHODS,
         MOST_STEPS,

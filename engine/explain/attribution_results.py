@@ -25,10 +25,7 @@ class Attribution:
         spectra: [B, S, L], zero where padded.
         tabular: [B, D].
         target: The explained output, long [B].
-        gap: Sum of the contributions minus f(x) - f(baseline), [B]; None for a method without
-            completeness.
-        change: f(x) - f(baseline), [B]; None for a method without a baseline.
-        outputs: Number of the model's outputs; 0 if unknown.
+        gap: As in :class:`Explained`, [B]; likewise ``change`` and ``outputs``.
     """
 
     spectra: Tensor
@@ -84,16 +81,10 @@ class Explained:
 class Importance:
     """Mean attributions of many samples, on the CPU, in double precision.
 
-    Attributes:
-        points: Mean over the samples of the sum over their scans of |attribution|, [L].
-        covariates: Mean over the samples of |attribution|, [D].
-        signed_points: As ``points``, without absolute values, [L].
-        signed_covariates: As ``covariates``, without absolute values, [D].
-        samples: How many.
-        gap: The mean |gap|; None for a method without completeness.
-        scans: Mean over the samples that have an s-th scan of the sum over its points of
-            |attribution|, [S]; meaningful if the order of scans is.
-        signed_scans: As ``scans``, without absolute values, [S].
+    The mean over the samples of the sum of |attribution|: of each point over the scans, ``points``
+    [L]; of each covariate, ``covariates`` [D]; of each scan over its points and the samples that
+    have it, ``scans`` [S], meaningful if the order of scans is. The signed ones are without
+    absolute values. ``gap`` is the mean |gap|; None for a method without completeness.
     """
 
     points: Tensor

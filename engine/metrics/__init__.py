@@ -27,11 +27,7 @@ if TYPE_CHECKING:
         expected_calibration_error,
         log_loss,
     )
-    from engine.metrics.sample_statistics import (
-        SAMPLE_STATISTICS,
-        attention_weights,
-        scan_shares,
-    )
+    from engine.metrics.sample_statistics import SAMPLE_STATISTICS, attention_weights, scan_shares
     from engine.metrics.step_outputs import (
         TOTAL,
         OutputCollector,

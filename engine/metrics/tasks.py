@@ -62,12 +62,10 @@ class Task:
     """The properties of a task.
 
     Attributes:
-        name: Its key in ``TASKS``.
         scores: From logits to scores: probabilities, or the values of a regression.
         decide: From scores to predicted classes, labels, or values.
         metrics: The default metrics; may include one of ``further`` at a demand.
-        monitor: The metric that by default selects the best epoch.
-        mode: Whether larger (``max``) or smaller (``min``) values of it are better.
+        monitor: The metric that by default selects the best epoch; ``mode`` is its better end.
         further: Others that apply, sample statistics among them.
     """
 

@@ -200,12 +200,9 @@ class LeftOutSteps:
 
     The verdict is read :data:`STEPS_LATER` steps later, or at the epoch's end, and
     ``state.optimizer_step`` is then lowered: a learning rate schedule goes on as if the step had
-    not been. Averages of weights multiply their change by ``1 - flag``.
-
-    Attributes:
-        flag: 1 if the device leaves out the present step, else 0, a scalar on the device; None if
-            no handler leaves steps to the device.
-        taken_back: Steps of the run known to be left out.
+    not been. ``flag`` is 1 if the device leaves out the present step, else 0, a scalar on the
+    device; None if no handler leaves steps to the device. Averages of weights multiply their change
+    by ``1 - flag``. ``taken_back`` counts the steps of the run known to be left out.
     """
 
     def __init__(self) -> None:
