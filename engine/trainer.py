@@ -121,11 +121,13 @@ class Trainer(ResumableEngine):
         self.stateful[free] = thing
         return free
 
-    def in_run_dir(self, setting: str, given: Path | None, *parts: str) -> Path:
+    def in_run_dir(self, setting: str, given: str | Path | None, *parts: str) -> Path:
         """The path of a handler's setting, by default one in ``run_dir``."""
-        if given is None and self.run_dir is None:
+        if given is not None:
+            return Path(given)
+        if self.run_dir is None:
             raise UsageError(f"{setting}: name one, the trainer has no run_dir")
-        return Path(self.run_dir or "", *parts) if given is None else given
+        return Path(self.run_dir, *parts)
 
     def log_event(self, event: str, **fields: Any) -> None:
         """Fire ``LOG_EVENT`` for the log and the console.

@@ -132,8 +132,8 @@ class Attribution:
         )
         self.history: list[dict[str, Any]] = []
         self.sets: list[Explained] = []
-        self._explainer: OutputsExplainer | None = None
-        self._bar: tqdm[Any] | None = None
+        self._explainer: OutputsExplainer
+        self._bar: tqdm[Any]
 
     @property
     def explained(self) -> Explained | None:
@@ -193,13 +193,10 @@ class Attribution:
 
     def __call__(self, evaluator: Evaluator) -> None:
         """Explain the batch that was evaluated."""
-        assert self._explainer is not None
         self._explainer.add(evaluator.state.batch)
 
     def finish(self) -> None:
         """Join the batches' attributions, and write them where a path was given."""
-        assert self._explainer is not None
-        assert self._bar is not None
         self._bar.close()
         self.sets = self._explainer.explained()
         if self.path is not None:
@@ -214,8 +211,7 @@ class Attribution:
     @in_phase(Phase.RECORD)
     def follow(self, trainer: Trainer) -> None:
         """Add this epoch to the history, before its checkpoint is saved."""
-        assert self.every is not None
-        if trainer.state.epoch % self.every:
+        if self.every is None or trainer.state.epoch % self.every:
             return
         sets = self._explain(trainer, self.max_samples)
         for explained in sets:

@@ -80,6 +80,7 @@ class Checkpoint:
     """
 
     phase = Phase.SAVE
+    folder: Path  # from attaching on
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class Checkpoint:
         self.save_top_k, self.save_last, self.save_best = save_top_k, save_last, save_best
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.keep_every_epochs = keep_every_epochs
-        self.folder = None if folder is None else Path(folder)
+        self._folder = folder
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
         self._best: tuple[float, int] | None = None  # score, epoch
@@ -122,7 +123,7 @@ class Checkpoint:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks."""
-        self.folder = trainer.in_run_dir("checkpoint.folder", self.folder, "checkpoints")
+        self.folder = trainer.in_run_dir("checkpoint.folder", self._folder, "checkpoints")
         if self.monitor is not None:
             self.monitor.attach(trainer)
         trainer.register_state("checkpoint", self)
@@ -147,7 +148,6 @@ class Checkpoint:
 
     def start(self, trainer: Trainer) -> None:
         """Create the folder, and make its files agree with a restored index."""
-        assert self.folder is not None
         state = trainer.state
         if self._saved_iteration != state.iteration:  # saved with another world size
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
@@ -203,8 +203,7 @@ class Checkpoint:
     def _save(
         self, trainer: Trainer, score: float | None, kept: Sequence[str] = (), planned: bool = True
     ) -> None:
-        state, folder = trainer.state, self.folder
-        assert folder is not None
+        state = trainer.state
         place = {"epoch": state.epoch, "iteration": state.iteration}
         before = self._top, self._best, self._saved_iteration
         if planned:
@@ -231,7 +230,8 @@ class Checkpoint:
         except OSError as error:
             self._top, self._best, self._saved_iteration = before
             raise CheckpointError(
-                f"cannot save a checkpoint to {folder}: {error.strerror}; the earlier ones stand"
+                f"cannot save a checkpoint to {self.folder}: {error.strerror}; the earlier ones "
+                "stand"
             ) from error
         finally:
             self._carried = None
@@ -248,7 +248,6 @@ class Checkpoint:
 
     def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
         """Write the files, then remove those that fell out of the best."""
-        assert self.folder is not None
         write_whole(pack_checkpoint(states, self.meta), self.folder, *names)
         still = {name for name, _, _ in self._top}
         for name, _, _ in former:
@@ -280,7 +279,6 @@ class Checkpoint:
 
     def _rank_again(self) -> tuple[list[Entry], tuple[float, int] | None]:
         """The top and the best by this monitor's value in the files of a run that had another."""
-        assert self.folder is not None
         assert self.monitor is not None
         found: list[Entry] = []
         for name in dict.fromkeys([*(name for name, _, _ in self._top), BEST_NAME]):
@@ -303,7 +301,6 @@ class Checkpoint:
 
     def _tidy(self, trainer: Trainer) -> list[Entry]:
         """Create the folder, and undo a save that was cut off; returns the best that are there."""
-        assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
         for part in self.folder.glob(f".*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)

@@ -175,6 +175,7 @@ class LRFinder:
     """
 
     phase = Phase.REPORT
+    page: Path  # from attaching on
     first_process_only = True
 
     def __init__(
@@ -186,11 +187,11 @@ class LRFinder:
     ) -> None:
         self.num_iter = check_range(start_lr, end_lr, num_iter)
         self.start_lr, self.end_lr = start_lr, end_lr
-        self.page = None if page is None else Path(page)
+        self._page = page
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start."""
-        self.page = trainer.in_run_dir("lr_finder.page", self.page, "report", "lr_finder.html")
+        self.page = trainer.in_run_dir("lr_finder.page", self._page, "report", "lr_finder.html")
         require_unsharded(trainer.model, "lr_finder")
         trainer.add_event_handler(Events.STARTED, self)
 
@@ -198,7 +199,6 @@ class LRFinder:
         """Search, write the page and log the suggestion."""
         if trainer.should_terminate or trainer.state.iteration:
             return
-        assert self.page is not None
         loader = trainer.state.dataloader
         with alone():
             search = find_lr(trainer, loader, self.start_lr, self.end_lr, self.num_iter)

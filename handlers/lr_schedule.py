@@ -174,14 +174,14 @@ class LRSchedule:
     def _named_groups(trainer: Trainer) -> dict[str, dict[str, Any]]:
         """The groups by name, where their full rates differ."""
         groups = trainer.optimizer.param_groups
-        if len({_value(group.get("initial_lr", group["lr"])) for group in groups}) == 1:
+        if len({float(group.get("initial_lr", group["lr"])) for group in groups}) == 1:
             return {}
         return {group["name"]: group for group in groups if "name" in group}
 
     def _adopt_groups(self) -> None:
         """Note each group's full rate, also of groups that were added since."""
         for group in self._groups:
-            group.setdefault("initial_lr", _value(group["lr"]))
+            group.setdefault("initial_lr", float(group["lr"]))
         if self.name != "plateau":
             return
         known = [] if self._plateau is None else self._scales()
@@ -218,7 +218,7 @@ class LRSchedule:
         state = trainer.state
         state.metrics["lr"] = learning_rate(trainer.optimizer)
         for name, group in self._named_groups(trainer).items():
-            state.metrics[f"lr/{name}"] = _value(group["lr"])
+            state.metrics[f"lr/{name}"] = float(group["lr"])
         value = None if self._plateau is None else self.monitor.read(trainer)
         if value is None:
             return
@@ -304,10 +304,6 @@ class LRSchedule:
 def _anneal(start: float, end: float, done: float) -> float:
     """Half a cosine from ``start`` to ``end``, as torch's ``OneCycleLR`` has it."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _value(rate: float | Tensor) -> float:
-    return float(rate)
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -45,6 +45,7 @@ class Profiler:
     """
 
     phase = Phase.RECORD
+    folder: Path  # from attaching on
     first_process_only = True
 
     def __init__(
@@ -53,7 +54,7 @@ class Profiler:
         self.wait = require_whole("profiler.wait", wait, 0)
         self.warmup = require_whole("profiler.warmup", warmup, 1)
         self.active = require_whole("profiler.active", active, 1)
-        self.folder = None if folder is None else Path(folder)
+        self._folder = folder
         self._trainer: Trainer
         self._done = False
         self._steps = 0
@@ -63,7 +64,7 @@ class Profiler:
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the run's start and end; to steps only until the profile is written."""
-        self.folder = trainer.in_run_dir("profiler.folder", self.folder, "profile")
+        self.folder = trainer.in_run_dir("profiler.folder", self._folder, "profile")
         self._trainer = trainer
         trainer.register_state("profiler", self)
         trainer.add_event_handler(Events.STARTED, self.start)
@@ -136,7 +137,6 @@ class Profiler:
 
     def _write(self, finished: profile) -> None:
         folder = self.folder
-        assert folder is not None
         on_gpu = self._trainer.device.type == "cuda"
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)

@@ -12,6 +12,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError
+from engine.distributed import map_tensors
 from engine.events import OrderedEngine
 from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics
 from engine.metrics.functions import find_metric
@@ -304,17 +305,14 @@ class EpochMetrics(OutputCollector):
                 for name in self._statistics
             }
             step = {
-                "logits": state_dict["logits"][number].to(self._device),
-                "target": target.to(self._device),
+                "logits": state_dict["logits"][number],
+                "target": target,
                 "sample_id": [next(names) for _ in target],
+                "losses": state_dict["losses"][number],
+                "denominators": state_dict["denominators"][number],
+                "of_samples": of_samples,
             }
-            for name, values in (
-                ("losses", state_dict["losses"][number]),
-                ("denominators", state_dict["denominators"][number]),
-                ("of_samples", of_samples),
-            ):
-                step[name] = {key: value.to(self._device) for key, value in values.items()}
-            self._kept.append(step)
+            self._kept.append(map_tensors(step, lambda tensor: tensor.to(self._device)))
 
 
 def _stacked(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
