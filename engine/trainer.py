@@ -280,8 +280,6 @@ class Trainer(ResumableEngine):
             if not within_epoch and self.state.open_epoch is None:
                 self._rng_to_restore = None
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         """Progress, the history, and every random number stream of this process."""
         return {

@@ -270,8 +270,6 @@ class Attribution:
             leave=False,
         )
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The history."""
         return {"history": [dict(row) for row in self.history]}

@@ -321,8 +321,6 @@ class Checkpoint:
                 write_whole(content, self.folder, BEST_NAME)
         return self._top
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The index of the best, and the place of the last save."""
         return {

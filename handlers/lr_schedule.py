@@ -271,8 +271,6 @@ class LRSchedule:
         assert self._plateau is not None
         return [float(group["lr"]) for group in self._plateau.optimizer.param_groups]
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The plateau's memory; the rest follows from the trainer's count of steps."""
         self._adopt_groups()

@@ -13,6 +13,7 @@ from ignite.engine import Events
 from datasets.errors import UsageError
 from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
+from engine.protocols import SavedAttributes
 from engine.reporting import describe_run, epoch_values, require_package
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ VALUE_CHARS = 6000
 NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 
 
-class MLflow:
+class MLflow(SavedAttributes):
     """Logs each epoch's metrics and learning rate to MLflow, through Ignite's ``MLflowLogger``.
 
     Needs ``pip install mlflow``. Its parameters describe the run (model, optimizer, device and so
@@ -39,6 +40,7 @@ class MLflow:
     """
 
     phase = Phase.RECORD
+    saved = ("_run_id",)
     first_process_only = True
 
     def __init__(
@@ -118,14 +120,6 @@ class MLflow:
         logger, self._logger = self._logger, None
         if logger is not None:
             logger.end_run(status)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The id of the MLflow run."""
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue that run."""
-        self._run_id = state_dict["run_id"]
 
 
 def _parts(values: Mapping[str, Any]) -> Iterator[dict[str, str]]:

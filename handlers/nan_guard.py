@@ -256,8 +256,6 @@ class NaNGuard:
             else:  # finite gradients, but infinite weights
                 self._roll_back(trainer, "the weights are not finite")
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the state to go back to, unless it is the one being saved."""
         carried = self._snapshot is not None and self._moved_on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from datasets.errors import UsageError
 from datasets.files import replaced, write_whole
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
+from engine.protocols import SavedAttributes
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -32,7 +33,7 @@ PARTS: dict[Any, tuple[str, Phase]] = {
 }
 
 
-class Profiler:
+class Profiler(SavedAttributes):
     """Profiles a few optimizer steps of a run, once.
 
     Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts of
@@ -45,6 +46,7 @@ class Profiler:
     """
 
     phase = Phase.RECORD
+    saved = ("_done",)
     folder: Path  # from attaching on
     first_process_only = True
 
@@ -154,11 +156,3 @@ class Profiler:
             message=f"profile of a few steps: {folder / TRACE_NAME} (open in ui.perfetto.dev), "
             f"{TABLE_NAME} beside it",
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Whether the profile was written."""
-        return {"done": self._done}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Do not profile a second time."""
-        self._done = state_dict["done"]

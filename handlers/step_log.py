@@ -139,8 +139,6 @@ class StepLog:
             with contextlib.suppress(UsageError, RuntimeError):
                 self.tell()
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The steps that are not announced yet."""
         self._read()

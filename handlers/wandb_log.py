@@ -12,6 +12,7 @@ from ignite.engine import Events
 from datasets.errors import UsageError, nearest
 from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
+from engine.protocols import SavedAttributes
 from engine.reporting import describe_run, epoch_values, require_package
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MODES = ("online", "offline", "disabled")
 PRIVATE = {"console": "off", "save_code": False, "disable_code": True, "disable_git": True}
 
 
-class WandB:
+class WandB(SavedAttributes):
     """Logs each epoch's metrics and learning rate to W&B, through Ignite's ``WandBLogger``.
 
     Needs ``pip install wandb``. Its config describes the run (model, optimizer, device and so on).
@@ -38,6 +39,7 @@ class WandB:
     """
 
     phase = Phase.RECORD
+    saved = ("_run_id",)
     first_process_only = True
 
     def __init__(
@@ -115,11 +117,3 @@ class WandB:
         logger, self._logger = self._logger, None
         if logger is not None:
             logger.finish(exit_code=exit_code)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The id of the W&B run."""
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue that run."""
-        self._run_id = state_dict["run_id"]
