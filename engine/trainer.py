@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Events, State
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
@@ -77,6 +77,7 @@ class Trainer(ResumableEngine):
         self.left_out_steps = LeftOutSteps()
         self.history: list[dict[str, Any]] = []
         self.provided_metrics: set[str] = set()
+        self._optimized: list[nn.Parameter] = []
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
         self._saved_by = world_size()
@@ -99,6 +100,7 @@ class Trainer(ResumableEngine):
         self.add_event_handler(Events.STARTED, self.check_monitors, phase=Phase.PREPARE)
         self.add_event_handler(Events.STARTED, self._restore_rng, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, phase=Phase.PREPARE)
+        self.add_event_handler(Events.EPOCH_STARTED, self._list_parameters, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._record_epoch, phase=Phase.RECORD)
 
     # -- handlers ---------------------------------------------------------------------------
@@ -257,6 +259,14 @@ class Trainer(ResumableEngine):
             # The handlers of EPOCH_STARTED ran a second time for this epoch: their random draws
             # are undone before the next batch is fetched.
             self.add_event_handler(Events.GET_BATCH_STARTED, self._restore_rng_once)
+
+    def _list_parameters(self) -> None:
+        # Once an epoch, in which unfreezing may have added some.
+        self._optimized = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the optimizer's parameters that have one."""
+        return [p.grad for p in self._optimized if p.grad is not None]
 
     def _record_epoch(self) -> None:
         metrics = {"lr": learning_rate(self.optimizer), **self.state.metrics}

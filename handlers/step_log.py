@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Events
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_whole
@@ -52,7 +52,6 @@ class StepLog:
     def __init__(self, every: int = 1) -> None:
         self.every = require_whole("step_log.every", every, 0)
         self._trainer: Trainer
-        self._parameters: list[nn.Parameter] = []
         self._losses: list[Losses] = []  # of this step's micro-batches
         self._last_norm: Tensor | None = None
         self._step: dict[str, Any] | None = None  # about to be taken
@@ -72,9 +71,8 @@ class StepLog:
             trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self.keep_step)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.tell_where_due)
 
-    def start_epoch(self, trainer: Trainer) -> None:
-        """List the optimizer's parameters; unfreezing may have added some."""
-        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    def start_epoch(self) -> None:
+        """Forget the losses of an unfinished step."""
         self._losses = []
 
     def keep_losses(self, trainer: Trainer) -> None:
@@ -98,7 +96,7 @@ class StepLog:
             self._last_norm = norm
         self._step = None
         if losses and not state.skip_step:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            gradients = trainer.gradients()
             if norm is None and gradients:
                 norm = joint_norm(gradients)
             rates = [group["lr"] for group in trainer.optimizer.param_groups]
