@@ -17,11 +17,8 @@ from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
     broken_weight,
-    check_meta,
     load_checkpoint,
-    newest_whole_checkpoint,
     pack_checkpoint,
-    save_checkpoint,
 )
 from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
@@ -30,15 +27,6 @@ from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "check_meta",
-    "load_checkpoint",
-    "newest_whole_checkpoint",
-    "save_checkpoint",
-]
 
 BEST_NAME = "best.pt"
 NEVER = -1
@@ -72,7 +60,7 @@ class Checkpoint:
         every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
         keep_every_epochs: Epochs from one periodic file to the next.
         folder: ``<run_dir>/checkpoints`` by default.
-        meta: Plain values saved along, which identify data and model (:func:`check_meta`).
+        meta: Plain values saved along, which identify data and model (:func:`engine.checkpointing.check_meta`).
 
     Example:
         >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)

@@ -22,8 +22,6 @@ from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-__all__ = ["RunLog", "read_log", "write_metrics_csv", "write_metrics_json"]
-
 # Least time between writes of the tables and between flushes to the disk: they take milliseconds,
 # which short epochs would notice.
 LAG_S = 1.0

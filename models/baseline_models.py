@@ -74,17 +74,13 @@ class ResidualBlock(nn.Module):
 class SpectraCNNEncoder(ScanEncoder):
     """One vector a scan: strided stem, stages of residual blocks, pooling, position readout.
 
-    The residual network for time series of Wang et al. 2017 with strides between its stages.
+    The residual network for time series of Wang et al. 2017 with strides between its stages. Other
+    arguments are those of :class:`models.spectra_encoder.SpectraTFTEncoder`.
 
     Args:
-        spec_emb: Features of a scan's vector, E.
         channels: Of each stage; from the second on a stage halves the positions.
         kernel_size: Positions that a convolution sees; odd.
         stem_stride: Points of a position before the first stage; the stem sees twice as many.
-        position_features: Numbers that each position sends into the vector.
-        dropout: On channels within the blocks, and before the vector.
-        activation_checkpointing: In training, keep only the inputs of each block for the backward
-            pass, and compute the rest again: less memory, more time.
 
     Example:
         >>> encoder = SpectraCNNEncoder(100, 16, channels=(8, 16))
@@ -280,9 +276,9 @@ class LateFusion(nn.Module):
         """Predict a batch.
 
         Returns:
-            ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding`` [B,
-            spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and ``attention_weights`` of
-            both branches.
+            ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding``
+            [B, spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and
+            ``attention_weights`` of both branches.
         """
         spec = self.spectra_branch(spectra, mask, scan_rows=scan_rows)
         tab = self.tabular_branch(None, None, tabular)
