@@ -60,7 +60,8 @@ class Checkpoint:
         every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
         keep_every_epochs: Epochs from one periodic file to the next.
         folder: ``<run_dir>/checkpoints`` by default.
-        meta: Plain values saved along, which identify data and model (:func:`engine.checkpointing.check_meta`).
+        meta: Plain values saved along, which identify data and model
+            (:func:`engine.checkpointing.check_meta`).
 
     Example:
         >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
