@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, TypeVar
 
 import torch
@@ -66,14 +67,10 @@ def _attend_on_cpu(
     # Compiled code fuses by itself, and a count of parts would tie it to this number of samples.
     if torch.compiler.is_compiling() or at_once >= len(queries):
         return _written_out(queries, keys, values, mask, dropout)
-    parts = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
-    starts = range(0, len(queries), at_once)
-    masks = [None if mask is None else mask[start : start + at_once] for start in starts]
+    masks = repeat(None) if mask is None else mask.split(at_once)
+    qkv = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
     return torch.cat(
-        [
-            _written_out(q, k, v, part_mask, dropout)
-            for (q, k, v), part_mask in zip(parts, masks, strict=True)
-        ]
+        [_written_out(*part, own, dropout) for part, own in zip(qkv, masks, strict=False)]
     )
 
 

@@ -36,10 +36,8 @@ def has_output(outputs: Mapping[str, Any], name: str) -> bool:
     """Whether there is such an output and it is not None; arguments as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
-        if not isinstance(found, Mapping) or found.get(part) is None:
-            return False
-        found = found[part]
-    return True
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found is not None
 
 
 def aligned(outputs: Mapping[str, Any], targets: Tensor) -> tuple[Tensor, Tensor]:
