@@ -41,11 +41,6 @@ def swapped_weights(
     The model's buffers are restored too, also after an exception. Optimizers and compiled models
     keep their tensors.
 
-    Args:
-        model: Owner of the buffers.
-        live: Parameters of the model.
-        other: As many tensors of the same shapes.
-
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
         >>> with swapped_weights(model, [model.weight], [torch.full((1, 1), 7.0)]):

@@ -25,17 +25,9 @@ class Evaluator(OrderedEngine):
     """Measures a model over a loader.
 
     Collective: every rank evaluates its own batches, even if it has none, and gets the metrics of
-    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`.
-
-    Args:
-        model: As for :class:`engine.trainer.Trainer`.
-        loss: As for the trainer.
-        metrics: Computed at the end of a run over the loader; ``evaluator.metrics.outputs`` then
-            holds the outputs.
-        device: Of the model and the batches.
-
-    Attributes:
-        precision: How a step computes; replaced by mixed precision.
+    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`. After a run
+    ``evaluator.metrics.outputs`` holds the outputs. ``precision`` may be replaced by mixed
+    precision.
     """
 
     def __init__(
@@ -55,18 +47,13 @@ class Evaluator(OrderedEngine):
         metrics.attach(self)
 
     def evaluate(
-        self,
-        loader: Any,
-        weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        self, loader: Any, weights: Callable[[], AbstractContextManager[Any]] = nullcontext
     ) -> dict[str, float]:
         """Run over the loader once, without changing the random number streams.
 
-        Args:
-            loader: Yields every sample once; of several ranks, each in one of them.
-            weights: Opens the context with the weights to measure, such as averaged ones.
-
-        Returns:
-            Metric name -> value; NaN where a metric is undefined on this data.
+        The loader yields every sample once, of several ranks in one of them. ``weights`` opens the
+        context with the weights to measure, such as averaged ones. Returns metric name -> value;
+        NaN where a metric is undefined on this data.
         """
         self.metrics.reset()
         self.state.metrics.clear()  # an interrupted run has no metrics

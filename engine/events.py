@@ -72,8 +72,8 @@ class TrainEvents(EventEnum):
 class Phase(IntEnum):
     """When a handler runs among the handlers of one event: lower first.
 
-    A handler declares it with a class attribute ``phase``, or for one method with
-    :func:`in_phase`; equal phases keep the order of attaching.
+    A handler declares it with a class attribute ``phase``, or for one method with :func:`in_phase`;
+    equal phases keep the order of attaching.
     """
 
     PREPARE = 10  # set up what other handlers rely on (freezing, augmentation)
@@ -89,14 +89,7 @@ class Phase(IntEnum):
 
 
 def in_phase(phase: Phase) -> Callable[[AnyHandler], AnyHandler]:
-    """Declare the phase of one function or method.
-
-    Example:
-        >>> @in_phase(Phase.RECORD)
-        ... def write_down(engine): ...
-        >>> phase_of(write_down).name
-        'RECORD'
-    """
+    """Declare the phase of one function or method."""
 
     def declare(handler: AnyHandler) -> AnyHandler:
         handler.phase = phase  # type: ignore[attr-defined]
@@ -132,15 +125,7 @@ class OrderedEngine(Engine):
         phase: Phase | None = None,
         **kwargs: Any,
     ) -> RemovableEventHandle:
-        """Attach a handler in its phase.
-
-        Args:
-            event_name: One event, a filtered one, or several joined by ``|``.
-            handler: Called with the engine (if it takes it), ``args`` and ``kwargs``.
-            *args: Passed on to the handler.
-            phase: Overrides the handler's declared phase.
-            **kwargs: Passed on to the handler.
-        """
+        """Attach a handler in its phase; ``phase`` overrides the declared one."""
         if not hasattr(event_name, "filter"):  # events joined by |: Ignite adds one by one
             for single in event_name:
                 self.add_event_handler(single, handler, *args, phase=phase, **kwargs)
@@ -202,8 +187,8 @@ class ResumableEngine(OrderedEngine):
     def leave_epoch_open(self) -> None:
         """Tell the engine, from a handler of ``EPOCH_COMPLETED``, that it was interrupted.
 
-        The run ends after that handler. A resumed run enters the epoch again, trains on none of
-        its batches, and continues with that handler.
+        The run ends after that handler. A resumed run enters the epoch again, trains on none of its
+        batches, and continues with that handler.
         """
         self._handler_was_cut = True
 

@@ -36,11 +36,6 @@ def call_model(model: nn.Module, batch: Any) -> Any:
 
     ``scan_rows`` (long [N], rows of ``spectra.flatten(0, 1)`` that are real scans) is passed to a
     model that takes it: on a GPU, finding them from the mask would wait.
-
-    Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``, or a wrapper
-            (:func:`unwrap_model`).
-        batch: Has these, and may have ``scan_rows``.
     """
     if _takes_scan_rows(type(unwrap_model(model)).forward):
         rows = getattr(batch, SCAN_ROWS, None)
@@ -51,12 +46,8 @@ def call_model(model: nn.Module, batch: Any) -> Any:
 def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
     """The named losses of a model's outputs.
 
-    Args:
-        loss: Called with outputs, targets and, if it takes it and there is one or it requires it,
-            the keyword ``aux``.
-        outputs: Of the model.
-        targets: Of the batch.
-        aux: Of the batch (``datasets.batches.Batch.aux``).
+    ``aux`` (``datasets.batches.Batch.aux``) is passed if the loss takes it and there is one,
+    or if the loss requires it.
     """
     takes, needs = _aux_of(_function_of(loss))
     if needs or (takes and aux is not None):
@@ -70,11 +61,7 @@ def aux_of(batch: Any) -> Any:
 
 
 def check_loss_arguments(loss: Any, aux: Any = None) -> None:
-    """Refuse a loss that :func:`call_loss` cannot call, or that ignores the batch's ``aux``.
-
-    Raises:
-        UsageError: It requires other arguments, or does not take ``aux`` though there is one.
-    """
+    """Refuse a loss that :func:`call_loss` cannot call, or that ignores the batch's ``aux``."""
     takes, needs = _aux_of(_function_of(loss))
     name = getattr(loss, "__qualname__", type(loss).__name__)
     if aux is not None and not takes:

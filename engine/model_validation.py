@@ -47,23 +47,11 @@ WEIGHTS = "attention_weights"
 
 
 def validate_model(
-    model: nn.Module,
-    loss: Loss,
-    batch: Any,
-    num_classes: int,
-    device: torch.device | str = "cpu",
+    model: nn.Module, loss: Loss, batch: Any, num_classes: int, device: torch.device | str = "cpu"
 ) -> list[str]:
     """Run a model and its loss on one batch, without gradients and random draws.
 
-    Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``.
-        loss: Called with outputs, targets and the batch's ``aux``, if any.
-        batch: As the loader yields it.
-        num_classes: C, the width of ``logits``: the number of classes, of labels, or of values.
-        device: Where to run.
-
-    Returns:
-        The names of the loss's terms.
+    ``num_classes`` is the width of ``logits``. Returns the names of the loss's terms.
 
     Raises:
         UsageError: Names the output or term that is invalid.

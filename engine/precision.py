@@ -13,11 +13,7 @@ BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 class Precision:
-    """Full fp32 precision.
-
-    Attributes:
-        scaler: Scales the loss and skips steps with overflowed gradients; or None.
-    """
+    """Full fp32 precision; ``scaler`` of a subclass scales the loss and skips overflowed steps."""
 
     scaler: torch.amp.GradScaler | None = None
 
@@ -42,10 +38,7 @@ class Precision:
 
 
 def best_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is CUDA if available, else the CPU.
-
-    Args:
-        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+    """The device of a name such as ``cuda:1``; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
         ValueError: The name is no device, or CUDA is not available.

@@ -16,12 +16,8 @@ STEPS_AHEAD = 3
 class DevicePrefetcher:
     """Iterates over a loader and copies each batch to a GPU while earlier steps compute.
 
-    Copies, and the work of :meth:`datasets.batches.PackedBatch.to`, run on a separate
-    stream. From pinned memory the loop does not wait for them.
-
-    Args:
-        loader: Yields batches with ``to``, and has a length.
-        device: A GPU.
+    Copies, and the work of :meth:`datasets.batches.PackedBatch.to`, run on a separate stream. From
+    pinned memory the loop does not wait for them.
     """
 
     def __init__(self, loader: Any, device: torch.device) -> None:

@@ -40,6 +40,21 @@ class Stateful(Protocol):
         ...
 
 
+class SavedAttributes:
+    """Base of handlers whose state is the attributes in ``saved``, by their names without ``_``."""
+
+    saved: tuple[str, ...]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The attributes' values."""
+        return {name.lstrip("_"): getattr(self, name) for name in self.saved}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Set the attributes."""
+        for name in self.saved:
+            setattr(self, name, state_dict[name.lstrip("_")])
+
+
 @runtime_checkable
 class Handler(Protocol):
     """An independent part of training: it listens to events and knows no other handler.

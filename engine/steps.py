@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 
 
 def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
-    """One training iteration (micro-batch), with its events.
-
-    Args:
-        trainer: Holds the network, the optimizer, the loss, the precision and the state.
-        batch: Has ``to``, ``spectra``, ``mask``, ``tabular``, ``target`` and optionally ``aux``.
-
-    Returns:
-        The named losses, detached, ``total_loss`` among them.
-    """
+    """One training iteration (micro-batch), with its events; returns the named losses, detached."""
     state, fire = trainer.state, trainer.fire_event
     state.batch = batch = batch.to(trainer.device, non_blocking=True)
     fire(TrainEvents.BATCH_READY)

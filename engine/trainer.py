@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Events, State
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
@@ -76,7 +76,8 @@ class Trainer(ResumableEngine):
         self.total: Callable[[Mapping[str, Any]], Any] | None = getattr(loss, "total", None)
         self.left_out_steps = LeftOutSteps()
         self.history: list[dict[str, Any]] = []
-        self._provided: set[str] = set()
+        self.provided_metrics: set[str] = set()
+        self._optimized: list[nn.Parameter] = []
         self._monitored: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
         self._saved_by = world_size()
@@ -99,6 +100,7 @@ class Trainer(ResumableEngine):
         self.add_event_handler(Events.STARTED, self.check_monitors, phase=Phase.PREPARE)
         self.add_event_handler(Events.STARTED, self._restore_rng, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, phase=Phase.PREPARE)
+        self.add_event_handler(Events.EPOCH_STARTED, self._list_parameters, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._record_epoch, phase=Phase.RECORD)
 
     # -- handlers ---------------------------------------------------------------------------
@@ -110,10 +112,9 @@ class Trainer(ResumableEngine):
                 handler.attach(self)
 
     def register_state(self, name: str, thing: Stateful) -> str:
-        """Save and restore ``thing`` with every checkpoint.
+        """Save and restore ``thing`` with every checkpoint; returns its name there.
 
-        Returns:
-            Its name in the checkpoint: ``name``, or ``<name>-2`` for a second of that name.
+        That is ``name``, or ``<name>-2`` for a second of that name.
         """
         free, number = name, 1
         while free in self.stateful:
@@ -122,12 +123,19 @@ class Trainer(ResumableEngine):
         self.stateful[free] = thing
         return free
 
+    def in_run_dir(self, setting: str, given: str | Path | None, *parts: str) -> Path:
+        """The path of a handler's setting, by default one in ``run_dir``."""
+        if given is not None:
+            return Path(given)
+        if self.run_dir is None:
+            raise UsageError(f"{setting}: name one, the trainer has no run_dir")
+        return Path(self.run_dir, *parts)
+
     def log_event(self, event: str, **fields: Any) -> None:
         """Fire ``LOG_EVENT`` for the log and the console.
 
-        Args:
-            event: One word (``checkpoint_saved``).
-            **fields: In plain types; ``message`` is shown on the console.
+        The event is one word (``checkpoint_saved``), the fields are of plain types; ``message`` is
+        shown on the console.
         """
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
@@ -138,12 +146,7 @@ class Trainer(ResumableEngine):
 
     def provide_metrics(self, *names: str) -> None:
         """Declare metrics that ``state.metrics`` will hold at the end of an epoch."""
-        self._provided.update(names)
-
-    @property
-    def provided_metrics(self) -> frozenset[str]:
-        """The metrics that were declared."""
-        return frozenset(self._provided)
+        self.provided_metrics.update(names)
 
     def monitor_metric(self, name: str, user: str) -> None:
         """Declare that ``user`` (a handler's name) reads a metric at the end of an epoch."""
@@ -157,9 +160,11 @@ class Trainer(ResumableEngine):
     def check_monitors(self) -> None:
         """Raise UsageError for a monitored metric that nothing provides."""
         for user, name in self._monitored:
-            if name not in self._provided:
+            if name not in self.provided_metrics:
                 subset = name.partition("/")[0]  # names of the same subset first
-                among = sorted(self._provided, key=lambda n: (n.partition("/")[0] != subset, n))
+                among = sorted(
+                    self.provided_metrics, key=lambda n: (n.partition("/")[0] != subset, n)
+                )
                 choices = nearest(name, among)
                 raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
 
@@ -170,15 +175,8 @@ class Trainer(ResumableEngine):
 
         A run that was saved by another number of processes, or with another accumulation, resumes
         at the beginning of an epoch. Its optimizer steps are rescaled to the steps of an epoch now.
-
-        Args:
-            loader: Yields batches and has a length. Where its ``batch_sampler`` has
-                ``set_epoch`` and ``resume_at``, a run cut within an epoch resumes at the very
-                next batch.
-            max_epochs: At least 1.
-
-        Returns:
-            The engine's state.
+        Where the loader's ``batch_sampler`` has ``set_epoch`` and ``resume_at``, a run cut within
+        an epoch resumes at the very next batch.
 
         Raises:
             UsageError: The loader is empty, or its length is not the restored run's.
@@ -262,6 +260,14 @@ class Trainer(ResumableEngine):
             # are undone before the next batch is fetched.
             self.add_event_handler(Events.GET_BATCH_STARTED, self._restore_rng_once)
 
+    def _list_parameters(self) -> None:
+        # Once an epoch, in which unfreezing may have added some.
+        self._optimized = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the optimizer's parameters that have one."""
+        return [p.grad for p in self._optimized if p.grad is not None]
+
     def _record_epoch(self) -> None:
         metrics = {"lr": learning_rate(self.optimizer), **self.state.metrics}
         values = {name: float(value) for name, value in metrics.items()}
@@ -283,8 +289,6 @@ class Trainer(ResumableEngine):
             within_epoch = self.state.iteration % (self.state.epoch_length or 1)
             if not within_epoch and self.state.open_epoch is None:
                 self._rng_to_restore = None
-
-    # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         """Progress, the history, and every random number stream of this process."""
@@ -323,11 +327,9 @@ class Trainer(ResumableEngine):
     def restore(
         self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
     ) -> None:
-        """Restore a captured state. Collective.
+        """Restore rank 0's captured state, on any number of processes. Collective.
 
-        Args:
-            states: Rank 0's from :meth:`capture`; the number of processes may differ.
-            things: What to restore, by name; everything registered by default.
+        ``things`` are to be restored, by name; everything registered by default.
 
         Raises:
             UsageError: The states belong to another set of handlers, or another model.

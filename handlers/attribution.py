@@ -46,55 +46,40 @@ class Attribution:
     """Attributions by points of the scans, by scans and by covariates.
 
     Of classes the predicted one is explained. Several labels or values are explained one by one,
-    the first ``engine.explain.attribution_samples.MOST_OUTPUTS`` of them: ``sets`` holds one set
-    of attributions for each, which multiplies time and memory.
+    the first ``engine.explain.attribution.MOST_OUTPUTS`` of them: ``sets`` holds one set of
+    attributions for each, which multiplies time and memory.
 
-    Attached to an evaluator it explains the evaluated samples, in the order of their data set;
-    each evaluation starts again. Attached to a trainer it explains the samples of a loader when
-    training ends, and with ``every`` also after every so many epochs (``history``, saved with
-    checkpoints). A run that was stopped within an epoch explains nothing; the resumed one will.
-    Training goes on unchanged. Rank 0 explains the samples of its own loader.
+    Attached to an evaluator it explains the evaluated samples, in the order of their data set; each
+    evaluation starts again. Attached to a trainer it explains the samples of a loader when training
+    ends, and with ``every`` also after every so many epochs (``history``, saved with checkpoints:
+    rows of ``epoch``, ``samples``, the tensors of :class:`engine.explain.Importance`, and of
+    several outputs ``output``, its number). A run that was stopped within an epoch explains
+    nothing; the resumed one will. Training goes on unchanged. Rank 0 explains the samples of its
+    own loader.
 
     Writes ``attributions.safetensors`` (:func:`engine.explain.read_explained`) and announces
     ``attributions_computed``. Memory: S x L x 4 bytes for a sample of S scans of L points, bounded
     by ``max_samples``; ``rows`` bounds the memory of a pass (:func:`engine.explain.attribute`).
 
     Args:
-        method: One of ``engine.explain.attribution.METHODS``.
-        loader: Samples on which a trainer's model is explained; in a configuration the
-            validation set.
-        target: The output to explain; None for the predicted class of each sample, or for
-            each label or value.
-        score: See :class:`engine.explain.Options`; None for the log-odds of classes,
-            and of labels and values the output as it is.
+        method: One of ``engine.explain.METHODS``.
+        loader: Samples on which a trainer's model is explained; in a configuration the validation
+            set.
+        target: The output to explain; None for the predicted class of each sample, or for each
+            label or value.
+        score: See :class:`engine.explain.Options`, as for the next ones; None for the log-odds of
+            classes, and of labels and values the output as it is.
         max_samples: Explain the first so many of that order; None for all.
         every: Epochs between explanations; None for the end of training only.
-        baseline: See ``Options``; zeros are the mean of inputs that are standardised only.
-        steps: See ``Options``.
-        rows: See ``Options``.
-        window: See ``Options``.
-        per_scan: See ``Options``.
-        references: See ``Options``; None for the first batch.
+        baseline: Zeros are the mean of inputs that are standardised only.
+        references: None for the first batch.
         keep_intensities: Keep the scans too, for the directions of regions
             (:func:`engine.explain.top_windows`); twice the memory.
         output_names: Names of the outputs, for the file.
-        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default,
-            or none without a ``run_dir``.
+        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default, or
+            none without a ``run_dir``.
         measured_weights: Context in which the model holds the weights to explain, such as
             ``EMA.averaged_weights``; an evaluator brings its own.
-
-    Raises:
-        UsageError: A setting is out of range, or a name unknown.
-
-    Attributes:
-        sets: The attributions sample by sample, one set for each output explained.
-        history: With a trainer, one row for each epoch and output explained: ``epoch``,
-            ``samples``, the tensors of :class:`engine.explain.attribution.Importance`, and of
-            several outputs ``output``, its number.
-
-    Example:
-        >>> Attribution("feature_ablation", window=16).explained is None
-        True
     """
 
     phase = Phase.REPORT
@@ -143,22 +128,18 @@ class Attribution:
         }
         Options(score=score or SCORES[0], **self.options)  # checks them
         self.options.update(
-            score=score,
-            baseline=baseline,
-            references=references,
-            keep_intensities=keep_intensities,
+            score=score, baseline=baseline, references=references, keep_intensities=keep_intensities
         )
         self.history: list[dict[str, Any]] = []
         self.sets: list[Explained] = []
-        self._explainer: OutputsExplainer | None = None
-        self._bar: tqdm[Any] | None = None
+        self._explainer: OutputsExplainer
+        self._bar: tqdm[Any]
 
     @property
     def explained(self) -> Explained | None:
         """The attributions sample by sample; None before there are any.
 
-        Raises:
-            UsageError: Several outputs were explained: ``sets`` holds them.
+        Of several outputs it is a UsageError: ``sets`` holds them.
         """
         if len(self.sets) > 1:
             raise UsageError(
@@ -169,22 +150,14 @@ class Attribution:
 
     @property
     def importance(self) -> Importance:
-        """The attributions by point, by covariate and by scan, over all samples.
-
-        Raises:
-            UsageError: There are none yet, or several outputs were explained.
-        """
+        """The attributions by point, by covariate and by scan, over all samples."""
         explained = self.explained
         if explained is None:
             raise UsageError("attribution: nothing has been explained yet")
         return importance_of(explained)
 
     def attach(self, engine: Trainer | Evaluator) -> None:
-        """Listen to a trainer's epochs and end, or to an evaluator's steps.
-
-        Raises:
-            UsageError: It is a trainer, and there is no loader of samples to explain.
-        """
+        """Listen to a trainer's epochs and end, or to an evaluator's steps."""
         if isinstance(engine, Evaluator):
             engine.add_event_handler(Events.STARTED, self.start)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -220,13 +193,10 @@ class Attribution:
 
     def __call__(self, evaluator: Evaluator) -> None:
         """Explain the batch that was evaluated."""
-        assert self._explainer is not None
         self._explainer.add(evaluator.state.batch)
 
     def finish(self) -> None:
         """Join the batches' attributions, and write them where a path was given."""
-        assert self._explainer is not None
-        assert self._bar is not None
         self._bar.close()
         self.sets = self._explainer.explained()
         if self.path is not None:
@@ -241,8 +211,7 @@ class Attribution:
     @in_phase(Phase.RECORD)
     def follow(self, trainer: Trainer) -> None:
         """Add this epoch to the history, before its checkpoint is saved."""
-        assert self.every is not None
-        if trainer.state.epoch % self.every:
+        if self.every is None or trainer.state.epoch % self.every:
             return
         sets = self._explain(trainer, self.max_samples)
         for explained in sets:
@@ -300,8 +269,6 @@ class Attribution:
             disable=None,
             leave=False,
         )
-
-    # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The history."""

@@ -17,11 +17,8 @@ from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
     broken_weight,
-    check_meta,
     load_checkpoint,
-    newest_whole_checkpoint,
     pack_checkpoint,
-    save_checkpoint,
 )
 from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
@@ -30,15 +27,6 @@ from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "check_meta",
-    "load_checkpoint",
-    "newest_whole_checkpoint",
-    "save_checkpoint",
-]
 
 BEST_NAME = "best.pt"
 NEVER = -1
@@ -63,22 +51,17 @@ class Checkpoint:
     that cannot be written ends all of them.
 
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
-    carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back
-    to the file's moment lacks it.
+    carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back to
+    the file's moment lacks it.
 
     Args:
-        monitor: The metric that ranks epochs; None where neither best nor top k are wanted.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
-            monitor.
-        save_top_k: How many of the best epochs to keep, at least 0.
-        save_last: Whether to write ``last.pt``, which a stopped run continues from.
-        save_best: Whether to write ``best.pt``.
-        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The
-            last epoch is always saved.
+        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The last
+            epoch is always saved.
         every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
         keep_every_epochs: Epochs from one periodic file to the next.
         folder: ``<run_dir>/checkpoints`` by default.
-        meta: Plain values saved along, which identify data and model (:func:`check_meta`).
+        meta: Plain values saved along, which identify data and model
+            (:func:`engine.checkpointing.check_meta`).
 
     Example:
         >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
@@ -86,6 +69,7 @@ class Checkpoint:
     """
 
     phase = Phase.SAVE
+    folder: Path  # from attaching on
 
     def __init__(
         self,
@@ -117,7 +101,7 @@ class Checkpoint:
         self.save_top_k, self.save_last, self.save_best = save_top_k, save_last, save_best
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.keep_every_epochs = keep_every_epochs
-        self.folder = None if folder is None else Path(folder)
+        self._folder = folder
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
         self._best: tuple[float, int] | None = None  # score, epoch
@@ -127,15 +111,8 @@ class Checkpoint:
         self._ranked_otherwise = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks.
-
-        Raises:
-            UsageError: There is no folder to write to.
-        """
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("checkpoint.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir) / "checkpoints"
+        """Listen to the ends of epochs and of the run, and to steps where ``every_steps`` asks."""
+        self.folder = trainer.in_run_dir("checkpoint.folder", self._folder, "checkpoints")
         if self.monitor is not None:
             self.monitor.attach(trainer)
         trainer.register_state("checkpoint", self)
@@ -160,7 +137,6 @@ class Checkpoint:
 
     def start(self, trainer: Trainer) -> None:
         """Create the folder, and make its files agree with a restored index."""
-        assert self.folder is not None
         state = trainer.state
         if self._saved_iteration != state.iteration:  # saved with another world size
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
@@ -214,14 +190,9 @@ class Checkpoint:
     # -- what -------------------------------------------------------------------------------
 
     def _save(
-        self,
-        trainer: Trainer,
-        score: float | None,
-        kept: Sequence[str] = (),
-        planned: bool = True,
+        self, trainer: Trainer, score: float | None, kept: Sequence[str] = (), planned: bool = True
     ) -> None:
-        state, folder = trainer.state, self.folder
-        assert folder is not None
+        state = trainer.state
         place = {"epoch": state.epoch, "iteration": state.iteration}
         before = self._top, self._best, self._saved_iteration
         if planned:
@@ -248,7 +219,8 @@ class Checkpoint:
         except OSError as error:
             self._top, self._best, self._saved_iteration = before
             raise CheckpointError(
-                f"cannot save a checkpoint to {folder}: {error.strerror}; the earlier ones stand"
+                f"cannot save a checkpoint to {self.folder}: {error.strerror}; the earlier ones "
+                "stand"
             ) from error
         finally:
             self._carried = None
@@ -265,7 +237,6 @@ class Checkpoint:
 
     def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
         """Write the files, then remove those that fell out of the best."""
-        assert self.folder is not None
         write_whole(pack_checkpoint(states, self.meta), self.folder, *names)
         still = {name for name, _, _ in self._top}
         for name, _, _ in former:
@@ -296,12 +267,7 @@ class Checkpoint:
         return names
 
     def _rank_again(self) -> tuple[list[Entry], tuple[float, int] | None]:
-        """Rank the files of a run that had another monitor by this one's value in each.
-
-        Returns:
-            The top and the best, as far as the files hold such a value.
-        """
-        assert self.folder is not None
+        """The top and the best by this monitor's value in the files of a run that had another."""
         assert self.monitor is not None
         found: list[Entry] = []
         for name in dict.fromkeys([*(name for name, _, _ in self._top), BEST_NAME]):
@@ -323,12 +289,7 @@ class Checkpoint:
         return top[: self.save_top_k], (score, epoch)
 
     def _tidy(self, trainer: Trainer) -> list[Entry]:
-        """Create the folder, and undo a save that was cut off.
-
-        Returns:
-            The best whose files are there.
-        """
-        assert self.folder is not None
+        """Create the folder, and undo a save that was cut off; returns the best that are there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for part in self.folder.glob(f".*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)
@@ -348,8 +309,6 @@ class Checkpoint:
             if not best.exists() or best.read_bytes() != content:
                 write_whole(content, self.folder, BEST_NAME)
         return self._top
-
-    # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The index of the best, and the place of the last save."""

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from engine.distributed import repeated_blocks, require_unsharded
+from engine.distributed import map_tensors, repeated_blocks, require_unsharded
 from engine.events import Phase, TrainEvents
 
 if TYPE_CHECKING:
@@ -48,26 +47,18 @@ class Compile:
       so batches should share a few shapes (:func:`datasets.batches.packed_collate`). Without a GPU
       it announces so and is ``default``.
 
-    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is
-    not compiled again. The loss is not compiled. Validation, attribution and export use the model
+    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is not
+    compiled again. The loss is not compiled. Validation, attribution and export use the model
     itself, but for blocks that are compiled in place.
 
     With ``graphs`` a step's outputs live in memory that the next step reuses: they are copied
     before any other handler sees them, and so are the gradients of an open accumulation.
 
     Args:
-        mode: ``default``, ``regional`` or ``graphs``.
         dynamic: Whether sizes may change without compiling again.
         backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
         cache_dir: Folder of compiled code for later runs; None for torch's own temporary one. The
             environment variable ``TORCHINDUCTOR_CACHE_DIR`` wins.
-
-    Raises:
-        UsageError: A setting is unknown, or does not fit the others.
-
-    Example:
-        >>> Compile("regional").mode
-        'regional'
     """
 
     phase = Phase.PREPARE
@@ -97,8 +88,8 @@ class Compile:
         """Listen to the start of the run and, for graphs, to the parts of a step.
 
         Raises:
-            UsageError: The backend misses something, the model has no repeated block, or
-                its weights are shared, which graphs cannot follow.
+            UsageError: The backend misses something, the model has no repeated block, or its
+                weights are shared, which graphs cannot follow.
         """
         if self.mode == "graphs":
             # They are gathered in each step, at changing addresses.
@@ -163,7 +154,7 @@ class Compile:
 
     def keep_outputs(self, trainer: Trainer) -> None:
         """Copy the model's outputs out of the graphs' memory."""
-        trainer.state.outputs = _copied(trainer.state.outputs)
+        trainer.state.outputs = map_tensors(trainer.state.outputs, Tensor.clone)
 
     def keep_gradients(self, trainer: Trainer) -> None:
         """Copy the gradients of an accumulation's first micro-batch, if others will be added."""
@@ -187,14 +178,3 @@ def check_compiler(device: torch.device) -> None:
             f"compile: no C++ compiler '{compiler}', which compiling for a CPU needs; install one, "
             "or name another in the environment variable CXX"
         )
-
-
-def _copied(outputs: Any) -> Any:
-    """The same nest of dicts and lists, every tensor copied; gradients flow through the copies."""
-    if isinstance(outputs, Tensor):
-        return outputs.clone()
-    if isinstance(outputs, Mapping):
-        return {name: _copied(value) for name, value in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return [_copied(value) for value in outputs]
-    return outputs

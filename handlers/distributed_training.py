@@ -62,17 +62,10 @@ class DistributedTraining:
         find_unused_parameters: Whether to search each step for parameters without a part in the
             loss. None searches the first step, and again whenever parameters are frozen or
             released, and goes on only if there are some; set true where it depends on the batch.
-        static_graph: Promise that each step uses the same parameters, in the same order: torch
-            then searches once, and activations may be recomputed.
-        overlap: Whether to send gradients during the backward pass, or all at its end: better
-            where it is one CUDA graph.
-
-    Raises:
-        UsageError: Both are promised.
-
-    Example:
-        >>> DistributedTraining(static_graph=True).static_graph
-        True
+        static_graph: Promise that each step uses the same parameters, in the same order: torch then
+            searches once, and activations may be recomputed.
+        overlap: Whether to send gradients during the backward pass, or all at its end: better where
+            it is one CUDA graph.
     """
 
     phase = Phase.PREPARE
@@ -122,11 +115,7 @@ class DistributedTraining:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.share_buffers)
 
     def start(self, trainer: Trainer) -> None:
-        """Broadcast the weights of rank 0.
-
-        Raises:
-            UsageError: The ranks have different numbers of batches.
-        """
+        """Broadcast the weights of rank 0; UsageError if the ranks' numbers of batches differ."""
         if len(set(gather(trainer.state.epoch_length))) > 1:
             raise UsageError(
                 "the processes have different numbers of batches an epoch, and would wait for "
@@ -195,22 +184,14 @@ class DistributedTraining:
                 sum_(parameter.grad).div_(world_size())
         if self._wrapped is None and not self._sharded:
             if self._used is None or self.find_unused_parameters:
-                self._used = self._agree_on_used()
+                found = gather([parameter.grad is not None for parameter in self._trained])
+                self._used = [any(of_each) for of_each in zip(*found, strict=True)]  # on any rank
             self._average(self._used)
             if self.overlap:
                 self._wrap(trainer, look=not all(self._used))
 
-    def _agree_on_used(self) -> list[bool]:
-        """Which parameters have a gradient on any rank."""
-        found = gather([parameter.grad is not None for parameter in self._trained])
-        return [any(of_each) for of_each in zip(*found, strict=True)]
-
     def _average(self, used: Sequence[bool]) -> None:
-        """Average the gradients without the wrapper.
-
-        Raises:
-            UsageError: A parameter outside of ``used`` has a gradient.
-        """
+        """Average the gradients without the wrapper; UsageError for one outside of ``used``."""
         gradients = []
         for parameter, anywhere in zip(self._trained, used, strict=True):
             if anywhere:

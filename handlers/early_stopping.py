@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
@@ -12,12 +11,13 @@ from datasets.errors import UsageError
 from datasets.specs import require_whole
 from engine.events import Phase
 from engine.metrics import Monitor
+from engine.protocols import SavedAttributes
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 
-class EarlyStopping:
+class EarlyStopping(SavedAttributes):
     """Ends the training after ``patience`` epochs without an improvement.
 
     An epoch improves when its value beats the best by more than ``min_delta``; the best is the
@@ -26,12 +26,8 @@ class EarlyStopping:
     unless its patience was raised.
 
     Args:
-        monitor: The metric to follow.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
-            monitor.
-        patience: Epochs without improvement after which training ends, at least 1.
         cooldown: Epochs after an improvement that are not counted as lacking one.
-        min_delta: The least improvement that counts, at least 0.
+        min_delta: The least improvement that counts.
         relative: Whether ``min_delta`` is a share of the best's absolute value.
         start_epoch: Epochs up to this one are not counted as lacking an improvement.
 
@@ -42,6 +38,7 @@ class EarlyStopping:
     """
 
     phase = Phase.DECIDE
+    saved = ("best", "best_epoch", "bad_epochs", "_cooldown_left")
 
     def __init__(
         self,
@@ -120,18 +117,3 @@ class EarlyStopping:
             return self.min_delta
         # An infinite best has no share.
         return self.min_delta * abs(self.best) if self.best and math.isfinite(self.best) else 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best and the counters."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "bad_epochs": self.bad_epochs,
-            "cooldown_left": self._cooldown_left,
-        }
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue counting."""
-        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self.bad_epochs = state_dict["bad_epochs"]
-        self._cooldown_left = state_dict["cooldown_left"]

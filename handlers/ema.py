@@ -26,14 +26,8 @@ class EMA(WeightAverage):
 
     After each optimizer step ``average += (1 - decay) * (weight - average)`` for every floating
     point parameter (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by
-    averaging"). Buffers, such as the running mean of a norm, are not averaged.
-
-    Args:
-        decay: Share of the average that stays at each step, 0 to below 1.
-        warmup: Start with a small decay, so that the first weights are soon forgotten.
-
-    Raises:
-        UsageError: ``decay`` is out of range.
+    averaging"). Buffers, such as the running mean of a norm, are not averaged. With ``warmup`` the
+    decay is small at first, so that the first weights are soon forgotten.
 
     Example:
         >>> [round(EMA(decay=0.9).decay_at(n), 2) for n in (0, 10, 1000)]
@@ -90,10 +84,6 @@ class EMA(WeightAverage):
         return {"updates": self.updates, "average": self._named_average()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue a saved average.
-
-        Raises:
-            ValueError: It is the average of another model.
-        """
+        """Continue a saved average."""
         self._load_average(state_dict["average"])
         self.updates = state_dict["updates"]

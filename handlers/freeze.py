@@ -35,22 +35,14 @@ class Freeze:
 
     A pattern is the name of a parameter, the name of a module (all that is in it), or either with
     the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A frozen parameter has
-    no gradient, and the optimizer does not move it. A norm with running statistics is in
-    evaluation mode while all its parameters are frozen; one without parameters is matched by its
-    own name. Dropout in a frozen part goes on.
+    no gradient, and the optimizer does not move it. A norm with running statistics is in evaluation
+    mode while all its parameters are frozen; one without parameters is matched by its own name.
+    Dropout in a frozen part goes on.
 
-    All of it follows from the epoch: nothing has to be saved. Announces ``frozen`` and
-    ``unfrozen``.
-
-    Args:
-        patterns: Frozen from the first epoch on.
-        until_epoch: The epoch in which the training of these begins; None for never.
-        unfreeze: Pattern -> the epoch in which the training of its parameters begins; they are
-            frozen until then. Where several match, the earliest epoch counts, before
-            ``until_epoch``.
-
-    Raises:
-        UsageError: Nothing is named, or an epoch is less than 1.
+    ``patterns`` are frozen until ``until_epoch``, in which their training begins, or for good;
+    those of ``unfreeze`` until the epoch that it maps them to. Where several match, the earliest
+    epoch of ``unfreeze`` counts, before ``until_epoch``. All of it follows from the epoch: nothing
+    has to be saved. Announces ``frozen`` and ``unfrozen``.
 
     Example::
 
@@ -88,7 +80,11 @@ class Freeze:
         model = trainer.model
         # A parameter that is shared has several names, of which any may match.
         named = list(model.named_parameters(remove_duplicate=False))
-        norms = [(n, m) for n, m in model.named_modules() if _keeps_statistics(m)]
+        norms = [
+            (name, module)
+            for name, module in model.named_modules()
+            if isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None
+        ]
         names = [*(name for name, _ in named), *(name for name, _ in norms)]
         refuse_unmatched([*self.patterns, *self.unfreeze], names, model, "freeze")
 
@@ -146,7 +142,3 @@ class Freeze:
             return min(epochs)
         matched = any(matches(pattern, name) for pattern in self.patterns)
         return self.until_epoch if matched else None
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None

@@ -42,40 +42,18 @@ SAME_SIGNAL_S = 2.0
 class GracefulShutdown:
     """Handles a signal: the optimizer step is finished, the run saved and ended.
 
-    A whole accumulation is finished, so that the checkpoint of the run's end
-    (``Events.TERMINATE``) continues bit by bit. A validation is cut off after its batch, if its
-    evaluator is watched: its epoch stays open, and the resumed run measures it again. A second
-    signal ends the process at once, without saving. SIGHUP (a closed terminal) stays ignored where
-    the process was started so, as under ``nohup``.
-
-    Of several ranks one signalled rank is enough: about once a second all agree
+    A whole accumulation is finished, so that the checkpoint of the run's end (``Events.TERMINATE``)
+    continues bit by bit. A validation is cut off after its batch, if its evaluator is watched: its
+    epoch stays open, and the resumed run measures it again. A second signal ends the process at
+    once, without saving. SIGHUP (a closed terminal) stays ignored where the process was started so,
+    as under ``nohup``. Of several ranks one signalled rank is enough: about once a second all agree
     (:class:`engine.distributed.StopConsensus`) whether to stop.
 
-    The former signal handlers are restored when the run has ended, or by :meth:`close` after an
-    exception. Outside of the main thread, where signals cannot be handled, this handler only
-    announces so. Announces ``interrupted``.
-
-    Args:
-        signals: Their names.
-
-    Raises:
-        UsageError: A name is no signal, or none that a process can handle.
-
-    Attributes:
-        exit_code: 128 and the signal's number (143 after SIGTERM, 130 after SIGINT), None without
-            a signal: the exit status for the process.
-
-    Example::
-
-        graceful_shutdown = GracefulShutdown()
-        graceful_shutdown.watch(evaluator)
-        trainer.attach(graceful_shutdown)
-        try:
-            trainer.fit(loader, max_epochs=40)
-        finally:
-            graceful_shutdown.close()
-        if graceful_shutdown.exit_code is not None:
-            sys.exit(graceful_shutdown.exit_code)
+    The former signal handlers are restored when the run has ended, or by :meth:`close`, to be
+    called after an exception. Outside of the main thread, where signals cannot be handled, this
+    handler only announces so. Announces ``interrupted``. ``exit_code`` is the exit status for the
+    process: 128 and the signal's number (143 after SIGTERM, 130 after SIGINT), None without a
+    signal.
     """
 
     phase = Phase.PREPARE

@@ -6,8 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from ignite.engine import Events
-from torch import nn
 
 from datasets.specs import require_range
 from engine.distributed import joint_norm, to_local
@@ -27,36 +25,20 @@ class GradientClipping:
     "On the difficulty of training recurrent neural networks"), but with sharded gradients too, and
     over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
     before clipping, a tensor on the device.
-
-    Args:
-        max_norm: Above 0.
-
-    Raises:
-        UsageError: ``max_norm`` is not above 0.
-
-    Example:
-        >>> GradientClipping(max_norm=0.5).max_norm
-        0.5
     """
 
     phase = Phase.GRADIENTS
 
     def __init__(self, max_norm: float = 1.0) -> None:
         self.max_norm = require_range("gradient_clipping.max_norm", max_norm, 0, math.inf, True)
-        self._parameters: list[nn.Parameter] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the starts of epochs and to whole accumulations."""
-        trainer.add_event_handler(Events.EPOCH_STARTED, self.list_parameters)
+        """Listen to whole accumulations."""
         trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
-
-    def list_parameters(self, trainer: Trainer) -> None:
-        """List the optimizer's parameters; unfreezing may have added some."""
-        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
 
     def __call__(self, trainer: Trainer) -> None:
         """Clip; a parameter without a gradient has no part in the norm."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        gradients = trainer.gradients()
         if not gradients:
             return
         norm = joint_norm(gradients)

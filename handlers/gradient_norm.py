@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Events
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.specs import require_whole
 from engine.distributed import joint_norm
@@ -22,21 +22,12 @@ MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 class GradientNorm:
     """Measures the common L2 norm of all gradients, as they are before clipping.
 
-    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
+    The first of ``every`` so many optimizer steps is measured. At an epoch's end
+    ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
     ``train/grad_norm_max`` the largest. Norms that are not finite, as fp16's loss scaling causes
     now and then, are left out and announced as ``gradients_not_finite``. Both are NaN where none
     was finite, and absent where no step was measured. The norms stay on the device until then;
     ``trainer.state.gradient_norm`` holds the last one.
-
-    Args:
-        every: Measure the first of every so many optimizer steps.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example:
-        >>> GradientNorm(every=10).every
-        10
     """
 
     phase = Phase.GUARD
@@ -44,27 +35,21 @@ class GradientNorm:
     def __init__(self, every: int = 1) -> None:
         self.every = require_whole("gradient_norm.every", every, 1)
         self._device = torch.device("cpu")
-        self._parameters: list[nn.Parameter] = []
         self._norms: list[Tensor] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to whole accumulations and to the starts and ends of epochs."""
+        """Listen to whole accumulations and to the ends of epochs."""
         self._device = trainer.device
         trainer.register_state("gradient_norm", self)
         trainer.provide_metrics(MEAN, LARGEST)
-        trainer.add_event_handler(Events.EPOCH_STARTED, self.list_parameters)
         trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.report)
-
-    def list_parameters(self, trainer: Trainer) -> None:
-        """List the optimizer's parameters; unfreezing may have added some."""
-        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
 
     def __call__(self, trainer: Trainer) -> None:
         """Measure a step; a parameter without a gradient has no part in it."""
         if trainer.state.optimizer_step % self.every:
             return
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        gradients = trainer.gradients()
         if gradients:
             trainer.state.gradient_norm = norm = joint_norm(gradients)
             self._norms.append(norm)

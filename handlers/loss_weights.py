@@ -52,9 +52,9 @@ class Ramp:
 class LossWeights:
     """Sums the training's total loss from its terms, with weights that change.
 
-    Before the backward pass ``total_loss`` becomes the sum of weight x term over the listed
-    terms, in place of the loss's own sum: a term that is not listed is only logged. Evaluation
-    keeps the loss's own total, which stays comparable from epoch to epoch. A weight is
+    Before the backward pass ``total_loss`` becomes the sum of weight x term over the listed terms,
+    in place of the loss's own sum: a term that is not listed is only logged. Evaluation keeps the
+    loss's own total, which stays comparable from epoch to epoch. A weight is
 
     - a number;
     - a mapping with ``start``, ``end``, ``epochs`` and optional ``first_epoch`` (1) and ``shape``
@@ -62,17 +62,11 @@ class LossWeights:
     - ``uncertainty``: learned. It adds ``exp(-s) * term + s`` to the total, where s, the logarithm
       of the term's variance, begins at 0 and is in the optimizer's group ``loss_weights``, without
       decay (Kendall, Gal and Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh
-      Losses": a Gaussian likelihood, times two).
+      Losses": a Gaussian likelihood, times two). Its learning rate is ``lr``, by default the
+      optimizer's.
 
     At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight, ``exp(-s)`` for a
     learned one.
-
-    Args:
-        weights: Term -> its weight; names as the loss returns them.
-        lr: The learning rate of the learned weights; the optimizer's default one if None.
-
-    Raises:
-        UsageError: A weight is malformed or negative, or all are zero in some epoch.
 
     Example:
         >>> ramp = {"start": 0.0, "end": 0.1, "epochs": 10}
@@ -141,11 +135,7 @@ class LossWeights:
         self._now = self.weights_in(trainer.state.epoch)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Sum the terms.
-
-        Raises:
-            UsageError: The loss has no term of a listed name.
-        """
+        """Sum the terms."""
         losses = trainer.state.losses
         if not self._checked:
             self._check_terms(losses)
@@ -154,11 +144,8 @@ class LossWeights:
     def total(self, terms: Mapping[str, Any], factor_of: Callable[[str], Any] | None = None) -> Any:
         """The weighted sum of the listed terms: tensors, or numbers.
 
-        Args:
-            terms: Name -> value.
-            factor_of: How much more a term counts in its step than the total
-                (:meth:`engine.optim.step_shares.StepShares.factor_of`): corrects the gradients of
-                the learned weights.
+        ``factor_of`` a term is how much more it counts in its step than the total
+        (:meth:`engine.optim.StepShares.factor_of`): corrects the gradients of the learned weights.
         """
         # A term of weight zero is left out: zero times infinity would be NaN.
         parts = [terms[term] * weight for term, weight in self._now.items() if weight]
@@ -192,11 +179,7 @@ class LossWeights:
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue learning.
-
-        Raises:
-            ValueError: Other terms' weights were learned.
-        """
+        """Continue learning; ValueError if other terms' weights were learned."""
         saved = state_dict["log_variances"]
         if saved.keys() != self._log_variances.keys():
             raise ValueError(f"it had learned the weights of: {', '.join(saved) or 'no term'}")

@@ -60,27 +60,14 @@ class LRSearch:
 
 
 def find_lr(
-    trainer: Trainer,
-    loader: Any,
-    start_lr: float = 1e-6,
-    end_lr: float = 1.0,
-    num_iter: int = 100,
+    trainer: Trainer, loader: Any, start_lr: float = 1e-6, end_lr: float = 1.0, num_iter: int = 100
 ) -> LRSearch:
     """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss.
 
-    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, the random
-    number streams and the loader are left as they were; the trainer's handlers (clipping,
-    accumulation) take no part. The groups keep the ratios of their rates.
-
-    Args:
-        trainer: Not started yet.
-        loader: Training batches, read as often as needed.
-        start_lr: First rate, above 0.
-        end_lr: Last rate, unless the loss diverges before.
-        num_iter: Steps, at least 10.
-
-    Raises:
-        UsageError: A setting is out of range.
+    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, which is not
+    started yet, the random number streams and the loader are left as they were; the trainer's
+    handlers (clipping, accumulation) take no part. The groups keep the ratios of their rates.
+    Training batches are read as often as needed.
     """
     check_range(start_lr, end_lr, num_iter)
     model, optimizer, loss, precision = copy.deepcopy(
@@ -182,24 +169,13 @@ def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> 
 class LRFinder:
     """Searches for the learning rate before training, and writes a page with the curve.
 
-    Training then goes on unchanged, at the configured rate; announces ``lr_suggested``. A resumed
-    run does not search again. Rank 0 searches, on its own batches.
-
-    Args:
-        start_lr: First rate, above 0.
-        end_lr: Last rate, unless the loss diverges before.
-        num_iter: Steps, at least 10.
-        page: Output file; ``<run_dir>/report/lr_finder.html`` by default.
-
-    Raises:
-        UsageError: A setting is out of range.
-
-    Example:
-        >>> LRFinder(start_lr=1e-5, page="lr.html").page.name
-        'lr.html'
+    The rates rise from ``start_lr`` to ``end_lr``, unless the loss diverges before, in ``num_iter``
+    steps, at least 10. Training then goes on unchanged, at the configured rate; announces
+    ``lr_suggested``. A resumed run does not search again. Rank 0 searches, on its own batches.
     """
 
     phase = Phase.REPORT
+    page: Path  # from attaching on
     first_process_only = True
 
     def __init__(
@@ -211,18 +187,11 @@ class LRFinder:
     ) -> None:
         self.num_iter = check_range(start_lr, end_lr, num_iter)
         self.start_lr, self.end_lr = start_lr, end_lr
-        self.page = None if page is None else Path(page)
+        self._page = page
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start.
-
-        Raises:
-            UsageError: No page is named, and the trainer has no ``run_dir``.
-        """
-        if self.page is None:
-            if trainer.run_dir is None:
-                raise UsageError("lr_finder.page: name one, the trainer has no run_dir")
-            self.page = Path(trainer.run_dir) / "report" / "lr_finder.html"
+        """Listen to the run's start."""
+        self.page = trainer.in_run_dir("lr_finder.page", self._page, "report", "lr_finder.html")
         require_unsharded(trainer.model, "lr_finder")
         trainer.add_event_handler(Events.STARTED, self)
 
@@ -230,7 +199,6 @@ class LRFinder:
         """Search, write the page and log the suggestion."""
         if trainer.should_terminate or trainer.state.iteration:
             return
-        assert self.page is not None
         loader = trainer.state.dataloader
         with alone():
             search = find_lr(trainer, loader, self.start_lr, self.end_lr, self.num_iter)
@@ -263,16 +231,7 @@ def verdict(search: LRSearch) -> str:
 
 
 def write_page(search: LRSearch, path: Path, title: str = "") -> None:
-    """Write the page: one file without network access.
-
-    Args:
-        search: From :func:`find_lr`.
-        path: Its folder is created; an earlier file is replaced.
-        title: Above the curve.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
+    """Write the page: one file without network access; its folder is created."""
     from markupsafe import Markup
 
     curve = {

@@ -41,8 +41,11 @@ class LRSchedule:
     - ``one_cycle``: up from full / ``div_factor`` and down to that / ``final_div_factor``, both
       along a cosine (Smith and Topin 2018); the rise takes W steps, or ``pct_start`` of T without
       a warm-up;
-    - ``plateau``: full rate x ``factor`` whenever the monitor has not improved for more than
-      ``patience`` epochs (torch's ``ReduceLROnPlateau``);
+    - ``plateau``: full rate x ``factor`` whenever the ``monitor`` has not improved by ``threshold``
+      (``threshold_mode`` ``rel``: a share of the best, or ``abs``) for more than ``patience``
+      epochs, not counting ``cooldown`` epochs after a reduction (torch's ``ReduceLROnPlateau``). An
+      epoch without the monitor does not count; NaN is no improvement. ``mode``, ``max`` or ``min``,
+      is by default the monitor's;
     - ``constant``: the full rate.
 
     The values are those of torch's schedulers, but as a function of s alone: the device may take a
@@ -60,21 +63,6 @@ class LRSchedule:
         total_steps: T, in optimizer steps; by default from the epochs, the loader's length and the
             accumulation.
         min_lr: Lower bound of every schedule, but not of the warm-up.
-        step_epochs: For ``step``.
-        step_size: For ``step``, in optimizer steps, instead of ``step_epochs``.
-        gamma: For ``step``.
-        pct_start: For ``one_cycle``, above 0 and below 1.
-        div_factor: For ``one_cycle``.
-        final_div_factor: For ``one_cycle``.
-        monitor: For ``plateau``: a metric. An epoch without it does not count; NaN is no
-            improvement.
-        mode: For ``plateau``: ``max`` where larger is better, ``min`` where smaller is; by default
-            from the monitor.
-        factor: For ``plateau``, above 0 and below 1.
-        patience: For ``plateau``, in epochs.
-        cooldown: For ``plateau``: epochs after a reduction that are not counted.
-        threshold: For ``plateau``: the least improvement that counts.
-        threshold_mode: ``rel`` where the threshold is a share of the best, else ``abs``.
     """
 
     phase = Phase.UPDATE
@@ -186,14 +174,14 @@ class LRSchedule:
     def _named_groups(trainer: Trainer) -> dict[str, dict[str, Any]]:
         """The groups by name, where their full rates differ."""
         groups = trainer.optimizer.param_groups
-        if len({_value(group.get("initial_lr", group["lr"])) for group in groups}) == 1:
+        if len({float(group.get("initial_lr", group["lr"])) for group in groups}) == 1:
             return {}
         return {group["name"]: group for group in groups if "name" in group}
 
     def _adopt_groups(self) -> None:
         """Note each group's full rate, also of groups that were added since."""
         for group in self._groups:
-            group.setdefault("initial_lr", _value(group["lr"]))
+            group.setdefault("initial_lr", float(group["lr"]))
         if self.name != "plateau":
             return
         known = [] if self._plateau is None else self._scales()
@@ -230,7 +218,7 @@ class LRSchedule:
         state = trainer.state
         state.metrics["lr"] = learning_rate(trainer.optimizer)
         for name, group in self._named_groups(trainer).items():
-            state.metrics[f"lr/{name}"] = _value(group["lr"])
+            state.metrics[f"lr/{name}"] = float(group["lr"])
         value = None if self._plateau is None else self.monitor.read(trainer)
         if value is None:
             return
@@ -283,8 +271,6 @@ class LRSchedule:
         assert self._plateau is not None
         return [float(group["lr"]) for group in self._plateau.optimizer.param_groups]
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The plateau's memory; the rest follows from the trainer's count of steps."""
         self._adopt_groups()
@@ -294,11 +280,7 @@ class LRSchedule:
         return {"name": self.name, "scales": self._scales(), **memory}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue.
-
-        Raises:
-            ValueError: The state is another schedule's.
-        """
+        """Continue; ValueError if the state is another schedule's."""
         if state_dict["name"] != self.name:
             raise ValueError(f"the run had '{state_dict['name']}', now it has '{self.name}'")
         self._adopt_groups()
@@ -320,10 +302,6 @@ class LRSchedule:
 def _anneal(start: float, end: float, done: float) -> float:
     """Half a cosine from ``start`` to ``end``, as torch's ``OneCycleLR`` has it."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _value(rate: float | Tensor) -> float:
-    return float(rate)
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

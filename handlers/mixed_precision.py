@@ -68,7 +68,8 @@ class MixedPrecision(Precision):
     scales the loss so that small gradients do not vanish, unscales the gradients before
     ``GRADIENTS_READY``, leaves out a step whose gradients overflowed, and saves the scale with
     every checkpoint. ``tf32`` and ``fp16`` need a GPU: elsewhere fp32 and bf16 replace them, which
-    is announced once, as is a processor without bf16 instructions.
+    is announced once, as is a processor without bf16 instructions; ``precision`` is then the one in
+    use.
 
     A step that fp16 leaves out moves neither the schedule nor averaged weights. On a GPU its flag
     is read a few steps later (:class:`engine.optim.LeftOutSteps`), so that with a fused optimizer
@@ -76,19 +77,8 @@ class MixedPrecision(Precision):
     epoch; ``steps_overflowed`` is announced where it is not 0.
 
     Args:
-        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         init_scale: fp16: the loss's scale at the start, above 0.
         growth_interval: fp16: double the scale after so many steps without an overflow.
-
-    Raises:
-        UsageError: A setting is unknown or out of range.
-
-    Attributes:
-        precision: The one in use, which without a GPU may differ from the one asked for.
-
-    Example:
-        >>> MixedPrecision("bf16").precision
-        'bf16'
     """
 
     phase = Phase.PREPARE
@@ -115,11 +105,7 @@ class MixedPrecision(Precision):
         self._announced: list[str] = []
 
     def attach(self, engine: Trainer | Evaluator) -> None:
-        """Set the precision of a trainer or an evaluator.
-
-        Raises:
-            UsageError: Attached to engines on different types of devices.
-        """
+        """Set the precision of a trainer or an evaluator, all on one type of device."""
         if self._device_type not in (None, engine.device.type):
             raise UsageError(
                 f"mixed_precision is attached to an engine on {self._device_type}, this one is on "
@@ -186,11 +172,7 @@ class MixedPrecision(Precision):
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Step, unless fp16's gradients overflowed; adapt the scale.
-
-        Returns:
-            False where the step is known to be left out; never on a GPU.
-        """
+        """Step, unless fp16's gradients overflowed, and adapt the scale."""
         if self.scaler is None:
             return super().step(optimizer)
         # Private, but the scaler's public way to tell of an overflow waits for the device.

@@ -13,6 +13,7 @@ from ignite.engine import Events
 from datasets.errors import UsageError
 from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
+from engine.protocols import SavedAttributes
 from engine.reporting import describe_run, epoch_values, require_package
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ VALUE_CHARS = 6000
 NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 
 
-class MLflow:
+class MLflow(SavedAttributes):
     """Logs each epoch's metrics and learning rate to MLflow, through Ignite's ``MLflowLogger``.
 
     Needs ``pip install mlflow``. Its parameters describe the run (model, optimizer, device and so
@@ -35,16 +36,11 @@ class MLflow:
     Args:
         tracking_uri: The server or database, such as ``sqlite:///mlflow.db``; by default from the
             environment variable ``MLFLOW_TRACKING_URI``, else MLflow's own.
-        experiment: MLflow's experiment.
-        name: The run's name there; the run folder's by default.
         config: More plain values for the parameters; nested ones get dotted names.
-
-    Example:
-        >>> MLflow(experiment="maldi").experiment
-        'maldi'
     """
 
     phase = Phase.RECORD
+    saved = ("_run_id",)
     first_process_only = True
 
     def __init__(
@@ -61,11 +57,7 @@ class MLflow:
         self._logger: Any = None
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and end and to the ends of epochs.
-
-        Raises:
-            UsageError: MLflow is not installed.
-        """
+        """Listen to the run's start and end and to the ends of epochs."""
         require_package("mlflow")
         if self.name is None and trainer.run_dir is not None:
             self.name = Path(trainer.run_dir).name
@@ -75,11 +67,7 @@ class MLflow:
         trainer.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin the MLflow run, or continue it.
-
-        Raises:
-            UsageError: MLflow refuses, for example because the server does not answer.
-        """
+        """Begin the MLflow run, or continue it; UsageError if MLflow refuses."""
         if trainer.should_terminate:  # a finished run: nothing will be logged
             return
         # Imported here, because it takes seconds.
@@ -132,14 +120,6 @@ class MLflow:
         logger, self._logger = self._logger, None
         if logger is not None:
             logger.end_run(status)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The id of the MLflow run."""
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue that run."""
-        self._run_id = state_dict["run_id"]
 
 
 def _parts(values: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -37,8 +37,8 @@ class NaNGuard:
       the optimizer's state is kept on the device, and saved with checkpoints within an epoch;
     - ``stop``: the training ends.
 
-    On the CPU each step is checked at once, and a bad one is not counted as an optimizer step. On
-    a GPU nothing waits: a fused optimizer leaves the step out by itself (``found_inf``, as for
+    On the CPU each step is checked at once, and a bad one is not counted as an optimizer step. On a
+    GPU nothing waits: a fused optimizer leaves the step out by itself (``found_inf``, as for
     ``torch.amp.GradScaler``); it is counted at first, and taken back a few steps later
     (:class:`engine.optim.LeftOutSteps`). The number of bad steps is read, and the policy applied,
     every ``check_every`` steps. Another optimizer has to wait for the device in each step, which is
@@ -50,24 +50,16 @@ class NaNGuard:
     In fp16 the loss's scaler leaves out steps with overflowing gradients. They count as skipped,
     but only a loss that is not finite is rolled back or stops.
 
-    ``state.metrics["train/skipped_steps"]`` is the number in the epoch. Announces
-    ``step_skipped`` (the first of several in a row), ``steps_skipped`` (an epoch's number),
-    ``rolled_back`` and ``training_stopped``.
+    ``state.metrics["train/skipped_steps"]`` is the number in the epoch. Announces ``step_skipped``
+    (the first of several in a row), ``steps_skipped`` (an epoch's number), ``rolled_back`` and
+    ``training_stopped``.
 
     Args:
-        policy: One of ``POLICIES``.
-        max_skips: More bad steps in a row than this end the training under any policy; None for
-            no limit.
+        max_skips: More bad steps in a row than this end the training under any policy; None for no
+            limit.
         lr_factor: For ``rollback``, above 0, at most 1.
         check_every: Optimizer steps from one check to the next, besides one at each epoch's end; 1
             checks each step at once. By default 1 on the CPU, and the epoch's end elsewhere.
-
-    Raises:
-        UsageError: A setting is unknown or out of range.
-
-    Example:
-        >>> NaNGuard(policy="rollback", lr_factor=0.1).policy
-        'rollback'
     """
 
     phase = Phase.GUARD
@@ -263,8 +255,6 @@ class NaNGuard:
                 self._snapshot_iteration, self._moved_on = state.iteration, False
             else:  # finite gradients, but infinite weights
                 self._roll_back(trainer, "the weights are not finite")
-
-    # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the state to go back to, unless it is the one being saved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from datasets.errors import UsageError
 from datasets.files import replaced, write_whole
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
+from engine.protocols import SavedAttributes
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -32,43 +33,30 @@ PARTS: dict[Any, tuple[str, Phase]] = {
 }
 
 
-class Profiler:
+class Profiler(SavedAttributes):
     """Profiles a few optimizer steps of a run, once.
 
-    Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts
-    of a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
+    Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts of
+    a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
     ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
     those it has. A resumed run profiles only if there is no profile yet.
 
-    Args:
-        wait: Optimizer steps of this process before the profile.
-        warmup: Steps that are profiled but not kept, at least 1: the profiler's first ones are
-            slow.
-        active: Steps that are kept.
-        folder: ``<run_dir>/profile`` by default.
-
-    Raises:
-        UsageError: A number is out of range.
-
-    Example:
-        >>> Profiler(wait=100, active=3, folder="profile").folder.name
-        'profile'
+    After ``wait`` optimizer steps of this process ``warmup`` ones, at least 1, are profiled but not
+    kept, because the profiler's first ones are slow; then ``active`` ones are kept.
     """
 
     phase = Phase.RECORD
+    saved = ("_done",)
+    folder: Path  # from attaching on
     first_process_only = True
 
     def __init__(
-        self,
-        wait: int = 5,
-        warmup: int = 2,
-        active: int = 5,
-        folder: str | Path | None = None,
+        self, wait: int = 5, warmup: int = 2, active: int = 5, folder: str | Path | None = None
     ) -> None:
         self.wait = require_whole("profiler.wait", wait, 0)
         self.warmup = require_whole("profiler.warmup", warmup, 1)
         self.active = require_whole("profiler.active", active, 1)
-        self.folder = None if folder is None else Path(folder)
+        self._folder = folder
         self._trainer: Trainer
         self._done = False
         self._steps = 0
@@ -77,15 +65,8 @@ class Profiler:
         self._attached: list[tuple[Any, Callable[..., Any]]] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and end; to steps only until the profile is written.
-
-        Raises:
-            UsageError: There is no folder to write to.
-        """
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("profiler.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir) / "profile"
+        """Listen to the run's start and end; to steps only until the profile is written."""
+        self.folder = trainer.in_run_dir("profiler.folder", self._folder, "profile")
         self._trainer = trainer
         trainer.register_state("profiler", self)
         trainer.add_event_handler(Events.STARTED, self.start)
@@ -158,7 +139,6 @@ class Profiler:
 
     def _write(self, finished: profile) -> None:
         folder = self.folder
-        assert folder is not None
         on_gpu = self._trainer.device.type == "cuda"
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
@@ -176,11 +156,3 @@ class Profiler:
             message=f"profile of a few steps: {folder / TRACE_NAME} (open in ui.perfetto.dev), "
             f"{TABLE_NAME} beside it",
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Whether the profile was written."""
-        return {"done": self._done}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Do not profile a second time."""
-        self._done = state_dict["done"]

@@ -32,15 +32,9 @@ class Progress:
 
     On a terminal the running epoch has a line that counts the batches; elsewhere (a file, a pipe)
     nothing is done in a step. No number is read from the device before the epoch's end. Output
-    errors do not stop the training. Notices of an epoch's end follow the epoch's line.
-
-    Args:
-        every: Print each so many epochs; the last epoch of the budget is always printed.
-        metrics: Names to print; None for the losses and the monitored metrics.
-        quiet: Events of notices that are not printed.
-
-    Raises:
-        UsageError: ``every`` is less than 1, or ``metrics`` is no list of names.
+    errors do not stop the training. Notices of an epoch's end follow the epoch's line. The last
+    epoch of the budget is always printed. ``metrics`` are by default the losses and the monitored
+    metrics; ``quiet`` are events of notices that are not printed.
     """
 
     phase = Phase.RECORD

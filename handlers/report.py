@@ -17,18 +17,9 @@ Page = Callable[["Trainer", Sequence[dict[str, Any]]], str]
 class Report(LivePage):
     """Writes ``report/index.html`` at the ends of epochs, so that a long run can be watched.
 
-    Args:
-        page: From the trainer and the epochs so far (rows with ``epoch`` and ``metrics``) to the
-            page as text; None for the training curves.
-        path: ``<run_dir>/report/index.html`` by default.
-        every: Epochs between writes (more where epochs are short); the end of training too.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example:
-        >>> Report(lambda trainer, epochs: f"<p>{len(epochs)} epochs</p>", "page.html").path.name
-        'page.html'
+    ``page`` turns the trainer and the epochs so far (rows with ``epoch`` and ``metrics``) into
+    text; by default these are the training curves. It is written each ``every`` epochs (less often
+    where epochs are short), and at the end of training.
     """
 
     name = "report"

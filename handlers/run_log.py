@@ -22,8 +22,6 @@ from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv
 if TYPE_CHECKING:
     from engine.trainer import Trainer
 
-__all__ = ["RunLog", "read_log", "write_metrics_csv", "write_metrics_json"]
-
 # Least time between writes of the tables and between flushes to the disk: they take milliseconds,
 # which short epochs would notice.
 LAG_S = 1.0
@@ -32,24 +30,19 @@ LAG_S = 1.0
 class RunLog:
     """Writes ``log.jsonl`` and the tables made from it.
 
-    Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``,
-    every notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time``
-    is that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated``
-    (stopped before the end of the budget). NaN is written as null, an infinite number as the text
-    ``inf`` or ``-inf``. Each line is handed to the system at once, and survives the process.
-    ``metrics.csv`` (one row per epoch) and ``metrics.json`` (best, last, test) are written at the
-    end of an epoch (at most once a second), of the run and of a test; they hold no times, so that
-    equal runs give equal tables.
+    Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``, every
+    notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time`` is
+    that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (stopped
+    before the end of the budget). NaN is written as null, an infinite number as the text ``inf`` or
+    ``-inf``. Each line is handed to the system at once, and survives the process. ``metrics.csv``
+    (one row per epoch) and ``metrics.json`` (best, last, test; the best by ``monitor``) are written
+    at the end of an epoch (at most once a second), of the run and of a test; they hold no times, so
+    that equal runs give equal tables. ``path`` is ``<run_dir>/log.jsonl`` by default, with the
+    tables beside it.
 
     When a run is resumed, the lines that were written after the checkpoint move to
     ``log.discarded.jsonl``: the log then reads as that of an uncut run, but for ``run_resumed``. So
     that a notice is neither lost nor doubled, a handler announces it before the phase ``SAVE``.
-
-    Args:
-        path: ``<run_dir>/log.jsonl`` by default. The tables are written to the same folder.
-        monitor: The metric whose best epoch ``metrics.json`` names; None for no best.
-        mode: ``max`` where larger is better, ``min`` where smaller is; by default from the
-            monitor.
     """
 
     phase = Phase.RECORD
@@ -70,25 +63,14 @@ class RunLog:
 
     @property
     def path(self) -> Path:
-        """The log's file.
-
-        Raises:
-            UsageError: There is none yet.
-        """
+        """The log's file."""
         if self._path is None:
             raise UsageError("run_log.path: name one, or attach the log to a trainer first")
         return self._path
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's and the epochs' start and end, and to notices.
-
-        Raises:
-            UsageError: There is no folder to write to.
-        """
-        if self._path is None and trainer.run_dir is not None:
-            self._path = Path(trainer.run_dir) / "log.jsonl"
-        if self._path is None:
-            raise UsageError("run_log.path: name one, the trainer has no run_dir")
+        """Listen to the run's and the epochs' start and end, and to notices."""
+        self._path = trainer.in_run_dir("run_log.path", self._path, "log.jsonl")
         if self.monitor is not None:
             self.monitor.attach(trainer)
         trainer.register_state("run_log", self)
@@ -99,15 +81,7 @@ class RunLog:
         trainer.add_event_handler(TrainEvents.LOG_EVENT, self.note)
 
     def write(self, event: str, **fields: Any) -> None:
-        """Add a line, also before or after training.
-
-        Args:
-            event: ``test_completed`` goes into ``metrics.json`` too.
-            **fields: In plain types.
-
-        Raises:
-            UsageError: The file cannot be written.
-        """
+        """Add a line, also before or after training; ``metrics.json`` takes ``test_completed``."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         row = as_json({"event": event, "time": now, **fields})
         self._settle()
@@ -128,7 +102,8 @@ class RunLog:
         """Discard the lines that will come again, and log the start."""
         if trainer.should_terminate:
             # A finished run: the lines of its end are not doubled, missing ones are added.
-            self._written = [_without_time(row) for row in read_log(self.path)]
+            rows = read_log(self.path)
+            self._written = [{k: v for k, v in row.items() if k != "time"} for row in rows]
             return
         self._running = True
         self._written = []
@@ -234,10 +209,6 @@ class RunLog:
 
 def _place(trainer: Trainer) -> dict[str, int]:
     return {key: getattr(trainer.state, key) for key in PLACE}
-
-
-def _without_time(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "time"}
 
 
 def _size(path: Path) -> int:

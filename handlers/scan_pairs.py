@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
+from engine.distributed import map_tensors
 from engine.events import Phase, TrainEvents, in_phase
 from engine.losses import find_output, has_output
 from models.tft_loss import info_nce
@@ -37,20 +38,8 @@ class ScanPairs:
 
     A sample has to hold all scans of its patient. Samples of one scan are negatives only; a batch
     without two samples of two scans adds zero. Micro-batches and ranks are not compared with each
-    other.
-
-    Args:
-        weight: Of the term in ``total_loss``; above 0.
-        temperature: Divides the cosine similarities; above 0.
-        on: The model's output to compare, [B, E], a key or a path into nested dicts; by default
-            ``spec_embedding``, or ``embedding`` where there is none.
-
-    Raises:
-        UsageError: A number is out of range; in the first step, the model has no such output.
-
-    Example:
-        >>> ScanPairs(weight=0.05).temperature
-        0.1
+    other. The model's output ``on`` is compared, [B, E], a key or a path into nested dicts; by
+    default ``spec_embedding``, or ``embedding`` where there is none.
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then
@@ -97,11 +86,7 @@ class ScanPairs:
 
     @in_phase(Phase.PREPARE)
     def take_views(self, trainer: Trainer) -> None:
-        """Remove the views from the batch and from the model's outputs.
-
-        Raises:
-            UsageError: The model lacks the output to compare.
-        """
+        """Remove the views from the batch and from the model's outputs."""
         state = trainer.state
         batch = state.batch
         batch.spectra, batch.mask, batch.tabular, rows = self._whole
@@ -118,7 +103,9 @@ class ScanPairs:
                 f"expected [{3 * count}, E], a row per sample"
             )
         self._views = embeddings[count : 2 * count], embeddings[2 * count :]
-        state.outputs = _first_rows(state.outputs, count, 3 * count)
+        state.outputs = map_tensors(
+            state.outputs, lambda t: t[:count] if t.ndim and len(t) == 3 * count else t
+        )
 
     def __call__(self, trainer: Trainer) -> None:
         """Add the term."""
@@ -154,14 +141,10 @@ class ScanPairs:
 
 
 def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Split each sample's scans at random into two halves.
+    """Split each sample's scans (mask, bool [B, S]) at random into two halves, masks too.
 
-    Args:
-        mask: Bool [B, S]; True = a real scan.
-
-    Returns:
-        Two masks, bool [B, S]. They share no scan and together hold all; of an odd number the
-        second has one more. A single scan is in both.
+    They share no scan and together hold all; of an odd number the second has one more. A single
+    scan is in both.
 
     Example:
         >>> first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))
@@ -192,14 +175,3 @@ def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) ->
     start = torch.arange(samples, device=rows.device) * mask.shape[1]
     single = start + mask.byte().argmax(dim=1) + 2 * places
     return torch.cat([whole, of_views, torch.where(paired, none, single)])
-
-
-def _first_rows(outputs: Any, count: int, rows: int) -> Any:
-    """The same nested dicts with the first ``count`` of each tensor that has ``rows``."""
-    if isinstance(outputs, Tensor):
-        return outputs[:count] if outputs.ndim and len(outputs) == rows else outputs
-    if isinstance(outputs, Mapping):
-        return {name: _first_rows(value, count, rows) for name, value in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)(_first_rows(value, count, rows) for value in outputs)
-    return outputs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Events
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_whole
@@ -30,26 +30,17 @@ Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 class StepLog:
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
-    ``run_log`` writes each as a line of ``log.jsonl``, ``tensorboard`` as scalars over the
-    optimizer steps. The loss terms are means over the step's micro-batches and all ranks, weighted
-    as for the gradient. ``lr`` is the largest learning rate of the step. ``gradient_norm`` is the
-    common L2 norm before clipping, from the handler that measures it, or measured here. A step
-    that a handler vetoed, or that the device left out, has no line.
+    Each of ``every`` so many steps is announced, 0 for none. ``run_log`` writes it as a line of
+    ``log.jsonl``, ``tensorboard`` as scalars over the optimizer steps. The loss terms are means
+    over the step's micro-batches and all ranks, weighted as for the gradient. ``lr`` is the largest
+    learning rate of the step. ``gradient_norm`` is the common L2 norm before clipping, from the
+    handler that measures it, or measured here. A step that a handler vetoed, or that the device
+    left out, has no line.
 
-    The values stay on the device and are read and announced together: at the end of an epoch and
-    of the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced,
-    so that a resumed run announces each once; with another world size than saved within an epoch
-    they are lost.
-
-    Args:
-        every: Optimizer steps from one logged step to the next; 0 logs none.
-
-    Raises:
-        UsageError: ``every`` is below 0.
-
-    Example:
-        >>> StepLog(every=10).every
-        10
+    The values stay on the device and are read and announced together: at the end of an epoch and of
+    the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced, so
+    that a resumed run announces each once; with another world size than saved within an epoch they
+    are lost.
     """
 
     # After clipping, before metrics, logs and checkpoints.
@@ -61,7 +52,6 @@ class StepLog:
     def __init__(self, every: int = 1) -> None:
         self.every = require_whole("step_log.every", every, 0)
         self._trainer: Trainer
-        self._parameters: list[nn.Parameter] = []
         self._losses: list[Losses] = []  # of this step's micro-batches
         self._last_norm: Tensor | None = None
         self._step: dict[str, Any] | None = None  # about to be taken
@@ -81,9 +71,8 @@ class StepLog:
             trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self.keep_step)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.tell_where_due)
 
-    def start_epoch(self, trainer: Trainer) -> None:
-        """List the optimizer's parameters; unfreezing may have added some."""
-        self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    def start_epoch(self) -> None:
+        """Forget the losses of an unfinished step."""
         self._losses = []
 
     def keep_losses(self, trainer: Trainer) -> None:
@@ -107,10 +96,12 @@ class StepLog:
             self._last_norm = norm
         self._step = None
         if losses and not state.skip_step:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            gradients = trainer.gradients()
             if norm is None and gradients:
                 norm = joint_norm(gradients)
-            rate = _learning_rate(trainer)
+            rates = [group["lr"] for group in trainer.optimizer.param_groups]
+            # Nothing waits for rates that are tensors.
+            rate = torch.stack(rates).amax() if isinstance(rates[0], Tensor) else max(rates)
             self._step = {"lr": rate, "gradient_norm": norm, "losses": losses}
 
     def keep_step(self, trainer: Trainer) -> None:
@@ -146,8 +137,6 @@ class StepLog:
             with contextlib.suppress(UsageError, RuntimeError):
                 self.tell()
 
-    # -- state ------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The steps that are not announced yet."""
         self._read()
@@ -165,12 +154,11 @@ class StepLog:
     def _read(self) -> None:
         """Read all held values from the device at once."""
         held, self._held = self._held, []
-        tensors = [
-            value
-            for step in held
-            for value in (step["lr"], step["gradient_norm"], *_terms(step["losses"]))
-            if isinstance(value, Tensor)
-        ]
+        tensors: list[Tensor] = []
+        for step in held:
+            parts = [step["lr"], step["gradient_norm"]]
+            parts += [part for own in step["losses"] for pair in own.values() for part in pair]
+            tensors += [part for part in parts if isinstance(part, Tensor)]
         device = self._trainer.device
         together = [tensor.detach().to(device) for tensor in tensors]
         numbers = iter(torch.stack(together).tolist() if together else [])
@@ -194,27 +182,10 @@ class StepLog:
                 self._rows.append(row)
 
 
-def _terms(losses: list[Losses]) -> list[Any]:
-    return [part for of_one in losses for pair in of_one.values() for part in pair]
-
-
-def _learning_rate(trainer: Trainer) -> Any:
-    """The largest of the groups; a tensor, which nothing waits for, where they are tensors."""
-    rates = [group["lr"] for group in trainer.optimizer.param_groups]
-    if not isinstance(rates[0], Tensor):
-        return max(rates)
-    return torch.stack(rates).amax()
-
-
 def _means(
     rows: tuple[dict[str, Any], ...], total: Callable[[Mapping[str, Any]], Any] | None
 ) -> dict[str, float]:
-    """The loss terms of one step, over the micro-batches of all ranks that have them.
-
-    Args:
-        rows: Of each rank.
-        total: From a step's terms to its total, where that is known.
-    """
+    """The loss terms of one step, over the micro-batches of all ranks that have them."""
     parts: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for of_one in row["losses"]:

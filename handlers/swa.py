@@ -28,9 +28,10 @@ START = 3 / 4
 class SWA(WeightAverage):
     """Stochastic weight averaging: the mean of the weights at the ends of the later epochs.
 
-    At an epoch's end, from ``start_epoch`` on, ``average += (weight - average) / n`` for every
-    floating point parameter (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and
-    Better Generalization"). Weights that are NaN or infinite are left out and announced as
+    At the end of each ``every_epochs`` epochs, from ``start_epoch`` on (by default the first of the
+    last quarter of the budget), ``average += (weight - average) / n`` for every floating point
+    parameter (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
+    Generalization"). Weights that are NaN or infinite are left out and announced as
     ``swa_skipped``.
 
     With ``update_norms`` the running statistics of batch norms in training mode are computed again
@@ -38,15 +39,6 @@ class SWA(WeightAverage):
     :func:`torch.optim.swa_utils.update_bn` does, but with everything else in evaluation mode, so
     that dropout neither shifts them nor draws random numbers. Each rank uses its own batches, and
     their statistics are averaged. All other buffers are not averaged.
-
-    Args:
-        start_epoch: The first epoch whose weights are averaged; by default the first of the last
-            quarter of the budget.
-        every_epochs: Epochs from one set of weights in the average to the next.
-        update_norms: Whether to compute batch norms' statistics again.
-
-    Raises:
-        UsageError: A number is less than 1.
 
     Example:
         >>> SWA().first_epoch(max_epochs=20)
@@ -156,11 +148,7 @@ class SWA(WeightAverage):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue a saved average.
-
-        Raises:
-            ValueError: It is the average of another model.
-        """
+        """Continue a saved average; ValueError if it is another model's."""
         buffers, statistics = dict(self._model.named_buffers()), state_dict["statistics"]
         if unknown := sorted(statistics.keys() - buffers.keys()):
             raise ValueError(f"the model has no tensor {unknown[0]}")

@@ -26,34 +26,21 @@ class TensorBoard:
     The optimizer steps that ``step_log`` announces are scalars over the steps, in the subfolder
     ``steps``, which TensorBoard shows as another run. An undefined value (NaN) leaves a gap. A
     resumed run continues the same folders: the epochs and steps that come again replace the former
-    ones (``purge_step``).
-
-    Args:
-        folder: For the event files; ``<run_dir>/events`` by default.
-
-    Example:
-        >>> TensorBoard("runs/first/events").folder.name
-        'events'
+    ones (``purge_step``). ``folder`` is ``<run_dir>/events`` by default.
     """
 
     phase = Phase.RECORD
+    folder: Path  # from attaching on
     first_process_only = True
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self._folder = folder
         self._epochs = _Scalars()
         self._steps = _Scalars()
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs and of the run.
-
-        Raises:
-            UsageError: There is no folder to write to, or TensorBoard is not installed.
-        """
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("tensorboard.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir) / "events"
+        """Listen to the ends of epochs and of the run."""
+        self.folder = trainer.in_run_dir("tensorboard.folder", self._folder, "events")
         if importlib.util.find_spec("tensorboard") is None:
             raise UsageError(
                 "the handler tensorboard needs the package of that name: pip install tensorboard"
@@ -65,7 +52,7 @@ class TensorBoard:
     def __call__(self, trainer: Trainer) -> None:
         """Write one epoch and flush it to the disk."""
         values = {"lr": learning_rate(trainer.optimizer), **trainer.state.metrics}
-        self._epochs.write(self._folder(), trainer.state.epoch, values)
+        self._epochs.write(self.folder, trainer.state.epoch, values)
         self._epochs.flush()
         self._steps.flush()
 
@@ -76,11 +63,7 @@ class TensorBoard:
             self._steps.flush()  # a checkpoint may have been saved that continues after it
             return
         values = {"lr": notice["lr"], "gradient_norm": notice["gradient_norm"], **notice["losses"]}
-        self._steps.write(self._folder() / "steps", notice["optimizer_step"], values)
-
-    def _folder(self) -> Path:
-        assert self.folder is not None
-        return self.folder
+        self._steps.write(self.folder / "steps", notice["optimizer_step"], values)
 
     def close(self) -> None:
         """Close the files; also call it where a run ends in an exception."""

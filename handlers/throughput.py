@@ -133,11 +133,7 @@ class Throughput:
 
 
 class GpuClock:
-    """Times of a GPU by CUDA events; those not yet reached are not counted.
-
-    Args:
-        device: The GPU; its time starts here.
-    """
+    """Times of a GPU by CUDA events, from now on; those not yet reached are not counted."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

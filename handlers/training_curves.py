@@ -14,20 +14,9 @@ class TrainingCurves(LivePage):
     """Writes a page with a chart for each metric, training and validation together.
 
     The page holds the plotting library and the numbers, loads nothing from the network, and is
-    replaced as a whole. A resumed run continues its curves (``trainer.history``).
-
-    An undefined value (NaN) leaves a gap in its curve; an epoch that was not measured does not.
-
-    Args:
-        path: ``<run_dir>/report/training_curves.html`` by default.
-        every: Epochs between writes (more where epochs are short); the end of training too.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example:
-        >>> TrainingCurves("runs/first/curves.html", every=5).path.name
-        'curves.html'
+    replaced as a whole: each ``every`` epochs (less often where epochs are short), and at the end
+    of training. A resumed run continues its curves (``trainer.history``). An undefined value (NaN)
+    leaves a gap in its curve; an epoch that was not measured does not.
     """
 
     name = "training_curves"

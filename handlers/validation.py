@@ -20,23 +20,8 @@ class Validation:
     """Runs an evaluator after an epoch and adds its metrics to ``trainer.state.metrics``.
 
     They are absent in an epoch that is not measured. The last epoch of the budget is always
-    measured.
-
-    Args:
-        evaluator: Measures the trainer's model.
-        loader: Yields every sample exactly once.
-        every: Epochs from one measurement to the next.
-        prefix: Put before the metrics' names.
-        weights: Context in which the model holds the weights to measure, such as
-            ``EMA.averaged_weights``.
-        loss_terms: Names of the loss's terms, which become metrics too.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
-
-    Example::
-
-        trainer.attach(Validation(evaluator, val_loader, weights=ema.averaged_weights))
+    measured. ``weights`` is a context in which the model holds the weights to measure, such as
+    ``EMA.averaged_weights``. The terms of the loss, ``loss_terms``, become metrics too.
     """
 
     phase = Phase.MEASURE

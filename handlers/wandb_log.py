@@ -12,6 +12,7 @@ from ignite.engine import Events
 from datasets.errors import UsageError, nearest
 from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
+from engine.protocols import SavedAttributes
 from engine.reporting import describe_run, epoch_values, require_package
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MODES = ("online", "offline", "disabled")
 PRIVATE = {"console": "off", "save_code": False, "disable_code": True, "disable_git": True}
 
 
-class WandB:
+class WandB(SavedAttributes):
     """Logs each epoch's metrics and learning rate to W&B, through Ignite's ``WandBLogger``.
 
     Needs ``pip install wandb``. Its config describes the run (model, optimizer, device and so on).
@@ -30,24 +31,15 @@ class WandB:
     metric (NaN) is left out.
 
     Args:
-        project: W&B's project.
-        name: The run's name there; the run folder's by default.
         mode: ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``; by default
             from the environment variable ``WANDB_MODE``, else online.
         entity: The user or team; W&B's default one by default.
-        tags: Tags of the run.
         folder: For W&B's files; the run folder by default.
         config: More plain values for the W&B config.
-
-    Raises:
-        UsageError: ``mode`` is unknown, or ``tags`` is no list.
-
-    Example:
-        >>> WandB(project="maldi", mode="offline").mode
-        'offline'
     """
 
     phase = Phase.RECORD
+    saved = ("_run_id",)
     first_process_only = True
 
     def __init__(
@@ -72,16 +64,9 @@ class WandB:
         self._logger: Any = None
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the run's start and end and to the ends of epochs.
-
-        Raises:
-            UsageError: W&B is not installed, or there is no folder for its files.
-        """
+        """Listen to the run's start and end and to the ends of epochs."""
         require_package("wandb")
-        if self.folder is None:
-            if trainer.run_dir is None:
-                raise UsageError("wandb.folder: name one, the trainer has no run_dir")
-            self.folder = Path(trainer.run_dir)
+        self.folder = trainer.in_run_dir("wandb.folder", self.folder)
         if self.name is None:
             self.name = Path(trainer.run_dir or self.folder).name
         trainer.register_state("wandb", self)
@@ -90,11 +75,7 @@ class WandB:
         trainer.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin the W&B run, or continue it.
-
-        Raises:
-            UsageError: W&B refuses, for example because no user is logged in.
-        """
+        """Begin the W&B run, or continue it; UsageError if W&B refuses, as without a login."""
         if trainer.should_terminate:  # a finished run: nothing will be logged
             return
         # Imported here, because it takes seconds.
@@ -136,11 +117,3 @@ class WandB:
         logger, self._logger = self._logger, None
         if logger is not None:
             logger.finish(exit_code=exit_code)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The id of the W&B run."""
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue that run."""
-        self._run_id = state_dict["run_id"]

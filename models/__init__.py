@@ -1,13 +1,20 @@
-"""Models: plain modules from (spectra, mask, tabular) to a dict with ``logits``."""
+"""Models: plain modules from (spectra, mask, tabular) to a dict with ``logits``.
+
+All are called with ``spectra`` [B, S, L]; ``mask``, bool [B, S], True for a real scan, at least one
+a sample; ``tabular`` [B, D]; and those with an encoder of scans optionally with ``scan_rows``, the
+mask as an index (:func:`models.spectra_encoder.encode_real_scans`). Padded scans may hold anything,
+NaN too. ``num_classes`` is the width C of the logits: classes, labels, or values to regress.
+``return_attention`` returns the weights of every head, which costs the fused kernel; it may be
+switched on an existing model. ``scan_position`` is None (scans are a set) or ``'index'`` (their
+order counts).
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.attention_models import AttentionMultimodal
-    from models.baseline_models import LateFusion, MeanLinear, SpectraOnly, TabularOnly
-    from models.enhanced_attention import EnhancedAttentionMultimodal
-    from models.spectra_cnn import SpectraCNN
+    from models.attention_models import AttentionMultimodal, EnhancedAttentionMultimodal
+    from models.baseline_models import LateFusion, MeanLinear, SpectraCNN, SpectraOnly, TabularOnly
     from models.tabular_encoder import FTTransformer
     from models.tft_models import TFTMultimodal
 
@@ -17,12 +24,12 @@ MODELS = {
     "attention": "models.attention_models.AttentionMultimodal",
     "late_fusion": "models.baseline_models.LateFusion",
     "spectra_only": "models.baseline_models.SpectraOnly",
-    "spectra_cnn": "models.spectra_cnn.SpectraCNN",
+    "spectra_cnn": "models.baseline_models.SpectraCNN",
     "mean_linear": "models.baseline_models.MeanLinear",
     "tabular_only": "models.baseline_models.TabularOnly",
     "tabular_transformer": "models.tabular_encoder.FTTransformer",
 }
-UNNAMED = ("models.enhanced_attention.EnhancedAttentionMultimodal",)
+UNNAMED = ("models.attention_models.EnhancedAttentionMultimodal",)
 
 if not TYPE_CHECKING:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, TypeVar
 
 import torch
@@ -22,12 +23,9 @@ KEPT_WEIGHTS = 2**28
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Softmax over the valid entries, in float32; the others get exactly zero.
+    """Softmax along ``dim`` over the valid entries, in float32; the others get exactly zero.
 
-    Args:
-        scores: Any shape.
-        mask: Bool, broadcastable to ``scores``; True = valid. None: all are.
-        dim: The axis that sums to one.
+    ``mask`` is bool, broadcastable to ``scores``; True = valid.
     """
     return _softmax(scores.float(), mask, dim)
 
@@ -45,15 +43,8 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) by the fastest kernel.
 
-    Args:
-        queries: [N, H, Q, W], scaled: their products with the keys are the scores.
-        keys: [N, H, K, W].
-        values: [N, H, K, W].
-        mask: Bool [N, 1, 1, K]; True = may be looked at.
-        dropout: Dropout rate of the weights.
-
-    Returns:
-        [N, H, Q, W].
+    Queries [N, H, Q, W] are scaled: their products with the keys [N, H, K, W] are the scores. The
+    mask, bool [N, 1, 1, K], is True where a key may be looked at; ``dropout`` is the weights' rate.
     """
     # Torch's fused kernel for CPUs takes seven times as long for a backward pass in bfloat16 as in
     # float32 (2.13); two matrix products with a softmax between them take half of float32's time.
@@ -76,14 +67,10 @@ def _attend_on_cpu(
     # Compiled code fuses by itself, and a count of parts would tie it to this number of samples.
     if torch.compiler.is_compiling() or at_once >= len(queries):
         return _written_out(queries, keys, values, mask, dropout)
-    parts = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
-    starts = range(0, len(queries), at_once)
-    masks = [None if mask is None else mask[start : start + at_once] for start in starts]
+    masks = repeat(None) if mask is None else mask.split(at_once)
+    qkv = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
     return torch.cat(
-        [
-            _written_out(q, k, v, part_mask, dropout)
-            for (q, k, v), part_mask in zip(parts, masks, strict=True)
-        ]
+        [_written_out(*part, own, dropout) for part, own in zip(qkv, masks, strict=False)]
     )
 
 
@@ -98,8 +85,7 @@ def _written_out(
 def recomputed(wanted: bool, part: Callable[..., Result], *inputs: Any) -> Result:
     """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted.
 
-    The backward pass runs the part again, with its hooks, under the same autocast and random
-    state, so that dropout is the same.
+    The backward pass runs the part again, under the same autocast and random state.
     """
     if not wanted or not torch.is_grad_enabled():
         return part(*inputs)
@@ -111,12 +97,7 @@ class MultiHeadAttention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
     Unlike ``nn.MultiheadAttention`` it returns the weights of each head when asked, and takes the
-    fused kernel when not.
-
-    Args:
-        width: Features of a query, a key and the result.
-        num_heads: Heads; must divide ``width``.
-        dropout: On the attention weights.
+    fused kernel when not. ``dropout`` is on the attention weights.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
@@ -154,16 +135,10 @@ class MultiHeadAttention(nn.Module):
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from every query to the context.
+        """Attend from every query [N, Q, W] to the context [N, K, W], by default the queries.
 
-        Args:
-            queries: [N, Q, W].
-            context: [N, K, W]; None: self-attention.
-            context_mask: Bool [N, K]; True = may be looked at.
-            need_weights: Also return the weights; costs the fused kernel.
-
-        Returns:
-            The result [N, Q, W], and the weights [N, H, Q, K] or None.
+        ``context_mask``, bool [N, K], is True where it may be looked at. Returns the result
+        [N, Q, W], and the weights [N, H, Q, K] if needed, which costs the fused kernel, else None.
         """
         q, k, v = self._projected(queries, context)
         mask = None if context_mask is None else context_mask[:, None, None, :]
@@ -180,8 +155,8 @@ class MultiHeadAttention(nn.Module):
 class TokenDropout(nn.Module):
     """Dropout of the same features of all tokens of one set (Gal and Ghahramani 2016).
 
-    One draw per feature instead of one per feature and token: on a CPU drawing costs more than
-    the layer.
+    One draw per feature instead of one per feature and token: on a CPU drawing costs more than the
+    layer.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -210,23 +185,21 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__(
-            nn.Linear(width, hidden),
-            nn.GELU(),
-            TokenDropout(dropout),
-            nn.Linear(hidden, width),
+            nn.Linear(width, hidden), nn.GELU(), TokenDropout(dropout), nn.Linear(hidden, width)
         )
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward, each with a residual.
+def linear_head(features: int, num_classes: int, dropout: float) -> nn.Sequential:
+    """Dropout and a linear layer: logits [B, C] of vectors [B, E]."""
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, num_classes))
 
-    Args:
-        width: Features of a token.
-        num_heads: Heads; must divide ``width``.
-        dropout: On what is added to the residual stream. Not on the attention weights, where it
-            would cost the fused kernel on a CPU.
-        expansion: Width of the feed-forward layer, in token widths.
-        activation_checkpointing: In training, keep the tokens alone for the backward pass.
+
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward (``expansion`` times as wide), each with a residual.
+
+    Dropout is on what is added to the residual stream, not on the attention weights, where it would
+    cost the fused kernel on a CPU. With ``activation_checkpointing`` the tokens alone are kept in
+    training for the backward pass.
     """
 
     def __init__(
@@ -259,12 +232,7 @@ class TransformerBlock(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """A weighted mean over a set with learned weights; each head weighs its share of features.
-
-    Args:
-        width: Features of an element.
-        num_heads: Heads; must divide ``width``.
-    """
+    """A weighted mean over a set with learned weights; each head weighs its share of features."""
 
     def __init__(self, width: int, num_heads: int = 1) -> None:
         super().__init__()
@@ -279,11 +247,7 @@ class AttentionPooling(nn.Module):
         )
 
     def forward(self, elements: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool a set.
-
-        Args:
-            elements: [N, T, W].
-            mask: Bool [N, T]; True = valid.
+        """Pool a set [N, T, W]; ``mask``, bool [N, T], is True where valid.
 
         Returns:
             The mean [N, W], and the weights [N, H, T] (zero where not valid).

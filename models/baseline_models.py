@@ -2,41 +2,153 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.attention import linear_head, recomputed
 from models.checks import check_sizes, check_spec_len, check_tab_dim
-from models.spectra_cnn import SpectraCNN
-from models.spectra_encoder import SpectraClassifier, SpectraTFTEncoder, keywords_of
+from models.spectra_encoder import ScanEncoder, SpectraClassifier, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import FTTransformer, TabularStaticEncoder
 
-__all__ = [
-    "FTTransformer",
-    "LateFusion",
-    "MeanLinear",
-    "SpectraCNN",
-    "SpectraOnly",
-    "TabularOnly",
-]
+__all__ = ["FTTransformer", "LateFusion", "MeanLinear", "SpectraCNN", "SpectraOnly", "TabularOnly"]
+
+CHANNELS = (16, 32, 64)
+# Channels are normed in this many groups, or as many as divide their number.
+NORM_GROUPS = 4
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Within each scan (Wu and He 2018): no other scan of the batch, real or padded, counts."""
+    return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions along the axis with a residual (He et al. 2016).
+
+    ``kernel_size`` is odd; ``stride`` is of the first convolution; ``dropout`` leaves out whole
+    channels between the two.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        kernel_size: int,
+        stride: int,
+        dropout: float,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.activation_checkpointing = activation_checkpointing
+        around = kernel_size // 2
+        # No biases: the norms would cancel them, or have one themselves.
+        self.body = nn.Sequential(
+            nn.Conv1d(channels_in, channels, kernel_size, stride, around, bias=False),
+            _norm(channels),
+            nn.GELU(),
+            nn.Dropout1d(dropout),
+            nn.Conv1d(channels, channels, kernel_size, padding=around, bias=False),
+            _norm(channels),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            self.skip = nn.Sequential(
+                nn.Conv1d(channels_in, channels, 1, stride, bias=False), _norm(channels)
+            )
+        self.activation = nn.GELU()
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """[N, channels_in, T] -> [N, channels, ceil(T / stride)]."""
+        again = self.activation_checkpointing and self.training
+        return recomputed(again, self._convolve, signal)
+
+    def _convolve(self, signal: Tensor) -> Tensor:
+        result: Tensor = self.activation(self.body(signal) + self.skip(signal))
+        return result
+
+
+class SpectraCNNEncoder(ScanEncoder):
+    """One vector a scan: strided stem, stages of residual blocks, pooling, position readout.
+
+    The residual network for time series of Wang et al. 2017 with strides between its stages. Other
+    arguments are those of :class:`models.spectra_encoder.SpectraTFTEncoder`.
+
+    Args:
+        channels: Of each stage; from the second on a stage halves the positions.
+        kernel_size: Positions that a convolution sees; odd.
+        stem_stride: Points of a position before the first stage; the stem sees twice as many.
+
+    Example:
+        >>> encoder = SpectraCNNEncoder(100, 16, channels=(8, 16))
+        >>> vectors, attention = encoder(torch.randn(4, 3, 100), torch.ones(4, 3, dtype=torch.bool))
+        >>> vectors.shape
+        torch.Size([4, 3, 16])
+    """
+
+    def __init__(
+        self,
+        spec_len: int,
+        spec_emb: int = 256,
+        *,
+        channels: Sequence[int] = CHANNELS,
+        blocks_per_stage: int = 1,
+        kernel_size: int = 7,
+        stem_stride: int = 8,
+        position_features: int = 4,
+        dropout: float = 0.1,
+        packed: bool = True,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(spec_len, packed)
+        check_sizes(
+            spec_len=spec_len,
+            spec_emb=spec_emb,
+            blocks_per_stage=blocks_per_stage,
+            stem_stride=stem_stride,
+            position_features=position_features,
+            **{f"channels[{stage}]": width for stage, width in enumerate(channels)},
+        )
+        if not channels:
+            raise ValueError("channels must name at least one stage")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
+        stem_kernel = 2 * stem_stride
+        self.stem = nn.Sequential(
+            nn.Conv1d(1, channels[0], stem_kernel, stem_stride, stem_stride, bias=False),
+            _norm(channels[0]),
+            nn.GELU(),
+        )
+        positions = spec_len // stem_stride + 1
+        self.blocks = nn.ModuleList()
+        before = channels[0]
+        for stage, width in enumerate(channels):
+            for block in range(blocks_per_stage):
+                stride = 2 if stage > 0 and block == 0 else 1
+                self.blocks.append(
+                    ResidualBlock(
+                        before, width, kernel_size, stride, dropout, activation_checkpointing
+                    )
+                )
+                before, positions = width, math.ceil(positions / stride)
+        self._add_readout(spec_emb, positions, before, 1, position_features, dropout)
+
+    def encode(
+        self, scans: Tensor, return_attention: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Vectors [N, E] of scans [N, L], and when asked for ``position_pooling`` [N, T]."""
+        signal = self.stem(scans[:, None])
+        for block in self.blocks:
+            signal = block(signal)
+        vector, weights = self._read_out(signal.transpose(1, 2))
+        return vector, {"position_pooling": weights.squeeze(1)} if return_attention else {}
 
 
 class MeanLinear(nn.Module):
-    """One linear layer on the mean of a sample's real scans; each weight belongs to a point.
-
-    Args:
-        spec_len: Points of a scan, L.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
-
-    Raises:
-        ValueError: When a size is below one.
-
-    Example:
-        >>> model = MeanLinear(spec_len=64)
-        >>> model(torch.randn(2, 4, 64), torch.ones(2, 4, dtype=torch.bool))["logits"].shape
-        torch.Size([2, 2])
-    """
+    """One linear layer on the mean of a sample's real scans; each weight belongs to a point."""
 
     def __init__(self, spec_len: int, num_classes: int = 2) -> None:
         super().__init__()
@@ -47,18 +159,10 @@ class MeanLinear(nn.Module):
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None
     ) -> dict[str, Any]:
-        """Predict a batch by its mean scans.
-
-        Args:
-            spectra: [B, S, L]; padded scans may hold anything, NaN too.
-            mask: Bool [B, S]; True = a real scan, at least one a sample.
-            tabular: Ignored.
+        """Predict a batch by its mean scans; covariates are ignored.
 
         Returns:
             ``logits`` [B, C], and the mean scan as ``embedding`` and ``spec_embedding`` [B, L].
-
-        Raises:
-            ValueError: When the spectra have another length than the model was built for.
         """
         check_spec_len(spectra, self.spec_len)
         real = spectra.masked_fill(~mask[..., None], 0.0)
@@ -70,57 +174,31 @@ class MeanLinear(nn.Module):
 class SpectraOnly(SpectraClassifier):
     """The multimodal transformer's spectra branch with a head of its own.
 
-    Args:
-        spec_len: Points of a scan, L.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
-        spec_emb: Features of the sample's vector, E.
-        dropout: Everywhere: tokens, attention, positions, head.
-        scan_position: None (scans are a set) or ``'index'`` (their order counts).
-        return_attention: Return the weights of every head: ``patch_pooling`` [B, S, H, T] and
-            ``patch_attention_<layer>`` [B, S, H, T, T].
-        encoder: Keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
-
-    Example:
-        >>> model = SpectraOnly(spec_len=64, patch_size=16, d_model=16)
-        >>> model(torch.randn(2, 4, 64), torch.ones(2, 4, dtype=torch.bool))["logits"].shape
-        torch.Size([2, 2])
+    ``return_attention`` adds ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>``
+    [B, S, H, T, T] to the ``attention_weights``.
     """
 
-    def __init__(
-        self,
-        spec_len: int,
-        num_classes: int = 2,
-        spec_emb: int = 256,
-        dropout: float = 0.1,
-        *,
-        scan_position: str | None = None,
-        return_attention: bool = False,
-        **encoder: Any,
-    ) -> None:
-        super().__init__(
-            SpectraTFTEncoder(spec_len, spec_emb, dropout=dropout, **encoder),
-            num_classes,
-            spec_emb,
-            dropout,
-            scan_position,
-            return_attention,
-        )
+    encoder_type = SpectraTFTEncoder
+
+
+@keywords_of(SpectraCNNEncoder)
+class SpectraCNN(SpectraClassifier):
+    """Scans by a residual network, pooled by attention, with a head.
+
+    ``return_attention`` adds ``position_pooling`` [B, S, T], the pooling along the axis, to the
+    ``attention_weights``.
+    """
+
+    encoder_type = SpectraCNNEncoder
 
 
 class TabularOnly(nn.Module):
     """The multimodal transformer's covariate branch with a head of its own.
 
     Args:
-        tab_dim: Covariates, D; at least one.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
         tab_emb: Features of the sample's vector, E.
         dropout: On the hidden layer, the vector and the head.
         hidden_dim: Features of the hidden layer; ``tab_emb`` when None.
-
-    Example:
-        >>> model = TabularOnly(tab_dim=3)
-        >>> model(None, None, torch.randn(2, 3))["logits"].shape
-        torch.Size([2, 2])
     """
 
     def __init__(
@@ -136,7 +214,7 @@ class TabularOnly(nn.Module):
         self.tabular_encoder = TabularStaticEncoder(
             tab_dim, tab_emb, hidden_dim=hidden_dim, dropout=dropout
         )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(tab_emb, num_classes))
+        self.head = linear_head(tab_emb, num_classes, dropout)
 
     def forward(
         self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
@@ -161,25 +239,8 @@ class LateFusion(nn.Module):
     """Two models of one modality each, whose logits are added.
 
     The two weights of the sum start at one and are learned: for evidence that both modalities
-    share, and for a value to regress, a plain sum would be too large.
-
-    Args:
-        tab_dim: Covariates, D; at least one.
-        spec_len: Points of a scan, L.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
-        spec_emb: Features of the spectra's vector.
-        tab_emb: Features of the covariates' vector.
-        dropout: Everywhere.
-        spectra_branch: Keywords of :class:`SpectraOnly`.
-
-    Raises:
-        ValueError: When there is no covariate, or a size does not fit.
-
-    Example:
-        >>> model = LateFusion(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
-        >>> mask = torch.ones(2, 4, dtype=torch.bool)
-        >>> model(torch.randn(2, 4, 64), mask, torch.randn(2, 3))["logits"].shape
-        torch.Size([2, 2])
+    share, and for a value to regress, a plain sum would be too large. ``spectra_branch`` are
+    keywords of :class:`SpectraOnly`.
     """
 
     def __init__(
@@ -213,12 +274,6 @@ class LateFusion(nn.Module):
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
     ) -> dict[str, Any]:
         """Predict a batch.
-
-        Args:
-            spectra: [B, S, L].
-            mask: Bool [B, S]; True = a real scan, at least one a sample.
-            tabular: [B, D].
-            scan_rows: The mask as an index (:func:`models.spectra_encoder.encode_real_scans`).
 
         Returns:
             ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding``

@@ -9,11 +9,7 @@ from torch import Tensor
 
 
 def check_sizes(**sizes: int) -> None:
-    """Refuse sizes below one.
-
-    Raises:
-        ValueError: Names the first that is too small.
-    """
+    """Refuse sizes below one with a ValueError that names the first."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
@@ -22,11 +18,7 @@ def check_sizes(**sizes: int) -> None:
 def check_heads(
     width: int, num_heads: int, width_name: str = "d_model", heads_name: str = "num_heads"
 ) -> None:
-    """Refuse a number of heads that does not divide the width.
-
-    Raises:
-        ValueError: Names the nearest number that does.
-    """
+    """Refuse a number of heads that does not divide the width; the ValueError names the nearest."""
     if num_heads < 1 or width % num_heads:
         fitting = [n for n in range(1, width + 1) if width % n == 0]
         closest = min(fitting, key=lambda n: abs(n - num_heads))
@@ -37,11 +29,7 @@ def check_heads(
 
 
 def check_tab_dim(tab_dim: int, model: str) -> None:
-    """Refuse a covariate branch without covariates.
-
-    Raises:
-        ValueError: ``tab_dim`` is below one.
-    """
+    """Refuse a covariate branch without covariates (ValueError)."""
     if tab_dim < 1:
         raise ValueError(
             f"{model} needs at least one covariate, got tab_dim={tab_dim}; "
@@ -50,11 +38,7 @@ def check_tab_dim(tab_dim: int, model: str) -> None:
 
 
 def check_spec_len(spectra: Tensor, spec_len: int) -> None:
-    """Refuse spectra [..., L] of another length than the model was built for.
-
-    Raises:
-        ValueError: L is not ``spec_len``.
-    """
+    """Refuse spectra [..., L] of another length than the model was built for (ValueError)."""
     if spectra.shape[-1] != spec_len:
         raise ValueError(
             f"spectra have {spectra.shape[-1]} points a scan; "
@@ -65,17 +49,10 @@ def check_spec_len(spectra: Tensor, spec_len: int) -> None:
 def check_result(
     name: str, result: Mapping[str, Tensor], embedding_dim: int, num_classes: int
 ) -> None:
-    """Refuse an encoder's result that a fusion cannot use.
+    """Refuse (ValueError) an encoder's result that a fusion cannot use.
 
-    Args:
-        name: Its name in the error.
-        result: ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens`` [B, T, E] and their
-            ``mask``, bool [B, T].
-        embedding_dim: The expected E.
-        num_classes: The expected C.
-
-    Raises:
-        ValueError: A key is missing or a tensor has another shape.
+    It needs ``embedding`` [B, E] and ``logits`` [B, C]; optional are ``tokens`` [B, T, E] and their
+    ``mask``, bool [B, T]. ``name`` is for the error.
     """
     if not isinstance(result, Mapping):
         raise ValueError(
@@ -103,11 +80,7 @@ def check_result(
 def check_same_batch(
     spectra_result: Mapping[str, Tensor], tabular_result: Mapping[str, Tensor]
 ) -> None:
-    """Refuse results of batches of different sizes.
-
-    Raises:
-        ValueError: The numbers of samples differ.
-    """
+    """Refuse results of batches of different sizes (ValueError)."""
     spec, tab = len(spectra_result["embedding"]), len(tabular_result["embedding"])
     if spec != tab:
         raise ValueError(f"spectra_result has {spec} samples, tabular_result has {tab}")

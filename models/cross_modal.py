@@ -18,12 +18,6 @@ class CrossModalAttention(nn.Module):
 
     Each direction: multi-head attention, residual, LayerNorm, feed-forward, residual, LayerNorm
     (post-norm, Vaswani et al. 2017, section 3.1).
-
-    Args:
-        width: Features of a token of both modalities, W.
-        num_heads: Heads; must divide ``width``.
-        dropout: On weights, and on what is added to the residual stream.
-        expansion: Width of the feed-forward layer, in token widths.
     """
 
     def __init__(
@@ -63,19 +57,12 @@ class CrossModalAttention(nn.Module):
         return_attention: bool = False,
         covariate_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Attend in both directions.
-
-        Args:
-            scans: [B, S, W].
-            covariates: [B, D, W].
-            mask: Bool [B, S]; True = a real scan. None: all are.
-            return_attention: Also return the weights of every head.
-            covariate_mask: Bool [B, D]; True = a known covariate. None: all are.
+        """Attend from scans [B, S, W] to covariates [B, D, W] and back; a mask of None hides none.
 
         Returns:
-            Scans [B, S, W], covariates [B, D, W], and the weights: ``spectra_to_tabular``
-            [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S], all zero where masked; no weights
-            when not asked for.
+            Scans [B, S, W], covariates [B, D, W], and, when asked for, the weights of every head:
+            ``spectra_to_tabular`` [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S]; all are
+            zero where masked.
         """
         seen_scans, from_scans = self._look(
             "scans", scans, covariates, covariate_mask, return_attention
@@ -108,12 +95,6 @@ class EnhancedGating(nn.Module):
     Every gate is a sigmoid a feature; how much each gate counts is chosen for each sample by a
     softmax. The result is ``LayerNorm(spec + dropout(merged * Linear(spec)))``.
 
-    Args:
-        spec_dim: Features of the spectra, E.
-        tab_dim: Features of the covariates.
-        num_gates: Gates that are merged.
-        dropout: On what is added to the spectra.
-
     Example:
         >>> gating = EnhancedGating(spec_dim=8, tab_dim=4)
         >>> gated, gate = gating(torch.randn(3, 8), torch.randn(3, 4))
@@ -144,14 +125,9 @@ class EnhancedGating(nn.Module):
 class ModalityTokens(nn.Module):
     """Tokens of one modality at the width of the attention.
 
-    A sequence is projected token by token. One vector is cut into groups of neighbouring features,
-    each of which becomes a token by its own columns of the same projection: attention to a single
-    token would have nothing to choose from.
-
-    Args:
-        features: Of a vector or a token, E.
-        width: Of the result's tokens, W.
-        groups: Tokens that a vector becomes, G; fewer where it has fewer features.
+    A sequence is projected token by token. One vector is cut into ``groups`` of neighbouring
+    features (fewer where it has fewer features), each of which becomes a token by its own columns
+    of the same projection: attention to a single token would have nothing to choose from.
     """
 
     groups: Tensor
@@ -175,18 +151,14 @@ class ModalityTokens(nn.Module):
 class EnhancedCrossAttentionFusion(nn.Module):
     """Cross-attention in both directions, attention pooling, and a gate to one vector.
 
-    The gate weighs the two modalities feature by feature (the gated multimodal unit, Arevalo et
-    al. 2017).
+    The gate weighs the two modalities feature by feature (the gated multimodal unit, Arevalo et al.
+    2017).
 
     Args:
         spec_dim: Features of the spectra's vector or tokens, E.
         tab_dim: Features of the covariates' vector or tokens, F.
         hid_dim: Features of the result, W.
         num_heads: Heads, H; must divide ``hid_dim``.
-        dropout: On attention weights, and on what is added to the residual stream.
-
-    Raises:
-        ValueError: When a size does not fit.
 
     Example:
         >>> fusion = EnhancedCrossAttentionFusion(spec_dim=12, tab_dim=6, hid_dim=16, num_heads=4)
@@ -226,14 +198,7 @@ class EnhancedCrossAttentionFusion(nn.Module):
         tabular_mask: Tensor | None = None,
         return_attention: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Fuse a batch.
-
-        Args:
-            spectra: One vector a sample [B, E], or one token a scan [B, S, E].
-            tabular: One vector a sample [B, F], or one token a covariate [B, D, F].
-            mask: Bool [B, S]; True = a real scan. None: all are.
-            tabular_mask: Bool [B, D]; True = a known covariate. None: all are.
-            return_attention: Also return the weights of every head, which costs the fused kernel.
+        """Fuse one vector a sample [B, E], [B, F], or tokens [B, S, E], [B, D, F] with their masks.
 
         Returns:
             The vector [B, W], and the weights: ``spectra_pooling`` [B, S], ``tabular_pooling``
@@ -242,7 +207,7 @@ class EnhancedCrossAttentionFusion(nn.Module):
             vector S or D counts its groups of features.
 
         Raises:
-            ValueError: When a modality or its mask has another shape than it should.
+            ValueError: A modality or its mask has another shape than it should.
         """
         spectra = _without_masked("spectra", spectra, mask, self.spec_dim)
         tabular = _without_masked("tabular", tabular, tabular_mask, self.tab_dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import typing
@@ -12,7 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention import AttentionPooling, TokenDropout, TransformerBlock, recomputed
+from models.attention import (
+    AttentionPooling,
+    TokenDropout,
+    TransformerBlock,
+    linear_head,
+    recomputed,
+)
 from models.checks import check_heads, check_sizes, check_spec_len
 
 # Widths of the front end's kernels, in patches: a narrow peak, its neighbours, the local baseline.
@@ -30,8 +37,13 @@ def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
     """
 
     def decorate(cls: Model) -> Model:
-        init: Any = cls.__init__  # type: ignore[misc]
-        own = inspect.signature(init)
+        inherited: Any = cls.__init__  # type: ignore[misc]
+        own = inspect.signature(inherited)
+
+        @functools.wraps(inherited, assigned=("__doc__", "__module__"), updated=())
+        def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            inherited(self, *args, **kwargs)
+
         plain = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         added = [
             p
@@ -39,8 +51,10 @@ def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
             if p.kind is p.KEYWORD_ONLY and p.name not in own.parameters
         ]
         hints = typing.get_type_hints(inner.__init__)
-        init.__signature__ = own.replace(parameters=[*plain, *added])
-        init.__annotations__ |= {p.name: hints[p.name] for p in added}
+        annotations = inherited.__annotations__ | {p.name: hints[p.name] for p in added}
+        vars(init).update(__signature__=own.replace(parameters=[*plain, *added]))
+        init.__annotations__ = annotations
+        cls.__init__ = init  # type: ignore[method-assign]
         return cls
 
     return decorate
@@ -61,10 +75,10 @@ def encode_real_scans(
         spectra: [B, S, L]; padded scans may hold anything, NaN too.
         mask: Bool [B, S]; True = a real scan.
         packed: Encode the real scans only; otherwise all, the padded ones as zeros.
-        scan_rows: The mask as an index, long [N] into the B * S scans. Without it a packed batch
-            on a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up
-            to a length that many batches share, so that compiled code is reused; their results
-            are dropped.
+        scan_rows: The mask as an index, long [N] into the B * S scans. Without it a packed batch on
+            a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up to a
+            length that many batches share, so that compiled code is reused; their results are
+            dropped.
 
     Returns:
         Vectors [B, S, E] and weights [B, S, ...], both zero where padded.
@@ -105,17 +119,36 @@ def _put_back(results: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
 
 
 class ScanEncoder(nn.Module):
-    """Base of encoders of scans: one vector a scan.
+    """Base of encoders of scans: tokens along the axis, and from them one vector a scan.
 
-    Args:
-        spec_len: Points of a scan, L.
-        packed: Encode only the real scans; their vectors are the same either way.
+    Attention pooling alone loses the position of a token on the axis, and peak positions are what a
+    spectrum is about. So each position also sends ``position_features`` numbers directly into the
+    vector, by a linear map of all of them. With ``packed`` only the real scans are encoded; their
+    vectors are the same either way.
     """
 
     def __init__(self, spec_len: int, packed: bool) -> None:
         super().__init__()
         self.spec_len = spec_len
         self.packed = packed
+
+    def _add_readout(
+        self, spec_emb: int, tokens: int, width: int, heads: int, features: int, dropout: float
+    ) -> None:
+        self.pooling = AttentionPooling(width, heads)
+        self.position_readout = nn.Linear(width, features)
+        self.vector = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(width + tokens * features, spec_emb),
+            nn.LayerNorm(spec_emb),
+            nn.GELU(),
+        )
+
+    def _read_out(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """One vector [N, E] of the tokens [N, T, W], and their pooling's weights [N, H, T]."""
+        pooled, weights = self.pooling(tokens)
+        readout = self.position_readout(tokens).flatten(1)
+        return self.vector(torch.cat([pooled, readout], dim=-1)), weights
 
     def encode(
         self, scans: Tensor, return_attention: bool = False
@@ -132,17 +165,11 @@ class ScanEncoder(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Encode the scans of a batch.
 
-        Args:
-            spectra: [B, S, L]; padded scans may hold anything, NaN too.
-            mask: Bool [B, S]; True = a real scan.
-            return_attention: Also return the weights of every head.
-            scan_rows: The mask as an index (:func:`encode_real_scans`).
-
         Returns:
             Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded.
 
         Raises:
-            ValueError: When the spectra have another length than the encoder was built for.
+            ValueError: The spectra have another length than the encoder was built for.
         """
         check_spec_len(spectra, self.spec_len)
         return encode_real_scans(
@@ -158,15 +185,8 @@ class MultiScalePatches(nn.Module):
     """Multi-scale convolution fusion, written as one matrix product per kernel width.
 
     For each scale a kernel of ``scale * patch_size`` points moves by one patch; the results are
-    joined and mixed. No wide activation at full resolution is made.
-
-    Args:
-        spec_len: Points of a scan; padded with zeros on the right to whole patches.
-        patch_size: Points of a token.
-        width: Features of a token.
-        scales: Kernel widths in patches.
-        dropout: On the joined features.
-        activation_checkpointing: In training, keep the scans alone for the backward pass.
+    joined and mixed. No wide activation at full resolution is made. Scans are padded with zeros on
+    the right to whole patches.
     """
 
     def __init__(
@@ -210,26 +230,16 @@ class MultiScalePatches(nn.Module):
 class SpectraTFTEncoder(ScanEncoder):
     """One vector a scan: multi-scale patches, transformer, attention pooling, position readout.
 
-    Attention pooling alone loses the position of a token on the axis, and peak positions are what
-    a spectrum is about. So each position also sends ``position_features`` numbers directly into
-    the vector, by a linear map of all of them.
-
     Args:
-        spec_len: Points of a scan, L.
         spec_emb: Features of a scan's vector, E.
         patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
         d_model: Features of a token.
-        num_layers: Transformer blocks.
         num_heads: Heads, H; must divide ``d_model``.
         position_features: Numbers that each position sends into the vector.
         patch_scales: Kernel widths of the front end, in patches.
         dropout: On tokens, attention, position readout and vector.
-        packed: Encode only the real scans; their vectors are the same either way.
         activation_checkpointing: In training, keep only the inputs of the front end and of each
             block for the backward pass, and compute the rest again: less memory, more time.
-
-    Raises:
-        ValueError: When ``num_heads`` does not divide ``d_model``, or a size is not positive.
 
     Example:
         >>> encoder = SpectraTFTEncoder(100, 16, patch_size=16, d_model=8, num_heads=2)
@@ -277,23 +287,14 @@ class SpectraTFTEncoder(ScanEncoder):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(d_model)
-        self.pooling = AttentionPooling(d_model, num_heads)
-        self.position_readout = nn.Linear(d_model, position_features)
-        self.vector = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(d_model + tokens * position_features, spec_emb),
-            nn.LayerNorm(spec_emb),
-            nn.GELU(),
-        )
+        self._add_readout(spec_emb, tokens, d_model, num_heads, position_features, dropout)
 
     def encode(
         self, scans: Tensor, return_attention: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode scans [N, L] that all are real.
+        """Vectors [N, E] of scans [N, L] that all are real, and the weights asked for.
 
-        Returns:
-            Vectors [N, E], and when asked for the weights ``patch_pooling`` [N, H, T] and
-            ``patch_attention_<layer>`` [N, H, T, T].
+        These are ``patch_pooling`` [N, H, T] and ``patch_attention_<layer>`` [N, H, T, T].
         """
         attention: dict[str, Tensor] = {}
         tokens = self.patches(scans)
@@ -304,26 +305,17 @@ class SpectraTFTEncoder(ScanEncoder):
             tokens, weights = block(tokens, need_weights=return_attention)
             if weights is not None:
                 attention[f"patch_attention_{layer}"] = weights
-        tokens = self.norm(tokens).to(tokens.dtype)
-        pooled, pooling_weights = self.pooling(tokens)
+        vector, pooling_weights = self._read_out(self.norm(tokens).to(tokens.dtype))
         if return_attention:
             attention["patch_pooling"] = pooling_weights
-        readout = self.position_readout(tokens).flatten(1)
-        return self.vector(torch.cat([pooled, readout], dim=-1)), attention
+        return vector, attention
 
 
 class ScanPooling(nn.Module):
     """From the vectors of a sample's scans to one vector a sample.
 
-    Replicate scans are a set: their order changes nothing. Where it matters (LC runs, time
-    courses) ``scan_position='index'`` adds sinusoidal positions, for any number of scans.
-
-    Args:
-        spec_emb: Features of a scan's vector, E.
-        scan_position: None or ``'index'``.
-
-    Raises:
-        ValueError: When ``scan_position`` is something else.
+    Replicate scans are a set: their order changes nothing. Where it matters (LC runs, time courses)
+    ``scan_position='index'`` adds sinusoidal positions, for any number of scans.
     """
 
     def __init__(self, spec_emb: int, scan_position: str | None = None) -> None:
@@ -342,11 +334,7 @@ class ScanPooling(nn.Module):
         return torch.where(feature % 2 == 0, angle.sin(), angle.cos())
 
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool the scans of each sample.
-
-        Args:
-            vectors: [B, S, E].
-            mask: Bool [B, S]; True = a real scan.
+        """Pool the scans [B, S, E] of each sample.
 
         Returns:
             The sample's vector [B, E], the scans' weights [B, S], and the scans' vectors [B, S, E]
@@ -363,28 +351,29 @@ class SpectraClassifier(nn.Module):
     """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head.
 
     Args:
-        encoder: Its vectors have ``spec_emb`` features.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
         spec_emb: Features of the sample's vector, E.
-        dropout: On the head.
-        scan_position: None (scans are a set) or ``'index'`` (their order counts).
-        return_attention: Return the encoder's attention weights.
+        encoder: Keywords of ``encoder_type``.
     """
+
+    encoder_type: type[ScanEncoder]
 
     def __init__(
         self,
-        encoder: ScanEncoder,
-        num_classes: int,
-        spec_emb: int,
-        dropout: float,
-        scan_position: str | None,
-        return_attention: bool,
+        spec_len: int,
+        num_classes: int = 2,
+        spec_emb: int = 256,
+        dropout: float = 0.1,
+        *,
+        scan_position: str | None = None,
+        return_attention: bool = False,
+        **encoder: Any,
     ) -> None:
         super().__init__()
         self.return_attention = return_attention
-        self.spectra_encoder = encoder
+        build: Any = self.encoder_type
+        self.spectra_encoder = build(spec_len, spec_emb, dropout=dropout, **encoder)
         self.scan_pooling = ScanPooling(spec_emb, scan_position)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
+        self.head = linear_head(spec_emb, num_classes, dropout)
 
     def forward(
         self,
@@ -393,13 +382,7 @@ class SpectraClassifier(nn.Module):
         tabular: Tensor | None = None,
         scan_rows: Tensor | None = None,
     ) -> dict[str, Any]:
-        """Predict a batch by its spectra.
-
-        Args:
-            spectra: [B, S, L].
-            mask: Bool [B, S]; True = a real scan, at least one a sample.
-            tabular: Ignored.
-            scan_rows: The mask as an index (:func:`encode_real_scans`).
+        """Predict a batch by its spectra; covariates are ignored.
 
         Returns:
             ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and

@@ -16,16 +16,8 @@ class TabularStaticEncoder(nn.Module):
 
     The gate weighs each covariate of each sample before anything is mixed (the variable selection
     of the Temporal Fusion Transformer, Lim et al. 2021, section 4.2, with a sigmoid for the
-    softmax: covariates need not compete).
-
-    Args:
-        tab_dim: Covariates, D.
-        tab_emb: Features of the result, E.
-        hidden_dim: Features of the hidden layer; ``tab_emb`` when None.
-        dropout: On the hidden layer and on the result.
-
-    Raises:
-        ValueError: When ``tab_dim`` is below one.
+    softmax: covariates need not compete). ``dropout`` is on the hidden layer, of ``hidden_dim``
+    features (by default ``tab_emb``), and on the result.
 
     Example:
         >>> vector, gate = TabularStaticEncoder(tab_dim=5, tab_emb=8)(torch.randn(3, 5))
@@ -66,10 +58,6 @@ class CovariateTokens(nn.Module):
     """One token a covariate: its value times a learned direction plus a learned place.
 
     The feature tokenizer of Gorishniy et al. 2021, section 3.3.
-
-    Args:
-        tab_dim: Covariates, D.
-        width: Features of a token, W.
     """
 
     def __init__(self, tab_dim: int, width: int) -> None:
@@ -88,24 +76,12 @@ class FTTransformer(nn.Module):
     Each covariate is a token, a summary token stands before them, and the head reads the summary.
 
     Args:
-        tab_dim: Covariates, D; at least one.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
         d_model: Features of a token, W, and of the sample's vector.
         dropout: On what the blocks add, and on the head.
         num_layers: Transformer blocks; at least one.
         num_heads: Heads, H; must divide ``d_model``.
-        return_attention: Return the weights of every head, which costs the fused kernel; may be
-            switched on an existing model.
         activation_checkpointing: In training, keep only the inputs of each block for the backward
             pass, and compute the rest again: less memory, more time.
-
-    Raises:
-        ValueError: When there is no covariate, or a size does not fit.
-
-    Example:
-        >>> model = FTTransformer(tab_dim=3, d_model=16)
-        >>> model(None, None, torch.randn(2, 3))["logits"].shape
-        torch.Size([2, 2])
     """
 
     def __init__(
@@ -129,10 +105,7 @@ class FTTransformer(nn.Module):
         self.covariate_tokens = CovariateTokens(tab_dim, d_model)
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                d_model,
-                num_heads,
-                dropout,
-                activation_checkpointing=activation_checkpointing,
+                d_model, num_heads, dropout, activation_checkpointing=activation_checkpointing
             )
             for _ in range(num_layers)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,31 +23,24 @@ def cross_entropy(
 ) -> Tensor:
     """Weighted mean of the cross-entropies, in fp32: sum(w loss) / sum(w), as torch has it.
 
-    Args:
-        logits: [B, C].
-        targets: Classes, long [B], or class probabilities, float [B, C], whose mean is divided by
-            B whatever the weights are.
-        class_weights: [C], or None for equal weights.
-        label_smoothing: Share of the target spread evenly over the classes, 0 to 1.
+    ``targets`` are classes, long [B], or class probabilities, float [B, C], whose mean is divided
+    by B whatever the weights [C] are.
 
     Example:
         >>> logits, targets = torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
         >>> round(cross_entropy(logits, targets, torch.tensor([1.0, 3.0])).item(), 4)
         0.4082
     """
-    if not weighs(class_weights, targets):
-        return functional.cross_entropy(
-            logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing
-        )
-    summed = functional.cross_entropy(
+    loss = partial(
+        functional.cross_entropy,
         logits.float(),
         targets,
-        weight=class_weights,
+        class_weights,
         label_smoothing=label_smoothing,
-        reduction="sum",
     )
-    assert class_weights is not None
-    return summed / weight_sum(targets, class_weights).clamp_min(SMALLEST)
+    if class_weights is None or not weighs(class_weights, targets):
+        return loss()
+    return loss(reduction="sum") / weight_sum(targets, class_weights).clamp_min(SMALLEST)
 
 
 def weighs(class_weights: Tensor | None, targets: Tensor) -> bool:
@@ -55,31 +49,19 @@ def weighs(class_weights: Tensor | None, targets: Tensor) -> bool:
 
 
 def weight_sum(targets: Tensor, class_weights: Tensor) -> Tensor:
-    """Sum of the samples' class weights, a scalar.
-
-    Args:
-        targets: Classes, long [B].
-        class_weights: [C].
-    """
+    """Sum of the class weights [C] of the samples' classes, long [B]; a scalar."""
     return class_weights[targets].sum()
 
 
 def info_nce(
     first: Tensor, second: Tensor, temperature: float, paired: Tensor | None = None
 ) -> Tensor:
-    """Symmetric InfoNCE: rows i of both tensors belong together (Radford et al. 2021).
+    """Symmetric InfoNCE: rows i of both tensors [B, P] belong together (Radford et al. 2021).
 
     Each row is compared with the others of its batch: accumulated micro-batches and several
-    processes do not give the loss of their joint batch.
-
-    Args:
-        first: [B, P].
-        second: [B, P].
-        temperature: Divides the cosine similarities.
-        paired: Bool [B]; the other rows are negatives only. None: all are paired.
-
-    Returns:
-        The mean of both directions over the paired rows; zero for a batch of one, or no pair.
+    processes do not give the loss of their joint batch. Only rows where ``paired``, bool [B], is
+    True are positives. The mean of both directions over these is zero for a batch of one, or no
+    pair.
 
     Example:
         >>> same = torch.eye(2)
@@ -106,18 +88,8 @@ class TFTLoss(nn.Module):
 
     ``total = main + aux_spec_weight * aux_spec + aux_tab_weight * aux_tab
     + contrastive_weight * contrastive``. A term whose outputs the model does not give is zero, so
-    the loss serves models of one modality too.
-
-    Args:
-        aux_spec_weight: Weight of the spectra head's cross-entropy.
-        aux_tab_weight: Weight of the covariates head's cross-entropy.
-        contrastive_weight: Weight of the contrastive term.
-        temperature: Of the contrastive term; above zero.
-        label_smoothing: Share of the target spread over all classes, 0 to 1.
-        class_weights: One weight a class, for all three cross-entropies.
-
-    Raises:
-        ValueError: When the temperature is not above zero.
+    the loss serves models of one modality too. ``label_smoothing`` is the share of the target
+    spread over all classes, 0 to 1; ``class_weights`` are for all three cross-entropies.
 
     Example:
         >>> losses = TFTLoss()({"logits": torch.zeros(4, 2)}, torch.tensor([0, 1, 1, 0]))
@@ -203,7 +175,7 @@ class TFTLoss(nn.Module):
         targets: Tensor,
         aux: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Weigh and add the terms.
+        """Weigh and add the terms; a single logit, whose cross-entropy is zero, is a ValueError.
 
         Args:
             outputs: A model's result: ``logits`` [B, C], and what it has of ``aux_logits_spec``,
@@ -213,11 +185,8 @@ class TFTLoss(nn.Module):
                 ``tab``.
 
         Returns:
-            ``total_loss``, ``main_loss``, ``aux_spec_loss``, ``aux_tab_loss`` and
-            ``contrastive_loss``; the terms as they are before weighing.
-
-        Raises:
-            ValueError: There is one logit only, whose cross-entropy is always zero.
+            ``total_loss``, and before weighing ``main_loss``, ``aux_spec_loss``, ``aux_tab_loss``
+            and ``contrastive_loss``.
         """
         if outputs["logits"].shape[-1] == 1:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.attention import linear_head
 from models.checks import check_tab_dim
 from models.cross_modal import CrossModalAttention, EnhancedGating
 from models.spectra_encoder import MultiScalePatches, ScanPooling, SpectraTFTEncoder, keywords_of
@@ -34,30 +35,21 @@ class TFTMultimodal(nn.Module):
     Every scan becomes a vector, the scans of a sample are pooled by attention, cross-attention
     links scans and covariates, the covariates gate the spectra, and the results are fused. An
     auxiliary head on each modality keeps both of them learning. The heads' logits are added to the
-    main ones: log-odds of independent evidence add up, so the fusion only has to learn what the
-    sum misses.
+    main ones: log-odds of independent evidence add up, so the fusion only has to learn what the sum
+    misses.
 
     Args:
         tab_dim: Covariates, D; at least one.
         spec_len: Points of a scan, L.
         spec_emb: Features of the spectra's vector, E.
         tab_emb: Features of the covariates' vector.
-        num_classes: Width of the logits, C: classes, labels, or values to regress.
-        fusion_dim: Features of the fused vector.
         dropout: Everywhere: tokens, attention, positions, gates, fusion, heads.
         d_model: Features of a token, within a scan and between the modalities.
         num_heads: Heads, H, likewise; must divide ``d_model``.
         num_gates: Gates that are merged.
         projection_dim: Features, P, in which the modalities are contrasted.
         modality_dropout: Share of training samples whose fusion sees one modality only.
-        scan_position: None (scans are a set) or ``'index'`` (their order counts).
-        return_attention: Return the weights of every head, which costs the fused kernel; may be
-            switched on an existing model.
         encoder: Other keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
-
-    Raises:
-        ValueError: When there is no covariate, a size does not fit, or ``scan_position`` is
-            unknown.
 
     Example:
         >>> model = TFTMultimodal(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
@@ -90,12 +82,7 @@ class TFTMultimodal(nn.Module):
         self.return_attention = return_attention
         self.modality_dropout = modality_dropout
         self.spectra_encoder = SpectraTFTEncoder(
-            spec_len,
-            spec_emb,
-            d_model=d_model,
-            num_heads=num_heads,
-            dropout=dropout,
-            **encoder,
+            spec_len, spec_emb, d_model=d_model, num_heads=num_heads, dropout=dropout, **encoder
         )
         self.scan_pooling = ScanPooling(spec_emb, scan_position)
         self.tabular_encoder = TabularStaticEncoder(tab_dim, tab_emb, dropout=dropout)
@@ -113,9 +100,9 @@ class TFTMultimodal(nn.Module):
             nn.LayerNorm(fusion_dim),
             nn.GELU(),
         )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(fusion_dim, num_classes))
-        self.aux_head_spec = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec_emb, num_classes))
-        self.aux_head_tab = nn.Sequential(nn.Dropout(dropout), nn.Linear(tab_emb, num_classes))
+        self.head = linear_head(fusion_dim, num_classes, dropout)
+        self.aux_head_spec = linear_head(spec_emb, num_classes, dropout)
+        self.aux_head_tab = linear_head(tab_emb, num_classes, dropout)
         self.projection_spec = nn.Linear(spec_emb, projection_dim)
         self.projection_tab = nn.Linear(tab_emb, projection_dim)
 
@@ -129,12 +116,6 @@ class TFTMultimodal(nn.Module):
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
     ) -> dict[str, Any]:
         """Predict a batch.
-
-        Args:
-            spectra: [B, S, L].
-            mask: Bool [B, S]; True = a real scan, at least one a sample.
-            tabular: [B, D].
-            scan_rows: The mask as an index (:func:`models.spectra_encoder.encode_real_scans`).
 
         Returns:
             ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and

@@ -39,11 +39,9 @@ class CheckpointError(UsageError):
 
 
 def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
-    """The bytes of a checkpoint file.
+    """The bytes of a checkpoint file of states from :meth:`engine.trainer.Trainer.capture`.
 
-    Args:
-        states: From :meth:`engine.trainer.Trainer.capture`.
-        meta: Plain values that identify data and model, for :func:`check_meta`.
+    ``meta`` are plain values that identify data and model, for :func:`check_meta`.
 
     Raises:
         TypeError: A state would not load with ``weights_only``.
@@ -68,11 +66,7 @@ def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = 
 def save_checkpoint(
     path: Path, states: Mapping[str, Any], meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`.
-
-    Raises:
-        CheckpointError: The file cannot be written.
-    """
+    """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`."""
     try:
         write_whole(pack_checkpoint(states, meta), path.parent, path.name)
     except OSError as error:
@@ -130,19 +124,15 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
         CheckpointError: There is no valid checkpoint.
     """
     last, skipped = folder / LAST_NAME, []
-    try:
-        return last, load_checkpoint(last), []
-    except CheckpointError as error:
-        skipped.append(str(error))
     found: tuple[int, Path, dict[str, Any]] | None = None
-    for path in sorted(folder.glob("*.pt")):
-        if path == last:
-            continue
+    for path in (last, *sorted(set(folder.glob("*.pt")) - {last})):
         try:
             content = load_checkpoint(path)
         except CheckpointError as error:
             skipped.append(str(error))
             continue
+        if path == last:
+            return last, content, []
         iteration = content["states"].get("trainer", {}).get("iteration", 0)
         if found is None or iteration > found[0]:
             found = iteration, path, content
@@ -152,11 +142,7 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
 
 
 def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of other data or another model.
-
-    Args:
-        saved: The checkpoint's ``meta``.
-        now: The same of this run; dicts are compared key by key.
+    """Refuse a checkpoint of other data or another model; dicts are compared key by key.
 
     Raises:
         CheckpointError: Names all differences.
@@ -187,21 +173,17 @@ def broken_weight(model: nn.Module) -> str | None:
     Buffers may be infinite on purpose (a mask). Collective if the model is sharded.
     """
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    whole = {
-        name: torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
-        for name, tensor in _parts_by_name(model).items()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point()
-    }
+    whole = {}
+    for name, value in model.state_dict().items():
+        (tensor,) = to_local([value])
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            sound = torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
+            whole[name] = sound
     flags = torch.stack(list(whole.values())).tolist() if whole else []
     broken = next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
     if not is_sharded(model):
         return broken
     return next((name for name in gather(broken) if name is not None), None)
-
-
-def _parts_by_name(model: nn.Module) -> dict[str, Any]:
-    state = model.state_dict()
-    return {name: to_local([value])[0] for name, value in state.items()}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

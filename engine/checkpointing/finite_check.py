@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,11 +19,6 @@ class FiniteCheck:
     The verdict is a tensor on the device, 1 where something is NaN or infinite, else 0; it is not
     read here. The forward pass's changes of saved buffers (running statistics) can be undone with
     it. Losses must be detached.
-
-    Args:
-        model: Its buffers are kept.
-        optimizer: Its parameters' gradients are checked.
-        device: Of both.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
@@ -55,12 +51,7 @@ class FiniteCheck:
             torch._foreach_copy_(self._kept, self._buffers)
 
     def keep_loss(self, loss: Tensor, show: bool = False) -> None:
-        """Keep a micro-batch's loss, after the backward pass.
-
-        Args:
-            loss: A detached scalar.
-            show: Make a gradient NaN if the loss is not finite.
-        """
+        """Keep a micro-batch's loss; with ``show`` one that is not finite makes a gradient NaN."""
         dtype = self._parameters[0][0].dtype
         self._open.append(loss if loss.dtype == dtype else loss.to(dtype))
         if show:
@@ -106,19 +97,6 @@ class Snapshot:
 
     It holds all parameters and buffers of the model, other parameters of the optimizer, and the
     optimizer's state (momenta, step counts), but not its settings, such as learning rates.
-
-    Example:
-        >>> model = nn.Linear(1, 1, bias=False)
-        >>> snapshot = Snapshot(model, torch.optim.SGD(model.parameters(), 0.1))
-        >>> good = model.weight.item()
-        >>> snapshot.take()
-        True
-        >>> _ = nn.init.constant_(model.weight, float("nan"))
-        >>> snapshot.take()
-        False
-        >>> snapshot.restore()
-        >>> model.weight.item() == good
-        True
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -136,22 +114,21 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> bool:
-        """Copy the present state if it is finite; waits for the device once.
+        """Copy the present state if it is finite, and return whether it is; else keep the former.
 
-        Weights and momenta must be finite; buffers must not be NaN, but may be infinite.
-
-        Returns:
-            Whether it was copied; otherwise the earlier copy stays.
+        Waits for the device once. Weights and momenta must be finite; buffers must not be NaN, but
+        may be infinite.
         """
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]
-        flags = [torch.isfinite(t).all() for t in (*weights, *_tensors_in(memory))]
+        momenta = [t for own in memory.values() for t in own.values() if isinstance(t, Tensor)]
+        flags = [torch.isfinite(t).all() for t in (*weights, *momenta)]
         flags += [~torch.isnan(buffer).any() for buffer in buffers]
         device = weights[0].device
         if not bool(torch.stack([flag.to(device) for flag in flags]).all()):
             return False
         self._tensors = [tensor.detach().clone() for tensor in (*weights, *buffers)]
-        self._memory = _copy(memory)
+        self._memory = deepcopy(memory)
         return True
 
     @torch.no_grad()
@@ -162,38 +139,17 @@ class Snapshot:
             live.copy_(kept)
         groups = self._optimizer.state_dict()["param_groups"]
         # The optimizer takes the tensors themselves, not copies.
-        self._optimizer.load_state_dict({"state": _copy(self._memory), "param_groups": groups})
+        self._optimizer.load_state_dict({"state": deepcopy(self._memory), "param_groups": groups})
 
     def state_dict(self) -> dict[str, Any]:
         """The copy."""
-        return {"tensors": list(self._tensors), "memory": _copy(self._memory)}
+        return {"tensors": list(self._tensors), "memory": deepcopy(self._memory)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a saved copy.
-
-        Raises:
-            ValueError: It is another model's.
-        """
+        """Take over a saved copy; ValueError if it is another model's."""
         weights, buffers = self._live()
         live, kept = [*weights, *buffers], state_dict["tensors"]
         if [t.shape for t in live] != [t.shape for t in kept]:
             raise ValueError("the kept copy of the weights is another model's")
         self._tensors = [k.to(tensor.device) for k, tensor in zip(kept, live, strict=True)]
-        self._memory = _copy(state_dict["memory"])
-
-
-def _tensors_in(memory: Mapping[Any, Any]) -> Iterable[Tensor]:
-    for of_parameter in memory.values():
-        for value in of_parameter.values():
-            if isinstance(value, Tensor):
-                yield value
-
-
-def _copy(memory: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {
-        parameter: {
-            key: value.detach().clone() if isinstance(value, Tensor) else value
-            for key, value in of_parameter.items()
-        }
-        for parameter, of_parameter in memory.items()
-    }
+        self._memory = deepcopy(state_dict["memory"])

@@ -25,6 +25,7 @@ from engine.distributed import (
     gather,
     is_main_process,
     is_sharded,
+    map_tensors,
     optimizer_shares,
     raise_on_all_ranks,
     rank,
@@ -48,15 +49,10 @@ def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str,
 def restore_all(
     stateful: Mapping[str, Stateful], model: nn.Module, states: Mapping[str, Any]
 ) -> int:
-    """Restore captured states. Collective.
+    """Restore the states of :func:`capture_all`. Collective.
 
-    Args:
-        stateful: By name; those with ``state_may_be_missing`` stay if the checkpoint lacks them.
-        model: The one that is trained.
-        states: Rank 0's from :func:`capture_all`, on each rank.
-
-    Returns:
-        The number of processes that saved them.
+    Things with ``state_may_be_missing`` stay as they are if the checkpoint lacks them. Returns the
+    number of processes that saved the states.
 
     Raises:
         UsageError: The states belong to another set of handlers, or another model.
@@ -79,16 +75,11 @@ def restore_all(
 
 
 def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Rank 0's states, with what differs on the other ranks. Collective.
-
-    Args:
-        states: By name, of this rank.
-        stateful: Their owners; those with ``of_each_process`` differ from rank to rank.
-    """
+    """Rank 0's states, with what differs on the other ranks (``of_each_process``). Collective."""
     if world_size() == 1:
         return states
     own = {
-        name: _on_cpu(states[name])
+        name: map_tensors(states[name], Tensor.cpu)
         for name, thing in stateful.items()
         if getattr(thing, "of_each_process", False)
     }
@@ -143,13 +134,3 @@ def _check_names(kept: Set[str], saved: Set[str]) -> None:
                 if names
             )
         )
-
-
-def _on_cpu(state: Any) -> Any:
-    if isinstance(state, Tensor):
-        return state.cpu()
-    if isinstance(state, Mapping):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_on_cpu(value) for value in state]
-    return state

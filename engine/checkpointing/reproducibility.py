@@ -16,11 +16,7 @@ from datasets.errors import UsageError
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams.
-
-    Args:
-        seed: At least 0, below 2**32 (NumPy's limit).
-    """
+    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams; below 2**32 (NumPy's limit)."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -97,21 +93,14 @@ NO_FORM = " does not have a deterministic implementation"
 
 @contextmanager
 def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
-    """A context in which torch and cuDNN use deterministic algorithms only.
+    """A context in which torch and cuDNN use deterministic algorithms only, as before after it.
 
-    Their settings are restored. ``CUBLAS_WORKSPACE_CONFIG`` stays set for the process if the device
-    is a GPU: cuBLAS reads it once.
+    ``CUBLAS_WORKSPACE_CONFIG`` stays set for the process if the device is a GPU: cuBLAS reads it
+    once.
 
     Raises:
         UsageError: CUDA started in this process before ``CUBLAS_WORKSPACE_CONFIG`` was set; or an
             operation within the context has no deterministic form.
-
-    Example:
-        >>> with deterministic_algorithms("cpu"):
-        ...     torch.are_deterministic_algorithms_enabled()
-        True
-        >>> torch.are_deterministic_algorithms_enabled()
-        False
     """
     if torch.device(device).type == "cuda":
         prepare_cublas()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         BACKENDS,
         PEER_LOST,
         PeerLostError,
+        StopConsensus,
         all_reduce_max,
         alone,
         barrier,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         full_state,
         is_sharded,
         joint_norm,
+        map_tensors,
         optimizer_shares,
         repeated_blocks,
         require_unsharded,
@@ -37,6 +39,5 @@ if TYPE_CHECKING:
         shares_of,
         to_local,
     )
-    from engine.distributed.stop_consensus import StopConsensus
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -7,6 +7,7 @@ collective in the same order, or the others wait forever.
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, zip_longest
@@ -20,6 +21,12 @@ from torch import Tensor
 from datasets.errors import UsageError
 
 T = TypeVar("T")
+
+# Seconds between two calls; a call takes well under a millisecond.
+EVERY_S = 1.0
+# Maximum growth of the iterations between calls: the first iterations are often slow.
+GROWTH = 4
+NEVER = torch.iinfo(torch.int64).max
 
 BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
 
@@ -77,13 +84,10 @@ def alone() -> Iterator[None]:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all ranks, in order. Collective.
+    """The values of all ranks, in order; any that can be pickled. Collective.
 
-    Args:
-        value: Can be pickled; tensors are best moved to the CPU before.
-
-    Raises:
-        PeerLostError: Another process is gone.
+    Tensors are best moved to the CPU before. Like all collectives it raises :class:`PeerLostError`
+    where another process is gone.
 
     Example:
         >>> gather({"alone": 1})
@@ -98,17 +102,9 @@ def gather(value: T) -> list[T]:
 
 
 def broadcast_from_main(make: Callable[[], T]) -> T:
-    """What ``make`` returns on rank 0, on all ranks. Collective.
+    """What ``make`` returns, or raises, on rank 0, on all ranks. Collective.
 
-    Args:
-        make: Called on rank 0 only; may not call collectives.
-
-    Raises:
-        Exception: What ``make`` raised, on every rank.
-
-    Example:
-        >>> broadcast_from_main(lambda: "runs/one")
-        'runs/one'
+    ``make`` is called on rank 0 only, and may not call collectives.
     """
     made: T | None = None
     failure: Exception | None = None
@@ -130,10 +126,7 @@ def raise_on_all_ranks() -> Iterator[None]:
     """A context that raises on all ranks at its end if it raised on any. Collective.
 
     So that no rank goes on to a collective that another never reaches. Within the context no
-    collective may be called.
-
-    Raises:
-        Exception: The rank's own, else that of the first rank that raised.
+    collective may be called. A rank raises its own error, else that of the first rank that raised.
     """
     failure: Exception | None = None
     try:
@@ -164,11 +157,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def barrier() -> None:
-    """Wait for all ranks. Collective.
-
-    Raises:
-        PeerLostError: Another process is gone.
-    """
+    """Wait for all ranks. Collective."""
     if world_size() > 1:
         with lost_peers_told():
             idist.barrier()
@@ -191,8 +180,7 @@ def sum_(value: Tensor) -> Tensor:
 def mean_(tensors: Sequence[Tensor]) -> None:
     """Means over the ranks, in place, in one message per type. Collective.
 
-    Args:
-        tensors: Of the same shapes on each rank; on one device.
+    The tensors have the same shapes on each rank, and are on one device.
     """
     if world_size() == 1:
         return
@@ -222,9 +210,6 @@ def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
     """The ranks' batches in the order of one process.
 
     Rank r of w has the batches r, r + w, r + 2w and so on; some may have one less.
-
-    Args:
-        parts: Each rank's list, one entry per batch.
 
     Example:
         >>> interleave([["a", "c", "e"], ["b", "d"], []])
@@ -277,3 +262,63 @@ def _sendable(error: Exception | None) -> Exception | None:
     except Exception:  # any: the error's own pickling failed
         return RuntimeError(f"{type(error).__name__}: {error}")
     return again if isinstance(again, Exception) else RuntimeError(str(error))
+
+
+# -- stopping -------------------------------------------------------------------------------
+
+
+class StopConsensus:
+    """Lets ranks act after the same iteration on what one of them knows, such as a signal.
+
+    Each call is a collective and agrees, by the speed of the slowest rank, on the iteration of the
+    next one, about ``every_s`` seconds later: ``due``, None for none. It runs over Gloo, so that no
+    GPU is waited for.
+
+    Example::
+
+        consensus.begin(0)
+        ...
+        if engine.state.iteration == consensus.due:
+            answer = consensus.ask(engine.state.iteration, own_answer)
+    """
+
+    def __init__(self, every_s: float = EVERY_S) -> None:
+        self.every_s = every_s
+        self.due: int | None = None
+        self._asked = 0
+        self._asked_at = 0.0
+        self._step = 1
+        self._last = NEVER
+        self._group: Any = None
+
+    def begin(self, iteration: int, answer: int = 0, last: int | None = None) -> int:
+        """Make a first call, as :meth:`ask`. Collective.
+
+        ``last`` is the last iteration that this rank will reach, if it may differ.
+        """
+        if self._group is None:
+            # A separate group: collectives of the training may be in progress.
+            self._group = torch.distributed.new_group(backend="gloo")
+        self._step, self._last = 1, NEVER if last is None else last
+        return self._call(iteration, answer)
+
+    def ask(self, iteration: int, answer: int) -> int:
+        """The largest answer (at least 0) of all ranks. Collective, after the iteration ``due``.
+
+        Raises:
+            PeerLostError: Another process is gone.
+        """
+        seconds = max(time.monotonic() - self._asked_at, 1e-6)
+        fitting = int((iteration - self._asked) * self.every_s / seconds)
+        self._step = min(max(fitting, 1), GROWTH * self._step)
+        return self._call(iteration, answer)
+
+    def _call(self, iteration: int, answer: int) -> int:
+        # The maximum of the answers; the minimum of steps and last iterations, as negatives.
+        values = torch.tensor([answer, -self._step, -self._last])
+        with lost_peers_told():
+            torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=self._group)
+        largest, step, last = values.abs().tolist()
+        self.due = iteration + step if iteration + step <= last else None
+        self._asked, self._asked_at = iteration, time.monotonic()
+        return int(largest)

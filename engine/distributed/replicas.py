@@ -18,10 +18,6 @@ class Replicas(nn.DataParallel[nn.Module]):
 
     Norms over the batch see the part on their GPU; the first GPU's running statistics count.
     Checkpoints are of the model itself. Each GPU has its own random number stream.
-
-    Args:
-        model: On the first of the devices.
-        devices: Numbers of the GPUs.
     """
 
     def __init__(self, model: nn.Module, devices: Sequence[int]) -> None:
@@ -30,14 +26,7 @@ class Replicas(nn.DataParallel[nn.Module]):
             torch.cuda.default_generators[device].manual_seed(torch.initial_seed() + device)
 
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor, **of_whole: Any) -> Any:
-        """The model's outputs for a batch.
-
-        Args:
-            spectra: [B, S, L].
-            mask: [B, S].
-            tabular: [B, D].
-            **of_whole: ``scan_rows``; each replica finds those of its part from the mask.
-        """
+        """The model's outputs; each replica finds the ``scan_rows`` of its part from the mask."""
         if len(mask) < 2 * len(self.device_ids):
             return self.module(spectra, mask, tabular, **of_whole)
         return super().forward(spectra, mask, tabular)
@@ -55,13 +44,7 @@ class Replicas(nn.DataParallel[nn.Module]):
 def split_rows(
     inputs: Sequence[Tensor], devices: Sequence[torch.device]
 ) -> list[tuple[Tensor, ...]]:
-    """Tensors [B, ...], split along B into one part per device.
-
-    Example:
-        >>> devices = [torch.device("cpu")] * 2
-        >>> [len(part) for (part,) in split_rows([torch.zeros(5, 3)], devices)]
-        [3, 2]
-    """
+    """Tensors [B, ...], split along B into one part per device."""
     parts = zip(*(tensor.tensor_split(len(devices)) for tensor in inputs), strict=True)
     return [
         tuple(tensor.to(device, non_blocking=True) for tensor in part)
@@ -72,9 +55,7 @@ def split_rows(
 def join_rows(outputs: Sequence[Mapping[str, Any]], device: torch.device) -> Mapping[str, Any]:
     """The parts' outputs as those of the whole batch; gradients flow back to each part.
 
-    Args:
-        outputs: Nested mappings and sequences of tensors [b, ...], scalars and None.
-        device: Of the result.
+    Outputs are nested mappings and sequences of tensors [b, ...], scalars and None.
 
     Example:
         >>> parts = [{"logits": torch.zeros(3, 2)}, {"logits": torch.zeros(2, 2)}]

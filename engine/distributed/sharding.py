@@ -8,7 +8,7 @@ unsharded runs can continue each other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -31,14 +31,7 @@ def shard(model: Model, device: torch.device | str = "cpu") -> Model:
     well: it weights batches of different sizes, and gives each rank its own random streams.
 
     Code that copies the weights, or computes with them outside of the forward pass, does not work:
-    see :func:`require_unsharded`.
-
-    Args:
-        model: Of the same structure on each rank.
-        device: Where it will compute.
-
-    Raises:
-        UsageError: There is only one process.
+    see :func:`require_unsharded`. One process alone is a UsageError.
     """
     # Imported here, so that a single process does not wait for it.
     from torch.distributed.device_mesh import init_device_mesh
@@ -81,11 +74,7 @@ def require_unsharded(model: nn.Module, user: str) -> None:
 
 
 def to_local(tensors: list[Tensor]) -> list[Tensor]:
-    """The local part of each tensor, without a copy.
-
-    Args:
-        tensors: If the first is not sharded, none is.
-    """
+    """The local part of each tensor, without a copy; if the first is not sharded, none is."""
     if not tensors or not is_share(tensors[0]):
         return tensors
     return [
@@ -97,8 +86,7 @@ def to_local(tensors: list[Tensor]) -> list[Tensor]:
 def joint_norm(gradients: list[Tensor]) -> Tensor:
     """The common L2 norm of gradients, a scalar on their device. Collective if they are sharded.
 
-    Args:
-        gradients: At least one; if the first is not sharded, none is.
+    There is at least one; if the first is not sharded, none is.
 
     Example:
         >>> joint_norm([torch.tensor([3.0]), torch.tensor([4.0])])
@@ -115,31 +103,34 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
 # -- states -----------------------------------------------------------------------------------
 
 
+def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same nest of mappings, lists and tuples, with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(each, change) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_tensors(each, change) for each in value)
+    return value
+
+
 def full_state(state: Any) -> Any:
     """A state with full tensors on rank 0's CPU, and None on other ranks, in place of shards.
 
     Collective if there are shards.
-
-    Args:
-        state: Nested dicts and sequences, as ``state_dict`` gives them.
     """
-    if is_share(state):
-        full = state.full_tensor()
-        return full.cpu() if is_main_process() else None
-    if isinstance(state, Mapping):
-        return type(state)((key, full_state(value)) for key, value in state.items())  # type: ignore[call-arg]
-    if isinstance(state, (list, tuple)):
-        return type(state)(full_state(value) for value in state)
-    return state
+
+    def full(tensor: Any) -> Tensor | None:
+        if not is_share(tensor):
+            return tensor  # type: ignore[no-any-return]
+        whole = tensor.full_tensor()
+        return whole.cpu() if is_main_process() else None
+
+    return map_tensors(state, full)
 
 
 def shares_of(state: Any, like: Any) -> Any:
-    """A state with this rank's shards in place of full tensors; no collective.
-
-    Args:
-        state: Rank 0's, from :func:`full_state`.
-        like: A state of the same keys, sharded where ``state`` is to be.
-    """
+    """Rank 0's full state with this rank's shards where ``like`` has them; no collective."""
     if is_share(like) and isinstance(state, Tensor) and not is_share(state):
         return _cut(state, like)
     if isinstance(like, Mapping) and isinstance(state, Mapping):

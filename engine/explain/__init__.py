@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.explain.attribution import attribute
+    from engine.explain.attribution import OutputsExplainer, attribute, explain, explain_outputs
     from engine.explain.attribution_options import (
         METHODS,
         MOST_STEPS,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         read_explained,
         write_explained,
     )
-    from engine.explain.attribution_samples import OutputsExplainer, explain, explain_outputs
     from engine.explain.collectors import AuxiliaryHeads, Embeddings, Gates, ScanAttention
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -1,8 +1,11 @@
-"""Which points of the scans and which covariates a score rests on, by Captum."""
+"""Which points of the scans and which covariates a score rests on, by Captum.
+
+Of one batch by :func:`attribute`, of many samples by :func:`explain`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
+from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
@@ -22,11 +26,12 @@ from engine.explain.attribution_methods import (
     samples_together,
 )
 from engine.explain.attribution_options import METHODS, Options
-from engine.explain.attribution_results import (
-    Attribution,
-)
+from engine.explain.attribution_results import Attribution, Explained
+from engine.metrics import order_of, rows_in_order
 
 Target = int | Tensor | None
+# Each output takes time and memory, and more are hard to read.
+MOST_OUTPUTS = 10
 
 
 def attribute(
@@ -53,11 +58,11 @@ def attribute(
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
         batch: Has these, on the model's device.
-        target: An output's number, one per sample (long [B]), or None for the highest score of
-            each sample, the predicted class. Required for several labels or values.
+        target: An output's number, one per sample (long [B]), or None for the highest score of each
+            sample, the predicted class. Required for several labels or values.
         method: One of ``METHODS``.
-        first: The number of the batch's first sample among several batches: random draws depend
-            on a sample's number and the seed, not on its batch.
+        first: The number of the batch's first sample among several batches: random draws depend on
+            a sample's number and the seed, not on its batch.
         progress: Called with the number of samples explained since the last call.
         **options: Fields of :class:`engine.explain.Options`.
 
@@ -102,9 +107,6 @@ def check_one_output(batch: Any, target: Target) -> None:
     """Refuse several labels or values (``batch.target`` float [B, T]) without a target.
 
     The largest score is the predicted one of classes only.
-
-    Raises:
-        UsageError: No output is named, and there are several.
     """
     given = getattr(batch, "target", None)
     if target is None and given is not None and given.is_floating_point() and given.ndim == 2:
@@ -173,20 +175,22 @@ def _put_together(
     for numbers, found in parts:
         spectra[numbers, : found.spectra.shape[1]] = found.spectra.to(spectra)
         tabular[numbers] = found.tabular.to(tabular)
-    order = torch.tensor([n for numbers, _ in parts for n in numbers]).argsort()
-
-    def whole(of_parts: list[Tensor | None]) -> Tensor | None:
-        known = [part for part in of_parts if part is not None]
-        return torch.cat(known)[order.to(target.device)] if known else None
-
+    order = torch.tensor([n for numbers, _ in parts for n in numbers]).argsort().to(target.device)
+    gap = _joined([found.gap for _, found in parts])
+    change = _joined([found.change for _, found in parts])
     return Attribution(
         torch.where(inputs.mask[..., None], spectra, 0),
         tabular,
         target,
-        gap=whole([found.gap for _, found in parts]),
-        change=whole([found.change for _, found in parts]),
+        gap=None if gap is None else gap[order],
+        change=None if change is None else change[order],
         outputs=outputs,
     )
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 @contextmanager
@@ -197,3 +201,195 @@ def _ready_to_explain(model: nn.Module) -> Iterator[None]:
     without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
     with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:
         yield
+
+
+# -- many samples ---------------------------------------------------------------------------
+
+
+def explain(
+    model: nn.Module,
+    loader: Iterable[Any],
+    target: int | None = None,
+    method: str = "integrated_gradients",
+    *,
+    device: torch.device | str = "cpu",
+    **settings: Any,
+) -> Explained:
+    """Explain one output for the samples of a loader, of which only the needed ones are fetched.
+
+    ``target`` None is each sample's predicted class, or the only output; it is required for several
+    labels or values, if not :func:`explain_outputs` is to explain each. ``settings`` are those of
+    :class:`OutputsExplainer`.
+
+    Example:
+        >>> from datasets.batches import Batch
+        >>> from models import MeanLinear
+        >>> mask = torch.tensor([[True, False], [True, True]])
+        >>> spectra, covariates = torch.randn(2, 2, 8), torch.randn(2, 3)
+        >>> batch = Batch(spectra, mask, covariates, torch.tensor([0, 1]), ["a", "b"])
+        >>> found = explain(MeanLinear(8), [batch])
+        >>> found.score, [tuple(scans.shape) for scans in found.scans]
+        ('log_odds', [(1, 8), (2, 8)])
+    """
+    order = order_of(loader)
+    explainer = OutputsExplainer(model, target, method, several=False, order=order, **settings)
+    return explainer.add_all(loader, device)[0]
+
+
+def explain_outputs(
+    model: nn.Module,
+    loader: Iterable[Any],
+    target: int | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    **settings: Any,
+) -> list[Explained]:
+    """As :func:`explain`, with one set of attributions for each label or value.
+
+    ``target`` None explains each sample's predicted class, or each of the first ``MOST_OUTPUTS``
+    labels or values.
+    """
+    explainer = OutputsExplainer(model, target, order=order_of(loader), **settings)
+    return explainer.add_all(loader, device)
+
+
+class OutputsExplainer:
+    """Explains batches, up to ``max_samples`` samples, and keeps their attributions.
+
+    Memory: S_i x L x 4 bytes per sample and output, as much again with intensities, besides that of
+    :func:`attribute`.
+
+    Args:
+        model: As for :func:`attribute`.
+        target: As for :func:`explain_outputs`.
+        method: One of ``METHODS``.
+        several: Whether several labels or values are explained one by one, or refused.
+        max_samples: Explain only the first so many, in the order of ``order``; None for all.
+        keep_intensities: Keep the scans themselves, too; all sets share them.
+        progress: Called with the number of samples of which all outputs were explained since the
+            last call.
+        order: Names of all samples to come, in which the attributions are returned. None for the
+            order of the batches.
+        **options: As for :func:`attribute`, with two other defaults. ``score``: log-odds for
+            whole-number targets (classes), else the output. ``references``: the first batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: int | None = None,
+        method: str = "integrated_gradients",
+        *,
+        several: bool = True,
+        max_samples: int | None = None,
+        keep_intensities: bool = False,
+        progress: Callable[[int], None] | None = None,
+        order: Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
+        if max_samples is not None:
+            max_samples = require_whole("attribution.max_samples", max_samples, 1)
+        self.model, self.target, self.method, self.several = model, target, method, several
+        self.max_samples, self.keep_intensities = max_samples, keep_intensities
+        self.progress, self.order, self.options = progress, order, options
+        self._wanted = None if order is None else set(order[:max_samples])
+        self.samples = 0
+        self._targets: list[int | None] = [target]
+        self._names: list[str] = []
+        self._intensities: list[Tensor] = []
+        self._scans: list[list[Tensor]] = []  # by target
+        self._found: list[list[Attribution]] = []  # by batch, by target
+
+    @property
+    def full(self) -> bool:
+        """Whether ``max_samples`` is reached."""
+        return self.max_samples is not None and self.samples >= self.max_samples
+
+    def add_all(self, loader: Iterable[Any], device: torch.device | str) -> list[Explained]:
+        """Explain a loader's batches, as far as they are needed."""
+        for batch in loader:
+            self.add(batch.to(device))
+            if self.full:
+                break
+        return self.explained()
+
+    def add(self, batch: Any) -> None:
+        """Explain a batch on the model's device, or as much of it as is still needed."""
+        left = None if self.max_samples is None else self.max_samples - self.samples
+        if left == 0:
+            return
+        if not self.several:
+            check_one_output(batch, self.target)
+        chosen = list(range(len(batch.sample_id)))[:left]
+        if self._wanted is not None:
+            chosen = [row for row, n in enumerate(batch.sample_id) if n in self._wanted]
+        if not chosen:
+            return
+        inputs = Inputs(batch.spectra, batch.mask, batch.tabular).rows(chosen)
+        if not self._found:
+            self._settle(batch, inputs)
+        found = [
+            attribute(
+                self.model,
+                inputs,
+                target,
+                self.method,
+                first=self.samples,
+                progress=self.progress if target == self._targets[-1] else None,
+                **self.options,
+            )
+            for target in self._targets
+        ]
+        self._names += [batch.sample_id[row] for row in chosen]
+        for scans, of_target in zip(self._scans, found, strict=True):
+            scans += _real_scans(of_target.spectra, inputs.mask)
+        if self.keep_intensities:
+            self._intensities += _real_scans(inputs.spectra, inputs.mask)
+        self.samples += len(inputs.mask)
+        # The padded spectra are not kept.
+        self._found.append([replace(one, spectra=one.spectra.new_zeros(0)) for one in found])
+
+    def _settle(self, batch: Any, inputs: Inputs) -> None:
+        """Choose the outputs and the options that follow from the first batch."""
+        labels = batch.target.is_floating_point()
+        if self.several and self.target is None and labels:
+            self._targets = list(range(min(batch.target.shape[1], MOST_OUTPUTS)))
+        self._scans = [[] for _ in self._targets]
+        if self.options.get("references") is None:
+            self.options["references"] = inputs
+        if self.options.get("score") is None:
+            self.options["score"] = "logit" if labels else "log_odds"
+
+    def explained(self) -> list[Explained]:
+        """The attributions, on the CPU, one set per output; UsageError if there was no sample."""
+        if not self._found:
+            raise UsageError("attribution: the loader is empty, there is no sample to explain")
+        sets = [
+            self._explained(*each)
+            for each in zip(self._scans, zip(*self._found, strict=True), strict=True)
+        ]
+        return [replace(one, intensities=sets[0].intensities) for one in sets]
+
+    def _explained(self, scans: list[Tensor], parts: Sequence[Attribution]) -> Explained:
+        change = _joined([part.change for part in parts])
+        gap = _joined([part.gap for part in parts])
+        found = Explained(
+            self.method,
+            list(self._names),
+            torch.cat([part.target for part in parts]).cpu(),
+            list(scans),
+            torch.cat([part.tabular for part in parts]).cpu().float(),
+            None if change is None else change.cpu(),
+            None if gap is None else gap.cpu(),
+            score=self.options["score"],
+            outputs=parts[0].outputs,
+            intensities=list(self._intensities) if self.keep_intensities else None,
+        )
+        if self.order is None:
+            return found
+        return found.take(rows_in_order(found.sample_id, self.order))
+
+
+def _real_scans(spectra: Tensor, mask: Tensor) -> list[Tensor]:
+    """Each sample's real scans, [S_i, L] on the CPU, in one transfer."""
+    return list(spectra[mask].float().cpu().split(mask.sum(dim=1).tolist()))

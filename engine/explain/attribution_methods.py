@@ -64,13 +64,10 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 class Task(NamedTuple):
-    """A few samples to explain together.
+    """A few samples to explain together, at most ``options.rows``.
 
-    Attributes:
-        inputs: At most ``options.rows`` samples.
-        start: Their baselines, shaped as the spectra and the covariates.
-        target: The outputs to explain, long [B].
-        numbers: The samples' numbers in the data set, [B].
+    ``start`` holds their baselines, ``target`` the outputs to explain, long [B], ``numbers`` the
+    samples' numbers in the data set.
     """
 
     inputs: Inputs

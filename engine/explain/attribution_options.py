@@ -34,22 +34,18 @@ class Options:
     Attributes:
         score: What is explained of an output. ``logit``: the output itself. ``log_odds``, of
             classes: log p / (1 - p) by the softmax, i.e. the logit minus the log-sum-exp of the
-            others (for two classes the difference of the logits). A logit alone has a part that
-            no probability depends on.
-        baseline: Reference spectra and covariates, broadcast to the inputs' shapes; None for
-            zeros, the mean of standardised inputs. Not used by ``gradient_shap`` and the
-            gradient methods.
+            others (for two classes the difference of the logits). A logit alone has a part that no
+            probability depends on.
+        baseline: Reference spectra and covariates, broadcast to the inputs' shapes; None for zeros,
+            the mean of standardised inputs. Not used by ``gradient_shap`` and the gradient methods.
         references: A batch of samples that ``gradient_shap`` draws as baselines; None for the
             explained batch itself.
         steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
         rows: Samples, points of their paths, or ablated copies in one pass, at most.
         window: Width in points of a region that ``feature_ablation`` replaces.
-        per_scan: Replace a region in one scan after the other, not in all scans at once.
-            Replicate scans compensate for each other, so that each alone seems to matter little.
+        per_scan: Replace a region in one scan after the other, not in all scans at once. Replicate
+            scans compensate for each other, so that each alone seems to matter little.
         seed: Of the draws.
-
-    Raises:
-        UsageError: A setting is out of range.
     """
 
     score: str = "logit"

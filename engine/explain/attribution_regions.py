@@ -22,11 +22,9 @@ FEWEST_SAMPLES, WEAKEST = 8, 0.2
 class Direction:
     """Which output's score a higher value of a feature raises or lowers.
 
-    Attributes:
-        output: The explained output on which the feature has the most influence.
-        rank_correlation: Spearman's, of the feature's values and its attributions for that output;
-            NaN if one of them is constant.
-        samples: Number of samples it is computed from.
+    ``output`` is the one on which the feature has the most influence; ``rank_correlation`` is
+    Spearman's, of the feature's values and its attributions for that output; NaN if one of them is
+    constant.
     """
 
     output: int
@@ -86,14 +84,9 @@ WIDTH = 0.0125
 class Window:
     """A region of the axis and its attribution.
 
-    Attributes:
-        low: Position of its first point.
-        centre: Position of its middle point.
-        high: Position of its last point.
-        start: Number of its first point.
-        stop: Number after its last point's.
-        value: What it was ranked by.
-        direction: Which output a higher intensity supports; None without intensities.
+    ``low``, ``centre`` and ``high`` are positions of its first, middle and last point; ``start``
+    and ``stop`` the numbers of its first point and after its last; ``value`` is what it was ranked
+    by; ``direction`` tells which output a higher intensity supports, None without intensities.
     """
 
     low: float
@@ -115,8 +108,8 @@ def window_edges(axis: np.ndarray, width: float, unit: str) -> tuple[np.ndarray,
     Args:
         axis: Positions of the points, ascending, [L].
         width: Above 0.
-        unit: Of the width: ``relative`` to the position, as peak widths are at a constant
-            resolving power m/z / width; ``axis``, the axis' own unit; ``points``.
+        unit: Of the width: ``relative`` to the position, as peak widths are at a constant resolving
+            power m/z / width; ``axis``, the axis' own unit; ``points``.
 
     Raises:
         UsageError: The width or its unit is invalid, or the axis does not ascend.
@@ -163,11 +156,6 @@ def rank_windows(
     - ``magnitude``: the mean of |a_w|.
     - ``signed``: the mean of a_w.
 
-    Args:
-        explained: Of N samples.
-        edges: From :func:`window_edges`.
-        by: One of ``RANKINGS``.
-
     Raises:
         UsageError: Unknown ranking, or ``share`` of a method whose contributions have no sum.
     """
@@ -196,21 +184,11 @@ def top_windows(
     unit: str = "relative",
     by: str = "share",
 ) -> list[Window]:
-    """The most important regions, in descending order, none overlapping another.
+    """The most important regions, at most ``count`` in descending order, none overlapping another.
 
-    The highest region is taken, those that overlap it are dropped (non-maximum suppression), and
-    so on.
-
-    Args:
-        explained: Of at least one sample.
-        axis: Positions of the points, ascending, [L].
-        count: At least 1; fewer are returned if no more fit.
-        width: As for :func:`window_edges`.
-        unit: As for :func:`window_edges`.
-        by: As for :func:`rank_windows`.
-
-    Raises:
-        UsageError: As for :func:`window_edges` and :func:`rank_windows`.
+    The highest region is taken, those that overlap it are dropped (non-maximum suppression), and so
+    on. ``width`` and ``unit`` are those of :func:`window_edges`, ``by`` that of
+    :func:`rank_windows`.
 
     Example:
         >>> scans = [torch.tensor([[0.0, 2.0, 0.0, 0.0, 1.0, 0.0]])]

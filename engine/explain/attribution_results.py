@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,10 +25,7 @@ class Attribution:
         spectra: [B, S, L], zero where padded.
         tabular: [B, D].
         target: The explained output, long [B].
-        gap: Sum of the contributions minus f(x) - f(baseline), [B]; None for a method without
-            completeness.
-        change: f(x) - f(baseline), [B]; None for a method without a baseline.
-        outputs: Number of the model's outputs; 0 if unknown.
+        gap: As in :class:`Explained`, [B]; likewise ``change`` and ``outputs``.
     """
 
     spectra: Tensor
@@ -49,9 +47,8 @@ class Explained:
         scans: Per sample those of its real scans, float32 [S_i, L].
         tabular: Those of the covariates, float32 [N, D].
         change: f(x) - f(baseline), [N]; None for a method without a baseline.
-        gap: Sum of the contributions minus ``change``, [N]; None for a method without
-            completeness.
-        score: One of ``attribution_methods.SCORES``.
+        gap: Sum of the contributions minus ``change``, [N]; None for a method without completeness.
+        score: One of ``SCORES``.
         outputs: Number of the model's outputs; 0 if unknown.
         intensities: Per sample the scans that the model was given, float32 [S_i, L], or None.
     """
@@ -70,33 +67,24 @@ class Explained:
     def take(self, rows: Sequence[int]) -> Explained:
         """Some of the samples, in the order of ``rows``."""
         chosen = list(rows)
-        intensities = self.intensities
-        return replace(
-            self,
-            sample_id=[self.sample_id[row] for row in chosen],
-            target=self.target[chosen],
-            scans=[self.scans[row] for row in chosen],
-            tabular=self.tabular[chosen],
-            change=None if self.change is None else self.change[chosen],
-            gap=None if self.gap is None else self.gap[chosen],
-            intensities=None if intensities is None else [intensities[row] for row in chosen],
-        )
+        of_samples = ("sample_id", "target", "scans", "tabular", "change", "gap", "intensities")
+        taken: dict[str, Any] = {}
+        for name in of_samples:
+            values = getattr(self, name)
+            if isinstance(values, list):
+                values = [values[row] for row in chosen]
+            taken[name] = values[chosen] if isinstance(values, Tensor) else values
+        return replace(self, **taken)
 
 
 @dataclass(frozen=True)
 class Importance:
     """Mean attributions of many samples, on the CPU, in double precision.
 
-    Attributes:
-        points: Mean over the samples of the sum over their scans of |attribution|, [L].
-        covariates: Mean over the samples of |attribution|, [D].
-        signed_points: As ``points``, without absolute values, [L].
-        signed_covariates: As ``covariates``, without absolute values, [D].
-        samples: How many.
-        gap: The mean |gap|; None for a method without completeness.
-        scans: Mean over the samples that have an s-th scan of the sum over its points of
-            |attribution|, [S]; meaningful if the order of scans is.
-        signed_scans: As ``scans``, without absolute values, [S].
+    The mean over the samples of the sum of |attribution|: of each point over the scans, ``points``
+    [L]; of each covariate, ``covariates`` [D]; of each scan over its points and the samples that
+    have it, ``scans`` [S], meaningful if the order of scans is. The signed ones are without
+    absolute values. ``gap`` is the mean |gap|; None for a method without completeness.
     """
 
     points: Tensor
@@ -110,13 +98,10 @@ class Importance:
 
 
 def importance_of(explained: Explained) -> Importance:
-    """Mean attributions by point, by covariate and by scan.
+    """Mean attributions by point, by covariate and by scan; UsageError without a sample.
 
     Where each sample's predicted class was explained, signed means are of what supports the
     prediction; ``engine.explain.toward_second`` turns those of two classes towards one of them.
-
-    Raises:
-        UsageError: There is no sample.
     """
     samples = len(explained.scans)
     if not samples:
@@ -146,21 +131,13 @@ OPTIONAL = ("change", "gap")
 def write_explained(
     sets: Explained | Sequence[Explained], path: Path, output_names: Sequence[str] = ()
 ) -> None:
-    """Write attributions, without intensities, as safetensors.
+    """Write attributions, without intensities, as safetensors, with the folder.
 
     Tensors: ``scans`` float32 [R, L], the real scans of all samples; ``owner`` long [R], the
     sample's number of each; ``tabular`` [N, D]; ``target`` [N]; ``change`` and ``gap`` [N] if any.
     Metadata: ``format``, ``method``, ``score``, ``outputs``, ``output_names`` and ``sample_id``
-    (JSON lists). Of several sets the names are ``scans.<output>`` and so on, except ``owner``, and
-    the metadata ``sets`` lists the outputs' numbers as JSON.
-
-    Args:
-        sets: Attributions of the same samples; of several sets each of one output.
-        path: Its folder is created; an earlier file is replaced as a whole.
-        output_names: Of the model's outputs.
-
-    Raises:
-        UsageError: The file cannot be written.
+    (JSON lists). Of several sets, each of one output, the names are ``scans.<output>`` and so on,
+    except ``owner``, and the metadata ``sets`` lists the outputs' numbers as JSON.
     """
     every = [sets] if isinstance(sets, Explained) else list(sets)
     first, several = every[0], len(every) > 1
@@ -193,9 +170,7 @@ def write_explained(
 def read_explained(path: str | Path, output: int | None = None) -> Explained:
     """Read a set that :func:`write_explained` wrote.
 
-    Args:
-        path: The file.
-        output: The number of the explained output; None for a file with one set.
+    ``output`` is the number of the explained output; None for a file with one set.
 
     Raises:
         UsageError: The file is missing or something else, or holds several sets and ``output``

@@ -1,11 +1,6 @@
 """Outputs of a model that are kept while it is evaluated.
 
-Example::
-
-    embeddings = Embeddings()
-    embeddings.attach(evaluator)
-    evaluator.evaluate(loader)
-    embeddings.vectors
+A collector is attached to an evaluator; after its ``evaluate`` the outputs are attributes.
 """
 
 from __future__ import annotations
@@ -112,18 +107,12 @@ class Gates(OutputCollector):
 
     @property
     def movement(self) -> Tensor | None:
-        """||gated - gated without covariates|| / ||gated without covariates||, [N], on the CPU.
-
-        None for a model without a gate.
-        """
+        """||gated - unmoved|| / ||unmoved||, unmoved being without covariates, [N]; or None."""
         return self._column("movement")
 
     @property
     def change(self) -> Tensor | None:
-        """||gated - before the gate|| / ||before the gate||, [N], on the CPU.
-
-        Norms between the two contribute; None for a model without a gate.
-        """
+        """||gated - before the gate|| / ||before the gate||, [N]; None without a gate."""
         return self._column("change")
 
     def _column(self, name: str) -> Tensor | None:

@@ -6,30 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.losses.inputs import find_output, has_output
+from engine.losses.inputs import OneTerm, find_output, has_output
 from models.tft_loss import info_nce
 
 # The first pair of equal width is compared.
 PAIRS = (("spec_projection", "tab_projection"), ("spec_embedding", "tab_embedding"))
 
 
-class SupervisedContrastive(nn.Module):
+class SupervisedContrastive(OneTerm):
     """Supervised contrastive loss of ``embedding`` [B, E] (Khosla et al. 2020, L_out, one view).
 
     For each sample with others of its class in the batch, the mean over those of ``-log softmax``
-    of the cosine similarities to all other samples; averaged over such samples, 0 if there are
-    none.
-
-    Args:
-        temperature: Divides the cosine similarities; above 0.
-
-    Raises:
-        ValueError: The temperature is not above 0.
+    of the cosine similarities, divided by ``temperature``, to all other samples; averaged over such
+    samples, 0 if there are none.
 
     Example:
         >>> loss = SupervisedContrastive(temperature=1.0)
@@ -46,14 +40,7 @@ class SupervisedContrastive(nn.Module):
         require_range("supcon.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar.
-
-        Raises:
-            UsageError: Targets are not class numbers.
-        """
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
         if targets.is_floating_point() or targets.ndim != 1:
             raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
         embedding = find_output(outputs, self.reads)
@@ -68,21 +55,15 @@ class SupervisedContrastive(nn.Module):
             partners = same.sum(dim=1)
             of_sample = -log_share.where(same, 0).sum(dim=1) / partners.clamp_min(1)
             # Without waiting for the device, also if no sample has a partner.
-            return {"total_loss": of_sample.sum() / (partners > 0).sum().clamp_min(1)}
+            return of_sample.sum() / (partners > 0).sum().clamp_min(1)
 
 
-class ModalityContrastive(nn.Module):
+class ModalityContrastive(OneTerm):
     """InfoNCE between a sample's spectra and its covariates (van den Oord et al. 2018).
 
-    Compares ``spec_projection`` with ``tab_projection`` [B, P], or else ``spec_embedding`` with
-    ``tab_embedding`` if they have the same width; symmetric as in Radford et al. 2021.
-
-    Args:
-        temperature: Divides the cosine similarities; above 0.
-        projections_only: Never compare the embeddings.
-
-    Raises:
-        ValueError: The temperature is not above 0.
+    Compares ``spec_projection`` with ``tab_projection`` [B, P], or else, without
+    ``projections_only``, ``spec_embedding`` with ``tab_embedding`` if they have the same width;
+    symmetric as in Radford et al. 2021.
     """
 
     reads = None
@@ -97,14 +78,7 @@ class ModalityContrastive(nn.Module):
         """Whether the outputs have a pair to compare."""
         return self._find_pair(outputs) is not None
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar.
-
-        Raises:
-            UsageError: The outputs have no pair to compare.
-        """
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
         pair = self._find_pair(outputs)
         if pair is None:
             found = [name for names in self.pairs for name in names if has_output(outputs, name)]
@@ -114,7 +88,7 @@ class ModalityContrastive(nn.Module):
                 f"info_nce needs of the model {needed}, of one width; it returns "
                 f"{widths or 'none of them'}"
             )
-        return {"total_loss": info_nce(*pair, self.temperature)}
+        return info_nce(*pair, self.temperature)
 
     def _find_pair(self, outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
         for spec, tab in self.pairs:

@@ -6,17 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
 
 
 def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
-    """One of a model's outputs.
-
-    Args:
-        outputs: Of the model.
-        name: A key, or a path into nested dicts (``attention_weights.scan_pooling``).
+    """One of a model's outputs, by a key or a path into nested dicts.
 
     Raises:
         UsageError: There is no such output; names the nearest.
@@ -40,27 +36,38 @@ def has_output(outputs: Mapping[str, Any], name: str) -> bool:
     """Whether there is such an output and it is not None; arguments as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
-        if not isinstance(found, Mapping) or found.get(part) is None:
-            return False
-        found = found[part]
-    return True
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found is not None
 
 
-def check_same_shape(logits: Tensor, targets: Tensor) -> None:
-    """Raise UsageError for shapes that would be broadcast against each other."""
+def aligned(outputs: Mapping[str, Any], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits and the targets, as floats; UsageError for shapes that would be broadcast."""
+    logits = find_output(outputs, "logits").float()
     if logits.shape != targets.shape:
         raise UsageError(
             f"the loss needs a value for each target: logits have shape {list(logits.shape)}, "
             f"targets {list(targets.shape)}"
         )
+    return logits, targets.float()
+
+
+class OneTerm(nn.Module):
+    """Base of losses without further terms."""
+
+    reads: str | None = "logits"  # None: several outputs
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
+    ) -> dict[str, Tensor]:
+        """The loss as ``total_loss``, a scalar; UsageError for what it cannot be taken of."""
+        return {"total_loss": self._term(outputs, targets)}
+
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tensor | None:
-    """Weights as a tensor.
-
-    Args:
-        name: Of the parameter.
-        weights: One each, or one for all.
+    """Weights, one each or one for all, as a tensor.
 
     Raises:
         ValueError: They are not numbers from 0, or all are 0.
@@ -83,9 +90,7 @@ BALANCED = "balanced"
 def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
     """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too.
 
-    Args:
-        targets: Class numbers of the training set, [N].
-        num_classes: C.
+    ``targets`` are the class numbers of the training set, [N].
 
     Example:
         >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
@@ -96,25 +101,13 @@ def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
 
 
 def balanced_pos_weight(targets: Tensor) -> list[float]:
-    """N_without / N_with of each label.
-
-    Args:
-        targets: Labels (0 or 1) of the training set, [N, T].
-
-    Example:
-        >>> balanced_pos_weight(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))
-        [3.0]
-    """
+    """N_without / N_with of each label, from the labels (0 or 1) of the training set, [N, T]."""
     there = targets.double().sum(dim=0)
     return [(len(targets) - count) / max(count, 1.0) for count in there.tolist()]
 
 
 def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
     """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence.
-
-    Args:
-        targets: Class numbers [N] or labels [N, T] of the training set.
-        num_classes: C.
 
     Example:
         >>> balanced_alpha(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 1)
@@ -135,12 +128,7 @@ _FINDERS: dict[str, Callable[[Tensor, int], list[float]]] = {
 
 
 def fill_balanced(params: Mapping[str, Any], targets: Tensor, num_classes: int) -> dict[str, Any]:
-    """Replace ``balanced`` in a loss's parameters by numbers.
-
-    Args:
-        params: Of a loss.
-        targets: Class numbers [N] or labels [N, T] of the training set.
-        num_classes: C.
+    """Replace ``balanced`` in a loss's parameters by numbers, from the targets of the training set.
 
     Example:
         >>> fill_balanced({"class_weights": "balanced", "gamma": 2}, torch.tensor([0, 1]), 2)

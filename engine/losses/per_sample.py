@@ -6,25 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.losses.inputs import check_same_shape, find_output, weights_or_none
+from engine.losses.inputs import OneTerm, aligned, find_output, weights_or_none
 from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(OneTerm):
     """Cross-entropy of ``outputs["logits"]`` [B, C] against class numbers [B].
 
     Args:
-        label_smoothing: Share of the target spread evenly over the classes, 0 to below 1
-            (Szegedy et al. 2016, "Rethinking the Inception Architecture").
+        label_smoothing: Share of the target spread evenly over the classes, 0 to below 1 (Szegedy
+            et al. 2016, "Rethinking the Inception Architecture").
         class_weights: One factor per class, or None for equal weights.
-
-    Raises:
-        ValueError: A parameter is out of range.
     """
 
     class_weights: Tensor | None
@@ -38,13 +35,9 @@ class CrossEntropy(nn.Module):
         weights = weights_or_none("class_weights", class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar."""
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits")
-        total = cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
-        return {"total_loss": total}
+        return cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
 
     @property
     def weighted(self) -> bool:
@@ -58,7 +51,7 @@ class CrossEntropy(nn.Module):
         return {"total_loss": weight_sum(targets, self.class_weights)}
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(OneTerm):
     """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels).
 
     p is the probability of the true class by softmax (targets are class numbers [B]), or of each
@@ -68,11 +61,8 @@ class FocalLoss(nn.Module):
     Args:
         gamma: Reduces the weight of easy samples; 0 gives the cross-entropy.
         alpha: Of classes one factor each, or for two classes that of class 1, with ``1 - alpha``
-            for class 0. Of labels the factor of presence, one per label or one for all, with ``1 -
-            alpha`` for absence. None for 1 throughout.
-
-    Raises:
-        ValueError: A parameter is out of range.
+            for class 0. Of labels the factor of presence, one per label or one for all, with
+            ``1 - alpha`` for absence. None for 1 throughout.
 
     Example:
         >>> loss = FocalLoss(gamma=2.0)
@@ -91,19 +81,11 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
         self.register_buffer("alpha", weights_or_none("alpha", alpha), persistent=False)
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar.
-
-        Raises:
-            UsageError: There is not one alpha per class.
-        """
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
-            check_same_shape(logits, targets)
             surprise = functional.binary_cross_entropy_with_logits(
-                logits, targets, reduction="none"
+                *aligned(outputs, targets), reduction="none"
             )
             factor = self._of_labels(targets)
         else:
@@ -112,7 +94,7 @@ class FocalLoss(nn.Module):
         # 1 - p, exact also for p near 1; above 0, where its power has a finite slope.
         missing = (-torch.expm1(-surprise)).clamp_min(SMALLEST)
         focal = missing.pow(self.gamma) * surprise
-        return {"total_loss": (focal if factor is None else factor * focal).mean()}
+        return (focal if factor is None else factor * focal).mean()
 
     def _of_labels(self, targets: Tensor) -> Tensor | None:
         if self.alpha is None:
@@ -130,14 +112,10 @@ class FocalLoss(nn.Module):
         return alpha[targets]
 
 
-class BinaryCrossEntropy(nn.Module):
+class BinaryCrossEntropy(OneTerm):
     """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
 
-    Args:
-        pos_weight: Factor of present labels: one per label or one for all; None for 1.
-
-    Raises:
-        ValueError: ``pos_weight`` is out of range.
+    ``pos_weight`` is the factor of present labels: one per label or one for all; None for 1.
     """
 
     pos_weight: Tensor | None
@@ -147,49 +125,24 @@ class BinaryCrossEntropy(nn.Module):
         weights = weights_or_none("pos_weight", pos_weight)
         self.register_buffer("pos_weight", weights, persistent=False)
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar.
-
-        Raises:
-            UsageError: There is not one logit per label.
-        """
-        logits = find_output(outputs, "logits").float()
-        check_same_shape(logits, targets)
-        return {
-            "total_loss": functional.binary_cross_entropy_with_logits(
-                logits, targets.float(), pos_weight=self.pos_weight
-            )
-        }
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(
+            *aligned(outputs, targets), pos_weight=self.pos_weight
+        )
 
 
-class MeanSquaredError(nn.Module):
+class MeanSquaredError(OneTerm):
     """Mean squared error of ``outputs["logits"]`` [B, T] against values [B, T]."""
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar.
-
-        Raises:
-            UsageError: There is not one value per target.
-        """
-        values = find_output(outputs, "logits").float()
-        check_same_shape(values, targets)
-        return {"total_loss": functional.mse_loss(values, targets.float())}
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+        return functional.mse_loss(*aligned(outputs, targets))
 
 
-class HuberLoss(nn.Module):
+class HuberLoss(OneTerm):
     """Half the squared error up to ``delta``, linear beyond.
 
-    Huber 1964, "Robust Estimation of a Location Parameter".
-
-    Args:
-        delta: Above 0, in standard deviations if targets are standardised.
-
-    Raises:
-        ValueError: ``delta`` is not above 0.
+    Huber 1964, "Robust Estimation of a Location Parameter". ``delta`` is in standard deviations if
+    targets are standardised.
     """
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -197,20 +150,11 @@ class HuberLoss(nn.Module):
         require_range("huber.delta", delta, 0, float("inf"), open_low=True)
         self.delta = delta
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The loss as ``total_loss``, a scalar.
-
-        Raises:
-            UsageError: There is not one value per target.
-        """
-        values = find_output(outputs, "logits").float()
-        check_same_shape(values, targets)
-        return {"total_loss": functional.huber_loss(values, targets.float(), delta=self.delta)}
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+        return functional.huber_loss(*aligned(outputs, targets), delta=self.delta)
 
 
-class NegativeEntropy(nn.Module):
+class NegativeEntropy(OneTerm):
     """Minus the entropy of the predicted probabilities, in nats: a penalty on confidence.
 
     Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
@@ -224,10 +168,7 @@ class NegativeEntropy(nn.Module):
         -0.6931
     """
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The term as ``total_loss``, a scalar."""
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
             # -p log p - (1 - p) log(1 - p) is the cross-entropy of p with itself.
@@ -235,16 +176,13 @@ class NegativeEntropy(nn.Module):
         else:
             logs = logits.log_softmax(dim=1)
             entropy = -(logs.exp() * logs).sum(dim=1).mean()
-        return {"total_loss": -entropy}
+        return -entropy
 
 
-class OutputNorm(nn.Module):
+class OutputNorm(OneTerm):
     """L2: the mean square of one of the model's outputs, its ``embedding`` by default."""
 
     reads = "embedding"
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
-        """The term as ``total_loss``, a scalar."""
-        return {"total_loss": find_output(outputs, self.reads).float().square().mean()}
+    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+        return find_output(outputs, self.reads).float().square().mean()

@@ -13,24 +13,18 @@ from torch import Tensor, nn
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_range
 from engine.losses.inputs import find_output, has_output
-from engine.metrics import METRICS, SAMPLE_STATISTICS
+from engine.metrics import RESERVED
 from engine.model_call import call_loss
 
 TOTAL = "total_loss"
-# Names with another meaning in ``state.metrics``.
-TAKEN = ("loss", TOTAL, "lr", *METRICS, *SAMPLE_STATISTICS)
 
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a :class:`WeightedLoss`.
+    """One term of a :class:`WeightedLoss`: ``weight`` times the loss's ``total_loss``.
 
-    Attributes:
-        loss: Its ``total_loss`` is the term.
-        weight: A number from 0.
-        on: The output (``aux_logits_spec``) to read in place of the loss's own (``logits``, or its
-            ``reads``).
-        optional: Leave the term out if the model does not return its input.
+    ``on`` is the output (``aux_logits_spec``) to read in place of the loss's own (``logits``, or
+    its ``reads``). An ``optional`` term is left out if the model does not return its input.
     """
 
     loss: nn.Module
@@ -43,13 +37,7 @@ class WeightedLoss(nn.Module):
     """The sum of weight x term.
 
     Each term is returned, and logged, unweighted under its name (as in ``loss_weights``); other
-    results of its loss are dropped.
-
-    Args:
-        terms: Name -> a :class:`Term`, or a loss of weight 1.
-
-    Raises:
-        UsageError: There is no term, a name is taken, or a weight is not a number from 0.
+    results of its loss are dropped. A loss in place of a :class:`Term` has weight 1.
 
     Example:
         >>> import torch
@@ -79,11 +67,7 @@ class WeightedLoss(nn.Module):
     def forward(
         self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
     ) -> dict[str, Tensor]:
-        """``total_loss`` and each term, scalars.
-
-        Raises:
-            UsageError: The model does not return a term's input.
-        """
+        """``total_loss`` and each term, scalars; UsageError if the model lacks a term's input."""
         values: dict[str, Tensor] = {}
         for name, term in self.terms.items():
             if term.optional and not _readable(term, outputs):
@@ -125,7 +109,7 @@ class WeightedLoss(nn.Module):
 def _check(name: str, term: Term) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
         raise UsageError(f"weighted: {name!r} cannot be a term's name; letters, digits and _ can")
-    if name in TAKEN:
+    if name in RESERVED:
         raise UsageError(
             f"weighted: a term cannot be called '{name}', which is logged already; '{name}_term' "
             "could be its name"

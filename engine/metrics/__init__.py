@@ -10,10 +10,8 @@ if TYPE_CHECKING:
         AttentionSummary,
         MeanWeights,
         ScanWeights,
-        attention_weights,
         find_scan_axes,
         is_over_scans,
-        scan_shares,
         showing_attention,
         summarise_attention,
     )
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
         expected_calibration_error,
         log_loss,
     )
-    from engine.metrics.sample_statistics import SAMPLE_STATISTICS
+    from engine.metrics.sample_statistics import SAMPLE_STATISTICS, attention_weights, scan_shares
     from engine.metrics.step_outputs import (
         TOTAL,
         OutputCollector,
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     )
     from engine.metrics.tasks import (
         CLASSES,
+        RESERVED,
         TASKS,
         THRESHOLD,
         UNDEFINED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,23 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.eval_mode import eval_mode
+from engine.metrics.sample_statistics import attention_weights, scan_shares
 from engine.metrics.step_outputs import order_of
 
 # Samples at once: the weights of every head take the square of the positions.
 ROWS = 8
 SWITCH = "return_attention"
-# The name of unnamed weights.
-UNNAMED = "attention"
 
 
 @dataclass(frozen=True)
 class ScanWeights:
-    """Attention over the scans of a sample.
-
-    Attributes:
-        entropy: Of the weights, in nats, [N].
-        scans: Number of real scans, [N].
-    """
+    """Attention over each sample's real scans: its entropy in nats, and their number, [N] each."""
 
     entropy: Tensor
     scans: Tensor
@@ -57,39 +51,11 @@ class MeanWeights:
 
 @dataclass(frozen=True)
 class AttentionSummary:
-    """Attention weights over many samples.
-
-    Attributes:
-        samples: How many.
-        over_scans: Name -> weights with one per scan.
-        means: Name -> all other weights.
-    """
+    """Attention weights over many samples, by name: those with one per scan, and all others."""
 
     samples: int = 0
     over_scans: dict[str, ScanWeights] = field(default_factory=dict)
     means: dict[str, MeanWeights] = field(default_factory=dict)
-
-
-def attention_weights(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A model's attention weights by name.
-
-    Args:
-        outputs: Of the model, as :mod:`engine.model_validation` documents them.
-
-    Returns:
-        Name -> tensor [B, ...]; a single tensor is named ``attention``, those of a list
-        ``attention_1``, ``attention_2``, and so on. None entries are left out.
-
-    Example:
-        >>> list(attention_weights({"attention_weights": [torch.ones(1, 2), None]}))
-        ['attention_1']
-    """
-    found = outputs.get("attention_weights")
-    if isinstance(found, Tensor):
-        found = {UNNAMED: found}
-    elif isinstance(found, (list, tuple)):
-        found = {f"{UNNAMED}_{number}": each for number, each in enumerate(found, start=1)}
-    return {name: each for name, each in (found or {}).items() if isinstance(each, Tensor)}
 
 
 @torch.no_grad()
@@ -102,14 +68,8 @@ def summarise_attention(
     """Average all ``attention_weights`` of a model, an empty summary if it has none.
 
     Dimensions over scans are found by adding an empty scan. The switch ``return_attention``, if the
-    model has it, is on meanwhile.
-
-    Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``, in evaluation mode.
-        loader: Yields batches.
-        device: Of the model.
-        max_samples: Use the first so many, in the order of the loader's data set if its samples
-            have names.
+    model has it, is on meanwhile. The first ``max_samples`` are used, in the order of the loader's
+    data set if its samples have names.
     """
     parts = _take(loader, max_samples)
     if not parts:
@@ -120,9 +80,7 @@ def summarise_attention(
         for whole in parts
         for spectra, mask, tabular in zip(*(tensor.split(ROWS) for tensor in whole), strict=True)
     ]
-    sums: dict[str, Tensor] = {}
-    squares: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = {}  # of weights, their squares and their number
     entropies: dict[str, list[Tensor]] = {}
     with showing_attention(model):
         scan_axes = find_scan_axes(model, parts[0], device)
@@ -131,30 +89,25 @@ def summarise_attention(
             for name in weights.keys() & scan_axes.keys():
                 tensor, own = weights[name].double().cpu(), scan_axes[name]
                 if is_over_scans(tensor, own):
-                    entropies.setdefault(name, []).append(_entropy(tensor, mask))
+                    entropy = torch.special.entr(scan_shares(tensor, mask)).sum(dim=1)
+                    entropies.setdefault(name, []).append(entropy)
                     continue
                 real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
                 for axis in own:
                     shape = [len(mask), *(1 for _ in tensor.shape[1:])]
                     shape[axis] = most
                     real = real * mask.reshape(shape)
-                # Each scan's own weights are averaged over the scans; other dimensions over scans
-                # are kept.
-                over = (0, 1) if _each_scan(tensor.ndim, own) else (0,)
-                sums[name] = sums.get(name, 0) + (tensor * real).sum(over)
-                squares[name] = squares.get(name, 0) + (tensor.square() * real).sum(over)
-                counts[name] = counts.get(name, 0) + real.sum(over)
+                # Each scan's own weights [B, S, ...] are averaged over the scans; other dimensions
+                # over scans are kept.
+                over = (1, 2) if tensor.ndim > 2 and 1 in own else (1,)
+                each = (tensor * real, tensor.square() * real, real.expand_as(tensor))
+                sums[name] = sums.get(name, 0) + torch.stack(each).sum(over)
     scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
     covariates = parts[0][2].shape[1]
     return AttentionSummary(
         len(scans),
         {n: ScanWeights(torch.cat(found), scans) for n, found in sorted(entropies.items())},
-        {
-            name: _moments(
-                total, squares[name], counts[name], _name_axes(total, scan_axes[name], covariates)
-            )
-            for name, total in sorted(sums.items())
-        },
+        {n: _moments(part, scan_axes[n], covariates) for n, part in sorted(sums.items())},
     )
 
 
@@ -163,10 +116,8 @@ def find_scan_axes(
 ) -> dict[str, tuple[int, ...]]:
     """For each of a model's weights the dimensions that grow with the number of scans.
 
-    Args:
-        model: In evaluation mode; called twice.
-        part: Spectra [B, S, L], mask [B, S] and covariates [B, D] of some samples.
-        device: Of the model.
+    The model, in evaluation mode, is called twice with ``part``: spectra [B, S, L], mask [B, S] and
+    covariates [B, D] of some samples.
     """
     spectra, mask, tabular = part
     before = _weights(model, *part, device)
@@ -182,12 +133,6 @@ def find_scan_axes(
 def is_over_scans(weights: Tensor, scan_axes: tuple[int, ...]) -> bool:
     """Whether a tensor [B, ...] holds one weight per scan: [B, S]."""
     return weights.ndim == 2 and scan_axes == (1,)
-
-
-def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
-    """Weights [B, S] scaled to sum to 1 over each sample's real scans, 0 elsewhere."""
-    share = weights.double() * mask
-    return share / share.sum(dim=1, keepdim=True)
 
 
 def _take(loader: Iterable[Any], samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -218,21 +163,11 @@ def _weights(
     return attention_weights(model(spectra.to(device), mask.to(device), tabular.to(device)))
 
 
-def _each_scan(dimensions: int, scan_axes: tuple[int, ...]) -> bool:
-    """Whether each scan has its own weights: [B, S, ...]."""
-    return dimensions > 2 and 1 in scan_axes
-
-
-def _moments(total: Tensor, squares: Tensor, count: Tensor, axes: tuple[str, ...]) -> MeanWeights:
-    count = count.clamp(min=1)
-    mean = total / count
+def _moments(sums: Tensor, scan_axes: tuple[int, ...], covariates: int) -> MeanWeights:
+    mean, squares = sums[:2] / sums[2].clamp(min=1)
     # In double precision; rounding may leave a variance of zero a little below it.
-    return MeanWeights(mean, axes, (squares / count - mean.square()).clamp(min=0).sqrt())
-
-
-def _entropy(weights: Tensor, mask: Tensor) -> Tensor:
-    share = scan_shares(weights, mask)
-    return -torch.xlogy(share, share).sum(dim=1)
+    spread = (squares - mean.square()).clamp(min=0).sqrt()
+    return MeanWeights(mean, _name_axes(mean, scan_axes, covariates), spread)
 
 
 def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tuple[str, ...]:

@@ -13,12 +13,8 @@ import torchmetrics
 from torch import Tensor
 
 from datasets.errors import UsageError
-from engine.metrics.functions import METRICS
-from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.tasks import TASKS, UNDEFINED
+from engine.metrics.tasks import RESERVED, TASKS, UNDEFINED
 
-# Names with another meaning in ``state.metrics``.
-RESERVED = ("loss", "total_loss", "lr", *METRICS, *SAMPLE_STATISTICS)
 # First parameters of functions that take the target before the scores, as scikit-learn's do.
 TARGET_FIRST = ("target", "targets", "y_true", "y", "label", "labels", "labels_true")
 CLASSIFICATION_FAMILY = "torchmetrics.classification"
@@ -54,11 +50,7 @@ class CustomMetric:
             raise UsageError(f"metric '{self.name}' does not fit {task} (choices: {fitting})")
 
     def __call__(self, scores: Tensor, target: Tensor) -> float:
-        """The value; NaN if the function raises ValueError or ArithmeticError.
-
-        Raises:
-            UsageError: The function does not return one number.
-        """
+        """The value; NaN if the function raises ValueError or ArithmeticError."""
         try:
             return self.strictly(scores, target)
         except (ValueError, ArithmeticError) as error:
@@ -123,14 +115,7 @@ def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
 
 
 def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
-    """The custom ones among metrics, by name.
-
-    Args:
-        metrics: Names of the engine's metrics, and what :func:`custom_metric` takes.
-
-    Raises:
-        UsageError: Two have one name, or one is no metric.
-    """
+    """The custom ones among metrics, by name; UsageError if two have one name."""
     found: dict[str, CustomMetric] = {}
     for metric in metrics:
         if isinstance(metric, str):
@@ -145,10 +130,7 @@ def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
 def try_metric(metric: CustomMetric, task: str, width: int) -> None:
     """Compute a metric on random samples of a task, so that it does not fail after an epoch.
 
-    Args:
-        metric: The metric.
-        task: A key of ``engine.metrics.TASKS``.
-        width: Classes C, or labels or targets T.
+    ``width`` is the number of classes C, or of labels or targets T.
 
     Raises:
         UsageError: It raises, or does not return a number.

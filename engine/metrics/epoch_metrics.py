@@ -12,6 +12,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError
+from engine.distributed import map_tensors
 from engine.events import OrderedEngine
 from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics
 from engine.metrics.functions import find_metric
@@ -36,8 +37,8 @@ class EpochOutputs:
         losses: Loss name -> mean, that of one batch with all samples (with class weights: the sum
             of the weighted losses divided by the sum of the weights).
         task: A key of ``engine.metrics.TASKS``; a classification by default.
-        of_samples: Name of a requested sample statistic (``engine.metrics.SAMPLE_STATISTICS``)
-            -> one number per sample [N]; NaN where the model does not return its inputs.
+        of_samples: Name of a requested sample statistic (``engine.metrics.SAMPLE_STATISTICS``) ->
+            one number per sample [N]; NaN where the model does not return its inputs.
         custom: Name of a custom metric -> the metric.
         targets: Names of a regression's T targets, or none.
     """
@@ -68,11 +69,7 @@ class EpochOutputs:
 
     @property
     def probabilities(self) -> Tensor:
-        """Of classes [N, C] (they sum to 1) or of labels [N, T], in double precision.
-
-        Raises:
-            AttributeError: A regression has none.
-        """
+        """Of classes [N, C] or of labels [N, T], in double precision; a regression has none."""
         if self.task == "regression":
             raise AttributeError("a regression has predictions, but no probabilities")
         return self.scores
@@ -144,7 +141,8 @@ class EpochMetrics(OutputCollector):
     """Keeps the logits, targets and losses of each step; computes metrics at the epoch's end.
 
     Keeping a tensor costs well under a microsecond, updating a metric object tens of them. Of
-    several ranks each computes the same metrics: those of one process with all batches.
+    several ranks each computes the same metrics: those of one process with all batches. ``outputs``
+    are the :class:`EpochOutputs` of the last complete epoch, None before the first.
 
     Args:
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
@@ -155,17 +153,11 @@ class EpochMetrics(OutputCollector):
         task: A key of ``engine.metrics.TASKS``; None for a classification.
         restore: From scaled values [N, T] to the targets' units (a regression's
             :meth:`datasets.cohort.TargetScaler.restore`); losses stay scaled.
-        targets: Names of a regression's targets. Of several, errors are computed per target, in
-            its unit (``mae[age]``): :func:`engine.metrics.by_target`.
+        targets: Names of a regression's targets. Of several, errors are computed per target, in its
+            unit (``mae[age]``): :func:`engine.metrics.by_target`.
 
     Raises:
         UsageError: A name is unknown or does not fit the task; an object is no metric.
-
-    Attributes:
-        metrics: As given, or the default ones.
-        names: Of the metrics.
-        custom: Custom metrics by name.
-        outputs: :class:`EpochOutputs` of the last complete epoch, None before the first.
     """
 
     of_each_process = True  # a checkpoint within an epoch holds what each rank has kept
@@ -198,11 +190,7 @@ class EpochMetrics(OutputCollector):
         self._statistics = [name for name in self.names if name in SAMPLE_STATISTICS]
 
     def metric_names(self, loss_terms: Sequence[str] = ()) -> list[str]:
-        """All names that ``state.metrics`` will hold, given the names of the loss's terms.
-
-        Raises:
-            UsageError: A custom metric has the name of a term of the loss.
-        """
+        """All names that ``state.metrics`` will hold, given the names of the loss's terms."""
         losses = ["loss", *(term for term in loss_terms if term != "total_loss")]
         taken = self.custom.keys() & set(losses)
         if taken:
@@ -317,17 +305,14 @@ class EpochMetrics(OutputCollector):
                 for name in self._statistics
             }
             step = {
-                "logits": state_dict["logits"][number].to(self._device),
-                "target": target.to(self._device),
+                "logits": state_dict["logits"][number],
+                "target": target,
                 "sample_id": [next(names) for _ in target],
+                "losses": state_dict["losses"][number],
+                "denominators": state_dict["denominators"][number],
+                "of_samples": of_samples,
             }
-            for name, values in (
-                ("losses", state_dict["losses"][number]),
-                ("denominators", state_dict["denominators"][number]),
-                ("of_samples", of_samples),
-            ):
-                step[name] = {key: value.to(self._device) for key, value in values.items()}
-            self._kept.append(step)
+            self._kept.append(map_tensors(step, lambda tensor: tensor.to(self._device)))
 
 
 def _stacked(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

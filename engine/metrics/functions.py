@@ -79,11 +79,8 @@ def area_under_roc(scores: Tensor, positive: Tensor) -> float:
     """The probability that a positive sample scores above a negative one; a tie counts half.
 
     Fawcett 2006, "An introduction to ROC analysis". One sort in NumPy, ten times faster than
-    torch's on a CPU.
-
-    Args:
-        scores: [N], all finite.
-        positive: bool [N], both values among them.
+    torch's on a CPU. As in the next ones scores [N] are finite, and ``positive``, bool [N], has
+    both values.
     """
     true, false = _counts_by_threshold(scores, positive)
     # Trapezoids: between two thresholds positives and negatives of one score are tied.
@@ -97,10 +94,6 @@ def average_precision(scores: Tensor, positive: Tensor) -> float:
 
     Interpolating along it is too optimistic (Davis and Goadrich 2006, "The relationship between
     precision-recall and ROC curves").
-
-    Args:
-        scores: [N], all finite.
-        positive: bool [N], both values among them.
     """
     true, false = _counts_by_threshold(scores, positive)
     found = np.diff(true, prepend=0)
@@ -109,11 +102,6 @@ def average_precision(scores: Tensor, positive: Tensor) -> float:
 
 def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
     """The highest recall with at most this share of the negatives predicted positive.
-
-    Args:
-        scores: [N], all finite.
-        positive: bool [N], both values among them.
-        fpr: Tolerated false positive rate, 0 to 1.
 
     Example:
         >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
@@ -125,13 +113,7 @@ def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
 
 
 def specificity_at_sensitivity(scores: Tensor, positive: Tensor, sensitivity: float) -> float:
-    """The highest specificity with at least this share of the positives found.
-
-    Args:
-        scores: [N], all finite.
-        positive: bool [N], both values among them.
-        sensitivity: Required share, 0 to 1.
-    """
+    """The highest specificity with at least this share of the positives found."""
     true, false = _counts_by_threshold(scores, positive)
     least = false[true / true[-1] >= sensitivity].min()
     # A sensitivity of 0 is reached before any sample is predicted positive.
@@ -292,9 +274,6 @@ METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REG
 
 def find_metric(name: str) -> Metric:
     """The metric of that name: a key of ``METRICS``, or one of ``DEMANDS`` with ``@`` a number.
-
-    Raises:
-        KeyError: There is none.
 
     Example:
         >>> scores, target = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), torch.arange(3) % 2

@@ -1,7 +1,7 @@
 """Statistics of each sample beside its logits: agreement of modalities, attention over scans.
 
-Each is a few operations on the device, without waiting for it, and gives one number per sample;
-the value of an epoch is their mean.
+Each is a few operations on the device, without waiting for it, and gives one number per sample; the
+value of an epoch is their mean.
 """
 
 from __future__ import annotations
@@ -13,23 +13,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.metrics.attention_summary import UNNAMED, attention_weights, scan_shares
 from engine.metrics.tasks import UNDEFINED
 
+# The name of unnamed weights.
+UNNAMED = "attention"
 # From a model's outputs and the batch to [B]; None without the outputs that it needs.
 SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]
 
 
+def attention_weights(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A model's attention weights by name (:mod:`engine.model_validation`), each [B, ...].
+
+    A single tensor is named ``attention``, those of a list ``attention_1``, ``attention_2``, and so
+    on. None entries are left out.
+
+    Example:
+        >>> list(attention_weights({"attention_weights": [torch.ones(1, 2), None]}))
+        ['attention_1']
+    """
+    found = outputs.get("attention_weights")
+    if isinstance(found, Tensor):
+        found = {UNNAMED: found}
+    elif isinstance(found, (list, tuple)):
+        found = {f"{UNNAMED}_{number}": each for number, each in enumerate(found, start=1)}
+    return {name: each for name, each in (found or {}).items() if isinstance(each, Tensor)}
+
+
+def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
+    """Weights [B, S] scaled to sum to 1 over each sample's real scans, 0 elsewhere."""
+    share = weights.double() * mask
+    return share / share.sum(dim=1, keepdim=True)
+
+
 def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Similarity of the probabilities of the spectra's and the covariates' head, [B].
+    """Similarity of the probabilities by ``aux_logits_spec`` and by ``aux_logits_tab``, [B].
 
     1 minus their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
     Shannon Entropy"): 1 if equal, 0 if each is certain of another class. Of labels the mean over
     them.
-
-    Args:
-        outputs: With ``aux_logits_spec`` and ``aux_logits_tab``, [B, C].
-        batch: Its ``target`` has two dimensions for labels.
 
     Example:
         >>> from types import SimpleNamespace
@@ -48,10 +69,7 @@ def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | Non
 
 
 def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Whether both heads predict the same class, 1 or 0, [B]; the share of labels, of labels.
-
-    Arguments as for :func:`modality_consistency`.
-    """
+    """Whether both heads predict the same class, 1 or 0, [B]; the share of labels, of labels."""
     heads = _probabilities_of_heads(outputs, batch)
     if heads is None:
         return None
@@ -67,10 +85,6 @@ def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
     The weights are ``attention_weights["scan_pooling"]``, else the first of the mask's shape [B, S]
     whose name holds ``pool`` and not ``tab``, or a single unnamed tensor [B, S]. Each sample's are
     scaled to sum to 1 over its real scans.
-
-    Args:
-        outputs: With ``attention_weights``.
-        batch: Has ``mask``, bool [B, S].
     """
     weights = _weights_of_scans(outputs, batch.mask)
     if weights is None:
@@ -80,8 +94,6 @@ def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
 def effective_scans(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
     """The effective number of scans, exp(entropy), [B] (Hill 1973, "Diversity and Evenness").
-
-    Arguments as for :func:`attention_entropy`.
 
     Example:
         >>> from types import SimpleNamespace

@@ -23,8 +23,8 @@ NUMBERS = re.compile(r"(\d+)")
 class OutputCollector(ABC):
     """Keeps something of each step, in the loader's order.
 
-    Nothing leaves the device before the epoch is over, so that no step waits for it. At its end
-    all ranks get the steps of all (within :func:`engine.distributed.alone` only their own).
+    Nothing leaves the device before the epoch is over, so that no step waits for it. At its end all
+    ranks get the steps of all (within :func:`engine.distributed.alone` only their own).
     """
 
     phase = Phase.MEASURE
@@ -60,19 +60,14 @@ class OutputCollector(ABC):
 
     @abstractmethod
     def take(self, engine: Any) -> dict[str, Any] | None:
-        """What to keep of a step, with the same names in each; None for nothing.
-
-        Args:
-            engine: ``state.batch`` and ``state.outputs`` are the step's.
-        """
+        """What to keep of the engine's batch and outputs, by the same names each step; or None."""
 
 
 def in_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The steps of all ranks in the order of one process. Collective.
 
-    Args:
-        steps: Of this rank: names -> tensors, mappings of tensors, or what can be pickled. Of
-            several ranks the tensors are returned on the CPU.
+    A step maps names to tensors, mappings of tensors, or what can be pickled. Of several ranks the
+    tensors are returned on the CPU.
     """
     return steps if world_size() == 1 else joined(gather(packed(steps)))
 
@@ -124,8 +119,8 @@ def mean_losses(
         sizes: Samples of each step.
         denominators: Loss name -> what each step's mean was divided by, [n], double; others were
             divided by ``sizes``.
-        total: From the other terms to their ``total_loss``; used if the steps' totals are its,
-            and were not changed by a handler.
+        total: From the other terms to their ``total_loss``; used if the steps' totals are its, and
+            were not changed by a handler.
     """
     samples = torch.tensor(sizes, dtype=torch.float64)
     means = {}
@@ -140,12 +135,7 @@ def mean_losses(
 
 
 def makes(total: Callable[[Mapping[str, Any]], Any], losses: Mapping[str, Tensor]) -> bool:
-    """Whether ``total`` of the other terms is the ``total_loss`` of all n batches.
-
-    Args:
-        total: From terms to their total.
-        losses: Name -> value of each batch, [n], double.
-    """
+    """Whether ``total`` of the other terms is the ``total_loss`` of all n batches ([n], double)."""
     found = torch.as_tensor(total(terms_of(losses)), dtype=torch.float64)
     return torch.allclose(found, losses[TOTAL], rtol=SAME, equal_nan=True)
 
@@ -159,13 +149,9 @@ def terms_of(losses: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def order_of(loader: Any) -> list[str] | None:
-    """The names of a loader's samples in the order of its data set.
+    """The names of a loader's samples in the order of its data set; ``loader`` may be a wrapper.
 
-    Args:
-        loader: Or a wrapper with it as ``loader``.
-
-    Returns:
-        None if the data set has no names, or the loader yields one rank's share of it.
+    None if the data set has no names, or the loader yields one rank's share of it.
     """
     inner = getattr(loader, "loader", loader)
     names = getattr(getattr(inner, "dataset", None), "sample_ids", None)
@@ -174,11 +160,9 @@ def order_of(loader: Any) -> list[str] | None:
 
 
 def rows_in_order(names: Sequence[str], order: Sequence[str] | None = None) -> list[int]:
-    """The row numbers of samples, sorted into an order.
+    """The row numbers of samples, sorted into an order; equal names keep theirs.
 
-    Args:
-        names: Of N samples; equal names keep their order.
-        order: All names in the wanted order; None for natural order (s2 before s10).
+    ``order`` holds all names; None is the natural order (s2 before s10).
 
     Example:
         >>> rows_in_order(["c", "a", "b"], order=["b", "c", "a"])

@@ -41,13 +41,7 @@ def sigmoid(logits: Tensor) -> Tensor:
 
 
 def likeliest(scores: Tensor) -> Tensor:
-    """The class of the highest score of [N, C], long [N]; of equals the first.
-
-    Example:
-        >>> import torch
-        >>> likeliest(torch.tensor([[0.2, 0.8], [0.5, 0.5]])).tolist()
-        [1, 0]
-    """
+    """The class of the highest score of [N, C], long [N]; of equals the first."""
     if scores.shape[1] == 2:
         return (scores[:, 1] > scores[:, 0]).long()  # ten times faster than the search
     return scores.argmax(dim=1)
@@ -68,12 +62,10 @@ class Task:
     """The properties of a task.
 
     Attributes:
-        name: Its key in ``TASKS``.
         scores: From logits to scores: probabilities, or the values of a regression.
         decide: From scores to predicted classes, labels, or values.
         metrics: The default metrics; may include one of ``further`` at a demand.
-        monitor: The metric that by default selects the best epoch.
-        mode: Whether larger (``max``) or smaller (``min``) values of it are better.
+        monitor: The metric that by default selects the best epoch; ``mode`` is its better end.
         further: Others that apply, sample statistics among them.
     """
 
@@ -111,11 +103,8 @@ def task_of(logits: Tensor) -> str:
 def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
     """The metrics of a regression of several targets, which may have different units.
 
-    Errors are computed per target, in its unit; ``r2``, which has none, also over all.
-
-    Args:
-        names: Of metrics.
-        targets: Names of the targets; with less than two the metrics stay as they are.
+    Errors are computed per target, in its unit; ``r2``, which has none, also over all. With less
+    than two targets the metrics stay as they are.
 
     Example:
         >>> by_target(["mae", "r2"], ["age", "BMI"])
@@ -143,12 +132,7 @@ def split_target(name: str) -> tuple[str, str | None]:
 
 
 def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[str] = ()) -> None:
-    """Refuse metrics that do not exist, or do not fit a task.
-
-    Args:
-        names: Of metrics.
-        task: A key of ``TASKS``; None for a classification.
-        targets: Names of a regression's targets, if known.
+    """Refuse metrics that do not exist, or do not fit a task; None is a classification.
 
     Raises:
         UsageError: Names those that fit.
@@ -220,16 +204,16 @@ def known_metrics() -> list[str]:
     return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
 
 
+# Names with a meaning in ``state.metrics``, which nothing else may have.
+RESERVED = ("loss", "total_loss", "lr", *known_metrics())
 MODES = ("max", "min")
 
 
 class Monitor:
-    """Reads a metric after an epoch and compares it.
+    """Reads a metric (``val/auroc``) after an epoch and compares it.
 
-    Args:
-        name: The metric in ``trainer.state.metrics``, such as ``val/auroc``.
-        mode: ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
-        user: The handler, for error messages.
+    ``mode`` is ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
+    ``user`` is the handler, for error messages.
 
     Raises:
         UsageError: ``mode`` is neither, or it is unknown for the metric.

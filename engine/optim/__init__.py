@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.optim.left_out_steps import LeftOutSteps
     from engine.optim.names import OPTIMIZERS, SCHEDULES, TAKEN_BY
     from engine.optim.optimizers import (
         GroupSettings,
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
         refuse_unmatched,
         scale_learning_rate,
     )
-    from engine.optim.step_shares import StepShares
+    from engine.optim.step_shares import LeftOutSteps, StepShares
     from engine.optim.weight_average import WeightAverage
 else:
     __getattr__ = lazy_exports(__name__, __file__)

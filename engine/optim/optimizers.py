@@ -19,9 +19,7 @@ from engine.optim.names import OPTIMIZERS
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern names a parameter or module, or a module that contains it.
 
-    Args:
-        pattern: With the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too.
-        name: Of a parameter or a module.
+    The wildcards are ``*``, ``?`` and ``[...]``, where ``*`` matches dots too.
 
     Example:
         >>> matches("encoder", "encoder.blocks.0.weight"), matches("*.bias", "encoder.weight")
@@ -33,16 +31,10 @@ def matches(pattern: str, name: str) -> bool:
 def refuse_unmatched(
     patterns: Iterable[str], names: Iterable[str], model: nn.Module, key: str
 ) -> None:
-    """Refuse a pattern that matches nothing.
-
-    Args:
-        patterns: To be checked.
-        names: What they may match.
-        model: Its modules are offered as choices too.
-        key: Put before the message.
+    """Refuse a pattern that matches none of the names.
 
     Raises:
-        UsageError: Names the pattern and the nearest choice.
+        UsageError: Begins with ``key``; names the pattern and the nearest name or module.
     """
     names = list(names)
     for pattern in patterns:
@@ -62,15 +54,8 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
 
     A stack is an ``nn.ModuleList`` of at least two blocks that contain modules. Of n blocks, block
     i = 0 .. n - 1 has the factor ``decay ** (n - i)``. The stack owner's own parameters (positions)
-    and modules before the stack (embeddings) have ``decay ** (n + 1)``; all else has 1. Of nested
-    stacks only the outer one counts.
-
-    Args:
-        model: Owner of the parameters.
-        decay: The factor from one layer to the next below; above 0, at most 1.
-
-    Returns:
-        Parameter name -> factor, for those below 1.
+    and modules before the stack (embeddings) have ``decay ** (n + 1)``; all else has 1 and is not
+    returned. Of nested stacks only the outer one counts.
 
     Raises:
         UsageError: The model has no such stack, or ``decay`` is out of range.
@@ -121,12 +106,10 @@ def _is_stack(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """Settings of some of the parameters.
+    """Settings of the parameters that match a pattern, or one of several (:func:`matches`).
 
-    Args:
-        match: A pattern, or several (:func:`engine.optim.matches`).
-        lr_scale: Factor of the learning rate, kept by schedules.
-        weight_decay: None for the default (none for biases and norms).
+    ``lr_scale`` is kept by schedules. ``weight_decay`` None is the default (none for biases and
+    norms).
     """
 
     match: str | Sequence[str]
@@ -148,21 +131,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups: matrices with weight decay, vectors without; rates by name or depth.
 
-    Decaying a norm's scale or a bias has no benefit (common practice since BERT).
-
-    Args:
-        model: Only trainable parameters are listed.
-        weight_decay: Of matrices.
-        lr: The default learning rate.
-        groups: Other settings for some; the first that matches a parameter counts.
-        layer_decay: Of :func:`layer_scales`; multiplies with the factor of ``groups``.
-
-    Returns:
-        Groups for an optimizer, with the key ``name`` (``decay``, ``no_decay``, with ``_x<factor>``
-        if the rate differs), the full rate first.
-
-    Raises:
-        UsageError: A pattern matches nothing, or the model has no layers.
+    Decaying a norm's scale or a bias has no benefit (common practice since BERT). Of ``groups`` the
+    first that matches a parameter counts; ``layer_decay`` (:func:`layer_scales`) multiplies with
+    its factor. Names are ``decay`` and ``no_decay``, with ``_x<factor>`` if the rate differs; the
+    full rate comes first.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     patterns = [pattern for group in groups for pattern in group.patterns]
@@ -248,14 +220,7 @@ def build_optimizer(
 ) -> Optimizer:
     """Build an optimizer of ``OPTIMIZERS``, or any class, over :func:`parameter_groups`.
 
-    Args:
-        model: Its trainable parameters are optimised.
-        name: A key of ``OPTIMIZERS``, or an optimizer class.
-        lr: The learning rate.
-        weight_decay: Of matrices.
-        groups: Other settings for some parameters.
-        layer_decay: Lower rates toward the input.
-        **params: Passed to the optimizer. AdamW is ``fused`` by default.
+    Further parameters are the optimizer's. AdamW is ``fused`` by default.
 
     Example:
         >>> build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9).__class__.__name__

@@ -1,4 +1,4 @@
-"""The weight of each micro-batch in its optimizer step."""
+"""The weight of each micro-batch in its optimizer step, and the steps that the device left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from engine.distributed import rank, sum_
-from engine.events import Phase, TrainEvents
+from engine.events import Phase, TrainEvents, in_phase
 from engine.model_call import aux_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 TOTAL, SAMPLES = "total_loss", "number of samples"
 # Avoids 0 / 0 in a step whose classes all have weight 0.
 SMALLEST = float(torch.finfo(torch.float32).tiny)
+# Steps after which a verdict is read: the device has computed it by then. A fixed number keeps runs
+# repeatable.
+STEPS_LATER = 3
 
 
 class StepShares:
@@ -28,17 +31,14 @@ class StepShares:
 
     The batches of a step (accumulation, ranks) may differ in size or in the sum of their class
     weights. Each loss is a mean, sum_b / n_b, over its batch b; that of the joint batch is the sum
-    of (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks,
-    over which torch takes the mean. Gradients of terms with other denominators than the total
-    (:data:`engine.protocols.Loss`) are corrected. Contrastive terms and norms see their own
-    micro-batch only.
+    of (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks
+    (``processes``), over which torch takes the mean. Gradients of terms with other denominators
+    than the total (:data:`engine.protocols.Loss`) are corrected. Contrastive terms and norms see
+    their own micro-batch only.
 
     Denominators must be known before a step's first backward pass. They follow from the sampler's
     ``batch_sizes(epoch)``. Without it, or with class weights, the micro-batches of a step are read
     ahead, and ranks sum their denominators, without waiting for the device.
-
-    Attributes:
-        processes: How many sum their gradients.
     """
 
     phase = Phase.PREPARE
@@ -132,10 +132,8 @@ class StepShares:
 class _ReadAhead:
     """Reads all micro-batches of an optimizer step before it yields the first.
 
-    Args:
-        loader: Of the training.
-        trainer: Its ``state`` has the position and the accumulation.
-        coming: Filled with each micro-batch's denominators, and for the first of a step their sum.
+    ``coming`` is filled with each micro-batch's denominators, and for the first of a step their
+    sum.
     """
 
     def __init__(self, loader: Any, trainer: Trainer, coming: deque[Any]) -> None:
@@ -178,13 +176,9 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
 
 
 def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int = 1) -> list[float]:
-    """The weights of the losses of a rank's micro-batches.
+    """The weights of the losses of a rank's micro-batches, ``steps`` per optimizer step.
 
-    Args:
-        sizes: Samples of all micro-batches; number i is rank ``i % world_size``'s.
-        rank: Whose.
-        world_size: Number of ranks, over whose gradients the mean is taken.
-        steps: Micro-batches of a rank per optimizer step.
+    ``sizes`` are the samples of all micro-batches; number i is rank ``i % world_size``'s.
 
     Example:
         >>> shares([4, 2, 1, 1], rank=0, world_size=2)
@@ -196,3 +190,74 @@ def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int 
     totals = [sum(sizes[at : at + per_step]) for at in range(0, len(sizes), per_step)]
     own = range(rank, len(sizes), world_size)
     return [sizes[number] * world_size / totals[number // per_step] for number in own]
+
+
+# -- steps that the device left out ---------------------------------------------------------
+
+
+class LeftOutSteps:
+    """Subtracts counted steps that a fused optimizer left out for a non-finite gradient.
+
+    The verdict is read :data:`STEPS_LATER` steps later, or at the epoch's end, and
+    ``state.optimizer_step`` is then lowered: a learning rate schedule goes on as if the step had
+    not been. ``flag`` is 1 if the device leaves out the present step, else 0, a scalar on the
+    device; None if no handler leaves steps to the device. Averages of weights multiply their change
+    by ``1 - flag``. ``taken_back`` counts the steps of the run known to be left out.
+    """
+
+    def __init__(self) -> None:
+        self.flag: Tensor | None = None
+        self.taken_back = 0
+        self._waiting: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+        self._trainer: Trainer | None = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Read the remaining verdicts at each epoch's end; handlers may call it repeatedly."""
+        if self._trainer is None:
+            self._trainer = trainer
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, self.settle)
+
+    def note(self, flag: Tensor) -> None:
+        """Note the verdict (a scalar on the device, 1 or 0) of a step that is not counted yet."""
+        self.flag = flag
+        verdict = torch.empty_like(flag, device="cpu", pin_memory=flag.is_cuda)
+        verdict.copy_(flag, non_blocking=True)
+        computed = None
+        if flag.is_cuda:
+            computed = torch.cuda.Event()
+            computed.record()
+        self._waiting.append((verdict, computed))
+        if len(self._waiting) > STEPS_LATER:
+            self._take_back()
+
+    def open_verdicts(self) -> tuple[Tensor, ...]:
+        """The verdicts of the last steps, not read yet; valid once the device has computed them."""
+        return tuple(verdict for verdict, _ in self._waiting)
+
+    def _take_back(self) -> None:
+        verdict, computed = self._waiting.popleft()
+        if computed is not None:
+            computed.synchronize()
+        # NumPy reads the memory without an operation of torch.
+        if float(verdict.numpy()) and self._trainer is not None:
+            self._trainer.state.optimizer_step -= 1
+            self.taken_back += 1
+
+    @in_phase(Phase.UPDATE)
+    def settle(self) -> None:
+        """Read all remaining verdicts."""
+        while self._waiting:
+            self._take_back()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count and the remaining verdicts; waits for the device."""
+        for _, computed in self._waiting:
+            if computed is not None:
+                computed.synchronize()
+        verdicts = [float(verdict.numpy()) for verdict, _ in self._waiting]
+        return {"taken_back": self.taken_back, "verdicts": verdicts}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue the count; saved verdicts are read when the saved run would have."""
+        self.taken_back = state_dict["taken_back"]
+        self._waiting = deque((torch.tensor(each), None) for each in state_dict["verdicts"])

@@ -65,22 +65,14 @@ class WeightAverage:
             self._in_place = False
 
     def _named_average(self) -> dict[str, Tensor]:
-        """The average by parameter.
-
-        Raises:
-            RuntimeError: The model holds the averaged weights.
-        """
+        """The average by parameter; RuntimeError while the model holds it."""
         if self._in_place:
             raise RuntimeError("the averaged weights are in the model: leave their context first")
         return dict(zip(self._names, self._average, strict=True)) if self._has_average() else {}
 
     @torch.no_grad()
     def _load_average(self, saved: Mapping[str, Tensor]) -> None:
-        """Continue a saved average.
-
-        Raises:
-            ValueError: It is the average of another model.
-        """
+        """Continue a saved average; ValueError if it is another model's."""
         for name, average in zip(self._names, self._average, strict=True):
             if name not in saved or saved[name].shape != average.shape:
                 found = list(saved[name].shape) if name in saved else "nothing"

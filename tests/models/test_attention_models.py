@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from models import attention_models
-from models.attention_models import AttentionMultimodal
-from models.enhanced_attention import EnhancedAttentionMultimodal
+from models.attention_models import AttentionMultimodal, EnhancedAttentionMultimodal
 from tests.models.small_batch import SMALL_BY_NAME, SPEC_LEN, TAB_DIM, SmallBatch
 
 PUBLIC_NAMES = {

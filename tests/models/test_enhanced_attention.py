@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.enhanced_attention import FUSION_TYPES, EnhancedAttentionMultimodal, EnhancedClassifier
+from models.attention_models import FUSION_TYPES, EnhancedAttentionMultimodal, EnhancedClassifier
 from models.tft_loss import TFTLoss
 
 B, SPEC, TAB, S, D = 6, 12, 7, 3, 5

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.spectra_cnn import ResidualBlock, SpectraCNN, SpectraCNNEncoder
+from models.baseline_models import ResidualBlock, SpectraCNN, SpectraCNNEncoder
 from tests.models.small_batch import SPEC_LEN, SmallBatch
 from tests.models.test_spectra_encoder import PEAK_AXIS, auroc, peaks
 

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import spearmanr
 
 from datasets.errors import UsageError
+from engine.explain.attribution import explain
 from engine.explain.attribution_regions import (
     FEWEST_SAMPLES,
     find_direction,
@@ -20,7 +21,6 @@ from engine.explain.attribution_regions import (
     window_sums,
 )
 from engine.explain.attribution_results import Explained
-from engine.explain.attribution_samples import explain
 from models import MeanLinear
 from tests.engine.attributed import POINTS, make_batch
 

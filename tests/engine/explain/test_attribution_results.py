@@ -8,13 +8,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from datasets.errors import UsageError
+from engine.explain.attribution import explain
 from engine.explain.attribution_results import (
     Explained,
     importance_of,
     read_explained,
     write_explained,
 )
-from engine.explain.attribution_samples import explain
 from tests.engine.attributed import SCANS, Weighted, make_batch
 
 

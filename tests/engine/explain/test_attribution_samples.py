@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from engine.explain.attribution import attribute
+from engine.explain.attribution import (
+    MOST_OUTPUTS,
+    OutputsExplainer,
+    attribute,
+    explain,
+    explain_outputs,
+)
 from engine.explain.attribution_options import METHODS
-from engine.explain.attribution_samples import MOST_OUTPUTS, Explainer, explain, explain_outputs
 from tests.engine.attributed import POINTS, SCANS, Weighted, make_batch
 
 
@@ -95,7 +100,7 @@ def test_intensities_are_kept_where_they_are_asked_for():
 
 def test_nothing_to_explain_is_refused_in_a_line():
     with pytest.raises(UsageError, match="no sample to explain"):
-        Explainer(Weighted()).explained()
+        OutputsExplainer(Weighted()).explained()
     with pytest.raises(UsageError, match="max_samples: a whole number"):
         explain(Weighted(), [make_batch(1)], max_samples=0)
 

@@ -7,10 +7,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from datasets.errors import UsageError
 from engine.losses.inputs import (
+    aligned,
     balanced_alpha,
     balanced_class_weights,
     balanced_pos_weight,
-    check_same_shape,
     fill_balanced,
     find_output,
     has_output,
@@ -49,9 +49,9 @@ def test_none_is_an_output_that_is_not_there():
 
 
 def test_values_are_never_broadcast_against_each_other():
-    check_same_shape(torch.zeros(4, 1), torch.zeros(4, 1))
+    aligned({"logits": torch.zeros(4, 1)}, torch.zeros(4, 1))
     with pytest.raises(UsageError, match=r"logits have shape \[4, 1\], targets \[4\]"):
-        check_same_shape(torch.zeros(4, 1), torch.zeros(4))
+        aligned({"logits": torch.zeros(4, 1)}, torch.zeros(4))
 
 
 @pytest.mark.parametrize("weights", ["balancd", [1.0, -1.0], [0.0, 0.0], [float("nan")], {"a": 1}])
