@@ -38,9 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-def pytest_collectstart(collector: pytest.Collector) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
     """Prepare PyTorch and Hypothesis before any test's module is imported."""
-    if not isinstance(collector, pytest.Session):
+    if session.config.pluginmanager.hasplugin("dsession"):
         return
     import torch
     from hypothesis import settings
