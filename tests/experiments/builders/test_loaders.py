@@ -40,7 +40,7 @@ def test_buckets_hold_every_sample_once_and_pad_less(make_config, side):
     assert less <= padded
 
 
-def test_a_budget_holds_in_training_and_twice_of_it_in_evaluation(make_config):
+def test_evaluation_has_twice_the_budget_of_training(make_config):
     batching = {"kind": "bucket", "token_budget": 5 * 128}
     data = build_data(make_config(**{"data.batching": batching}))
     for side, scans in (("train", 5), ("val", 10), ("test", 10)):
@@ -77,9 +77,7 @@ def test_classes_or_groups_are_trained_on_equally_often(make_config, kind, balan
 
 @pytest.mark.parametrize("kind", ["shuffle", "bucket"])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_every_side_evenly_and_no_sample_is_lost_or_doubled(
-    make_config, kind, world_size
-):
+def test_processes_share_every_split_evenly(make_config, kind, world_size):
     config = make_config(**{"data.batching": {"kind": kind}})
     data = build_data(config)
     train = data.split == "train"
