@@ -17,6 +17,7 @@ def run(name, root, tmp_path, *overrides):
             ("data.root", str(root)),
             ("runs_dir", str(tmp_path)),
             ("report.enabled", "false"),
+            ("report.resamples", "0"),
             *overrides,
         ],
     )
