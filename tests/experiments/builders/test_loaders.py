@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from functools import partial
 
 import numpy as np
@@ -173,6 +174,7 @@ def test_a_run_on_buckets_that_was_cut_ends_as_one_that_was_not(make_config, wor
         "report.enabled": False,
         "audit.enabled": False,
     }
+    earlier = set(multiprocessing.active_children())
     straight = Experiment(make_config(exp_name="straight", **changes))
     straight.setup()
     straight.train()
@@ -188,6 +190,10 @@ def test_a_run_on_buckets_that_was_cut_ends_as_one_that_was_not(make_config, wor
     assert resumed.trainer.state.iteration == cut
     resumed.train()
     assert torch.equal(weights(resumed), weights(straight))
+    assert bool(set(multiprocessing.active_children()) - earlier) is (workers > 0)
+    for experiment in (straight, stopped, resumed):
+        experiment.close()
+    assert set(multiprocessing.active_children()) <= earlier, "a closed run has workers"
     last = [
         load_checkpoint(run.run_dir / "checkpoints" / "last.pt")["states"]["trainer"]
         for run in (straight, resumed)
