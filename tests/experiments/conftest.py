@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from datasets.simulation import simulate_cohort
 from experiments.config import Config, check_config, set_key
-from experiments.launch import environment
+from experiments.launch import describe_environment
 
 PATIENTS, POINTS = 60, 128
 SMALL_TFT = {
@@ -23,6 +24,7 @@ SMALL_TFT = {
 @pytest.fixture(scope="session", autouse=True)
 def packages_are_listed_once() -> Iterator[None]:
     """Every run lists the installed packages, which takes longer than an epoch does here."""
+    environment = sys.modules[describe_environment.__module__]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             environment, "installed_requirements", cache(environment.installed_requirements)
