@@ -6,27 +6,19 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from hypothesis import settings
 
-from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
-from engine.losses import CrossEntropy
-from tests.engine import sharding_work
-from tests.made_once import made_once
-from tests.several_processes import Outcomes, outcomes_of, run_together
-from tests.tiny_problem import TinyLoader, TinyModel
+# PyTorch and what needs it are imported where a test asks for them: the process that only deals
+# tests out to pytest-xdist's workers, and that they wait for, does without.
+if TYPE_CHECKING:
+    from engine import Evaluator, Trainer
+    from tests.several_processes import Outcomes
+    from tests.tiny_problem import TinyLoader
 
 BENCHMARKS = Path(__file__).parent / "experiments" / "benchmarks"
 JOBS = {"two_processes", "three_processes"}
-
-torch.set_num_threads(1)
-
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,6 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if "real_data" in fixtures:
             item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Prepare PyTorch and Hypothesis before any test's module is imported."""
+    if session.config.pluginmanager.hasplugin("dsession"):
+        return
+    import torch
+    from hypothesis import settings
+
+    torch.set_num_threads(1)
+    # How long an example takes says more of the machine than of the code.
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
 
 
 def pytest_collection_finish() -> None:
@@ -73,6 +79,11 @@ def real_data() -> Path:
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     """Build a fresh trainer: the same seed gives the same weights."""
+    import torch
+
+    from engine import EpochMetrics, Trainer, build_optimizer
+    from engine.losses import CrossEntropy
+    from tests.tiny_problem import TinyModel
 
     def make(seed: int = 0, **optimizer: Any) -> Trainer:
         torch.manual_seed(seed)
@@ -93,12 +104,15 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
 @pytest.fixture
 def loader() -> TinyLoader:
     """Twenty samples in five batches."""
+    from tests.tiny_problem import TinyLoader
+
     return TinyLoader()
 
 
 @pytest.fixture
 def make_evaluator() -> Callable[[Trainer], Evaluator]:
     """Build an evaluator for a trainer's model."""
+    from engine import EpochMetrics, Evaluator
 
     def make(trainer: Trainer) -> Evaluator:
         return Evaluator(trainer.model, trainer.loss, EpochMetrics())
@@ -109,6 +123,9 @@ def make_evaluator() -> Callable[[Trainer], Evaluator]:
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes, and then three, have left what they made."""
+    from tests.engine import sharding_work
+    from tests.made_once import made_once
+    from tests.several_processes import run_together
 
     def work(folder: Path) -> None:
         sharding_work.saved_half_way(folder / "alone.pt", joint=2)
@@ -120,10 +137,14 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def two_processes(shared_folder: Path) -> Outcomes:
     """What two processes came to, by the module of their work, each in the order of ranks."""
+    from tests.several_processes import outcomes_of
+
     return outcomes_of(2, shared_folder)
 
 
 @pytest.fixture(scope="session")
 def three_processes(shared_folder: Path) -> Outcomes:
     """The same of three, which continue what two had begun."""
+    from tests.several_processes import outcomes_of
+
     return outcomes_of(3, shared_folder)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.loading.loader import make_loader, start_worker
+    from datasets.loading.loader import make_loader, start_worker, stop_workers
     from datasets.loading.samplers import BucketBatchSampler, EpochBatchSampler, PlannedBatchSampler
     from datasets.loading.spectra_dataset import CACHE_LIMIT_BYTES, SpectraDataset
 else:

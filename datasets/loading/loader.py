@@ -68,6 +68,14 @@ def make_loader(
     )
 
 
+def stop_workers(loader: DataLoader[Any]) -> None:
+    """End the loader's worker processes; its next iteration starts new ones.
+
+    Left to the garbage collector, each of them takes PyTorch's patience of 5 s.
+    """
+    loader._iterator = None
+
+
 def start_worker(worker_id: int) -> None:
     """One thread for each worker, and signals left to the main process.
 

@@ -39,6 +39,8 @@ class TestAnalysis:
         embedding_source: What they are (:attr:`engine.explain.collectors.Embeddings.source`).
     """
 
+    __test__ = False  # pytest takes a class of such a name for tests
+
     decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)
     calibration: Calibration | None = None
     explained: Sequence[Explained] = ()
@@ -117,6 +119,8 @@ class AnalysisCollector:
 
 class TestSetAnalysis:
     """Attaches to the test set's evaluator what the settings ask for."""
+
+    __test__ = False
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from torch import nn
 
 from datasets.audit import Finding
 from datasets.errors import UsageError
+from datasets.loading import stop_workers
 from engine.checkpointing import (
     broken_weight,
     deterministic_algorithms,
@@ -160,10 +161,13 @@ class Experiment:
             self.close()
 
     def close(self) -> None:
-        """Release the lock of the run's folder."""
+        """Release the lock of the run's folder and end the workers that read the data."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        if hasattr(self, "data"):
+            for loader in self.data.loaders.values():
+                stop_workers(loader)
 
     @property
     def exit_code(self) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,24 @@ import pytest
 
 from datasets.simulation import simulate_cohort
 from experiments.config import Config, check_config, set_key
+from experiments.launch import describe_environment
 
 PATIENTS, POINTS = 60, 128
 SMALL_TFT = {
     **{"patch_size": 16, "d_model": 16, "num_layers": 1},
     **{"spec_emb": 32, "tab_emb": 16, "fusion_dim": 32, "projection_dim": 16},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_are_listed_once() -> Iterator[None]:
+    """Every run lists the installed packages, which takes longer than an epoch does here."""
+    environment = sys.modules[describe_environment.__module__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            environment, "installed_requirements", cache(environment.installed_requirements)
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(cohort_dir, capsys, arguments
     assert message in shown.err
 
 
-def test_what_is_neither_a_folder_nor_a_configuration_is_refused(capsys):
+def test_neither_a_folder_nor_a_configuration_is_refused(capsys):
     assert main(["tft_baselin"]) == 2
     assert "did you mean 'tft_baseline'" in capsys.readouterr().err
 

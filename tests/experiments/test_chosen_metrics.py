@@ -32,7 +32,7 @@ def finished(make_config):
     return experiment
 
 
-def test_sample_statistics_are_followed_saved_and_told_like_any_metric(finished):
+def test_sample_statistics_are_treated_like_any_metric(finished):
     metrics = json.loads((finished.run_dir / "metrics.json").read_text())
     assert metrics["monitor"] == "val/modality_consistency"
     epochs = finished.trainer.state.metrics
@@ -57,7 +57,7 @@ def _epochs(experiment):
     return [row for row in map(json.loads, lines) if row["event"] == "epoch"]
 
 
-def test_one_configuration_does_for_models_that_have_them_and_for_those_that_have_not(make_config):
+def test_models_without_sample_statistics_use_the_same_settings(make_config):
     experiment = Experiment(
         make_config(**{"metrics": ["auroc", *SAMPLE_STATISTICS], "model": {"name": "tabular_only"}})
     )

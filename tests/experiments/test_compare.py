@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import yaml
 
 from experiments import compare
+from experiments.comparison import compare_runs
 from experiments.config import check_config
 from experiments.runs import Experiment
 from tests.experiments.made_runs import drawn, make_run
@@ -16,13 +19,24 @@ from tests.experiments.made_runs import drawn, make_run
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("experiments.comparison.compare_runs", partial(compare_runs, resamples=100))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Three runs of one cohort."""
-    folder = tmp_path / "runs"
+    folder = tmp_path_factory.mktemp("made")
     for number, name in enumerate(["one", "other", "third"]):
         make_run(folder / name, drawn("binary", number))
     return folder
+
+
+@pytest.fixture
+def runs(made, tmp_path):
+    """Copies of them, in a folder of the test's own."""
+    return shutil.copytree(made, tmp_path / "runs")
 
 
 def told(capsys):
@@ -33,7 +47,7 @@ def told(capsys):
 # -- finished runs ----------------------------------------------------------------------------
 
 
-def test_runs_are_held_against_the_first_and_leave_a_table_and_pages(runs, capsys):
+def test_runs_are_compared_with_the_first(runs, capsys):
     assert compare.main(["other", "one", "--runs_dir", str(runs)]) == 0
     out, err = told(capsys)
     assert err == []
@@ -108,7 +122,7 @@ def test_the_help_tells_of_both_with_an_example(capsys):
     assert "NAME|FILE" in out
 
 
-def test_one_configuration_runs_its_families_even_where_a_run_has_its_name(runs, monkeypatch):
+def test_a_configurations_name_wins_over_a_runs(runs, monkeypatch):
     called = []
 
     def note(*arguments, **options):
@@ -178,9 +192,7 @@ def test_trained_runs_are_compared_by_what_they_left(trained, tmp_path, capsys):
     assert "warning" not in out
 
 
-def test_runs_on_other_splits_are_compared_on_the_samples_that_both_tested(
-    trained, tmp_path, capsys
-):
+def test_other_splits_are_compared_on_shared_test_samples(trained, tmp_path, capsys):
     sides = {
         name: set(pd.read_csv(trained / name / "predictions.csv")["sample_id"])
         for name in ("network", "elsewhere")

@@ -138,7 +138,7 @@ def test_the_optimizers_memory_survives_other_groups(run_dir):
     experiment.close()
 
 
-def test_a_rate_that_a_handler_lowered_stays_lowered_below_a_new_schedule(run_dir):
+def test_a_lowered_rate_stays_lowered_below_a_new_schedule(run_dir):
     last = run_dir / "checkpoints" / "last.pt"
     saved = load_checkpoint(last)
     for group in saved["states"]["optimizer"]["param_groups"]:
@@ -186,7 +186,7 @@ def test_averaging_can_begin_later(run_dir):
     again.test()
 
 
-def test_the_best_epoch_of_before_averaging_is_measured_without_it(run_dir):
+def test_a_best_epoch_before_averaging_is_measured_without(run_dir):
     best = run_dir / "checkpoints" / "best.pt"
     kept = best.read_bytes()
     again = resume(run_dir, trainer__max_epochs=4, ema__decay=0.9)
@@ -197,7 +197,7 @@ def test_the_best_epoch_of_before_averaging_is_measured_without_it(run_dir):
     assert again.handlers.averager is None
 
 
-def test_the_best_epoch_of_an_average_is_measured_as_it_was_scored(cohort_dir, tmp_path):
+def test_a_best_epoch_of_an_average_is_measured_averaged(cohort_dir, tmp_path):
     settings = small(cohort_dir, tmp_path) | {"ema": {"decay": 0.9}}
     cut = train(check_config(settings))
     best = cut.run_dir / "checkpoints" / "best.pt"
@@ -249,7 +249,7 @@ def test_another_monitor_ranks_the_kept_epochs_anew(run_dir, epochs):
         assert read_yaml((run_dir / "resolved.yaml").read_text(), "")["checkpoint"]["mode"] == "min"
 
 
-def test_a_run_continued_without_last_is_not_continued_before_its_newest(run_dir):
+def test_a_run_without_last_continues_from_its_newest(run_dir):
     resume(run_dir, trainer__max_epochs=4, checkpoint__save_last="false")
     assert not (run_dir / "checkpoints" / "last.pt").exists()
     again = Experiment(load_config(str(run_dir / "config.yaml")), run_dir)
@@ -439,7 +439,7 @@ def test_a_report_that_crashes_keeps_the_settings(run_dir, monkeypatch):
     assert main(source) == 0
 
 
-def test_a_finished_run_is_reported_anew_where_only_its_report_changes(run_dir, capsys):
+def test_a_finished_runs_report_can_be_changed(run_dir, capsys):
     source = [str(run_dir / "config.yaml"), "--resume", str(run_dir)]
     assert main(source) == 0
     assert main([*source, "--report.resamples", "60"]) == 0

@@ -56,7 +56,7 @@ def test_checking_a_model_starts_no_cuda():
     assert find_task(TinyModel(), loader, torch.device("cpu")).name == "binary"
 
 
-def test_streams_that_start_within_begin_with_the_seed_of_before(monkeypatch):
+def test_cuda_streams_started_within_keep_the_seed(monkeypatch):
     started = [False, True]
     seeded: list[int] = []
     torch.manual_seed(11)

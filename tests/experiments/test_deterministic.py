@@ -66,7 +66,7 @@ def test_training_measuring_and_explaining_are_deterministic(own_models, make_co
 def test_what_has_no_deterministic_form_is_one_line(
     own_models, settings, tmp_path, capsys, deterministic
 ):
-    settings["report"] = {"enabled": False}
+    settings["report"]["enabled"] = False
     path = tmp_path / "small.yaml"
     path.write_text(write_yaml(settings))
     model = ["--model", "{name: watched_models.WithoutForm}"]

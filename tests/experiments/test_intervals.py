@@ -26,7 +26,7 @@ def finished(cohort_dir, tmp_path_factory):
     return experiment
 
 
-def test_the_intervals_are_drawn_over_the_groups_of_the_test_side(finished):
+def test_intervals_resample_the_groups_of_the_test_set(finished):
     outputs, cohort = finished.outputs["test"], finished.data.cohort
     groups = [cohort.groups[cohort.sample_ids.index(name)] for name in outputs.sample_id]
     expected = bootstrap_intervals(outputs, groups, ["auroc", "accuracy"], 50, seed=1)

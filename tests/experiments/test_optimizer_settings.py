@@ -7,7 +7,7 @@ from experiments.runs import Experiment
 
 
 @pytest.mark.slow
-def test_rates_by_depth_and_by_name_are_set_from_the_configuration(make_config):
+def test_the_configuration_sets_rates_by_depth_and_name(make_config):
     config = make_config(
         **{
             "optimizer.lr": 0.01,

@@ -74,7 +74,7 @@ class Slow:
 @pytest.fixture
 def start(settings, tmp_path):
     """Start a run by two processes; more of the configuration comes by name."""
-    settings["report"] = {"enabled": False}
+    settings["report"]["enabled"] = False
     settings["loss"] = {"name": "cross_entropy"}  # a mean over samples, however they are batched
     settings["trainer"].update(batch_size=8, max_epochs=3)
     (tmp_path / "small.yaml").write_text(write_yaml(settings))
@@ -181,7 +181,7 @@ def test_two_processes_survive_a_kill_and_a_signal(start, settings, tmp_path, ca
     assert sorted(epochs_of(run_dir)) == list(range(1, epochs + 2))
 
 
-def test_what_a_user_can_mend_is_said_once_and_leaves_nothing_behind(start, settings, tmp_path):
+def test_two_processes_report_a_users_mistake_once(start, settings, tmp_path):
     run = start("--checkpoint.monitor", "val/aurroc")
     assert run.wait(LIMIT_S) != 0
     err = (tmp_path / "err.txt").read_text()

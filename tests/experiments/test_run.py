@@ -29,7 +29,7 @@ RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
 
 @pytest.fixture
 def config_file(settings, tmp_path) -> Path:
-    settings["report"] = {"enabled": False}
+    settings["report"]["enabled"] = False
     path = tmp_path / "small.yaml"
     path.write_text(write_yaml(settings))
     return path
@@ -65,7 +65,7 @@ def test_a_whole_run_from_another_folder_names_the_page(config_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_results_are_told_with_the_threshold_and_the_temperature(config_file, capsys):
+def test_results_include_threshold_and_temperature(config_file, capsys):
     rule = ["--report.threshold.rule", "recall", "--report.threshold.demand", "0.8"]
     assert main([str(config_file), *rule, "--model", "{name: tabular_only}"]) == 0
     out = capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_the_results_are_told_with_the_threshold_and_the_temperature(config_file
     assert re.search(r"^temperature [\d.]+: the ", out, re.MULTILINE), out
 
 
-def test_a_threshold_rule_that_does_not_exist_is_refused_before_training(config_file, capsys):
+def test_an_unknown_threshold_rule_is_refused(config_file, capsys):
     assert main([str(config_file), "--report.threshold.rule", "yuden"]) == 2
     error = capsys.readouterr().err
     assert "report.threshold.rule: " in error
@@ -101,7 +101,7 @@ def test_print_config_gives_a_file_that_loads_to_the_same(config_file, capsys, t
 
 
 @pytest.mark.slow
-def test_saved_settings_fed_back_give_the_same_run_and_follow_an_override(config_file, settings):
+def test_saved_settings_give_the_same_run(config_file, settings):
     assert main([str(config_file)]) == 0
     runs = Path(settings["runs_dir"])
     saved = str(runs / "small" / "config.yaml")
@@ -159,7 +159,7 @@ def test_a_name_that_is_a_number_is_a_name(
 
 
 @pytest.mark.slow
-def test_a_cohort_of_ones_own_is_trained_on_without_naming_a_column(cohort_dir, tmp_path, capsys):
+def test_an_own_cohort_needs_no_column_named(cohort_dir, tmp_path, capsys):
     root = tmp_path / "mine"
     shutil.copytree(cohort_dir, root)
     samples = pd.read_csv(root / "samples.csv", dtype=str, keep_default_na=False)
@@ -186,7 +186,7 @@ def test_what_a_transform_is_not_made_for_is_printed_once(config_file, capsys):
 
 
 @pytest.mark.slow
-def test_a_finished_run_that_is_resumed_says_so_and_a_raised_budget_goes_on(config_file, capsys):
+def test_a_finished_run_continues_with_more_epochs_only(config_file, capsys):
     assert main([str(config_file)]) == 0
     capsys.readouterr()
     assert main([str(config_file), "--resume", "small"]) == 0
@@ -243,9 +243,7 @@ def assert_resume_auto_finishes(config_file, run_dir, least):
 
 
 @pytest.mark.slow
-def test_a_sigterm_ends_the_run_in_order_and_resume_auto_finishes_it(
-    config_file, settings, tmp_path
-):
+def test_a_run_ended_by_sigterm_is_resumed(config_file, settings, tmp_path):
     process = subprocess.Popen(
         [sys.executable, RUN_SCRIPT, str(config_file), "--trainer.max_epochs", "1000"],
         cwd=tmp_path,
@@ -267,9 +265,7 @@ def test_a_sigterm_ends_the_run_in_order_and_resume_auto_finishes_it(
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_run_in_order_and_resume_auto_finishes_it(
-    config_file, settings, tmp_path, monkeypatch, capsys
-):
+def test_a_run_ended_by_ctrl_c_is_resumed(config_file, settings, tmp_path, monkeypatch, capsys):
     (tmp_path / "ctrl_c.py").write_text(CTRL_C)
     monkeypatch.delitem(sys.modules, "ctrl_c", raising=False)
     monkeypatch.syspath_prepend(tmp_path)

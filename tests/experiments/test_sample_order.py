@@ -63,7 +63,7 @@ def test_what_is_kept_of_samples_follows_their_order(tested):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_the_samples_that_are_explained_do_not_depend_on_batches(tested):
+def test_explained_samples_do_not_depend_on_batches(tested):
     few = {"report.attribution": {"max_samples": 3}}
     named = [tested(BATCHING[kind], **few).findings.explained[0].sample_id for kind in BATCHING]
     assert named[0] == named[1] == named[2]

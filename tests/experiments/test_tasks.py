@@ -184,7 +184,7 @@ def test_values_far_from_zero_are_learned_in_their_own_unit(run):
     )
 
 
-def test_what_scales_the_targets_has_seen_the_training_part_only(run):
+def test_targets_are_scaled_by_the_training_split_only(run):
     experiment = run("regression")
     experiment.setup()
     targets = {
@@ -242,7 +242,7 @@ def test_a_run_is_not_continued_as_another_task(run, make_config):
         Experiment(changed, run_dir=experiment.run_dir).setup()
 
 
-def test_a_composed_loss_is_logged_by_term_and_its_weights_can_move(run):
+def test_a_composed_loss_is_logged_by_term(run):
     terms: dict[str, dict[str, Any]] = {
         "main": {"name": "focal", "params": {"alpha": "balanced"}},
         "aux_spec": {"name": "cross_entropy", "on": "aux_logits_spec", "weight": 0.3},
@@ -401,9 +401,7 @@ def test_a_task_runs_on_a_gpu_without_waiting_for_it(run, task):
         ),
     ],
 )
-def test_what_does_not_fit_the_task_is_one_line_before_any_training(
-    run, tmp_path, task, changes, message
-):
+def test_what_does_not_fit_the_task_is_refused_in_one_line(run, tmp_path, task, changes, message):
     with pytest.raises(UsageError, match=message) as error:
         run(task, **changes).setup()
     assert "\n" not in str(error.value)

@@ -48,7 +48,7 @@ def leaking_dir(cohort_dir, tmp_path):
 
 @pytest.fixture
 def config_file(settings, leaking_dir, tmp_path):
-    settings["report"] = {"enabled": False}
+    settings["report"]["enabled"] = False
     settings["data"]["root"] = str(leaking_dir)
     settings["trainer"]["max_epochs"] = 1
     path = tmp_path / "small.yaml"

@@ -7,7 +7,11 @@ from experiments.run_files import write_config
 
 
 def test_precisions_are_held_against_the_first_of_the_same_seed(capsys, tmp_path, monkeypatch):
-    overrides = [("data.simulated.n_samples", "450"), ("data.cache_dir", str(tmp_path / "cache"))]
+    overrides = [
+        ("data.simulated.n_samples", "450"),
+        ("data.cache_dir", str(tmp_path / "cache")),
+        ("model.params", "{patch_size: 256, d_model: 16, num_layers: 1, dropout: 0.5}"),
+    ]
     write_config(tmp_path, load_config(accuracy.CONFIG, overrides))
     monkeypatch.setattr(accuracy, "CONFIG", str(tmp_path / "config.yaml"))
     rows = compare_precisions(["fp32", "bf16"], [0], epochs=1, device="cpu")

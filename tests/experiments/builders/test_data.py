@@ -29,7 +29,7 @@ def test_the_axis_is_what_the_transforms_leave(make_config):
     assert told.startswith(f"the transforms leave {data.spec_len} of {data.cohort.spec_len} points")
 
 
-def test_without_such_transforms_the_axis_is_the_cohorts_and_nothing_is_said(make_config):
+def test_without_axis_transforms_the_axis_is_the_cohorts(make_config):
     data = build_data(make_config())
     np.testing.assert_array_equal(data.axis, data.cohort.axis)
     assert not [line for line in data.describe() if "transforms" in line]
@@ -44,7 +44,7 @@ def test_the_alignment_says_how_much_there_was_to_align_by(make_config):
 
 
 @pytest.mark.slow
-def test_a_model_of_fewer_points_is_trained_explained_and_reported(make_config):
+def test_a_model_of_fewer_points_is_a_whole_run(make_config):
     experiment = Experiment(
         make_config(**{"data.transforms": ["tic", "sqrt", CROP, "standardize"]})
     )
@@ -60,7 +60,7 @@ def test_a_model_of_fewer_points_is_trained_explained_and_reported(make_config):
 
 
 @pytest.mark.slow
-def test_with_every_augmentation_a_resumed_run_ends_as_the_uninterrupted_one(make_config):
+def test_a_resumed_run_repeats_every_augmentation(make_config):
     changes = {"data.augmentations": list(AUGMENTATIONS), "report.enabled": False}
     straight = Experiment(make_config(**changes, **{"trainer.max_epochs": 3}))
     straight.setup()
@@ -162,7 +162,7 @@ def test_without_transforms_nothing_is_written(make, tmp_path):
     assert data.datasets["train"]._cached is None
 
 
-def test_a_full_disk_is_an_error_only_where_the_disk_was_asked_for(make, monkeypatch, capsys):
+def test_a_full_disk_is_no_error_unless_asked_for(make, monkeypatch, capsys):
     expected = samples(build_data(make()))
     usage = shutil.disk_usage("/")._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from functools import partial
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_buckets_hold_every_sample_once_and_pad_less(make_config, side):
     assert less <= padded
 
 
-def test_a_budget_holds_in_training_and_twice_of_it_in_evaluation(make_config):
+def test_evaluation_has_twice_the_budget_of_training(make_config):
     batching = {"kind": "bucket", "token_budget": 5 * 128}
     data = build_data(make_config(**{"data.batching": batching}))
     for side, scans in (("train", 5), ("val", 10), ("test", 10)):
@@ -77,9 +78,7 @@ def test_classes_or_groups_are_trained_on_equally_often(make_config, kind, balan
 
 @pytest.mark.parametrize("kind", ["shuffle", "bucket"])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_every_side_evenly_and_no_sample_is_lost_or_doubled(
-    make_config, kind, world_size
-):
+def test_processes_share_every_split_evenly(make_config, kind, world_size):
     config = make_config(**{"data.batching": {"kind": kind}})
     data = build_data(config)
     train = data.split == "train"
@@ -175,6 +174,7 @@ def test_a_run_on_buckets_that_was_cut_ends_as_one_that_was_not(make_config, wor
         "report.enabled": False,
         "audit.enabled": False,
     }
+    earlier = set(multiprocessing.active_children())
     straight = Experiment(make_config(exp_name="straight", **changes))
     straight.setup()
     straight.train()
@@ -190,6 +190,10 @@ def test_a_run_on_buckets_that_was_cut_ends_as_one_that_was_not(make_config, wor
     assert resumed.trainer.state.iteration == cut
     resumed.train()
     assert torch.equal(weights(resumed), weights(straight))
+    assert bool(set(multiprocessing.active_children()) - earlier) is (workers > 0)
+    for experiment in (straight, stopped, resumed):
+        experiment.close()
+    assert set(multiprocessing.active_children()) <= earlier, "a closed run has workers"
     last = [
         load_checkpoint(run.run_dir / "checkpoints" / "last.pt")["states"]["trainer"]
         for run in (straight, resumed)

@@ -44,9 +44,7 @@ def spectra_alone(settings):
 
 
 @pytest.mark.parametrize("model", ["tabular_only", "tabular_transformer"])
-def test_covariates_alone_are_trained_tested_explained_reported_and_packed(
-    covariates_alone, make_config, model
-):
+def test_covariates_alone_are_a_whole_run(covariates_alone, make_config, model):
     experiment = Experiment(make_config(**{"model.name": model}))
     batch = next(iter(experiment_batches(experiment)))
     assert batch.spectra.shape[1:] == (1, 0)
@@ -192,7 +190,7 @@ def test_balanced_is_filled_from_the_training_part():
     assert loss.pos_weight.tolist() == pytest.approx([3.0, 1 / 3])
 
 
-def test_a_loss_of_ones_own_is_found_by_its_dotted_path_also_as_a_term(tmp_path, monkeypatch):
+def test_an_own_loss_is_found_by_path_also_as_a_term(tmp_path, monkeypatch):
     (tmp_path / "my_loss.py").write_text(
         "from torch import nn\n"
         "class Mine(nn.Module):\n"

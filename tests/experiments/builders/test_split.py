@@ -128,7 +128,7 @@ def test_by_hash_new_patients_move_nobody(cohort_dir, make_config, tmp_path, set
 
 
 @pytest.mark.slow
-def test_a_test_side_of_one_class_is_trained_tested_reported_and_continued(plates, make_config):
+def test_a_test_set_of_one_class_is_reported(plates, make_config):
     split = {"kind": "leave_one_group_out", "fold": "plate0"}
     experiment = Experiment(make_config(**{"data.split": split}))
     results = experiment.run()
@@ -140,7 +140,7 @@ def test_a_test_side_of_one_class_is_trained_tested_reported_and_continued(plate
     np.testing.assert_array_equal(again.data.split, experiment.data.split)
 
 
-def test_the_file_of_such_a_split_is_taken_where_the_kind_is_named(plates, make_config, tmp_path):
+def test_a_split_file_of_one_class_needs_its_kind(plates, make_config, tmp_path):
     split = {"kind": "leave_one_group_out", "fold": "plate0"}
     data = build_data(make_config(**{"data.split": split}))
     path = tmp_path / "splits.csv"
@@ -185,7 +185,7 @@ def test_a_split_that_cannot_be_is_refused_in_a_line(plates, make_config, messag
 
 
 @pytest.mark.parametrize("kind", ["holdout", "kfold"])
-def test_numbers_taken_for_classes_are_refused_whatever_the_split(cohort_dir, make_config, kind):
+def test_numbers_taken_for_classes_are_always_refused(cohort_dir, make_config, kind):
     config = make_config(
         **{
             "data.label": "age",

@@ -61,7 +61,7 @@ def study(tmp_path_factory, cohort_dir):
         "runs_dir": str(folder / "runs"),
         "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
         "trainer": {"max_epochs": 2, "device": "cpu"},
-        "report": {"enabled": False},
+        "report": {"enabled": False, "resamples": 50},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(values))
     return folder

@@ -159,7 +159,7 @@ def test_a_change_is_found_and_refused_or_not(key, tmp_path):
 
 
 @pytest.mark.parametrize("key", sorted(TRAINING | ANY_TIME))
-def test_where_nothing_is_trained_only_settings_of_training_are_refused(key, tmp_path):
+def test_without_training_only_training_settings_are_refused(key, tmp_path):
     changes = [Change(key, 1, OTHER[key])]
     if key in ANY_TIME:
         refuse_without_effect(changes, tmp_path, "all is trained")
@@ -200,7 +200,7 @@ def test_a_setting_of_another_version_is_passed_over():
     assert changes_between(before, settings(**{"trainer.compile": "default"})) == []
 
 
-def test_a_checkpoint_tells_of_its_training_and_the_folder_of_the_rest():
+def test_a_checkpoint_holds_the_settings_of_its_training():
     trained = check_config(BASE | {"optimizer": {"lr": 0.1}, "report": {"resamples": 50}})
     saved = training_settings(trained)
     assert "report" not in saved or "resamples" not in saved["report"]

@@ -41,7 +41,7 @@ class Thing:
         self.values = (width, depth, rate)
 
 
-def test_offered_arguments_are_passed_where_the_constructor_names_them():
+def test_only_arguments_that_a_constructor_names_are_passed():
     offered = {"width": 5, "spec_len": 100}
     assert construct(Thing, {"depth": 3}, "model.params", offered).values == (5, 3, 0.1)
     assert construct(Thing, {"width": 1}, "model.params", offered).values == (1, 2, 0.1)

@@ -36,7 +36,7 @@ def targets_of(task):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_models_with_auxiliary_heads_are_those_that_return_their_logits(name):
+def test_models_with_auxiliary_heads_return_their_logits(name):
     _, outputs = outputs_of(name, 2)
     assert (name in WITH_AUXILIARY_HEADS) == (outputs.keys() >= AUXILIARY)
 
@@ -61,7 +61,7 @@ def test_the_default_is_a_loss_of_the_task(task):
     assert default_loss("auto", True, {})[0] == "tft"
 
 
-def test_labels_and_values_weigh_the_terms_as_the_transformers_own_loss_does():
+def test_terms_are_weighted_as_in_the_transformers_loss():
     own = resolve_name(LOSSES["tft"])()
     assert isinstance(own, TFTLoss)
     terms = default_loss("regression", True, {})[1]["terms"]
@@ -74,7 +74,7 @@ def test_labels_and_values_weigh_the_terms_as_the_transformers_own_loss_does():
     }
 
 
-def test_parameters_without_a_name_are_those_of_every_term_that_learns_the_targets():
+def test_unnamed_parameters_go_to_every_target_term():
     _, params = default_loss("multilabel", True, {"pos_weight": "balanced"})
     given = {name: term.get("params") for name, term in params["terms"].items()}
     for name in ("main_loss", "aux_spec_loss", "aux_tab_loss"):

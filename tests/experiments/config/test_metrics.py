@@ -137,7 +137,7 @@ def finished(cohort_dir, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_users_metrics_are_monitored_saved_and_shown_with_intervals(finished):
+def test_a_users_metrics_are_monitored_saved_and_shown(finished):
     metrics = json.loads((finished.run_dir / "metrics.json").read_text())
     assert metrics["monitor"] == "val/net_benefit"
     test = finished.outputs["test"]

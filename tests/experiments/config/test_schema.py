@@ -57,7 +57,7 @@ def test_values_in_several_units_are_judged_by_what_has_none():
     assert (config.checkpoint.monitor, config.checkpoint.mode) == ("val/r2", "max")
 
 
-def test_errors_of_several_values_are_measured_each_in_its_own_unit():
+def test_errors_of_each_value_are_in_its_own_unit():
     several = configured("regression", data={"label": ["age", "BMI"]}, metrics=["mae", "r2"])
     assert several.metric_names == ["mae[age]", "mae[BMI]", "r2", "r2[age]", "r2[BMI]"]
     assert several.metrics == ["mae", "r2"]  # as they were chosen
@@ -165,7 +165,7 @@ def test_a_copy_with_other_values_derives_anew():
 
 
 @pytest.mark.slow
-def test_a_metric_of_ones_own_is_refused_before_training_without_a_mode(make_config):
+def test_an_own_metric_without_a_mode_is_refused(make_config):
     own = {"name": "early_stopping", "params": {"monitor": "val/mine"}}
     for changes in (
         {"checkpoint": {"monitor": "val/mine"}},

@@ -83,7 +83,7 @@ def test_a_plain_file_without_a_data_section_loads_as_it_stands(tmp_path):
     assert stopping.patience == 10
 
 
-def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path):
+def test_the_command_line_wins_over_file_and_defaults(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("trainer: {max_epochs: 7, batch_size: 4}\n")
     config = load_config(
@@ -103,7 +103,7 @@ def test_json_files_work_like_yaml_ones(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_shipped_configuration_is_valid_and_survives_being_written(path):
+def test_shipped_configurations_survive_being_written(path):
     config = load_config(path.stem)
     assert config.exp_name == path.stem
     assert check_config(read_yaml(write_yaml(config.plain()), "again")) == config
@@ -291,7 +291,7 @@ def test_every_path_follows_one_rule(key, monkeypatch, tmp_path):
         load_config("tft_baseline", [(key, "x" * 300)])
 
 
-def test_what_a_saved_configuration_reads_is_found_from_any_folder(monkeypatch, tmp_path):
+def test_a_saved_configurations_files_are_found_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     overrides = [("data.root", "a"), ("data.cache_dir", "b"), ("data.split.file", "c.csv")]
     data = load_config("tft_baseline", overrides).plain()["data"]

@@ -36,7 +36,7 @@ def make_job(memory, rank, name="this"):
     return LaunchContext(rank, rank, 2, "none", memory, dist.PrefixStore(name, memory))
 
 
-def test_a_process_that_torchrun_did_not_start_belongs_to_no_job(monkeypatch):
+def test_a_process_without_torchrun_belongs_to_no_job(monkeypatch):
     for name in TOLD:
         monkeypatch.delenv(name, raising=False)
     assert current_launch() is None
@@ -44,13 +44,13 @@ def test_a_process_that_torchrun_did_not_start_belongs_to_no_job(monkeypatch):
     assert current_launch() is None
 
 
-def test_the_processes_of_a_start_know_it_by_a_name_that_no_other_start_has(memory):
+def test_each_start_of_processes_has_its_own_name(memory):
     names = [start(memory, world_size) for world_size in (3, 3, 2, 1, 3)]
     assert all(len(set(each)) == 1 for each in names)
     assert len({each[0] for each in names}) == len(names)
 
 
-def test_a_process_of_an_earlier_start_that_called_in_vain_is_not_taken_for_a_new_one(memory):
+def test_a_process_of_an_earlier_start_is_told_apart(memory):
     memory.set("call/1", "of a process that was killed")
     assert len(set(start(memory, 2))) == 1
 
@@ -68,7 +68,7 @@ def test_a_run_is_remembered_by_the_starts_that_follow(memory, tmp_path, monkeyp
     assert make_job(memory, 1, name="next").recall_run() == tmp_path / "runs" / "small"
 
 
-def test_where_the_jobs_memory_is_gone_each_process_speaks_for_itself(memory):
+def test_without_the_jobs_memory_each_process_reports(memory):
     class Gone:
         def add(self, *_):
             raise dist.DistNetworkError("Connection reset by peer")
@@ -107,7 +107,7 @@ def test_what_the_job_remembers_counts(runs):
     assert begun_run(job, runs, "hcc") == runs / "hcc-3"
 
 
-def test_a_job_that_forgets_finds_the_unfinished_run_that_bears_its_name(runs):
+def test_a_restarted_job_finds_its_unfinished_run(runs):
     assert begun_run(named_job(), runs, "hcc") == runs / "hcc"
     assert begun_run(named_job("eight"), runs, "hcc") == runs / "hcc-3"
     assert begun_run(named_job("nine"), runs, "hcc") is None

@@ -110,9 +110,7 @@ def test_what_does_not_go_with_replicas_is_refused(make_config, changes, expecte
         make_config(**{"trainer.processes.strategy": "dp", **changes})
 
 
-def test_a_run_with_replicas_on_the_processor_is_refused_and_leaves_nothing(
-    settings, tmp_path, capsys
-):
+def test_replicas_on_the_processor_are_refused(settings, tmp_path, capsys):
     path = tmp_path / "small.yaml"
     path.write_text(write_yaml(settings))
     assert main([str(path), "--trainer.processes.strategy", "dp"]) == 2
@@ -134,7 +132,7 @@ def test_a_run_on_two_gpus_ends_as_one_on_a_single_gpu_does(settings, tmp_path, 
     settings["trainer"] |= {"device": "cuda", "batch_size": 13}
     settings["model"]["params"]["dropout"] = 0.0
     settings["data"]["augmentations"] = []
-    settings["report"] = {"enabled": False}
+    settings["report"]["enabled"] = False
     path = tmp_path / "small.yaml"
     path.write_text(write_yaml(settings))
     assert main([str(path), "--exp_name", "one"]) == 0

@@ -40,12 +40,12 @@ def test_an_unpacked_package_is_a_run_whose_time_is_unknown(folder):
     assert run.epochs == 4
 
 
-def test_a_run_of_an_earlier_version_has_all_settings_in_config_yaml(folder):
+def test_a_run_of_an_earlier_version_is_read(folder):
     (folder / "resolved.yaml").replace(folder / "config.yaml")
     assert "auroc" in read_run(folder, "one").metric_names
 
 
-def test_what_predictions_cannot_tell_is_left_out_of_the_metrics(tmp_path):
+def test_metrics_that_predictions_cannot_give_are_left_out(tmp_path):
     made = make_run(tmp_path / "x", drawn("binary"), metrics=["auroc", "modality_agreement"])
     assert read_run(made, "x").metric_names == ["auroc"]
 
@@ -104,7 +104,7 @@ def edit(name, old, new):
         (edit("splits.csv", "group", "patient"), "has no needed column 'group'"),
     ],
 )
-def test_a_run_that_cannot_be_compared_is_one_line_that_names_it(folder, change, words):
+def test_a_run_that_cannot_be_compared_is_named(folder, change, words):
     change(folder)
     with pytest.raises(UsageError, match=words) as refused:
         read_run(folder, "one")
@@ -113,7 +113,7 @@ def test_a_run_that_cannot_be_compared_is_one_line_that_names_it(folder, change,
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_read_back_gives_the_same_metrics_to_the_last_digit(task, tmp_path):
+def test_read_predictions_give_exactly_the_same_metrics(task, tmp_path):
     outputs = drawn(task)
     found, names = read_predictions(make_run(tmp_path / "run", outputs) / "predictions.csv")
     assert names == NAMES[task]
@@ -139,7 +139,7 @@ def test_names_are_text_whatever_they_look_like(tmp_path):
     assert torch.equal(found.target, outputs.target)
 
 
-def test_decisions_are_those_that_were_written_by_whatever_threshold(tmp_path):
+def test_decisions_are_read_as_they_were_written(tmp_path):
     path = make_run(tmp_path / "run", drawn("binary")) / "predictions.csv"
     table = pd.read_csv(path)
     table["prediction"] = "case"

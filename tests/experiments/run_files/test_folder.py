@@ -54,7 +54,7 @@ def test_a_dry_run_refuses_a_runs_dir_that_cannot_be_made(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_finished_means_through_the_last_stage_since_the_last_start(tmp_path):
+def test_finished_means_exported_since_the_last_start(tmp_path):
     assert is_finished(make_run(tmp_path, "done", "run_started", "epoch", FINISHED))
     assert not is_finished(make_run(tmp_path, "cut", "run_started", "epoch"))
     again = make_run(tmp_path, "again", "run_started", FINISHED, "run_resumed", "epoch")
@@ -69,7 +69,7 @@ def test_auto_finds_the_newest_unfinished_run_of_that_name(tmp_path):
     assert find_run("auto", tmp_path, "a") == newest
 
 
-def test_auto_does_not_take_a_fold_or_a_family_for_a_run_of_the_name(tmp_path):
+def test_auto_takes_no_fold_or_family_for_the_run(tmp_path):
     make_run(tmp_path, "a-fold0", "run_started")
     make_run(tmp_path, "a-tft-s0", "run_started")
     with pytest.raises(UsageError, match="no unfinished run of 'a'"):
@@ -103,7 +103,7 @@ def test_a_changed_configuration_keeps_the_former_one(tmp_path):
     assert "max_epochs: 7" in (tmp_path / "config.yaml").read_text()
 
 
-def test_a_run_that_is_cut_while_its_configuration_changes_keeps_the_former(tmp_path, monkeypatch):
+def test_a_cut_while_settings_change_keeps_the_former(tmp_path, monkeypatch):
     write_config(tmp_path, Config.model_validate({"trainer": {"max_epochs": 3}}))
     replace = os.replace
 
@@ -120,9 +120,7 @@ def test_a_run_that_is_cut_while_its_configuration_changes_keeps_the_former(tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", ["write_splits", "write_config"])
-def test_a_run_cut_before_everything_it_continues_from_stands_is_not_continued(
-    make_config, monkeypatch, last
-):
+def test_a_run_cut_during_set_up_is_not_continued(make_config, monkeypatch, last):
     def cut(*_):
         raise KeyboardInterrupt
 

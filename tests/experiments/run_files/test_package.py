@@ -82,7 +82,7 @@ def rewrite(package: Path, changes: dict[str, bytes | None]) -> None:
                 archive.writestr(name, data)
 
 
-def test_a_run_leaves_a_package_whose_manifest_is_of_all_its_files(finished):
+def test_a_packages_manifest_lists_all_its_files(finished):
     package = finished.run_dir / "packed.zip"
     files = read_package(package)
     assert files.keys() == PACKED | {AUDIT, CURVES, RESOLVED}
@@ -99,7 +99,7 @@ def test_a_run_leaves_a_package_whose_manifest_is_of_all_its_files(finished):
         )
 
 
-def test_the_same_run_gives_the_same_bytes_whenever_it_is_packed(run_dir, package):
+def test_packing_a_run_twice_gives_the_same_bytes(run_dir, package):
     first = package.read_bytes()
     package.unlink()
     for path in run_dir.rglob("*"):
@@ -131,7 +131,7 @@ def test_no_place_on_this_machine_is_inside(finished, tmp_path):
     assert config.plain() | {"runs_dir": None, "data": None} == own
 
 
-def test_a_split_that_was_read_from_a_file_is_read_from_the_packaged_one(run_dir, tmp_path):
+def test_a_split_file_is_read_from_the_package(run_dir, tmp_path):
     text = (run_dir / "config.yaml").read_text()
     assert "file: null" in text
     (run_dir / "config.yaml").write_text(text.replace("file: null", "file: /else/where/mine.csv"))
@@ -190,7 +190,7 @@ def test_a_file_that_the_manifest_lacks_is_refused(package):
         read_package(package)
 
 
-def test_weights_that_do_not_open_are_refused_even_where_the_checksum_is_right(run_dir, package):
+def test_weights_that_do_not_open_are_refused(run_dir, package):
     before = package.read_bytes()
     weights = run_dir / "checkpoints" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -213,7 +213,7 @@ def test_what_is_no_package_is_one_line(tmp_path, package, content):
         read_package(tmp_path / "absent.zip")
 
 
-def test_whatever_byte_is_changed_content_is_never_taken_for_whole(package):
+def test_any_changed_byte_is_noticed(package):
     whole = package.read_bytes()
     expected = read_package(package)
     draw = random.Random(0)

@@ -28,7 +28,7 @@ def own_cohort(cohort_dir, settings, tmp_path):
     root = tmp_path / "own"
     shutil.copytree(cohort_dir, root)
     settings["data"]["root"] = str(root)
-    settings["report"] = {"enabled": False}
+    settings["report"]["enabled"] = False
     settings["audit"] = {"enabled": False}
     return root
 
@@ -59,7 +59,7 @@ def fingerprint(config):
 # What a fingerprint tells apart
 
 
-def test_a_fingerprint_is_of_files_cleaning_and_split_and_of_nothing_else(own_cohort, make_config):
+def test_a_fingerprint_is_of_files_cleaning_and_split(own_cohort, make_config):
     first = fingerprint(make_config())
     assert len(first) == 12
     assert set(first) <= set("0123456789abcdef")
@@ -123,9 +123,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("line", CHANGES)
-def test_a_run_is_not_continued_on_other_data_and_the_line_names_what_changed(
-    own_cohort, make_config, line
-):
+def test_a_run_is_not_continued_on_other_data(own_cohort, make_config, line):
     begun = Experiment(make_config())
     begun.setup()
     change, settings = CHANGES[line]
@@ -208,7 +206,7 @@ def every_file_is_large(monkeypatch):
     time.sleep(0.02)  # so that the files are older than the first look at the clock
 
 
-def test_digests_are_remembered_in_the_cache_until_they_are_to_be_verified(
+def test_checksums_are_cached_until_verified(
     own_cohort, make_config, tmp_path, every_file_is_large
 ):
     cache = {"data.cache_dir": str(tmp_path / "cache")}
@@ -223,7 +221,7 @@ def test_digests_are_remembered_in_the_cache_until_they_are_to_be_verified(
     assert build_data(make_config(**{"data.verify": False})).version.files == files
 
 
-def test_a_bad_value_in_large_spectra_is_named_before_anything_is_trained_every_time(
+def test_a_bad_value_in_large_spectra_is_named_each_time(
     own_cohort, make_config, tmp_path, every_file_is_large
 ):
     spectra = np.load(own_cohort / "spectra.npy")

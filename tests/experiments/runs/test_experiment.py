@@ -86,7 +86,7 @@ def test_a_run_leaves_behind_what_it_promises(finished):
     assert is_finished(run_dir)
 
 
-def test_predictions_are_those_of_the_test_side_and_give_the_reported_auroc(finished):
+def test_predictions_give_the_reported_test_auroc(finished):
     table = pd.read_csv(finished.run_dir / "predictions.csv", dtype={"sample_id": str})
     splits = pd.read_csv(finished.run_dir / "splits.csv", dtype=str)
     test = set(splits.sample_id[splits.split == "test"])
@@ -111,7 +111,7 @@ def test_the_metrics_table_has_a_row_an_epoch(finished):
     assert float(rows[0]["val/auroc"]) >= 0
 
 
-def test_the_exported_weights_are_the_averaged_ones_that_were_tested(finished):
+def test_exported_weights_are_the_averaged_ones(finished):
     exported = load_file(finished.run_dir / "checkpoints" / "model.safetensors")
     live = finished.trainer.model.state_dict()
     assert exported.keys() == live.keys()
@@ -121,7 +121,7 @@ def test_the_exported_weights_are_the_averaged_ones_that_were_tested(finished):
     assert again == pytest.approx(finished.results["test"], nan_ok=True)
 
 
-def test_what_was_fitted_is_exported_so_that_new_samples_can_be_prepared_alike(finished):
+def test_fitted_preprocessing_is_exported(finished):
     path = finished.run_dir / "preprocessing.pt"
     fitted = torch.load(path, weights_only=True)
     data = finished.data
@@ -143,7 +143,7 @@ def test_the_environment_names_commit_versions_and_checksums(finished):
     assert environment["command"]
 
 
-def test_the_same_configuration_fed_back_gives_identical_metrics_and_keeps_both(finished):
+def test_a_saved_configuration_gives_identical_metrics(finished):
     off = [("report.enabled", "false")]
     again = Experiment(load_config(str(finished.run_dir / "config.yaml"), off))
     results = again.run()
@@ -213,7 +213,7 @@ def test_a_run_is_not_continued_on_another_split(make_config):
         Experiment(make_config(), run_dir=experiment.run_dir).setup()
 
 
-def test_handlers_of_ones_own_attach_in_python_and_see_the_gradients(make_config):
+def test_own_handlers_attach_in_python(make_config):
     experiment = Experiment(make_config(**OFF))
     experiment.setup()
     norms, steps = [], []
@@ -232,9 +232,7 @@ def test_handlers_of_ones_own_attach_in_python_and_see_the_gradients(make_config
     assert all(norm > 0 for norm in norms)
 
 
-def test_what_is_outside_the_project_is_found_by_its_dotted_path(
-    make_config, tmp_path, monkeypatch
-):
+def test_own_parts_are_found_by_dotted_path(make_config, tmp_path, monkeypatch):
     (tmp_path / "my_lab.py").write_text(
         """
 import torch
@@ -367,9 +365,7 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
         ({"data.transforms": ["tik"]}, "did you mean 'tic'"),
     ],
 )
-def test_what_cannot_work_is_refused_in_set_up_and_leaves_no_folder(
-    make_config, settings, changes, message
-):
+def test_settings_that_cannot_work_leave_no_folder(make_config, settings, changes, message):
     with pytest.raises(UsageError, match=message) as error:
         Experiment(make_config(**changes)).setup()
     assert "\n" not in str(error.value)

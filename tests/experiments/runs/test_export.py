@@ -11,7 +11,7 @@ from experiments.runs.experiment import Experiment
 pytestmark = pytest.mark.slow
 
 
-def test_the_summary_tells_how_well_each_class_is_told_from_the_exported_predictions(make_config):
+def test_the_summary_has_the_figures_of_each_class(make_config):
     experiment = Experiment(make_config(**{"report.enabled": False, "trainer.max_epochs": 1}))
     experiment.run()
     summary = (experiment.run_dir / "summary.md").read_text("utf-8")
@@ -37,7 +37,7 @@ def test_the_summary_of_a_regression_has_no_classes(make_config):
         assert heading not in summary
 
 
-def test_the_summary_tells_the_threshold_and_the_calibration_with_their_figures(make_config):
+def test_the_summary_has_threshold_and_calibration(make_config):
     changes = {"report.enabled": False, "trainer.max_epochs": 1}
     experiment = Experiment(make_config(**changes, **{"report.threshold": {"rule": "f1"}}))
     experiment.run()

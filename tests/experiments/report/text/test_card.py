@@ -77,7 +77,7 @@ def run(root, tmp_path_factory):
             "data": data | DATA[task] | changes.pop("data", {}),
             "model": {"name": "tft", "params": SMALL_TFT},
             "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
-            "report": {"enabled": False},
+            "report": {"enabled": False, "resamples": 50},
             "audit": {"enabled": False},
         }
         experiment = Experiment(check_config(config | changes))
@@ -189,7 +189,7 @@ def test_its_metrics_are_those_of_the_run_on_both_sides(plain):
 
 def test_test_intervals_have_their_own_column(run):
     metrics = ["accuracy", "auroc", "brier"]  # by Clopper and Pearson, of too few, by bootstrap
-    experiment = run(metrics=metrics)
+    experiment = run(metrics=metrics, report={"enabled": False})
     card = card_of(experiment)
     rows = rows_of(card, "metric | validation | test | 95% interval of test")
     assert rows["loss"][2] == ""
@@ -223,7 +223,8 @@ def test_a_test_set_of_one_group_is_warned_of(run, root, tmp_path):
 
 
 def test_it_states_the_threshold_and_the_temperature(run):
-    experiment = run(report={"enabled": False, "threshold": {"rule": "fpr", "demand": 0.2}})
+    threshold = {"rule": "fpr", "demand": 0.2}
+    experiment = run(report={"enabled": False, "resamples": 0, "threshold": threshold})
     card, found = card_of(experiment), experiment.findings
     (point, *_) = found.decisions[ODD]
     assert "by the rule `fpr <= 0.2`" in card
