@@ -37,6 +37,7 @@ ANY_TIME = _keys(
         "trainer": "device precision deterministic",
         "trainer.processes": "strategy backend static_graph find_unused_parameters overlap",
         "checkpoint": "monitor mode",
+        "baselines": "enabled models max_samples",
         "report": "enabled language resamples sections",
         "report.threshold": "rule demand",
         "report.attribution": "method max_samples steps",

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
+from experiments.config.baselines import BaselinesConfig
 from experiments.config.components import is_path, metric_name, split_entry
 from experiments.config.data import DataConfig
 from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
@@ -276,6 +277,7 @@ class Config(Section):
     )
     report: ReportConfig = ReportConfig()
     audit: AuditConfig = AuditConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
 
     @field_validator("exp_name")
     @classmethod

@@ -47,6 +47,15 @@ from experiments.analysis import (
     decide,
     read_audit,
 )
+from experiments.baselines import (
+    Baselines,
+    Leaderboard,
+    baseline_outputs,
+    choose_names,
+    compare_with_baselines,
+    comparison_metric,
+    fit_baselines,
+)
 from experiments.builders import (
     Data,
     RunHandlers,
@@ -105,6 +114,8 @@ class Experiment:
         metrics: Names of metrics, and metrics of the user's own.
         results: ``val`` and ``test`` -> metrics.
         intervals: Metric -> its 95% interval, after :meth:`test`.
+        baselines: Classical models of the same training set, after :meth:`test`, if enabled.
+        leaderboard: The network beside them, likewise.
         findings: Analysis of the test set, after :meth:`test`.
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
@@ -137,6 +148,8 @@ class Experiment:
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
+        self.baselines: Baselines | None = None
+        self.leaderboard: Leaderboard | None = None
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
@@ -201,6 +214,8 @@ class Experiment:
             config.derive("metrics", list(TASKS[task].metrics))
         self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
         check_sections(config.report.sections)
+        if config.baselines.enabled:
+            choose_names(self.data, config.baselines.models)
         self.audit = broadcast_from_main(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
         self.run_dir = resumed or broadcast_from_main(self._new_run_dir)
@@ -403,6 +418,7 @@ class Experiment:
             self.outputs, self.data.cohort.class_names, self.config.report.threshold
         )
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
+        self.leaderboard = self._compare_with_baselines()
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
@@ -411,6 +427,7 @@ class Experiment:
             intervals=bounds,
             interval_methods={name: found.method for name, found in self.intervals.items()},
             **as_plain(decisions, calibration),
+            **({"baselines": self.leaderboard.as_plain()} if self.leaderboard else {}),
         )
         return results
 
@@ -438,6 +455,8 @@ class Experiment:
                 parameters=self._count_parameters(),
                 findings=self.findings,
                 audit=self.audit,
+                baselines=self.baselines,
+                leaderboard=self.leaderboard,
             )
         )
         self.handlers.log.write_once(FINISHED)
@@ -457,16 +476,36 @@ class Experiment:
         self.results[side], self.outputs[side] = metrics, outputs.take(rows)
         return rows
 
+    def _test_groups(self) -> list[str]:
+        cohort = self.data.cohort
+        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
+        return [group_of[sample] for sample in self.outputs["test"].sample_id]
+
     def _intervals(self) -> dict[str, Interval]:
         """Intervals of the test metrics."""
         resamples, outputs = self.config.report.resamples, self.outputs["test"]
         if not resamples:
             return {}
-        cohort = self.data.cohort
-        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
-        groups = [group_of[sample] for sample in outputs.sample_id]
         return bootstrap_intervals(
-            outputs, groups, self.config.metric_names, resamples, seed=self.config.seed
+            outputs,
+            self._test_groups(),
+            self.config.metric_names,
+            resamples,
+            seed=self.config.seed,
+        )
+
+    def _compare_with_baselines(self) -> Leaderboard | None:
+        """Fit the baselines and compare the network with them."""
+        config, data = self.config, self.data
+        if not config.baselines.enabled:
+            return None
+        metric = comparison_metric(config, data.cohort.task)
+        self.baselines = fit_baselines(data, config.baselines, metric, config.seed)
+        outputs = {
+            subset: baseline_outputs(self.baselines, data, subset) for subset in ("val", "test")
+        }
+        return compare_with_baselines(
+            config, self.outputs, outputs, self._test_groups(), self.baselines.drawn
         )
 
     def _load_best(self) -> None:
