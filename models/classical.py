@@ -152,9 +152,7 @@ class ClassicalModel:
             y: Classes [N], labels (0 or 1) [N, T] or values [N, T].
             groups: Of each sample.
         """
-        if self.task == "regression":
-            self.estimators = [self._fitted(x, y, groups)]
-        elif self.task == "multilabel":
+        if self.task == "multilabel":
             self.estimators = [
                 self._fitted(x, y[:, t].astype(int), groups) for t in range(y.shape[1])
             ]
@@ -185,12 +183,22 @@ class ClassicalModel:
         """A fitted pipeline, with what a grid chose in its place; or a constant probability."""
         if self.task != "regression" and len(np.unique(y)) < 2:
             return float(y[0])
+        if (
+            y.ndim > 1
+            and y.shape[1] == 1
+            and not isinstance(self.recipe.model, MultiOutputRegressor)
+        ):
+            y = y[:, 0]
         recipe, splits = self.recipe, self._inner_splits(x, y, groups)
         model = clone(recipe.model)
         if "random_state" in model.get_params():
             model.set_params(random_state=self.seed)
         if isinstance(model, LinearSVC):
-            model = CalibratedClassifierCV(model, cv=splits or None, ensemble=False)
+            # Calibration takes each sample once; with too few, the training scores must do.
+            whole = sum(len(test) for _, test in splits) == len(x)
+            everything = np.arange(len(x))
+            folds = splits if whole else [(everything, everything)]
+            model = CalibratedClassifierCV(model, cv=folds, ensemble=False)
         elif recipe.grid and splits:
             model = GridSearchCV(model, dict(recipe.grid), scoring=self._scoring(y), cv=splits)
         pipeline = Pipeline([*self._preparation(x), ("model", model)]).fit(x, y)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError, nearest
-from engine.metrics import EpochOutputs, better_when, metric_value
+from engine.metrics import EpochOutputs
+from experiments.baselines.leaderboard import ranked
 from experiments.builders import Data
 from experiments.config import LATE_FUSION, BaselinesConfig
 from models.classical import CLASSIFIERS, REGRESSORS, SMALLEST, ClassicalModel, Recipe
@@ -183,23 +183,3 @@ def baseline_outputs(baselines: Baselines, data: Data, subset: str) -> dict[str,
         )
         for name, logits in baselines.logits(spectra, dataset.tabular).items()
     }
-
-
-def ranked(outputs: Mapping[str, EpochOutputs], metric: str) -> list[str]:
-    """Names of models from the best on; equal values are ordered by log loss, or by r2.
-
-    Args:
-        outputs: Of each model on the same samples.
-        metric: An undefined value is the worst.
-    """
-
-    def worse(name: str, by: str) -> float:
-        value = metric_value(by, outputs[name])
-        found = value if better_when(by) == "min" else -value
-        return math.inf if math.isnan(found) else found
-
-    def key(name: str) -> tuple[float, float]:
-        tie = "r2" if outputs[name].task == "regression" else "log_loss"
-        return worse(name, metric), worse(name, tie)
-
-    return sorted(outputs, key=key)

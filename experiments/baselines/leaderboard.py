@@ -16,7 +16,6 @@ from engine.statistics import (
     delong_test,
     groups_of_rarest,
 )
-from experiments.baselines.fit import ranked
 from experiments.config import Config
 
 BEATS, LOSES, OPEN, TOO_FEW = "beats", "does_not_beat", "no_difference", "too_few"
@@ -103,6 +102,26 @@ def comparison_metric(config: Config, task: str) -> str:
     return monitored if suits else TASKS[task].monitor.removeprefix("val/")
 
 
+def ranked(outputs: Mapping[str, EpochOutputs], metric: str) -> list[str]:
+    """Names of models from the best on; equal values are ordered by log loss, or by r2.
+
+    Args:
+        outputs: Of each model on the same samples.
+        metric: An undefined value is the worst.
+    """
+
+    def worse(name: str, by: str) -> float:
+        value = metric_value(by, outputs[name])
+        found = value if better_when(by) == "min" else -value
+        return math.inf if math.isnan(found) else found
+
+    def key(name: str) -> tuple[float, float]:
+        tie = "r2" if outputs[name].task == "regression" else "log_loss"
+        return worse(name, metric), worse(name, tie)
+
+    return sorted(outputs, key=key)
+
+
 def compare_with_baselines(
     config: Config,
     network: Mapping[str, EpochOutputs],
@@ -134,12 +153,16 @@ def compare_with_baselines(
         return Entry(name, metric_value(metric, of["val"]), whole, values)
 
     order = ranked(baselines["val"], metric)
-    entries = [entry(n, {subset: baselines[subset][n] for subset in ("val", "test")}) for n in order]
+    entries = [
+        entry(n, {subset: baselines[subset][n] for subset in ("val", "test")}) for n in order
+    ]
     best = baselines["test"][order[0]]
     if resamples:
         # Without what only the network has, both are compared by the same rule.
         models = [best, replace(test, custom={}, of_samples={})]
-        difference = bootstrap_differences(models, groups, [metric], resamples, seed=seed)[0][metric]
+        difference = bootstrap_differences(models, groups, [metric], resamples, seed=seed)[0][
+            metric
+        ]
     else:
         difference = Interval(metric_value(metric, test) - metric_value(metric, best))
     return Leaderboard(

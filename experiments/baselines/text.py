@@ -67,8 +67,8 @@ def leaderboard_rows(found: Leaderboard) -> list[tuple[str, str, str]]:
 def about_leaderboard(found: Leaderboard) -> str:
     """How the baselines were fitted and compared."""
     told = (
-        "Baselines are fitted to the training set of this run, with its transforms; the best one is "
-        "chosen on the validation set."
+        "Baselines are fitted to the training set of this run, with its transforms; the best one "
+        "is chosen on the validation set."
     )
     if found.drawn is not None:
         told += f" They are fitted to {found.drawn} training samples, drawn by group."

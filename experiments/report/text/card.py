@@ -15,6 +15,7 @@ from datasets.transforms import TRANSFORMS
 from engine.metrics import CLASSES
 from engine.reporting import figure_text, figure_texts, read_log
 from experiments.analysis import Outcome, finding_number, too_few_of
+from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.decision_text import (
     calibration_section,
@@ -175,7 +176,7 @@ The weights were chosen on the validation set; nothing was chosen on the test se
 and nan: the figure cannot be computed on these data.
 
 {_metrics(outcome)}
-{_decisions(outcome)}
+{_baselines(outcome)}{_decisions(outcome)}
 ## Limits
 
 {_bullets(limits(outcome))}
@@ -287,6 +288,11 @@ def _metrics(outcome: Outcome) -> str:
         several = len(outcome.data.cohort.class_names) > 1
         about += ", each by itself; r2 is the mean over them." if several else "."
     return "\n".join(lines) + (f"\n\n{about.strip()}" if about.strip() else "")
+
+
+def _baselines(outcome: Outcome) -> str:
+    found = outcome.leaderboard
+    return f"\n{leaderboard_section(found)}" if found else ""
 
 
 def _decisions(outcome: Outcome) -> str:
