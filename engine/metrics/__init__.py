@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     )
     from engine.metrics.tasks import (
         CLASSES,
+        LAST_EPOCH,
         TASKS,
         THRESHOLD,
+        TIE_BREAK,
         UNDEFINED,
         Mode,
         Monitor,

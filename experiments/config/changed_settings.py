@@ -51,7 +51,7 @@ TRAINING = _keys(
         "trainer": "max_epochs grad_clip accumulate_steps compile early_stopping",
         "trainer.early_stopping": "monitor mode patience cooldown min_delta relative start_epoch",
         "optimizer": "lr weight_decay layer_decay groups",
-        "lr_scheduler": "name warmup_steps params",
+        "lr_scheduler": "name warmup warmup_steps params",
         "checkpoint": "save_top_k save_last every_epochs every_steps keep_every_epochs",
         "ema": "decay warmup",
         "log": "every_steps",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from ignite.engine import Events
 from torch import nn
@@ -63,6 +64,7 @@ from experiments.builders import (
     build_data,
     build_handlers,
     build_model_and_loss,
+    derive_budget,
     with_loaders,
 )
 from experiments.config import Config, build_metrics
@@ -209,6 +211,8 @@ class Experiment:
         seed_everything(config.seed)
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
+        if not resumed:
+            derive_budget(config, len(self.data.loaders["train"]), self._val_groups())
         task = self.data.cohort.task
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
@@ -232,6 +236,18 @@ class Experiment:
             broadcast_from_main(self._write_beginning)
         else:
             self._resume(self._continuation)
+
+    def _val_groups(self) -> int:
+        """Groups of the rarest class in the validation set; all of a regression."""
+        val, cohort = self.data.split == "val", self.data.cohort
+        groups, targets = cohort.groups[val], cohort.targets[val]
+        if cohort.task == "regression":
+            return len(np.unique(groups))
+        if targets.ndim == 1:
+            members = [targets == number for number in range(self.data.num_classes)]
+        else:
+            members = [found for label in targets.T > 0 for found in (label, ~label)]
+        return min(len(np.unique(groups[each])) for each in members)
 
     def _take_lock(self, run_dir: Path) -> None:
         self.close()  # of an earlier set-up of this object
@@ -366,7 +382,9 @@ class Experiment:
         """Train to the configured number of epochs, or until early stopping."""
         self.outputs.clear()  # of other weights than those to come
         try:
-            self.trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
+            epochs = self.config.trainer.max_epochs
+            assert epochs is not None
+            self.trainer.fit(self.data.loaders["train"], epochs)
         finally:
             self.handlers.close()
 

@@ -15,10 +15,11 @@ from safetensors.torch import save
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.files import write_whole
-from engine.metrics import CLASSES, EpochOutputs
+from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import figure_text, with_bounds
 from experiments.analysis import Outcome
 from experiments.baselines import leaderboard_section, save_baselines
+from experiments.config import Config
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import FindingSections, examine
 from experiments.report.text import (
@@ -148,7 +149,7 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 ## Results
 
-Of the checkpoint with the best `{config.checkpoint.monitor}`; undefined and nan mean
+Of {_selection(config)}; undefined and nan mean
 that a figure cannot be computed on this data.
 {_about_positive(outcome)}{_about_intervals(outcome)}{units}
 | metric | validation | test |
@@ -163,6 +164,13 @@ checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` w
 fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
 `{outcome.run_dir.name}.zip` holds all of these with their checksums.
 """
+
+
+def _selection(config: Config) -> str:
+    monitor = config.checkpoint.monitor
+    if monitor == LAST_EPOCH:
+        return "the last epoch (the validation set is too small to select one by)"
+    return f"the checkpoint with the best `{monitor}`"
 
 
 def _baselines(outcome: Outcome) -> str:

@@ -15,6 +15,7 @@ from experiments.analysis import (
     too_few_of,
 )
 from experiments.baselines import leaderboard_lines
+from experiments.builders import about_budget
 from experiments.config import Config
 from experiments.launch import LaunchContext, joined, tell_group
 from experiments.report.text import decision_lines
@@ -98,6 +99,9 @@ def print_setup(experiment: Experiment) -> None:
             print(line)
     for line in experiment.handlers.repeated:
         print(line)
+    budget = about_budget(experiment.config, len(experiment.data.loaders["train"]))
+    if budget:
+        print(budget)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     together = tell_group(experiment.config.trainer)
     if together:

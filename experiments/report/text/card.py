@@ -12,7 +12,7 @@ from datasets.cohort import ROLES_FILE, SAMPLES_FILE, Roles, read_cohort_yaml
 from datasets.covariates import MISSING
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
-from engine.metrics import CLASSES
+from engine.metrics import CLASSES, LAST_EPOCH
 from engine.reporting import figure_text, figure_texts, read_log
 from experiments.analysis import Outcome, finding_number, too_few_of
 from experiments.baselines import leaderboard_section
@@ -136,7 +136,8 @@ def model_card(outcome: Outcome) -> str:
     # Where nothing was scored there is no best checkpoint.
     scored = (outcome.run_dir / "checkpoints" / "best.pt").is_file()
     best = f"the best {escape_markdown(config.checkpoint.monitor)}"
-    chosen_by = best if scored else "the last epoch"
+    selected = scored and config.checkpoint.monitor != LAST_EPOCH
+    chosen_by = best if selected else "the last epoch"
     return f"""# Model card: {escape_markdown(outcome.run_dir.name)}
 
 ## Model details
