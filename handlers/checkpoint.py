@@ -235,8 +235,9 @@ class Checkpoint:
             trainer.log_event("checkpoint_skipped", **place, message=message)
             return
         loss = state.metrics.get(TIE_BREAK)
-        ranked = score is not None and not math.isnan(score)
-        names = self._rank(score, state.epoch, loss) if ranked else []
+        names = []
+        if score is not None and not math.isnan(score):
+            names = self._rank(score, state.epoch, loss)
         names += kept
         if self.save_last:
             # Last, when the files that its index lists are written.

@@ -20,11 +20,13 @@ from datasets.audit.context import AuditContext
 from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
 from datasets.audit.groups import check_groups, check_spelling
+from datasets.audit.hidden_groups import check_hidden_groups
 from datasets.cohort import Cohort
 
 # In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     check_groups,
+    check_hidden_groups,
     check_spelling,
     check_duplicates,
     check_label_leakage,

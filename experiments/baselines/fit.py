@@ -156,7 +156,7 @@ def _drawn(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 def _with_fusion(baselines: Baselines, data: Data, metric: str) -> Baselines:
     outputs = baseline_outputs(baselines, data, "val")
-    best = {}
+    best: dict[str, str] = {}
     for name in ranked(outputs, metric):
         best.setdefault(baselines.models[name].recipe.modality, name)
     return replace(baselines, fused=[best["spectra"], best["covariates"]])

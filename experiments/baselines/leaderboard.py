@@ -96,7 +96,7 @@ class Leaderboard:
 
 def comparison_metric(config: Config, task: str) -> str:
     """The metric that compares models: the monitored one if it suits baselines, else the task's."""
-    monitored = config.checkpoint.monitor.removeprefix("val/")
+    monitored = str(config.checkpoint.monitor).removeprefix("val/")
     fits = (*TASKS[task].metrics, "balanced_accuracy", "mcc", "brier", "log_loss", "ece")
     suits = monitored in config.metric_names and monitored.partition("[")[0] in fits
     return monitored if suits else TASKS[task].monitor.removeprefix("val/")
