@@ -22,7 +22,7 @@ from engine.checkpointing import (
 )
 from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
-from engine.metrics import Monitor
+from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Checkpoint:
     Four sorts of files, each written aside and renamed when it is whole: ``last.pt`` to resume
     from, ``best.pt``, the ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and
     ``periodic-epoch=<epoch>.pt``, which are never removed. A file that falls out of the best is
-    removed after the new one is written. Of equal scores the earlier wins; NaN is never among the
+    removed after the new one is written. Of equal scores the lower ``val/loss`` makes
+    ``best.pt``, then the earlier; NaN is never among the
     best; an epoch without the monitor is not ranked. Weights that are NaN or infinite are never
     saved.
 
@@ -105,6 +106,7 @@ class Checkpoint:
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
         self._best: tuple[float, int] | None = None  # score, epoch
+        self._best_loss: float | None = None
         self._saved_iteration = 0
         self._saved_step = 0
         self._carried: dict[str, Any] | None = None
@@ -145,6 +147,7 @@ class Checkpoint:
         try:
             if self._ranked_otherwise:
                 self._top, self._best = broadcast_from_main(self._rank_again)
+                self._best_loss = None
                 self._ranked_otherwise = False
             self._top = broadcast_from_main(lambda: self._tidy(trainer))
             # Fail now where a state cannot be saved, not after the first epoch.
@@ -194,7 +197,7 @@ class Checkpoint:
     ) -> None:
         state = trainer.state
         place = {"epoch": state.epoch, "iteration": state.iteration}
-        before = self._top, self._best, self._saved_iteration
+        before = self._top, self._best, self._best_loss, self._saved_iteration
         if planned:
             self._saved_step = state.optimizer_step
         broken = self._broken(trainer)
@@ -202,7 +205,10 @@ class Checkpoint:
             message = f"not saved: the model's {broken} holds NaN or infinite values"
             trainer.log_event("checkpoint_skipped", **place, message=message)
             return
-        names = [] if score is None or math.isnan(score) else self._rank(score, state.epoch)
+        loss = state.metrics.get(TIE_BREAK)
+        names = []
+        if score is not None and not math.isnan(score):
+            names = self._rank(score, state.epoch, loss)
         names += kept
         if self.save_last:
             # Last, when the files that its index lists are written.
@@ -217,7 +223,7 @@ class Checkpoint:
             states = trainer.capture()
             broadcast_from_main(lambda: self._write(states, names, before[0]))
         except OSError as error:
-            self._top, self._best, self._saved_iteration = before
+            self._top, self._best, self._best_loss, self._saved_iteration = before
             raise CheckpointError(
                 f"cannot save a checkpoint to {self.folder}: {error.strerror}; the earlier ones "
                 "stand"
@@ -249,7 +255,7 @@ class Checkpoint:
     def _check(self, states: Mapping[str, Any]) -> None:
         pack_checkpoint(states, self.meta)
 
-    def _rank(self, score: float, epoch: int) -> list[str]:
+    def _rank(self, score: float, epoch: int, loss: float | None) -> list[str]:
         """Rank a score; returns the names of the files to write."""
         assert self.monitor is not None
         names = []
@@ -260,9 +266,9 @@ class Checkpoint:
         if place < self.save_top_k:
             names.append(self.file_name(epoch, score))
             self._top = [*top[:place], (names[0], score, epoch), *top[place:]][: self.save_top_k]
-        best = None if self._best is None else self._best[0]
-        if self.save_best and self.monitor.is_better(score, best):
-            self._best = score, epoch
+        best = None if self._best is None else (self._best[0], self._best_loss)
+        if self.save_best and self.monitor.is_better_epoch(score, loss, best):
+            self._best, self._best_loss = (score, epoch), loss
             names.append(BEST_NAME)
         return names
 
@@ -275,9 +281,11 @@ class Checkpoint:
                 state = load_checkpoint(self.folder / name)["states"]["trainer"]
             except CheckpointError:  # missing or damaged
                 continue
+            epoch = state["iteration"] // state["epoch_length"]
             score = state["metrics"].get(self.monitor.name, math.nan)
+            score = float(epoch) if self.monitor.name == LAST_EPOCH else score
             if not math.isnan(score):
-                found.append((name, score, state["iteration"] // state["epoch_length"]))
+                found.append((name, score, epoch))
         sign = -1 if self.monitor.mode == "max" else 1
         found.sort(key=lambda entry: (sign * entry[1], entry[2]))
         if not found:
@@ -315,6 +323,7 @@ class Checkpoint:
         return {
             "top": [list(entry) for entry in self._top],
             "best": None if self._best is None else list(self._best),
+            "best_loss": self._best_loss,
             "saved_iteration": self._saved_iteration,
             "saved_step": self._saved_step,
             "carried": self._carried,
@@ -326,6 +335,7 @@ class Checkpoint:
         self._top = [(name, score, epoch) for name, score, epoch in state_dict["top"]]
         best = state_dict["best"]
         self._best = None if best is None else (best[0], best[1])
+        self._best_loss = state_dict.get("best_loss")
         self._saved_iteration = state_dict["saved_iteration"]
         self._saved_step = state_dict["saved_step"]
         self._carried = state_dict["carried"]

@@ -11,6 +11,7 @@ import datasets.audit.column_checks as columns
 import datasets.audit.scan_checks as scans
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, sort_by_level
+from datasets.audit.hidden_groups import check_hidden_groups
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     columns.check_groups,
+    check_hidden_groups,
     columns.check_spelling,
     scans.check_duplicates,
     columns.check_label_leakage,

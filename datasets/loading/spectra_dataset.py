@@ -23,6 +23,10 @@ CACHE_LIMIT_BYTES = 2**30
 AUGMENTATION_STREAM = 0
 
 
+# Of which mean scans are computed together, so that few scans are in memory.
+SAMPLES_PER_READ = 256
+
+
 class SameTarget:
     """Draws, for a sample, another one of the same class [N] or set of labels [N, T]."""
 
@@ -164,6 +168,21 @@ class SpectraDataset(Dataset[Sample]):
             return samples
         whole = [key if isinstance(key, tuple) else (0, key) for key in keys]
         return [self._augment(*both) for both in zip(samples, whole, strict=True)]
+
+    def mean_scans(self, samples: np.ndarray | None = None) -> np.ndarray:
+        """The mean transformed scan of samples, without augmentation, float32 [n, L].
+
+        Args:
+            samples: Indices [n]; None for all.
+        """
+        chosen = np.arange(len(self)) if samples is None else samples
+        means = np.empty((len(chosen), self.spec_len), dtype=np.float32)
+        for start in range(0, len(chosen), SAMPLES_PER_READ):
+            part = chosen[start : start + SAMPLES_PER_READ]
+            counts = self._rows.counts[part]
+            sums = np.add.reduceat(self._read(part, None), first_rows(counts), axis=0)
+            means[start : start + len(part)] = sums / counts[:, None]
+        return means
 
     def _samples(self, indices: list[int]) -> LazyBatch:
         places = np.array(indices)

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     )
     from engine.metrics.tasks import (
         CLASSES,
+        LAST_EPOCH,
         RESERVED,
         TASKS,
         THRESHOLD,
+        TIE_BREAK,
         UNDEFINED,
         Mode,
         Monitor,

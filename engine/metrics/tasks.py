@@ -89,6 +89,8 @@ TASKS = {
         "regression", as_it_is, as_it_is, REGRESSION, "val/mae", "min", OF_ATTENTION
     ),
 }
+# A monitor that selects nothing: the last epoch is the best.
+LAST_EPOCH = "last"
 # In the unit of the target.
 IN_UNITS = ("mae", "mse", "rmse")
 # Besides all losses and their terms.
@@ -193,6 +195,8 @@ def better_when(metric: str) -> Mode | None:
         >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
         ('max', 'min', 'min')
     """
+    if metric == LAST_EPOCH:
+        return "max"
     name = split_target(metric)[0].rpartition("/")[2].partition("@")[0]
     if name.endswith("loss") or name in SMALLER_IS_BETTER:
         return "min"
@@ -207,11 +211,14 @@ def known_metrics() -> list[str]:
 # Names with a meaning in ``state.metrics``, which nothing else may have.
 RESERVED = ("loss", "total_loss", "lr", *known_metrics())
 MODES = ("max", "min")
+# Decides between epochs with equal values of a monitor.
+TIE_BREAK = "val/loss"
 
 
 class Monitor:
     """Reads a metric (``val/auroc``) after an epoch and compares it.
 
+    ``name`` ``last`` is the number of the epoch, by which the last one is the best.
     ``mode`` is ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
     ``user`` is the handler, for error messages.
 
@@ -240,12 +247,35 @@ class Monitor:
 
     def attach(self, trainer: Any) -> None:
         """Have the name checked when training starts."""
-        trainer.monitor_metric(self.name, self.user)
+        if self.name != LAST_EPOCH:
+            trainer.monitor_metric(self.name, self.user)
 
     def read(self, trainer: Any) -> float | None:
         """This epoch's value; None if it was not measured."""
+        if self.name == LAST_EPOCH:
+            return float(trainer.state.epoch)
         value = trainer.state.metrics.get(self.name)
         return None if value is None else float(value)
+
+    def is_better_epoch(
+        self, value: float, loss: float | None, best: tuple[float, float | None] | None
+    ) -> bool:
+        """As :meth:`is_better`, but of equal values that with the lower validation loss is better.
+
+        Args:
+            value: Of an epoch.
+            loss: Its validation loss; None if it was not measured.
+            best: The same of the best epoch so far; None if there is none.
+
+        Example:
+            >>> Monitor("val/auroc", None, "checkpoint").is_better_epoch(0.9, 0.4, (0.9, 0.5))
+            True
+        """
+        if best is None:
+            return self.is_better(value, None)
+        if value == best[0] and loss is not None and best[1] is not None:
+            return loss < best[1]
+        return self.is_better(value, best[0])
 
     def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
         """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does.

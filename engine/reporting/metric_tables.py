@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
-from engine.metrics import Monitor
+from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
 
 # Events of the rows in the tables.
 TABLED = ("epoch", "test_completed")
@@ -66,19 +66,22 @@ def write_metrics_json(
     Args:
         log: Rows from :func:`read_log`.
         path: Replaced atomically.
-        monitor: The metric that selects the best epoch; the earliest of equals.
+        monitor: The metric that selects the best epoch; of equals that with the
+            lower ``val/loss``, then the earliest.
         mode: ``max`` if larger is better, ``min`` if smaller is; that of the metric by default.
     """
     epochs = [row for row in log if row["event"] == "epoch"]
     tests = [row for row in log if row["event"] == "test_completed"]
     best: Mapping[str, Any] | None = None
     if monitor is not None:
-        judge, best_value = Monitor(monitor, mode, "run_log"), None
+        judge = Monitor(monitor, mode, "run_log")
+        best_value: tuple[float, float | None] | None = None
         mode = judge.mode
         for row in epochs:
-            value = row["metrics"].get(monitor)
-            if value is not None and judge.is_better(float(value), best_value):
-                best, best_value = row, float(value)
+            value = row["epoch"] if monitor == LAST_EPOCH else row["metrics"].get(monitor)
+            loss = row["metrics"].get(TIE_BREAK)
+            if value is not None and judge.is_better_epoch(float(value), loss, best_value):
+                best, best_value = row, (float(value), loss)
     summary = {
         "monitor": monitor,
         "mode": mode,

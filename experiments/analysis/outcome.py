@@ -14,6 +14,7 @@ from engine.metrics import EpochOutputs
 from engine.reporting import bounds_text
 from engine.statistics import BOOTSTRAP, CLOPPER_PEARSON, FEWEST_GROUPS, TOO_FEW, Interval
 from experiments.analysis.analysis import TestAnalysis
+from experiments.baselines import Baselines, Leaderboard
 from experiments.builders import Data
 from experiments.config import Config
 
@@ -80,6 +81,8 @@ class Outcome:
         parameters: Numbers in the model that training can move.
         findings: What else is known of the tested model.
         audit: What was found in the data before anything was trained, the gravest first.
+        baselines: Classical models of the same training set, if enabled.
+        leaderboard: The network beside them, if enabled.
     """
 
     run_dir: Path
@@ -94,6 +97,8 @@ class Outcome:
     parameters: int
     findings: TestAnalysis = field(default_factory=TestAnalysis)
     audit: Sequence[Finding] = ()
+    baselines: Baselines | None = None
+    leaderboard: Leaderboard | None = None
 
     def about_positive(self) -> str:
         """A sentence on which class is the positive one; empty for tasks other than binary."""

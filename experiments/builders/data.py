@@ -37,6 +37,7 @@ from datasets.transforms import (
     make_transforms,
 )
 from engine.distributed import main_process_first, rank, world_size
+from experiments.builders.budget import derive_batch_size
 from experiments.builders.loaders import build_loaders
 from experiments.builders.split import split_cohort, tested_fold
 from experiments.config import ComponentConfig, Config, DataConfig, find_named
@@ -202,6 +203,8 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
             settings.cache_dir or default_cache_dir(),
             digest_memory(settings),
         )
+    if splits_file is None:
+        derive_batch_size(config, int(train.sum()), world_size())
     datasets = {}
     for side in SUBSETS:
         chosen = np.flatnonzero(split == side)

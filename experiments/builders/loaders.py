@@ -77,7 +77,9 @@ def _sampler(
     world_size: int,
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
-    batching, batch_size = config.data.batching, config.trainer.batch_size * factor
+    batching = config.data.batching
+    assert config.trainer.batch_size is not None
+    batch_size = config.trainer.batch_size * factor
     shared: dict[str, Any] = {"strata": strata, "rank": rank, "world_size": world_size}
     if batching.kind == "shuffle":
         shared["lengths"] = dataset.scan_counts

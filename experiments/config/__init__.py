@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.config.baselines import BASELINE_NAMES, LATE_FUSION, BaselinesConfig
     from experiments.config.changed_settings import (
         ATTACH,
         Change,

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
+from experiments.config.baselines import BaselinesConfig
 from experiments.config.components import is_path, metric_name, split_entry
 from experiments.config.data import DataConfig
 from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
@@ -91,11 +92,13 @@ class MonitorConfig(Section):
 class EarlyStoppingConfig(MonitorConfig):
     """Stop when a metric no longer improves."""
 
-    patience: Positive = 10
+    patience: Positive | None = Field(default=None, description="in epochs; defaults to 200 steps")
     cooldown: Count = 0
     min_delta: Factor = 0.0
     relative: bool = False
-    start_epoch: Count = 0
+    start_epoch: Count | None = Field(
+        default=None, description="defaults to the end of the warm-up, at least 300 steps"
+    )
 
 
 class ProcessesConfig(Section):
@@ -135,8 +138,12 @@ class ProcessesConfig(Section):
 class TrainerConfig(Section):
     """The loop itself."""
 
-    max_epochs: Positive = 40
-    batch_size: Positive = Field(default=32, description="of each process")
+    max_epochs: Positive | None = Field(
+        default=None, description="defaults to 30, and to more if these have fewer than 600 steps"
+    )
+    batch_size: Positive | None = Field(
+        default=None, description="of each process; defaults to a 16th of the training set, 8 to 64"
+    )
     device: Text = "auto"
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     grad_clip: Annotated[Number, Field(gt=0, le=1e6)] | None = 1.0
@@ -193,10 +200,13 @@ class OptimizerConfig(Section):
 
 
 class SchedulerConfig(Section):
-    """The learning rate over the run; warm-up is counted in optimizer steps."""
+    """The learning rate over the run."""
 
     name: Text = "cosine"
-    warmup_steps: Count = 0
+    warmup: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="share of the run's steps"
+    )
+    warmup_steps: Count | None = Field(default=None, description="defaults to what warmup gives")
     params: Params = Field(default={})
 
     @field_validator("name")
@@ -235,7 +245,9 @@ class CheckpointConfig(MonitorConfig):
 class EmaConfig(Section):
     """Averaged weights, used for validation and test where ``decay`` is set."""
 
-    decay: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    decay: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="defaults to 0.99 if no epoch is selected"
+    )
     warmup: bool = True
 
 
@@ -276,6 +288,7 @@ class Config(Section):
     )
     report: ReportConfig = ReportConfig()
     audit: AuditConfig = AuditConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
 
     @field_validator("exp_name")
     @classmethod

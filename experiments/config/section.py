@@ -93,6 +93,10 @@ class Section(BaseModel):
         self._chosen.setdefault(name, getattr(self, name))
         setattr(self, name, value)
 
+    def is_open(self, name: str) -> bool:
+        """Whether the user chose no value of a field."""
+        return name in self._chosen or getattr(self, name) is None
+
     def derived(self, prefix: str = "") -> dict[str, Any]:
         """Dotted key -> value of all that was not chosen, but follows from other settings."""
         found = {}

@@ -148,7 +148,7 @@ def tell_group(settings: TrainerConfig) -> str | None:
         )
     if world_size() == 1:
         return None
-    together = settings.batch_size * world_size()
+    together = (settings.batch_size or 0) * world_size()
     return f"{world_size()} processes, joint batch {together} ({idist.backend()})"
 
 

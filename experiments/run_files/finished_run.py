@@ -19,7 +19,15 @@ from datasets.cohort import read_table
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from datasets.splits import COLUMNS
-from engine.metrics import SAMPLE_STATISTICS, UNDEFINED, EpochOutputs, by_target, check_metrics
+from engine.metrics import (
+    LAST_EPOCH,
+    SAMPLE_STATISTICS,
+    TASKS,
+    UNDEFINED,
+    EpochOutputs,
+    by_target,
+    check_metrics,
+)
 from engine.reporting import read_log
 from engine.statistics import Interval
 from experiments.config import metric_name, read_yaml, recompute_metrics
@@ -185,14 +193,15 @@ class FinishedRun:
 
     @property
     def monitor(self) -> str | None:
-        """What its best epoch was chosen by."""
+        """What its best epoch was chosen by; the task's metric if the last epoch was taken."""
         monitor: str | None = self.metrics["monitor"]
-        return monitor
+        return TASKS[self.outputs.task].monitor if monitor == LAST_EPOCH else monitor
 
     @property
     def mode(self) -> str:
         """Whether its best epoch is that of the largest (``max``) or smallest (``min``) value."""
-        return str(self.metrics["mode"])
+        last = self.metrics["monitor"] == LAST_EPOCH
+        return TASKS[self.outputs.task].mode if last else str(self.metrics["mode"])
 
     @property
     def validation(self) -> float:

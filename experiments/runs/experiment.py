@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from ignite.engine import Events
 from torch import nn
@@ -48,6 +49,15 @@ from experiments.analysis import (
     decide,
     read_audit,
 )
+from experiments.baselines import (
+    Baselines,
+    Leaderboard,
+    baseline_outputs,
+    choose_names,
+    compare_with_baselines,
+    comparison_metric,
+    fit_baselines,
+)
 from experiments.builders import (
     Data,
     RunHandlers,
@@ -55,6 +65,7 @@ from experiments.builders import (
     build_data,
     build_handlers,
     build_model_and_loss,
+    derive_budget,
     with_loaders,
 )
 from experiments.config import Config, build_metrics
@@ -106,6 +117,8 @@ class Experiment:
         metrics: Names of metrics, and metrics of the user's own.
         results: ``val`` and ``test`` -> metrics.
         intervals: Metric -> its 95% interval, after :meth:`test`.
+        baselines: Classical models of the same training set, after :meth:`test`, if enabled.
+        leaderboard: The network beside them, likewise.
         findings: Analysis of the test set, after :meth:`test`.
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
@@ -138,6 +151,8 @@ class Experiment:
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
+        self.baselines: Baselines | None = None
+        self.leaderboard: Leaderboard | None = None
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
@@ -200,11 +215,15 @@ class Experiment:
         seed_everything(config.seed)
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
+        if not resumed:
+            derive_budget(config, len(self.data.loaders["train"]), self._val_groups())
         task = self.data.cohort.task
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
         self.metrics = build_metrics(config.metrics, task, self.data.num_classes)
         check_sections(config.report.sections)
+        if config.baselines.enabled:
+            choose_names(self.data, config.baselines.models)
         self.audit = broadcast_from_main(lambda: read_audit(resumed) if resumed else self._audit())
         model, loss, loss_terms = self._build_model(device)
         self.run_dir = resumed or broadcast_from_main(self._new_run_dir)
@@ -221,6 +240,18 @@ class Experiment:
             broadcast_from_main(self._write_beginning)
         else:
             self._resume(self._continuation)
+
+    def _val_groups(self) -> int:
+        """Groups of the rarest class in the validation set; all of a regression."""
+        val, cohort = self.data.split == "val", self.data.cohort
+        groups, targets = cohort.groups[val], cohort.targets[val]
+        if cohort.task == "regression":
+            return len(np.unique(groups))
+        if targets.ndim == 1:
+            members = [targets == number for number in range(self.data.num_classes)]
+        else:
+            members = [found for label in targets.T > 0 for found in (label, ~label)]
+        return min(len(np.unique(groups[each])) for each in members)
 
     def _take_lock(self, run_dir: Path) -> None:
         self.close()  # of an earlier set-up of this object
@@ -355,7 +386,9 @@ class Experiment:
         """Train to the configured number of epochs, or until early stopping."""
         self.outputs.clear()  # of other weights than those to come
         try:
-            self.trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
+            epochs = self.config.trainer.max_epochs
+            assert epochs is not None
+            self.trainer.fit(self.data.loaders["train"], epochs)
         finally:
             self.handlers.close()
 
@@ -407,6 +440,7 @@ class Experiment:
             self.outputs, self.data.cohort.class_names, self.config.report.threshold
         )
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
+        self.leaderboard = self._compare_with_baselines()
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
@@ -415,6 +449,7 @@ class Experiment:
             intervals=bounds,
             interval_methods={name: found.method for name, found in self.intervals.items()},
             **as_plain(decisions, calibration),
+            **({"baselines": self.leaderboard.as_plain()} if self.leaderboard else {}),
         )
         return results
 
@@ -442,6 +477,8 @@ class Experiment:
                 parameters=self._count_parameters(),
                 findings=self.findings,
                 audit=self.audit,
+                baselines=self.baselines,
+                leaderboard=self.leaderboard,
             )
         )
         self.handlers.log.write_once(FINISHED)
@@ -461,16 +498,36 @@ class Experiment:
         self.results[side], self.outputs[side] = metrics, outputs.take(rows)
         return rows
 
+    def _test_groups(self) -> list[str]:
+        cohort = self.data.cohort
+        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
+        return [group_of[sample] for sample in self.outputs["test"].sample_id]
+
     def _intervals(self) -> dict[str, Interval]:
         """Intervals of the test metrics."""
         resamples, outputs = self.config.report.resamples, self.outputs["test"]
         if not resamples:
             return {}
-        cohort = self.data.cohort
-        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
-        groups = [group_of[sample] for sample in outputs.sample_id]
         return bootstrap_intervals(
-            outputs, groups, self.config.metric_names, resamples, seed=self.config.seed
+            outputs,
+            self._test_groups(),
+            self.config.metric_names,
+            resamples,
+            seed=self.config.seed,
+        )
+
+    def _compare_with_baselines(self) -> Leaderboard | None:
+        """Fit the baselines and compare the network with them."""
+        config, data = self.config, self.data
+        if not config.baselines.enabled:
+            return None
+        metric = comparison_metric(config, data.cohort.task)
+        self.baselines = fit_baselines(data, config.baselines, metric, config.seed)
+        outputs = {
+            subset: baseline_outputs(self.baselines, data, subset) for subset in ("val", "test")
+        }
+        return compare_with_baselines(
+            config, self.outputs, outputs, self._test_groups(), self.baselines.drawn
         )
 
     def _load_best(self) -> None:

@@ -15,9 +15,11 @@ from safetensors.torch import save
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.files import write_whole
-from engine.metrics import CLASSES, EpochOutputs
+from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import figure_text, with_bounds
 from experiments.analysis import Outcome
+from experiments.baselines import leaderboard_section, save_baselines
+from experiments.config import Config
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import FindingSections, examine
 from experiments.report.text import (
@@ -60,6 +62,7 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
         write_whole(predictions.to_csv(index=False).encode(), run_dir, "predictions.csv")
         write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
         write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
+        unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
         write_whole(summary(outcome).encode(), run_dir, "summary.md")
         write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
         page, note = run_dir, None
@@ -68,7 +71,7 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
             page = write_report(outcome, drawn)
             note = write_named_figures(outcome, drawn)[1]
         write_package(run_dir, run_dir.name)  # of all that stands by now
-        return page, note
+        return page, note or unsaved
     except OSError as error:
         raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
 
@@ -146,13 +149,13 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 ## Results
 
-Of the checkpoint with the best `{config.checkpoint.monitor}`; undefined and nan mean
+Of {_selection(config)}; undefined and nan mean
 that a figure cannot be computed on this data.
 {_about_positive(outcome)}{_about_intervals(outcome)}{units}
 | metric | validation | test |
 |---|---|---|
 {rows}
-{by_class}{_decision_sections(outcome)}
+{by_class}{_baselines(outcome)}{_decision_sections(outcome)}
 ## Files
 
 `predictions.csv` holds every test sample, `metrics.csv` every epoch, `config.yaml` all settings
@@ -161,6 +164,18 @@ checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` w
 fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
 `{outcome.run_dir.name}.zip` holds all of these with their checksums.
 """
+
+
+def _selection(config: Config) -> str:
+    monitor = config.checkpoint.monitor
+    if monitor == LAST_EPOCH:
+        return "the last epoch (the validation set is too small to select one by)"
+    return f"the checkpoint with the best `{monitor}`"
+
+
+def _baselines(outcome: Outcome) -> str:
+    found = outcome.leaderboard
+    return f"\n{leaderboard_section(found)}" if found else ""
 
 
 def _about_positive(outcome: Outcome) -> str:

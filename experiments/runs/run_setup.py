@@ -20,7 +20,7 @@ from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_si
 from engine.optim import learning_rate, scale_learning_rate
 from engine.trainer import Trainer
 from experiments.analysis import write_audit
-from experiments.builders import Data
+from experiments.builders import Data, keep_budget
 from experiments.config import (
     ATTACH,
     Change,
@@ -98,6 +98,7 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
         if begun:
             path, content, skipped = newest_whole_checkpoint(folder)
         before = settings_of(run_dir, content["meta"])
+        keep_budget(config, before)
         changes = changes_between(before, config.resolved())
         refuse_changes(changes, run_dir, config.data.batching.kind == "bucket")
     meta = {name: value for name, value in content["meta"].items() if name != SETTINGS}
@@ -117,7 +118,9 @@ def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
         meta = newest_whole_checkpoint(run_dir / "checkpoints")[1]["meta"]
     except CheckpointError:  # they may be removed once a run is finished
         meta = {}
-    return changes_between(settings_of(run_dir, meta), config.resolved())
+    before = settings_of(run_dir, meta)
+    keep_budget(config, before)
+    return changes_between(before, config.resolved())
 
 
 def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]:

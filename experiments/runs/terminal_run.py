@@ -14,6 +14,8 @@ from experiments.analysis import (
     audit_table,
     too_few_of,
 )
+from experiments.baselines import leaderboard_lines
+from experiments.builders import about_budget
 from experiments.config import Config
 from experiments.launch import LaunchContext, joined, tell_group
 from experiments.report.text import decision_lines
@@ -97,6 +99,9 @@ def print_setup(experiment: Experiment) -> None:
             print(line)
     for line in experiment.handlers.repeated:
         print(line)
+    budget = about_budget(experiment.config, len(experiment.data.loaders["train"]))
+    if budget:
+        print(budget)
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     together = tell_group(experiment.config.trainer)
     if together:
@@ -127,6 +132,9 @@ def print_results(experiment: Experiment) -> None:
         print(about_too_few(too_few, cohort.task))
     for line in decision_lines(experiment.findings, cohort.task):
         print(line)
+    if experiment.leaderboard is not None:
+        for line in leaderboard_lines(experiment.leaderboard):
+            print(line)
     unexplained = about_unexplained(experiment.findings)
     if unexplained:
         print(f"{unexplained}; the handler attribution explains another: target")

@@ -59,6 +59,7 @@ def small_settings(cohort_dir: Path, runs_dir: Path) -> dict[str, Any]:
         "model": {"name": "tft", "params": dict(SMALL_TFT)},
         "trainer": {"max_epochs": 2, "batch_size": 16, "device": "cpu"},
         "report": {"resamples": 50},
+        "baselines": {"enabled": False},
     }
 
 

@@ -283,6 +283,21 @@ def test_the_score_in_a_file_s_name_keeps_its_digits(unit):
     assert float(told[1]) == pytest.approx(1.2345 * unit, rel=1e-5)
 
 
+def test_equal_scores_are_decided_by_the_validation_loss() -> None:
+    checkpoint = Checkpoint("val/auroc", save_top_k=0)
+    assert checkpoint._rank(0.9, 1, 0.5) == ["best.pt"]
+    assert checkpoint._rank(0.9, 2, 0.6) == []
+    assert checkpoint._rank(0.9, 3, 0.4) == ["best.pt"]
+    assert checkpoint._rank(0.8, 4, 0.1) == []
+    # Where the loss is not measured, the earlier stays.
+    assert checkpoint._rank(0.9, 5, None) == []
+
+
+def test_the_monitor_last_ranks_by_the_number_of_the_epoch() -> None:
+    checkpoint = Checkpoint("last", save_top_k=1)
+    assert [checkpoint._rank(float(n), n, None)[-1] for n in (1, 2, 3)] == ["best.pt"] * 3
+
+
 # -- whatever happens while a checkpoint is saved -----------------------------------------------
 
 

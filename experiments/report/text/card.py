@@ -12,9 +12,10 @@ from datasets.cohort import ROLES_FILE, SAMPLES_FILE, Roles, read_cohort_yaml
 from datasets.covariates import MISSING
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
-from engine.metrics import CLASSES
+from engine.metrics import CLASSES, LAST_EPOCH
 from engine.reporting import figure_text, figure_texts, read_log
 from experiments.analysis import Outcome, finding_number, too_few_of
+from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.decision_text import (
     calibration_section,
@@ -135,7 +136,8 @@ def model_card(outcome: Outcome) -> str:
     # Where nothing was scored there is no best checkpoint.
     scored = (outcome.run_dir / "checkpoints" / "best.pt").is_file()
     best = f"the best {escape_markdown(config.checkpoint.monitor)}"
-    chosen_by = best if scored else "the last epoch"
+    selected = scored and config.checkpoint.monitor != LAST_EPOCH
+    chosen_by = best if selected else "the last epoch"
     return f"""# Model card: {escape_markdown(outcome.run_dir.name)}
 
 ## Model details
@@ -175,7 +177,7 @@ The weights were chosen on the validation set; nothing was chosen on the test se
 and nan: the figure cannot be computed on these data.
 
 {_metrics(outcome)}
-{_decisions(outcome)}
+{_baselines(outcome)}{_decisions(outcome)}
 ## Limits
 
 {_bullets(limits(outcome))}
@@ -287,6 +289,11 @@ def _metrics(outcome: Outcome) -> str:
         several = len(outcome.data.cohort.class_names) > 1
         about += ", each by itself; r2 is the mean over them." if several else "."
     return "\n".join(lines) + (f"\n\n{about.strip()}" if about.strip() else "")
+
+
+def _baselines(outcome: Outcome) -> str:
+    found = outcome.leaderboard
+    return f"\n{leaderboard_section(found)}" if found else ""
 
 
 def _decisions(outcome: Outcome) -> str:

@@ -1,0 +1,29 @@
+"""Classical baselines beside a network: fit, leaderboard, verdict, files."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.baselines.fit import (
+        Baselines,
+        baseline_outputs,
+        choose_names,
+        fit_baselines,
+    )
+    from experiments.baselines.leaderboard import (
+        Entry,
+        Leaderboard,
+        compare_with_baselines,
+        comparison_metric,
+    )
+    from experiments.baselines.saved import BASELINES_NAME, load_baselines, save_baselines
+    from experiments.baselines.text import (
+        leaderboard_lines,
+        leaderboard_rows,
+        leaderboard_section,
+        title_of,
+        verdict,
+    )
+else:
+    __getattr__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,185 @@
+"""Fit baselines to the run's own training set, with its transforms and covariate encoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from datasets.cohort import TargetScaler
+from datasets.errors import UsageError, nearest
+from engine.metrics import EpochOutputs
+from experiments.baselines.leaderboard import ranked
+from experiments.builders import Data
+from experiments.config import LATE_FUSION, BaselinesConfig
+from models.classical import CLASSIFIERS, REGRESSORS, SMALLEST, ClassicalModel, Recipe
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Fitted baselines.
+
+    Attributes:
+        task: A key of ``engine.metrics.TASKS``.
+        models: Name -> model.
+        fused: Names of the models whose logits late fusion averages: the best of each modality on
+            the validation set; empty without late fusion.
+        scaler: Of a regression's targets.
+        drawn: Number of training samples fitted to, if not all.
+    """
+
+    task: str
+    models: Mapping[str, ClassicalModel]
+    fused: Sequence[str] = ()
+    scaler: TargetScaler | None = None
+    drawn: int | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All baselines."""
+        return [*self.models, *([LATE_FUSION] if self.fused else [])]
+
+    def logits(self, spectra: np.ndarray, covariates: np.ndarray) -> dict[str, Tensor]:
+        """Name -> logits [N, C] or [N, T], or a regression's values in the targets' units.
+
+        Args:
+            spectra: Mean transformed spectra, [N, L].
+            covariates: Encoded, [N, D].
+        """
+        inputs = {"spectra": spectra, "covariates": covariates}
+        found = {
+            name: self._as_logits(model.predict(inputs[model.recipe.modality]))
+            for name, model in self.models.items()
+        }
+        if self.fused:
+            found[LATE_FUSION] = torch.stack([found[name] for name in self.fused]).mean(dim=0)
+        return found
+
+    def _as_logits(self, scores: np.ndarray) -> Tensor:
+        found = torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float64))
+        if self.task == "regression":
+            return found if self.scaler is None else self.scaler.restore(found)
+        if self.task == "multilabel":
+            return torch.logit(found, eps=SMALLEST)
+        return found.clamp_min(SMALLEST).log()
+
+
+def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int) -> Baselines:
+    """Fit the configured baselines, on all cores.
+
+    Args:
+        data: With its datasets.
+        settings: Which baselines, and from how many training samples on some are drawn.
+        metric: Chooses the members of late fusion on the validation set.
+        seed: Of trees, folds and drawn samples.
+
+    Raises:
+        UsageError: A baseline does not fit the data.
+    """
+    names, fuse = choose_names(data, settings.models)
+    train = data.datasets["train"]
+    rows = _drawn(data.cohort.groups[data.split == "train"], settings.max_samples, seed)
+    groups = data.cohort.groups[data.split == "train"][rows]
+    task, targets = data.cohort.task, train.targets[rows]
+    inputs = {"covariates": train.tabular[rows]}
+    if any(_recipes(task)[name].modality == "spectra" for name in names):
+        inputs["spectra"] = train.mean_scans(rows)
+
+    def fitted(name: str) -> ClassicalModel:
+        model = ClassicalModel(name, task, seed)
+        return model.fit(inputs[model.recipe.modality], targets, groups)
+
+    # One thread per model: BLAS and OpenMP would start as many as there are cores in each.
+    with threadpool_limits(1):
+        models = Parallel(os.cpu_count(), backend="threading")(delayed(fitted)(n) for n in names)
+    drawn = len(rows) if len(rows) < len(train) else None
+    found = Baselines(task, dict(zip(names, models, strict=True)), (), data.scaler, drawn)
+    return _with_fusion(found, data, metric) if fuse else found
+
+
+def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], bool]:
+    """The names of single models, and whether two are fused.
+
+    Args:
+        data: Has a task, and one or both modalities.
+        wanted: Names; empty for all that fit.
+
+    Raises:
+        UsageError: One does not fit the task or the modalities.
+    """
+    spectra, covariates = data.cohort.has_spectra, data.tab_dim > 0
+    has = {"spectra": spectra, "covariates": covariates}
+    fitting = [n for n, recipe in _recipes(data.cohort.task).items() if has[recipe.modality]]
+    fusible = [LATE_FUSION] if spectra and covariates else []
+    for name in wanted:
+        if name not in (*fitting, *fusible):
+            raise UsageError(
+                f"baselines.models: '{name}' does not fit a {data.cohort.task} task "
+                f"{_modalities(has)}{nearest(name, [*fitting, *fusible])}"
+            )
+    singles = [name for name in fitting if not wanted or name in wanted]
+    if wanted == [LATE_FUSION]:
+        singles = fitting
+    fuse = bool(fusible) and (not wanted or LATE_FUSION in wanted)
+    modalities = {_recipes(data.cohort.task)[name].modality for name in singles}
+    if fuse and wanted and len(modalities) < 2:
+        raise UsageError(
+            "baselines.models: late_fusion takes one model of spectra and one of covariates"
+        )
+    return singles, fuse
+
+
+def _modalities(has: Mapping[str, bool]) -> str:
+    present = [name for name, there in has.items() if there]
+    return f"on {' and '.join(present)}" if present else "without spectra and covariates"
+
+
+def _recipes(task: str) -> Mapping[str, Recipe]:
+    return REGRESSORS if task == "regression" else CLASSIFIERS
+
+
+def _drawn(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Rows of randomly drawn whole groups, at most so many (or one group); else all."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
+    return np.flatnonzero(np.isin(group_of, taken))
+
+
+def _with_fusion(baselines: Baselines, data: Data, metric: str) -> Baselines:
+    outputs = baseline_outputs(baselines, data, "val")
+    best: dict[str, str] = {}
+    for name in ranked(outputs, metric):
+        best.setdefault(baselines.models[name].recipe.modality, name)
+    return replace(baselines, fused=[best["spectra"], best["covariates"]])
+
+
+def baseline_outputs(baselines: Baselines, data: Data, subset: str) -> dict[str, EpochOutputs]:
+    """Outputs of each baseline on a subset, in the cohort's order.
+
+    Args:
+        baselines: Fitted.
+        data: With its datasets.
+        subset: ``train``, ``val`` or ``test``.
+    """
+    dataset = data.datasets[subset]
+    target = torch.from_numpy(dataset.targets)
+    if data.scaler is not None:
+        target = data.scaler.restore(target)
+    read = any(model.recipe.modality == "spectra" for model in baselines.models.values())
+    spectra = dataset.mean_scans() if read else np.empty((len(dataset), 0), dtype=np.float32)
+    targets = data.cohort.class_names if baselines.task == "regression" else ()
+    return {
+        name: EpochOutputs(
+            logits, target, dataset.sample_ids, {}, task=baselines.task, targets=targets
+        )
+        for name, logits in baselines.logits(spectra, dataset.tabular).items()
+    }

@@ -1,0 +1,188 @@
+"""The network beside its baselines: figures, the paired difference from the best, the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.metrics import TASKS, UNDEFINED, EpochOutputs, better_when, metric_value
+from engine.statistics import (
+    FEWEST_GROUPS,
+    Interval,
+    bootstrap_differences,
+    bootstrap_intervals,
+    delong_test,
+    groups_of_rarest,
+)
+from experiments.config import Config
+
+BEATS, LOSES, OPEN, TOO_FEW = "beats", "does_not_beat", "no_difference", "too_few"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model's figures.
+
+    Attributes:
+        name: Of a baseline, or of the network (``model.name``).
+        val: The chosen metric on the validation set.
+        test: The chosen metric on the test set, with its interval.
+        metrics: ``val`` and ``test`` -> metric -> value.
+    """
+
+    name: str
+    val: float
+    test: Interval
+    metrics: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The network and the baselines on the same split.
+
+    Attributes:
+        metric: By which they are compared.
+        network: The trained network.
+        baselines: From the best on the validation set on.
+        difference: Of ``metric`` on the test set, the network's minus the best baseline's, with its
+            paired interval.
+        p_value: DeLong's, for AUROC of two classes with one sample per group; else NaN.
+        drawn: Number of training samples that the baselines were fitted to, if not all.
+    """
+
+    metric: str
+    network: Entry
+    baselines: Sequence[Entry]
+    difference: Interval
+    p_value: float = UNDEFINED
+    drawn: int | None = None
+
+    @property
+    def best(self) -> Entry:
+        """The best baseline on the validation set."""
+        return self.baselines[0]
+
+    @property
+    def outcome(self) -> str:
+        """``beats``, ``does_not_beat``, ``no_difference`` or ``too_few``, by the interval."""
+        low, high = self.difference.low, self.difference.high
+        if math.isnan(low):
+            return TOO_FEW
+        if better_when(self.metric) == "min":
+            low, high = -high, -low
+        return BEATS if low > 0 else LOSES if high < 0 else OPEN
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain types, as ``metrics.json`` holds them."""
+        return {
+            "metric": self.metric,
+            "outcome": self.outcome,
+            "best": self.best.name,
+            "difference": self.difference.value,
+            "interval": [self.difference.low, self.difference.high],
+            "p_value": self.p_value,
+            "drawn": self.drawn,
+            "models": {
+                entry.name: {
+                    **{subset: dict(found) for subset, found in entry.metrics.items()},
+                    "interval": [entry.test.low, entry.test.high],
+                }
+                for entry in self.baselines
+            },
+        }
+
+
+def comparison_metric(config: Config, task: str) -> str:
+    """The metric that compares models: the monitored one if it suits baselines, else the task's."""
+    monitored = str(config.checkpoint.monitor).removeprefix("val/")
+    fits = (*TASKS[task].metrics, "balanced_accuracy", "mcc", "brier", "log_loss", "ece")
+    suits = monitored in config.metric_names and monitored.partition("[")[0] in fits
+    return monitored if suits else TASKS[task].monitor.removeprefix("val/")
+
+
+def ranked(outputs: Mapping[str, EpochOutputs], metric: str) -> list[str]:
+    """Names of models from the best on; equal values are ordered by log loss, or by r2.
+
+    Args:
+        outputs: Of each model on the same samples.
+        metric: An undefined value is the worst.
+    """
+
+    def worse(name: str, by: str) -> float:
+        value = metric_value(by, outputs[name])
+        found = value if better_when(by) == "min" else -value
+        return math.inf if math.isnan(found) else found
+
+    def key(name: str) -> tuple[float, float]:
+        tie = "r2" if outputs[name].task == "regression" else "log_loss"
+        return worse(name, metric), worse(name, tie)
+
+    return sorted(outputs, key=key)
+
+
+def compare_with_baselines(
+    config: Config,
+    network: Mapping[str, EpochOutputs],
+    baselines: Mapping[str, Mapping[str, EpochOutputs]],
+    groups: Sequence[str],
+    drawn: int | None = None,
+) -> Leaderboard:
+    """Compare a network with its baselines, the best of which is chosen on the validation set.
+
+    Args:
+        config: Of the run: metrics, resamples, seed.
+        network: ``val`` and ``test`` -> outputs in the cohort's order.
+        baselines: ``val`` and ``test`` -> name -> outputs on the same samples.
+        groups: Of each test sample.
+        drawn: Number of training samples that the baselines were fitted to, if not all.
+    """
+    test = network["test"]
+    metric = comparison_metric(config, test.task)
+    resamples, seed = config.report.resamples, config.seed
+    names = [n for n in config.metric_names if n not in test.custom and n not in test.of_samples]
+
+    def entry(name: str, of: Mapping[str, EpochOutputs]) -> Entry:
+        whole = Interval(metric_value(metric, of["test"]))
+        if resamples:
+            whole = bootstrap_intervals(of["test"], groups, [metric], resamples, seed=seed)[metric]
+        values = {
+            subset: {n: metric_value(n, outputs) for n in names} for subset, outputs in of.items()
+        }
+        return Entry(name, metric_value(metric, of["val"]), whole, values)
+
+    order = ranked(baselines["val"], metric)
+    entries = [
+        entry(n, {subset: baselines[subset][n] for subset in ("val", "test")}) for n in order
+    ]
+    best = baselines["test"][order[0]]
+    if resamples:
+        # Without what only the network has, both are compared by the same rule.
+        models = [best, replace(test, custom={}, of_samples={})]
+        difference = bootstrap_differences(models, groups, [metric], resamples, seed=seed)[0][
+            metric
+        ]
+    else:
+        difference = Interval(metric_value(metric, test) - metric_value(metric, best))
+    return Leaderboard(
+        metric,
+        entry(config.model.name, {subset: network[subset] for subset in ("val", "test")}),
+        entries,
+        difference,
+        _p_value(metric, test, best, groups),
+        drawn,
+    )
+
+
+def _p_value(
+    metric: str, network: EpochOutputs, best: EpochOutputs, groups: Sequence[str]
+) -> float:
+    """DeLong's, which takes independent samples and enough of each class."""
+    rarest = groups_of_rarest(metric, network, groups)
+    independent = len(set(groups)) == len(groups)
+    if metric != "auroc" or network.task != "binary" or not independent:
+        return UNDEFINED
+    if rarest is None or rarest < FEWEST_GROUPS:
+        return UNDEFINED
+    return delong_test(network.scores[:, 1], best.scores[:, 1], network.target).p_value

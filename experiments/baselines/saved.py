@@ -1,0 +1,79 @@
+"""Baselines in a run's folder, without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from datasets.cohort import TargetScaler
+from datasets.errors import UsageError
+from datasets.files import write_whole
+from experiments.baselines.fit import Baselines
+from models.classical import ClassicalModel
+
+BASELINES_NAME = "baselines.skops"
+# The classes of the estimators that skops does not trust by itself.
+TRUSTED = [
+    "models.classical.FlooredScaler",
+    "models.classical.PLSScores",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+]
+
+
+def save_baselines(baselines: Baselines, folder: Path) -> str | None:
+    """Write the file ``baselines.skops``.
+
+    Args:
+        baselines: Fitted.
+        folder: The run's.
+
+    Returns:
+        A line, if skops is not installed and nothing is written.
+    """
+    try:
+        from skops.io import dumps
+    except ImportError:
+        return "baselines are not saved: skops is not installed (pip install 'scanfire[baselines]')"
+    plain = {
+        "task": baselines.task,
+        "models": {name: model.estimators for name, model in baselines.models.items()},
+        "fused": list(baselines.fused),
+        "scaler": baselines.scaler.state_dict() if baselines.scaler else None,
+        "drawn": baselines.drawn,
+    }
+    write_whole(dumps(plain, compression=zipfile.ZIP_DEFLATED), folder, BASELINES_NAME)
+    return None
+
+
+def load_baselines(folder: Path) -> Baselines:
+    """Read what :func:`save_baselines` has written.
+
+    Raises:
+        UsageError: There is no such file, skops is not installed, or the file is not of baselines.
+    """
+    try:
+        from skops.io import load
+        from skops.io.exceptions import UntrustedTypesFoundException
+    except ImportError:
+        raise UsageError(
+            "reading baselines takes skops: pip install 'scanfire[baselines]'"
+        ) from None
+    path = folder / BASELINES_NAME
+    if not path.is_file():
+        raise UsageError(f"{folder}: there is no {BASELINES_NAME}; was baselines.enabled false?")
+    try:
+        plain = load(path, trusted=TRUSTED)
+        models = {}
+        for name, estimators in plain["models"].items():
+            models[name] = ClassicalModel(name, plain["task"])
+            models[name].estimators = estimators
+        scaler = None
+        if plain["scaler"] is not None:
+            scaler = TargetScaler()
+            scaler.load_state_dict(plain["scaler"])
+        return Baselines(plain["task"], models, plain["fused"], scaler, plain["drawn"])
+    except (UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError) as error:
+        raise UsageError(f"{path} holds no baselines of this project: {error}") from error

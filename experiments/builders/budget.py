@@ -1,0 +1,115 @@
+"""Training settings that follow from the size of the cohort, unless the user chose them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.metrics import LAST_EPOCH
+from experiments.config import Config
+
+# Of a batch: this share of the training set, within bounds; larger batches leave too few steps.
+BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 64
+FEWEST_EPOCHS, FEWEST_STEPS = 30, 600
+# Of early stopping, in optimizer steps.
+PATIENCE_STEPS, FIRST_STEPS = 200, 300
+# With fewer validation groups of a class (in all, of a regression) no epoch is selected by them.
+FEWEST_GROUPS, FEWEST_GROUPS_OF_REGRESSION = 20, 50
+EMA_DECAY = 0.99
+AVERAGERS = ("ema", "swa")
+# What is derived from the cohort: section -> fields.
+DERIVED: Mapping[str, Sequence[str]] = {
+    "trainer": ("batch_size", "max_epochs"),
+    "lr_scheduler": ("warmup_steps",),
+    "trainer.early_stopping": ("patience", "start_epoch"),
+    "checkpoint": ("monitor", "mode"),
+    "ema": ("decay",),
+}
+
+
+def derive_batch_size(config: Config, samples: int, processes: int = 1) -> None:
+    """A power of two near a 16th of the training set, from 8 to 64, for all processes together.
+
+    Args:
+        config: Changed, unless it has a chosen batch size.
+        samples: Of the training set.
+        processes: That share a batch.
+    """
+    if config.trainer.is_open("batch_size"):
+        wanted = min(max(samples / BATCHES, SMALLEST_BATCH), LARGEST_BATCH)
+        joint = 2 ** round(math.log2(wanted))
+        config.trainer.derive("batch_size", max(1, joint // processes))
+
+
+def derive_budget(config: Config, batches: int, val_groups: int) -> None:
+    """Epochs, warm-up, early stopping and selection.
+
+    Args:
+        config: Changed where nothing was chosen.
+        batches: Of an epoch, in each process.
+        val_groups: Groups of the rarest class in the validation set; all of a regression.
+    """
+    trainer = config.trainer
+    steps = math.ceil(batches / trainer.accumulate_steps)
+    if trainer.is_open("max_epochs"):
+        trainer.derive("max_epochs", max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
+    assert trainer.max_epochs is not None
+    warmup, schedule = 0, config.lr_scheduler
+    if schedule is not None:
+        if schedule.is_open("warmup_steps"):
+            schedule.derive("warmup_steps", int(schedule.warmup * trainer.max_epochs * steps))
+        warmup = schedule.warmup_steps or 0
+    stopping = trainer.early_stopping
+    if stopping is not None:
+        if stopping.is_open("patience"):
+            stopping.derive("patience", math.ceil(PATIENCE_STEPS / steps))
+        if stopping.is_open("start_epoch"):
+            stopping.derive("start_epoch", math.ceil(max(warmup, FIRST_STEPS) / steps))
+    regression = config.data.task == "regression"
+    if val_groups >= (FEWEST_GROUPS_OF_REGRESSION if regression else FEWEST_GROUPS):
+        return
+    if config.checkpoint.is_open("monitor"):
+        config.checkpoint.derive("monitor", LAST_EPOCH)
+        config.checkpoint.derive("mode", "max")
+        if config.ema.is_open("decay") and not any(h.name in AVERAGERS for h in config.handlers):
+            config.ema.derive("decay", EMA_DECAY)
+
+
+def keep_budget(config: Config, before: Mapping[str, Any]) -> None:
+    """Take what was derived for a run when it began, for its continuation.
+
+    Args:
+        config: Of the continuation; changed where nothing was chosen.
+        before: All settings of the run so far, in plain types.
+    """
+    for place, names in DERIVED.items():
+        section: Any = config
+        former: Any = before
+        for key in place.split("."):
+            section, former = getattr(section, key, None), (former or {}).get(key)
+        for name in names if section is not None and former is not None else ():
+            if section.is_open(name):
+                section.derive(name, former[name])
+
+
+def about_budget(config: Config, batches: int) -> str:
+    """One line on the derived settings; empty if all were chosen."""
+    derived = config.derived()
+    steps = math.ceil(batches / config.trainer.accumulate_steps)
+    told = []
+    if "trainer.batch_size" in derived:
+        told.append(f"batches of {config.trainer.batch_size}")
+    if "trainer.max_epochs" in derived:
+        epochs = config.trainer.max_epochs or 0
+        told.append(f"{epochs} epochs of {steps} steps")
+    if derived.get("lr_scheduler.warmup_steps"):
+        told.append(f"{derived['lr_scheduler.warmup_steps']} steps of warm-up")
+    if "trainer.early_stopping.patience" in derived:
+        told.append(f"patience of {derived['trainer.early_stopping.patience']} epochs")
+    if derived.get("checkpoint.monitor") == LAST_EPOCH:
+        told.append(
+            "few validation groups, so no epoch is selected: the last one's weights"
+            + (", averaged" if "ema.decay" in derived else "")
+        )
+    return f"by the size of the cohort: {'; '.join(told)}" if told else ""

@@ -1,0 +1,246 @@
+"""Classical models of mean spectra or of covariates, made of scikit-learn's estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
+
+Split = tuple[np.ndarray, np.ndarray]
+
+# A point that hardly varies (an empty bin) must not be blown up: its deviation is at least this
+# share of the median deviation, and standardised values end at CLIP.
+DEVIATION_FLOOR, CLIP = 0.1, 8.0
+# More components take minutes on large cohorts, and hold noise.
+MOST_COMPONENTS, WHITENED_COMPONENTS = 1000, 40
+INNER_FOLDS = 5
+# Probabilities of 0 and 1 have no logarithm.
+SMALLEST = 1e-12
+
+
+class FlooredScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Standardise columns, with a floor of the deviation and a bound of the result."""
+
+    def fit(self, x: np.ndarray, y: object = None) -> FlooredScaler:
+        """Find each column's mean and deviation."""
+        deviation = x.std(axis=0, dtype=np.float64)
+        floor = DEVIATION_FLOOR * float(np.median(deviation))
+        self.mean_ = x.mean(axis=0, dtype=np.float64)
+        self.scale_ = np.maximum(deviation, floor)
+        self.scale_[self.scale_ == 0] = 1.0
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Standardised columns."""
+        return np.clip((x - self.mean_) / self.scale_, -CLIP, CLIP)
+
+
+class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Scores of a partial least squares regression on indicators of the classes.
+
+    Args:
+        n_components: Fewer if the data allow no more.
+    """
+
+    def __init__(self, n_components: int = 2) -> None:
+        self.n_components = n_components
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> PLSScores:
+        """Regress on classes [N]."""
+        components = min(self.n_components, len(x) - 1, x.shape[1])
+        indicators = (y[:, None] == np.unique(y)).astype(float)
+        self.pls_ = PLSRegression(components, scale=False).fit(x, indicators)
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Scores, [N, components]."""
+        scores: np.ndarray = self.pls_.transform(x)
+        return scores
+
+
+class Recipe(NamedTuple):
+    """How a classical model is made.
+
+    Attributes:
+        modality: What it reads: ``spectra`` (mean spectra) or ``covariates``.
+        model: The estimator; a grid's parameters are chosen by inner cross-validation.
+        grid: Parameter -> values to try.
+        components: Of a PCA before the estimator: as many as the data allow, which only turns the
+            axes and saves time (``all``); the first, whitened (``whitened``); or no PCA.
+    """
+
+    modality: Literal["spectra", "covariates"]
+    model: Any
+    grid: Mapping[str, Sequence[Any]] = {}
+    components: Literal["all", "whitened"] | None = None
+
+
+_LOGISTIC = LogisticRegression(max_iter=1000)
+_PENALTIES = {"C": [1e-4, 1e-3, 1e-2, 1e-1, 1.0]}
+_RIDGE_PENALTIES = {"alpha": [1.0, 1e1, 1e2, 1e3, 1e4]}
+_TREES = {"n_estimators": 300, "min_samples_leaf": 3, "max_features": "sqrt"}
+_BOOSTING = {"max_iter": 100, "learning_rate": 0.05, "early_stopping": False}
+_PLS_DA = Pipeline([("scores", PLSScores()), ("logistic", LogisticRegression(max_iter=1000))])
+
+CLASSIFIERS = {
+    "spectra_logistic": Recipe("spectra", _LOGISTIC, _PENALTIES, "all"),
+    "spectra_pca_logistic": Recipe("spectra", _LOGISTIC, _PENALTIES, "whitened"),
+    "spectra_pls": Recipe("spectra", _PLS_DA, {"scores__n_components": [1, 2, 4, 8, 16]}, "all"),
+    "spectra_svm": Recipe("spectra", LinearSVC(C=1e-3), {}, "all"),
+    "spectra_extra_trees": Recipe("spectra", ExtraTreesClassifier(**_TREES)),
+    "covariates_logistic": Recipe("covariates", _LOGISTIC, _PENALTIES),
+    "covariates_extra_trees": Recipe("covariates", ExtraTreesClassifier(**_TREES)),
+    "covariates_boosting": Recipe("covariates", HistGradientBoostingClassifier(**_BOOSTING)),
+}
+REGRESSORS = {
+    "spectra_ridge": Recipe("spectra", Ridge(), _RIDGE_PENALTIES, "all"),
+    "spectra_pls": Recipe(
+        "spectra", PLSRegression(scale=False), {"n_components": [1, 2, 4, 8, 16]}, "all"
+    ),
+    "spectra_extra_trees": Recipe("spectra", ExtraTreesRegressor(**_TREES)),
+    "covariates_ridge": Recipe("covariates", Ridge(), _RIDGE_PENALTIES),
+    "covariates_extra_trees": Recipe("covariates", ExtraTreesRegressor(**_TREES)),
+    "covariates_boosting": Recipe(
+        "covariates", MultiOutputRegressor(HistGradientBoostingRegressor(**_BOOSTING))
+    ),
+}
+
+
+class ClassicalModel:
+    """A classical model of one modality.
+
+    Parameters of a recipe's grid are chosen by cross-validation within the given samples, in which
+    no group is on two sides, by log loss (of a regression by squared error).
+
+    Args:
+        name: A key of ``CLASSIFIERS``, or of ``REGRESSORS`` for a regression.
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``.
+        seed: Of trees and folds.
+
+    Attributes:
+        estimators: After :meth:`fit`: one, or of several labels one per label, in which a number
+            stands for the constant probability of a label that all or none of the samples have.
+    """
+
+    def __init__(self, name: str, task: str, seed: int = 0) -> None:
+        self.name, self.task, self.seed = name, task, seed
+        self.recipe = (REGRESSORS if task == "regression" else CLASSIFIERS)[name]
+        self.estimators: list[Any] = []
+
+    def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> ClassicalModel:
+        """Fit to samples.
+
+        Args:
+            x: Mean spectra [N, L] or covariates [N, D].
+            y: Classes [N], labels (0 or 1) [N, T] or values [N, T].
+            groups: Of each sample.
+        """
+        if self.task == "multilabel":
+            self.estimators = [
+                self._fitted(x, y[:, t].astype(int), groups) for t in range(y.shape[1])
+            ]
+        else:
+            self.estimators = [self._fitted(x, y, groups)]
+        return self
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities of classes [N, C] or labels [N, T], or values [N, T]."""
+        if self.task == "regression":
+            values = np.asarray(self.estimators[0].predict(x), dtype=np.float64)
+            return values.reshape(len(x), -1)
+        if self.task != "multilabel":
+            return self._probabilities(self.estimators[0], x)
+        columns = [
+            np.full(len(x), label)
+            if isinstance(label, float)
+            else self._probabilities(label, x)[:, 1]
+            for label in self.estimators
+        ]
+        return np.stack(columns, axis=1)
+
+    def _probabilities(self, estimator: Any, x: np.ndarray) -> np.ndarray:
+        found: np.ndarray = estimator.predict_proba(x)
+        return found
+
+    def _fitted(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> Any:
+        """A fitted pipeline, with what a grid chose in its place; or a constant probability."""
+        if self.task != "regression" and len(np.unique(y)) < 2:
+            return float(y[0])
+        if (
+            y.ndim > 1
+            and y.shape[1] == 1
+            and not isinstance(self.recipe.model, MultiOutputRegressor)
+        ):
+            y = y[:, 0]
+        recipe, splits = self.recipe, self._inner_splits(x, y, groups)
+        model = clone(recipe.model)
+        if "random_state" in model.get_params():
+            model.set_params(random_state=self.seed)
+        if isinstance(model, LinearSVC):
+            # Calibration takes each sample once; with too few, the training scores must do.
+            whole = sum(len(test) for _, test in splits) == len(x)
+            everything = np.arange(len(x))
+            folds = splits if whole else [(everything, everything)]
+            model = CalibratedClassifierCV(model, cv=folds, ensemble=False)
+        elif recipe.grid and splits:
+            model = GridSearchCV(model, dict(recipe.grid), scoring=self._scoring(y), cv=splits)
+        pipeline = Pipeline([*self._preparation(x), ("model", model)]).fit(x, y)
+        if isinstance(model, GridSearchCV):
+            pipeline.steps[-1] = ("model", pipeline[-1].best_estimator_)
+        return pipeline
+
+    def _preparation(self, x: np.ndarray) -> list[tuple[str, Any]]:
+        if isinstance(self.recipe.model, (ExtraTreesClassifier, ExtraTreesRegressor)):
+            return []
+        steps: list[tuple[str, Any]] = []
+        if self.recipe.modality == "spectra":
+            steps.append(("scale", FlooredScaler()))
+        if self.recipe.components:
+            whitened = self.recipe.components == "whitened"
+            most = WHITENED_COMPONENTS if whitened else MOST_COMPONENTS
+            count = max(1, min(most, len(x) - 2, x.shape[1]))
+            steps.append(("pca", PCA(count, whiten=whitened, random_state=self.seed)))
+        return steps
+
+    def _scoring(self, y: np.ndarray) -> Any:
+        if self.task == "regression":
+            return "neg_mean_squared_error"
+        return make_scorer(
+            log_loss, response_method="predict_proba", greater_is_better=False, labels=np.unique(y)
+        )
+
+    def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> list[Split]:
+        """Folds of whole groups, without those that train on fewer classes."""
+        names = np.asarray(groups, dtype=str)
+        folds = min(INNER_FOLDS, len(np.unique(names)))
+        if folds < 2:
+            return []
+        if self.task == "regression":
+            return list(GroupKFold(folds, shuffle=True, random_state=self.seed).split(x, y, names))
+        folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
+        if folds < 2:
+            return []
+        cut = StratifiedGroupKFold(folds, shuffle=True, random_state=self.seed)
+        classes = len(np.unique(y))
+        return [
+            (train, test)
+            for train, test in cut.split(x, y, names)
+            if len(np.unique(y[train])) == classes and len(test)
+        ]

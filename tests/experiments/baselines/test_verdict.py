@@ -1,0 +1,63 @@
+"""The verdict sentence: by the paired interval, with the figures it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.statistics import Interval
+from experiments.baselines import Entry, Leaderboard, leaderboard_lines, verdict
+
+NETWORK = Entry("tft", 0.86, Interval(0.8624, 0.83, 0.89), {})
+BEST = Entry("covariates_extra_trees", 0.9, Interval(0.8911, 0.87, 0.91), {})
+OTHER = Entry("spectra_svm", 0.8, Interval(0.95, 0.9, 0.99), {})
+BOARD = Leaderboard(
+    "auroc", NETWORK, [BEST, OTHER], Interval(-0.0287, -0.0441, -0.0102, 1000, "bootstrap")
+)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        (
+            (-0.0287, -0.0441, -0.0102),
+            "tft does not beat extra trees on covariates: auroc 0.862 against 0.891, difference "
+            "-0.029 (-0.044 to -0.010)",
+        ),
+        (
+            (-0.0287, -0.0441, 0.0102),
+            "tft does not differ significantly from extra trees on covariates: auroc 0.862 against "
+            "0.891, difference -0.029 (-0.044 to +0.010)",
+        ),
+        (
+            (0.0287, 0.0102, 0.0441),
+            "tft beats extra trees on covariates: auroc 0.862 against 0.891, difference +0.029 "
+            "(+0.010 to +0.044)",
+        ),
+    ],
+    ids=["loses", "open", "beats"],
+)
+def test_the_interval_decides(bounds: tuple[float, float, float], expected: str) -> None:
+    found = Interval(*bounds, 1000, "bootstrap")
+    assert verdict(replace(BOARD, difference=found)) == expected
+
+
+def test_a_smaller_error_is_better() -> None:
+    entry = Entry("tft", 3.0, Interval(3.0), {})
+    ridge = Entry("spectra_ridge", 4.0, Interval(4.0), {})
+    found = Interval(-1.0, -1.5, -0.5, 1000, "bootstrap")
+    assert verdict(Leaderboard("mae", entry, [ridge], found)).startswith("tft beats ridge")
+
+
+def test_without_bounds_nothing_is_claimed() -> None:
+    told = verdict(replace(BOARD, difference=Interval(0.1, method="too_few")))
+    assert told.startswith("too few samples to tell whether tft beats extra trees on covariates")
+
+
+def test_the_network_stands_first_and_the_verdict_last() -> None:
+    lines = leaderboard_lines(BOARD)
+    assert lines[1].startswith("tft")
+    # In the order of validation, although another was better on the test set.
+    assert lines[2].startswith("extra trees on covariates")
+    assert lines[-1].startswith("verdict: tft does not beat")

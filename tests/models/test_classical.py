@@ -1,0 +1,123 @@
+"""Classical models: their scores, their inner folds, what they are robust against."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from experiments.config import BASELINE_NAMES, LATE_FUSION
+from models.classical import CLASSIFIERS, CLIP, REGRESSORS, ClassicalModel, FlooredScaler
+
+
+def separable(samples: int = 60, points: int = 30) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Samples whose first column decides, two per group."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(samples, points))
+    x[:, 0] *= 4
+    groups = [f"g{number // 2}" for number in range(samples)]
+    return x, (x[:, 0] > 0).astype(int), groups
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_ranks_a_clear_signal(name: str) -> None:
+    x, y, groups = separable(120)
+    model = ClassicalModel(name, "binary").fit(x[:80], y[:80], groups[:80])
+    scores = model.predict(x[80:])
+    assert scores.shape == (40, 2)
+    assert np.allclose(scores.sum(axis=1), 1)
+    assert roc_auc_score(y[80:], scores[:, 1]) > 0.9
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_three_classes_have_a_probability_each(name: str) -> None:
+    x, _, groups = separable(90)
+    y = np.digitize(x[:, 0], [-1.5, 1.5])
+    scores = ClassicalModel(name, "multiclass").fit(x, y, groups).predict(x)
+    assert scores.shape == (90, 3)
+    assert np.allclose(scores.sum(axis=1), 1)
+    assert (scores.argmax(axis=1) == y).mean() > 0.7
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_each_label_is_predicted_on_its_own(name: str) -> None:
+    x, y, groups = separable(80)
+    labels = np.stack([y, np.ones_like(y), np.zeros_like(y)], axis=1).astype(np.float32)
+    scores = ClassicalModel(name, "multilabel").fit(x, labels, groups).predict(x)
+    assert roc_auc_score(y, scores[:, 0]) > 0.9
+    # A label that all or none have is constant.
+    assert (scores[:, 1] == 1).all()
+    assert (scores[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_several_targets_are_regressed(name: str) -> None:
+    x, _, groups = separable(100)
+    y = np.stack([x[:, 0], -x[:, 0]], axis=1)
+    predicted = ClassicalModel(name, "regression").fit(x[:70], y[:70], groups[:70]).predict(x[70:])
+    assert predicted.shape == (30, 2)
+    assert np.corrcoef(predicted[:, 0], y[70:, 0])[0, 1] > 0.6
+    assert np.corrcoef(predicted[:, 1], y[70:, 1])[0, 1] > 0.6
+
+
+@pytest.mark.parametrize("name", ["spectra_extra_trees", "covariates_boosting", "spectra_svm"])
+def test_equal_seeds_give_equal_predictions(name: str) -> None:
+    x, y, groups = separable()
+    first, second = (ClassicalModel(name, "binary", 7).fit(x, y, groups).predict(x) for _ in "ab")
+    assert np.array_equal(first, second)
+
+
+def test_inner_folds_never_split_a_group() -> None:
+    x, y, groups = separable()
+    splits = ClassicalModel("spectra_logistic", "binary")._inner_splits(x, y, groups)
+    names = np.array(groups)
+    assert len(splits) == 5
+    for train, test in splits:
+        assert not set(names[train]) & set(names[test])
+        assert set(y[train]) == {0, 1}
+
+
+def test_a_pca_in_full_rank_changes_no_logistic_model() -> None:
+    x, y, groups = separable(80, 20)
+    model = ClassicalModel("spectra_logistic", "binary").fit(x, y, groups)
+    penalty = model.estimators[0][-1].C
+    plain = LogisticRegression(C=penalty, max_iter=5000).fit(FlooredScaler().fit(x).transform(x), y)
+    expected = plain.predict_proba(FlooredScaler().fit(x).transform(x))
+    assert np.allclose(model.predict(x), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "positives", [1, 2, 3], ids=["one_positive", "two_positives", "three_positives"]
+)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_few_positives_are_enough_to_fit(name: str, positives: int) -> None:
+    x, _, _ = separable(20)
+    y = np.array([1] * positives + [0] * (20 - positives))
+    scores = ClassicalModel(name, "binary").fit(x, y, [str(n) for n in range(20)]).predict(x)
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", [*CLASSIFIERS])
+def test_one_group_and_four_samples_are_enough(name: str) -> None:
+    x, _, _ = separable(4)
+    y = np.array([0, 1, 0, 1])
+    scores = ClassicalModel(name, "binary").fit(x, y, ["p"] * 4).predict(x)
+    assert np.isfinite(scores).all()
+
+
+def test_nearly_empty_points_are_not_blown_up() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 5))
+    x[:, 4] = 0
+    x[0, 4] = 1e-6
+    scaled = FlooredScaler().fit(x).transform(x)
+    assert np.abs(scaled[:, 4]).max() < 1e-4
+    assert np.abs(FlooredScaler().fit(x).transform(x * 1e6)).max() == CLIP
+
+
+def test_constant_columns_become_zero() -> None:
+    assert not FlooredScaler().fit(np.ones((5, 3))).transform(np.ones((5, 3))).any()
+
+
+def test_configuration_names_are_those_of_the_models() -> None:
+    assert set(BASELINE_NAMES) == {*CLASSIFIERS, *REGRESSORS, LATE_FUSION}
