@@ -136,11 +136,12 @@ def test_the_derived_numbers_are_told_in_one_line() -> None:
 
 
 def test_a_run_resumes_with_the_budget_it_began_with(
-    make_config: Callable[..., Config], settings: dict[str, Any]
+    make_config: Callable[..., Config],
+    settings: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from experiments.config import load_config
-    from experiments.runs import Experiment
-    from experiments.runs.run_setup import changes_of_finished
+    from experiments.runs import Experiment, run_all_stages
 
     settings["trainer"].pop("batch_size")
     first = Experiment(make_config(**{"lr_scheduler.warmup": 0.2, "report.enabled": False}))
@@ -149,7 +150,8 @@ def test_a_run_resumes_with_the_budget_it_began_with(
     assert first.config.checkpoint.monitor == "last"
     saved = load_config(str(first.run_dir / "config.yaml"))
     assert saved.trainer.batch_size is None
-    assert changes_of_finished(first.run_dir, saved) == []
+    assert run_all_stages(saved, first.run_dir) == 0
+    assert "is finished: nothing to continue" in capsys.readouterr().out
     text = (first.run_dir / "summary.md").read_text()
     assert "Of the last epoch" in text
     assert f"epoch={first.trainer.state.epoch:03d}" in str(
