@@ -10,6 +10,7 @@ from scipy.ndimage import median_filter
 
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
+from datasets.messages import Message
 
 # A step of the axis that differs by this factor from those around it is a gap or crowded.
 SEAM = 10.0
@@ -32,8 +33,12 @@ def check_axis(context: AuditContext) -> Iterator[Finding]:
             "axis:gaps",
             "note",
             len(gaps),
-            f"the axis has {counted(len(gaps), 'gap')}, the first from {axis[first]:g} to "
-            f"{axis[first + 1]:g}: models take these points for neighbours",
+            Message(
+                "the axis has {}, the first from {} to {}: models take these points for neighbours",
+                counted(len(gaps), "gap"),
+                f"{axis[first]:g}",
+                f"{axis[first + 1]:g}",
+            ),
         )
     crowded = np.flatnonzero(steps < usual / SEAM)
     if len(crowded):
@@ -42,8 +47,12 @@ def check_axis(context: AuditContext) -> Iterator[Finding]:
             "axis:crowded",
             "warn",
             len(crowded),
-            f"{counted(len(crowded), 'point')} of the axis all but repeating the one before: "
-            f"{axis[first + 1]:.10g} after {axis[first]:.10g}, the first",
+            Message(
+                "{} of the axis all but repeating the one before: {} after {}, the first",
+                counted(len(crowded), "point"),
+                f"{axis[first + 1]:.10g}",
+                f"{axis[first]:.10g}",
+            ),
         )
     copies = context.scans.copied_points
     if copies:
@@ -51,8 +60,12 @@ def check_axis(context: AuditContext) -> Iterator[Finding]:
             "axis:copies",
             "warn",
             copies,
-            f"{copies} of {len(axis)} points of the axis hold in every scan what the point before "
-            "holds: spectra were stretched, or columns stand twice",
+            Message(
+                "{} of {} points of the axis hold in every scan what the point before holds: "
+                "spectra were stretched, or columns stand twice",
+                copies,
+                len(axis),
+            ),
         )
 
 
@@ -83,7 +96,11 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
     if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
         yield found.finding(
             "axis_shift",
-            f"a shift of the axis predicts {found.contrast.target}: scans of "
-            f"{found.contrast.name} are shifted about {abs(shift):.1f} points {direction} of the "
-            "others, as by another calibration",
+            Message(
+                f"a shift of the axis predicts {{}}: scans of {{}} are shifted about {{}} points "
+                f"{direction} of the others, as by another calibration",
+                found.contrast.target,
+                found.contrast.name,
+                f"{abs(shift):.1f}",
+            ),
         )

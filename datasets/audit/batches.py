@@ -10,6 +10,7 @@ import pandas as pd
 from datasets.audit.context import MOST_CATEGORIES, AuditContext, as_order, ask_order
 from datasets.audit.findings import Finding
 from datasets.audit.small_model import FAMILY_ERROR, Contrast, Examiner, Prediction, strongest
+from datasets.messages import Message
 from datasets.splits import SUBSETS
 
 # Longer lists of batches would not be read.
@@ -33,8 +34,7 @@ def check_batches(context: AuditContext) -> Iterator[Finding]:
         if found is not None and found.beyond_chance:
             yield found.finding(
                 f"batch:{column}",
-                f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
-                f"{_shares(values, found.contrast)}",
+                _give_away(column, given, values, found.contrast),
             )
 
 
@@ -45,8 +45,11 @@ def check_order(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "order",
-            f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
-            "afterwards, not if this is the order of measuring",
+            Message(
+                "the order of the file predicts {}: harmless if it was sorted afterwards, not if "
+                "this is the order of measuring",
+                found.contrast.target,
+            ),
         )
 
 
@@ -57,8 +60,10 @@ def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "scan_count",
-            f"the number of scans predicts {found.contrast.target}: "
-            f"{_means(counts, found.contrast, '.1f')}",
+            Message(
+                "the number of scans predicts {}: on average {} in {}, {} in {}",
+                *_means(counts, found.contrast, ".1f"),
+            ),
         )
 
 
@@ -69,8 +74,11 @@ def check_intensity(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "intensity",
-            f"the total intensity of the scans predicts {found.contrast.target}: "
-            f"{_means(np.exp(totals), found.contrast, '.3g')}; the transform tic removes it",
+            Message(
+                "the total intensity of the scans predicts {}: on average {} in {}, {} in {}; the "
+                "transform tic removes it",
+                *_means(np.exp(totals), found.contrast, ".3g"),
+            ),
         )
 
 
@@ -89,20 +97,21 @@ def _ask(examiner: Examiner, values: pd.Series) -> Prediction | None:
     return strongest(answers)
 
 
-def _shares(values: pd.Series, contrast: Contrast) -> str:
+def _give_away(column: str, given: str, values: pd.Series, contrast: Contrast) -> Message:
     shares = pd.Series(contrast.members).groupby(values.to_numpy()).mean()
+    told = f"{{}} predicts {{}}, and {given} may give {{}} away"
     if len(shares) > MOST_LISTED:
-        return ""
-    listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
-    return f": {contrast.name} is {listed}"
+        return Message(told, column, contrast.target, column)
+    listed = [Message("{} of {}", f"{share:.0%}", name) for name, share in shares.items()]
+    return Message(told + ": {} is {}", column, contrast.target, column, contrast.name, listed)
 
 
-def _means(values: np.ndarray, contrast: Contrast, digits: str) -> str:
+def _means(values: np.ndarray, contrast: Contrast, digits: str) -> tuple[str, ...]:
+    """What is predicted, then the mean and the name of each of both classes."""
     inside = float(np.nanmean(values[contrast.members]))
     outside = float(np.nanmean(values[~contrast.members]))
-    return (
-        f"on average {inside:{digits}} in {contrast.name}, {outside:{digits}} in {contrast.other}"
-    )
+    own = f"{inside:{digits}}", contrast.name, f"{outside:{digits}}", contrast.other
+    return contrast.target, *own
 
 
 def check_counts(context: AuditContext) -> Iterator[Finding]:
@@ -118,12 +127,15 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
             counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
         few = {name: number for name, number in counts.items() if number < FEW}
         if few:
-            listed = ", ".join(f"{name} {number}" for name, number in few.items())
             yield Finding(
                 f"counts:{subset}",
                 "note",
                 min(few.values()),
-                f"fewer than {FEW} samples in the {subset} split: {listed}",
+                Message(
+                    f"fewer than {{}} samples in the {subset} split: {{}}",
+                    FEW,
+                    [Message("{} {}", name, number) for name, number in few.items()],
+                ),
             )
         for contrast in context.contrasts:
             share, whole = contrast.members[here].mean(), contrast.members.mean()
@@ -132,8 +144,12 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
                     f"shares:{subset}:{contrast.name}",
                     "note",
                     float(share),
-                    f"{contrast.name} makes up {share:.0%} of the {subset} split, but {whole:.0%} "
-                    "of the cohort",
+                    Message(
+                        f"{{}} makes up {{}} of the {subset} split, but {{}} of the cohort",
+                        contrast.name,
+                        f"{share:.0%}",
+                        f"{whole:.0%}",
+                    ),
                 )
 
 
@@ -145,7 +161,7 @@ def check_tables(context: AuditContext) -> Iterator[Finding]:
             continue
         sizes = values.value_counts()
         empty = [
-            f"{level} has no {name}"
+            Message("{} has no {}", level, name)
             for contrast in context.contrasts
             for name, members in (
                 (contrast.name, contrast.members),
@@ -162,7 +178,11 @@ def check_tables(context: AuditContext) -> Iterator[Finding]:
                 f"table:{column}",
                 "note",
                 len(empty),
-                f"{column} by class: {', '.join(empty[:MOST_LISTED])}"
-                f"{' and more' if len(empty) > MOST_LISTED else ''}; there the classes cannot be "
-                "compared",
+                Message(
+                    "{} by class: {}"
+                    f"{' and more' if len(empty) > MOST_LISTED else ''}; there the classes cannot "
+                    "be compared",
+                    column,
+                    empty[:MOST_LISTED],
+                ),
             )

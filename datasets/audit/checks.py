@@ -21,6 +21,7 @@ from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
 from datasets.audit.groups import check_groups, check_spelling
 from datasets.cohort import Cohort
+from datasets.messages import Message
 
 # In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
@@ -82,7 +83,7 @@ def audit(
                 "sampled",
                 "note",
                 looked_at,
-                f"only {looked_at} of {there} scans were looked at, to save time",
+                Message("only {} of {} scans were looked at, to save time", looked_at, there),
             )
         )
     return sort_by_level(findings)

@@ -18,6 +18,7 @@ from datasets.audit.context import (
 )
 from datasets.audit.findings import Finding
 from datasets.audit.small_model import Contrast, Prediction
+from datasets.messages import Message
 
 # No marker in use ranks 99% of the pairs of patients correctly; a column made from the label does.
 SAME = 0.99
@@ -34,8 +35,12 @@ def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
                 f"label_leakage:{column}",
                 "refuse",
                 found.value,
-                f"{column} is {found.contrast.target} in another form, or follows from it; leave "
-                f"it out of data.{section}",
+                Message(
+                    "{} is {} in another form, or follows from it; leave it out of data.{}",
+                    column,
+                    found.contrast.target,
+                    section,
+                ),
                 (found.low, found.high),
             )
 
@@ -79,8 +84,12 @@ def check_missingness(context: AuditContext) -> Iterator[Finding]:
         use = "" if given else "; the model is not given it"
         yield found.finding(
             f"missingness:{column}",
-            f"missingness of {column} predicts {found.contrast.target}: missing in "
-            f"{found.contrast.shares(missing)}{use}",
+            Message(
+                f"missingness of {{}} predicts {{}}: missing in {{}} of {{}} and {{}} of {{}}{use}",
+                column,
+                found.contrast.target,
+                *found.contrast.shares(missing),
+            ),
             may_warn=given,
         )
 
@@ -108,20 +117,20 @@ def _column_finding(context: AuditContext, column: str, found: Prediction) -> Fi
     numbers, contrast = context.numbers(column), found.contrast
     values = context.values(column)
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
-    target = contrast.target
+
+    def sentence(told: str) -> Message:
+        return Message(told + seen.phrase, column, contrast.target, *seen.values)
+
     if is_personal(column) or column in context.cohort.categorical:
-        sentence = f"{column} is confounded with {target}: {seen}"
-        return found.finding(f"confounding:{column}", sentence)
+        return found.finding(f"confounding:{column}", sentence("{} is confounded with {}: "))
     if context.is_covariate(column):
-        sentence = f"{column} alone predicts {target}, as marker or as confounder: {seen}"
-        return found.finding(f"marker:{column}", sentence, may_warn=False)
-    sentence = (
-        f"{column} predicts {target}; the model is not given it, but spectra may tell it: {seen}"
-    )
-    return found.finding(f"column:{column}", sentence, may_warn=False)
+        told = sentence("{} alone predicts {}, as marker or as confounder: ")
+        return found.finding(f"marker:{column}", told, may_warn=False)
+    told = sentence("{} predicts {}; the model is not given it, but spectra may tell it: ")
+    return found.finding(f"column:{column}", told, may_warn=False)
 
 
-def _categories(values: pd.Series, contrast: Contrast) -> str:
+def _categories(values: pd.Series, contrast: Contrast) -> Message:
     known = values.notna().to_numpy()
     given, members = values[known], contrast.members[known]
     table = pd.crosstab(given.to_numpy(), members)
@@ -129,9 +138,14 @@ def _categories(values: pd.Series, contrast: Contrast) -> str:
     most = (shares[True] - shares[False]).abs().idxmax()
     known_of = Contrast(contrast.name, contrast.other, members)
     strength = association(table.to_numpy(), method="cramer")
-    return f"{most} is {known_of.shares((given == most).to_numpy())} (Cramer's V {strength:.2f})"
+    shares = known_of.shares((given == most).to_numpy())
+    return Message("{} is {} of {} and {} of {} (Cramer's V {})", most, *shares, f"{strength:.2f}")
 
 
-def _medians(numbers: np.ndarray, contrast: Contrast) -> str:
-    inside, outside = (np.nanmedian(numbers[m]) for m in (contrast.members, ~contrast.members))
-    return f"its median is {inside:.4g} in {contrast.name}, {outside:.4g} in {contrast.other}"
+def _medians(numbers: np.ndarray, contrast: Contrast) -> Message:
+    inside, outside = (
+        f"{np.nanmedian(numbers[m]):.4g}" for m in (contrast.members, ~contrast.members)
+    )
+    return Message(
+        "its median is {} in {}, {} in {}", inside, contrast.name, outside, contrast.other
+    )

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.scan_measures import ScanMeasures, scale
+from datasets.messages import Message
 from datasets.scans import CHUNK_BYTES
 
 # From this likeness on two scans differ in rounding, gain or offset only.
@@ -127,8 +128,11 @@ def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
             "scans:blank",
             "warn",
             len(blank),
-            f"{counted(len(blank), 'scan')} with the same number throughout, the first of "
-            f"{_name(context, int(blank[0]))}",
+            Message(
+                "{} with the same number throughout, the first of sample {}",
+                counted(len(blank), "scan"),
+                _name(context, int(blank[0])),
+            ),
         )
 
 
@@ -179,11 +183,11 @@ def _duplicates_finding(
     where: str,
 ) -> Finding:
     number = sum(map(len, sets))
-    example = " and ".join(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
-    return Finding(
-        name, level, number, f"{number} scans are {likeness} to one {where} (such as {example})"
-    )
+    examples = list(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
+    such_as = " and ".join(["sample {}"] * len(examples))
+    told = f"{{}} scans are {likeness} to one {{}} (such as {such_as})"
+    return Finding(name, level, number, Message(told, number, Message(where), *examples))
 
 
 def _name(context: AuditContext, scan: int) -> str:
-    return f"sample {context.cohort.sample_ids[int(context.scans.owner[scan])]}"
+    return context.cohort.sample_ids[int(context.scans.owner[scan])]

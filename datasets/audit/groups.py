@@ -11,6 +11,7 @@ import pandas as pd
 from datasets.audit.context import AuditContext, names_subjects
 from datasets.audit.findings import Finding, counted
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
+from datasets.messages import Message
 
 # With fewer groups, performance on new ones can hardly be estimated.
 FEW_GROUPS = 10
@@ -34,8 +35,13 @@ def check_groups(context: AuditContext) -> Iterator[Finding]:
                 "groups:sides",
                 "refuse",
                 len(torn),
-                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} in several splits, "
-                f"such as {torn[0]}: the test set holds groups that were trained on",
+                Message(
+                    "{} of {} in several splits, such as {}: the test set holds groups that were "
+                    "trained on",
+                    counted(len(torn), "group"),
+                    len(np.unique(groups)),
+                    torn[0],
+                ),
             )
     for column in context.columns:
         values = context.values(column)
@@ -48,7 +54,9 @@ def check_groups(context: AuditContext) -> Iterator[Finding]:
             "groups:few",
             "note",
             number,
-            f"{counted(number, 'group')}: how a model does on a new one rests on very few",
+            Message(
+                "{}: how a model does on a new one rests on very few", counted(number, "group")
+            ),
         )
 
 
@@ -59,14 +67,17 @@ def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> It
     if not len(shared):
         return
     torn = _spanning(named, context.split[known]) if context.split is not None else shared[:0]
-    where = f", {len(torn)} of them in several splits" if len(torn) else ""
+    where = ", {} of them in several splits" if len(torn) else ""
     yield Finding(
         f"groups:{column}",
         "refuse" if len(torn) else "warn",
         len(shared),
-        f"{counted(len(shared), 'value')} of {column} in several groups{where}, such as "
-        f"{(torn if len(torn) else shared)[0]}: if {column} identifies the subject, it should be "
-        "data.group",
+        Message(
+            f"{{}} of {{}} in several groups{where}, such as {{}}: if {{}} identifies the subject, "
+            "it should be data.group",
+            *(counted(len(shared), "value"), column, *([len(torn)] if len(torn) else [])),
+            *((torn if len(torn) else shared)[0], column),
+        ),
     )
 
 
@@ -85,8 +96,12 @@ def _check_names(context: AuditContext) -> Iterator[Finding]:
             "groups:sample_id",
             "warn",
             len(shared),
-            f"names of samples read like replicates, {len(shared)} of them in several groups, "
-            f"such as those of {shared[0]}: if they are, data.group should hold them together",
+            Message(
+                "names of samples read like replicates, {} of them in several groups, such as "
+                "those of {}: if they are, data.group should hold them together",
+                len(shared),
+                shared[0],
+            ),
         )
 
 
@@ -110,7 +125,7 @@ def check_spelling(context: AuditContext) -> Iterator[Finding]:
         del named["group"]
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            named[column] = (f"values of {column}", context.values(column).dropna())
+            named[column] = ("values of {}", context.values(column).dropna())
     for name, (what, values) in named.items():
         names = {str(value) for value in values}
         found = find_spellings(names)
@@ -119,20 +134,21 @@ def check_spelling(context: AuditContext) -> Iterator[Finding]:
                 f"spelling:{name}",
                 "warn",
                 len(found),
-                f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
-                f"the form of characters only{_in_splits(context, name, found)}, "
-                f"{_examples(found)}: if they are one, spell them alike",
+                _spelled_apart(context, name, what, found),
             )
 
 
-def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> str:
-    if name != "group" or context.split is None:
-        return ""
-    groups = context.cohort.groups
-    parted = [len(set(context.split[np.isin(groups, spellings)])) > 1 for spellings in found]
-    return f" ({sum(parted)} in several splits)" if any(parted) else ""
-
-
-def _examples(found: list[list[str]]) -> str:
-    examples = [" / ".join(repr(name) for name in names) for names in found[:MOST_EXAMPLES]]
-    return "; ".join(examples)
+def _spelled_apart(context: AuditContext, name: str, what: str, found: list[list[str]]) -> Message:
+    sets = f"{'set' if len(found) == 1 else 'sets'} of {what}"
+    parted = 0
+    if name == "group" and context.split is not None:
+        groups, split = context.cohort.groups, context.split
+        parted = sum(len(set(split[np.isin(groups, spellings)])) > 1 for spellings in found)
+    examples = [" / ".join(repr(one) for one in names) for names in found[:MOST_EXAMPLES]]
+    return Message(
+        "{} {} that differ by case, blanks, zeros or the form of characters only"
+        f"{' ({} in several splits)' if parted else ''}, {{}}: if they are one, spell them alike",
+        *(len(found), Message(sets, *([name] if what == "values of {}" else []))),
+        *([parted] if parted else []),
+        "; ".join(examples),
+    )

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import yaml
 
+from datasets.messages import Message
+
 # Words that name the negative class.
 _NEGATIVE = """
 control controls ctrl ctrls ctl healthy normal normals negative negatives neg benign no none absent
@@ -62,14 +64,15 @@ def labels_text(labels: Sequence[str]) -> str:
     return json.dumps(numbers, ensure_ascii=False) if re.search(r"['\"?\\]", plain) else plain
 
 
-def about_positive(task: str, class_names: Sequence[str]) -> str:
+def about_positive(task: str, class_names: Sequence[str]) -> Message:
     """The positive class, in a line for a person; empty for tasks other than binary."""
     if task != "binary" or len(class_names) != 2:
-        return ""
+        return Message("")
     negative, positive = class_names
-    return (
-        f"positive class: {positive} (sensitivity, recall, precision, f1 and auprc are of it); "
-        f"negative class: {negative}"
+    return Message(
+        "positive class: {} (sensitivity, recall, precision, f1 and auprc are of it); negative "
+        "class: {}",
+        *(positive, negative),
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from datasets.cohort.roles import MISSING_LABEL, NO_LABEL_TEXT, SAMPLE_ID, number_classes
 from datasets.cohort.table import as_numbers, is_missing
 from datasets.errors import CohortError, nearest
+from datasets.messages import Message
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Two classes are a binary task, more a multi-class one.
@@ -91,11 +92,11 @@ def has_no_label(column: pd.Series) -> np.ndarray:
     return is_missing(column) | column.isin(NO_LABEL_TEXT).to_numpy(dtype=bool)
 
 
-def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
+def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> Message:
     """How many samples have no target, and what their cells hold, in one line."""
     what = "value" if task == "regression" else "label"
-    seen = ", ".join(f"{text or 'empty'} {count}" for text, count in targets.items())
-    return f"samples without a {what}: {samples}, left out ({seen})"
+    seen = [Message("{} {}", text or Message("empty"), count) for text, count in targets.items()]
+    return Message(f"samples without a {what}: {{}}, left out ({{}})", samples, seen)
 
 
 def targets_heading(task: str) -> str:
@@ -118,17 +119,18 @@ def spread_texts(values: np.ndarray) -> list[str]:
     return [mean, f"{spread:.{DIGITS}g}", low, high]
 
 
-def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
+def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> Message:
     """Distribution of the targets of at least one sample, in one line."""
     if task == "regression":
         told = []
         for name, column in zip(names, values.T, strict=True):
             mean, spread, low, high = spread_texts(column)
-            told.append(f"{name} {mean} +- {spread} ({low} to {high})")
-        return ", ".join(told)
+            told.append(Message("{} {} +- {} ({} to {})", name, mean, spread, low, high))
+        return Message("{}", told)
     one_column = values.ndim == 1
     counts = np.bincount(values, minlength=len(names)) if one_column else values.sum(axis=0)
-    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    pairs = zip(names, counts, strict=True)
+    return Message("{}", [Message("{} {}", name, count) for name, count in pairs])
 
 
 def _read_classes(

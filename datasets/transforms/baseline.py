@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.specs import require_number, require_whole
 
 FEWEST_POINTS = 3
@@ -31,9 +32,10 @@ class _HalfWindow:
     def outside_text(self) -> str:
         """Message on scans shorter than the window."""
         points = 2 * self.half_window + 1
-        return (
-            f"are shorter than the window of {points} points; give a smaller "
-            f"{self.name}.half_window"
+        return Message(
+            "are shorter than the window of {} points; give a smaller {}",
+            points,
+            f"{self.name}.half_window",
         )
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
@@ -201,7 +203,11 @@ class SavitzkyGolay:
     @property
     def outside_text(self) -> str:
         """Message on scans shorter than the window."""
-        return f"are shorter than the window of {self.window} points; give a smaller savgol.window"
+        return Message(
+            "are shorter than the window of {} points; give a smaller {}",
+            self.window,
+            "savgol.window",
+        )
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] are shorter than the window, [..., 1]."""

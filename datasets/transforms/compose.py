@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
 from datasets.transforms import TRANSFORMS
@@ -168,8 +169,11 @@ class Compose:
         lines = [t.describe() for t in self.transforms if isinstance(t, DescribedTransform)]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
             lines.append(
-                f"the transforms leave {len(self.axis)} of {len(self._axes[0])} points "
-                f"({self.axis[0]:g} to {self.axis[-1]:g})"
+                Message(
+                    "the transforms leave {} of {} points ({} to {})",
+                    *(len(self.axis), len(self._axes[0])),
+                    *(f"{self.axis[0]:g}", f"{self.axis[-1]:g}"),
+                )
             )
         return lines
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from datasets.messages import Message
 from datasets.scans import iterate_chunks
 from datasets.transforms.compose import BoundedTransform, Compose, short_name
 from datasets.transforms.normalisation import Standardize
@@ -94,7 +95,7 @@ def find_out_of_domain(
         for told in _tell(transform, tallies[number], ranges[number])
     ]
     if len(rows) > 1 and ranges[-1].constant == 1 and ranges[0].constant < 1:
-        sentence = (
+        sentence = Message(
             "transforms: every scan is the same after them, so that nothing can be learned from it"
         )
         found.append(OutOfDomain("constant", 1.0, sentence, "refuse"))
@@ -114,20 +115,25 @@ def _count(tally: _Tally, outside: np.ndarray, scans: np.ndarray) -> None:
 def _tell(transform: Any, tally: _Tally, given: _Range) -> list[OutOfDomain]:
     name = short_name(transform)
     if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
-        sentence = (
-            f"{name}: {given.constant:.1%} of the points never vary in the training scans and "
-            "become 0"
+        sentence = Message(
+            "{}: {} of the points never vary in the training scans and become 0",
+            name,
+            f"{given.constant:.1%}",
         )
         return [OutOfDomain(name, given.constant, sentence, "note")]
     share = tally.outside / tally.seen if tally.seen else 0.0
     if share < SMALLEST_SHARE:
         return []
+    outside = transform.outside_text
+    if not isinstance(outside, Message):  # of a user's own transform
+        outside = Message("{}", outside)
     if tally.per_scan:
-        sentence = f"{name}: {share:.1%} of the scans {transform.outside_text}"
+        told = f"{{}}: {{}} of the scans {outside.phrase}"
+        sentence = Message(told, name, f"{share:.1%}", *outside.values)
         return [OutOfDomain(name, share, sentence, "warn")]
     lost = tally.lost / tally.total if tally.total else 0.0
-    sentence = (
-        f"{name}: {share:.1%} of the intensities, {lost:.1%} of their total size, "
-        f"{transform.outside_text}"
+    sentence = Message(
+        f"{{}}: {{}} of the intensities, {{}} of their total size, {outside.phrase}",
+        *(name, f"{share:.1%}", f"{lost:.1%}", *outside.values),
     )
     return [OutOfDomain(name, share, sentence, "refuse" if lost >= REFUSED_LOSS else "warn")]

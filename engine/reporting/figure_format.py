@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
+from datasets.messages import Message
 from engine.statistics import TOO_FEW, Interval
 
-UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few samples"
+UNDEFINED_TEXT, TOO_FEW_TEXT = Message("undefined"), "too few samples"
 # Decimals of a number from 0.01 to 10; others have about as many digits.
 DIGITS, SHORT_DIGITS = 4, 3
 # Below the first and from the second on, a number is written with an exponent.
@@ -18,6 +20,8 @@ BOUND_DIGITS = 3
 SHARE_DECIMALS = 3
 # A floating-point number has no more significant digits.
 MOST_DIGITS = 15
+# A metric of one of several regression targets.
+TARGET = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
 # Smaller p-values are written as below it.
 SMALLEST_P = 1e-4
 
@@ -129,6 +133,19 @@ def share_text(share: float, decimals: int = DIGITS) -> str:
     if float(text) not in (0, 1) or share in (0, 1) or not 0 < share < 1:
         return text
     return f"{share:.1e}" if share < 0.5 else f"{share:.{-_place(1 - share)}f}"
+
+
+def metric_message(name: str) -> Message:
+    """The name of a metric, a message whose target or demand is a value.
+
+    Example:
+        >>> metric_message("mae[age]").phrase, metric_message("auroc").phrase
+        ('mae[{}]', 'auroc')
+    """
+    target, demand = TARGET.fullmatch(name), name.partition("@")
+    if target:
+        return Message(f"{target[1]}[{{}}]", target[2])
+    return Message(f"{demand[0]}@{{}}", demand[2]) if demand[1] else Message(name)
 
 
 def p_text(p_value: float) -> str:

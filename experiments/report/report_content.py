@@ -13,6 +13,7 @@ import numpy as np
 
 from datasets.audit import Finding
 from datasets.cohort import MISSING_LABEL, Cohort, about_positive, spread_texts
+from datasets.messages import Message
 from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
 from engine.reporting import read_log
@@ -23,11 +24,10 @@ from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.figures import Section, names_of_kinds
 from experiments.report.report_payload import SampleSource, sample_source
-from experiments.report.text import limits, plain_text
+from experiments.report.text import limits, warnings_of
 from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
 
 SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
-WARNING = "**Warning:** "
 # What of the environment says on whose machine it was; a page is handed on.
 PLACES = ("host",)
 
@@ -158,7 +158,7 @@ class ReportContent:
     def about_positive(self) -> str:
         """Which class is the positive one, in a sentence; empty for tasks other than binary."""
         about = about_positive(self.task, self.class_names)
-        return f"{about[:1].upper()}{about[1:]}." if about else ""
+        return Message("{}.", about.capitalized) if about else ""
 
     @property
     def subset(self) -> str:
@@ -180,16 +180,14 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         )
         for name, found in tested.items()
     ]
-    told = list(dict.fromkeys(limits(outcome)))
-    warned = [line for line in told if line.startswith(WARNING)]
     epochs = _epochs_of(outcome.run_dir)
     return ReportContent(
         status="finished",
         epoch=outcome.epochs,
         headline=headline,
         about_intervals=outcome.about_intervals(),
-        warnings=[plain_text(line.removeprefix(WARNING)) for line in warned],
-        limits=[plain_text(line) for line in told if line not in warned],
+        warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
+        limits=limits(outcome),
         audit=outcome.audit if outcome.config.audit.enabled else None,
         epochs=epochs,
         val=outcome.outputs["val"],
@@ -248,12 +246,15 @@ def _known_from_the_start(
     run_dir: Path, config: Config, data: Data, parameters: int | None
 ) -> dict[str, Any]:
     cohort = data.cohort
-    counted = "" if parameters is None else f" with {parameters:,} parameters"
+    model, monitor = config.model.name, config.checkpoint.monitor
+    about_model = Message("Model {}; the best checkpoint by {}.", model, monitor)
+    if parameters is not None:
+        told = "Model {} with {} parameters; the best checkpoint by {}."
+        about_model = Message(told, model, f"{parameters:,}", monitor)
     # The positive class is named beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
-    described = [line for line in cohort.describe().splitlines() if line != positive]
-    described.extend(data.describe_transforms())
-    described.extend([data.tested] if data.tested else [])
+    described = [line for line in cohort.lines() if line != positive]
+    described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
     environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     return {
         "title": run_dir.name,
@@ -261,13 +262,13 @@ def _known_from_the_start(
         "task": cohort.task,
         "class_names": cohort.class_names,
         "language": config.report.language,
-        "model": (
-            f"Model {config.model.name}{counted}; the best checkpoint by "
-            f"{config.checkpoint.monitor}."
-        ),
+        "model": about_model,
         "task_text": _task_text(cohort),
         # The subsets have a table of their own.
-        "cohort": [line[:1].upper() + line[1:] for line in described],
+        "cohort": [
+            (line if isinstance(line, Message) else Message("{}", line)).capitalized
+            for line in described
+        ],
         "split": [_split_row(data, subset) for subset in SUBSETS],
         "groups": {
             name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
@@ -316,13 +317,13 @@ def _split_row(data: Data, subset: str) -> SplitRow:
     )
 
 
-def _task_text(cohort: Cohort) -> str:
-    names = ", ".join(cohort.class_names)
+def _task_text(cohort: Cohort) -> Message:
+    names, count = ", ".join(cohort.class_names), len(cohort.class_names)
     if cohort.task == "binary":
         negative, positive = cohort.class_names
-        return f"Two classes: {positive} (positive) and {negative} (negative)."
+        return Message("Two classes: {} (positive) and {} (negative).", positive, negative)
     if cohort.task == "multiclass":
-        return f"{len(cohort.class_names)} classes: {names}."
+        return Message("{} classes: {}.", count, names)
     if cohort.task == "multilabel":
-        return f"{len(cohort.class_names)} labels, each present or absent: {names}."
-    return f"Regression targets: {names}."
+        return Message("{} labels, each present or absent: {}.", count, names)
+    return Message("Regression targets: {}.", names)

@@ -11,11 +11,13 @@ from markupsafe import Markup
 
 from datasets.audit import Finding
 from datasets.files import write_whole
+from datasets.messages import Message, sentences
 from engine.reporting import (
     PLOTLY_CONFIG,
     figure_text,
     figure_texts,
     make_panels,
+    metric_message,
     page_template,
     plotly_js,
 )
@@ -86,24 +88,31 @@ MODEBAR = (
     "Snapshot succeeded",
     "trace",
 )
-THRESHOLD_TEXT = (
+THRESHOLD_TEXT = Message(
     "A sample is predicted positive if its probability reaches the threshold. The rules' "
     "thresholds were chosen on the validation set."
 )
+OPENS = Message("Click a row to open the sample below.")
 NOT_RANKED = "No ranking: all samples are of one class, or a score is not finite."
 NO_LABEL_RANKED = (
     "No ranking: each label is present in all samples or in none, or a score is not finite."
 )
 NO_TEMPERATURE = "No temperature could be fitted on the validation set: see the warnings above."
 ERRORS_TEXT = {
-    "binary": "Sorted by the predicted probability of the true class, lowest first. Margin: "
-    "distance from the threshold, negative for an error.",
-    "multilabel": "Sorted by the predicted probability of the true state of the label chosen "
-    "above, lowest first. Margin: distance from the threshold, negative for an error.",
-    "multiclass": "Sorted by the predicted probability of the true class, lowest first. "
-    "Prediction: the most likely class. Margin: probability of the true class minus the largest "
-    "other one, negative for an error.",
-    "regression": "Sorted by absolute error, largest first.",
+    "binary": Message(
+        "Sorted by the predicted probability of the true class, lowest first. Margin: distance "
+        "from the threshold, negative for an error."
+    ),
+    "multilabel": Message(
+        "Sorted by the predicted probability of the true state of the label chosen above, lowest "
+        "first. Margin: distance from the threshold, negative for an error."
+    ),
+    "multiclass": Message(
+        "Sorted by the predicted probability of the true class, lowest first. Prediction: the "
+        "most likely class. Margin: probability of the true class minus the largest other one, "
+        "negative for an error."
+    ),
+    "regression": Message("Sorted by absolute error, largest first."),
 }
 
 
@@ -126,6 +135,8 @@ def render_report(content: ReportContent) -> str:
     outputs, task = content.outputs, content.task
     words = Words(content.language, _names(content))
     panels = make_panels([_with_numbers(row) for row in content.epochs])
+    for panel in panels:
+        panel["title"] = metric_message(panel["title"])
     outcome = None
     if outputs is not None:
         outcome = outcome_payload(outputs, content.class_names, content.findings.decisions)
@@ -149,6 +160,13 @@ def render_report(content: ReportContent) -> str:
         "settings": ("Configuration", True),
         "environment": ("Environment", bool(content.environment)),
     }
+    drawn = [
+        section.figure.to_plotly_json()
+        for part in (*before, *content.parts)
+        for section in part.sections
+        if section.figure is not None
+    ]
+    subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
         "language": content.language,
@@ -161,7 +179,7 @@ def render_report(content: ReportContent) -> str:
         "explorer": shown["explorer"][1],
         "palette": PALETTE,
         "config": PLOTLY_CONFIG,
-        "words": read_words(),
+        "words": read_words() | words.found_in(drawn),
         "modebar": {phrase: read_words()[phrase] for phrase in MODEBAR},
     }
     return page_template(TEMPLATES / "index.html.j2").render(
@@ -179,15 +197,15 @@ def render_report(content: ReportContent) -> str:
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
-        side_text=f"{content.subset.capitalize()} set.",
+        title=Message("{} - Scanfire report", content.title),
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,
-        threshold_text=" ".join(filter(None, (THRESHOLD_TEXT, _about_unranked(content)))),
-        errors_text=ERRORS_TEXT[task],
+        threshold_text=sentences(subset, THRESHOLD_TEXT, _about_unranked(content)),
+        errors_text=sentences(subset, ERRORS_TEXT[task], OPENS if explorer else ""),
         explorer=shown["explorer"][1],
         explained_outputs=_explained_outputs(content),
-        explorer_notes=list(_explorer_notes(samples)) if explorer else [],
+        explorer_notes=sentences(*_explorer_notes(samples)) if explorer else "",
         environment=list(_flat(content.environment)),
         page_data=as_script(payload),
         samples_data=as_script(samples),
@@ -222,11 +240,11 @@ def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
     value = figure.test if tested else figure.val
     texts = figure_texts(Interval(value, figure.low, figure.high))
     card: dict[str, Any] = {
-        "name": figure.name,
-        "value": texts.value.replace("-", MINUS),
-        "val": figure_text(figure.val).replace("-", MINUS) if tested else "",
-        "low": texts.low.replace("-", MINUS),
-        "high": texts.high.replace("-", MINUS),
+        "name": metric_message(figure.name),
+        "value": _with_minus(texts.value),
+        "val": _with_minus(figure_text(figure.val)) if tested else "",
+        "low": _with_minus(texts.low),
+        "high": _with_minus(texts.high),
         "too_few": figure.too_few,
         "track": None,
     }
@@ -240,8 +258,13 @@ def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
     return card
 
 
-def _sentence(found: Finding) -> str:
-    return f"{found.sentence}{' (it was accepted)' if found.accepted else ''}."
+def _with_minus(figure: str) -> str:
+    return figure if isinstance(figure, Message) else figure.replace("-", MINUS)
+
+
+def _sentence(found: Finding) -> Message:
+    told = Message("{} (it was accepted)", found.sentence) if found.accepted else found.sentence
+    return Message("{}.", told)
 
 
 def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
@@ -301,19 +324,20 @@ def _explained_outputs(content: ReportContent) -> list[str]:
 
 
 def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:
-    yield (
+    yield Message(
         "Raw intensities on the model's axis, stored in 256 levels of their square root; "
         "attributions in 255 levels of their signed square root."
     )
     if samples["merged"] > 1:
-        yield (
-            f"To limit the page's size, {samples['merged']} neighbouring points are merged: the "
-            "largest intensity, the sum of attributions."
+        yield Message(
+            "To limit the page's size, {} neighbouring points are merged: the largest intensity, "
+            "the sum of attributions.",
+            samples["merged"],
         )
     if samples["left_out"]:
-        yield (
-            f"The spectra of the {samples['left_out']} samples with the smallest errors were "
-            "omitted."
+        yield Message(
+            "The spectra of the {} samples with the smallest errors were omitted.",
+            samples["left_out"],
         )
 
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
+from datasets.messages import Message
 from engine.metrics import THRESHOLD, EpochOutputs
 from engine.reporting import figure_text, make_panels
 from engine.statistics import Calibration, threshold_table
@@ -95,7 +96,7 @@ def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
     missing = unranked(outputs, names)
     if not missing:
         return ""
-    return f"Undefined because all samples are of one class: {', '.join(missing)}."
+    return Message("Undefined because all samples are of one class: {}.", missing)
 
 
 def say_undefined(figure: go.Figure, **place: Any) -> None:
@@ -119,7 +120,7 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
         figure.add_scatter(x=recall, y=precision, row=1, col=2, showlegend=False, **common)
     drawn = bool(figure.data)
     for name in unranked(outputs, class_names):
-        title = f"{shown_name(name)}: undefined"
+        title = Message("{}: undefined", shown_name(name))
         line = {"color": "grey", "dash": "dot"}
         figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=title, row=1, col=1)
     if drawn:
@@ -188,15 +189,14 @@ def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Fig
     for number, name in enumerate(map(shown_name, class_names)):
         figure.add_histogram(
             x=scores[target == number],
-            name=f"true {name}",
+            name=Message("true {}", name),
             marker_color=PALETTE[number % len(PALETTE)],
             xbins={"start": 0, "end": 1, "size": 0.05},
         )
     figure.update_layout(barmode="overlay", height=380)
     figure.update_traces(opacity=0.6)
-    figure.update_xaxes(
-        title_text=f"predicted probability of {shown_name(class_names[shown])}", range=[0, 1]
-    )
+    title = Message("predicted probability of {}", shown_name(class_names[shown]))
+    figure.update_xaxes(title_text=title, range=[0, 1])
     figure.update_yaxes(title_text="samples")
     return figure
 
@@ -210,7 +210,7 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
         figure.add_box(
             x=labels[chosen],
             y=scores[chosen],
-            name=f"true {side}",
+            name=Message("true {}", Message(side)),
             marker_color=PALETTE[number],
             boxpoints="all",
             jitter=0.4,
@@ -281,11 +281,11 @@ SMALLEST, LARGEST = 5.0, 18.0
 def reliability_section(calibration: Calibration, task: str, class_names: Sequence[str]) -> Section:
     """Observed frequency against predicted probability, before and after temperature scaling."""
     before, after = calibration.before, calibration.after
-    text = (
+    text = Message(
         "On the diagonal probabilities are perfectly calibrated; a larger mark stands for more "
-        f"samples. The temperature fitted on the validation set is {calibration.temperature:.3g}: "
-        f"{about_temperature(calibration)}. All other figures of this page use the uncalibrated "
-        "probabilities."
+        "samples. The temperature fitted on the validation set is {}: {}. All other figures of "
+        "this page use the uncalibrated probabilities.",
+        *(f"{calibration.temperature:.3g}", about_temperature(calibration)),
     )
     rows = [
         (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
@@ -299,7 +299,7 @@ def reliability_section(calibration: Calibration, task: str, class_names: Sequen
 def _said(task: str, class_names: Sequence[str]) -> str:
     """Which probability is looked at, as in the calibration error."""
     if task == "binary":
-        return f"predicted probability of {shown_name(class_names[1])}"
+        return Message("predicted probability of {}", shown_name(class_names[1]))
     if task == "multilabel":
         return "predicted probability of a label"
     return "probability of the most likely class"

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
 # In characters: an axis or a legend that is given more pushes the drawing off the page.
@@ -34,7 +35,7 @@ def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
         >>> shown_name("neutrophil-to-lymphocyte ratio", 16)
         'neutroph…e ratio'
     """
-    return _as_text(_shortened(name, longest))
+    return _with_phrase(name, _as_text(_shortened(name, longest)))
 
 
 def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[str]:
@@ -51,15 +52,27 @@ def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[st
         >>> shown_names(["mass of the liver", "mass of the river"], 9)
         ['mass…iver', 'mass…iver (2)']
     """
-    found: dict[str, None] = {}
+    found: dict[str, object] = {}
     for name in names:
         short = text = _shortened(name, longest)
         number = 1
         while text in found:
             number += 1
             text = NUMBERED.format(short, number)
-        found[text] = None
-    return [_as_text(text) for text in found]
+        found[text] = name
+    return [_with_phrase(name, _as_text(text)) for text, name in found.items()]
+
+
+def _with_phrase(name: object, text: str) -> str:
+    """What is shown of a name; of a message of one value (``for {}``) a message, too."""
+    if isinstance(name, Message) and text == name:
+        return name
+    if not isinstance(name, Message) or len(name.values) != 1:
+        return text
+    before, _, behind = name.phrase.partition("{}")
+    if not (text.startswith(before) and text.endswith(behind)):
+        return text
+    return Message(name.phrase, text[len(before) : len(text) - len(behind)])
 
 
 def _shortened(name: object, longest: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import rankdata
 
+from datasets.messages import Message, sentences
 from experiments.report.figures.classification import PALETTE
 from experiments.report.figures.figure_page import Section, shown_name, shown_names
 from experiments.report.figures.importance import Feature
@@ -39,15 +40,16 @@ def summary_sections(
     shown = sorted(features, key=lambda feature: -feature.size)[:MOST_ROWS]
     samples = len(sample_id)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_POINTS])
-    text = (
-        f"{note} One point per sample: the feature's contribution to {what}. Colour: the rank of "
-        "the feature's value among the samples."
-    )
+    text = [
+        note,
+        Message("One point per sample: the feature's contribution to {}.", what),
+        Message("Colour: the rank of the feature's value among the samples."),
+    ]
     if len(drawn) < samples:
-        text += f" Shown: a random {len(drawn)} of {samples} samples."
+        text.append(Message("Shown: a random {} of {} samples.", len(drawn), samples))
     ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
     return [
-        Section("summary", "All samples", _points(shown, drawn, ids, values), text),
+        Section("summary", "All samples", _points(shown, drawn, ids, values), sentences(*text)),
         Section("mean", "Mean magnitude", _bars(shown, values)),
     ]
 

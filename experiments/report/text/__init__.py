@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.report.text.card import limits, model_card
+    from experiments.report.text.card import limits, model_card, warnings_of
     from experiments.report.text.decision_text import (
         about_temperature,
         calibration_section,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from datasets.messages import Message
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, share_text
 from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
 from experiments.analysis import TestAnalysis
@@ -86,25 +87,28 @@ def calibration_section(calibration: Calibration | None, task: str = "binary") -
     )
 
 
-def about_temperature(calibration: Calibration) -> str:
+def about_temperature(calibration: Calibration) -> Message:
     """Whether the model is over- or underconfident, with its calibration error on the test set."""
     temperature = calibration.temperature
     if calibration.at_limit and temperature == LOWEST:
-        return "the smallest value tried: the validation set does not bound the confidence"
+        return Message("the smallest value tried: the validation set does not bound the confidence")
     if calibration.at_limit:
-        return "the largest value tried: confidence carries no information on the validation set"
-    ece = f"ECE {figure_text(calibration.before.ece, 2)}"
+        return Message(
+            "the largest value tried: confidence carries no information on the validation set"
+        )
+    ece = figure_text(calibration.before.ece, 2)
     if 1 / FAR_TEMPERATURE < temperature < FAR_TEMPERATURE:
         if calibration.before.ece > LARGE_ECE:
-            return f"near 1, but the calibration error on the test set is large ({ece})"
-        return f"well calibrated ({ece})"
+            return Message(
+                "near 1, but the calibration error on the test set is large (ECE {})", ece
+            )
+        return Message("well calibrated (ECE {})", ece)
     # The odds of 0.9 are 9 to 1.
     meant = 1 / (1 + 9 ** (-1 / temperature))
     verdict = "overconfident" if temperature > 1 else "underconfident"
     against = ", against one other class," if calibration.task == "multiclass" else ""
-    return (
-        f"{verdict} ({ece}); a predicted 0.90{against} corresponds to about {share_text(meant, 2)}"
-    )
+    told = f"{verdict} (ECE {{}}); a predicted 0.90{against} corresponds to about {{}}"
+    return Message(told, ece, share_text(meant, 2))
 
 
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
@@ -132,26 +136,28 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         )
 
 
-def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """Warnings of the model card, in Markdown without a full stop."""
+def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[Message]:
+    """Warnings of the model card, without a full stop."""
     for name, points in findings.decisions.items():
         point = points[0]
         if math.isnan(point.threshold):
-            yield f"no threshold for {escape_markdown(name)}: {_one_kind(task)}"
+            yield Message(f"no threshold for {{}}: {_one_kind(task)}", name)
         moved = [
-            f"{figure} {share_text(point.val[figure], 2)} on validation, "
-            f"{share_text(point.test[figure], 2)} on test"
+            Message(
+                "{} {} on validation, {} on test",
+                Message(figure),
+                *(share_text(side[figure], 2) for side in (point.val, point.test)),
+            )
             for figure in _moved(point)
         ]
         if moved:
-            yield (
-                f"the threshold for {escape_markdown(name)} does not transfer: {', '.join(moved)}"
-            )
+            yield Message("the threshold for {} does not transfer: {}", name, moved)
     calibration = findings.calibration
     if calibration is not None and not (
         1 / FAR_TEMPERATURE < calibration.temperature < FAR_TEMPERATURE
     ):
-        yield f"temperature {calibration.temperature:.3g}: {about_temperature(calibration)}"
+        temperature = f"{calibration.temperature:.3g}"
+        yield Message("temperature {}: {}", temperature, about_temperature(calibration))
 
 
 def _moved(point: OperatingPoint) -> Iterator[str]:

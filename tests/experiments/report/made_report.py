@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import torch
 
 from datasets.audit import Finding
+from datasets.messages import Message
 from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
 from experiments.analysis import TestAnalysis, decide
@@ -78,10 +79,16 @@ def make_content(
         max_epochs=10,
         task=task,
         class_names=classes,
-        model="Model tft with 12,345 parameters; the best checkpoint by val/auroc.",
-        task_text=f"Regression targets: {', '.join(classes)}.",
+        model=Message(
+            "Model {} with {} parameters; the best checkpoint by {}.",
+            *("tft", "12,345", "val/auroc"),
+        ),
+        task_text=Message("Regression targets: {}.", ", ".join(classes)),
         cohort=[
-            "Cohort small: 90 samples, 180 scans (1 to 3 a sample) of 96 points (2000 to 9000)"
+            Message(
+                "Cohort {}: {} samples, {} scans ({} to {} a sample) of {} points ({} to {})",
+                *("small", 90, 180, 1, 3, 96, 2000, 9000),
+            )
         ],
         split=[
             SplitRow(side, size, size, 2 * size, ["3"] * len(classes))
@@ -92,19 +99,26 @@ def make_content(
                 "missingness:CRP",
                 "warn",
                 0.8,
-                f"missingness of CRP predicts the label: missing in 3% of {classes[0]} and 63% of "
-                f"{classes[-1]}",
+                Message(
+                    "missingness of {} predicts {}: missing in {} of {} and {} of {}",
+                    *("CRP", Message("the label"), "3%", classes[0], "63%", classes[-1]),
+                ),
                 (0.7, 0.9),
             ),
             Finding(
                 "counts:test",
                 "note",
                 1,
-                f"fewer than 50 samples in the test split: {classes[0]} 15",
+                Message("fewer than {} samples in the test split: {}", 50, [f"{classes[0]} 15"]),
             ),
         ],
         headline=[Figure("auroc", 0.91, 0.85, 0.97, 0.93), Figure("mae", 3.2)],
-        warnings=[f"fewer than 50 samples in the test set: {classes[0]} 15."],
+        warnings=[
+            Message(
+                "{}.",
+                Message("fewer than {} samples in the test set: {}", 50, [f"{classes[0]} 15"]),
+            )
+        ],
         limits=["Subgroups (by sex, age or site) were not evaluated separately."],
         epochs=epochs,
         val=val,

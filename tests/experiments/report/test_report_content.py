@@ -31,9 +31,9 @@ def said(section: Section) -> Iterator[str]:
     """All texts of a section."""
     yield from (section.heading, section.text)
     for row in section.table or ():
-        yield from map(str, row)
+        yield from (cell if isinstance(cell, str) else str(cell) for cell in row)
     if section.figure is not None:
-        yield from strings(json.loads(section.figure.to_json()), "")
+        yield from strings(section.figure.to_plotly_json(), "")
 
 
 def strings(value: Any, key: str) -> Iterator[str]:
@@ -42,7 +42,9 @@ def strings(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from strings(item, name)
-    elif isinstance(value, list):
+    elif isinstance(value, np.ndarray):
+        yield from strings(value.tolist() if value.dtype == object else [], key)
+    elif isinstance(value, (list, tuple)):
         for item in value:
             yield from strings(item, key)
 
