@@ -138,8 +138,8 @@ def _categories(values: pd.Series, contrast: Contrast) -> Message:
     most = (shares[True] - shares[False]).abs().idxmax()
     known_of = Contrast(contrast.name, contrast.other, members)
     strength = association(table.to_numpy(), method="cramer")
-    shares = known_of.shares((given == most).to_numpy())
-    return Message("{} is {} of {} and {} of {} (Cramer's V {})", most, *shares, f"{strength:.2f}")
+    each = known_of.shares((given == most).to_numpy())
+    return Message("{} is {} of {} and {} of {} (Cramer's V {})", most, *each, f"{strength:.2f}")
 
 
 def _medians(numbers: np.ndarray, contrast: Contrast) -> Message:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from datasets.messages import Message
-from engine.statistics import TOO_FEW, Interval
+
+if TYPE_CHECKING:
+    from engine.statistics import Interval
 
 UNDEFINED_TEXT, TOO_FEW_TEXT = Message("undefined"), "too few samples"
 # Decimals of a number from 0.01 to 10; others have about as many digits.
@@ -67,6 +69,7 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
         sign: ``+`` shows the sign of positive numbers, too.
 
     Example:
+        >>> from engine.statistics import Interval
         >>> figure_texts(Interval(1.728467e-05, 1.1362e-05, 2.51038e-05))
         FigureTexts(value='1.728e-05', low='1.14e-05', high='2.51e-05')
         >>> figure_texts(Interval(34569.3, 22724.7, 50207.6))
@@ -95,10 +98,11 @@ def bounds_text(figure: Interval, sign: str = "") -> str:
     """The bounds of a figure, or a note that the samples are too few; else empty.
 
     Example:
+        >>> from engine.statistics import Interval
         >>> bounds_text(Interval(0.75, 0.5, 1.0)), bounds_text(Interval(1.0, method="too_few"))
         ('0.500 to 1.000', 'too few samples')
     """
-    if figure.method == TOO_FEW and not math.isnan(figure.value):
+    if figure.too_few and not math.isnan(figure.value):
         return TOO_FEW_TEXT
     _, low, high = figure_texts(figure, sign)
     return f"{low} to {high}" if low else ""
@@ -108,6 +112,7 @@ def with_bounds(figure: Interval, sign: str = "") -> str:
     """A figure with its interval, if any, in brackets.
 
     Example:
+        >>> from engine.statistics import Interval
         >>> with_bounds(Interval(0.75, 0.5, 1.0)), with_bounds(Interval(0.25), "+")
         ('0.7500 (0.500 to 1.000)', '+0.2500')
     """

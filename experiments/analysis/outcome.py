@@ -19,7 +19,7 @@ from experiments.builders import Data
 from experiments.config import Config
 
 
-def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[str]:
+def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[Message]:
     """One sentence per method for intervals that are not by bootstrap.
 
     Args:
@@ -47,7 +47,7 @@ def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[
     return told
 
 
-def about_too_few(names: Iterable[str], task: str) -> str:
+def about_too_few(names: Iterable[str], task: str) -> Message:
     """A sentence on metrics that have no interval for want of samples."""
     of_class = {"regression": "", "multilabel": " of a label"}.get(task, " of a class")
     told = f"No 95% interval of {{}}: fewer than {{}} groups{of_class}, or all resamples agree."

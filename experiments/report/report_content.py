@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from datasets.audit import Finding
-from datasets.cohort import MISSING_LABEL, Cohort, about_positive, spread_texts
+from datasets.cohort import (
+    MISSING_LABEL,
+    UNNAMED_AXIS,
+    Cohort,
+    about_positive,
+    read_units,
+    spread_texts,
+)
 from datasets.messages import Message
 from datasets.splits import SUBSETS
-from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
+from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import read_log
-from engine.statistics import TOO_FEW
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
-from experiments.report.figures import Section, names_of_kinds
-from experiments.report.report_payload import SampleSource, sample_source
 from experiments.report.text import limits, warnings_of
+from experiments.report.words import names_of_kinds
 from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
+
+if TYPE_CHECKING:
+    from engine.statistics import Interval
+    from experiments.report.figures import Part
 
 SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 # What of the environment says on whose machine it was; a page is handed on.
@@ -33,60 +42,29 @@ PLACES = ("host",)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A metric on the first screen; NaN where there is none.
+class SampleSource:
+    """The samples' spectra and covariates.
 
     Attributes:
-        name: Of the metric.
-        test: On the test set.
-        low: The lower bound of its interval.
-        high: The upper bound.
-        val: On the validation set.
-        too_few: Whether the samples are too few for an interval.
+        spectra: Raw intensities, usually memory-mapped, [N_scans, L].
+        scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
+        axis: The places of the points that a model is given, [L].
+        axis_name: What the places are (``m/z``, ``cm-1``).
+        values: Sample -> the value of each of K ``covariates`` as text, empty where there is none.
+        feature_of: For each of the D features that a model is given the covariate it was made of.
+        scale: As of :class:`ReportInput`.
+        place: Brings raw scans onto that axis; None where they are on it.
     """
 
-    name: str
-    test: float = UNDEFINED
-    low: float = UNDEFINED
-    high: float = UNDEFINED
-    val: float = UNDEFINED
-    too_few: bool = False
-
-
-@dataclass(frozen=True)
-class SplitRow:
-    """A row of the split's table.
-
-    Attributes:
-        subset: ``training``, ``validation`` or ``test``.
-        samples: How many.
-        groups: How many.
-        scans: How many.
-        targets: Of each class or label how many samples, of each value its mean and spread.
-    """
-
-    subset: str
-    samples: int
-    groups: int
-    scans: int
-    targets: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Sections of the page that belong together.
-
-    Attributes:
-        name: Its address within the page.
-        heading: Above them, and in the table of contents.
-        sections: In their order.
-        absent: Where there are none, why not.
-    """
-
-    name: str
-    heading: str
-    sections: Sequence[Section] = ()
-    absent: str = ""
+    spectra: np.ndarray
+    scan_rows: Mapping[str, np.ndarray]
+    axis: np.ndarray
+    axis_name: str = UNNAMED_AXIS
+    covariates: Sequence[str] = ()
+    values: Mapping[str, Sequence[str]] | None = None
+    feature_of: Sequence[int] = ()
+    scale: Sequence[float] | None = None
+    place: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,29 +74,24 @@ class ReportContent:
     Attributes:
         title: The run's name.
         status: ``running`` while there are no test figures yet.
-        epoch: The last one that is over.
-        max_epochs: The run's budget.
-        task: A key of ``engine.metrics.TASKS``.
+        epoch: The last one that is over, of ``max_epochs``.
         class_names: Of the classes, the labels or the regression's targets.
         language: ``en`` or ``zh``; the reader can change it.
-        model: The model, in a line.
-        task_text: What is learned, in a sentence.
+        model: The model, in a line, as ``task_text`` is on what is learned.
         cohort: Lines on the data.
-        split: One row per subset.
+        split: One row per subset: its name, its samples, groups and scans, and of each class or
+            label how many samples, of each value its mean and spread.
         audit: What was found in the data before the training; None where nobody looked.
-        headline: The figures that a reader asks for first.
+        headline: The metrics that a reader asks for first -> their value on the validation set.
+        tested: The same on the test set, with intervals; empty before there are any.
         about_intervals: How their intervals were drawn, in a sentence.
         warnings: What was found in this very data that a reader should know.
         limits: Limitations of such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
         val: Outputs of the validation set, shown where there are none of the test set.
-        test: Outputs of the test set.
         groups: Sample -> its group.
-        findings: What else is known of the tested model.
         samples: Where the explorer finds scans and covariates; None leaves it out.
-        parts: Further sections: what the model rests on, how it sees the samples.
         settings: The configuration as text.
-        environment: What the run was made with.
         names: Further names of the user's own, which no translation touches.
     """
 
@@ -132,9 +105,10 @@ class ReportContent:
     model: str = ""
     task_text: str = ""
     cohort: Sequence[str] = ()
-    split: Sequence[SplitRow] = ()
+    split: Sequence[tuple[str, int, int, int, Sequence[str]]] = ()
     audit: Sequence[Finding] | None = None
-    headline: Sequence[Figure] = ()
+    headline: Mapping[str, float] = field(default_factory=dict)
+    tested: Mapping[str, Interval] = field(default_factory=dict)
     about_intervals: str = ""
     warnings: Sequence[str] = ()
     limits: Sequence[str] = ()
@@ -168,23 +142,13 @@ class ReportContent:
 
 def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
     """The page of a finished run, whose log and environment are in its folder."""
-    tested = {name: outcome.test_interval(name) for name in outcome.config.metric_names}
-    headline = [
-        Figure(
-            name,
-            found.value,
-            found.low,
-            found.high,
-            outcome.results["val"][name],
-            found.method == TOO_FEW,
-        )
-        for name, found in tested.items()
-    ]
+    names = outcome.config.metric_names
     epochs = _epochs_of(outcome.run_dir)
     return ReportContent(
         status="finished",
         epoch=outcome.epochs,
-        headline=headline,
+        headline={name: outcome.results["val"][name] for name in names},
+        tested={name: outcome.test_interval(name) for name in names},
         about_intervals=outcome.about_intervals(),
         warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
         limits=limits(outcome),
@@ -212,8 +176,8 @@ def content_while_training(
 
     Args:
         run_dir: Has the environment.
-        config: Of the run.
-        data: Of the run.
+        config: Of the run, as the others.
+        data: Its data.
         epochs: Rows with ``epoch`` and ``metrics``, the last one of an epoch that is over.
         val: Of the last validation.
         parameters: Numbers in the model that training can move.
@@ -223,16 +187,53 @@ def content_while_training(
     return ReportContent(
         status="running",
         epoch=epochs[-1]["epoch"] if epochs else 0,
-        headline=[
-            Figure(name, val=float(metrics[f"val/{name}"]))
+        headline={
+            name: float(metrics[f"val/{name}"])
             for name in config.metric_names
             if metrics.get(f"val/{name}") is not None
-        ],
+        },
         epochs=epochs,
         val=val,
         audit=audit,
         **_known_from_the_start(run_dir, config, data, parameters),
     )
+
+
+def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
+    """The explorer's spectra and covariates of these samples."""
+    cohort = data.cohort
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    rows = [row_of[name] for name in sample_ids]
+    units = read_units(cohort.root)
+    columns = [*cohort.numeric, *cohort.categorical]
+    place = {column: number for number, column in enumerate(columns)}
+    table = cohort.samples.iloc[rows]
+    texts = {column: _texts(table[column], units.get(column)) for column in columns}
+    return SampleSource(
+        spectra=cohort.spectra,
+        scan_rows={name: cohort.scan_rows[row_of[name]] for name in sample_ids},
+        axis=data.axis,
+        place=data.transforms.place,
+        axis_name=units.get("axis", UNNAMED_AXIS),
+        covariates=columns,
+        values={
+            name: [texts[column][number] for column in columns]
+            for number, name in enumerate(sample_ids)
+        },
+        feature_of=[place[column] for column in data.encoder.feature_columns],
+        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
+    )
+
+
+def _texts(values: Any, unit: str | None) -> list[str]:
+    """Each value as a person writes it, empty where there is none."""
+    behind = f" {unit}" if unit else ""
+    return [
+        ""
+        if value is None or value != value  # NaN alone differs from itself
+        else (f"{value:.6g}" if isinstance(value, float) else str(value)) + behind
+        for value in values
+    ]
 
 
 def _samples_of(outcome: Outcome) -> SampleSource | None:
@@ -253,7 +254,7 @@ def _known_from_the_start(
         about_model = Message(told, model, f"{parameters:,}", monitor)
     # The positive class is named beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
-    described = [line for line in cohort.lines() if line != positive]
+    described: list[str] = [line for line in cohort.lines() if line != positive]
     described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
     environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     return {
@@ -299,7 +300,7 @@ def _epochs_of(run_dir: Path) -> list[dict[str, Any]]:
     return [row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"]
 
 
-def _split_row(data: Data, subset: str) -> SplitRow:
+def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:
     cohort, chosen = data.cohort, data.split == subset
     targets = cohort.targets[chosen]
     if cohort.task == "regression":
@@ -308,7 +309,7 @@ def _split_row(data: Data, subset: str) -> SplitRow:
         cells = [str(n) for n in np.bincount(targets, minlength=len(cohort.class_names))]
     else:
         cells = [str(n) for n in targets.sum(axis=0)]
-    return SplitRow(
+    return (
         SUBSET_NAMES[subset],
         int(chosen.sum()),
         len(np.unique(cohort.groups[chosen])),

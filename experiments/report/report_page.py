@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from datasets.audit import Finding
+from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.messages import Message, sentences
 from engine.reporting import (
@@ -23,19 +25,21 @@ from engine.reporting import (
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
-from experiments.report.custom_sections import custom_parts
+from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
     PALETTE,
     TEMPLATES,
-    FindingSections,
+    Part,
+    ReportInput,
     Section,
     about_unranked,
     choices_of,
     outcome_sections,
     reliability_section,
+    sections_of,
     styled,
 )
-from experiments.report.report_content import Figure, Part, ReportContent, content_of
+from experiments.report.report_content import ReportContent, content_of
 from experiments.report.report_payload import as_script, outcome_payload, pack_samples
 from experiments.report.words import Words, read_words
 
@@ -44,16 +48,18 @@ NO_VECTORS = "Embeddings were not stored."
 NO_ATTENTION = "Attention was not measured."
 
 
-def report_parts(drawn: FindingSections) -> list[Part]:
+def report_parts(examined: ReportInput) -> list[Part]:
     """Parts of the page; where nothing was found out a sentence says so."""
     return [
-        Part("importance", "Global importance", drawn.importance, NOT_EXPLAINED),
-        Part("embedding", "Embeddings", drawn.embedding, NO_VECTORS),
-        Part("attention", "Gates and attention", drawn.attention, NO_ATTENTION),
+        Part("importance", "Global importance", sections_of(examined, "importance"), NOT_EXPLAINED),
+        Part("embedding", "Embeddings", sections_of(examined, "embedding"), NO_VECTORS),
+        Part("attention", "Gates and attention", sections_of(examined, "attention"), NO_ATTENTION),
     ]
 
 
 REPORT_NAME = "index.html"
+# A function is given those of the fields of ReportInput that it names.
+OFFERED = tuple(field.name for field in fields(ReportInput) if field.init)
 # As the page's script writes it; a line may break at a hyphen (2.51e-05), not at a minus sign.
 MINUS = "\N{MINUS SIGN}"
 # A page of a run in progress is reloaded so often.
@@ -116,18 +122,56 @@ ERRORS_TEXT = {
 }
 
 
-def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
-    """Write ``report/index.html`` of a finished run.
-
-    Returns:
-        The page.
-    """
-    own = custom_parts(outcome.config.report.sections, drawn.examined)
-    content = content_of(outcome, [*report_parts(drawn), *own])
+def write_report(outcome: Outcome, examined: ReportInput) -> Path:
+    """Write ``report/index.html`` of a finished run."""
+    own = custom_parts(outcome.config.report.sections, examined)
+    content = content_of(outcome, [*report_parts(examined), *own])
     folder = outcome.run_dir / "report"
     folder.mkdir(exist_ok=True)
     write_whole(render_report(content).encode(), folder, REPORT_NAME, durable=False)
     return folder / REPORT_NAME
+
+
+def check_sections(entries: Sequence[ComponentConfig]) -> None:
+    """Import the functions of ``report.sections``, before anything is trained.
+
+    Raises:
+        UsageError: One cannot be imported, or cannot be called with what it would be given.
+    """
+    for number, entry in enumerate(entries):
+        _find(entry, f"report.sections.{number}", dict.fromkeys(OFFERED))
+
+
+def custom_parts(entries: Sequence[ComponentConfig], examined: ReportInput) -> Iterator[Part]:
+    """One part of the page for each entry of ``report.sections``.
+
+    Raises:
+        UsageError: A function returned something else than sections.
+    """
+    offered = {name: getattr(examined, name) for name in OFFERED}
+    for number, entry in enumerate(entries):
+        key = f"report.sections.{number}"
+        draw, arguments = _find(entry, key, offered)
+        drawn = draw(**arguments)
+        sections = list(drawn) if isinstance(drawn, list | tuple) else [drawn]
+        if not sections or not all(isinstance(section, Section) for section in sections):
+            raise UsageError(
+                f"{key}: {entry.name} returned {drawn!r:.60}; a Section or a list of Sections was "
+                "expected"
+            )
+        # Their names are addresses within the page, and others' must not be taken.
+        name = f"custom-{number}"
+        own = [replace(section, name=f"{name}-{section.name}") for section in sections]
+        yield Part(name, own[0].heading, own)
+
+
+def _find(
+    entry: ComponentConfig, key: str, offered: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    draw = find_named(entry.name, {}, key)
+    if not callable(draw):
+        raise UsageError(f"{key}: {entry.name} is no function")
+    return draw, arguments_for(draw, entry.params, key, offered)
 
 
 def render_report(content: ReportContent) -> str:
@@ -190,7 +234,7 @@ def render_report(content: ReportContent) -> str:
             ("overview", "Overview"),
             *((name, heading) for name, (heading, there) in shown.items() if there),
         ],
-        headline=[_card(figure, content) for figure in content.headline],
+        headline=[_card(name, content) for name in content.headline],
         audit=[
             (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
         ],
@@ -235,25 +279,25 @@ def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"epoch": row["epoch"], "metrics": metrics}
 
 
-def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
-    tested = content.test is not None
-    value = figure.test if tested else figure.val
-    texts = figure_texts(Interval(value, figure.low, figure.high))
+def _card(name: str, content: ReportContent) -> dict[str, Any]:
+    val = content.headline[name]
+    found = content.tested.get(name, Interval(val))
+    texts = figure_texts(found)
     card: dict[str, Any] = {
-        "name": metric_message(figure.name),
+        "name": metric_message(name),
         "value": _with_minus(texts.value),
-        "val": _with_minus(figure_text(figure.val)) if tested else "",
+        "val": _with_minus(figure_text(val)) if name in content.tested else "",
         "low": _with_minus(texts.low),
         "high": _with_minus(texts.high),
-        "too_few": figure.too_few,
+        "too_few": found.too_few,
         "track": None,
     }
-    if figure.name.partition("@")[0] in SHARES and card["low"]:
-        low, high = (min(1.0, max(0.0, bound)) for bound in (figure.low, figure.high))
+    if name.partition("@")[0] in SHARES and card["low"]:
+        low, high = (min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
         card["track"] = {
             "low": f"{100 * low:.1f}",
             "width": f"{100 * (high - low):.1f}",
-            "value": f"{100 * value:.1f}",
+            "value": f"{100 * found.value:.1f}",
         }
     return card
 
@@ -352,7 +396,7 @@ def _flat(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _entries(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from (f"{key} {entry}" for entry in _entries(item))
+            yield from (Message(f"{key} {{}}", entry) for entry in _entries(item))
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:
             yield from _entries(item)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from datasets.cohort import SAMPLE_ID, Cohort
 from datasets.errors import UsageError, nearest
 from datasets.messages import Message
 from experiments.config import read_yaml
@@ -24,6 +25,9 @@ SEPARATOR = "\N{IDEOGRAPHIC COMMA}"
 CHINESE = re.compile("[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
 # A full stop, as wide as a character, needs no space behind it.
 FULL_STOP = "\N{IDEOGRAPHIC FULL STOP}"
+
+# A column of more values does not sort samples into kinds.
+MOST_VALUES = 50
 
 
 @functools.cache
@@ -138,3 +142,10 @@ def _joined(left: str, right: str) -> str:
     if right and (before == FULL_STOP or (CHINESE.fullmatch(before) and CHINESE.match(right))):
         return left[:-1] + right
     return left + right
+
+
+def names_of_kinds(cohort: Cohort) -> set[str]:
+    """Values of the columns that sort samples: names of plates, sites, sexes."""
+    table = cohort.samples.drop(columns=[SAMPLE_ID, *cohort.numeric])
+    kinds = (table[column].dropna().astype(str).unique() for column in table)
+    return {name for names in kinds if len(names) <= MOST_VALUES for name in names}

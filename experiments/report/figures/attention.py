@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +13,14 @@ from torch.nn import functional
 from datasets.messages import Message, sentences
 from engine.metrics import TASKS, AttentionSummary, EpochOutputs, MeanWeights, ScanWeights
 from engine.reporting import figure_text
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    add_menu,
+    shown_name,
+    shown_names,
+)
 
 GATE = "gate"
 # What a gate of 1 and one of 0 let pass, where that is known.
@@ -26,7 +31,7 @@ MEANINGS = {
 # Beyond that a feature's gate is called one that depends on the sample.
 MOVING = 0.1
 BAND = "rgba(0, 114, 178, 0.25)"
-LONGEST_ID, MOST_LABELS = 60, len(PALETTE)
+MOST_LABELS = len(PALETTE)
 
 
 def is_gate(name: str) -> bool:
@@ -35,13 +40,7 @@ def is_gate(name: str) -> bool:
 
 
 def gate_sections(summary: AttentionSummary, movement: Tensor | None = None) -> list[Section]:
-    """Sections on what covariates do to the spectra's vector; none of a model without a gate.
-
-    Args:
-        summary: Holds the gates' means and spreads, among other weights.
-        movement: How far the covariates move each sample's vector (:class:`engine.explain.Gates`),
-            [N].
-    """
+    """Sections on the gates, and on how far covariates move each sample's spectra vector, [N]."""
     sections = []
     if movement is not None and len(movement):
         sections.append(
@@ -136,14 +135,7 @@ def _gate(found: MeanWeights) -> go.Figure:
 def agreement_section(
     outputs: EpochOutputs, names: Sequence[str], heads: tuple[Tensor, Tensor]
 ) -> Section:
-    """Predictions of the spectra head against those of the covariates head.
-
-    Args:
-        outputs: Of the whole model.
-        names: Of the classes, the labels or the regression's targets.
-        heads: Scores of the spectra's and of the covariates' head, [N, C] each, in the outputs'
-            units.
-    """
+    """The spectra head against the covariates head: scores [N, C] each, in the outputs' units."""
     make = _of_values if outputs.task == "regression" else _of_decisions
     figure, text = make(outputs, names, heads)
     return Section("agreement", "Agreement of the modalities", figure, text)
@@ -265,8 +257,6 @@ MATRIX_HEIGHT = 260
 BAR_HEIGHT, FRAME = 24, 110
 # Matrices stand beside each other.
 LONGEST_NAME = 18
-# A kind of weights with the number of its layer.
-NUMBERED = re.compile(r"(.*?)(?: (\d+))?", re.DOTALL)
 # With a tick at each number of scans up to so many.
 MOST_TICKS = 20
 NONE = (
@@ -278,12 +268,7 @@ NONE = (
 def weight_sections(
     summary: AttentionSummary, covariate_names: Sequence[str] | None = None
 ) -> list[Section]:
-    """A section for each kind of attention weights that the model returns, gates left out.
-
-    Args:
-        summary: Over the test samples.
-        covariate_names: D names; None for their numbers.
-    """
+    """A section for each kind of attention weights that the model returns, gates left out."""
     sections = [
         Section(
             f"scans-{number}",
@@ -311,10 +296,12 @@ def weight_sections(
     return sections
 
 
-def _words(name: str) -> str:
-    text, number = NUMBERED.fullmatch(name.replace("_", " ")).groups()
-    text = text[:1].upper() + text[1:]
-    return Message(f"{text} {{}}", number) if number else Message(text)
+def _words(name: str) -> Message:
+    """The name of a kind of weights, with the number of its layer."""
+    text, _, number = name.replace("_", " ").rpartition(" ")
+    if number.isdecimal():
+        return Message(f"{text} {{}}", number).capitalized
+    return Message(name.replace("_", " ")).capitalized
 
 
 def _spread_text(weights: ScanWeights) -> str:

@@ -14,23 +14,21 @@ from datasets.messages import Message
 from engine.metrics import THRESHOLD, EpochOutputs
 from engine.reporting import figure_text, make_panels
 from engine.statistics import Calibration, threshold_table
-from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    PALETTE,
+    Section,
+    add_menu,
+    shown_name,
+    shown_names,
+)
 from experiments.report.text import about_temperature
 
-# Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 SIDE_COLOURS = {"train": PALETTE[1], "val": PALETTE[0]}
 PANEL_HEIGHT, PANELS_A_ROW = 260, 2
-# Of a sample's name, in characters: it stands alone where it is pointed at.
-LONGEST_ID = 60
 
 
 def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
-    """Every metric over the epochs, training and validation in one panel.
-
-    Args:
-        epochs: Log rows with ``epoch`` and ``metrics`` (``train/loss``, ``val/loss``, ``lr``).
-    """
+    """Every metric of a log's rows over the epochs, training and validation in one panel."""
     panels = make_panels(
         [
             {"epoch": row["epoch"], "metrics": {n: _number(v) for n, v in row["metrics"].items()}}
@@ -106,10 +104,7 @@ def say_undefined(figure: go.Figure, **place: Any) -> None:
 
 
 def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
-    """ROC and precision-recall curves of all that can be ranked (:func:`ranked_scores`).
-
-    The legend names what cannot be; a panel without a curve says so.
-    """
+    """ROC and precision-recall curves of what can be ranked; the legend names what cannot be."""
     figure = make_subplots(1, 2, subplot_titles=["ROC", "precision and recall"])
     for number, name, scores, positive in ranked_scores(outputs, class_names):
         style = {"color": PALETTE[number % len(PALETTE)]}
@@ -234,11 +229,7 @@ THRESHOLDS = np.linspace(0, 1, 201)
 
 
 def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Section]:
-    """A section with sensitivity, specificity, precision, F1 and balanced accuracy by threshold.
-
-    Returns:
-        Nothing where nothing can be ranked: of a regression, and of samples of one class.
-    """
+    """A section with figures by threshold; none where nothing can be ranked."""
     if outputs.task == "regression" or outputs.diverged:
         return []
     figure = go.Figure()

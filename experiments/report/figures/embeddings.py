@@ -13,8 +13,14 @@ from sklearn.manifold import TSNE
 
 from datasets.messages import Message, sentences
 from engine.metrics import EpochOutputs
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    add_menu,
+    shown_name,
+    shown_names,
+)
 
 # More kinds cannot be told apart; the smaller ones are drawn together.
 MOST_KINDS = 12
@@ -56,11 +62,8 @@ def colourings(
 ) -> list[Colouring]:
     """All that samples can be coloured by, the truth first.
 
-    Args:
-        outputs: Of the samples.
-        names: Of the classes, the labels or the regression's targets.
-        columns: Further properties in text, one value per sample, such as their group or plate;
-            what is the same or different for all of them is left out.
+    Of further ``columns`` of text, one value per sample, what is the same or different for all
+    samples is left out.
     """
     further = [
         _by_size(name, np.array([str(value) for value in values], dtype=object))
@@ -135,7 +138,6 @@ MOST_DRAWN = 2000
 # as scikit-learn advises.
 FEWEST_FOR_TSNE, TSNE_FEATURES = 10, 50
 LARGEST_PERPLEXITY = 30
-LONGEST_ID = 60
 
 
 def plane_sections(
@@ -152,8 +154,7 @@ def plane_sections(
         outputs: Of the same samples in the same order.
         names: Of the classes, the labels or the regression's targets.
         source: What the vectors are (``embedding``).
-        columns: Further properties to colour by, as for
-            :func:`experiments.report.figures.embeddings.colourings`.
+        columns: As of :func:`colourings`.
     """
     samples, features = vectors.shape
     reason = ""

@@ -15,6 +15,10 @@ from datasets.files import write_whole
 from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
+# Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+# Of a sample's name, in characters: it stands alone where it is pointed at.
+LONGEST_ID = 60
 # In characters: an axis or a legend that is given more pushes the drawing off the page.
 LONGEST_NAME = 32
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -23,11 +27,7 @@ NUMBERED = "{} ({})"
 
 
 def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
-    """A name as a figure shows it: as text, in one line, and not too long.
-
-    Args:
-        name: Of a class, a covariate, a sample.
-        longest: In characters; of a longer one the middle is left out.
+    """A name as a figure shows it: as text, in one line; of a long one the middle is left out.
 
     Example:
         >>> shown_name("<b>CRP</b> & co")
@@ -40,13 +40,6 @@ def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
 
 def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[str]:
     """Names as a figure shows them, all of them different: on an axis equal ones would be one.
-
-    Args:
-        names: N different ones.
-        longest: In characters.
-
-    Returns:
-        N texts.
 
     Example:
         >>> shown_names(["mass of the liver", "mass of the river"], 9)
@@ -117,6 +110,23 @@ class Section:
     choice: str = ""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Sections of the page that belong together.
+
+    Attributes:
+        name: Its address within the page.
+        heading: Above them, and in the table of contents.
+        sections: In their order.
+        absent: Where there are none, why not.
+    """
+
+    name: str
+    heading: str
+    sections: Sequence[Section] = ()
+    absent: str = ""
+
+
 def choices_of(sections: Sequence[Section]) -> list[str]:
     """The choices of a page, in the order of the sections; the first is shown at first."""
     return list(dict.fromkeys(section.choice for section in sections if section.choice))
@@ -124,15 +134,6 @@ def choices_of(sections: Sequence[Section]) -> list[str]:
 
 def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
     """Write a page of figures; it holds the plotting library and asks the network for nothing.
-
-    Args:
-        path: Replaced as a whole.
-        title: The page's name.
-        lead: What it is of, in a line.
-        sections: In their order.
-
-    Returns:
-        ``path``.
 
     Raises:
         UsageError: It cannot be written.
@@ -191,13 +192,7 @@ MENU_STYLE: dict[str, Any] = {
 
 
 def add_menu(figure: go.Figure, choices: Sequence[str], belongs: Sequence[int]) -> None:
-    """Let a reader choose which of a figure's traces are shown; the first choice is, until then.
-
-    Args:
-        figure: It has no other menu.
-        choices: What there is to choose from.
-        belongs: For each trace the number of its choice.
-    """
+    """Let a reader choose which traces are shown; each ``belongs`` to a choice of that number."""
     buttons = [
         {
             "label": shown_name(choice),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,9 +14,10 @@ from plotly.subplots import make_subplots
 from datasets.cohort import UNNAMED_AXIS
 from datasets.messages import Message, sentences
 from engine.explain import Direction, Explained, find_direction, sample_points, toward_second
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, shown_name, shown_names
-from experiments.report.figures.report_input import ReportInput
+from experiments.report.figures.figure_page import PALETTE, Section, shown_name, shown_names
+
+if TYPE_CHECKING:
+    from experiments.report.figures.report_input import ReportInput
 
 UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
 
@@ -118,13 +119,7 @@ def covariate_features(found: Attributions, examined: ReportInput) -> list[Featu
 def window_features(
     found: Attributions, examined: ReportInput, windows: Sequence[tuple[int, int]]
 ) -> list[Feature]:
-    """Windows of the spectrum, those that say most first.
-
-    Args:
-        found: Their attributions.
-        examined: Has the intensities and the axis.
-        windows: First point of each, and the one behind its last.
-    """
+    """Windows of the spectrum (first point, and the one behind the last), the largest first."""
     assert examined.inputs is not None
     features = [
         _feature(

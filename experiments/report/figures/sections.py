@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,30 +41,21 @@ NOT_SHAP = (
 )
 
 
-@dataclass(frozen=True)
-class FindingSections:
-    """The sections of examined samples, each drawn once, however many pages show it.
+def sections_of(examined: ReportInput, part: str) -> list[Section]:
+    """The sections of a part, drawn once, however many pages show them: t-SNE takes seconds.
 
-    Attributes:
-        examined: What they are made of.
+    Args:
+        examined: Keeps them.
+        part: ``importance``, ``embedding`` or ``attention``.
     """
-
-    examined: ReportInput
-
-    @cached_property
-    def embedding(self) -> list[Section]:
-        """As :func:`embedding_sections`, whose t-SNE takes seconds."""
-        return embedding_sections(self.examined)
-
-    @cached_property
-    def attention(self) -> list[Section]:
-        """As :func:`attention_sections`."""
-        return attention_sections(self.examined)
-
-    @cached_property
-    def importance(self) -> list[Section]:
-        """As :func:`importance_sections`."""
-        return importance_sections(self.examined)
+    if part not in examined.drawn:
+        draw = {
+            "importance": importance_sections,
+            "embedding": embedding_sections,
+            "attention": attention_sections,
+        }[part]
+        examined.drawn[part] = draw(examined)
+    return examined.drawn[part]
 
 
 def embedding_sections(examined: ReportInput) -> list[Section]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import rankdata
 
 from datasets.messages import Message, sentences
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, shown_name, shown_names
-from experiments.report.figures.importance import Feature
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    shown_name,
+    shown_names,
+)
+
+if TYPE_CHECKING:
+    from experiments.report.figures.importance import Feature
 
 MOST_ROWS, ROW_HEIGHT, FRAME = 20, 32, 120
 # More points a row say no more; they are drawn at random.
@@ -20,7 +27,7 @@ MOST_POINTS = 300
 # Places along a row in which points are heaped up, and the height of the highest heap, in rows.
 BINS, HIGHEST = 80, 0.42
 VALUES = [[0, PALETTE[0]], [0.5, "#b0b0b0"], [1, PALETTE[1]]]
-LONGEST_ID, LONGEST_NAME = 60, 26
+LONGEST_NAME = 26
 
 
 def summary_sections(
@@ -31,8 +38,8 @@ def summary_sections(
     Args:
         features: In any order, [N] values each.
         sample_id: The N samples.
-        what: The score that was explained, in words.
-        values: What the attributions are called (``SHAP value``).
+        what: The score that was explained.
+        values: The name of the attributions (``SHAP value``).
         note: How they were made, in a sentence.
     """
     if not features:

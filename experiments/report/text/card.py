@@ -9,19 +9,16 @@ from typing import Any
 import numpy as np
 
 from datasets.cohort import ROLES_FILE, SAMPLES_FILE, Roles, read_cohort_yaml
-from datasets.covariates import MISSING
-from datasets.messages import Message
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
-from engine.metrics import CLASSES
-from engine.reporting import figure_text, figure_texts, metric_message, read_log
-from experiments.analysis import Outcome, finding_number, too_few_of
+from engine.reporting import figure_text, figure_texts, read_log
+from experiments.analysis import Outcome, finding_number
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.decision_text import (
     calibration_section,
     chosen_points,
-    decision_warnings,
 )
+from experiments.report.text.limits import limits, warnings_of
 from experiments.report.text.markdown_text import escape_markdown, fenced
 from experiments.run_files import (
     CARD_NAME,
@@ -32,85 +29,6 @@ from experiments.run_files import (
     WEIGHTS_PATH,
     without_places,
 )
-
-# Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
-# the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
-FEW = 50
-# Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).
-NOTABLE_MISSING = 0.05
-SIDE_SETS = {"val": "validation set", "test": "test set"}
-
-
-def limits(outcome: Outcome) -> list[Message]:
-    """Limitations of the run's numbers, whatever they are."""
-    return [
-        Message(
-            "All samples come from one cohort, {}: performance on another instrument, site, "
-            "protocol or population is unknown.",
-            outcome.data.cohort.root.name,
-        ),
-        Message("One model was evaluated on one split: another split or seed gives other numbers."),
-        Message("Subgroups (by sex, age or site) were not evaluated separately."),
-        Message("An association that the model uses is not necessarily causal."),
-    ]
-
-
-def warnings_of(outcome: Outcome) -> Iterator[str]:
-    """Warnings about the run's data and figures, without a full stop."""
-    data, cohort = outcome.data, outcome.data.cohort
-    for found in outcome.audit:
-        if found.level != "note":
-            told = found.sentence
-            yield Message("{} (it was accepted)", told) if found.accepted else told
-    for side in SUBSETS[1:]:
-        yield from _few(outcome, side)
-        undefined = [n for n in outcome.config.metric_names if np.isnan(outcome.results[side][n])]
-        if undefined:
-            names = list(map(metric_message, undefined))
-            yield Message(f"undefined in the {SIDE_SETS[side]}: {{}}", names)
-    unsure = [
-        name
-        for name, interval in outcome.intervals.items()
-        if not np.isnan(interval.value) and np.isnan(interval.low)
-    ]
-    if unsure:
-        why = ""
-        if outcome.test_groups == 1:
-            why = ": the test set is one group"
-        elif too_few_of(outcome.intervals):
-            why = ": too few samples"
-        yield Message(f"no interval for {{}}{why}", list(map(metric_message, unsure)))
-    yield from decision_warnings(outcome.findings, cohort.task)
-    absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()
-    for column, share in absent[absent >= NOTABLE_MISSING].items():
-        numeric = column in cohort.numeric
-        mark = f"missing({column})" if numeric else f"{column}={MISSING}"
-        indicated = "an" if mark in data.encoder.feature_names else "no"
-        filled = ", filled with the training median" if numeric else ""
-        yield Message(
-            f"{{}} is missing in {{}} of the samples{filled}; the model has {indicated} indicator "
-            "of missing values",
-            *(column, f"{share:.0%}"),
-        )
-
-
-def _few(outcome: Outcome, side: str) -> Iterator[Message]:
-    cohort = outcome.data.cohort
-    targets = cohort.targets[outcome.data.split == side]
-    told = f"fewer than {{}} samples in the {SIDE_SETS[side]}"
-    if cohort.task == "regression":
-        if len(targets) < FEW:
-            yield Message("{}: {}", Message(told, FEW), len(targets))
-        return
-    if cohort.task in CLASSES:
-        numbers = np.bincount(targets, minlength=len(cohort.class_names))
-        counts = dict(zip(cohort.class_names, numbers, strict=True))
-    else:
-        counts = dict(zip(cohort.class_names, targets.sum(axis=0), strict=True))
-    few = [Message("{} {}", name, n) for name, n in counts.items() if n < FEW]
-    if few:
-        yield Message(told + ": {}", FEW, few)
-
 
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12

@@ -5,27 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from datasets.messages import Message
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, share_text
-from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
+from engine.statistics import COUNTS, RULES, Calibration, OperatingPoint
 from experiments.analysis import TestAnalysis
+from experiments.report.text.limits import about_temperature, one_kind
 from experiments.report.text.markdown_text import escape_markdown
-
-# Why a threshold cannot be chosen on the validation set: of classes, and of a label.
-ONE_KIND = "the validation set has only one class"
-ONE_KIND_OF_LABEL = "all validation samples have this label, or none has"
 
 Decisions = Mapping[str, Sequence[OperatingPoint]]
 
-# A temperature of 1.5 turns a predicted 0.9 into 0.81.
-FAR_TEMPERATURE = 1.5
-# Above it the test set is not called well calibrated, whatever the temperature.
-LARGE_ECE = 0.1
-# By how much a figure must move from validation to test for a warning, if it is also further
-# than by chance: two standard errors of the difference of two shares.
-NOTABLE_MOVE, STANDARD_ERRORS = 0.1, 2.0
-# A share and the two counts it is of.
-SHARES = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp")}
 TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
     "tp": "true positives",
     "fp": "false positives",
@@ -87,30 +74,6 @@ def calibration_section(calibration: Calibration | None, task: str = "binary") -
     )
 
 
-def about_temperature(calibration: Calibration) -> Message:
-    """Whether the model is over- or underconfident, with its calibration error on the test set."""
-    temperature = calibration.temperature
-    if calibration.at_limit and temperature == LOWEST:
-        return Message("the smallest value tried: the validation set does not bound the confidence")
-    if calibration.at_limit:
-        return Message(
-            "the largest value tried: confidence carries no information on the validation set"
-        )
-    ece = figure_text(calibration.before.ece, 2)
-    if 1 / FAR_TEMPERATURE < temperature < FAR_TEMPERATURE:
-        if calibration.before.ece > LARGE_ECE:
-            return Message(
-                "near 1, but the calibration error on the test set is large (ECE {})", ece
-            )
-        return Message("well calibrated (ECE {})", ece)
-    # The odds of 0.9 are 9 to 1.
-    meant = 1 / (1 + 9 ** (-1 / temperature))
-    verdict = "overconfident" if temperature > 1 else "underconfident"
-    against = ", against one other class," if calibration.task == "multiclass" else ""
-    told = f"{verdict} (ECE {{}}); a predicted 0.90{against} corresponds to about {{}}"
-    return Message(told, ece, share_text(meant, 2))
-
-
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
     """Thresholds and calibration for the terminal, one line each."""
     for name, points in findings.decisions.items():
@@ -118,7 +81,7 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         several = len(findings.decisions) > 1 or task == "multilabel"
         whose = f"{name}: " if several else f"positive class {name}: "
         if math.isnan(point.threshold):
-            yield f"{whose}no threshold: {_one_kind(task)}"
+            yield f"{whose}no threshold: {one_kind(task)}"
             continue
         chosen = "" if point.rule not in RULES else f" ({point.name} on validation)"
         yield (
@@ -136,44 +99,6 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         )
 
 
-def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[Message]:
-    """Warnings of the model card, without a full stop."""
-    for name, points in findings.decisions.items():
-        point = points[0]
-        if math.isnan(point.threshold):
-            yield Message(f"no threshold for {{}}: {_one_kind(task)}", name)
-        moved = [
-            Message(
-                "{} {} on validation, {} on test",
-                Message(figure),
-                *(share_text(side[figure], 2) for side in (point.val, point.test)),
-            )
-            for figure in _moved(point)
-        ]
-        if moved:
-            yield Message("the threshold for {} does not transfer: {}", name, moved)
-    calibration = findings.calibration
-    if calibration is not None and not (
-        1 / FAR_TEMPERATURE < calibration.temperature < FAR_TEMPERATURE
-    ):
-        temperature = f"{calibration.temperature:.3g}"
-        yield Message("temperature {}: {}", temperature, about_temperature(calibration))
-
-
-def _moved(point: OperatingPoint) -> Iterator[str]:
-    """Shares that differ between validation and test by more than chance."""
-    for figure, counts in SHARES.items():
-        apart = abs(point.val[figure] - point.test[figure])
-        if math.isnan(apart) or apart <= NOTABLE_MOVE:
-            continue
-        subsets = (point.val, point.test)
-        sizes = [sum(side[count] for count in counts) for side in subsets]
-        share = sum(side[counts[0]] for side in subsets) / sum(sizes)
-        error = math.sqrt(share * (1 - share) * sum(1 / size for size in sizes))
-        if apart > STANDARD_ERRORS * error:
-            yield figure
-
-
 def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str:
     lines = [
         f"| {first} | threshold | validation sensitivity | validation specificity "
@@ -188,14 +113,10 @@ def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str
     return "\n".join(lines)
 
 
-def _one_kind(task: str) -> str:
-    return ONE_KIND_OF_LABEL if task == "multilabel" else ONE_KIND
-
-
 def _said(name: str, point: OperatingPoint, task: str) -> str:
     escaped = escape_markdown(name)
     if math.isnan(point.threshold):
-        return f"No threshold can be chosen: {_one_kind(task)}."
+        return f"No threshold can be chosen: {one_kind(task)}."
     if math.isinf(point.threshold):
         return f"No sample is predicted {escaped}."
     return f"A sample is predicted {escaped} from a probability of {_threshold(point)}."

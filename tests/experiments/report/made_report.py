@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,11 @@ from datasets.audit import Finding
 from datasets.messages import Message
 from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
+from engine.statistics import Interval
 from experiments.analysis import TestAnalysis, decide
 from experiments.config import ThresholdConfig
-from experiments.report.figures import Section
-from experiments.report.report_content import Figure, Part, ReportContent, SplitRow
-from experiments.report.report_payload import SampleSource
+from experiments.report.figures import Part, Section
+from experiments.report.report_content import ReportContent, SampleSource
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 NASTY = (
@@ -91,7 +92,7 @@ def make_content(
             )
         ],
         split=[
-            SplitRow(side, size, size, 2 * size, ["3"] * len(classes))
+            (side, size, size, 2 * size, ["3"] * len(classes))
             for side in ("training", "validation", "test")
         ],
         audit=[
@@ -112,7 +113,8 @@ def make_content(
                 Message("fewer than {} samples in the test split: {}", 50, [f"{classes[0]} 15"]),
             ),
         ],
-        headline=[Figure("auroc", 0.91, 0.85, 0.97, 0.93), Figure("mae", 3.2)],
+        headline={"auroc": 0.93, "mae": math.nan},
+        tested={"auroc": Interval(0.91, 0.85, 0.97), "mae": Interval(3.2)},
         warnings=[
             Message(
                 "{}.",

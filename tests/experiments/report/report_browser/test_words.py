@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.messages import Message, sentences
-from experiments.report.figures import importance_sections, plane_sections
-from experiments.report.report_content import Part
+from experiments.report.figures import Part, importance_sections, plane_sections
 from experiments.report.words import Words
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.made_outputs import NAMES
