@@ -56,9 +56,7 @@ class Colouring:
 
 
 def colourings(
-    outputs: EpochOutputs,
-    names: Sequence[str],
-    columns: Mapping[str, Sequence[str]] | None = None,
+    outputs: EpochOutputs, names: Sequence[str], columns: Mapping[str, Sequence[str]] | None = None
 ) -> list[Colouring]:
     """All that samples can be coloured by, the truth first.
 

@@ -124,11 +124,7 @@ def outcome_sections(outputs: EpochOutputs, names: Sequence[str], of: str = "") 
                 heading("predicted against true"),
                 predicted_against_true(outputs, names),
             ),
-            Section(
-                "residuals",
-                heading("residuals"),
-                residuals(outputs, names),
-            ),
+            Section("residuals", heading("residuals"), residuals(outputs, names)),
         ]
     what = "each label" if outputs.task == "multilabel" else "confusion matrix"
     return [

@@ -94,12 +94,7 @@ def _points(
         height=FRAME + ROW_HEIGHT * len(features),
         showlegend=False,
         hovermode="closest",
-        coloraxis={
-            "colorscale": VALUES,
-            "cmin": 0,
-            "cmax": 1,
-            "colorbar": scale,
-        },
+        coloraxis={"colorscale": VALUES, "cmin": 0, "cmax": 1, "colorbar": scale},
     )
     return figure
 
