@@ -10,6 +10,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from engine.reporting.figure_format import figure_text
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
-if TYPE_CHECKING:
+
     from engine.trainer import Trainer
 
 
@@ -99,8 +100,8 @@ def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
     )
 
 
-def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One chart per metric: the loss first, the learning rate last.
+def make_panels(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One chart per metric of a log's rows or ``trainer.history``: the loss first, lr last.
 
     Returns:
         Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side`` (subset),
@@ -113,7 +114,9 @@ def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     charts: dict[str, dict[str, dict[str, Any]]] = {"loss": {}}
     for row in history:
-        for name, value in row["metrics"].items():
+        for name, logged in row["metrics"].items():
+            # A log holds null for NaN and a word for infinity.
+            value = math.nan if logged is None else float(logged)
             subset, _, metric = name.partition("/")
             if subset not in SUBSETS or not metric:
                 subset, metric = "other", name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -178,7 +177,7 @@ def render_report(content: ReportContent) -> str:
     """The page as text."""
     outputs, task = content.outputs, content.task
     words = Words(content.language, _names(content))
-    panels = make_panels([_with_numbers(row) for row in content.epochs])
+    panels = make_panels(content.epochs)
     for panel in panels:
         panel["title"] = metric_message(panel["title"])
     outcome = None
@@ -271,12 +270,6 @@ def _samples(content: ReportContent) -> dict[str, list[Any]]:
         "group": [content.groups.get(name, "") for name in ids],
         "scans": [len(rows[name]) if name in rows else None for name in ids],
     }
-
-
-def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A log's row, in which NaN is null and infinity a word."""
-    metrics = {n: math.nan if v is None else float(v) for n, v in row["metrics"].items()}
-    return {"epoch": row["epoch"], "metrics": metrics}
 
 
 def _card(name: str, content: ReportContent) -> dict[str, Any]:

@@ -29,12 +29,7 @@ PANEL_HEIGHT, PANELS_A_ROW = 260, 2
 
 def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
     """Every metric of a log's rows over the epochs, training and validation in one panel."""
-    panels = make_panels(
-        [
-            {"epoch": row["epoch"], "metrics": {n: _number(v) for n, v in row["metrics"].items()}}
-            for row in epochs
-        ]
-    )
+    panels = make_panels(epochs)
     rows = -(-len(panels) // PANELS_A_ROW)
     figure = make_subplots(
         rows,
@@ -58,11 +53,6 @@ def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
     figure.update_layout(height=PANEL_HEIGHT * rows, hovermode="x", legend={"y": -0.04})
     figure.update_xaxes(title_text="epoch", row=rows)
     return figure
-
-
-def _number(value: float | str | None) -> float:
-    """A log's number, in which NaN is null and infinity a word."""
-    return float("nan") if value is None else float(value)
 
 
 def ranked_scores(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
         decision_lines,
         threshold_section,
     )
-    from experiments.report.text.limits import about_temperature, limits, warnings_of
+    from experiments.report.text.limit_text import about_temperature, limits, warnings_of
     from experiments.report.text.markdown_text import class_figures, class_table, escape_markdown
 else:
     __getattr__ = lazy_exports(__name__, __file__)

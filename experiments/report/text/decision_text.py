@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, share_text
 from engine.statistics import COUNTS, RULES, Calibration, OperatingPoint
 from experiments.analysis import TestAnalysis
-from experiments.report.text.limits import about_temperature, one_kind
+from experiments.report.text.limit_text import about_temperature, one_kind
 from experiments.report.text.markdown_text import escape_markdown
 
 Decisions = Mapping[str, Sequence[OperatingPoint]]
