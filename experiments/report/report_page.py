@@ -274,12 +274,13 @@ def _samples(content: ReportContent) -> dict[str, list[Any]]:
 
 def _card(name: str, content: ReportContent) -> dict[str, Any]:
     val = content.headline[name]
-    found = content.tested.get(name, Interval(val))
+    tested = content.test is not None and name in content.tested
+    found = content.tested[name] if tested else Interval(val)
     texts = figure_texts(found)
     card: dict[str, Any] = {
         "name": metric_message(name),
         "value": _with_minus(texts.value),
-        "val": _with_minus(figure_text(val)) if name in content.tested else "",
+        "val": _with_minus(figure_text(val)) if tested else "",
         "low": _with_minus(texts.low),
         "high": _with_minus(texts.high),
         "too_few": found.too_few,

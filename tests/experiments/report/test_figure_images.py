@@ -12,7 +12,6 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from experiments.report.figure_images import SCALE, WIDTH, write_images
-from experiments.report.figures.figure_page import add_menu
 
 CHROME = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -56,7 +55,7 @@ def test_figures_of_a_file_stand_below_each_other(tmp_path, monkeypatch):
 
 def test_menus_are_left_out_and_the_figures_stay_as_they_are(tmp_path, monkeypatch):
     own = panels()
-    add_menu(own, ["one", "other"], [0, 0, 1])
+    own.update_layout(updatemenus=[{"buttons": [{"label": "one", "method": "update"}]}])
     before = json.loads(own.to_json())
     (layout,) = written(monkeypatch, {tmp_path / "a.png": [own]}, ["red"])
     assert not layout.get("updatemenus")
