@@ -37,12 +37,9 @@ class FigureTexts(NamedTuple):
 
 
 def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
-    """Write a number with its significant digits, whatever its unit.
+    """Write a number with its significant digits: so many decimals from 0.01 to 10.
 
-    Args:
-        value: NaN is undefined.
-        digits: Decimals of a number from 0.01 to 10.
-        sign: ``+`` shows the sign of a positive number, too.
+    The sign ``+`` shows that of a positive number, too.
 
     Example:
         >>> [figure_text(v) for v in (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)]
@@ -63,10 +60,6 @@ def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
 
 def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
     """Write a figure and its bounds, with digits by the distance of the bounds.
-
-    Args:
-        figure: NaN if undefined; without bounds written by :func:`figure_text`.
-        sign: ``+`` shows the sign of positive numbers, too.
 
     Example:
         >>> from engine.statistics import Interval
@@ -122,11 +115,7 @@ def with_bounds(figure: Interval, sign: str = "") -> str:
 
 
 def share_text(share: float, decimals: int = DIGITS) -> str:
-    """Write a share or a probability, so that it is not mistaken for 0 or 1.
-
-    Args:
-        share: From 0 to 1; NaN is undefined.
-        decimals: More are written if these do not distinguish it from 0 or 1.
+    """Write a share or a probability, with more decimals where it would look like 0 or 1.
 
     Example:
         >>> share_text(0.5, 2), share_text(1.0, 2), share_text(0.9996, 2), share_text(0.00004, 2)

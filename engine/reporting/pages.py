@@ -71,13 +71,7 @@ def plotly_js() -> Markup:
 
 
 def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
-    """The page of training curves as text.
-
-    Args:
-        history: Of at least one epoch, as ``trainer.history``.
-        title: The run's name.
-        max_epochs: Epochs of the whole run.
-    """
+    """The page of training curves, of at least one epoch of ``trainer.history``, as text."""
     from markupsafe import Markup
 
     panels = make_panels(history)
@@ -143,9 +137,6 @@ class LivePage(ABC):
         every: Write it every so many epochs (less often where epochs are short), and when the run
             ends.
 
-    Attributes:
-        name: Of the handler, in error messages.
-
     Raises:
         UsageError: ``every`` is less than 1.
     """
@@ -166,11 +157,7 @@ class LivePage(ABC):
         """The page as text."""
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs and of the run.
-
-        Raises:
-            UsageError: There is neither a path nor a run_dir.
-        """
+        """Listen to the ends of epochs and of the run; it takes a path or a run_dir."""
         if self.path is None:
             if trainer.run_dir is None:
                 raise UsageError(f"{self.name}.path: name one, the trainer has no run_dir")

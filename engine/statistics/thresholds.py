@@ -165,8 +165,6 @@ class OperatingPoint:
     """A chosen threshold and its figures on both subsets.
 
     Attributes:
-        rule: A key of ``RULES`` (``youden``), or ``default`` for 0.5.
-        demand: The rule's number (the recall, the rate, the cost), or None.
         threshold: From this probability on a sample is predicted positive; NaN if the validation
             set has one class, infinite if nothing is to be predicted positive and there is a score
             of 1.
@@ -297,13 +295,8 @@ def operating_points(
 ) -> list[OperatingPoint]:
     """The operating points of all rules: chosen on the validation set, measured on both.
 
-    Args:
-        val_scores: Probabilities [N], with ``val_positive``, bool [N].
-        val_positive: bool [N].
-        test_scores: Probabilities [M].
-        test_positive: bool [M].
-        rule: The one to return first; the other rules take their usual demands.
-        demand: Its number.
+    Scores are probabilities, [N] and [M]. The given rule comes first; the others take their usual
+    demands.
     """
     demands = {rule: demand} | {other: None for other in (*RULES, DEFAULT) if other != rule}
     points = []

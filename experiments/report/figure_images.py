@@ -7,6 +7,7 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -48,9 +49,6 @@ def _named(section: Section) -> go.Figure:
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
     """Write figures as images; those of one file stand below each other.
 
-    Args:
-        wanted: File -> its figures; a file without figures is left out.
-
     Returns:
         None, or in one line why there are no images.
     """
@@ -58,7 +56,7 @@ def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
         return "no PNG files beside the pages: they need kaleido (pip install 'scanfire[png]')"
     with tempfile.TemporaryDirectory() as scratch:
         drafts: dict[Path, list[Path]] = {path: [] for path, figures in wanted.items() if figures}
-        orders = []
+        orders: list[dict[str, Any]] = []
         for path, own in drafts.items():
             for figure in map(_framed, wanted[path]):
                 own.append(Path(scratch) / f"{len(orders)}.png")

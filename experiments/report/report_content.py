@@ -72,26 +72,21 @@ class ReportContent:
     """All that a run's page shows.
 
     Attributes:
-        title: The run's name.
         status: ``running`` while there are no test figures yet.
         epoch: The last one that is over, of ``max_epochs``.
         class_names: Of the classes, the labels or the regression's targets.
-        language: ``en`` or ``zh``; the reader can change it.
-        model: The model, in a line, as ``task_text`` is on what is learned.
+        language: The reader can change it.
         cohort: Lines on the data.
         split: One row per subset: its name, its samples, groups and scans, and of each class or
             label how many samples, of each value its mean and spread.
         audit: What was found in the data before the training; None where nobody looked.
         headline: The metrics that a reader asks for first -> their value on the validation set.
         tested: The same on the test set, with intervals; empty before there are any.
-        about_intervals: How their intervals were drawn, in a sentence.
-        warnings: What was found in this very data that a reader should know.
-        limits: Limitations of such figures.
+        warnings: What was found in this very data; ``limits`` hold of all such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
-        val: Outputs of the validation set, shown where there are none of the test set.
+        val: Shown where there are no outputs of the test set.
         groups: Sample -> its group.
         samples: Where the explorer finds scans and covariates; None leaves it out.
-        settings: The configuration as text.
         names: Further names of the user's own, which no translation touches.
     """
 
@@ -174,14 +169,8 @@ def content_while_training(
 ) -> ReportContent:
     """The page of a run in progress.
 
-    Args:
-        run_dir: Has the environment.
-        config: Of the run, as the others.
-        data: Its data.
-        epochs: Rows with ``epoch`` and ``metrics``, the last one of an epoch that is over.
-        val: Of the last validation.
-        parameters: Numbers in the model that training can move.
-        audit: What was found in the data; None where nobody looked.
+    ``run_dir`` has the environment; ``epochs`` are rows of epochs that are over; the audit is None
+    where nobody looked.
     """
     metrics = epochs[-1]["metrics"] if epochs else {}
     return ReportContent(

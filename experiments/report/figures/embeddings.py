@@ -35,7 +35,6 @@ class Colouring:
     """One property of N samples.
 
     Attributes:
-        name: What it is, in a word or two.
         values: Text [N], object; or numbers [N], float.
         kinds: The different texts in the order of the legend; None of numbers.
         around_zero: Whether numbers have two directions.
@@ -150,7 +149,7 @@ def plane_sections(
     Args:
         vectors: The samples' embeddings, [N, E].
         outputs: Of the same samples in the same order.
-        names: Of the classes, the labels or the regression's targets.
+        names: Of the outputs.
         source: What the vectors are (``embedding``).
         columns: As of :func:`colourings`.
     """

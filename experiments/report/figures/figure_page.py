@@ -94,9 +94,6 @@ class Section:
 
     Attributes:
         name: Its address within the page; the figure is ``figure-<name>``.
-        heading: Above it.
-        figure: What is drawn, if anything.
-        text: A sentence or two.
         table: Rows of cells, the first the names of the columns.
         choice: What of several a reader chooses to see it, the name of a label or a value; empty of
             a section that is always seen.
@@ -112,14 +109,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Part:
-    """Sections of the page that belong together.
-
-    Attributes:
-        name: Its address within the page.
-        heading: Above them, and in the table of contents.
-        sections: In their order.
-        absent: Where there are none, why not.
-    """
+    """Sections of the page that belong together; where there are none, ``absent`` says why."""
 
     name: str
     heading: str

@@ -27,11 +27,9 @@ class Feature:
     """A covariate or a window of the spectrum, over the explained samples.
 
     Attributes:
-        name: To be shown.
         attributions: What it adds to the explained score, [N].
         values: As the model was given them, of a window the mean intensity, [N].
-        direction: What a higher value speaks for.
-        share: Its part of the scores' mean square, as :func:`Attributions.share` has it.
+        share: By :meth:`Attributions.share`.
     """
 
     name: str
@@ -53,7 +51,7 @@ class Attributions:
     Of the log-odds of two classes all speak for the second one, whichever was explained.
 
     Attributes:
-        what: The score that was explained, in words.
+        what: The score that was explained.
         target: The explained outputs, long [N].
         points: Each sample's sum over its scans, [N, L].
         covariates: [N, D].

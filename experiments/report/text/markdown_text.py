@@ -56,8 +56,7 @@ def class_figures(outputs: EpochOutputs, class_names: Sequence[str]) -> pd.DataF
     weighted average, by support, a class that does not occur adds nothing.
 
     Returns:
-        A row for each class, then ``macro avg`` and ``weighted avg``; columns ``precision``,
-        ``recall``, ``f1-score`` and ``support``.
+        A row for each class, then ``macro avg`` and ``weighted avg``.
 
     Raises:
         ValueError: A regression has no classes.
