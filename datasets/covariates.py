@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import MissingIndicator, SimpleImputer
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import StandardScaler
 
-from datasets.cohort import LARGEST_NUMBER, as_numbers, is_missing, require_columns
+from datasets.cohort import LARGEST_NUMBER, as_numbers, as_text, is_missing, require_columns
 from datasets.errors import CohortError, nearest
 
 # The category that stands for "no value".
@@ -25,15 +23,13 @@ _SETTINGS = ("numeric", "categorical", "log", "missing_indicators", "scale")
 class CovariateEncoder:
     """Encode numeric and categorical covariates; fitted on the training samples only.
 
-    Numeric columns are log1p-transformed where asked, then median-imputed and standardised. With
-    indicators on, each numeric column with missing values in training has a second feature that is
-    1 where the value is missing. A numeric column without any value in training is 0 for every
-    sample.
+    Numeric columns are log1p-transformed where asked, then median-imputed and, with ``scale``,
+    standardised. With ``missing_indicators``, each of them with missing values in training has a
+    second feature, 1 where the value is missing. One without any value in training is always 0.
 
     Categorical columns have one 0/1 feature for each category seen in training; an unseen category
     is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
-    training and indicators are on (or where the column held nothing else); otherwise it is
-    all-zero.
+    training and indicators are on (or where the column held nothing else); otherwise all-zero.
 
     Args:
         numeric: Columns of numeric covariates.
@@ -43,7 +39,7 @@ class CovariateEncoder:
         scale: Whether numeric columns are brought to mean 0 and standard deviation 1.
 
     Raises:
-        CohortError: A column is listed twice, or `log` names one that is not numeric.
+        CohortError: A column is missing or listed twice, or a value cannot be used.
 
     Example:
         >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
@@ -78,51 +74,53 @@ class CovariateEncoder:
                     f"{nearest(column, self.numeric)}"
                 )
         self._learned: dict[str, Any] | None = None
-        self._transformer: ColumnTransformer | None = None
 
     def fit(self, samples: pd.DataFrame) -> CovariateEncoder:
-        """Learn medians, scales and categories from the training samples.
-
-        Raises:
-            CohortError: A column is missing, or a value cannot be used.
-        """
+        """Learn medians, scales and categories from the training samples."""
         if not len(samples):
             raise CohortError("covariates cannot be fitted on a training part without samples")
         table = self._read(samples)
         missing = table[self.numeric].isna()
-        self._learned = {
+        learned: dict[str, Any] = {
             "empty": [c for c in self.numeric if missing[c].all()],
             "had_missing": [c for c in self.numeric if missing[c].any()],
             "categories": {c: self._categories(table[c]) for c in self.categorical},
         }
-        self._transformer = self._build(self._learned).fit(table)
         if self.numeric:
-            steps = self._transformer.named_transformers_["numbers"].named_steps
-            self._learned["median"] = steps["impute"].statistics_.tolist()
+            imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+            filled = imputer.fit_transform(table[self.numeric])
+            learned["median"] = imputer.statistics_.tolist()
             if self.scale:
-                self._learned["mean"] = steps["scale"].mean_.tolist()
-                self._learned["spread"] = steps["scale"].scale_.tolist()
+                scaler = StandardScaler().fit(filled)
+                learned |= {"mean": scaler.mean_.tolist(), "spread": scaler.scale_.tolist()}
+        self._learned = learned
         return self
 
     def transform(self, samples: pd.DataFrame) -> np.ndarray:
-        """Encode N samples, float32 [N, D], finite; D = 0 where there are no covariates.
-
-        Raises:
-            CohortError: A column is missing, or a value cannot be used.
-        """
-        learned, transformer = self._fitted()
+        """Encode N samples, float32 [N, D], finite; D = 0 where there are no covariates."""
+        learned = self._fitted()
         table = self._read(samples)
-        if not len(table) or not self.feature_names:
-            return np.zeros((len(table), len(self.feature_names)), dtype=np.float32)
         table[learned["empty"]] = np.nan
-        features = np.asarray(transformer.transform(table), dtype=np.float64)
+        columns = [np.zeros((len(table), 0))]
+        if self.numeric:
+            missing = table[self.numeric].isna().to_numpy()
+            numbers = np.where(missing, learned["median"], table[self.numeric].to_numpy())
+            if self.scale:
+                numbers = (numbers - learned["mean"]) / learned["spread"]
+            columns.append(numbers)
+        if self.missing_indicators:
+            columns.append(table[learned["had_missing"]].isna().to_numpy())
+        for column in self.categorical:
+            categories = np.array(learned["categories"][column], dtype=object)
+            columns.append(table[column].to_numpy()[:, None] == categories)
+        features = np.concatenate(columns, axis=1, dtype=np.float64)
         # A nearly constant training column can put a later value beyond float32.
         return np.clip(features, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
 
     @property
     def feature_names(self) -> list[str]:
         """Names of the D features: `age`, `log1p(AFP)`, `missing(AFP)`, `sex=M`."""
-        learned, _ = self._fitted()
+        learned = self._fitted()
         names = [f"log1p({c})" if c in self.log else c for c in self.numeric]
         if self.missing_indicators:
             names += [f"missing({c})" for c in learned["had_missing"]]
@@ -133,7 +131,7 @@ class CovariateEncoder:
     @property
     def feature_columns(self) -> list[str]:
         """The covariate of each of the D features."""
-        learned, _ = self._fitted()
+        learned = self._fitted()
         columns = list(self.numeric)
         if self.missing_indicators:
             columns += learned["had_missing"]
@@ -141,29 +139,18 @@ class CovariateEncoder:
 
     def state_dict(self) -> dict[str, Any]:
         """The settings and the learned values, as plain Python types."""
-        learned, _ = self._fitted()
+        learned = self._fitted()
         return deepcopy({name: getattr(self, name) for name in _SETTINGS} | learned)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of an encoder with the same settings.
-
-        Raises:
-            CohortError: The other encoder had other settings.
-        """
+        """Restore the state of an encoder; CohortError where its settings were others."""
         for name in _SETTINGS:
             if state[name] != getattr(self, name):
                 raise CohortError(
                     f"covariates were fitted with {name} = {state[name]!r}, "
                     f"here it is {getattr(self, name)!r}"
                 )
-        learned = {name: deepcopy(state[name]) for name in state if name not in _SETTINGS}
-        self._learned = learned
-        self._transformer = self._build(learned).fit(self._sketch(learned))
-        if self.numeric and self.scale:
-            scaler = self._transformer.named_transformers_["numbers"].named_steps["scale"]
-            scaler.mean_ = np.array(learned["mean"])
-            scaler.scale_ = np.array(learned["spread"])
-            scaler.var_ = scaler.scale_**2
+        self._learned = {name: deepcopy(state[name]) for name in state if name not in _SETTINGS}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> CovariateEncoder:
@@ -172,10 +159,10 @@ class CovariateEncoder:
         encoder.load_state_dict(state)
         return encoder
 
-    def _fitted(self) -> tuple[dict[str, Any], ColumnTransformer]:
-        if self._learned is None or self._transformer is None:
+    def _fitted(self) -> dict[str, Any]:
+        if self._learned is None:
             raise RuntimeError("CovariateEncoder: fit or load_state_dict comes first")
-        return self._learned, self._transformer
+        return self._learned
 
     def _read(self, samples: pd.DataFrame) -> pd.DataFrame:
         require_columns(samples, self.numeric, "the samples table", "numeric covariate")
@@ -197,36 +184,6 @@ class CovariateEncoder:
             seen.append(MISSING)
         return seen
 
-    def _build(self, learned: Mapping[str, Any]) -> ColumnTransformer:
-        steps: list[tuple[str, Any]] = [
-            ("impute", SimpleImputer(strategy="median", keep_empty_features=True))
-        ]
-        if self.scale:
-            steps.append(("scale", StandardScaler()))
-        parts: list[tuple[str, Any, list[str]]] = [("numbers", Pipeline(steps), self.numeric)]
-        if self.missing_indicators:
-            indicator = MissingIndicator(features="all")
-            parts.append(("missing", indicator, learned["had_missing"]))
-        categories = [np.array(learned["categories"][c], object) for c in self.categorical]
-        one_hot = OneHotEncoder(categories=categories, handle_unknown="ignore", sparse_output=False)
-        parts.append(("categories", one_hot, self.categorical))
-        return ColumnTransformer(parts, sparse_threshold=0)
-
-    def _sketch(self, learned: Mapping[str, Any]) -> pd.DataFrame:
-        """Two samples from which scikit-learn learns the same medians and categories.
-
-        So its estimators are rebuilt by their public `fit`; only the mean and spread of the scaler
-        have to be set.
-        """
-        columns: dict[str, Any] = {}
-        for index, column in enumerate(self.numeric):
-            empty = column in learned["empty"]
-            value = np.nan if empty else learned["median"][index]
-            columns[column] = [value, np.nan if column in learned["had_missing"] else value]
-        for column in self.categorical:
-            columns[column] = [learned["categories"][column][0]] * 2
-        return pd.DataFrame(columns, index=range(2))
-
 
 def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.ndarray:
     negative = numbers < 0
@@ -241,13 +198,5 @@ def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.nd
 
 
 def _as_text(values: pd.Series) -> np.ndarray:
-    missing = is_missing(values)
-    text = [
-        MISSING if gone else str(int(value)) if _is_whole(value) else str(value)
-        for value, gone in zip(values, missing, strict=True)
-    ]
-    return np.array(text, dtype=object)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, float | np.floating) and float(value).is_integer()
+    both = zip(values, is_missing(values), strict=True)
+    return np.array([MISSING if gone else as_text(value) for value, gone in both], dtype=object)

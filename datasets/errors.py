@@ -23,8 +23,6 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     Example:
         >>> nearest("agee", ["age", "sex"])
         "; did you mean 'age'? (choices: age, sex)"
-        >>> nearest("weight", ["age", "sex"])
-        ' (choices: age, sex)'
     """
     names = [str(choice) for choice in choices]
     close = get_close_matches(str(name), names, n=1)
@@ -32,3 +30,8 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     shown = ", ".join(names[:MAX_CHOICES_SHOWN]) or "none"
     more = f", and {len(names) - MAX_CHOICES_SHOWN} more" if len(names) > MAX_CHOICES_SHOWN else ""
     return f"{hint} (choices: {shown}{more})"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())

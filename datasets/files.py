@@ -12,16 +12,9 @@ PART_SUFFIX = ".part"
 
 
 def write_whole(data: bytes | memoryview, folder: Path, *names: str, durable: bool = True) -> None:
-    """Write a file atomically.
+    """Write a file atomically under each of ``names``; an OSError leaves an earlier one unchanged.
 
-    Args:
-        data: The whole content.
-        folder: It exists.
-        *names: One, or several copies, in the order in which they appear.
-        durable: Flush to the disk, so that a loss of power cannot undo the write.
-
-    Raises:
-        OSError: The file cannot be written; an earlier one is unchanged.
+    ``durable`` flushes to the disk, so that a loss of power cannot undo the write.
     """
     for name in names:
         with replaced(folder / name, durable) as part, open(part, "wb") as file:
@@ -30,11 +23,7 @@ def write_whole(data: bytes | memoryview, folder: Path, *names: str, durable: bo
 
 @contextmanager
 def replaced(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A path to write to; the file there takes the name ``path`` at the end of the context.
-
-    After an exception an earlier file of that name is unchanged. ``durable`` as for
-    :func:`write_whole`.
-    """
+    """A path to write to, renamed to ``path`` at the end unless there is an exception."""
     part = path.with_name(f".{path.name}{PART_SUFFIX}")
     try:
         yield part

@@ -11,13 +11,10 @@ from typing import Any
 
 
 def lazy_exports(package: str, file: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package that lists its names under ``if TYPE_CHECKING``.
+    """The ``__getattr__`` of a package (its ``__name__``, ``__file__``) that lists its names.
 
-    So one list serves type checkers and readers, and ``--help`` does not import torch.
-
-    Args:
-        package: ``__name__`` of the package.
-        file: ``__file__`` of the package.
+    They stand under ``if TYPE_CHECKING``: one list for type checkers and readers, and ``--help``
+    does not import torch.
     """
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))

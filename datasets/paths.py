@@ -11,11 +11,7 @@ LONGEST_NAME = 255
 
 
 def as_path(given: str | Path) -> Path:
-    """A path that a user gave; ``~`` stands for the home folder.
-
-    Raises:
-        UsageError: It is empty, or a name in it is invalid.
-    """
+    """A path that a user gave, ``~`` being the home folder; UsageError where it is invalid."""
     text = str(given)
     if not text.strip():
         raise UsageError("a path was expected, not an empty text")

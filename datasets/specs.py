@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import Any
+from typing import Any, TypeGuard
 
 from datasets.errors import UsageError, nearest
 
@@ -14,23 +13,18 @@ from datasets.errors import UsageError, nearest
 Spec = str | type | Mapping[str, Any]
 
 
-def build_each(kind: str, choices: Mapping[str, str | type], specs: Sequence[Spec]) -> list[Any]:
+def build_each(kind: str, choices: Mapping[str, type], specs: Sequence[Spec]) -> list[Any]:
     """Build the objects of a list of specs, in its order.
 
-    Args:
-        kind: Of the objects, for error lines (``transform``).
-        choices: Name -> class, or its dotted path, imported where it is chosen.
-        specs: Each a name, a class, or ``{"name": name or class, "params": {...}}``.
-
-    Raises:
-        UsageError: Names the spec that cannot be built and the nearest valid choice.
+    A spec is a key of ``choices``, a class, or ``{"name": either, "params": {...}}``; ``kind`` is
+    that of the objects, for the UsageError that names the spec and the nearest valid choice.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")
     return [_build(kind, choices, spec) for spec in specs]
 
 
-def _build(kind: str, choices: Mapping[str, str | type], spec: Spec) -> Any:
+def _build(kind: str, choices: Mapping[str, type], spec: Spec) -> Any:
     params: Any = {}
     name: Any = spec
     if isinstance(spec, Mapping):
@@ -45,9 +39,6 @@ def _build(kind: str, choices: Mapping[str, str | type], spec: Spec) -> Any:
         name = cls.__name__
     elif isinstance(name, str) and name in choices:
         cls = choices[name]
-        if isinstance(cls, str):
-            module, _, attribute = cls.rpartition(".")
-            cls = getattr(import_module(module), attribute)
     else:
         raise UsageError(f"unknown {kind} {name!r}{nearest(name, choices)}")
     if not isinstance(params, Mapping):
@@ -71,36 +62,26 @@ def _check_params(what: str, build: Callable[..., Any], params: Mapping[str, Any
             raise UsageError(f"{what} needs the parameter {name!r}")
 
 
-def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
-    """A parameter's value as a finite number within its bounds; ``what`` is its full name.
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
-    Raises:
-        UsageError: Anything else; a truth value is no number.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
+
+def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
+    """A finite number from ``low`` to ``high``, or a UsageError; ``what`` is its full name."""
+    if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
         raise UsageError(f"{what}: a number{_bounds(low, high)} was expected, not {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def require_whole(what: str, value: object, low: int = 0, high: float = math.inf) -> int:
-    """A parameter's value as a whole number within its bounds; 3.0 is whole.
-
-    Raises:
-        UsageError: Anything else; a truth value is no number.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value % 1 or not low <= value <= high:  # type: ignore[operator]
+    """A whole number from ``low`` to ``high``, or a UsageError; 3.0 is whole."""
+    if not _is_number(value) or value % 1 or not low <= value <= high:
         raise UsageError(f"{what}: a whole number{_bounds(low, high)} was expected, not {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return int(value)
 
 
 def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
-    """A parameter's value, which is one of a few words.
-
-    Raises:
-        UsageError: It is none of them; with the nearest one.
-    """
+    """One of a few words, or a UsageError with the nearest one."""
     if value not in choices:
         raise UsageError(f"{what}: there is no {value!r}{nearest(value, choices)}")
     return str(value)
@@ -115,14 +96,9 @@ def _bounds(low: float, high: float) -> str:
 def require_range(
     what: str, value: object, low: float, high: float, open_low: bool = False
 ) -> float:
-    """A number with ``low <= value < high``, or with ``open_low`` ``low < value < high``.
-
-    Raises:
-        UsageError: Anything else; a truth value is no number.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value < high or (open_low and value == low):  # type: ignore[operator]
+    """A number from ``low``, with ``open_low`` above it, to below ``high``; or a UsageError."""
+    if not _is_number(value) or not low <= value < high or (open_low and value == low):
         bounds = f"{'above' if open_low else 'at least'} {low:g}"
         bounds += "" if math.isinf(high) else f" and below {high:g}"
         raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)

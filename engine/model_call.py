@@ -56,7 +56,7 @@ def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
             the keyword ``aux``.
         outputs: Of the model.
         targets: Of the batch.
-        aux: Of the batch (``datasets.batches.batch.Batch.aux``).
+        aux: Of the batch (``datasets.batches.Batch.aux``).
     """
     takes, needs = _aux_of(_function_of(loss))
     if needs or (takes and aux is not None):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from engine.trainer import Trainer
 
 # From a model's outputs and the targets to named scalars, ``total_loss`` among them. A loss that
-# takes the keyword ``aux`` is given the batch's (``datasets.batches.batch.Batch.aux``) where there
+# takes the keyword ``aux`` is given the batch's (``datasets.batches.Batch.aux``) where there
 # is one.
 #
 # Each term is a mean over the batch. A loss may say how means of several batches are put together

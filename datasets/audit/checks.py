@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.audit.axis import check_axis, check_axis_shift
-from datasets.audit.batches import (
-    check_batches,
-    check_counts,
-    check_intensity,
-    check_order,
-    check_scan_counts,
-    check_tables,
-)
-from datasets.audit.confounding import check_confounding, check_label_leakage, check_missingness
+import datasets.audit.column_checks as columns
+import datasets.audit.scan_checks as scans
 from datasets.audit.context import AuditContext
-from datasets.audit.duplicates import check_blank_scans, check_duplicates
 from datasets.audit.findings import Finding, sort_by_level
-from datasets.audit.groups import check_groups, check_spelling
-from datasets.cohort import Cohort
 from datasets.messages import Message
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # In the order of their findings of the same level.
 CHECKS: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
-    check_groups,
-    check_spelling,
-    check_duplicates,
-    check_label_leakage,
-    check_missingness,
-    check_confounding,
-    check_batches,
-    check_order,
-    check_axis_shift,
-    check_intensity,
-    check_scan_counts,
-    check_blank_scans,
-    check_tables,
-    check_counts,
-    check_axis,
+    columns.check_groups,
+    columns.check_spelling,
+    scans.check_duplicates,
+    columns.check_label_leakage,
+    columns.check_missingness,
+    columns.check_confounding,
+    columns.check_batches,
+    columns.check_order,
+    scans.check_axis_shift,
+    scans.check_intensity,
+    scans.check_scan_counts,
+    scans.check_blank_scans,
+    columns.check_tables,
+    columns.check_counts,
+    scans.check_axis,
 )
 # Not for a cohort of covariates alone.
-OF_SCANS = (
-    check_duplicates,
-    check_axis_shift,
-    check_intensity,
-    check_scan_counts,
-    check_blank_scans,
-    check_axis,
-)
+OF_SCANS = [check for check in CHECKS if check.__module__ == scans.__name__]
 
 
 def audit(
@@ -59,7 +45,7 @@ def audit(
     group: str | None = None,
     max_scans: int | None = None,
 ) -> list[Finding]:
-    """Look for what would make a model's figures look better than they are.
+    """Look for what would make a model's figures look better than they are; the gravest first.
 
     Args:
         cohort: The cohort.
@@ -68,9 +54,6 @@ def audit(
         group: Likewise.
         max_scans: About how many scans to look at, those of samples drawn at random; None for all.
             A note says so where some are left out.
-
-    Returns:
-        The findings, the gravest first.
     """
     context = AuditContext(cohort, split, label, group, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]

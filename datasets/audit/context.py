@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from datasets.audit.scan_measures import ScanMeasures, measure_scans
 from datasets.audit.small_model import Examiner, Prediction, make_contrasts, strongest
-from datasets.cohort import SAMPLE_ID, Cohort, Roles
+from datasets.cohort import SAMPLE_ID, Roles
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # Where, when and with what a sample was taken, kept or measured.
 BATCH_WORDS = re.compile(
@@ -63,10 +67,7 @@ def names_subjects(column: str, values: pd.Series) -> bool:
 
 
 def as_order(values: pd.Series) -> np.ndarray | None:
-    """Numbers, or the alphabetic order, which is that of dates written year first.
-
-    Float [N], NaN where there is no value; None where few values differ: those are categories.
-    """
+    """Numbers, or alphabetic order, float [N], NaN unknown; None where few values differ."""
     if values.nunique() <= MOST_CATEGORIES:
         return None
     numbers = np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)
@@ -82,14 +83,7 @@ def _has(column: str, words: re.Pattern[str]) -> bool:
 
 
 class AuditContext:
-    """A cohort to audit.
-
-    Args:
-        cohort: The cohort.
-        split: The split of each sample, str [N]; None where there is none.
-        label: What :meth:`datasets.cohort.Cohort.read` was given.
-        group: Likewise.
-        max_scans: About how many scans to look at; None for all.
+    """A cohort to audit; the arguments are those of :func:`datasets.audit.audit`.
 
     Attributes:
         roles: What the cohort's columns mean.

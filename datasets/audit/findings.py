@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from datasets.messages import Message, from_plain, to_plain
-from datasets.transforms import OutOfDomain
+
+if TYPE_CHECKING:
+    from datasets.transforms import OutOfDomain
+
 
 Level = Literal["refuse", "warn", "note"]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from datasets.cohort import Cohort
 from datasets.scans import iterate_chunks
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # Scans, spread over the file, of which the mean scan is computed.
 REFERENCE_SCANS = 2000
@@ -43,11 +46,9 @@ DIGEST_BYTES = 8
 class Region:
     """A stretch of the axis of n points.
 
-    Attributes:
-        points: Its points.
-        common: Directions that all scans have there, the mean scan and a level, [n, 2].
-        solver: Finds a scan's share of the mean scan and of its slope, [n, 2]; None where the mean
-            scan has no peaks.
+    ``common`` holds the directions that all scans have there, the mean scan and a level, [n, 2];
+    ``solver`` finds a scan's share of the mean scan and of its slope, [n, 2], None where the mean
+    scan has no peaks.
     """
 
     points: slice
@@ -59,10 +60,8 @@ class Region:
 class Reference:
     """What scans are compared with.
 
-    Attributes:
-        regions: Stretches of the axis that together are all of it.
-        directions: Random directions whose signs make the keys, [L, B].
-        near: Scans whose details have this likeness or more are near-identical.
+    ``regions`` together are all of the axis; the signs along ``directions``, random ones [L, B],
+    make the keys; scans whose details have the likeness ``near`` or more are near-identical.
     """
 
     regions: list[Region]
@@ -90,13 +89,11 @@ class Reference:
         return find_details(scaled, self.regions)
 
     def shifts(self, scaled: np.ndarray) -> np.ndarray:
-        """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W].
-
-        To first order f(x - s) = f(x) - s f'(x), so that a shift adds a multiple of the slope.
-        """
+        """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W]."""
         solved = [(w.points, w.solver) for w in self.regions if w.solver is not None]
         found = np.full((len(scaled), len(solved)), np.nan)
         for number, (points, solver) in enumerate(solved):
+            # To first order f(x - s) = f(x) - s f'(x).
             share, slope = (scaled[:, points] @ solver).T
             np.divide(-slope, share, out=found[:, number], where=share > TOO_FAINT)
         return found
@@ -113,11 +110,7 @@ class Reference:
 
 
 def scale(scans: np.ndarray) -> np.ndarray:
-    """Comparable scans: background off, square root, length 1; float32 [m, L].
-
-    Offset and gain change nothing. The square root gives ion counts the same noise throughout, and
-    small peaks their weight.
-    """
+    """Comparable scans: background off, square root, length 1; float32 [m, L]."""
     background = np.quantile(scans, BACKGROUND_QUANTILE, axis=1, keepdims=True)
     above = scans - background.astype(np.float32)
     return _unit(np.sign(above) * np.sqrt(np.abs(above)))
@@ -195,8 +188,7 @@ class ScanMeasures:
         digest: Equal where scans are equal in every bit, uint64 [M].
         is_blank: Whether a scan holds the same number throughout, bool [M].
         log_total: Logarithm of the total intensity, NaN of an empty scan, [M].
-        shifts: Points by which the scan is right of the mean one, in each region; NaN where
-            unknown, [M, W].
+        shifts: Points by which a scan is right of the mean one, in each region, or NaN, [M, W].
         keys: Scans that are alike in detail share many of their bits, uint16 [M, K].
         copied_points: Points of the axis that repeat the one before them in every scan.
         reference: What the scans were compared with.
@@ -218,11 +210,7 @@ class ScanMeasures:
 
 
 def choose_scans(cohort: Cohort, most: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Scans of all samples, or of samples drawn at random with about ``most`` scans together.
-
-    Returns:
-        Rows of the spectra, ascending, and the sample of each.
-    """
+    """Rows, ascending, of about ``most`` scans of random samples, and the sample of each."""
     counts = np.array([len(rows) for rows in cohort.scan_rows])
     chosen = np.random.default_rng(0).permutation(len(counts))
     if most is not None:
@@ -242,7 +230,8 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
     first = None
     for scans in iterate_chunks(cohort.spectra, rows):
         first = scans[0].copy() if first is None else first
-        digests.append([_digest(scan) for scan in scans])
+        hashes = [hashlib.blake2b(scan.data, digest_size=DIGEST_BYTES).digest() for scan in scans]
+        digests.append(np.frombuffer(b"".join(hashes), dtype="<u8"))
         blanks.append(scans.min(axis=1) == scans.max(axis=1))
         totals.append(np.abs(scans).sum(axis=1, dtype=np.float64))
         is_copy &= (scans[:, 1:] == scans[:, :-1]).all(axis=0)
@@ -263,7 +252,3 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
         copied_points=int((is_copy & varies[1:]).sum()),
         reference=reference,
     )
-
-
-def _digest(scan: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(scan.data, digest_size=DIGEST_BYTES).digest(), "little")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from datasets.audit.findings import Finding, Level
-from datasets.cohort import Cohort
 from datasets.messages import Message
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # One of a hundred cohorts without any fault may have an interval that excludes chance.
 FAMILY_ERROR = 0.01
@@ -30,13 +33,9 @@ Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """One class of samples against all the others.
+    """One class of samples (``members``, bool [N]), by ``name``, against all ``other`` ones.
 
-    Attributes:
-        name: Of the class.
-        other: Of the others.
-        members: Which samples are of the class, bool [N].
-        target: What is known once they are told apart.
+    ``target`` is what is known once they are told apart.
     """
 
     name: str
@@ -49,13 +48,14 @@ class Contrast:
         inside, outside = flags[self.members].mean(), flags[~self.members].mean()
         return f"{inside:.0%}", self.name, f"{outside:.0%}", self.other
 
+    def means(self, values: np.ndarray, digits: str) -> tuple[str, str, str, str]:
+        """Means of both classes, of ``values``, float [N], each before its name."""
+        inside, outside = (np.nanmean(values[m]) for m in (self.members, ~self.members))
+        return f"{inside:{digits}}", self.name, f"{outside:{digits}}", self.other
+
 
 def make_contrasts(cohort: Cohort) -> list[Contrast]:
-    """Contrasts of a cohort's targets.
-
-    Two classes are one contrast, more are each against the rest; several labels are one each.
-    Values to regress are split at their median.
-    """
+    """Contrasts of the targets: a class against the rest, a label, values above the median."""
     names, targets = cohort.class_names, cohort.targets
     if cohort.task == "binary":
         return [Contrast(names[1], names[0], targets == 1)]
@@ -85,13 +85,7 @@ def make_contrasts(cohort: Cohort) -> list[Contrast]:
 
 @dataclass(frozen=True)
 class JackknifedAuroc:
-    """AUROC over pairs of samples of the same block.
-
-    Attributes:
-        value: Share of pairs ranked correctly, a tie counting half.
-        error: Its standard error.
-        units: Number of independent units.
-    """
+    """AUROC over pairs of one block, its standard error, and the number of independent units."""
 
     value: float
     error: float
@@ -160,14 +154,7 @@ def _midranks(scores: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well a feature alone separates a contrast.
-
-    Attributes:
-        contrast: The contrast that it separates best.
-        value: The AUROC, 0.5 and above but for chance.
-        low: Its lower bound, simultaneous over all looks.
-        high: Its upper bound.
-    """
+    """How well a feature separates a contrast: AUROC, and bounds simultaneous over all looks."""
 
     contrast: Contrast
     value: float
@@ -202,15 +189,10 @@ class Examiner:
     Numbers and flags rank the samples directly, in either direction. Categories are ranked by the
     share of members in each category, cross-validated.
 
-    The bounds come from a jackknife and are Bonferroni-corrected for the number of looks. Where
-    groups are of one class each, as patients are, a group is the jackknife's unit. Where they mix
-    both classes, as plates do, samples are compared within their own group only, so that group
-    effects play no part.
-
-    Args:
-        contrasts: What may be given away.
-        groups: Groups, [N].
-        looks: How many features will be asked about, at most.
+    The bounds come from a jackknife and are Bonferroni-corrected for ``looks``, the most features
+    asked about. Where ``groups``, [N], are of one class each, as patients are, a group is the
+    jackknife's unit. Where they mix both classes, as plates do, samples are compared within their
+    own group only, so that group effects play no part.
 
     Example:
         >>> cases = Contrast("case", "control", np.arange(80) % 2 == 0)
@@ -230,11 +212,7 @@ class Examiner:
         return Examiner(self.contrasts, np.arange(len(self.groups)), self.looks)
 
     def ask_numbers(self, values: np.ndarray) -> Prediction | None:
-        """Ask about numbers, float [N]; samples with NaN are left out.
-
-        Returns:
-            The contrast separated best, or None where too few samples have a value.
-        """
+        """The contrast that numbers [N], NaN unknown, separate best; None if too few are known."""
         known = ~np.isnan(values)
         return self._best(known, lambda members, design: _rank(values[known], members, design))
 
@@ -248,20 +226,17 @@ class Examiner:
 
     def _best(self, known: np.ndarray, measure: Measure) -> Prediction | None:
         found = []
+        tail = FAMILY_ERROR / (self.looks * len(self.contrasts)) / 2
         for contrast in self.contrasts:
             members = contrast.members[known]
             if min(members.sum(), (~members).sum()) < FEWEST:
                 continue
             auroc = measure(members, _Design.of(members, self.groups[known]))
             if auroc is not None:
-                found.append(self._bound(contrast, auroc))
+                reach = float(stats.t.isf(tail, auroc.units - 1)) * auroc.error
+                low, high = max(auroc.value - reach, 0.0), min(auroc.value + reach, 1.0)
+                found.append(Prediction(contrast, auroc.value, low, high))
         return strongest(found)
-
-    def _bound(self, contrast: Contrast, auroc: JackknifedAuroc) -> Prediction:
-        tail = FAMILY_ERROR / (self.looks * len(self.contrasts)) / 2
-        reach = float(stats.t.isf(tail, auroc.units - 1)) * auroc.error
-        low, high = max(auroc.value - reach, 0.0), min(auroc.value + reach, 1.0)
-        return Prediction(contrast, auroc.value, low, high)
 
 
 @dataclass(frozen=True)

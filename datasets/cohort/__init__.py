@@ -6,35 +6,24 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from datasets.cohort.checksums import ChecksumCache, file_sha256
-    from datasets.cohort.cohort import (
-        AXIS_FILE,
-        SAMPLES_FILE,
-        SCANS_FILE,
-        SPECTRA_FILE,
-        SPECTRAL_FILES,
-        Cohort,
-    )
-    from datasets.cohort.positive_class import about_positive, labels_text, negative_first
-    from datasets.cohort.roles import (
-        MISSING_LABEL,
-        ROLES_FILE,
-        SAMPLE_ID,
-        UNNAMED_AXIS,
-        Roles,
-        in_order,
-        read_cohort_yaml,
-        read_units,
-    )
-    from datasets.cohort.scan_files import SCAN
+    from datasets.cohort.cohort import Cohort
+    from datasets.cohort.roles import ROLES_FILE, UNNAMED_AXIS, Roles, read_cohort_yaml, read_units
     from datasets.cohort.table import (
+        AXIS_FILE,
         DECIMAL_COMMA,
         LARGEST_NUMBER,
         MISSING_TEXT,
+        SAMPLE_ID,
+        SAMPLES_FILE,
+        SCAN,
+        SCANS_FILE,
+        SPECTRA_FILE,
+        SPECTRAL_FILES,
         as_numbers,
+        as_text,
         find_separator,
         find_spellings,
         is_missing,
-        one_line,
         read_table,
         require_columns,
         require_file,
@@ -42,9 +31,14 @@ if TYPE_CHECKING:
     )
     from datasets.cohort.targets import (
         AUTO,
+        MISSING_LABEL,
         SEVERAL_COLUMNS,
         TASKS,
         TargetScaler,
+        about_positive,
+        in_order,
+        labels_text,
+        negative_first,
         spread_texts,
         summarise_targets,
     )

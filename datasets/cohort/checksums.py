@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 HASH_BYTES = 2**20
@@ -27,11 +28,9 @@ def file_sha256(path: Path) -> str:
 
 
 class ChecksumCache:
-    """Checksums of large files, cached in a folder by path, size, inode, device and both times.
+    """Checksums of large files, cached in ``folder`` by path, size, inode, device and both times.
 
-    Args:
-        folder: Where to remember, made when it is needed; None remembers nothing.
-        verify: Hash again whatever is remembered.
+    ``verify`` hashes again whatever is cached.
     """
 
     def __init__(self, folder: Path | None = None, verify: bool = False) -> None:
@@ -40,46 +39,34 @@ class ChecksumCache:
 
     def sha256(self, path: Path, measure: Callable[[Path], str] = file_sha256) -> str:
         """The digest of a file; ``measure`` computes it and may raise where content is invalid."""
-        known = None if self.verify else self._recall(path)
+        if self.folder is None:
+            return measure(path)
+        entry = self.folder / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]}.json"
+        known = None if self.verify else _recall(entry, path)
         if known is not None:
             return known
         before, began = _identity(path), time.time()
         digest = measure(path)
         settled = max(before["mtime_ns"], before["ctime_ns"]) / 1e9 < began - SETTLED_AFTER_S
         if settled and before["size"] >= REMEMBERED_FROM_BYTES and _identity(path) == before:
-            self._remember(path, before, digest)
+            content = {"path": str(path.resolve()), "sha256": digest, "file": before}
+            # A folder that cannot be written costs time, nothing else.
+            with suppress(OSError):
+                entry.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile("w", dir=entry.parent, delete=False) as aside:
+                    json.dump(content, aside)
+                os.replace(aside.name, entry)
         return digest
 
-    def _entry(self, path: Path) -> Path | None:
-        if self.folder is None:
-            return None
-        name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-        return self.folder / f"{name}.json"
 
-    def _recall(self, path: Path) -> str | None:
-        entry = self._entry(path)
-        if entry is None:
-            return None
-        try:
-            known = json.loads(entry.read_text("utf-8"))
-            digest: str = known["sha256"]
-            same = known["file"] == _identity(path) and known["path"] == str(path.resolve())
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # not there, or damaged
-        return digest if same else None
-
-    def _remember(self, path: Path, identity: dict[str, int], digest: str) -> None:
-        place = self._entry(path)
-        if place is None:
-            return
-        entry = {"path": str(path.resolve()), "sha256": digest, "file": identity}
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False) as aside:
-                json.dump(entry, aside)
-            os.replace(aside.name, place)
-        except OSError:
-            pass  # a folder that cannot be written costs time, nothing else
+def _recall(entry: Path, path: Path) -> str | None:
+    try:
+        known = json.loads(entry.read_text("utf-8"))
+        digest: str = known["sha256"]
+        same = known["file"] == _identity(path) and known["path"] == str(path.resolve())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or damaged
+    return digest if same else None
 
 
 def _identity(path: Path) -> dict[str, int]:

@@ -19,26 +19,33 @@ import numpy as np
 import pandas as pd
 
 from datasets.cohort.checksums import ChecksumCache, file_sha256
-from datasets.cohort.positive_class import about_positive
-from datasets.cohort.roles import MISSING_LABEL, ROLES_FILE, SAMPLE_ID, Roles
-from datasets.cohort.scan_files import SCAN, check_finite, find_scan_rows, open_spectra, read_axis
-from datasets.cohort.table import as_numbers, is_missing, read_table, require_folder
+from datasets.cohort.roles import ROLES_FILE, Roles
+from datasets.cohort.table import (
+    AXIS_FILE,
+    SAMPLE_ID,
+    SAMPLES_FILE,
+    SCAN,
+    SCANS_FILE,
+    SPECTRA_FILE,
+    SPECTRAL_FILES,
+    as_numbers,
+    is_missing,
+    read_table,
+    require_file,
+)
 from datasets.cohort.targets import (
     AUTO,
+    HEADINGS,
+    MISSING_LABEL,
+    about_positive,
     describe_missing,
     read_targets,
     summarise_targets,
-    targets_heading,
 )
-from datasets.errors import CohortError
+from datasets.errors import CohortError, UsageError, nearest, one_line
 from datasets.messages import Message
-
-SAMPLES_FILE = "samples.csv"
-SCANS_FILE = "scans.csv"
-SPECTRA_FILE = "spectra.npy"
-AXIS_FILE = "axis.npy"
-# A cohort of covariates alone has none of them.
-SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
+from datasets.paths import as_path
+from datasets.scans import CHUNK_BYTES, iterate_chunks
 
 # Up to this size intensities are checked when a cohort is read; larger spectra when they are
 # hashed, which reads them anyway.
@@ -57,17 +64,15 @@ class Cohort:
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
         task: One of `datasets.cohort.targets.TASKS`.
-        class_names: The classes' names, by class number; for several labels or values to regress
-            their columns.
+        class_names: By class number; for several labels or values to regress their columns.
         targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
             the columns' units, float64 [N, T].
         groups: Groups, str [N].
         sample_ids: N names.
         numeric: Columns of numeric covariates.
         categorical: Columns of categorical covariates.
-        excluded: Labels that were left out, with their number of samples; samples without a target
-            are counted as "(missing)".
-        missing: Texts in the cells of those samples, with their number of cells.
+        excluded: Labels that were left out, "(missing)" among them, with their number of samples.
+        missing: Texts in the cells of samples without a target, with their number of cells.
     """
 
     root: Path
@@ -96,11 +101,12 @@ class Cohort:
         categorical: Sequence[str] | None = None,
         task: str = AUTO,
     ) -> Cohort:
-        """Read and check a cohort's folder.
+        """Read and check a cohort's folder; its spectra are not loaded.
 
         Samples left out by `labels`, or without a target, are not checked for group, covariates or
         scans. Scans are in the order of `scan`: as numbers where all are numbers, otherwise as
-        text.
+        text. Spectra of more than ``CHECKED_AT_ONCE_BYTES`` are checked by :meth:`fingerprint`.
+        CohortError where the folder, or an argument, cannot be used.
 
         Args:
             root: The folder.
@@ -114,15 +120,7 @@ class Cohort:
             numeric: Columns of numeric covariates. None takes those of cohort.yaml without the
                 columns of `label`, or else none.
             categorical: Columns of categorical covariates, likewise.
-            task: "binary", "multiclass", "multilabel", "regression"; "auto" takes one of the first
-                two by the number of classes.
-
-        Returns:
-            The cohort, its spectra not loaded; those of more than ``CHECKED_AT_ONCE_BYTES`` are not
-            checked either, until :meth:`fingerprint` is called.
-
-        Raises:
-            CohortError: The folder, or an argument, cannot be used.
+            task: "binary", "multiclass", "multilabel", "regression"; "auto" is of the first two.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)
@@ -172,6 +170,7 @@ class Cohort:
     def lines(self) -> list[Message]:
         """The lines of :meth:`describe`."""
         counts = [len(rows) for rows in self.scan_rows]
+        heading = HEADINGS.get(self.task, "classes")
         targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or Message("none")
         left_out = [
@@ -187,7 +186,6 @@ class Cohort:
                 *(f"{end:g}" for end in (self.axis[0], self.axis[-1])),
             )
         groups = len(np.unique(self.groups))
-        heading = targets_heading(self.task)
         lines = [
             content,
             Message(f"{heading}: {{}}; groups: {{}}", targets, groups),
@@ -200,11 +198,7 @@ class Cohort:
         return [line for line in lines if line]
 
     def fingerprint(self, memory: ChecksumCache | None = None) -> dict[str, str]:
-        """SHA-256 of each of the cohort's files by name; checks that large spectra are finite.
-
-        Raises:
-            CohortError: An intensity is not finite.
-        """
+        """SHA-256 of each of the cohort's files by name; checks that large spectra are finite."""
         memory = memory or ChecksumCache()
         measures = {SPECTRA_FILE: self._hash_spectra} if self.has_spectra else {}
         return {
@@ -314,8 +308,145 @@ def _no_spectra(count: int) -> np.ndarray:
 def _check_finite(
     folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] | None = None
 ) -> None:
-    def name_row(row: int) -> str:
-        scan = read_table(folder / SCANS_FILE).iloc[row]
-        return f"sample {scan[SAMPLE_ID]!r}, scan {scan[SCAN]}"
+    """Check that no intensity is NaN or infinite; ``also`` is called with each piece [n, L]."""
+    start = 0
+    for piece in iterate_chunks(spectra, np.arange(len(spectra)), CHUNK_BYTES):
+        if also is not None:
+            also(piece)
+        finite = np.isfinite(piece)
+        if not finite.all():
+            inside, point = np.argwhere(~finite)[0].tolist()
+            scan = read_table(folder / SCANS_FILE).iloc[start + inside]
+            raise CohortError(
+                f"spectra.npy, row {start + inside} (sample {scan[SAMPLE_ID]!r}, scan "
+                f"{scan[SCAN]}): {piece[inside, point]} at point {point}; finite intensities were "
+                "expected"
+            )
+        start += len(piece)
 
-    check_finite(spectra, name_row, also)
+
+def require_folder(path: str | Path) -> Path:
+    """The folder as a path; CohortError where there is none, with the nearest one beside it."""
+    try:
+        folder = as_path(path)
+    except UsageError as error:
+        raise CohortError(f"the cohort's folder: {error}") from error
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CohortError(f"{folder} is a file; a cohort's folder was expected")
+    parent = next(upper for upper in [*folder.parents, Path()] if upper.is_dir())
+    missing = folder.relative_to(parent).parts[0]
+    beside = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+    found = f"in {parent}{nearest(missing, beside)}" if beside else f"{parent} holds none"
+    raise CohortError(f"no folder {folder}; {found}")
+
+
+def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
+    """Each sample's rows, int64, in the order of ``scan``: as numbers if all are, else as text.
+
+    Names are compared as text: 1 and 01 are two scans, and large integers are exact. CohortError
+    for a row of no sample, without a scan number, or repeated.
+    """
+    ids = scans[SAMPLE_ID].to_numpy(dtype=object)
+    begins = np.ones(len(ids), dtype=bool)
+    begins[1:] = ids[1:] != ids[:-1]
+    starts = np.flatnonzero(begins)
+    # A run of rows is looked up once; -1 where the sample is unknown.
+    found = samples.get_indexer(pd.Index(ids[starts], dtype=object))
+    owner = np.repeat(found, np.diff(np.append(starts, len(ids)))).astype(np.int64)
+    unknown = owner < 0
+    if unknown.any():
+        name = scans[SAMPLE_ID].iloc[int(np.argmax(unknown))]
+        raise CohortError(
+            f"{where}: scan of unknown sample {name!r} ({int(unknown.sum())} such rows); samples "
+            f"are named in samples.csv{nearest(name, samples)}"
+        )
+    missing = is_missing(scans[SCAN])
+    if missing.any():
+        raise CohortError(f"{where}: no scan number in row {int(np.argmax(missing)) + 1}")
+    names = scans[SCAN]
+    numbers = np.asarray(pd.to_numeric(names, errors="coerce"), dtype=np.float64)
+    as_text = bool(np.isnan(numbers).any())
+    if as_text:
+        numbers = np.zeros(len(names))
+    order = np.lexsort((numbers, owner)).astype(np.int64)
+    same = _repeats(owner, numbers, order)
+    if same.any():
+        # Names that are one float64, such as 01 and 1 or large integers, differ as text.
+        text = np.unique(names.to_numpy(dtype=str), return_inverse=True)[1]
+        length = np.zeros(len(names)) if as_text else names.str.len()
+        order = np.lexsort((text, length, numbers, owner)).astype(np.int64)
+        same = _repeats(owner, text, order)
+    if same.any():
+        row = int(order[int(np.argmax(same)) + 1])
+        raise CohortError(
+            f"{where}: sample {scans[SAMPLE_ID].iloc[row]!r} has scan {scans[SCAN].iloc[row]!r} "
+            "more than once"
+        )
+    ends = np.cumsum(np.bincount(owner, minlength=len(samples))).tolist()
+    return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _repeats(owner: np.ndarray, names: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Which rows repeat owner and name of the row before them in that order, bool [N - 1]."""
+    same: np.ndarray = (np.diff(owner[order]) == 0) & (np.diff(names[order]) == 0)
+    return same
+
+
+def _map_array(path: Path) -> np.memmap:
+    """Memory-map an .npy file; never unpickles, never reads the data."""
+    require_file(path)
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError, EOFError, OverflowError, SyntaxError) as error:
+        raise CohortError(
+            f"{path} cannot be read as an .npy array of numbers: {one_line(error)}"
+        ) from error
+
+
+def read_axis(path: Path) -> np.ndarray:
+    """Read an axis, [L], as native float32 or float64; CohortError where it does not rise."""
+    mapped = _map_array(path)
+    if mapped.ndim != 1 or mapped.dtype.kind not in "fiu" or not len(mapped):
+        raise CohortError(
+            f"{path} holds {mapped.dtype} {list(mapped.shape)}; float32 [L] was expected"
+        )
+    # torch has no tensor of other types and byte orders.
+    single = mapped.dtype.kind == "f" and mapped.dtype.itemsize <= np.dtype(np.float32).itemsize
+    with np.errstate(over="ignore"):  # named below: a long double can exceed float64
+        axis = np.array(mapped, dtype=np.float32 if single else np.float64)
+    if not np.isfinite(axis).all():
+        point = int(np.argmin(np.isfinite(axis)))
+        raise CohortError(f"{path} holds {axis[point]} at point {point}; finite was expected")
+    falls = ~(np.diff(axis) > 0)
+    if falls.any():
+        point = int(np.argmax(falls)) + 1
+        hint = "; it falls throughout: reverse the axis and every spectrum" if falls.all() else ""
+        raise CohortError(
+            f"{path} is not strictly increasing: point {point} is {axis[point]:.10g} after "
+            f"{axis[point - 1]:.10g}, as {axis.dtype}{hint}"
+        )
+    return axis
+
+
+def open_spectra(path: Path, scans: int, points: int) -> np.memmap:
+    """Memory-map the spectra, float32 [``scans``, ``points``], read-only; else CohortError."""
+    spectra = _map_array(path)
+    if spectra.ndim != 2 or spectra.dtype != np.float32:
+        mend = (
+            "; write them again with numpy: spectra.astype('float32')"
+            if spectra.ndim == 2 and spectra.dtype.kind in "fiu"
+            else ""
+        )
+        raise CohortError(
+            f"{path} holds {spectra.dtype} {list(spectra.shape)}; float32 [scans, points] was "
+            f"expected{mend}"
+        )
+    if spectra.shape[1] != points:
+        raise CohortError(
+            f"{path} has spectra of {spectra.shape[1]} points, but axis.npy has {points}"
+        )
+    if spectra.shape[0] != scans:
+        raise CohortError(f"{path} has {spectra.shape[0]} spectra, but scans.csv has {scans} rows")
+    return spectra

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
-from datasets.cohort.positive_class import labels_text, negative_first
-from datasets.cohort.table import MISSING_TEXT, one_line, require_columns
-from datasets.errors import CohortError, nearest
+from datasets.cohort.table import SAMPLE_ID, require_columns
+from datasets.errors import CohortError, nearest, one_line
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
-SAMPLE_ID = "sample_id"
 ROLES_FILE = "cohort.yaml"
-# No label has this name, unless `labels` lists it: Python writes its None as a word.
-NO_LABEL_TEXT = MISSING_TEXT | {"None"}
-# Name of the left-out samples without a label.
-MISSING_LABEL = "(missing)"
-TRUTHS = (str(True), str(False))
 # Name of an axis without a unit; a unit is never guessed.
 UNNAMED_AXIS = "axis"
 
@@ -40,13 +30,7 @@ TextLoader.yaml_implicit_resolvers = {
 
 
 def read_cohort_yaml(path: Path) -> Any:
-    """The content of an existing ``cohort.yaml``, scalars as text.
-
-    Raises:
-        OSError: It cannot be read.
-        UnicodeDecodeError: It is not UTF-8.
-        yaml.YAMLError: It is not YAML.
-    """
+    """The content of an existing ``cohort.yaml``, scalars as text."""
     return yaml.load(path.read_text(encoding="utf-8"), TextLoader)
 
 
@@ -145,95 +129,6 @@ def _read_roles(path: Path) -> dict[str, Any]:
         if role not in known:
             raise CohortError(f"{path}: unknown role {role!r}{nearest(role, known)}")
     return roles
-
-
-def in_order(labels: Sequence[str]) -> list[str]:
-    """Sort names: as numbers where all are numbers, otherwise as text."""
-    try:
-        return sorted(labels, key=lambda text: (float(text), text))
-    except ValueError:
-        return sorted(labels)
-
-
-def number_classes(
-    column: pd.Series, labels: Mapping[Any, int] | None, where: str
-) -> tuple[np.ndarray, list[str], dict[str, int]]:
-    """Number the labels, text [N]; None for ``labels`` makes each label a class.
-
-    Of two the negative one is class 0, if numbers or a word such as ``control`` distinguish them.
-
-    Returns:
-        Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
-        class joined by '+'); the labels that are left out with their counts.
-
-    Raises:
-        CohortError: The mapping does not fit the labels, fewer than two classes are left, or
-            nothing says which of two is the positive one.
-
-    Example:
-        >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
-        >>> targets, names, left_out = number_classes(column, {"HCC": 1, "LC": 0, "CHB": 0}, "")
-        >>> targets.tolist(), names, left_out
-        ([1, 0, 0, -1, -1], ['LC+CHB', 'HCC'], {'HC': 1, '(missing)': 1})
-    """
-    counts = Counter(map(str, column))
-    present = [text for text in counts if text not in NO_LABEL_TEXT]
-    if labels is None:
-        numbers = {text: number for number, text in enumerate(_class_order(present, where))}
-    else:
-        numbers = _checked_mapping(labels, counts, where)
-    used = sorted(set(numbers.values()))
-    if len(used) < 2:
-        kept = ", ".join(map(repr, numbers)) or "no label"
-        raise CohortError(
-            f"{where}: {kept} kept leaves {len(used)} class{'' if used else 'es'}, at least 2 are "
-            f"needed (labels: {', '.join(present) or 'none'})"
-        )
-    if used != list(range(len(used))):
-        raise CohortError(
-            f"labels have the class numbers {', '.join(map(str, used))}; 0 to {len(used) - 1} "
-            "without a gap was expected"
-        )
-    names = ["+".join(text for text, n in numbers.items() if n == number) for number in used]
-    excluded: dict[str, int] = {}
-    for text, count in counts.items():
-        if text not in numbers:
-            key = MISSING_LABEL if text in NO_LABEL_TEXT else text
-            excluded[key] = excluded.get(key, 0) + count
-    targets = np.array([numbers.get(text, -1) for text in column], dtype=np.int64)
-    return targets, names, excluded
-
-
-def _class_order(present: Sequence[str], where: str) -> list[str]:
-    """Labels by class number; of two the positive one is the second, and is never guessed."""
-    if len(present) != 2:
-        return in_order(present)
-    order = negative_first(present)
-    if order is None:
-        first, second = in_order(present)
-        option = shlex.quote(labels_text([first, second]))
-        raise CohortError(
-            f"{where}: labels {first!r} and {second!r} do not say which is the positive class; "
-            f"give it the number 1, as in --data.labels {option}"
-        )
-    return order
-
-
-def _checked_mapping(
-    labels: Mapping[Any, int], counts: Mapping[str, int], where: str
-) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for key, number in labels.items():
-        text = str(key).strip()
-        if text in TRUTHS:  # a boolean, which tables spell in several ways
-            text = next((name for name in counts if name.lower() == text.lower()), text)
-        if text not in counts:
-            choices = [name for name in counts if name not in NO_LABEL_TEXT]
-            raise CohortError(f"{where}: label {text!r} does not occur{nearest(text, choices)}")
-        if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise CohortError(f"label {text!r} has class {number!r}; a whole number was expected")
-        numbers[text] = int(number)
-    return numbers
 
 
 def read_units(folder: str | Path) -> dict[str, str]:

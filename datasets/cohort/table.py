@@ -13,13 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.errors import CohortError, UsageError, nearest
-from datasets.paths import as_path
+from datasets.errors import CohortError, nearest, one_line
 
 # Spellings of "no value". 'None' is a real category ("no medication") in many cohorts; for labels
-# see datasets.cohort.roles.
+# see datasets.cohort.targets.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
 
+SAMPLES_FILE = "samples.csv"
+SCANS_FILE = "scans.csv"
+SPECTRA_FILE = "spectra.npy"
+AXIS_FILE = "axis.npy"
+# A cohort of covariates alone has none of them.
+SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
+SAMPLE_ID, SCAN = "sample_id", "scan"
 # Separators of fields, and a number with a decimal comma. Where a header has as many semicolons as
 # commas, the commas are decimal ones.
 SEPARATORS = "\t;,"
@@ -35,38 +41,8 @@ LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 NO_FRACTION = re.compile(r"(?<=\d)\.0+$")
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message on one line."""
-    return " ".join(str(error).split())
-
-
-def require_folder(path: str | Path) -> Path:
-    """The folder as a path.
-
-    Raises:
-        CohortError: There is no such folder; with the nearest one beside it.
-    """
-    try:
-        folder = as_path(path)
-    except UsageError as error:
-        raise CohortError(f"the cohort's folder: {error}") from error
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CohortError(f"{folder} is a file; a cohort's folder was expected")
-    parent = next(upper for upper in [*folder.parents, Path()] if upper.is_dir())
-    missing = folder.relative_to(parent).parts[0]
-    beside = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
-    found = f"in {parent}{nearest(missing, beside)}" if beside else f"{parent} holds none"
-    raise CohortError(f"no folder {folder}; {found}")
-
-
 def require_file(path: Path) -> Path:
-    """The path.
-
-    Raises:
-        CohortError: There is no such file; with the nearest one beside it.
-    """
+    """The path; CohortError where there is no such file, with the nearest one beside it."""
     if path.is_file():
         return path
     beside: list[str] = []
@@ -79,10 +55,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file (UTF-8, one header line), every cell as text without outer blanks.
 
     The separator is the most frequent in the header: comma, semicolon or tab. Blank lines are
-    skipped.
-
-    Raises:
-        CohortError: The file is missing, is not such a table, or lacks one of ``columns``.
+    skipped. CohortError where it is no such table, or lacks one of ``columns``.
     """
     require_file(path)
     try:
@@ -177,11 +150,7 @@ def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
 def require_columns(
     table: pd.DataFrame, columns: Iterable[str], where: str, role: str = "needed column"
 ) -> None:
-    """Check that a table has the columns; ``role`` names their use in the error line.
-
-    Raises:
-        CohortError: A column is missing.
-    """
+    """Check that a table has the columns; ``role`` names their use in the CohortError."""
     for column in columns:
         if column not in table.columns:
             raise CohortError(f"{where} has no {role} {column!r}{nearest(column, table.columns)}")
@@ -190,6 +159,12 @@ def require_columns(
 def is_missing(values: pd.Series) -> np.ndarray:
     """Which cells hold no value."""
     return (values.isna() | values.isin(MISSING_TEXT)).to_numpy(dtype=bool)
+
+
+def as_text(value: object) -> str:
+    """A value as text, a whole number without a fraction."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
 def as_numbers(
@@ -201,11 +176,8 @@ def as_numbers(
 ) -> np.ndarray:
     """A column's cells [N] as float64 [N], NaN where there is no value.
 
-    ``role`` names the column's use, and ``otherwise`` the alternative to mending the cell, in the
-    error line.
-
-    Raises:
-        CohortError: A cell holds no finite number.
+    CohortError where a cell holds no finite number: ``role`` names the column's use in it, and
+    ``otherwise`` the alternative to mending the cell.
     """
     missing = is_missing(values)
     given = values.astype(object).where(~missing, None)

@@ -1,7 +1,11 @@
-"""Targets of the samples: classes, labels or values, and their scaling."""
+"""Targets of the samples: classes, of two the positive one, labels or values, and their scaling."""
 
 from __future__ import annotations
 
+import json
+import math
+import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from torch import Tensor
 
-from datasets.cohort.roles import MISSING_LABEL, NO_LABEL_TEXT, SAMPLE_ID, number_classes
-from datasets.cohort.table import as_numbers, is_missing
+from datasets.cohort.table import MISSING_TEXT, SAMPLE_ID, as_numbers, is_missing
 from datasets.errors import CohortError, nearest
 from datasets.messages import Message
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
-# Two classes are a binary task, more a multi-class one.
 # Significant digits of a spread, and the most that a floating-point number has.
 DIGITS, MOST_DIGITS = 4, 15
 AUTO = "auto"
@@ -29,22 +32,35 @@ BOOLEANS = {
     for truth in (True, False)
     for text in (str(truth), str(truth).lower(), str(truth).upper())
 }
-_HEADINGS = {"multilabel": "labels", "regression": "targets"}
+HEADINGS = {"multilabel": "labels", "regression": "targets"}
+# No label has this name, unless `labels` lists it: Python writes its None as a word.
+NO_LABEL_TEXT = MISSING_TEXT | {"None"}
+# Name of the left-out samples without a label.
+MISSING_LABEL = "(missing)"
+TRUTHS = (str(True), str(False))
+# Words that name the negative class.
+_NEGATIVE = """
+control controls ctrl ctrls ctl healthy normal normals negative negatives neg benign no none absent
+absence false hc nc wt wildtype susceptible unaffected uninfected untreated noncase noncases
+"""
+NEGATIVE_WORDS = frozenset(_NEGATIVE.split())
+# Words that may accompany them.
+_BESIDE = "group donor donors volunteer volunteers subject subjects sample samples"
+BESIDE = frozenset(_BESIDE.split())
+# Abbreviations that mean something only beside their opposite: negative, positive.
+PAIRS = (("n", "y"), ("n", "p"), ("f", "t"), ("s", "r"), ("-", "+"))
+# Prefixes of a negated word: responder, non-responder.
+NEGATIONS = ("no", "non", "not", "without")
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
     """The targets of a table's samples.
 
-    Attributes:
-        task: One of ``TASKS``.
-        names: Of the classes by number, or of the label or target columns.
-        values: Class numbers int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T];
-            undefined for samples that are not kept.
-        kept: Which samples have a target, bool [N].
-        excluded: Labels that were left out, "(missing)" among them, with their counts.
-        missing: Texts of the cells without a label or value (``NA``, an empty text), with their
-            counts.
+    ``names`` are those of the classes by number, or of the columns. ``values`` are class numbers
+    int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T], undefined for samples that
+    are not ``kept``, bool [N]. ``excluded`` counts the labels left out, "(missing)" among them,
+    ``missing`` the texts of cells without a label or value.
     """
 
     task: str
@@ -62,11 +78,7 @@ def read_targets(
     labels: Mapping[Any, int] | None,
     where: str,
 ) -> Targets:
-    """Read the targets of N samples from their columns; see :func:`number_classes` for ``labels``.
-
-    Raises:
-        CohortError: The columns do not hold what the task needs.
-    """
+    """Read the targets of N samples; :func:`number_classes` tells of ``labels``."""
     if task not in (AUTO, *TASKS):
         raise CohortError(f"task {task!r} is unknown{nearest(task, (AUTO, *TASKS))}")
     if task not in SEVERAL_COLUMNS:
@@ -76,7 +88,7 @@ def read_targets(
     absent = {column: has_no_label(table[column]) for column in columns}
     missing = np.any(list(absent.values()), axis=0)
     if missing.all():
-        raise CohortError(f"{where}: no sample has a value of {_listed(columns)}")
+        raise CohortError(f"{where}: no sample has a value of {' and '.join(map(repr, columns))}")
     given = table[~missing]
     read = _read_labels if task == "multilabel" else _read_values
     found = np.stack([read(given[c], given[SAMPLE_ID].tolist(), where) for c in columns], axis=1)
@@ -97,11 +109,6 @@ def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> Mes
     what = "value" if task == "regression" else "label"
     seen = [Message("{} {}", text or Message("empty"), count) for text, count in targets.items()]
     return Message(f"samples without a {what}: {{}}, left out ({{}})", samples, seen)
-
-
-def targets_heading(task: str) -> str:
-    """Heading of :func:`summarise_targets`."""
-    return _HEADINGS.get(task, "classes")
 
 
 def spread_texts(values: np.ndarray) -> list[str]:
@@ -188,8 +195,161 @@ def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
     return numbers
 
 
-def _listed(columns: Sequence[str]) -> str:
-    return " and ".join(repr(column) for column in columns)
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Sort names: as numbers where all are numbers, otherwise as text."""
+    try:
+        return sorted(labels, key=lambda text: (float(text), text))
+    except ValueError:
+        return sorted(labels)
+
+
+def number_classes(
+    column: pd.Series, labels: Mapping[Any, int] | None, where: str
+) -> tuple[np.ndarray, list[str], dict[str, int]]:
+    """Number the labels, text [N]; None for ``labels`` makes each label a class.
+
+    Of two the negative one is class 0, if numbers or a word such as ``control`` distinguish them.
+
+    Returns:
+        Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
+        class joined by '+'); the labels that are left out with their counts.
+
+    Raises:
+        CohortError: The mapping does not fit the labels, fewer than two classes are left, or
+            nothing says which of two is the positive one.
+
+    Example:
+        >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
+        >>> targets, names, left_out = number_classes(column, {"HCC": 1, "LC": 0, "CHB": 0}, "")
+        >>> targets.tolist(), names, left_out
+        ([1, 0, 0, -1, -1], ['LC+CHB', 'HCC'], {'HC': 1, '(missing)': 1})
+    """
+    counts = Counter(map(str, column))
+    present = [text for text in counts if text not in NO_LABEL_TEXT]
+    if labels is None:
+        numbers = {text: number for number, text in enumerate(_class_order(present, where))}
+    else:
+        numbers = _checked_mapping(labels, counts, where)
+    used = sorted(set(numbers.values()))
+    if len(used) < 2:
+        kept = ", ".join(map(repr, numbers)) or "no label"
+        raise CohortError(
+            f"{where}: {kept} kept leaves {len(used)} class{'' if used else 'es'}, at least 2 are "
+            f"needed (labels: {', '.join(present) or 'none'})"
+        )
+    if used != list(range(len(used))):
+        raise CohortError(
+            f"labels have the class numbers {', '.join(map(str, used))}; 0 to {len(used) - 1} "
+            "without a gap was expected"
+        )
+    names = ["+".join(text for text, n in numbers.items() if n == number) for number in used]
+    excluded: dict[str, int] = {}
+    for text, count in counts.items():
+        if text not in numbers:
+            key = MISSING_LABEL if text in NO_LABEL_TEXT else text
+            excluded[key] = excluded.get(key, 0) + count
+    targets = np.array([numbers.get(text, -1) for text in column], dtype=np.int64)
+    return targets, names, excluded
+
+
+def _class_order(present: Sequence[str], where: str) -> list[str]:
+    """Labels by class number; of two the positive one is the second, and is never guessed."""
+    if len(present) != 2:
+        return in_order(present)
+    order = negative_first(present)
+    if order is None:
+        first, second = in_order(present)
+        option = shlex.quote(labels_text([first, second]))
+        raise CohortError(
+            f"{where}: labels {first!r} and {second!r} do not say which is the positive class; "
+            f"give it the number 1, as in --data.labels {option}"
+        )
+    return order
+
+
+def _checked_mapping(
+    labels: Mapping[Any, int], counts: Mapping[str, int], where: str
+) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for key, number in labels.items():
+        text = str(key).strip()
+        if text in TRUTHS:  # a boolean, which tables spell in several ways
+            text = next((name for name in counts if name.lower() == text.lower()), text)
+        if text not in counts:
+            choices = [name for name in counts if name not in NO_LABEL_TEXT]
+            raise CohortError(f"{where}: label {text!r} does not occur{nearest(text, choices)}")
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise CohortError(f"label {text!r} has class {number!r}; a whole number was expected")
+        numbers[text] = int(number)
+    return numbers
+
+
+def negative_first(labels: Sequence[str]) -> list[str] | None:
+    """Put the negative one of two labels first; None where nothing distinguishes them.
+
+    It is the smaller one of two numbers, or named by a word such as ``control``, ``healthy`` or
+    ``wild type``; the alphabet does not decide.
+
+    Example:
+        >>> negative_first(["control", "case"]), negative_first(["HCC", "healthy"])
+        (['control', 'case'], ['healthy', 'HCC'])
+        >>> negative_first(["1", "0"]), negative_first(["HCC", "LC"])
+        (['0', '1'], None)
+    """
+    orders = [list(labels), list(labels)[::-1]]
+    for order in orders:
+        if _is_smaller(*order):
+            return order
+    found = [order for order in orders if _is_negative(*map(_plain, order))]
+    return found[0] if len(found) == 1 else None
+
+
+def labels_text(labels: Sequence[str]) -> str:
+    """The value of ``data.labels`` that makes the first of two labels the positive class.
+
+    Example:
+        >>> labels_text(["HCC", "LC"]), labels_text(["yes", "a: b"])
+        ('{HCC: 1, LC: 0}', '{"yes": 1, "a: b": 0}')
+    """
+    numbers = {label: 1 - number for number, label in enumerate(labels)}
+    plain = yaml.safe_dump(
+        numbers, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    ).strip()
+    return json.dumps(numbers, ensure_ascii=False) if re.search(r"['\"?\\]", plain) else plain
+
+
+def about_positive(task: str, class_names: Sequence[str]) -> Message:
+    """The positive class, in a line for a person; empty for tasks other than binary."""
+    if task != "binary" or len(class_names) != 2:
+        return Message("")
+    negative, positive = class_names
+    return Message(
+        "positive class: {} (sensitivity, recall, precision, f1 and auprc are of it); negative "
+        "class: {}",
+        *(positive, negative),
+    )
+
+
+def _plain(label: str) -> str:
+    return " ".join(re.split(r"[\s_.,:;()/-]+", label.casefold())).strip() or label
+
+
+def _is_negative(label: str, other: str) -> bool:
+    if (label, other) in PAIRS:
+        return True
+    joined = label.replace(" ", "")
+    if any(joined == word + other.replace(" ", "") for word in NEGATIONS):
+        return True
+    words = label.replace("wild type", "wildtype").split()
+    known = [word in NEGATIVE_WORDS for word in words]
+    return any(known) and all(k or w in BESIDE for k, w in zip(known, words, strict=True))
+
+
+def _is_smaller(label: str, other: str) -> bool:
+    try:
+        return float(label) < float(other)
+    except ValueError:
+        return False
 
 
 class TargetScaler:

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.importing.common_axis import AGGREGATES
-    from datasets.importing.import_columns import CovariateTable, ImportRoles
+    from datasets.importing.imported_cohort import CovariateTable, ImportRoles
     from datasets.importing.raw_import import ImportSettings, ImportSummary, RawImport
-    from datasets.importing.scan_intake import REASONS, TIC_SPREAD, ScanFilter
+    from datasets.importing.scan_intake import AGGREGATES, REASONS, TIC_SPREAD, ScanFilter
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -33,14 +33,9 @@ DTYPE = np.dtype("<f4")
 
 @dataclass(frozen=True)
 class Progress:
-    """State of an import.
+    """State of an import: ``files`` done, ``scans`` done of the next one, spectra ``rows`` written.
 
-    Attributes:
-        files: Files that are done.
-        scans: Scans that are done of the next file.
-        rows: Spectra that are written.
-        points: Of a spectrum, L; 0 before the first.
-        log_bytes: Length of the log.
+    ``points`` is L, 0 before the first spectrum; ``log_bytes`` the length of the log.
     """
 
     files: int = 0
@@ -55,17 +50,14 @@ class CohortWriter:
 
     Args:
         out: The cohort's folder; it must not exist.
-        identity: What is imported and how, by name, as text. A partial folder of another import is
-            refused, one of the same is continued.
+        identity: What is imported and how, by name, as text. A partial folder of another import, or
+            a damaged one, is refused by a CohortError; one of the same is continued.
         checkpoint_seconds: Time between checkpoints.
 
     Attributes:
         progress: State of the import; at first that of an interrupted one.
         partial: The folder aside; the caller may keep temporary folders in it.
         finished: The folder that becomes ``out``.
-
-    Raises:
-        CohortError: ``out`` exists, or the partial folder is another import's or damaged.
     """
 
     def __init__(
@@ -79,7 +71,9 @@ class CohortWriter:
         self._spectra_path = self.partial / SPECTRA_FILE
         self._claim(dict(identity))
         self.progress = self._read_progress()
-        self._spectra = _open_cut(self._spectra_path, self._spectra_bytes())
+        rows, points = self.progress.rows, self.progress.points
+        size = len(_header(0, points)) + rows * points * DTYPE.itemsize if points else 0
+        self._spectra = _open_cut(self._spectra_path, size)
         self._log = _open_cut(self.partial / LOG_FILE, self.progress.log_bytes)
         self._next_checkpoint = time.monotonic() + checkpoint_seconds
 
@@ -142,11 +136,7 @@ class CohortWriter:
         np.save(self.finished / AXIS_FILE, axis.astype(DTYPE))
 
     def publish(self) -> None:
-        """Rename the finished folder to its place, and remove the partial one.
-
-        Raises:
-            CohortError: Something exists there by now.
-        """
+        """Rename the finished folder to its place, unless that exists; remove the partial one."""
         self.close()
         refuse_existing(self.out)
         # Slow removals first: after the rename an interruption would leave them beside the folder.
@@ -193,10 +183,6 @@ class CohortWriter:
         path = self.partial / PROGRESS_FILE
         return Progress(**_read_json(path)) if path.exists() else Progress()
 
-    def _spectra_bytes(self) -> int:
-        rows, points = self.progress.rows, self.progress.points
-        return len(_header(0, points)) + rows * points * DTYPE.itemsize if points else 0
-
     def _move(self, **changes: int) -> None:
         self.progress = replace(self.progress, **changes)
 
@@ -217,11 +203,7 @@ class CohortWriter:
 
 
 def refuse_existing(out: Path) -> None:
-    """Refuse an existing path.
-
-    Raises:
-        CohortError: It exists.
-    """
+    """CohortError where the path exists."""
     if os.path.lexists(out):
         raise CohortError(f"{out} exists; it is never overwritten: name another folder")
 

@@ -13,21 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import MISSING_TEXT, file_sha256, in_order, one_line
-from datasets.errors import CohortError
+import datasets.importing.imported_cohort as tables
+from datasets.cohort import MISSING_TEXT, file_sha256, in_order
+from datasets.errors import CohortError, one_line
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
-from datasets.importing.import_columns import CovariateTable, ImportRoles
-from datasets.importing.imported_cohort import (
-    ScanTally,
-    decide,
-    idle_columns,
-    join_samples,
-    write_description,
-    write_samples,
-    write_scans,
-    write_sources,
-)
-from datasets.importing.scan_intake import ScanFilter, ScanIntake, ScanRecord
+from datasets.importing.imported_cohort import CovariateTable, ImportRoles, ScanRecord, ScanTally
+from datasets.importing.scan_intake import ScanFilter, ScanIntake, decide
 from datasets.readers import (
     Naming,
     RawReader,
@@ -54,14 +45,9 @@ Watch = Callable[[int, int, int], None]
 class ImportSettings:
     """What is imported, and how.
 
-    Attributes:
-        source: A file, a folder, or a tar archive of a folder.
-        axis: See :func:`~datasets.importing.common_axis.parse_axis`.
-        aggregate: How scans are brought onto it; None chooses by the kind of scan.
-        match: Only files whose name matches this shell pattern.
-        covariates: A table to join by the samples' names.
-        about: Further content of cohort.yaml: name, licence, units.
-        covariates_about: Provenance of the table.
+    ``source`` is a file, a folder, or a tar archive of a folder; ``aggregate`` None chooses by the
+    kind of scan; ``match`` is a shell pattern of files' names; ``about`` further content of
+    cohort.yaml (name, licence, units), ``covariates_about`` the provenance of that table.
     """
 
     source: Path
@@ -94,16 +80,10 @@ class ImportSettings:
 class ImportSummary:
     """Result of an import.
 
-    Attributes:
-        axis: float64 [L].
-        aggregate: How scans were brought onto it; None on their own axis.
-        samples: Samples in samples.csv.
-        samples_left_out: Samples of which no scan is left.
-        without_row: Samples that the table of covariates lacks.
-        without_sample: Names in that table that no sample has.
-        idle: Columns of samples.csv without a role.
-        labels: The different labels, without missing ones.
-        own_groups: Whether each sample is a group of its own.
+    ``axis`` is float64 [L]; ``aggregate`` how scans were brought onto it, None on their own axis;
+    ``samples_left_out`` have no scan left; ``without_row`` lack a row of the covariates,
+    ``without_sample`` are rows of no sample; ``idle`` are columns without a role; ``labels`` the
+    different ones, without missing ones.
     """
 
     out: Path
@@ -126,11 +106,8 @@ class RawImport:
 
     Memory holds one scan (of Parquet a row group), and the names of all. The same import continues
     an interrupted one from ``OUT.partial``, losing at most ``checkpoint_seconds`` of work; an
-    import that refuses its source leaves nothing.
-
-    Raises:
-        CohortError: The settings do not fit the source or each other, a package is missing, or
-            ``out`` exists.
+    import that refuses its source leaves nothing. CohortError where the settings do not fit the
+    source or each other, a package is missing, or ``out`` exists.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -183,15 +160,18 @@ class RawImport:
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
 
-        Raises:
-            CohortError: The source is damaged or does not fit the settings; nothing is left.
-            OSError: For example the disk is full; the same import continues.
+        After a CohortError nothing is left; after an OSError, such as a full disk, the same import
+        continues.
         """
         try:
             if self._archive:
                 root = unpack(self._archive, self._writer.partial / UNPACKED_FOLDER)
                 self._files = self._list(root)
-            self._replay()
+            for entry in self._writer.entries():
+                if FIXED in entry:
+                    self._intake.fix(entry[FIXED])
+                elif SCAN in entry:
+                    self._intake.remember(ScanRecord(**entry[SCAN]))
             self._read(watch)
             return self._finish()
         except CohortError:
@@ -215,13 +195,6 @@ class RawImport:
         for entry in self._writer.entries():
             if SCAN in entry:
                 yield ScanRecord(**entry[SCAN])
-
-    def _replay(self) -> None:
-        for entry in self._writer.entries():
-            if FIXED in entry:
-                self._intake.fix(entry[FIXED])
-            elif SCAN in entry:
-                self._intake.remember(ScanRecord(**entry[SCAN]))
 
     def _read(self, watch: Watch) -> None:
         writer, intake, reader = self._writer, self._intake, self.settings.reader
@@ -252,14 +225,14 @@ class RawImport:
         assert intake.axis.points is not None
         writer.finish(intake.axis.points, ~outlying)
         folder = writer.finished
-        tally = write_scans(folder, decide(self._records(), outlying))
+        tally = tables.write_scans(folder, decide(self._records(), outlying))
         samples = {name: intake.index.samples[name] for name in tally.samples}
-        joined = join_samples(samples, settings.roles, settings.covariates)
-        columns = write_samples(folder, joined.samples)
+        joined = tables.join_samples(samples, settings.roles, settings.covariates)
+        columns = tables.write_samples(folder, joined.samples)
         roles = settings.roles.plain(columns)
         sources = (entry[FILE] for entry in writer.entries() if FILE in entry)
-        files = write_sources(folder, sources)
-        write_description(
+        files = tables.write_sources(folder, sources)
+        tables.write_description(
             folder, {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)}
         )
         writer.publish()
@@ -274,7 +247,7 @@ class RawImport:
             without_row=joined.without_row,
             without_sample=joined.without_sample,
             roles=roles,
-            idle=idle_columns(columns, roles),
+            idle=tables.idle_columns(columns, roles),
             own_groups=all(
                 cells.get(roles["group"]) == name for name, cells in joined.samples.items()
             ),

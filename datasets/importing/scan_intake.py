@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from datasets.cohort import LARGEST_NUMBER
 from datasets.errors import CohortError, nearest
-from datasets.importing.common_axis import AGGREGATES, OwnAxis, parse_axis
-from datasets.importing.import_columns import CovariateTable, ImportRoles
+from datasets.importing.imported_cohort import CovariateTable, ImportRoles, ScanRecord
 from datasets.readers import Naming, RawScan
 
+AGGREGATES = ("mean", "sum", "max", "interpolate")
+OWN = "own"
+PPM = "ppm"
+PARTS_PER_MILLION = 1e-6
+# An axis that reaches STOP up to rounding does not include it.
+ROUNDING = 1e-6
+# 4 GB per thousand scans; more is a typing error.
+MAX_POINTS = 10**6
 EMPTY, SATURATED, TIC = "empty", "saturated", "tic"
 REASONS = (EMPTY, SATURATED, TIC)
 # This many points in a row at the scan's maximum are saturated.
@@ -28,41 +36,140 @@ ALIKE = 0.05
 PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
 
 
-@dataclass(frozen=True)
-class ScanRecord:
-    """What is recorded of a scan beside its spectrum; plain types.
+def parse_axis(text: str) -> CommonAxis | OwnAxis:
+    """Read an axis as the command line gives it; CohortError where it is none.
 
-    Attributes:
-        source: Name of its file.
-        columns: Columns of the sample.
-        details: Columns of the scan.
-        tic: Total ion current: the sum of its intensities on the axis.
-        low: Its first point, None where it has none.
-        high: Its last point.
-        empty_bins: Points of the axis without one of its points.
-        zero: Whether it is 0 on the whole axis.
-        left_out: Why it is left out, None where it is kept.
+    ``START:STOP:STEP`` are points from START on, before STOP; a STEP such as ``200ppm`` grows with
+    the position. ``own`` keeps the axis that all scans have.
+    """
+    if text == OWN:
+        return OwnAxis()
+    try:
+        start_text, stop_text, step_text = text.split(":")
+        ppm = step_text.endswith(PPM)
+        start, stop = float(start_text), float(stop_text)
+        step = float(step_text.removesuffix(PPM))
+    except ValueError as error:
+        raise CohortError(
+            f"axis {text!r} is not understood: START:STOP:STEP was expected, as 2000:20000:3 or "
+            f"2000:20000:200ppm, or {OWN}"
+        ) from error
+    if not all(map(math.isfinite, (start, stop, step))) or step <= 0 or stop <= start:
+        raise CohortError(f"axis {text!r}: STOP must lie above START, and STEP above 0")
+    if ppm and start <= 0:
+        raise CohortError(f"axis {text!r}: with a STEP in ppm START must lie above 0")
+    growth = step * PARTS_PER_MILLION
+    steps = math.log(stop / start) / math.log1p(growth) if ppm else (stop - start) / step
+    if steps > MAX_POINTS:
+        raise CohortError(f"axis {text!r} has {steps:.3g} points; at most {MAX_POINTS} are meant")
+    number = np.arange(max(1, math.ceil(steps - ROUNDING)))
+    points = start * (1 + growth) ** number if ppm else start + number * step
+    if not (np.diff(points.astype(np.float32)) > 0).all():
+        raise CohortError(f"axis {text!r}: STEP is too small for float32, in which axes are kept")
+    if ppm:
+        beyond = np.concatenate([[start / (1 + growth)], points, [points[-1] * (1 + growth)]])
+        return CommonAxis(points, np.sqrt(beyond[:-1] * beyond[1:]))
+    return CommonAxis(points, start + (np.arange(len(points) + 1) - 0.5) * step)
+
+
+class CommonAxis:
+    """A regular axis of ``points``, [L]; each is the centre of a bin between ``edges``, [L + 1].
+
+    Each bin holds the mean, the sum or the maximum of the scan's points in it, its lower edge
+    included; a bin without a point is 0. ``interpolate`` interpolates the scan linearly, with 0
+    outside of it. Edges are halfway between the points, in ratio for ppm.
+
+    Example:
+        >>> axis = CommonAxis(np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.5, 2.5, 3.5]))
+        >>> scan = RawScan("S1", "0", np.array([0.9, 1.1, 3.0]), np.array([2.0, 4.0, 5.0]), "here")
+        >>> axis.place(scan, "mean").tolist()
+        [3.0, 0.0, 5.0]
     """
 
-    sample_id: str
-    scan: str
-    source: str
-    columns: Mapping[str, str]
-    details: Mapping[str, str]
-    tic: float
-    low: float | None
-    high: float | None
-    empty_bins: int
-    zero: bool
-    left_out: str | None
+    def __init__(self, points: np.ndarray, edges: np.ndarray) -> None:
+        self.points = points
+        self.edges = edges
+
+    def place(self, scan: RawScan, aggregate: str) -> np.ndarray:
+        """The scan on the axis, float64 [L]; CohortError where peaks would be interpolated."""
+        if aggregate not in AGGREGATES:
+            raise CohortError(
+                f"no aggregate is called {aggregate!r}{nearest(aggregate, AGGREGATES)}"
+            )
+        if aggregate == "interpolate":
+            if scan.centroid:
+                raise CohortError(
+                    f"{scan.where} is a list of peaks, between which nothing can be interpolated; "
+                    "choose sum or max"
+                )
+            if not scan.points:
+                return np.zeros(len(self.points))
+            return np.interp(self.points, scan.mz, scan.intensity, left=0.0, right=0.0)
+        bounds = np.searchsorted(scan.mz, self.edges)
+        counts = np.diff(bounds)
+        filled = counts > 0
+        binned = np.zeros(len(counts))
+        if filled.any():
+            # Between two filled bins there is no point, so that their starts delimit the bins.
+            reduce = np.maximum.reduceat if aggregate == "max" else np.add.reduceat
+            binned[filled] = reduce(scan.intensity[: bounds[-1]], bounds[:-1][filled])
+        if aggregate == "mean":
+            binned[filled] /= counts[filled]
+        return binned
+
+    def covered(self, scan: RawScan) -> np.ndarray:
+        """Which of the scan's points are in a bin, bool [n]."""
+        return (scan.mz >= self.edges[0]) & (scan.mz < self.edges[-1])
+
+    def empty_bins(self, scan: RawScan) -> int:
+        """Number of bins without a point of the scan."""
+        return int((np.diff(np.searchsorted(scan.mz, self.edges)) == 0).sum())
+
+
+class OwnAxis:
+    """The axis that all scans have, float64 [L], set by the first scan; any other is refused."""
+
+    def __init__(self, points: np.ndarray | None = None) -> None:
+        self.points = points
+        self._first = "an earlier scan"
+
+    def place(self, scan: RawScan, aggregate: str) -> np.ndarray:
+        """The scan unchanged, float64 [L]; CohortError where its axis is another or falls."""
+        if self.points is None:
+            falls = np.flatnonzero(~(np.diff(scan.mz.astype(np.float32)) > 0))
+            if not scan.points or len(falls):
+                at = f" at {scan.mz[falls[0]]:g}" if len(falls) else ""
+                raise CohortError(
+                    f"{scan.where}: its axis does not rise{at} as float32; give START:STOP:STEP"
+                )
+            self.points, self._first = scan.mz.copy(), scan.where
+        if not np.array_equal(scan.mz, self.points):
+            raise CohortError(
+                f"mixed axes: in {scan.where} {self._difference(scan.mz, self.points)}; give "
+                "START:STOP:STEP to bring both onto one"
+            )
+        return scan.intensity
+
+    def covered(self, scan: RawScan) -> np.ndarray:
+        """All of the scan's points, bool [n]."""
+        return np.ones(scan.points, dtype=bool)
+
+    def empty_bins(self, scan: RawScan) -> int:
+        """None is empty."""
+        return 0
+
+    def _difference(self, axis: np.ndarray, points: np.ndarray) -> str:
+        if len(axis) != len(points):
+            return f"the axis has {len(axis)} points, that of {self._first} {len(points)}"
+        at = int(np.argmax(axis != points))
+        return f"point {at} is {axis[at]:.10g}, that of {self._first} is {points[at]:.10g}"
 
 
 class SampleIndex:
     """Samples in the order of their first scan.
 
-    Args:
-        decisive: Columns in which all scans of a sample must agree, such as label and group. Any
-            other column in which they differ is left empty.
+    All scans of a sample must agree in the ``decisive`` columns, such as label and group. Any other
+    column in which they differ is left empty.
     """
 
     def __init__(self, decisive: Collection[str] = ()) -> None:
@@ -71,11 +178,7 @@ class SampleIndex:
         self._sources: dict[tuple[str, str], str] = {}
 
     def add(self, sample_id: str, scan: str, source: str, columns: Mapping[str, str]) -> None:
-        """Add a scan from the file ``source``.
-
-        Raises:
-            CohortError: The sample has a scan of this name, or differs in a decisive column.
-        """
+        """Add a scan; CohortError where it is there, or differs in a decisive column."""
         earlier = self._sources.get((sample_id, scan))
         if earlier is not None:
             where = f"{source}, twice" if earlier == source else f"{earlier} and {source}"
@@ -95,14 +198,10 @@ class SampleIndex:
                 )
             known[name] = ""
 
-    def columns(self) -> list[str]:
-        """All columns, in the order of their first scan."""
-        return list(dict.fromkeys(name for known in self.samples.values() for name in known))
-
 
 @dataclass(frozen=True)
 class ScanFilter:
-    """Which scans are left out; labels are not looked at.
+    """Which scans are left out; labels are not looked at. CohortError for an invalid setting.
 
     Attributes:
         reasons: Of `REASONS`. ``empty``: nothing but 0 on the axis. ``saturated``: a point at or
@@ -111,9 +210,6 @@ class ScanFilter:
             scans than `spread` robust standard deviations.
         ceiling: Largest value of the detector, in the intensities' unit.
         spread: For ``tic``.
-
-    Raises:
-        CohortError: An invalid reason or number.
     """
 
     reasons: Collection[str] = ()
@@ -170,15 +266,13 @@ class ScanIntake:
     """Brings scan after scan onto the axis, and records the samples, but no spectrum.
 
     Without ``aggregate``, profiles are averaged and peak lists summed; they cannot be mixed then.
+    CohortError for an invalid axis or aggregate.
 
     Attributes:
         axis: The common axis.
         aggregate: How scans are brought onto it; None before the first, or on their own axis.
         index: The samples.
         scans: Number of scans so far.
-
-    Raises:
-        CohortError: Axis or aggregate is invalid.
     """
 
     def __init__(
@@ -206,13 +300,10 @@ class ScanIntake:
     def take(
         self, raw: RawScan, source: str, one_scan_a_file: bool
     ) -> tuple[ScanRecord, np.ndarray | None]:
-        """Process a scan of the file ``source``.
+        """The record of a scan of the file ``source``, and its spectrum on the axis, float32 [L].
 
-        Returns:
-            The record, and the spectrum on the axis, float32 [L], None if the scan is left out.
-
-        Raises:
-            CohortError: The scan does not fit the axis or the scans before it.
+        The spectrum is None if the scan is left out. CohortError where the scan does not fit the
+        axis or the scans before it.
         """
         scan = self.naming.apply(raw, source, one_scan_a_file)
         if not self.scans:
@@ -264,11 +355,8 @@ class ScanIntake:
         suits = PEAKS_AGGREGATE if scan.centroid else PROFILE_AGGREGATE
         self.aggregate = self.aggregate or suits
         if suits != self.aggregate:
-            this, before = (
-                ("a list of peaks", "profiles")
-                if scan.centroid
-                else ("a profile", "lists of peaks")
-            )
+            kinds = (("a profile", "lists of peaks"), ("a list of peaks", "profiles"))
+            this, before = kinds[bool(scan.centroid)]
             raise CohortError(
                 f"{scan.where} is {this}, the scans before are {before}; choose what both are "
                 f"brought onto the axis by: {', '.join(AGGREGATES[:3])}"
@@ -285,3 +373,13 @@ class ScanIntake:
             )
         if (np.abs(spectrum) > LARGEST_NUMBER).any():
             raise CohortError(f"{scan.where} has intensities beyond float32")
+
+
+def decide(records: Iterable[ScanRecord], outlying: np.ndarray) -> Iterator[ScanRecord]:
+    """The records, those marked in ``outlying``, bool [kept rows], left out for their TIC."""
+    verdicts = iter(outlying)
+    for record in records:
+        if record.left_out is None and next(verdicts):
+            yield replace(record, left_out=TIC)
+        else:
+            yield record

@@ -6,8 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from datasets.loading.loader import make_loader, start_worker
-    from datasets.loading.planned_sampler import PlannedBatchSampler
-    from datasets.loading.samplers import BucketBatchSampler, EpochBatchSampler
+    from datasets.loading.samplers import BucketBatchSampler, EpochBatchSampler, PlannedBatchSampler
     from datasets.loading.spectra_dataset import CACHE_LIMIT_BYTES, SpectraDataset
 else:
     __getattr__ = lazy_exports(__name__, __file__)

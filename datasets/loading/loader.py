@@ -13,8 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.batches import Sample, pad_collate
-from datasets.loading.planned_sampler import PlannedBatchSampler
-from datasets.loading.samplers import EpochBatchSampler
+from datasets.loading.samplers import EpochBatchSampler, PlannedBatchSampler
 
 
 def make_loader(
@@ -32,8 +31,7 @@ def make_loader(
 
     Its ``batch_sampler`` is a :class:`~datasets.loading.PlannedBatchSampler`: call ``set_epoch``
     before each epoch, ``resume_at`` before one that continues. Iterating never draws from the
-    global random number streams, so that evaluating more or less often does not change the
-    training.
+    global random number streams, so that evaluating more or less often changes no training.
 
     Args:
         dataset: Takes (epoch, index) keys, as :class:`~datasets.loading.SpectraDataset`.
@@ -44,17 +42,12 @@ def make_loader(
             usually fastest where the transformed scans fit in memory.
         pin_memory: Page-locked batches, where there is a GPU to copy them to.
         drop_last: Leave out a last batch that is not full.
-        sampler: Another sampler, such as a :class:`~datasets.loading.BucketBatchSampler` or one of
-            several processes; it replaces batch_size, shuffle and drop_last.
-        collate: :func:`~datasets.batches.pad_collate`, or :func:`~datasets.batches.packed_collate`
-            for batches that are copied to a GPU.
-
-    Raises:
-        UsageError: No batch can be made of so many samples.
+        sampler: Another sampler; it replaces batch_size, shuffle and drop_last.
+        collate: Makes the batches; :func:`~datasets.batches.packed_collate` suits a GPU.
 
     Example:
         >>> import numpy as np
-        >>> from datasets.loading.spectra_dataset import SpectraDataset
+        >>> from datasets.loading import SpectraDataset
         >>> spectra, rows = np.ones((3, 4), dtype=np.float32), [np.array([0, 2]), np.array([1])]
         >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
         >>> [tuple(batch.spectra.shape) for batch in make_loader(dataset, batch_size=2)]
@@ -78,8 +71,7 @@ def make_loader(
 def start_worker(worker_id: int) -> None:
     """One thread for each worker, and signals left to the main process.
 
-    A terminal or a scheduler signals every process of a run: a worker that died of it would end the
-    training before it could save.
+    A terminal signals every process: a worker that died of it would end the training before saving.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

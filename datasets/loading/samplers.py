@@ -1,25 +1,236 @@
-"""Batch samplers: equal numbers of samples, or samples of similar numbers of scans."""
+"""Batch samplers: a plan for each epoch, resumable, shared by processes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch.utils.data import Sampler
 
 from datasets.errors import UsageError
-from datasets.loading.planned_sampler import (
-    PlannedBatchSampler,
-    digest,
-    make_draw,
-    shuffle_steps,
-    split_largest,
-)
 from datasets.specs import require_number, require_whole
 
+# NumPy pads a seed's words with zeros: (seed, epoch) alone would be the stream that augments sample
+# 0 of that epoch; a fourth word distinguishes the two.
+ORDER_STREAM = 1
 # Samples mix with those of up to this part more scans: at most this part of a batch is padded, and
 # samples of 10 scans and fewer mix with their equals only.
 SPREAD = 0.1
+
+# (epoch, index), or (epoch, index, copy) of a repeated sample: 1, 2, ...
+Key = tuple[int, ...]
+
+
+class BalancedDraw:
+    """Draws as many samples as there are, the same number from each of ``strata``, [n].
+
+    Counts are exact: of n samples of K strata each stratum gives n // K or one more, and within a
+    stratum no sample is taken twice before all are taken once, and so on. The samples that are
+    taken once more (or, of a large stratum, at all) are drawn anew each epoch with equal chances,
+    evenly along their ``sizes``, [n] (systematic sampling, Madow and Madow 1944, Annals of
+    Mathematical Statistics 15, 1-24).
+    """
+
+    def __init__(self, strata: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
+        if len(strata) == 0:
+            raise UsageError("there is no sample to draw from")
+        numbers = np.unique(np.asarray(strata), return_inverse=True)[1]
+        self.numbers = numbers.reshape(-1).astype(np.int64)
+        self.sizes = np.zeros(len(numbers), np.int64) if sizes is None else np.asarray(sizes)
+        self._members = [np.flatnonzero(self.numbers == kind) for kind in range(numbers.max() + 1)]
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        """Indices of an epoch's samples, [n], by stratum; repeated samples are repeated."""
+        fewest, more = divmod(len(self.numbers), len(self._members))
+        counts = np.full(len(self._members), fewest)
+        counts[rng.permutation(len(counts))[:more]] += 1
+        drawn = []
+        for members, count in zip(self._members, counts.tolist(), strict=True):
+            in_order = members[np.lexsort((rng.random(len(members)), self.sizes[members]))]
+            drawn.append(in_order[_evenly(len(members), count, int(rng.integers(len(members))))])
+        return np.concatenate(drawn)
+
+    def largest(self) -> np.ndarray:
+        """Sizes that no draw exceeds, [n], falling: a draw's third largest is at most the third."""
+        count = -(-len(self.numbers) // len(self._members))
+        sizes = [
+            np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
+            for members in self._members
+        ]
+        return np.sort(np.concatenate(sizes))[::-1][: len(self.numbers)]
+
+
+def make_draw(
+    strata: Sequence[Any] | np.ndarray | None,
+    samples: int,
+    shuffle: bool,
+    sizes: np.ndarray | None = None,
+) -> BalancedDraw | None:
+    """The draw of a sampler; None without ``strata``. ValueError where they do not fit."""
+    if strata is None:
+        return None
+    if len(strata) != samples:
+        raise ValueError(f"strata of {len(strata)} samples, but there are {samples}")
+    if not shuffle:
+        raise ValueError("strata are drawn anew in each epoch: that needs shuffle")
+    return BalancedDraw(strata, sizes)
+
+
+def _evenly(members: int, count: int, start: int) -> np.ndarray:
+    """``count`` of ``members`` places, evenly spaced, with equal chances for ``start`` below it.
+
+    Place j covers [j * count, (j + 1) * count); a pick falls every ``members`` from ``start`` on.
+    """
+    places: np.ndarray = (start + np.arange(count) * members) // count
+    return places
+
+
+class PlannedBatchSampler(Sampler[list[Key]], ABC):
+    """Batches of keys whose plan for a whole epoch is known before its first batch.
+
+    With workers, a loader asks for batches ahead of the training, so that only the trainer knows
+    how many are done; it gives that number to :meth:`resume_at`.
+
+    Each of ``world_size`` processes takes every ``world_size``-th of an epoch's batches, from
+    ``rank`` on. Those that train in step need the same number of batches: with ``even`` the largest
+    batches are halved until the number can be shared, and no sample is left out or repeated.
+    Without it, as for evaluation, the batches stay, and the processes may have unequal numbers.
+
+    Attributes:
+        epoch: The epoch of the next iteration, 1-based as in Ignite.
+        position: Batches of it that the next iteration skips; 0 again once the first of the others
+            is taken.
+        count: Number of batches of all processes together in each epoch, evened out.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        samples: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        even: bool = True,
+    ) -> None:
+        self.seed = require_whole("seed", seed)
+        self.world_size = require_whole("world_size", world_size, 1)
+        self.rank = require_whole("rank", rank, 0, world_size - 1)
+        self.even = even
+        self.epoch, self.position = 1, 0
+        # What the plan depends on, in plain types; subclasses add to it.
+        own = ("seed", "world_size", "even")
+        self._identity: dict[str, Any] = {name: getattr(self, name) for name in own}
+        self.count = -(-count // world_size) * world_size if even else count
+        if self.count > samples:
+            raise UsageError(
+                f"{world_size} processes cannot share {samples} samples evenly in batches of this "
+                "size; use fewer processes or a larger batch_size"
+            )
+
+    @abstractmethod
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """All processes' batches of an epoch, ``count`` arrays of indices of samples."""
+
+    def batch_sizes(self, epoch: int) -> list[int]:
+        """Samples in each batch of an epoch; number i is taken by process ``i % world_size``."""
+        return [len(batch) for batch in self.plan(epoch)]
+
+    def __len__(self) -> int:
+        """Batches of this process in a whole epoch, also where it is resumed in the middle."""
+        return len(range(self.rank, self.count, self.world_size))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """The epoch's batches after those that are done."""
+        # Not a generator itself: epoch and position are read when the iteration starts.
+        return self._batches(self.epoch, self.position)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[list[Key]]:
+        # Only now: a loader that starts its workers makes two iterators, and uses the second.
+        if (self.epoch, self.position) == (epoch, start):
+            self.position = 0
+        batches = self.plan(epoch)
+        copies = _copies(batches)
+        for number in range(self.rank + start * self.world_size, len(batches), self.world_size):
+            indices = batches[number].tolist()
+            if copies is None:
+                yield [(epoch, index) for index in indices]
+                continue
+            pairs = zip(indices, copies[number].tolist(), strict=True)
+            yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the next epoch; another one than before starts at its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def resume_at(self, epoch: int, position: int) -> None:
+        """Let the next iteration continue an epoch after ``position`` of its batches."""
+        if not 0 <= position <= len(self):
+            raise UsageError(
+                f"cannot resume at batch {position} of epoch {epoch}: it has {len(self)} batches"
+            )
+        self.epoch, self.position = epoch, position
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the batches depend on, the same in each process; the position is the caller's."""
+        return {"epoch": self.epoch, **self._identity}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go to the start of the saved epoch; UsageError where its batches were others."""
+        for name, here in self._identity.items():
+            if name not in state_dict or state_dict[name] != here:
+                raise UsageError(
+                    f"cannot resume with other batches: {name} was "
+                    f"{state_dict.get(name, 'not known')}, now {here}"
+                )
+        self.epoch, self.position = state_dict["epoch"], 0
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, epoch, 0, ORDER_STREAM))
+
+
+def shuffle_steps(
+    batches: Sequence[np.ndarray], world_size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Shuffle batches, but keep together each ``world_size`` of them, which are taken at once."""
+    steps = rng.permutation(len(batches) // world_size)
+    return [batches[step * world_size + rank] for step in steps for rank in range(world_size)]
+
+
+def split_largest(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """Halve the largest batches until there are ``count``; halves take the place of the whole."""
+    # A batch's place is a path, so that halves of halves are sorted in place.
+    parts: list[tuple[int, tuple[int, ...], np.ndarray]]
+    parts = [(-len(batch), (place,), batch) for place, batch in enumerate(batches)]
+    heapq.heapify(parts)
+    while len(parts) < count:
+        size, path, batch = heapq.heappop(parts)
+        middle = -size // 2
+        heapq.heappush(parts, (-middle, (*path, 0), batch[:middle]))
+        heapq.heappush(parts, (size + middle, (*path, 1), batch[middle:]))
+    return [batch for _, _, batch in sorted(parts, key=lambda part: part[1])]
+
+
+def digest(numbers: np.ndarray) -> str:
+    """CRC-32 of whole numbers, as text."""
+    return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
+
+
+def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """Earlier occurrences of each entry's sample in the epoch; None where there are none."""
+    flat = np.concatenate([*batches, np.zeros(0, np.int64)])
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    first = np.searchsorted(ordered, ordered)
+    copies = np.empty(len(flat), np.int64)
+    copies[order] = np.arange(len(flat)) - first
+    if not copies.any():
+        return None
+    return np.split(copies, np.cumsum([len(batch) for batch in batches])[:-1])
 
 
 class EpochBatchSampler(PlannedBatchSampler):
@@ -27,6 +238,7 @@ class EpochBatchSampler(PlannedBatchSampler):
 
     With ``drop_last=False`` the last batch holds the remaining samples, perhaps a single one; a
     model with batch normalisation cannot train on that: use ``drop_last``, or another batch size.
+    ``rank``, ``world_size`` and ``even`` are those of :class:`PlannedBatchSampler`.
 
     Args:
         n_or_indices: Number of samples, or the indices of those to draw from.
@@ -36,16 +248,10 @@ class EpochBatchSampler(PlannedBatchSampler):
         drop_last: Leave out a last batch that is not full and, of several even processes, the last
             batches that not all of them would get.
         strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
-            (:class:`~datasets.loading.planned_sampler.BalancedDraw`).
-        rank: From 0.
-        world_size: Number of processes.
-        even: Give each process the same number of batches; False in evaluation.
+            (:class:`BalancedDraw`).
         lengths: Number of scans of each sample, by its index. Processes that train together on
             shuffled batches then take those with similar numbers of scans at the same time, so that
             none waits long for another; the batches are the same.
-
-    Raises:
-        UsageError: No batch can be made of so many samples.
 
     Example:
         >>> sampler = EpochBatchSampler(5, batch_size=2, shuffle=False, seed=0)
@@ -80,7 +286,6 @@ class EpochBatchSampler(PlannedBatchSampler):
         self.shuffle = shuffle
         self.drop_last = drop_last
         self._draw = make_draw(strata, samples, shuffle)
-        self._strata_digest = None if self._draw is None else digest(self._draw.numbers)
         whole, rest = divmod(samples, batch_size)
         if drop_last and even:
             whole -= whole % require_whole("world_size", world_size, 1)
@@ -96,19 +301,21 @@ class EpochBatchSampler(PlannedBatchSampler):
         # Lengths that do not affect the plan are not part of its identity.
         balanced = lengths is not None and shuffle and even and world_size > 1
         self._lengths = np.asarray(lengths, dtype=np.int64) if balanced else None
-
-    def order(self, epoch: int) -> np.ndarray:
-        """The order of the samples in an epoch, [n]."""
-        return self._order(self._rng(epoch)) if self.shuffle else self.indices
-
-    def _order(self, rng: np.random.Generator) -> np.ndarray:
-        drawn = self.indices if self._draw is None else self.indices[self._draw(rng)]
-        return rng.permutation(drawn)
+        self._identity = {
+            "n": samples,
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "drop_last": drop_last,
+            "strata": None if self._draw is None else digest(self._draw.numbers),
+            "lengths": None if self._lengths is None else digest(self._lengths),
+            **self._identity,
+        }
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples."""
-        rng = self._rng(epoch)
-        order = self._order(rng) if self.shuffle else self.indices
+        rng, order = self._rng(epoch), self.indices
+        if self.shuffle:
+            order = rng.permutation(order if self._draw is None else order[self._draw(rng)])
         starts = range(0, len(order), self.batch_size)
         batches = [order[start : start + self.batch_size] for start in starts]
         batches = split_largest(batches[: self.count], self.count)
@@ -118,23 +325,13 @@ class EpochBatchSampler(PlannedBatchSampler):
         by_scans = [batches[number] for number in np.argsort(scans, kind="stable")]
         return shuffle_steps(by_scans, self.world_size, rng)
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "n": len(self.indices),
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "drop_last": self.drop_last,
-            "strata": self._strata_digest,
-            "lengths": None if self._lengths is None else digest(self._lengths),
-        }
-
 
 class BucketBatchSampler(PlannedBatchSampler):
     """Batches of samples with similar numbers of scans, so that little is padded.
 
     In a bucket the longest sample has at most ``1 + spread`` times the scans of the shortest. An
     epoch's samples, shuffled within their bucket, are lined up from the longest bucket to the
-    shortest and cut into batches, which are shuffled. All of it depends on (seed, epoch) alone.
+    shortest and cut into batches, which are shuffled.
 
     The number of batches is the same in each epoch: each sample counts as long as the longest of
     its bucket, so that the line is always cut at the same places. With ``strata`` epochs hold
@@ -142,24 +339,12 @@ class BucketBatchSampler(PlannedBatchSampler):
     fewer by halving their largest batches.
 
     Where the number of scans is related to the target, batches are less mixed than those of
-    :class:`~datasets.loading.EpochBatchSampler`, which is why that one is the default.
+    :class:`EpochBatchSampler`, which is why that one is the default; the other arguments are its.
 
     Args:
-        lengths: Number of scans of each sample, [n].
+        lengths: Number of scans of each sample, [n]; at least 1.
         batch_size: Most samples in a batch. The last two batches share the remaining samples.
-        shuffle: A new order in each epoch; otherwise from the most scans to the fewest.
-        seed: At least 0.
         max_scans: Most scans in a batch, padding included: B x S; None for any number.
-        spread: How much longer than the shortest of a bucket the longest may be.
-        strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
-            (:class:`~datasets.loading.planned_sampler.BalancedDraw`).
-        rank: From 0.
-        world_size: Number of processes; those that train together are given neighbouring batches,
-            which take about as long.
-        even: Give each process the same number of batches; False in evaluation.
-
-    Raises:
-        UsageError: No batch can be made, or a sample alone has more scans than a batch may have.
 
     Example:
         >>> lengths = [1, 5, 1, 5, 1]
@@ -201,9 +386,17 @@ class BucketBatchSampler(PlannedBatchSampler):
             # A bucket must not make a sample longer than max_scans.
             self.counted = np.minimum(self.counted, self.max_scans)
         self._draw = make_draw(strata, samples, shuffle, self.counted)
-        self._strata_digest = None if self._draw is None else digest(self._draw.numbers)
         line = np.sort(self.counted)[::-1] if self._draw is None else self._draw.largest()
         super().__init__(len(self._cut(line)), samples, seed, rank, world_size, even)
+        self._identity = {
+            "lengths": digest(self.lengths),
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "max_scans": self.max_scans,
+            "spread": self.spread,
+            "strata": None if self._draw is None else digest(self._draw.numbers),
+            **self._identity,
+        }
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All processes' batches of an epoch, as indices of samples."""
@@ -234,16 +427,6 @@ class BucketBatchSampler(PlannedBatchSampler):
             if len(counted) - last < last - start:
                 ends[-2] = start + (len(counted) - start + 1) // 2
         return ends[1:]
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "lengths": digest(self.lengths),
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "max_scans": self.max_scans,
-            "spread": self.spread,
-            "strata": self._strata_digest,
-        }
 
 
 def _longest_of_bucket(lengths: np.ndarray, spread: float) -> np.ndarray:

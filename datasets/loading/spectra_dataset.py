@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from datasets.augmentations import Augmentation, PairAugmentation
 from datasets.batches import LazyBatch, Sample, first_rows, lay_out
 from datasets.errors import CohortError, UsageError
-from datasets.loading.planned_sampler import Key
+from datasets.loading.samplers import Key
 from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
 from datasets.transforms import Transform
 
@@ -24,11 +24,7 @@ AUGMENTATION_STREAM = 0
 
 
 class SameTarget:
-    """Draws, for a sample, another one of the same class [N] or set of labels [N, T].
-
-    Raises:
-        UsageError: The targets are values to regress, of which hardly two are the same.
-    """
+    """Draws, for a sample, another one of the same class [N] or set of labels [N, T]."""
 
     def __init__(self, targets: np.ndarray) -> None:
         if targets.dtype.kind == "f":
@@ -39,10 +35,7 @@ class SameTarget:
         _, kind = np.unique(targets, axis=0, return_inverse=True)
         self._kind = kind.reshape(-1)
         order = np.argsort(self._kind, kind="stable")
-        self._members = np.split(order, np.cumsum(np.bincount(self._kind))[:-1])
-        self._place = np.empty(len(order), dtype=np.int64)
-        for members in self._members:
-            self._place[members] = np.arange(len(members))
+        self._members = np.split(order, np.cumsum(np.bincount(self._kind))[:-1])  # each ascending
 
     def draw(self, index: int, rng: np.random.Generator) -> int | None:
         """Another sample of the same target; None where there is none."""
@@ -50,7 +43,7 @@ class SameTarget:
         if len(members) < 2:
             return None
         step = rng.integers(1, len(members))
-        return int(members[(self._place[index] + step) % len(members)])
+        return int(members[(np.searchsorted(members, index) + step) % len(members)])
 
 
 class SpectraDataset(Dataset[Sample]):
@@ -61,7 +54,7 @@ class SpectraDataset(Dataset[Sample]):
 
     Args:
         spectra: float32 [N_scans, L], usually memory-mapped.
-        scan_rows: For each sample, the rows of its scans; at least one.
+        scan_rows: For each sample, the rows of its scans; at least one, or a CohortError.
         tabular: float32 [N, D].
         targets: Class numbers [N]; labels (0 or 1) [N, T]; or floating point [N] or [N, T] for
             regression.
@@ -71,13 +64,8 @@ class SpectraDataset(Dataset[Sample]):
             second sample are given one of the same target, without augmentation.
         seed: At least 0.
         cache: Transform once and keep the result in memory, where it is no larger than
-            ``cache_limit``. The samples are the same with and without.
-        cache_limit: In bytes; None for ``CACHE_LIMIT_BYTES``.
-
-    Raises:
-        CohortError: A sample has no scan.
-        UsageError: An augmentation needs classes, and the targets are values to regress.
-        ValueError: The arguments differ in length, or rows are out of range.
+            ``cache_limit`` bytes. The samples are the same with and without.
+        cache_limit: None for ``CACHE_LIMIT_BYTES``.
 
     Example:
         >>> spectra = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
@@ -109,9 +97,15 @@ class SpectraDataset(Dataset[Sample]):
         self._reader = ScanReader(spectra)
         self.scan_rows = [np.asarray(rows, dtype=np.int64) for rows in scan_rows]
         self.tabular = np.ascontiguousarray(tabular, dtype=np.float32)
-        self.targets = _as_targets(np.asarray(targets))
+        targets = np.asarray(targets)
+        self.targets: np.ndarray
+        if targets.dtype.kind != "f" and targets.ndim == 1:
+            self.targets = targets.astype(np.int64)
+        else:
+            columns = -1 if targets.size else 1
+            self.targets = targets.astype(np.float32).reshape(len(targets), columns)
         pairs = any(isinstance(augment, PairAugmentation) for augment in augmentations)
-        self._same_target = SameTarget(np.asarray(targets)) if pairs else None
+        self._same_target = SameTarget(targets) if pairs else None
         self.sample_ids = [str(sample_id) for sample_id in sample_ids]
         self.transforms = transforms
         self.augmentations = list(augmentations)
@@ -159,12 +153,8 @@ class SpectraDataset(Dataset[Sample]):
     def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
         """The samples of a batch, whose scans are read together.
 
-        Args:
-            keys: Indices, or (epoch, index), or (epoch, index, copy) of a repeated sample; a bare
-                index is of epoch 0.
-
-        Raises:
-            IndexError: There is no such sample.
+        Keys are indices, (epoch, index), or (epoch, index, copy) of a repeated sample; a bare index
+        is of epoch 0. IndexError where there is no such sample.
         """
         indices = [key[1] if isinstance(key, tuple) else key for key in keys]
         if not indices:
@@ -245,10 +235,3 @@ class SpectraDataset(Dataset[Sample]):
             start += len(chunk)
         self._cached = kept
         self._rows.flat = np.searchsorted(used, self._rows.flat)
-
-
-def _as_targets(targets: np.ndarray) -> np.ndarray:
-    """Class numbers as int64 [N]; labels, or values to regress, as float32 [N, T]."""
-    if targets.dtype.kind != "f" and targets.ndim == 1:
-        return targets.astype(np.int64)
-    return targets.astype(np.float32).reshape(len(targets), -1 if targets.size else 1)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.readers.naming import Naming
     from datasets.readers.reader import (
+        Naming,
         RawReader,
         RawScan,
         SourceFile,

@@ -31,13 +31,7 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
 
     With x = sqrt(m/z) it is ``ML3 x^2 + sqrt(1e12 / ML1) x + (ML2 - tof) = 0`` (Titulaer et al.,
     BMC Bioinformatics 7:403, 2006; readBrukerFlexData, Gibb and Strimmer, Bioinformatics 28:2270,
-    2012). The root is taken in the form that loses no digits as ML3 vanishes.
-
-    Args:
-        tof: Flight times in ns, [n], none shorter than ML2.
-        ml1: Constant of the slope.
-        ml2: Flight time of m/z 0, in ns.
-        ml3: Constant of the curvature; 0 for a linear calibration.
+    2012), ``tof`` [n] and ``ml2`` in ns. The root's form loses no digits as ML3 vanishes.
     """
     slope = np.sqrt(NANOSECONDS / ml1)
     rest = ml2 - np.asarray(tof, dtype=np.float64)
@@ -78,21 +72,14 @@ class BrukerFlexReader(RawReader):
         replicate, spot_folder, sample = (folder.name for folder in fid.resolve().parents[1:4])
         matched = SPOT_FOLDER.fullmatch(spot_folder)
         spot = parameters.get("PATCHNO") or (matched["spot"] if matched else spot_folder)
-        yield RawScan(
-            sample_id=f"{sample}_{spot}",
-            scan=replicate,
-            mz=mz,
-            intensity=counts,
-            where=file.name,
-            centroid=False,
-            columns={
-                "label": sample,
-                "spot": spot,
-                "instrument": parameters.get("InstrID", ""),
-                "shots": parameters.get("NoSHOTS", ""),
-                "acq_date": parameters.get("AQ_DATE", "").partition("T")[0],
-            },
-        )
+        columns = {
+            "label": sample,
+            "spot": spot,
+            "instrument": parameters.get("InstrID", ""),
+            "shots": parameters.get("NoSHOTS", ""),
+            "acq_date": parameters.get("AQ_DATE", "").partition("T")[0],
+        }
+        yield RawScan(f"{sample}_{spot}", replicate, mz, counts, file.name, False, columns)
 
 
 def read_parameters(path: Path) -> dict[str, str]:

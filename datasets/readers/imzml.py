@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError
+from datasets.errors import CohortError, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 UUID_BYTES = 16
@@ -46,14 +45,10 @@ class ImzmlReader(RawReader):
             for index, (x, y, z) in enumerate(parser.coordinates):
                 where = f"{file.name}, pixel {index}"
                 mz, intensity = _pixel(parser, index, where, numbers.name)
+                is_peaks = {"centroid": True, "profile": False}.get(parser.spectrum_mode)
+                details = {"x": str(x), "y": str(y), "z": str(z)}
                 yield RawScan(
-                    sample_id=file.path.stem,
-                    scan=str(index),
-                    mz=mz,
-                    intensity=intensity,
-                    where=where,
-                    centroid={"centroid": True, "profile": False}.get(parser.spectrum_mode),
-                    details={"x": str(x), "y": str(y), "z": str(z)},
+                    file.path.stem, str(index), mz, intensity, where, is_peaks, details=details
                 )
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError
+from datasets.errors import CohortError, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 SUFFIXES = (".mzml", ".mzml.gz")
@@ -36,11 +35,7 @@ class AnyTerm:
 
 @dataclass(frozen=True)
 class MzmlReader(RawReader):
-    """Spectra of one MS level, in the order of the file; a file is a sample.
-
-    Attributes:
-        ms_level: Which spectra to read.
-    """
+    """Spectra of one MS level, `ms_level`, in the order of the file; a file is a sample."""
 
     ms_level: int = 1
 
@@ -128,18 +123,10 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
         raise CohortError(f"{where} has no arrays of m/z and intensity")
     if len(mz) != promised:
         raise CohortError(f"{where} holds {len(mz)} points, its header promises {promised}")
-    centroid = True if "centroid spectrum" in spectrum else None
-    if "profile spectrum" in spectrum:
-        centroid = False
-    return RawScan(
-        sample_id=sample_name(file.path),
-        scan=str(index),
-        mz=mz,
-        intensity=intensity,
-        where=where,
-        centroid=centroid,
-        details={"native_id": str(spectrum.get("id", "")), "rt_minutes": _minutes(spectrum)},
-    )
+    is_peaks = False if "profile spectrum" in spectrum else "centroid spectrum" in spectrum or None
+    details = {"native_id": str(spectrum.get("id", "")), "rt_minutes": _minutes(spectrum)}
+    name = sample_name(file.path)
+    return RawScan(name, str(index), mz, intensity, where, is_peaks, details=details)
 
 
 def _minutes(spectrum: dict[str, Any]) -> str:

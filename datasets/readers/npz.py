@@ -12,8 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError, nearest
+from datasets.errors import CohortError, nearest, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile
 from datasets.readers.wide_table import cell_text
 
@@ -79,14 +78,9 @@ def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
     for row in range(rows):
         text = {name: cell_text(values[row].item()) for name, values in about.items()}
         sample_id = text.pop(SAMPLES)
-        yield RawScan(
-            sample_id=sample_id,
-            scan=text.pop(SCAN, "0"),
-            mz=axis.row() if common is None else common,
-            intensity=spectra.row(),
-            where=f"{where}, row {row} (sample {sample_id!r})",
-            columns=text,
-        )
+        mz = axis.row() if common is None else common
+        about_row = f"{where}, row {row} (sample {sample_id!r})"
+        yield RawScan(sample_id, text.pop(SCAN, "0"), mz, spectra.row(), about_row, columns=text)
 
 
 class _Member:

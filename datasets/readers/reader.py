@@ -1,4 +1,4 @@
-"""Raw scans, their source files, and the interface of readers."""
+"""Raw scans, their files and names, and the interface of readers."""
 
 from __future__ import annotations
 
@@ -9,35 +9,26 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.cohort import one_line
-from datasets.errors import CohortError, nearest
+from datasets.errors import CohortError, nearest, one_line
 
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
 class RawScan:
-    """One scan on its own axis, checked.
+    """One scan on its own axis; CohortError where axis and intensities cannot be used.
 
-    Attributes:
-        sample_id: Its sample.
-        scan: Its name among the sample's scans.
-        mz: Axis (m/z, wavenumber, ...), float64 [n], never falling.
-        intensity: float64 [n], finite.
-        where: Its name in an error line.
-        centroid: True for a peak list, False for a profile, None where the file does not say.
-        columns: Columns of samples.csv.
-        details: Columns of scans.csv.
-
-    Raises:
-        CohortError: Axis and intensities do not fit, are not finite, or the axis falls.
+    ``mz`` is the axis (m/z, wavenumber, ...), float64 [n], never falling; ``intensity`` float64
+    [n], finite; ``where`` its name in an error line; ``centroid`` True for a peak list, False for a
+    profile, None where the file does not say; ``columns`` are of samples.csv, ``details`` of
+    scans.csv.
     """
 
     sample_id: str
@@ -83,24 +74,14 @@ class RawScan:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A raw file.
-
-    Attributes:
-        path: Where it is.
-        name: Its path below the source's folder, the source's own name first, with slashes; the
-            same wherever the source is.
-    """
+    """A raw file; ``name`` is its path from the source's own name on, with slashes."""
 
     path: Path
     name: str
 
 
 def require_source(source: Path) -> Path:
-    """The source.
-
-    Raises:
-        CohortError: There is no such file or folder; with the nearest one beside it.
-    """
+    """The source; CohortError where there is none, with the nearest one beside it."""
     if source.exists():
         return source
     beside: list[str] = []
@@ -115,13 +96,7 @@ def is_archive(source: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar archive to a subfolder of ``folder``, replaced if it exists, and return it.
-
-    Members outside of the folder, or that are no files, are refused.
-
-    Raises:
-        CohortError: It is damaged or unsafe, or this Python cannot unpack safely.
-    """
+    """Unpack a tar archive to a subfolder of ``folder``, made anew; CohortError where unsafe."""
     if not hasattr(tarfile, "data_filter"):
         raise CohortError(f"{archive}: this Python cannot unpack safely; unpack it yourself")
     shutil.rmtree(folder, ignore_errors=True)
@@ -130,15 +105,12 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(root, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
-    except OSError as error:
-        # Errors of decompressors have no number; a full disk has one.
-        if error.errno is not None:
-            raise
-        raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
-    except Exception as error:  # zlib.error and lzma.LZMAError have no other common ancestor
-        if type(error).__module__ not in ("zlib", "lzma", "_lzma"):
+    except Exception as error:
+        # zlib.error and lzma.LZMAError have no other common ancestor; decompressors' OSErrors have
+        # no number, that of a full disk has one.
+        damaged = isinstance(error, tarfile.TarError | EOFError | OSError)
+        damaged = damaged or type(error).__module__ in ("zlib", "lzma", "_lzma")
+        if not damaged or getattr(error, "errno", None) is not None:
             raise
         raise CohortError(f"{archive} cannot be unpacked: {one_line(error)}") from error
     return root
@@ -152,11 +124,8 @@ def list_files(
     Args:
         root: A folder, searched recursively; or one file, taken as it is.
         can_read: Whether a file is one, by its name.
-        expected: The expected files, for the error line.
+        expected: The expected files, for the CohortError where there is none.
         pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
-
-    Raises:
-        CohortError: There is none.
     """
     if root.is_file():
         files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]
@@ -184,12 +153,14 @@ def list_files(
     return chosen
 
 
-def require_package(module: str, what: str) -> Any:
-    """Import a module of the extra `import`, which ``what`` needs.
+def not_utf8(name: str, error: UnicodeDecodeError) -> CohortError:
+    """The error of a file that is no UTF-8 text."""
+    byte = f"{error.object[error.start]:#04x}"
+    return CohortError(f"{name} is not UTF-8 text (byte {byte}); save it as UTF-8")
 
-    Raises:
-        CohortError: It is not installed.
-    """
+
+def require_package(module: str, what: str) -> Any:
+    """Import a module of the extra `import`, which ``what`` needs; CohortError without it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -204,16 +175,10 @@ class RawReader(ABC):
     """Reads one format, a scan at a time; subclasses are dataclasses of the format's settings.
 
     A reader outside of this package derives from it and has :meth:`can_read` and :meth:`read`.
-
-    Attributes:
-        expected: The files it reads, for error lines.
-        suffixes: Endings of their names.
-        axis_unit: Of the axis, where the format fixes it; else empty.
-        intensity_unit: Of the intensities, likewise.
-        names_samples_itself: Whether the files name their samples, not the paths.
-        one_scan_a_file: Whether a file is one scan.
-        modules: What it imports, by dotted name, of the extra `import`.
-        packages: Whose versions belong to the provenance.
+    ``expected`` are the files it reads, for error lines; ``suffixes`` their endings; units are
+    empty where the format does not fix them. ``names_samples_itself`` tells that files, not paths,
+    name their samples; ``one_scan_a_file`` that a file is one scan. ``modules`` are what it imports
+    of the extra `import`; ``packages`` those whose versions belong to the provenance.
     """
 
     expected: ClassVar[str] = "file of this format"
@@ -231,17 +196,63 @@ class RawReader(ABC):
         return name.lower().endswith(self.suffixes)
 
     def parts(self, path: Path) -> list[Path]:
-        """The file and those that belong to it; the file alone by default.
-
-        Raises:
-            CohortError: One of them is missing.
-        """
+        """The file and those that belong to it; CohortError where one is missing."""
         return [path]
 
     @abstractmethod
     def read(self, file: SourceFile) -> Iterator[RawScan]:
-        """Read a file's scans, in their order, the same at each call.
+        """Read a file's scans, in their order, the same at each call; CohortError where damaged."""
 
-        Raises:
-            CohortError: The file is damaged; one line says where.
-        """
+
+@dataclass(frozen=True)
+class Naming:
+    """Regular expressions that are searched for in a file's path.
+
+    A name is the pattern's matched groups, joined by "_"; without a group, the whole match. They
+    are for the sample's name (None takes the reader's), and for the columns `group` and `label`.
+    CohortError where one is no regular expression.
+    """
+
+    sample: str | None = None
+    group: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the patterns."""
+        for option, pattern in self.options().items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise CohortError(
+                    f"{option} {pattern!r} is no regular expression: {error}"
+                ) from error
+
+    def options(self) -> dict[str, str]:
+        """The patterns that are given, by option."""
+        given = {"sample": self.sample, "group": self.group, "label": self.label}
+        return {f"--{name}-from": pattern for name, pattern in given.items() if pattern is not None}
+
+    def apply(self, scan: RawScan, file_name: str, one_scan_a_file: bool) -> RawScan:
+        """Rename a scan; it is named by its file too, of which a sample may have several."""
+        found = {
+            option.removeprefix("--").removesuffix("-from"): _find_name(pattern, file_name, option)
+            for option, pattern in sorted(self.options().items())
+        }
+        if not found:
+            return scan
+        changes: dict[str, Any] = {}
+        if "sample" in found:
+            name = file_name if one_scan_a_file else f"{file_name}#{scan.scan}"
+            changes = {"sample_id": found.pop("sample"), "scan": name}
+        return replace(scan, columns={**scan.columns, **found}, **changes)
+
+
+def _find_name(pattern: str, file_name: str, option: str) -> str:
+    """The name that a pattern finds in a file's name; CohortError for none or an empty one."""
+    match = re.search(pattern, file_name)
+    if match is None:
+        raise CohortError(f"{option} {pattern!r} does not match {file_name!r}")
+    name = "_".join(part for part in match.groups() if part) or match[0]
+    if not name:
+        raise CohortError(f"{option} {pattern!r} finds an empty name in {file_name!r}")
+    return name

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.cohort import DECIMAL_COMMA
 from datasets.errors import CohortError
-from datasets.readers.reader import RawReader, RawScan, SourceFile
+from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")
@@ -39,13 +39,7 @@ class TextReader(RawReader):
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read the one scan."""
         numbers = _numbers(file)
-        yield RawScan(
-            sample_id=file.path.stem,
-            scan="0",
-            mz=numbers[:, 0],
-            intensity=numbers[:, 1],
-            where=file.name,
-        )
+        yield RawScan(file.path.stem, "0", numbers[:, 0], numbers[:, 1], file.name)
 
 
 def _numbers(file: SourceFile) -> np.ndarray:
@@ -70,10 +64,7 @@ def _numbers(file: SourceFile) -> np.ndarray:
                     continue
                 pairs.append((x, y))
     except UnicodeDecodeError as error:
-        raise CohortError(
-            f"{file.name} is not UTF-8 text (byte {error.object[error.start]:#04x}); save it as "
-            "UTF-8"
-        ) from error
+        raise not_utf8(file.name, error) from error
     if not pairs:
         raise CohortError(f"{file.name} holds no line of two numbers")
     return np.array(pairs, dtype=np.float64)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, one_line, require_file
-from datasets.errors import CohortError, nearest
-from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
+from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, require_file
+from datasets.errors import CohortError, nearest, one_line
+from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8, require_package
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
 Rows = Iterator[tuple[int, Sequence[Any]]]
@@ -30,18 +30,11 @@ SCAN = "scan"
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a table, its header first.
+    """Yield the number and the cells of each row that is not blank, the header first.
 
-    Args:
-        path: A file of a known ending: .csv, .tsv, .tab, .txt, .parquet, .pq, .xlsx (its first
-            sheet).
-
-    Yields:
-        The row's number and its cells; blank rows are skipped.
-
-    Raises:
-        CohortError: The file is missing or damaged, a row's length is not the header's, or a
-            column's name is repeated or empty.
+    ``path`` ends in .csv, .tsv, .tab, .txt, .parquet, .pq, or .xlsx (its first sheet). CohortError
+    where it is missing or damaged, a row's length is not the header's, or a column's name is
+    repeated or empty.
     """
     require_file(path)
     kind = path.suffix.lower()
@@ -102,10 +95,7 @@ def _csv_rows(path: Path) -> Rows:
                 if cells:
                     yield reader.line_num, cells
     except UnicodeDecodeError as error:
-        raise CohortError(
-            f"{path.name} is not UTF-8 text (byte {error.object[error.start]:#04x}); save it as "
-            "UTF-8"
-        ) from error
+        raise not_utf8(path.name, error) from error
     except csv.Error as error:
         raise CohortError(f"{path.name} cannot be read as CSV: {one_line(error)}") from error
 
@@ -148,12 +138,8 @@ def _xlsx_rows(path: Path) -> Rows:
 
 
 KINDS: dict[str, Callable[[Path], Rows]] = {
-    ".csv": _csv_rows,
-    ".tsv": _csv_rows,
-    ".tab": _csv_rows,
-    ".txt": _csv_rows,
-    ".parquet": _parquet_rows,
-    ".pq": _parquet_rows,
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _csv_rows),
+    **dict.fromkeys((".parquet", ".pq"), _parquet_rows),
     ".xlsx": _xlsx_rows,
 }
 
@@ -163,12 +149,8 @@ class WideTableReader(RawReader):
     """Rows of tables, each a scan.
 
     A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of the
-    axis. `scan` distinguishes the scans of a sample; without it a sample has one row. Every other
-    column describes the sample.
-
-    Attributes:
-        sample_column: Column of the samples' names.
-        suffixes: Endings of the files.
+    axis; `sample_column` names the samples. `scan` distinguishes the scans of a sample; without it
+    a sample has one row. Every other column describes the sample.
     """
 
     sample_column: str = "sample_id"
@@ -219,14 +201,11 @@ class _Columns:
         sample_id = cell_text(cells[self.sample])
         if not sample_id:
             raise CohortError(f"{where} names no sample")
-        return RawScan(
-            sample_id=sample_id,
-            scan="0" if self.scan_name is None else cell_text(cells[self.scan_name]),
-            mz=self.axis,
-            intensity=self._intensities(cells, where),
-            where=f"{where} (sample {sample_id!r})",
-            columns={name: cell_text(cells[index]) for name, index in self.others.items()},
-        )
+        name = "0" if self.scan_name is None else cell_text(cells[self.scan_name])
+        intensity = self._intensities(cells, where)
+        columns = {name: cell_text(cells[index]) for name, index in self.others.items()}
+        about = f"{where} (sample {sample_id!r})"
+        return RawScan(sample_id, name, self.axis, intensity, about, columns=columns)
 
     def _intensities(self, cells: Sequence[Any], where: str) -> np.ndarray:
         given = [cells[index] for index in self.points]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.simulation.patients import BLOOD_VALUES, UNITS
+    from datasets.simulation.generating_model import BLOOD_VALUES, UNITS
     from datasets.simulation.simulate import (
         GENERATOR_VERSION,
         SimulatedCohort,

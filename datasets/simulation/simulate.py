@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from datasets.errors import CohortError
-from datasets.simulation.patients import (
+from datasets.simulation.generating_model import (
     CATEGORICAL,
     CLASSES,
     DISEASE_PEAK_DIRECTIONS,
@@ -22,11 +22,14 @@ from datasets.simulation.patients import (
     NUMERIC,
     UNITS,
     Patients,
+    PeakList,
     bayes_auroc,
     draw_patients,
+    draw_peaks,
     log_likelihood_ratios,
+    make_axis,
+    render_scans,
 )
-from datasets.simulation.physics import PeakList, draw_peaks, make_axis, render_scans
 
 # As the first version wrote it: a cached cohort with another name would be refused.
 GENERATOR = "datasets.simulate.simulate_cohort"
@@ -39,13 +42,7 @@ MIN_SPEC_LEN = 64
 
 @dataclass(frozen=True)
 class DiseasePeak:
-    """A peak that carries the disease.
-
-    Attributes:
-        mz: Its true position.
-        direction: +1 where it is higher in cases, -1 where it is lower.
-        effect: Shift of the mean log amplitude between the classes, in standard deviations.
-    """
+    """A peak that is higher (+1) or lower (-1) in cases, by ``effect`` standard deviations."""
 
     mz: float
     direction: int
@@ -56,15 +53,8 @@ class DiseasePeak:
 class SimulatedCohort:
     """A simulated cohort's folder and the truth about it.
 
-    Attributes:
-        root: The folder.
-        seed: Of the simulation.
-        peaks: True m/z of all peaks, ascending.
-        disease_peaks: Those that differ between the classes, ascending in m/z.
-        ceilings: The best possible AUROC from `covariates`, `spectra` and `both`.
-        classes: The labels, negative class first.
-        numeric: Names of the numeric covariates.
-        categorical: Names of the categorical covariates.
+    ``peaks`` are the true m/z of all peaks, ``ceilings`` the best possible AUROC from `covariates`,
+    `spectra` and `both`, ``classes`` the labels, negative class first.
     """
 
     root: Path
@@ -86,17 +76,10 @@ def simulate_cohort(
     the patients are cases. The label depends on both modalities: the best possible AUROC is 0.80
     from the covariates alone, 0.92 from the spectra alone and 0.95 from both (`bayes_auroc`).
     `truth.yaml` holds the truth about the cohort, `truth.csv` each patient's exact log-likelihood
-    ratios.
+    ratios. The same seed gives the same bytes.
 
     A folder that already holds this very cohort is used as it is. Otherwise the cohort is written
     aside and renamed, so that several processes may ask for the same folder at once.
-
-    Args:
-        root: Folder of the cohort; its parents are made.
-        seed: The same seed gives the same bytes.
-        n_samples: Number of patients.
-        spec_len: Points of the axis, even in sqrt(m/z).
-        max_scans: A patient has 1 to this many scans, uniformly.
 
     Raises:
         CohortError: An argument is out of range, the folder cannot be written, or it holds anything
@@ -123,7 +106,12 @@ def simulate_cohort(
         if _is_free(root):
             aside.mkdir(parents=True)
             _write(aside, generator)
-            _move_into_place(aside, root, generator)
+            try:
+                os.rename(aside, root)  # replaces an empty folder, never a filled one
+            except OSError:
+                if _is_free(root):
+                    raise
+                _require_same(root, generator)  # another process was quicker: it is this one
         else:
             _require_same(root, generator)
     except OSError as error:
@@ -137,24 +125,14 @@ def simulate_cohort(
 
 
 def read_truth(root: str | Path) -> SimulatedCohort:
-    """Read the truth about a simulated cohort from its folder.
-
-    Raises:
-        CohortError: The folder holds no simulated cohort.
-    """
+    """The truth about a simulated cohort from its folder; CohortError for any other folder."""
     root = Path(root)
     try:
         truth = yaml.safe_load((root / "truth.yaml").read_text(encoding="utf-8"))
-        return SimulatedCohort(
-            root=root,
-            seed=truth["seed"],
-            peaks=tuple(truth["peaks"]),
-            disease_peaks=tuple(DiseasePeak(**peak) for peak in truth["disease_peaks"]),
-            ceilings=truth["ceilings"],
-            classes=tuple(truth["classes"]),
-            numeric=tuple(truth["numeric"]),
-            categorical=tuple(truth["categorical"]),
-        )
+        truth["disease_peaks"] = [DiseasePeak(**peak) for peak in truth["disease_peaks"]]
+        names = ("peaks", "disease_peaks", "classes", "numeric", "categorical")
+        lists: dict[str, Any] = {name: tuple(truth[name]) for name in names}
+        return SimulatedCohort(root=root, seed=truth["seed"], ceilings=truth["ceilings"], **lists)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise CohortError(
             f"{root}: expected a simulated cohort with a whole truth.yaml; real cohorts have none"
@@ -175,19 +153,18 @@ def _is_free(root: Path) -> bool:
 
 
 def _require_same(root: Path, generator: dict[str, Any]) -> None:
-    found: Any = None
     try:
-        described = yaml.safe_load((root / "cohort.yaml").read_text(encoding="utf-8"))
-        found = described.get("generator") if isinstance(described, dict) else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = yaml.safe_load((root / "cohort.yaml").read_text(encoding="utf-8"))["generator"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         found = None
     if found != generator:
         if isinstance(found, dict) and found.get("name") == GENERATOR:
-            differing = (key for key in generator if found.get(key) != generator[key])
-            what = "another simulated cohort (" + ", ".join(
-                f"{key} {found.get(key)}, not {generator[key]}" for key in differing
-            )
-            what += ")"
+            differing = [
+                f"{key} {found.get(key)}, not {value}"
+                for key, value in generator.items()
+                if found.get(key) != value
+            ]
+            what = f"another simulated cohort ({', '.join(differing)})"
         else:
             what = "something other than a simulated cohort"
         raise CohortError(
@@ -200,15 +177,6 @@ def _require_same(root: Path, generator: dict[str, Any]) -> None:
             f"{root}: the simulated cohort has lost {', '.join(missing)}; remove the folder and "
             "it is written anew"
         )
-
-
-def _move_into_place(aside: Path, root: Path, generator: dict[str, Any]) -> None:
-    try:
-        os.rename(aside, root)  # replaces an empty folder, never a filled one
-    except OSError:
-        if _is_free(root):
-            raise
-        _require_same(root, generator)  # another process was quicker: its cohort is this one
 
 
 def _write(folder: Path, generator: dict[str, Any]) -> None:

@@ -10,39 +10,24 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from datasets.cohort import in_order, is_missing
+from datasets.cohort import as_text, in_order, is_missing
 from datasets.errors import CohortError, nearest
 from datasets.messages import Message
-from datasets.splits.stratified import (
-    MOST_BINS,
-    class_strata,
-    quantile_strata,
-    stratified_group_split,
-)
+from datasets.splits.split import MOST_BINS, class_strata, quantile_strata, stratified_group_split
 
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Which samples are tested together.
-
-    Attributes:
-        kind: ``fold``, ``group``, or the column of batches.
-        names: Of the F folds.
-        number_of: The fold of each sample, int64 [N].
-    """
+    """Which samples are tested together: names of F folds, and each sample's fold, int64 [N]."""
 
     kind: str
     names: list[str]
     number_of: np.ndarray
 
     def find(self, fold: int | str) -> int:
-        """The number of a fold, given by name or by number from 0.
+        """The number of a fold, given by name or by number from 0; CohortError where there is none.
 
-        A name wins: where groups are named 1 and 6, 1 is the group of that name, not the second
-        one.
-
-        Raises:
-            CohortError: There is no such fold.
+        A name wins: where groups are named 1 and 6, 1 is the group of that name.
         """
         name = str(fold)
         if name in self.names:
@@ -81,11 +66,8 @@ class Folds:
     ) -> np.ndarray:
         """The split that tests one fold; training and validation are drawn of the others by group.
 
-        ``val_share`` of the other samples is for validation; the other arguments and the result are
-        those of :func:`datasets.splits.make_split`.
-
-        Raises:
-            CohortError: The other groups cannot give both splits every class.
+        ``val_share`` of the other samples is for validation; the other arguments, the result and
+        the errors are those of :func:`datasets.splits.make_split`.
         """
         rest = self.number_of != number
         split = np.full(len(rest), "test", dtype="<U5")
@@ -119,10 +101,7 @@ def k_folds(
 
     Regression targets are stratified by quantiles of the first one. Where a fold would lack a
     class, and for several labels, which scikit-learn does not take, folds are drawn as holdout
-    splits are. The other arguments are those of :func:`datasets.splits.make_split`.
-
-    Raises:
-        CohortError: The groups cannot give every fold every class.
+    splits are. The other arguments and errors are those of :func:`datasets.splits.make_split`.
 
     Example:
         >>> folds = k_folds(np.array([0, 1] * 10), np.arange(20) // 2, count=5)
@@ -148,11 +127,7 @@ def leave_one_group_out(groups: np.ndarray) -> Folds:
 
 
 def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) -> Folds:
-    """A fold for each batch (site, instrument, plate, day) in a column of the samples.
-
-    Raises:
-        CohortError: There is no such column, a sample has no batch, or a group has several.
-    """
+    """A fold for each batch (site, day) in a column; CohortError where a group has several."""
     if column not in samples:
         raise CohortError(f"no column {column!r} to take batches from{nearest(column, samples)}")
     missing = is_missing(samples[column])
@@ -162,7 +137,7 @@ def leave_one_batch_out(samples: pd.DataFrame, column: str, groups: np.ndarray) 
             f"sample {name!r} has no {column!r} ({int(missing.sum())} samples have none); every "
             "sample's batch is needed"
         )
-    batches = _as_text(samples[column])
+    batches = [as_text(value) for value in samples[column].tolist()]
     table = pd.DataFrame({"group": np.asarray(groups, dtype=str), "batch": batches})
     several = table.drop_duplicates().groupby("group", sort=True)["batch"].agg(list)
     several = several[several.map(len) > 1]
@@ -181,14 +156,6 @@ def _one_by_one(kind: str, names: Sequence[str]) -> Folds:
         raise CohortError(f"there is one {kind} only, {unique[0]!r}: none is left to train on")
     number = {name: place for place, name in enumerate(unique)}
     return Folds(kind, unique, np.array([number[name] for name in names], dtype=np.int64))
-
-
-def _as_text(batches: pd.Series) -> list[str]:
-    """Names of batches; numbers without a fraction."""
-    return [
-        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        for value in batches.tolist()
-    ]
 
 
 def _by_sklearn(

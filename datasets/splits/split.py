@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,6 @@ import pandas as pd
 from datasets.cohort import read_table
 from datasets.errors import CohortError, nearest
 from datasets.files import replaced
-from datasets.splits.stratified import Strata, class_strata, stratified_group_split
 
 SUBSETS = ("train", "val", "test")
 COLUMNS = ("sample_id", "group", "split")
@@ -21,6 +23,17 @@ COLUMNS = ("sample_id", "group", "split")
 SUM_TOLERANCE = 1e-6
 # Bytes of a hash that make a uniform number between 0 and 1.
 HASH_BYTES = 8
+# A draw fails only where few groups hold several rare classes at once. Then balance is given up:
+# groups are placed at random, which finds the rare arrangements that are left.
+BALANCED_DRAWS = 100
+ANY_DRAWS = 400
+# Values to regress are spread over the splits by fifths of their range, where there are enough.
+MOST_BINS = 5
+MOST_LISTED = 5
+_MENDED = (
+    "splits by hash are not stratified: add samples, or take another seed, other fractions or a "
+    "stratified holdout"
+)
 
 
 def make_split(
@@ -37,13 +50,10 @@ def make_split(
         groups: Groups, [N].
         fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
         seed: Of the draw.
-        class_names: For error lines.
+        class_names: For the CohortError where the groups cannot give every split every class.
 
     Returns:
         "train", "val" or "test" for each sample, str [N].
-
-    Raises:
-        CohortError: The groups cannot give every split every class, or the fractions are wrong.
 
     Example:
         >>> split = make_split(np.array([0, 1] * 10), np.arange(20), (0.6, 0.2, 0.2))
@@ -58,11 +68,7 @@ def make_split(
 
 
 def check_fractions(fractions: Sequence[float]) -> list[float]:
-    """The fractions for training, validation and test as a list.
-
-    Raises:
-        CohortError: They are not three numbers above 0 that sum to 1.
-    """
+    """The three fractions as a list; CohortError where they are not above 0 with the sum 1."""
     shares = np.asarray(fractions, dtype=np.float64)
     if (
         shares.shape != (len(SUBSETS),)
@@ -95,7 +101,7 @@ def read_splits(
     class_names: Sequence[str] | None = None,
     whole: Sequence[str] = SUBSETS,
 ) -> np.ndarray:
-    """Read a split and check it against the cohort.
+    """Read a split, str [N] in the cohort's order, and check it against the cohort.
 
     Args:
         path: A file with the columns sample_id, group and split, in any order of rows.
@@ -103,14 +109,8 @@ def read_splits(
         groups: The cohort's groups, str [N].
         targets: As in :func:`make_split`; given, splits have to hold every class, or both values of
             every label.
-        class_names: For error lines.
+        class_names: For the CohortError where the file does not fit the cohort.
         whole: The splits that have to; a test split of one group cannot.
-
-    Returns:
-        "train", "val" or "test" for each sample of the cohort, in the cohort's order, str [N].
-
-    Raises:
-        CohortError: The file does not fit the cohort, or separates a group.
     """
     path = Path(path)
     table = read_table(path, COLUMNS)
@@ -134,7 +134,11 @@ def read_splits(
         if subset not in split:
             raise CohortError(f"{path}: no sample is in {subset!r}")
         if subset in whole and targets is not None and np.asarray(targets).dtype.kind != "f":
-            _check_strata(class_strata(targets, class_names), split == subset, subset, str(path))
+            strata = class_strata(targets, class_names)
+            absent = strata.members.any(axis=0) & ~strata.members[split == subset].any(axis=0)
+            if absent.any():
+                what = f"{strata.kind} {strata.names[int(np.argmax(absent))]!r}"
+                raise CohortError(f"{path}: split {subset!r} has no sample of {what}")
     return split
 
 
@@ -161,13 +165,6 @@ def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> N
         )
 
 
-def _check_strata(strata: Strata, here: np.ndarray, subset: str, where: str) -> None:
-    absent = strata.members.any(axis=0) & ~strata.members[here].any(axis=0)
-    if absent.any():
-        name = strata.names[int(np.argmax(absent))]
-        raise CohortError(f"{where}: split {subset!r} has no sample of {strata.kind} {name!r}")
-
-
 def hash_split(
     targets: np.ndarray,
     groups: np.ndarray,
@@ -179,11 +176,7 @@ def hash_split(
 
     Adding or removing samples or groups moves no other. The price: splits have only about the
     requested fractions (of the groups), and are not stratified. Arguments and result are those of
-    :func:`make_split`; another seed is another hash.
-
-    Raises:
-        CohortError: A split lacks a class or a value of a label, or has no sample; or the fractions
-            are wrong.
+    :func:`make_split`; another seed is another hash. CohortError also where a split has no sample.
     """
     edges = np.cumsum(check_fractions(fractions))[:-1]
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
@@ -196,12 +189,6 @@ def hash_split(
         if subset not in split:
             raise CohortError(f"by hash none of {len(names)} groups is in {subset!r}; {_MENDED}")
     return split
-
-
-_MENDED = (
-    "splits by hash are not stratified: add samples, or take another seed, other fractions or a "
-    "stratified holdout"
-)
 
 
 def _place(name: str, seed: int) -> float:
@@ -222,3 +209,142 @@ def _check_hashed(strata: Strata, split: np.ndarray) -> None:
             f"by hash split {SUBSETS[subset]!r} has no sample of {strata.kind} "
             f"{strata.names[number]!r} ({spread}); {_MENDED}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """Sets of samples, of each of which every split needs some; members are int [N, K]."""
+
+    members: np.ndarray
+    kind: str
+    names: list[str]
+
+
+def class_strata(targets: np.ndarray, names: Sequence[str] | None = None) -> Strata:
+    """A stratum for each class number, int [N], or for both values of each label, int [N, T]."""
+    targets = np.asarray(targets)
+    if targets.ndim == 2:
+        named = names or [str(number) for number in range(targets.shape[1])]
+        both = [f"{name}={value}" for value in (1, 0) for name in named]
+        return Strata(np.concatenate([targets, 1 - targets], axis=1), "label", both)
+    named = names or [str(number) for number in range(int(targets.max()) + 1)]
+    return Strata(np.eye(len(named), dtype=np.int64)[targets], "class", list(named))
+
+
+def quantile_strata(values: np.ndarray, bins: int) -> Strata:
+    """Strata of about equal size along values [N]; fewer than ``bins`` where many are equal."""
+    edges = np.quantile(values, np.arange(1, bins) / bins)
+    numbers = np.unique(np.searchsorted(edges, values), return_inverse=True)[1]
+    members = np.eye(int(numbers.max()) + 1, dtype=np.int64)[numbers]
+    names = [
+        f"{values[column > 0].min():g} to {values[column > 0].max():g}" for column in members.T
+    ]
+    return Strata(members, "range", names)
+
+
+def stratified_group_split(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    shares: Sequence[float],
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Draw the number of each sample's split, int64 [N], of splits of these names and shares.
+
+    Groups come in random order; each goes to the split that still needs its classes most (the dot
+    product of the split's unmet class counts with the group's). For groups of one sample this is a
+    stratified random split. A split is passed over where the remaining groups could then no longer
+    give every split every class.
+
+    Each of several labels counts as two classes. Regression targets are split by quantiles of the
+    first one: as many as the smallest split can hold, at most ``MOST_BINS``, and fewer where the
+    groups do not suffice. The other arguments and errors are those of :func:`make_split`.
+
+    Example:
+        >>> drawn = stratified_group_split([0, 1] * 10, np.arange(20), ["a", "b"], [0.8, 0.2])
+        >>> np.bincount(drawn).tolist()
+        [16, 4]
+    """
+    targets = np.asarray(targets)
+    if targets.shape[:1] != np.shape(groups):
+        raise ValueError(f"targets {targets.shape} and groups {np.shape(groups)} differ in length")
+    if not len(targets):
+        raise CohortError("a cohort without samples cannot be split")
+    draw = partial(_draw_strata, groups=groups, names=names, shares=shares, seed=seed)
+    if targets.dtype.kind != "f":
+        return draw(class_strata(targets, class_names))
+    count = len(np.unique(groups))
+    if count < len(names):
+        raise CohortError(
+            f"{count} group{'' if count == 1 else 's'} cannot be in each of {_listed(names)}; at "
+            f"least {len(names)} are needed"
+        )
+    values = targets.reshape(len(targets), -1)[:, 0]
+    for bins in range(min(MOST_BINS, int(min(shares) * len(values))), 1, -1):
+        with suppress(CohortError):  # the groups do not allow for so many
+            return draw(quantile_strata(values, bins))
+    # One bin holds every group, which any draw can give to every split.
+    return draw(quantile_strata(values, 1))
+
+
+def _draw_strata(
+    strata: Strata, groups: np.ndarray, names: Sequence[str], shares: Sequence[float], seed: int
+) -> np.ndarray:
+    unique, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.zeros((len(unique), len(strata.names)))  # [G, K]
+    np.add.at(counts, group_of, strata.members)
+    for number, holding in enumerate((counts > 0).sum(0)):
+        if holding < len(names):
+            raise CohortError(
+                f"{strata.kind} {strata.names[number]!r} stands in only {holding} group"
+                f"{'' if holding == 1 else 's'} (of {len(counts)}); to be in each of "
+                f"{_listed(names)} without separating a group it needs at least {len(names)}"
+            )
+    rng = np.random.default_rng(seed)
+    for draw in range(BALANCED_DRAWS + ANY_DRAWS):
+        drawn = _draw(counts, np.asarray(shares), rng, balanced=draw < BALANCED_DRAWS)
+        if drawn is not None:
+            numbers: np.ndarray = drawn[group_of]
+            return numbers
+    scarce = ", ".join(f"{strata.names[c]!r} in {n}" for c, n in enumerate((counts > 0).sum(0)))
+    raise CohortError(
+        f"none of {BALANCED_DRAWS + ANY_DRAWS} draws gave {_listed(names)} every {strata.kind} "
+        f"without separating a group; groups that hold each {strata.kind}: {scarce} (of "
+        f"{len(unique)} groups)"
+    )
+
+
+def _draw(
+    counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator, balanced: bool
+) -> np.ndarray | None:
+    """The split of each group, [G]; None where some split would lack a class.
+
+    ``counts`` are samples of each class in each group, [G, C], ``shares`` the parts of the splits,
+    [E]. ``balanced`` gives a group to the split that needs it most, otherwise to any.
+    """
+    need = shares[:, None] * counts.sum(0)  # [E, C]; falls below 0 for an overfull split
+    present = counts > 0  # [G, C]
+    lacking = np.ones(need.shape, dtype=bool)  # [E, C]: splits without any sample of the class
+    to_come = present.sum(0)  # [C]: groups not yet placed that hold the class
+    subsets = np.zeros(len(counts), dtype=np.int64)
+    for group in rng.permutation(len(counts)):
+        score = need @ counts[group] if balanced else rng.random(len(shares))
+        if lacking.any():
+            to_come = to_come - present[group]
+            still = lacking.sum(0) - (lacking & present[group])  # [E, C], were it placed there
+            possible = (still <= to_come).all(1)
+            if not possible.any():
+                return None
+            score[~possible] = -np.inf
+        subset = int(np.argmax(score))
+        subsets[group] = subset
+        need[subset] -= counts[group]
+        lacking[subset] &= ~present[group]
+    return subsets
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= MOST_LISTED:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]}, ..., {names[-1]}"

@@ -10,7 +10,6 @@ import numpy as np
 from datasets.errors import UsageError
 from datasets.messages import Message
 from datasets.specs import require_number, require_whole
-from datasets.transforms.compose import require_axis
 
 # An axis that reaches its end up to rounding has a last point there.
 ROUNDING = 1e-6
@@ -18,15 +17,21 @@ ROUNDING = 1e-6
 MAX_POINTS = 10**6
 
 
+def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
+    """The transform's axis, [L]; an error where it has none, or scans have other points."""
+    if axis is None:
+        raise RuntimeError(f"{name} is called before it was given the axis: Compose.fit(.., axis=)")
+    if scans.shape[-1] != len(axis):
+        raise UsageError(
+            f"{name} was given an axis of {len(axis)} points; these spectra have {scans.shape[-1]}"
+        )
+    return axis
+
+
 class Crop:
     """Keep the points between two positions on the axis, both included.
 
-    Args:
-        low: First position, in the axis's unit (m/z, wavenumber); None keeps the start.
-        high: Last position; None keeps the end.
-
-    Raises:
-        UsageError: A parameter is out of its range, or both are None.
+    ``low`` and ``high`` are in the axis's unit (m/z, wavenumber); None keeps that end.
 
     Example:
         >>> crop = Crop(low=2000, high=3000)
@@ -47,11 +52,7 @@ class Crop:
         self._kept = slice(0)
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Set the axis, [L]; returns the part that is kept.
-
-        Raises:
-            UsageError: No point is kept.
-        """
+        """Set the axis, [L]; returns the part that is kept, or UsageError where none is."""
         start = int(np.searchsorted(axis, self.low, side="left"))
         stop = int(np.searchsorted(axis, self.high, side="right"))
         if start >= stop:
@@ -91,16 +92,10 @@ class Crop:
 class Resample:
     """Resample scans to evenly spaced points, from the axis's first to its last.
 
-    Where the new points are closer than the old ones, values are interpolated linearly. Where they
-    are farther apart, each is the mean of the interpolated line over its half-steps: peaks between
-    the points are not lost, and their areas stay.
-
-    Args:
-        points: How many new points there are, or
-        step: How far apart they are, in the axis's unit. One of the two is given.
-
-    Raises:
-        UsageError: A parameter is out of its range, or none or both are given.
+    Either to ``points`` of them, or ``step`` apart, in the axis's unit. Where the new points are
+    closer than the old ones, values are interpolated linearly. Where they are farther apart, each
+    is the mean of the interpolated line over its half-steps: peaks between the points are not lost,
+    and their areas stay.
 
     Example:
         >>> resample = Resample(points=3)
@@ -123,11 +118,7 @@ class Resample:
         self._weights: Any = None
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Set the axis, [L]; returns the new points.
-
-        Raises:
-            UsageError: The new axis has too few or too many points.
-        """
+        """Set the axis, [L]; returns the new points, or UsageError for too few or too many."""
         old = np.asarray(axis, dtype=np.float64)
         extent = float(old[-1] - old[0])
         if len(old) < 2:

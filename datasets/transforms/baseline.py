@@ -20,27 +20,29 @@ ASYMMETRY = (1e-4, 0.5)
 SMOOTHEST = 1e10
 
 
-class _HalfWindow:
-    """Base of transforms with a window of ``2 * half_window + 1`` points."""
+class _Windowed:
+    """Base of transforms with a window; ``setting`` is the parameter that sets its points."""
 
-    name: str
-
-    def __init__(self, half_window: int = 40) -> None:
-        self.half_window = require_whole(f"{self.name}.half_window", half_window, 1)
+    setting: str
+    window: int
 
     @property
     def outside_text(self) -> str:
         """Message on scans shorter than the window."""
-        points = 2 * self.half_window + 1
-        return Message(
-            "are shorter than the window of {} points; give a smaller {}",
-            points,
-            f"{self.name}.half_window",
-        )
+        told = "are shorter than the window of {} points; give a smaller {}"
+        return Message(told, self.window, self.setting)
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < 2 * self.half_window + 1)
+        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
+
+
+class _HalfWindow(_Windowed):
+    """Base of transforms with a window of ``2 * half_window + 1`` points."""
+
+    def __init__(self, half_window: int = 40) -> None:
+        self.half_window = require_whole(self.setting, half_window, 1)
+        self.window = 2 * self.half_window + 1
 
 
 class SNIP(_HalfWindow):
@@ -48,21 +50,19 @@ class SNIP(_HalfWindow):
 
     A point above the mean of its two neighbours at a distance of m points is cut down to that mean,
     for m from ``half_window`` down to 1. The result is the baseline, nowhere above the scan.
+    ``half_window`` is about the width of the widest peak at its foot, in points: smaller ones cut
+    peaks, larger ones leave some of the baseline. It is limited to half the scan.
 
     Sources: Ryan et al. 1988, Nuclear Instruments and Methods B 34, 396-402; decreasing windows:
     Morhac and Matousek 2008, Applied Spectroscopy 62(1), 91-106. The same as
     `pybaselines.Baseline.snip(decreasing=True)`, many scans at once: ten times as fast.
-
-    Args:
-        half_window: In points; about the width of the widest peak at its foot. Smaller ones cut
-            peaks, larger ones leave some of the baseline. Limited to half the scan.
 
     Example:
         >>> SNIP(half_window=2)(np.array([[2, 2, 2, 9, 2, 2, 2]], dtype=np.float32)).tolist()
         [[0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0]]
     """
 
-    name = "snip"
+    setting = "snip.half_window"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Subtract the baseline from scans, [..., L]."""
@@ -91,18 +91,16 @@ class SNIP(_HalfWindow):
 class TopHat(_HalfWindow):
     """Top-hat: subtract the morphological opening, the highest curve under which a box fits.
 
+    ``half_window`` is half the box's width in points, about the width of the widest peak's foot.
     Source: Perez-Pueyo et al. 2010, Applied Spectroscopy 64(6), 595-600; the same as
     `pybaselines.Baseline.tophat`, for all scans at once.
-
-    Args:
-        half_window: Half the box's width in points; about the width of the widest peak at its foot.
 
     Example:
         >>> TopHat(half_window=1)(np.array([[2, 2, 9, 2, 2]], dtype=np.float32)).tolist()
         [[0.0, 0.0, 7.0, 0.0, 0.0]]
     """
 
-    name = "tophat"
+    setting = "tophat.half_window"
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Subtract the baseline from scans, [..., L]."""
@@ -110,7 +108,7 @@ class TopHat(_HalfWindow):
             return np.zeros_like(scans)
         from scipy.ndimage import grey_opening
 
-        box = (1,) * (scans.ndim - 1) + (2 * self.half_window + 1,)
+        box = (1,) * (scans.ndim - 1) + (self.window,)
         left: np.ndarray = scans - grey_opening(scans, box)
         return left
 
@@ -118,15 +116,11 @@ class TopHat(_HalfWindow):
 class AsLS:
     """Asymmetric least squares: a smooth curve with little weight on the points above it.
 
+    ``lam`` is the smoothness, 1 to 1e10, which grows with the fourth power of the points that a
+    bend spans; ``p`` the weight of the points above the curve, 1e-4 to 0.5, those below have 1 - p.
     Sources: Eilers 2004, Analytical Chemistry 76(2), 404-411; Eilers and Boelens 2005, "Baseline
     Correction with Asymmetric Least Squares Smoothing". Computed by `pybaselines`, a scan at a
     time: a thousand scans of 2,048 points take some seconds.
-
-    Args:
-        lam: Smoothness, 1 to 1e10. It grows with the fourth power of the number of points that a
-            bend of the baseline spans.
-        p: The weight of the points above the curve, 1e-4 to 0.5; that of those below is 1 - p.
-        max_iter: Most iterations.
 
     Example:
         >>> scan = np.linspace(5, 1, 101, dtype=np.float32)
@@ -157,10 +151,7 @@ class AsLS:
 
 
 def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
-    """Extend scans at both ends by ``width`` points, [n, L + 2 * width].
-
-    Along the least-squares lines through the first and through the last ``width`` points.
-    """
+    """Extend scans [n, L] at both ends by ``width`` points, along least-squares lines."""
     count, points = scans.shape
     continued = np.empty((count, points + 2 * width))
     continued[:, width:-width] = scans
@@ -176,16 +167,12 @@ def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
     return continued
 
 
-class SavitzkyGolay:
+class SavitzkyGolay(_Windowed):
     """Savitzky-Golay smoothing: each point from a polynomial fitted to the points around it.
 
-    Source: Savitzky and Golay 1964, Analytical Chemistry 36(8), 1627-1639; computed by
-    `scipy.signal.savgol_filter`. Beyond its ends a scan continues at its end point.
-
-    Args:
-        window: Points that each polynomial is fitted to; odd. About the width of a peak: wider ones
-            flatten it.
-        order: Of the polynomial; less than ``window``.
+    ``window`` is odd, about the width of a peak in points: wider ones flatten it. ``order`` is the
+    polynomial's. Beyond its ends a scan continues at its end point. Source: Savitzky and Golay
+    1964, Analytical Chemistry 36(8), 1627-1639.
 
     Example:
         >>> spike = np.array([[0, 0, 3, 0, 0]], dtype=np.float32)
@@ -193,25 +180,14 @@ class SavitzkyGolay:
         [[0.0, 1.0, 1.0, 1.0, 0.0]]
     """
 
+    setting = "savgol.window"
+
     def __init__(self, window: int = 9, order: int = 2) -> None:
         self.window = require_whole("savgol.window", window, 3)
         if self.window % 2 == 0:
             near = f"{self.window - 1} or {self.window + 1}"
             raise UsageError(f"savgol.window: an odd number was expected, {near}, not {window}")
         self.order = require_whole("savgol.order", order, 0, self.window - 1)
-
-    @property
-    def outside_text(self) -> str:
-        """Message on scans shorter than the window."""
-        return Message(
-            "are shorter than the window of {} points; give a smaller {}",
-            self.window,
-            "savgol.window",
-        )
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Which scans of [..., L] are shorter than the window, [..., 1]."""
-        return np.full((*scans.shape[:-1], 1), scans.shape[-1] < self.window)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Smooth scans, [..., L]."""

@@ -1,10 +1,11 @@
-"""Interfaces of transforms, their short names, and transforms applied one after the other."""
+"""Transforms applied one after the other, by name, and what of their input they do not suit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,100 +13,71 @@ from datasets.errors import UsageError
 from datasets.messages import Message
 from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
-from datasets.transforms import TRANSFORMS
+from datasets.transforms.axis_changes import Crop, Resample
+from datasets.transforms.baseline import SNIP, AsLS, SavitzkyGolay, TopHat
+from datasets.transforms.normalisation import (
+    SNV,
+    TIC,
+    Log1p,
+    MedianNorm,
+    Sqrt,
+    Standardize,
+    VectorNorm,
+)
+from datasets.transforms.peaks import Align, PickPeaks
 
+# Scans [..., L] to new ones. A transform may have more than that:
+# - fit(chunks), state_dict() and load_state_dict(state), where it learns from training scans, in
+#   chunks [m, L] and one pass;
+# - set_axis(axis), where it needs the axis of the incoming scans, strictly increasing [L], or
+#   changes it; returns that of its results;
+# - describe(), one line on what it learned;
+# - outside(scans), intensities [..., L] or scans [..., 1] that it does not suit, bool, and
+#   outside_text, what those are and become, after "3% of the intensities" or "of the scans".
 Transform = Callable[[np.ndarray], np.ndarray]
+LEARNED = ("fit", "state_dict", "load_state_dict")
 
-# Below this a scan holds no signal; above it, dividing float32 by float32 cannot overflow here.
-TINY = float(np.finfo(np.float32).tiny)
+# Of two names for one class the last is saved.
+TRANSFORMS = {
+    "savgol": SavitzkyGolay,
+    "snip": SNIP,
+    "tophat": TopHat,
+    "asls": AsLS,
+    "tic": TIC,
+    "snv": SNV,
+    "vector": VectorNorm,
+    "median": MedianNorm,
+    "sqrt": Sqrt,
+    "log": Log1p,
+    "log1p": Log1p,
+    "crop": Crop,
+    "resample": Resample,
+    "align": Align,
+    "pick_peaks": PickPeaks,
+    "standardize": Standardize,
+}
+NAMES = {cls: name for name, cls in TRANSFORMS.items()}
 
-
-class _OfScans(Protocol):
-    def __call__(self, scans: np.ndarray) -> np.ndarray: ...
-
-
-@runtime_checkable
-class LearnedTransform(_OfScans, Protocol):
-    """A transform that is fitted before it is called."""
-
-    def fit(self, chunks: Iterable[np.ndarray]) -> Any:
-        """Learn from chunks of training scans, [m, L] each, in one pass."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was learned, in tensors and plain types."""
-        ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Restore :meth:`state_dict`."""
-        ...
-
-
-@runtime_checkable
-class AxisTransform(_OfScans, Protocol):
-    """A transform that needs the axis, or changes it."""
-
-    def set_axis(self, axis: np.ndarray) -> np.ndarray:
-        """Set the axis of the incoming scans, [L], strictly increasing; returns that of results."""
-        ...
-
-
-@runtime_checkable
-class DescribedTransform(_OfScans, Protocol):
-    """A transform that describes what it learned."""
-
-    def describe(self) -> str:
-        """One line for a person."""
-        ...
-
-
-@runtime_checkable
-class BoundedTransform(_OfScans, Protocol):
-    """A transform that does not suit every intensity or every scan."""
-
-    @property
-    def outside_text(self) -> str:
-        """What those are and become, after "3% of the intensities" or "of the scans"."""
-        ...
-
-    def outside(self, scans: np.ndarray) -> np.ndarray:
-        """Intensities that it does not suit, bool [..., L]; or such scans, bool [..., 1]."""
-        ...
-
-
-def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.ndarray:
-    """The transform's axis, [L], which the scans, [..., L], must have.
-
-    Raises:
-        RuntimeError: It has no axis yet.
-        UsageError: The scans have another number of points.
-    """
-    if axis is None:
-        raise RuntimeError(f"{name} is called before it was given the axis: Compose.fit(.., axis=)")
-    if scans.shape[-1] != len(axis):
-        raise UsageError(
-            f"{name} was given an axis of {len(axis)} points; these spectra have {scans.shape[-1]}"
-        )
-    return axis
+# Scans, spread evenly over the training part, that give shares to some hundredths.
+MOST_SCANS = 300
+# Less of the intensities is rounding, or a few points below a baseline.
+SMALLEST_SHARE = 0.001
+# Mean-centred scans lose half of their absolute intensity, noise around a baseline a few percent.
+REFUSED_LOSS = 0.25
 
 
 class Compose:
     """Transforms applied one after the other; without any, scans pass unchanged.
 
-    Args:
-        transforms: In the order of their use.
-
-    Attributes:
-        axis: Of the results, [L]; None where no axis was given.
+    ``axis`` is that of the results, [L]; None where no axis was given.
 
     Example:
-        >>> from datasets.transforms import TIC, Sqrt
         >>> Compose([TIC(), Sqrt()])(np.array([[0, 8]], dtype=np.float32)).round(3).tolist()
         [[0.0, 1.4140000343322754]]
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
-        self.transforms = list(transforms)
+        self.transforms: list[Any] = list(transforms)
         self.axis: np.ndarray | None = None
         self._axes: list[np.ndarray] = []  # before the first transform, and after each
 
@@ -126,17 +98,11 @@ class Compose:
         return scans
 
     def bind(self, axis: np.ndarray) -> Compose:
-        """Set the axis of the incoming scans, [L], strictly increasing.
-
-        Raises:
-            UsageError: A transform does not suit the axis.
-        """
+        """Set the axis of the incoming scans, [L], strictly increasing; UsageError if unsuited."""
         axes = [np.asarray(axis)]
         for transform in self.transforms:
-            if isinstance(transform, AxisTransform):
-                axes.append(transform.set_axis(axes[-1]))
-            else:
-                axes.append(axes[-1])
+            changes = hasattr(transform, "set_axis")
+            axes.append(transform.set_axis(axes[-1]) if changes else axes[-1])
         self._axes, self.axis = axes, axes[-1]
         return self
 
@@ -158,15 +124,16 @@ class Compose:
         if axis is not None:
             self.bind(axis)
         for number, transform in enumerate(self.transforms):
-            if isinstance(transform, LearnedTransform):
-                transform.fit(self._output_of(number, spectra, rows))
+            if _learns(transform):
+                before = Compose(self.transforms[:number])
+                transform.fit(map(before, iterate_chunks(spectra, rows)))
         for one in iterate_chunks(spectra, rows[:1]):
             self._check_lengths(one)
         return self
 
     def describe(self) -> list[str]:
         """Descriptions of the transforms, in lines for a person."""
-        lines = [t.describe() for t in self.transforms if isinstance(t, DescribedTransform)]
+        lines = [t.describe() for t in self.transforms if hasattr(t, "describe")]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
             lines.append(
                 Message(
@@ -176,12 +143,6 @@ class Compose:
                 )
             )
         return lines
-
-    def _output_of(
-        self, number: int, spectra: np.ndarray, rows: np.ndarray
-    ) -> Iterator[np.ndarray]:
-        before = Compose(self.transforms[:number])
-        return (before(chunk) for chunk in iterate_chunks(spectra, rows))
 
     def _check_lengths(self, scans: np.ndarray) -> None:
         for transform, axis in zip(self.transforms, self._axes[1:], strict=False):
@@ -194,21 +155,14 @@ class Compose:
 
     def state_dict(self) -> dict[str, Any]:
         """The transforms' names, their states in order, and the axis."""
-        states = [
-            transform.state_dict() if isinstance(transform, LearnedTransform) else {}
-            for transform in self.transforms
-        ]
+        states = [t.state_dict() if _learns(t) else {} for t in self.transforms]
         import torch  # only where states are saved
 
         axis = torch.from_numpy(self._axes[0].copy()) if self._axes else None
         return {"names": self._names(), "states": states, "axis": axis}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`.
-
-        Raises:
-            UsageError: The state is of other transforms.
-        """
+        """Restore :meth:`state_dict`; UsageError where it is of other transforms."""
         if list(state_dict["names"]) != self._names():
             raise UsageError(
                 f"the saved transforms are [{', '.join(state_dict['names'])}]; "
@@ -218,28 +172,132 @@ class Compose:
         if axis is not None:
             self.bind(axis.detach().cpu().numpy().copy())
         for transform, state in zip(self.transforms, state_dict["states"], strict=True):
-            if isinstance(transform, LearnedTransform):
+            if _learns(transform):
                 transform.load_state_dict(state)
 
     def _names(self) -> list[str]:
-        return [short_name(transform) for transform in self.transforms]
+        return list(map(short_name, self.transforms))
+
+
+def _learns(transform: object) -> bool:
+    return all(hasattr(transform, name) for name in LEARNED)
 
 
 def short_name(transform: object) -> str:
     """The transform's key in ``TRANSFORMS``, or its class's name."""
-    cls = type(transform)
-    names = {path: name for name, path in TRANSFORMS.items()}
-    return names.get(f"{cls.__module__}.{cls.__qualname__}", cls.__name__)
+    return NAMES.get(type(transform), type(transform).__name__)
 
 
 def make_transforms(specs: Sequence[Spec]) -> Compose:
     """Build transforms: keys of ``TRANSFORMS``, classes, or ``{"name": ..., "params": {...}}``.
-
-    Raises:
-        UsageError: An unknown name or parameter, with the nearest valid one.
 
     Example:
         >>> [type(t).__name__ for t in make_transforms(["tic", {"name": "sqrt"}]).transforms]
         ['TIC', 'Sqrt']
     """
     return Compose(build_each("transform", TRANSFORMS, specs))
+
+
+@dataclass(frozen=True)
+class OutOfDomain:
+    """Input that a transform of the short name ``name`` does not suit.
+
+    ``share`` is that of the intensities, scans or points concerned, ``sentence`` is for a person,
+    and ``level`` as of the audit's findings.
+    """
+
+    name: str
+    share: float
+    sentence: str
+    level: Literal["refuse", "warn", "note"]
+
+
+@dataclass
+class _Seen:
+    """The input of a transform: each point's range, and what the transform does not suit."""
+
+    low: Any = np.inf
+    high: Any = -np.inf
+    outside: int = 0
+    count: int = 0
+    lost: float = 0.0
+    total: float = 0.0
+    per_scan: bool = False
+
+    def add(self, scans: np.ndarray, transform: Any = None) -> None:
+        """Count scans [n, L] and what of them the transform does not suit."""
+        self.low = np.minimum(self.low, scans.min(axis=0))
+        self.high = np.maximum(self.high, scans.max(axis=0))
+        if not hasattr(transform, "outside"):
+            return
+        outside = transform.outside(scans)
+        self.per_scan = outside.shape != scans.shape
+        self.outside += int(outside.sum())
+        self.count += outside.size
+        if not self.per_scan:
+            sizes = np.abs(scans, dtype=np.float64)
+            self.lost += float(sizes[outside].sum())
+            self.total += float(sizes.sum())
+
+    @property
+    def constant(self) -> float:
+        """The share of points that never vary."""
+        return float(np.mean(self.low == self.high))
+
+
+def find_out_of_domain(
+    transforms: Compose, spectra: np.ndarray, rows: np.ndarray
+) -> list[OutOfDomain]:
+    """Count the input that each fitted transform does not suit, over some training rows, [n].
+
+    Example:
+        >>> scans = np.array([[1, -1, 4], [2, -2, 8]], dtype=np.float32)
+        >>> found = find_out_of_domain(Compose([Sqrt()]), scans, np.arange(2))
+        >>> found[0].name, round(found[0].share, 2), found[0].level
+        ('sqrt', 0.33, 'warn')
+    """
+    if not transforms.transforms or not spectra.shape[1]:
+        return []
+    rows = np.sort(rows)
+    rows = rows[:: max(1, -(-len(rows) // MOST_SCANS))]
+    seen, result = [_Seen() for _ in transforms.transforms], _Seen()
+    for scans in iterate_chunks(spectra, rows):
+        for transform, given in zip(transforms.transforms, seen, strict=True):
+            given.add(scans, transform)
+            scans = transform(scans)
+        result.add(scans)
+    both = zip(transforms.transforms, seen, strict=True)
+    found = [told for transform, given in both for told in _tell(transform, given)]
+    if len(rows) > 1 and result.constant == 1 and seen[0].constant < 1:
+        sentence = Message(
+            "transforms: every scan is the same after them, so that nothing can be learned from it"
+        )
+        found.append(OutOfDomain("constant", 1.0, sentence, "refuse"))
+    return found
+
+
+def _tell(transform: Any, given: _Seen) -> list[OutOfDomain]:
+    name = short_name(transform)
+    if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
+        sentence = Message(
+            "{}: {} of the points never vary in the training scans and become 0",
+            name,
+            f"{given.constant:.1%}",
+        )
+        return [OutOfDomain(name, given.constant, sentence, "note")]
+    share = given.outside / given.count if given.count else 0.0
+    if share < SMALLEST_SHARE:
+        return []
+    outside = transform.outside_text
+    if not isinstance(outside, Message):  # of a user's own transform
+        outside = Message("{}", outside)
+    if given.per_scan:
+        told = f"{{}}: {{}} of the scans {outside.phrase}"
+        sentence = Message(told, name, f"{share:.1%}", *outside.values)
+        return [OutOfDomain(name, share, sentence, "warn")]
+    lost = given.lost / given.total if given.total else 0.0
+    sentence = Message(
+        f"{{}}: {{}} of the intensities, {{}} of their total size, {outside.phrase}",
+        *(name, f"{share:.1%}", f"{lost:.1%}", *outside.values),
+    )
+    return [OutOfDomain(name, share, sentence, "refuse" if lost >= REFUSED_LOSS else "warn")]

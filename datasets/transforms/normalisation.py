@@ -10,8 +10,9 @@ import numpy as np
 from datasets.errors import UsageError
 from datasets.messages import Message
 from datasets.specs import require_number
-from datasets.transforms.compose import TINY
 
+# Below this a scan holds no signal; above it, dividing float32 by float32 cannot overflow here.
+TINY = float(np.finfo(np.float32).tiny)
 # Where most points are 0, as after peak picking, the median is no scale of the scan.
 SMALLEST_MEDIAN = 1e-3
 
@@ -55,12 +56,11 @@ class Log1p(_NonNegative):
 
 
 class TIC(_NeedsSignal):
-    """Total ion current: divide a scan by its mean absolute intensity.
+    """Total ion current: divide a scan by its mean absolute intensity; one without signal stays.
 
-    The mean instead of the sum, so that values stay around 1 for any L. For non-negative
-    intensities this is TIC normalisation times L (Deininger et al. 2011, Analytical and
-    Bioanalytical Chemistry 401, 167-181); the absolute value keeps the divisor away from zero after
-    a baseline subtraction. A scan without signal stays as it is.
+    The mean instead of the sum, so that values stay around 1 for any L (Deininger et al. 2011,
+    Analytical and Bioanalytical Chemistry 401, 167-181); the absolute value keeps the divisor away
+    from zero after a baseline subtraction.
 
     Example:
         >>> TIC()(np.array([[1, 3], [0, 0]], dtype=np.float32)).tolist()
@@ -84,9 +84,9 @@ class VectorNorm(_NeedsSignal):
 class MedianNorm:
     """Median normalisation: divide a scan by the median of its absolute intensities.
 
-    Unlike the mean, the median does not follow a few large peaks (as offered by MALDIquant, Gibb
-    and Strimmer 2012, Bioinformatics 28, 2270-2271). The divisor is at least a thousandth of the
-    mean absolute intensity; a scan without signal stays as it is.
+    Unlike the mean, the median does not follow a few large peaks (Gibb and Strimmer 2012,
+    MALDIquant, Bioinformatics 28, 2270-2271). The divisor is at least a thousandth of the mean
+    absolute intensity; a scan without signal stays as it is.
 
     Example:
         >>> MedianNorm()(np.array([[1, 2, 9], [0, 0, 0]], dtype=np.float32)).tolist()
@@ -147,13 +147,9 @@ def _divide(scans: np.ndarray, divisor: np.ndarray) -> np.ndarray:
 class Standardize:
     """Each point of the axis to mean 0 and standard deviation 1 over the training scans.
 
-    Args:
-        min_std: Lower bound of a point's standard deviation, as a part of the root mean square of
-            all points' standard deviations, so that a nearly constant point is not amplified.
-
-    Attributes:
-        mean: float32 [L]; None until fitted.
-        std: float32 [L]; None until fitted.
+    ``min_std`` bounds a point's standard deviation from below, as a part of the root mean square of
+    all points' standard deviations, so that a nearly constant point is not amplified. ``mean`` and
+    ``std`` are float32 [L], None until fitted.
 
     Example:
         >>> scans = np.array([[1, 5], [3, 9]], dtype=np.float32)
@@ -167,11 +163,7 @@ class Standardize:
         self.std: np.ndarray | None = None
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Standardize:
-        """Learn from chunks of training scans, [m, L], in one pass (Chan, Golub and LeVeque 1983).
-
-        Raises:
-            UsageError: There is no scan to learn from.
-        """
+        """Learn from chunks of training scans, [m, L], in one pass (Chan, Golub, LeVeque 1983)."""
         count, mean, squares = 0, np.zeros(0), np.zeros(0)
         for chunk in chunks:
             if len(chunk) == 0:
@@ -195,12 +187,7 @@ class Standardize:
         return self
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Standardise scans, [..., L].
-
-        Raises:
-            UsageError: The scans have another number of points than those of the fit.
-            RuntimeError: Neither fitted nor loaded.
-        """
+        """Standardise scans, [..., L]; RuntimeError where it is neither fitted nor loaded."""
         if self.mean is None or self.std is None:
             raise RuntimeError("standardize is called before fit or load_state_dict")
         if scans.shape[-1] != len(self.mean):

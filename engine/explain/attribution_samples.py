@@ -53,7 +53,7 @@ def explain(
         UsageError: As for ``attribute``, or there is no sample.
 
     Example:
-        >>> from datasets.batches.batch import Batch
+        >>> from datasets.batches import Batch
         >>> from models import MeanLinear
         >>> mask = torch.tensor([[True, False], [True, True]])
         >>> spectra, covariates = torch.randn(2, 2, 8), torch.randn(2, 3)

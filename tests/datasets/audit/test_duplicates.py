@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datasets.audit import audit
-from datasets.audit import duplicates as near_duplicates
-from datasets.audit.duplicates import find_near_duplicates
+from datasets.audit import scan_checks as near_duplicates
+from datasets.audit.scan_checks import find_near_duplicates
 from datasets.audit.scan_measures import measure_scans, scale
 from datasets.cohort import Cohort
 from datasets.simulation import simulate_cohort

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.augmentations import AxisShift, AxisWarp, shift_scans
-from datasets.augmentations.axis_changes import random_waves
+from datasets.augmentations import AxisShift, AxisWarp, random_waves, shift_scans
 from tests.datasets.augmentations.made_scans import rng, scans
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.batches.batch import Batch, PackedBatch, packed_collate, pad_collate
-from datasets.batches.samples import LazyBatch, Sample
+from datasets.batches import Batch, LazyBatch, PackedBatch, Sample, packed_collate, pad_collate
 from datasets.loading import SpectraDataset
 
 PARTS = ("spectra", "mask", "tabular", "target", "scan_rows")

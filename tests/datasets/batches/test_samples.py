@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from datasets.batches.samples import LazyBatch, Sample
+from datasets.batches import LazyBatch, Sample
 
 COUNTS = [2, 1, 3]
 PADDED = [[0, 1, -1], [2, -1, -1], [3, 4, 5]]  # each sample's scans among all; -1 for none

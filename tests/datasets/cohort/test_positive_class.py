@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from datasets.cohort.positive_class import about_positive, labels_text, negative_first
-from datasets.cohort.roles import number_classes
+from datasets.cohort.targets import about_positive, labels_text, negative_first, number_classes
 from datasets.errors import CohortError
 
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.cohort import scan_files
-from datasets.cohort.scan_files import find_scan_rows
+from datasets.cohort import cohort as cohort_module
+from datasets.cohort.cohort import find_scan_rows
 from datasets.errors import CohortError
 
 # What scans.csv may not hold is tested with the cohort that it is a part of.
@@ -66,7 +66,7 @@ def test_a_spectrum_that_is_not_finite_is_named(
     write_cohort, tmp_path, monkeypatch, value, refusal
 ):
     monkeypatch.setattr(
-        scan_files, "CHECK_BYTES", 5 * 32 * 4
+        cohort_module, "CHUNK_BYTES", 5 * 32 * 4
     )  # so that row 23 is in the fifth piece
 
     def spoil(spectra):
@@ -113,7 +113,7 @@ def test_a_pickle_is_never_loaded(write_cohort, tmp_path, refusal):
 def test_the_axis_is_native_whatever_its_file_holds(tmp_path, dtype):
     axis = np.arange(1, 33)
     np.save(tmp_path / "axis.npy", axis.astype(dtype))
-    read = scan_files.read_axis(tmp_path / "axis.npy")
+    read = cohort_module.read_axis(tmp_path / "axis.npy")
     assert read.dtype in (np.dtype("f4"), np.dtype("f8"))
     assert read.dtype.isnative
     assert torch.from_numpy(read).tolist() == axis.tolist()
@@ -122,10 +122,10 @@ def test_the_axis_is_native_whatever_its_file_holds(tmp_path, dtype):
 def test_an_axis_that_only_a_wider_type_tells_apart_is_refused(tmp_path):
     np.save(tmp_path / "axis.npy", np.array([2**53, 2**53 + 1, 2**53 + 2]))
     with pytest.raises(CohortError, match=r"not strictly increasing: point 1 .* as float64"):
-        scan_files.read_axis(tmp_path / "axis.npy")
+        cohort_module.read_axis(tmp_path / "axis.npy")
     np.save(tmp_path / "axis.npy", np.array([1, np.finfo(np.longdouble).max], np.longdouble))
     with pytest.raises(CohortError, match="holds inf at point 1"):
-        scan_files.read_axis(tmp_path / "axis.npy")
+        cohort_module.read_axis(tmp_path / "axis.npy")
 
 
 @pytest.mark.parametrize("dtype", [">f4", "f8", "f2", "longdouble", "i4"])

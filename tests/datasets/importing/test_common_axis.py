@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import CohortError
-from datasets.importing.common_axis import AGGREGATES, CommonAxis, OwnAxis, parse_axis
+from datasets.importing.scan_intake import AGGREGATES, CommonAxis, OwnAxis, parse_axis
 from datasets.readers import RawScan
 
 

@@ -4,7 +4,7 @@ import openpyxl
 import pytest
 
 from datasets.errors import CohortError
-from datasets.importing.import_columns import CovariateTable, ImportRoles
+from datasets.importing.imported_cohort import CovariateTable, ImportRoles
 
 SAMPLES = {"S1": {"spot": "A1", "label": "old"}, "S2": {"spot": "A2", "label": "old"}}
 TABLE = CovariateTable(["age", "sex"], {"S1": {"age": "61", "sex": "f"}})

@@ -5,9 +5,10 @@ import pytest
 import yaml
 
 from datasets.cohort import file_sha256
-from datasets.importing.import_columns import CovariateTable, ImportRoles
 from datasets.importing.imported_cohort import (
-    decide,
+    CovariateTable,
+    ImportRoles,
+    ScanRecord,
     idle_columns,
     join_samples,
     write_description,
@@ -15,7 +16,7 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.scan_intake import ScanRecord
+from datasets.importing.scan_intake import decide
 
 
 def record(number, left_out=None, **changes):

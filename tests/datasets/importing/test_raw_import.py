@@ -14,7 +14,7 @@ import yaml
 
 from datasets.cohort import Cohort, file_sha256
 from datasets.errors import CohortError
-from datasets.importing.import_columns import CovariateTable, ImportRoles
+from datasets.importing.imported_cohort import CovariateTable, ImportRoles
 from datasets.importing.raw_import import ImportSettings, RawImport
 from datasets.importing.scan_intake import ScanFilter
 from datasets.readers import READERS

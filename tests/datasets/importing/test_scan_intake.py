@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import CohortError
-from datasets.importing.import_columns import ImportRoles
+from datasets.importing.imported_cohort import ImportRoles
 from datasets.importing.scan_intake import REASONS, SampleIndex, ScanFilter, ScanIntake
 from datasets.readers import Naming, RawScan
 

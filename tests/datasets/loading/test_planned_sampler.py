@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import UsageError
-from datasets.loading.planned_sampler import BalancedDraw, make_draw
+from datasets.loading.samplers import BalancedDraw, make_draw
 
 KINDS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 

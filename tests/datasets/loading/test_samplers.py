@@ -51,13 +51,16 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     two.set_epoch(3)
     np.random.default_rng(0).random()
     assert list(one) == list(two)
-    assert one.order(3).tolist() != one.order(2).tolist()
-    assert one.order(3).tolist() != sampler(100, seed=8).order(3).tolist()
+    assert np.concatenate(one.plan(3)).tolist() != np.concatenate(one.plan(2)).tolist()
+    assert (
+        np.concatenate(one.plan(3)).tolist()
+        != np.concatenate(sampler(100, seed=8).plan(3)).tolist()
+    )
 
 
 def test_order_and_augmentation_share_no_random_stream():
     augmenting = np.random.default_rng((7, 3, 0)).permutation(100)
-    assert sampler(100).order(3).tolist() != augmenting.tolist()
+    assert np.concatenate(sampler(100).plan(3)).tolist() != augmenting.tolist()
 
 
 def test_without_shuffling_the_given_order_stays():

@@ -5,7 +5,7 @@ import pytest
 
 from datasets.errors import CohortError
 from datasets.readers import RawScan
-from datasets.readers.naming import Naming
+from datasets.readers.reader import Naming
 
 FILE = "raw/species1/0_F9/2/1SLin/fid"
 

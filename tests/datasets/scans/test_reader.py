@@ -15,14 +15,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datasets import scans as scan_module
 from datasets.errors import CohortError
-from datasets.scans import reader as scan_buffers
-from datasets.scans import reader as scan_reader
-from datasets.scans.reader import ScanBuffers, ScanReader, iterate_chunks
-from datasets.scans.scan_rows import Runs
+from datasets.scans import Runs, ScanBuffers, ScanReader, iterate_chunks
 
 VALUES = np.random.default_rng(0).random((40, 7), dtype=np.float32)
-on_file = pytest.mark.skipif(not scan_reader.HAS_PREADV, reason="files are mapped here")
+on_file = pytest.mark.skipif(not scan_module.HAS_PREADV, reason="files are mapped here")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +79,7 @@ def test_a_file_by_columns_is_read_alike(tmp_path):
 
 
 def test_without_preadv_the_map_is_read(file, monkeypatch):
-    monkeypatch.setattr(scan_reader, "HAS_PREADV", False)
+    monkeypatch.setattr(scan_module, "HAS_PREADV", False)
     monkeypatch.delattr(os, "preadv", raising=False)
     reader = ScanReader(np.load(file, mmap_mode="r"))
     np.testing.assert_array_equal(reader.read(np.array([3, 1])), VALUES[[3, 1]])
@@ -138,7 +136,7 @@ def test_a_file_that_was_cut_is_said_to_be(tmp_path):
 MEMORY_OF = """
 import resource, sys
 import numpy as np
-from datasets.scans.reader import ScanReader
+from datasets.scans import ScanReader
 
 reader = ScanReader(np.load(sys.argv[1], mmap_mode="r"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -262,7 +260,7 @@ def overwrite(buffers: ScanBuffers, held: np.ndarray, forked: Any, written: Any)
 
 
 def test_no_more_is_kept_than_allowed(monkeypatch):
-    monkeypatch.setattr(scan_buffers, "KEPT_BYTES", 2**20)
+    monkeypatch.setattr(scan_module, "KEPT_BYTES", 2**20)
     buffers = ScanBuffers()
     held = [buffers.empty(2**17) for _ in range(4)]  # half a mebibyte each
     held.clear()

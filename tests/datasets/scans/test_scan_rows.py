@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.scans.scan_rows import RaggedRows, Runs, SampleRuns, find_runs
+from datasets.scans import RaggedRows, Runs, SampleRuns, find_runs
 
 ROWS = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=6), min_size=1, max_size=20)
 RUN_ROWS = st.lists(st.integers(0, 9), max_size=12)

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2_contingency, norm
 from sklearn.metrics import roc_auc_score
 
-from datasets.simulation.patients import (
+from datasets.simulation.generating_model import (
     BLOOD_VALUE_EFFECTS,
     BLOOD_VALUES,
     CATEGORICAL,

@@ -11,8 +11,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets.simulation.patients import BLOOD_VALUES, draw_patients
-from datasets.simulation.physics import PeakList, make_axis, render_scans
+from datasets.simulation.generating_model import (
+    BLOOD_VALUES,
+    PeakList,
+    draw_patients,
+    make_axis,
+    render_scans,
+)
 from datasets.simulation.simulate import SimulatedCohort, simulate_cohort
 
 

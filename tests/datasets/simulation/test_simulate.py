@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
 from datasets.simulation import simulate
-from datasets.simulation.patients import bayes_auroc
+from datasets.simulation.generating_model import bayes_auroc
 from datasets.simulation.simulate import SimulatedCohort, read_truth, simulate_cohort
 
 SMALL = {"n_samples": 24, "spec_len": 256, "max_scans": 3}

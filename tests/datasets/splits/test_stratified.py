@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import CohortError
-from datasets.splits.stratified import class_strata, quantile_strata, stratified_group_split
+from datasets.splits.split import class_strata, quantile_strata, stratified_group_split
 
 # What is drawn into three sides is tested with the split that does it, in test_split.py.
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from datasets import transform_cache
 from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
-from datasets.transform_cache import cache as transform_cache
-from datasets.transform_cache.cache import NoRoomError, transformed_scans
+from datasets.transform_cache import NoRoomError, transformed_scans
 from datasets.transforms import make_transforms
 
 ROWS = np.array([3, 0, 5, 9, 40, 41, 42, 79])

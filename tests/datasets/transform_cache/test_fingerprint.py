@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.transform_cache.fingerprint import plain_digest, transform_fingerprint
+from datasets.transform_cache import plain_digest, transform_fingerprint
 from datasets.transforms import Compose, Standardize, make_transforms
 
 SPECTRA = np.random.default_rng(0).gamma(2.0, 100.0, (20, 64)).astype(np.float32)

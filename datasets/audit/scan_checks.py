@@ -1,4 +1,4 @@
-"""Duplicate and near-duplicate scans, and blank ones."""
+"""Checks of the scans and their axis: duplicates, blanks, gaps, repeated points, shifts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import median_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -15,6 +16,13 @@ from datasets.audit.scan_measures import ScanMeasures, scale
 from datasets.messages import Message
 from datasets.scans import CHUNK_BYTES
 
+# A step of the axis that differs by this factor from those around it is a gap or crowded.
+SEAM = 10.0
+AROUND = 21
+# Peaks that change with the disease move a scan's apparent position too, by hundredths of a point.
+SMALLEST_SHIFT = 0.1
+# A shift has one direction over the whole axis; changes of peaks have not.
+AGREEING_REGIONS = 0.9
 # From this likeness on two scans differ in rounding, gain or offset only.
 SAME = 0.9999
 # Number of scans with the same key that each is compared with: keys are short enough for a scan to
@@ -35,6 +43,99 @@ PLACES: tuple[tuple[str, Level, Level | None, str], ...] = (
 )
 
 
+def check_axis(context: AuditContext) -> Iterator[Finding]:
+    """Gaps, crowded points, and points that repeat their neighbour."""
+    axis = np.asarray(context.cohort.axis, dtype=np.float64)
+    steps = np.diff(axis)
+    usual = median_filter(steps, size=AROUND, mode="nearest") if len(steps) else steps
+    gaps = np.flatnonzero(steps > SEAM * usual)
+    if len(gaps):
+        first = int(gaps[0])
+        sentence = Message(
+            "the axis has {}, the first from {} to {}: models take these points for neighbours",
+            *(counted(len(gaps), "gap"), f"{axis[first]:g}", f"{axis[first + 1]:g}"),
+        )
+        yield Finding("axis:gaps", "note", len(gaps), sentence)
+    crowded = np.flatnonzero(steps < usual / SEAM)
+    if len(crowded):
+        first = int(crowded[0])
+        sentence = Message(
+            "{} of the axis all but repeating the one before: {} after {}, the first",
+            *(counted(len(crowded), "point"), f"{axis[first + 1]:.10g}", f"{axis[first]:.10g}"),
+        )
+        yield Finding("axis:crowded", "warn", len(crowded), sentence)
+    copies = context.scans.copied_points
+    if copies:
+        sentence = Message(
+            "{} of {} points of the axis hold in every scan what the point before holds: spectra "
+            "were stretched, or columns stand twice",
+            *(copies, len(axis)),
+        )
+        yield Finding("axis:copies", "warn", copies, sentence)
+
+
+def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
+    """Whether the number of a sample's scans, which every model sees, separates the classes."""
+    counts = np.array([len(rows) for rows in context.cohort.scan_rows], dtype=np.float64)
+    found = context.examiner.ask_numbers(counts)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
+            "scan_count",
+            Message(
+                "the number of scans predicts {}: on average {} in {}, {} in {}",
+                *(found.contrast.target, *found.contrast.means(counts, ".1f")),
+            ),
+        )
+
+
+def check_intensity(context: AuditContext) -> Iterator[Finding]:
+    """Whether the total intensity, before any scaling, separates the classes."""
+    totals = context.scans.mean_of_samples(context.scans.log_total, len(context.cohort.sample_ids))
+    found = context.examiner.ask_numbers(totals)
+    if found is not None and found.beyond_chance:
+        yield found.finding(
+            "intensity",
+            Message(
+                "the total intensity of the scans predicts {}: on average {} in {}, {} in {}; the "
+                "transform tic removes it",
+                *(found.contrast.target, *found.contrast.means(np.exp(totals), ".3g")),
+            ),
+        )
+
+
+def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
+    """A calibration that differs between the classes.
+
+    Each scan is compared with the mean scan in several regions of the axis; to first order a shift
+    adds a multiple of the mean scan's slope.
+    """
+    scans, cohort = context.scans, context.cohort
+    count = len(cohort.sample_ids)
+    if not scans.shifts.shape[1]:
+        return
+    means = [scans.mean_of_samples(shifts, count) for shifts in scans.shifts.T]
+    by_region = pd.DataFrame(np.stack(means, axis=1))  # [N, W]
+    found = context.examiner.ask_numbers(by_region.median(axis=1).to_numpy())
+    if found is None or not found.beyond_chance:
+        return
+    members = found.contrast.members
+    apart = by_region[members].median() - by_region[~members].median()
+    shift = float(apart.median())
+    agreeing = float((np.sign(apart) == np.sign(shift)).mean())
+    direction = "right" if shift > 0 else "left"
+    if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
+        yield found.finding(
+            "axis_shift",
+            Message(
+                f"a shift of the axis predicts {{}}: scans of {{}} are shifted about {{}} points "
+                f"{direction} of the others, as by another calibration",
+                found.contrast.target,
+                found.contrast.name,
+                f"{abs(shift):.1f}",
+            ),
+        )
+
+
 def find_near_duplicates(
     spectra: np.ndarray, scans: ScanMeasures, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -42,8 +143,7 @@ def find_near_duplicates(
 
     Scans that share one of several short keys are compared by all their keys' bits, and those that
     are close by their details; memory grows with the number of scans, not of pairs. Of 60,000 scans
-    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five; of fewer
-    scans both are missed less often.
+    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five.
 
     Returns:
         Pairs of numbers of scans, int [P, 2], and their likeness, float [P].
@@ -62,7 +162,8 @@ def _candidates(
     """Pairs that share a key and differ in few bits, [P, 2], and in how many, [P]."""
     keys, count = scans.keys, len(scans.keys)
     codes, found_bits = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    most_bits = _most_bits(least, total=scans.reference.directions.shape[1])
+    total, chance = scans.reference.directions.shape[1], float(np.arccos(least) / np.pi)
+    most_bits = total * chance + BIT_DEVIATIONS * (total * chance * (1 - chance)) ** 0.5
     groups = np.unique(groups, return_inverse=True)[1]
     for number in range(keys.shape[1]):
         # Those that share the next key too come first.
@@ -70,9 +171,8 @@ def _candidates(
         for distance in range(1, min(NEIGHBOURS + 1, count)):
             a, b = order[:-distance], order[distance:]
             shared = (keys[a, number] == keys[b, number]) & (groups[a] != groups[b])
-            shared &= ~(scans.is_blank[a] | scans.is_blank[b]) & (
-                scans.digest[a] != scans.digest[b]
-            )
+            shared &= ~(scans.is_blank[a] | scans.is_blank[b])
+            shared &= scans.digest[a] != scans.digest[b]
             a, b = a[shared], b[shared]
             bits = np.bitwise_count(keys[a] ^ keys[b]).sum(axis=1, dtype=np.int64)
             few = bits <= most_bits
@@ -80,11 +180,6 @@ def _candidates(
             found_bits.append(bits[few])
     code, first = np.unique(np.concatenate(codes), return_index=True)
     return np.stack([code // count, code % count], axis=1), np.concatenate(found_bits)[first]
-
-
-def _most_bits(likeness: float, total: int) -> float:
-    chance = np.arccos(likeness) / np.pi
-    return float(total * chance + BIT_DEVIATIONS * (total * chance * (1 - chance)) ** 0.5)
 
 
 def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.ndarray:
@@ -105,7 +200,11 @@ def check_duplicates(context: AuditContext) -> Iterator[Finding]:
     """Scans that are identical but for gain and offset, or nearly so."""
     scans, cohort = context.scans, context.cohort
     pairs, likeness = find_near_duplicates(cohort.spectra, scans, cohort.groups[scans.owner])
-    same = np.concatenate([_equal_pairs(context), pairs[likeness >= SAME]])
+    order = np.argsort(scans.digest, kind="stable")
+    order = order[~scans.is_blank[order]]
+    equal = scans.digest[order[1:]] == scans.digest[order[:-1]]
+    in_every_bit = np.stack([order[:-1][equal], order[1:][equal]], axis=1)  # each with the next
+    same = np.concatenate([in_every_bit, pairs[likeness >= SAME]])
     identical = _sets_by_place(context, same)
     near = _sets_by_place(context, pairs[likeness < SAME])
     for place, level, near_level, where in PLACES:
@@ -124,25 +223,11 @@ def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
     """Scans that hold the same number throughout."""
     blank = np.flatnonzero(context.scans.is_blank)
     if len(blank):
-        yield Finding(
-            "scans:blank",
-            "warn",
-            len(blank),
-            Message(
-                "{} with the same number throughout, the first of sample {}",
-                counted(len(blank), "scan"),
-                _name(context, int(blank[0])),
-            ),
+        sentence = Message(
+            "{} with the same number throughout, the first of sample {}",
+            *(counted(len(blank), "scan"), _name(context, int(blank[0]))),
         )
-
-
-def _equal_pairs(context: AuditContext) -> np.ndarray:
-    """Scans equal in every bit, each with the next such one, [P, 2]."""
-    scans = context.scans
-    order = np.argsort(scans.digest, kind="stable")
-    order = order[~scans.is_blank[order]]
-    equal = scans.digest[order[1:]] == scans.digest[order[:-1]]
-    return np.stack([order[:-1][equal], order[1:][equal]], axis=1)
+        yield Finding("scans:blank", "warn", len(blank), sentence)
 
 
 def _sets_by_place(context: AuditContext, pairs: np.ndarray) -> dict[str, list[np.ndarray]]:

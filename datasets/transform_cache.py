@@ -9,29 +9,36 @@ again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import inspect
 import json
+import marshal
 import os
+import pickle
 import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.cohort import ChecksumCache
 from datasets.errors import UsageError
 from datasets.loading import start_worker
 from datasets.scans import ScanReader
-from datasets.transform_cache.fingerprint import plain_digest, transform_fingerprint
-from datasets.transforms import Transform
+
+if TYPE_CHECKING:
+    from datasets.transforms import Transform
 
 DTYPE = np.dtype("<f4")
 # Scans in a process at once, without the copies of a transform.
@@ -50,12 +57,8 @@ GIB = 2**30
 class TransformBuild(Dataset[int]):
     """Chunk numbers to checksums: each access transforms a chunk and writes it to the file.
 
-    A data set, so that a loader's workers do it: they end with this process.
-
-    Args:
-        spectra: [N_scans, L], usually memory-mapped; only its file is sent to the workers.
-        rows: Which of them, in which order, [n]; at least one.
-        transforms: Deterministic and fitted; called with chunks [m, L].
+    A data set, so that a loader's workers do it: they end with this process. The arguments are
+    those of :func:`transformed_scans`; ``rows`` are at least one.
 
     Attributes:
         shape: Of the file's array, [n, points after the transforms].
@@ -120,12 +123,7 @@ class NoRoomError(UsageError):
 
 @dataclass(frozen=True, eq=False)
 class TransformedScans:
-    """Transformed scans.
-
-    Attributes:
-        spectra: Read-only map, float32 [n, L].
-        rows: Which rows of the cohort's spectra they are, ascending, [n].
-    """
+    """Read-only map of transformed scans, float32 [n, L], and their rows, ascending."""
 
     spectra: np.memmap
     rows: np.ndarray
@@ -157,17 +155,13 @@ def transformed_scans(
         rows: Which of them, in any order.
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
-        folder: Of the cache; made where it is missing.
+        folder: Of the cache; made where it is missing. UsageError where it cannot be written.
         workers: Number of processes; 0 for this one, None for the machine's cores.
         memory: Remembers that an entry was intact, until its file changes; without it each call
             reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
         start: Start method of ``multiprocessing``; None for its default.
-
-    Raises:
-        NoRoomError: The disk cannot hold them.
-        UsageError: The folder cannot be written.
     """
     rows = np.unique(np.asarray(rows, dtype=np.int64))
     identity = {
@@ -300,10 +294,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
-    """Remove the least recently used entries, and leftovers of killed processes.
-
-    On POSIX systems a process that has mapped an entry keeps it until it ends.
-    """
+    """Remove entries used least recently, and leftovers; a process keeps what it has mapped."""
     used = {}
     for manifest in folder.glob(f"*/{MANIFEST_FILE}"):
         with contextlib.suppress(OSError):  # another process may remove it at the same time
@@ -325,3 +316,67 @@ def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
 def _cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(MOST_WORKERS, cores or 1)
+
+
+def transform_fingerprint(value: Any) -> Any:
+    """Describe a transform, or a part of one, so that it is equal where the results are.
+
+    Objects are described by their class, the text of the class's file, and their attributes; arrays
+    by their bytes. Imports of that file are not looked at. The result is plain types for ``json``.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        return transform_fingerprint(value.detach().cpu().numpy())
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.ascontiguousarray(value)
+        return [array.dtype.str, list(array.shape), _sha256(array.tobytes())]
+    if isinstance(value, Mapping):
+        return {str(key): transform_fingerprint(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [transform_fingerprint(part) for part in value]
+    if isinstance(value, FunctionType):
+        inside = [cell.cell_contents for cell in value.__closure__ or ()]
+        given = [value.__defaults__, value.__kwdefaults__, inside]
+        return {
+            "function": _name(value),
+            "code": _code(value),
+            "state": transform_fingerprint(given),
+        }
+    if isinstance(value, type):
+        return _name(value)
+    if hasattr(value, "__dict__"):
+        return {
+            "class": _name(type(value)),
+            "source": _source(type(value)),
+            "state": transform_fingerprint(vars(value)),
+        }
+    return _sha256(pickle.dumps(value))
+
+
+def plain_digest(value: Any) -> str:
+    """SHA-256 of plain types, the same in each process."""
+    return _sha256(json.dumps(value, sort_keys=True).encode())
+
+
+def _source(cls: type[Any]) -> str:
+    try:
+        file = inspect.getsourcefile(cls)
+    except TypeError:
+        file = None
+    if file is not None and Path(file).is_file():
+        return _sha256(Path(file).read_bytes())
+    functions = [part for part in vars(cls).values() if isinstance(part, FunctionType)]
+    return _sha256("".join(map(_code, functions)).encode())
+
+
+def _code(function: FunctionType) -> str:
+    return _sha256(marshal.dumps(function.__code__))
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""Scans read by row, from memory or from a memory-mapped file, into reused buffers."""
+"""Reading scans from memory-mapped arrays into buffers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import mmap
 import os
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypeGuard
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from datasets.errors import CohortError
-from datasets.scans.scan_rows import Runs, find_runs
 
 # Sizes of arrays whose memory is kept; larger ones are rare.
 SMALLEST_BYTES = 128 * 2**10
@@ -28,9 +27,9 @@ CHUNK_BYTES = 32 * 2**20
 class ScanBuffers:
     """Arrays whose memory is reused once nothing refers to them.
 
-    Batches of unequal sizes make the allocator hand memory back to the system, which has to clear
-    it page by page before it is written to again: that takes longer than reading the scans. An
-    array, a view of it or a tensor made from it keeps its memory as usual.
+    Batches of unequal sizes make the allocator hand memory back to the system, which clears it
+    before it is written to again: that takes longer than reading the scans. An array, a view of
+    it or a tensor made from it keeps its memory as usual.
     """
 
     def __init__(self) -> None:
@@ -66,6 +65,85 @@ class ScanBuffers:
 BUFFERS = ScanBuffers()
 
 
+class RaggedRows:
+    """The rows of each sample's scans, at least one, in flat arrays: a batch's need no loop.
+
+    Attributes:
+        flat: All rows, sample by sample, int64 [N_scans].
+        counts: Number of scans of each sample, int64 [N].
+        starts: Where each sample's rows start in ``flat``, int64 [N].
+
+    Example:
+        >>> rows = RaggedRows([np.array([7, 2]), np.array([9]), np.array([0, 4])])
+        >>> rows.of(np.array([2, 0])).tolist()
+        [0, 4, 7, 2]
+        >>> rows.padded(np.array([1, 0]), most=3, filler=-1).tolist()
+        [9, -1, -1, 7, 2, -1]
+    """
+
+    def __init__(self, rows: Sequence[np.ndarray]) -> None:
+        self.flat = np.concatenate([*rows, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+        self.counts = np.array([len(own) for own in rows], dtype=np.int64)
+        self.starts = np.cumsum(self.counts) - self.counts
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        """The rows of samples [B], one sample's after the other's, int64 [n]."""
+        return self.flat[count_up(self.starts[samples], self.counts[samples])]
+
+    def padded(self, samples: np.ndarray, most: int, filler: int) -> np.ndarray:
+        """The rows of samples [B], ``most`` each, filled up with ``filler``, int64 [B x most]."""
+        numbers = np.arange(most)
+        rows = np.take(self.flat, self.starts[samples][:, None] + numbers, mode="clip")
+        rows[numbers >= self.counts[samples][:, None]] = filler
+        return rows.reshape(-1)
+
+
+def count_up(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``counts`` numbers from each of ``starts`` on, int64; both are int64 [n]."""
+    numbers = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    numbers += np.arange(len(numbers))
+    return numbers
+
+
+class Runs(NamedTuple):
+    """Runs of neighbouring rows, int64 [R]: first row, number of rows, place of the first row."""
+
+    first: np.ndarray
+    counts: np.ndarray
+    places: np.ndarray
+
+
+def find_runs(rows: np.ndarray) -> Runs:
+    """The runs of rows, int64 [n]."""
+    places = np.flatnonzero(np.diff(rows, prepend=rows[:1]) != 1)
+    return Runs(rows[places], np.diff(places, append=len(rows)), places)
+
+
+class SampleRuns:
+    """The runs of each sample's rows, found once for all batches."""
+
+    def __init__(self, rows: RaggedRows) -> None:
+        begins = np.diff(rows.flat, prepend=rows.flat[:1]) != 1
+        begins[rows.starts] = True  # a sample's neighbour may go elsewhere
+        begin = np.flatnonzero(begins)
+        self._first = rows.flat[begin]
+        self._counts = np.diff(begin, append=len(rows.flat))
+        # First run of each sample, and the number of its runs.
+        self._from = np.searchsorted(begin, rows.starts)
+        self._number = np.diff(self._from, append=len(begin))
+        self._behind_start = begin - np.repeat(rows.starts, self._number)
+        self._is_one_each = len(begin) == len(rows.starts)
+
+    def of(self, samples: np.ndarray, places: np.ndarray) -> Runs:
+        """The runs of samples [B], whose first rows go to ``places``, int64 [B]."""
+        if self._is_one_each:
+            return Runs(self._first[samples], self._counts[samples], places)
+        number = self._number[samples]
+        runs = count_up(self._from[samples], number)
+        places = np.repeat(places, number) + self._behind_start[runs]
+        return Runs(self._first[runs], self._counts[runs], places)
+
+
 class ScanReader:
     """Reads rows of spectra [N_scans, L] into fresh arrays.
 
@@ -74,8 +152,8 @@ class ScanReader:
     order of the file. Everything else (arrays in memory, views of a map, systems without
     ``preadv``) is indexed.
 
-    A reader survives a fork; sent to another process it opens the file again, so that no spectra
-    are sent.
+    A reader survives a fork; sent to another process it opens the file again. Its methods raise
+    CohortError where the file was made shorter since it was opened.
 
     Example:
         >>> ScanReader(np.array([[1, 2], [3, 4], [5, 6]])).read(np.array([2, 0])).tolist()
@@ -93,11 +171,7 @@ class ScanReader:
             weakref.finalize(self, os.close, self._file)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read scans in the order of ``rows``, [n]; a fresh array, float32 [n, L].
-
-        Raises:
-            CohortError: The file was made shorter since it was opened.
-        """
+        """Read scans in the order of ``rows``, [n]; a fresh array, float32 [n, L]."""
         if self._file is None:
             return np.ascontiguousarray(self._scans[rows], dtype=np.float32)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.spectra):
@@ -107,11 +181,7 @@ class ScanReader:
         return scans
 
     def read_runs(self, runs: Runs, into: np.ndarray) -> None:
-        """Read the scans of valid runs into a contiguous float32 array [n, L].
-
-        Raises:
-            CohortError: The file was made shorter since it was opened.
-        """
+        """Read the scans of valid runs into a contiguous float32 array [n, L]."""
         whole = zip(runs.first.tolist(), runs.counts.tolist(), runs.places.tolist(), strict=True)
         if self._file is None:
             for first, count, place in whole:
@@ -132,43 +202,21 @@ class ScanReader:
             else:
                 raise CohortError("the file of the spectra is shorter than when it was opened")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Name the mapped file instead of pickling it."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Name the mapped file instead of pickling it; it is opened again."""
         spectra = self.spectra
-        return {"spectra": _MappedFile.of(spectra) if is_whole_map(spectra) else spectra}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the named file again."""
-        spectra = state["spectra"]
-        ScanReader.__init__(self, spectra.open() if isinstance(spectra, _MappedFile) else spectra)
+        if not is_whole_map(spectra):
+            return ScanReader, (spectra,)
+        where = (str(spectra.filename), spectra.dtype.str, "r", int(spectra.offset))
+        return _reopen, (*where, spectra.shape, "F" if np.isfortran(spectra) else "C")
 
 
-class _MappedFile(NamedTuple):
-    """Arguments that open a memory map again."""
-
-    filename: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    order: Literal["C", "F"]
-
-    @classmethod
-    def of(cls, spectra: np.memmap) -> _MappedFile:
-        order: Literal["C", "F"] = "F" if np.isfortran(spectra) else "C"
-        name, offset = str(spectra.filename), int(spectra.offset)
-        return cls(name, spectra.dtype.str, spectra.shape, offset, order)
-
-    def open(self) -> np.memmap:
-        return np.memmap(
-            self.filename, self.dtype, "r", offset=self.offset, shape=self.shape, order=self.order
-        )
+def _reopen(*memory_map: Any) -> ScanReader:
+    return ScanReader(np.memmap(*memory_map))
 
 
 def is_whole_map(spectra: np.ndarray) -> TypeGuard[np.memmap]:
-    """Whether an array is a map as it was opened.
-
-    A view keeps its map's file name and offset, which are not its own.
-    """
+    """Whether it is a map as opened; a view has a file name and offset not its own."""
     return isinstance(spectra, np.memmap) and isinstance(spectra.base, mmap.mmap)
 
 
@@ -181,10 +229,7 @@ def _can_be_read(spectra: np.memmap) -> bool:
 def iterate_chunks(
     spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[np.ndarray]:
-    """Read rows [n] of spectra [N_scans, L] in their order, about ``chunk_bytes`` at a time.
-
-    Ascending rows are read fastest. Yields fresh float32 arrays [m, L]; none for no rows.
-    """
+    """Yield rows [n] of spectra [N_scans, L] in order, in fresh float32 arrays [m, L]."""
     bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
     step = max(1, chunk_bytes // max(1, bytes_per_scan))
     reader = ScanReader(spectra)
