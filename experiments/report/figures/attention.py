@@ -259,9 +259,10 @@ BAR_HEIGHT, FRAME = 24, 110
 LONGEST_NAME = 18
 # With a tick at each number of scans up to so many.
 MOST_TICKS = 20
-NONE = (
-    "The model returns no attention_weights. To have them drawn, return a dict of tensors [B, ...] "
-    "under that name, such as the weight of each scan [B, S]."
+NONE = sentences(
+    "The model returns no attention_weights.",
+    "To have them drawn, return a dict of tensors [B, ...] under that name, such as the weight of "
+    "each scan [B, S].",
 )
 
 
