@@ -12,6 +12,7 @@ import datasets.audit.scan_checks as scans
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, sort_by_level
 from datasets.audit.hidden_groups import check_hidden_groups
+from datasets.messages import Message
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -67,7 +68,7 @@ def audit(
                 "sampled",
                 "note",
                 looked_at,
-                f"only {looked_at} of {there} scans were looked at, to save time",
+                Message("only {} of {} scans were looked at, to save time", looked_at, there),
             )
         )
     return sort_by_level(findings)

@@ -22,6 +22,7 @@ from datasets.audit.context import (
 from datasets.audit.findings import Finding, counted
 from datasets.audit.small_model import FAMILY_ERROR, Contrast, Prediction, strongest
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
+from datasets.messages import Message
 from datasets.splits import SUBSETS
 
 # With fewer groups, performance on new ones can hardly be estimated.
@@ -50,9 +51,10 @@ def check_groups(context: AuditContext) -> Iterator[Finding]:
     if split is not None:
         torn = _spanning(groups, split)
         if len(torn):
-            sentence = (
-                f"{counted(len(torn), 'group')} of {len(np.unique(groups))} in several splits, "
-                f"such as {torn[0]}: the test set holds groups that were trained on"
+            sentence = Message(
+                "{} of {} in several splits, such as {}: the test set holds groups that were "
+                "trained on",
+                *(counted(len(torn), "group"), len(np.unique(groups)), torn[0]),
             )
             yield Finding("groups:sides", "refuse", len(torn), sentence)
     for column in context.columns:
@@ -66,7 +68,9 @@ def check_groups(context: AuditContext) -> Iterator[Finding]:
             "groups:few",
             "note",
             number,
-            f"{counted(number, 'group')}: how a model does on a new one rests on very few",
+            Message(
+                "{}: how a model does on a new one rests on very few", counted(number, "group")
+            ),
         )
 
 
@@ -77,11 +81,12 @@ def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> It
     if not len(shared):
         return
     torn = _spanning(named, context.split[known]) if context.split is not None else shared[:0]
-    where = f", {len(torn)} of them in several splits" if len(torn) else ""
-    sentence = (
-        f"{counted(len(shared), 'value')} of {column} in several groups{where}, such as "
-        f"{(torn if len(torn) else shared)[0]}: if {column} identifies the subject, it should be "
-        "data.group"
+    where = ", {} of them in several splits" if len(torn) else ""
+    sentence = Message(
+        f"{{}} of {{}} in several groups{where}, such as {{}}: if {{}} identifies the subject, it "
+        "should be data.group",
+        *(counted(len(shared), "value"), column, *([len(torn)] if len(torn) else [])),
+        *((torn if len(torn) else shared)[0], column),
     )
     yield Finding(f"groups:{column}", "refuse" if len(torn) else "warn", len(shared), sentence)
 
@@ -97,9 +102,10 @@ def _check_names(context: AuditContext) -> Iterator[Finding]:
     shared = _spanning(stems, context.cohort.groups[fits])
     # Replicates have one label; numbered patients of a site have several.
     if len(shared) > MOSTLY * len(np.unique(stems)) and not len(_spanning(stems, labels)):
-        sentence = (
-            f"names of samples read like replicates, {len(shared)} of them in several groups, "
-            f"such as those of {shared[0]}: if they are, data.group should hold them together"
+        sentence = Message(
+            "names of samples read like replicates, {} of them in several groups, such as those "
+            "of {}: if they are, data.group should hold them together",
+            *(len(shared), shared[0]),
         )
         yield Finding("groups:sample_id", "warn", len(shared), sentence)
 
@@ -124,27 +130,31 @@ def check_spelling(context: AuditContext) -> Iterator[Finding]:
         del named["group"]
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            named[column] = (f"values of {column}", context.values(column).dropna())
+            named[column] = ("values of {}", context.values(column).dropna())
     for name, (what, values) in named.items():
         names = {str(value) for value in values}
         found = find_spellings(names)
         if found:
             shown = (" / ".join(map(repr, spellings)) for spellings in found[:MOST_EXAMPLES])
             examples = "; ".join(shown)
-            sentence = (
-                f"{counted(len(found), 'set')} of {what} that differ by case, blanks, zeros or "
-                f"the form of characters only{_in_splits(context, name, found)}, "
-                f"{examples}: if they are one, spell them alike"
+            sets = f"{'set' if len(found) == 1 else 'sets'} of {what}"
+            parted = _in_splits(context, name, found)
+            sentence = Message(
+                "{} {} that differ by case, blanks, zeros or the form of characters only"
+                f"{' ({} in several splits)' if parted else ''}, {{}}: if they are one, spell them "
+                "alike",
+                *(len(found), Message(sets, *([name] if what == "values of {}" else []))),
+                *([parted] if parted else []),
+                examples,
             )
             yield Finding(f"spelling:{name}", "warn", len(found), sentence)
 
 
-def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> str:
+def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> int:
     if name != "group" or context.split is None:
-        return ""
-    groups = context.cohort.groups
-    parted = [len(set(context.split[np.isin(groups, spellings)])) > 1 for spellings in found]
-    return f" ({sum(parted)} in several splits)" if any(parted) else ""
+        return 0
+    groups, split = context.cohort.groups, context.split
+    return sum(len(set(split[np.isin(groups, spellings)])) > 1 for spellings in found)
 
 
 def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
@@ -154,9 +164,9 @@ def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
             found = context.ask(column)
             assert found is not None
             section = "numeric" if column in context.cohort.numeric else "categorical"
-            sentence = (
-                f"{column} is {found.contrast.target} in another form, or follows from it; leave "
-                f"it out of data.{section}"
+            sentence = Message(
+                "{} is {} in another form, or follows from it; leave it out of data.{}",
+                *(column, found.contrast.target, section),
             )
             yield Finding(
                 f"label_leakage:{column}", "refuse", found.value, sentence, (found.low, found.high)
@@ -194,8 +204,12 @@ def check_missingness(context: AuditContext) -> Iterator[Finding]:
         use = "" if given else "; the model is not given it"
         yield found.finding(
             f"missingness:{column}",
-            f"missingness of {column} predicts {found.contrast.target}: missing in "
-            f"{found.contrast.shares(missing)}{use}",
+            Message(
+                f"missingness of {{}} predicts {{}}: missing in {{}} of {{}} and {{}} of {{}}{use}",
+                column,
+                found.contrast.target,
+                *found.contrast.shares(missing),
+            ),
             may_warn=given,
         )
 
@@ -225,18 +239,16 @@ def _column_finding(context: AuditContext, column: str, found: Prediction) -> Fi
     seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
     is_confounder = is_personal(column) or column in context.cohort.categorical
     if is_confounder:
-        kind, says = "confounding", f"is confounded with {target}"
+        kind, says = "confounding", "is confounded with {}"
     elif context.is_covariate(column):
-        kind, says = "marker", f"alone predicts {target}, as marker or as confounder"
+        kind, says = "marker", "alone predicts {}, as marker or as confounder"
     else:
-        kind, says = (
-            "column",
-            f"predicts {target}; the model is not given it, but spectra may tell it",
-        )
-    return found.finding(f"{kind}:{column}", f"{column} {says}: {seen}", may_warn=is_confounder)
+        kind, says = "column", "predicts {}; the model is not given it, but spectra may tell it"
+    sentence = Message(f"{{}} {says}: {seen.phrase}", column, target, *seen.values)
+    return found.finding(f"{kind}:{column}", sentence, may_warn=is_confounder)
 
 
-def _categories(values: pd.Series, contrast: Contrast) -> str:
+def _categories(values: pd.Series, contrast: Contrast) -> Message:
     known = values.notna().to_numpy()
     given, members = values[known], contrast.members[known]
     table = pd.crosstab(given.to_numpy(), members)
@@ -244,12 +256,17 @@ def _categories(values: pd.Series, contrast: Contrast) -> str:
     most = (shares[True] - shares[False]).abs().idxmax()
     known_of = Contrast(contrast.name, contrast.other, members)
     strength = association(table.to_numpy(), method="cramer")
-    return f"{most} is {known_of.shares((given == most).to_numpy())} (Cramer's V {strength:.2f})"
+    each = known_of.shares((given == most).to_numpy())
+    return Message("{} is {} of {} and {} of {} (Cramer's V {})", most, *each, f"{strength:.2f}")
 
 
-def _medians(numbers: np.ndarray, contrast: Contrast) -> str:
-    inside, outside = (np.nanmedian(numbers[m]) for m in (contrast.members, ~contrast.members))
-    return f"its median is {inside:.4g} in {contrast.name}, {outside:.4g} in {contrast.other}"
+def _medians(numbers: np.ndarray, contrast: Contrast) -> Message:
+    inside, outside = (
+        f"{np.nanmedian(numbers[m]):.4g}" for m in (contrast.members, ~contrast.members)
+    )
+    return Message(
+        "its median is {} in {}, {} in {}", inside, contrast.name, outside, contrast.other
+    )
 
 
 def check_batches(context: AuditContext) -> Iterator[Finding]:
@@ -267,8 +284,7 @@ def check_batches(context: AuditContext) -> Iterator[Finding]:
         if found is not None and found.beyond_chance:
             yield found.finding(
                 f"batch:{column}",
-                f"{column} predicts {found.contrast.target}, and {given} may give {column} away"
-                f"{_shares(values, found.contrast)}",
+                _give_away(column, given, values, found.contrast),
             )
 
 
@@ -279,17 +295,21 @@ def check_order(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "order",
-            f"the order of the file predicts {found.contrast.target}: harmless if it was sorted "
-            "afterwards, not if this is the order of measuring",
+            Message(
+                "the order of the file predicts {}: harmless if it was sorted afterwards, not if "
+                "this is the order of measuring",
+                found.contrast.target,
+            ),
         )
 
 
-def _shares(values: pd.Series, contrast: Contrast) -> str:
+def _give_away(column: str, given: str, values: pd.Series, contrast: Contrast) -> Message:
     shares = pd.Series(contrast.members).groupby(values.to_numpy()).mean()
+    told = f"{{}} predicts {{}}, and {given} may give {{}} away"
     if len(shares) > MOST_LISTED:
-        return ""
-    listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
-    return f": {contrast.name} is {listed}"
+        return Message(told, column, contrast.target, column)
+    listed = [Message("{} of {}", f"{share:.0%}", name) for name, share in shares.items()]
+    return Message(told + ": {} is {}", column, contrast.target, column, contrast.name, listed)
 
 
 def check_counts(context: AuditContext) -> Iterator[Finding]:
@@ -305,19 +325,22 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
             counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
         few = {name: number for name, number in counts.items() if number < FEW}
         if few:
-            listed = ", ".join(f"{name} {number}" for name, number in few.items())
             yield Finding(
                 f"counts:{subset}",
                 "note",
                 min(few.values()),
-                f"fewer than {FEW} samples in the {subset} split: {listed}",
+                Message(
+                    f"fewer than {{}} samples in the {subset} split: {{}}",
+                    FEW,
+                    [Message("{} {}", name, number) for name, number in few.items()],
+                ),
             )
         for contrast in context.contrasts:
             share, whole = contrast.members[here].mean(), contrast.members.mean()
             if abs(share - whole) > MUCH:
-                sentence = (
-                    f"{contrast.name} makes up {share:.0%} of the {subset} split, but {whole:.0%} "
-                    "of the cohort"
+                sentence = Message(
+                    f"{{}} makes up {{}} of the {subset} split, but {{}} of the cohort",
+                    *(contrast.name, f"{share:.0%}", f"{whole:.0%}"),
                 )
                 yield Finding(f"shares:{subset}:{contrast.name}", "note", float(share), sentence)
 
@@ -330,7 +353,7 @@ def check_tables(context: AuditContext) -> Iterator[Finding]:
             continue
         sizes = values.value_counts()
         empty = [
-            f"{level} has no {name}"
+            Message("{} has no {}", level, name)
             for contrast in context.contrasts
             for name, members in (
                 (contrast.name, contrast.members),
@@ -343,9 +366,7 @@ def check_tables(context: AuditContext) -> Iterator[Finding]:
             < FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
         ]
         if empty:
-            sentence = (
-                f"{column} by class: {', '.join(empty[:MOST_LISTED])}"
-                f"{' and more' if len(empty) > MOST_LISTED else ''}; there the classes cannot be "
-                "compared"
-            )
+            more = " and more" if len(empty) > MOST_LISTED else ""
+            told = f"{{}} by class: {{}}{more}; there the classes cannot be compared"
+            sentence = Message(told, column, empty[:MOST_LISTED])
             yield Finding(f"table:{column}", "note", len(empty), sentence)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from datasets.messages import Message, from_plain, to_plain
+
 if TYPE_CHECKING:
     from datasets.transforms import OutOfDomain
 
@@ -24,7 +26,7 @@ class Finding:
         name: Stable from run to run, such as ``missingness:ALB``; it is what can be accepted.
         level: One of ``LEVELS``.
         number: An AUROC, a share or a count; the sentence says which.
-        sentence: For a person, in one line.
+        sentence: For a person, in one line; a :class:`Message` can be translated.
         interval: Bounds of an AUROC, simultaneous over all of an audit's AUROCs.
         accepted: Whether the user accepts it.
     """
@@ -44,18 +46,22 @@ class Finding:
     def plain(self) -> dict[str, Any]:
         """Plain types, for a JSON file."""
         bounds = list(self.interval) if self.interval else None
-        return asdict(self) | {"number": float(self.number), "interval": bounds}
+        own = {"number": float(self.number), "interval": bounds}
+        return asdict(self) | own | {"message": to_plain(self.sentence)}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Finding:
         """The inverse of :meth:`plain`."""
         bounds = values["interval"]
-        return cls(**{**values, "interval": (bounds[0], bounds[1]) if bounds else None})
+        own = {key: value for key, value in values.items() if key != "message"}
+        own["interval"] = (bounds[0], bounds[1]) if bounds else None
+        # Audits of earlier versions hold the sentence alone.
+        return cls(**own | {"sentence": from_plain(values.get("message", values["sentence"]))})
 
 
-def counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> Message:
     """A number of things: ``1 scan``, ``3 scans``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return Message(f"{{}} {thing}{'' if number == 1 else 's'}", number)
 
 
 def sort_by_level(findings: Iterable[Finding]) -> list[Finding]:

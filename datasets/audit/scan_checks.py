@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.scan_measures import ScanMeasures, scale
+from datasets.messages import Message
 from datasets.scans import CHUNK_BYTES
 
 # A step of the axis that differs by this factor from those around it is a gap or crowded.
@@ -50,24 +51,25 @@ def check_axis(context: AuditContext) -> Iterator[Finding]:
     gaps = np.flatnonzero(steps > SEAM * usual)
     if len(gaps):
         first = int(gaps[0])
-        sentence = (
-            f"the axis has {counted(len(gaps), 'gap')}, the first from {axis[first]:g} to "
-            f"{axis[first + 1]:g}: models take these points for neighbours"
+        sentence = Message(
+            "the axis has {}, the first from {} to {}: models take these points for neighbours",
+            *(counted(len(gaps), "gap"), f"{axis[first]:g}", f"{axis[first + 1]:g}"),
         )
         yield Finding("axis:gaps", "note", len(gaps), sentence)
     crowded = np.flatnonzero(steps < usual / SEAM)
     if len(crowded):
         first = int(crowded[0])
-        sentence = (
-            f"{counted(len(crowded), 'point')} of the axis all but repeating the one before: "
-            f"{axis[first + 1]:.10g} after {axis[first]:.10g}, the first"
+        sentence = Message(
+            "{} of the axis all but repeating the one before: {} after {}, the first",
+            *(counted(len(crowded), "point"), f"{axis[first + 1]:.10g}", f"{axis[first]:.10g}"),
         )
         yield Finding("axis:crowded", "warn", len(crowded), sentence)
     copies = context.scans.copied_points
     if copies:
-        sentence = (
-            f"{copies} of {len(axis)} points of the axis hold in every scan what the point before "
-            "holds: spectra were stretched, or columns stand twice"
+        sentence = Message(
+            "{} of {} points of the axis hold in every scan what the point before holds: spectra "
+            "were stretched, or columns stand twice",
+            *(copies, len(axis)),
         )
         yield Finding("axis:copies", "warn", copies, sentence)
 
@@ -79,8 +81,10 @@ def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "scan_count",
-            f"the number of scans predicts {found.contrast.target}: "
-            f"{found.contrast.means(counts, '.1f')}",
+            Message(
+                "the number of scans predicts {}: on average {} in {}, {} in {}",
+                *(found.contrast.target, *found.contrast.means(counts, ".1f")),
+            ),
         )
 
 
@@ -91,8 +95,11 @@ def check_intensity(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "intensity",
-            f"the total intensity of the scans predicts {found.contrast.target}: "
-            f"{found.contrast.means(np.exp(totals), '.3g')}; the transform tic removes it",
+            Message(
+                "the total intensity of the scans predicts {}: on average {} in {}, {} in {}; the "
+                "transform tic removes it",
+                *(found.contrast.target, *found.contrast.means(np.exp(totals), ".3g")),
+            ),
         )
 
 
@@ -119,9 +126,13 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
     if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
         yield found.finding(
             "axis_shift",
-            f"a shift of the axis predicts {found.contrast.target}: scans of "
-            f"{found.contrast.name} are shifted about {abs(shift):.1f} points {direction} of the "
-            "others, as by another calibration",
+            Message(
+                f"a shift of the axis predicts {{}}: scans of {{}} are shifted about {{}} points "
+                f"{direction} of the others, as by another calibration",
+                found.contrast.target,
+                found.contrast.name,
+                f"{abs(shift):.1f}",
+            ),
         )
 
 
@@ -212,9 +223,9 @@ def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
     """Scans that hold the same number throughout."""
     blank = np.flatnonzero(context.scans.is_blank)
     if len(blank):
-        sentence = (
-            f"{counted(len(blank), 'scan')} with the same number throughout, the first of "
-            f"{_name(context, int(blank[0]))}"
+        sentence = Message(
+            "{} with the same number throughout, the first of sample {}",
+            *(counted(len(blank), "scan"), _name(context, int(blank[0]))),
         )
         yield Finding("scans:blank", "warn", len(blank), sentence)
 
@@ -257,11 +268,11 @@ def _duplicates_finding(
     where: str,
 ) -> Finding:
     number = sum(map(len, sets))
-    example = " and ".join(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
-    return Finding(
-        name, level, number, f"{number} scans are {likeness} to one {where} (such as {example})"
-    )
+    examples = list(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
+    such_as = " and ".join(["sample {}"] * len(examples))
+    told = f"{{}} scans are {likeness} to one {{}} (such as {such_as})"
+    return Finding(name, level, number, Message(told, number, Message(where), *examples))
 
 
 def _name(context: AuditContext, scan: int) -> str:
-    return f"sample {context.cohort.sample_ids[int(context.scans.owner[scan])]}"
+    return context.cohort.sample_ids[int(context.scans.owner[scan])]

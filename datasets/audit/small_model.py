@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from datasets.audit.findings import Finding, Level
+from datasets.messages import Message
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -40,17 +41,17 @@ class Contrast:
     name: str
     other: str
     members: np.ndarray
-    target: str = "the label"
+    target: str = Message("the label")
 
-    def shares(self, flags: np.ndarray) -> str:
-        """Shares of both classes for which ``flags``, bool [N], holds, as text."""
+    def shares(self, flags: np.ndarray) -> tuple[str, str, str, str]:
+        """Shares of both classes for which ``flags``, bool [N], holds, each before its name."""
         inside, outside = flags[self.members].mean(), flags[~self.members].mean()
-        return f"{inside:.0%} of {self.name} and {outside:.0%} of {self.other}"
+        return f"{inside:.0%}", self.name, f"{outside:.0%}", self.other
 
-    def means(self, values: np.ndarray, digits: str) -> str:
-        """Means of both classes, of ``values``, float [N], as text."""
+    def means(self, values: np.ndarray, digits: str) -> tuple[str, str, str, str]:
+        """Means of both classes, of ``values``, float [N], each before its name."""
         inside, outside = (np.nanmean(values[m]) for m in (self.members, ~self.members))
-        return f"on average {inside:{digits}} in {self.name}, {outside:{digits}} in {self.other}"
+        return f"{inside:{digits}}", self.name, f"{outside:{digits}}", self.other
 
 
 def make_contrasts(cohort: Cohort) -> list[Contrast]:
@@ -60,18 +61,24 @@ def make_contrasts(cohort: Cohort) -> list[Contrast]:
         return [Contrast(names[1], names[0], targets == 1)]
     if cohort.task == "multiclass":
         return [
-            Contrast(name, "the rest", targets == number, f"the label ({name} against the rest)")
+            Contrast(
+                name,
+                Message("the rest"),
+                targets == number,
+                Message("the label ({} against the rest)", name),
+            )
             for number, name in enumerate(names)
         ]
     if cohort.task == "multilabel":
         return [
-            Contrast(f"{name}=1", f"{name}=0", targets[:, number] == 1, f"label {name}")
+            Contrast(f"{name}=1", f"{name}=0", targets[:, number] == 1, Message("label {}", name))
             for number, name in enumerate(names)
         ]
     found = []
     for name, values in zip(names, targets.T, strict=True):
         middle = float(np.median(values))
-        above, below = f"{name} above {middle:.4g}", f"{name} up to {middle:.4g}"
+        above = Message("{} above {}", name, f"{middle:.4g}")
+        below = Message("{} up to {}", name, f"{middle:.4g}")
         found.append(Contrast(above, below, values > middle, name))
     return found
 

@@ -43,6 +43,7 @@ from datasets.cohort.targets import (
     summarise_targets,
 )
 from datasets.errors import CohortError, UsageError, nearest, one_line
+from datasets.messages import Message
 from datasets.paths import as_path
 from datasets.scans import CHUNK_BYTES, iterate_chunks
 
@@ -164,29 +165,37 @@ class Cohort:
 
     def describe(self) -> str:
         """The cohort's content in a few lines."""
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[Message]:
+        """The lines of :meth:`describe`."""
         counts = [len(rows) for rows in self.scan_rows]
         heading = HEADINGS.get(self.task, "classes")
         targets = summarise_targets(self.task, self.targets, self.class_names)
-        covariates = ", ".join([*self.numeric, *self.categorical]) or "none"
-        left_out = ", ".join(f"{name} {count}" for name, count in self.excluded.items()) or "none"
-        scans = "covariates alone, no spectra"
+        covariates = ", ".join([*self.numeric, *self.categorical]) or Message("none")
+        left_out = [
+            Message("{} {}", Message(name) if name == MISSING_LABEL else name, count)
+            for name, count in self.excluded.items()
+        ]
+        samples = self.root.name, len(self.sample_ids)
+        content = Message("cohort {}: {} samples, covariates alone, no spectra", *samples)
         if self.has_spectra:
-            scans = (
-                f"{sum(counts)} scans ({min(counts)} to {max(counts)} a sample) of "
-                f"{self.spec_len} points ({self.axis[0]:g} to {self.axis[-1]:g})"
+            content = Message(
+                "cohort {}: {} samples, {} scans ({} to {} a sample) of {} points ({} to {})",
+                *(*samples, sum(counts), min(counts), max(counts), self.spec_len),
+                *(f"{end:g}" for end in (self.axis[0], self.axis[-1])),
             )
-        missing = ""
+        groups = len(np.unique(self.groups))
+        lines = [
+            content,
+            Message(f"{heading}: {{}}; groups: {{}}", targets, groups),
+            about_positive(self.task, self.class_names),
+            Message("covariates: {}; left-out labels: {}", covariates, left_out or Message("none")),
+        ]
         if self.missing:
             without = self.excluded[MISSING_LABEL]
-            missing = describe_missing(self.task, self.missing, without)
-        lines = [
-            f"cohort {self.root.name}: {len(self.sample_ids)} samples, {scans}",
-            f"{heading}: {targets}; groups: {len(np.unique(self.groups))}",
-            about_positive(self.task, self.class_names),
-            f"covariates: {covariates}; left-out labels: {left_out}",
-            missing,
-        ]
-        return "\n".join(filter(None, lines))
+            lines.append(describe_missing(self.task, self.missing, without))
+        return [line for line in lines if line]
 
     def fingerprint(self, memory: ChecksumCache | None = None) -> dict[str, str]:
         """SHA-256 of each of the cohort's files by name; checks that large spectra are finite."""

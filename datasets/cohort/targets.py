@@ -19,6 +19,7 @@ from torch import Tensor
 
 from datasets.cohort.table import MISSING_TEXT, SAMPLE_ID, as_numbers, is_missing
 from datasets.errors import CohortError, nearest
+from datasets.messages import Message
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Significant digits of a spread, and the most that a floating-point number has.
@@ -103,11 +104,11 @@ def has_no_label(column: pd.Series) -> np.ndarray:
     return is_missing(column) | column.isin(NO_LABEL_TEXT).to_numpy(dtype=bool)
 
 
-def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> str:
+def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> Message:
     """How many samples have no target, and what their cells hold, in one line."""
     what = "value" if task == "regression" else "label"
-    seen = ", ".join(f"{text or 'empty'} {count}" for text, count in targets.items())
-    return f"samples without a {what}: {samples}, left out ({seen})"
+    seen = [Message("{} {}", text or Message("empty"), count) for text, count in targets.items()]
+    return Message(f"samples without a {what}: {{}}, left out ({{}})", samples, seen)
 
 
 def spread_texts(values: np.ndarray) -> list[str]:
@@ -125,17 +126,18 @@ def spread_texts(values: np.ndarray) -> list[str]:
     return [mean, f"{spread:.{DIGITS}g}", low, high]
 
 
-def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> str:
+def summarise_targets(task: str, values: np.ndarray, names: Sequence[str]) -> Message:
     """Distribution of the targets of at least one sample, in one line."""
     if task == "regression":
         told = []
         for name, column in zip(names, values.T, strict=True):
             mean, spread, low, high = spread_texts(column)
-            told.append(f"{name} {mean} +- {spread} ({low} to {high})")
-        return ", ".join(told)
+            told.append(Message("{} {} +- {} ({} to {})", name, mean, spread, low, high))
+        return Message("{}", told)
     one_column = values.ndim == 1
     counts = np.bincount(values, minlength=len(names)) if one_column else values.sum(axis=0)
-    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    pairs = zip(names, counts, strict=True)
+    return Message("{}", [Message("{} {}", name, count) for name, count in pairs])
 
 
 def _read_classes(
@@ -316,14 +318,15 @@ def labels_text(labels: Sequence[str]) -> str:
     return json.dumps(numbers, ensure_ascii=False) if re.search(r"['\"?\\]", plain) else plain
 
 
-def about_positive(task: str, class_names: Sequence[str]) -> str:
+def about_positive(task: str, class_names: Sequence[str]) -> Message:
     """The positive class, in a line for a person; empty for tasks other than binary."""
     if task != "binary" or len(class_names) != 2:
-        return ""
+        return Message("")
     negative, positive = class_names
-    return (
-        f"positive class: {positive} (sensitivity, recall, precision, f1 and auprc are of it); "
-        f"negative class: {negative}"
+    return Message(
+        "positive class: {} (sensitivity, recall, precision, f1 and auprc are of it); negative "
+        "class: {}",
+        *(positive, negative),
     )
 
 

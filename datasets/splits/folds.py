@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets.cohort import as_text, in_order, is_missing
 from datasets.errors import CohortError, nearest
+from datasets.messages import Message
 from datasets.splits.split import MOST_BINS, class_strata, quantile_strata, stratified_group_split
 
 
@@ -42,12 +43,17 @@ class Folds:
             )
         return fold
 
-    def describe(self, number: int) -> str:
+    def describe(self, number: int) -> Message:
         """What is tested in a fold, in a line for a person."""
         last = len(self.names) - 1
         if self.kind == "fold":
-            return f"tested on fold number {number}, of 0 to {last}"
-        return f"tested on {self.kind} {self.names[number]} (fold number {number}, of 0 to {last})"
+            return Message("tested on fold number {}, of 0 to {}", number, last)
+        name = self.names[number]
+        if self.kind == "group":
+            told = "tested on group {} (fold number {}, of 0 to {})"
+            return Message(told, name, number, last)
+        told = "tested on {} (fold number {}, of 0 to {})"
+        return Message(told, f"{self.kind} {name}", number, last)
 
     def split(
         self,

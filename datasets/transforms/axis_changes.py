@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.specs import require_number, require_whole
 
 # An axis that reaches its end up to rounding has a last point there.
@@ -66,11 +67,12 @@ class Crop:
     def outside_text(self) -> str:
         """Message on an axis that ends within the crop."""
         axis = np.zeros(1) if self._axis is None else self._axis
-        low = "" if math.isinf(self.low) else f" from {self.low:g}"
-        high = "" if math.isinf(self.high) else f" to {self.high:g}"
-        return (
-            f"do not reach{low}{high}, as crop asks for: their axis goes from {axis[0]:g} to "
-            f"{axis[-1]:g}"
+        low = {} if math.isinf(self.low) else {" from {}": self.low}
+        high = {} if math.isinf(self.high) else {" to {}": self.high}
+        return Message(
+            f"do not reach{''.join(low | high)}, as crop asks for: their axis goes from {{}} to "
+            "{}",
+            *(f"{end:g}" for end in (*low.values(), *high.values(), axis[0], axis[-1])),
         )
 
     def outside(self, scans: np.ndarray) -> np.ndarray:

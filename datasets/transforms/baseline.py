@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.specs import require_number, require_whole
 
 FEWEST_POINTS = 3
@@ -28,8 +29,8 @@ class _Windowed:
     @property
     def outside_text(self) -> str:
         """Message on scans shorter than the window."""
-        points = f"{self.window} points; give a smaller {self.setting}"
-        return f"are shorter than the window of {points}"
+        told = "are shorter than the window of {} points; give a smaller {}"
+        return Message(told, self.window, self.setting)
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] are shorter than the window, [..., 1]."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
 from datasets.transforms.axis_changes import Crop, Resample
@@ -135,8 +136,11 @@ class Compose:
         lines = [t.describe() for t in self.transforms if hasattr(t, "describe")]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
             lines.append(
-                f"the transforms leave {len(self.axis)} of {len(self._axes[0])} points "
-                f"({self.axis[0]:g} to {self.axis[-1]:g})"
+                Message(
+                    "the transforms leave {} of {} points ({} to {})",
+                    *(len(self.axis), len(self._axes[0])),
+                    *(f"{self.axis[0]:g}", f"{self.axis[-1]:g}"),
+                )
             )
         return lines
 
@@ -265,7 +269,7 @@ def find_out_of_domain(
     both = zip(transforms.transforms, seen, strict=True)
     found = [told for transform, given in both for told in _tell(transform, given)]
     if len(rows) > 1 and result.constant == 1 and seen[0].constant < 1:
-        sentence = (
+        sentence = Message(
             "transforms: every scan is the same after them, so that nothing can be learned from it"
         )
         found.append(OutOfDomain("constant", 1.0, sentence, "refuse"))
@@ -275,20 +279,25 @@ def find_out_of_domain(
 def _tell(transform: Any, given: _Seen) -> list[OutOfDomain]:
     name = short_name(transform)
     if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
-        sentence = (
-            f"{name}: {given.constant:.1%} of the points never vary in the training scans and "
-            "become 0"
+        sentence = Message(
+            "{}: {} of the points never vary in the training scans and become 0",
+            name,
+            f"{given.constant:.1%}",
         )
         return [OutOfDomain(name, given.constant, sentence, "note")]
     share = given.outside / given.count if given.count else 0.0
     if share < SMALLEST_SHARE:
         return []
+    outside = transform.outside_text
+    if not isinstance(outside, Message):  # of a user's own transform
+        outside = Message("{}", outside)
     if given.per_scan:
-        sentence = f"{name}: {share:.1%} of the scans {transform.outside_text}"
+        told = f"{{}}: {{}} of the scans {outside.phrase}"
+        sentence = Message(told, name, f"{share:.1%}", *outside.values)
         return [OutOfDomain(name, share, sentence, "warn")]
     lost = given.lost / given.total if given.total else 0.0
-    sentence = (
-        f"{name}: {share:.1%} of the intensities, {lost:.1%} of their total size, "
-        f"{transform.outside_text}"
+    sentence = Message(
+        f"{{}}: {{}} of the intensities, {{}} of their total size, {outside.phrase}",
+        *(name, f"{share:.1%}", f"{lost:.1%}", *outside.values),
     )
     return [OutOfDomain(name, share, sentence, "refuse" if lost >= REFUSED_LOSS else "warn")]

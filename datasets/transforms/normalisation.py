@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.specs import require_number
 
 # Below this a scan holds no signal; above it, dividing float32 by float32 cannot overflow here.
@@ -19,7 +20,7 @@ SMALLEST_MEDIAN = 1e-3
 class _NonNegative:
     """Base of transforms of intensities that are never negative."""
 
-    outside_text = "are negative and become 0; snv, vector and standardize take both signs"
+    outside_text = Message("are negative and become 0; snv, vector and standardize take both signs")
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which intensities of [..., L] are negative."""
@@ -29,7 +30,7 @@ class _NonNegative:
 class _NeedsSignal:
     """Base of transforms that divide a scan by its signal."""
 
-    outside_text = "hold no signal and stay as they are"
+    outside_text = Message("hold no signal and stay as they are")
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] hold no signal, [..., 1]."""
@@ -92,7 +93,7 @@ class MedianNorm:
         [[0.5, 1.0, 4.5], [0.0, 0.0, 0.0]]
     """
 
-    outside_text = (
+    outside_text = Message(
         "have a median of 0 and are divided by a thousandth of their mean; tic suits them"
     )
 
@@ -120,7 +121,7 @@ class SNV:
         [[-1.0, 1.0], [0.0, 0.0]]
     """
 
-    outside_text = "are constant and become 0"
+    outside_text = Message("are constant and become 0")
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] are constant, [..., 1]."""

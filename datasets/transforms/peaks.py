@@ -9,6 +9,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.specs import require_choice, require_number, require_whole
 from datasets.transforms.axis_changes import require_axis
 
@@ -190,9 +191,10 @@ class Align:
     def describe(self) -> str:
         """How many reference peaks and unaligned scans there are, in one line."""
         known = 0 if self.reference is None else len(self.reference)
-        return (
-            f"align: {known} reference peaks; {self.unaligned} of {self.scans} training scans "
-            f"have fewer than {self.min_matches} of them and stay as they are"
+        return Message(
+            "align: {} reference peaks; {} of {} training scans have fewer than {} of them and "
+            "stay as they are",
+            *(known, self.unaligned, self.scans, self.min_matches),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         bounds_text,
         figure_text,
         figure_texts,
+        metric_message,
         p_text,
         share_text,
         with_bounds,

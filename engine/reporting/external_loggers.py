@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def require_package(package: str) -> None:
-    """Raise UsageError, with the pip command, if a package is missing; it is not imported.
-
-    Args:
-        package: Its name, for Python and for pip.
-    """
+    """Raise UsageError, with the pip command, if a package is missing; it is not imported."""
     found = importlib.util.find_spec(package)
     # Without an origin it is a folder of that name, such as these loggers leave behind.
     if found is None or found.origin is None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
-from engine.statistics import TOO_FEW, Interval
+from datasets.messages import Message
 
-UNDEFINED_TEXT, TOO_FEW_TEXT = "undefined", "too few samples"
+if TYPE_CHECKING:
+    from engine.statistics import Interval
+
+UNDEFINED_TEXT, TOO_FEW_TEXT = Message("undefined"), "too few samples"
 # Decimals of a number from 0.01 to 10; others have about as many digits.
 DIGITS, SHORT_DIGITS = 4, 3
 # Below the first and from the second on, a number is written with an exponent.
@@ -18,6 +22,8 @@ BOUND_DIGITS = 3
 SHARE_DECIMALS = 3
 # A floating-point number has no more significant digits.
 MOST_DIGITS = 15
+# A metric of one of several regression targets.
+TARGET = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
 # Smaller p-values are written as below it.
 SMALLEST_P = 1e-4
 
@@ -31,12 +37,9 @@ class FigureTexts(NamedTuple):
 
 
 def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
-    """Write a number with its significant digits, whatever its unit.
+    """Write a number with its significant digits: so many decimals from 0.01 to 10.
 
-    Args:
-        value: NaN is undefined.
-        digits: Decimals of a number from 0.01 to 10.
-        sign: ``+`` shows the sign of a positive number, too.
+    The sign ``+`` shows that of a positive number, too.
 
     Example:
         >>> [figure_text(v) for v in (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)]
@@ -58,11 +61,8 @@ def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
 def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
     """Write a figure and its bounds, with digits by the distance of the bounds.
 
-    Args:
-        figure: NaN if undefined; without bounds written by :func:`figure_text`.
-        sign: ``+`` shows the sign of positive numbers, too.
-
     Example:
+        >>> from engine.statistics import Interval
         >>> figure_texts(Interval(1.728467e-05, 1.1362e-05, 2.51038e-05))
         FigureTexts(value='1.728e-05', low='1.14e-05', high='2.51e-05')
         >>> figure_texts(Interval(34569.3, 22724.7, 50207.6))
@@ -91,10 +91,11 @@ def bounds_text(figure: Interval, sign: str = "") -> str:
     """The bounds of a figure, or a note that the samples are too few; else empty.
 
     Example:
+        >>> from engine.statistics import Interval
         >>> bounds_text(Interval(0.75, 0.5, 1.0)), bounds_text(Interval(1.0, method="too_few"))
         ('0.500 to 1.000', 'too few samples')
     """
-    if figure.method == TOO_FEW and not math.isnan(figure.value):
+    if figure.too_few and not math.isnan(figure.value):
         return TOO_FEW_TEXT
     _, low, high = figure_texts(figure, sign)
     return f"{low} to {high}" if low else ""
@@ -104,6 +105,7 @@ def with_bounds(figure: Interval, sign: str = "") -> str:
     """A figure with its interval, if any, in brackets.
 
     Example:
+        >>> from engine.statistics import Interval
         >>> with_bounds(Interval(0.75, 0.5, 1.0)), with_bounds(Interval(0.25), "+")
         ('0.7500 (0.500 to 1.000)', '+0.2500')
     """
@@ -113,11 +115,7 @@ def with_bounds(figure: Interval, sign: str = "") -> str:
 
 
 def share_text(share: float, decimals: int = DIGITS) -> str:
-    """Write a share or a probability, so that it is not mistaken for 0 or 1.
-
-    Args:
-        share: From 0 to 1; NaN is undefined.
-        decimals: More are written if these do not distinguish it from 0 or 1.
+    """Write a share or a probability, with more decimals where it would look like 0 or 1.
 
     Example:
         >>> share_text(0.5, 2), share_text(1.0, 2), share_text(0.9996, 2), share_text(0.00004, 2)
@@ -129,6 +127,19 @@ def share_text(share: float, decimals: int = DIGITS) -> str:
     if float(text) not in (0, 1) or share in (0, 1) or not 0 < share < 1:
         return text
     return f"{share:.1e}" if share < 0.5 else f"{share:.{-_place(1 - share)}f}"
+
+
+def metric_message(name: str) -> Message:
+    """The name of a metric, a message whose target or demand is a value.
+
+    Example:
+        >>> metric_message("mae[age]").phrase, metric_message("auroc").phrase
+        ('mae[{}]', 'auroc')
+    """
+    target, demand = TARGET.fullmatch(name), name.partition("@")
+    if target:
+        return Message(f"{target[1]}[{{}}]", target[2])
+    return Message(f"{demand[0]}@{{}}", demand[2]) if demand[1] else Message(name)
 
 
 def p_text(p_value: float) -> str:

@@ -42,12 +42,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write one row per epoch; a metric that is undefined or not measured is an empty cell.
-
-    Args:
-        log: Rows from :func:`read_log`.
-        path: Replaced atomically.
-    """
+    """Write one row per epoch; a metric that is undefined or not measured is an empty cell."""
     epochs = [row for row in log if row["event"] == "epoch"]
     names = list(dict.fromkeys(name for row in epochs for name in row["metrics"]))
     table = io.StringIO()
@@ -65,7 +60,7 @@ def write_metrics_json(
 
     Args:
         log: Rows from :func:`read_log`.
-        path: Replaced atomically.
+        path: Replaced as a whole.
         monitor: The metric that selects the best epoch; of equals that with the
             lower ``val/loss``, then the earliest.
         mode: ``max`` if larger is better, ``min`` if smaller is; that of the metric by default.

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from engine.reporting.figure_format import figure_text
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
-if TYPE_CHECKING:
+
     from engine.trainer import Trainer
 
 
@@ -70,13 +71,7 @@ def plotly_js() -> Markup:
 
 
 def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
-    """The page of training curves as text.
-
-    Args:
-        history: Of at least one epoch, as ``trainer.history``.
-        title: The run's name.
-        max_epochs: Epochs of the whole run.
-    """
+    """The page of training curves, of at least one epoch of ``trainer.history``, as text."""
     from markupsafe import Markup
 
     panels = make_panels(history)
@@ -99,8 +94,8 @@ def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
     )
 
 
-def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One chart per metric: the loss first, the learning rate last.
+def make_panels(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One chart per metric of a log's rows or ``trainer.history``: the loss first, lr last.
 
     Returns:
         Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side`` (subset),
@@ -113,7 +108,9 @@ def make_panels(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     charts: dict[str, dict[str, dict[str, Any]]] = {"loss": {}}
     for row in history:
-        for name, value in row["metrics"].items():
+        for name, logged in row["metrics"].items():
+            # A log holds null for NaN and a word for infinity.
+            value = math.nan if logged is None else float(logged)
             subset, _, metric = name.partition("/")
             if subset not in SUBSETS or not metric:
                 subset, metric = "other", name
@@ -140,9 +137,6 @@ class LivePage(ABC):
         every: Write it every so many epochs (less often where epochs are short), and when the run
             ends.
 
-    Attributes:
-        name: Of the handler, in error messages.
-
     Raises:
         UsageError: ``every`` is less than 1.
     """
@@ -163,11 +157,7 @@ class LivePage(ABC):
         """The page as text."""
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs and of the run.
-
-        Raises:
-            UsageError: There is neither a path nor a run_dir.
-        """
+        """Listen to the ends of epochs and of the run; it takes a path or a run_dir."""
         if self.path is None:
             if trainer.run_dir is None:
                 raise UsageError(f"{self.name}.path: name one, the trainer has no run_dir")

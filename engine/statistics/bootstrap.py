@@ -32,15 +32,9 @@ OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTION
 
 
 def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a proportion, which has a width at 0 and 1, too.
+    """Clopper and Pearson's (1934) interval of a proportion of ``count`` independent samples.
 
-    Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of
-    the Binomial": covers the true proportion at least as often as ``level``.
-
-    Args:
-        share: From 0 to 1.
-        count: Number of independent samples, or of groups.
-        level: Of confidence.
+    It has a width at 0 and 1, too, and covers the true proportion at least as often as ``level``.
 
     Example:
         >>> [round(bound, 3) for bound in proportion_bounds(1.0, 8)]
@@ -54,11 +48,6 @@ def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[
 
 def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
     """The number of groups in the denominator of a proportion; None for other metrics.
-
-    Args:
-        metric: Its name, with ``@`` and a demand where it takes one.
-        outputs: Of N samples.
-        groups: The group of each sample, [N].
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
@@ -85,11 +74,6 @@ def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) 
     """The number of groups with the rarest class; None if the metric does not depend on each.
 
     Of labels the rarest is what fewest groups have, or fewest lack.
-
-    Args:
-        metric: Its name, with ``@`` and a demand where it takes one.
-        outputs: Of N samples.
-        groups: The group of each sample, [N].
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
@@ -125,9 +109,7 @@ class Interval:
     """A value and its interval.
 
     Attributes:
-        value: Of all samples.
-        low: The lower bound, NaN if there is none.
-        high: The upper bound, likewise.
+        value: Of all samples; it and the bounds are NaN where undefined.
         resamples: Those in which the value is defined; 0 if none were drawn.
         method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` if the samples are too few for
             bounds; empty if none were requested or the value is undefined.
@@ -138,6 +120,11 @@ class Interval:
     high: float = UNDEFINED
     resamples: int = 0
     method: str = ""
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the samples are too few for bounds."""
+        return self.method == TOO_FEW
 
 
 def bootstrap_intervals(
@@ -150,11 +137,10 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals of metrics, with whole groups drawn.
 
-    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; Field and Welsh 2007,
-    "Bootstrapping Clustered Data": a resample is as many groups as there are, drawn with
-    replacement, each with all its samples, because samples of one patient or plate are not
-    independent. All metrics see the same resamples; those in which a metric is undefined are left
-    out. Bounds are NaN with a single group.
+    Efron 1979; Field and Welsh 2007, "Bootstrapping Clustered Data": a resample is as many groups
+    as there are, drawn with replacement, each with all its samples, because samples of one patient
+    or plate are not independent. All metrics see the same resamples; those in which a metric is
+    undefined are left out. Bounds are NaN with a single group.
 
     With few groups, or identical resamples, the bootstrap is too narrow. A proportion (accuracy; of
     two classes also precision, recall, and those at a demand) of fewer than 10 groups, or with
@@ -170,9 +156,6 @@ def bootstrap_intervals(
         resamples: How many to draw.
         level: The share of resamples between the bounds.
         seed: Of a separate random stream.
-
-    Returns:
-        Metric -> interval, in the order of ``metrics``.
 
     Raises:
         UsageError: A metric does not fit, or was not kept; there is not one group per sample; a
@@ -224,12 +207,8 @@ def without_bounds(drawn: Interval) -> Interval:
 def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
     """Draw as many groups as there are, with replacement, each with all its samples.
 
-    One resample at a time: all at once would take resamples x groups numbers.
-
-    Args:
-        groups: The group of each sample, [N].
-        resamples: How many to draw.
-        seed: Of a separate random stream; equal groups and seeds give equal resamples.
+    Equal groups and seeds give equal resamples. One at a time: all at once would take resamples x
+    groups numbers.
 
     Yields:
         Ascending row numbers; each as often as its group was drawn.
@@ -257,13 +236,6 @@ def check_resampling(
 ) -> tuple[int, int]:
     """Return ``resamples`` and ``seed``, if resamples can be drawn.
 
-    Args:
-        groups: The group of each sample.
-        samples: Number of samples.
-        resamples: How many to draw.
-        level: The share of them between the bounds.
-        seed: Of their random stream.
-
     Raises:
         UsageError: There is not one group per sample, or a number is out of range.
     """
@@ -275,12 +247,9 @@ def check_resampling(
 
 
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
-    """The interval between two quantiles; ``too_few`` if fewer than half are defined or all agree.
+    """The interval between two quantiles of the values of the resamples, [R], NaN if undefined.
 
-    Args:
-        value: Of all samples.
-        of_resamples: Of each resample, NaN if undefined, [R].
-        level: The share of resamples between the bounds.
+    It is ``too_few`` if fewer than half are defined or all agree.
 
     Example:
         >>> percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)

@@ -33,9 +33,8 @@ class Reliability:
     """Observed frequency per bin of confidence, and scores of the probabilities.
 
     Attributes:
-        confidence: The mean confidence of each bin with samples, [K].
-        share: The observed frequency, [K].
-        count: Samples, [K].
+        confidence: The mean of each bin with samples, [K]; so are ``share``, the observed
+            frequency, and ``count``.
         ece: Expected calibration error.
         brier: Brier score.
         log_loss: Mean of -log of the true class's probability, in nats.
@@ -57,7 +56,6 @@ class Calibration:
         temperature: Divides the logits; above 1 the model was overconfident.
         before: The test set as predicted.
         after: The test set with the logits divided.
-        task: ``binary``, ``multiclass`` or ``multilabel``.
     """
 
     temperature: float
@@ -81,14 +79,11 @@ def fit_temperature(logits: Tensor, target: Tensor, task: str) -> float:
     Args:
         logits: [N, C], of samples that the model was not trained on.
         target: Class numbers long [N], or labels (0 or 1) [N, T].
-        task: ``binary``, ``multiclass`` or ``multilabel``.
+        task: Any but ``regression``, which is a ValueError.
 
     Returns:
-        Above 1 if the model is overconfident; NaN without samples, with one class only, if a logit
-        is not finite, or if the logits of each sample are equal.
-
-    Raises:
-        ValueError: A regression has no probabilities.
+        NaN without samples, with one class only, if a logit is not finite, or if the logits of
+        each sample are equal.
 
     Example:
         >>> logits = torch.tensor([[3.0, 0.0]] * 4 + [[0.0, 3.0]] * 4)
@@ -124,10 +119,6 @@ def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
     Of two classes the positive one's probability; of more that of the predicted class and its
     accuracy; of labels the probabilities of all together. The three scores are the metrics of those
     names.
-
-    Args:
-        probabilities: [N, C], or of labels [N, T].
-        target: Class numbers long [N], or labels (0 or 1) [N, T].
 
     Example:
         >>> likely, target = torch.tensor([0.9, 0.9, 0.9, 0.2]), torch.tensor([1, 1, 0, 0])

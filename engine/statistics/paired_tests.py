@@ -30,15 +30,9 @@ from engine.statistics.bootstrap import (
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two models' areas under the ROC curve on the same samples.
+    """Two models' areas under the ROC curve, their difference a - b with bounds, and p, two-sided.
 
-    Attributes:
-        auc_a: The first model's.
-        auc_b: The second model's.
-        difference: ``auc_a - auc_b``.
-        low: The difference's lower bound, NaN if there is none.
-        high: Its upper bound, likewise.
-        p_value: Two-sided.
+    What is undefined is NaN.
     """
 
     auc_a: float = UNDEFINED
@@ -84,8 +78,7 @@ class _Wins:
 def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float = 0.95) -> DeLong:
     """Compare how well two models rank the same samples.
 
-    DeLong, DeLong and Clarke-Pearson 1988, "Comparing the Areas under Two or More Correlated
-    Receiver Operating Characteristic Curves"; by midranks in O(N log N) (Sun and Xu 2014, "Fast
+    DeLong, DeLong and Clarke-Pearson 1988; by midranks in O(N log N) (Sun and Xu 2014, "Fast
     Implementation of DeLong's Algorithm"). Assumes independent samples: with several per group it
     is too confident.
 
@@ -95,7 +88,7 @@ def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float
 
     Args:
         scores_a: The first model's scores of the positive class, [N].
-        scores_b: The second model's, [N].
+        scores_b: The second model's.
         target: 1 for positive samples, else 0, [N].
         level: Confidence level of the interval.
 
@@ -151,13 +144,7 @@ def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two models' decisions on the same samples.
-
-    Attributes:
-        only_a: Samples that only the first model predicts correctly.
-        only_b: Samples that only the second model predicts correctly.
-        p_value: Two-sided.
-    """
+    """How many samples only the one or only the other model predicts correctly; p, two-sided."""
 
     only_a: int
     only_b: int
@@ -167,15 +154,11 @@ class McNemar:
 def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
     """Compare how often two models are right about the same samples, by the exact binomial test.
 
-    McNemar 1947, "Note on the Sampling Error of the Difference between Correlated Proportions or
-    Percentages". Assumes independent samples. Models that are never right alone have p = 1.
+    McNemar 1947. Assumes independent samples. Models that are never right alone have p = 1.
 
     Args:
         right_a: Whether the first model is right, bool [N].
-        right_b: Whether the second one is, bool [N].
-
-    Raises:
-        UsageError: The shapes differ.
+        right_b: Whether the second one is; of another shape it is a UsageError.
 
     Example:
         >>> right_a = torch.tensor([True] * 9 + [False])
@@ -212,11 +195,11 @@ def bootstrap_differences(
 
     Args:
         outputs: Of at least two models, for the same N samples in the same order.
-        groups: The group of each sample, [N].
-        metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
-        resamples: How many to draw.
-        level: The share of resamples between the bounds.
-        seed: Of a separate random stream.
+        groups: As the other arguments, those of ``bootstrap_intervals``.
+        metrics: Names.
+        resamples: How many.
+        level: Of confidence.
+        seed: Of the resamples.
 
     Returns:
         For each model from the second on: metric -> its own minus the first model's.
@@ -284,12 +267,9 @@ def _difference(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for multiple tests.
 
-    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest is multiplied
-    by the number of tests, the next by one less, and so on; none falls below one before it. Valid
-    for dependent tests.
-
-    Args:
-        p_values: One per test; NaN if a test was not possible, which then does not count.
+    Holm 1979: the smallest is multiplied by the number of tests, the next by one less, and so on;
+    none falls below one before it. Valid for dependent tests. NaN is a test that was not possible,
+    which does not count.
 
     Example:
         >>> holm([0.01, 0.04, 0.03, math.nan])

@@ -21,10 +21,8 @@ class Cuts:
 
     Attributes:
         threshold: Midway between two neighbouring scores, [K].
-        true: True positives, [K].
-        false: False positives, [K].
-        positives: Number of positive samples.
-        negatives: Number of negative samples.
+        true: True positives, [K]; so are ``false`` ones.
+        positives: Number of positive samples, beside ``negatives``.
     """
 
     threshold: np.ndarray
@@ -39,12 +37,10 @@ class Rule:
     """A rule to choose a threshold.
 
     Attributes:
-        aim: A description.
         worth: From cuts and the demand to a number for each cut, [K]; the largest is chosen.
         form: Its name with a place for the demand.
         usual: The default demand; None if it takes none.
-        expects: A description of the valid demands.
-        allows: Whether a demand is valid.
+        expects: A description of the demands that it ``allows``.
     """
 
     aim: str
@@ -114,10 +110,6 @@ def check_rule(rule: str) -> str:
 def check_demand(rule: str, demand: float | None) -> float | None:
     """A rule's demand: the given one, or its default.
 
-    Args:
-        rule: A key of ``RULES``, or ``default``.
-        demand: None for the default.
-
     Raises:
         UsageError: The rule takes none, or the demand is invalid.
 
@@ -173,8 +165,6 @@ class OperatingPoint:
     """A chosen threshold and its figures on both subsets.
 
     Attributes:
-        rule: A key of ``RULES`` (``youden``), or ``default`` for 0.5.
-        demand: The rule's number (the recall, the rate, the cost), or None.
         threshold: From this probability on a sample is predicted positive; NaN if the validation
             set has one class, infinite if nothing is to be predicted positive and there is a score
             of 1.
@@ -243,7 +233,7 @@ def threshold_table(
     Args:
         scores: Probabilities [N].
         positive: bool [N].
-        thresholds: [K], in any order, none NaN.
+        thresholds: [K], in any order.
 
     Returns:
         ``sensitivity``, ``specificity``, ``precision``, ``npv`` (negative predictive value),
@@ -305,13 +295,8 @@ def operating_points(
 ) -> list[OperatingPoint]:
     """The operating points of all rules: chosen on the validation set, measured on both.
 
-    Args:
-        val_scores: Probabilities [N].
-        val_positive: bool [N].
-        test_scores: Probabilities [M].
-        test_positive: bool [M].
-        rule: The one to return first, as for :func:`choose_threshold`.
-        demand: Its number; the other rules take their defaults.
+    Scores are probabilities, [N] and [M]. The given rule comes first; the others take their usual
+    demands.
     """
     demands = {rule: demand} | {other: None for other in (*RULES, DEFAULT) if other != rule}
     points = []

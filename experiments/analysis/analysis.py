@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from datasets.messages import Message
 from engine.evaluator import Evaluator
 from engine.explain import AuxiliaryHeads, Embeddings, Explained, Gates, ScanAttention
 from engine.metrics import AttentionSummary, summarise_attention
@@ -64,12 +65,13 @@ class TestAnalysis:
         )
 
 
-def about_unexplained(findings: TestAnalysis) -> str:
+def about_unexplained(findings: TestAnalysis) -> Message:
     """A phrase on outputs that were not explained; empty where each was."""
     sets = findings.explained
     if len(sets) < 2 or len(sets) >= sets[0].outputs:
-        return ""
-    return f"attributions are of the first {len(sets)} of {sets[0].outputs} outputs"
+        return Message("")
+    told = "attributions are of the first {} of {} outputs"
+    return Message(told, len(sets), sets[0].outputs)
 
 
 class AnalysisCollector:

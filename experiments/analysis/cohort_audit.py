@@ -14,6 +14,7 @@ from datasets.audit import LEVELS, Finding, accept, audit, check_transforms, cou
 from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.messages import Message
 from datasets.transforms import OutOfDomain
 from experiments.config import Config
 
@@ -127,4 +128,4 @@ def finding_number(found: Finding) -> str:
     if found.interval is None:
         return f"{found.number:.3g}" if found.number % 1 else f"{found.number:.0f}"
     low, high = found.interval
-    return f"{found.number:.2f} ({low:.2f} to {high:.2f})"
+    return Message("{} ({} to {})", *(f"{n:.2f}" for n in (found.number, low, high)))

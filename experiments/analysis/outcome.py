@@ -10,8 +10,9 @@ from torch import Tensor
 
 from datasets.audit import Finding
 from datasets.cohort import about_positive
+from datasets.messages import Message, sentences
 from engine.metrics import EpochOutputs
-from engine.reporting import bounds_text
+from engine.reporting import bounds_text, metric_message
 from engine.statistics import BOOTSTRAP, CLOPPER_PEARSON, FEWEST_GROUPS, TOO_FEW, Interval
 from experiments.analysis.analysis import TestAnalysis
 from experiments.baselines import Baselines, Leaderboard
@@ -19,7 +20,7 @@ from experiments.builders import Data
 from experiments.config import Config
 
 
-def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[str]:
+def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[Message]:
     """One sentence per method for intervals that are not by bootstrap.
 
     Args:
@@ -35,21 +36,23 @@ def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[
     told = []
     if exact:
         told.append(
-            f"95% intervals of {', '.join(exact)}: Clopper and Pearson (1934), each group counted "
-            f"as one sample, as there are fewer than {FEWEST_GROUPS} groups or all resamples agree."
+            Message(
+                "95% intervals of {}: Clopper and Pearson (1934), each group counted as one "
+                "sample, as there are fewer than {} groups or all resamples agree.",
+                list(map(metric_message, exact)),
+                FEWEST_GROUPS,
+            )
         )
     if too_few:
         told.append(about_too_few(too_few, task))
     return told
 
 
-def about_too_few(names: Iterable[str], task: str) -> str:
+def about_too_few(names: Iterable[str], task: str) -> Message:
     """A sentence on metrics that have no interval for want of samples."""
     of_class = {"regression": "", "multilabel": " of a label"}.get(task, " of a class")
-    return (
-        f"No 95% interval of {', '.join(names)}: fewer than {FEWEST_GROUPS} groups{of_class}, or "
-        "all resamples agree."
-    )
+    told = f"No 95% interval of {{}}: fewer than {{}} groups{of_class}, or all resamples agree."
+    return Message(told, list(map(metric_message, names)), FEWEST_GROUPS)
 
 
 def too_few_of(intervals: Mapping[str, Interval]) -> list[str]:
@@ -61,7 +64,7 @@ def _names(figures: Sequence[Mapping[str, Interval]], method: str) -> list[str]:
     return list(dict.fromkeys(n for own in figures for n, f in own.items() if f.method == method))
 
 
-FEW_GROUPS = f"With fewer than {FEWEST_GROUPS} groups they are too narrow."
+FEW_GROUPS = Message("With fewer than {} groups they are too narrow.", FEWEST_GROUPS)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Outcome:
         """A sentence on which class is the positive one; empty for tasks other than binary."""
         cohort = self.data.cohort
         about = about_positive(cohort.task, cohort.class_names)
-        return f"{about[:1].upper()}{about[1:]}." if about else ""
+        return Message("{}.", about.capitalized) if about else ""
 
     @property
     def test_groups(self) -> int:
@@ -126,14 +129,19 @@ class Outcome:
             return ""
         groups = self.test_groups
         if groups == 1:
-            return "The test set is one group: the uncertainty of its figures cannot be estimated."
+            return Message(
+                "The test set is one group: the uncertainty of its figures cannot be estimated."
+            )
         told = about_methods([self.intervals], self.data.cohort.task)
         if any(found.method == BOOTSTRAP for found in self.intervals.values()):
             told.insert(
                 0,
-                f"95% intervals: {self.config.report.resamples} bootstrap resamples of the "
-                f"{groups} groups of the test set.",
+                Message(
+                    "95% intervals: {} bootstrap resamples of the {} groups of the test set.",
+                    self.config.report.resamples,
+                    groups,
+                ),
             )
             if groups < FEWEST_GROUPS:
                 told.insert(1, FEW_GROUPS)
-        return " ".join(told)
+        return sentences(*told)

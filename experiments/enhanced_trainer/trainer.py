@@ -50,7 +50,7 @@ from experiments.enhanced_trainer.model_comparison import (
     write_comparison,
 )
 from experiments.report import ResultPages, write_images
-from experiments.report.figures import FindingSections, training_curves
+from experiments.report.figures import training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
 from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
@@ -431,7 +431,7 @@ class EnhancedTrainer:
         examined, shap = look_at_model(
             self.model, loader, outputs, kept, self.names, explain=self.enable_interpretability
         )
-        pages = ResultPages(folder, self.model_name, FindingSections(examined))
+        pages = ResultPages(folder, self.model_name, examined)
         if self.enable_visualization:
             self._generate_evaluation_plots(pages, metrics)
         if self.enable_interpretability:

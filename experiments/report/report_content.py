@@ -4,89 +4,67 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from datasets.audit import Finding
-from datasets.cohort import MISSING_LABEL, Cohort, about_positive, spread_texts
+from datasets.cohort import (
+    MISSING_LABEL,
+    UNNAMED_AXIS,
+    Cohort,
+    about_positive,
+    read_units,
+    spread_texts,
+)
+from datasets.messages import Message
 from datasets.splits import SUBSETS
-from engine.metrics import CLASSES, UNDEFINED, EpochOutputs
+from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import read_log
-from engine.statistics import TOO_FEW
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
-from experiments.report.figures import Section, names_of_kinds
-from experiments.report.report_payload import SampleSource, sample_source
-from experiments.report.text import limits, plain_text
+from experiments.report.text import limits, warnings_of
+from experiments.report.words import names_of_kinds
 from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
 
+if TYPE_CHECKING:
+    from engine.statistics import Interval
+    from experiments.report.figures import Part
+
 SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
-WARNING = "**Warning:** "
 # What of the environment says on whose machine it was; a page is handed on.
 PLACES = ("host",)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A metric on the first screen; NaN where there is none.
+class SampleSource:
+    """The samples' spectra and covariates.
 
     Attributes:
-        name: Of the metric.
-        test: On the test set.
-        low: The lower bound of its interval.
-        high: The upper bound.
-        val: On the validation set.
-        too_few: Whether the samples are too few for an interval.
+        spectra: Raw intensities, usually memory-mapped, [N_scans, L].
+        scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
+        axis: The places of the points that a model is given, [L].
+        axis_name: What the places are (``m/z``, ``cm-1``).
+        values: Sample -> the value of each of K ``covariates`` as text, empty where there is none.
+        feature_of: For each of the D features that a model is given the covariate it was made of.
+        scale: As of :class:`ReportInput`.
+        place: Brings raw scans onto that axis; None where they are on it.
     """
 
-    name: str
-    test: float = UNDEFINED
-    low: float = UNDEFINED
-    high: float = UNDEFINED
-    val: float = UNDEFINED
-    too_few: bool = False
-
-
-@dataclass(frozen=True)
-class SplitRow:
-    """A row of the split's table.
-
-    Attributes:
-        subset: ``training``, ``validation`` or ``test``.
-        samples: How many.
-        groups: How many.
-        scans: How many.
-        targets: Of each class or label how many samples, of each value its mean and spread.
-    """
-
-    subset: str
-    samples: int
-    groups: int
-    scans: int
-    targets: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Sections of the page that belong together.
-
-    Attributes:
-        name: Its address within the page.
-        heading: Above them, and in the table of contents.
-        sections: In their order.
-        absent: Where there are none, why not.
-    """
-
-    name: str
-    heading: str
-    sections: Sequence[Section] = ()
-    absent: str = ""
+    spectra: np.ndarray
+    scan_rows: Mapping[str, np.ndarray]
+    axis: np.ndarray
+    axis_name: str = UNNAMED_AXIS
+    covariates: Sequence[str] = ()
+    values: Mapping[str, Sequence[str]] | None = None
+    feature_of: Sequence[int] = ()
+    scale: Sequence[float] | None = None
+    place: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,31 +72,21 @@ class ReportContent:
     """All that a run's page shows.
 
     Attributes:
-        title: The run's name.
         status: ``running`` while there are no test figures yet.
-        epoch: The last one that is over.
-        max_epochs: The run's budget.
-        task: A key of ``engine.metrics.TASKS``.
+        epoch: The last one that is over, of ``max_epochs``.
         class_names: Of the classes, the labels or the regression's targets.
-        language: ``en`` or ``zh``; the reader can change it.
-        model: The model, in a line.
-        task_text: What is learned, in a sentence.
+        language: The reader can change it.
         cohort: Lines on the data.
-        split: One row per subset.
+        split: One row per subset: its name, its samples, groups and scans, and of each class or
+            label how many samples, of each value its mean and spread.
         audit: What was found in the data before the training; None where nobody looked.
-        headline: The figures that a reader asks for first.
-        about_intervals: How their intervals were drawn, in a sentence.
-        warnings: What was found in this very data that a reader should know.
-        limits: Limitations of such figures.
+        headline: The metrics that a reader asks for first -> their value on the validation set.
+        tested: The same on the test set, with intervals; empty before there are any.
+        warnings: What was found in this very data; ``limits`` hold of all such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
-        val: Outputs of the validation set, shown where there are none of the test set.
-        test: Outputs of the test set.
+        val: Shown where there are no outputs of the test set.
         groups: Sample -> its group.
-        findings: What else is known of the tested model.
         samples: Where the explorer finds scans and covariates; None leaves it out.
-        parts: Further sections: what the model rests on, how it sees the samples.
-        settings: The configuration as text.
-        environment: What the run was made with.
         names: Further names of the user's own, which no translation touches.
     """
 
@@ -132,9 +100,10 @@ class ReportContent:
     model: str = ""
     task_text: str = ""
     cohort: Sequence[str] = ()
-    split: Sequence[SplitRow] = ()
+    split: Sequence[tuple[str, int, int, int, Sequence[str]]] = ()
     audit: Sequence[Finding] | None = None
-    headline: Sequence[Figure] = ()
+    headline: Mapping[str, float] = field(default_factory=dict)
+    tested: Mapping[str, Interval] = field(default_factory=dict)
     about_intervals: str = ""
     warnings: Sequence[str] = ()
     limits: Sequence[str] = ()
@@ -158,7 +127,7 @@ class ReportContent:
     def about_positive(self) -> str:
         """Which class is the positive one, in a sentence; empty for tasks other than binary."""
         about = about_positive(self.task, self.class_names)
-        return f"{about[:1].upper()}{about[1:]}." if about else ""
+        return Message("{}.", about.capitalized) if about else ""
 
     @property
     def subset(self) -> str:
@@ -168,28 +137,16 @@ class ReportContent:
 
 def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
     """The page of a finished run, whose log and environment are in its folder."""
-    tested = {name: outcome.test_interval(name) for name in outcome.config.metric_names}
-    headline = [
-        Figure(
-            name,
-            found.value,
-            found.low,
-            found.high,
-            outcome.results["val"][name],
-            found.method == TOO_FEW,
-        )
-        for name, found in tested.items()
-    ]
-    told = list(dict.fromkeys(limits(outcome)))
-    warned = [line for line in told if line.startswith(WARNING)]
+    names = outcome.config.metric_names
     epochs = _epochs_of(outcome.run_dir)
     return ReportContent(
         status="finished",
         epoch=outcome.epochs,
-        headline=headline,
+        headline={name: outcome.results["val"][name] for name in names},
+        tested={name: outcome.test_interval(name) for name in names},
         about_intervals=outcome.about_intervals(),
-        warnings=[plain_text(line.removeprefix(WARNING)) for line in warned],
-        limits=[plain_text(line) for line in told if line not in warned],
+        warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
+        limits=limits(outcome),
         audit=outcome.audit if outcome.config.audit.enabled else None,
         epochs=epochs,
         val=outcome.outputs["val"],
@@ -212,29 +169,60 @@ def content_while_training(
 ) -> ReportContent:
     """The page of a run in progress.
 
-    Args:
-        run_dir: Has the environment.
-        config: Of the run.
-        data: Of the run.
-        epochs: Rows with ``epoch`` and ``metrics``, the last one of an epoch that is over.
-        val: Of the last validation.
-        parameters: Numbers in the model that training can move.
-        audit: What was found in the data; None where nobody looked.
+    ``run_dir`` has the environment; ``epochs`` are rows of epochs that are over; the audit is None
+    where nobody looked.
     """
     metrics = epochs[-1]["metrics"] if epochs else {}
     return ReportContent(
         status="running",
         epoch=epochs[-1]["epoch"] if epochs else 0,
-        headline=[
-            Figure(name, val=float(metrics[f"val/{name}"]))
+        headline={
+            name: float(metrics[f"val/{name}"])
             for name in config.metric_names
             if metrics.get(f"val/{name}") is not None
-        ],
+        },
         epochs=epochs,
         val=val,
         audit=audit,
         **_known_from_the_start(run_dir, config, data, parameters),
     )
+
+
+def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
+    """The explorer's spectra and covariates of these samples."""
+    cohort = data.cohort
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    rows = [row_of[name] for name in sample_ids]
+    units = read_units(cohort.root)
+    columns = [*cohort.numeric, *cohort.categorical]
+    place = {column: number for number, column in enumerate(columns)}
+    table = cohort.samples.iloc[rows]
+    texts = {column: _texts(table[column], units.get(column)) for column in columns}
+    return SampleSource(
+        spectra=cohort.spectra,
+        scan_rows={name: cohort.scan_rows[row_of[name]] for name in sample_ids},
+        axis=data.axis,
+        place=data.transforms.place,
+        axis_name=units.get("axis", UNNAMED_AXIS),
+        covariates=columns,
+        values={
+            name: [texts[column][number] for column in columns]
+            for number, name in enumerate(sample_ids)
+        },
+        feature_of=[place[column] for column in data.encoder.feature_columns],
+        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
+    )
+
+
+def _texts(values: Any, unit: str | None) -> list[str]:
+    """Each value as a person writes it, empty where there is none."""
+    behind = f" {unit}" if unit else ""
+    return [
+        ""
+        if value is None or value != value  # NaN alone differs from itself
+        else (f"{value:.6g}" if isinstance(value, float) else str(value)) + behind
+        for value in values
+    ]
 
 
 def _samples_of(outcome: Outcome) -> SampleSource | None:
@@ -248,12 +236,15 @@ def _known_from_the_start(
     run_dir: Path, config: Config, data: Data, parameters: int | None
 ) -> dict[str, Any]:
     cohort = data.cohort
-    counted = "" if parameters is None else f" with {parameters:,} parameters"
+    model, monitor = config.model.name, config.checkpoint.monitor
+    about_model = Message("Model {}; the best checkpoint by {}.", model, monitor)
+    if parameters is not None:
+        told = "Model {} with {} parameters; the best checkpoint by {}."
+        about_model = Message(told, model, f"{parameters:,}", monitor)
     # The positive class is named beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
-    described = [line for line in cohort.describe().splitlines() if line != positive]
-    described.extend(data.describe_transforms())
-    described.extend([data.tested] if data.tested else [])
+    described: list[str] = [line for line in cohort.lines() if line != positive]
+    described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
     environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
     return {
         "title": run_dir.name,
@@ -261,13 +252,13 @@ def _known_from_the_start(
         "task": cohort.task,
         "class_names": cohort.class_names,
         "language": config.report.language,
-        "model": (
-            f"Model {config.model.name}{counted}; the best checkpoint by "
-            f"{config.checkpoint.monitor}."
-        ),
+        "model": about_model,
         "task_text": _task_text(cohort),
         # The subsets have a table of their own.
-        "cohort": [line[:1].upper() + line[1:] for line in described],
+        "cohort": [
+            (line if isinstance(line, Message) else Message("{}", line)).capitalized
+            for line in described
+        ],
         "split": [_split_row(data, subset) for subset in SUBSETS],
         "groups": {
             name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
@@ -298,7 +289,7 @@ def _epochs_of(run_dir: Path) -> list[dict[str, Any]]:
     return [row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"]
 
 
-def _split_row(data: Data, subset: str) -> SplitRow:
+def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:
     cohort, chosen = data.cohort, data.split == subset
     targets = cohort.targets[chosen]
     if cohort.task == "regression":
@@ -307,7 +298,7 @@ def _split_row(data: Data, subset: str) -> SplitRow:
         cells = [str(n) for n in np.bincount(targets, minlength=len(cohort.class_names))]
     else:
         cells = [str(n) for n in targets.sum(axis=0)]
-    return SplitRow(
+    return (
         SUBSET_NAMES[subset],
         int(chosen.sum()),
         len(np.unique(cohort.groups[chosen])),
@@ -316,13 +307,13 @@ def _split_row(data: Data, subset: str) -> SplitRow:
     )
 
 
-def _task_text(cohort: Cohort) -> str:
-    names = ", ".join(cohort.class_names)
+def _task_text(cohort: Cohort) -> Message:
+    names, count = ", ".join(cohort.class_names), len(cohort.class_names)
     if cohort.task == "binary":
         negative, positive = cohort.class_names
-        return f"Two classes: {positive} (positive) and {negative} (negative)."
+        return Message("Two classes: {} (positive) and {} (negative).", positive, negative)
     if cohort.task == "multiclass":
-        return f"{len(cohort.class_names)} classes: {names}."
+        return Message("{} classes: {}.", count, names)
     if cohort.task == "multilabel":
-        return f"{len(cohort.class_names)} labels, each present or absent: {names}."
-    return f"Regression targets: {names}."
+        return Message("{} labels, each present or absent: {}.", count, names)
+    return Message("Regression targets: {}.", names)

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from datasets.audit import Finding
+from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.messages import Message, sentences
 from engine.reporting import (
     PLOTLY_CONFIG,
     figure_text,
     figure_texts,
     make_panels,
+    metric_message,
     page_template,
     plotly_js,
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
-from experiments.report.custom_sections import custom_parts
+from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
     PALETTE,
     TEMPLATES,
-    FindingSections,
+    Part,
+    ReportInput,
     Section,
     about_unranked,
     choices_of,
     outcome_sections,
     reliability_section,
+    sections_of,
     styled,
 )
-from experiments.report.report_content import Figure, Part, ReportContent, content_of
+from experiments.report.report_content import ReportContent, content_of
 from experiments.report.report_payload import as_script, outcome_payload, pack_samples
 from experiments.report.words import Words, read_words
 
@@ -42,16 +47,18 @@ NO_VECTORS = "Embeddings were not stored."
 NO_ATTENTION = "Attention was not measured."
 
 
-def report_parts(drawn: FindingSections) -> list[Part]:
+def report_parts(examined: ReportInput) -> list[Part]:
     """Parts of the page; where nothing was found out a sentence says so."""
     return [
-        Part("importance", "Global importance", drawn.importance, NOT_EXPLAINED),
-        Part("embedding", "Embeddings", drawn.embedding, NO_VECTORS),
-        Part("attention", "Gates and attention", drawn.attention, NO_ATTENTION),
+        Part("importance", "Global importance", sections_of(examined, "importance"), NOT_EXPLAINED),
+        Part("embedding", "Embeddings", sections_of(examined, "embedding"), NO_VECTORS),
+        Part("attention", "Gates and attention", sections_of(examined, "attention"), NO_ATTENTION),
     ]
 
 
 REPORT_NAME = "index.html"
+# A function is given those of the fields of ReportInput that it names.
+OFFERED = tuple(field.name for field in fields(ReportInput) if field.init)
 # As the page's script writes it; a line may break at a hyphen (2.51e-05), not at a minus sign.
 MINUS = "\N{MINUS SIGN}"
 # A page of a run in progress is reloaded so often.
@@ -86,46 +93,93 @@ MODEBAR = (
     "Snapshot succeeded",
     "trace",
 )
-THRESHOLD_TEXT = (
+THRESHOLD_TEXT = Message(
     "A sample is predicted positive if its probability reaches the threshold. The rules' "
     "thresholds were chosen on the validation set."
 )
+OPENS = Message("Click a row to open the sample below.")
 NOT_RANKED = "No ranking: all samples are of one class, or a score is not finite."
 NO_LABEL_RANKED = (
     "No ranking: each label is present in all samples or in none, or a score is not finite."
 )
 NO_TEMPERATURE = "No temperature could be fitted on the validation set: see the warnings above."
 ERRORS_TEXT = {
-    "binary": "Sorted by the predicted probability of the true class, lowest first. Margin: "
-    "distance from the threshold, negative for an error.",
-    "multilabel": "Sorted by the predicted probability of the true state of the label chosen "
-    "above, lowest first. Margin: distance from the threshold, negative for an error.",
-    "multiclass": "Sorted by the predicted probability of the true class, lowest first. "
-    "Prediction: the most likely class. Margin: probability of the true class minus the largest "
-    "other one, negative for an error.",
-    "regression": "Sorted by absolute error, largest first.",
+    "binary": Message(
+        "Sorted by the predicted probability of the true class, lowest first. Margin: distance "
+        "from the threshold, negative for an error."
+    ),
+    "multilabel": Message(
+        "Sorted by the predicted probability of the true state of the label chosen above, lowest "
+        "first. Margin: distance from the threshold, negative for an error."
+    ),
+    "multiclass": Message(
+        "Sorted by the predicted probability of the true class, lowest first. Prediction: the "
+        "most likely class. Margin: probability of the true class minus the largest other one, "
+        "negative for an error."
+    ),
+    "regression": Message("Sorted by absolute error, largest first."),
 }
 
 
-def write_report(outcome: Outcome, drawn: FindingSections) -> Path:
-    """Write ``report/index.html`` of a finished run.
-
-    Returns:
-        The page.
-    """
-    own = custom_parts(outcome.config.report.sections, drawn.examined)
-    content = content_of(outcome, [*report_parts(drawn), *own])
+def write_report(outcome: Outcome, examined: ReportInput) -> Path:
+    """Write ``report/index.html`` of a finished run."""
+    own = custom_parts(outcome.config.report.sections, examined)
+    content = content_of(outcome, [*report_parts(examined), *own])
     folder = outcome.run_dir / "report"
     folder.mkdir(exist_ok=True)
     write_whole(render_report(content).encode(), folder, REPORT_NAME, durable=False)
     return folder / REPORT_NAME
 
 
+def check_sections(entries: Sequence[ComponentConfig]) -> None:
+    """Import the functions of ``report.sections``, before anything is trained.
+
+    Raises:
+        UsageError: One cannot be imported, or cannot be called with what it would be given.
+    """
+    for number, entry in enumerate(entries):
+        _find(entry, f"report.sections.{number}", dict.fromkeys(OFFERED))
+
+
+def custom_parts(entries: Sequence[ComponentConfig], examined: ReportInput) -> Iterator[Part]:
+    """One part of the page for each entry of ``report.sections``.
+
+    Raises:
+        UsageError: A function returned something else than sections.
+    """
+    offered = {name: getattr(examined, name) for name in OFFERED}
+    for number, entry in enumerate(entries):
+        key = f"report.sections.{number}"
+        draw, arguments = _find(entry, key, offered)
+        drawn = draw(**arguments)
+        sections = list(drawn) if isinstance(drawn, list | tuple) else [drawn]
+        if not sections or not all(isinstance(section, Section) for section in sections):
+            raise UsageError(
+                f"{key}: {entry.name} returned {drawn!r:.60}; a Section or a list of Sections was "
+                "expected"
+            )
+        # Their names are addresses within the page, and others' must not be taken.
+        name = f"custom-{number}"
+        own = [replace(section, name=f"{name}-{section.name}") for section in sections]
+        yield Part(name, own[0].heading, own)
+
+
+def _find(
+    entry: ComponentConfig, key: str, offered: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    draw = find_named(entry.name, {}, key)
+    if not callable(draw):
+        raise UsageError(f"{key}: {entry.name} is no function")
+    return draw, arguments_for(draw, entry.params, key, offered)
+
+
 def render_report(content: ReportContent) -> str:
     """The page as text."""
     outputs, task = content.outputs, content.task
     words = Words(content.language, _names(content))
-    panels = make_panels([_with_numbers(row) for row in content.epochs])
+    panels = make_panels(content.epochs)
+    for panel in panels:
+        panel["title"] = metric_message(panel["title"])
     outcome = None
     if outputs is not None:
         outcome = outcome_payload(outputs, content.class_names, content.findings.decisions)
@@ -149,6 +203,13 @@ def render_report(content: ReportContent) -> str:
         "settings": ("Configuration", True),
         "environment": ("Environment", bool(content.environment)),
     }
+    drawn = [
+        section.figure.to_plotly_json()
+        for part in (*before, *content.parts)
+        for section in part.sections
+        if section.figure is not None
+    ]
+    subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
         "language": content.language,
@@ -161,7 +222,7 @@ def render_report(content: ReportContent) -> str:
         "explorer": shown["explorer"][1],
         "palette": PALETTE,
         "config": PLOTLY_CONFIG,
-        "words": read_words(),
+        "words": read_words() | words.found_in(drawn),
         "modebar": {phrase: read_words()[phrase] for phrase in MODEBAR},
     }
     return page_template(TEMPLATES / "index.html.j2").render(
@@ -172,22 +233,22 @@ def render_report(content: ReportContent) -> str:
             ("overview", "Overview"),
             *((name, heading) for name, (heading, there) in shown.items() if there),
         ],
-        headline=[_card(figure, content) for figure in content.headline],
+        headline=[_card(name, content) for name in content.headline],
         audit=[
             (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
         ],
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
-        side_text=f"{content.subset.capitalize()} set.",
+        title=Message("{} - Scanfire report", content.title),
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,
-        threshold_text=" ".join(filter(None, (THRESHOLD_TEXT, _about_unranked(content)))),
-        errors_text=ERRORS_TEXT[task],
+        threshold_text=sentences(subset, THRESHOLD_TEXT, _about_unranked(content)),
+        errors_text=sentences(subset, ERRORS_TEXT[task], OPENS if explorer else ""),
         explorer=shown["explorer"][1],
         explained_outputs=_explained_outputs(content),
-        explorer_notes=list(_explorer_notes(samples)) if explorer else [],
+        explorer_notes=sentences(*_explorer_notes(samples)) if explorer else "",
         environment=list(_flat(content.environment)),
         page_data=as_script(payload),
         samples_data=as_script(samples),
@@ -211,37 +272,37 @@ def _samples(content: ReportContent) -> dict[str, list[Any]]:
     }
 
 
-def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A log's row, in which NaN is null and infinity a word."""
-    metrics = {n: math.nan if v is None else float(v) for n, v in row["metrics"].items()}
-    return {"epoch": row["epoch"], "metrics": metrics}
-
-
-def _card(figure: Figure, content: ReportContent) -> dict[str, Any]:
-    tested = content.test is not None
-    value = figure.test if tested else figure.val
-    texts = figure_texts(Interval(value, figure.low, figure.high))
+def _card(name: str, content: ReportContent) -> dict[str, Any]:
+    val = content.headline[name]
+    tested = content.test is not None and name in content.tested
+    found = content.tested[name] if tested else Interval(val)
+    texts = figure_texts(found)
     card: dict[str, Any] = {
-        "name": figure.name,
-        "value": texts.value.replace("-", MINUS),
-        "val": figure_text(figure.val).replace("-", MINUS) if tested else "",
-        "low": texts.low.replace("-", MINUS),
-        "high": texts.high.replace("-", MINUS),
-        "too_few": figure.too_few,
+        "name": metric_message(name),
+        "value": _with_minus(texts.value),
+        "val": _with_minus(figure_text(val)) if tested else "",
+        "low": _with_minus(texts.low),
+        "high": _with_minus(texts.high),
+        "too_few": found.too_few,
         "track": None,
     }
-    if figure.name.partition("@")[0] in SHARES and card["low"]:
-        low, high = (min(1.0, max(0.0, bound)) for bound in (figure.low, figure.high))
+    if name.partition("@")[0] in SHARES and card["low"]:
+        low, high = (min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
         card["track"] = {
             "low": f"{100 * low:.1f}",
             "width": f"{100 * (high - low):.1f}",
-            "value": f"{100 * value:.1f}",
+            "value": f"{100 * found.value:.1f}",
         }
     return card
 
 
-def _sentence(found: Finding) -> str:
-    return f"{found.sentence}{' (it was accepted)' if found.accepted else ''}."
+def _with_minus(figure: str) -> str:
+    return figure if isinstance(figure, Message) else figure.replace("-", MINUS)
+
+
+def _sentence(found: Finding) -> Message:
+    told = Message("{} (it was accepted)", found.sentence) if found.accepted else found.sentence
+    return Message("{}.", told)
 
 
 def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
@@ -301,19 +362,20 @@ def _explained_outputs(content: ReportContent) -> list[str]:
 
 
 def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:
-    yield (
+    yield Message(
         "Raw intensities on the model's axis, stored in 256 levels of their square root; "
         "attributions in 255 levels of their signed square root."
     )
     if samples["merged"] > 1:
-        yield (
-            f"To limit the page's size, {samples['merged']} neighbouring points are merged: the "
-            "largest intensity, the sum of attributions."
+        yield Message(
+            "To limit the page's size, {} neighbouring points are merged: the largest intensity, "
+            "the sum of attributions.",
+            samples["merged"],
         )
     if samples["left_out"]:
-        yield (
-            f"The spectra of the {samples['left_out']} samples with the smallest errors were "
-            "omitted."
+        yield Message(
+            "The spectra of the {} samples with the smallest errors were omitted.",
+            samples["left_out"],
         )
 
 
@@ -328,7 +390,7 @@ def _flat(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _entries(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from (f"{key} {entry}" for entry in _entries(item))
+            yield from (Message(f"{key} {{}}", entry) for entry in _entries(item))
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:
             yield from _entries(item)

@@ -4,93 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from datasets.cohort import UNNAMED_AXIS, read_units
 from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import as_json
 from engine.statistics import OperatingPoint
-from experiments.builders import Data
 from experiments.report.figures import ranked_scores
+
+if TYPE_CHECKING:
+    from experiments.report.report_content import SampleSource
 
 # Of spectra and attributions together, before base64: with the plotting library (5 MB) a page so
 # stays below 15 MB.
 EXPLORER_BYTES = 6_000_000
 # Points are merged to fit, down to so many; a screen is hardly wider.
 FEWEST_POINTS = 512
-
-
-@dataclass(frozen=True)
-class SampleSource:
-    """The samples' spectra and covariates.
-
-    Attributes:
-        spectra: Raw intensities, usually memory-mapped, [N_scans, L].
-        scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
-        axis: The places of the points that a model is given, [L].
-        axis_name: What the places are (``m/z``, ``cm-1``).
-        covariates: Names of K covariates.
-        values: Sample -> the value of each as text, empty where there is none.
-        feature_of: For each of the D features that a model is given the covariate it was made of.
-        scale: What one unit of each output is worth in what a person reads: the standard deviation
-            of a regression's targets; None for scores as they are.
-        place: Brings raw scans onto that axis; None where they are on it.
-    """
-
-    spectra: np.ndarray
-    scan_rows: Mapping[str, np.ndarray]
-    axis: np.ndarray
-    axis_name: str = UNNAMED_AXIS
-    covariates: Sequence[str] = ()
-    values: Mapping[str, Sequence[str]] | None = None
-    feature_of: Sequence[int] = ()
-    scale: Sequence[float] | None = None
-    place: Callable[[np.ndarray], np.ndarray] | None = None
-
-
-def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
-    """The explorer's spectra and covariates of these samples."""
-    cohort = data.cohort
-    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
-    rows = [row_of[name] for name in sample_ids]
-    units = read_units(cohort.root)
-    columns = [*cohort.numeric, *cohort.categorical]
-    place = {column: number for number, column in enumerate(columns)}
-    table = cohort.samples.iloc[rows]
-    texts = {column: _texts(table[column], units.get(column)) for column in columns}
-    return SampleSource(
-        spectra=cohort.spectra,
-        scan_rows={name: cohort.scan_rows[row_of[name]] for name in sample_ids},
-        axis=data.axis,
-        place=data.transforms.place,
-        axis_name=units.get("axis", UNNAMED_AXIS),
-        covariates=columns,
-        values={
-            name: [texts[column][number] for column in columns]
-            for number, name in enumerate(sample_ids)
-        },
-        feature_of=[place[column] for column in data.encoder.feature_columns],
-        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
-    )
-
-
-def _texts(values: Any, unit: str | None) -> list[str]:
-    """Each value as a person writes it, empty where there is none."""
-    behind = f" {unit}" if unit else ""
-    return [
-        ""
-        if value is None or value != value  # NaN alone differs from itself
-        else (f"{value:.6g}" if isinstance(value, float) else str(value)) + behind
-        for value in values
-    ]
 
 
 def worst_first(outputs: EpochOutputs) -> np.ndarray:
@@ -120,13 +55,13 @@ def pack_samples(
     scan_weights: Sequence[Tensor] | None = None,
     budget: int = EXPLORER_BYTES,
 ) -> dict[str, Any]:
-    """Everything that the page knows of single samples, in what JSON can hold.
+    """What the page knows of single samples, for JSON.
 
     Intensities are stored as the square root of their place between a scan's lowest and highest
     value (0 to 255), attributions as the signed square root of their share of the sample's largest
-    (-127 to 127). Where that takes more than the budget, neighbouring points are merged: of
-    intensities the largest is kept, so that no peak is lost, of attributions the sum. Where that
-    is not enough, the samples that the model was least wrong about are left out.
+    (-127 to 127). Beyond the budget, neighbouring points are merged: of intensities the largest is
+    kept, so that no peak is lost, of attributions the sum. Where that is not enough, the samples
+    that the model was least wrong about are left out.
 
     Args:
         source: Spectra and covariates.
@@ -182,13 +117,7 @@ def as_base64(values: np.ndarray) -> str:
 
 
 def _plan(layers: np.ndarray, points: int, budget: int) -> tuple[int, int]:
-    """Neighbouring points to merge, and samples to keep.
-
-    Args:
-        layers: Rows of points that each sample needs, the most wanted sample first.
-        points: L.
-        budget: In bytes; a point of a row takes one.
-    """
+    """Neighbouring points to merge, and samples to keep: a point of a row (layer) takes a byte."""
     most_merged = max(1, points // FEWEST_POINTS)
     for merged in range(1, most_merged + 1):
         if layers.sum() * -(-points // merged) <= budget:
@@ -270,10 +199,6 @@ def outcome_payload(
         outputs: Of one subset of the split.
         names: Of the classes, the labels or the regression's targets.
         decisions: What is ranked -> operating points, the one to start from first.
-
-    Returns:
-        ``scores`` (probabilities [N, C] or predictions [N, T]) and ``target`` ([N] or [N, T]) in
-        double precision; ``ranked``: what can be ranked, none of it where a score is not finite.
     """
     finite = bool(np.isfinite(outputs.scores.numpy()).all())
     ranked = []

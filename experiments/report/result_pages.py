@@ -11,10 +11,10 @@ from engine.reporting import figure_text, read_log
 from experiments.analysis import Outcome
 from experiments.report.figure_images import write_images_of
 from experiments.report.figures import (
-    FindingSections,
     ReportInput,
     Section,
     outcome_sections,
+    sections_of,
     shap_sections,
     threshold_sections,
     training_curves,
@@ -24,38 +24,26 @@ from experiments.report.figures import (
 
 @dataclass
 class ResultPages:
-    """Writes pages of one tested model into a folder.
-
-    Attributes:
-        folder: It exists.
-        title: The model's or the run's name.
-        drawn: What the pages are made of.
-        written: Pages so far, with their sections.
-    """
+    """Writes pages of one tested model into a folder, and keeps their sections in ``written``."""
 
     folder: Path
     title: str
-    drawn: FindingSections
+    examined: ReportInput
     written: dict[Path, list[Section]] = field(default_factory=dict)
 
-    @property
-    def examined(self) -> ReportInput:
-        """The samples that the pages are of."""
-        return self.drawn.examined
-
     def evaluation(self, metrics: Mapping[str, float]) -> None:
-        """``evaluation_plots.html``: how well the model did, and what is behind it, on one page.
-
-        ROC and precision-recall curves, confusion matrix, probabilities and threshold sensitivity
-        (of a regression predictions and residuals), t-SNE and attention, all metrics.
-        """
+        """``evaluation_plots.html``: curves, decisions, t-SNE, attention and all metrics."""
         outputs, classes = self.examined.outputs, self.examined.classes
         table = [("metric", "value"), *((name, figure_text(v)) for name, v in metrics.items())]
         sections = [
             *outcome_sections(outputs, classes),
             *threshold_sections(outputs, classes),
-            *(section for section in self.drawn.embedding if section.name == "tsne"),
-            *self.drawn.attention,
+            *(
+                section
+                for section in sections_of(self.examined, "embedding")
+                if section.name == "tsne"
+            ),
+            *sections_of(self.examined, "attention"),
             Section("metrics", "Metrics", table=table),
         ]
         self._write("evaluation_plots", f"{len(outputs.sample_id)} test samples.", sections)
@@ -63,7 +51,9 @@ class ResultPages:
     def importance(self) -> None:
         """``feature_importance.html``: what the scores rest on, over points and covariates."""
         lead = "Attribution over the spectrum and the covariates."
-        self._write_of("feature_importance", lead, self.drawn.importance, "was explained")
+        self._write_of(
+            "feature_importance", lead, sections_of(self.examined, "importance"), "was explained"
+        )
 
     def shap(self, explained: Sequence[Explained] = ()) -> None:
         """``shap_analysis.html``: the attributions of each sample's features.
@@ -81,12 +71,19 @@ class ResultPages:
     def pca(self) -> None:
         """``pca_analysis.html``: the samples in the plane, by PCA and by t-SNE."""
         lead = "Embeddings of the test samples."
-        self._write_of("pca_analysis", lead, self.drawn.embedding, "has a stored embedding")
+        self._write_of(
+            "pca_analysis", lead, sections_of(self.examined, "embedding"), "has a stored embedding"
+        )
 
     def attention(self) -> None:
         """``attention_analysis.html``: the weights and gates that the model returns."""
         lead = "Attention over scans, covariates and positions."
-        self._write_of("attention_analysis", lead, self.drawn.attention, "has measured attention")
+        self._write_of(
+            "attention_analysis",
+            lead,
+            sections_of(self.examined, "attention"),
+            "has measured attention",
+        )
 
     def images(self, others: Mapping[Path, list[Section]] | None = None) -> str | None:
         """Write a PNG beside each page; None, or in one line why there are none."""
@@ -106,16 +103,12 @@ FOLDER, LOG = "report", "log.jsonl"
 CURVES = "training_curves.html"
 
 
-def write_named_figures(outcome: Outcome, drawn: FindingSections) -> tuple[list[Path], str | None]:
+def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[Path], str | None]:
     """Write a run's figures by name into ``report``, from what was found out already.
 
-    ``evaluation_plots``, ``feature_importance``, ``shap_analysis``, ``pca_analysis`` and
-    ``attention_analysis``, each as ``.html`` and, where kaleido and a Chrome are there, as
-    ``.png``; of ``training_curves.html``, which grows with the run, only the image is made.
-
-    The model is not called again. So ``shap_analysis`` shows the attributions that there are, by
-    whichever method: by ``gradient_shap`` they are SHAP values, by integrated gradients they are
-    not called so, and the page says what they are.
+    Each as ``.html`` and, where kaleido and a Chrome are there, as ``.png``; of
+    ``training_curves.html``, which grows with the run, only the image is made. The model is not
+    called again: ``shap_analysis`` shows the attributions that there are, and says by which method.
 
     Returns:
         The files that were written, and in one line why there are no images, else None.
@@ -125,7 +118,7 @@ def write_named_figures(outcome: Outcome, drawn: FindingSections) -> tuple[list[
     """
     folder = outcome.run_dir / FOLDER
     folder.mkdir(exist_ok=True)
-    pages = ResultPages(folder, outcome.run_dir.name, drawn)
+    pages = ResultPages(folder, outcome.run_dir.name, examined)
     pages.evaluation(outcome.results["test"])
     pages.importance()
     pages.shap()

@@ -1,54 +1,46 @@
-"""The phrases of the run's page in English and in Chinese; the user's names stay as they are."""
+"""The page's messages in English and in Chinese; the user's names stay as they are."""
 
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from markupsafe import Markup
+import numpy as np
+from markupsafe import Markup, escape
 
+from datasets.cohort import SAMPLE_ID, Cohort
 from datasets.errors import UsageError, nearest
+from datasets.messages import Message
 from experiments.config import read_yaml
 
 WORDS_FILE = Path(__file__).with_name("words.zh.yaml")
 # Language -> what the page's element says of it.
 LANGUAGES = {"en": "en", "zh": "zh-CN"}
-# Where the values of a Chinese phrase stand: the next one, a certain one, or a list of any length.
-PLACES = re.compile(r"\{(\d*)\}|\[\[.+?\]\]")
-LISTED = re.compile(r"\[\[(.+?)\]\]")
-# Those of an English phrase, and what can stand there: any text, which is translated in its turn, a
-# name, a number, or a phrase of the catalogue.
-ENGLISH_PLACES = re.compile(r"\[\[(?P<item>.+?)\]\]|\{(?P<kind>name|number|phrase|)\}")
-NAME, PHRASE = "name", "phrase"
-KINDS = {
-    "": r"(.*?)",
-    NAME: r"(.*?)",
-    "number": r"((?:[-+]?(?:\d+(?:[.,]\d+)*(?:e[-+]?\d+)?|inf)|nan)%?|undefined)",
-    PHRASE: r"(.*?)",
-}
-SEPARATOR, CHINESE_SEPARATOR = ", ", "\N{IDEOGRAPHIC COMMA}"
+# Where the values of a Chinese phrase stand: the next one, or a certain one.
+PLACES = re.compile(r"\{(\d*)\}")
+SEPARATOR = "\N{IDEOGRAPHIC COMMA}"
 CHINESE = re.compile("[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
-# Between sentences, not within "et al. 2017"; a translated one needs no space behind it.
-BETWEEN_SENTENCES = re.compile(r"((?<=\.)(?<!\bal\.)\s+(?=[A-Z0-9]))")
+# A full stop, as wide as a character, needs no space behind it.
+FULL_STOP = "\N{IDEOGRAPHIC FULL STOP}"
+
+# A column of more values does not sort samples into kinds.
+MOST_VALUES = 50
 
 
 @functools.cache
 def read_words() -> dict[str, str]:
-    """English phrase -> Chinese phrase, both with places as the catalogue's head explains them."""
+    """English phrase -> Chinese phrase."""
     words: dict[str, str] = read_yaml(WORDS_FILE.read_text("utf-8"), WORDS_FILE.name)
     return words
 
 
 class Words:
-    """Says the page's phrases in one language.
+    """Says messages in both languages; the page shows one, and its script changes it.
 
-    A text that is made elsewhere (a figure's axis, a sentence with numbers in it) is found by the
-    phrase that it was filled from; the browser does the same when the reader changes the language
-    (``report_words.js``).
+    A plain text that is a whole phrase of the catalogue is a message, too, unless it is a name.
 
     Args:
         language: A key of ``LANGUAGES``.
@@ -59,7 +51,7 @@ class Words:
 
     Example:
         >>> words = Words("zh", names=["training"])
-        >>> words.say("scan {}", 3)
+        >>> words.translate(Message("scan {}", 3))
         '扫描 3'
         >>> words.translate("validation"), words.translate("training")
         ('验证集', 'training')
@@ -76,95 +68,61 @@ class Words:
         """The language, as HTML names it."""
         return LANGUAGES[self.language]
 
-    def say(self, phrase: str, *values: object) -> str:
-        """A phrase of the catalogue with its values."""
-        if self.language == "en":
-            return _fill(phrase, values)
-        said = [self.translate(v) if isinstance(v, str) else v for v in values]
-        return _fill(read_words().get(phrase, phrase), said)
-
     def translate(self, text: str) -> str:
-        """A whole text, or each of its sentences; what no phrase fits stays as it is."""
-        if self.language == "en" or not text or text in self.names:
-            return text
-        parts = BETWEEN_SENTENCES.split(text)
-        sentences, spaces = parts[::2], [*parts[1::2], ""]
-        said = [self._of_phrase(sentence) for sentence in sentences]
-        # Several sentences may be one phrase, where they are not known each by itself.
-        if len(sentences) > 1 and None in said:
-            whole = self._of_phrase(text)
-            if whole is not None:
-                return whole
-        return "".join(
-            sentence + space if found is None else found
-            for sentence, space, found in zip(sentences, spaces, said, strict=True)
-        )
+        """A text in the page's language."""
+        return text if self.language == "en" else self.chinese(text)
 
-    def _of_phrase(self, text: str) -> str | None:
-        trimmed = text.strip()
-        if trimmed in read_words():
-            return read_words()[trimmed]
-        for pattern in _patterns():
-            match = pattern.regex.match(trimmed)
-            said = None if match is None else self._refilled(pattern, match)
-            if said is not None:
-                return said
-        return None
+    def chinese(self, text: str) -> str:
+        """A text in Chinese; as it is where the catalogue does not have it."""
+        if isinstance(text, Message):
+            return _in_chinese(text)
+        return text if text in self.names else read_words().get(text, text)
 
-    def _refilled(self, pattern: _Pattern, match: re.Match[str]) -> str | None:
-        """The Chinese phrase with what stood in the English one; None where that does not fit."""
-        said = []
-        for kind, text in zip(pattern.kinds, match.groups(), strict=False):
-            found = self._value(kind, text)
-            if found is None:
-                return None
-            said.append(found)
-        return _fill(pattern.chinese, said)
-
-    def _value(self, kind: str | _Pattern, text: str) -> str | None:
-        if isinstance(kind, _Pattern):
-            return self._list(kind, text)
-        if kind == NAME:
-            return text
-        return self._of_phrase(text) if kind == PHRASE else self.translate(text)
-
-    def _list(self, item: _Pattern, text: str) -> str | None:
-        said, at = [], 0
-        while at < len(text):
-            match = item.regex.match(text, at)
-            found = None if match is None else self._refilled(item, match)
-            if match is None or found is None:
-                return None
-            said.append(found)
-            at = match.end()
-        return CHINESE_SEPARATOR.join(said)
+    def found_in(self, value: Any) -> dict[str, str]:
+        """The messages within a figure's data and layout: English -> Chinese."""
+        if isinstance(value, Message):
+            return {str(value): self.chinese(value)}
+        if isinstance(value, dict):
+            value = value.values()
+        elif isinstance(value, np.ndarray):
+            value = value.tolist() if value.dtype == object else []
+        elif not isinstance(value, (list, tuple)):
+            return {}
+        return {text: said for one in value for text, said in self.found_in(one).items()}
 
     # -- for templates ----------------------------------------------------------------------
 
-    def element(self, phrase: str, *values: object) -> Markup:
-        """A phrase that the reader can have in the other language, as an element."""
-        return Markup("<span {}>{}</span>").format(
-            self.marked(phrase, *values), self.say(phrase, *values)
+    def say(self, phrase: str, *values: object) -> Markup:
+        """A phrase of the page's own with its values, as an element."""
+        return self.element(Message(phrase, *values))
+
+    def element(self, text: str) -> Markup:
+        """A text, as an element that holds it in both languages."""
+        chinese = self.chinese(text)
+        if chinese == text:
+            return escape(str(text))
+        shown = self.translate(text)
+        return Markup('<span data-en="{}" data-zh="{}">{}</span>').format(text, chinese, shown)
+
+    def attribute(self, name: str, text: str) -> Markup:
+        """An attribute (``aria-label``) that follows the language."""
+        return Markup('{0}="{1}" data-en-{0}="{2}" data-zh-{0}="{3}"').format(
+            name, self.translate(text), text, self.chinese(text)
         )
 
-    def marked(self, phrase: str, *values: object) -> Markup:
-        """The attributes by which the browser knows what an element's text was made from."""
-        if not values:
-            return Markup('data-t="{}"').format(phrase)
-        plain = [value if isinstance(value, (int, float)) else str(value) for value in values]
-        return Markup('data-t="{}" data-v="{}"').format(phrase, json.dumps(plain))
 
-    def attribute(self, name: str, phrase: str) -> Markup:
-        """An attribute (``aria-label``) that follows the language."""
-        return Markup('{0}="{1}" data-t-{0}="{2}"').format(name, self.say(phrase), phrase)
-
-    def sentence(self, text: str) -> Markup:
-        """A text that was filled elsewhere, as an element."""
-        return Markup('<span data-s="{}">{}</span>').format(text, self.translate(text))
+def _in_chinese(value: object) -> str:
+    """A message, or a value of one; what is no message is a name or a number."""
+    if isinstance(value, list):
+        return SEPARATOR.join(map(_in_chinese, value))
+    if not isinstance(value, Message):
+        return str(value)
+    phrase = read_words().get(value.phrase, value.phrase)
+    return _fill(phrase, map(_in_chinese, value.values))
 
 
-def _fill(phrase: str, values: Iterable[object]) -> str:
-    given = [str(value) for value in values]
+def _fill(phrase: str, values: Iterable[str]) -> str:
+    given = list(values)
     if not given:
         return phrase
     in_turn = iter(given)
@@ -180,43 +138,14 @@ def _joined(left: str, right: str) -> str:
     """One behind the other; a space parts Chinese from Latin letters, not Chinese from Chinese."""
     if CHINESE.fullmatch(left[-1:]) and CHINESE.match(right, 1) and right[0] == " ":
         return left + right[1:]
-    if left[-1:] == " " and CHINESE.fullmatch(left[-2:-1]) and CHINESE.match(right):
+    before = left[-2:-1] if left[-1:] == " " else ""
+    if right and (before == FULL_STOP or (CHINESE.fullmatch(before) and CHINESE.match(right))):
         return left[:-1] + right
     return left + right
 
 
-class _Pattern(NamedTuple):
-    """A phrase with places.
-
-    Attributes:
-        regex: What the filled phrase looks like, one group per place.
-        chinese: The other language's.
-        kinds: Of the places: a key of ``KINDS``, or how an item of a list looks.
-    """
-
-    regex: re.Pattern[str]
-    chinese: str
-    kinds: tuple[str | _Pattern, ...]
-
-
-@functools.cache
-def _patterns() -> list[_Pattern]:
-    """Phrases with places: those around other phrases, then those with most words of their own."""
-    phrases = [phrase for phrase in read_words() if ENGLISH_PLACES.search(phrase)]
-    phrases.sort(key=lambda p: (f"{{{PHRASE}}}" not in p, -len(ENGLISH_PLACES.sub("", p))))
-    return [_pattern(phrase, read_words()[phrase]) for phrase in phrases]
-
-
-def _pattern(english: str, chinese: str, is_item: bool = False) -> _Pattern:
-    items = iter(LISTED.findall(chinese))
-    body, at = "", 0
-    kinds: list[str | _Pattern] = []
-    for place in ENGLISH_PLACES.finditer(english):
-        item, kind = place["item"], place["kind"] or ""
-        body += re.escape(english[at : place.start()]) + KINDS[kind]
-        kinds.append(kind if item is None else _pattern(item, next(items), is_item=True))
-        at = place.end()
-    body += re.escape(english[at:])
-    # A name may hold a separator, too: what stands behind one has to look like an item.
-    end = rf"(?:{SEPARATOR}(?={body})|\Z)" if is_item else r"\Z"
-    return _Pattern(re.compile(body + end, re.S), chinese, tuple(kinds))
+def names_of_kinds(cohort: Cohort) -> set[str]:
+    """Values of the columns that sort samples: names of plates, sites, sexes."""
+    table = cohort.samples.drop(columns=[SAMPLE_ID, *cohort.numeric])
+    kinds = (table[column].dropna().astype(str).unique() for column in table)
+    return {name for names in kinds if len(names) <= MOST_VALUES for name in names}

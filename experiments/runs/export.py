@@ -21,7 +21,7 @@ from experiments.analysis import Outcome
 from experiments.baselines import leaderboard_section, save_baselines
 from experiments.config import Config
 from experiments.report import write_named_figures, write_report
-from experiments.report.figures import FindingSections, examine
+from experiments.report.figures import examine
 from experiments.report.text import (
     calibration_section,
     class_table,
@@ -67,9 +67,9 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
         write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
         page, note = run_dir, None
         if outcome.config.report.enabled:
-            drawn = FindingSections(examine(outcome))
-            page = write_report(outcome, drawn)
-            note = write_named_figures(outcome, drawn)[1]
+            examined = examine(outcome)
+            page = write_report(outcome, examined)
+            note = write_named_figures(outcome, examined)[1]
         write_package(run_dir, run_dir.name)  # of all that stands by now
         return page, note or unsaved
     except OSError as error:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         weight_sections,
     )
     from experiments.report.figures.classification import (
-        PALETTE,
         about_unranked,
         add_chance,
         ranked_scores,
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
     )
     from experiments.report.figures.embeddings import plane_sections
     from experiments.report.figures.figure_page import (
+        PALETTE,
         TEMPLATES,
+        Part,
         Section,
         choices_of,
         shown_name,
@@ -33,16 +34,11 @@ if TYPE_CHECKING:
         write_figure_page,
     )
     from experiments.report.figures.outcomes import outcome_sections
-    from experiments.report.figures.report_input import (
-        ExplainedInputs,
-        ReportInput,
-        examine,
-        names_of_kinds,
-    )
+    from experiments.report.figures.report_input import ExplainedInputs, ReportInput, examine
     from experiments.report.figures.sections import (
         METHODS,
-        FindingSections,
         importance_sections,
+        sections_of,
         shap_sections,
     )
     from experiments.report.figures.shap import MOST_POINTS, summary_sections

@@ -10,10 +10,17 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 from torch.nn import functional
 
+from datasets.messages import Message, sentences
 from engine.metrics import TASKS, AttentionSummary, EpochOutputs, MeanWeights, ScanWeights
 from engine.reporting import figure_text
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    add_menu,
+    shown_name,
+    shown_names,
+)
 
 GATE = "gate"
 # What a gate of 1 and one of 0 let pass, where that is known.
@@ -24,7 +31,7 @@ MEANINGS = {
 # Beyond that a feature's gate is called one that depends on the sample.
 MOVING = 0.1
 BAND = "rgba(0, 114, 178, 0.25)"
-LONGEST_ID, MOST_LABELS = 60, len(PALETTE)
+MOST_LABELS = len(PALETTE)
 
 
 def is_gate(name: str) -> bool:
@@ -33,13 +40,7 @@ def is_gate(name: str) -> bool:
 
 
 def gate_sections(summary: AttentionSummary, movement: Tensor | None = None) -> list[Section]:
-    """Sections on what covariates do to the spectra's vector; none of a model without a gate.
-
-    Args:
-        summary: Holds the gates' means and spreads, among other weights.
-        movement: How far the covariates move each sample's vector (:class:`engine.explain.Gates`),
-            [N].
-    """
+    """Sections on the gates, and on how far covariates move each sample's spectra vector, [N]."""
     sections = []
     if movement is not None and len(movement):
         sections.append(
@@ -71,25 +72,31 @@ def _movement(values: np.ndarray) -> go.Figure:
 
 def _movement_text(values: np.ndarray) -> str:
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
-    return (
-        f"Relative to covariates of zeros, a sample's covariates move the gated vector of its "
-        f"spectra by {middle:.1%} of its length (median; 80% of the samples: {low:.1%} to "
-        f"{high:.1%})."
+    return Message(
+        "Relative to covariates of zeros, a sample's covariates move the gated vector of its "
+        "spectra by {} of its length (median; 80% of the samples: {} to {}).",
+        *(f"{share:.1%}" for share in (middle, low, high)),
     )
 
 
 def _gate_text(name: str, found: MeanWeights, samples: int) -> str:
-    text = f"{len(found.mean)} features, mean over {samples} samples, the most open first"
-    text += f" ({MEANINGS[name]})." if name in MEANINGS else "."
-    text += f" The gate is {figure_text(float(found.mean.mean()), 2)} on average."
+    own = [Message(MEANINGS[name])] if name in MEANINGS else []
+    told = "{} features, mean over {} samples, the most open first" + (" ({})." if own else ".")
+    text = [
+        Message(told, len(found.mean), samples, *own),
+        Message("The gate is {} on average.", figure_text(float(found.mean.mean()), 2)),
+    ]
     if found.spread is not None:
         moving = int((found.spread > MOVING).sum())
         spread = figure_text(float(found.spread.mean()), 3)
-        text += (
-            f" Its standard deviation over the samples is {spread} (mean over the features), and "
-            f"above {MOVING} for {moving} of {len(found.mean)} features."
+        text.append(
+            Message(
+                "Its standard deviation over the samples is {} (mean over the features), and above "
+                "{} for {} of {} features.",
+                *(spread, MOVING, moving, len(found.mean)),
+            )
         )
-    return text
+    return sentences(*text)
 
 
 def _gate(found: MeanWeights) -> go.Figure:
@@ -116,7 +123,7 @@ def _gate(found: MeanWeights) -> go.Figure:
         mode="lines",
         line={"color": PALETTE[0]},
         name="mean",
-        text=[f"feature {number + 1}" for number in order],
+        text=[Message("feature {}", number + 1) for number in order],
         hovertemplate="%{text}: %{y:.3f}<extra></extra>",
     )
     figure.update_xaxes(title_text="features, the most open first")
@@ -128,14 +135,7 @@ def _gate(found: MeanWeights) -> go.Figure:
 def agreement_section(
     outputs: EpochOutputs, names: Sequence[str], heads: tuple[Tensor, Tensor]
 ) -> Section:
-    """Predictions of the spectra head against those of the covariates head.
-
-    Args:
-        outputs: Of the whole model.
-        names: Of the classes, the labels or the regression's targets.
-        heads: Scores of the spectra's and of the covariates' head, [N, C] each, in the outputs'
-            units.
-    """
+    """The spectra head against the covariates head: scores [N, C] each, in the outputs' units."""
     make = _of_values if outputs.task == "regression" else _of_decisions
     figure, text = make(outputs, names, heads)
     return Section("agreement", "Agreement of the modalities", figure, text)
@@ -150,14 +150,15 @@ def _of_decisions(
     target, final = outputs.target.numpy(), outputs.predictions.numpy()
     differ = says_spectra != says_tabular
     what = "labels" if outputs.task == "multilabel" else "samples"
-    text = f"The two heads agree on {1 - differ.mean():.0%} of the {what}."
+    text = [Message(f"The two heads agree on {{}} of the {what}.", f"{1 - differ.mean():.0%}")]
     if differ.any():
-        right = [float((said == target)[differ].mean()) for said in (says_spectra, says_tabular)]
-        text += (
-            f" Where they differ, the spectra head is right in {right[0]:.0%}, the covariates head "
-            f"in {right[1]:.0%}, the whole model in "
-            f"{float((final == target)[differ].mean()):.0%}."
+        each = (says_spectra, says_tabular, final)
+        right = [f"{float((said == target)[differ].mean()):.0%}" for said in each]
+        told = (
+            "Where they differ, the spectra head is right in {}, the covariates head in {}, the "
+            "whole model in {}."
         )
+        text.append(Message(told, *right))
     if outputs.task == "multilabel":
         groups = [
             (name, spectra[:, number], tabular[:, number])
@@ -165,15 +166,15 @@ def _of_decisions(
         ]
         figure = _scatter(groups, outputs)
         _mark_even_odds(figure)
-        text += " Shown: each head's probability of a label."
-        return figure, text + _first_of(MOST_LABELS, len(names), "labels")
+        text.append(Message("Shown: each head's probability of a label."))
+        return figure, sentences(*text, _first_of(MOST_LABELS, len(names), "labels"))
     # Of two classes the positive one; of more the one that the whole model decides for.
     rows = np.arange(len(target))
     binary = outputs.task == "binary"
     shown = np.ones_like(final) if binary else final
     groups = [
         (
-            f"true {name}",
+            Message("true {}", name),
             np.where(target == number, spectra[rows, shown], np.nan),
             np.where(target == number, tabular[rows, shown], np.nan),
         )
@@ -183,8 +184,10 @@ def _of_decisions(
     figure = _scatter(groups, outputs)
     if binary:
         _mark_even_odds(figure)
-    of = names[1] if binary else "the class predicted by the whole model"
-    return figure, f"{text} Shown: each head's probability of {of}."
+    told = Message("Shown: each head's probability of the class predicted by the whole model.")
+    if binary:
+        told = Message("Shown: each head's probability of {}.", names[1])
+    return figure, sentences(*text, told)
 
 
 def _of_values(
@@ -199,17 +202,19 @@ def _of_values(
     for name, x, y in groups:
         spread = x.std() * y.std()
         known = spread > 0 and len(x) > 1
-        said.append(f"{name} {np.corrcoef(x, y)[0, 1]:.2f}" if known else f"{name} undefined")
+        value = f"{np.corrcoef(x, y)[0, 1]:.2f}" if known else Message("undefined")
+        said.append(Message("{} {}", name, value))
     figure = _scatter(groups, outputs)
     if len(groups) > 1:  # in units of their own
         add_menu(figure, [name for name, _, _ in groups], range(len(groups)))
     figure.update_layout(showlegend=False)
-    text = f"Correlation of the two heads' values: {', '.join(said)}."
-    return figure, text + _first_of(MOST_LABELS, len(names), "targets")
+    text = Message("Correlation of the two heads' values: {}.", said)
+    return figure, sentences(text, _first_of(MOST_LABELS, len(names), "targets"))
 
 
 def _first_of(shown: int, number: int, what: str) -> str:
-    return f" Shown: the first {shown} of {number} {what}." if number > shown else ""
+    told = f"Shown: the first {{}} of {{}} {what}."
+    return Message(told, shown, number) if number > shown else ""
 
 
 def _scatter(
@@ -254,25 +259,21 @@ BAR_HEIGHT, FRAME = 24, 110
 LONGEST_NAME = 18
 # With a tick at each number of scans up to so many.
 MOST_TICKS = 20
-NONE = (
-    "The model returns no attention_weights. To have them drawn, return a dict of tensors [B, ...] "
-    "under that name, such as the weight of each scan [B, S]."
+NONE = sentences(
+    "The model returns no attention_weights.",
+    "To have them drawn, return a dict of tensors [B, ...] under that name, such as the weight of "
+    "each scan [B, S].",
 )
 
 
 def weight_sections(
     summary: AttentionSummary, covariate_names: Sequence[str] | None = None
 ) -> list[Section]:
-    """A section for each kind of attention weights that the model returns, gates left out.
-
-    Args:
-        summary: Over the test samples.
-        covariate_names: D names; None for their numbers.
-    """
+    """A section for each kind of attention weights that the model returns, gates left out."""
     sections = [
         Section(
             f"scans-{number}",
-            f"{_words(name)}: over the scans of a sample",
+            Message("{}: over the scans of a sample", _words(name)),
             _spread_figure(weights),
             _spread_text(weights),
         )
@@ -289,28 +290,32 @@ def weight_sections(
         else:
             continue
         which = ", of each scan over the samples that have it" if "scan" in weights.axes else ""
-        text = f"Mean over {summary.samples} samples{which}."
+        text = Message(f"Mean over {{}} samples{which}.", summary.samples)
         sections.append(Section(f"weights-{number}", heading, figure, text))
     if not (sections or summary.means):
         return [Section("none", "No attention", text=NONE)]
     return sections
 
 
-def _words(name: str) -> str:
-    text = name.replace("_", " ")
-    return text[:1].upper() + text[1:]
+def _words(name: str) -> Message:
+    """The name of a kind of weights, with the number of its layer."""
+    text, _, number = name.replace("_", " ").rpartition(" ")
+    if number.isdecimal():
+        return Message(f"{text} {{}}", number).capitalized
+    return Message(name.replace("_", " ")).capitalized
 
 
 def _spread_text(weights: ScanWeights) -> str:
     several = weights.scans > 1
     if not several.any():
-        return "Every sample has one scan."
+        return Message("Every sample has one scan.")
     effective, scans = weights.effective[several], weights.scans[several]
-    return (
-        f"Samples with several scans: {scans.double().mean():.2f} scans on average, effectively "
-        f"{effective.mean():.2f} (exp of the entropy, mean "
-        f"{figure_text(float(weights.entropy[several].mean()), 2)} nats; with equal weights "
-        f"{scans.double().log().mean():.2f})."
+    return Message(
+        "Samples with several scans: {} scans on average, effectively {} (exp of the entropy, mean "
+        "{} nats; with equal weights {}).",
+        *(f"{scans.double().mean():.2f}", f"{effective.mean():.2f}"),
+        figure_text(float(weights.entropy[several].mean()), 2),
+        f"{scans.double().log().mean():.2f}",
     )
 
 
@@ -358,7 +363,7 @@ def _spread_figure(weights: ScanWeights) -> go.Figure:
 def _labels(axis: str, size: int, covariate_names: Sequence[str] | None) -> list[str]:
     if axis == "covariate" and covariate_names is not None:
         return shown_names(covariate_names, LONGEST_NAME)
-    return [f"{axis} {number + 1}" for number in range(size)]
+    return [Message(f"{axis} {{}}", number + 1) for number in range(size)]
 
 
 def _bars(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go.Figure:
@@ -396,7 +401,7 @@ def _matrices(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go
     figure = make_subplots(
         rows,
         columns,
-        subplot_titles=[f"head {number + 1}" for number in range(heads)] if heads > 1 else None,
+        subplot_titles=[Message("head {}", n + 1) for n in range(heads)] if heads > 1 else None,
         shared_xaxes=True,
         shared_yaxes=True,
         vertical_spacing=0.1 / rows,

@@ -10,32 +10,26 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
+from datasets.messages import Message
 from engine.metrics import THRESHOLD, EpochOutputs
 from engine.reporting import figure_text, make_panels
 from engine.statistics import Calibration, threshold_table
-from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    PALETTE,
+    Section,
+    add_menu,
+    shown_name,
+    shown_names,
+)
 from experiments.report.text import about_temperature
 
-# Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 SIDE_COLOURS = {"train": PALETTE[1], "val": PALETTE[0]}
 PANEL_HEIGHT, PANELS_A_ROW = 260, 2
-# Of a sample's name, in characters: it stands alone where it is pointed at.
-LONGEST_ID = 60
 
 
 def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
-    """Every metric over the epochs, training and validation in one panel.
-
-    Args:
-        epochs: Log rows with ``epoch`` and ``metrics`` (``train/loss``, ``val/loss``, ``lr``).
-    """
-    panels = make_panels(
-        [
-            {"epoch": row["epoch"], "metrics": {n: _number(v) for n, v in row["metrics"].items()}}
-            for row in epochs
-        ]
-    )
+    """Every metric of a log's rows over the epochs, training and validation in one panel."""
+    panels = make_panels(epochs)
     rows = -(-len(panels) // PANELS_A_ROW)
     figure = make_subplots(
         rows,
@@ -59,11 +53,6 @@ def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
     figure.update_layout(height=PANEL_HEIGHT * rows, hovermode="x", legend={"y": -0.04})
     figure.update_xaxes(title_text="epoch", row=rows)
     return figure
-
-
-def _number(value: float | str | None) -> float:
-    """A log's number, in which NaN is null and infinity a word."""
-    return float("nan") if value is None else float(value)
 
 
 def ranked_scores(
@@ -95,7 +84,7 @@ def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
     missing = unranked(outputs, names)
     if not missing:
         return ""
-    return f"Undefined because all samples are of one class: {', '.join(missing)}."
+    return Message("Undefined because all samples are of one class: {}.", missing)
 
 
 def say_undefined(figure: go.Figure, **place: Any) -> None:
@@ -105,10 +94,7 @@ def say_undefined(figure: go.Figure, **place: Any) -> None:
 
 
 def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
-    """ROC and precision-recall curves of all that can be ranked (:func:`ranked_scores`).
-
-    The legend names what cannot be; a panel without a curve says so.
-    """
+    """ROC and precision-recall curves of what can be ranked; the legend names what cannot be."""
     figure = make_subplots(1, 2, subplot_titles=["ROC", "precision and recall"])
     for number, name, scores, positive in ranked_scores(outputs, class_names):
         style = {"color": PALETTE[number % len(PALETTE)]}
@@ -119,7 +105,7 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
         figure.add_scatter(x=recall, y=precision, row=1, col=2, showlegend=False, **common)
     drawn = bool(figure.data)
     for name in unranked(outputs, class_names):
-        title = f"{shown_name(name)}: undefined"
+        title = Message("{}: undefined", shown_name(name))
         line = {"color": "grey", "dash": "dot"}
         figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=title, row=1, col=1)
     if drawn:
@@ -188,15 +174,14 @@ def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Fig
     for number, name in enumerate(map(shown_name, class_names)):
         figure.add_histogram(
             x=scores[target == number],
-            name=f"true {name}",
+            name=Message("true {}", name),
             marker_color=PALETTE[number % len(PALETTE)],
             xbins={"start": 0, "end": 1, "size": 0.05},
         )
     figure.update_layout(barmode="overlay", height=380)
     figure.update_traces(opacity=0.6)
-    figure.update_xaxes(
-        title_text=f"predicted probability of {shown_name(class_names[shown])}", range=[0, 1]
-    )
+    title = Message("predicted probability of {}", shown_name(class_names[shown]))
+    figure.update_xaxes(title_text=title, range=[0, 1])
     figure.update_yaxes(title_text="samples")
     return figure
 
@@ -210,7 +195,7 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
         figure.add_box(
             x=labels[chosen],
             y=scores[chosen],
-            name=f"true {side}",
+            name=Message("true {}", Message(side)),
             marker_color=PALETTE[number],
             boxpoints="all",
             jitter=0.4,
@@ -234,11 +219,7 @@ THRESHOLDS = np.linspace(0, 1, 201)
 
 
 def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Section]:
-    """A section with sensitivity, specificity, precision, F1 and balanced accuracy by threshold.
-
-    Returns:
-        Nothing where nothing can be ranked: of a regression, and of samples of one class.
-    """
+    """A section with figures by threshold; none where nothing can be ranked."""
     if outputs.task == "regression" or outputs.diverged:
         return []
     figure = go.Figure()
@@ -281,11 +262,11 @@ SMALLEST, LARGEST = 5.0, 18.0
 def reliability_section(calibration: Calibration, task: str, class_names: Sequence[str]) -> Section:
     """Observed frequency against predicted probability, before and after temperature scaling."""
     before, after = calibration.before, calibration.after
-    text = (
+    text = Message(
         "On the diagonal probabilities are perfectly calibrated; a larger mark stands for more "
-        f"samples. The temperature fitted on the validation set is {calibration.temperature:.3g}: "
-        f"{about_temperature(calibration)}. All other figures of this page use the uncalibrated "
-        "probabilities."
+        "samples. The temperature fitted on the validation set is {}: {}. All other figures of "
+        "this page use the uncalibrated probabilities.",
+        *(f"{calibration.temperature:.3g}", about_temperature(calibration)),
     )
     rows = [
         (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
@@ -299,7 +280,7 @@ def reliability_section(calibration: Calibration, task: str, class_names: Sequen
 def _said(task: str, class_names: Sequence[str]) -> str:
     """Which probability is looked at, as in the calibration error."""
     if task == "binary":
-        return f"predicted probability of {shown_name(class_names[1])}"
+        return Message("predicted probability of {}", shown_name(class_names[1]))
     if task == "multilabel":
         return "predicted probability of a label"
     return "probability of the most likely class"

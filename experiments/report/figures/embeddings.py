@@ -11,15 +11,21 @@ import plotly.graph_objects as go
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from datasets.messages import Message, sentences
 from engine.metrics import EpochOutputs
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, add_menu, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    add_menu,
+    shown_name,
+    shown_names,
+)
 
 # More kinds cannot be told apart; the smaller ones are drawn together.
 MOST_KINDS = 12
 MOST_TARGETS = 4
 SYMBOLS = ("circle", "diamond-open")
-OTHERS = "others ({})"
 OTHERS_COLOUR = "#999999"
 SCALE, MISSES_SCALE = "Viridis", "RdBu_r"
 
@@ -29,7 +35,6 @@ class Colouring:
     """One property of N samples.
 
     Attributes:
-        name: What it is, in a word or two.
         values: Text [N], object; or numbers [N], float.
         kinds: The different texts in the order of the legend; None of numbers.
         around_zero: Whether numbers have two directions.
@@ -50,17 +55,12 @@ class Colouring:
 
 
 def colourings(
-    outputs: EpochOutputs,
-    names: Sequence[str],
-    columns: Mapping[str, Sequence[str]] | None = None,
+    outputs: EpochOutputs, names: Sequence[str], columns: Mapping[str, Sequence[str]] | None = None
 ) -> list[Colouring]:
     """All that samples can be coloured by, the truth first.
 
-    Args:
-        outputs: Of the samples.
-        names: Of the classes, the labels or the regression's targets.
-        columns: Further properties in text, one value per sample, such as their group or plate;
-            what is the same or different for all of them is left out.
+    Of further ``columns`` of text, one value per sample, what is the same or different for all
+    samples is left out.
     """
     further = [
         _by_size(name, np.array([str(value) for value in values], dtype=object))
@@ -95,9 +95,9 @@ def _of_values(target: np.ndarray, predicted: np.ndarray, names: Sequence[str]) 
     for number, name in enumerate(names[:MOST_TARGETS]):
         true, said = target[:, number], predicted[:, number]
         found += [
-            Colouring(f"true {name}", true),
-            Colouring(f"predicted {name}", said),
-            Colouring(f"{name}: predicted - true", said - true, around_zero=True),
+            Colouring(Message("true {}", name), true),
+            Colouring(Message("predicted {}", name), said),
+            Colouring(Message("{}: predicted - true", name), said - true, around_zero=True),
         ]
     return found
 
@@ -105,10 +105,11 @@ def _of_values(target: np.ndarray, predicted: np.ndarray, names: Sequence[str]) 
 def _label_sets(present: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Each sample's labels in words; their number where there would be too many sets."""
     sets = [
-        " + ".join(n for n, has in zip(names, row, strict=True) if has) or "none" for row in present
+        " + ".join(n for n, has in zip(names, row, strict=True) if has) or Message("none")
+        for row in present
     ]
     if 2 ** len(names) > MOST_KINDS:
-        sets = [f"{number} labels" for number in present.sum(axis=1)]
+        sets = [Message("{} labels", number) for number in present.sum(axis=1)]
     return np.array(sets, dtype=object)
 
 
@@ -120,7 +121,7 @@ def _by_size(name: str, values: np.ndarray) -> Colouring | None:
     kinds = [kind for kind, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     shown, rest = kinds[:MOST_KINDS], kinds[MOST_KINDS:]
     if rest:
-        others = OTHERS.format(len(rest))
+        others = Message("others ({})", len(rest))
         hidden = set(rest)
         values = np.array([others if v in hidden else v for v in values], dtype=object)
         shown = [*shown, others]
@@ -134,7 +135,6 @@ MOST_DRAWN = 2000
 # as scikit-learn advises.
 FEWEST_FOR_TSNE, TSNE_FEATURES = 10, 50
 LARGEST_PERPLEXITY = 30
-LONGEST_ID = 60
 
 
 def plane_sections(
@@ -149,19 +149,19 @@ def plane_sections(
     Args:
         vectors: The samples' embeddings, [N, E].
         outputs: Of the same samples in the same order.
-        names: Of the classes, the labels or the regression's targets.
+        names: Of the outputs.
         source: What the vectors are (``embedding``).
-        columns: Further properties to colour by, as for
-            :func:`experiments.report.figures.embeddings.colourings`.
+        columns: As of :func:`colourings`.
     """
     samples, features = vectors.shape
     reason = ""
     if samples < 3 or features < 2:
-        reason = f"Too few data for a plane: {samples} samples with {features} features."
+        told = "Too few data for a plane: {} samples with {} features."
+        reason = Message(told, samples, features)
     elif not np.isfinite(vectors).all():
-        reason = f"The {source} contains NaN or infinite values: no components."
+        reason = Message("The {} contains NaN or infinite values: no components.", Message(source))
     elif not (vectors != vectors[0]).any():
-        reason = f"All samples have the same {source}."
+        reason = Message("All samples have the same {}.", Message(source))
     if reason:
         return [Section("pca", "Principal components", text=reason)]
     vectors = vectors.astype(np.float64)
@@ -169,18 +169,18 @@ def plane_sections(
     by = colourings(outputs, names, columns)
     ids = [shown_name(name, LONGEST_ID) for name in outputs.sample_id]
 
-    def draw(places: np.ndarray, axes: tuple[str, str]) -> go.Figure:
+    def draw(places: np.ndarray, axes: Sequence[str]) -> go.Figure:
         return _plane(places, [ids[i] for i in drawn], drawn, by, axes)
 
     plane, variance = _by_pca(vectors, source, drawn, draw)
     planes = [plane, _by_tsne(vectors, source, drawn, draw)]
     if outputs.task == "regression" and len(names) > MOST_TARGETS:
-        told = f" Colours: the first {MOST_TARGETS} of {len(names)} targets."
-        planes = [replace(section, text=section.text + told) for section in planes]
+        told = Message("Colours: the first {} of {} targets.", MOST_TARGETS, len(names))
+        planes = [replace(section, text=sentences(section.text, told)) for section in planes]
     return [*planes, variance]
 
 
-Draw = Callable[[np.ndarray, tuple[str, str]], go.Figure]
+Draw = Callable[[np.ndarray, Sequence[str]], go.Figure]
 
 
 def _by_pca(
@@ -189,11 +189,13 @@ def _by_pca(
     samples, features = vectors.shape
     pca = PCA(min(MOST_COMPONENTS, samples - 1, features), random_state=0)
     places, shares = pca.fit_transform(vectors), pca.explained_variance_ratio_
-    text = (
-        f"{features} features of the model's {source}, {samples} samples; the first two "
-        f"components explain {shares[:2].sum():.0%} of the variance.{_left_out(samples, drawn)}"
+    text = Message(
+        "{} features of the model's {}, {} samples; the first two components explain {} of the "
+        "variance.",
+        *(features, Message(source), samples, f"{shares[:2].sum():.0%}"),
     )
-    axes = (f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})")
+    axes = [Message("component {} ({})", n + 1, f"{shares[n]:.0%}") for n in (0, 1)]
+    text = sentences(text, _left_out(samples, drawn))
     return (
         Section("pca", "Principal components", draw(places[drawn, :2], axes), text),
         Section("variance", "Explained variance", _variance(shares)),
@@ -203,7 +205,8 @@ def _by_pca(
 def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) -> Section:
     samples, features = vectors.shape
     if samples < FEWEST_FOR_TSNE:
-        text = f"{samples} samples are too few for t-SNE: it needs at least {FEWEST_FOR_TSNE}."
+        told = "{} samples are too few for t-SNE: it needs at least {}."
+        text = Message(told, samples, FEWEST_FOR_TSNE)
         return Section("tsne", "t-SNE", text=text)
     chosen = vectors[drawn]
     # Only proportions count; scaled, they survive single precision, in which t-SNE computes.
@@ -212,19 +215,19 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
         chosen = PCA(min(TSNE_FEATURES, len(chosen)), random_state=0).fit_transform(chosen)
     perplexity = min(LARGEST_PERPLEXITY, (len(chosen) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    text = (
-        f"The model's {source} by t-SNE (van der Maaten and Hinton 2008), perplexity "
-        f"{perplexity:.3g}: neighbourhoods are meaningful, distances between clusters and cluster "
-        "sizes are not."
-        f"{_left_out(samples, drawn)}"
+    told = Message(
+        "The model's {} by t-SNE (van der Maaten and Hinton 2008), perplexity {}: neighbourhoods "
+        "are meaningful, distances between clusters and cluster sizes are not.",
+        *(Message(source), f"{perplexity:.3g}"),
     )
-    return Section("tsne", "t-SNE", draw(tsne.fit_transform(chosen), ("t-SNE 1", "t-SNE 2")), text)
+    text = sentences(told, _left_out(samples, drawn))
+    return Section("tsne", "t-SNE", draw(tsne.fit_transform(chosen), ["t-SNE 1", "t-SNE 2"]), text)
 
 
 def _left_out(samples: int, drawn: np.ndarray) -> str:
     if len(drawn) == samples:
         return ""
-    return f" Shown: a random {len(drawn)} of {samples} samples."
+    return Message("Shown: a random {} of {} samples.", len(drawn), samples)
 
 
 def _plane(
@@ -232,7 +235,7 @@ def _plane(
     ids: Sequence[str],
     drawn: np.ndarray,
     by: Sequence[Colouring],
-    axes: tuple[str, str],
+    axes: Sequence[str],
 ) -> go.Figure:
     """Points that a menu colours by one property after the other."""
     figure = go.Figure()

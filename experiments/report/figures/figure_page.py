@@ -12,8 +12,13 @@ from markupsafe import Markup
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
+# Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+# Of a sample's name, in characters: it stands alone where it is pointed at.
+LONGEST_ID = 60
 # In characters: an axis or a legend that is given more pushes the drawing off the page.
 LONGEST_NAME = 32
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -22,11 +27,7 @@ NUMBERED = "{} ({})"
 
 
 def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
-    """A name as a figure shows it: as text, in one line, and not too long.
-
-    Args:
-        name: Of a class, a covariate, a sample.
-        longest: In characters; of a longer one the middle is left out.
+    """A name as a figure shows it: as text, in one line; of a long one the middle is left out.
 
     Example:
         >>> shown_name("<b>CRP</b> & co")
@@ -34,32 +35,37 @@ def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
         >>> shown_name("neutrophil-to-lymphocyte ratio", 16)
         'neutroph…e ratio'
     """
-    return _as_text(_shortened(name, longest))
+    return _with_phrase(name, _as_text(_shortened(name, longest)))
 
 
 def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[str]:
     """Names as a figure shows them, all of them different: on an axis equal ones would be one.
 
-    Args:
-        names: N different ones.
-        longest: In characters.
-
-    Returns:
-        N texts.
-
     Example:
         >>> shown_names(["mass of the liver", "mass of the river"], 9)
         ['mass…iver', 'mass…iver (2)']
     """
-    found: dict[str, None] = {}
+    found: dict[str, object] = {}
     for name in names:
         short = text = _shortened(name, longest)
         number = 1
         while text in found:
             number += 1
             text = NUMBERED.format(short, number)
-        found[text] = None
-    return [_as_text(text) for text in found]
+        found[text] = name
+    return [_with_phrase(name, _as_text(text)) for text, name in found.items()]
+
+
+def _with_phrase(name: object, text: str) -> str:
+    """What is shown of a name; of a message of one value (``for {}``) a message, too."""
+    if isinstance(name, Message) and text == name:
+        return name
+    if not isinstance(name, Message) or len(name.values) != 1:
+        return text
+    before, _, behind = name.phrase.partition("{}")
+    if not (text.startswith(before) and text.endswith(behind)):
+        return text
+    return Message(name.phrase, text[len(before) : len(text) - len(behind)])
 
 
 def _shortened(name: object, longest: int) -> str:
@@ -88,9 +94,6 @@ class Section:
 
     Attributes:
         name: Its address within the page; the figure is ``figure-<name>``.
-        heading: Above it.
-        figure: What is drawn, if anything.
-        text: A sentence or two.
         table: Rows of cells, the first the names of the columns.
         choice: What of several a reader chooses to see it, the name of a label or a value; empty of
             a section that is always seen.
@@ -104,6 +107,16 @@ class Section:
     choice: str = ""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Sections of the page that belong together; where there are none, ``absent`` says why."""
+
+    name: str
+    heading: str
+    sections: Sequence[Section] = ()
+    absent: str = ""
+
+
 def choices_of(sections: Sequence[Section]) -> list[str]:
     """The choices of a page, in the order of the sections; the first is shown at first."""
     return list(dict.fromkeys(section.choice for section in sections if section.choice))
@@ -111,15 +124,6 @@ def choices_of(sections: Sequence[Section]) -> list[str]:
 
 def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
     """Write a page of figures; it holds the plotting library and asks the network for nothing.
-
-    Args:
-        path: Replaced as a whole.
-        title: The page's name.
-        lead: What it is of, in a line.
-        sections: In their order.
-
-    Returns:
-        ``path``.
 
     Raises:
         UsageError: It cannot be written.
@@ -178,13 +182,7 @@ MENU_STYLE: dict[str, Any] = {
 
 
 def add_menu(figure: go.Figure, choices: Sequence[str], belongs: Sequence[int]) -> None:
-    """Let a reader choose which of a figure's traces are shown; the first choice is, until then.
-
-    Args:
-        figure: It has no other menu.
-        choices: What there is to choose from.
-        belongs: For each trace the number of its choice.
-    """
+    """Let a reader choose which traces are shown; each ``belongs`` to a choice of that number."""
     buttons = [
         {
             "label": shown_name(choice),

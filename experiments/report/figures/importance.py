@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
+from datasets.cohort import UNNAMED_AXIS
+from datasets.messages import Message, sentences
 from engine.explain import Direction, Explained, find_direction, sample_points, toward_second
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, shown_name, shown_names
-from experiments.report.figures.report_input import ReportInput
+from experiments.report.figures.figure_page import PALETTE, Section, shown_name, shown_names
+
+if TYPE_CHECKING:
+    from experiments.report.figures.report_input import ReportInput
 
 UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
 
@@ -24,11 +27,9 @@ class Feature:
     """A covariate or a window of the spectrum, over the explained samples.
 
     Attributes:
-        name: To be shown.
         attributions: What it adds to the explained score, [N].
         values: As the model was given them, of a window the mean intensity, [N].
-        direction: What a higher value speaks for.
-        share: Its part of the scores' mean square, as :func:`Attributions.share` has it.
+        share: By :meth:`Attributions.share`.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Attributions:
     Of the log-odds of two classes all speak for the second one, whichever was explained.
 
     Attributes:
-        what: The score that was explained, in words.
+        what: The score that was explained.
         target: The explained outputs, long [N].
         points: Each sample's sum over its scans, [N, L].
         covariates: [N, D].
@@ -97,17 +98,17 @@ def _explained_score(explained: Explained, target: torch.Tensor, examined: Repor
     score = "log-odds" if explained.score == "log_odds" else "logit"
     score = "prediction" if task == "regression" else score
     if len(target) and bool((target == target[0]).all()):
-        return f"the {score} of {examined.classes[int(target[0])]}"
-    return f"the {score} of each sample's most likely class"
+        return Message(f"the {score} of {{}}", examined.classes[int(target[0])])
+    return Message(f"the {score} of each sample's most likely class")
 
 
 def covariate_features(found: Attributions, examined: ReportInput) -> list[Feature]:
     """The covariates, those that say most first."""
     assert examined.inputs is not None
     width = found.covariates.shape[1]
-    names = examined.covariates or [f"covariate {number}" for number in range(width)]
+    names = examined.covariates or [Message("covariate {}", n) for n in range(width)]
     features = [
-        _feature(str(name), found, found.covariates[:, n], examined.inputs.covariates[:, n])
+        _feature(name, found, found.covariates[:, n], examined.inputs.covariates[:, n])
         for n, name in enumerate(names)
     ]
     return sorted(features, key=lambda feature: -feature.size)
@@ -116,13 +117,7 @@ def covariate_features(found: Attributions, examined: ReportInput) -> list[Featu
 def window_features(
     found: Attributions, examined: ReportInput, windows: Sequence[tuple[int, int]]
 ) -> list[Feature]:
-    """Windows of the spectrum, those that say most first.
-
-    Args:
-        found: Their attributions.
-        examined: Has the intensities and the axis.
-        windows: First point of each, and the one behind its last.
-    """
+    """Windows of the spectrum (first point, and the one behind the last), the largest first."""
     assert examined.inputs is not None
     features = [
         _feature(
@@ -139,13 +134,18 @@ def window_features(
 def window_name(examined: ReportInput, start: int, stop: int) -> str:
     """The name of a region, by the axis if there is one."""
     if examined.axis is None:
-        return f"points {start} to {stop - 1}" if stop - start > 1 else f"point {start}"
+        if stop - start > 1:
+            return Message("points {} to {}", start, stop - 1)
+        return Message("point {}", start)
     ends = examined.axis[start], examined.axis[stop - 1]
     # As many digits as it takes to tell neighbouring points apart.
     step = float(np.abs(np.diff(examined.axis)).min(initial=1.0))
     digits = int(np.clip(np.ceil(-np.log10(max(step, 1e-6))), 0, 4))
     first, last = (f"{end:.{digits}f}" for end in ends)
-    return f"{examined.axis_name} {first}" + (f" to {last}" if stop - start > 1 else "")
+    axis = Message(UNNAMED_AXIS) if examined.axis_name == UNNAMED_AXIS else examined.axis_name
+    if stop - start > 1:
+        return Message("{} {} to {}", axis, first, last)
+    return Message("{} {}", axis, first)
 
 
 def speaks_for(direction: Direction, task: str, classes: Sequence[str]) -> tuple[str, str]:
@@ -154,12 +154,14 @@ def speaks_for(direction: Direction, task: str, classes: Sequence[str]) -> tuple
     if sign == 0:
         return UNCLEAR, UNCLEAR_COLOUR
     if task == "regression":
-        return (f"raises {name}", PALETTE[1]) if sign > 0 else (f"lowers {name}", PALETTE[0])
+        if sign > 0:
+            return Message("raises {}", name), PALETTE[1]
+        return Message("lowers {}", name), PALETTE[0]
     if task == "binary":
         spoken_for = direction.output if sign > 0 else 1 - direction.output
-        return f"for {classes[spoken_for]}", PALETTE[spoken_for]
+        return Message("for {}", classes[spoken_for]), PALETTE[spoken_for]
     colour = PALETTE[direction.output % len(PALETTE)]
-    return f"{'for' if sign > 0 else 'against'} {name}", colour
+    return Message("for {}" if sign > 0 else "against {}", name), colour
 
 
 def _feature(
@@ -182,7 +184,11 @@ SPECTRUM_COLOUR = "#7d8894"
 BAND = [[0, "rgba(0,114,178,1)"], [0.5, "rgba(128,128,128,0)"], [1, "rgba(213,94,0,1)"]]
 WINDOW = "rgba(230, 159, 0, 0.22)"
 PANELS = (0.62, 0.06, 0.32)
-NEGATIVE_SHARE = (
+EFFECT = Message(
+    "The effect of a higher value is the sign of the Spearman correlation between a feature's "
+    "attributions and its values; true labels are not used."
+)
+NEGATIVE_SHARE = Message(
     "A negative share means that the contributions oppose the score; their size is the mean "
     "|attribution|."
 )
@@ -192,19 +198,17 @@ def spectrum_section(
     found: Attributions, examined: ReportInput, lead: str, windows: Sequence[tuple[int, int]] = ()
 ) -> Section:
     """The mean spectrum with what its points say beneath it."""
-    text = f"{lead} Attributions of {found.what}, over {len(found.points)} samples."
+    text = [lead, Message("Attributions of {}, over {} samples.", found.what, len(found.points))]
     shares = [found.share(part.sum(axis=1)) for part in (found.points, found.covariates)]
     if not np.isnan(shares).any():
-        text += (
-            f" The spectra account for {share_text(shares[0], 0)} of the score's mean square, the "
-            f"covariates for {share_text(shares[1], 0)}."
-        )
+        told = "The spectra account for {} of the score's mean square, the covariates for {}."
+        text.append(Message(told, *(share_text(share, 0) for share in shares)))
         if min(shares) < 0:
-            text += f" {NEGATIVE_SHARE}"
+            text.append(NEGATIVE_SHARE)
     if windows:
-        text += f" Marked: the {len(windows)} regions with the largest share."
+        text.append(Message("Marked: the {} regions with the largest share.", len(windows)))
     figure = spectrum_figure(found, examined, windows)
-    return Section("points", "Mean spectrum and attribution", figure, text)
+    return Section("points", "Mean spectrum and attribution", figure, sentences(*text))
 
 
 def share_text(share: float, digits: int) -> str:
@@ -319,16 +323,13 @@ def feature_section(
                 "undefined" if np.isnan(correlation) else f"{correlation:.2f}",
             )
         )
-    text = (
-        "The effect of a higher value is the sign of the Spearman correlation between a feature's "
-        "attributions and its values; true labels are not used."
-    )
+    text = [EFFECT]
     if shown and not np.isnan(shown[0].share):
-        text += " Shares are of the score's mean square."
+        text.append(Message("Shares are of the score's mean square."))
         if min(feature.share for feature in shown[:MOST_ROWS]) < 0:
-            text += f" {NEGATIVE_SHARE}"
+            text.append(NEGATIVE_SHARE)
     figure = feature_bars(shown, task, classes)
-    return Section(name, heading, figure, text, rows)
+    return Section(name, heading, figure, sentences(*text), rows)
 
 
 def feature_bars(features: Sequence[Feature], task: str, classes: Sequence[str]) -> go.Figure:

@@ -10,14 +10,18 @@ from plotly.subplots import make_subplots
 
 from engine.metrics import EpochOutputs
 from experiments.report.figures.classification import (
-    LONGEST_ID,
-    PALETTE,
     about_unranked,
     confusion,
     ranking_curves,
     score_histogram,
 )
-from experiments.report.figures.figure_page import Section, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    shown_name,
+    shown_names,
+)
 
 ROW_HEIGHT = 400
 
@@ -108,13 +112,7 @@ def _row_for_each(names: Sequence[str]) -> go.Figure:
 
 
 def outcome_sections(outputs: EpochOutputs, names: Sequence[str], of: str = "") -> list[Section]:
-    """Sections on how predictions and truth agree.
-
-    Args:
-        outputs: Their task says which figures there are.
-        names: Of the classes, the labels or the regression's targets.
-        of: Put before each heading (``Test: ``).
-    """
+    """Sections on how predictions and truth agree."""
 
     def heading(text: str) -> str:
         return f"{of}{text}" if of else text.capitalize()
@@ -126,11 +124,7 @@ def outcome_sections(outputs: EpochOutputs, names: Sequence[str], of: str = "") 
                 heading("predicted against true"),
                 predicted_against_true(outputs, names),
             ),
-            Section(
-                "residuals",
-                heading("residuals"),
-                residuals(outputs, names),
-            ),
+            Section("residuals", heading("residuals"), residuals(outputs, names)),
         ]
     what = "each label" if outputs.task == "multilabel" else "confusion matrix"
     return [

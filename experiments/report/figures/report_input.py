@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,14 @@ import pandas as pd
 from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, read_units
 from engine.metrics import EpochOutputs
 from experiments.analysis import Outcome, TestAnalysis
+from experiments.report.words import MOST_VALUES
 
-# Further columns by which points can be coloured: so many, of so few values, and of each value
-# so many samples on average, so that it is no mere number.
-MOST_COLUMNS, MOST_VALUES, FEWEST_A_VALUE = 6, 50, 3
+if TYPE_CHECKING:
+    from experiments.report.figures.figure_page import Section
+
+# Further columns by which points can be coloured: so many, and of each value so many samples on
+# average, so that it is no mere number.
+MOST_COLUMNS, FEWEST_A_VALUE = 6, 3
 GROUP = "group"
 AXIS = "axis"
 
@@ -41,9 +46,7 @@ class ReportInput:
     """Tested samples, of a run or of a model at hand.
 
     Attributes:
-        outputs: Of the N samples.
         classes: The names of the C classes, labels or targets.
-        findings: What else is known of them.
         covariates: The names of the D covariates; None for their numbers.
         axis: The place of each point of a scan, [L]; None for their numbers.
         axis_name: What the places are.
@@ -51,6 +54,7 @@ class ReportInput:
         inputs: Of the explained samples; None where nothing was explained.
         scale: What one unit of each output is worth in the unit of what is predicted, [C]: the
             standard deviation of a regression's targets; None for scores as they are.
+        drawn: The sections so far, by part of the page.
     """
 
     outputs: EpochOutputs
@@ -62,6 +66,7 @@ class ReportInput:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inputs: ExplainedInputs | None = None
     scale: Sequence[float] | None = None
+    drawn: dict[str, list[Section]] = field(default_factory=dict, init=False, repr=False)
 
 
 def examine(outcome: Outcome) -> ReportInput:
@@ -87,13 +92,6 @@ def examine(outcome: Outcome) -> ReportInput:
         inputs=inputs,
         scale=None if data.scaler is None else data.scaler.state_dict()["std"],
     )
-
-
-def names_of_kinds(cohort: Cohort) -> set[str]:
-    """Values of the columns that sort samples: names of plates, sites, sexes."""
-    table = cohort.samples.drop(columns=[SAMPLE_ID, *cohort.numeric])
-    kinds = (table[column].dropna().astype(str).unique() for column in table)
-    return {name for names in kinds if len(names) <= MOST_VALUES for name in names}
 
 
 def _inputs(outcome: Outcome, rows: list[int]) -> ExplainedInputs:

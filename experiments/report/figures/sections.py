@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
+from datasets.messages import Message, sentences
 from engine.explain import WIDTH, Explained, top_windows
 from experiments.analysis import about_unexplained
 from experiments.report.figures.attention import agreement_section, gate_sections, weight_sections
@@ -41,30 +41,21 @@ NOT_SHAP = (
 )
 
 
-@dataclass(frozen=True)
-class FindingSections:
-    """The sections of examined samples, each drawn once, however many pages show it.
+def sections_of(examined: ReportInput, part: str) -> list[Section]:
+    """The sections of a part, drawn once, however many pages show them: t-SNE takes seconds.
 
-    Attributes:
-        examined: What they are made of.
+    Args:
+        examined: Keeps them.
+        part: ``importance``, ``embedding`` or ``attention``.
     """
-
-    examined: ReportInput
-
-    @cached_property
-    def embedding(self) -> list[Section]:
-        """As :func:`embedding_sections`, whose t-SNE takes seconds."""
-        return embedding_sections(self.examined)
-
-    @cached_property
-    def attention(self) -> list[Section]:
-        """As :func:`attention_sections`."""
-        return attention_sections(self.examined)
-
-    @cached_property
-    def importance(self) -> list[Section]:
-        """As :func:`importance_sections`."""
-        return importance_sections(self.examined)
+    if part not in examined.drawn:
+        draw = {
+            "importance": importance_sections,
+            "embedding": embedding_sections,
+            "attention": attention_sections,
+        }[part]
+        examined.drawn[part] = draw(examined)
+    return examined.drawn[part]
 
 
 def embedding_sections(examined: ReportInput) -> list[Section]:
@@ -102,8 +93,7 @@ def _importance_of(examined: ReportInput, explained: Explained) -> list[Section]
     features = covariate_features(found, examined)
     sections = []
     if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
-        lead = METHODS.get(explained.method, "")
-        lead += _not_explained(examined)
+        lead = sentences(METHODS.get(explained.method, ""), _not_explained(examined))
         sections.append(spectrum_section(found, examined, lead, windows))
     for name, heading, shown in (
         ("windows", "Regions of the spectrum", window_features(found, examined, windows)),
@@ -123,13 +113,12 @@ def _shap_of(examined: ReportInput, explained: Explained) -> list[Section]:
     found, windows = _found(examined, explained)
     is_shap = explained.method == GRADIENT_SHAP
     note = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
-    note += _not_explained(examined)
     sections = summary_sections(
         [*covariate_features(found, examined), *window_features(found, examined, windows)],
         explained.sample_id,
         found.what,
         "SHAP value" if is_shap else "attribution",
-        note,
+        sentences(note, _not_explained(examined)),
     )
     return _to_choose(sections, examined, explained)
 
@@ -148,7 +137,7 @@ def _to_choose(
 def _not_explained(examined: ReportInput) -> str:
     """A sentence where there are more labels or values than are explained."""
     told = about_unexplained(examined.findings)
-    return f" {told[:1].upper()}{told[1:]}." if told else ""
+    return Message("{}.", told.capitalized) if told else ""
 
 
 def _found(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import rankdata
 
-from experiments.report.figures.classification import PALETTE
-from experiments.report.figures.figure_page import Section, shown_name, shown_names
-from experiments.report.figures.importance import Feature
+from datasets.messages import Message, sentences
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    shown_name,
+    shown_names,
+)
+
+if TYPE_CHECKING:
+    from experiments.report.figures.importance import Feature
 
 MOST_ROWS, ROW_HEIGHT, FRAME = 20, 32, 120
 # More points a row say no more; they are drawn at random.
@@ -19,7 +27,7 @@ MOST_POINTS = 300
 # Places along a row in which points are heaped up, and the height of the highest heap, in rows.
 BINS, HIGHEST = 80, 0.42
 VALUES = [[0, PALETTE[0]], [0.5, "#b0b0b0"], [1, PALETTE[1]]]
-LONGEST_ID, LONGEST_NAME = 60, 26
+LONGEST_NAME = 26
 
 
 def summary_sections(
@@ -30,8 +38,8 @@ def summary_sections(
     Args:
         features: In any order, [N] values each.
         sample_id: The N samples.
-        what: The score that was explained, in words.
-        values: What the attributions are called (``SHAP value``).
+        what: The score that was explained.
+        values: The name of the attributions (``SHAP value``).
         note: How they were made, in a sentence.
     """
     if not features:
@@ -39,15 +47,16 @@ def summary_sections(
     shown = sorted(features, key=lambda feature: -feature.size)[:MOST_ROWS]
     samples = len(sample_id)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_POINTS])
-    text = (
-        f"{note} One point per sample: the feature's contribution to {what}. Colour: the rank of "
-        "the feature's value among the samples."
-    )
+    text = [
+        note,
+        Message("One point per sample: the feature's contribution to {}.", what),
+        Message("Colour: the rank of the feature's value among the samples."),
+    ]
     if len(drawn) < samples:
-        text += f" Shown: a random {len(drawn)} of {samples} samples."
+        text.append(Message("Shown: a random {} of {} samples.", len(drawn), samples))
     ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
     return [
-        Section("summary", "All samples", _points(shown, drawn, ids, values), text),
+        Section("summary", "All samples", _points(shown, drawn, ids, values), sentences(*text)),
         Section("mean", "Mean magnitude", _bars(shown, values)),
     ]
 
@@ -85,12 +94,7 @@ def _points(
         height=FRAME + ROW_HEIGHT * len(features),
         showlegend=False,
         hovermode="closest",
-        coloraxis={
-            "colorscale": VALUES,
-            "cmin": 0,
-            "cmax": 1,
-            "colorbar": scale,
-        },
+        coloraxis={"colorscale": VALUES, "cmin": 0, "cmax": 1, "colorbar": scale},
     )
     return figure
 

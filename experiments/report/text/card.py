@@ -9,19 +9,15 @@ from typing import Any
 import numpy as np
 
 from datasets.cohort import ROLES_FILE, SAMPLES_FILE, Roles, read_cohort_yaml
-from datasets.covariates import MISSING
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
-from engine.metrics import CLASSES, LAST_EPOCH
+from engine.metrics import LAST_EPOCH
 from engine.reporting import figure_text, figure_texts, read_log
-from experiments.analysis import Outcome, finding_number, too_few_of
+from experiments.analysis import Outcome, finding_number
 from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
-from experiments.report.text.decision_text import (
-    calibration_section,
-    chosen_points,
-    decision_warnings,
-)
+from experiments.report.text.decision_text import calibration_section, chosen_points
+from experiments.report.text.limit_text import limits, warnings_of
 from experiments.report.text.markdown_text import escape_markdown, fenced
 from experiments.run_files import (
     CARD_NAME,
@@ -32,88 +28,6 @@ from experiments.run_files import (
     WEIGHTS_PATH,
     without_places,
 )
-
-# Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
-# the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
-FEW = 50
-# Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).
-NOTABLE_MISSING = 0.05
-SIDE_SETS = {"val": "validation set", "test": "test set"}
-
-
-def limits(outcome: Outcome) -> Iterator[str]:
-    """Limitations of the run's numbers, and warnings about its data.
-
-    Yields:
-        Lines of Markdown.
-    """
-    data, cohort = outcome.data, outcome.data.cohort
-    yield (
-        f"All samples come from one cohort, {escape_markdown(cohort.root.name)}: performance on "
-        "another instrument, site, protocol or population is unknown."
-    )
-    yield "One model was evaluated on one split: another split or seed gives other numbers."
-    yield "Subgroups (by sex, age or site) were not evaluated separately."
-    yield "An association that the model uses is not necessarily causal."
-    yield from map(_warning, _audit_warnings(outcome))
-    for side in SUBSETS[1:]:
-        yield from _few(outcome, side)
-        undefined = [n for n in outcome.config.metric_names if np.isnan(outcome.results[side][n])]
-        if undefined:
-            yield _warning(f"undefined in the {SIDE_SETS[side]}: {', '.join(undefined)}")
-    unsure = [
-        name
-        for name, interval in outcome.intervals.items()
-        if not np.isnan(interval.value) and np.isnan(interval.low)
-    ]
-    if unsure:
-        why = ""
-        if outcome.test_groups == 1:
-            why = ": the test set is one group"
-        elif too_few_of(outcome.intervals):
-            why = ": too few samples"
-        yield _warning(f"no interval for {', '.join(map(escape_markdown, unsure))}{why}")
-    yield from map(_warning, decision_warnings(outcome.findings, cohort.task))
-    absent = cohort.samples[[*cohort.numeric, *cohort.categorical]].isna().mean()
-    for column, share in absent[absent >= NOTABLE_MISSING].items():
-        numeric = column in cohort.numeric
-        mark = f"missing({column})" if numeric else f"{column}={MISSING}"
-        indicated = "an" if mark in data.encoder.feature_names else "no"
-        filled = ", filled with the training median" if numeric else ""
-        yield _warning(
-            f"{escape_markdown(column)} is missing in {share:.0%} of the samples{filled}; the "
-            f"model has {indicated} indicator of missing values"
-        )
-
-
-def _audit_warnings(outcome: Outcome) -> Iterator[str]:
-    """Warnings of the audit, with those that were accepted."""
-    for found in outcome.audit:
-        if found.level != "note":
-            accepted = " (it was accepted)" if found.accepted else ""
-            yield f"{escape_markdown(found.sentence)}{accepted}"
-
-
-def _few(outcome: Outcome, side: str) -> Iterator[str]:
-    cohort = outcome.data.cohort
-    targets = cohort.targets[outcome.data.split == side]
-    if cohort.task == "regression":
-        if len(targets) < FEW:
-            yield _warning(f"fewer than {FEW} samples in the {SIDE_SETS[side]}: {len(targets)}")
-        return
-    if cohort.task in CLASSES:
-        numbers = np.bincount(targets, minlength=len(cohort.class_names))
-        counts = dict(zip(cohort.class_names, numbers, strict=True))
-    else:
-        counts = dict(zip(cohort.class_names, targets.sum(axis=0), strict=True))
-    few = [f"{escape_markdown(name)} {n}" for name, n in counts.items() if n < FEW]
-    if few:
-        yield _warning(f"fewer than {FEW} samples in the {SIDE_SETS[side]}: {', '.join(few)}")
-
-
-def _warning(text: str) -> str:
-    return f"**Warning:** {text}."
-
 
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12
@@ -180,7 +94,7 @@ and nan: the figure cannot be computed on these data.
 {_baselines(outcome)}{_decisions(outcome)}
 ## Limits
 
-{_bullets(limits(outcome))}
+{_bullets(_limits(outcome))}
 
 ## How to load it
 
@@ -266,6 +180,12 @@ def _about_predict(outcome: Outcome) -> str:
         return ""
     divided = " are not divided by the temperature and" if found.calibration else ""
     return f"Its probabilities are the model's own: they{divided} are not cut at a threshold.\n"
+
+
+def _limits(outcome: Outcome) -> Iterator[str]:
+    yield from map(escape_markdown, limits(outcome))
+    for told in warnings_of(outcome):
+        yield f"**Warning:** {escape_markdown(told)}."
 
 
 def _bullets(lines: Iterator[str]) -> str:

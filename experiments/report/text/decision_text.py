@@ -6,25 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, share_text
-from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
+from engine.statistics import COUNTS, RULES, Calibration, OperatingPoint
 from experiments.analysis import TestAnalysis
+from experiments.report.text.limit_text import about_temperature, one_kind
 from experiments.report.text.markdown_text import escape_markdown
-
-# Why a threshold cannot be chosen on the validation set: of classes, and of a label.
-ONE_KIND = "the validation set has only one class"
-ONE_KIND_OF_LABEL = "all validation samples have this label, or none has"
 
 Decisions = Mapping[str, Sequence[OperatingPoint]]
 
-# A temperature of 1.5 turns a predicted 0.9 into 0.81.
-FAR_TEMPERATURE = 1.5
-# Above it the test set is not called well calibrated, whatever the temperature.
-LARGE_ECE = 0.1
-# By how much a figure must move from validation to test for a warning, if it is also further
-# than by chance: two standard errors of the difference of two shares.
-NOTABLE_MOVE, STANDARD_ERRORS = 0.1, 2.0
-# A share and the two counts it is of.
-SHARES = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp")}
 TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
     "tp": "true positives",
     "fp": "false positives",
@@ -86,27 +74,6 @@ def calibration_section(calibration: Calibration | None, task: str = "binary") -
     )
 
 
-def about_temperature(calibration: Calibration) -> str:
-    """Whether the model is over- or underconfident, with its calibration error on the test set."""
-    temperature = calibration.temperature
-    if calibration.at_limit and temperature == LOWEST:
-        return "the smallest value tried: the validation set does not bound the confidence"
-    if calibration.at_limit:
-        return "the largest value tried: confidence carries no information on the validation set"
-    ece = f"ECE {figure_text(calibration.before.ece, 2)}"
-    if 1 / FAR_TEMPERATURE < temperature < FAR_TEMPERATURE:
-        if calibration.before.ece > LARGE_ECE:
-            return f"near 1, but the calibration error on the test set is large ({ece})"
-        return f"well calibrated ({ece})"
-    # The odds of 0.9 are 9 to 1.
-    meant = 1 / (1 + 9 ** (-1 / temperature))
-    verdict = "overconfident" if temperature > 1 else "underconfident"
-    against = ", against one other class," if calibration.task == "multiclass" else ""
-    return (
-        f"{verdict} ({ece}); a predicted 0.90{against} corresponds to about {share_text(meant, 2)}"
-    )
-
-
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
     """Thresholds and calibration for the terminal, one line each."""
     for name, points in findings.decisions.items():
@@ -114,7 +81,7 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         several = len(findings.decisions) > 1 or task == "multilabel"
         whose = f"{name}: " if several else f"positive class {name}: "
         if math.isnan(point.threshold):
-            yield f"{whose}no threshold: {_one_kind(task)}"
+            yield f"{whose}no threshold: {one_kind(task)}"
             continue
         chosen = "" if point.rule not in RULES else f" ({point.name} on validation)"
         yield (
@@ -132,42 +99,6 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         )
 
 
-def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
-    """Warnings of the model card, in Markdown without a full stop."""
-    for name, points in findings.decisions.items():
-        point = points[0]
-        if math.isnan(point.threshold):
-            yield f"no threshold for {escape_markdown(name)}: {_one_kind(task)}"
-        moved = [
-            f"{figure} {share_text(point.val[figure], 2)} on validation, "
-            f"{share_text(point.test[figure], 2)} on test"
-            for figure in _moved(point)
-        ]
-        if moved:
-            yield (
-                f"the threshold for {escape_markdown(name)} does not transfer: {', '.join(moved)}"
-            )
-    calibration = findings.calibration
-    if calibration is not None and not (
-        1 / FAR_TEMPERATURE < calibration.temperature < FAR_TEMPERATURE
-    ):
-        yield f"temperature {calibration.temperature:.3g}: {about_temperature(calibration)}"
-
-
-def _moved(point: OperatingPoint) -> Iterator[str]:
-    """Shares that differ between validation and test by more than chance."""
-    for figure, counts in SHARES.items():
-        apart = abs(point.val[figure] - point.test[figure])
-        if math.isnan(apart) or apart <= NOTABLE_MOVE:
-            continue
-        subsets = (point.val, point.test)
-        sizes = [sum(side[count] for count in counts) for side in subsets]
-        share = sum(side[counts[0]] for side in subsets) / sum(sizes)
-        error = math.sqrt(share * (1 - share) * sum(1 / size for size in sizes))
-        if apart > STANDARD_ERRORS * error:
-            yield figure
-
-
 def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str:
     lines = [
         f"| {first} | threshold | validation sensitivity | validation specificity "
@@ -182,14 +113,10 @@ def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str
     return "\n".join(lines)
 
 
-def _one_kind(task: str) -> str:
-    return ONE_KIND_OF_LABEL if task == "multilabel" else ONE_KIND
-
-
 def _said(name: str, point: OperatingPoint, task: str) -> str:
     escaped = escape_markdown(name)
     if math.isnan(point.threshold):
-        return f"No threshold can be chosen: {_one_kind(task)}."
+        return f"No threshold can be chosen: {one_kind(task)}."
     if math.isinf(point.threshold):
         return f"No sample is predicted {escaped}."
     return f"A sample is predicted {escaped} from a probability of {_threshold(point)}."

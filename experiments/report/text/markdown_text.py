@@ -16,8 +16,6 @@ from engine.reporting import share_text
 # What starts emphasis, code, links, HTML, table cells or entities inside a line (GFM 6.1).
 CONTROL = re.compile(r"([\\`*_\[\]<>|~#$&!])")
 SHORTEST_FENCE = 3
-# An escaped character, or a mark of code that stands for itself.
-MARK = re.compile(r"\\(.)|`")
 
 
 def escape_markdown(text: object) -> str:
@@ -28,16 +26,6 @@ def escape_markdown(text: object) -> str:
         CRP\_max\|mg\*L
     """
     return CONTROL.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def plain_text(markdown: str) -> str:
-    r"""A line of Markdown in which all names are escaped, for a reader that knows no Markdown.
-
-    Example:
-        >>> plain_text(f"few of {escape_markdown('a_b')} in `metrics.json`")
-        'few of a_b in metrics.json'
-    """
-    return MARK.sub(lambda found: found[1] or "", markdown)
 
 
 def fenced(text: str, language: str) -> str:
@@ -68,8 +56,7 @@ def class_figures(outputs: EpochOutputs, class_names: Sequence[str]) -> pd.DataF
     weighted average, by support, a class that does not occur adds nothing.
 
     Returns:
-        A row for each class, then ``macro avg`` and ``weighted avg``; columns ``precision``,
-        ``recall``, ``f1-score`` and ``support``.
+        A row for each class, then ``macro avg`` and ``weighted avg``.
 
     Raises:
         ValueError: A regression has no classes.

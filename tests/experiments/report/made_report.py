@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,13 +12,14 @@ import plotly.graph_objects as go
 import torch
 
 from datasets.audit import Finding
+from datasets.messages import Message
 from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
+from engine.statistics import Interval
 from experiments.analysis import TestAnalysis, decide
 from experiments.config import ThresholdConfig
-from experiments.report.figures import Section
-from experiments.report.report_content import Figure, Part, ReportContent, SplitRow
-from experiments.report.report_payload import SampleSource
+from experiments.report.figures import Part, Section
+from experiments.report.report_content import ReportContent, SampleSource
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 NASTY = (
@@ -78,13 +80,19 @@ def make_content(
         max_epochs=10,
         task=task,
         class_names=classes,
-        model="Model tft with 12,345 parameters; the best checkpoint by val/auroc.",
-        task_text=f"Regression targets: {', '.join(classes)}.",
+        model=Message(
+            "Model {} with {} parameters; the best checkpoint by {}.",
+            *("tft", "12,345", "val/auroc"),
+        ),
+        task_text=Message("Regression targets: {}.", ", ".join(classes)),
         cohort=[
-            "Cohort small: 90 samples, 180 scans (1 to 3 a sample) of 96 points (2000 to 9000)"
+            Message(
+                "Cohort {}: {} samples, {} scans ({} to {} a sample) of {} points ({} to {})",
+                *("small", 90, 180, 1, 3, 96, 2000, 9000),
+            )
         ],
         split=[
-            SplitRow(side, size, size, 2 * size, ["3"] * len(classes))
+            (side, size, size, 2 * size, ["3"] * len(classes))
             for side in ("training", "validation", "test")
         ],
         audit=[
@@ -92,19 +100,27 @@ def make_content(
                 "missingness:CRP",
                 "warn",
                 0.8,
-                f"missingness of CRP predicts the label: missing in 3% of {classes[0]} and 63% of "
-                f"{classes[-1]}",
+                Message(
+                    "missingness of {} predicts {}: missing in {} of {} and {} of {}",
+                    *("CRP", Message("the label"), "3%", classes[0], "63%", classes[-1]),
+                ),
                 (0.7, 0.9),
             ),
             Finding(
                 "counts:test",
                 "note",
                 1,
-                f"fewer than 50 samples in the test split: {classes[0]} 15",
+                Message("fewer than {} samples in the test split: {}", 50, [f"{classes[0]} 15"]),
             ),
         ],
-        headline=[Figure("auroc", 0.91, 0.85, 0.97, 0.93), Figure("mae", 3.2)],
-        warnings=[f"fewer than 50 samples in the test set: {classes[0]} 15."],
+        headline={"auroc": 0.93, "mae": math.nan},
+        tested={"auroc": Interval(0.91, 0.85, 0.97), "mae": Interval(3.2)},
+        warnings=[
+            Message(
+                "{}.",
+                Message("fewer than {} samples in the test set: {}", 50, [f"{classes[0]} 15"]),
+            )
+        ],
         limits=["Subgroups (by sex, age or site) were not evaluated separately."],
         epochs=epochs,
         val=val,

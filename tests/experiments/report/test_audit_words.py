@@ -11,6 +11,7 @@ import pytest
 
 from datasets.audit import CHECKS, OF_SCANS, AuditContext, audit
 from datasets.cohort import SPECTRAL_FILES, Cohort
+from datasets.messages import Message
 from datasets.simulation import simulate_cohort
 from datasets.splits import make_split
 from tests.datasets.audit.faulty_cohort import Fault, Files, write_cohort
@@ -251,5 +252,6 @@ def test_every_check_and_each_of_its_sentences_is_looked_at(audited):
 def test_every_finding_is_said_in_chinese(audited):
     left: dict[str, str] = {}
     for sentence, names in audited.sentences.items():
-        left |= english_left([sentence, f"{sentence} (it was accepted)."], names)
+        accepted = Message("{}.", Message("{} (it was accepted)", sentence))
+        left |= english_left([sentence, accepted], names)
     assert left == {}

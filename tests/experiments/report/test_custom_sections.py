@@ -5,8 +5,8 @@ import pytest
 from datasets.errors import UsageError
 from experiments.config import ComponentConfig, check_config
 from experiments.report import render_report
-from experiments.report.custom_sections import check_sections, custom_parts
 from experiments.report.figures import Section
+from experiments.report.report_page import check_sections, custom_parts
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.made_report import make_content
 

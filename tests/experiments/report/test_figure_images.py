@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
+import sys
+from types import SimpleNamespace
 
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 from plotly.subplots import make_subplots
 
-from experiments.report.figure_images import SCALE, WIDTH, stack, write_images
+from experiments.report.figure_images import SCALE, WIDTH, write_images
 
 CHROME = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -23,42 +27,39 @@ def panels() -> go.Figure:
     return figure
 
 
-def test_stacked_figures_keep_axes_of_their_own_below_each_other():
-    plain = stack([panels(), go.Figure(go.Scatter(y=[1])), panels()]).to_plotly_json()
-    layout = plain["layout"]
-    used = [trace["yaxis"] for trace in plain["data"]]
-    assert used == ["y", "y2", "y", "y3", "y4", "y5", "y4"]
-    low, high = {}, {}
-    for name in ("yaxis", "yaxis2", "yaxis3", "yaxis4", "yaxis5"):
-        low[name], high[name] = layout[name]["domain"]
-        assert 0 <= low[name] < high[name] <= 1
-    assert low["yaxis"] > high["yaxis3"]
-    assert low["yaxis3"] > high["yaxis4"]
-    assert layout["xaxis4"]["anchor"] == "y4"
+def written(monkeypatch, wanted, colours):
+    """The figures that a browser is given, each of which it draws in one colour."""
+    orders = []
+
+    def write(given, **_):
+        orders.extend(given)
+        for order, colour in zip(given, colours, strict=True):
+            size = (order["opts"]["width"], int(order["opts"]["height"]))
+            Image.new("RGB", size, colour).save(order["path"])
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "kaleido", SimpleNamespace(write_fig_from_object_sync=write))
+    assert write_images(wanted) is None
+    return [order["fig"]["layout"] for order in orders]
 
 
-def test_titles_lines_and_colour_scales_go_with_their_figure():
-    figure = stack([panels(), panels()])
-    titles = [note for note in figure.layout.annotations if note.text == "left"]
-    assert titles[0].y > figure.layout.yaxis.domain[0] > titles[1].y
-    assert [shape.yref for shape in figure.layout.shapes] == ["y", "y3"]
-    assert [t.coloraxis for t in figure.data if t.type == "heatmap"] == ["coloraxis", "coloraxis2"]
-    bars = figure.layout.coloraxis.colorbar, figure.layout.coloraxis2.colorbar
-    assert bars[0].y > bars[1].y
+def test_figures_of_a_file_stand_below_each_other(tmp_path, monkeypatch):
+    path, alone = tmp_path / "a.png", go.Figure(go.Scatter(y=[1], name="alone"))
+    layouts = written(monkeypatch, {path: [panels(), alone]}, ["red", "blue"])
+    image = Image.open(path)
+    assert image.size == (WIDTH, sum(layout["height"] for layout in layouts))
+    assert image.getpixel((5, 5)) == (255, 0, 0)
+    assert image.getpixel((5, layouts[0]["height"] + 5)) == (0, 0, 255)
+    assert all(layout["legend"]["y"] < 0 for layout in layouts)
 
 
-def test_each_figure_has_its_own_legend_and_a_single_line_none():
-    figure = stack([panels(), go.Figure(go.Scatter(y=[1], name="alone"))])
-    legends = {trace.name: trace.legend for trace in figure.data if trace.name}
-    assert legends == {"a": "legend", "b": "legend", "alone": "legend2"}
-    assert [t.showlegend for t in figure.data if t.name == "alone"] == [False]
-
-
-def test_stacking_leaves_the_figures_as_they_are():
+def test_menus_are_left_out_and_the_figures_stay_as_they_are(tmp_path, monkeypatch):
     own = panels()
-    before = own.to_json()
-    stack([own, own])
-    assert own.to_json() == before
+    own.update_layout(updatemenus=[{"buttons": [{"label": "one", "method": "update"}]}])
+    before = json.loads(own.to_json())
+    (layout,) = written(monkeypatch, {tmp_path / "a.png": [own]}, ["red"])
+    assert not layout.get("updatemenus")
+    assert json.loads(own.to_json()) == before
 
 
 def test_without_the_package_it_is_said_how_to_get_it(tmp_path, monkeypatch):

@@ -13,13 +13,14 @@ import pytest
 
 from datasets.audit import Finding
 from datasets.cohort import SPECTRAL_FILES
+from datasets.messages import Message
 from datasets.simulation import simulate_cohort
 from engine.statistics import HIGHEST, LOWEST, Calibration, Interval, OperatingPoint, Reliability
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.builders import build_data
 from experiments.config import check_config
-from experiments.report.report_content import WARNING, content_while_training
-from experiments.report.text import limits, plain_text
+from experiments.report.report_content import content_while_training
+from experiments.report.text import limits, warnings_of
 from experiments.run_files import ENVIRONMENT_NAME
 from tests.datasets.audit.faulty_cohort import Files, write_cohort
 from tests.experiments.report.said_in_chinese import english_left
@@ -27,7 +28,10 @@ from tests.experiments.report.test_audit_words import LABELS, SAMPLES, add_label
 
 SHARE = {"tp": 8, "fn": 2, "tn": 9, "fp": 1, "sensitivity": 0.8, "specificity": 0.9}
 WORSE = {"tp": 2, "fn": 8, "tn": 1, "fp": 9, "sensitivity": 0.2, "specificity": 0.1}
-DISGUISE = "a_b is the label in another form, or follows from it; leave it out of data.numeric"
+DISGUISE = Message(
+    "{} is {} in another form, or follows from it; leave it out of data.{}",
+    *("a_b", Message("the label"), "numeric"),
+)
 NO_BINS = Reliability(np.array([]), np.array([]), np.array([]), 0.1, 0.2, 0.3)
 TASKS: dict[str, dict[str, Any]] = {
     "binary": {"labels": LABELS},
@@ -80,7 +84,7 @@ def names_of(outcome: Outcome) -> set[str]:
 
 
 def told(outcome: Outcome) -> list[str]:
-    return [plain_text(line.removeprefix(WARNING)) for line in limits(outcome)]
+    return [*limits(outcome), *(Message("{}.", told) for told in warnings_of(outcome))]
 
 
 def decided(

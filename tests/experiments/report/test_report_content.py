@@ -12,10 +12,9 @@ import pytest
 from engine.reporting import read_log
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.config import check_config
-from experiments.report.figures import FindingSections, Section, examine
-from experiments.report.report_content import content_of, content_while_training
+from experiments.report.figures import Section, examine
+from experiments.report.report_content import content_of, content_while_training, sample_source
 from experiments.report.report_page import report_parts
-from experiments.report.report_payload import sample_source
 from experiments.report.words import Words
 from experiments.runs import Experiment
 from tests.experiments.conftest import SMALL_TFT
@@ -31,9 +30,9 @@ def said(section: Section) -> Iterator[str]:
     """All texts of a section."""
     yield from (section.heading, section.text)
     for row in section.table or ():
-        yield from map(str, row)
+        yield from (cell if isinstance(cell, str) else str(cell) for cell in row)
     if section.figure is not None:
-        yield from strings(json.loads(section.figure.to_json()), "")
+        yield from strings(section.figure.to_plotly_json(), "")
 
 
 def strings(value: Any, key: str) -> Iterator[str]:
@@ -42,7 +41,9 @@ def strings(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from strings(item, name)
-    elif isinstance(value, list):
+    elif isinstance(value, np.ndarray):
+        yield from strings(value.tolist() if value.dtype == object else [], key)
+    elif isinstance(value, (list, tuple)):
         for item in value:
             yield from strings(item, key)
 
@@ -75,24 +76,25 @@ def outcome(cohort_dir, tmp_path_factory) -> Outcome:
 
 @pytest.fixture(scope="module")
 def content(outcome):
-    return content_of(outcome, report_parts(FindingSections(examine(outcome))))
+    return content_of(outcome, report_parts(examine(outcome)))
 
 
 def test_the_headline_has_the_configured_metrics(outcome, content):
-    assert [figure.name for figure in content.headline] == outcome.config.metrics
-    for figure in content.headline:
-        assert figure.test == outcome.results["test"][figure.name]
-        assert figure.val == outcome.results["val"][figure.name]
-        assert np.isnan(figure.low)  # none were drawn
+    assert list(content.headline) == list(content.tested) == outcome.config.metrics
+    for name, val in content.headline.items():
+        assert content.tested[name].value == outcome.results["test"][name]
+        assert val == outcome.results["val"][name]
+        assert np.isnan(content.tested[name].low)  # none were drawn
 
 
 def test_the_split_counts_every_sample_group_scan_and_class(outcome, content):
     cohort = outcome.data.cohort
-    assert [side.subset for side in content.split] == ["training", "validation", "test"]
-    assert sum(side.samples for side in content.split) == len(cohort.sample_ids)
-    assert sum(side.scans for side in content.split) == sum(map(len, cohort.scan_rows))
+    subsets, samples, _, scans, targets = zip(*content.split, strict=True)
+    assert subsets == ("training", "validation", "test")
+    assert sum(samples) == len(cohort.sample_ids)
+    assert sum(scans) == sum(map(len, cohort.scan_rows))
     for number in range(2):
-        total = sum(int(side.targets[number]) for side in content.split)
+        total = sum(int(of_subset[number]) for of_subset in targets)
         assert total == int((cohort.targets == number).sum())
 
 
@@ -135,7 +137,7 @@ def test_every_text_of_the_parts_is_said_in_chinese_too(outcome, content):
 
 def test_what_was_not_found_out_is_said(outcome):
     nothing = replace(outcome, findings=TestAnalysis())
-    for part in report_parts(FindingSections(examine(nothing))):
+    for part in report_parts(examine(nothing)):
         assert not part.sections
         assert part.absent.endswith(".")
 
@@ -172,9 +174,9 @@ def test_a_run_that_goes_on_shows_its_last_validation(outcome):
     assert (content.status, content.epoch, content.max_epochs) == ("running", 1, 1)
     assert content.outputs is val
     assert content.subset == "validation"
-    assert [figure.name for figure in content.headline] == outcome.config.metrics
+    assert list(content.headline) == outcome.config.metrics
     expected = [epochs[-1]["metrics"][f"val/{name}"] for name in outcome.config.metrics]
-    assert [figure.val for figure in content.headline] == expected
+    assert list(content.headline.values()) == expected
     nothing_yet = content_while_training(outcome.run_dir, outcome.config, outcome.data, [])
     assert nothing_yet.epoch == 0
-    assert nothing_yet.headline == []
+    assert nothing_yet.headline == {}

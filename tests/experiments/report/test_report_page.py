@@ -161,7 +161,7 @@ def test_a_run_of_each_task_writes_its_page(task, labels, labelled_cohort, tmp_p
     assert found["names"] == labels
     assert found["samples"]["id"] == experiment.outputs["test"].sample_id
     for name in config.metric_names:
-        assert f'data-s="{name}"' in text
+        assert f'data-en="{name}"' in text
     # The page is handed on: it does not tell on whose machine the run was.
     assert str(tmp_path) not in text
     assert str(labelled_cohort.parent) not in text

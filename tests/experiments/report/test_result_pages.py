@@ -11,7 +11,7 @@ from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics
 from experiments.analysis import AnalysisCollector, TestAnalysis
 from experiments.enhanced_trainer import AnyLoader, Names, find_task, look_at_model
-from experiments.report.figures import FindingSections, examine
+from experiments.report.figures import examine
 from experiments.report.result_pages import ResultPages, write_named_figures
 from models import TFTMultimodal
 from tests.experiments.report.made_examined import make_examined
@@ -53,7 +53,7 @@ def write_pages(folder, task="binary"):
     examined, shap = look_at_model(
         model, loader, outputs, kept, Names(classes, COVARIATES, axis, "m/z")
     )
-    pages = ResultPages(folder, "my model", FindingSections(examined))
+    pages = ResultPages(folder, "my model", examined)
     pages.evaluation(metrics)
     pages.importance()
     pages.shap(shap)
@@ -110,9 +110,7 @@ def test_a_regression_has_pages_of_its_own(tmp_path):
 
 
 def test_what_was_not_looked_for_is_said(tmp_path):
-    pages = ResultPages(
-        tmp_path, "my model", FindingSections(make_examined(findings=TestAnalysis(), inputs=None))
-    )
+    pages = ResultPages(tmp_path, "my model", make_examined(findings=TestAnalysis(), inputs=None))
     pages.importance()
     pages.shap()
     pages.pca()
@@ -123,7 +121,7 @@ def test_what_was_not_looked_for_is_said(tmp_path):
 
 
 def test_attributions_by_another_method_can_be_summarised(tmp_path):
-    pages = ResultPages(tmp_path, "my model", FindingSections(make_examined()))
+    pages = ResultPages(tmp_path, "my model", make_examined())
     pages.shap()
     own = (tmp_path / "shap_analysis.html").read_text("utf-8")
     assert "Attributions by integrated gradients" in own
@@ -189,7 +187,7 @@ def without_kaleido(monkeypatch):
 def test_the_named_pages_need_no_model_call(outcome):
     curves = outcome.run_dir / "report" / "training_curves.html"
     before = curves.read_bytes()
-    paths, note = write_named_figures(outcome, FindingSections(examine(outcome)))
+    paths, note = write_named_figures(outcome, examine(outcome))
     assert {path.stem for path in paths} == NAMES
     assert {path.parent for path in paths} == {outcome.run_dir / "report"}
     assert note is not None
@@ -203,7 +201,7 @@ def test_the_named_pages_need_no_model_call(outcome):
 
 @pytest.mark.usefixtures("without_kaleido")
 def test_what_is_not_shap_is_not_called_so(outcome):
-    write_named_figures(outcome, FindingSections(examine(outcome)))
+    write_named_figures(outcome, examine(outcome))
     text = (outcome.run_dir / "report" / "shap_analysis.html").read_text("utf-8")
     assert "Attributions by integrated gradients" in text
     assert "mean |SHAP value|" not in text
@@ -212,7 +210,7 @@ def test_what_is_not_shap_is_not_called_so(outcome):
 @pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome on this machine")
 def test_with_a_chrome_every_page_has_an_image(outcome):
     pytest.importorskip("kaleido")
-    paths, note = write_named_figures(outcome, FindingSections(examine(outcome)))
+    paths, note = write_named_figures(outcome, examine(outcome))
     assert note is None
     images = {path.stem for path in paths if path.suffix == ".png"}
     assert images == NAMES | {"training_curves"}

@@ -48,7 +48,7 @@ function sampleFigure() {
   const data = samplesData(), entry = data.samples[page.samples.id[current.sample]], points = data.axis.length;
   const x = Array.from(data.axis), attribution = explainedOf(entry), explained = Boolean(attribution);
   const traces = scansOf(entry, points).map((y, scan) => ({
-    type: "scatter", mode: "lines", x, y, name: fill("scan {}", [scan + 1]), opacity: 0.8,
+    type: "scatter", mode: "lines", x, y, name: phrase("scan {}", scan + 1), opacity: 0.8,
     visible: current.hidden.has(scan) ? "legendonly" : true,
     line: {width: 1.2, color: scanColour(scan), dash: DASHES[scanDash(scan)]},
     hovertemplate: `${escaped(data.axis_name)} %{x:.5g}: %{y:.4g}`,
@@ -57,7 +57,7 @@ function sampleFigure() {
     const given = attributionOf(attribution, points, current.part), score = shown(page.names[attribution.target]);
     for (const [words, side, fillColour] of [["raises the score of {}", 1, RAISES], ["lowers the score of {}", -1, LOWERS]])
       traces.push({
-        type: "scatter", mode: "lines", x, y: given.map(value => (side * value > 0 ? value : 0)), name: fill(words, [score]), yaxis: "y2",
+        type: "scatter", mode: "lines", x, y: given.map(value => (side * value > 0 ? value : 0)), name: phrase(words, score), yaxis: "y2",
         fill: "tozeroy", line: {width: 1, color: fillColour}, hovertemplate: `${escaped(data.axis_name)} %{x:.5g}: %{y:.3g}`,
       });
   }
@@ -132,7 +132,7 @@ function showSum(entry, data) {
   find("sample-gap").hidden = gap === null;
   if (gap !== null) say(find("sample-gap"), "Completeness error: {}.", significant(Math.abs(gap), 2));
   if (!attribution) return say(element, data.explained ? "No attributions of this sample: they were computed for {} samples." : "No attributions were computed.", data.explained);
-  const what = fill(regression ? "the prediction of {}" : SCORES[data.score], [page.names[attribution.target]]);
+  const what = [regression ? "the prediction of {}" : SCORES[data.score], page.names[attribution.target]];
   const parts = [what, signed(attribution.spectra_sum), signed(attribution.covariates.reduce((a, b) => a + b, 0))];
   if (attribution.change === null) return say(element, "Attribution of {}: spectra {}, covariates {}.", ...parts);
   const start = data.method === "gradient_shap" ? "Relative to random other samples, the spectra change {} by {} and the covariates by {}; in total by {}." :

@@ -217,12 +217,12 @@ function scoresFigure() {
   return {
     data: [
       ...sides.map(([words, name, , side], number) => ({
-        type: "bar", x: centres, y: counts[number], name: fill(words, [shown(name)]), opacity: 0.65,
+        type: "bar", x: centres, y: counts[number], name: phrase(words, shown(name)), opacity: 0.65,
         marker: {color: side}, width: 1 / bins, hovertemplate: "%{x:.3f}: %{y}<extra></extra>",
       })),
     ],
     layout: {height: HEIGHT, margin: MARGIN, legend: LEGEND, barmode: "overlay", bargap: 0, shapes: [line(threshold)],
-      xaxis: axis(fill("predicted probability of {}", [shown(ranking.name, 16)]), UNIT), yaxis: axis("samples", {range: [0, highest * 1.08 || 1]})},
+      xaxis: axis(phrase("predicted probability of {}", shown(ranking.name, 16)), UNIT), yaxis: axis("samples", {range: [0, highest * 1.08 || 1]})},
   };
 }
 

@@ -6,38 +6,13 @@ const root = document.documentElement;
 // Written with the same rules in words.py, for the page as it is before this script runs.
 const TAGS = {en: "en", zh: "zh-CN"};
 const TRANSLATED_ATTRIBUTES = ["aria-label", "placeholder", "title"];
-const BETWEEN_SENTENCES = /((?<=\.)(?<!\bal\.)\s+(?=[A-Z0-9]))/;
 const names = new Set([page.title, ...page.names, ...page.known, ...page.samples.id, ...page.samples.group]);
-// What can stand at a place of an English phrase: any text, a name, a number, a phrase; or a list of such.
-const PLACES = /\[\[(.+?)\]\]|\{(name|number|phrase|)\}/g;
-const KINDS = {"": "(.*?)", name: "(.*?)", phrase: "(.*?)", number: "((?:[-+]?(?:\\d+(?:[.,]\\d+)*(?:e[-+]?\\d+)?|inf)|nan)%?|undefined)"};
-const SEPARATOR = ", ", CHINESE_SEPARATOR = "、";
-const literally = text => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-
-function pattern(english, chinese, isItem = false) {
-  const items = Array.from(chinese.matchAll(/\[\[(.+?)\]\]/g), found => found[1]), kinds = [];
-  let body = "", at = 0;
-  for (const {0: place, 1: item, 2: kind, index} of english.matchAll(PLACES)) {
-    body += literally(english.slice(at, index)) + KINDS[kind ?? ""];
-    kinds.push(item === undefined ? kind : pattern(item, items.shift(), true));
-    at = index + place.length;
-  }
-  body += literally(english.slice(at));
-  // A name may hold a separator, too: what stands behind one has to look like an item.
-  return {regex: new RegExp(body + (isItem ? `(?:${SEPARATOR}(?=${body})|$)` : "$"), "sy"), chinese, kinds};
-}
-
-const ownWords = phrase => phrase.replace(PLACES, "").length;
-const patterns = Object.keys(page.words)
-  .filter(phrase => phrase.search(PLACES) >= 0)
-  .sort((a, b) => b.includes("{phrase}") - a.includes("{phrase}") || ownWords(b) - ownWords(a))
-  .map(phrase => pattern(phrase, page.words[phrase]));
 let language = page.language;
 
 function fill(phrase, values) {
   if (!values.length) return phrase;
   let next = 0, filled = "", at = 0;
-  for (const {0: place, 1: number, index} of phrase.matchAll(/\{(\d*)\}|\[\[.+?\]\]/g)) {
+  for (const {0: place, 1: number, index} of phrase.matchAll(/\{(\d*)\}/g)) {
     filled = joined(joined(filled, phrase.slice(at, index)), String(values[number ? Number(number) : next++]));
     at = index + place.length;
   }
@@ -52,69 +27,22 @@ function joined(left, right) {
   return left + right;
 }
 
-function ofPhrase(text) {
-  const trimmed = text.trim();
-  if (Object.hasOwn(page.words, trimmed)) return page.words[trimmed];
-  for (const known of patterns) {
-    const match = matchAt(known, trimmed, 0), said = match && refilled(known, match);
-    if (said !== null) return said;
-  }
-  return null;
-}
+// A whole text of the page or of a figure, which may be a name.
+const chinese = text => (names.has(text) ? text : page.words[text] ?? text);
+const translate = text => (language === "en" ? text : chinese(text));
 
-function matchAt({regex}, text, at) {
-  regex.lastIndex = at;
-  return regex.exec(text);
+// A phrase of the catalogue with its values: names, numbers, phrases, or a list of a phrase and its values.
+function inLanguage(tongue, words, ...values) {
+  const said = values.map(value => (Array.isArray(value) ? inLanguage(tongue, ...value) : value));
+  if (tongue === "en") return fill(words, said);
+  return fill(page.words[words] ?? words, said.map(value => (typeof value === "string" ? chinese(value) : value)));
 }
+const phrase = (words, ...values) => inLanguage(language, words, ...values);
 
-// The Chinese phrase with what stood in the English one; null where that does not fit.
-function refilled({chinese, kinds}, match) {
-  const said = kinds.map((kind, place) => valueOf(kind, match[place + 1]));
-  return said.includes(null) ? null : fill(chinese, said);
-}
-
-function valueOf(kind, text) {
-  if (typeof kind !== "string") return eachItem(kind, text);
-  if (kind === "name") return text;
-  return kind === "phrase" ? ofPhrase(text) : translate(text);
-}
-
-function eachItem(item, text) {
-  const said = [];
-  for (let at = 0; at < text.length;) {
-    const match = matchAt(item, text, at);
-    said.push(match && refilled(item, match));
-    if (said.at(-1) === null) return null;
-    at += match[0].length;
-  }
-  return said.join(CHINESE_SEPARATOR);
-}
-
-// A text that was filled elsewhere, and may be a name: as a whole, or sentence by sentence.
-function translate(text) {
-  if (language === "en" || !text || names.has(text)) return text;
-  const parts = text.split(BETWEEN_SENTENCES), sentences = parts.filter((_, place) => place % 2 === 0);
-  const said = sentences.map(ofPhrase);
-  // Several sentences may be one phrase, where they are not known each by itself.
-  if (sentences.length > 1 && said.includes(null)) {
-    const whole = ofPhrase(text);
-    if (whole !== null) return whole;
-  }
-  return said.map((sentence, place) => sentence ?? sentences[place] + (parts[2 * place + 1] ?? "")).join("");
-}
-
-// A phrase of the catalogue with its values.
-function phrase(words, ...values) {
-  if (language === "en") return fill(words, values);
-  return fill(page.words[words] ?? words, values.map(value => (typeof value === "string" ? translate(value) : value)));
-}
-
-// Makes a phrase an element's text, and keeps what it was made from for the other language.
+// Makes a phrase an element's text, in both languages.
 function say(element, words, ...values) {
-  element.dataset.t = words;
-  if (values.length) element.dataset.v = JSON.stringify(values);
-  else delete element.dataset.v;
-  element.textContent = phrase(words, ...values);
+  for (const tongue of Object.keys(TAGS)) element.dataset[tongue] = inLanguage(tongue, words, ...values);
+  element.textContent = element.dataset[language];
   return element;
 }
 
@@ -123,7 +51,6 @@ function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "t") say(element, ...[value].flat());
-    else if (name === "label") label(element, "aria-label", value);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
@@ -134,22 +61,13 @@ function make(tag, attributes = {}, ...children) {
 // A name of the user's, cut after some lines; whole it is what the pointer and a screen reader find.
 const named = (tag, name, attributes = {}) => make(tag, {class: "name", title: name, ...attributes}, make("span", {class: "clamped"}, name));
 
-function label(element, attribute, words) {
-  element.setAttribute("data-t-" + attribute, words);
-  element.setAttribute(attribute, translate(words));
-}
-
 function speak() {
   root.lang = TAGS[language];
   document.title = phrase("{} - Scanfire report", page.title);
-  for (const element of document.querySelectorAll("[data-t]")) {
-    const {t, v} = element.dataset;
-    element.textContent = phrase(t, ...(v ? JSON.parse(v) : []));
-  }
-  for (const element of document.querySelectorAll("[data-s]")) element.textContent = translate(element.dataset.s);
+  for (const element of document.querySelectorAll("[data-en]")) element.textContent = element.dataset[language];
   for (const attribute of TRANSLATED_ATTRIBUTES)
-    for (const element of document.querySelectorAll(`[data-t-${attribute}]`))
-      element.setAttribute(attribute, translate(element.getAttribute("data-t-" + attribute)));
+    for (const element of document.querySelectorAll(`[data-en-${attribute}]`))
+      element.setAttribute(attribute, element.getAttribute(`data-${language}-${attribute}`));
   const button = find("language");
   button.lang = language === "en" ? TAGS.zh : TAGS.en;
   button.textContent = language === "en" ? "中文" : "English";

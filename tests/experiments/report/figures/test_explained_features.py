@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.enhanced_trainer import EnhancedTrainer, Names
+from experiments.report.figures import ReportInput
 from experiments.report.figures.importance import (
     UNCLEAR,
     covariate_features,
@@ -15,7 +16,6 @@ from experiments.report.figures.importance import (
     window_features,
     window_name,
 )
-from experiments.report.figures.report_input import ReportInput
 from tests.experiments.report.made_examined import PEAKS, WEIGHTS, make_examined
 from tests.experiments.report.made_outputs import NAMES
 

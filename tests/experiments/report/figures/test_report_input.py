@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.analysis import TestAnalysis
-from experiments.report.figures.report_input import examine, names_of_kinds
-from experiments.report.report_payload import sample_source
+from experiments.report.figures import examine
+from experiments.report.report_content import sample_source
+from experiments.report.words import names_of_kinds
 from tests.experiments.report.run_outcome import make_outcome
 
 pytestmark = pytest.mark.slow

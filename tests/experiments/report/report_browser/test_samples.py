@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.report.report_content import Part
+from experiments.report.figures import Part
 from tests.experiments.report.made_report import COVARIATES, make_content, make_section
 from tests.experiments.report.opened_page import MINUS, counts, opened, rows, wait_for_sample
 

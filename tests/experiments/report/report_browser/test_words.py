@@ -6,8 +6,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from experiments.report.figures import importance_sections, plane_sections
-from experiments.report.report_content import Part
+from datasets.messages import Message, sentences
+from experiments.report.figures import Part, importance_sections, plane_sections
 from experiments.report.words import Words
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.made_outputs import NAMES
@@ -66,28 +66,36 @@ def test_a_chinese_page_holds_no_english_phrase(task, browser, write):
         assert untranslated(page, names) == []
 
 
-def test_the_page_translates_sentences_as_python_does(browser, write):
+def test_the_page_says_messages_as_python_does(browser, write):
+    label, names = Message("the label"), ["training", "肝细胞癌"]
+    away = "{} predicts {}, and spectra may give {} away: {} is {}"
+    shares = [Message("{} of {}", *one) for one in (("90%", "low, or so"), ("0%", "<b>none</b>"))]
+    dose = Message("{} above {}", "dose", "2.5")
+    moved = "{} {} on validation, {} on test"
     given = [
-        "missingness of none predicts the label: missing in 3% of case and nan% of the rest.",
-        "plate predicts dose, and spectra may give plate away: dose above 2.5 is 90% of low, or so,"
-        " 1.5% of high and up, 0% of <b>none</b> (it was accepted).",
-        "2 scans are identical to one in another group: a split can separate them (such as "
-        "sample a and sample b and c).",
-        "the threshold for 肝细胞癌 does not transfer: sensitivity 0.90 on validation, 0.50 on "
-        "test, specificity 0.80 on validation, 0.20 on test.",
-        "undefined in the test set: auroc, recall_at_fpr@0.05, training.",
-        "fewer than 50 samples in the validation set: stroke, TIA 4, grade 2 30, training 1.",
-        "site by class: A has no training, B has no the rest and more; there the classes cannot be "
-        "compared",
-        "Correlation of the two heads' values: age 0.95, body mass undefined.",
-        "the prediction of 肝细胞癌",
-        "Raman shift 400.1 to 1,200",
+        Message(
+            "missingness of {} predicts {}: missing in {} of {} and {} of {}",
+            *("none", label, "3%", "case", "nan%", Message("the rest")),
+        ),
+        Message("{} (it was accepted)", Message(away, "plate", "dose", "plate", dose, shares)),
+        Message(
+            "{} scans are identical to one {} (such as sample {} and sample {})",
+            *(2, Message("in another group: a split can separate them"), "a", "b and c"),
+        ),
+        Message(
+            "the threshold for {} does not transfer: {}",
+            names[1],
+            [Message(moved, Message("sensitivity"), "0.90", "0.50")],
+        ),
+        Message("undefined in the test set: {}", [Message("auroc"), "training"]),
+        Message("Correlation of the two heads' values: {}.", ["age 0.95"]),
+        Message("the prediction of {}", names[1]),
+        Message("{} {} to {}", "Raman shift", "400.1", "1,200"),
         "plate predicts the weather: dry",
-        "Mean over 5 samples. Nobody has said this. Marked are the 3 windows that account for "
-        "most of it.",
+        sentences(Message("Mean over {} samples.", 5), "Nobody has said this."),
     ]
-    made = make_content("binary", names=["training", "肝细胞癌"], warnings=given, limits=given[:1])
-    chinese = Words("zh", names=["training", "肝细胞癌"])
+    made = make_content("binary", names=names, warnings=given, limits=given[:1])
+    chinese = Words("zh", names=names)
     expected = [chinese.translate(text).strip() for text in given]
     assert [text for text in expected if text in given] == ["plate predicts the weather: dry"]
     with opened(browser, write(made)) as page:
