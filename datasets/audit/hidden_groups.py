@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
+from datasets.messages import Message
 
 # Shuffles of the columns, which show how many equal rows are chance.
 SHUFFLES = 20
@@ -90,14 +91,12 @@ def _check_covariates(context: AuditContext) -> Iterator[Finding]:
     if found > 2 * chance:
         rows = _numbered(table)
         alike = table.index[rows == rows[equal][0]]
-        yield Finding(
-            "groups:covariates",
-            "warn",
-            found,
-            f"{counted(found, 'sample')} share all covariates with one of another group (by chance "
-            f"at most {chance}), such as {' and '.join(cohort.sample_ids[n] for n in alike[:2])}: "
-            "if they are of one subject, data.group should hold them together",
+        sentence = Message(
+            "{} share all covariates with one of another group (by chance at most {}), such as {} "
+            "and {}: if they are of one subject, data.group should hold them together",
+            *(counted(found, "sample"), chance, *(cohort.sample_ids[n] for n in alike[:2])),
         )
+        yield Finding("groups:covariates", "warn", found, sentence)
 
 
 def _numbered(table: pd.DataFrame) -> np.ndarray:
@@ -134,14 +133,12 @@ def _check_names(names: list[str], labels: np.ndarray) -> Iterator[Finding]:
         if subjects and (several["nunique"] == 1).all() and chance < SMALLEST_CHANCE:
             stem = several.index[0]
             alike = [n for n, m in zip(names, matches, strict=True) if m and m["stem"] == stem]
-            yield Finding(
-                "groups:sample_id",
-                "warn",
-                len(several),
-                f"names of samples share a stem and a label, {len(several)} times, such as "
-                f"{' and '.join(alike[:2])}: if they are of one subject, data.group should hold "
-                "them together",
+            sentence = Message(
+                "names of samples share a stem and a label, {} times, such as {} and {}: if they "
+                "are of one subject, data.group should hold them together",
+                *(len(several), *alike[:2]),
             )
+            yield Finding("groups:sample_id", "warn", len(several), sentence)
             return
 
 
@@ -171,12 +168,10 @@ def _check_spectra(context: AuditContext, labels: np.ndarray) -> Iterator[Findin
     # Neighbours come in pairs: half of the samples are independent.
     error = float(excess.std()) / np.sqrt(len(excess) / 2)
     if excess.mean() >= LEAST_EXCESS and excess.mean() >= LEAST_ERRORS * error:
-        yield Finding(
-            "groups:spectra",
-            "warn",
-            float(near.mean()),
-            f"the sample with the nearest spectrum has the same label in {near.mean():.0%}, those "
-            f"beyond the nearest {FIRST_FAR} in {far.mean():.0%}: a random split rewards "
-            "recognising a subject, and a split by subject would give about the latter; if "
-            "subjects have several samples, set data.group",
+        sentence = Message(
+            "the sample with the nearest spectrum has the same label in {}, those beyond the "
+            "nearest {} in {}: a random split rewards recognising a subject, and a split by subject "
+            "would give about the latter; if subjects have several samples, set data.group",
+            *(f"{near.mean():.0%}", FIRST_FAR, f"{far.mean():.0%}"),
         )
+        yield Finding("groups:spectra", "warn", float(near.mean()), sentence)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from experiments.baselines.saved import BASELINES_NAME, load_baselines, save_baselines
     from experiments.baselines.text import (
+        about_leaderboard,
         leaderboard_lines,
         leaderboard_rows,
         leaderboard_section,

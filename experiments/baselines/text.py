@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from datasets.messages import Message, sentences
 from engine.reporting import figure_text, figure_texts, p_text, with_bounds
-from experiments.baselines.leaderboard import BEATS, LOSES, TOO_FEW, Leaderboard
+from experiments.baselines.leaderboard import BEATS, LOSES, OPEN, TOO_FEW, Leaderboard
 from experiments.config import LATE_FUSION
 
 TITLES = {
@@ -22,32 +23,31 @@ TITLES = {
     "covariates_boosting": "gradient boosting on covariates",
     LATE_FUSION: "late fusion",
 }
-SAME = {"auroc": "AUROC", "auprc": "AUPRC"}
 
 
-def title_of(name: str) -> str:
+VERDICTS = {
+    BEATS: "{} beats {}: {} {} against {}, difference {} ({} to {})",
+    LOSES: "{} does not beat {}: {} {} against {}, difference {} ({} to {})",
+    OPEN: "{} does not differ significantly from {}: {} {} against {}, difference {} ({} to {})",
+    TOO_FEW: "too few samples to tell whether {} beats {}: {} {} against {}, difference {}",
+}
+
+
+def title_of(name: str) -> Message:
     """A baseline's name in words; another model's name as it is."""
-    return TITLES.get(name, name)
+    return Message(TITLES[name]) if name in TITLES else Message("{}", name)
 
 
-def verdict(found: Leaderboard) -> str:
+def verdict(found: Leaderboard) -> Message:
     """Whether the network beats the best baseline, in one sentence without a final stop."""
     network, best, difference = found.network, found.best, found.difference
-    title = title_of(best.name)
     ours, theirs = (figure_text(e.test.value, 3) for e in (network, best))
     _, low, high = figure_texts(difference, "+")
     # As many decimals as the bounds have.
-    apart = f"{found.metric} {ours} against {theirs}, difference {_rounded(difference.value, low)}"
-    if found.outcome == TOO_FEW:
-        return (
-            f"too few samples to tell whether {network.name} beats {title}: {apart} on the test set"
-        )
-    apart += f" ({low} to {high})"
-    if found.outcome == BEATS:
-        return f"{network.name} beats {title}: {apart}"
-    if found.outcome == LOSES:
-        return f"{network.name} does not beat {title}: {apart}"
-    return f"{network.name} does not differ significantly from {title}: {apart}"
+    apart = _rounded(difference.value, low)
+    bounds = [] if found.outcome == TOO_FEW else [low, high]
+    values = (network.name, title_of(best.name), found.metric, ours, theirs, apart, *bounds)
+    return Message(VERDICTS[found.outcome], *values)
 
 
 def _rounded(value: float, like: str) -> str:
@@ -64,21 +64,24 @@ def leaderboard_rows(found: Leaderboard) -> list[tuple[str, str, str]]:
     ]
 
 
-def about_leaderboard(found: Leaderboard) -> str:
+def about_leaderboard(found: Leaderboard) -> Message:
     """How the baselines were fitted and compared."""
-    told = (
-        "Baselines are fitted to the training set of this run, with its transforms; the best one "
-        "is chosen on the validation set."
-    )
+    told = [
+        Message(
+            "Baselines are fitted to the training set of this run, with its transforms; the best "
+            "one is chosen on the validation set."
+        )
+    ]
     if found.drawn is not None:
-        told += f" They are fitted to {found.drawn} training samples, drawn by group."
+        told.append(Message("They are fitted to {} training samples, drawn by group.", found.drawn))
     if not math.isnan(found.p_value):
-        told += f" DeLong's test of the difference: p {_equals(p_text(found.p_value))}."
-    return told
+        told.append(Message("DeLong's test of the difference: p {}.", _equals(found.p_value)))
+    return sentences(*told)
 
 
-def _equals(p_value: str) -> str:
-    return p_value if p_value.startswith("<") else f"= {p_value}"
+def _equals(p_value: float) -> str:
+    told = p_text(p_value)
+    return told if told.startswith("<") else f"= {told}"
 
 
 def leaderboard_lines(found: Leaderboard) -> list[str]:
@@ -99,11 +102,11 @@ def leaderboard_lines(found: Leaderboard) -> list[str]:
 
 def leaderboard_section(found: Leaderboard) -> str:
     """A Markdown section for the summary and the card."""
-    sentence = verdict(found)
+    sentence = verdict(found).capitalized
     rows = "\n".join(f"| {name} | {val} | {test} |" for name, val, test in leaderboard_rows(found))
     return f"""## Baselines
 
-{sentence[0].upper()}{sentence[1:]}. {about_leaderboard(found)}
+{sentence}. {about_leaderboard(found)}
 
 | {found.metric} by model | validation | test |
 |---|---|---|

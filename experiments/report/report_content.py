@@ -22,9 +22,10 @@ from datasets.cohort import (
 )
 from datasets.messages import Message
 from datasets.splits import SUBSETS
-from engine.metrics import CLASSES, EpochOutputs
+from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import read_log
 from experiments.analysis import Outcome, TestAnalysis
+from experiments.baselines import Leaderboard
 from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
@@ -82,6 +83,7 @@ class ReportContent:
         audit: What was found in the data before the training; None where nobody looked.
         headline: The metrics that a reader asks for first -> their value on the validation set.
         tested: The same on the test set, with intervals; empty before there are any.
+        leaderboard: The network beside its baselines, if there are any.
         warnings: What was found in this very data; ``limits`` hold of all such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
         val: Shown where there are no outputs of the test set.
@@ -105,6 +107,7 @@ class ReportContent:
     headline: Mapping[str, float] = field(default_factory=dict)
     tested: Mapping[str, Interval] = field(default_factory=dict)
     about_intervals: str = ""
+    leaderboard: Leaderboard | None = None
     warnings: Sequence[str] = ()
     limits: Sequence[str] = ()
     epochs: Sequence[Mapping[str, Any]] = ()
@@ -145,6 +148,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         headline={name: outcome.results["val"][name] for name in names},
         tested={name: outcome.test_interval(name) for name in names},
         about_intervals=outcome.about_intervals(),
+        leaderboard=outcome.leaderboard,
         warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
         limits=limits(outcome),
         audit=outcome.audit if outcome.config.audit.enabled else None,
@@ -237,10 +241,12 @@ def _known_from_the_start(
 ) -> dict[str, Any]:
     cohort = data.cohort
     model, monitor = config.model.name, config.checkpoint.monitor
-    about_model = Message("Model {}; the best checkpoint by {}.", model, monitor)
-    if parameters is not None:
-        told = "Model {} with {} parameters; the best checkpoint by {}."
-        about_model = Message(told, model, f"{parameters:,}", monitor)
+    count = () if parameters is None else (f"{parameters:,}",)
+    told = "Model {} with {} parameters" if count else "Model {}"
+    if monitor == LAST_EPOCH:
+        about_model = Message(f"{told}; the last epoch, as few samples validate it.", model, *count)
+    else:
+        about_model = Message(f"{told}; the best checkpoint by {{}}.", model, *count, monitor)
     # The positive class is named beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
     described: list[str] = [line for line in cohort.lines() if line != positive]

@@ -24,6 +24,7 @@ from engine.reporting import (
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
+from experiments.baselines import about_leaderboard, title_of, verdict
 from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
     PALETTE,
@@ -234,6 +235,7 @@ def render_report(content: ReportContent) -> str:
             *((name, heading) for name, (heading, there) in shown.items() if there),
         ],
         headline=[_card(name, content) for name in content.headline],
+        **_leaderboard(content),
         audit=[
             (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
         ],
@@ -254,6 +256,27 @@ def render_report(content: ReportContent) -> str:
         samples_data=as_script(samples),
         plotly_js=plotly_js(),
     )
+
+
+def _leaderboard(content: ReportContent) -> dict[str, Any]:
+    """The verdict, and a row per model: its name, validation and test figures."""
+    found = content.leaderboard
+    if found is None:
+        return {"verdict": None}
+    return {
+        "verdict": Message("{}.", verdict(found).capitalized),
+        "about_leaderboard": about_leaderboard(found),
+        "leaderboard_metric": metric_message(found.metric),
+        "leaderboard": [
+            (title_of(entry.name), _with_minus(figure_text(entry.val)), _tested(entry.test))
+            for entry in (found.network, *found.baselines)
+        ],
+    }
+
+
+def _tested(found: Interval) -> Message:
+    value, low, high = (_with_minus(text) for text in figure_texts(found))
+    return Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
 
 
 def _names(content: ReportContent) -> set[str]:
