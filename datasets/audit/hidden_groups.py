@@ -170,8 +170,8 @@ def _check_spectra(context: AuditContext, labels: np.ndarray) -> Iterator[Findin
     if excess.mean() >= LEAST_EXCESS and excess.mean() >= LEAST_ERRORS * error:
         sentence = Message(
             "the sample with the nearest spectrum has the same label in {}, those beyond the "
-            "nearest {} in {}: a random split rewards recognising a subject, and a split by subject "
-            "would give about the latter; if subjects have several samples, set data.group",
+            "nearest {} in {}: a random split rewards recognising a subject, and a split by "
+            "subject would give about the latter; if subjects have several samples, set data.group",
             *(f"{near.mean():.0%}", FIRST_FAR, f"{far.mean():.0%}"),
         )
         yield Finding("groups:spectra", "warn", float(near.mean()), sentence)
