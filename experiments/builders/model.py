@@ -10,9 +10,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from datasets.cohort import SPECTRA_FILE
+from datasets.cohort import SPECTRA_FILE, TargetScaler
 from datasets.errors import UsageError
+from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
+from engine.metrics import CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
 from experiments.builders.data import Data
 from experiments.config import (
@@ -50,6 +52,23 @@ def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tu
         data.num_classes,
     )
     return model, choose_loss(model, loss.to(device))
+
+
+def build_evaluator(
+    model: nn.Module,
+    loss: Any,
+    device: torch.device,
+    task: str,
+    scaler: TargetScaler | None,
+    names: Sequence[str],
+    metrics: Sequence[str | CustomMetric] | None = None,
+) -> Evaluator:
+    """An evaluator of a task's metrics, by default all; ``scaler``: of a regression's targets."""
+    targets = names if task == "regression" else ()
+    restore = scaler.restore if scaler else None
+    return Evaluator(
+        model, loss, EpochMetrics(metrics, task=task, restore=restore, targets=targets), device
+    )
 
 
 def build_configured_optimizer(

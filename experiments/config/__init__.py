@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import FINDINGS, ReportConfig, ThresholdConfig
-    from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig
+    from experiments.config.schema import (
+        Config,
+        EarlyStoppingConfig,
+        OptimizerConfig,
+        SchedulerConfig,
+        TermConfig,
+        TrainerConfig,
+    )
     from experiments.config.section import ComponentConfig
     from experiments.config.source import (
         CONFIGS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,28 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.checkpointing import load_checkpoint, save_checkpoint
+from engine.checkpointing import load_checkpoint, preserve_rng_state, save_checkpoint
 from engine.evaluator import Evaluator
 from engine.events import Phase
-from engine.metrics import EpochMetrics
-from engine.optim import build_optimizer
 from engine.precision import best_device
 from engine.trainer import Trainer
+from experiments.builders import (
+    attach_training,
+    attach_validation,
+    build_configured_optimizer,
+)
+from experiments.config import (
+    Config,
+    EarlyStoppingConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainerConfig,
+)
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.learning_task import LearningTask
-from handlers.checkpoint import Checkpoint
-from handlers.early_stopping import EarlyStopping
-from handlers.gradient_clipping import GradientClipping
-from handlers.lr_schedule import LRSchedule
 from handlers.progress import Progress
-from handlers.run_log import RunLog
-from handlers.training_curves import TrainingCurves
-from handlers.validation import Validation
 
-MAX_NORM = 1.0
 # The rate is halved when half of the usual patience has passed in vain.
-PLATEAU: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "factor": 0.5, "patience": 5}
+PLATEAU: dict[str, Any] = {"mode": "min", "factor": 0.5, "patience": 5}
 
 
 class History:
@@ -85,53 +86,49 @@ def device_or_cpu(name: str) -> torch.device:
         return torch.device("cpu")
 
 
-def make_trainer(
-    evaluator: Evaluator,
-    task: LearningTask,
-    lr: float,
-    weight_decay: float,
-    run_dir: Path | None,
-) -> Trainer:
-    """A trainer with AdamW for an evaluator's model, with training metrics."""
-    optimizer = build_optimizer(evaluator.model, lr=lr, weight_decay=weight_decay)
-    trainer = Trainer(evaluator.model, optimizer, task.loss, evaluator.device, run_dir)
-    asked = evaluator.metrics
-    measured = EpochMetrics(
-        prefix="train/", task=task.name, restore=asked.restore, targets=asked.targets
+def default_config(
+    lr: float, weight_decay: float, plateau_of: str, stopping: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration of a default training.
+
+    It is not validated: the optimizer and the handlers check a caller's values, by their own names.
+    The learning rate follows the metric ``plateau_of``.
+    """
+    early = None if stopping is None else EarlyStoppingConfig.model_construct(**stopping)
+    return Config.model_construct(
+        optimizer=OptimizerConfig.model_construct(lr=lr, weight_decay=weight_decay),
+        trainer=TrainerConfig.model_construct(early_stopping=early),
+        lr_scheduler=SchedulerConfig(name="plateau", params={"monitor": plateau_of, **PLATEAU}),
     )
-    trainer.provide_metrics(*measured.metric_names(task.loss_terms))
-    measured.attach(trainer)
-    return trainer
 
 
-def step_handlers(monitor: str = PLATEAU["monitor"]) -> list[Any]:
-    """Progress, clipping and the plateau schedule: what any epoch of training has."""
-    schedule = LRSchedule("plateau", **{**PLATEAU, "monitor": monitor})
-    return [Progress(), GradientClipping(MAX_NORM), schedule]
-
-
-def default_handlers(
+def build_default_trainer(
+    config: Config,
     evaluator: Evaluator,
-    task: LearningTask,
-    val_loader: AnyLoader,
-    patience: int | None,
-    save_best: bool,
-    curves: Path | None,
-) -> list[Any]:
-    """Clipping, a plateau schedule, validation, early stopping, the best checkpoint, and a log."""
-    judged: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
-    handlers: list[Any] = [
-        RunLog(**judged),
-        *step_handlers(),
-        Validation(evaluator, val_loader, loss_terms=task.loss_terms),
-    ]
-    if patience is not None:
-        handlers.append(EarlyStopping(**judged, patience=patience))
-    if save_best:
-        handlers.append(Checkpoint(**judged, save_top_k=0, save_last=False))
-    if curves is not None:
-        handlers.append(TrainingCurves(curves))
-    return handlers
+    loss_terms: Sequence[str],
+    run_dir: Path | None = None,
+    val_loader: AnyLoader | None = None,
+    recorded: Sequence[tuple[Any, dict[str, Any]]] = (),
+) -> tuple[Trainer, list[Any]]:
+    """A trainer of an evaluator's model and loss, and its handlers.
+
+    ``recorded`` are classes of handlers that write files, with their parameters.
+    """
+    model = evaluator.model
+    with preserve_rng_state():  # the optimizer is tried on a weight of its own
+        optimizer = build_configured_optimizer(config.optimizer, model)
+    trainer = Trainer(model, optimizer, evaluator.loss, evaluator.device, run_dir)
+    attached: list[Any] = []
+
+    def attach(cls: Any, key: str, **params: Any) -> None:
+        attached.append(cls(**params))
+        trainer.attach(attached[-1])
+
+    for cls, params in (*recorded, (Progress, {})):
+        attach(cls, "", **params)
+    attach_training(config, trainer, evaluator, loss_terms, attach)
+    attach_validation(config, trainer, evaluator, val_loader, loss_terms, attach)
+    return trainer, attached
 
 
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:

@@ -71,10 +71,6 @@ class Names:
             return [str(name) for name in self.classes]
         return [f"{KINDS[task]} {n}" for n in range(outputs)]
 
-    def of_targets(self, task: str, outputs: int) -> list[str]:
-        """A name for each of a regression's targets; none of another task."""
-        return self.of_task(task, outputs) if task == "regression" else []
-
 
 ZEROS_AND_ONES = (
     "labels 0.0 and 1.0 are floating point and so are taken as values to regress (say "

@@ -20,20 +20,20 @@ from engine.checkpointing import broken_weight
 from engine.evaluator import Evaluator
 from engine.events import TrainEvents
 from engine.explain import Explained
-from engine.metrics import EpochMetrics, EpochOutputs
+from engine.metrics import EpochOutputs
 from engine.protocols import Handler
 from engine.reporting import read_log
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
+from experiments.builders import build_evaluator
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import (
     History,
-    default_handlers,
+    build_default_trainer,
+    default_config,
     device_or_cpu,
     load_weights,
-    make_trainer,
     save_weights,
-    step_handlers,
 )
 from experiments.enhanced_trainer.evaluation import (
     PREDICTIONS,
@@ -52,8 +52,9 @@ from experiments.enhanced_trainer.model_comparison import (
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import FindingSections, training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
-from handlers.checkpoint import BEST_NAME
+from handlers.checkpoint import BEST_NAME, Checkpoint
 from handlers.run_log import RunLog
+from handlers.training_curves import TrainingCurves
 
 BEST_MODEL = "best_model.pt"
 CURVES = "training_curves"
@@ -191,15 +192,22 @@ class EnhancedTrainer:
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler
         run_dir = self._claim(self.model_name)
-        curves = run_dir / f"{CURVES}.html" if self.enable_visualization else None
-        evaluator = self._evaluator(self.model, task, scaler)
-        recorded = History()
+        followed: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
+        writers: list[tuple[Any, dict[str, Any]]] = [(RunLog, followed)]
+        if save_best:
+            writers.append((Checkpoint, {**followed, "save_top_k": 0, "save_last": False}))
+        if self.enable_visualization:
+            writers.append((TrainingCurves, {"path": run_dir / f"{CURVES}.html"}))
+        stopping = None
+        if early_stopping_patience is not None:
+            stopping = {**followed, "patience": early_stopping_patience}
+        config = default_config(self.lr, self.weight_decay, "val/loss", stopping)
+        evaluator, recorded = self._evaluator(self.model, task, scaler), History()
         try:
-            defaults = default_handlers(
-                evaluator, task, val, early_stopping_patience, save_best, curves
+            trainer, defaults = build_default_trainer(
+                config, evaluator, task.loss_terms, run_dir, val, writers
             )
-            trainer = make_trainer(evaluator, task, self.lr, self.weight_decay, run_dir)
-            trainer.attach(*defaults, *handlers, recorded)
+            trainer.attach(*handlers, recorded)
             trainer.check_monitors()
         except UsageError:
             run_dir.rmdir()  # nothing was written yet: handlers write when they run
@@ -241,11 +249,10 @@ class EnhancedTrainer:
         batches = AnyLoader(loader, "loader")
         if self._stepped is None:
             task, scaler = self._find_task(batches)
-            trainer = make_trainer(
-                self._evaluator(self.model, task, scaler), task, self.lr, self.weight_decay, None
-            )
-            recorded = History()
-            trainer.attach(*step_handlers("train/loss"), recorded)
+            config = default_config(self.lr, self.weight_decay, "train/loss")
+            evaluator, recorded = self._evaluator(self.model, task, scaler), History()
+            trainer, _ = build_default_trainer(config, evaluator, task.loss_terms)
+            trainer.attach(recorded)
             self._begin(trainer, task, scaler)
             self._log, self._stepped = None, recorded
         else:
@@ -272,17 +279,13 @@ class EnhancedTrainer:
     def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
         self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
         if scaler is not None:
-            trainer.register_state(
-                SCALER, scaler
-            )  # so that a checkpoint holds what its weights belong to
+            trainer.register_state(SCALER, scaler)  # a checkpoint's weights belong to it
 
     def _evaluator(
         self, model: nn.Module, task: LearningTask, scaler: TargetScaler | None
     ) -> Evaluator:
-        restore = None if scaler is None else scaler.restore
-        targets = self.names.of_targets(task.name, task.outputs)
-        metrics = EpochMetrics(task=task.name, restore=restore, targets=targets)
-        return Evaluator(model, task.loss, metrics, self.device)
+        names = self.names.of_task(task.name, task.outputs)
+        return build_evaluator(model, task.loss, self.device, task.name, scaler, names)
 
     def _keep_best(self, trainer: Trainer, recorded: History) -> None:
         """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""

@@ -31,7 +31,7 @@ from engine.distributed import (
 )
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
-from engine.metrics import TASKS, CustomMetric, EpochMetrics, EpochOutputs, rows_in_order
+from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
 from engine.protocols import Stateful
 from engine.statistics import Interval, bootstrap_intervals
@@ -52,6 +52,7 @@ from experiments.builders import (
     RunHandlers,
     build_configured_optimizer,
     build_data,
+    build_evaluator,
     build_handlers,
     build_model_and_loss,
     with_loaders,
@@ -278,8 +279,11 @@ class Experiment:
         config = self.config
         optimizer = build_configured_optimizer(config.optimizer, model)
         self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+        cohort = self.data.cohort
+        names = cohort.class_names
         self.evaluator, self.tester = (
-            Evaluator(model, loss, self._new_metrics(), device) for _ in range(2)
+            build_evaluator(model, loss, device, cohort.task, self.data.scaler, names, self.metrics)
+            for _ in range(2)
         )
         self.handlers = build_handlers(
             config,
@@ -290,17 +294,9 @@ class Experiment:
             self._page_so_far,
         )
         self.tester.precision = self.evaluator.precision
-        names = self.data.cohort.class_names
         self.examination = TestSetAnalysis(self.tester, config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
-
-    def _new_metrics(self) -> EpochMetrics:
-        scaler = self.data.scaler
-        restore = scaler.restore if scaler else None
-        cohort = self.data.cohort
-        targets = cohort.class_names if cohort.task == "regression" else ()
-        return EpochMetrics(self.metrics, task=cohort.task, restore=restore, targets=targets)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page during training."""
