@@ -61,11 +61,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
 
 
 def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
-    """The configuration of a cohort's folder, or that of a name or file.
-
-    Raises:
-        UsageError: It is none of these, or a key or a value is wrong.
-    """
+    """The configuration of a cohort's folder, or that of a name or file."""
     if as_path(source).is_dir():
         values: dict[str, Any] = {"data": {"root": source}}
         return check_written(values, overrides)
@@ -111,11 +107,7 @@ def _out_of_domain(
 
 
 def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:
-    """Refuse a name that no finding has.
-
-    Raises:
-        UsageError: Naming the nearest one.
-    """
+    """Refuse a name that no finding has."""
     there = [found.name for found in findings]
     for name in names:
         if name not in there:

@@ -40,15 +40,7 @@ class CommandParser(argparse.ArgumentParser):
     def split_words(
         self, arguments: Sequence[str], sections: Container[str]
     ) -> tuple[argparse.Namespace, list[str]]:
-        """The tool's own options, and the other words, which may be overrides.
-
-        Args:
-            arguments: Of the command line.
-            sections: The configuration's.
-
-        Raises:
-            UsageError: A word is a misspelt option.
-        """
+        """The tool's own options, and the other words, which may be overrides."""
         known, rest = self.parse_known_args(arguments)
         for word in rest:
             hint = self.nearest_option(word) if word.startswith("--") else ""
@@ -87,17 +79,8 @@ def run_command(
 
     A closed pipe, a lost terminal or a character that it lacks does not end the work.
 
-    Args:
-        work: Returns the exit code.
-        interrupted: Said where Ctrl-C ends it.
-        say: Tells a person a line.
-
-    Returns:
-        The exit code.
-
-    Example:
-        >>> run_command(lambda: 0)
-        0
+    A closed pipe, a lost terminal or a character that it lacks does not end the work.
+    ``interrupted`` is printed where Ctrl-C ends it.
     """
     with safe_streams():
         try:

@@ -125,11 +125,7 @@ def finished_runs(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def check_names(what: Sequence[str], runs_dir: Path) -> None:
-    """Refuse a single name that is no configuration, and one among several that is no run.
-
-    Raises:
-        UsageError: Says what was expected and the nearest choices.
-    """
+    """Refuse a single name that is no configuration, and one among several that is no run."""
     from experiments.run_files import is_run, run_names
 
     runs = run_names(runs_dir)
@@ -149,15 +145,7 @@ def check_names(what: Sequence[str], runs_dir: Path) -> None:
 
 
 def new_folder(out: Path | None, runs_dir: Path) -> Path:
-    """Make the folder of a comparison; an existing one is left alone and a number is added.
-
-    Args:
-        out: Where the user wants it, if anywhere.
-        runs_dir: Where it is otherwise.
-
-    Raises:
-        UsageError: It cannot be made.
-    """
+    """Make the folder of a comparison; an existing one is left alone and a number is added."""
     from experiments.run_files import new_run_dir
 
     wanted = out or runs_dir / COMPARISON

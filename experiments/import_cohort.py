@@ -141,11 +141,7 @@ def import_all(options: argparse.Namespace) -> int:
 
 
 def settings_from(options: argparse.Namespace) -> ImportSettings:
-    """The settings of the command line.
-
-    Raises:
-        UsageError: An option that cannot be used.
-    """
+    """The settings of the command line."""
     reader = make_reader(options)
     covariates, covariates_about = None, None
     if options.covariates is not None:
@@ -182,11 +178,7 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
 
 
 def make_reader(options: argparse.Namespace) -> RawReader:
-    """The format's reader, with its options.
-
-    Raises:
-        UsageError: No such format, no reader, or an option of another one.
-    """
+    """The format's reader, with its options."""
     make: Any = find_named(options.format, READERS, "--format")
     if not all(hasattr(make, name) for name in ("__dataclass_fields__", "can_read", "read")):
         raise UsageError(

@@ -100,11 +100,7 @@ class AnalysisCollector:
                 part.detach(evaluator)
 
     def findings(self, **others: Any) -> TestAnalysis:
-        """The analysis of the last evaluation.
-
-        Args:
-            **others: Further attributes of the analysis.
-        """
+        """The analysis of the last evaluation."""
         return TestAnalysis(
             scan_weights=self.scans.weights,
             gate=self.gates.movement,

@@ -19,15 +19,9 @@ def decide(
 ) -> tuple[dict[str, list[OperatingPoint]], Calibration | None]:
     """Choose thresholds and a temperature on the validation set, and see what they give.
 
-    Args:
-        outputs: ``val`` and ``test`` -> logits and targets.
-        names: Of the classes, the labels or the values.
-        threshold: The rule that comes first.
-
-    Returns:
-        The positive class of two, each class against the rest, or each label -> its operating
-        points, as :func:`engine.statistics.operating_points` orders them; and the calibration.
-        Nothing of a regression, or where weights that diverged have left no finite logits.
+    Of ``val`` and ``test`` outputs. Returns the positive class of two, each class against the rest,
+    or each label -> its operating points, the configured rule's first; and the calibration. Nothing
+    of a regression, or where weights that diverged have left no finite logits.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.5]])
@@ -55,10 +49,9 @@ def as_plain(
 ) -> dict[str, Any]:
     """Thresholds and calibration in plain types, as ``metrics.json`` has them.
 
-    Returns:
-        ``thresholds``: name -> rows with ``rule``, ``demand``, ``threshold`` and the figures of
-        ``val`` and ``test``; ``calibration``: ``temperature`` and the figures and bins of the test
-        set ``before`` and ``after``, or None.
+    ``thresholds``: name -> rows with ``rule``, ``demand``, ``threshold`` and the figures of ``val``
+    and ``test``; ``calibration``: ``temperature`` and the figures of the test set ``before`` and
+    ``after``, or None.
     """
     thresholds = {name: [asdict(point) for point in points] for name, points in decisions.items()}
     if calibration is None:

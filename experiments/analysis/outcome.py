@@ -21,10 +21,6 @@ from experiments.config import Config
 def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[str]:
     """One sentence per method for intervals that are not by bootstrap.
 
-    Args:
-        figures: Of each model: metric -> figure.
-        task: A key of ``engine.metrics.TASKS``.
-
     Example:
         >>> few = Interval(1.0, 0.63, 1.0, 50, "clopper_pearson")
         >>> about_methods([{"recall": few}], "binary")[0].partition(",")[0]

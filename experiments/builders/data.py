@@ -153,12 +153,7 @@ def read_cohort(config: DataConfig) -> Cohort:
 def build_data(config: Config, splits_file: Path | None = None) -> Data:
     """Read and split the cohort, fit on the training set, and make the loaders. Collective.
 
-    Args:
-        config: The whole configuration.
-        splits_file: ``splits.csv`` of a continued run, whose cohort must be the same.
-
-    Raises:
-        UsageError: The cohort or a setting cannot be used.
+    ``splits_file`` is ``splits.csv`` of a continued run, whose cohort must be the same.
     """
     settings = config.data
     transforms = configured_transforms(settings)
@@ -223,11 +218,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
 
 
 def with_loaders(config: Config, data: Data) -> Data:
-    """The same data with loaders for the present world size.
-
-    Raises:
-        UsageError: No batch can be made.
-    """
+    """The same data with loaders for the present world size."""
     cohort, train = data.cohort, data.split == "train"
     targets, groups = cohort.targets[train], cohort.groups[train]
     return replace(
@@ -236,11 +227,7 @@ def with_loaders(config: Config, data: Data) -> Data:
 
 
 def configured_transforms(settings: DataConfig) -> Compose:
-    """The configured transforms, not fitted yet.
-
-    Raises:
-        UsageError: One of them does not exist, or a parameter is wrong.
-    """
+    """The configured transforms, not fitted yet."""
     return make_transforms(_find_each(settings.transforms, TRANSFORMS, "data.transforms"))
 
 
@@ -299,16 +286,7 @@ def store_scans(
 ) -> ScanStore:
     """Choose where transformed scans are kept (``data.cache``), and write them if on disk.
 
-    Args:
-        settings: Of the data.
-        cohort: As read.
-        transforms: Fitted.
-        fingerprint: SHA-256 of the file of spectra.
-        folder: The cache folder.
-        memory: Remembered checksums.
-
-    Raises:
-        UsageError: ``cache`` is ``disk``, which has too little space.
+    ``fingerprint`` is the SHA-256 of the file of spectra.
     """
     rows = np.concatenate(cohort.scan_rows)
     points = cohort.spec_len if transforms.spec_len is None else transforms.spec_len

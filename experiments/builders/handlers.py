@@ -78,16 +78,7 @@ def build_handlers(
 ) -> RunHandlers:
     """Build the configured handlers and attach them; none writes before training.
 
-    Args:
-        config: The whole configuration.
-        trainer: To attach to.
-        evaluator: Of the validation set.
-        val_loader: Of the validation set.
-        loss_terms: Names that the loss returns.
-        page: Makes the run's page during training; None for no page.
-
-    Raises:
-        UsageError: A handler refuses its settings, or a name is unknown.
+    ``page`` makes the run's page during training; None for no page.
     """
     settings = config.trainer
     attached: list[Handler] = []

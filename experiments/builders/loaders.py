@@ -38,16 +38,7 @@ def build_loaders(
 
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
 
-    Args:
-        config: The whole configuration.
-        datasets: One per subset.
-        classes: Of the training set, [N_train]; other targets cannot be balanced.
-        groups: Of the training set, [N_train].
-        rank: Of this process.
-        world_size: Number of processes.
-
-    Raises:
-        UsageError: No batch can be made.
+    ``classes`` and ``groups`` are of the training set, [N_train]; other targets cannot be balanced.
     """
     batching = config.data.batching
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"

@@ -30,9 +30,6 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
 
     Returns:
         ``train``, ``val`` or ``test`` for each sample, [N].
-
-    Raises:
-        CohortError: The file does not fit, or no split can be drawn.
     """
     split = settings.split
     if file is not None:
@@ -55,11 +52,7 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
 
 
 def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
-    """The folds of a cohort; ``settings.split.kind`` is one of ``IN_FOLDS``.
-
-    Raises:
-        CohortError: There are no such folds.
-    """
+    """The folds of a cohort; ``settings.split.kind`` is one of ``IN_FOLDS``."""
     split = settings.split
     if split.kind == "leave_one_group_out":
         return leave_one_group_out(cohort.groups)
@@ -71,11 +64,7 @@ def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
 
 
 def split_fold(cohort: Cohort, settings: DataConfig, folds: Folds, number: int) -> np.ndarray:
-    """The split with one fold as test set; the rest is divided by the fractions of train and val.
-
-    Raises:
-        CohortError: The other groups cannot give train and val every class.
-    """
+    """The split with one fold as test set; train and val share the rest by their fractions."""
     train, val, _ = settings.split.fractions
     return folds.split(
         number,

@@ -65,9 +65,7 @@ def metric_differences(
 ) -> go.Figure:
     """One panel per metric and one point per model with its interval, and a line at zero.
 
-    Args:
-        models: Names of all; the first is what the others are held against.
-        differences: Metric -> one figure a model from the second on.
+    The first of ``models`` is the reference; ``differences`` has one figure for each other.
     """
     figure, places = _panels(list(differences), PANEL_HEIGHT)
     for metric, place in places.items():

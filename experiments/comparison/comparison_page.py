@@ -51,20 +51,10 @@ def write_comparison_files(
 
     Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
 
-    Args:
-        folder: It exists.
-        table: One row per model.
-        about: What is compared, in a line.
-        sections: Of the page.
-        outputs: Model -> its outputs, all of the same samples.
-        names: Of the classes, the labels or the targets.
-
-    Returns:
-        The table and the pages (a regression has no curves, its predictions are a section of the
-        page); and in one line why there are no images, else None.
-
-    Raises:
-        UsageError: They cannot be written.
+    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
+    ``outputs`` of all models are of the same samples. Returns the table and the pages (a regression
+    has no curves, its predictions are a section of the page); and in one line why there are no
+    images, else None.
     """
     try:
         write_whole(table.to_csv(index=False).encode(), folder, TABLE_NAME)
@@ -88,14 +78,7 @@ def write_comparison_files(
 
 
 def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[Path], str | None]:
-    """Write the files of a comparison of finished runs.
-
-    Returns:
-        What :func:`write_comparison_files` does.
-
-    Raises:
-        UsageError: They cannot be written.
-    """
+    """:func:`write_comparison_files` of finished runs."""
     return write_comparison_files(
         folder,
         comparison_table(comparison),
@@ -109,11 +92,10 @@ def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[
 def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     """One row per run; what the first run has no value of is empty.
 
-    Returns:
-        ``run``, ``model``, ``parameters``, ``epochs``, ``seconds``, ``samples``; the monitored
-        metric of the best epoch (``val/auroc``) where all have one; for each metric it, its bounds
-        ``<metric>_low`` and ``_high``, and ``<metric>_difference`` with its own; of classes
-        ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
+    Columns: ``run``, ``model``, ``parameters``, ``epochs``, ``seconds``, ``samples``; the monitored
+    metric of the best epoch (``val/auroc``) where all have one; for each metric it, its bounds
+    ``<metric>_low`` and ``_high``, and ``<metric>_difference`` with its own; of classes
+    ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
     """
     rows = []
     for number, run in enumerate(comparison.runs):

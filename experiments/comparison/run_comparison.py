@@ -108,16 +108,7 @@ class RunComparison:
 def compare_runs(
     runs: Sequence[FinishedRun], resamples: int = RESAMPLES, seed: int = 0
 ) -> RunComparison:
-    """Compare runs with each other.
-
-    Args:
-        runs: At least two, of one task; the others are held against the first.
-        resamples: Of the bootstrap.
-        seed: Of its random stream.
-
-    Raises:
-        UsageError: They are not of one task, classes and samples; says what differs.
-    """
+    """Compare runs with each other."""
     if len(runs) < 2:
         raise UsageError(f"comparing takes two runs or more, {len(runs)} given")
     _check_tasks(runs)
@@ -237,7 +228,7 @@ def _paired_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[Pa
                 # Its normal approximation takes some samples of each class.
                 delong = DeLong(delong.auc_a, delong.auc_b, delong.difference)
         if task in CLASSES:
-            right = (found.said == found.target for found in (other, first))
+            right = (found.predicted == found.target for found in (other, first))
             mcnemar = mcnemar_test(*right)
         tests.append(PairedTests(delong, mcnemar))
     by_delong = holm([t.delong.p_value if t.delong else UNDEFINED for t in tests])
@@ -285,7 +276,7 @@ def _best_on_validation(comparison: RunComparison) -> list[str]:
     """The best run by the validation metric, where runs share one."""
     runs, monitor = comparison.runs, comparison.monitor
     values = [run.validation for run in runs]
-    shared = all(run.side("val") == runs[0].side("val") for run in runs)
+    shared = all(run.samples_of("val") == runs[0].samples_of("val") for run in runs)
     one_mode = len({run.mode for run in runs}) == 1
     if monitor is None or not one_mode or not shared or any(math.isnan(value) for value in values):
         return []

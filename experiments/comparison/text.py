@@ -26,8 +26,7 @@ Differences = dict[str, list[str]]
 def differing_settings(runs: Sequence[FinishedRun]) -> Differences:
     """The keys of the configurations that are not the same in all runs.
 
-    Returns:
-        Dotted key -> its value in each run as YAML has it, ``-`` where a run has no such key.
+    Dotted key -> its value in each run as YAML has it, ``-`` where a run has no such key.
     """
     return _differing([_flat({k: v for k, v in r.config.items() if k not in NAMES}) for r in runs])
 

@@ -31,13 +31,8 @@ RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_trai
 def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     """Find what a name stands for.
 
-    Args:
-        name: A key of ``known``, or ``package.module.Name`` importable from here.
-        known: What the short names stand for: an object, or its dotted path as text.
-        key: The configuration key it came from, for the error.
-
-    Raises:
-        UsageError: Neither a short name nor importable.
+    ``name`` is a key of ``known`` (whose values are objects, or dotted paths as text), or a dotted
+    path importable from here; ``key`` is the configuration key it came from, for the error.
 
     Example:
         >>> find_named("collections.Counter", {}, "model.name").__name__
@@ -110,15 +105,8 @@ def arguments_for(
 ) -> dict[str, Any]:
     """Parameters from a configuration as arguments of a call, checked against its signature.
 
-    Args:
-        make: A class or function.
-        params: From the configuration.
-        key: The configuration key of ``params``, for the error.
-        offered: Further arguments that are passed only if the constructor has them and
-            ``params`` does not set them (such as the number of classes).
-
-    Raises:
-        UsageError: An unknown or missing parameter.
+    ``offered`` arguments are passed only if the constructor has them and ``params`` does not set
+    them (such as the number of classes); ``key`` is the configuration key of ``params``.
     """
     parameters = inspect.signature(make).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -153,11 +141,7 @@ def construct(
     key: str,
     offered: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Call a constructor with :func:`arguments_for` it.
-
-    Raises:
-        UsageError: An unknown or missing parameter, or a value the constructor refuses.
-    """
+    """Call a constructor with :func:`arguments_for` it."""
     arguments = arguments_for(make, params, key, offered)
     try:
         return make(**arguments)

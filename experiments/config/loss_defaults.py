@@ -23,13 +23,8 @@ def default_loss(
     it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
     against covariates where the model projects both, with the weights of ``tft``.
 
-    Args:
-        task: As configured; ``auto`` stands for classes.
-        has_heads: Whether the model returns logits of auxiliary heads.
-        params: Given for the loss: terms to weigh, or what the main and auxiliary terms take.
-
-    Returns:
-        Its name and its parameters.
+    ``params`` are of the main and auxiliary terms, or ``terms`` themselves. Returns the name and
+    the parameters.
 
     Example:
         >>> default_loss("regression", False, {})

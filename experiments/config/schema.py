@@ -63,13 +63,7 @@ class MonitorConfig(Section):
     def fill(self, key: str, task: str, labels: int) -> None:
         """Choose what was not chosen.
 
-        Args:
-            key: Of this section, for the error.
-            task: As configured.
-            labels: How many columns of labels or values there are.
-
-        Raises:
-            ValueError: There is a mode for a monitor that it does not fit.
+        ``labels`` is the number of columns of labels or values.
         """
         if self.monitor is None:
             default = TASKS["binary" if task == "auto" else task]

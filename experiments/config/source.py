@@ -34,9 +34,8 @@ WORDS = {
 def load_config(source: str, overrides: Sequence[tuple[str, str]] = ()) -> Config:
     """Read a configuration; the command line wins over the file, the file over the defaults.
 
-    Args:
-        source: A name in ``experiments/configs`` or a path to a YAML or JSON file.
-        overrides: Pairs of a dotted key and its value as YAML text.
+    ``source`` is a name in ``experiments/configs`` or a path to a YAML or JSON file; ``overrides``
+    are dotted keys and values as YAML text.
 
     Raises:
         UsageError: One line that names the key, what was expected and the nearest valid key.
@@ -56,16 +55,7 @@ def load_config(source: str, overrides: Sequence[tuple[str, str]] = ()) -> Confi
 
 
 def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]]) -> Config:
-    """Check values of :func:`experiments.config.yaml_text.read_written`, changed by a command line.
-
-    Args:
-        written: Sections and keys; changed.
-        overrides: Pairs of a dotted key and its value as YAML text, or as it stands where the key
-            wants text.
-
-    Raises:
-        UsageError: One line that names the key, what was expected and the nearest valid key.
-    """
+    """Check :func:`experiments.config.yaml_text.read_written`'s values, with overrides."""
     for key, text in overrides:
         set_key(written, key, read_override(text, _type_of(key), f"--{key}"))
     try:
@@ -122,11 +112,7 @@ def set_key(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def check_config(values: Mapping[str, Any]) -> Config:
-    """Check plain values against the schema.
-
-    Raises:
-        UsageError: One line for the first thing that is wrong.
-    """
+    """Check plain values against the schema."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -138,12 +124,8 @@ def one_line(
 ) -> str:
     """What is wrong with values, in one line that names the key.
 
-    Args:
-        error: Of validating them.
-        values: Plain values; Pydantic's own words for the alternatives of a union are not among
-            their keys.
-        schema: They were checked against it.
-        key: Of the values, where they are a part of a configuration.
+    ``key`` is that of the values, where they are a part of a configuration. Pydantic's own words
+    for the alternatives of a union are not among the keys of plain values.
     """
     # An unknown key is most often a misspelt one: more telling than what its absence breaks.
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]

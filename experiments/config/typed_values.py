@@ -33,13 +33,7 @@ NULLS = ("null", "Null", "NULL")
 def typed(value: Any, wanted: Any, key: str = "") -> Any:
     """Turn what was written into plain values, by the type that its key has.
 
-    Args:
-        value: From :func:`experiments.config.yaml_text.read_written`.
-        wanted: A type as it is annotated; Any takes what was written by its looks.
-        key: The dotted key, for the error.
-
-    Raises:
-        UsageError: A value is empty, or a key stands twice (1 and '1' are one name).
+    ``wanted`` is a type as it is annotated; Any takes what was written by its looks.
 
     Example:
         >>> typed({"a": Written(10, "010")}, dict[str, str]), typed([Written(10, "010")], Any)
@@ -64,16 +58,7 @@ def typed(value: Any, wanted: Any, key: str = "") -> Any:
 def read_override(text: str, wanted: Any, key: str) -> Any:
     """Read a value of the command line; a key of text alone takes it as it stands.
 
-    Args:
-        text: As typed, YAML unless it is for text.
-        wanted: The type of its key.
-        key: The option, for the error.
-
-    Returns:
-        What :func:`typed` takes.
-
-    Raises:
-        UsageError: It is empty, or no YAML.
+    ``text`` is YAML, unless ``wanted`` is text. Returns what :func:`typed` takes.
 
     Example:
         >>> read_override("a #1: b", str, "--data.group"), read_override("2", int, "--seed")
@@ -149,9 +134,7 @@ def _params(params: Any, name: Any, key: str) -> Any:
 def parameters_of(values: Any, path: Sequence[str]) -> tuple[str, ...]:
     """The parameters of what a section names, none where that is not known.
 
-    Args:
-        values: Of a configuration.
-        path: Keys and places in lists that lead to the section.
+    ``path`` are the keys and places in lists that lead to the section.
     """
     for part in path:
         values = values[int(part) if isinstance(values, list | tuple) else part]

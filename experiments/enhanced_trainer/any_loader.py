@@ -36,9 +36,6 @@ class AnyLoader:
         loader: Has a length and can be gone through again and again.
         name: What it is called in errors.
 
-    Raises:
-        UsageError: It is no such loader.
-
     Attributes:
         task: Once it is known, targets are made what its losses take (``multilabel``: 0 or 1 as
             floats; ``regression``: values).
@@ -121,16 +118,8 @@ class AnyLoader:
 def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
     """Make a batch of what a loader yielded.
 
-    Args:
-        item: A batch, which is returned as it is but for the target of a regression; a dict or a
-            tuple.
-        where: It comes from, for errors.
-        seen: Samples before it, from which those without names are numbered.
-        task: What the targets are of, where it is known: those of a regression become float64
-            [B, T].
-
-    Raises:
-        UsageError: Something is missing, or has another shape or type than it must.
+    ``where`` it comes from is for errors; ``seen`` is the number of samples before it, from which
+    those without names are numbered. The targets of a known regression become float64 [B, T].
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
         if task != "regression":

@@ -37,15 +37,7 @@ PLATEAU: dict[str, Any] = {"mode": "min", "factor": 0.5, "patience": 5}
 
 
 class History:
-    """Keeps what each epoch measured.
-
-    Example::
-
-        history = History()
-        trainer.attach(history)
-        trainer.fit(loader, max_epochs=2)
-        history.columns()["epoch"]  # [1.0, 2.0]
-    """
+    """Keeps what each epoch measured."""
 
     # With the log: before anything of this epoch is saved, after all of it is measured.
     phase = Phase.RECORD
@@ -68,15 +60,7 @@ class History:
 
 
 def device_or_cpu(name: str) -> torch.device:
-    """The device of that name; where there is no GPU, say so in a line and take the CPU.
-
-    Raises:
-        UsageError: No device can be called so.
-
-    Example:
-        >>> device_or_cpu("cpu")
-        device(type='cpu')
-    """
+    """The device of that name; where there is no GPU, say so in a line and take the CPU."""
     try:
         return best_device(name)
     except ValueError as error:
@@ -134,13 +118,8 @@ def build_default_trainer(
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
     """Write a model's weights; a file that stood there is replaced when the new one is whole.
 
-    Args:
-        model: Its state holds tensors and plain values.
-        path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
-        **others: Plain values that stand beside the weights.
-
-    Raises:
-        UsageError: The file cannot be written.
+    Missing folders are made. It opens with ``torch.load(weights_only=True)``; ``others`` are plain
+    values that stand beside the weights.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,15 +132,8 @@ def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
     """Take the weights of a file that :func:`save_weights` or a checkpoint handler wrote.
 
-    Args:
-        model: Stays as it was where the file is refused.
-        path: The file; nothing in it can run code.
-
-    Returns:
-        What the file holds beside the weights.
-
-    Raises:
-        UsageError: It is missing, damaged, or another model's.
+    Nothing in it can run code; a model that it does not fit stays as it was. Returns what the file
+    holds beside the weights.
     """
     content = load_checkpoint(path)
     saved, own = content["states"].get("model", {}), model.state_dict()

@@ -29,15 +29,7 @@ from experiments.runs import outputs_table
 
 
 class CollectedSamples:
-    """Keeps embeddings and attention weights of one evaluation, on the CPU.
-
-    Example::
-
-        collected = CollectedSamples()
-        collected.attach(evaluator)
-        evaluator.evaluate(loader)
-        collected.arrays(evaluator.metrics.outputs)["embeddings"]
-    """
+    """Keeps embeddings and attention weights of one evaluation, on the CPU."""
 
     phase = Phase.MEASURE
 
@@ -62,15 +54,10 @@ class CollectedSamples:
     def arrays(self, outputs: EpochOutputs) -> dict[str, Any]:
         """The N samples in the loader's order.
 
-        Args:
-            outputs: Of the same evaluation.
-
-        Returns:
-            ``sample_id``, N names; ``labels`` (class numbers [N], labels 0 or 1 [N, T], or values
-            [N, T]), ``predictions`` likewise and, but of a regression, ``probabilities`` [N, C];
-            ``embeddings`` [N, E] (:class:`engine.explain.Embeddings`); ``attention_weights``,
-            name -> N arrays, each without the batch's dimension and with the scans that its batch
-            was padded to (:func:`engine.metrics.attention_weights`).
+        ``sample_id``, N names; ``labels`` (class numbers [N], labels 0 or 1 [N, T], or values [N,
+        T]), ``predictions`` likewise and, but of a regression, ``probabilities`` [N, C];
+        ``embeddings`` [N, E] (:class:`engine.explain.Embeddings`); ``attention_weights``, name -> N
+        arrays, each without the batch's dimension and with the scans that its batch was padded to.
         """
         names = dict.fromkeys(name for sample in self._attention for name in sample)
         arrays: dict[str, Any] = {
@@ -92,10 +79,9 @@ ACCURACY = "accuracy"
 def class_report(outputs: EpochOutputs, names: Sequence[str]) -> dict[str, Any]:
     """The figures of each class in the form of scikit-learn's ``classification_report``.
 
-    Returns:
-        Name of a class, ``macro avg`` or ``weighted avg`` -> ``precision``, ``recall``,
-        ``f1-score`` and ``support``, NaN where undefined
-        (:func:`experiments.report.text.class_figures`); of classes also ``accuracy``.
+    Name of a class, ``macro avg`` or ``weighted avg`` -> ``precision``, ``recall``, ``f1-score``
+    and ``support``, NaN where undefined (:func:`experiments.report.text.class_figures`); of classes
+    also ``accuracy``.
     """
     table = class_figures(outputs, names)
     report: dict[str, Any] = dict(zip(table.index, table.to_dict("records"), strict=True))
@@ -105,11 +91,7 @@ def class_report(outputs: EpochOutputs, names: Sequence[str]) -> dict[str, Any]:
 
 
 def write_evaluation(folder: Path, outputs: EpochOutputs, names: Sequence[str]) -> None:
-    """Write ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt``.
-
-    Raises:
-        UsageError: They cannot be written.
-    """
+    """Write ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt``."""
     samples = outputs_table(outputs, names, outputs.target.numpy())
     texts = {PREDICTIONS: samples.to_csv(index=False)}
     if outputs.task != "regression":
@@ -142,18 +124,10 @@ def look_at_model(
 ) -> tuple[ReportInput, list[Explained]]:
     """Average what the model attends to, and explain the first samples.
 
-    Args:
-        model: Where it is to compute.
-        loader: Of the samples that were measured; its scaler tells the unit of a regression.
-        outputs: Of all of them.
-        kept: During the same evaluation.
-        names: Of classes, covariates and points.
-        explain: Whether attributions are wanted, which take many passes a sample.
-
-    Returns:
-        What pages are made of, with attributions by integrated gradients; and SHAP values of the
-        same samples. Of several labels or values each is explained by itself. None where
-        explanations are not wanted.
+    ``kept`` listened during the evaluation that gave ``outputs``; the loader's scaler has the unit
+    of a regression. Returns what pages are made of, with attributions by integrated gradients; and
+    SHAP values of the same samples, empty unless ``explain``. Of several labels or values each is
+    explained by itself.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     explained: list[Explained] = []

@@ -44,11 +44,7 @@ class Names:
     axis_name: str = UNNAMED_AXIS
 
     def check(self, outputs: int, batch: Any) -> None:
-        """Refuse names that are not as many as what they name, and outputs of one name.
-
-        Raises:
-            UsageError: Says how many there are and how many are needed.
-        """
+        """Refuse names that are not as many as what they name, and outputs of one name."""
         for name, values, needed in (
             ("class_names", self.classes, outputs),
             ("covariate_names", self.covariates, batch.tabular.shape[1]),
@@ -109,14 +105,9 @@ def find_task(
     (0 or 1) one of several labels, floating point values a regression. From then on the loader
     yields its targets as that task wants them.
 
-    Args:
-        model: On the device.
-        loader: Of the training, or of what is to be measured.
-        device: Where the model is.
-        task: What it is, if that is not to be inferred.
-
-    Raises:
-        UsageError: The model's outputs and the targets do not belong together.
+    Classes long [B] make a classification of as many classes as there are logits, labels [B, T] (0
+    or 1) one of several labels, floating point values a regression; ``task`` overrides that. From
+    then on the loader yields its targets as that task wants them.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,8 @@ OWN = "(own)"
 def summarise_model(model: nn.Module) -> dict[str, Any]:
     """Count parameters; one that several modules share is counted once, in the first of them.
 
-    Returns:
-        ``model`` (its class), ``parameters``, ``trainable``, ``size_mb`` (parameters and buffers,
-        in 10^6 bytes) and ``modules``: name of each top-level module -> ``parameters``,
-        ``trainable``.
+    ``model`` (its class), ``parameters``, ``trainable``, ``size_mb`` (parameters and buffers, in
+    10^6 bytes) and ``modules``: name of each top-level module -> ``parameters``, ``trainable``.
 
     Example:
         >>> summary = summarise_model(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)))
@@ -59,27 +56,15 @@ ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
 Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The result of a comparison.
-
-    Attributes:
-        table: One row per model: its name, the ``loss`` (:func:`common_loss`), the metrics,
-            ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took. Of
-            two classes also ``delong_p``: how likely so large a difference in AUROC from the
-            best model's is, were both equally good (:func:`engine.statistics.delong_test`).
-        outputs: Each model's.
-    """
-
-    table: pd.DataFrame
-    outputs: dict[str, EpochOutputs]
-
-
-def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
+def compare(
+    models: Mapping[str, nn.Module], measure: Measure
+) -> tuple[pd.DataFrame, dict[str, EpochOutputs]]:
     """Measure several models in the same way.
 
-    Raises:
-        UsageError: There is no model, or they are not of one task.
+    Returns one row per model: its name, the ``loss`` (:func:`common_loss`), the metrics,
+    ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took; of two
+    classes also ``delong_p``, the p-value of the difference in AUROC from the best model's. And
+    each model's outputs.
     """
     if not models:
         raise UsageError("compare_models: there is no model to compare")
@@ -105,7 +90,7 @@ def compare(models: Mapping[str, nn.Module], measure: Measure) -> Comparison:
     if {found.task for found in outputs.values()} == {"binary"}:
         place = list(table.columns).index(ABOUT_MODEL[0])
         table.insert(place, P_VALUE, _against_the_best(outputs))
-    return Comparison(table, outputs)
+    return table, outputs
 
 
 def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
@@ -137,21 +122,13 @@ def common_loss(outputs: EpochOutputs) -> float:
 
 
 def write_comparison(
-    comparison: Comparison, folder: Path, names: list[str]
+    table: pd.DataFrame, outputs: Mapping[str, EpochOutputs], folder: Path, names: list[str]
 ) -> tuple[list[Path], str | None]:
-    """Write the table, the pages and their images.
-
-    Returns:
-        What :func:`experiments.comparison.write_comparison_files` does.
-
-    Raises:
-        UsageError: They cannot be written.
-    """
-    table = comparison.table
-    first = next(iter(comparison.outputs.values()))
+    """:func:`experiments.comparison.write_comparison_files` of what :func:`compare` found."""
+    first = next(iter(outputs.values()))
     metrics = [name for name in table.columns if name not in ("model", P_VALUE, *ABOUT_MODEL)]
     bars = metric_bars(
-        list(comparison.outputs), {name: [Interval(v) for v in table[name]] for name in metrics}
+        list(outputs), {name: [Interval(v) for v in table[name]] for name in metrics}
     )
     cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
     return write_comparison_files(
@@ -159,7 +136,7 @@ def write_comparison(
         table,
         f"{len(table)} models on the same {len(first.sample_id)} samples.",
         [Section("metrics", "Metrics", bars), Section("table", "All figures", table=cells)],
-        comparison.outputs,
+        outputs,
         names,
     )
 

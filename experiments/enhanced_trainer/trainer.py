@@ -44,7 +44,6 @@ from experiments.enhanced_trainer.evaluation import (
 )
 from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
 from experiments.enhanced_trainer.model_comparison import (
-    Comparison,
     compare,
     summarise_model,
     write_comparison,
@@ -106,9 +105,6 @@ class EnhancedTrainer:
         trainer: The last training's engine, None before the first.
         history: The last training's, or the loaded model's.
         run_dir: Where the files are, None before there are any.
-
-    Raises:
-        UsageError: The name is no folder's name, or there is no such device.
 
     Example::
 
@@ -182,9 +178,6 @@ class EnhancedTrainer:
         Returns:
             ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->
             one value an epoch; NaN where it was undefined or not measured.
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
         epochs = require_whole("epochs", epochs, 1)
@@ -242,9 +235,6 @@ class EnhancedTrainer:
 
         Returns:
             Metric -> value of the epoch (``loss``, ``auroc``, ...), and ``lr``.
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
         """
         batches = AnyLoader(loader, "loader")
         if self._stepped is None:
@@ -328,9 +318,6 @@ class EnhancedTrainer:
             ``classification_report``
             (:func:`experiments.enhanced_trainer.evaluation.class_report`; a regression has
             none).
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -363,9 +350,6 @@ class EnhancedTrainer:
             collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
             ``embeddings`` and ``attention_weights``
             (:meth:`experiments.enhanced_trainer.evaluation.CollectedSamples.arrays`).
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
@@ -398,19 +382,16 @@ class EnhancedTrainer:
 
         Returns:
             One row per model; also written, with the curves, to ``<save_dir>/comparison``.
-
-        Raises:
-            UsageError: There is no model, or they are not of one task.
         """
         plain = {name: _model_of(thing, name) for name, thing in models.items()}
         loader = AnyLoader(test_loader, "test_loader")
         trainers = [t for t in (*models.values(), self) if isinstance(t, EnhancedTrainer)]
         scalers = {id(trainer.model): trainer._scaler for trainer in trainers}
-        comparison = compare(
+        table, outputs = compare(
             plain, lambda model: self._measure(model, loader, scalers.get(id(model)))
         )
-        self._generate_comparison_plots(comparison)
-        return comparison.table
+        self._generate_comparison_plots(table, outputs)
+        return table
 
     # -- pages ------------------------------------------------------------------------------
 
@@ -462,11 +443,13 @@ class EnhancedTrainer:
         """``attention_analysis.html``."""
         pages.attention()
 
-    def _generate_comparison_plots(self, comparison: Comparison) -> None:
+    def _generate_comparison_plots(
+        self, table: pd.DataFrame, outputs: Mapping[str, EpochOutputs]
+    ) -> None:
         """The table, ``model_comparison.html`` and ``roc_comparison.html``, and their images."""
         folder = self._claim("comparison")
-        first = next(iter(comparison.outputs.values()))
-        written, reason = write_comparison(comparison, folder, self.names.of_outputs(first))
+        names = self.names.of_outputs(next(iter(outputs.values())))
+        written, reason = write_comparison(table, outputs, folder, names)
         _tell(f"comparison: {', '.join(str(path) for path in written)}")
         self._say_why_no_images(reason)
 
@@ -478,9 +461,6 @@ class EnhancedTrainer:
         Args:
             path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
                 None takes ``best_model.pt`` in the folder of the training, or of a new one.
-
-        Raises:
-            UsageError: The file cannot be written.
         """
         if path is None:
             if self.run_dir is None:

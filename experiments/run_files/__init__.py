@@ -6,15 +6,13 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.run_files.finished_run import (
-        METRICS_NAME,
         PREDICTIONS_NAME,
         FinishedRun,
         SavedOutputs,
         find_runs,
         is_run,
-        read_cost,
-        read_metric,
         read_predictions,
+        read_run,
         read_runs,
         run_names,
     )

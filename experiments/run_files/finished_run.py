@@ -37,11 +37,11 @@ class SavedOutputs(EpochOutputs):
     Attributes:
         logits: Probabilities [N, C] or [N, T], or a regression's values [N, T], in double
             precision: they are written with all their digits, logits are not written at all.
-        said: The decisions as they were written: classes long [N], labels (0 or 1) long [N, T],
-            or values [N, T].
+        predicted: The decisions as written: classes long [N], labels (0 or 1) long [N, T], or
+            values [N, T].
     """
 
-    said: Tensor = field(kw_only=True)
+    predicted: Tensor = field(kw_only=True)
 
     @cached_property
     def scores(self) -> Tensor:
@@ -50,25 +50,19 @@ class SavedOutputs(EpochOutputs):
 
     @property
     def predictions(self) -> Tensor:
-        """What was said, by whatever threshold the run took."""
-        return self.said
+        """What was predicted, by whatever threshold the run took."""
+        return self.predicted
 
     def take(self, rows: Sequence[int]) -> SavedOutputs:
         """The same of some samples, in the order of ``rows``."""
-        return replace(super().take(rows), said=self.said[list(rows)])
+        return replace(super().take(rows), predicted=self.predicted[list(rows)])
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
     """Read what :func:`experiments.runs.predictions_table` wrote.
 
-    Args:
-        path: A run's ``predictions.csv``; its columns tell the task.
-
-    Returns:
-        The outputs, and the names of the classes, the labels or the regression's targets.
-
-    Raises:
-        UsageError: It cannot be read, or is no table of predictions.
+    The columns tell the task. Returns the outputs, and the names of the classes, the labels or the
+    regression's targets.
     """
     try:
         # As text: a class may be called NA, a sample 007.
@@ -90,18 +84,20 @@ def _as_outputs(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
     if TARGET in table:
         names = _names(table, PROBABILITY)
         scores = _numbers(table, PROBABILITY, names)
-        target, said = (_class_numbers(table[name], names) for name in (TARGET, PREDICTION))
+        target, predicted = (_class_numbers(table[name], names) for name in (TARGET, PREDICTION))
         task = "binary" if len(names) == 2 else "multiclass"
     else:
         names = _names(table, LABELLED_TARGET)
         target = _numbers(table, LABELLED_TARGET, names)
-        said = _numbers(table, LABELLED_PREDICTION, names)
+        predicted = _numbers(table, LABELLED_PREDICTION, names)
         is_labels = any(str(column).startswith(PROBABILITY) for column in table)
         task = "multilabel" if is_labels else "regression"
-        scores = _numbers(table, PROBABILITY, names) if is_labels else said
-        said = said.long() if is_labels else said
+        scores = _numbers(table, PROBABILITY, names) if is_labels else predicted
+        predicted = predicted.long() if is_labels else predicted
     targets = names if task == "regression" else ()
-    return SavedOutputs(scores, target, samples, {}, task, targets=targets, said=said), names
+    return SavedOutputs(
+        scores, target, samples, {}, task, targets=targets, predicted=predicted
+    ), names
 
 
 def _names(table: pd.DataFrame, prefix: str) -> list[str]:
@@ -146,8 +142,8 @@ class FinishedRun:
         metrics: Best, last and test, as ``metrics.json`` has them.
         outputs: Its test samples.
         class_names: Of the classes, the labels or the regression's targets.
-        groups: The group of each of its samples, on all sides.
-        sides: The side of each.
+        groups: The group of each of its samples, in all subsets.
+        subsets: ``train``, ``val`` or ``test`` of each sample.
         parameters: Numbers that training could move, None where its summary is missing.
         seconds: Spent in epochs, NaN where its log is missing (a package has none).
         not_computed: Metrics of the user's own that cannot be computed again -> why.
@@ -161,7 +157,7 @@ class FinishedRun:
     outputs: SavedOutputs
     class_names: list[str]
     groups: Mapping[str, str]
-    sides: Mapping[str, str]
+    subsets: Mapping[str, str]
     parameters: int | None
     seconds: float
     not_computed: Mapping[str, str] = field(default_factory=dict)
@@ -204,12 +200,12 @@ class FinishedRun:
         """How many were trained."""
         return int(self.metrics["last"]["epoch"])
 
-    def side(self, name: str) -> set[str]:
+    def samples_of(self, subset: str) -> set[str]:
         """The samples of ``train``, ``val`` or ``test``."""
-        return {sample for sample, side in self.sides.items() if side == name}
+        return {sample for sample, own in self.subsets.items() if own == subset}
 
     def test_figure(self, metric: str) -> Interval:
-        """What the run itself measured on its test side, and the interval if it drew one."""
+        """What the run itself measured on its test set, and the interval if it drew one."""
         test = self.metrics["test"]
         bounds = (test.get("intervals") or {}).get(metric) or (None, None)
         low, high = (UNDEFINED if bound is None else float(bound) for bound in bounds)
@@ -224,11 +220,7 @@ def read_metric(summary: Mapping[str, Any] | None, name: str) -> float:
 
 
 def read_cost(folder: Path) -> tuple[int | None, float]:
-    """The parameters of a run's model, and the seconds that it spent in epochs.
-
-    Args:
-        folder: The run's; None and NaN stand for what it lacks.
-    """
+    """A run's trainable parameters and seconds in epochs; None and NaN where a file is missing."""
     parameters, seconds = None, math.nan
     summary, log = folder / "summary.md", folder / LOG_NAME
     if summary.is_file():
@@ -250,15 +242,7 @@ def run_names(runs_dir: Path) -> list[str]:
 
 
 def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
-    """The folders of runs.
-
-    Args:
-        which: Folders, or names within ``runs_dir``.
-        runs_dir: Where runs live.
-
-    Raises:
-        UsageError: One of them is no run, or given twice.
-    """
+    """The folders of runs that are given as folders, or by names within ``runs_dir``."""
     folders: list[Path] = []
     for name in which:
         found = [folder for folder in (as_path(name), runs_dir / name) if is_run(folder)]
@@ -271,14 +255,7 @@ def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
 
 
 def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
-    """Read several runs; those whose folders have one name are called by their paths.
-
-    Args:
-        folders: Of finished runs, or of unpacked packages.
-
-    Raises:
-        UsageError: A run is not finished, or a file of it cannot be read.
-    """
+    """Read finished runs or unpacked packages; folders of one name are called by their paths."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
@@ -286,15 +263,7 @@ def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
 
 
 def read_run(folder: Path, name: str) -> FinishedRun:
-    """Read a run from its files.
-
-    Args:
-        folder: The run's.
-        name: What it is to be called.
-
-    Raises:
-        UsageError: It is not finished, or a file of it cannot be read.
-    """
+    """Read a finished run from its files."""
     missing = [needed for needed in NEEDED if not (folder / needed).is_file()]
     if missing:
         raise UsageError(f"{folder} lacks {missing[0]}: only finished runs can be compared")
@@ -316,7 +285,7 @@ def read_run(folder: Path, name: str) -> FinishedRun:
         outputs=replace(outputs, custom=custom),
         class_names=class_names,
         groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
-        sides=dict(zip(splits["sample_id"], splits["split"], strict=True)),
+        subsets=dict(zip(splits["sample_id"], splits["split"], strict=True)),
         parameters=parameters,
         seconds=seconds,
         not_computed=not_computed,
@@ -355,7 +324,7 @@ def _check(run: FinishedRun) -> None:
         check_metrics(own, run.outputs.task, run.outputs.targets)
     except UsageError as error:
         raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
-    strange = set(run.outputs.sample_id) - run.side("test")
+    strange = set(run.outputs.sample_id) - run.samples_of("test")
     if strange:
         raise UsageError(
             f"{run.folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "

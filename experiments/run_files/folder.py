@@ -30,15 +30,7 @@ STARTS = ("run_started", "run_resumed")
 
 
 def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
-    """Make the folder of a new run; an existing one is left alone and a number is added.
-
-    Args:
-        runs_dir: Where all runs live.
-        exp_name: The run's name.
-
-    Returns:
-        ``runs_dir/exp_name``, or ``runs_dir/exp_name-2`` and so on, now existing.
-    """
+    """Make the folder of a new run; an existing one is left alone and a number is added."""
     for number in count(1):
         folder = runs_dir / (exp_name if number == 1 else f"{exp_name}-{number}")
         try:
@@ -78,9 +70,6 @@ def write_config(run_dir: Path, config: Config) -> None:
 
     A run can be continued from its ``config.yaml`` on, so this comes after everything else that
     it is continued from, and the file is never missing in between.
-
-    Raises:
-        UsageError: The folder cannot be written to.
     """
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
     try:
@@ -106,16 +95,7 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
-    """The folder of the run to continue.
-
-    Args:
-        which: ``auto`` for the newest unfinished run of ``exp_name``, else a run's name or path.
-        runs_dir: Where all runs live.
-        exp_name: The name that ``auto`` looks for.
-
-    Raises:
-        UsageError: There is no such run.
-    """
+    """The folder of the run to continue: ``auto`` for the newest unfinished one of ``exp_name``."""
     if which == "auto":
         runs = [
             folder
@@ -152,12 +132,6 @@ class RunLock:
     The operating system releases the lock when the process ends, however it ends. Within one
     process the lock may be taken several times. The file is removed when the lock is released;
     one that a killed process left locks nothing.
-
-    Args:
-        run_dir: The run's folder; it exists.
-
-    Raises:
-        UsageError: Another process holds the lock, or the folder cannot be written to.
     """
 
     def __init__(self, run_dir: Path) -> None:

@@ -72,12 +72,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class PackedFile:
-    """What the manifest says of a file.
-
-    Attributes:
-        sha256: Of its bytes, in hexadecimal digits.
-        size: In bytes.
-    """
+    """What the manifest says of a file: its checksum in hexadecimal digits, and its bytes."""
 
     sha256: str
     size: int
@@ -90,13 +85,6 @@ def write_package(run_dir: Path, name: str) -> Path:
     earlier one is replaced. The same files give the same bytes. Places on this machine are left
     out: of a path that starts at the root, config.yaml, resolved.yaml and environment.json keep the
     last name.
-
-    Args:
-        run_dir: Of a run that was exported.
-        name: Of the package, without ``.zip``.
-
-    Raises:
-        UsageError: A file of the run is missing, or the package cannot be written.
     """
     for required in REQUIRED:
         if not (run_dir / required).is_file():
@@ -116,14 +104,7 @@ def write_package(run_dir: Path, name: str) -> Path:
 def read_package(path: Path) -> dict[str, PackedFile]:
     """Check a package: every file is there, is what the manifest says, and the weights open.
 
-    Args:
-        path: The ``.zip``.
-
-    Returns:
-        File name -> its checksum and size, in the order of the archive.
-
-    Raises:
-        UsageError: Says which file is damaged or missing.
+    Returns file name -> its checksum and size, in the order of the archive.
     """
     if not path.is_file():
         raise UsageError(f"no package at {path}")
@@ -230,8 +211,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
 def without_places(value: Any) -> Any:
     """The same plain value, with the last name of every path that starts at a root.
 
-    Args:
-        value: Of a configuration or a part of one; names of columns stay as they are.
+    Names of columns stay as they are.
 
     Example:
         >>> without_places({"root": "/data/lab/cohorts/hcc", "label": "/a", "notes": ["a/b"]})

@@ -33,15 +33,8 @@ from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, w
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """Write predictions, weights, the summary, the model card, the pages and the package.
 
-    Args:
-        outcome: Of a validated and tested run.
-
-    Returns:
-        The page to open, or the run's folder where reports are turned off; and in one line why
-        there are no images beside the pages, None where there are or none are wanted.
-
-    Raises:
-        UsageError: The disk is full, say; a resumed run exports anew.
+    Returns the page to open, or the run's folder where reports are turned off; and in one line why
+    there are no images beside the pages, None where there are or none are wanted.
     """
     run_dir, data = outcome.run_dir, outcome.data
     predictions = predictions_table(outcome.outputs["test"], data.cohort)
@@ -79,10 +72,6 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
     Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
     being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
     ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
-
-    Args:
-        outputs: Of the test side.
-        cohort: Has the names, and the targets as they were read.
     """
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
     target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
@@ -90,13 +79,7 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
 
 
 def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
-    """:func:`predictions_table` of any outputs.
-
-    Args:
-        outputs: Of the N samples.
-        names: Of the classes, the labels or the targets.
-        target: Of the samples, [N] or [N, T].
-    """
+    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
     predicted = outputs.predictions.numpy()
     table = pd.DataFrame({"sample_id": outputs.sample_id})
     if outputs.task in CLASSES:

@@ -17,11 +17,7 @@ ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
 
 
 def state_of(config: Config) -> str:
-    """``absent``, ``cut off`` or ``finished``: how far a run has come.
-
-    Raises:
-        UsageError: Its folder holds a run with another configuration.
-    """
+    """``absent``, ``cut off`` or ``finished``: how far a run has come."""
     folder = config.runs_dir / config.exp_name
     if not folder.exists():
         return ABSENT
@@ -43,15 +39,8 @@ def state_of(config: Config) -> str:
 def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
     """Run what is not finished yet.
 
-    Args:
-        configs: One per run, with distinct names.
-        kind_of: Groups configurations; the first of each group is set up before any is trained.
-
-    Returns:
-        The exit code if a signal stopped a run.
-
-    Raises:
-        UsageError: A configuration does not work; before the first training.
+    The first of each group by ``kind_of`` is set up before any is trained. Returns the exit code if
+    a signal stopped a run.
     """
     states = [state_of(config) for config in configs]
     tried = set()

@@ -84,11 +84,7 @@ class Continuation:
 
 
 def find_continuation(run_dir: Path, config: Config) -> Continuation:
-    """Read the checkpoint of a cut run, and refuse changes that cannot be honoured. Collective.
-
-    Raises:
-        UsageError: A setting cannot be changed, or no checkpoint is whole.
-    """
+    """Read the checkpoint of a cut run, and refuse changes that cannot be honoured. Collective."""
     folder = run_dir / "checkpoints"
     path: Path | None = None
     content: dict[str, Any] = {"states": {}, "meta": {}}
@@ -141,14 +137,7 @@ def resume_from(
 ) -> None:
     """Restore the checkpoint of a cut run under the new settings. Collective.
 
-    Args:
-        trainer: With all handlers attached.
-        continuation: Of the run.
-        identity: Of the run as set up now (:func:`run_identity`).
-        former: Built as the checkpoint's optimizer was, if its settings changed.
-
-    Raises:
-        UsageError: The checkpoint is of another run, or a change would have no effect.
+    ``former`` is built as the checkpoint's optimizer was, if its settings changed.
     """
     if continuation.path is None:
         return  # cut off before its first checkpoint: there is nothing to lose
@@ -242,9 +231,6 @@ def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[F
     """Write the files of a new run's folder before the training.
 
     ``config.yaml`` is written last: from then on the run can be continued.
-
-    Raises:
-        UsageError: The folder cannot be written to.
     """
     try:
         environment = describe_environment(data.version.plain(), describe_group(config.trainer))
