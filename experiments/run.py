@@ -20,7 +20,15 @@ if __name__ == "__main__":
 
 from datasets.errors import UsageError
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import CONFIGS, Config, load_config, unused_settings, write_yaml
+from experiments.config import (
+    CONFIGS,
+    Config,
+    find_config,
+    load_config,
+    read_yaml,
+    unused_settings,
+    write_yaml,
+)
 from experiments.launch import begun_run, current_launch, quiet_others
 from experiments.run_files import CONFIG_NAME, find_run
 
@@ -78,7 +86,9 @@ def configure(
     own = load_config(source, overrides).accepting(options.accept)
     if "exp_name" in dict(overrides) and own.exp_name != load_config(source).exp_name:
         raise UsageError(f"--exp_name: the run in {begun} keeps its name; leave it out")
-    unused = unused_settings(options.experiment, config, own)
+    file = find_config(options.experiment)
+    written = read_yaml(file.read_text("utf-8"), str(file))
+    unused = unused_settings(options.experiment, written, config, own)
     if unused and not options.print_config:
         print(unused, flush=True)
     return own, begun

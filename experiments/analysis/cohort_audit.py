@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.transforms import OutOfDomain
-from experiments.config import Config
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 AUDIT_NAME = "audit.json"
 # Before a training about so many scans are looked at: seconds, where all might take minutes.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
+from datasets.batches import Sample, packed_collate, pad_collate
 from datasets.cohort import (
     SEVERAL_COLUMNS,
     SPECTRA_FILE,
@@ -24,7 +26,15 @@ from datasets.cohort import (
     summarise_targets,
 )
 from datasets.covariates import CovariateEncoder
-from datasets.loading import CACHE_LIMIT_BYTES, SpectraDataset
+from datasets.errors import UsageError
+from datasets.loading import (
+    CACHE_LIMIT_BYTES,
+    BucketBatchSampler,
+    EpochBatchSampler,
+    PlannedBatchSampler,
+    SpectraDataset,
+    make_loader,
+)
 from datasets.simulation import GENERATOR_VERSION, simulate_cohort
 from datasets.splits import SUBSETS
 from datasets.transform_cache import GIB, NoRoomError, TransformedScans, transformed_scans
@@ -37,10 +47,13 @@ from datasets.transforms import (
     make_transforms,
 )
 from engine.distributed import main_process_first, rank, world_size
-from experiments.builders.loaders import build_loaders
 from experiments.builders.split import split_cohort, tested_fold
-from experiments.config import ComponentConfig, Config, DataConfig, find_named
-from experiments.run_files import DataVersion, check_same_data, data_version
+from experiments.config import ComponentConfig, find_named
+from experiments.run_files import check_same_data, data_version
+
+if TYPE_CHECKING:
+    from experiments.config import BatchingConfig, Config, DataConfig
+    from experiments.run_files import DataVersion
 
 
 @dataclass(frozen=True)
@@ -317,3 +330,81 @@ def store_scans(
 
 def _say(line: str) -> None:
     print(line, flush=True)  # at once: what follows may take minutes
+
+
+TRAIN = "train"
+# Evaluation keeps no activations for a backward pass, so that larger batches fit.
+EVALUATION_BATCH_FACTOR = 2
+
+
+def build_loaders(
+    config: Config,
+    datasets: Mapping[str, SpectraDataset],
+    classes: np.ndarray,
+    groups: np.ndarray,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, DataLoader[Any]]:
+    """Make a loader of each subset; only training shuffles and balances.
+
+    All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
+
+    ``classes`` and ``groups`` are of the training set, [N_train]; other targets cannot be balanced.
+    """
+    batching = config.data.batching
+    to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
+    loaders = {}
+    for subset, dataset in datasets.items():
+        strata = {"none": None, "class": classes, "group": groups}[batching.balance]
+        sampler = _sampler(
+            config, dataset, subset == TRAIN, strata if subset == TRAIN else None, rank, world_size
+        )
+        loaders[subset] = make_loader(
+            dataset,
+            seed=config.seed,
+            num_workers=config.data.num_workers,
+            pin_memory=to_gpu,
+            sampler=sampler,
+            collate=_collate(batching, to_gpu),
+        )
+    return loaders
+
+
+def _sampler(
+    config: Config,
+    dataset: SpectraDataset,
+    train: bool,
+    strata: np.ndarray | None,
+    rank: int,
+    world_size: int,
+) -> PlannedBatchSampler:
+    factor = 1 if train else EVALUATION_BATCH_FACTOR
+    batching, batch_size = config.data.batching, config.trainer.batch_size * factor
+    shared: dict[str, Any] = {"strata": strata, "rank": rank, "world_size": world_size}
+    if batching.kind == "shuffle":
+        shared["lengths"] = dataset.scan_counts
+        return EpochBatchSampler(len(dataset), batch_size, train, config.seed, **shared)
+    # Padded, those of one multiple are equally long.
+    multiple = batching.pad_scans_to or 1
+    lengths = -(-dataset.scan_counts // multiple) * multiple
+    max_scans = None
+    if batching.token_budget is not None:
+        points = max(1, dataset.spec_len)
+        needed = int(lengths.max(initial=0)) * points
+        if needed > batching.token_budget * factor:
+            has = "has" if multiple == 1 else "is padded to"
+            raise UsageError(
+                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
+                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+            )
+        max_scans = batching.token_budget * factor // points
+    return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
+
+
+def _collate(batching: BatchingConfig, to_gpu: bool) -> Callable[[Sequence[Sample]], Any]:
+    """Packed batches save pinned memory and copies to a GPU; on a CPU padding at once is faster."""
+    packed = batching.collate == "packed" or (batching.collate == "auto" and to_gpu)
+    collate: Callable[..., Any] = packed_collate if packed else pad_collate
+    multiples = {"pad_rows_to": batching.pad_rows_to, "pad_scans_to": batching.pad_scans_to}
+    chosen = {name: multiple for name, multiple in multiples.items() if multiple is not None}
+    return partial(collate, **chosen) if chosen else collate

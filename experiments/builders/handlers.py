@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets.errors import UsageError
 from engine.distributed import Replicas, world_size
@@ -17,7 +17,7 @@ from engine.metrics import EpochMetrics, Monitor
 from engine.protocols import Handler
 from engine.trainer import Trainer
 from experiments.builders.data import default_cache_dir
-from experiments.config import Config, construct, find_named
+from experiments.config import construct, find_named
 from experiments.launch import replica_devices
 from handlers import HANDLERS
 from handlers.accumulation import Accumulation
@@ -37,6 +37,9 @@ from handlers.step_log import StepLog
 from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 # Keys that stand for one parameter of their handler.
 VALUE = {"trainer.compile": "mode", "trainer.precision": "precision"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -16,9 +16,7 @@ from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
 from engine.metrics import CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
-from experiments.builders.data import Data
 from experiments.config import (
-    Config,
     OptimizerConfig,
     TermConfig,
     construct,
@@ -27,6 +25,10 @@ from experiments.config import (
     parameter_types,
 )
 from models import MODELS
+
+if TYPE_CHECKING:
+    from experiments.builders.data import Data
+    from experiments.config import Config
 
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from datasets.splits import (
     make_split,
     read_splits,
 )
-from experiments.config import IN_FOLDS, DataConfig
+
+if TYPE_CHECKING:
+    from experiments.config import DataConfig
 
 # A test set that is one group or one batch may lack a class.
 ALWAYS_WHOLE = ("train", "val")
@@ -43,16 +46,15 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
         )
     _refuse_values(cohort, settings)
     seed = split.seed or 0
-    if split.kind in IN_FOLDS:
+    if split.fold is not None:
         folds = make_folds(cohort, settings)
-        assert split.fold is not None
         return split_fold(cohort, settings, folds, folds.find(split.fold))
     draw = hash_split if split.kind == "hash" else make_split
     return draw(cohort.targets, cohort.groups, split.fractions, seed, cohort.class_names)
 
 
 def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
-    """The folds of a cohort; ``settings.split.kind`` is one of ``IN_FOLDS``."""
+    """The folds of a cohort; ``settings.split.fold`` is one of them."""
     split = settings.split
     if split.kind == "leave_one_group_out":
         return leave_one_group_out(cohort.groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,7 +22,6 @@ from experiments.comparison.comparison_figures import (
     precision_recall_curves,
     roc_curves,
 )
-from experiments.comparison.run_comparison import RunComparison
 from experiments.comparison.text import (
     Differences,
     about_rows,
@@ -34,6 +33,9 @@ from experiments.comparison.text import (
 )
 from experiments.report import write_images_of
 from experiments.report.figures import Section, write_figure_page
+
+if TYPE_CHECKING:
+    from experiments.comparison.run_comparison import RunComparison
 
 TABLE_NAME, PAGE_NAME = "model_comparison.csv", "model_comparison.html"
 CURVES_NAME = "roc_comparison.html"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from datasets.errors import UsageError, nearest
 from datasets.files import write_whole
 from engine.reporting import figure_text
-from experiments.config import Config, load_config, read_yaml, write_yaml
+from experiments.config import load_config, read_yaml, write_yaml
 from experiments.run_files import read_run
 from experiments.runs import run_planned
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 FAMILIES = Path(__file__).parent / "families.yaml"
 SEEDS = (0, 1, 2)

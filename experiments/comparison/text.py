@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets.cohort import about_positive
 from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
 from engine.statistics import DeLong, Interval, McNemar
-from experiments.comparison.run_comparison import RunComparison
-from experiments.run_files import FinishedRun
+
+if TYPE_CHECKING:
+    from experiments.comparison.run_comparison import RunComparison
+    from experiments.run_files import FinishedRun
 
 # Runs are told apart by name; where they lie is no difference.
 NAMES = ("exp_name", "runs_dir")

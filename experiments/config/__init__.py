@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         with_training_settings,
     )
     from experiments.config.components import (
+        ComponentConfig,
         arguments_for,
         construct,
         find_named,
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
         TermConfig,
         TrainerConfig,
     )
-    from experiments.config.section import ComponentConfig
     from experiments.config.source import (
         CONFIGS,
         SUFFIXES,
         check_config,
         check_written,
+        find_config,
         load_config,
         one_line,
         set_key,

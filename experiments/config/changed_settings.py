@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from datasets.errors import UsageError
+from experiments.config.components import Section
 from experiments.config.schema import Config
-from experiments.config.section import Section
-from experiments.config.source import find_config
-from experiments.config.yaml_text import read_yaml
 
 # They say which run is continued. The run keeps its own.
 FINDS_THE_RUN = frozenset({"exp_name", "runs_dir"})
@@ -204,14 +202,13 @@ def describe_changes(changes: Iterable[Change]) -> str:
     return f"continued with {', '.join(told)}"
 
 
-def unused_settings(source: str, config: Config, own: Config) -> str | None:
+def unused_settings(source: str, written: Any, config: Config, own: Config) -> str | None:
     """One line on the settings of a file that differ from those of the run that is continued.
 
     ``config`` is what the file ``source`` and the command line give, ``own`` what the run and the
     command line give, which is used.
     """
-    path = find_config(source)
-    keys = _nested_keys(read_yaml(path.read_text("utf-8"), str(path)))
+    keys = _nested_keys(written)
     changes = changes_between(own.resolved(), config.resolved())
     unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
     if not unused:

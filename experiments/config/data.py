@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from engine.metrics import CLASSES, TASKS
-from experiments.config.section import (
+from experiments.config.components import (
     ComponentConfig,
     Count,
     Fraction,

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from datasets.errors import nearest
 from engine.explain import METHODS, MOST_STEPS, STEPS
 from engine.statistics import check_demand, check_rule
-from experiments.config.section import (
+from experiments.config.components import (
     ComponentConfig,
     Number,
     Positive,

@@ -11,11 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
-from experiments.config.components import is_path, metric_name, split_entry
-from experiments.config.data import DataConfig
-from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
-from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
-from experiments.config.section import (
+from experiments.config.components import (
     ComponentConfig,
     Count,
     Number,
@@ -26,8 +22,14 @@ from experiments.config.section import (
     Seed,
     Text,
     Texts,
+    is_path,
+    metric_name,
     several,
+    split_entry,
 )
+from experiments.config.data import DataConfig
+from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
+from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
 
 # Beyond these no network has been trained; a comma was forgotten.
 Rate = Annotated[Number, Field(gt=0, le=100)]

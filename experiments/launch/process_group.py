@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ignite.distributed as idist
 import torch
@@ -21,9 +21,11 @@ from engine.checkpointing import prepare_cublas
 from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, peer_failure, world_size
 from engine.precision import best_device
 from experiments.command_line import complain, run_command
-from experiments.config import Config, TrainerConfig
-from experiments.launch.context import LaunchContext
 from experiments.run_files import digest
+
+if TYPE_CHECKING:
+    from experiments.config import Config, TrainerConfig
+    from experiments.launch.context import LaunchContext
 
 # Rank 0 may transform or audit a large cohort while the others wait.
 WAIT = timedelta(hours=3)

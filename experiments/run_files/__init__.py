@@ -6,7 +6,6 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.run_files.finished_run import (
-        PREDICTIONS_NAME,
         FinishedRun,
         SavedOutputs,
         find_runs,
@@ -18,9 +17,12 @@ if TYPE_CHECKING:
     )
     from experiments.run_files.folder import (
         CONFIG_NAME,
+        ENVIRONMENT_NAME,
         FINISHED,
         LOG_NAME,
+        PREDICTIONS_NAME,
         RESOLVED_NAME,
+        SPLITS_NAME,
         RunLock,
         find_run,
         is_finished,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     )
     from experiments.run_files.package import (
         CARD_NAME,
-        ENVIRONMENT_NAME,
         PREPROCESSING_NAME,
         WEIGHTS_NAME,
         WEIGHTS_PATH,

@@ -23,8 +23,16 @@ from engine.metrics import SAMPLE_STATISTICS, UNDEFINED, EpochOutputs, by_target
 from engine.reporting import read_log
 from engine.statistics import Interval
 from experiments.config import metric_name, read_yaml, recompute_metrics
-from experiments.run_files.folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
-from experiments.run_files.package import ENVIRONMENT_NAME, SPLITS_NAME
+from experiments.run_files.folder import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    LOG_NAME,
+    METRICS_NAME,
+    PREDICTIONS_NAME,
+    RESOLVED_NAME,
+    SPLITS_NAME,
+    is_finished,
+)
 
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "prob_"
 LABELLED_TARGET, LABELLED_PREDICTION = f"{TARGET}_", f"{PREDICTION}_"
@@ -125,7 +133,6 @@ def _told(error: Exception) -> str:
     return f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
-METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
 # An unpacked package has them all.
 NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_NAME)
 

@@ -9,6 +9,7 @@ import platform
 import re
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -17,13 +18,18 @@ from datasets.files import write_whole
 from datasets.paths import as_path
 from engine.reporting import read_log
 from experiments.command_line import complain
-from experiments.config import Config, write_yaml
+from experiments.config import write_yaml
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 LOG_NAME = "log.jsonl"
 # What makes a folder a run that can be continued.
 CONFIG_NAME = "config.yaml"
 # The same with all that follows from what was chosen.
 RESOLVED_NAME = "resolved.yaml"
+ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
+METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
 STARTS = ("run_started", "run_resumed")

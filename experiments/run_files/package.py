@@ -19,11 +19,17 @@ from safetensors import SafetensorError, deserialize
 from datasets.errors import UsageError
 from datasets.files import replaced
 from experiments.config import read_yaml, write_yaml
-from experiments.run_files.folder import CONFIG_NAME, RESOLVED_NAME
+from experiments.run_files.folder import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    METRICS_NAME,
+    PREDICTIONS_NAME,
+    RESOLVED_NAME,
+    SPLITS_NAME,
+)
 
 WEIGHTS_NAME = "model.safetensors"
 PREPROCESSING_NAME = "preprocessing.pt"
-ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
 CARD_NAME = "model_card.md"
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT, VERSION = "scanfire package", 1
@@ -37,8 +43,8 @@ REQUIRED = (
     ENVIRONMENT_NAME,
     SPLITS_NAME,
     "metrics.csv",
-    "metrics.json",
-    "predictions.csv",
+    METRICS_NAME,
+    PREDICTIONS_NAME,
     PREPROCESSING_NAME,
     WEIGHTS_PATH,
 )

@@ -7,15 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasets.cohort import Cohort, Roles
 from datasets.errors import UsageError
-from experiments.config import ComponentConfig, DataConfig
-from experiments.run_files.folder import is_named
-from experiments.run_files.package import ENVIRONMENT_NAME
+from experiments.run_files.folder import ENVIRONMENT_NAME, is_named
+
+if TYPE_CHECKING:
+    from experiments.config import DataConfig
 
 # Enough to tell a lab's cohorts apart, few enough to read out.
 DIGITS = 12
@@ -92,10 +93,6 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
     roles = Roles.choose(
         cohort.root, settings.label, settings.group, settings.numeric, settings.categorical
     )
-    named = [
-        ComponentConfig(name=spec) if isinstance(spec, str) else spec
-        for spec in settings.transforms
-    ]
     preparation = {
         "task": cohort.task,
         "classes": list(cohort.class_names),
@@ -106,7 +103,11 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
         "categorical": list(cohort.categorical),
         "log": list(settings.log or ()),
         "missing_indicators": settings.missing_indicators,
-        "transforms": [spec.model_dump(mode="json") for spec in named if cohort.has_spectra],
+        "transforms": [
+            {"name": spec, "params": {}} if isinstance(spec, str) else spec.model_dump(mode="json")
+            for spec in settings.transforms
+            if cohort.has_spectra
+        ],
     }
     return DataVersion(cohort.root.name, dict(files), preparation)
 

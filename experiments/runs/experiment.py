@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from ignite.engine import Events
@@ -48,8 +48,6 @@ from experiments.analysis import (
     read_audit,
 )
 from experiments.builders import (
-    Data,
-    RunHandlers,
     build_configured_optimizer,
     build_data,
     build_evaluator,
@@ -57,7 +55,7 @@ from experiments.builders import (
     build_model_and_loss,
     with_loaders,
 )
-from experiments.config import Config, build_metrics
+from experiments.config import build_metrics
 from experiments.launch import check_alike, own_device
 from experiments.report import check_sections, content_while_training, render_report
 from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
@@ -70,6 +68,10 @@ from experiments.runs.run_setup import (
     tell_continuation,
     write_beginning,
 )
+
+if TYPE_CHECKING:
+    from experiments.builders import Data, RunHandlers
+    from experiments.config import Config
 
 # When a continued run has trained with its settings.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,6 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import figure_text, with_bounds
-from experiments.analysis import Outcome
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import FindingSections, examine
 from experiments.report.text import (
@@ -28,6 +28,9 @@ from experiments.report.text import (
     threshold_section,
 )
 from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
+
+if TYPE_CHECKING:
+    from experiments.analysis import Outcome
 
 
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:
