@@ -78,8 +78,6 @@ def run_command(
     """Do a command's work; what a user can mend is one line, a bug keeps its traceback.
 
     A closed pipe, a lost terminal or a character that it lacks does not end the work.
-
-    A closed pipe, a lost terminal or a character that it lacks does not end the work.
     ``interrupted`` is printed where Ctrl-C ends it.
     """
     with safe_streams():

@@ -42,20 +42,14 @@ class TestAnalysis:
     """Analysis of the test set; a part is empty or None where it does not apply or was not wanted.
 
     Attributes:
-        decisions: What is ranked (the positive class, each class against the rest, or each
-            label) -> operating points, the configured one first.
-        calibration: Of a classification.
-        explained: Attributions, of the first so many samples in the cohort's order: one set of the
-            predicted class, or one for each label or value explained; empty where nothing was.
-        attention: What the model attends to, over many samples.
-        scan_weights: The weight of each real scan, [S_i], for each test sample in the order of
-            the outputs; None of a model that pools no scans by attention.
-        gate: By how much the covariates move the spectra's vector, relative to its length, [N];
-            None of a model without a gate.
-        heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each; None of
-            a model without both.
+        decisions: The positive class, each class against the rest, or each label -> operating
+            points, the configured one first.
+        explained: Attributions of the first so many samples in the cohort's order: one set of the
+            predicted class, or one for each label or value.
+        scan_weights: The weight of each real scan, [S_i], for each sample.
+        gate: By how much the covariates move the spectra's vector, relative to its length, [N].
+        heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each.
         embedding: The samples' vectors, [N, E].
-        embedding_source: What they are (:attr:`engine.explain.collectors.Embeddings.source`).
     """
 
     decisions: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)
@@ -90,15 +84,7 @@ def about_unexplained(findings: TestAnalysis) -> str:
 
 
 class AnalysisCollector:
-    """Keeps each sample's vector, scan weights, gate and single modalities' scores.
-
-    Example::
-
-        kept = AnalysisCollector()
-        with kept.attached(evaluator):
-            evaluator.evaluate(loader)
-        kept.findings(explained=explained)
-    """
+    """Keeps each sample's vector, scan weights, gate and single modalities' scores."""
 
     def __init__(self) -> None:
         self.embeddings = Embeddings()
@@ -202,12 +188,7 @@ def decide(
 def as_plain(
     decisions: Mapping[str, Sequence[OperatingPoint]], calibration: Calibration | None
 ) -> dict[str, Any]:
-    """Thresholds and calibration in plain types, as ``metrics.json`` has them.
-
-    ``thresholds``: name -> rows with ``rule``, ``demand``, ``threshold`` and the figures of ``val``
-    and ``test``; ``calibration``: ``temperature`` and the figures of the test set ``before`` and
-    ``after``, or None.
-    """
+    """Thresholds and calibration in plain types, as ``metrics.json`` has them."""
     thresholds = {name: [asdict(point) for point in points] for name, points in decisions.items()}
     if calibration is None:
         return {"thresholds": thresholds, "calibration": None}
@@ -286,18 +267,12 @@ class Outcome:
     """A run that was trained, validated and tested.
 
     Attributes:
-        run_dir: Its folder.
-        config: Its configuration.
-        data: The cohort and its split.
         results: ``val`` and ``test`` -> metric name -> value.
-        intervals: Metric name -> its 95% interval on the test set; empty where none are wanted.
+        intervals: Of the test metrics; empty where none are wanted.
         outputs: ``val`` and ``test`` -> logits, targets and sample ids.
-        weights: The weights that were tested, by name.
-        epochs: Epochs trained.
-        optimizer_steps: Optimizer steps taken.
-        parameters: Numbers in the model that training can move.
-        findings: What else is known of the tested model.
-        audit: What was found in the data before anything was trained, the gravest first.
+        weights: Those that were tested, by name.
+        parameters: Number of trainable ones.
+        audit: Findings in the data, the gravest first.
     """
 
     run_dir: Path

@@ -37,12 +37,11 @@ from datasets.loading import (
 )
 from datasets.simulation import GENERATOR_VERSION, simulate_cohort
 from datasets.splits import SUBSETS
-from datasets.transform_cache import GIB, NoRoomError, TransformedScans, transformed_scans
+from datasets.transform_cache import GIB, NoRoomError, transformed_scans
 from datasets.transforms import (
     TRANSFORMS,
     Compose,
     OutOfDomain,
-    Transform,
     find_out_of_domain,
     make_transforms,
 )
@@ -61,14 +60,9 @@ class Data:
     """A cohort with its split, datasets and loaders.
 
     Attributes:
-        cohort: As read.
         split: ``train``, ``val`` or ``test`` for each sample, [N].
-        encoder: Of covariates.
-        transforms: Of scans.
         scaler: Of regression targets, else None.
-        datasets: One per subset.
         loaders: One per subset, each process with its share; only training shuffles and augments.
-        version: Of the files, their preparation and the split.
         out_of_domain: Values that the transforms are not made for.
         tested: A line on the fold, group or batch that is the test set; else empty.
     """
@@ -112,21 +106,20 @@ class Data:
     def describe(self) -> list[str]:
         """Printed lines."""
         counts = self.cohort.describe().splitlines()
-        for side in SUBSETS:
-            chosen = self.split == side
+        for subset in SUBSETS:
+            chosen = self.split == subset
             targets = summarise_targets(
                 self.cohort.task, self.cohort.targets[chosen], self.cohort.class_names
             )
             groups = len(np.unique(self.cohort.groups[chosen]))
-            counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
+            counts.append(f"{subset:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
         counts.extend([self.tested] if self.tested else [])
         counts.append(f"cohort fingerprint {self.version.fingerprint}")
         return counts + self.describe_transforms()
 
     def describe_transforms(self) -> list[str]:
         """Printed lines on the transforms, and on values that they are not made for."""
-        told = [found.sentence for found in self.out_of_domain]
-        return self.transforms.describe() + told
+        return self.transforms.describe() + [found.sentence for found in self.out_of_domain]
 
 
 def default_cache_dir() -> Path:
@@ -202,26 +195,22 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         targets = scaler.standardize(cohort.targets)
 
     with main_process_first():
-        store = store_scans(
-            settings,
-            cohort,
-            transforms,
-            version.files.get(SPECTRA_FILE, ""),
-            settings.cache_dir or default_cache_dir(),
-            digest_memory(settings),
+        spectra, scan_rows, options = store_scans(
+            settings, cohort, transforms, version.files.get(SPECTRA_FILE, "")
         )
     datasets = {}
-    for side in SUBSETS:
-        chosen = np.flatnonzero(split == side)
-        datasets[side] = SpectraDataset(
-            store.spectra,
-            [store.rows(cohort.scan_rows[i]) for i in chosen],
+    for subset in SUBSETS:
+        chosen = np.flatnonzero(split == subset)
+        datasets[subset] = SpectraDataset(
+            spectra,
+            [scan_rows[i] for i in chosen],
             tabular[chosen],
             targets[chosen],
             [cohort.sample_ids[i] for i in chosen],
-            augmentations=augmentations if side == "train" else (),
+            augmentations=augmentations if subset == "train" else (),
             seed=config.seed,
-            **store.dataset_options(),
+            cache_limit=sys.maxsize,
+            **options,
         )
     tested = tested_fold(cohort, settings, split)
     data = Data(
@@ -260,46 +249,13 @@ def _find_each(
 FOLDER = "transformed"
 
 
-@dataclass(frozen=True, eq=False)
-class ScanStore:
-    """Where datasets read their scans.
-
-    Attributes:
-        spectra: The cohort's [N_scans, L], or already transformed ones.
-        transforms: Still to be applied.
-        in_memory: Whether datasets keep transformed scans.
-        on_disk: The cache of transformed scans, if any.
-    """
-
-    spectra: np.ndarray
-    transforms: Transform | None
-    in_memory: bool
-    on_disk: TransformedScans | None = None
-
-    def rows(self, rows: np.ndarray) -> np.ndarray:
-        """Where rows of the cohort's spectra stand in these."""
-        return rows if self.on_disk is None else self.on_disk.places(rows)
-
-    def dataset_options(self) -> dict[str, Any]:
-        """Keyword arguments for :class:`~datasets.loading.SpectraDataset`."""
-        return {
-            "transforms": self.transforms,
-            "cache": self.in_memory,
-            "cache_limit": sys.maxsize,
-        }
-
-
 def store_scans(
-    settings: DataConfig,
-    cohort: Cohort,
-    transforms: Compose,
-    fingerprint: str,
-    folder: Path,
-    memory: ChecksumCache,
-) -> ScanStore:
+    settings: DataConfig, cohort: Cohort, transforms: Compose, fingerprint: str
+) -> tuple[np.ndarray, list[np.ndarray], dict[str, Any]]:
     """Choose where transformed scans are kept (``data.cache``), and write them if on disk.
 
-    ``fingerprint`` is the SHA-256 of the file of spectra.
+    ``fingerprint`` is the SHA-256 of the file of spectra. Returns the spectra, each sample's rows
+    in them, and the options of :class:`~datasets.loading.SpectraDataset`.
     """
     rows = np.concatenate(cohort.scan_rows)
     points = cohort.spec_len if transforms.spec_len is None else transforms.spec_len
@@ -314,18 +270,19 @@ def store_scans(
                 rows,
                 transforms,
                 fingerprint,
-                folder / FOLDER,
-                memory=memory,
+                (settings.cache_dir or default_cache_dir()) / FOLDER,
+                memory=digest_memory(settings),
                 limit_bytes=int(settings.cache_limit_gib * GIB),
                 say=_say,
             )
-            return ScanStore(kept.spectra, None, in_memory=False, on_disk=kept)
+            return kept.spectra, [kept.places(own) for own in cohort.scan_rows], {"cache": False}
         except NoRoomError as error:
             if settings.cache == "disk":
                 raise
             _say(f"{error}: they are transformed at each access")
     # Without transforms the cohort's own file serves as well as a copy of it.
-    return ScanStore(cohort.spectra, transforms, in_memory=where == "memory")
+    options = {"transforms": transforms, "cache": where == "memory"}
+    return cohort.spectra, list(cohort.scan_rows), options
 
 
 def _say(line: str) -> None:
@@ -348,7 +305,6 @@ def build_loaders(
     """Make a loader of each subset; only training shuffles and balances.
 
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
-
     ``classes`` and ``groups`` are of the training set, [N_train]; other targets cannot be balanced.
     """
     batching = config.data.batching

@@ -51,12 +51,9 @@ def write_comparison_files(
 ) -> tuple[list[Path], str | None]:
     """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
 
-    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
-
-    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
-    ``outputs`` of all models are of the same samples. Returns the table and the pages (a regression
-    has no curves, its predictions are a section of the page); and in one line why there are no
-    images, else None.
+    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there. All
+    ``outputs`` are of the same samples. Returns the table and the pages (a regression has no
+    curves, its predictions are a section of the page); and in one line why there are no images.
     """
     try:
         write_whole(table.to_csv(index=False).encode(), folder, TABLE_NAME)
@@ -94,10 +91,8 @@ def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[
 def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     """One row per run; what the first run has no value of is empty.
 
-    Columns: ``run``, ``model``, ``parameters``, ``epochs``, ``seconds``, ``samples``; the monitored
-    metric of the best epoch (``val/auroc``) where all have one; for each metric it, its bounds
-    ``<metric>_low`` and ``_high``, and ``<metric>_difference`` with its own; of classes
-    ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
+    For each metric its value, its bounds ``_low`` and ``_high``, and ``_difference`` with its own;
+    of classes ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
     """
     rows = []
     for number, run in enumerate(comparison.runs):

@@ -127,12 +127,8 @@ def families_table(configs: Mapping[tuple[int, str], Config], name: str) -> str:
 def families_text(name: str, metric: str, mode: str, runs: pd.DataFrame) -> str:
     """One row per family, the best median on validation first, and a verdict, in Markdown.
 
-    Args:
-        name: Of the configuration.
-        metric: The monitored metric.
-        mode: ``max`` where larger is better, else ``min``; what is undefined is the worst.
-        runs: One row per run: ``family``, ``seed``, ``val`` and ``test`` (the metric on both),
-            ``parameters`` and the ``seconds`` spent in epochs.
+    What is undefined is the worst. ``runs`` has one row per run: ``family``, ``seed``, ``val`` and
+    ``test`` (the monitored metric on both), ``parameters`` and the ``seconds`` spent in epochs.
     """
     of_family = runs.groupby("family", sort=False)
     medians = of_family[["val", "test"]].agg(lambda values: values.median(skipna=False))

@@ -36,13 +36,11 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class PairedTests:
-    """Paired tests of a run against the first one.
+    """Paired tests of a run against the first one, with their p-values corrected (Holm).
 
     Attributes:
         delong: Of two classes: the areas under the ROC curves, this run's first.
         mcnemar: Of classes: who is right about what, this run first.
-        delong_holm: DeLong's p-value, corrected for the number of runs (Holm).
-        mcnemar_holm: McNemar's, likewise.
     """
 
     delong: DeLong | None = None
@@ -56,17 +54,13 @@ class RunComparison:
     """The result of a comparison.
 
     Attributes:
-        runs: In the order in which they were named; their outputs are of the shared samples, in
-            one order.
+        runs: In the order in which they were named, with the outputs of the shared samples.
         tested: How many samples each run was tested on.
-        recomputed: Whether the test sets differ, so that all figures are computed on the shared
-            samples.
+        recomputed: Whether the test sets differ, so that all figures are of the shared samples.
         metrics: All that any of the runs was asked for; the task's where there are none.
-        figures: For each run: metric -> figure and interval.
         differences: For each run from the second on: metric -> its figure minus the first's.
         tests: For each run from the second on.
         groups: How many groups the shared samples are of.
-        resamples: Of the bootstrap.
         notes: What a reader has to know, a sentence each.
         warnings: What casts doubt on the comparison, a sentence each.
     """

@@ -17,14 +17,12 @@ AUXILIARY_TERMS = {"aux_spec_loss": "aux_logits_spec", "aux_tab_loss": "aux_logi
 def default_loss(
     task: str, has_heads: bool, params: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Choose a loss.
+    """Choose a loss, by its name and parameters.
 
     Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of labels
     it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
-    against covariates where the model projects both, with the weights of ``tft``.
-
-    ``params`` are of the main and auxiliary terms, or ``terms`` themselves. Returns the name and
-    the parameters.
+    against covariates where the model projects both, with the weights of ``tft``. ``params`` are of
+    the main and auxiliary terms, or ``terms`` themselves.
 
     Example:
         >>> default_loss("regression", False, {})

@@ -30,15 +30,10 @@ class AnyLoader:
     (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans are real;
     without names the samples are numbered in the loader's order. Whole-number labels [B] are
     classes, [B, T] labels that are there or not; floating point ones are values to regress, and so
-    are whole numbers of a regression.
-
-    Args:
-        loader: Has a length and can be gone through again and again.
-        name: What it is called in errors.
+    are whole numbers of a regression. ``name`` is what errors call it.
 
     Attributes:
-        task: Once it is known, targets are made what its losses take (``multilabel``: 0 or 1 as
-            floats; ``regression``: values).
+        task: Once it is known, targets are made what its losses take.
         num_classes: Once it is known, classes beyond it are refused.
         scaler: Of a regression: values are yielded standardised by it; None leaves their units.
 

@@ -66,23 +66,18 @@ FIRST = (PREDICTIONS, "evaluation_plots.html", "feature_importance.html")
 class EnhancedTrainer:
     """Trains a model with sound defaults and leaves pages that show what came of it.
 
-    A thin face over :class:`engine.trainer.Trainer`, :class:`engine.evaluator.Evaluator` and the
-    handlers; what it does not offer, they do. The defaults: AdamW, gradients of at most norm 1, a
-    learning rate that is halved on a plateau of ``val/loss``, the best epoch by ``val/auroc`` (of
-    a regression by ``val/loss``), early stopping on the same. The loss is the model's own
-    ``compute_loss``, else what a configuration would take
-    (:mod:`experiments.config.loss_defaults`): cross-entropy of classes, binary cross-entropy of
-    labels, squared errors of values; and the same on auxiliary heads. Values are learned
-    standardised, by the training samples' mean and standard deviation: their losses are of
-    standardised values, metrics, predictions and pages in the values' own unit.
-
-    Loaders may yield batches, dicts or tuples, as :mod:`experiments.enhanced_trainer.any_loader`
-    has it; what is to be learned is found out from the targets
-    (:mod:`experiments.enhanced_trainer.learning_task`).
+    A facade of the engine, the handlers and the builders of :mod:`experiments.builders`. The
+    defaults: AdamW, gradients of at most norm 1, a learning rate that is halved on a plateau of
+    ``val/loss``, the best epoch by ``val/auroc`` (of a regression by ``val/loss``), early stopping
+    on the same. The loss is the model's own ``compute_loss``, else a configuration's default.
+    Values are learned standardised by the training samples' mean and standard deviation: so are
+    their losses; metrics, predictions and pages are in the values' own unit. Loaders may yield
+    batches, dicts or tuples (:class:`AnyLoader`); the targets tell the task (:func:`find_task`).
 
     Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
     a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
-    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``. A mistake of the
+    caller is a :class:`datasets.errors.UsageError` of one line.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
@@ -94,8 +89,7 @@ class EnhancedTrainer:
         enable_visualization: Write ``training_curves.html`` and ``evaluation_plots.html``.
         enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
             ``pca_analysis.html`` and ``attention_analysis.html``.
-        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if it is not to be
-            inferred.
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
         class_names: Of the classes, the labels or the targets, for the pages.
         covariate_names: D names, for the pages.
         axis: Where each point of a scan is, [L], for the pages.
@@ -105,12 +99,6 @@ class EnhancedTrainer:
         trainer: The last training's engine, None before the first.
         history: The last training's, or the loaded model's.
         run_dir: Where the files are, None before there are any.
-
-    Example::
-
-        trainer = EnhancedTrainer(TFTMultimodal(tab_dim=8, spec_len=2048))
-        history = trainer.train(train_loader, val_loader, epochs=30)
-        metrics = trainer.evaluate(test_loader)
     """
 
     def __init__(
@@ -225,16 +213,10 @@ class EnhancedTrainer:
     def train_epoch(self, loader: Any) -> dict[str, float]:
         """Train for one epoch; further calls continue with the same optimizer and schedule.
 
-        For a loop of one's own, with :meth:`eval_epoch`. Steps are those of :meth:`train`: clipped
-        gradients, and a rate that is halved on a plateau, here of ``train/loss``. The optimizer is
-        made anew by the first call, and by the first one after :meth:`train` or
-        :meth:`load_model`. Nothing is written; ``history`` follows.
-
-        Args:
-            loader: Yields the training batches, as many in each call.
-
-        Returns:
-            Metric -> value of the epoch (``loss``, ``auroc``, ...), and ``lr``.
+        The loader yields as many batches in each call. Steps are those of :meth:`train`, the
+        learning rate is halved on a plateau of ``train/loss``. The first call, also after
+        :meth:`train` or :meth:`load_model`, makes the optimizer. Nothing is written; ``history``
+        follows. Returns the epoch's metrics (``loss``, ``auroc``, ...) and ``lr``.
         """
         batches = AnyLoader(loader, "loader")
         if self._stepped is None:
@@ -308,16 +290,10 @@ class EnhancedTrainer:
         regression) go to the folder of the training, and the pages beside them. Before a training
         there is no folder: one is made for pages, and nothing is written without them.
 
-        Args:
-            test_loader: Yields every sample once.
-            generate_plots: Write the pages.
-
         Returns:
             Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
             list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
-            ``classification_report``
-            (:func:`experiments.enhanced_trainer.evaluation.class_report`; a regression has
-            none).
+            ``classification_report`` (:func:`class_report`; a regression has none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -341,15 +317,11 @@ class EnhancedTrainer:
     def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
         """Measure the model; nothing is written.
 
-        Args:
-            loader: Yields every sample once.
-            collect_embeddings: Return what the model gives for each sample too.
-
         Returns:
-            Metric -> value, NaN where a metric is undefined on these samples; where they are
-            collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
-            ``embeddings`` and ``attention_weights``
-            (:meth:`experiments.enhanced_trainer.evaluation.CollectedSamples.arrays`).
+            Metric -> value, NaN where a metric is undefined on these samples; with
+            ``collect_embeddings`` also ``sample_id``, ``labels``, ``predictions``,
+            ``probabilities``, ``embeddings`` and ``attention_weights``
+            (:meth:`CollectedSamples.arrays`).
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
@@ -376,12 +348,8 @@ class EnhancedTrainer:
     ) -> pd.DataFrame:
         """Measure several models on the same samples, with this trainer's device and task.
 
-        Args:
-            models: Name -> a model, or a trainer that holds one.
-            test_loader: Yields every sample once.
-
-        Returns:
-            One row per model; also written, with the curves, to ``<save_dir>/comparison``.
+        ``models`` are models or trainers, by name. Returns one row per model; it is also written,
+        with the curves, to ``<save_dir>/comparison``.
         """
         plain = {name: _model_of(thing, name) for name, thing in models.items()}
         loader = AnyLoader(test_loader, "test_loader")
@@ -458,9 +426,8 @@ class EnhancedTrainer:
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the model's weights and the history; replaces a file when the new one is whole.
 
-        Args:
-            path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
-                None takes ``best_model.pt`` in the folder of the training, or of a new one.
+        Missing folders are made. The file opens with ``torch.load(weights_only=True)``. Without a
+        path it is ``best_model.pt`` in the folder of the training, or of a new one.
         """
         if path is None:
             if self.run_dir is None:
@@ -472,15 +439,10 @@ class EnhancedTrainer:
     def load_model(self, path: str | Path | None = None) -> None:
         """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
 
-        A checkpoint has no history; of a regression it has the scale of the values, too.
-
-        Args:
-            path: The file; nothing in it can run code. None takes ``best_model.pt`` in the folder
-                of the training, or before one in ``<save_dir>/<model_name>``, which becomes the
-                folder of evaluations.
-
-        Raises:
-            UsageError: It is missing, damaged, or another model's; the model stays as it was.
+        Nothing in the file can run code; one that does not fit leaves the model as it was. A
+        checkpoint has no history; of a regression it has the scale of the values, too. Without a
+        path it is ``best_model.pt`` in the folder of the training, or before one in
+        ``<save_dir>/<model_name>``, which becomes the folder of evaluations.
         """
         folder = self.run_dir or self.save_dir / self.model_name
         file = folder / BEST_MODEL if path is None else as_path(path)

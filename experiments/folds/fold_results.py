@@ -28,9 +28,7 @@ class FoldResults:
     """All folds of one configuration.
 
     Attributes:
-        name: Of the configuration.
         kind: What a fold is called: ``fold``, ``group``, or the column of batches.
-        runs: One per fold.
         figures: One row per fold, by its name, one column per metric that was asked for: its value
             on the fold's test set, NaN where it is undefined.
         pooled: Metric -> value of all test samples together; those that cannot be computed from

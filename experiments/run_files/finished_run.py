@@ -142,16 +142,12 @@ class FinishedRun:
     """What a run left behind.
 
     Attributes:
-        name: What it is called beside others.
-        folder: Its own.
         config: All settings, the derived ones too.
-        environment: What it was made with, as ``environment.json`` has it.
-        metrics: Best, last and test, as ``metrics.json`` has them.
         outputs: Its test samples.
         class_names: Of the classes, the labels or the regression's targets.
         groups: The group of each of its samples, in all subsets.
         subsets: ``train``, ``val`` or ``test`` of each sample.
-        parameters: Numbers that training could move, None where its summary is missing.
+        parameters: Trainable ones, None where its summary is missing.
         seconds: Spent in epochs, NaN where its log is missing (a package has none).
         not_computed: Metrics of the user's own that cannot be computed again -> why.
     """

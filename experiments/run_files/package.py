@@ -88,9 +88,7 @@ def write_package(run_dir: Path, name: str) -> Path:
     """Write ``<name>.zip``: the exported files of a run and a manifest of their checksums.
 
     It is written aside, read back and checked, then renamed, so that it is complete or absent; an
-    earlier one is replaced. The same files give the same bytes. Places on this machine are left
-    out: of a path that starts at the root, config.yaml, resolved.yaml and environment.json keep the
-    last name.
+    earlier one is replaced. The same files give the same bytes. Absolute paths keep the last name.
     """
     for required in REQUIRED:
         if not (run_dir / required).is_file():

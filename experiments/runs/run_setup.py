@@ -52,13 +52,10 @@ class Continuation:
     """Where a cut run is continued from, and with which other settings.
 
     Attributes:
-        run_dir: The run's folder.
         path: The newest whole checkpoint; None where the run was cut before its first.
-        states: By name, as the checkpoint holds them.
         meta: What the checkpoint belongs to.
         skipped: A line for each checkpoint that could not be read.
         before: All settings of the run so far, in plain types.
-        changes: What is other from now on.
     """
 
     run_dir: Path
