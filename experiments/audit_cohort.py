@@ -22,7 +22,7 @@ from experiments.command_line import (
     read_overrides,
     run_command,
 )
-from experiments.config import CONFIGS, SUFFIXES, Config, check_written, load_config
+from experiments.config import SUFFIXES, Config, check_written, config_names, load_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +46,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     parser.add_argument(
         "source", metavar="COHORT|NAME|FILE", help="a cohort's folder, or a configuration"
     )
-    parser.add_argument(
-        "--accept",
-        action="append",
-        default=[],
-        metavar="FINDING",
-        help="name of a finding that does not refuse the training; may be repeated",
-    )
+    parser.add_accept("name of a finding that does not refuse the training")
     parser.add_argument(
         "--out", type=path_argument, metavar="DIR", help="where to write audit.json"
     )
@@ -65,7 +59,7 @@ def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
     if as_path(source).is_dir():
         values: dict[str, Any] = {"data": {"root": source}}
         return check_written(values, overrides)
-    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    names = config_names()
     if source not in names and Path(source).suffix not in SUFFIXES:
         raise UsageError(
             f"'{source}' is neither a cohort's folder nor a configuration{nearest(source, names)}"
@@ -106,14 +100,6 @@ def _out_of_domain(
     return find_out_of_domain(transforms, cohort.spectra, rows)
 
 
-def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:
-    """Refuse a name that no finding has."""
-    there = [found.name for found in findings]
-    for name in names:
-        if name not in there:
-            raise UsageError(f"--accept: there is no finding '{name}'{nearest(name, there)}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
 
@@ -133,7 +119,10 @@ def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> 
     cohort = read_cohort(config.data)
     cohort.fingerprint(digest_memory(config.data))  # also checks that large spectra are finite
     findings = find_all(config, cohort)
-    check_accepted(options.accept, findings)
+    names = [found.name for found in findings]
+    for name in options.accept:
+        if name not in names:
+            raise UsageError(f"--accept: there is no finding '{name}'{nearest(name, names)}")
     if options.out is not None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,11 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
         self.add_argument("--version", action="version", version=f"scanfire {version()}")
 
+    def add_accept(self, what: str) -> None:
+        """Add ``--accept FINDING``."""
+        about = f"{what}; may be repeated"
+        self.add_argument("--accept", action="append", default=[], metavar="FINDING", help=about)
+
     def error(self, message: str) -> NoReturn:
         """Complain; of an option that does not exist, name the nearest."""
         _, unrecognized, words = message.partition("unrecognized arguments: ")

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
-from experiments.config import CONFIGS, SUFFIXES, Config, load_config
+from experiments.config import SUFFIXES, Config, config_names, load_config
 
 RUNS_DIR, COMPARISON = Path("runs"), "comparison"
 EPILOG = """\
@@ -38,7 +38,7 @@ model families, any key of whose configuration can be set as for run.py:
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into the tool's own options and what else there is."""
-    names = ", ".join(configurations())
+    names = ", ".join(config_names())
     parser = CommandParser(
         prog="compare.py",
         usage="compare.py RUN RUN [RUN ...] [--out DIR] [--runs_dir DIR]\n"
@@ -78,14 +78,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     return parser.split_words(arguments, Config.model_fields)
 
 
-def configurations() -> list[str]:
-    """The names of those that come with the project."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-
-
 def is_configuration(name: str) -> bool:
     """Whether it is called like one; a file may still be missing."""
-    return Path(name).suffix in SUFFIXES or name in configurations()
+    return Path(name).suffix in SUFFIXES or name in config_names()
 
 
 def families(options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -135,7 +130,7 @@ def check_names(what: Sequence[str], runs_dir: Path) -> None:
             raise UsageError(f"{what[0]} is one run: name two or more, before any option")
         raise UsageError(
             f"'{what[0]}' is neither a configuration nor a run in {runs_dir}"
-            f"{nearest(what[0], [*configurations(), *runs])}"
+            f"{nearest(what[0], [*config_names(), *runs])}"
         )
     for name in filter(is_configuration, strange):
         raise UsageError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.cohort import about_positive
 from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
 from engine.statistics import DeLong, Interval, McNemar
+from experiments.config import shorten
 
 if TYPE_CHECKING:
     from experiments.comparison.run_comparison import RunComparison
@@ -163,11 +164,7 @@ def _tests(comparison: RunComparison) -> list[Row]:
 
 
 def _settings(found: Differences) -> list[Row]:
-    return [(key, [_cut(value) for value in values]) for key, values in found.items()]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 3]}..."
+    return [(key, [shorten(value, WIDEST_CELL) for value in row]) for key, row in found.items()]
 
 
 def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:

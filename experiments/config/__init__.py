@@ -41,10 +41,12 @@ if TYPE_CHECKING:
         SUFFIXES,
         check_config,
         check_written,
+        config_names,
         find_config,
         load_config,
         one_line,
         set_key,
+        shorten,
     )
     from experiments.config.yaml_text import read_yaml, write_yaml
 else:

@@ -123,22 +123,13 @@ def training_settings(config: Config) -> dict[str, Any]:
 
 def with_training_settings(settings: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run's folder, those of its checkpoint in place of its own."""
-    leaves = set(setting_keys())
-
-    def merge(own: Mapping[str, Any], other: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        merged = dict(own)
-        for name, value in other.items():
-            before = own.get(name)
-            both = isinstance(before, Mapping) and isinstance(value, Mapping)
-            section = any(leaf.startswith(f"{prefix}{name}.") for leaf in leaves)
-            merged[name] = (
-                merge(before, value, f"{prefix}{name}.")  # type: ignore[arg-type]
-                if both and section
-                else value
-            )
-        return merged
-
-    return merge(settings, saved, "")
+    merged = copy.deepcopy(settings)
+    for key in setting_keys():
+        *sections, last = key.split(".")
+        value = _value(saved, key)
+        if value is not ABSENT:
+            _find(merged, sections)[last] = value
+    return merged
 
 
 def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:

@@ -87,9 +87,13 @@ def find_config(source: str) -> Path:
         return file
     path = CONFIGS / f"{source}.yaml"
     if not path.is_file():
-        names = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
-        raise UsageError(f"no configuration is called '{source}'{nearest(source, names)}")
+        raise UsageError(f"no configuration is called '{source}'{nearest(source, config_names())}")
     return path
+
+
+def config_names() -> list[str]:
+    """The names of the configurations that come with the project."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:

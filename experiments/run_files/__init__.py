@@ -9,11 +9,9 @@ if TYPE_CHECKING:
         FinishedRun,
         SavedOutputs,
         find_runs,
-        is_run,
         read_predictions,
         read_run,
         read_runs,
-        run_names,
     )
     from experiments.run_files.folder import (
         CONFIG_NAME,
@@ -27,8 +25,10 @@ if TYPE_CHECKING:
         find_run,
         is_finished,
         is_named,
+        is_run,
         new_run_dir,
         require_place,
+        run_names,
         write_config,
     )
     from experiments.run_files.package import (

@@ -32,6 +32,8 @@ from experiments.run_files.folder import (
     RESOLVED_NAME,
     SPLITS_NAME,
     is_finished,
+    is_run,
+    run_names,
 )
 
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "prob_"
@@ -234,16 +236,6 @@ def read_cost(folder: Path) -> tuple[int | None, float]:
     return parameters, seconds
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
-    return (folder / CONFIG_NAME).is_file()
-
-
-def run_names(runs_dir: Path) -> list[str]:
-    """The runs in a folder, by name."""
-    return sorted(path.parent.name for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
-
-
 def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
     """The folders of runs that are given as folders, or by names within ``runs_dir``."""
     folders: list[Path] = []
@@ -275,7 +267,8 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     outputs, class_names = read_predictions(folder / PREDICTIONS_NAME)
     splits = read_table(folder / SPLITS_NAME, COLUMNS)
     parameters, seconds = read_cost(folder)
-    config = _read_settings(folder)
+    resolved = folder / RESOLVED_NAME  # runs of earlier versions have none
+    config = _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
     custom, not_computed = recompute_metrics(
         config.get("metrics") or [], outputs.task, len(class_names)
     )
@@ -295,12 +288,6 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     )
     _check(run)
     return run
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """All settings of a run; runs of earlier versions hold them in ``config.yaml`` alone."""
-    resolved = folder / RESOLVED_NAME
-    return _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
 
 
 def _read_plain(path: Path) -> dict[str, Any]:

@@ -103,12 +103,8 @@ def is_finished(run_dir: Path) -> bool:
 def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
     """The folder of the run to continue: ``auto`` for the newest unfinished one of ``exp_name``."""
     if which == "auto":
-        runs = [
-            folder
-            for folder in _runs(runs_dir)
-            if is_named(folder, exp_name)
-            if not is_finished(folder)
-        ]
+        folders = (runs_dir / name for name in run_names(runs_dir))
+        runs = [run for run in folders if is_named(run, exp_name) and not is_finished(run)]
         if not runs:
             raise UsageError(f"--resume auto: no unfinished run of '{exp_name}' in {runs_dir}")
         return max(runs, key=lambda folder: (folder / CONFIG_NAME).stat().st_mtime_ns)
@@ -117,14 +113,20 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
     except UsageError as error:
         raise UsageError(f"--resume: {error}") from error
     for folder in (given, runs_dir / which):
-        if (folder / CONFIG_NAME).is_file():
+        if is_run(folder):
             return folder
-    names = [folder.name for folder in _runs(runs_dir)]
-    raise UsageError(f"--resume: no run '{which}' in {runs_dir}{nearest(which, names)}")
+    known = nearest(which, run_names(runs_dir))
+    raise UsageError(f"--resume: no run '{which}' in {runs_dir}{known}")
 
 
-def _runs(runs_dir: Path) -> list[Path]:
-    return sorted(path.parent for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / CONFIG_NAME).is_file()
+
+
+def run_names(runs_dir: Path) -> list[str]:
+    """The runs in a folder, by name."""
+    return sorted(path.parent.name for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
 
 
 LOCK_NAME = ".lock"

@@ -116,6 +116,12 @@ def summary(outcome: Outcome) -> str:
             "\nLosses are of standardised targets; the metrics are in the units of "
             f"{', '.join(names)}{each}.\n"
         )
+    about = outcome.about_positive()
+    positive = f"\n{escape_markdown(about)}\n" if about else ""
+    intervals = outcome.about_intervals()
+    if any(not math.isnan(found.low) for found in outcome.intervals.values()):
+        intervals += " Intervals are in brackets."
+    intervals = f"\n{intervals}\n" if intervals else ""
     by_class = ""
     if outcome.data.cohort.task != "regression":
         table = class_table(outcome.outputs["test"], outcome.data.cohort.class_names)
@@ -134,7 +140,7 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 Of the checkpoint with the best `{config.checkpoint.monitor}`; undefined and nan mean
 that a figure cannot be computed on this data.
-{_about_positive(outcome)}{_about_intervals(outcome)}{units}
+{positive}{intervals}{units}
 | metric | validation | test |
 |---|---|---|
 {rows}
@@ -147,17 +153,6 @@ checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` w
 fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
 `{outcome.run_dir.name}.zip` holds all of these with their checksums.
 """
-
-
-def _about_positive(outcome: Outcome) -> str:
-    about = outcome.about_positive()
-    return f"\n{escape_markdown(about)}\n" if about else ""
-
-
-def _about_intervals(outcome: Outcome) -> str:
-    about = outcome.about_intervals()
-    bounds = any(not math.isnan(found.low) for found in outcome.intervals.values())
-    return f"\n{about}{' Intervals are in brackets.' if bounds else ''}\n" if about else ""
 
 
 def _decision_sections(outcome: Outcome) -> str:
