@@ -76,9 +76,7 @@ def complain(line: str) -> None:
 
 
 def run_command(
-    work: Callable[[], int],
-    interrupted: str = "interrupted",
-    say: Callable[[str], None] = complain,
+    work: Callable[[], int], interrupted: str = "interrupted", say: Callable[[str], None] = complain
 ) -> int:
     """Do a command's work; what a user can mend is one line, a bug keeps its traceback.
 

@@ -172,7 +172,7 @@ def decide(
         ('youden', 0.32)
     """
     val, test = outputs["val"], outputs["test"]
-    whole = all(bool(torch.isfinite(side.logits).all()) for side in (val, test))
+    whole = all(bool(torch.isfinite(split.logits).all()) for split in (val, test))
     if test.task == "regression" or not whole:
         return {}, None
     pairs = zip(_ranked(val, names), _ranked(test, names), strict=True)
@@ -298,7 +298,7 @@ class Outcome:
     def test_groups(self) -> int:
         """Number of groups in the test set."""
         pairs = zip(self.data.cohort.groups, self.data.split, strict=True)
-        return len({group for group, side in pairs if side == "test"})
+        return len({group for group, subset in pairs if subset == "test"})
 
     def interval_text(self, metric: str) -> str:
         """The bounds of a metric's interval, or that there are too few samples; else empty."""

@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
     """The configured model (moved by the trainer), and its loss on the device."""
     # Passed to constructors that have these parameters.
-    offered = {
-        "tab_dim": data.tab_dim,
-        "spec_len": data.spec_len,
-        "num_classes": data.num_classes,
-    }
+    offered = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
     model_class = find_named(config.model.name, MODELS, "model.name")
     check_modalities(config.model.name, model_class, data)
     model = construct(model_class, config.model.params, "model.params", offered)

@@ -107,12 +107,7 @@ def _are_values(cohort: Cohort) -> bool:
     """Whether classes are numbers, and too many for each to be in every subset."""
     if len(cohort.class_names) * len(SUBSETS) <= len(cohort.sample_ids):
         return False
-    return all(_is_number(name) for name in cohort.class_names)
-
-
-def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return bool([float(name) for name in cohort.class_names])
     except ValueError:
         return False
-    return True

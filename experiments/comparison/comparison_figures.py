@@ -97,7 +97,7 @@ def _with_interval(found: Interval) -> dict[str, Any]:
             "arrayminus": [found.value - found.low],
             "color": "grey",
             "thickness": 1.5,
-        },
+        }
     }
 
 
@@ -252,11 +252,7 @@ def _panels(titles: Sequence[str], height: int) -> tuple[go.Figure, dict[str, di
 
 def _in_legend(models: Sequence[str], index: int, shown: bool) -> dict[str, Any]:
     """A model's traces have one entry, which shows and hides them all."""
-    return {
-        "name": shown_names(models)[index],
-        "legendgroup": str(index),
-        "showlegend": shown,
-    }
+    return {"name": shown_names(models)[index], "legendgroup": str(index), "showlegend": shown}
 
 
 def _colour(index: int) -> str:

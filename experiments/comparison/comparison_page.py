@@ -179,19 +179,19 @@ def _about_tests(comparison: RunComparison) -> str:
     if comparison.tests[0].mcnemar is None:
         return ""
     first, others = comparison.runs[0].name, len(comparison.tests)
-    said = []
+    sentences = []
     if comparison.tests[0].delong is not None:
-        said.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
-    said.append(
+        sentences.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
+    sentences.append(
         "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
         "predicts correctly."
     )
     if others > 1:
-        said.append(
+        sentences.append(
             f"Each p-value is followed by the one corrected for {others} runs (Holm 1979), "
             "separately for each test."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _tests(comparison: RunComparison) -> list[list[str]] | None:

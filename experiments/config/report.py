@@ -67,7 +67,7 @@ class AuditConfig(Section):
 
 
 class ThresholdConfig(Section):
-    """From which probability on a sample is called positive; chosen on the validation side."""
+    """From which probability on a sample is called positive; chosen on the validation set."""
 
     rule: Text = Field(default="youden", description="youden, f1, recall, fpr, cost or default")
     demand: Annotated[Number, Field(ge=0, le=1e6)] | None = Field(
@@ -98,7 +98,7 @@ class ThresholdConfig(Section):
 
 
 class AttributionConfig(Section):
-    """What the scores of the test side's samples rest on."""
+    """What the scores of the test samples rest on."""
 
     method: Text | None = Field(
         default="integrated_gradients", description=f"{', '.join(METHODS)}; null for none"

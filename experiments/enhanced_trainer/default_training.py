@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,7 @@ from engine.evaluator import Evaluator
 from engine.events import Phase
 from engine.precision import best_device
 from engine.trainer import Trainer
-from experiments.builders import (
-    attach_training,
-    attach_validation,
-    build_configured_optimizer,
-)
+from experiments.builders import attach_training, attach_validation, build_configured_optimizer
 from experiments.config import (
     Config,
     EarlyStoppingConfig,
@@ -30,7 +26,11 @@ from experiments.config import (
     TrainerConfig,
 )
 from experiments.enhanced_trainer.any_loader import AnyLoader
+from experiments.enhanced_trainer.learning_task import LearningTask
+from handlers.checkpoint import Checkpoint
 from handlers.progress import Progress
+from handlers.run_log import RunLog
+from handlers.training_curves import TrainingCurves
 
 # The rate is halved when half of the usual patience has passed in vain.
 PLATEAU: dict[str, Any] = {"mode": "min", "factor": 0.5, "patience": 5}
@@ -70,48 +70,48 @@ def device_or_cpu(name: str) -> torch.device:
         return torch.device("cpu")
 
 
-def default_config(
-    lr: float, weight_decay: float, plateau_of: str, stopping: Mapping[str, Any] | None = None
-) -> Config:
-    """The configuration of a default training.
-
-    It is not validated: the optimizer and the handlers check a caller's values, by their own names.
-    The learning rate follows the metric ``plateau_of``.
-    """
-    early = None if stopping is None else EarlyStoppingConfig.model_construct(**stopping)
-    return Config.model_construct(
-        optimizer=OptimizerConfig.model_construct(lr=lr, weight_decay=weight_decay),
-        trainer=TrainerConfig.model_construct(early_stopping=early),
-        lr_scheduler=SchedulerConfig(name="plateau", params={"monitor": plateau_of, **PLATEAU}),
-    )
-
-
 def build_default_trainer(
-    config: Config,
     evaluator: Evaluator,
-    loss_terms: Sequence[str],
+    task: LearningTask,
+    lr: float,
+    weight_decay: float,
+    plateau_of: str = "val/loss",
     run_dir: Path | None = None,
     val_loader: AnyLoader | None = None,
-    recorded: Sequence[tuple[Any, dict[str, Any]]] = (),
+    patience: int | None = None,
+    save_best: bool = False,
+    curves: Path | None = None,
 ) -> tuple[Trainer, list[Any]]:
-    """A trainer of an evaluator's model and loss, and its handlers.
+    """A trainer of an evaluator's model, and its handlers.
 
-    ``recorded`` are classes of handlers that write files, with their parameters.
+    The learning rate follows ``plateau_of``. Without a folder there is no log.
     """
-    model = evaluator.model
+    followed: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
+    early = EarlyStoppingConfig.model_construct(**followed, patience=patience)
+    # Not validated: the optimizer and the handlers check a caller's values, by their own names.
+    config = Config.model_construct(
+        optimizer=OptimizerConfig.model_construct(lr=lr, weight_decay=weight_decay),
+        trainer=TrainerConfig.model_construct(early_stopping=None if patience is None else early),
+        lr_scheduler=SchedulerConfig(name="plateau", params={"monitor": plateau_of, **PLATEAU}),
+    )
     with preserve_rng_state():  # the optimizer is tried on a weight of its own
-        optimizer = build_configured_optimizer(config.optimizer, model)
-    trainer = Trainer(model, optimizer, evaluator.loss, evaluator.device, run_dir)
+        optimizer = build_configured_optimizer(config.optimizer, evaluator.model)
+    trainer = Trainer(evaluator.model, optimizer, evaluator.loss, evaluator.device, run_dir)
     attached: list[Any] = []
 
-    def attach(cls: Any, key: str, **params: Any) -> None:
+    def attach(cls: Any, key: str = "", **params: Any) -> None:
         attached.append(cls(**params))
         trainer.attach(attached[-1])
 
-    for cls, params in (*recorded, (Progress, {})):
-        attach(cls, "", **params)
-    attach_training(config, trainer, evaluator, loss_terms, attach)
-    attach_validation(config, trainer, evaluator, val_loader, loss_terms, attach)
+    if run_dir is not None:
+        attach(RunLog, **followed)
+    attach(Progress)
+    if save_best:
+        attach(Checkpoint, **followed, save_top_k=0, save_last=False)
+    if curves is not None:
+        attach(TrainingCurves, path=curves)
+    attach_training(config, trainer, evaluator, task.loss_terms, attach)
+    attach_validation(config, trainer, evaluator, val_loader, task.loss_terms, attach)
     return trainer, attached
 
 

@@ -30,7 +30,6 @@ from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import (
     History,
     build_default_trainer,
-    default_config,
     device_or_cpu,
     load_weights,
     save_weights,
@@ -43,17 +42,12 @@ from experiments.enhanced_trainer.evaluation import (
     write_evaluation,
 )
 from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
-from experiments.enhanced_trainer.model_comparison import (
-    compare,
-    summarise_model,
-    write_comparison,
-)
+from experiments.enhanced_trainer.model_comparison import compare, summarise_model, write_comparison
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import FindingSections, training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
-from handlers.checkpoint import BEST_NAME, Checkpoint
+from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
-from handlers.training_curves import TrainingCurves
 
 BEST_MODEL = "best_model.pt"
 CURVES = "training_curves"
@@ -173,20 +167,18 @@ class EnhancedTrainer:
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler
         run_dir = self._claim(self.model_name)
-        followed: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
-        writers: list[tuple[Any, dict[str, Any]]] = [(RunLog, followed)]
-        if save_best:
-            writers.append((Checkpoint, {**followed, "save_top_k": 0, "save_last": False}))
-        if self.enable_visualization:
-            writers.append((TrainingCurves, {"path": run_dir / f"{CURVES}.html"}))
-        stopping = None
-        if early_stopping_patience is not None:
-            stopping = {**followed, "patience": early_stopping_patience}
-        config = default_config(self.lr, self.weight_decay, "val/loss", stopping)
         evaluator, recorded = self._evaluator(self.model, task, scaler), History()
         try:
             trainer, defaults = build_default_trainer(
-                config, evaluator, task.loss_terms, run_dir, val, writers
+                evaluator,
+                task,
+                self.lr,
+                self.weight_decay,
+                run_dir=run_dir,
+                val_loader=val,
+                patience=early_stopping_patience,
+                save_best=save_best,
+                curves=run_dir / f"{CURVES}.html" if self.enable_visualization else None,
             )
             trainer.attach(*handlers, recorded)
             trainer.check_monitors()
@@ -221,9 +213,10 @@ class EnhancedTrainer:
         batches = AnyLoader(loader, "loader")
         if self._stepped is None:
             task, scaler = self._find_task(batches)
-            config = default_config(self.lr, self.weight_decay, "train/loss")
             evaluator, recorded = self._evaluator(self.model, task, scaler), History()
-            trainer, _ = build_default_trainer(config, evaluator, task.loss_terms)
+            trainer, _ = build_default_trainer(
+                evaluator, task, self.lr, self.weight_decay, "train/loss"
+            )
             trainer.attach(recorded)
             self._begin(trainer, task, scaler)
             self._log, self._stepped = None, recorded

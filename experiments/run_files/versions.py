@@ -53,8 +53,8 @@ class DataVersion:
 
     def with_split(self, sample_ids: Sequence[str], split: np.ndarray) -> DataVersion:
         """The same with the split, the subset of each sample [N]."""
-        sides = [f"{name}={side}" for name, side in zip(sample_ids, split, strict=True)]
-        return replace(self, split=digest(sides))
+        subsets = [f"{name}={subset}" for name, subset in zip(sample_ids, split, strict=True)]
+        return replace(self, split=digest(subsets))
 
     def unsplit(self) -> DataVersion:
         """The same without the split: what all folds share."""

@@ -14,12 +14,7 @@ from torch import nn
 
 from datasets.audit import Finding
 from datasets.errors import UsageError
-from engine.checkpointing import (
-    broken_weight,
-    deterministic_algorithms,
-    load_checkpoint,
-    seed_everything,
-)
+from engine.checkpointing import deterministic_algorithms, seed_everything
 from engine.distributed import (
     broadcast_from_main,
     full_state,
@@ -62,6 +57,8 @@ from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir
 from experiments.runs.export import export_run
 from experiments.runs.run_setup import (
     Continuation,
+    averaged_weights,
+    best_states,
     find_continuation,
     resume_from,
     run_identity,
@@ -96,15 +93,12 @@ def stage(method: Stage) -> Stage:
 class Experiment:
     """One run of a configuration; each stage can be called from Python.
 
-    Args:
-        config: Checked.
-        run_dir: Of a cut run to continue; None starts a new run.
+    ``run_dir`` is that of a cut run to continue; None starts a new run.
 
     Attributes:
-        trainer: After :meth:`setup`, as all without another stage; attach own handlers to it.
+        trainer: From :meth:`setup` on, as all without another stage; attach own handlers to it.
         evaluator: Of the validation set.
         tester: Of the test set.
-        data: The cohort, its split and the loaders.
         metrics: Names of metrics, and metrics of the user's own.
         results: ``val`` and ``test`` -> metrics.
         intervals: Metric -> its 95% interval, after :meth:`test`.
@@ -112,16 +106,6 @@ class Experiment:
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
         changed: A line, if the cohort differs from that of the last run of this name.
-
-    Example::
-
-        experiment = Experiment(load_config("tft_baseline"))
-        experiment.setup()
-        experiment.trainer.add_event_handler(TrainEvents.GRADIENTS_READY, look_at_gradients)
-        experiment.train()
-        experiment.validate()
-        experiment.test()
-        experiment.export()
     """
 
     trainer: Trainer
@@ -396,10 +380,18 @@ class Experiment:
         weights = self.handlers.averaged_weights
         results, found = self.examination.measure(self.data.loaders["test"], weights)
         rows = self._keep("test", self.tester, results)
-        self.intervals = self._intervals()
-        decisions, calibration = decide(
-            self.outputs, self.data.cohort.class_names, self.config.report.threshold
-        )
+        cohort, report = self.data.cohort, self.config.report
+        if report.resamples:
+            group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
+            outputs = self.outputs["test"]
+            self.intervals = bootstrap_intervals(
+                outputs,
+                [group_of[sample] for sample in outputs.sample_id],
+                self.config.metric_names,
+                report.resamples,
+                seed=self.config.seed,
+            )
+        decisions, calibration = decide(self.outputs, cohort.class_names, report.threshold)
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
@@ -441,56 +433,29 @@ class Experiment:
         self.handlers.log.write_once(FINISHED)
         return page
 
-    def _evaluate(self, side: str) -> dict[str, float]:
-        loader = self.data.loaders[side]
+    def _evaluate(self, subset: str) -> dict[str, float]:
+        loader = self.data.loaders[subset]
         metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
-        self._keep(side, self.evaluator, metrics)
+        self._keep(subset, self.evaluator, metrics)
         return metrics
 
-    def _keep(self, side: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
+    def _keep(self, subset: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
         """Keep the outputs in the cohort's order; returns the rows that brought them into it."""
         outputs = evaluator.metrics.outputs
         assert outputs is not None
         rows = rows_in_order(outputs.sample_id, self.data.cohort.sample_ids)
-        self.results[side], self.outputs[side] = metrics, outputs.take(rows)
+        self.results[subset], self.outputs[subset] = metrics, outputs.take(rows)
         return rows
 
-    def _intervals(self) -> dict[str, Interval]:
-        """Intervals of the test metrics."""
-        resamples, outputs = self.config.report.resamples, self.outputs["test"]
-        if not resamples:
-            return {}
-        cohort = self.data.cohort
-        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
-        groups = [group_of[sample] for sample in outputs.sample_id]
-        return bootstrap_intervals(
-            outputs, groups, self.config.metric_names, resamples, seed=self.config.seed
-        )
-
     def _load_best(self) -> None:
-        best = self.run_dir / "checkpoints" / "best.pt"
-        if not best.is_file():
-            # Nothing was scored (top-k off, or metrics undefined): the live weights count.
-            broken = broken_weight(self.trainer.model)
-            if broken is not None:
-                raise UsageError(
-                    f"the training diverged: weight '{broken}' is not finite and there is no "
-                    "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
-                )
+        states = best_states(self.run_dir, self.trainer.model)
+        if states is None:
             return
-        states = load_checkpoint(best)["states"]
-        self._follow_averaging(states)
-        for name, thing in self._measured():
-            thing.load_state_dict(states[name])
-
-    def _follow_averaging(self, states: dict[str, Any]) -> None:
-        """Evaluate the weights that the best epoch was scored with, averaged or not."""
         averager = self.handlers.averager
         names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
-        if averager is not None and names[0] not in states:
+        if averager is None:
+            states["model"] = averaged_weights(states)
+        elif names[0] not in states:  # the best epoch was scored before weights were averaged
             self.handlers = replace(self.handlers, averager=None)
-        elif averager is None:
-            for state in states.values():
-                average = state.get("average") if isinstance(state, dict) else None
-                if isinstance(average, dict):
-                    states["model"] = {**states["model"], **average, **state.get("statistics", {})}
+        for name, thing in self._measured():
+            thing.load_state_dict(states[name])
