@@ -25,16 +25,17 @@ if TYPE_CHECKING:
         parameter_types,
     )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
-    from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import FINDINGS, ReportConfig, ThresholdConfig
     from experiments.config.schema import (
+        AUXILIARY_TERMS,
         Config,
         EarlyStoppingConfig,
         OptimizerConfig,
         SchedulerConfig,
         TermConfig,
         TrainerConfig,
+        default_loss,
     )
     from experiments.config.source import (
         CONFIGS,

@@ -38,11 +38,13 @@ from experiments.enhanced_trainer.evaluation import (
     PREDICTIONS,
     CollectedSamples,
     class_report,
+    compare,
     look_at_model,
+    summarise_model,
+    write_comparison,
     write_evaluation,
 )
 from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
-from experiments.enhanced_trainer.model_comparison import compare, summarise_model, write_comparison
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import FindingSections, training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
@@ -452,7 +454,7 @@ class EnhancedTrainer:
     def get_model_summary(self) -> dict[str, Any]:
         """Parameters, trainable ones, size in MB, and the same by top-level module.
 
-        See :func:`experiments.enhanced_trainer.model_comparison.summarise_model`.
+        See :func:`experiments.enhanced_trainer.evaluation.summarise_model`.
         """
         return summarise_model(self.model)
 

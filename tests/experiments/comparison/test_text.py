@@ -6,9 +6,13 @@ import pytest
 import torch
 
 from engine.reporting import with_bounds
-from experiments.comparison.comparison_page import write_run_comparison
+from experiments.comparison.comparison_page import (
+    comparison_text,
+    differing_settings,
+    differing_surroundings,
+    write_run_comparison,
+)
 from experiments.comparison.run_comparison import compare_runs
-from experiments.comparison.text import comparison_text, differing_settings, differing_surroundings
 from experiments.run_files import read_runs
 from tests.experiments.made_runs import ENVIRONMENT, drawn, make_run
 

@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from torch import nn
 
 from engine.statistics import delong_test
-from experiments.enhanced_trainer.model_comparison import (
+from experiments.enhanced_trainer.evaluation import (
     OWN,
     common_loss,
     compare,
