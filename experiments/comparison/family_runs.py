@@ -105,7 +105,8 @@ def run_all(configs: Mapping[tuple[int, str], Config]) -> int | None:
 
 def families_table(configs: Mapping[tuple[int, str], Config], name: str) -> str:
     """The table of finished runs (:func:`families_text`)."""
-    rows, splits = [], {}
+    rows: list[dict[str, Any]] = []
+    splits: dict[int, Mapping[str, str]] = {}
     for (seed, family), config in configs.items():
         run = read_run(config.runs_dir / config.exp_name, config.exp_name)
         if splits.setdefault(seed, run.subsets) != run.subsets:
@@ -131,7 +132,9 @@ def families_text(name: str, metric: str, mode: str, runs: pd.DataFrame) -> str:
     ``test`` (the monitored metric on both), ``parameters`` and the ``seconds`` spent in epochs.
     """
     of_family = runs.groupby("family", sort=False)
-    medians = of_family[["val", "test"]].agg(lambda values: values.median(skipna=False))
+    medians = pd.DataFrame(
+        {family: own[["val", "test"]].median(skipna=False) for family, own in of_family}
+    ).T
     order: dict[str, Any] = {"ascending": mode == "min", "kind": "stable"}
     medians = medians.sort_values("val", **order)
     tests = runs.pivot(index="family", columns="seed", values="test")

@@ -48,6 +48,11 @@ class FoldResults:
     about: Sequence[str]
 
     @property
+    def metrics(self) -> list[str]:
+        """All that were asked for."""
+        return [str(name) for name in self.figures]
+
+    @property
     def samples(self) -> int:
         """Number of tested samples."""
         return sum(len(run.outputs.sample_id) for run in self.runs)
@@ -187,7 +192,7 @@ def fold_text(results: FoldResults) -> str:
     shown = results.figures if len(results.figures) <= MOST_SHOWN else results.figures.iloc[:0]
     names = [f"{results.kind} {fold}" for fold in shown.index]
     rows = [["", *names, *SPREAD, "pooled"]]
-    for metric in shown:
+    for metric in results.metrics:
         rows.append(
             [metric, *map(figure_text, shown[metric]), *_spread_and_pooled(results, metric)]
         )
@@ -206,10 +211,10 @@ def summary(results: FoldResults) -> str:
     about = "\n".join(f"- {escape_markdown(line)}" for line in results.about)
     overall = _markdown(
         ["metric", *SPREAD, "pooled"],
-        [[escape_markdown(m), *_spread_and_pooled(results, m)] for m in results.figures],
+        [[escape_markdown(m), *_spread_and_pooled(results, m)] for m in results.metrics],
     )
     head = [results.kind, "run", "train", "validation", "test", "groups of test", "epochs"]
-    measured = [str(first.monitor), *results.figures]
+    measured = [str(first.monitor), *results.metrics]
     by_fold = _markdown(
         [escape_markdown(name) for name in [*head, *measured]],
         [

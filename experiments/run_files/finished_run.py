@@ -83,8 +83,10 @@ def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
         raise UsageError(f"{path}: expected a table of predictions, {error}") from error
     try:
         return _as_outputs(table)
-    except (KeyError, ValueError) as error:
-        raise UsageError(f"{path}: not as a run writes it ({_told(error)})") from error
+    except KeyError as error:
+        raise UsageError(f"{path}: not as a run writes it (it lacks {error.args[0]})") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not as a run writes it ({error})") from error
 
 
 def _as_outputs(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
@@ -131,10 +133,6 @@ def _class_numbers(column: pd.Series[str], names: Sequence[str]) -> Tensor:
     return torch.tensor([names.index(name) for name in column], dtype=torch.long)
 
 
-def _told(error: Exception) -> str:
-    return f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
-
-
 # An unpacked package has them all.
 NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_NAME)
 
@@ -145,6 +143,9 @@ class FinishedRun:
 
     Attributes:
         config: All settings, the derived ones too.
+        monitor: The metric that its best epoch was chosen by, the largest (mode ``max``) or the
+            smallest (``min``); ``validation`` is its value.
+        asked_for: The metrics that the run was asked for.
         outputs: Its test samples.
         class_names: Of the classes, the labels or the regression's targets.
         groups: The group of each of its samples, in all subsets.
@@ -159,51 +160,25 @@ class FinishedRun:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    model: str
+    monitor: str | None
+    mode: str
+    validation: float
+    epochs: int
+    asked_for: list[str]
     outputs: SavedOutputs
     class_names: list[str]
     groups: Mapping[str, str]
     subsets: Mapping[str, str]
     parameters: int | None
     seconds: float
-    not_computed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return str(self.config["model"]["name"])
-
-    @property
-    def asked_for(self) -> list[str]:
-        """The metrics that the run was asked for."""
-        names = [metric_name(entry) for entry in self.config["metrics"]]
-        return by_target(names, self.outputs.targets)
+    not_computed: Mapping[str, str]
 
     @property
     def metric_names(self) -> list[str]:
         """The metrics that the run was asked for and that can be computed from predictions."""
         untold = (*SAMPLE_STATISTICS, *self.not_computed)
         return [name for name in self.asked_for if name not in untold]
-
-    @property
-    def monitor(self) -> str | None:
-        """What its best epoch was chosen by."""
-        monitor: str | None = self.metrics["monitor"]
-        return monitor
-
-    @property
-    def mode(self) -> str:
-        """Whether its best epoch is that of the largest (``max``) or smallest (``min``) value."""
-        return str(self.metrics["mode"])
-
-    @property
-    def validation(self) -> float:
-        """The monitored metric of the best epoch."""
-        return read_metric(self.metrics["best"], str(self.monitor))
-
-    @property
-    def epochs(self) -> int:
-        """How many were trained."""
-        return int(self.metrics["last"]["epoch"])
 
     def samples_of(self, subset: str) -> set[str]:
         """The samples of ``train``, ``val`` or ``test``."""
@@ -222,18 +197,6 @@ def read_metric(summary: Mapping[str, Any] | None, name: str) -> float:
     """A metric of a part of ``metrics.json``; NaN where it was undefined or not measured."""
     value = None if summary is None else summary["metrics"].get(name)
     return math.nan if value is None else float(value)
-
-
-def read_cost(folder: Path) -> tuple[int | None, float]:
-    """A run's trainable parameters and seconds in epochs; None and NaN where a file is missing."""
-    parameters, seconds = None, math.nan
-    summary, log = folder / "summary.md", folder / LOG_NAME
-    if summary.is_file():
-        counted = re.search(r"\(([\d,]+) parameters\)", summary.read_text("utf-8"))
-        parameters = int(counted[1].replace(",", "")) if counted else None
-    if log.is_file():
-        seconds = sum(row["seconds"] for row in read_log(log) if row["event"] == "epoch")
-    return parameters, seconds
 
 
 def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
@@ -266,27 +229,56 @@ def read_run(folder: Path, name: str) -> FinishedRun:
         raise UsageError(f"{folder} was cut off: continue it (run.py --resume), then compare")
     outputs, class_names = read_predictions(folder / PREDICTIONS_NAME)
     splits = read_table(folder / SPLITS_NAME, COLUMNS)
-    parameters, seconds = read_cost(folder)
     resolved = folder / RESOLVED_NAME  # runs of earlier versions have none
     config = _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
+    environment, metrics = (_read_plain(folder / n) for n in (ENVIRONMENT_NAME, METRICS_NAME))
     custom, not_computed = recompute_metrics(
         config.get("metrics") or [], outputs.task, len(class_names)
     )
-    run = FinishedRun(
-        name=name,
-        folder=folder,
-        config=config,
-        environment=_read_plain(folder / ENVIRONMENT_NAME),
-        metrics=_read_plain(folder / METRICS_NAME),
-        outputs=replace(outputs, custom=custom),
-        class_names=class_names,
-        groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
-        subsets=dict(zip(splits["sample_id"], splits["split"], strict=True)),
-        parameters=parameters,
-        seconds=seconds,
-        not_computed=not_computed,
-    )
-    _check(run)
+    if metrics.get("test") is None:
+        raise UsageError(f"{folder} was not tested: there is nothing to compare")
+    summary, log = folder / "summary.md", folder / LOG_NAME
+    text = summary.read_text("utf-8") if summary.is_file() else ""
+    counted = re.search(r"\(([\d,]+) parameters\)", text)
+    epochs = [row for row in read_log(log) if row["event"] == "epoch"] if log.is_file() else None
+    try:
+        run = FinishedRun(
+            name=name,
+            folder=folder,
+            config=config,
+            environment=environment,
+            metrics=metrics,
+            model=str(config["model"]["name"]),
+            monitor=metrics["monitor"],
+            mode=str(metrics["mode"]),
+            validation=read_metric(metrics["best"], str(metrics["monitor"])),
+            epochs=int(metrics["last"]["epoch"]),
+            asked_for=by_target([metric_name(e) for e in config["metrics"]], outputs.targets),
+            outputs=replace(outputs, custom=custom),
+            class_names=class_names,
+            groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
+            subsets=dict(zip(splits["sample_id"], splits["split"], strict=True)),
+            parameters=int(counted[1].replace(",", "")) if counted else None,
+            seconds=math.nan if epochs is None else sum(row["seconds"] for row in epochs),
+            not_computed=not_computed,
+        )
+        for metric in run.metric_names:
+            run.test_figure(metric)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
+        ) from error
+    try:
+        own = tuple(name for name in run.metric_names if name not in custom)
+        check_metrics(own, outputs.task, outputs.targets)
+    except UsageError as error:
+        raise UsageError(f"{folder / CONFIG_NAME}: {error}") from error
+    strange = set(outputs.sample_id) - run.samples_of("test")
+    if strange:
+        raise UsageError(
+            f"{folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "
+            "does not have on the test side"
+        )
     return run
 
 
@@ -296,27 +288,3 @@ def _read_plain(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected sections and keys, got {type(values).__name__}")
     return values
-
-
-def _check(run: FinishedRun) -> None:
-    """Refuse files that a run does not write, or that are not of one run."""
-    if run.metrics.get("test") is None:
-        raise UsageError(f"{run.folder} was not tested: there is nothing to compare")
-    try:
-        metrics = tuple(run.metric_names)
-        _ = run.model, run.validation, run.epochs, [run.test_figure(name) for name in metrics]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{run.folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
-        ) from error
-    try:
-        own = tuple(name for name in metrics if name not in run.outputs.custom)
-        check_metrics(own, run.outputs.task, run.outputs.targets)
-    except UsageError as error:
-        raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
-    strange = set(run.outputs.sample_id) - run.samples_of("test")
-    if strange:
-        raise UsageError(
-            f"{run.folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "
-            "does not have on the test side"
-        )
