@@ -102,12 +102,8 @@ def _out_of_domain(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-
-    def work() -> int:
-        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        return audit_all(options, overrides)
-
-    return run_command(work)
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: audit_all(*parse_arguments(words)))
 
 
 def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:

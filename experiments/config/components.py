@@ -8,7 +8,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -45,6 +45,17 @@ def _not_blank(text: str) -> str:
 def several(value: Any) -> Any:
     """A list; a bare name stands for a list of it."""
     return [value] if isinstance(value, str) else value
+
+
+def one_of(choices: Collection[str], what: str) -> AfterValidator:
+    """A validator of names; ``what`` begins its error, such as ``no schedule``."""
+
+    def check(name: str) -> str:
+        if name not in choices:
+            raise ValueError(f"{what} is called '{name}'{nearest(name, choices)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def _path(value: Any) -> Any:

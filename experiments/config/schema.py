@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
 from experiments.config.components import (
@@ -24,6 +23,7 @@ from experiments.config.components import (
     Texts,
     is_path,
     metric_name,
+    one_of,
     several,
     split_entry,
 )
@@ -190,16 +190,9 @@ class OptimizerConfig(Section):
 class SchedulerConfig(Section):
     """The learning rate over the run; warm-up is counted in optimizer steps."""
 
-    name: Text = "cosine"
+    name: Annotated[Text, one_of(SCHEDULES, "no schedule")] = "cosine"
     warmup_steps: Count = 0
     params: Params = Field(default={})
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in SCHEDULES:
-            raise ValueError(f"no schedule is called '{name}'{nearest(name, SCHEDULES)}")
-        return name
 
     @model_validator(mode="after")
     def _refuse_without_effect(self) -> SchedulerConfig:
