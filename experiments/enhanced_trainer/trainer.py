@@ -302,8 +302,15 @@ class EnhancedTrainer:
         if generate_plots or self.run_dir is not None:
             folder = self._evaluation_folder()
             write_evaluation(folder, outputs, names)
-            if wanted:
-                self._write_pages(folder, loader, metrics, outputs, kept)
+        if wanted:
+            explain = self.enable_interpretability
+            examined, shap = look_at_model(self.model, loader, outputs, kept, self.names, explain)
+            pages = ResultPages(folder, self.model_name, FindingSections(examined))
+            if self.enable_visualization:
+                self._generate_evaluation_plots(pages, metrics)
+            if explain:
+                self._generate_interpretability_analysis(pages, shap)
+            self._say_why_no_images(pages.images())
         results = {**metrics, "predictions": outputs.predictions.tolist()}
         if outputs.task != "regression":
             results["classification_report"] = class_report(outputs, names)
@@ -366,24 +373,6 @@ class EnhancedTrainer:
             rows = [row for row in read_log(self.run_dir / LOG_NAME) if row["event"] == "epoch"]
             images = {page.with_suffix(".png"): [training_curves(rows)]}
             self._say_why_no_images(write_images(images))
-
-    def _write_pages(
-        self,
-        folder: Path,
-        loader: AnyLoader,
-        metrics: Mapping[str, float],
-        outputs: EpochOutputs,
-        kept: AnalysisCollector,
-    ) -> None:
-        examined, shap = look_at_model(
-            self.model, loader, outputs, kept, self.names, explain=self.enable_interpretability
-        )
-        pages = ResultPages(folder, self.model_name, FindingSections(examined))
-        if self.enable_visualization:
-            self._generate_evaluation_plots(pages, metrics)
-        if self.enable_interpretability:
-            self._generate_interpretability_analysis(pages, shap)
-        self._say_why_no_images(pages.images())
 
     def _generate_evaluation_plots(self, pages: ResultPages, metrics: Mapping[str, float]) -> None:
         """``evaluation_plots.html``: curves, counts, thresholds, t-SNE and attention."""
@@ -452,10 +441,7 @@ class EnhancedTrainer:
             self._scaler.load_state_dict(others[SCALER])
 
     def get_model_summary(self) -> dict[str, Any]:
-        """Parameters, trainable ones, size in MB, and the same by top-level module.
-
-        See :func:`experiments.enhanced_trainer.evaluation.summarise_model`.
-        """
+        """Parameters, trainable ones, size in MB, and by module (:func:`summarise_model`)."""
         return summarise_model(self.model)
 
     # -- folders ----------------------------------------------------------------------------
