@@ -127,10 +127,12 @@ def _sections(comparison: RunComparison) -> list[Section]:
     names = [run.name for run in runs]
     figures = {metric: [found[metric] for found in comparison.figures] for metric in metrics}
     apart = {metric: [found[metric] for found in comparison.differences] for metric in metrics}
+    rows = [*about_rows(comparison), *(metric_row(comparison, name) for name in metrics)]
+    tested = [["", *names], *([title, *cells] for title, cells in rows)]
     sections = [
         Section("warnings", "Warning", text=" ".join(comparison.warnings)),
         Section("notes", "Notes", text=" ".join(comparison.notes)),
-        Section("figures", "Test metrics", metric_bars(names, figures), table=_figures(comparison)),
+        Section("figures", "Test metrics", metric_bars(names, figures), table=tested),
         Section(
             "differences",
             f"Differences from {names[0]}",
@@ -143,11 +145,6 @@ def _sections(comparison: RunComparison) -> list[Section]:
         _settings("surroundings", "Differing environment", names, differing_surroundings(runs)),
     ]
     return [section for section in sections if section.text or section.table]
-
-
-def _figures(comparison: RunComparison) -> list[list[str]]:
-    rows = [*about_rows(comparison), *(metric_row(comparison, n) for n in comparison.metrics)]
-    return [["", *(run.name for run in comparison.runs)], *([name, *row] for name, row in rows)]
 
 
 def _about_differences(comparison: RunComparison) -> str:
@@ -192,26 +189,34 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
     first, tests = comparison.runs[0].name, comparison.tests
     if tests[0].mcnemar is None:
         return None
-    several = len(tests) > 1
-    rows = []
-    for run, found in zip(comparison.runs[1:], tests, strict=True):
-        row = {"run": run.name}
-        if found.delong is not None:
-            area = found.delong
-            method = TOO_FEW if math.isnan(area.p_value) else ""
-            apart = Interval(area.difference, area.low, area.high, method=method)
-            row["AUROC, difference"] = with_bounds(apart, "+")
-            row["DeLong p"] = p_or_too_few(area, area.p_value)
-            if several:
-                row["DeLong p, Holm"] = p_or_too_few(area, found.delong_holm)
-        if found.mcnemar is not None:
-            row["only this run is right"] = str(found.mcnemar.only_a)
-            row[f"only {first} is right"] = str(found.mcnemar.only_b)
-            row["McNemar p"] = p_text(found.mcnemar.p_value)
-            if several:
-                row["McNemar p, Holm"] = p_text(found.mcnemar_holm)
-        rows.append(row)
-    return [list(rows[0]), *(list(row.values()) for row in rows)]
+    columns = {"run": [run.name for run in comparison.runs[1:]]}
+    areas_apart = [test.delong for test in tests if test.delong is not None]
+    if areas_apart:
+        methods = [TOO_FEW if math.isnan(area.p_value) else "" for area in areas_apart]
+        columns["AUROC, difference"] = [
+            with_bounds(Interval(area.difference, area.low, area.high, method=method), "+")
+            for area, method in zip(areas_apart, methods, strict=True)
+        ]
+        columns |= _p_values(comparison, "DeLong")
+    counts = [test.mcnemar for test in tests if test.mcnemar is not None]
+    columns["only this run is right"] = [str(count.only_a) for count in counts]
+    columns[f"only {first} is right"] = [str(count.only_b) for count in counts]
+    columns |= _p_values(comparison, "McNemar")
+    return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+
+
+def _p_values(comparison: RunComparison, name: str) -> dict[str, list[str]]:
+    """A test's p-values of the runs from the second on, and those corrected for their number."""
+    tests: Sequence[tuple[DeLong | McNemar | None, float]] = (
+        [(test.delong, test.delong_holm) for test in comparison.tests]
+        if name == "DeLong"
+        else [(test.mcnemar, test.mcnemar_holm) for test in comparison.tests]
+    )
+    made = [(test, corrected) for test, corrected in tests if test is not None]
+    found = {f"{name} p": [p_or_too_few(test, test.p_value) for test, _ in made]} if made else {}
+    if made and len(comparison.tests) > 1:
+        found[f"{name} p, Holm"] = [p_or_too_few(*both) for both in made]
+    return found
 
 
 def _settings(name: str, heading: str, runs: Sequence[str], found: Differences) -> Section:
@@ -355,21 +360,8 @@ def _figure_lines(comparison: RunComparison) -> list[Row]:
 
 
 def _test_lines(comparison: RunComparison) -> list[Row]:
-    tests = comparison.tests
-    rows: list[Row] = []
-    several = len(tests) > 1
-    for title, of_tests in (
-        ("DeLong", [(t.delong, t.delong_holm) for t in tests]),
-        ("McNemar", [(t.mcnemar, t.mcnemar_holm) for t in tests]),
-    ):
-        made = [(test, corrected) for test, corrected in of_tests if test is not None]
-        if made:
-            rows.append(
-                (f"{title} p", ["", *(p_or_too_few(test, test.p_value) for test, _ in made)])
-            )
-        if made and several:
-            rows.append(("  Holm", ["", *(p_or_too_few(*both) for both in made)]))
-    return rows
+    found = _p_values(comparison, "DeLong") | _p_values(comparison, "McNemar")
+    return [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in found.items()]
 
 
 def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:
