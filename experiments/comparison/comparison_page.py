@@ -15,7 +15,7 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.metrics import EpochOutputs, better_when
 from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
-from engine.statistics import TOO_FEW, DeLong, Interval, McNemar
+from engine.statistics import TOO_FEW, DeLong, Interval, McNemar, holm
 from experiments.comparison.comparison_figures import (
     areas,
     metric_bars,
@@ -107,12 +107,9 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
             for column, figure in found.items():
                 row |= {column: figure.value}
                 row |= {f"{column}_low": figure.low, f"{column}_high": figure.high}
-        if number:
-            tests = comparison.tests[number - 1]
-            if tests.delong is not None:
-                row |= {"delong_p": tests.delong.p_value, "delong_p_holm": tests.delong_holm}
-            if tests.mcnemar is not None:
-                row |= {"mcnemar_p": tests.mcnemar.p_value, "mcnemar_p_holm": tests.mcnemar_holm}
+        for name, p_values in _p_values(comparison).items():
+            if number:
+                row |= {name: p_values[number - 1], f"{name}_holm": holm(p_values)[number - 1]}
         rows.append(row)
     # The second run's row has all columns, in their order.
     table = pd.DataFrame(rows, columns=list(rows[1]))
@@ -167,11 +164,11 @@ def _differences(comparison: RunComparison) -> list[list[str]]:
 
 
 def _about_tests(comparison: RunComparison) -> str:
-    if comparison.tests[0].mcnemar is None:
+    if not comparison.mcnemar:
         return ""
-    first, others = comparison.runs[0].name, len(comparison.tests)
+    first, others = comparison.runs[0].name, len(comparison.mcnemar)
     sentences = []
-    if comparison.tests[0].delong is not None:
+    if comparison.delong:
         sentences.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
     sentences.append(
         "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
@@ -186,37 +183,37 @@ def _about_tests(comparison: RunComparison) -> str:
 
 
 def _tests(comparison: RunComparison) -> list[list[str]] | None:
-    first, tests = comparison.runs[0].name, comparison.tests
-    if tests[0].mcnemar is None:
+    if not comparison.mcnemar:
         return None
-    columns = {"run": [run.name for run in comparison.runs[1:]]}
-    areas_apart = [test.delong for test in tests if test.delong is not None]
-    if areas_apart:
-        methods = [TOO_FEW if math.isnan(area.p_value) else "" for area in areas_apart]
+    first = comparison.runs[0].name
+    columns: dict[str, list[str]] = {"run": [run.name for run in comparison.runs[1:]]}
+    if comparison.delong:
+        methods = [TOO_FEW if math.isnan(test.p_value) else "" for test in comparison.delong]
         columns["AUROC, difference"] = [
-            with_bounds(Interval(area.difference, area.low, area.high, method=method), "+")
-            for area, method in zip(areas_apart, methods, strict=True)
+            with_bounds(Interval(test.difference, test.low, test.high, method=method), "+")
+            for test, method in zip(comparison.delong, methods, strict=True)
         ]
-        columns |= _p_values(comparison, "DeLong")
-    counts = [test.mcnemar for test in tests if test.mcnemar is not None]
-    columns["only this run is right"] = [str(count.only_a) for count in counts]
-    columns[f"only {first} is right"] = [str(count.only_b) for count in counts]
-    columns |= _p_values(comparison, "McNemar")
+        columns |= _p_texts("DeLong", comparison.delong)
+    columns["only this run is right"] = [str(test.only_a) for test in comparison.mcnemar]
+    columns[f"only {first} is right"] = [str(test.only_b) for test in comparison.mcnemar]
+    columns |= _p_texts("McNemar", comparison.mcnemar)
     return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
 
 
-def _p_values(comparison: RunComparison, name: str) -> dict[str, list[str]]:
-    """A test's p-values of the runs from the second on, and those corrected for their number."""
-    tests: Sequence[tuple[DeLong | McNemar | None, float]] = (
-        [(test.delong, test.delong_holm) for test in comparison.tests]
-        if name == "DeLong"
-        else [(test.mcnemar, test.mcnemar_holm) for test in comparison.tests]
-    )
-    made = [(test, corrected) for test, corrected in tests if test is not None]
-    found = {f"{name} p": [p_or_too_few(test, test.p_value) for test, _ in made]} if made else {}
-    if made and len(comparison.tests) > 1:
-        found[f"{name} p, Holm"] = [p_or_too_few(*both) for both in made]
-    return found
+def _p_values(comparison: RunComparison) -> dict[str, list[float]]:
+    tests = {"delong_p": comparison.delong, "mcnemar_p": comparison.mcnemar}
+    return {name: [test.p_value for test in found] for name, found in tests.items() if found}
+
+
+def _p_texts(name: str, tests: Sequence[DeLong | McNemar]) -> dict[str, list[str]]:
+    """A test's p-values, and of several runs those corrected for their number."""
+    p_values = {f"{name} p": [test.p_value for test in tests]} if tests else {}
+    if len(tests) > 1:
+        p_values[f"{name} p, Holm"] = holm(p_values[f"{name} p"])
+    return {
+        title: [p_or_too_few(*pair) for pair in zip(tests, values, strict=True)]
+        for title, values in p_values.items()
+    }
 
 
 def _settings(name: str, heading: str, runs: Sequence[str], found: Differences) -> Section:
@@ -360,7 +357,7 @@ def _figure_lines(comparison: RunComparison) -> list[Row]:
 
 
 def _test_lines(comparison: RunComparison) -> list[Row]:
-    found = _p_values(comparison, "DeLong") | _p_values(comparison, "McNemar")
+    found = _p_texts("DeLong", comparison.delong) | _p_texts("McNemar", comparison.mcnemar)
     return [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in found.items()]
 
 
