@@ -201,7 +201,10 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
 
 
 def _p_values(comparison: RunComparison) -> dict[str, list[float]]:
-    tests = {"delong_p": comparison.delong, "mcnemar_p": comparison.mcnemar}
+    tests: dict[str, Sequence[DeLong | McNemar]] = {
+        "delong_p": comparison.delong,
+        "mcnemar_p": comparison.mcnemar,
+    }
     return {name: [test.p_value for test in found] for name, found in tests.items() if found}
 
 
