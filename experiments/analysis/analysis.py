@@ -160,9 +160,9 @@ def decide(
 ) -> tuple[dict[str, list[OperatingPoint]], Calibration | None]:
     """Choose thresholds and a temperature on the validation set, and see what they give.
 
-    Of ``val`` and ``test`` outputs. Returns the positive class of two, each class against the rest,
-    or each label -> its operating points, the configured rule's first; and the calibration. Nothing
-    of a regression, or where weights that diverged have left no finite logits.
+    ``outputs`` are those of ``val`` and ``test``. Returns the positive class of two, each class
+    against the rest, or each label -> its operating points, the configured rule's first; and the
+    calibration. A regression has neither, nor have weights that diverged (logits not finite).
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.5]])

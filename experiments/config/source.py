@@ -131,7 +131,7 @@ def one_line(
 ) -> str:
     """What is wrong with values, in one line that names the key.
 
-    ``key`` is that of the values, where they are a part of a configuration. Pydantic's own words
+    ``key`` is where the values stand in a whole configuration. Pydantic's own words
     for the alternatives of a union are not among the keys of plain values.
     """
     # An unknown key is most often a misspelt one: more telling than what its absence breaks.

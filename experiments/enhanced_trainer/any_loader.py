@@ -113,8 +113,8 @@ class AnyLoader:
 def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
     """Make a batch of what a loader yielded.
 
-    ``where`` it comes from is for errors; ``seen`` is the number of samples before it, from which
-    those without names are numbered. The targets of a known regression become float64 [B, T].
+    Errors name ``where`` it comes from. Samples without names are numbered from ``seen``, the
+    number of samples before it. The targets of a known regression become float64 [B, T].
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
         if task != "regression":
