@@ -165,6 +165,7 @@ def decide(
     calibration. A regression has neither, nor have weights that diverged (logits not finite).
 
     Example:
+        >>> from experiments.config import ThresholdConfig
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.5]])
         >>> outputs = EpochOutputs(logits, torch.tensor([0, 0, 1, 1]), list("abcd"), {})
         >>> found, _ = decide({"val": outputs, "test": outputs}, ["no", "yes"], ThresholdConfig())
