@@ -22,7 +22,7 @@ from experiments.command_line import (
     read_overrides,
     run_command,
 )
-from experiments.config import CONFIGS, SUFFIXES, Config, check_written, load_config
+from experiments.config import SUFFIXES, Config, check_written, config_names, load_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +46,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     parser.add_argument(
         "source", metavar="COHORT|NAME|FILE", help="a cohort's folder, or a configuration"
     )
-    parser.add_argument(
-        "--accept",
-        action="append",
-        default=[],
-        metavar="FINDING",
-        help="name of a finding that does not refuse the training; may be repeated",
-    )
+    parser.add_accept("name of a finding that does not refuse the training")
     parser.add_argument(
         "--out", type=path_argument, metavar="DIR", help="where to write audit.json"
     )
@@ -61,15 +55,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
 
 
 def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
-    """The configuration of a cohort's folder, or that of a name or file.
-
-    Raises:
-        UsageError: It is none of these, or a key or a value is wrong.
-    """
+    """The configuration of a cohort's folder, or that of a name or file."""
     if as_path(source).is_dir():
         values: dict[str, Any] = {"data": {"root": source}}
         return check_written(values, overrides)
-    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    names = config_names()
     if source not in names and Path(source).suffix not in SUFFIXES:
         raise UsageError(
             f"'{source}' is neither a cohort's folder nor a configuration{nearest(source, names)}"
@@ -110,26 +100,10 @@ def _out_of_domain(
     return find_out_of_domain(transforms, cohort.spectra, rows)
 
 
-def check_accepted(names: Sequence[str], findings: Sequence[Finding]) -> None:
-    """Refuse a name that no finding has.
-
-    Raises:
-        UsageError: Naming the nearest one.
-    """
-    there = [found.name for found in findings]
-    for name in names:
-        if name not in there:
-            raise UsageError(f"--accept: there is no finding '{name}'{nearest(name, there)}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-
-    def work() -> int:
-        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        return audit_all(options, overrides)
-
-    return run_command(work)
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: audit_all(*parse_arguments(words)))
 
 
 def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
@@ -141,7 +115,10 @@ def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> 
     cohort = read_cohort(config.data)
     cohort.fingerprint(digest_memory(config.data))  # also checks that large spectra are finite
     findings = find_all(config, cohort)
-    check_accepted(options.accept, findings)
+    names = [found.name for found in findings]
+    for name in options.accept:
+        if name not in names:
+            raise UsageError(f"--accept: there is no finding '{name}'{nearest(name, names)}")
     if options.out is not None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,11 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
         self.add_argument("--version", action="version", version=f"scanfire {version()}")
 
+    def add_accept(self, what: str) -> None:
+        """Add ``--accept FINDING``."""
+        about = f"{what}; may be repeated"
+        self.add_argument("--accept", action="append", default=[], metavar="FINDING", help=about)
+
     def error(self, message: str) -> NoReturn:
         """Complain; of an option that does not exist, name the nearest."""
         _, unrecognized, words = message.partition("unrecognized arguments: ")
@@ -40,15 +45,7 @@ class CommandParser(argparse.ArgumentParser):
     def split_words(
         self, arguments: Sequence[str], sections: Container[str]
     ) -> tuple[argparse.Namespace, list[str]]:
-        """The tool's own options, and the other words, which may be overrides.
-
-        Args:
-            arguments: Of the command line.
-            sections: The configuration's.
-
-        Raises:
-            UsageError: A word is a misspelt option.
-        """
+        """The tool's own options, and the other words, which may be overrides."""
         known, rest = self.parse_known_args(arguments)
         for word in rest:
             hint = self.nearest_option(word) if word.startswith("--") else ""
@@ -79,25 +76,12 @@ def complain(line: str) -> None:
 
 
 def run_command(
-    work: Callable[[], int],
-    interrupted: str = "interrupted",
-    say: Callable[[str], None] = complain,
+    work: Callable[[], int], interrupted: str = "interrupted", say: Callable[[str], None] = complain
 ) -> int:
     """Do a command's work; what a user can mend is one line, a bug keeps its traceback.
 
     A closed pipe, a lost terminal or a character that it lacks does not end the work.
-
-    Args:
-        work: Returns the exit code.
-        interrupted: Said where Ctrl-C ends it.
-        say: Tells a person a line.
-
-    Returns:
-        The exit code.
-
-    Example:
-        >>> run_command(lambda: 0)
-        0
+    ``interrupted`` is printed where Ctrl-C ends it.
     """
     with safe_streams():
         try:

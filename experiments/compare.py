@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
-from experiments.config import CONFIGS, SUFFIXES, Config, load_config
+from experiments.config import SUFFIXES, Config, config_names, load_config
 
 RUNS_DIR, COMPARISON = Path("runs"), "comparison"
 EPILOG = """\
@@ -38,7 +38,7 @@ model families, any key of whose configuration can be set as for run.py:
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into the tool's own options and what else there is."""
-    names = ", ".join(configurations())
+    names = ", ".join(config_names())
     parser = CommandParser(
         prog="compare.py",
         usage="compare.py RUN RUN [RUN ...] [--out DIR] [--runs_dir DIR]\n"
@@ -78,14 +78,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     return parser.split_words(arguments, Config.model_fields)
 
 
-def configurations() -> list[str]:
-    """The names of those that come with the project."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-
-
 def is_configuration(name: str) -> bool:
     """Whether it is called like one; a file may still be missing."""
-    return Path(name).suffix in SUFFIXES or name in configurations()
+    return Path(name).suffix in SUFFIXES or name in config_names()
 
 
 def families(options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -125,11 +120,7 @@ def finished_runs(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def check_names(what: Sequence[str], runs_dir: Path) -> None:
-    """Refuse a single name that is no configuration, and one among several that is no run.
-
-    Raises:
-        UsageError: Says what was expected and the nearest choices.
-    """
+    """Refuse a single name that is no configuration, and one among several that is no run."""
     from experiments.run_files import is_run, run_names
 
     runs = run_names(runs_dir)
@@ -139,7 +130,7 @@ def check_names(what: Sequence[str], runs_dir: Path) -> None:
             raise UsageError(f"{what[0]} is one run: name two or more, before any option")
         raise UsageError(
             f"'{what[0]}' is neither a configuration nor a run in {runs_dir}"
-            f"{nearest(what[0], [*configurations(), *runs])}"
+            f"{nearest(what[0], [*config_names(), *runs])}"
         )
     for name in filter(is_configuration, strange):
         raise UsageError(
@@ -149,15 +140,7 @@ def check_names(what: Sequence[str], runs_dir: Path) -> None:
 
 
 def new_folder(out: Path | None, runs_dir: Path) -> Path:
-    """Make the folder of a comparison; an existing one is left alone and a number is added.
-
-    Args:
-        out: Where the user wants it, if anywhere.
-        runs_dir: Where it is otherwise.
-
-    Raises:
-        UsageError: It cannot be made.
-    """
+    """Make the folder of a comparison; an existing one is left alone and a number is added."""
     from experiments.run_files import new_run_dir
 
     wanted = out or runs_dir / COMPARISON

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import CONFIGS, Config, load_config
+from experiments.config import Config, config_names, load_config
 
 EPILOG = """\
 any key of the configuration can be set as for run.py:
@@ -27,7 +27,6 @@ The same command line continues what was cut off, and passes over what is finish
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
-    names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     parser = CommandParser(
         prog="cross_validate.py",
         usage="cross_validate.py NAME|FILE [--folds K] [--accept FINDING] "
@@ -36,20 +35,16 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("experiment", metavar="NAME|FILE", help=f"one of {names}; or a file")
+    parser.add_argument(
+        "experiment", metavar="NAME|FILE", help=f"one of {', '.join(config_names())}; or a file"
+    )
     parser.add_argument(
         "--folds",
         type=int,
         metavar="K",
         help="a stratified k-fold of so many, whatever split the configuration has",
     )
-    parser.add_argument(
-        "--accept",
-        action="append",
-        default=[],
-        metavar="FINDING",
-        help="train although the audit refuses the cohort for this; may be repeated",
-    )
+    parser.add_accept("train although the audit refuses the cohort for this")
     known, rest = parser.split_words(arguments, Config.model_fields)
     return known, read_overrides(rest)
 

@@ -85,10 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     names.add_argument("--label-from", metavar="REGEX", help="its label")
     roles = parser.add_argument_group("columns")
     roles.add_argument(
-        "--covariates",
-        type=path_argument,
-        metavar="FILE",
-        help="table to join: CSV, Parquet, XLSX",
+        "--covariates", type=path_argument, metavar="FILE", help="table to join: CSV, Parquet, XLSX"
     )
     roles.add_argument("--covariate-id", default=SAMPLE_ID, metavar="COLUMN", help="its names")
     roles.add_argument("--label", metavar="COLUMN", help="what is to be learned")
@@ -141,11 +138,7 @@ def import_all(options: argparse.Namespace) -> int:
 
 
 def settings_from(options: argparse.Namespace) -> ImportSettings:
-    """The settings of the command line.
-
-    Raises:
-        UsageError: An option that cannot be used.
-    """
+    """The settings of the command line."""
     reader = make_reader(options)
     covariates, covariates_about = None, None
     if options.covariates is not None:
@@ -182,11 +175,7 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
 
 
 def make_reader(options: argparse.Namespace) -> RawReader:
-    """The format's reader, with its options.
-
-    Raises:
-        UsageError: No such format, no reader, or an option of another one.
-    """
+    """The format's reader, with its options."""
     make: Any = find_named(options.format, READERS, "--format")
     if not all(hasattr(make, name) for name in ("__dataclass_fields__", "can_read", "read")):
         raise UsageError(
@@ -238,11 +227,11 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
 
 def _next_steps(summary: ImportSummary) -> list[str]:
     roles, lines = summary.roles, []
-    said = [
+    roles_text = [
         f"{role} {', '.join([v] if isinstance(v, str) else v)}" for role, v in roles.items() if v
     ]
     idle = f"; columns without a role: {', '.join(summary.idle)}" if summary.idle else ""
-    lines.append(f"roles: {'; '.join(said)}{idle}")
+    lines.append(f"roles: {'; '.join(roles_text)}{idle}")
     if summary.own_groups:
         lines.append(
             "each sample is a group of its own; if several are of one patient, give --group or "

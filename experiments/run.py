@@ -20,7 +20,15 @@ if __name__ == "__main__":
 
 from datasets.errors import UsageError
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import CONFIGS, Config, load_config, unused_settings, write_yaml
+from experiments.config import (
+    Config,
+    config_names,
+    find_config,
+    load_config,
+    read_yaml,
+    unused_settings,
+    write_yaml,
+)
 from experiments.launch import begun_run, current_launch, quiet_others
 from experiments.run_files import CONFIG_NAME, find_run
 
@@ -30,7 +38,6 @@ if TYPE_CHECKING:
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
-    names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     parser = CommandParser(
         prog="run.py",
         description="Train, validate, test and export one experiment.",
@@ -38,7 +45,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         "read as YAML: --optimizer.lr 3e-4 --data.labels '{case: 1, control: 0}'. "
         "--print-config shows all keys.",
     )
-    parser.add_argument("experiment", metavar="NAME|FILE", help=f"one of {names}; or a file")
+    parser.add_argument(
+        "experiment", metavar="NAME|FILE", help=f"one of {', '.join(config_names())}; or a file"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -46,13 +55,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         metavar="RUN",
         help="continue a run by name or folder; alone or 'auto': the newest unfinished one",
     )
-    parser.add_argument(
-        "--accept",
-        action="append",
-        default=[],
-        metavar="FINDING",
-        help="train although the audit refuses the cohort for this; may be repeated",
-    )
+    parser.add_accept("train although the audit refuses the cohort for this")
     parser.add_argument("--print-config", action="store_true", help="show what would be run")
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
     known, rest = parser.split_words(arguments, Config.model_fields)
@@ -78,7 +81,9 @@ def configure(
     own = load_config(source, overrides).accepting(options.accept)
     if "exp_name" in dict(overrides) and own.exp_name != load_config(source).exp_name:
         raise UsageError(f"--exp_name: the run in {begun} keeps its name; leave it out")
-    unused = unused_settings(options.experiment, config, own)
+    file = find_config(options.experiment)
+    written = read_yaml(file.read_text("utf-8"), str(file))
+    unused = unused_settings(options.experiment, written, config, own)
     if unused and not options.print_config:
         print(unused, flush=True)
     return own, begun

@@ -7,9 +7,15 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from experiments.analysis.analysis import (
         AnalysisCollector,
+        Outcome,
         TestAnalysis,
         TestSetAnalysis,
+        about_methods,
+        about_too_few,
         about_unexplained,
+        as_plain,
+        decide,
+        too_few_of,
     )
     from experiments.analysis.cohort_audit import (
         AUDIT_NAME,
@@ -22,7 +28,5 @@ if TYPE_CHECKING:
         read_audit,
         write_audit,
     )
-    from experiments.analysis.decision import as_plain, decide
-    from experiments.analysis.outcome import Outcome, about_methods, about_too_few, too_few_of
 else:
     __getattr__ = lazy_exports(__name__, __file__)

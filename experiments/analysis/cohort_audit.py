@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.messages import Message
 from datasets.transforms import OutOfDomain
-from experiments.config import Config
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 AUDIT_NAME = "audit.json"
 # Before a training about so many scans are looked at: seconds, where all might take minutes.
@@ -36,12 +39,8 @@ def audit_cohort(
 ) -> list[Finding]:
     """Audit a configuration's cohort; what the configuration accepts is marked.
 
-    Args:
-        config: Says how the columns are meant.
-        cohort: As it was read.
-        split: The subset of each sample, str [N], if there is a split.
-        max_scans: About how many scans to look at; None for all.
-        out_of_domain: What the transforms are given and are not made for.
+    ``split`` is the subset of each sample, str [N]; ``max_scans`` about how many scans to look at,
+    None for all.
     """
     found = audit(cohort, split, config.data.label, config.data.group, max_scans)
     found = sort_by_level([*found, *check_transforms(out_of_domain)])
@@ -49,11 +48,7 @@ def audit_cohort(
 
 
 def check_audit(findings: Sequence[Finding]) -> None:
-    """Let nothing that the audit refuses be trained on.
-
-    Raises:
-        UsageError: Naming the first such finding, and how to go on all the same.
-    """
+    """Let nothing that the audit refuses be trained on."""
     stopping = [found for found in findings if found.stops]
     if stopping:
         first = stopping[0]
@@ -65,11 +60,7 @@ def check_audit(findings: Sequence[Finding]) -> None:
 
 
 def write_audit(findings: Sequence[Finding], folder: Path) -> None:
-    """Write ``audit.json``.
-
-    Raises:
-        OSError: The disk is full, say.
-    """
+    """Write ``audit.json``."""
     content = {"findings": [found.plain() for found in findings]}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_whole(text.encode(), folder, AUDIT_NAME)

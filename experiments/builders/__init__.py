@@ -14,9 +14,15 @@ if TYPE_CHECKING:
         read_cohort,
         with_loaders,
     )
-    from experiments.builders.handlers import RunHandlers, build_handlers
+    from experiments.builders.handlers import (
+        RunHandlers,
+        attach_training,
+        attach_validation,
+        build_handlers,
+    )
     from experiments.builders.model import (
         build_configured_optimizer,
+        build_evaluator,
         build_loss,
         build_model_and_loss,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
+from datasets.batches import Sample, packed_collate, pad_collate
 from datasets.cohort import (
     SEVERAL_COLUMNS,
     SPECTRA_FILE,
@@ -24,24 +26,34 @@ from datasets.cohort import (
     summarise_targets,
 )
 from datasets.covariates import CovariateEncoder
-from datasets.loading import CACHE_LIMIT_BYTES, SpectraDataset
+from datasets.errors import UsageError
+from datasets.loading import (
+    CACHE_LIMIT_BYTES,
+    BucketBatchSampler,
+    EpochBatchSampler,
+    PlannedBatchSampler,
+    SpectraDataset,
+    make_loader,
+)
 from datasets.simulation import GENERATOR_VERSION, simulate_cohort
 from datasets.splits import SUBSETS
-from datasets.transform_cache import GIB, NoRoomError, TransformedScans, transformed_scans
+from datasets.transform_cache import GIB, NoRoomError, transformed_scans
 from datasets.transforms import (
     TRANSFORMS,
     Compose,
     OutOfDomain,
-    Transform,
     find_out_of_domain,
     make_transforms,
 )
 from engine.distributed import main_process_first, rank, world_size
 from experiments.builders.budget import derive_batch_size
-from experiments.builders.loaders import build_loaders
 from experiments.builders.split import split_cohort, tested_fold
-from experiments.config import ComponentConfig, Config, DataConfig, find_named
-from experiments.run_files import DataVersion, check_same_data, data_version
+from experiments.config import ComponentConfig, find_named
+from experiments.run_files import check_same_data, data_version
+
+if TYPE_CHECKING:
+    from experiments.config import BatchingConfig, Config, DataConfig
+    from experiments.run_files import DataVersion
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,9 @@ class Data:
     """A cohort with its split, datasets and loaders.
 
     Attributes:
-        cohort: As read.
         split: ``train``, ``val`` or ``test`` for each sample, [N].
-        encoder: Of covariates.
-        transforms: Of scans.
         scaler: Of regression targets, else None.
-        datasets: One per subset.
         loaders: One per subset, each process with its share; only training shuffles and augments.
-        version: Of the files, their preparation and the split.
         out_of_domain: Values that the transforms are not made for.
         tested: A line on the fold, group or batch that is the test set; else empty.
     """
@@ -100,21 +107,20 @@ class Data:
     def describe(self) -> list[str]:
         """Printed lines."""
         counts = self.cohort.describe().splitlines()
-        for side in SUBSETS:
-            chosen = self.split == side
+        for subset in SUBSETS:
+            chosen = self.split == subset
             targets = summarise_targets(
                 self.cohort.task, self.cohort.targets[chosen], self.cohort.class_names
             )
             groups = len(np.unique(self.cohort.groups[chosen]))
-            counts.append(f"{side:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
+            counts.append(f"{subset:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
         counts.extend([self.tested] if self.tested else [])
         counts.append(f"cohort fingerprint {self.version.fingerprint}")
         return counts + self.describe_transforms()
 
     def describe_transforms(self) -> list[str]:
         """Printed lines on the transforms, and on values that they are not made for."""
-        told = [found.sentence for found in self.out_of_domain]
-        return self.transforms.describe() + told
+        return self.transforms.describe() + [found.sentence for found in self.out_of_domain]
 
 
 def default_cache_dir() -> Path:
@@ -154,12 +160,7 @@ def read_cohort(config: DataConfig) -> Cohort:
 def build_data(config: Config, splits_file: Path | None = None) -> Data:
     """Read and split the cohort, fit on the training set, and make the loaders. Collective.
 
-    Args:
-        config: The whole configuration.
-        splits_file: ``splits.csv`` of a continued run, whose cohort must be the same.
-
-    Raises:
-        UsageError: The cohort or a setting cannot be used.
+    ``splits_file`` is ``splits.csv`` of a continued run, whose cohort must be the same.
     """
     settings = config.data
     transforms = configured_transforms(settings)
@@ -195,28 +196,24 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         targets = scaler.standardize(cohort.targets)
 
     with main_process_first():
-        store = store_scans(
-            settings,
-            cohort,
-            transforms,
-            version.files.get(SPECTRA_FILE, ""),
-            settings.cache_dir or default_cache_dir(),
-            digest_memory(settings),
+        spectra, scan_rows, options = store_scans(
+            settings, cohort, transforms, version.files.get(SPECTRA_FILE, "")
         )
     if splits_file is None:
         derive_batch_size(config, int(train.sum()), world_size())
     datasets = {}
-    for side in SUBSETS:
-        chosen = np.flatnonzero(split == side)
-        datasets[side] = SpectraDataset(
-            store.spectra,
-            [store.rows(cohort.scan_rows[i]) for i in chosen],
+    for subset in SUBSETS:
+        chosen = np.flatnonzero(split == subset)
+        datasets[subset] = SpectraDataset(
+            spectra,
+            [scan_rows[i] for i in chosen],
             tabular[chosen],
             targets[chosen],
             [cohort.sample_ids[i] for i in chosen],
-            augmentations=augmentations if side == "train" else (),
+            augmentations=augmentations if subset == "train" else (),
             seed=config.seed,
-            **store.dataset_options(),
+            cache_limit=sys.maxsize,
+            **options,
         )
     tested = tested_fold(cohort, settings, split)
     data = Data(
@@ -226,11 +223,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
 
 
 def with_loaders(config: Config, data: Data) -> Data:
-    """The same data with loaders for the present world size.
-
-    Raises:
-        UsageError: No batch can be made.
-    """
+    """The same data with loaders for the present world size."""
     cohort, train = data.cohort, data.split == "train"
     targets, groups = cohort.targets[train], cohort.groups[train]
     return replace(
@@ -239,11 +232,7 @@ def with_loaders(config: Config, data: Data) -> Data:
 
 
 def configured_transforms(settings: DataConfig) -> Compose:
-    """The configured transforms, not fitted yet.
-
-    Raises:
-        UsageError: One of them does not exist, or a parameter is wrong.
-    """
+    """The configured transforms, not fitted yet."""
     return make_transforms(_find_each(settings.transforms, TRANSFORMS, "data.transforms"))
 
 
@@ -263,55 +252,13 @@ def _find_each(
 FOLDER = "transformed"
 
 
-@dataclass(frozen=True, eq=False)
-class ScanStore:
-    """Where datasets read their scans.
-
-    Attributes:
-        spectra: The cohort's [N_scans, L], or already transformed ones.
-        transforms: Still to be applied.
-        in_memory: Whether datasets keep transformed scans.
-        on_disk: The cache of transformed scans, if any.
-    """
-
-    spectra: np.ndarray
-    transforms: Transform | None
-    in_memory: bool
-    on_disk: TransformedScans | None = None
-
-    def rows(self, rows: np.ndarray) -> np.ndarray:
-        """Where rows of the cohort's spectra stand in these."""
-        return rows if self.on_disk is None else self.on_disk.places(rows)
-
-    def dataset_options(self) -> dict[str, Any]:
-        """Keyword arguments for :class:`~datasets.loading.SpectraDataset`."""
-        return {
-            "transforms": self.transforms,
-            "cache": self.in_memory,
-            "cache_limit": sys.maxsize,
-        }
-
-
 def store_scans(
-    settings: DataConfig,
-    cohort: Cohort,
-    transforms: Compose,
-    fingerprint: str,
-    folder: Path,
-    memory: ChecksumCache,
-) -> ScanStore:
+    settings: DataConfig, cohort: Cohort, transforms: Compose, fingerprint: str
+) -> tuple[np.ndarray, list[np.ndarray], dict[str, Any]]:
     """Choose where transformed scans are kept (``data.cache``), and write them if on disk.
 
-    Args:
-        settings: Of the data.
-        cohort: As read.
-        transforms: Fitted.
-        fingerprint: SHA-256 of the file of spectra.
-        folder: The cache folder.
-        memory: Remembered checksums.
-
-    Raises:
-        UsageError: ``cache`` is ``disk``, which has too little space.
+    ``fingerprint`` is the SHA-256 of the file of spectra. Returns the spectra, each sample's rows
+    in them, and the options of :class:`~datasets.loading.SpectraDataset`.
     """
     rows = np.concatenate(cohort.scan_rows)
     points = cohort.spec_len if transforms.spec_len is None else transforms.spec_len
@@ -326,19 +273,99 @@ def store_scans(
                 rows,
                 transforms,
                 fingerprint,
-                folder / FOLDER,
-                memory=memory,
+                (settings.cache_dir or default_cache_dir()) / FOLDER,
+                memory=digest_memory(settings),
                 limit_bytes=int(settings.cache_limit_gib * GIB),
                 say=_say,
             )
-            return ScanStore(kept.spectra, None, in_memory=False, on_disk=kept)
+            return kept.spectra, [kept.places(own) for own in cohort.scan_rows], {"cache": False}
         except NoRoomError as error:
             if settings.cache == "disk":
                 raise
             _say(f"{error}: they are transformed at each access")
     # Without transforms the cohort's own file serves as well as a copy of it.
-    return ScanStore(cohort.spectra, transforms, in_memory=where == "memory")
+    options = {"transforms": transforms, "cache": where == "memory"}
+    return cohort.spectra, list(cohort.scan_rows), options
 
 
 def _say(line: str) -> None:
     print(line, flush=True)  # at once: what follows may take minutes
+
+
+TRAIN = "train"
+# Evaluation keeps no activations for a backward pass, so that larger batches fit.
+EVALUATION_BATCH_FACTOR = 2
+
+
+def build_loaders(
+    config: Config,
+    datasets: Mapping[str, SpectraDataset],
+    classes: np.ndarray,
+    groups: np.ndarray,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, DataLoader[Any]]:
+    """Make a loader of each subset; only training shuffles and balances.
+
+    All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
+    ``classes`` and ``groups`` are of the training set, [N_train]; other targets cannot be balanced.
+    """
+    batching = config.data.batching
+    to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
+    loaders = {}
+    for subset, dataset in datasets.items():
+        strata = {"none": None, "class": classes, "group": groups}[batching.balance]
+        sampler = _sampler(
+            config, dataset, subset == TRAIN, strata if subset == TRAIN else None, rank, world_size
+        )
+        loaders[subset] = make_loader(
+            dataset,
+            seed=config.seed,
+            num_workers=config.data.num_workers,
+            pin_memory=to_gpu,
+            sampler=sampler,
+            collate=_collate(batching, to_gpu),
+        )
+    return loaders
+
+
+def _sampler(
+    config: Config,
+    dataset: SpectraDataset,
+    train: bool,
+    strata: np.ndarray | None,
+    rank: int,
+    world_size: int,
+) -> PlannedBatchSampler:
+    factor = 1 if train else EVALUATION_BATCH_FACTOR
+    batching = config.data.batching
+    assert config.trainer.batch_size is not None
+    batch_size = config.trainer.batch_size * factor
+    shared: dict[str, Any] = {"strata": strata, "rank": rank, "world_size": world_size}
+    if batching.kind == "shuffle":
+        shared["lengths"] = dataset.scan_counts
+        return EpochBatchSampler(len(dataset), batch_size, train, config.seed, **shared)
+    # Padded, those of one multiple are equally long.
+    multiple = batching.pad_scans_to or 1
+    lengths = -(-dataset.scan_counts // multiple) * multiple
+    max_scans = None
+    if batching.token_budget is not None:
+        points = max(1, dataset.spec_len)
+        needed = int(lengths.max(initial=0)) * points
+        if needed > batching.token_budget * factor:
+            has = "has" if multiple == 1 else "is padded to"
+            raise UsageError(
+                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
+                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+            )
+        max_scans = batching.token_budget * factor // points
+    return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
+
+
+def _collate(batching: BatchingConfig, to_gpu: bool) -> Callable[[Sequence[Sample]], Any]:
+    """Packed batches save pinned memory and copies to a GPU; on a CPU padding at once is faster."""
+    packed = batching.collate == "packed" or (batching.collate == "auto" and to_gpu)
+    collate: Callable[..., Any] = packed_collate if packed else pad_collate
+    multiples = {"pad_rows_to": batching.pad_rows_to, "pad_scans_to": batching.pad_scans_to}
+    chosen = {name: multiple for name, multiple in multiples.items() if multiple is not None}
+    return partial(collate, **chosen) if chosen else collate

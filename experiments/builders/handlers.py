@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets.errors import UsageError
 from engine.distributed import Replicas, world_size
@@ -17,7 +17,7 @@ from engine.metrics import EpochMetrics, Monitor
 from engine.protocols import Handler
 from engine.trainer import Trainer
 from experiments.builders.data import default_cache_dir
-from experiments.config import Config, construct, find_named
+from experiments.config import construct, find_named
 from experiments.launch import replica_devices
 from handlers import HANDLERS
 from handlers.accumulation import Accumulation
@@ -38,8 +38,12 @@ from handlers.tensorboard_log import TensorBoard
 from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
 
+if TYPE_CHECKING:
+    from experiments.config import Config
+
 # Keys that stand for one parameter of their handler.
 VALUE = {"trainer.compile": "mode", "trainer.precision": "precision"}
+Attach = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,7 @@ def build_handlers(
 ) -> RunHandlers:
     """Build the configured handlers and attach them; none writes before training.
 
-    Args:
-        config: The whole configuration.
-        trainer: To attach to.
-        evaluator: Of the validation set.
-        val_loader: Of the validation set.
-        loss_terms: Names that the loss returns.
-        page: Makes the run's page during training; None for no page.
-
-    Raises:
-        UsageError: A handler refuses its settings, or a name is unknown.
+    ``page`` makes the run's page during training; None for no page.
     """
     settings = config.trainer
     attached: list[Handler] = []
@@ -131,15 +126,7 @@ def build_handlers(
         kept = (config.data.cache_dir or default_cache_dir()) / "compiled"
         attach(Compile, "trainer.compile", mode=settings.compile, cache_dir=kept)
 
-    asked = evaluator.metrics
-    measured = EpochMetrics(asked.metrics, "train/", asked.task, asked.restore, asked.targets)
-    trainer.provide_metrics(*measured.metric_names(loss_terms))
-    measured.attach(trainer)
-
-    if settings.accumulate_steps > 1:
-        attach(Accumulation, "trainer.accumulate_steps", steps=settings.accumulate_steps)
-    if settings.grad_clip is not None:
-        attach(GradientClipping, "trainer.grad_clip", max_norm=settings.grad_clip)
+    attach_training(config, trainer, evaluator, loss_terms, attach)
     if config.ema.decay is not None:
         attach(EMA, "ema", decay=config.ema.decay, warmup=config.ema.warmup)
     for number, named in enumerate(config.handlers):
@@ -151,18 +138,7 @@ def build_handlers(
         raise UsageError(f"handlers: {names} both average the weights; choose one")
     averager = averagers[0] if averagers else None
     weights = {"weights": averager.averaged_weights} if averager else {}
-    trainer.attach(Validation(evaluator, val_loader, loss_terms=loss_terms, **weights))
-    if config.lr_scheduler is not None:
-        schedule = config.lr_scheduler
-        attach(
-            LRSchedule,
-            "lr_scheduler.params",
-            name=schedule.name,
-            warmup_steps=schedule.warmup_steps,
-            **schedule.params,
-        )
-    if settings.early_stopping is not None:
-        attach(EarlyStopping, "trainer.early_stopping", **settings.early_stopping.model_dump())
+    attach_validation(config, trainer, evaluator, val_loader, loss_terms, attach, **weights)
     if config.report.enabled:
         attach(TrainingCurves, "report")
         if page is not None:
@@ -172,6 +148,48 @@ def build_handlers(
     return RunHandlers(
         checkpoint, log, graceful_shutdown, averager, closing, tuple(_repeated(config, attached))
     )
+
+
+def attach_training(
+    config: Config,
+    trainer: Trainer,
+    evaluator: Evaluator,
+    loss_terms: Sequence[str],
+    attach: Attach,
+) -> None:
+    """Measure the training epochs as the evaluator does its own; attach what changes a step.
+
+    ``attach`` takes a handler's class, its configuration key and its parameters.
+    """
+    asked, settings = evaluator.metrics, config.trainer
+    measured = EpochMetrics(asked.metrics, "train/", asked.task, asked.restore, asked.targets)
+    trainer.provide_metrics(*measured.metric_names(loss_terms))
+    measured.attach(trainer)
+    if settings.accumulate_steps > 1:
+        attach(Accumulation, "trainer.accumulate_steps", steps=settings.accumulate_steps)
+    if settings.grad_clip is not None:
+        attach(GradientClipping, "trainer.grad_clip", max_norm=settings.grad_clip)
+
+
+def attach_validation(
+    config: Config,
+    trainer: Trainer,
+    evaluator: Evaluator,
+    val_loader: Any,
+    loss_terms: Sequence[str],
+    attach: Attach,
+    **weights: Any,
+) -> None:
+    """Attach validation, unless its loader is None, the learning rate and early stopping."""
+    if val_loader is not None:
+        trainer.attach(Validation(evaluator, val_loader, loss_terms=loss_terms, **weights))
+    if config.lr_scheduler is not None:
+        schedule = config.lr_scheduler
+        own = {"name": schedule.name, "warmup_steps": schedule.warmup_steps}
+        attach(LRSchedule, "lr_scheduler.params", **own, **schedule.params)
+    stopping = config.trainer.early_stopping
+    if stopping is not None:
+        attach(EarlyStopping, "trainer.early_stopping", **stopping.model_dump())
 
 
 @contextmanager

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from datasets.cohort import SPECTRA_FILE
+from datasets.cohort import SPECTRA_FILE, TargetScaler
 from datasets.errors import UsageError
+from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
+from engine.metrics import CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
-from experiments.builders.data import Data
 from experiments.config import (
-    Config,
     OptimizerConfig,
     TermConfig,
     construct,
@@ -26,19 +26,15 @@ from experiments.config import (
 )
 from models import MODELS
 
+if TYPE_CHECKING:
+    from experiments.builders.data import Data
+    from experiments.config import Config
+
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
-    """The configured model (moved by the trainer), and its loss on the device.
-
-    Raises:
-        UsageError: A name is unknown, or its parameters do not fit.
-    """
+    """The configured model (moved by the trainer), and its loss on the device."""
     # Passed to constructors that have these parameters.
-    offered = {
-        "tab_dim": data.tab_dim,
-        "spec_len": data.spec_len,
-        "num_classes": data.num_classes,
-    }
+    offered = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
     model_class = find_named(config.model.name, MODELS, "model.name")
     check_modalities(config.model.name, model_class, data)
     model = construct(model_class, config.model.params, "model.params", offered)
@@ -52,14 +48,27 @@ def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tu
     return model, choose_loss(model, loss.to(device))
 
 
+def build_evaluator(
+    model: nn.Module,
+    loss: Any,
+    device: torch.device,
+    task: str,
+    scaler: TargetScaler | None,
+    names: Sequence[str],
+    metrics: Sequence[str | CustomMetric] | None = None,
+) -> Evaluator:
+    """An evaluator of a task's metrics, by default all; ``scaler``: of a regression's targets."""
+    targets = names if task == "regression" else ()
+    restore = scaler.restore if scaler else None
+    return Evaluator(
+        model, loss, EpochMetrics(metrics, task=task, restore=restore, targets=targets), device
+    )
+
+
 def build_configured_optimizer(
     settings: OptimizerConfig, model: nn.Module
 ) -> torch.optim.Optimizer:
-    """The configured optimiser of a model's parameters.
-
-    Raises:
-        UsageError: A name is unknown, or its parameters do not fit.
-    """
+    """The configured optimiser of a model's parameters."""
     cls = find_named(settings.name, OPTIMIZERS, "optimizer.name")
 
     def build(**params: Any) -> torch.optim.Optimizer:
@@ -88,11 +97,7 @@ def _try_step(
     params: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """One step on a single weight: some parameters fail only there, and not always clearly.
-
-    Raises:
-        ValueError: The optimizer cannot be made, or its step fails.
-    """
+    """One step on a single weight: some parameters fail only there; any failure is a ValueError."""
     probe = torch.nn.Linear(1, 1, bias=False, device=device)
     probe.weight.grad = torch.zeros_like(probe.weight)
     try:
@@ -108,13 +113,7 @@ SPECTRA, COVARIATES = "spec_len", "tab_dim"
 def check_modalities(name: str, model: Callable[..., Any], data: Data) -> None:
     """Refuse a model of spectra where there are none, and one of covariates likewise.
 
-    Args:
-        name: The model's, as configured.
-        model: Its class; one of the user's own may do with no covariates, and is asked itself.
-        data: Of the run.
-
-    Raises:
-        UsageError: Names the models that would do.
+    A class of the user's own may do with no covariates, and is asked itself.
     """
     takes = inspect.signature(model).parameters
     if not data.cohort.has_spectra and SPECTRA in takes:
@@ -154,17 +153,9 @@ def build_loss(
 ) -> nn.Module:
     """Build a configured loss.
 
-    Args:
-        name: A key of ``LOSSES``, or a dotted path.
-        params: Its parameters; ``terms`` of ``weighted`` map a name to ``{name, weight, on,
-            optional, params}``, or to the name of a loss alone.
-        task: A key of ``TASKS``.
-        targets: Of the training part, for what is ``balanced``.
-        num_classes: C: classes, labels or values.
-        key: The configuration key of the loss, for errors.
-
-    Raises:
-        UsageError: A name or a parameter is wrong, or the loss does not fit the task.
+    ``params`` may hold what is ``balanced`` by the training part's ``targets``; ``terms`` of
+    ``weighted`` map a name to ``{name, weight, on, optional, params}``, or to the name of a loss
+    alone.
     """
     cls = find_named(name, LOSSES, f"{key}.name")
     fitting = [known for known, tasks in FITTING.items() if task in tasks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from datasets.splits import (
     make_split,
     read_splits,
 )
-from experiments.config import IN_FOLDS, DataConfig
+
+if TYPE_CHECKING:
+    from experiments.config import DataConfig
 
 # A test set that is one group or one batch may lack a class.
 ALWAYS_WHOLE = ("train", "val")
@@ -30,9 +33,6 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
 
     Returns:
         ``train``, ``val`` or ``test`` for each sample, [N].
-
-    Raises:
-        CohortError: The file does not fit, or no split can be drawn.
     """
     split = settings.split
     if file is not None:
@@ -46,20 +46,15 @@ def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.
         )
     _refuse_values(cohort, settings)
     seed = split.seed or 0
-    if split.kind in IN_FOLDS:
+    if split.fold is not None:
         folds = make_folds(cohort, settings)
-        assert split.fold is not None
         return split_fold(cohort, settings, folds, folds.find(split.fold))
     draw = hash_split if split.kind == "hash" else make_split
     return draw(cohort.targets, cohort.groups, split.fractions, seed, cohort.class_names)
 
 
 def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
-    """The folds of a cohort; ``settings.split.kind`` is one of ``IN_FOLDS``.
-
-    Raises:
-        CohortError: There are no such folds.
-    """
+    """The folds of a cohort; ``settings.split.fold`` is one of them."""
     split = settings.split
     if split.kind == "leave_one_group_out":
         return leave_one_group_out(cohort.groups)
@@ -71,11 +66,7 @@ def make_folds(cohort: Cohort, settings: DataConfig) -> Folds:
 
 
 def split_fold(cohort: Cohort, settings: DataConfig, folds: Folds, number: int) -> np.ndarray:
-    """The split with one fold as test set; the rest is divided by the fractions of train and val.
-
-    Raises:
-        CohortError: The other groups cannot give train and val every class.
-    """
+    """The split with one fold as test set; train and val share the rest by their fractions."""
     train, val, _ = settings.split.fractions
     return folds.split(
         number,
@@ -116,12 +107,7 @@ def _are_values(cohort: Cohort) -> bool:
     """Whether classes are numbers, and too many for each to be in every subset."""
     if len(cohort.class_names) * len(SUBSETS) <= len(cohort.sample_ids):
         return False
-    return all(_is_number(name) for name in cohort.class_names)
-
-
-def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return bool([float(name) for name in cohort.class_names])
     except ValueError:
         return False
-    return True

@@ -6,9 +6,12 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison_figures import metric_bars
-    from experiments.comparison.comparison_page import write_comparison_files, write_run_comparison
+    from experiments.comparison.comparison_page import (
+        comparison_text,
+        write_comparison_files,
+        write_run_comparison,
+    )
     from experiments.comparison.family_runs import FAMILIES, SEEDS, compare_families, run_all
     from experiments.comparison.run_comparison import compare_runs
-    from experiments.comparison.text import comparison_text
 else:
     __getattr__ = lazy_exports(__name__, __file__)

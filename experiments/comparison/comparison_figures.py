@@ -43,7 +43,7 @@ def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]
     figure, places = _panels(list(figures), PANEL_HEIGHT)
     for metric, place in places.items():
         for index, found in enumerate(figures[metric]):
-            shape = PATTERNS[index // len(PALETTE) % len(PATTERNS)]
+            shape = _again(PATTERNS, index)
             figure.add_bar(
                 x=[index],
                 y=[found.value],
@@ -65,9 +65,7 @@ def metric_differences(
 ) -> go.Figure:
     """One panel per metric and one point per model with its interval, and a line at zero.
 
-    Args:
-        models: Names of all; the first is what the others are held against.
-        differences: Metric -> one figure a model from the second on.
+    The first of ``models`` is the reference; ``differences`` has one figure for each other.
     """
     figure, places = _panels(list(differences), PANEL_HEIGHT)
     for metric, place in places.items():
@@ -76,7 +74,7 @@ def metric_differences(
                 x=[index],
                 y=[found.value],
                 mode="markers",
-                marker={"color": _colour(index), "size": 9, "symbol": _symbol(index)},
+                marker={"color": _colour(index), "size": 9, "symbol": _again(SYMBOLS, index)},
                 **_with_interval(found),
                 **_in_legend(models, index, metric == next(iter(places))),
                 **place,
@@ -99,7 +97,7 @@ def _with_interval(found: Interval) -> dict[str, Any]:
             "arrayminus": [found.value - found.low],
             "color": "grey",
             "thickness": 1.5,
-        },
+        }
     }
 
 
@@ -119,10 +117,8 @@ def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -
 
 def roc_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
     """A panel for each class (or label), a ROC curve a model; "undefined" where there is none."""
-    ranked = ranked_by_model(outputs, names)
-    figure, places = _curves(list(outputs), ranked, lambda true, by: roc_curve(true, by)[:2])
-    defined = [place for own, place in zip(ranked.values(), places, strict=True) if own]
-    for number, place in enumerate(defined):
+    figure, defined = _curves(outputs, names, lambda true, by: roc_curve(true, by)[:2])
+    for number, (_, place) in enumerate(defined):
         add_chance(figure, showlegend=number == 0, **place)
     figure.update_xaxes(title_text="false positive rate")
     figure.update_yaxes(title_text="true positive rate")
@@ -131,14 +127,11 @@ def roc_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.
 
 def precision_recall_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
     """The same of precision over recall; chance is the share of positives."""
-    ranked = ranked_by_model(outputs, names)
     # scikit-learn gives precision first, and by falling recall.
-    figure, places = _curves(
-        list(outputs), ranked, lambda true, by: precision_recall_curve(true, by)[1::-1]
+    figure, defined = _curves(
+        outputs, names, lambda true, by: precision_recall_curve(true, by)[1::-1]
     )
-    defined = [pair for pair in zip(ranked.values(), places, strict=True) if pair[0]]
-    for number, (of_models, place) in enumerate(defined):
-        _, positive = next(iter(of_models.values()))
+    for number, (positive, place) in enumerate(defined):
         figure.add_scatter(
             x=[0, 1],
             y=[positive.mean()] * 2,
@@ -155,37 +148,31 @@ def precision_recall_curves(outputs: Mapping[str, EpochOutputs], names: Sequence
 
 def areas(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> list[list[str]]:
     """The areas under both curves: rows of cells, the first the names of the columns."""
-    header = ["model", "of", "under the ROC", "average precision"]
-    return [
-        header,
-        *(
-            [
-                model,
-                name,
-                *_areas(of_models.get(model)),
-            ]
-            for name, of_models in ranked_by_model(outputs, names).items()
-            for model in outputs
-        ),
-    ]
-
-
-def _areas(ranking: tuple[np.ndarray, np.ndarray] | None) -> list[str]:
-    if ranking is None:
-        return ["undefined", "undefined"]
-    scores, positive = map(torch.from_numpy, ranking)
-    return [figure_text(area(scores, positive)) for area in (area_under_roc, average_precision)]
+    rows = [["model", "of", "under the ROC", "average precision"]]
+    for name, of_models in ranked_by_model(outputs, names).items():
+        for model in outputs:
+            cells = ["undefined", "undefined"]
+            if model in of_models:
+                scores, positive = map(torch.from_numpy, of_models[model])
+                both = (area_under_roc, average_precision)
+                cells = [figure_text(area(scores, positive)) for area in both]
+            rows.append([model, name, *cells])
+    return rows
 
 
 def _curves(
-    models: Sequence[str],
-    ranked: Ranked,
+    outputs: Mapping[str, EpochOutputs],
+    names: Sequence[str],
     curve: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
-) -> tuple[go.Figure, list[dict[str, int]]]:
+) -> tuple[go.Figure, list[tuple[np.ndarray, dict[str, int]]]]:
+    """A panel for each class or label; who is positive in those with a curve, and their places."""
+    models, ranked, defined = list(outputs), ranked_by_model(outputs, names), []
     figure, places = _panels(list(ranked), CURVES_HEIGHT)
     first = next((name for name, of_models in ranked.items() if of_models), None)
     for name, of_models in ranked.items():
-        if not of_models:
+        if of_models:
+            defined.append((next(iter(of_models.values()))[1], places[name]))
+        else:
             say_undefined(figure, **places[name])
         for index, model in enumerate(models):
             if model in of_models:
@@ -195,12 +182,12 @@ def _curves(
                     x=x,
                     y=y,
                     mode="lines",
-                    line={"color": _colour(index), "dash": _dash(index)},
+                    line={"color": _colour(index), "dash": _again(DASHES, index)},
                     **_in_legend(models, index, name == first),
                     **places[name],
                 )
     figure.update_layout(showlegend=True)
-    return figure, list(places.values())
+    return figure, defined
 
 
 # -- values -----------------------------------------------------------------------------------
@@ -212,14 +199,14 @@ def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[st
     for number, place in enumerate(places.values()):
         seen = []
         for index, found in enumerate(outputs.values()):
-            true, said = found.target[:, number].numpy(), found.predictions[:, number].numpy()
-            seen += [true, said]
+            true, predicted = found.target[:, number].numpy(), found.predictions[:, number].numpy()
+            seen += [true, predicted]
             figure.add_scatter(
                 x=true,
-                y=said,
+                y=predicted,
                 text=[shown_name(sample) for sample in found.sample_id],
                 mode="markers",
-                marker={"color": _colour(index), "symbol": _symbol(index), "opacity": 0.6},
+                marker={"color": _colour(index), "symbol": _again(SYMBOLS, index), "opacity": 0.6},
                 hovertemplate="%{text}: true %{x:.4g}, predicted %{y:.4g}",
                 **_in_legend(list(outputs), index, number == 0),
                 **place,
@@ -265,20 +252,13 @@ def _panels(titles: Sequence[str], height: int) -> tuple[go.Figure, dict[str, di
 
 def _in_legend(models: Sequence[str], index: int, shown: bool) -> dict[str, Any]:
     """A model's traces have one entry, which shows and hides them all."""
-    return {
-        "name": shown_names(models)[index],
-        "legendgroup": str(index),
-        "showlegend": shown,
-    }
+    return {"name": shown_names(models)[index], "legendgroup": str(index), "showlegend": shown}
 
 
 def _colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def _dash(index: int) -> str:
-    return DASHES[index // len(PALETTE) % len(DASHES)]
-
-
-def _symbol(index: int) -> str:
-    return SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
+def _again(marks: Sequence[str], index: int) -> str:
+    """The mark that tells a model apart from those of its colour."""
+    return marks[index // len(PALETTE) % len(marks)]

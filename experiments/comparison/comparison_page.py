@@ -1,19 +1,21 @@
-"""The files of a comparison: a table, a page of figures, a page of overlaid curves."""
+"""A comparison of runs: as text for a terminal, and its files, a table and pages of figures."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from datasets.cohort import about_positive
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.metrics import EpochOutputs, better_when
-from engine.reporting import p_text, with_bounds
-from engine.statistics import TOO_FEW, Interval
+from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
+from engine.statistics import TOO_FEW, DeLong, Interval, McNemar, holm
 from experiments.comparison.comparison_figures import (
     areas,
     metric_bars,
@@ -22,18 +24,12 @@ from experiments.comparison.comparison_figures import (
     precision_recall_curves,
     roc_curves,
 )
-from experiments.comparison.run_comparison import RunComparison
-from experiments.comparison.text import (
-    Differences,
-    about_rows,
-    differing_settings,
-    differing_surroundings,
-    lead,
-    metric_row,
-    p_or_too_few,
-)
+from experiments.config import shorten
 from experiments.report import write_images_of
 from experiments.report.figures import Section, write_figure_page
+
+if TYPE_CHECKING:
+    from experiments.comparison.run_comparison import RunComparison
 
 TABLE_NAME, PAGE_NAME = "model_comparison.csv", "model_comparison.html"
 CURVES_NAME = "roc_comparison.html"
@@ -49,22 +45,9 @@ def write_comparison_files(
 ) -> tuple[list[Path], str | None]:
     """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
 
-    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there.
-
-    Args:
-        folder: It exists.
-        table: One row per model.
-        about: What is compared, in a line.
-        sections: Of the page.
-        outputs: Model -> its outputs, all of the same samples.
-        names: Of the classes, the labels or the targets.
-
-    Returns:
-        The table and the pages (a regression has no curves, its predictions are a section of the
-        page); and in one line why there are no images, else None.
-
-    Raises:
-        UsageError: They cannot be written.
+    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there. All
+    ``outputs`` are of the same samples. Returns the table and the pages (a regression has no
+    curves, its predictions are a section of the page); and in one line why there are no images.
     """
     try:
         write_whole(table.to_csv(index=False).encode(), folder, TABLE_NAME)
@@ -88,14 +71,7 @@ def write_comparison_files(
 
 
 def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[Path], str | None]:
-    """Write the files of a comparison of finished runs.
-
-    Returns:
-        What :func:`write_comparison_files` does.
-
-    Raises:
-        UsageError: They cannot be written.
-    """
+    """:func:`write_comparison_files` of finished runs."""
     return write_comparison_files(
         folder,
         comparison_table(comparison),
@@ -109,11 +85,8 @@ def write_run_comparison(comparison: RunComparison, folder: Path) -> tuple[list[
 def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     """One row per run; what the first run has no value of is empty.
 
-    Returns:
-        ``run``, ``model``, ``parameters``, ``epochs``, ``seconds``, ``samples``; the monitored
-        metric of the best epoch (``val/auroc``) where all have one; for each metric it, its bounds
-        ``<metric>_low`` and ``_high``, and ``<metric>_difference`` with its own; of classes
-        ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
+    For each metric its value, its bounds ``_low`` and ``_high``, and ``_difference`` with its own;
+    of classes ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
     """
     rows = []
     for number, run in enumerate(comparison.runs):
@@ -134,12 +107,9 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
             for column, figure in found.items():
                 row |= {column: figure.value}
                 row |= {f"{column}_low": figure.low, f"{column}_high": figure.high}
-        if number:
-            tests = comparison.tests[number - 1]
-            if tests.delong is not None:
-                row |= {"delong_p": tests.delong.p_value, "delong_p_holm": tests.delong_holm}
-            if tests.mcnemar is not None:
-                row |= {"mcnemar_p": tests.mcnemar.p_value, "mcnemar_p_holm": tests.mcnemar_holm}
+        for name, p_values in _p_values(comparison).items():
+            if number:
+                row |= {name: p_values[number - 1], f"{name}_holm": holm(p_values)[number - 1]}
         rows.append(row)
     # The second run's row has all columns, in their order.
     table = pd.DataFrame(rows, columns=list(rows[1]))
@@ -154,10 +124,12 @@ def _sections(comparison: RunComparison) -> list[Section]:
     names = [run.name for run in runs]
     figures = {metric: [found[metric] for found in comparison.figures] for metric in metrics}
     apart = {metric: [found[metric] for found in comparison.differences] for metric in metrics}
+    rows = [*about_rows(comparison), *(metric_row(comparison, name) for name in metrics)]
+    tested = [["", *names], *([title, *cells] for title, cells in rows)]
     sections = [
         Section("warnings", "Warning", text=" ".join(comparison.warnings)),
         Section("notes", "Notes", text=" ".join(comparison.notes)),
-        Section("figures", "Test metrics", metric_bars(names, figures), table=_figures(comparison)),
+        Section("figures", "Test metrics", metric_bars(names, figures), table=tested),
         Section(
             "differences",
             f"Differences from {names[0]}",
@@ -170,11 +142,6 @@ def _sections(comparison: RunComparison) -> list[Section]:
         _settings("surroundings", "Differing environment", names, differing_surroundings(runs)),
     ]
     return [section for section in sections if section.text or section.table]
-
-
-def _figures(comparison: RunComparison) -> list[list[str]]:
-    rows = [*about_rows(comparison), *(metric_row(comparison, n) for n in comparison.metrics)]
-    return [["", *(run.name for run in comparison.runs)], *([name, *row] for name, row in rows)]
 
 
 def _about_differences(comparison: RunComparison) -> str:
@@ -197,51 +164,218 @@ def _differences(comparison: RunComparison) -> list[list[str]]:
 
 
 def _about_tests(comparison: RunComparison) -> str:
-    if comparison.tests[0].mcnemar is None:
+    if not comparison.mcnemar:
         return ""
-    first, others = comparison.runs[0].name, len(comparison.tests)
-    said = []
-    if comparison.tests[0].delong is not None:
-        said.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
-    said.append(
+    first, others = comparison.runs[0].name, len(comparison.mcnemar)
+    sentences = []
+    if comparison.delong:
+        sentences.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
+    sentences.append(
         "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
         "predicts correctly."
     )
     if others > 1:
-        said.append(
+        sentences.append(
             f"Each p-value is followed by the one corrected for {others} runs (Holm 1979), "
             "separately for each test."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _tests(comparison: RunComparison) -> list[list[str]] | None:
-    first, tests = comparison.runs[0].name, comparison.tests
-    if tests[0].mcnemar is None:
+    if not comparison.mcnemar:
         return None
-    several = len(tests) > 1
-    rows = []
-    for run, found in zip(comparison.runs[1:], tests, strict=True):
-        row = {"run": run.name}
-        if found.delong is not None:
-            area = found.delong
-            method = TOO_FEW if math.isnan(area.p_value) else ""
-            apart = Interval(area.difference, area.low, area.high, method=method)
-            row["AUROC, difference"] = with_bounds(apart, "+")
-            row["DeLong p"] = p_or_too_few(area, area.p_value)
-            if several:
-                row["DeLong p, Holm"] = p_or_too_few(area, found.delong_holm)
-        if found.mcnemar is not None:
-            row["only this run is right"] = str(found.mcnemar.only_a)
-            row[f"only {first} is right"] = str(found.mcnemar.only_b)
-            row["McNemar p"] = p_text(found.mcnemar.p_value)
-            if several:
-                row["McNemar p, Holm"] = p_text(found.mcnemar_holm)
-        rows.append(row)
-    return [list(rows[0]), *(list(row.values()) for row in rows)]
+    first = comparison.runs[0].name
+    columns: dict[str, list[str]] = {"run": [run.name for run in comparison.runs[1:]]}
+    if comparison.delong:
+        methods = [TOO_FEW if math.isnan(test.p_value) else "" for test in comparison.delong]
+        columns["AUROC, difference"] = [
+            with_bounds(Interval(test.difference, test.low, test.high, method=method), "+")
+            for test, method in zip(comparison.delong, methods, strict=True)
+        ]
+        columns |= _p_texts("DeLong", comparison.delong)
+    columns["only this run is right"] = [str(test.only_a) for test in comparison.mcnemar]
+    columns[f"only {first} is right"] = [str(test.only_b) for test in comparison.mcnemar]
+    columns |= _p_texts("McNemar", comparison.mcnemar)
+    return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+
+
+def _p_values(comparison: RunComparison) -> dict[str, list[float]]:
+    tests: dict[str, Sequence[DeLong | McNemar]] = {
+        "delong_p": comparison.delong,
+        "mcnemar_p": comparison.mcnemar,
+    }
+    return {name: [test.p_value for test in found] for name, found in tests.items() if found}
+
+
+def _p_texts(name: str, tests: Sequence[DeLong | McNemar]) -> dict[str, list[str]]:
+    """A test's p-values, and of several runs those corrected for their number."""
+    p_values = {f"{name} p": [test.p_value for test in tests]} if tests else {}
+    if len(tests) > 1:
+        p_values[f"{name} p, Holm"] = holm(p_values[f"{name} p"])
+    return {
+        title: [p_or_too_few(*pair) for pair in zip(tests, values, strict=True)]
+        for title, values in p_values.items()
+    }
 
 
 def _settings(name: str, heading: str, runs: Sequence[str], found: Differences) -> Section:
     if not found:
         return Section(name, heading, text="None.")
     return Section(name, heading, table=[["key", *runs], *([k, *row] for k, row in found.items())])
+
+
+if TYPE_CHECKING:
+    from experiments.comparison.run_comparison import RunComparison
+    from experiments.run_files import FinishedRun
+
+# Runs are told apart by name; where they lie is no difference.
+NAMES = ("exp_name", "runs_dir")
+SURROUNDINGS = ("commit", "dirty", "python", "packages", "data")
+NOT_THERE = "-"
+# As many digits of a commit or a checksum as tell two of them apart.
+DIGITS, SHORTEST_DIGEST = 12, 40
+
+Differences = dict[str, list[str]]
+
+
+def differing_settings(runs: Sequence[FinishedRun]) -> Differences:
+    """The keys of the configurations that are not the same in all runs.
+
+    Dotted key -> its value in each run as YAML has it, ``-`` where a run has no such key.
+    """
+    return _differing([_flat({k: v for k, v in r.config.items() if k not in NAMES}) for r in runs])
+
+
+def differing_surroundings(runs: Sequence[FinishedRun]) -> Differences:
+    """The same of the code, the versions and the checksums of the data."""
+    surroundings = ({key: run.environment.get(key) for key in SURROUNDINGS} for run in runs)
+    found = _differing([_flat(values) for values in surroundings])
+    return {key: [_short(value) for value in values] for key, values in found.items()}
+
+
+def _differing(flat: Sequence[Mapping[str, str]]) -> Differences:
+    keys = dict.fromkeys(key for values in flat for key in values)
+    rows = {key: [values.get(key, NOT_THERE) for values in flat] for key in keys}
+    return {key: row for key, row in rows.items() if len(set(row)) > 1}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested sections as dotted keys; a list is one value."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            flat[f"{prefix}{key}"] = text
+    return flat
+
+
+def _short(value: str) -> str:
+    is_digest = len(value) >= SHORTEST_DIGEST and all(c in "0123456789abcdef" for c in value)
+    return value[:DIGITS] if is_digest else value
+
+
+UNKNOWN_TEXT = "unknown"
+# Beside the names of the rows, so that a line stays as long as a terminal is wide.
+RUNS_A_BLOCK, WIDEST_CELL, GAP = 3, 34, "  "
+
+Row = tuple[str, Sequence[str]]
+
+
+def comparison_text(comparison: RunComparison) -> str:
+    """All of it, without colours."""
+    names = [run.name for run in comparison.runs]
+    parts = [
+        lead(comparison),
+        *(f"warning: {line}" for line in comparison.warnings),
+        *comparison.notes,
+        "",
+        _columns(names, [*_figure_lines(comparison), *_test_lines(comparison)]),
+    ]
+    for title, found in (
+        ("differing settings", differing_settings(comparison.runs)),
+        ("differing environment", differing_surroundings(comparison.runs)),
+    ):
+        if found:
+            rows = [(k, [shorten(v, WIDEST_CELL) for v in row]) for k, row in found.items()]
+            parts += ["", title, _columns(names, rows)]
+    return "\n".join(parts)
+
+
+def lead(comparison: RunComparison) -> str:
+    """The comparison in a few sentences, with the positive class of two."""
+    first = comparison.runs[0]
+    about = about_positive(first.outputs.task, first.class_names)
+    positive = f" {about[:1].upper()}{about[1:]}." if about else ""
+    return (
+        f"{len(comparison.runs)} runs on their {comparison.samples} shared test samples. "
+        f"Differences are relative to {comparison.runs[0].name}, named first; 95% intervals in "
+        f"brackets.{positive}"
+    )
+
+
+def about_rows(comparison: RunComparison) -> list[Row]:
+    """Rows on each run: its model, cost and validation metric."""
+    runs = comparison.runs
+    rows: list[Row] = [
+        ("model", [run.model for run in runs]),
+        ("parameters", [_or_unknown(run.parameters, ",") for run in runs]),
+        ("epochs", [str(run.epochs) for run in runs]),
+        ("seconds", [_or_unknown(run.seconds, ".1f") for run in runs]),
+    ]
+    if comparison.monitor is not None:
+        best = [with_bounds(Interval(run.validation)) for run in runs]
+        rows.append((f"best {comparison.monitor}", best))
+    return rows
+
+
+def metric_row(comparison: RunComparison, metric: str) -> Row:
+    """A metric of each run on the shared test samples."""
+    return metric, [with_bounds(figures[metric]) for figures in comparison.figures]
+
+
+def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
+    """A test's p-value, or that there are too few samples for one.
+
+    Example:
+        >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
+        ('too few samples', 'undefined')
+    """
+    areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
+    return TOO_FEW_TEXT if areas_known and math.isnan(p_value) else p_text(p_value)
+
+
+def _or_unknown(number: float | None, form: str) -> str:
+    return UNKNOWN_TEXT if number is None or math.isnan(number) else f"{number:{form}}"
+
+
+def _figure_lines(comparison: RunComparison) -> list[Row]:
+    rows = about_rows(comparison)
+    for name in comparison.metrics:
+        apart = [with_bounds(found[name], "+") for found in comparison.differences]
+        rows += [metric_row(comparison, name), ("  difference", ["", *apart])]
+    return rows
+
+
+def _test_lines(comparison: RunComparison) -> list[Row]:
+    found = _p_texts("DeLong", comparison.delong) | _p_texts("McNemar", comparison.mcnemar)
+    return [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in found.items()]
+
+
+def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Rows under the runs' names, so many runs beside each other as a line holds."""
+    blocks = []
+    for start in range(0, len(names), RUNS_A_BLOCK):
+        chosen = range(start, min(start + RUNS_A_BLOCK, len(names)))
+        lines = [["", *(names[n] for n in chosen)]]
+        lines += [[title, *(cells[n] for n in chosen)] for title, cells in rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        blocks.append(
+            "\n".join(
+                GAP.join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+                for line in lines
+            )
+        )
+    return "\n\n".join(blocks)

@@ -2,127 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from datasets.errors import UsageError, nearest
 from datasets.files import write_whole
 from engine.reporting import figure_text
-from experiments.config import Config, load_config, read_yaml, write_yaml
-from experiments.run_files import METRICS_NAME, read_cost, read_metric
+from experiments.config import load_config, read_yaml, write_yaml
+from experiments.run_files import read_run
 from experiments.runs import run_planned
 
-
-@dataclass(frozen=True)
-class Row:
-    """One finished run.
-
-    Attributes:
-        family: Of the model.
-        seed: Of the run and its split.
-        val: The monitored metric of the best epoch.
-        test: The same metric on the test set.
-        parameters: Numbers that training can move.
-        seconds: Spent in epochs.
-    """
-
-    family: str
-    seed: int
-    val: float
-    test: float
-    parameters: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Table:
-    """All runs, and by what they are judged.
-
-    Attributes:
-        name: Of the configuration.
-        metric: The monitored metric.
-        mode: ``max`` where larger is better, else ``min``.
-        rows: One per run.
-    """
-
-    name: str
-    metric: str
-    mode: str
-    rows: list[Row]
-
-    def markdown(self) -> str:
-        """One row per family, the best on validation first."""
-        families = sorted(
-            dict.fromkeys(row.family for row in self.rows),
-            key=lambda family: self._rank(self._median(family, "val")),
-        )
-        seeds = sorted({row.seed for row in self.rows})
-        head = [
-            "family",
-            "parameters",
-            f"validation {self.metric}, median",
-            f"test {self.metric}, median",
-            "test, mean",
-            *(f"test, seed {seed}" for seed in seeds),
-            "seconds a run",
-        ]
-        lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-        for family in families:
-            own = {row.seed: row for row in self.rows if row.family == family}
-            tests = [own[seed].test if seed in own else math.nan for seed in seeds]
-            cells = [
-                family,
-                f"{max(row.parameters for row in own.values()):,}",
-                figure_text(self._median(family, "val")),
-                figure_text(self._median(family, "test")),
-                figure_text(statistics.fmean(tests)),
-                *map(figure_text, tests),
-                f"{statistics.median(row.seconds for row in own.values()):.1f}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-        best = {
-            side: min(families, key=lambda family: self._rank(self._median(family, side)))
-            for side in ("val", "test")
-        }
-        verdict = (
-            f"By the median over {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
-            f"{best['val']} is the best on validation"
-            + (" and on test." if best["val"] == best["test"] else f", {best['test']} on test.")
-        )
-        return "\n".join([f"# Families on {self.name}", "", *lines, "", verdict, ""])
-
-    def _median(self, family: str, side: str) -> float:
-        values = [getattr(row, side) for row in self.rows if row.family == family]
-        return math.nan if any(map(math.isnan, values)) else statistics.median(values)
-
-    def _rank(self, value: float) -> float:
-        """A number that is smaller for what is better; the undefined is the worst."""
-        if math.isnan(value):
-            return math.inf
-        return -value if self.mode == "max" else value
-
-
-def read_row(folder: Path, family: str, seed: int) -> tuple[Row, str, str]:
-    """A finished run's row, its monitored metric and mode."""
-    metrics = json.loads((folder / METRICS_NAME).read_text("utf-8"))
-    monitor: str = metrics["monitor"]
-    metric = monitor.removeprefix("val/")
-    parameters, seconds = read_cost(folder)
-    row = Row(
-        family,
-        seed,
-        read_metric(metrics["best"], monitor),
-        read_metric(metrics["test"], metric),
-        parameters or 0,
-        seconds,
-    )
-    return row, metric, metrics["mode"]
-
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 FAMILIES = Path(__file__).parent / "families.yaml"
 SEEDS = (0, 1, 2)
@@ -145,20 +39,9 @@ def compare_families(
 ) -> int:
     """Run what is not finished yet, then write and print the table.
 
-    Args:
-        source: The configuration that all share.
-        overrides: Dotted keys and values as YAML text, on top of it.
-        models: Families to run; None for all of the file.
-        seeds: One run of each family for each.
-        families: A YAML file: family -> its ``model.params``.
-        vary_cohort: Draw another simulated cohort for each seed, too.
-        out: The table's file; ``<runs_dir>/<exp_name>-families.md`` by default.
-
-    Returns:
-        What the process should leave with: 0, or the code of a signal that stopped a run.
-
-    Raises:
-        UsageError: Something that can be mended; found out before the first training.
+    ``families`` is a YAML file: family -> its ``model.params``; ``models`` of it are run, by
+    default all. The table goes to ``out``, by default ``<runs_dir>/<exp_name>-families.md``.
+    Returns the exit code.
     """
     chosen = choose_families(families, models)
     configs = plan(source, overrides, chosen, seeds, vary_cohort)
@@ -170,7 +53,7 @@ def compare_families(
     if code is not None:
         print("to continue: the same command line")
         return code
-    text = make_table(configs, base.exp_name).markdown()
+    text = families_table(configs, base.exp_name)
     try:
         write_whole(text.encode(), place.parent, place.name, durable=False)
     except OSError as error:
@@ -186,11 +69,7 @@ def plan(
     seeds: Sequence[int],
     vary_cohort: bool = False,
 ) -> dict[tuple[int, str], Config]:
-    """The configuration of each run, by seed and family.
-
-    Raises:
-        UsageError: A key is set that the family or the seed decides, or a name is used twice.
-    """
+    """The configuration of each run, by seed and family."""
     for key, _ in overrides:
         section = key.partition(".")[0]
         if section in DECIDED:
@@ -219,31 +98,72 @@ def plan(
 def run_all(configs: Mapping[tuple[int, str], Config]) -> int | None:
     """Run what is not finished yet.
 
-    Returns:
-        What the process should leave with where a signal stopped a run, else None.
-
-    Raises:
-        UsageError: A configuration does not work; found out before the first training.
+    Returns the exit code if a signal stopped a run, else None.
     """
     return run_planned(list(configs.values()), lambda config: config.model.name)
 
 
-def make_table(configs: Mapping[tuple[int, str], Config], name: str) -> Table:
-    """The table of finished runs.
-
-    Raises:
-        UsageError: The families of one seed were not given the same split.
-    """
-    rows, metric, mode = [], "", "max"
-    splits: dict[int, bytes] = {}
+def families_table(configs: Mapping[tuple[int, str], Config], name: str) -> str:
+    """The table of finished runs (:func:`families_text`)."""
+    rows: list[dict[str, Any]] = []
+    splits: dict[int, Mapping[str, str]] = {}
     for (seed, family), config in configs.items():
-        folder = config.runs_dir / config.exp_name
-        row, metric, mode = read_row(folder, family, seed)
-        rows.append(row)
-        split = (folder / "splits.csv").read_bytes()
-        if splits.setdefault(seed, split) != split:
+        run = read_run(config.runs_dir / config.exp_name, config.exp_name)
+        if splits.setdefault(seed, run.subsets) != run.subsets:
             raise UsageError(f"{config.exp_name} has another split than the others of its seed")
-    return Table(name, metric, mode, rows)
+        metric = str(run.monitor).removeprefix("val/")
+        rows.append(
+            {
+                "family": family,
+                "seed": seed,
+                "val": run.validation,
+                "test": run.test_figure(metric).value,
+                "parameters": run.parameters or 0,
+                "seconds": run.seconds,
+            }
+        )
+    return families_text(name, metric, run.mode, pd.DataFrame(rows))
+
+
+def families_text(name: str, metric: str, mode: str, runs: pd.DataFrame) -> str:
+    """One row per family, the best median on validation first, and a verdict, in Markdown.
+
+    What is undefined is the worst. ``runs`` has one row per run: ``family``, ``seed``, ``val`` and
+    ``test`` (the monitored metric on both), ``parameters`` and the ``seconds`` spent in epochs.
+    """
+    of_family = runs.groupby("family", sort=False)
+    medians = pd.DataFrame(
+        {family: own[["val", "test"]].median(skipna=False) for family, own in of_family}
+    ).T
+    order: dict[str, Any] = {"ascending": mode == "min", "kind": "stable"}
+    medians = medians.sort_values("val", **order)
+    tests = runs.pivot(index="family", columns="seed", values="test")
+    head = [
+        "family",
+        "parameters",
+        f"validation {metric}, median",
+        f"test {metric}, median",
+        "test, mean",
+        *(f"test, seed {seed}" for seed in tests),
+        "seconds a run",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    for family, median in medians.iterrows():
+        own = tests.loc[family]
+        cells = [
+            str(family),
+            f"{of_family['parameters'].max()[family]:,}",
+            *map(figure_text, [*median, own.mean(skipna=False), *own]),
+            f"{of_family['seconds'].median()[family]:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    best, best_on_test = medians.index[0], medians.sort_values("test", **order).index[0]
+    verdict = (
+        f"By the median over {tests.shape[1]} seed{'s' * (tests.shape[1] > 1)}, "
+        f"{best} is the best on validation"
+        + (" and on test." if best == best_on_test else f", {best_on_test} on test.")
+    )
+    return "\n".join([f"# Families on {name}", "", *lines, "", verdict, ""])
 
 
 def choose_families(path: Path, wanted: Sequence[str] | None) -> dict[str, dict[str, Any]]:

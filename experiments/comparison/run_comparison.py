@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from datasets.errors import UsageError
-from engine.metrics import CLASSES, TASKS, UNDEFINED, by_target, metric_value
+from engine.metrics import CLASSES, TASKS, by_target, metric_value
 from engine.reporting import figure_text
 from engine.statistics import (
     FEWEST_GROUPS,
@@ -22,7 +22,6 @@ from engine.statistics import (
     bootstrap_intervals,
     delong_test,
     groups_of_rarest,
-    holm,
     mcnemar_test,
 )
 from experiments.analysis import about_methods, about_too_few, too_few_of
@@ -35,38 +34,19 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class PairedTests:
-    """Paired tests of a run against the first one.
-
-    Attributes:
-        delong: Of two classes: the areas under the ROC curves, this run's first.
-        mcnemar: Of classes: who is right about what, this run first.
-        delong_holm: DeLong's p-value, corrected for the number of runs (Holm).
-        mcnemar_holm: McNemar's, likewise.
-    """
-
-    delong: DeLong | None = None
-    mcnemar: McNemar | None = None
-    delong_holm: float = UNDEFINED
-    mcnemar_holm: float = UNDEFINED
-
-
-@dataclass(frozen=True)
 class RunComparison:
     """The result of a comparison.
 
     Attributes:
-        runs: In the order in which they were named; their outputs are of the shared samples, in
-            one order.
+        runs: In the order in which they were named, with the outputs of the shared samples.
         tested: How many samples each run was tested on.
-        recomputed: Whether the test sets differ, so that all figures are computed on the shared
-            samples.
+        recomputed: Whether the test sets differ, so that all figures are of the shared samples.
         metrics: All that any of the runs was asked for; the task's where there are none.
-        figures: For each run: metric -> figure and interval.
         differences: For each run from the second on: metric -> its figure minus the first's.
-        tests: For each run from the second on.
+        delong: Tests of the areas under the ROC curves of each run from the second on against the
+            first's; none unless of two classes.
+        mcnemar: Tests of who is right about what, likewise; none unless of classes.
         groups: How many groups the shared samples are of.
-        resamples: Of the bootstrap.
         notes: What a reader has to know, a sentence each.
         warnings: What casts doubt on the comparison, a sentence each.
     """
@@ -77,7 +57,8 @@ class RunComparison:
     metrics: list[str]
     figures: list[dict[str, Interval]]
     differences: list[dict[str, Interval]]
-    tests: list[PairedTests]
+    delong: list[DeLong]
+    mcnemar: list[McNemar]
     groups: int
     resamples: int
     notes: list[str]
@@ -108,16 +89,7 @@ class RunComparison:
 def compare_runs(
     runs: Sequence[FinishedRun], resamples: int = RESAMPLES, seed: int = 0
 ) -> RunComparison:
-    """Compare runs with each other.
-
-    Args:
-        runs: At least two, of one task; the others are held against the first.
-        resamples: Of the bootstrap.
-        seed: Of its random stream.
-
-    Raises:
-        UsageError: They are not of one task, classes and samples; says what differs.
-    """
+    """Compare runs with each other."""
     if len(runs) < 2:
         raise UsageError(f"comparing takes two runs or more, {len(runs)} given")
     _check_tasks(runs)
@@ -146,7 +118,8 @@ def compare_runs(
         metrics=metrics,
         figures=figures,
         differences=bootstrap_differences(outputs, groups, metrics, resamples, seed=seed),
-        tests=_paired_tests(shared, groups),
+        delong=_delong_tests(shared, groups),
+        mcnemar=_mcnemar_tests(shared),
         groups=len(set(groups)),
         resamples=resamples,
         notes=[],
@@ -225,27 +198,24 @@ def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval
     }
 
 
-def _paired_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[PairedTests]:
-    first, task = runs[0].outputs, runs[0].outputs.task
-    tests = []
+def _delong_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[DeLong]:
+    first, *others = (run.outputs for run in runs)
+    if first.task != "binary":
+        return []
+    pairs = ((other.scores[:, 1], first.scores[:, 1]) for other in others)
+    tests = [delong_test(*pair, first.target) for pair in pairs]
     in_rarest = groups_of_rarest("auroc", first, groups)
-    for other in (run.outputs for run in runs[1:]):
-        delong = mcnemar = None
-        if task == "binary":
-            delong = delong_test(other.scores[:, 1], first.scores[:, 1], first.target)
-            if in_rarest is not None and in_rarest < FEWEST_GROUPS:
-                # Its normal approximation takes some samples of each class.
-                delong = DeLong(delong.auc_a, delong.auc_b, delong.difference)
-        if task in CLASSES:
-            right = (found.said == found.target for found in (other, first))
-            mcnemar = mcnemar_test(*right)
-        tests.append(PairedTests(delong, mcnemar))
-    by_delong = holm([t.delong.p_value if t.delong else UNDEFINED for t in tests])
-    by_mcnemar = holm([t.mcnemar.p_value if t.mcnemar else UNDEFINED for t in tests])
-    return [
-        replace(test, delong_holm=a, mcnemar_holm=b)
-        for test, a, b in zip(tests, by_delong, by_mcnemar, strict=True)
-    ]
+    if in_rarest is not None and in_rarest < FEWEST_GROUPS:
+        # Its normal approximation takes some samples of each class.
+        return [DeLong(test.auc_a, test.auc_b, test.difference) for test in tests]
+    return tests
+
+
+def _mcnemar_tests(runs: Sequence[FinishedRun]) -> list[McNemar]:
+    if runs[0].outputs.task not in CLASSES:
+        return []
+    first, *others = (run.outputs.predicted == run.outputs.target for run in runs)
+    return [mcnemar_test(other, first) for other in others]
 
 
 # -- notes and warnings ----------------------------------------------------------------------
@@ -285,7 +255,7 @@ def _best_on_validation(comparison: RunComparison) -> list[str]:
     """The best run by the validation metric, where runs share one."""
     runs, monitor = comparison.runs, comparison.monitor
     values = [run.validation for run in runs]
-    shared = all(run.side("val") == runs[0].side("val") for run in runs)
+    shared = all(run.samples_of("val") == runs[0].samples_of("val") for run in runs)
     one_mode = len({run.mode for run in runs}) == 1
     if monitor is None or not one_mode or not shared or any(math.isnan(value) for value in values):
         return []

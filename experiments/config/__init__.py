@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         with_training_settings,
     )
     from experiments.config.components import (
+        ComponentConfig,
         arguments_for,
         construct,
         find_named,
@@ -25,19 +26,29 @@ if TYPE_CHECKING:
         parameter_types,
     )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
-    from experiments.config.loss_defaults import AUXILIARY_TERMS, default_loss
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import FINDINGS, ReportConfig, ThresholdConfig
-    from experiments.config.schema import Config, OptimizerConfig, TermConfig, TrainerConfig
-    from experiments.config.section import ComponentConfig
+    from experiments.config.schema import (
+        AUXILIARY_TERMS,
+        Config,
+        EarlyStoppingConfig,
+        OptimizerConfig,
+        SchedulerConfig,
+        TermConfig,
+        TrainerConfig,
+        default_loss,
+    )
     from experiments.config.source import (
         CONFIGS,
         SUFFIXES,
         check_config,
         check_written,
+        config_names,
+        find_config,
         load_config,
         one_line,
         set_key,
+        shorten,
     )
     from experiments.config.yaml_text import read_yaml, write_yaml
 else:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from datasets.errors import nearest
-from experiments.config.section import Positive, Section, Text, several
+from experiments.config.components import Positive, Section, Text, several
 
 LATE_FUSION = "late_fusion"
 # The keys of models.classical.CLASSIFIERS and REGRESSORS, without the import of scikit-learn.

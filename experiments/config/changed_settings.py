@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from datasets.errors import UsageError
+from experiments.config.components import Section
 from experiments.config.schema import Config
-from experiments.config.section import Section
-from experiments.config.source import find_config
-from experiments.config.yaml_text import read_yaml
 
 # They say which run is continued. The run keeps its own.
 FINDS_THE_RUN = frozenset({"exp_name", "runs_dir"})
@@ -94,13 +92,7 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that is not what it was.
-
-    Attributes:
-        key: Dotted.
-        before: As the run had it.
-        now: As it is asked for.
-    """
+    """A setting, by its dotted key, that is not what it was."""
 
     key: str
     before: Any
@@ -131,36 +123,20 @@ def training_settings(config: Config) -> dict[str, Any]:
 
 
 def with_training_settings(settings: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run's folder, those of its checkpoint in place of its own.
-
-    Args:
-        settings: All, in plain types.
-        saved: As :func:`training_settings` gave them when the checkpoint was written.
-    """
-    leaves = set(setting_keys())
-
-    def merge(own: Mapping[str, Any], other: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        merged = dict(own)
-        for name, value in other.items():
-            before = own.get(name)
-            both = isinstance(before, Mapping) and isinstance(value, Mapping)
-            section = any(leaf.startswith(f"{prefix}{name}.") for leaf in leaves)
-            merged[name] = (
-                merge(before, value, f"{prefix}{name}.")  # type: ignore[arg-type]
-                if both and section
-                else value
-            )
-        return merged
-
-    return merge(settings, saved, "")
+    """The settings of a run's folder, those of its checkpoint in place of its own."""
+    merged = copy.deepcopy(settings)
+    for key in setting_keys():
+        *sections, last = key.split(".")
+        value = _value(saved, key)
+        if value is not ABSENT:
+            _find(merged, sections)[last] = value
+    return merged
 
 
 def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     """The settings that differ, but for those that only find the run.
 
-    Args:
-        before: All settings in plain types; one that it lacks (of another version) is passed over.
-        now: Likewise.
+    A setting that one of them lacks (of another version) is passed over.
     """
     found = []
     sections = {key.rpartition(".")[0] for key in setting_keys()}
@@ -177,13 +153,7 @@ def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[C
 def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = False) -> None:
     """Refuse the changes that cannot be honoured.
 
-    Args:
-        changes: Of a run that is to be continued.
-        run_dir: The run's folder.
-        bucketed: Whether samples are batched by their padded number of scans.
-
-    Raises:
-        UsageError: One line that names each of them, and why.
+    ``bucketed``: samples are batched by their padded number of scans.
     """
     refused = []
     for change in changes:
@@ -205,13 +175,7 @@ def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = Fa
 def refuse_without_effect(changes: Sequence[Change], run_dir: Path, ended: str) -> None:
     """Refuse changes of the training where nothing is left to train.
 
-    Args:
-        changes: That were not refused.
-        run_dir: The run's folder.
-        ended: Why nothing is left, and what would change that.
-
-    Raises:
-        UsageError: One line that names each of them.
+    ``ended`` says why nothing is left, and what would change that.
     """
     idle = [change for change in changes if change.key in TRAINING]
     if idle:
@@ -230,16 +194,13 @@ def describe_changes(changes: Iterable[Change]) -> str:
     return f"continued with {', '.join(told)}"
 
 
-def unused_settings(source: str, config: Config, own: Config) -> str | None:
+def unused_settings(source: str, written: Any, config: Config, own: Config) -> str | None:
     """One line on the settings of a file that differ from those of the run that is continued.
 
-    Args:
-        source: The file or the name, as the user gave it.
-        config: As the file and the command line have it.
-        own: As the run and the command line have it, which is used.
+    ``config`` is what the file ``source`` and the command line give, ``own`` what the run and the
+    command line give, which is used.
     """
-    path = find_config(source)
-    keys = _nested_keys(read_yaml(path.read_text("utf-8"), str(path)))
+    keys = _nested_keys(written)
     changes = changes_between(own.resolved(), config.resolved())
     unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
     if not unused:

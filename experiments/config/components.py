@@ -1,20 +1,162 @@
-"""Names in a configuration: a key of a plain dict, or a dotted import path."""
+"""What sections of a configuration are made of, and what the names in them stand for."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import json
+import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    model_validator,
+)
+from typing_extensions import Self
+
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
-from experiments.config.section import ComponentConfig
+
+
+def _no_boolean(value: Any) -> Any:
+    """Refuse true and false, which Python counts as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number was expected")
+    return value
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def several(value: Any) -> Any:
+    """A list; a bare name stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+def one_of(choices: Collection[str], what: str) -> AfterValidator:
+    """A validator of names; ``what`` begins its error, such as ``no schedule``."""
+
+    def check(name: str) -> str:
+        if name not in choices:
+            raise ValueError(f"{what} is called '{name}'{nearest(name, choices)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _path(value: Any) -> Any:
+    return as_path(value) if isinstance(value, str | Path) else value
+
+
+def _finite(given: Any, key: str = "") -> Any:
+    """Refuse NaN and infinity, however deep."""
+    params = given
+    if isinstance(params, float) and not math.isfinite(params):
+        raise ValueError(f"{key} has to be a finite number, not {params}")
+    if isinstance(params, list | tuple):
+        params = dict(enumerate(params))
+    for name, value in params.items() if isinstance(params, dict) else ():
+        _finite(value, f"{key}.{name}" if key else str(name))
+    return given
+
+
+# Counters and lengths that a 32-bit integer holds, here and in other programs.
+MOST = 2**31 - 1
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Positive = Annotated[Whole, Field(ge=1, le=MOST)]
+Count = Annotated[Whole, Field(ge=0, le=MOST)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
+Text = Annotated[str, AfterValidator(_not_blank)]
+Texts = Annotated[list[Text], BeforeValidator(several)]
+Place = Annotated[Path, BeforeValidator(_path)]
+Params = Annotated[dict[str, Any], AfterValidator(_finite)]
+# What is read is found again from any working folder: a saved configuration has it absolute.
+Source = Annotated[
+    Place, PlainSerializer(lambda path: str(path.absolute()), when_used="json-unless-none")
+]
+
+
+class Section(BaseModel):
+    """A section refuses keys it does not know, and knows which values the user did not choose."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    # Derived fields: name -> the value before it was derived.
+    _chosen: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_bare_name(cls, values: Any) -> Any:
+        """A bare name stands for a section in which only the name is given."""
+        named = isinstance(values, str) and "name" in cls.model_fields
+        return {"name": values} if named else values
+
+    def derive(self, name: str, value: Any) -> None:
+        """Set a field to what follows from other settings; :meth:`plain` leaves it as chosen."""
+        self._chosen.setdefault(name, getattr(self, name))
+        setattr(self, name, value)
+
+    def is_open(self, name: str) -> bool:
+        """Whether the user chose no value of a field."""
+        return name in self._chosen or getattr(self, name) is None
+
+    def derived(self, prefix: str = "") -> dict[str, Any]:
+        """Dotted key -> value of all that was not chosen, but follows from other settings."""
+        found = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name in self._chosen:
+                found[prefix + name] = value
+            elif isinstance(value, Section):
+                found |= value.derived(f"{prefix}{name}.")
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """The values as chosen, in plain types: what is derived is null or empty."""
+        return self._as_chosen("json")
+
+    def resolved(self) -> dict[str, Any]:
+        """All values in plain types, the derived ones too."""
+        return self.model_dump(mode="json")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A checked copy with other values; what follows from them is derived anew."""
+        changes = {
+            name: value._as_chosen("python") if isinstance(value, Section) else value
+            for name, value in (update or {}).items()
+        }
+        return self.model_validate(self._as_chosen("python") | changes)
+
+    def _as_chosen(self, mode: Literal["json", "python"]) -> dict[str, Any]:
+        values = self.model_dump(mode=mode)
+        for name in values:
+            section = getattr(self, name)
+            if isinstance(section, Section):
+                values[name] = section._as_chosen(mode)
+        return values | self._chosen
+
+
+class ComponentConfig(Section):
+    """Something chosen by name: a short name or a dotted import path, and its arguments."""
+
+    name: Text
+    params: Params = {}
+
 
 # Plain types as a person calls them.
 WORDS = {
@@ -31,13 +173,8 @@ RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_trai
 def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     """Find what a name stands for.
 
-    Args:
-        name: A key of ``known``, or ``package.module.Name`` importable from here.
-        known: What the short names stand for: an object, or its dotted path as text.
-        key: The configuration key it came from, for the error.
-
-    Raises:
-        UsageError: Neither a short name nor importable.
+    ``name`` is a key of ``known`` (whose values are objects, or dotted paths as text), or a dotted
+    path importable from here; ``key`` is the configuration key it came from, for the error.
 
     Example:
         >>> find_named("collections.Counter", {}, "model.name").__name__
@@ -110,15 +247,8 @@ def arguments_for(
 ) -> dict[str, Any]:
     """Parameters from a configuration as arguments of a call, checked against its signature.
 
-    Args:
-        make: A class or function.
-        params: From the configuration.
-        key: The configuration key of ``params``, for the error.
-        offered: Further arguments that are passed only if the constructor has them and
-            ``params`` does not set them (such as the number of classes).
-
-    Raises:
-        UsageError: An unknown or missing parameter.
+    ``offered`` arguments are passed only if the constructor has them and ``params`` does not set
+    them (such as the number of classes); ``key`` is the configuration key of ``params``.
     """
     parameters = inspect.signature(make).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -153,11 +283,7 @@ def construct(
     key: str,
     offered: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Call a constructor with :func:`arguments_for` it.
-
-    Raises:
-        UsageError: An unknown or missing parameter, or a value the constructor refuses.
-    """
+    """Call a constructor with :func:`arguments_for` it."""
     arguments = arguments_for(make, params, key, offered)
     try:
         return make(**arguments)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from engine.metrics import CLASSES, TASKS
-from experiments.config.section import (
+from experiments.config.components import (
     ComponentConfig,
     Count,
     Fraction,
@@ -38,7 +38,7 @@ class SimulatedConfig(Section):
 MOST_WORKERS = 1024
 
 SplitKind = Literal["holdout", "kfold", "leave_one_group_out", "leave_one_batch_out", "hash"]
-# Of these one fold after the other can be the test side.
+# Of these one fold after the other can be the test set.
 IN_FOLDS: tuple[SplitKind, ...] = ("kfold", "leave_one_group_out", "leave_one_batch_out")
 
 
@@ -131,7 +131,7 @@ class BatchingConfig(Section):
     )
 
     def share_shapes(self) -> None:
-        """Have batches share a few shapes, where it was not said which."""
+        """Have batches share a few shapes, unless it is set which."""
         if self.pad_rows_to is None:
             self.derive("pad_rows_to", SHARED_ROWS)
         if self.pad_scans_to is None:

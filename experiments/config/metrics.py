@@ -26,15 +26,9 @@ def build_metrics(
 ) -> list[str | CustomMetric]:
     """The metrics of a configuration, those of the user's own imported, built and tried.
 
-    Args:
-        entries: Names of the engine's metrics; dotted paths to a function
-            ``f(scores, target) -> float``, to a torchmetrics class, or to a function that makes
-            one of both; with ``params`` in a mapping.
-        task: A key of ``engine.metrics.TASKS``.
-        width: Classes, labels or targets; None: not tried.
-
-    Raises:
-        UsageError: One cannot be imported or built, is no metric, or does not fit the task.
+    ``entries`` are names of the engine's metrics, or dotted paths to a function ``f(scores, target)
+    -> float``, to a torchmetrics class, or to a function that makes one of both; with ``params`` in
+    a mapping. Without ``width``, the number of outputs, they are not tried.
     """
     built = [_build(entry, f"metrics.{number}") for number, entry in enumerate(entries)]
     for number, metric in enumerate(built):
@@ -52,13 +46,7 @@ def recompute_metrics(
     A run's configuration may be another person's. So nothing is called here with what stands in
     it, but for the classes of torchmetrics and what derives from them.
 
-    Args:
-        entries: As the run's configuration has them.
-        task: A key of ``engine.metrics.TASKS``.
-        width: Classes, labels or targets.
-
-    Returns:
-        Name -> metric, and name -> why it cannot be computed again.
+    Returns name -> metric, and name -> why it cannot be computed again.
     """
     found: dict[str, CustomMetric] = {}
     failed: dict[str, str] = {}

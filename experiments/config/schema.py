@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from datasets.errors import nearest
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
 from experiments.config.baselines import BaselinesConfig
-from experiments.config.components import is_path, metric_name, split_entry
-from experiments.config.data import DataConfig
-from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
-from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
-from experiments.config.section import (
+from experiments.config.components import (
     ComponentConfig,
     Count,
     Number,
@@ -27,8 +22,14 @@ from experiments.config.section import (
     Seed,
     Text,
     Texts,
+    is_path,
+    metric_name,
+    one_of,
     several,
+    split_entry,
 )
+from experiments.config.data import DataConfig
+from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
 
 # Beyond these no network has been trained; a comma was forgotten.
 Rate = Annotated[Number, Field(gt=0, le=100)]
@@ -64,13 +65,7 @@ class MonitorConfig(Section):
     def fill(self, key: str, task: str, labels: int) -> None:
         """Choose what was not chosen.
 
-        Args:
-            key: Of this section, for the error.
-            task: As configured.
-            labels: How many columns of labels or values there are.
-
-        Raises:
-            ValueError: There is a mode for a monitor that it does not fit.
+        ``labels`` is the number of columns of labels or values.
         """
         if self.monitor is None:
             default = TASKS["binary" if task == "auto" else task]
@@ -202,19 +197,12 @@ class OptimizerConfig(Section):
 class SchedulerConfig(Section):
     """The learning rate over the run."""
 
-    name: Text = "cosine"
+    name: Annotated[Text, one_of(SCHEDULES, "no schedule")] = "cosine"
     warmup: Annotated[Number, Field(ge=0, lt=1)] = Field(
         default=0.1, description="share of the run's steps"
     )
     warmup_steps: Count | None = Field(default=None, description="defaults to what warmup gives")
     params: Params = Field(default={})
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in SCHEDULES:
-            raise ValueError(f"no schedule is called '{name}'{nearest(name, SCHEDULES)}")
-        return name
 
     @model_validator(mode="after")
     def _refuse_without_effect(self) -> SchedulerConfig:
@@ -371,3 +359,51 @@ class Config(Section):
         if self.trainer.compile == "graphs":
             self.data.batching.share_shapes()
         return self
+
+
+# Models with a head on each modality, which only a loss with terms for them trains.
+WITH_AUXILIARY_HEADS = frozenset({"tft", "attention", "late_fusion"})
+PLAIN = {"multilabel": "bce", "regression": "mse"}
+WEIGHTED = "weighted"
+# As in the multimodal transformer's own loss, models.tft_loss.TFTLoss.
+AUXILIARY_WEIGHT, CONTRASTIVE_WEIGHT = 0.3, 0.02
+AUXILIARY_TERMS = {"aux_spec_loss": "aux_logits_spec", "aux_tab_loss": "aux_logits_tab"}
+
+
+def default_loss(
+    task: str, has_heads: bool, params: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Choose a loss, by its name and parameters.
+
+    Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of labels
+    it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
+    against covariates where the model projects both, with the weights of ``tft``. ``params`` are of
+    the main and auxiliary terms, or ``terms`` themselves.
+
+    Example:
+        >>> default_loss("regression", False, {})
+        ('mse', {})
+    """
+    params = dict(params)
+    if "terms" in params:
+        return WEIGHTED, params
+    if task not in PLAIN:
+        return ("tft" if has_heads else "cross_entropy"), params
+    plain = PLAIN[task]
+    if not has_heads:
+        return plain, params
+    terms: dict[str, Any] = {"main_loss": {"name": plain, "params": params}}
+    for name, output in AUXILIARY_TERMS.items():
+        terms[name] = {
+            "name": plain,
+            "on": output,
+            "weight": AUXILIARY_WEIGHT,
+            "params": dict(params),
+        }
+    terms["contrastive_loss"] = {
+        "name": "info_nce",
+        "weight": CONTRASTIVE_WEIGHT,
+        "optional": True,
+        "params": {"projections_only": True},
+    }
+    return WEIGHTED, {"terms": terms}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from pkgutil import resolve_name
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
-from experiments.config.components import alternatives
+from experiments.config.components import alternatives, find_named, parameter_types
 from experiments.config.schema import Config
-from experiments.config.typed_values import parameters_of, read_override, typed
 from experiments.config.yaml_text import Written, read_written
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -34,9 +37,8 @@ WORDS = {
 def load_config(source: str, overrides: Sequence[tuple[str, str]] = ()) -> Config:
     """Read a configuration; the command line wins over the file, the file over the defaults.
 
-    Args:
-        source: A name in ``experiments/configs`` or a path to a YAML or JSON file.
-        overrides: Pairs of a dotted key and its value as YAML text.
+    ``source`` is a name in ``experiments/configs`` or a path to a YAML or JSON file; ``overrides``
+    are dotted keys and values as YAML text.
 
     Raises:
         UsageError: One line that names the key, what was expected and the nearest valid key.
@@ -56,16 +58,7 @@ def load_config(source: str, overrides: Sequence[tuple[str, str]] = ()) -> Confi
 
 
 def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]]) -> Config:
-    """Check values of :func:`experiments.config.yaml_text.read_written`, changed by a command line.
-
-    Args:
-        written: Sections and keys; changed.
-        overrides: Pairs of a dotted key and its value as YAML text, or as it stands where the key
-            wants text.
-
-    Raises:
-        UsageError: One line that names the key, what was expected and the nearest valid key.
-    """
+    """Check :func:`experiments.config.yaml_text.read_written`'s values, with overrides."""
     for key, text in overrides:
         set_key(written, key, read_override(text, _type_of(key), f"--{key}"))
     try:
@@ -94,9 +87,13 @@ def find_config(source: str) -> Path:
         return file
     path = CONFIGS / f"{source}.yaml"
     if not path.is_file():
-        names = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
-        raise UsageError(f"no configuration is called '{source}'{nearest(source, names)}")
+        raise UsageError(f"no configuration is called '{source}'{nearest(source, config_names())}")
     return path
+
+
+def config_names() -> list[str]:
+    """The names of the configurations that come with the project."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
@@ -122,11 +119,7 @@ def set_key(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def check_config(values: Mapping[str, Any]) -> Config:
-    """Check plain values against the schema.
-
-    Raises:
-        UsageError: One line for the first thing that is wrong.
-    """
+    """Check plain values against the schema."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -138,12 +131,8 @@ def one_line(
 ) -> str:
     """What is wrong with values, in one line that names the key.
 
-    Args:
-        error: Of validating them.
-        values: Plain values; Pydantic's own words for the alternatives of a union are not among
-            their keys.
-        schema: They were checked against it.
-        key: Of the values, where they are a part of a configuration.
+    ``key`` is where the values stand in a whole configuration. Pydantic's own words
+    for the alternatives of a union are not among the keys of plain values.
     """
     # An unknown key is most often a misspelt one: more telling than what its absence breaks.
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
@@ -232,11 +221,7 @@ def _section_among(kinds: Sequence[Any]) -> type[BaseModel] | None:
 def _type_of(key: str) -> Any:
     """The type of a dotted key; Any of one that the schema does not have."""
     *parents, leaf = key.split(".")
-    section: type[BaseModel] | None = Config
-    for part in parents:
-        field = section.model_fields.get(part) if section is not None else None
-        section = _section_among(alternatives(field.annotation)) if field is not None else None
-    field = section.model_fields.get(leaf) if section is not None else None
+    field = _section_at(parents, Config).model_fields.get(leaf)
     return Any if field is None else field.annotation
 
 
@@ -249,3 +234,155 @@ def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 keys.extend(all_keys(kind, f"{prefix}{name}."))
     return keys
+
+
+# Where names are looked up whose `params` go to a constructor; imported where params are given.
+REGISTRIES = {
+    "model": "models.MODELS",
+    "loss": "engine.losses.LOSSES",
+    "optimizer": "engine.optim.OPTIMIZERS",
+    "handlers": "handlers.HANDLERS",
+    "data.transforms": "datasets.transforms.TRANSFORMS",
+    "data.augmentations": "datasets.augmentations.AUGMENTATIONS",
+}
+NUMBERS = {int, float, bool}
+TEXTS = {str, Path}
+NULLS = ("null", "Null", "NULL")
+
+
+def typed(value: Any, wanted: Any, key: str = "") -> Any:
+    """Turn what was written into plain values, by the type that its key has.
+
+    ``wanted`` is a type as it is annotated; Any takes what was written by its looks.
+
+    Example:
+        >>> typed({"a": Written(10, "010")}, dict[str, str]), typed([Written(10, "010")], Any)
+        ({'a': '010'}, [10])
+    """
+    kinds = alternatives(wanted)
+    if isinstance(value, Written):
+        return _scalar(value, kinds, key)
+    if isinstance(value, dict):
+        return _mapping(value, kinds, key)
+    if isinstance(value, list):
+        items = [t for kind in kinds for t in _items(kind, Sequence) if t is not ...]
+        # A tuple has a type for each of its items.
+        each = items if len(items) == len(value) else [_union(items)] * len(value)
+        return [
+            typed(item, kind, f"{key}.{n}" if key else str(n))
+            for n, (item, kind) in enumerate(zip(value, each, strict=True))
+        ]
+    return value
+
+
+def read_override(text: str, wanted: Any, key: str) -> Any:
+    """Read a value of the command line; a key of text alone takes it as it stands.
+
+    ``text`` is YAML, unless ``wanted`` is text. Returns what :func:`typed` takes.
+
+    Example:
+        >>> read_override("a #1: b", str, "--data.group"), read_override("2", int, "--seed")
+        ('a #1: b', Written(value=2, text='2'))
+    """
+    kinds = set(alternatives(wanted))
+    if kinds <= {*TEXTS, types.NoneType} and not text.lstrip().startswith(('"', "'")):
+        is_null = types.NoneType in kinds and text in NULLS
+        value = Written(None, text) if is_null else text.strip()
+    else:
+        value = read_written(text, key)
+    if value is None or value == "":  # a comment, or nothing at all
+        raise UsageError(f"{key} is empty{_instead(kinds)}")
+    return value
+
+
+def _instead(kinds: Container[Any]) -> str:
+    return "; give a value, or null for none" if types.NoneType in kinds else "; give a value"
+
+
+def _scalar(written: Written, kinds: Sequence[Any], key: str) -> Any:
+    if not written.text:
+        raise UsageError(f"{key} is empty{_instead(kinds)}")
+    # A bare name stands for a list of one, and for a section that has only a name.
+    items = [item for kind in kinds for item in _items(kind, Sequence)]
+    kinds = [*kinds, *(kind for item in items for kind in alternatives(item))]
+    sections = [kind for kind in kinds if _is_section(kind) and "name" in kind.model_fields]
+    wants = {*kinds, *(str for _ in sections)}
+    if written.value is None:
+        return Path("~") if written.text == "~" and Path in wants else None
+    if wants & TEXTS and (not wants & NUMBERS or str(written.value) != written.text):
+        return written.text
+    return written.value
+
+
+def _mapping(value: Mapping[Any, Any], kinds: Sequence[Any], key: str) -> dict[str, Any]:
+    section = next((kind for kind in kinds if _is_section(kind)), None)
+    pairs = next((args for kind in kinds if (args := _items(kind, Mapping))), (Any, Any))
+    wanted: Mapping[str, Any] = {}
+    if section is not None:
+        wanted = {name: field.annotation for name, field in section.model_fields.items()}
+        pairs = (str, Any)
+    found = {}
+    for given, inner in value.items():
+        name = given
+        if isinstance(given, Written):
+            name = given.text if str in alternatives(pairs[0]) else given.value
+        path = f"{key}.{name}" if key else str(name)
+        if name in found:
+            raise UsageError(f"{path} stands twice")
+        if section is not None and name == "params":
+            found[name] = _params(inner, value.get("name"), path)
+        else:
+            found[name] = typed(inner, wanted.get(name, pairs[1]), path)
+    return found
+
+
+def _params(params: Any, name: Any, key: str) -> Any:
+    """Parameters by the annotations of the constructor that they go to."""
+    make = _constructor(name, key)
+    wanted = {} if make is None else parameter_types(make)
+    if not isinstance(params, dict):
+        return typed(params, dict[str, Any], key)
+    found: dict[str, Any] = {}
+    for given, inner in params.items():
+        name = given.text if isinstance(given, Written) else given
+        if name in found:
+            raise UsageError(f"{key}.{name} stands twice")
+        found[name] = typed(inner, wanted.get(name, Any), f"{key}.{name}")
+    return found
+
+
+def parameters_of(values: Any, path: Sequence[str]) -> tuple[str, ...]:
+    """The parameters of what a section names, none where that is not known.
+
+    ``path`` are the keys and places in lists that lead to the section.
+    """
+    for part in path:
+        values = values[int(part) if isinstance(values, list | tuple) else part]
+    make = _constructor(values.get("name"), ".".join([*path, ""]))
+    return () if make is None else tuple(inspect.signature(make).parameters)
+
+
+def _constructor(name: Any, key: str) -> Any:
+    """What the parameters of a section go to, None where that is not known."""
+    if key.startswith("lr_scheduler."):
+        name = "handlers.lr_schedule.LRSchedule"
+    path = next((path for start, path in REGISTRIES.items() if key.startswith(f"{start}.")), None)
+    if isinstance(name, str):
+        # What is wrong with a name is told by who looks it up to use it.
+        with suppress(UsageError, ImportError):
+            return find_named(name, resolve_name(path) if path else {}, key)
+    return None
+
+
+def _is_section(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, BaseModel)
+
+
+def _items(kind: Any, of: type) -> tuple[Any, ...]:
+    """The arguments of a container's type, where it is such a container."""
+    origin = get_origin(kind)
+    return get_args(kind) if inspect.isclass(origin) and issubclass(origin, of) else ()
+
+
+def _union(kinds: Sequence[Any]) -> Any:
+    return Union[tuple(kinds)] if kinds else Any  # noqa: UP007

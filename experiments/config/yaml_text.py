@@ -35,12 +35,7 @@ CORE_TAGS = (NULL_TAG, BOOL_TAG, INT_TAG, FLOAT_TAG, *(PREFIX + n for n in ("str
 
 @dataclass(frozen=True)
 class Written:
-    """A scalar that does not look like text.
-
-    Attributes:
-        value: What it looks like.
-        text: What was written.
-    """
+    """A scalar that does not look like text: what it looks like, and what was written."""
 
     value: float | bool | None
     text: str
@@ -104,13 +99,6 @@ for _tag in (NULL_TAG, BOOL_TAG, INT_TAG, FLOAT_TAG):
 
 def read_yaml(text: str, source: str) -> Any:
     """Parse YAML (or JSON, which is YAML too).
-
-    Args:
-        text: The document.
-        source: What to call it in an error.
-
-    Raises:
-        UsageError: Says where the text is no YAML.
 
     Example:
         >>> read_yaml("{lr: 3e-4, fold: 010, labels: {yes: 1, no: 0}}", "here")

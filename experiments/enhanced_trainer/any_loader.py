@@ -30,18 +30,10 @@ class AnyLoader:
     (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans are real;
     without names the samples are numbered in the loader's order. Whole-number labels [B] are
     classes, [B, T] labels that are there or not; floating point ones are values to regress, and so
-    are whole numbers of a regression.
-
-    Args:
-        loader: Has a length and can be gone through again and again.
-        name: What it is called in errors.
-
-    Raises:
-        UsageError: It is no such loader.
+    are whole numbers of a regression. ``name`` is what errors call it.
 
     Attributes:
-        task: Once it is known, targets are made what its losses take (``multilabel``: 0 or 1 as
-            floats; ``regression``: values).
+        task: Once it is known, targets are made what its losses take.
         num_classes: Once it is known, classes beyond it are refused.
         scaler: Of a regression: values are yielded standardised by it; None leaves their units.
 
@@ -121,16 +113,8 @@ class AnyLoader:
 def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
     """Make a batch of what a loader yielded.
 
-    Args:
-        item: A batch, which is returned as it is but for the target of a regression; a dict or a
-            tuple.
-        where: It comes from, for errors.
-        seen: Samples before it, from which those without names are numbered.
-        task: What the targets are of, where it is known: those of a regression become float64
-            [B, T].
-
-    Raises:
-        UsageError: Something is missing, or has another shape or type than it must.
+    Errors name ``where`` it comes from. Samples without names are numbered from ``seen``, the
+    number of samples before it. The targets of a known regression become float64 [B, T].
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
         if task != "regression":

@@ -12,39 +12,32 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.checkpointing import load_checkpoint, save_checkpoint
+from engine.checkpointing import load_checkpoint, preserve_rng_state, save_checkpoint
 from engine.evaluator import Evaluator
 from engine.events import Phase
-from engine.metrics import EpochMetrics
-from engine.optim import build_optimizer
 from engine.precision import best_device
 from engine.trainer import Trainer
+from experiments.builders import attach_training, attach_validation, build_configured_optimizer
+from experiments.config import (
+    Config,
+    EarlyStoppingConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainerConfig,
+)
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.learning_task import LearningTask
 from handlers.checkpoint import Checkpoint
-from handlers.early_stopping import EarlyStopping
-from handlers.gradient_clipping import GradientClipping
-from handlers.lr_schedule import LRSchedule
 from handlers.progress import Progress
 from handlers.run_log import RunLog
 from handlers.training_curves import TrainingCurves
-from handlers.validation import Validation
 
-MAX_NORM = 1.0
 # The rate is halved when half of the usual patience has passed in vain.
-PLATEAU: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "factor": 0.5, "patience": 5}
+PLATEAU: dict[str, Any] = {"mode": "min", "factor": 0.5, "patience": 5}
 
 
 class History:
-    """Keeps what each epoch measured.
-
-    Example::
-
-        history = History()
-        trainer.attach(history)
-        trainer.fit(loader, max_epochs=2)
-        history.columns()["epoch"]  # [1.0, 2.0]
-    """
+    """Keeps what each epoch measured."""
 
     # With the log: before anything of this epoch is saved, after all of it is measured.
     phase = Phase.RECORD
@@ -67,15 +60,7 @@ class History:
 
 
 def device_or_cpu(name: str) -> torch.device:
-    """The device of that name; where there is no GPU, say so in a line and take the CPU.
-
-    Raises:
-        UsageError: No device can be called so.
-
-    Example:
-        >>> device_or_cpu("cpu")
-        device(type='cpu')
-    """
+    """The device of that name; where there is no GPU, say so in a line and take the CPU."""
     try:
         return best_device(name)
     except ValueError as error:
@@ -85,65 +70,56 @@ def device_or_cpu(name: str) -> torch.device:
         return torch.device("cpu")
 
 
-def make_trainer(
+def build_default_trainer(
     evaluator: Evaluator,
     task: LearningTask,
     lr: float,
     weight_decay: float,
-    run_dir: Path | None,
-) -> Trainer:
-    """A trainer with AdamW for an evaluator's model, with training metrics."""
-    optimizer = build_optimizer(evaluator.model, lr=lr, weight_decay=weight_decay)
-    trainer = Trainer(evaluator.model, optimizer, task.loss, evaluator.device, run_dir)
-    asked = evaluator.metrics
-    measured = EpochMetrics(
-        prefix="train/", task=task.name, restore=asked.restore, targets=asked.targets
+    plateau_of: str = "val/loss",
+    run_dir: Path | None = None,
+    val_loader: AnyLoader | None = None,
+    patience: int | None = None,
+    save_best: bool = False,
+    curves: Path | None = None,
+) -> tuple[Trainer, list[Any]]:
+    """A trainer of an evaluator's model, and its handlers.
+
+    The learning rate follows ``plateau_of``. Without a folder there is no log.
+    """
+    followed: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
+    early = EarlyStoppingConfig.model_construct(**followed, patience=patience)
+    # Not validated: the optimizer and the handlers check a caller's values, by their own names.
+    config = Config.model_construct(
+        optimizer=OptimizerConfig.model_construct(lr=lr, weight_decay=weight_decay),
+        trainer=TrainerConfig.model_construct(early_stopping=None if patience is None else early),
+        lr_scheduler=SchedulerConfig(name="plateau", params={"monitor": plateau_of, **PLATEAU}),
     )
-    trainer.provide_metrics(*measured.metric_names(task.loss_terms))
-    measured.attach(trainer)
-    return trainer
+    with preserve_rng_state():  # the optimizer is tried on a weight of its own
+        optimizer = build_configured_optimizer(config.optimizer, evaluator.model)
+    trainer = Trainer(evaluator.model, optimizer, evaluator.loss, evaluator.device, run_dir)
+    attached: list[Any] = []
 
+    def attach(cls: Any, key: str = "", **params: Any) -> None:
+        attached.append(cls(**params))
+        trainer.attach(attached[-1])
 
-def step_handlers(monitor: str = PLATEAU["monitor"]) -> list[Any]:
-    """Progress, clipping and the plateau schedule: what any epoch of training has."""
-    schedule = LRSchedule("plateau", **{**PLATEAU, "monitor": monitor})
-    return [Progress(), GradientClipping(MAX_NORM), schedule]
-
-
-def default_handlers(
-    evaluator: Evaluator,
-    task: LearningTask,
-    val_loader: AnyLoader,
-    patience: int | None,
-    save_best: bool,
-    curves: Path | None,
-) -> list[Any]:
-    """Clipping, a plateau schedule, validation, early stopping, the best checkpoint, and a log."""
-    judged: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
-    handlers: list[Any] = [
-        RunLog(**judged),
-        *step_handlers(),
-        Validation(evaluator, val_loader, loss_terms=task.loss_terms),
-    ]
-    if patience is not None:
-        handlers.append(EarlyStopping(**judged, patience=patience))
+    if run_dir is not None:
+        attach(RunLog, **followed)
+    attach(Progress)
     if save_best:
-        handlers.append(Checkpoint(**judged, save_top_k=0, save_last=False))
+        attach(Checkpoint, **followed, save_top_k=0, save_last=False)
     if curves is not None:
-        handlers.append(TrainingCurves(curves))
-    return handlers
+        attach(TrainingCurves, path=curves)
+    attach_training(config, trainer, evaluator, task.loss_terms, attach)
+    attach_validation(config, trainer, evaluator, val_loader, task.loss_terms, attach)
+    return trainer, attached
 
 
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
     """Write a model's weights; a file that stood there is replaced when the new one is whole.
 
-    Args:
-        model: Its state holds tensors and plain values.
-        path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
-        **others: Plain values that stand beside the weights.
-
-    Raises:
-        UsageError: The file cannot be written.
+    Missing folders are made. It opens with ``torch.load(weights_only=True)``; ``others`` are plain
+    values that stand beside the weights.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,15 +132,8 @@ def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
     """Take the weights of a file that :func:`save_weights` or a checkpoint handler wrote.
 
-    Args:
-        model: Stays as it was where the file is refused.
-        path: The file; nothing in it can run code.
-
-    Returns:
-        What the file holds beside the weights.
-
-    Raises:
-        UsageError: It is missing, damaged, or another model's.
+    Nothing in it can run code; a model that it does not fit stays as it was. Returns what the file
+    holds beside the weights.
     """
     content = load_checkpoint(path)
     saved, own = content["states"].get("model", {}), model.state_dict()

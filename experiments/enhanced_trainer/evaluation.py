@@ -1,43 +1,49 @@
-"""The results of an evaluation: arrays by sample, files, and the input of its pages."""
+"""The results of an evaluation, or of several models compared: arrays, files and pages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from ignite.engine import Events
 from torch import nn
+from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.evaluator import Evaluator
 from engine.events import Phase
 from engine.explain import Embeddings, Explained, OutputsExplainer
-from engine.metrics import CLASSES, EpochOutputs, attention_weights, summarise_attention
-from engine.reporting import as_json
+from engine.metrics import (
+    CLASSES,
+    METRICS,
+    TASKS,
+    UNDEFINED,
+    EpochOutputs,
+    attention_weights,
+    split_target,
+    summarise_attention,
+)
+from engine.reporting import as_json, figure_text
+from engine.statistics import Interval, delong_test
 from experiments.analysis import AnalysisCollector
+from experiments.comparison import metric_bars, write_comparison_files
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.learning_task import Names
-from experiments.report.figures import ExplainedInputs, ReportInput
+from experiments.report.figures import ExplainedInputs, ReportInput, Section
 from experiments.report.text import class_figures
 from experiments.runs import outputs_table
 
 
 class CollectedSamples:
-    """Keeps embeddings and attention weights of one evaluation, on the CPU.
-
-    Example::
-
-        collected = CollectedSamples()
-        collected.attach(evaluator)
-        evaluator.evaluate(loader)
-        collected.arrays(evaluator.metrics.outputs)["embeddings"]
-    """
+    """Keeps embeddings and attention weights of one evaluation, on the CPU."""
 
     phase = Phase.MEASURE
 
@@ -62,15 +68,10 @@ class CollectedSamples:
     def arrays(self, outputs: EpochOutputs) -> dict[str, Any]:
         """The N samples in the loader's order.
 
-        Args:
-            outputs: Of the same evaluation.
-
-        Returns:
-            ``sample_id``, N names; ``labels`` (class numbers [N], labels 0 or 1 [N, T], or values
-            [N, T]), ``predictions`` likewise and, but of a regression, ``probabilities`` [N, C];
-            ``embeddings`` [N, E] (:class:`engine.explain.Embeddings`); ``attention_weights``,
-            name -> N arrays, each without the batch's dimension and with the scans that its batch
-            was padded to (:func:`engine.metrics.attention_weights`).
+        ``sample_id``, N names; ``labels`` (class numbers [N], labels 0 or 1 [N, T], or values [N,
+        T]), ``predictions`` likewise and, but of a regression, ``probabilities`` [N, C];
+        ``embeddings`` [N, E] (:class:`engine.explain.Embeddings`); ``attention_weights``, name -> N
+        arrays, each without the batch's dimension and with the scans that its batch was padded to.
         """
         names = dict.fromkeys(name for sample in self._attention for name in sample)
         arrays: dict[str, Any] = {
@@ -92,10 +93,9 @@ ACCURACY = "accuracy"
 def class_report(outputs: EpochOutputs, names: Sequence[str]) -> dict[str, Any]:
     """The figures of each class in the form of scikit-learn's ``classification_report``.
 
-    Returns:
-        Name of a class, ``macro avg`` or ``weighted avg`` -> ``precision``, ``recall``,
-        ``f1-score`` and ``support``, NaN where undefined
-        (:func:`experiments.report.text.class_figures`); of classes also ``accuracy``.
+    Name of a class, ``macro avg`` or ``weighted avg`` -> ``precision``, ``recall``, ``f1-score``
+    and ``support``, NaN where undefined (:func:`experiments.report.text.class_figures`); of classes
+    also ``accuracy``.
     """
     table = class_figures(outputs, names)
     report: dict[str, Any] = dict(zip(table.index, table.to_dict("records"), strict=True))
@@ -105,11 +105,7 @@ def class_report(outputs: EpochOutputs, names: Sequence[str]) -> dict[str, Any]:
 
 
 def write_evaluation(folder: Path, outputs: EpochOutputs, names: Sequence[str]) -> None:
-    """Write ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt``.
-
-    Raises:
-        UsageError: They cannot be written.
-    """
+    """Write ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt``."""
     samples = outputs_table(outputs, names, outputs.target.numpy())
     texts = {PREDICTIONS: samples.to_csv(index=False)}
     if outputs.task != "regression":
@@ -142,18 +138,10 @@ def look_at_model(
 ) -> tuple[ReportInput, list[Explained]]:
     """Average what the model attends to, and explain the first samples.
 
-    Args:
-        model: Where it is to compute.
-        loader: Of the samples that were measured; its scaler tells the unit of a regression.
-        outputs: Of all of them.
-        kept: During the same evaluation.
-        names: Of classes, covariates and points.
-        explain: Whether attributions are wanted, which take many passes a sample.
-
-    Returns:
-        What pages are made of, with attributions by integrated gradients; and SHAP values of the
-        same samples. Of several labels or values each is explained by itself. None where
-        explanations are not wanted.
+    ``kept`` listened during the evaluation that gave ``outputs``; the loader's scaler has the unit
+    of a regression. Returns what pages are made of, with attributions by integrated gradients; and
+    SHAP values of the same samples, empty unless ``explain``. Of several labels or values each is
+    explained by itself.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     explained: list[Explained] = []
@@ -205,3 +193,131 @@ def _explain(
     scans = np.stack([own.mean(dim=0).numpy() for own in intensities])
     tabular = torch.cat(covariates)[: len(scans)].numpy()
     return explained, shap, ExplainedInputs(scans, tabular, scans.mean(axis=0), INTENSITY)
+
+
+BYTES_IN_MB = 10**6
+# Parameters that belong to the model itself, not to one of its modules.
+OWN = "(own)"
+
+
+def summarise_model(model: nn.Module) -> dict[str, Any]:
+    """Count parameters; one that several modules share is counted once, in the first of them.
+
+    ``model`` (its class), ``parameters``, ``trainable``, ``size_mb`` (parameters and buffers, in
+    10^6 bytes) and ``modules``: name of each top-level module -> ``parameters``, ``trainable``.
+
+    Example:
+        >>> summary = summarise_model(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)))
+        >>> summary["parameters"], summary["modules"]["0"]["parameters"]
+        (13, 9)
+    """
+    modules: dict[str, dict[str, int]] = {}
+    for name, parameter in model.named_parameters():
+        top = name.partition(".")[0] if "." in name else OWN
+        counts = modules.setdefault(top, {"parameters": 0, "trainable": 0})
+        counts["parameters"] += parameter.numel()
+        counts["trainable"] += parameter.numel() * parameter.requires_grad
+    held = [*model.parameters(), *model.buffers()]
+    return {
+        "model": type(model).__name__,
+        "parameters": sum(counts["parameters"] for counts in modules.values()),
+        "trainable": sum(counts["trainable"] for counts in modules.values()),
+        "size_mb": sum(t.numel() * t.element_size() for t in held) / BYTES_IN_MB,
+        "modules": modules,
+    }
+
+
+P_VALUE = "delong_p"
+ABOUT_MODEL = ("parameters", "trainable", "size_mb", "seconds")
+Measure = Callable[[nn.Module], tuple[dict[str, float], EpochOutputs]]
+
+
+def compare(
+    models: Mapping[str, nn.Module], measure: Measure
+) -> tuple[pd.DataFrame, dict[str, EpochOutputs]]:
+    """Measure several models in the same way.
+
+    Returns one row per model: its name, the ``loss`` (:func:`common_loss`), the metrics,
+    ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took; of two
+    classes also ``delong_p``, the p-value of the difference in AUROC from the best model's. And
+    each model's outputs.
+    """
+    if not models:
+        raise UsageError("compare_models: there is no model to compare")
+    rows: list[dict[str, Any]] = []
+    outputs = {}
+    for name, model in models.items():
+        began = time.perf_counter()
+        metrics, found = measure(model)
+        seconds = time.perf_counter() - began
+        outputs[name] = found
+        # Each model's own loss has terms of its own: they cannot be compared.
+        usual = TASKS[found.task].metrics
+        named = {name: metrics[name] for name in metrics if split_target(name)[0] in usual}
+        metrics = {"loss": common_loss(found), **named}
+        size = summarise_model(model)
+        about = {key: size[key] for key in ABOUT_MODEL if key in size}
+        rows.append({"model": name, **metrics, **about, "seconds": seconds})
+    widths = {(found.task, found.logits.shape[1]) for found in outputs.values()}
+    if len(widths) > 1:
+        told = ", ".join(f"{n}: {o.task} [{o.logits.shape[1]}]" for n, o in outputs.items())
+        raise UsageError(f"compare_models: the models are not of one task ({told})")
+    table = pd.DataFrame(rows)
+    if {found.task for found in outputs.values()} == {"binary"}:
+        place = list(table.columns).index(ABOUT_MODEL[0])
+        table.insert(place, P_VALUE, _against_the_best(outputs))
+    return table, outputs
+
+
+def _against_the_best(outputs: Mapping[str, EpochOutputs]) -> list[float]:
+    """P-values of the AUROC's difference; undefined for the best itself, and with one class."""
+    scores = [found.probabilities[:, 1] for found in outputs.values()]
+    target = next(iter(outputs.values())).target
+    areas = [METRICS["auroc"](found.scores, target) for found in outputs.values()]
+    best = int(np.nanargmax(areas)) if not np.isnan(areas).all() else 0
+    return [
+        UNDEFINED if number == best else delong_test(scores[best], other, target).p_value
+        for number, other in enumerate(scores)
+    ]
+
+
+def common_loss(outputs: EpochOutputs) -> float:
+    """The loss that any model of a task can be compared by: cross-entropy, or squared errors.
+
+    Of several targets, which may be in unlike units, those relative to each target's variance.
+    """
+    logits, target = outputs.logits.double(), outputs.target
+    if outputs.task == "regression":
+        missed = (outputs.predictions.double() - target.double()).square().mean(dim=0)
+        if len(missed) > 1:
+            missed = missed / target.double().var(dim=0, correction=0)
+        return float(missed.mean())
+    if outputs.task == "multilabel":
+        return float(functional.binary_cross_entropy_with_logits(logits, target.double()))
+    return float(functional.cross_entropy(logits, target))
+
+
+def write_comparison(
+    table: pd.DataFrame, outputs: Mapping[str, EpochOutputs], folder: Path, names: list[str]
+) -> tuple[list[Path], str | None]:
+    """:func:`experiments.comparison.write_comparison_files` of what :func:`compare` found."""
+    first = next(iter(outputs.values()))
+    metrics = [name for name in table.columns if name not in ("model", P_VALUE, *ABOUT_MODEL)]
+    bars = metric_bars(
+        list(outputs), {name: [Interval(v) for v in table[name]] for name in metrics}
+    )
+    cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
+    return write_comparison_files(
+        folder,
+        table,
+        f"{len(table)} models on the same {len(first.sample_id)} samples.",
+        [Section("metrics", "Metrics", bars), Section("table", "All figures", table=cells)],
+        outputs,
+        names,
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return figure_text(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

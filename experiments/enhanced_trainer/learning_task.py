@@ -29,14 +29,7 @@ KINDS = {"binary": "class", "multiclass": "class", "multilabel": "label", "regre
 
 @dataclass(frozen=True)
 class Names:
-    """The names on the pages; None where only their numbers are known.
-
-    Attributes:
-        classes: C classes, labels or targets.
-        covariates: D covariates.
-        axis: The place of each point of a scan, [L].
-        axis_name: What the places are.
-    """
+    """The names on the pages; None where only their numbers are known. ``axis``: [L]."""
 
     classes: Sequence[str] | None = None
     covariates: Sequence[str] | None = None
@@ -44,11 +37,7 @@ class Names:
     axis_name: str = UNNAMED_AXIS
 
     def check(self, outputs: int, batch: Any) -> None:
-        """Refuse names that are not as many as what they name, and outputs of one name.
-
-        Raises:
-            UsageError: Says how many there are and how many are needed.
-        """
+        """Refuse names that are not as many as what they name, and outputs of one name."""
         for name, values, needed in (
             ("class_names", self.classes, outputs),
             ("covariate_names", self.covariates, batch.tabular.shape[1]),
@@ -71,10 +60,6 @@ class Names:
             return [str(name) for name in self.classes]
         return [f"{KINDS[task]} {n}" for n in range(outputs)]
 
-    def of_targets(self, task: str, outputs: int) -> list[str]:
-        """A name for each of a regression's targets; none of another task."""
-        return self.of_task(task, outputs) if task == "regression" else []
-
 
 ZEROS_AND_ONES = (
     "labels 0.0 and 1.0 are floating point and so are taken as values to regress (say "
@@ -85,15 +70,9 @@ ZEROS_AND_ONES = (
 
 @dataclass(frozen=True)
 class LearningTask:
-    """A task, and what it is learned and judged by.
+    """A task, its loss (the model's own, where it brings one), and the monitored metric.
 
-    Attributes:
-        name: One of ``TASKS``.
-        outputs: The width of the logits.
-        loss: The model's own, where it brings one.
-        loss_terms: The names that the loss returns.
-        monitor: The metric that makes an epoch the best.
-        mode: ``max`` or ``min``.
+    ``outputs`` is the width of the logits.
     """
 
     name: str
@@ -110,17 +89,8 @@ def find_task(
     """Find out what a model is to learn, on a loader's first batch.
 
     Classes long [B] make a classification of as many classes as there are logits, labels [B, T]
-    (0 or 1) one of several labels, floating point values a regression. From then on the loader
-    yields its targets as that task wants them.
-
-    Args:
-        model: On the device.
-        loader: Of the training, or of what is to be measured.
-        device: Where the model is.
-        task: What it is, if that is not to be inferred.
-
-    Raises:
-        UsageError: The model's outputs and the targets do not belong together.
+    (0 or 1) one of several labels, floating point values a regression; ``task`` overrides that.
+    From then on the loader yields its targets as that task wants them.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")

@@ -20,35 +20,31 @@ from engine.checkpointing import broken_weight
 from engine.evaluator import Evaluator
 from engine.events import TrainEvents
 from engine.explain import Explained
-from engine.metrics import EpochMetrics, EpochOutputs
+from engine.metrics import EpochOutputs
 from engine.protocols import Handler
 from engine.reporting import read_log
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
+from experiments.builders import build_evaluator
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import (
     History,
-    default_handlers,
+    build_default_trainer,
     device_or_cpu,
     load_weights,
-    make_trainer,
     save_weights,
-    step_handlers,
 )
 from experiments.enhanced_trainer.evaluation import (
     PREDICTIONS,
     CollectedSamples,
     class_report,
+    compare,
     look_at_model,
+    summarise_model,
+    write_comparison,
     write_evaluation,
 )
 from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
-from experiments.enhanced_trainer.model_comparison import (
-    Comparison,
-    compare,
-    summarise_model,
-    write_comparison,
-)
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir
@@ -66,23 +62,18 @@ FIRST = (PREDICTIONS, "evaluation_plots.html", "feature_importance.html")
 class EnhancedTrainer:
     """Trains a model with sound defaults and leaves pages that show what came of it.
 
-    A thin face over :class:`engine.trainer.Trainer`, :class:`engine.evaluator.Evaluator` and the
-    handlers; what it does not offer, they do. The defaults: AdamW, gradients of at most norm 1, a
-    learning rate that is halved on a plateau of ``val/loss``, the best epoch by ``val/auroc`` (of
-    a regression by ``val/loss``), early stopping on the same. The loss is the model's own
-    ``compute_loss``, else what a configuration would take
-    (:mod:`experiments.config.loss_defaults`): cross-entropy of classes, binary cross-entropy of
-    labels, squared errors of values; and the same on auxiliary heads. Values are learned
-    standardised, by the training samples' mean and standard deviation: their losses are of
-    standardised values, metrics, predictions and pages in the values' own unit.
-
-    Loaders may yield batches, dicts or tuples, as :mod:`experiments.enhanced_trainer.any_loader`
-    has it; what is to be learned is found out from the targets
-    (:mod:`experiments.enhanced_trainer.learning_task`).
+    A facade of the engine, the handlers and the builders of :mod:`experiments.builders`. The
+    defaults: AdamW, gradients of at most norm 1, a learning rate that is halved on a plateau of
+    ``val/loss``, the best epoch by ``val/auroc`` (of a regression by ``val/loss``), early stopping
+    on the same. The loss is the model's own ``compute_loss``, else a configuration's default.
+    Values are learned standardised by the training samples' mean and standard deviation: so are
+    their losses; metrics, predictions and pages are in the values' own unit. Loaders may yield
+    batches, dicts or tuples (:class:`AnyLoader`); the targets tell the task (:func:`find_task`).
 
     Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
     a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
-    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``. A mistake of the
+    caller is a :class:`datasets.errors.UsageError` of one line.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
@@ -94,8 +85,7 @@ class EnhancedTrainer:
         enable_visualization: Write ``training_curves.html`` and ``evaluation_plots.html``.
         enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
             ``pca_analysis.html`` and ``attention_analysis.html``.
-        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if it is not to be
-            inferred.
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
         class_names: Of the classes, the labels or the targets, for the pages.
         covariate_names: D names, for the pages.
         axis: Where each point of a scan is, [L], for the pages.
@@ -105,15 +95,6 @@ class EnhancedTrainer:
         trainer: The last training's engine, None before the first.
         history: The last training's, or the loaded model's.
         run_dir: Where the files are, None before there are any.
-
-    Raises:
-        UsageError: The name is no folder's name, or there is no such device.
-
-    Example::
-
-        trainer = EnhancedTrainer(TFTMultimodal(tab_dim=8, spec_len=2048))
-        history = trainer.train(train_loader, val_loader, epochs=30)
-        metrics = trainer.evaluate(test_loader)
     """
 
     def __init__(
@@ -181,9 +162,6 @@ class EnhancedTrainer:
         Returns:
             ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->
             one value an epoch; NaN where it was undefined or not measured.
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
         epochs = require_whole("epochs", epochs, 1)
@@ -191,15 +169,20 @@ class EnhancedTrainer:
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler
         run_dir = self._claim(self.model_name)
-        curves = run_dir / f"{CURVES}.html" if self.enable_visualization else None
-        evaluator = self._evaluator(self.model, task, scaler)
-        recorded = History()
+        evaluator, recorded = self._evaluator(self.model, task, scaler), History()
         try:
-            defaults = default_handlers(
-                evaluator, task, val, early_stopping_patience, save_best, curves
+            trainer, defaults = build_default_trainer(
+                evaluator,
+                task,
+                self.lr,
+                self.weight_decay,
+                run_dir=run_dir,
+                val_loader=val,
+                patience=early_stopping_patience,
+                save_best=save_best,
+                curves=run_dir / f"{CURVES}.html" if self.enable_visualization else None,
             )
-            trainer = make_trainer(evaluator, task, self.lr, self.weight_decay, run_dir)
-            trainer.attach(*defaults, *handlers, recorded)
+            trainer.attach(*handlers, recorded)
             trainer.check_monitors()
         except UsageError:
             run_dir.rmdir()  # nothing was written yet: handlers write when they run
@@ -224,28 +207,19 @@ class EnhancedTrainer:
     def train_epoch(self, loader: Any) -> dict[str, float]:
         """Train for one epoch; further calls continue with the same optimizer and schedule.
 
-        For a loop of one's own, with :meth:`eval_epoch`. Steps are those of :meth:`train`: clipped
-        gradients, and a rate that is halved on a plateau, here of ``train/loss``. The optimizer is
-        made anew by the first call, and by the first one after :meth:`train` or
-        :meth:`load_model`. Nothing is written; ``history`` follows.
-
-        Args:
-            loader: Yields the training batches, as many in each call.
-
-        Returns:
-            Metric -> value of the epoch (``loss``, ``auroc``, ...), and ``lr``.
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
+        The loader yields as many batches in each call. Steps are those of :meth:`train`, the
+        learning rate is halved on a plateau of ``train/loss``. The first call, also after
+        :meth:`train` or :meth:`load_model`, makes the optimizer. Nothing is written; ``history``
+        follows. Returns the epoch's metrics (``loss``, ``auroc``, ...) and ``lr``.
         """
         batches = AnyLoader(loader, "loader")
         if self._stepped is None:
             task, scaler = self._find_task(batches)
-            trainer = make_trainer(
-                self._evaluator(self.model, task, scaler), task, self.lr, self.weight_decay, None
+            evaluator, recorded = self._evaluator(self.model, task, scaler), History()
+            trainer, _ = build_default_trainer(
+                evaluator, task, self.lr, self.weight_decay, "train/loss"
             )
-            recorded = History()
-            trainer.attach(*step_handlers("train/loss"), recorded)
+            trainer.attach(recorded)
             self._begin(trainer, task, scaler)
             self._log, self._stepped = None, recorded
         else:
@@ -272,17 +246,13 @@ class EnhancedTrainer:
     def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
         self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
         if scaler is not None:
-            trainer.register_state(
-                SCALER, scaler
-            )  # so that a checkpoint holds what its weights belong to
+            trainer.register_state(SCALER, scaler)  # a checkpoint's weights belong to it
 
     def _evaluator(
         self, model: nn.Module, task: LearningTask, scaler: TargetScaler | None
     ) -> Evaluator:
-        restore = None if scaler is None else scaler.restore
-        targets = self.names.of_targets(task.name, task.outputs)
-        metrics = EpochMetrics(task=task.name, restore=restore, targets=targets)
-        return Evaluator(model, task.loss, metrics, self.device)
+        names = self.names.of_task(task.name, task.outputs)
+        return build_evaluator(model, task.loss, self.device, task.name, scaler, names)
 
     def _keep_best(self, trainer: Trainer, recorded: History) -> None:
         """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""
@@ -315,19 +285,10 @@ class EnhancedTrainer:
         regression) go to the folder of the training, and the pages beside them. Before a training
         there is no folder: one is made for pages, and nothing is written without them.
 
-        Args:
-            test_loader: Yields every sample once.
-            generate_plots: Write the pages.
-
         Returns:
             Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
             list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
-            ``classification_report``
-            (:func:`experiments.enhanced_trainer.evaluation.class_report`; a regression has
-            none).
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
+            ``classification_report`` (:func:`class_report`; a regression has none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -341,8 +302,15 @@ class EnhancedTrainer:
         if generate_plots or self.run_dir is not None:
             folder = self._evaluation_folder()
             write_evaluation(folder, outputs, names)
-            if wanted:
-                self._write_pages(folder, loader, metrics, outputs, kept)
+        if wanted:
+            explain = self.enable_interpretability
+            examined, shap = look_at_model(self.model, loader, outputs, kept, self.names, explain)
+            pages = ResultPages(folder, self.model_name, examined)
+            if self.enable_visualization:
+                self._generate_evaluation_plots(pages, metrics)
+            if explain:
+                self._generate_interpretability_analysis(pages, shap)
+            self._say_why_no_images(pages.images())
         results = {**metrics, "predictions": outputs.predictions.tolist()}
         if outputs.task != "regression":
             results["classification_report"] = class_report(outputs, names)
@@ -351,18 +319,11 @@ class EnhancedTrainer:
     def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
         """Measure the model; nothing is written.
 
-        Args:
-            loader: Yields every sample once.
-            collect_embeddings: Return what the model gives for each sample too.
-
         Returns:
-            Metric -> value, NaN where a metric is undefined on these samples; where they are
-            collected also ``sample_id``, ``labels``, ``predictions``, ``probabilities``,
-            ``embeddings`` and ``attention_weights``
-            (:meth:`experiments.enhanced_trainer.evaluation.CollectedSamples.arrays`).
-
-        Raises:
-            UsageError: Something that can be mended, in one line.
+            Metric -> value, NaN where a metric is undefined on these samples; with
+            ``collect_embeddings`` also ``sample_id``, ``labels``, ``predictions``,
+            ``probabilities``, ``embeddings`` and ``attention_weights``
+            (:meth:`CollectedSamples.arrays`).
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
@@ -389,25 +350,18 @@ class EnhancedTrainer:
     ) -> pd.DataFrame:
         """Measure several models on the same samples, with this trainer's device and task.
 
-        Args:
-            models: Name -> a model, or a trainer that holds one.
-            test_loader: Yields every sample once.
-
-        Returns:
-            One row per model; also written, with the curves, to ``<save_dir>/comparison``.
-
-        Raises:
-            UsageError: There is no model, or they are not of one task.
+        ``models`` are models or trainers, by name. Returns one row per model; it is also written,
+        with the curves, to ``<save_dir>/comparison``.
         """
         plain = {name: _model_of(thing, name) for name, thing in models.items()}
         loader = AnyLoader(test_loader, "test_loader")
         trainers = [t for t in (*models.values(), self) if isinstance(t, EnhancedTrainer)]
         scalers = {id(trainer.model): trainer._scaler for trainer in trainers}
-        comparison = compare(
+        table, outputs = compare(
             plain, lambda model: self._measure(model, loader, scalers.get(id(model)))
         )
-        self._generate_comparison_plots(comparison)
-        return comparison.table
+        self._generate_comparison_plots(table, outputs)
+        return table
 
     # -- pages ------------------------------------------------------------------------------
 
@@ -419,24 +373,6 @@ class EnhancedTrainer:
             rows = [row for row in read_log(self.run_dir / LOG_NAME) if row["event"] == "epoch"]
             images = {page.with_suffix(".png"): [training_curves(rows)]}
             self._say_why_no_images(write_images(images))
-
-    def _write_pages(
-        self,
-        folder: Path,
-        loader: AnyLoader,
-        metrics: Mapping[str, float],
-        outputs: EpochOutputs,
-        kept: AnalysisCollector,
-    ) -> None:
-        examined, shap = look_at_model(
-            self.model, loader, outputs, kept, self.names, explain=self.enable_interpretability
-        )
-        pages = ResultPages(folder, self.model_name, examined)
-        if self.enable_visualization:
-            self._generate_evaluation_plots(pages, metrics)
-        if self.enable_interpretability:
-            self._generate_interpretability_analysis(pages, shap)
-        self._say_why_no_images(pages.images())
 
     def _generate_evaluation_plots(self, pages: ResultPages, metrics: Mapping[str, float]) -> None:
         """``evaluation_plots.html``: curves, counts, thresholds, t-SNE and attention."""
@@ -459,11 +395,13 @@ class EnhancedTrainer:
         """``attention_analysis.html``."""
         pages.attention()
 
-    def _generate_comparison_plots(self, comparison: Comparison) -> None:
+    def _generate_comparison_plots(
+        self, table: pd.DataFrame, outputs: Mapping[str, EpochOutputs]
+    ) -> None:
         """The table, ``model_comparison.html`` and ``roc_comparison.html``, and their images."""
         folder = self._claim("comparison")
-        first = next(iter(comparison.outputs.values()))
-        written, reason = write_comparison(comparison, folder, self.names.of_outputs(first))
+        names = self.names.of_outputs(next(iter(outputs.values())))
+        written, reason = write_comparison(table, outputs, folder, names)
         _tell(f"comparison: {', '.join(str(path) for path in written)}")
         self._say_why_no_images(reason)
 
@@ -472,12 +410,8 @@ class EnhancedTrainer:
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the model's weights and the history; replaces a file when the new one is whole.
 
-        Args:
-            path: Folders that it lacks are made. It opens with ``torch.load(weights_only=True)``.
-                None takes ``best_model.pt`` in the folder of the training, or of a new one.
-
-        Raises:
-            UsageError: The file cannot be written.
+        Missing folders are made. The file opens with ``torch.load(weights_only=True)``. Without a
+        path it is ``best_model.pt`` in the folder of the training, or of a new one.
         """
         if path is None:
             if self.run_dir is None:
@@ -489,15 +423,10 @@ class EnhancedTrainer:
     def load_model(self, path: str | Path | None = None) -> None:
         """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
 
-        A checkpoint has no history; of a regression it has the scale of the values, too.
-
-        Args:
-            path: The file; nothing in it can run code. None takes ``best_model.pt`` in the folder
-                of the training, or before one in ``<save_dir>/<model_name>``, which becomes the
-                folder of evaluations.
-
-        Raises:
-            UsageError: It is missing, damaged, or another model's; the model stays as it was.
+        Nothing in the file can run code; one that does not fit leaves the model as it was. A
+        checkpoint has no history; of a regression it has the scale of the values, too. Without a
+        path it is ``best_model.pt`` in the folder of the training, or before one in
+        ``<save_dir>/<model_name>``, which becomes the folder of evaluations.
         """
         folder = self.run_dir or self.save_dir / self.model_name
         file = folder / BEST_MODEL if path is None else as_path(path)
@@ -512,10 +441,7 @@ class EnhancedTrainer:
             self._scaler.load_state_dict(others[SCALER])
 
     def get_model_summary(self) -> dict[str, Any]:
-        """Parameters, trainable ones, size in MB, and the same by top-level module.
-
-        See :func:`experiments.enhanced_trainer.model_comparison.summarise_model`.
-        """
+        """Parameters, trainable ones, size in MB, and by module (:func:`summarise_model`)."""
         return summarise_model(self.model)
 
     # -- folders ----------------------------------------------------------------------------

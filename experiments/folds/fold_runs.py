@@ -33,15 +33,7 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a cross-validation.
-
-    Attributes:
-        base: The configuration that all folds share.
-        cohort: As it was read.
-        folds: Of the cohort.
-        configs: One per fold.
-        versions: Of the data of each.
-    """
+    """The runs of a cross-validation: one configuration and one data version per fold."""
 
     base: Config
     cohort: Cohort
@@ -58,17 +50,8 @@ def cross_validate(
 ) -> int:
     """Run the folds that are not finished yet, then write and print what came of all.
 
-    Args:
-        source: The configuration.
-        overrides: Dotted keys and values as YAML text, on top of it.
-        count: Make it a k-fold of so many; None for the folds that the configuration has.
-        accept: Findings of the audit that do not stop a training.
-
-    Returns:
-        What the process should leave with: 0, or the code of a signal that stopped a run.
-
-    Raises:
-        UsageError: Something that can be mended; found out before the first training.
+    ``count`` makes it a k-fold of so many; ``accept`` are findings of the audit that do not stop a
+    training. Returns the exit code.
     """
     plan = plan_folds(source, overrides, count, accept)
     check_earlier(plan)
@@ -90,11 +73,7 @@ def plan_folds(
     count: int | None = None,
     accept: Sequence[str] = (),
 ) -> Plan:
-    """Read the cohort and split it, fold by fold.
-
-    Raises:
-        UsageError: There are no folds, or one of them cannot be split.
-    """
+    """Read the cohort and split it, fold by fold."""
     for key, _ in overrides:
         if key in DECIDED:
             raise UsageError(f"--{key}: {DECIDED[key]}")
@@ -131,11 +110,7 @@ def plan_folds(
 
 
 def check_earlier(plan: Plan) -> None:
-    """Refuse runs of an earlier call whose data were not these.
-
-    Raises:
-        UsageError: Says what of their data differs.
-    """
+    """Refuse runs of an earlier call whose data were not these."""
     for config, version in zip(plan.configs, plan.versions, strict=True):
         if state_of(config) == ABSENT:
             continue

@@ -32,9 +32,7 @@ class LaunchContext:
     """One start of a job's processes; torchrun may start them several times (``--max-restarts``).
 
     Attributes:
-        rank: Of this process.
         local_rank: Among the processes of this machine.
-        world_size: On all machines.
         run_id: torchrun's name of the job (``--rdzv-id``).
         memory: The job's store, usually kept by torchrun, so that it outlives the processes.
         forgets: Whether it does not.

@@ -45,12 +45,7 @@ PACKAGES = (
 def describe_environment(
     data: Mapping[str, Any], processes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Code, packages, hardware and data of a run, for ``environment.json``; None for unknown.
-
-    Args:
-        data: :meth:`experiments.run_files.DataVersion.plain`.
-        processes: :func:`experiments.launch.describe_group`.
-    """
+    """Code, packages, hardware and data of a run, for ``environment.json``; None for unknown."""
     cuda = torch.cuda.is_available()
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -118,9 +113,6 @@ def installed_requirements(
     As ``pip freeze --all``: ``name==version``, ``name @ address`` with its commit or checksum
     (PEP 610), ``-e folder`` below a comment with name and version. User names and passwords in
     addresses are left out.
-
-    Args:
-        distributions: All that this Python finds by default; the first of each name counts.
     """
     found: dict[str, list[str]] = {}
     for distribution in metadata.distributions() if distributions is None else distributions:

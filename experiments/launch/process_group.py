@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ignite.distributed as idist
 import torch
@@ -21,9 +21,11 @@ from engine.checkpointing import prepare_cublas
 from engine.distributed import BACKENDS, PEER_LOST, barrier, gather, peer_failure, world_size
 from engine.precision import best_device
 from experiments.command_line import complain, run_command
-from experiments.config import Config, TrainerConfig
-from experiments.launch.context import LaunchContext
 from experiments.run_files import digest
+
+if TYPE_CHECKING:
+    from experiments.config import Config, TrainerConfig
+    from experiments.launch.context import LaunchContext
 
 # Rank 0 may transform or audit a large cohort while the others wait.
 WAIT = timedelta(hours=3)
@@ -38,9 +40,6 @@ def joined(job: LaunchContext | None, settings: TrainerConfig) -> Iterator[None]
     """A context with the job's process group; without one for a single process.
 
     Collective at its end. After an exception it does not wait for the others: exit the process.
-
-    Raises:
-        UsageError: The settings do not fit several processes, or this machine.
     """
     if job is not None and settings.processes.strategy == "dp":
         raise UsageError(
@@ -78,20 +77,12 @@ def joined(job: LaunchContext | None, settings: TrainerConfig) -> Iterator[None]
 
 
 def own_device(name: str) -> torch.device:
-    """The device of this process; one GPU for each process of a machine.
-
-    Raises:
-        UsageError: There is no such device.
-    """
+    """The device of this process; one GPU for each process of a machine."""
     return _device_of(idist.get_local_rank(), name) if world_size() > 1 else _device(name)
 
 
 def replica_devices(settings: TrainerConfig) -> list[int]:
-    """The GPUs that one process trains on together (``dp``): all that it sees.
-
-    Raises:
-        UsageError: There are less than two, or one was chosen.
-    """
+    """The GPUs that one process trains on together (``dp``): all that it sees."""
     key, device = "trainer.processes.strategy", _device(settings.device)
     if device.type != "cuda":
         raise UsageError(f"{key}: dp needs GPUs, but the training is on {device.type}; use ddp")
@@ -107,11 +98,7 @@ def replica_devices(settings: TrainerConfig) -> list[int]:
 
 
 def check_alike(config: Config, fingerprint: str) -> None:
-    """Refuse processes with different configurations or data. Collective.
-
-    Raises:
-        UsageError: Names the lowest rank that differs from rank 0.
-    """
+    """Refuse processes with different configurations or data. Collective."""
     # A dry run has a folder of its own in each.
     settings = {key: value for key, value in config.resolved().items() if key != "runs_dir"}
     told = gather((digest(settings), fingerprint))
@@ -153,11 +140,7 @@ def tell_group(settings: TrainerConfig) -> str | None:
 
 
 def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
-    """The backend of collectives.
-
-    Raises:
-        UsageError: NCCL was asked for, but the device is no GPU.
-    """
+    """The backend of collectives."""
     chosen = settings.processes.backend
     if chosen == "nccl" and device.type != "cuda":
         raise UsageError(
@@ -210,11 +193,8 @@ class PeerWatch:
 
     A process that computes on a GPU may wait for hours for a killed one, and answers no signal.
 
-    Args:
-        rank: Of this process.
-        world_size: At least 2.
-        say: Called when the neighbour is gone and the training has not noticed.
-        exit_code: Of this process then.
+    ``say`` is called when the neighbour is gone and the training has not noticed; then the process
+    exits with ``exit_code``.
     """
 
     def __init__(self, rank: int, world_size: int, say: Callable[[], None], exit_code: int) -> None:

@@ -6,34 +6,33 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.run_files.finished_run import (
-        METRICS_NAME,
-        PREDICTIONS_NAME,
         FinishedRun,
         SavedOutputs,
         find_runs,
-        is_run,
-        read_cost,
-        read_metric,
         read_predictions,
+        read_run,
         read_runs,
-        run_names,
     )
     from experiments.run_files.folder import (
         CONFIG_NAME,
+        ENVIRONMENT_NAME,
         FINISHED,
         LOG_NAME,
+        PREDICTIONS_NAME,
         RESOLVED_NAME,
+        SPLITS_NAME,
         RunLock,
         find_run,
         is_finished,
         is_named,
+        is_run,
         new_run_dir,
         require_place,
+        run_names,
         write_config,
     )
     from experiments.run_files.package import (
         CARD_NAME,
-        ENVIRONMENT_NAME,
         PREPROCESSING_NAME,
         WEIGHTS_NAME,
         WEIGHTS_PATH,

@@ -31,8 +31,18 @@ from engine.metrics import (
 from engine.reporting import read_log
 from engine.statistics import Interval
 from experiments.config import metric_name, read_yaml, recompute_metrics
-from experiments.run_files.folder import CONFIG_NAME, LOG_NAME, RESOLVED_NAME, is_finished
-from experiments.run_files.package import ENVIRONMENT_NAME, SPLITS_NAME
+from experiments.run_files.folder import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    LOG_NAME,
+    METRICS_NAME,
+    PREDICTIONS_NAME,
+    RESOLVED_NAME,
+    SPLITS_NAME,
+    is_finished,
+    is_run,
+    run_names,
+)
 
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "prob_"
 LABELLED_TARGET, LABELLED_PREDICTION = f"{TARGET}_", f"{PREDICTION}_"
@@ -45,11 +55,11 @@ class SavedOutputs(EpochOutputs):
     Attributes:
         logits: Probabilities [N, C] or [N, T], or a regression's values [N, T], in double
             precision: they are written with all their digits, logits are not written at all.
-        said: The decisions as they were written: classes long [N], labels (0 or 1) long [N, T],
-            or values [N, T].
+        predicted: The decisions as written: classes long [N], labels (0 or 1) long [N, T], or
+            values [N, T].
     """
 
-    said: Tensor = field(kw_only=True)
+    predicted: Tensor = field(kw_only=True)
 
     @cached_property
     def scores(self) -> Tensor:
@@ -58,25 +68,19 @@ class SavedOutputs(EpochOutputs):
 
     @property
     def predictions(self) -> Tensor:
-        """What was said, by whatever threshold the run took."""
-        return self.said
+        """What was predicted, by whatever threshold the run took."""
+        return self.predicted
 
     def take(self, rows: Sequence[int]) -> SavedOutputs:
         """The same of some samples, in the order of ``rows``."""
-        return replace(super().take(rows), said=self.said[list(rows)])
+        return replace(super().take(rows), predicted=self.predicted[list(rows)])
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
     """Read what :func:`experiments.runs.predictions_table` wrote.
 
-    Args:
-        path: A run's ``predictions.csv``; its columns tell the task.
-
-    Returns:
-        The outputs, and the names of the classes, the labels or the regression's targets.
-
-    Raises:
-        UsageError: It cannot be read, or is no table of predictions.
+    The columns tell the task. Returns the outputs, and the names of the classes, the labels or the
+    regression's targets.
     """
     try:
         # As text: a class may be called NA, a sample 007.
@@ -87,8 +91,10 @@ def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
         raise UsageError(f"{path}: expected a table of predictions, {error}") from error
     try:
         return _as_outputs(table)
-    except (KeyError, ValueError) as error:
-        raise UsageError(f"{path}: not as a run writes it ({_told(error)})") from error
+    except KeyError as error:
+        raise UsageError(f"{path}: not as a run writes it (it lacks {error.args[0]})") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not as a run writes it ({error})") from error
 
 
 def _as_outputs(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
@@ -98,18 +104,20 @@ def _as_outputs(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
     if TARGET in table:
         names = _names(table, PROBABILITY)
         scores = _numbers(table, PROBABILITY, names)
-        target, said = (_class_numbers(table[name], names) for name in (TARGET, PREDICTION))
+        target, predicted = (_class_numbers(table[name], names) for name in (TARGET, PREDICTION))
         task = "binary" if len(names) == 2 else "multiclass"
     else:
         names = _names(table, LABELLED_TARGET)
         target = _numbers(table, LABELLED_TARGET, names)
-        said = _numbers(table, LABELLED_PREDICTION, names)
+        predicted = _numbers(table, LABELLED_PREDICTION, names)
         is_labels = any(str(column).startswith(PROBABILITY) for column in table)
         task = "multilabel" if is_labels else "regression"
-        scores = _numbers(table, PROBABILITY, names) if is_labels else said
-        said = said.long() if is_labels else said
+        scores = _numbers(table, PROBABILITY, names) if is_labels else predicted
+        predicted = predicted.long() if is_labels else predicted
     targets = names if task == "regression" else ()
-    return SavedOutputs(scores, target, samples, {}, task, targets=targets, said=said), names
+    return SavedOutputs(
+        scores, target, samples, {}, task, targets=targets, predicted=predicted
+    ), names
 
 
 def _names(table: pd.DataFrame, prefix: str) -> list[str]:
@@ -133,11 +141,6 @@ def _class_numbers(column: pd.Series[str], names: Sequence[str]) -> Tensor:
     return torch.tensor([names.index(name) for name in column], dtype=torch.long)
 
 
-def _told(error: Exception) -> str:
-    return f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
-
-
-METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
 # An unpacked package has them all.
 NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_NAME)
 
@@ -147,16 +150,15 @@ class FinishedRun:
     """What a run left behind.
 
     Attributes:
-        name: What it is called beside others.
-        folder: Its own.
         config: All settings, the derived ones too.
-        environment: What it was made with, as ``environment.json`` has it.
-        metrics: Best, last and test, as ``metrics.json`` has them.
+        monitor: The metric that its best epoch was chosen by, the largest (mode ``max``) or the
+            smallest (``min``); ``validation`` is its value. The task's if no epoch was chosen.
+        asked_for: The metrics that the run was asked for.
         outputs: Its test samples.
         class_names: Of the classes, the labels or the regression's targets.
-        groups: The group of each of its samples, on all sides.
-        sides: The side of each.
-        parameters: Numbers that training could move, None where its summary is missing.
+        groups: The group of each of its samples, in all subsets.
+        subsets: ``train``, ``val`` or ``test`` of each sample.
+        parameters: Trainable ones, None where its summary is missing.
         seconds: Spent in epochs, NaN where its log is missing (a package has none).
         not_computed: Metrics of the user's own that cannot be computed again -> why.
     """
@@ -166,24 +168,19 @@ class FinishedRun:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    model: str
+    monitor: str | None
+    mode: str
+    validation: float
+    epochs: int
+    asked_for: list[str]
     outputs: SavedOutputs
     class_names: list[str]
     groups: Mapping[str, str]
-    sides: Mapping[str, str]
+    subsets: Mapping[str, str]
     parameters: int | None
     seconds: float
-    not_computed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return str(self.config["model"]["name"])
-
-    @property
-    def asked_for(self) -> list[str]:
-        """The metrics that the run was asked for."""
-        names = [metric_name(entry) for entry in self.config["metrics"]]
-        return by_target(names, self.outputs.targets)
+    not_computed: Mapping[str, str]
 
     @property
     def metric_names(self) -> list[str]:
@@ -191,34 +188,12 @@ class FinishedRun:
         untold = (*SAMPLE_STATISTICS, *self.not_computed)
         return [name for name in self.asked_for if name not in untold]
 
-    @property
-    def monitor(self) -> str | None:
-        """What its best epoch was chosen by; the task's metric if the last epoch was taken."""
-        monitor: str | None = self.metrics["monitor"]
-        return TASKS[self.outputs.task].monitor if monitor == LAST_EPOCH else monitor
-
-    @property
-    def mode(self) -> str:
-        """Whether its best epoch is that of the largest (``max``) or smallest (``min``) value."""
-        last = self.metrics["monitor"] == LAST_EPOCH
-        return TASKS[self.outputs.task].mode if last else str(self.metrics["mode"])
-
-    @property
-    def validation(self) -> float:
-        """The monitored metric of the best epoch."""
-        return read_metric(self.metrics["best"], str(self.monitor))
-
-    @property
-    def epochs(self) -> int:
-        """How many were trained."""
-        return int(self.metrics["last"]["epoch"])
-
-    def side(self, name: str) -> set[str]:
+    def samples_of(self, subset: str) -> set[str]:
         """The samples of ``train``, ``val`` or ``test``."""
-        return {sample for sample, side in self.sides.items() if side == name}
+        return {sample for sample, own in self.subsets.items() if own == subset}
 
     def test_figure(self, metric: str) -> Interval:
-        """What the run itself measured on its test side, and the interval if it drew one."""
+        """What the run itself measured on its test set, and the interval if it drew one."""
         test = self.metrics["test"]
         bounds = (test.get("intervals") or {}).get(metric) or (None, None)
         low, high = (UNDEFINED if bound is None else float(bound) for bound in bounds)
@@ -232,42 +207,8 @@ def read_metric(summary: Mapping[str, Any] | None, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def read_cost(folder: Path) -> tuple[int | None, float]:
-    """The parameters of a run's model, and the seconds that it spent in epochs.
-
-    Args:
-        folder: The run's; None and NaN stand for what it lacks.
-    """
-    parameters, seconds = None, math.nan
-    summary, log = folder / "summary.md", folder / LOG_NAME
-    if summary.is_file():
-        counted = re.search(r"\(([\d,]+) parameters\)", summary.read_text("utf-8"))
-        parameters = int(counted[1].replace(",", "")) if counted else None
-    if log.is_file():
-        seconds = sum(row["seconds"] for row in read_log(log) if row["event"] == "epoch")
-    return parameters, seconds
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
-    return (folder / CONFIG_NAME).is_file()
-
-
-def run_names(runs_dir: Path) -> list[str]:
-    """The runs in a folder, by name."""
-    return sorted(path.parent.name for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
-
-
 def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
-    """The folders of runs.
-
-    Args:
-        which: Folders, or names within ``runs_dir``.
-        runs_dir: Where runs live.
-
-    Raises:
-        UsageError: One of them is no run, or given twice.
-    """
+    """The folders of runs that are given as folders, or by names within ``runs_dir``."""
     folders: list[Path] = []
     for name in which:
         found = [folder for folder in (as_path(name), runs_dir / name) if is_run(folder)]
@@ -280,14 +221,7 @@ def find_runs(which: Sequence[str], runs_dir: Path) -> list[Path]:
 
 
 def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
-    """Read several runs; those whose folders have one name are called by their paths.
-
-    Args:
-        folders: Of finished runs, or of unpacked packages.
-
-    Raises:
-        UsageError: A run is not finished, or a file of it cannot be read.
-    """
+    """Read finished runs or unpacked packages; folders of one name are called by their paths."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
@@ -295,15 +229,7 @@ def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
 
 
 def read_run(folder: Path, name: str) -> FinishedRun:
-    """Read a run from its files.
-
-    Args:
-        folder: The run's.
-        name: What it is to be called.
-
-    Raises:
-        UsageError: It is not finished, or a file of it cannot be read.
-    """
+    """Read a finished run from its files."""
     missing = [needed for needed in NEEDED if not (folder / needed).is_file()]
     if missing:
         raise UsageError(f"{folder} lacks {missing[0]}: only finished runs can be compared")
@@ -311,33 +237,62 @@ def read_run(folder: Path, name: str) -> FinishedRun:
         raise UsageError(f"{folder} was cut off: continue it (run.py --resume), then compare")
     outputs, class_names = read_predictions(folder / PREDICTIONS_NAME)
     splits = read_table(folder / SPLITS_NAME, COLUMNS)
-    parameters, seconds = read_cost(folder)
-    config = _read_settings(folder)
+    resolved = folder / RESOLVED_NAME  # runs of earlier versions have none
+    config = _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
+    environment, metrics = (_read_plain(folder / n) for n in (ENVIRONMENT_NAME, METRICS_NAME))
     custom, not_computed = recompute_metrics(
         config.get("metrics") or [], outputs.task, len(class_names)
     )
-    run = FinishedRun(
-        name=name,
-        folder=folder,
-        config=config,
-        environment=_read_plain(folder / ENVIRONMENT_NAME),
-        metrics=_read_plain(folder / METRICS_NAME),
-        outputs=replace(outputs, custom=custom),
-        class_names=class_names,
-        groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
-        sides=dict(zip(splits["sample_id"], splits["split"], strict=True)),
-        parameters=parameters,
-        seconds=seconds,
-        not_computed=not_computed,
-    )
-    _check(run)
+    if metrics.get("test") is None:
+        raise UsageError(f"{folder} was not tested: there is nothing to compare")
+    summary, log = folder / "summary.md", folder / LOG_NAME
+    text = summary.read_text("utf-8") if summary.is_file() else ""
+    counted = re.search(r"\(([\d,]+) parameters\)", text)
+    epochs = [row for row in read_log(log) if row["event"] == "epoch"] if log.is_file() else None
+    try:
+        monitor, mode = metrics["monitor"], str(metrics["mode"])
+        if monitor == LAST_EPOCH:  # no epoch was selected: the task's metric tells runs apart
+            several = outputs.task == "regression" and len(outputs.targets) > 1
+            task = TASKS[outputs.task]
+            monitor, mode = ("val/r2", "max") if several else (task.monitor, task.mode)
+        run = FinishedRun(
+            name=name,
+            folder=folder,
+            config=config,
+            environment=environment,
+            metrics=metrics,
+            model=str(config["model"]["name"]),
+            monitor=monitor,
+            mode=mode,
+            validation=read_metric(metrics["best"], str(monitor)),
+            epochs=int(metrics["last"]["epoch"]),
+            asked_for=by_target([metric_name(e) for e in config["metrics"]], outputs.targets),
+            outputs=replace(outputs, custom=custom),
+            class_names=class_names,
+            groups=dict(zip(splits["sample_id"], splits["group"], strict=True)),
+            subsets=dict(zip(splits["sample_id"], splits["split"], strict=True)),
+            parameters=int(counted[1].replace(",", "")) if counted else None,
+            seconds=math.nan if epochs is None else sum(row["seconds"] for row in epochs),
+            not_computed=not_computed,
+        )
+        for metric in run.metric_names:
+            run.test_figure(metric)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
+        ) from error
+    try:
+        own = tuple(name for name in run.metric_names if name not in custom)
+        check_metrics(own, outputs.task, outputs.targets)
+    except UsageError as error:
+        raise UsageError(f"{folder / CONFIG_NAME}: {error}") from error
+    strange = set(outputs.sample_id) - run.samples_of("test")
+    if strange:
+        raise UsageError(
+            f"{folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "
+            "does not have on the test side"
+        )
     return run
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """All settings of a run; runs of earlier versions hold them in ``config.yaml`` alone."""
-    resolved = folder / RESOLVED_NAME
-    return _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
 
 
 def _read_plain(path: Path) -> dict[str, Any]:
@@ -346,27 +301,3 @@ def _read_plain(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected sections and keys, got {type(values).__name__}")
     return values
-
-
-def _check(run: FinishedRun) -> None:
-    """Refuse files that a run does not write, or that are not of one run."""
-    if run.metrics.get("test") is None:
-        raise UsageError(f"{run.folder} was not tested: there is nothing to compare")
-    try:
-        metrics = tuple(run.metric_names)
-        _ = run.model, run.validation, run.epochs, [run.test_figure(name) for name in metrics]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{run.folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
-        ) from error
-    try:
-        own = tuple(name for name in metrics if name not in run.outputs.custom)
-        check_metrics(own, run.outputs.task, run.outputs.targets)
-    except UsageError as error:
-        raise UsageError(f"{run.folder / CONFIG_NAME}: {error}") from error
-    strange = set(run.outputs.sample_id) - run.side("test")
-    if strange:
-        raise UsageError(
-            f"{run.folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "
-            "does not have on the test side"
-        )

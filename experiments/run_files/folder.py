@@ -9,6 +9,7 @@ import platform
 import re
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -17,28 +18,25 @@ from datasets.files import write_whole
 from datasets.paths import as_path
 from engine.reporting import read_log
 from experiments.command_line import complain
-from experiments.config import Config, write_yaml
+from experiments.config import write_yaml
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 LOG_NAME = "log.jsonl"
 # What makes a folder a run that can be continued.
 CONFIG_NAME = "config.yaml"
 # The same with all that follows from what was chosen.
 RESOLVED_NAME = "resolved.yaml"
+ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
+METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
 STARTS = ("run_started", "run_resumed")
 
 
 def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
-    """Make the folder of a new run; an existing one is left alone and a number is added.
-
-    Args:
-        runs_dir: Where all runs live.
-        exp_name: The run's name.
-
-    Returns:
-        ``runs_dir/exp_name``, or ``runs_dir/exp_name-2`` and so on, now existing.
-    """
+    """Make the folder of a new run; an existing one is left alone and a number is added."""
     for number in count(1):
         folder = runs_dir / (exp_name if number == 1 else f"{exp_name}-{number}")
         try:
@@ -78,9 +76,6 @@ def write_config(run_dir: Path, config: Config) -> None:
 
     A run can be continued from its ``config.yaml`` on, so this comes after everything else that
     it is continued from, and the file is never missing in between.
-
-    Raises:
-        UsageError: The folder cannot be written to.
     """
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
     try:
@@ -106,23 +101,10 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
-    """The folder of the run to continue.
-
-    Args:
-        which: ``auto`` for the newest unfinished run of ``exp_name``, else a run's name or path.
-        runs_dir: Where all runs live.
-        exp_name: The name that ``auto`` looks for.
-
-    Raises:
-        UsageError: There is no such run.
-    """
+    """The folder of the run to continue: ``auto`` for the newest unfinished one of ``exp_name``."""
     if which == "auto":
-        runs = [
-            folder
-            for folder in _runs(runs_dir)
-            if is_named(folder, exp_name)
-            if not is_finished(folder)
-        ]
+        folders = (runs_dir / name for name in run_names(runs_dir))
+        runs = [run for run in folders if is_named(run, exp_name) and not is_finished(run)]
         if not runs:
             raise UsageError(f"--resume auto: no unfinished run of '{exp_name}' in {runs_dir}")
         return max(runs, key=lambda folder: (folder / CONFIG_NAME).stat().st_mtime_ns)
@@ -131,14 +113,20 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
     except UsageError as error:
         raise UsageError(f"--resume: {error}") from error
     for folder in (given, runs_dir / which):
-        if (folder / CONFIG_NAME).is_file():
+        if is_run(folder):
             return folder
-    names = [folder.name for folder in _runs(runs_dir)]
-    raise UsageError(f"--resume: no run '{which}' in {runs_dir}{nearest(which, names)}")
+    known = nearest(which, run_names(runs_dir))
+    raise UsageError(f"--resume: no run '{which}' in {runs_dir}{known}")
 
 
-def _runs(runs_dir: Path) -> list[Path]:
-    return sorted(path.parent for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / CONFIG_NAME).is_file()
+
+
+def run_names(runs_dir: Path) -> list[str]:
+    """The runs in a folder, by name."""
+    return sorted(path.parent.name for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
 
 
 LOCK_NAME = ".lock"
@@ -152,12 +140,6 @@ class RunLock:
     The operating system releases the lock when the process ends, however it ends. Within one
     process the lock may be taken several times. The file is removed when the lock is released;
     one that a killed process left locks nothing.
-
-    Args:
-        run_dir: The run's folder; it exists.
-
-    Raises:
-        UsageError: Another process holds the lock, or the folder cannot be written to.
     """
 
     def __init__(self, run_dir: Path) -> None:

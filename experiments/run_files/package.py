@@ -19,11 +19,17 @@ from safetensors import SafetensorError, deserialize
 from datasets.errors import UsageError
 from datasets.files import replaced
 from experiments.config import read_yaml, write_yaml
-from experiments.run_files.folder import CONFIG_NAME, RESOLVED_NAME
+from experiments.run_files.folder import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    METRICS_NAME,
+    PREDICTIONS_NAME,
+    RESOLVED_NAME,
+    SPLITS_NAME,
+)
 
 WEIGHTS_NAME = "model.safetensors"
 PREPROCESSING_NAME = "preprocessing.pt"
-ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
 CARD_NAME = "model_card.md"
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT, VERSION = "scanfire package", 1
@@ -37,8 +43,8 @@ REQUIRED = (
     ENVIRONMENT_NAME,
     SPLITS_NAME,
     "metrics.csv",
-    "metrics.json",
-    "predictions.csv",
+    METRICS_NAME,
+    PREDICTIONS_NAME,
     PREPROCESSING_NAME,
     WEIGHTS_PATH,
 )
@@ -72,12 +78,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class PackedFile:
-    """What the manifest says of a file.
-
-    Attributes:
-        sha256: Of its bytes, in hexadecimal digits.
-        size: In bytes.
-    """
+    """What the manifest says of a file: its checksum in hexadecimal digits, and its bytes."""
 
     sha256: str
     size: int
@@ -87,16 +88,7 @@ def write_package(run_dir: Path, name: str) -> Path:
     """Write ``<name>.zip``: the exported files of a run and a manifest of their checksums.
 
     It is written aside, read back and checked, then renamed, so that it is complete or absent; an
-    earlier one is replaced. The same files give the same bytes. Places on this machine are left
-    out: of a path that starts at the root, config.yaml, resolved.yaml and environment.json keep the
-    last name.
-
-    Args:
-        run_dir: Of a run that was exported.
-        name: Of the package, without ``.zip``.
-
-    Raises:
-        UsageError: A file of the run is missing, or the package cannot be written.
+    earlier one is replaced. The same files give the same bytes. Absolute paths keep the last name.
     """
     for required in REQUIRED:
         if not (run_dir / required).is_file():
@@ -116,14 +108,7 @@ def write_package(run_dir: Path, name: str) -> Path:
 def read_package(path: Path) -> dict[str, PackedFile]:
     """Check a package: every file is there, is what the manifest says, and the weights open.
 
-    Args:
-        path: The ``.zip``.
-
-    Returns:
-        File name -> its checksum and size, in the order of the archive.
-
-    Raises:
-        UsageError: Says which file is damaged or missing.
+    Returns file name -> its checksum and size, in the order of the archive.
     """
     if not path.is_file():
         raise UsageError(f"no package at {path}")
@@ -230,8 +215,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
 def without_places(value: Any) -> Any:
     """The same plain value, with the last name of every path that starts at a root.
 
-    Args:
-        value: Of a configuration or a part of one; names of columns stay as they are.
+    Names of columns stay as they are.
 
     Example:
         >>> without_places({"root": "/data/lab/cohorts/hcc", "label": "/a", "notes": ["a/b"]})

@@ -7,15 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasets.cohort import Cohort, Roles
 from datasets.errors import UsageError
-from experiments.config import ComponentConfig, DataConfig
-from experiments.run_files.folder import is_named
-from experiments.run_files.package import ENVIRONMENT_NAME
+from experiments.run_files.folder import ENVIRONMENT_NAME, is_named
+
+if TYPE_CHECKING:
+    from experiments.config import DataConfig
 
 # Enough to tell a lab's cohorts apart, few enough to read out.
 DIGITS = 12
@@ -51,14 +52,9 @@ class DataVersion:
         return digest([self.files, self.preparation, self.split])[:DIGITS]
 
     def with_split(self, sample_ids: Sequence[str], split: np.ndarray) -> DataVersion:
-        """The same, now that it is known who is on which side.
-
-        Args:
-            sample_ids: Names of the samples, [N].
-            split: The side of each, [N].
-        """
-        sides = [f"{name}={side}" for name, side in zip(sample_ids, split, strict=True)]
-        return replace(self, split=digest(sides))
+        """The same with the split, the subset of each sample [N]."""
+        subsets = [f"{name}={subset}" for name, subset in zip(sample_ids, split, strict=True)]
+        return replace(self, split=digest(subsets))
 
     def unsplit(self) -> DataVersion:
         """The same without the split: what all folds share."""
@@ -75,11 +71,7 @@ class DataVersion:
         }
 
     def differences(self, other: DataVersion, prepared: bool = True) -> str:
-        """What is not the same of the files and of the preparation, in words; empty for nothing.
-
-        Args:
-            other: To compare with; the split is not looked at.
-            prepared: Whether to look at the preparation, too.
+        """What differs in the files and the preparation, in words; empty for nothing.
 
         Example:
             >>> before = DataVersion("hcc", {"samples.csv": "1a"}, {"log": [], "group": "g"})
@@ -97,20 +89,10 @@ class DataVersion:
 
 
 def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str]) -> DataVersion:
-    """The version of a cohort, before it is split.
-
-    Args:
-        settings: As it was read and will be cleaned.
-        cohort: As it was read.
-        files: What :meth:`datasets.cohort.Cohort.fingerprint` gave.
-    """
+    """The version of a cohort before it is split; ``files`` are :meth:`Cohort.fingerprint`'s."""
     roles = Roles.choose(
         cohort.root, settings.label, settings.group, settings.numeric, settings.categorical
     )
-    named = [
-        ComponentConfig(name=spec) if isinstance(spec, str) else spec
-        for spec in settings.transforms
-    ]
     preparation = {
         "task": cohort.task,
         "classes": list(cohort.class_names),
@@ -121,21 +103,17 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
         "categorical": list(cohort.categorical),
         "log": list(settings.log or ()),
         "missing_indicators": settings.missing_indicators,
-        "transforms": [spec.model_dump(mode="json") for spec in named if cohort.has_spectra],
+        "transforms": [
+            {"name": spec, "params": {}} if isinstance(spec, str) else spec.model_dump(mode="json")
+            for spec in settings.transforms
+            if cohort.has_spectra
+        ],
     }
     return DataVersion(cohort.root.name, dict(files), preparation)
 
 
 def check_same_data(run_dir: Path, version: DataVersion) -> None:
-    """Refuse to continue a run on other data than it began with.
-
-    Args:
-        run_dir: The run's folder.
-        version: Of the data as they are now; the split is not looked at.
-
-    Raises:
-        UsageError: Names every file and every step of the preparation that differs.
-    """
+    """Refuse to continue a run on other files or another preparation; the split is not compared."""
     began = read_version(run_dir)
     found = version.differences(began) if began is not None else ""
     if found:
@@ -147,10 +125,7 @@ def changed_cohort(run_dir: Path, exp_name: str, version: DataVersion) -> str | 
 
     Of a run of this name the cleaning counts too; another experiment may well clean otherwise.
 
-    Args:
-        run_dir: Of the run that begins; those beside it are looked at.
-        exp_name: Its name, without a number.
-        version: Of its data.
+    Of a run of this name the preparation counts too; another experiment may well clean otherwise.
     """
     stamps = {
         path.parent: path.stat().st_mtime_ns

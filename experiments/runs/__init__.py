@@ -7,7 +7,13 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from experiments.runs.experiment import Experiment
     from experiments.runs.export import outputs_table, predictions_table
-    from experiments.runs.planned_runs import ABSENT, run_planned, state_of
-    from experiments.runs.terminal_run import dry_run, print_results, run_all_stages
+    from experiments.runs.terminal_run import (
+        ABSENT,
+        dry_run,
+        print_results,
+        run_all_stages,
+        run_planned,
+        state_of,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +16,7 @@ from torch import nn
 from datasets.audit import Finding
 from datasets.errors import UsageError
 from datasets.loading import stop_workers
-from engine.checkpointing import (
-    broken_weight,
-    deterministic_algorithms,
-    load_checkpoint,
-    seed_everything,
-)
+from engine.checkpointing import deterministic_algorithms, seed_everything
 from engine.distributed import (
     broadcast_from_main,
     full_state,
@@ -33,7 +28,7 @@ from engine.distributed import (
 )
 from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
-from engine.metrics import TASKS, CustomMetric, EpochMetrics, EpochOutputs, rows_in_order
+from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
 from engine.protocols import Stateful
 from engine.statistics import Interval, bootstrap_intervals
@@ -59,28 +54,33 @@ from experiments.baselines import (
     fit_baselines,
 )
 from experiments.builders import (
-    Data,
-    RunHandlers,
     build_configured_optimizer,
     build_data,
+    build_evaluator,
     build_handlers,
     build_model_and_loss,
     derive_budget,
     with_loaders,
 )
-from experiments.config import Config, build_metrics
+from experiments.config import build_metrics
 from experiments.launch import check_alike, own_device
 from experiments.report import check_sections, content_while_training, render_report
 from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
 from experiments.runs.export import export_run
 from experiments.runs.run_setup import (
     Continuation,
+    averaged_weights,
+    best_states,
     find_continuation,
     resume_from,
     run_identity,
     tell_continuation,
     write_beginning,
 )
+
+if TYPE_CHECKING:
+    from experiments.builders import Data, RunHandlers
+    from experiments.config import Config
 
 # When a continued run has trained with its settings.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
@@ -105,15 +105,12 @@ def stage(method: Stage) -> Stage:
 class Experiment:
     """One run of a configuration; each stage can be called from Python.
 
-    Args:
-        config: Checked.
-        run_dir: Of a cut run to continue; None starts a new run.
+    ``run_dir`` is that of a cut run to continue; None starts a new run.
 
     Attributes:
-        trainer: After :meth:`setup`, as all without another stage; attach own handlers to it.
+        trainer: From :meth:`setup` on, as all without another stage; attach own handlers to it.
         evaluator: Of the validation set.
         tester: Of the test set.
-        data: The cohort, its split and the loaders.
         metrics: Names of metrics, and metrics of the user's own.
         results: ``val`` and ``test`` -> metrics.
         intervals: Metric -> its 95% interval, after :meth:`test`.
@@ -123,16 +120,6 @@ class Experiment:
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
         changed: A line, if the cohort differs from that of the last run of this name.
-
-    Example::
-
-        experiment = Experiment(load_config("tft_baseline"))
-        experiment.setup()
-        experiment.trainer.add_event_handler(TrainEvents.GRADIENTS_READY, look_at_gradients)
-        experiment.train()
-        experiment.validate()
-        experiment.test()
-        experiment.export()
     """
 
     trainer: Trainer
@@ -313,8 +300,11 @@ class Experiment:
         config = self.config
         optimizer = build_configured_optimizer(config.optimizer, model)
         self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+        cohort = self.data.cohort
+        names = cohort.class_names
         self.evaluator, self.tester = (
-            Evaluator(model, loss, self._new_metrics(), device) for _ in range(2)
+            build_evaluator(model, loss, device, cohort.task, self.data.scaler, names, self.metrics)
+            for _ in range(2)
         )
         self.handlers = build_handlers(
             config,
@@ -325,17 +315,9 @@ class Experiment:
             self._page_so_far,
         )
         self.tester.precision = self.evaluator.precision
-        names = self.data.cohort.class_names
         self.examination = TestSetAnalysis(self.tester, config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
-
-    def _new_metrics(self) -> EpochMetrics:
-        scaler = self.data.scaler
-        restore = scaler.restore if scaler else None
-        cohort = self.data.cohort
-        targets = cohort.class_names if cohort.task == "regression" else ()
-        return EpochMetrics(self.metrics, task=cohort.task, restore=restore, targets=targets)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page during training."""
@@ -435,10 +417,16 @@ class Experiment:
         weights = self.handlers.averaged_weights
         results, found = self.examination.measure(self.data.loaders["test"], weights)
         rows = self._keep("test", self.tester, results)
-        self.intervals = self._intervals()
-        decisions, calibration = decide(
-            self.outputs, self.data.cohort.class_names, self.config.report.threshold
-        )
+        cohort, report = self.data.cohort, self.config.report
+        if report.resamples:
+            self.intervals = bootstrap_intervals(
+                self.outputs["test"],
+                self._test_groups(),
+                self.config.metric_names,
+                report.resamples,
+                seed=self.config.seed,
+            )
+        decisions, calibration = decide(self.outputs, cohort.class_names, report.threshold)
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
         self.leaderboard = self._compare_with_baselines()
         self._write_settings()  # of a continued run that had nothing left to train
@@ -484,37 +472,19 @@ class Experiment:
         self.handlers.log.write_once(FINISHED)
         return page
 
-    def _evaluate(self, side: str) -> dict[str, float]:
-        loader = self.data.loaders[side]
+    def _evaluate(self, subset: str) -> dict[str, float]:
+        loader = self.data.loaders[subset]
         metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
-        self._keep(side, self.evaluator, metrics)
+        self._keep(subset, self.evaluator, metrics)
         return metrics
 
-    def _keep(self, side: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
+    def _keep(self, subset: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
         """Keep the outputs in the cohort's order; returns the rows that brought them into it."""
         outputs = evaluator.metrics.outputs
         assert outputs is not None
         rows = rows_in_order(outputs.sample_id, self.data.cohort.sample_ids)
-        self.results[side], self.outputs[side] = metrics, outputs.take(rows)
+        self.results[subset], self.outputs[subset] = metrics, outputs.take(rows)
         return rows
-
-    def _test_groups(self) -> list[str]:
-        cohort = self.data.cohort
-        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
-        return [group_of[sample] for sample in self.outputs["test"].sample_id]
-
-    def _intervals(self) -> dict[str, Interval]:
-        """Intervals of the test metrics."""
-        resamples, outputs = self.config.report.resamples, self.outputs["test"]
-        if not resamples:
-            return {}
-        return bootstrap_intervals(
-            outputs,
-            self._test_groups(),
-            self.config.metric_names,
-            resamples,
-            seed=self.config.seed,
-        )
 
     def _compare_with_baselines(self) -> Leaderboard | None:
         """Fit the baselines and compare the network with them."""
@@ -530,30 +500,20 @@ class Experiment:
             config, self.outputs, outputs, self._test_groups(), self.baselines.drawn
         )
 
-    def _load_best(self) -> None:
-        best = self.run_dir / "checkpoints" / "best.pt"
-        if not best.is_file():
-            # Nothing was scored (top-k off, or metrics undefined): the live weights count.
-            broken = broken_weight(self.trainer.model)
-            if broken is not None:
-                raise UsageError(
-                    f"the training diverged: weight '{broken}' is not finite and there is no "
-                    "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
-                )
-            return
-        states = load_checkpoint(best)["states"]
-        self._follow_averaging(states)
-        for name, thing in self._measured():
-            thing.load_state_dict(states[name])
+    def _test_groups(self) -> list[str]:
+        cohort = self.data.cohort
+        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
+        return [group_of[sample] for sample in self.outputs["test"].sample_id]
 
-    def _follow_averaging(self, states: dict[str, Any]) -> None:
-        """Evaluate the weights that the best epoch was scored with, averaged or not."""
+    def _load_best(self) -> None:
+        states = best_states(self.run_dir, self.trainer.model)
+        if states is None:
+            return
         averager = self.handlers.averager
         names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
-        if averager is not None and names[0] not in states:
+        if averager is None:
+            states["model"] = averaged_weights(states)
+        elif names[0] not in states:  # the best epoch was scored before weights were averaged
             self.handlers = replace(self.handlers, averager=None)
-        elif averager is None:
-            for state in states.values():
-                average = state.get("average") if isinstance(state, dict) else None
-                if isinstance(average, dict):
-                    states["model"] = {**states["model"], **average, **state.get("statistics", {})}
+        for name, thing in self._measured():
+            thing.load_state_dict(states[name])

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,7 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import figure_text, with_bounds
-from experiments.analysis import Outcome
 from experiments.baselines import leaderboard_section, save_baselines
-from experiments.config import Config
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import examine
 from experiments.report.text import (
@@ -31,19 +30,16 @@ from experiments.report.text import (
 )
 from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
 
+if TYPE_CHECKING:
+    from experiments.analysis import Outcome
+    from experiments.config import Config
+
 
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """Write predictions, weights, the summary, the model card, the pages and the package.
 
-    Args:
-        outcome: Of a validated and tested run.
-
-    Returns:
-        The page to open, or the run's folder where reports are turned off; and in one line why
-        there are no images beside the pages, None where there are or none are wanted.
-
-    Raises:
-        UsageError: The disk is full, say; a resumed run exports anew.
+    Returns the page to open, or the run's folder where reports are turned off; and in one line why
+    there are no images beside the pages, None where there are or none are wanted.
     """
     run_dir, data = outcome.run_dir, outcome.data
     predictions = predictions_table(outcome.outputs["test"], data.cohort)
@@ -82,10 +78,6 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
     Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
     being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
     ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
-
-    Args:
-        outputs: Of the test side.
-        cohort: Has the names, and the targets as they were read.
     """
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
     target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
@@ -93,13 +85,7 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
 
 
 def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
-    """:func:`predictions_table` of any outputs.
-
-    Args:
-        outputs: Of the N samples.
-        names: Of the classes, the labels or the targets.
-        target: Of the samples, [N] or [N, T].
-    """
+    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
     predicted = outputs.predictions.numpy()
     table = pd.DataFrame({"sample_id": outputs.sample_id})
     if outputs.task in CLASSES:
@@ -133,6 +119,12 @@ def summary(outcome: Outcome) -> str:
             "\nLosses are of standardised targets; the metrics are in the units of "
             f"{', '.join(names)}{each}.\n"
         )
+    about = outcome.about_positive()
+    positive = f"\n{escape_markdown(about)}\n" if about else ""
+    intervals = outcome.about_intervals()
+    if any(not math.isnan(found.low) for found in outcome.intervals.values()):
+        intervals += " Intervals are in brackets."
+    intervals = f"\n{intervals}\n" if intervals else ""
     by_class = ""
     if outcome.data.cohort.task != "regression":
         table = class_table(outcome.outputs["test"], outcome.data.cohort.class_names)
@@ -151,7 +143,7 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 Of {_selection(config)}; undefined and nan mean
 that a figure cannot be computed on this data.
-{_about_positive(outcome)}{_about_intervals(outcome)}{units}
+{positive}{intervals}{units}
 | metric | validation | test |
 |---|---|---|
 {rows}
@@ -176,17 +168,6 @@ def _selection(config: Config) -> str:
 def _baselines(outcome: Outcome) -> str:
     found = outcome.leaderboard
     return f"\n{leaderboard_section(found)}" if found else ""
-
-
-def _about_positive(outcome: Outcome) -> str:
-    about = outcome.about_positive()
-    return f"\n{escape_markdown(about)}\n" if about else ""
-
-
-def _about_intervals(outcome: Outcome) -> str:
-    about = outcome.about_intervals()
-    bounds = any(not math.isnan(found.low) for found in outcome.intervals.values())
-    return f"\n{about}{' Intervals are in brackets.' if bounds else ''}\n" if about else ""
 
 
 def _decision_sections(outcome: Outcome) -> str:

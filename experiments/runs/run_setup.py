@@ -15,7 +15,14 @@ from datasets.audit import Finding
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import write_splits
-from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
+from engine.checkpointing import (
+    OTHERS,
+    CheckpointError,
+    broken_weight,
+    check_meta,
+    load_checkpoint,
+    newest_whole_checkpoint,
+)
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from engine.trainer import Trainer
@@ -52,13 +59,10 @@ class Continuation:
     """Where a cut run is continued from, and with which other settings.
 
     Attributes:
-        run_dir: The run's folder.
         path: The newest whole checkpoint; None where the run was cut before its first.
-        states: By name, as the checkpoint holds them.
         meta: What the checkpoint belongs to.
         skipped: A line for each checkpoint that could not be read.
         before: All settings of the run so far, in plain types.
-        changes: What is other from now on.
     """
 
     run_dir: Path
@@ -84,11 +88,7 @@ class Continuation:
 
 
 def find_continuation(run_dir: Path, config: Config) -> Continuation:
-    """Read the checkpoint of a cut run, and refuse changes that cannot be honoured. Collective.
-
-    Raises:
-        UsageError: A setting cannot be changed, or no checkpoint is whole.
-    """
+    """Read the checkpoint of a cut run, and refuse changes that cannot be honoured. Collective."""
     folder = run_dir / "checkpoints"
     path: Path | None = None
     content: dict[str, Any] = {"states": {}, "meta": {}}
@@ -144,14 +144,7 @@ def resume_from(
 ) -> None:
     """Restore the checkpoint of a cut run under the new settings. Collective.
 
-    Args:
-        trainer: With all handlers attached.
-        continuation: Of the run.
-        identity: Of the run as set up now (:func:`run_identity`).
-        former: Built as the checkpoint's optimizer was, if its settings changed.
-
-    Raises:
-        UsageError: The checkpoint is of another run, or a change would have no effect.
+    ``former`` is built as the checkpoint's optimizer was, if its settings changed.
     """
     if continuation.path is None:
         return  # cut off before its first checkpoint: there is nothing to lose
@@ -217,6 +210,34 @@ def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuatio
         refuse_without_effect(rest, run_dir, ended)
 
 
+def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:
+    """The states of the best checkpoint; None where nothing was scored: the live weights count.
+
+    That is with top-k off, or where the metric was undefined.
+    """
+    best = run_dir / "checkpoints" / "best.pt"
+    if best.is_file():
+        states: dict[str, Any] = load_checkpoint(best)["states"]
+        return states
+    broken = broken_weight(model)
+    if broken is not None:
+        raise UsageError(
+            f"the training diverged: weight '{broken}' is not finite and there is no "
+            "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
+        )
+    return None
+
+
+def averaged_weights(states: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's weights in a checkpoint, the averaged ones where some handler averaged them."""
+    weights = states["model"]
+    for state in states.values():
+        average = state.get("average") if isinstance(state, dict) else None
+        if isinstance(average, dict):
+            weights = {**weights, **average, **state.get("statistics", {})}
+    return dict(weights)
+
+
 def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
     """Log where a run continues, and its changed settings, when its training starts."""
     for line in continuation.skipped:
@@ -245,9 +266,6 @@ def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[F
     """Write the files of a new run's folder before the training.
 
     ``config.yaml`` is written last: from then on the run can be continued.
-
-    Raises:
-        UsageError: The folder cannot be written to.
     """
     try:
         environment = describe_environment(data.version.plain(), describe_group(config.trainer))

@@ -12,7 +12,7 @@ import torch
 
 from engine.metrics import EpochOutputs
 from engine.statistics import RULES, calibrate, choose_threshold, figures_at, operating_points
-from experiments.analysis.decision import as_plain, decide
+from experiments.analysis.analysis import as_plain, decide
 from experiments.config import ThresholdConfig
 from experiments.runs import Experiment
 

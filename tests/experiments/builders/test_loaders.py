@@ -12,8 +12,7 @@ from datasets.batches import Batch, PackedBatch, packed_collate, pad_collate
 from datasets.errors import UsageError
 from datasets.loading import BucketBatchSampler, EpochBatchSampler
 from engine.checkpointing import load_checkpoint
-from experiments.builders.data import build_data
-from experiments.builders.loaders import build_loaders
+from experiments.builders.data import build_data, build_loaders
 from experiments.runs import Experiment
 
 BUCKETS = {"data.batching": {"kind": "bucket"}}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from engine.reporting import figure_text
 from experiments import compare
 from experiments.comparison import family_runs
-from experiments.comparison.family_runs import Row, Table
+from experiments.comparison.family_runs import families_text
 from experiments.run_files import is_finished
 from models import TabularOnly
 
@@ -21,8 +21,9 @@ pytestmark = pytest.mark.slow
 def table(mode="max", **medians):
     rows = []
     for family, (val, tests) in medians.items():
-        rows += [Row(family, seed, val, test, 1234, 2.0) for seed, test in enumerate(tests)]
-    return Table("study", "auroc", mode, rows)
+        rows += [[family, seed, val, test, 1234, 2.0] for seed, test in enumerate(tests)]
+    columns = ["family", "seed", "val", "test", "parameters", "seconds"]
+    return families_text("study", "auroc", mode, pd.DataFrame(rows, columns=columns))
 
 
 def families(text):
@@ -31,20 +32,20 @@ def families(text):
 
 
 def test_the_best_on_validation_stands_first():
-    found = table(a=(0.7, [0.9, 0.9]), b=(0.8, [0.6, 0.8])).markdown()
+    found = table(a=(0.7, [0.9, 0.9]), b=(0.8, [0.6, 0.8]))
     assert families(found) == ["b", "a"]
     assert "b is the best on validation, a on test." in found
     assert "| b | 1,234 | 0.8000 | 0.7000 | 0.7000 | 0.6000 | 0.8000 | 2.0 |" in found
 
 
 def test_where_smaller_is_better_the_smallest_wins():
-    found = table("min", a=(0.7, [0.9]), b=(0.8, [0.95])).markdown()
+    found = table("min", a=(0.7, [0.9]), b=(0.8, [0.95]))
     assert families(found) == ["a", "b"]
     assert "over 1 seed, a is the best on validation and on test." in found
 
 
 def test_what_is_undefined_comes_last_and_is_said():
-    found = table(a=(math.nan, [0.9, math.nan]), b=(0.6, [0.5, 0.5])).markdown()
+    found = table(a=(math.nan, [0.9, math.nan]), b=(0.6, [0.5, 0.5]))
     assert families(found) == ["b", "a"]
     assert "undefined" in found
     assert "b is the best on validation and on test." in found

@@ -12,6 +12,7 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from datasets.errors import UsageError
 from engine.metrics import TASKS, by_target
+from experiments.comparison.comparison_page import comparison_table
 from experiments.comparison.run_comparison import compare_runs
 from experiments.run_files import read_runs
 from tests.experiments.made_runs import ENVIRONMENT, drawn, make_run
@@ -58,8 +59,7 @@ def test_runs_of_every_task_are_compared_metric_by_metric(compare, task):
         assert apart.value == pytest.approx(b - a, rel=1e-5)
         assert apart.low <= apart.value <= apart.high
     judged = {"binary": (True, True), "multiclass": (False, True)}.get(task, (False, False))
-    (tests,) = found.tests
-    assert (tests.delong is not None, tests.mcnemar is not None) == judged
+    assert (len(found.delong) == 1, len(found.mcnemar) == 1) == judged
 
 
 def test_on_one_test_set_figures_are_the_runs_own(compare, tmp_path):
@@ -139,49 +139,46 @@ def test_delong_holds_each_run_against_the_first(compare):
     found = compare(**runs)
     positive = runs["first"].target.numpy() == 1
     scores = {name: outputs.probabilities[:, 1].numpy() for name, outputs in runs.items()}
-    for name, tests in zip(("second", "third"), found.tests, strict=True):
+    for name, test in zip(("second", "third"), found.delong, strict=True):
         pair = (scores[name], scores["first"])
         parts = (s for scores in pair for s in (scores[positive], scores[~positive]))
         apart, error = delong_by_hand(*parts)
         reach = norm.ppf(0.975) * error
-        assert tests.delong.difference == pytest.approx(apart)
-        assert (tests.delong.low, tests.delong.high) == pytest.approx(
-            (apart - reach, apart + reach)
-        )
-        assert tests.delong.p_value == pytest.approx(2 * norm.sf(abs(apart) / error))
+        assert test.difference == pytest.approx(apart)
+        assert (test.low, test.high) == pytest.approx((apart - reach, apart + reach))
+        assert test.p_value == pytest.approx(2 * norm.sf(abs(apart) / error))
 
 
 def test_mcnemar_counts_who_alone_is_right(compare):
     a, b = drawn("multiclass"), drawn("multiclass", 1, 3)
-    (tests,) = compare(a=a, b=b).tests
+    (test,) = compare(a=a, b=b).mcnemar
     right_a, right_b = ((o.logits.argmax(dim=1) == o.target).numpy() for o in (a, b))
     only_b, only_a = (right_b & ~right_a).sum(), (right_a & ~right_b).sum()
     assert only_b > only_a > 0
-    assert (tests.mcnemar.only_a, tests.mcnemar.only_b) == (only_b, only_a)
+    assert (test.only_a, test.only_b) == (only_b, only_a)
     expected = binomtest(only_a, only_a + only_b, 0.5).pvalue
-    assert tests.mcnemar.p_value == pytest.approx(expected)
+    assert test.p_value == pytest.approx(expected)
 
 
 def test_mcnemar_judges_the_decisions_that_were_written(tmp_path):
     folders = [make_run(tmp_path / name, drawn("binary", n)) for n, name in enumerate("ab")]
     table = pd.read_csv(folders[1] / "predictions.csv")
     table.assign(prediction=table["target"]).to_csv(folders[1] / "predictions.csv", index=False)
-    (tests,) = compare_runs(read_runs(folders), 100).tests
-    assert tests.mcnemar is not None
-    assert tests.mcnemar.only_b == 0
-    assert tests.mcnemar.only_a == (drawn("binary").predictions != drawn("binary").target).sum()
+    (test,) = compare_runs(read_runs(folders), 100).mcnemar
+    assert test.only_b == 0
+    assert test.only_a == (drawn("binary").predictions != drawn("binary").target).sum()
 
 
 def test_p_values_are_corrected_separately_for_each_test(compare):
     runs = {name: drawn("binary", n, 1 + n) for n, name in enumerate("abc")}
-    first, second = compare(**runs).tests
-    for test, corrected in (("delong", "delong_holm"), ("mcnemar", "mcnemar_holm")):
-        p = [getattr(tests, test).p_value for tests in (first, second)]
+    table = comparison_table(compare(**runs))[1:]
+    for test in ("delong_p", "mcnemar_p"):
+        p = list(table[test])
         least, most = min(p), max(p)
         expected = [min(1, 2 * least) if v == least else max(most, min(1, 2 * least)) for v in p]
-        assert [getattr(t, corrected) for t in (first, second)] == pytest.approx(expected)
-    alone = compare(d=drawn("binary"), e=drawn("binary", 1)).tests[0]
-    assert alone.delong_holm == alone.delong.p_value
+        assert list(table[f"{test}_holm"]) == pytest.approx(expected)
+    alone = comparison_table(compare(d=drawn("binary"), e=drawn("binary", 1)))
+    assert alone["delong_p_holm"][1] == alone["delong_p"][1]
 
 
 def test_the_bootstrap_draws_the_groups_of_the_split(compare):

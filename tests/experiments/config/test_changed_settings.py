@@ -220,11 +220,12 @@ def test_a_checkpoint_holds_the_settings_of_its_training():
 def test_what_a_file_sets_and_the_run_does_not_use_is_named(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("trainer: {max_epochs: 6}\nmodel: {name: tft, params: {d_model: 8}}\n")
+    written = {"trainer": {"max_epochs": 6}, "model": {"name": "tft", "params": {"d_model": 8}}}
     own = load_config(str(file), [("trainer.max_epochs", "2"), ("ema.decay", "0.9")])
-    line = unused_settings(str(file), load_config(str(file)), own)
+    line = unused_settings(str(file), written, load_config(str(file)), own)
     # The run's averaging is not the file's business.
     assert line == (
         f"{file}: not used: trainer.max_epochs 6 (the run has 2); the run keeps its own settings; "
         "to change one: --trainer.max_epochs 6"
     )
-    assert unused_settings(str(file), own, own) is None
+    assert unused_settings(str(file), written, own, own) is None

@@ -10,7 +10,7 @@ from engine.losses import FITTING, LOSSES
 from engine.metrics import TASKS
 from experiments.builders import build_loss
 from experiments.config import find_named
-from experiments.config.loss_defaults import WITH_AUXILIARY_HEADS, default_loss
+from experiments.config.schema import WITH_AUXILIARY_HEADS, default_loss
 from models import MODELS
 from models.tft_loss import TFTLoss
 

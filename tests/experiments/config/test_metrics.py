@@ -11,9 +11,8 @@ import torch
 from datasets.errors import UsageError
 from engine.metrics import CustomMetric
 from experiments.compare import main as compare
-from experiments.config.components import metric_name
+from experiments.config.components import ComponentConfig, metric_name
 from experiments.config.metrics import build_metrics, recompute_metrics
-from experiments.config.section import ComponentConfig
 from experiments.config.source import check_config
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment

@@ -8,7 +8,7 @@ from datasets.errors import UsageError
 from engine.losses import LOSSES
 from experiments.config.components import find_named, parameter_types
 from experiments.config.schema import Config
-from experiments.config.typed_values import typed
+from experiments.config.source import typed
 from experiments.config.yaml_text import read_written
 from handlers import HANDLERS
 

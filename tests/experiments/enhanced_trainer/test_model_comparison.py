@@ -11,9 +11,8 @@ from sklearn.metrics import log_loss
 from torch import nn
 
 from engine.statistics import delong_test
-from experiments.enhanced_trainer.model_comparison import (
+from experiments.enhanced_trainer.evaluation import (
     OWN,
-    Comparison,
     common_loss,
     compare,
     summarise_model,
@@ -69,7 +68,7 @@ def measured(task):
 
 def test_models_are_compared_by_one_common_loss():
     outputs = make_outputs("multiclass")
-    table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
+    table = compare({"net": nn.Linear(2, 1)}, measured("multiclass"))[0]
     expected = log_loss(outputs.target.numpy(), outputs.probabilities.numpy())
     assert table.loc[0, "loss"] == pytest.approx(expected, abs=1e-6)
     assert "own_term" not in table
@@ -83,7 +82,7 @@ def test_models_of_two_classes_are_tested_against_the_best():
     better = replace(better, logits=better.logits + 2 * torch.eye(2)[better.target])
     models = {"worse": nn.Linear(2, 1), "better": nn.Linear(2, 1)}
     given = iter([worse, better])
-    table = compare(models, lambda model: ({"auroc": 0.5}, next(given))).table
+    table = compare(models, lambda model: ({"auroc": 0.5}, next(given)))[0]
     good, bad = (found.probabilities[:, 1] for found in (better, worse))
     against_itself, expected = math.nan, delong_test(good, bad, worse.target).p_value
     assert table["delong_p"].tolist() == pytest.approx([expected, against_itself], nan_ok=True)
@@ -96,9 +95,9 @@ def test_the_common_loss_is_defined_for_every_task(task):
 
 
 def test_the_page_has_bars_a_table_and_both_kinds_of_curves(tmp_path):
-    table = compare({"net": nn.Linear(2, 1)}, measured("multiclass")).table
-    comparison = Comparison(table, {"net": make_outputs("multiclass")})
-    written, _ = write_comparison(comparison, tmp_path, NAMES["multiclass"])
+    table = compare({"net": nn.Linear(2, 1)}, measured("multiclass"))[0]
+    outputs = {"net": make_outputs("multiclass")}
+    written, _ = write_comparison(table, outputs, tmp_path, NAMES["multiclass"])
     table_path, page, curves = written
     pd.testing.assert_frame_equal(pd.read_csv(table_path), table)
     assert re.findall(r'id="figure-(\w+)"', page.read_text("utf-8")) == ["metrics"]
@@ -109,10 +108,9 @@ def test_the_page_has_bars_a_table_and_both_kinds_of_curves(tmp_path):
 
 
 def test_values_are_shown_against_the_truth_instead_of_curves(tmp_path):
-    comparison = Comparison(
-        pd.DataFrame({"model": ["a"], "mae": [0.5]}), {"a": make_outputs("regression")}
-    )
-    written, _ = write_comparison(comparison, tmp_path, NAMES["regression"])
+    table = pd.DataFrame({"model": ["a"], "mae": [0.5]})
+    outputs = {"a": make_outputs("regression")}
+    written, _ = write_comparison(table, outputs, tmp_path, NAMES["regression"])
     assert [path.name for path in written] == ["model_comparison.csv", "model_comparison.html"]
     assert 'id="figure-predictions"' in written[1].read_text("utf-8")
 
@@ -121,8 +119,8 @@ def test_values_are_shown_against_the_truth_instead_of_curves(tmp_path):
 def test_where_nothing_can_be_ranked_the_page_says_so(tmp_path):
     outputs = make_outputs("binary")
     outputs.target.fill_(0)
-    comparison = Comparison(pd.DataFrame({"model": ["a"], "auroc": [math.nan]}), {"a": outputs})
-    write_comparison(comparison, tmp_path, NAMES["binary"])
+    table = pd.DataFrame({"model": ["a"], "auroc": [math.nan]})
+    write_comparison(table, {"a": outputs}, tmp_path, NAMES["binary"])
     assert "undefined" in (tmp_path / "roc_comparison.html").read_text()
     assert "undefined" in (tmp_path / "model_comparison.html").read_text()
 
@@ -136,10 +134,8 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
         return "no browser"
 
     monkeypatch.setattr("experiments.report.figure_images.write_images", keep)
-    comparison = Comparison(
-        pd.DataFrame({"model": ["a"], "loss": [0.5]}), {"a": make_outputs(task)}
-    )
-    written, note = write_comparison(comparison, tmp_path, NAMES[task])
+    table = pd.DataFrame({"model": ["a"], "loss": [0.5]})
+    written, note = write_comparison(table, {"a": make_outputs(task)}, tmp_path, NAMES[task])
     assert note == "no browser"
     pages = [path for path in written if path.suffix == ".html"]
     assert list(wanted) == [page.with_suffix(".png") for page in pages]

@@ -12,12 +12,12 @@ from sklearn.metrics import roc_auc_score
 from datasets.errors import UsageError
 from datasets.splits import Folds
 from engine.metrics import EpochOutputs
+from engine.reporting import figure_text
 from experiments.folds.fold_results import (
     fold_results,
     fold_text,
     folds_table,
     pool_outputs,
-    spread_of,
     summary,
     write_fold_results,
 )
@@ -62,12 +62,10 @@ def test_the_spread_is_that_of_the_runs_own_figures(made):
     results = fold_results("made", folds(4), runs, resamples=0)
     for metric in ("accuracy", "brier"):
         own = [run.test_figure(metric).value for run in runs]
-        assert [figures[metric] for figures in results.figures] == own
-        spread = results.spread[metric]
-        assert spread.defined == 4
-        assert spread.mean == pytest.approx(np.mean(own))
-        assert spread.deviation == pytest.approx(np.std(own, ddof=1))
-        assert spread.median == pytest.approx(np.median(own))
+        assert list(results.figures[metric]) == own
+        row = next(line for line in fold_text(results).splitlines() if line.startswith(metric))
+        spread = [np.mean(own), np.std(own, ddof=1), np.median(own)]
+        assert row.split()[5:8] == [figure_text(value) for value in spread]
 
 
 def test_pooled_figures_are_of_all_test_samples_together(made):
@@ -109,14 +107,6 @@ def test_runs_of_other_classes_are_refused(made, tmp_path):
         pool_outputs([*runs, *read_runs([other])])
 
 
-def test_undefined_figures_are_left_out_of_the_spread():
-    assert spread_of([math.nan, 0.5, 0.7]).defined == 2
-    none = spread_of([math.nan])
-    assert (none.defined, math.isnan(none.mean), math.isnan(none.median)) == (0, True, True)
-    one = spread_of([0.5])
-    assert (one.mean, one.median, math.isnan(one.deviation)) == (0.5, 0.5, True)
-
-
 # What a whole cross-validation writes is tested in test_cross_validate.py.
 
 
@@ -137,6 +127,19 @@ def make_results(tmp_path):
         return fold_results("made|up", folds, read_runs(folders), ["cohort a|b"], resamples=0)
 
     return make
+
+
+def test_undefined_figures_are_left_out_of_the_spread(make_results):
+    results = make_results(names=("0", "1", "2"), metrics=("auroc",))
+    results.figures["auroc"] = [math.nan, 0.5, 0.7]
+    text = fold_text(results)
+    row = next(line for line in text.splitlines() if line.startswith("auroc"))
+    assert row.split()[1:7] == ["undefined", "0.5000", "0.7000", "0.6000", "0.1414", "0.6000"]
+    assert "auroc is undefined in 1 of 3 folds; its mean" in text
+    results.figures["auroc"] = [math.nan, math.nan, 0.5]
+    assert " 0.5000  undefined  0.5000 " in fold_text(results)
+    results.figures["auroc"] = math.nan
+    assert "auroc is undefined in 3 of 3 folds." in fold_text(results)
 
 
 def test_names_of_the_users_own_do_not_break_tables(make_results):
@@ -196,9 +199,8 @@ def test_figures_of_folds_keep_their_digits_in_any_unit(tmp_path, unit):
     results = fold_results("made", folds, read_runs(folders), [], resamples=50)
     row = next(line for line in fold_text(results).splitlines() if line.startswith("mae"))
     told = [float(number) for number in row.replace("(", "").replace(")", "").split()[1:7]]
-    spread = results.spread["mae"]
-    own = [own["mae"] for own in results.figures]
-    expected = [*own, spread.mean, spread.deviation, spread.median, results.pooled["mae"].value]
+    own = results.figures["mae"]
+    expected = [*own, own.mean(), own.std(), own.median(), results.pooled["mae"].value]
     assert told == pytest.approx(expected, rel=1e-3)
     assert f"{results.pooled['mae'].low:.2e}"[:3] in row
 

@@ -28,8 +28,8 @@ def test_a_run_is_what_its_files_say(folder):
     auroc = run.test_figure("auroc")
     assert auroc.value == written["test"]["metrics"]["auroc"]
     assert [auroc.low, auroc.high] == written["test"]["intervals"]["auroc"]
-    assert run.side("val") == {"v1", "v2"}
-    assert run.side("test") == set(run.outputs.sample_id)
+    assert run.samples_of("val") == {"v1", "v2"}
+    assert run.samples_of("test") == set(run.outputs.sample_id)
     assert run.environment["python"] == "3.11.7"
 
 
@@ -155,7 +155,7 @@ def test_samples_can_be_taken_in_any_order(tmp_path):
     assert part.sample_id == [found.sample_id[3], found.sample_id[1]]
     assert torch.equal(part.scores, found.scores[[3, 1]])
     assert torch.equal(part.target, found.target[[3, 1]])
-    assert torch.equal(part.said, found.said[[3, 1]])
+    assert torch.equal(part.predicted, found.predicted[[3, 1]])
 
 
 def test_scores_of_weights_that_diverged_are_read_as_such(tmp_path):

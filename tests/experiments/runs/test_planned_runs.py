@@ -5,7 +5,7 @@ import pytest
 from datasets.errors import UsageError
 from experiments.config import check_config
 from experiments.run_files import FINISHED, write_config
-from experiments.runs.planned_runs import state_of
+from experiments.runs.terminal_run import state_of
 
 # Running, passing over and continuing is tested with those who plan runs: families and folds.
 
