@@ -99,7 +99,11 @@ def comparison_metric(config: Config, task: str) -> str:
     monitored = str(config.checkpoint.monitor).removeprefix("val/")
     fits = (*TASKS[task].metrics, "balanced_accuracy", "mcc", "brier", "log_loss", "ece")
     suits = monitored in config.metric_names and monitored.partition("[")[0] in fits
-    return monitored if suits else TASKS[task].monitor.removeprefix("val/")
+    if suits:
+        return monitored
+    # Errors of several targets have no common unit.
+    several = isinstance(config.data.label, list) and len(config.data.label) > 1
+    return "r2" if task == "regression" and several else TASKS[task].monitor.removeprefix("val/")
 
 
 def ranked(outputs: Mapping[str, EpochOutputs], metric: str) -> list[str]:

@@ -57,7 +57,7 @@ def four_samples_each(
     np.save(root / "spectra.npy", np.array(spectra, dtype=np.float32))
     np.save(root / "axis.npy", patients.axis)
     roles = {"numeric": patients.numeric, "categorical": patients.categorical}
-    return Cohort.read(root, labels=LABELS, group="group", **(roles if covariates else {}))
+    return Cohort.read(root, labels=LABELS, group="group", **(roles if covariates else {}))  # type: ignore[arg-type]
 
 
 def hidden(found: list[Finding]) -> set[str]:

@@ -32,7 +32,8 @@ def test_every_message_is_filled_in_chinese():
         values = [f"{number}.5%" for number in range(english.count("{}"))]
         turn = iter(values)
         expected = PLACES.sub(
-            lambda m, t=turn, v=values: v[int(m[1])] if m[1] else next(t), chinese
+            lambda m, t=turn, v=values: v[int(m[1])] if m[1] else next(t),  # type: ignore[misc]
+            chinese,
         )
         assert words.translate(Message(english, *values)) == expected
 

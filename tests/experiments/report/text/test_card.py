@@ -307,7 +307,7 @@ def test_the_licence_is_the_one_that_the_cohort_names(run, root, tmp_path, key, 
 
 
 def test_unscored_weights_are_those_of_the_last_epoch(run):
-    experiment = run(model={"name": "tabular_only"})
+    experiment = run(model={"name": "tabular_only"}, checkpoint={"monitor": "val/auroc"})
     assert "weights are those of the best val/auroc" in card_of(experiment)
     (experiment.run_dir / "checkpoints" / "best.pt").unlink()
     experiment.validate()
