@@ -35,6 +35,7 @@ def baseline_config(task: TinyTask) -> Config:
         "ema.decay": task.ema_decay,
         "ema.warmup": "false",
         "lr_scheduler.warmup_steps": 0,
+        "trainer.early_stopping": "{patience: 10}",
     }
     return load_config("tft_baseline", [(key, str(value)) for key, value in changes.items()])
 

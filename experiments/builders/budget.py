@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.metrics import LAST_EPOCH
-from experiments.config import Config
+from experiments.config import Config, Section
 
 # Of a batch: this share of the training set, within bounds; larger batches leave too few steps.
 BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 64
@@ -18,14 +18,16 @@ PATIENCE_STEPS, FIRST_STEPS = 200, 300
 FEWEST_GROUPS, FEWEST_GROUPS_OF_REGRESSION = 20, 50
 EMA_DECAY = 0.99
 AVERAGERS = ("ema", "swa")
-# What is derived from the cohort: section -> fields.
-DERIVED: Mapping[str, Sequence[str]] = {
-    "trainer": ("batch_size", "max_epochs"),
-    "lr_scheduler": ("warmup_steps",),
-    "trainer.early_stopping": ("patience", "start_epoch"),
-    "checkpoint": ("monitor", "mode"),
-    "ema": ("decay",),
-}
+# What is derived from the cohort: sections and fields, which are chosen or derived together.
+DERIVED: Sequence[tuple[str, tuple[str, ...]]] = (
+    ("trainer", ("batch_size",)),
+    ("trainer", ("max_epochs",)),
+    ("lr_scheduler", ("warmup_steps",)),
+    ("trainer.early_stopping", ("patience",)),
+    ("trainer.early_stopping", ("start_epoch",)),
+    ("checkpoint", ("monitor", "mode")),
+    ("ema", ("decay",)),
+)
 
 
 def derive_batch_size(config: Config, samples: int, processes: int = 1) -> None:
@@ -42,54 +44,65 @@ def derive_batch_size(config: Config, samples: int, processes: int = 1) -> None:
         config.trainer.derive("batch_size", max(1, joint // processes))
 
 
-def derive_budget(config: Config, batches: int, val_groups: int) -> None:
+def derive_budget(config: Config, batches: int, val_groups: int, continued: bool = False) -> None:
     """Epochs, warm-up, early stopping and selection.
 
     Args:
         config: Changed where nothing was chosen.
         batches: Of an epoch, in each process.
         val_groups: Groups of the rarest class in the validation set; all of a regression.
+        continued: Whether the run began before, so that only what is missing is derived.
     """
+
+    def is_open(section: Section, name: str) -> bool:
+        return getattr(section, name) is None if continued else section.is_open(name)
+
     trainer = config.trainer
     steps = math.ceil(batches / trainer.accumulate_steps)
-    if trainer.is_open("max_epochs"):
+    if is_open(trainer, "max_epochs"):
         trainer.derive("max_epochs", max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
     assert trainer.max_epochs is not None
     warmup, schedule = 0, config.lr_scheduler
     if schedule is not None:
-        if schedule.is_open("warmup_steps"):
+        if is_open(schedule, "warmup_steps"):
             schedule.derive("warmup_steps", int(schedule.warmup * trainer.max_epochs * steps))
         warmup = schedule.warmup_steps or 0
     stopping = trainer.early_stopping
     if stopping is not None:
-        if stopping.is_open("patience"):
+        if is_open(stopping, "patience"):
             stopping.derive("patience", math.ceil(PATIENCE_STEPS / steps))
-        if stopping.is_open("start_epoch"):
+        if is_open(stopping, "start_epoch"):
             stopping.derive("start_epoch", math.ceil(max(warmup, FIRST_STEPS) / steps))
     regression = config.data.task == "regression"
     if val_groups >= (FEWEST_GROUPS_OF_REGRESSION if regression else FEWEST_GROUPS):
         return
-    if config.checkpoint.is_open("monitor"):
+    if is_open(config.checkpoint, "monitor"):
         config.checkpoint.derive("monitor", LAST_EPOCH)
         config.checkpoint.derive("mode", "max")
         if config.ema.is_open("decay") and not any(h.name in AVERAGERS for h in config.handlers):
             config.ema.derive("decay", EMA_DECAY)
 
 
-def keep_budget(config: Config, before: Mapping[str, Any]) -> None:
+def keep_budget(config: Config, before: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
     """Take what was derived for a run when it began, for its continuation.
 
     Args:
-        config: Of the continuation; changed where nothing was chosen.
+        config: Of the continuation; changed where nothing is chosen.
         before: All settings of the run so far, in plain types.
+        chosen: Those that were chosen, likewise; others are null.
     """
-    for place, names in DERIVED.items():
+    for place, names in DERIVED:
         section: Any = config
         former: Any = before
+        own: Any = chosen
         for key in place.split("."):
-            section, former = getattr(section, key, None), (former or {}).get(key)
-        for name in names if section is not None and former is not None else ():
-            if section.is_open(name):
+            section = getattr(section, key, None)
+            former, own = (former or {}).get(key), (own or {}).get(key)
+        first = names[0]
+        if section is None or former is None or not section.is_open(first):
+            continue
+        if (own or {}).get(first) is None:
+            for name in names:
                 section.derive(name, former[name])
 
 

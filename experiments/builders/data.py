@@ -199,7 +199,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         spectra, scan_rows, options = store_scans(
             settings, cohort, transforms, version.files.get(SPECTRA_FILE, "")
         )
-    if splits_file is None:
+    if splits_file is None or config.trainer.batch_size is None:
         derive_batch_size(config, int(train.sum()), world_size())
     datasets = {}
     for subset in SUBSETS:

@@ -185,11 +185,11 @@ def attach_validation(
         trainer.attach(Validation(evaluator, val_loader, loss_terms=loss_terms, **weights))
     if config.lr_scheduler is not None:
         schedule = config.lr_scheduler
-        own = {"name": schedule.name, "warmup_steps": schedule.warmup_steps}
+        own = {"name": schedule.name, "warmup_steps": schedule.warmup_steps or 0}
         attach(LRSchedule, "lr_scheduler.params", **own, **schedule.params)
     stopping = config.trainer.early_stopping
     if stopping is not None:
-        attach(EarlyStopping, "trainer.early_stopping", **stopping.model_dump())
+        attach(EarlyStopping, "trainer.early_stopping", **stopping.model_dump(exclude_none=True))
 
 
 @contextmanager

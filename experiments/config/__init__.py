@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from experiments.config.components import (
         ComponentConfig,
+        Section,
         arguments_for,
         construct,
         find_named,

@@ -202,8 +202,8 @@ class Experiment:
         seed_everything(config.seed)
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
-        if not resumed:
-            derive_budget(config, len(self.data.loaders["train"]), self._val_groups())
+        batches = len(self.data.loaders["train"])
+        derive_budget(config, batches, self._val_groups(), continued=bool(resumed))
         task = self.data.cohort.task
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))

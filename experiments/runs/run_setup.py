@@ -98,7 +98,7 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
         if begun:
             path, content, skipped = newest_whole_checkpoint(folder)
         before = settings_of(run_dir, content["meta"])
-        keep_budget(config, before)
+        keep_budget(config, before, chosen_of(run_dir))
         changes = changes_between(before, config.resolved())
         refuse_changes(changes, run_dir, config.data.batching.kind == "bucket")
     meta = {name: value for name, value in content["meta"].items() if name != SETTINGS}
@@ -112,6 +112,11 @@ def settings_of(run_dir: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
     return with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
 
 
+def chosen_of(run_dir: Path) -> dict[str, Any]:
+    """The settings that were chosen for a run, in plain types; others are null or empty."""
+    return load_config(str(run_dir / CONFIG_NAME)).plain()
+
+
 def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
     """The settings that differ from those of a finished run."""
     try:
@@ -119,7 +124,7 @@ def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
     except CheckpointError:  # they may be removed once a run is finished
         meta = {}
     before = settings_of(run_dir, meta)
-    keep_budget(config, before)
+    keep_budget(config, before, chosen_of(run_dir))
     return changes_between(before, config.resolved())
 
 

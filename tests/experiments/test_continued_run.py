@@ -30,6 +30,7 @@ def small(cohort_dir, runs_dir):
         "model": {"name": "mean_linear"},
         "trainer": {"max_epochs": EPOCHS, "batch_size": 9, "device": "cpu"},
         "optimizer": {"lr": 0.01},
+        "lr_scheduler": {"warmup": 0},
         "checkpoint": {"monitor": "val/auroc"},
         "report": {"enabled": False, "resamples": 0},
         "audit": {"enabled": False},
@@ -89,7 +90,7 @@ def used(run_dir):
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_another_rate_and_decay_are_used_at_once(cohort_dir, tmp_path, schedule, capsys):
-    settings = small(cohort_dir, tmp_path) | {"lr_scheduler": {"name": schedule}}
+    settings = small(cohort_dir, tmp_path) | {"lr_scheduler": {"name": schedule, "warmup": 0}}
     cut = train(check_config(settings))
     capsys.readouterr()
     again = resume(
@@ -211,7 +212,7 @@ def test_a_best_epoch_of_an_average_is_measured_averaged(cohort_dir, tmp_path):
 
 
 def test_early_stopping_begins_later_and_has_a_say(run_dir):
-    stopping = "{monitor: val/loss, patience: 1, min_delta: 100}"
+    stopping = "{monitor: val/loss, patience: 1, min_delta: 100, start_epoch: 0}"
     resume(run_dir, trainer__max_epochs=9, trainer__early_stopping=stopping)
     rows = read_log(run_dir / "log.jsonl")
     assert [row["epoch"] for row in rows if row["event"] == "early_stopped"] == [5]
@@ -343,7 +344,8 @@ def test_what_is_refused_leaves_the_run_as_it_was(case, run_dir, cohort_dir, tmp
 
 def test_what_a_stopped_run_would_not_use_is_refused(cohort_dir, tmp_path):
     settings = small(cohort_dir, tmp_path)
-    settings["trainer"] |= {"max_epochs": 9, "early_stopping": {"patience": 1, "min_delta": 1.0}}
+    stopping = {"patience": 1, "min_delta": 1.0, "start_epoch": 0}
+    settings["trainer"] |= {"max_epochs": 9, "early_stopping": stopping}
     cut = train(check_config(settings))
     before = content(cut.run_dir)
     with pytest.raises(UsageError, match="it stopped early; raise trainer"):

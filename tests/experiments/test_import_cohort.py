@@ -61,7 +61,10 @@ def test_the_imported_species_are_told_apart_without_an_error(real_data, tmp_pat
     archive = real_data / "raw_formats" / "species_bruker_flex.tar.gz"
     out = tmp_path / "species"
     assert main([str(archive), str(out), "--format", "bruker", *AXIS]) == 0
-    changes = {"data.root": out, "runs_dir": tmp_path, "trainer.max_epochs": 15}
+    changes = {"data.root": out, "runs_dir": tmp_path, "trainer.max_epochs": 15} | {
+        "lr_scheduler.warmup_steps": 10,
+        "checkpoint.monitor": "val/loss",
+    }
     changes |= {"report.enabled": "false", "report.resamples": 0}
     config = load_config("species", [(key, str(value)) for key, value in changes.items()])
     experiment = Experiment(config)

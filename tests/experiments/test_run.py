@@ -202,6 +202,7 @@ def test_a_plain_file_without_a_data_section_does_what_it_says(tmp_path, capsys)
     path = tmp_path / "plain.yaml"
     path.write_text(PLAIN_FILE)
     small = ["--data.simulated.n_samples", "60", "--data.cache_dir", str(tmp_path / "cache")]
+    small += ["--trainer.batch_size", "32"]
     small += ["--trainer.max_epochs", "3", "--runs_dir", str(tmp_path / "runs")]
     small += ["--report.enabled", "false"]
     assert main([str(path), *small, "--trainer.device", "cpu"]) == 0
@@ -402,6 +403,7 @@ def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
         results={"val": metrics, "test": metrics},
         intervals={},
         findings=TestAnalysis(),
+        leaderboard=None,
         data=SimpleNamespace(cohort=cohort),
     )
     print_results(cast(Experiment, told))

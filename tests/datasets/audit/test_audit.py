@@ -226,10 +226,10 @@ def test_hcc_is_predicted_by_missing_albumin_and_by_sex(real_data, labels):
     assert "refuse" not in {one.level for one in found.values()}
 
 
-def test_hcc_against_liver_disease_has_no_missingness_finding(real_data):
+def test_hcc_has_patients_on_several_plates_and_no_missingness_finding(real_data):
     found = audit(read_hcc(real_data, {"HCC": 1, "LC": 0, "CHB": 0}))
     grave = [one.name for one in found if one.level != "note"]
-    assert grave == ["confounding:sex"]
+    assert grave == ["groups:covariates", "confounding:sex"]
 
 
 def test_four_species_and_replicates_of_patients_raise_no_alarm(real_data):

@@ -117,10 +117,10 @@ def test_a_continued_run_keeps_its_budget() -> None:
     derive_budget(begun, 5, val_groups=3)
     before = begun.resolved()
     now = check_config(begun.plain())
-    keep_budget(now, before)
+    keep_budget(now, before, begun.plain())
     assert now.resolved() == before
     changed = check_config({**begun.plain(), "checkpoint": {"monitor": "val/loss"}})
-    keep_budget(changed, before)
+    keep_budget(changed, before, begun.plain())
     assert changed.checkpoint.monitor == "val/loss"
     assert changed.trainer.max_epochs == before["trainer"]["max_epochs"]
 

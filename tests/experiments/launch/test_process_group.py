@@ -70,7 +70,7 @@ def test_two_promises_that_exclude_each_other_are_refused():
 def test_one_process_takes_all_gpus_and_says_what_is_faster(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    settings = trainer(strategy="dp")
+    settings = trainer(strategy="dp").model_copy(update={"batch_size": 32})
     assert replica_devices(settings) == [0, 1, 2]
     assert tell_group(settings) == (
         "1 process, 3 GPUs, joint batch 32: torchrun with the strategy ddp is faster"
@@ -90,7 +90,9 @@ def test_one_process_takes_all_gpus_and_says_what_is_faster(monkeypatch):
 def test_replicas_without_several_gpus_are_refused(monkeypatch, gpus, device, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    settings = TrainerConfig.model_validate({"device": device, "processes": {"strategy": "dp"}})
+    settings = TrainerConfig.model_validate(
+        {"device": device, "batch_size": 32, "processes": {"strategy": "dp"}}
+    )
     with pytest.raises(UsageError, match=expected):
         replica_devices(settings)
 

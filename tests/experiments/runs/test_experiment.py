@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 EXPECTED_FILES = {
     "audit.json",
+    "baselines.skops",
     "config.yaml",
     "resolved.yaml",
     "environment.json",
@@ -55,6 +56,7 @@ def finished(tmp_path_factory, cohort_dir):
     config = check_config(
         {
             "exp_name": "whole",
+            "baselines": {"models": ["covariates_logistic"]},
             "runs_dir": str(tmp_path_factory.mktemp("runs")),
             "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
             "model": {"name": "tft", "params": SMALL_TFT},

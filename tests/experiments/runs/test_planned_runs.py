@@ -37,6 +37,6 @@ def test_a_run_whose_defaults_were_others_is_told_by_their_keys(config, tmp_path
     (tmp_path / "a").mkdir()
     write_config(tmp_path / "a", config)
     resolved = tmp_path / "a" / "resolved.yaml"
-    resolved.write_text(resolved.read_text().replace("monitor: val/auroc", "monitor: val/loss"))
-    with pytest.raises(UsageError, match=r"another configuration \(checkpoint.monitor\)"):
+    resolved.write_text(resolved.read_text().replace("save_top_k: 3", "save_top_k: 2"))
+    with pytest.raises(UsageError, match=r"another configuration \(checkpoint.save_top_k\)"):
         state_of(config)
