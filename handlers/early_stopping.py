@@ -80,7 +80,7 @@ class EarlyStopping(SavedAttributes):
                 f"{self.bad_epochs} epochs; raise early_stopping.patience to train on",
             )
             trainer.terminate()
-        elif self.start_epoch >= trainer.state.max_epochs:
+        elif self.start_epoch >= trainer.state.max_epochs and not trainer.state.iteration:
             trainer.log_event(
                 "notice",
                 message=f"early_stopping.start_epoch {self.start_epoch} is not before the last "
