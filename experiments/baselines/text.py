@@ -102,11 +102,10 @@ def leaderboard_lines(found: Leaderboard) -> list[str]:
 
 def leaderboard_section(found: Leaderboard) -> str:
     """A Markdown section for the summary and the card."""
-    sentence = verdict(found).capitalized
     rows = "\n".join(f"| {name} | {val} | {test} |" for name, val, test in leaderboard_rows(found))
     return f"""## Baselines
 
-{sentence}. {about_leaderboard(found)}
+Verdict: {verdict(found)}. {about_leaderboard(found)}
 
 | {found.metric} by model | validation | test |
 |---|---|---|

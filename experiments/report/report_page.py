@@ -264,7 +264,7 @@ def _leaderboard(content: ReportContent) -> dict[str, Any]:
     if found is None:
         return {"verdict": None}
     return {
-        "verdict": Message("{}.", verdict(found).capitalized),
+        "verdict": Message("Verdict: {}.", verdict(found)),
         "about_leaderboard": about_leaderboard(found),
         "leaderboard_metric": metric_message(found.metric),
         "leaderboard": [

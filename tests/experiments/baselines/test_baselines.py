@@ -90,7 +90,7 @@ def test_the_verdict_stands_in_metrics_summary_and_card(finished: Experiment) ->
     assert set(found["models"]) == set(FEW)
     for name in ("summary.md", "model_card.md"):
         text = (finished.run_dir / name).read_text()
-        assert sentence[1:] in text
+        assert f"Verdict: {sentence}." in text
         for entry in board.baselines:
             assert title_of(entry.name) in text
     assert leaderboard_lines(board)[-1] == f"verdict: {sentence}"
