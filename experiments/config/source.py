@@ -59,6 +59,9 @@ def load_config(source: str, overrides: Sequence[tuple[str, str]] = ()) -> Confi
 
 def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]]) -> Config:
     """Check :func:`experiments.config.yaml_text.read_written`'s values, with overrides."""
+    data = written.get("data")
+    if isinstance(data, dict) and any(key == "data.root" for key, _ in overrides):
+        data.pop("simulated", None)  # the command line's cohort replaces the file's simulated one
     for key, text in overrides:
         set_key(written, key, read_override(text, _type_of(key), f"--{key}"))
     try:

@@ -349,3 +349,14 @@ def test_a_file_that_is_no_text_or_no_mapping_is_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     with pytest.raises(UsageError, match="expected sections and keys, got list"):
         load_config(str(tmp_path / "list.yaml"))
+
+
+def test_a_root_on_the_command_line_replaces_the_files_simulated_cohort(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("data: {simulated: {n_samples: 80}}")
+    config = load_config(str(path), [("data.root", "c")])
+    assert str(config.data.root) == "c"
+    assert config.data.simulated.n_samples == 900
+    both = [("data.root", "c"), ("data.simulated.n_samples", "80")]
+    with pytest.raises(UsageError, match="simulated has no effect beside root"):
+        load_config(str(path), both)
