@@ -10,6 +10,7 @@ from typing import Any
 from engine.metrics import TASKS, UNDEFINED, EpochOutputs, better_when, metric_value
 from engine.statistics import (
     FEWEST_GROUPS,
+    TOO_FEW,
     Interval,
     bootstrap_differences,
     bootstrap_intervals,
@@ -18,7 +19,8 @@ from engine.statistics import (
 )
 from experiments.config import Config
 
-BEATS, LOSES, OPEN, TOO_FEW = "beats", "does_not_beat", "no_difference", "too_few"
+BEATS, LOSES, OPEN = "beats", "does_not_beat", "no_difference"
+UNTESTED = "untested"
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,14 @@ class Leaderboard:
 
     @property
     def outcome(self) -> str:
-        """``beats``, ``does_not_beat``, ``no_difference`` or ``too_few``, by the interval."""
+        """``beats``, ``does_not_beat`` or ``no_difference``, by the interval.
+
+        Without one ``too_few`` (samples), or ``untested``: the test set is one group, or no
+        resamples were asked for.
+        """
         low, high = self.difference.low, self.difference.high
         if math.isnan(low):
-            return TOO_FEW
+            return TOO_FEW if self.difference.method == TOO_FEW else UNTESTED
         if better_when(self.metric) == "min":
             low, high = -high, -low
         return BEATS if low > 0 else LOSES if high < 0 else OPEN

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from datasets.messages import Message, sentences
 from engine.reporting import figure_text, figure_texts, p_text, with_bounds
-from experiments.baselines.leaderboard import BEATS, LOSES, OPEN, TOO_FEW, Leaderboard
+from engine.statistics import TOO_FEW
+from experiments.baselines.leaderboard import BEATS, LOSES, OPEN, UNTESTED, Leaderboard
 from experiments.config import LATE_FUSION
 
 TITLES = {
@@ -29,6 +30,9 @@ VERDICTS = {
     BEATS: "{} beats {}: {} {} against {}, difference {} ({} to {})",
     LOSES: "{} does not beat {}: {} {} against {}, difference {} ({} to {})",
     OPEN: "{} does not differ significantly from {}: {} {} against {}, difference {} ({} to {})",
+    UNTESTED: (
+        "{} and {} without a test (one group, or no resamples): {} {} against {}, difference {}"
+    ),
     TOO_FEW: "too few samples to tell whether {} beats {}: {} {} against {}, difference {}",
 }
 
@@ -45,7 +49,7 @@ def verdict(found: Leaderboard) -> Message:
     _, low, high = figure_texts(difference, "+")
     # As many decimals as the bounds have.
     apart = _rounded(difference.value, low)
-    bounds = [] if found.outcome == TOO_FEW else [low, high]
+    bounds = [low, high] if low else []
     values = (network.name, title_of(best.name), found.metric, ours, theirs, apart, *bounds)
     return Message(VERDICTS[found.outcome], *values)
 

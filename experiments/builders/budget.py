@@ -12,6 +12,7 @@ from experiments.config import Config, Section
 # Of a batch: this share of the training set, within bounds; larger batches leave too few steps.
 BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 64
 FEWEST_EPOCHS, FEWEST_STEPS = 30, 600
+WARMUP = 0.1
 # Of early stopping, in optimizer steps.
 PATIENCE_STEPS, FIRST_STEPS = 200, 300
 # With fewer validation groups of a class (in all, of a regression) no epoch is selected by them.
@@ -65,7 +66,10 @@ def derive_budget(config: Config, batches: int, val_groups: int, continued: bool
     warmup, schedule = 0, config.lr_scheduler
     if schedule is not None:
         if is_open(schedule, "warmup_steps"):
-            schedule.derive("warmup_steps", int(schedule.warmup * trainer.max_epochs * steps))
+            share = schedule.warmup
+            if share is None:  # a one_cycle rises for its own pct_start
+                share = 0.0 if schedule.name == "one_cycle" else WARMUP
+            schedule.derive("warmup_steps", int(share * trainer.max_epochs * steps))
         warmup = schedule.warmup_steps or 0
     stopping = trainer.early_stopping
     if stopping is not None:

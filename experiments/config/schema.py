@@ -198,8 +198,10 @@ class SchedulerConfig(Section):
     """The learning rate over the run."""
 
     name: Annotated[Text, one_of(SCHEDULES, "no schedule")] = "cosine"
-    warmup: Annotated[Number, Field(ge=0, lt=1)] = Field(
-        default=0.1, description="share of the run's steps"
+    warmup: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="share of the run's steps, unless warmup_steps is set; defaults to 0.1, and to "
+        "pct_start of one_cycle",
     )
     warmup_steps: Count | None = Field(default=None, description="defaults to what warmup gives")
     params: Params = Field(default={})

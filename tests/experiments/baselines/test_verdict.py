@@ -61,3 +61,9 @@ def test_the_network_stands_first_and_the_verdict_last() -> None:
     # In the order of validation, although another was better on the test set.
     assert lines[2].startswith("extra trees on covariates")
     assert lines[-1].startswith("verdict: tft does not beat")
+
+
+def test_without_resamples_it_is_not_the_samples_that_are_too_few() -> None:
+    board = replace(BOARD, difference=Interval(-0.0287))
+    assert board.outcome == "untested"
+    assert verdict(board).startswith("tft and extra trees on covariates without a test")

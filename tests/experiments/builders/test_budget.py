@@ -56,6 +56,14 @@ def test_stopping_waits_for_the_warmup_and_300_steps() -> None:
     assert long.trainer.early_stopping.start_epoch == 50
 
 
+@pytest.mark.parametrize(("chosen", "steps"), [({}, 0), ({"warmup": 0.2}, 120)], ids=["own", "set"])
+def test_a_one_cycle_rises_for_its_own_share(chosen: dict[str, Any], steps: int) -> None:
+    config = check_config({"lr_scheduler": {"name": "one_cycle", **chosen}})
+    derive_budget(config, 20, val_groups=100)
+    assert config.lr_scheduler is not None
+    assert config.lr_scheduler.warmup_steps == steps
+
+
 def test_few_validation_groups_select_no_epoch() -> None:
     config = check_config({})
     derive_budget(config, 10, val_groups=19)
