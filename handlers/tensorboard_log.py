@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +86,10 @@ class _Scalars:
             # Imported here, because it takes a second.
             from torch.utils.tensorboard import SummaryWriter
 
+            # TensorBoard reads files in the order of their names: the second, then a counter
+            # without leading zeros, by which the tenth file of a second comes before the ninth.
+            if any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+                time.sleep(1 - time.time() % 1)
             self._writer = SummaryWriter(str(folder), purge_step=number)
         self._last = number
         for name, value in values.items():

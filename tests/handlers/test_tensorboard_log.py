@@ -83,6 +83,16 @@ def test_no_step_stands_twice_after_going_back_within_a_run(make_trainer, loader
     assert [step for step, _ in scalars["train/loss"]] == [1, 2, 3]
 
 
+def test_files_of_one_second_are_read_in_their_order(make_trainer, loader):
+    for lr in [0.01 * n for n in range(1, 4)]:  # each run writes epoch 1 anew
+        trainer = make_trainer(lr=lr)
+        TensorBoard().attach(trainer)
+        trainer.fit(loader, 1)
+    seconds = [each.name.split(".")[3] for each in (trainer.run_dir / "events").iterdir()]
+    assert len(set(seconds)) == len(seconds) == 3
+    assert read(trainer.run_dir / "events")["lr"] == [(1, pytest.approx(0.03))]
+
+
 def test_what_was_written_stands_when_training_fails(make_trainer, loader):
     trainer = make_trainer()
     board = TensorBoard()
