@@ -167,6 +167,7 @@ def trained(tmp_path_factory, cohort_dir):
             "model": {"name": "tabular_only"},
             "trainer": {"max_epochs": 2, "device": "cpu"},
             "report": {"enabled": False, "resamples": 50},
+            "baselines": {"enabled": False},
         }
         Experiment(check_config(values | changed)).run()
     return folder

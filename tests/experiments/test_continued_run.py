@@ -34,6 +34,7 @@ def small(cohort_dir, runs_dir):
         "checkpoint": {"monitor": "val/auroc"},
         "report": {"enabled": False, "resamples": 0},
         "audit": {"enabled": False},
+        "baselines": {"enabled": False},
     }
 
 

@@ -66,6 +66,7 @@ def test_the_imported_species_are_told_apart_without_an_error(real_data, tmp_pat
         "checkpoint.monitor": "val/loss",
     }
     changes |= {"report.enabled": "false", "report.resamples": 0}
+    changes |= {"baselines.enabled": "false"}
     config = load_config("species", [(key, str(value)) for key, value in changes.items()])
     experiment = Experiment(config)
     experiment.run()

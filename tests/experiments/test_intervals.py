@@ -82,6 +82,7 @@ def eight(tmp_path):
         "trainer.batch_size": "8",
         "optimizer.lr": "0.01",
         "report.resamples": "50",
+        "baselines.enabled": "false",
     }
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 

@@ -18,6 +18,7 @@ def run(name, root, tmp_path, *overrides):
             ("runs_dir", str(tmp_path)),
             ("report.enabled", "false"),
             ("report.resamples", "0"),
+            ("baselines.enabled", "false"),
             *overrides,
         ],
     )

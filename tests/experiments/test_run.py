@@ -204,7 +204,7 @@ def test_a_plain_file_without_a_data_section_does_what_it_says(tmp_path, capsys)
     small = ["--data.simulated.n_samples", "60", "--data.cache_dir", str(tmp_path / "cache")]
     small += ["--trainer.batch_size", "32"]
     small += ["--trainer.max_epochs", "3", "--runs_dir", str(tmp_path / "runs")]
-    small += ["--report.enabled", "false"]
+    small += ["--report.enabled", "false", "--baselines.enabled", "false"]
     assert main([str(path), *small, "--trainer.device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "fp16" in out

@@ -178,6 +178,7 @@ def test_the_page_of_a_real_run_opens_from_the_disk(cohort_dir, tmp_path):
             "model": {"name": "tabular_only"},
             "trainer": {"max_epochs": 2, "device": "cpu"},
             "report": {"resamples": 50},
+            "baselines": {"enabled": False},
         }
     )
     experiment = Experiment(config)

@@ -79,6 +79,7 @@ def run(root, tmp_path_factory):
             "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
             "report": {"enabled": False, "resamples": 50},
             "audit": {"enabled": False},
+            "baselines": {"enabled": False},
         }
         experiment = Experiment(check_config(config | changes))
         experiment.run()
