@@ -61,6 +61,7 @@ def _train(
         "report.enabled": "false",
         "report.resamples": 0,
         "audit.enabled": "false",
+        "baselines.enabled": "false",
     }
     if epochs is not None:
         settings["trainer.max_epochs"] = epochs
