@@ -22,11 +22,18 @@ from experiments.config import write_yaml
 
 ONE_SETTING = ["--workers", "0", "--accumulation", "3", "--precision", "bf16"]
 KILLS = 1
+FULL_CONFIG = Setting.config
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     return tmp_path_factory.mktemp("benchmark") / "kept"
+
+
+def without_page(setting, *arguments):
+    """A setting's configuration, without what takes most of the time after training."""
+    config = FULL_CONFIG(setting, *arguments)
+    return config | {"report": {"enabled": False}, "baselines": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,9 @@ def shown(work, tmp_path_factory):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         code = subprocess.run(command, env=environment, check=False).returncode
     else:
-        code = main(arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Setting, "config", without_page)
+            code = main(arguments)
     return code, json.loads(out.read_text())
 
 
