@@ -11,18 +11,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards each module has the mode that it had.
-
-    A frozen part may be in evaluation mode while the rest is training.
-
-    Example:
-        >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-        >>> with eval_mode(model):
-        ...     model[0].training
-        False
-        >>> model[0].training, model[1].training
-        (True, False)
-    """
+    """Evaluation mode; afterwards each module has the mode that it had."""
     in_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -38,14 +27,7 @@ def swapped_weights(
 ) -> Iterator[None]:
     """Exchange the values of ``live`` and ``other`` in place, and back at the end.
 
-    The model's buffers are restored too, also after an exception. Optimizers and compiled models
-    keep their tensors.
-
-    Example:
-        >>> model = nn.Linear(1, 1, bias=False)
-        >>> with swapped_weights(model, [model.weight], [torch.full((1, 1), 7.0)]):
-        ...     model.weight.item()
-        7.0
+    The model's buffers are restored too. Optimizers and compiled models keep their tensors.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     exchanged: list[tuple[Tensor, Tensor]] = []

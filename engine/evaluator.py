@@ -22,12 +22,10 @@ from engine.steps import eval_step
 
 
 class Evaluator(OrderedEngine):
-    """Measures a model over a loader.
+    """Measures a model over a loader; ``metrics.outputs`` then holds the outputs.
 
     Collective: every rank evaluates its own batches, even if it has none, and gets the metrics of
-    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`. After a run
-    ``evaluator.metrics.outputs`` holds the outputs. ``precision`` may be replaced by mixed
-    precision.
+    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`.
     """
 
     def __init__(
@@ -51,9 +49,8 @@ class Evaluator(OrderedEngine):
     ) -> dict[str, float]:
         """Run over the loader once, without changing the random number streams.
 
-        The loader yields every sample once, of several ranks in one of them. ``weights`` opens the
-        context with the weights to measure, such as averaged ones. Returns metric name -> value;
-        NaN where a metric is undefined on this data.
+        ``weights`` opens the context with the weights to measure, such as averaged ones. Returns
+        metric name -> value, NaN where undefined.
         """
         self.metrics.reset()
         self.state.metrics.clear()  # an interrupted run has no metrics

@@ -51,10 +51,8 @@ def validate_model(
 ) -> list[str]:
     """Run a model and its loss on one batch, without gradients and random draws.
 
-    ``num_classes`` is the width of ``logits``. Returns the names of the loss's terms.
-
-    Raises:
-        UsageError: Names the output or term that is invalid.
+    ``num_classes`` is the width of ``logits``. Returns the names of the loss's terms. UsageError
+    names the output or term that is invalid.
     """
     name = type(model).__name__
     batch = batch.to(device)

@@ -38,11 +38,7 @@ class Precision:
 
 
 def best_device(name: str = "auto") -> torch.device:
-    """The device of a name such as ``cuda:1``; ``auto`` is CUDA if available, else the CPU.
-
-    Raises:
-        ValueError: The name is no device, or CUDA is not available.
-    """
+    """The device of a name such as ``cuda:1``; ``auto`` is CUDA if available, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -55,10 +51,7 @@ def best_device(name: str = "auto") -> torch.device:
 
 
 def has_bf16_instructions() -> bool | None:
-    """Whether the processor has bfloat16 instructions; None if torch is too old to tell.
-
-    Without them bf16 is correct, but several times slower than fp32.
-    """
+    """Whether the processor has them (without, bf16 is several times slower); None if unknown."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is None:
         return None

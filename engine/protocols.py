@@ -26,9 +26,9 @@ Loss = Callable[..., Mapping[str, Tensor]]
 class Stateful(Protocol):
     """What a checkpoint saves: models, optimizers, samplers, handlers with state.
 
-    A state holds tensors and plain Python types, so that it loads with
-    ``torch.load(weights_only=True)``. Objects that differ between ranks declare
-    ``of_each_process = True``; they have a ``reset`` for resuming with another number of ranks.
+    A state holds tensors and plain Python types (``torch.load(weights_only=True)``). Objects that
+    differ between ranks declare ``of_each_process = True``; they have a ``reset`` for resuming with
+    another number of ranks.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -59,8 +59,7 @@ class SavedAttributes:
 class Handler(Protocol):
     """An independent part of training: it listens to events and knows no other handler.
 
-    If it writes files or to the console it declares ``first_process_only = True`` and is attached
-    in the main process only.
+    With ``first_process_only = True`` (files, the console) it is attached on rank 0 only.
     """
 
     def attach(self, trainer: Trainer) -> Any:

@@ -29,20 +29,14 @@ class Trainer(ResumableEngine):
     Args:
         model: ``model(spectra [B, S, L], mask [B, S], tabular [B, D])`` returns a dict with
             ``logits`` [B, C]; moved to ``device``.
-        optimizer: Of the model's parameters.
         loss: ``loss(outputs, target)`` returns a dict of named losses with ``total_loss``.
-        device: Of the model and the batches.
         run_dir: Default folder of handlers that write files.
 
     Attributes:
         network: What a step calls: the model, or a wrapper around it (training by several
             processes); everything else uses ``model``.
-        precision: How a step computes; replaced by mixed precision.
-        stateful: Name -> what a checkpoint saves (:meth:`register_state`).
         data_sampler: Set by :meth:`fit`; follows the epoch, and resumes within one.
-        step_shares: Weights of the micro-batches of a step.
         total: From a step's terms to its ``total_loss``, if the loss or a handler provides it.
-        left_out_steps: Corrects the count of steps that the device skipped.
         history: One row per epoch of the run: ``epoch`` and ``metrics`` (name -> float, ``lr``
             among them); saved with every checkpoint.
 
@@ -112,10 +106,7 @@ class Trainer(ResumableEngine):
                 handler.attach(self)
 
     def register_state(self, name: str, thing: Stateful) -> str:
-        """Save and restore ``thing`` with every checkpoint; returns its name there.
-
-        That is ``name``, or ``<name>-2`` for a second of that name.
-        """
+        """Save ``thing`` with every checkpoint, as ``name``, or ``<name>-2`` for a second one."""
         free, number = name, 1
         while free in self.stateful:
             number += 1
@@ -132,10 +123,9 @@ class Trainer(ResumableEngine):
         return Path(self.run_dir, *parts)
 
     def log_event(self, event: str, **fields: Any) -> None:
-        """Fire ``LOG_EVENT`` for the log and the console.
+        """Fire ``LOG_EVENT`` with one word (``checkpoint_saved``) and fields of plain types.
 
-        The event is one word (``checkpoint_saved``), the fields are of plain types; ``message`` is
-        shown on the console.
+        ``message`` is shown on the console.
         """
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
@@ -174,12 +164,9 @@ class Trainer(ResumableEngine):
         """Train until ``max_epochs`` epochs are done, counting those of a restored checkpoint.
 
         A run that was saved by another number of processes, or with another accumulation, resumes
-        at the beginning of an epoch. Its optimizer steps are rescaled to the steps of an epoch now.
-        Where the loader's ``batch_sampler`` has ``set_epoch`` and ``resume_at``, a run cut within
-        an epoch resumes at the very next batch.
-
-        Raises:
-            UsageError: The loader is empty, or its length is not the restored run's.
+        at the beginning of an epoch, with its optimizer steps rescaled. Where the loader's
+        ``batch_sampler`` has ``set_epoch`` and ``resume_at``, a cut run resumes at the very next
+        batch.
         """
         if len(loader) == 0:
             raise UsageError("the training loader is empty: no batch to train on")
@@ -240,8 +227,7 @@ class Trainer(ResumableEngine):
     def _may_stop_here(self) -> bool:
         """Only where a checkpoint can resume.
 
-        That is: not before a counted batch is trained on, not within an optimizer step, and not
-        between an epoch's last batch and its metrics.
+        Not before a counted batch is trained on, within an optimizer step, or before the metrics.
         """
         state, event = self.state, self.last_event_name
         if event == Events.ITERATION_COMPLETED:
@@ -318,21 +304,15 @@ class Trainer(ResumableEngine):
         self._rng_to_restore = state_dict["rng"]
 
     def capture(self) -> dict[str, Any]:
-        """The state of everything registered, by name. Collective.
-
-        Sharded tensors are complete on rank 0 only, whose states are the ones to save.
-        """
+        """The state of everything registered, by name; that of rank 0 is to save. Collective."""
         return capture_all(self.stateful, self.model)
 
     def restore(
         self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
     ) -> None:
-        """Restore rank 0's captured state, on any number of processes. Collective.
+        """Restore rank 0's captured state, by default of everything registered. Collective.
 
-        ``things`` are to be restored, by name; everything registered by default.
-
-        Raises:
-            UsageError: The states belong to another set of handlers, or another model.
+        UsageError if the states belong to another set of handlers, or another model.
         """
         things = self.stateful if things is None else things
         self._saved_by = restore_all(things, self.model, states)

@@ -19,10 +19,6 @@ class Accumulation:
     The last accumulation of an epoch may be shorter. The step is that of one large batch, also
     where micro-batches differ in size or in their class weights (:class:`engine.optim.StepShares`).
     Contrastive terms and norms over the batch see one micro-batch at a time.
-
-    Sets ``trainer.state.accumulate_steps``, and in each iteration ``accumulation_size``
-    (micro-batches of the present accumulation) and ``sync_gradients`` (whether this is its last).
-    All of it follows from the iteration: nothing has to be saved.
     """
 
     phase = Phase.PREPARE

@@ -45,39 +45,29 @@ MOST_SAMPLES = 500
 class Attribution:
     """Attributions by points of the scans, by scans and by covariates.
 
-    Of classes the predicted one is explained. Several labels or values are explained one by one,
-    the first ``engine.explain.attribution.MOST_OUTPUTS`` of them: ``sets`` holds one set of
-    attributions for each, which multiplies time and memory.
+    Of classes the predicted one is explained; several labels or values are explained one by one,
+    the first ``engine.explain.attribution.MOST_OUTPUTS``: ``sets`` holds one set for each.
 
-    Attached to an evaluator it explains the evaluated samples, in the order of their data set; each
-    evaluation starts again. Attached to a trainer it explains the samples of a loader when training
-    ends, and with ``every`` also after every so many epochs (``history``, saved with checkpoints:
-    rows of ``epoch``, ``samples``, the tensors of :class:`engine.explain.Importance`, and of
-    several outputs ``output``, its number). A run that was stopped within an epoch explains
-    nothing; the resumed one will. Training goes on unchanged. Rank 0 explains the samples of its
-    own loader.
+    Attached to an evaluator it explains the evaluated samples. Attached to a trainer it explains
+    the samples of a loader when training ends, and with ``every`` also after every so many epochs
+    (``history``: rows of ``epoch``, the fields of :class:`engine.explain.Importance`, and of
+    several outputs ``output``). A run that was stopped within an epoch explains nothing; the
+    resumed one will. Training goes on unchanged. Rank 0 explains the samples of its own loader.
 
     Writes ``attributions.safetensors`` (:func:`engine.explain.read_explained`) and announces
     ``attributions_computed``. Memory: S x L x 4 bytes for a sample of S scans of L points, bounded
     by ``max_samples``; ``rows`` bounds the memory of a pass (:func:`engine.explain.attribute`).
 
     Args:
-        method: One of ``engine.explain.METHODS``.
         loader: Samples on which a trainer's model is explained; in a configuration the validation
             set.
-        target: The output to explain; None for the predicted class of each sample, or for each
-            label or value.
         score: See :class:`engine.explain.Options`, as for the next ones; None for the log-odds of
             classes, and of labels and values the output as it is.
-        max_samples: Explain the first so many of that order; None for all.
-        every: Epochs between explanations; None for the end of training only.
+        max_samples: Explain the first so many of the data set; None for all.
         baseline: Zeros are the mean of inputs that are standardised only.
-        references: None for the first batch.
         keep_intensities: Keep the scans too, for the directions of regions
             (:func:`engine.explain.top_windows`); twice the memory.
-        output_names: Names of the outputs, for the file.
-        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default, or
-            none without a ``run_dir``.
+        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default.
         measured_weights: Context in which the model holds the weights to explain, such as
             ``EMA.averaged_weights``; an evaluator brings its own.
     """
@@ -137,10 +127,7 @@ class Attribution:
 
     @property
     def explained(self) -> Explained | None:
-        """The attributions sample by sample; None before there are any.
-
-        Of several outputs it is a UsageError: ``sets`` holds them.
-        """
+        """The attributions sample by sample, or None; UsageError for several outputs."""
         if len(self.sets) > 1:
             raise UsageError(
                 f"attribution: {len(self.sets)} outputs were explained, each by itself; take one "

@@ -36,21 +36,17 @@ Entry = tuple[str, float, int]  # file name, score, epoch
 class Checkpoint:
     """Saves everything that the trainer registers, after all other handlers of the event.
 
-    Four sorts of files, each written aside and renamed when it is whole: ``last.pt`` to resume
-    from, ``best.pt``, the ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and
-    ``periodic-epoch=<epoch>.pt``, which are never removed. A file that falls out of the best is
-    removed after the new one is written. Of equal scores the lower ``val/loss`` makes
-    ``best.pt``, then the earlier; NaN is never among the
-    best; an epoch without the monitor is not ranked. Weights that are NaN or infinite are never
-    saved.
+    Four sorts of files, each whole or absent: ``last.pt`` to resume from, ``best.pt``, the
+    ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and
+    ``periodic-epoch=<epoch>.pt``, which are never removed. Of equal scores the lower ``val/loss``
+    makes ``best.pt``, then the earlier; NaN is never among the best; an epoch without the monitor
+    is not ranked. Weights that are NaN or infinite are never saved.
 
     At the end of a run, completed or stopped, ``last.pt`` holds the very end, also in the middle of
     an epoch. A run that is resumed without ``save_last`` loses its ``last.pt`` when a newer file is
     written; one that is resumed with another monitor has its files ranked again.
 
-    Rank 0 writes the files; all ranks need the handler, because their states are gathered. A file
-    that cannot be written ends all of them.
-
+    Rank 0 writes the files; all ranks need the handler, because their states are gathered.
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
     carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back to
     the file's moment lacks it.
@@ -60,13 +56,7 @@ class Checkpoint:
             epoch is always saved.
         every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
         keep_every_epochs: Epochs from one periodic file to the next.
-        folder: ``<run_dir>/checkpoints`` by default.
-        meta: Plain values saved along, which identify data and model
-            (:func:`engine.checkpointing.check_meta`).
-
-    Example:
-        >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
-        'epoch=004-val_loss=0.250000.pt'
+        meta: Plain values that identify data and model (:func:`engine.checkpointing.check_meta`).
     """
 
     phase = Phase.SAVE

@@ -47,18 +47,10 @@ class Compile:
       so batches should share a few shapes (:func:`datasets.batches.packed_collate`). Without a GPU
       it announces so and is ``default``.
 
-    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is not
-    compiled again. The loss is not compiled. Validation, attribution and export use the model
-    itself, but for blocks that are compiled in place.
-
-    With ``graphs`` a step's outputs live in memory that the next step reuses: they are copied
-    before any other handler sees them, and so are the gradients of an open accumulation.
-
-    Args:
-        dynamic: Whether sizes may change without compiling again.
-        backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
-        cache_dir: Folder of compiled code for later runs; None for torch's own temporary one. The
-            environment variable ``TORCHINDUCTOR_CACHE_DIR`` wins.
+    The loss is not compiled. Validation, attribution and export use the model itself, but for
+    blocks that are compiled in place. ``dynamic`` sizes may change without compiling again.
+    ``cache_dir`` is the folder of compiled code for later runs, unless the environment variable
+    ``TORCHINDUCTOR_CACHE_DIR`` is set.
     """
 
     phase = Phase.PREPARE
@@ -85,12 +77,7 @@ class Compile:
         self._own_gradients = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the start of the run and, for graphs, to the parts of a step.
-
-        Raises:
-            UsageError: The backend misses something, the model has no repeated block, or its
-                weights are shared, which graphs cannot follow.
-        """
+        """Listen to the start of the run and, for graphs, to the parts of a step."""
         if self.mode == "graphs":
             # They are gathered in each step, at changing addresses.
             require_unsharded(trainer.model, "compile.mode graphs")

@@ -20,16 +20,11 @@ if TYPE_CHECKING:
 class EarlyStopping(SavedAttributes):
     """Ends the training after ``patience`` epochs without an improvement.
 
-    An epoch improves when its value beats the best by more than ``min_delta``; the best is the
-    value of the last such epoch, so that small gains add up. NaN is no improvement. An epoch
-    without the metric does not count. A resumed run that had stopped early trains no further,
-    unless its patience was raised.
-
-    Args:
-        cooldown: Epochs after an improvement that are not counted as lacking one.
-        min_delta: The least improvement that counts.
-        relative: Whether ``min_delta`` is a share of the best's absolute value.
-        start_epoch: Epochs up to this one are not counted as lacking an improvement.
+    An epoch improves when its value beats the best by more than ``min_delta`` (with ``relative`` a
+    share of the best); the best is the value of the last such epoch, so that small gains add up.
+    NaN is no improvement; an epoch without the metric, up to ``start_epoch``, or within
+    ``cooldown`` epochs after an improvement does not count. A resumed run that had stopped early
+    trains no further, unless its patience was raised.
 
     Example:
         >>> stopping = EarlyStopping("val/loss", "min", patience=2)

@@ -25,13 +25,8 @@ class EMA(WeightAverage):
     """Exponential moving average of the weights, to be evaluated and saved in their place.
 
     After each optimizer step ``average += (1 - decay) * (weight - average)`` for every floating
-    point parameter (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by
-    averaging"). Buffers, such as the running mean of a norm, are not averaged. With ``warmup`` the
-    decay is small at first, so that the first weights are soon forgotten.
-
-    Example:
-        >>> [round(EMA(decay=0.9).decay_at(n), 2) for n in (0, 10, 1000)]
-        [0.1, 0.55, 0.9]
+    point parameter (Polyak and Juditsky 1992). With ``warmup`` the decay is small at first, so that
+    the first weights are soon forgotten.
     """
 
     phase = Phase.UPDATE

@@ -34,15 +34,13 @@ class Freeze:
     """Freezes parameters by name, for good or until an epoch.
 
     A pattern is the name of a parameter, the name of a module (all that is in it), or either with
-    the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A frozen parameter has
-    no gradient, and the optimizer does not move it. A norm with running statistics is in evaluation
-    mode while all its parameters are frozen; one without parameters is matched by its own name.
-    Dropout in a frozen part goes on.
+    the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A norm with running
+    statistics is in evaluation mode while all its parameters are frozen; one without parameters is
+    matched by its own name. Dropout in a frozen part goes on.
 
     ``patterns`` are frozen until ``until_epoch``, in which their training begins, or for good;
     those of ``unfreeze`` until the epoch that it maps them to. Where several match, the earliest
-    epoch of ``unfreeze`` counts, before ``until_epoch``. All of it follows from the epoch: nothing
-    has to be saved. Announces ``frozen`` and ``unfrozen``.
+    epoch of ``unfreeze`` counts, before ``until_epoch``. Announces ``frozen`` and ``unfrozen``.
 
     Example::
 
@@ -71,12 +69,7 @@ class Freeze:
         self._norms: list[tuple[nn.Module, float]] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Find the matching parameters; listen to the starts of epochs.
-
-        Raises:
-            UsageError: A pattern matches nothing, nothing would be left to train, or a parameter
-                that is to be trained later is not the optimizer's.
-        """
+        """Find the matching parameters and listen to epochs; UsageError if one matches nothing."""
         model = trainer.model
         # A parameter that is shared has several names, of which any may match.
         named = list(model.named_parameters(remove_duplicate=False))

@@ -45,15 +45,12 @@ class GracefulShutdown:
     A whole accumulation is finished, so that the checkpoint of the run's end (``Events.TERMINATE``)
     continues bit by bit. A validation is cut off after its batch, if its evaluator is watched: its
     epoch stays open, and the resumed run measures it again. A second signal ends the process at
-    once, without saving. SIGHUP (a closed terminal) stays ignored where the process was started so,
-    as under ``nohup``. Of several ranks one signalled rank is enough: about once a second all agree
-    (:class:`engine.distributed.StopConsensus`) whether to stop.
+    once, without saving. SIGHUP (a closed terminal) stays ignored under ``nohup``. Of several ranks
+    one signalled rank is enough: about once a second all agree whether to stop.
 
     The former signal handlers are restored when the run has ended, or by :meth:`close`, to be
-    called after an exception. Outside of the main thread, where signals cannot be handled, this
-    handler only announces so. Announces ``interrupted``. ``exit_code`` is the exit status for the
-    process: 128 and the signal's number (143 after SIGTERM, 130 after SIGINT), None without a
-    signal.
+    called after an exception. Outside of the main thread this handler only announces so. Announces
+    ``interrupted``. ``exit_code`` is 128 and the signal's number, None without a signal.
     """
 
     phase = Phase.PREPARE

@@ -21,9 +21,8 @@ TORCHS_EPSILON = 1e-6
 class GradientClipping:
     """Scales all gradients down together where their common L2 norm exceeds ``max_norm``.
 
-    As :func:`torch.nn.utils.clip_grad_norm_` on the optimizer's parameters (Pascanu et al. 2013,
-    "On the difficulty of training recurrent neural networks"), but with sharded gradients too, and
-    over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
+    As :func:`torch.nn.utils.clip_grad_norm_` (Pascanu et al. 2013), but with sharded gradients too,
+    and over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
     before clipping, a tensor on the device.
     """
 

@@ -20,14 +20,12 @@ MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 
 
 class GradientNorm:
-    """Measures the common L2 norm of all gradients, as they are before clipping.
+    """Measures the common L2 norm of all gradients, before clipping, each ``every`` steps.
 
-    The first of ``every`` so many optimizer steps is measured. At an epoch's end
-    ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
+    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
     ``train/grad_norm_max`` the largest. Norms that are not finite, as fp16's loss scaling causes
     now and then, are left out and announced as ``gradients_not_finite``. Both are NaN where none
-    was finite, and absent where no step was measured. The norms stay on the device until then;
-    ``trainer.state.gradient_norm`` holds the last one.
+    was finite, and absent where no step was measured.
     """
 
     phase = Phase.GUARD

@@ -26,15 +26,7 @@ TOTAL = "total_loss"
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that goes from ``start`` in ``first_epoch`` to ``end`` in ``epochs`` epochs.
-
-    Along a straight line, or half a cosine.
-
-    Example:
-        >>> ramp = Ramp(start=0.0, end=1.0, epochs=2)
-        >>> [ramp.at(epoch) for epoch in (1, 2, 3, 4)]
-        [0.0, 0.5, 1.0, 1.0]
-    """
+    """A weight that goes from ``start`` in ``first_epoch`` to ``end`` in ``epochs`` epochs."""
 
     start: float
     end: float
@@ -65,8 +57,7 @@ class LossWeights:
       Losses": a Gaussian likelihood, times two). Its learning rate is ``lr``, by default the
       optimizer's.
 
-    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight, ``exp(-s)`` for a
-    learned one.
+    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight (``exp(-s)``).
 
     Example:
         >>> ramp = {"start": 0.0, "end": 0.1, "epochs": 10}

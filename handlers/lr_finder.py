@@ -41,15 +41,9 @@ FEWEST_STEPS = 10
 
 @dataclass(frozen=True)
 class LRSearch:
-    """Result of a search.
+    """A search, by step: largest rates, losses averaged around each, and those of the batches.
 
-    Attributes:
-        lrs: The largest learning rate of the optimizer's groups, step by step.
-        losses: The loss at each, averaged over the steps around it, up to the first that is not
-            finite.
-        raw_losses: The loss of each step's batch.
-        suggestion: The rate at the steepest fall of ``losses``; None where they never fall.
-        diverged: Whether the loss diverged before ``end_lr`` was reached.
+    ``suggestion`` is the rate at the steepest fall of ``losses``; None where they never fall.
     """
 
     lrs: list[float]
@@ -62,12 +56,10 @@ class LRSearch:
 def find_lr(
     trainer: Trainer, loader: Any, start_lr: float = 1e-6, end_lr: float = 1.0, num_iter: int = 100
 ) -> LRSearch:
-    """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss.
+    """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss (Smith 2017).
 
-    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, which is not
-    started yet, the random number streams and the loader are left as they were; the trainer's
-    handlers (clipping, accumulation) take no part. The groups keep the ratios of their rates.
-    Training batches are read as often as needed.
+    The trainer, which is not started yet, the random number streams and the loader are left as they
+    were; the trainer's handlers (clipping, accumulation) take no part.
     """
     check_range(start_lr, end_lr, num_iter)
     model, optimizer, loss, precision = copy.deepcopy(
@@ -170,8 +162,8 @@ class LRFinder:
     """Searches for the learning rate before training, and writes a page with the curve.
 
     The rates rise from ``start_lr`` to ``end_lr``, unless the loss diverges before, in ``num_iter``
-    steps, at least 10. Training then goes on unchanged, at the configured rate; announces
-    ``lr_suggested``. A resumed run does not search again. Rank 0 searches, on its own batches.
+    steps, at least 10. Training goes on unchanged; announces ``lr_suggested``. A resumed run does
+    not search again. Rank 0 searches, on its own batches.
     """
 
     phase = Phase.REPORT
@@ -213,12 +205,7 @@ class LRFinder:
 
 
 def verdict(search: LRSearch) -> str:
-    """The result of a search in a sentence.
-
-    Example:
-        >>> verdict(LRSearch([0.1], [0.7], [0.7], None, False))
-        'no learning rate to suggest: the loss never fell; choose a smaller start_lr, or more steps'
-    """
+    """The result of a search in a sentence."""
     if search.suggestion is None:
         return (
             "no learning rate to suggest: the loss never fell; choose a smaller start_lr, "

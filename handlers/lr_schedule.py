@@ -29,11 +29,11 @@ class LRSchedule:
     """Sets each group's learning rate after every optimizer step.
 
     Each group keeps its own full rate: its ``initial_lr``, which is ``lr`` when the handler is
-    attached. With s the optimizer steps done, T all steps of the run, W those of the warm-up, the
-    rate of the next step is
+    attached. With s the optimizer steps done, T all steps of the run (``total_steps``), W those of
+    the warm-up, the rate of the next step is
 
     - warm-up, s < W: full rate x (start + (1 - start) (s + 1) / (W + 1)), linear, not zero in the
-      first step and full at s = W;
+      first step and full at s = W; ``warmup_start`` is the share to rise from;
     - ``cosine``: ``min_lr`` + (full - ``min_lr``) (1 + cos(pi (s - W) / (T - W))) / 2
       (Loshchilov and Hutter 2017, "SGDR", without restarts);
     - ``step``: full rate x ``gamma`` each ``step_epochs`` epochs (or ``step_size`` steps),
@@ -44,25 +44,16 @@ class LRSchedule:
     - ``plateau``: full rate x ``factor`` whenever the ``monitor`` has not improved by ``threshold``
       (``threshold_mode`` ``rel``: a share of the best, or ``abs``) for more than ``patience``
       epochs, not counting ``cooldown`` epochs after a reduction (torch's ``ReduceLROnPlateau``). An
-      epoch without the monitor does not count; NaN is no improvement. ``mode``, ``max`` or ``min``,
-      is by default the monitor's;
+      epoch without the monitor does not count; NaN is no improvement;
     - ``constant``: the full rate.
 
-    The values are those of torch's schedulers, but as a function of s alone: the device may take a
-    step back (:class:`engine.optim.LeftOutSteps`), and a resumed run may have another T. Torch's
-    recursive schedulers can do neither. With a raised budget a rate that had come down goes up.
+    ``min_lr`` is the lower bound of every schedule, but not of the warm-up. The values are those of
+    torch's schedulers, but as a function of s alone: the device may take a step back
+    (:class:`engine.optim.LeftOutSteps`), and a resumed run may have another T.
 
     At an epoch's end ``state.metrics["lr"]`` is the highest rate, and ``lr/<group>`` each group's
     where they differ. Announces ``lr_reduced`` (plateau) and, where the warm-up is longer than the
     run, a ``notice``.
-
-    Args:
-        name: One of ``SCHEDULES``.
-        warmup_steps: W, in optimizer steps.
-        warmup_start: The share of the full rate from which the warm-up rises, 0 to 1.
-        total_steps: T, in optimizer steps; by default from the epochs, the loader's length and the
-            accumulation.
-        min_lr: Lower bound of every schedule, but not of the warm-up.
     """
 
     phase = Phase.UPDATE
@@ -250,10 +241,7 @@ class LRSchedule:
     # -- plateau ----------------------------------------------------------------------------
 
     def _reducer(self, full_rates: list[float]) -> ReduceLROnPlateau:
-        """Torch's scheduler over stand-in groups, whose rates are each group's scale, 1 at first.
-
-        So the warm-up does not touch its reductions.
-        """
+        """Torch's scheduler over stand-in groups, whose rates are each group's scale."""
         stand_ins = [{"params": [torch.zeros(1)], "lr": 1.0} for _ in full_rates]
         return ReduceLROnPlateau(
             torch.optim.SGD(stand_ins),

@@ -28,15 +28,11 @@ NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 class MLflow(SavedAttributes):
     """Logs each epoch's metrics and learning rate to MLflow, through Ignite's ``MLflowLogger``.
 
-    Needs ``pip install mlflow``. Its parameters describe the run (model, optimizer, device and so
-    on). A resumed run continues the same MLflow run and logs no epoch twice. An undefined metric
-    (NaN) is left out; characters that MLflow does not allow in names become ``_``. Where the server
-    stops answering during a run, training goes on and a notice names the epoch.
-
-    Args:
-        tracking_uri: The server or database, such as ``sqlite:///mlflow.db``; by default from the
-            environment variable ``MLFLOW_TRACKING_URI``, else MLflow's own.
-        config: More plain values for the parameters; nested ones get dotted names.
+    Needs ``pip install mlflow``. Its parameters describe the run and hold ``config``, nested values
+    with dotted names. A resumed run continues the same MLflow run and logs no epoch twice. An
+    undefined metric (NaN) is left out; characters that MLflow does not allow in names become ``_``.
+    Where the server stops answering during a run, training goes on and a notice names the epoch.
+    ``tracking_uri``, such as ``sqlite:///mlflow.db``, is by default MLflow's own.
     """
 
     phase = Phase.RECORD
@@ -123,12 +119,7 @@ class MLflow(SavedAttributes):
 
 
 def _parts(values: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Parameters as MLflow takes them: flat, short, and not too many at once.
-
-    Example:
-        >>> list(_parts({"lr": 0.1, "data": {"label": "case", "tags": ["a"]}}))
-        [{'lr': '0.1', 'data.label': 'case', 'data.tags': "['a']"}]
-    """
+    """Parameters as MLflow takes them: flat, short, and not too many at once."""
     flat = iter(_flat(values))
     while part := dict(islice(flat, PARAMS_AT_ONCE)):
         yield part

@@ -26,40 +26,29 @@ class NaNGuard:
     """Leaves out every step whose loss or gradients are not finite.
 
     A step is bad where the loss of any of its micro-batches, or an element of any gradient, is NaN
-    or infinite. It moves no weight and no momentum, and the model's saved buffers (a norm's running
-    statistics) go back to their values before the step. Then the policy applies:
+    or infinite, on any rank. It moves no weight and no momentum, and the model's saved buffers (a
+    norm's running statistics) go back to their values before the step. Then the policy applies:
 
     - ``skip``: nothing more;
     - ``rollback``: weights, buffers and the optimizer's state go back to the end of the last epoch
       that ended with finite ones (at first, to the start of training), and every learning rate is
-      multiplied by ``lr_factor`` for good: a group's ``initial_lr`` too, from which schedules
-      compute. The data go on, and other handlers (EMA) keep their state. A copy of the weights and
-      the optimizer's state is kept on the device, and saved with checkpoints within an epoch;
-    - ``stop``: the training ends.
+      multiplied by ``lr_factor`` for good. The data go on, and other handlers (EMA) keep their
+      state. The copy is kept on the device, and saved with checkpoints within an epoch;
+    - ``stop``: the training ends, as it does under any policy after more than ``max_skips`` bad
+      steps in a row.
 
     On the CPU each step is checked at once, and a bad one is not counted as an optimizer step. On a
     GPU nothing waits: a fused optimizer leaves the step out by itself (``found_inf``, as for
     ``torch.amp.GradScaler``); it is counted at first, and taken back a few steps later
     (:class:`engine.optim.LeftOutSteps`). The number of bad steps is read, and the policy applied,
-    every ``check_every`` steps. Another optimizer has to wait for the device in each step, which is
-    announced.
-
-    All ranks leave out the steps that are bad on any of them. Where they share the weights
-    (:mod:`engine.distributed.sharding`), each step is checked at once, and there is no rollback.
-
-    In fp16 the loss's scaler leaves out steps with overflowing gradients. They count as skipped,
-    but only a loss that is not finite is rolled back or stops.
+    every ``check_every`` steps, and at the epoch's end. Another optimizer has to wait for the
+    device in each step, which is announced. With sharded weights each step is checked at once, and
+    there is no rollback. In fp16 the loss's scaler leaves out steps with overflowing gradients:
+    they count as skipped, but only a loss that is not finite is rolled back or stops.
 
     ``state.metrics["train/skipped_steps"]`` is the number in the epoch. Announces ``step_skipped``
     (the first of several in a row), ``steps_skipped`` (an epoch's number), ``rolled_back`` and
     ``training_stopped``.
-
-    Args:
-        max_skips: More bad steps in a row than this end the training under any policy; None for no
-            limit.
-        lr_factor: For ``rollback``, above 0, at most 1.
-        check_every: Optimizer steps from one check to the next, besides one at each epoch's end; 1
-            checks each step at once. By default 1 on the CPU, and the epoch's end elsewhere.
     """
 
     phase = Phase.GUARD
@@ -115,12 +104,7 @@ class NaNGuard:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
 
     def start(self, trainer: Trainer) -> None:
-        """Decide where steps are checked, and keep the state to go back to.
-
-        Raises:
-            UsageError: The optimizer has to wait in each step, but ``check_every`` is not 1; or the
-                weights are not finite before training.
-        """
+        """Decide where steps are checked, and keep the finite state to go back to."""
         self._scaled = trainer.precision.scaler is not None
         each_step = self.check_every == 1 or (
             self.check_every is None and trainer.device.type == "cpu"

@@ -38,11 +38,9 @@ class Profiler(SavedAttributes):
 
     Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts of
     a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
-    ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
-    those it has. A resumed run profiles only if there is no profile yet.
-
-    After ``wait`` optimizer steps of this process ``warmup`` ones, at least 1, are profiled but not
-    kept, because the profiler's first ones are slow; then ``active`` ones are kept.
+    ``profile_written``. A run that ends within these steps writes those it has. A resumed run
+    profiles only if there is no profile yet. After ``wait`` optimizer steps ``warmup`` ones are
+    profiled but not kept, because the profiler's first ones are slow; then ``active`` ones are.
     """
 
     phase = Phase.RECORD

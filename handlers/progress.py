@@ -31,10 +31,9 @@ class Progress:
         epoch  3/40  train loss 0.512  val loss 0.498  val auroc 0.871  lr 2.9e-04  4.1 s
 
     On a terminal the running epoch has a line that counts the batches; elsewhere (a file, a pipe)
-    nothing is done in a step. No number is read from the device before the epoch's end. Output
-    errors do not stop the training. Notices of an epoch's end follow the epoch's line. The last
-    epoch of the budget is always printed. ``metrics`` are by default the losses and the monitored
-    metrics; ``quiet`` are events of notices that are not printed.
+    nothing is done in a step. Output errors do not stop the training. The last epoch of the budget
+    is always printed. ``metrics`` are by default the losses and the monitored metrics; ``quiet``
+    are events of notices that are not printed.
     """
 
     phase = Phase.RECORD
@@ -158,12 +157,7 @@ def _plain(value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as text.
-
-    Example:
-        >>> _duration(4.12), _duration(75.0), _duration(3720.0)
-        ('4.1 s', '1 min 15 s', '1 h 02 min')
-    """
+    """Seconds as text."""
     minutes, whole_seconds = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{seconds:.1f} s"

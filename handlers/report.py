@@ -17,9 +17,7 @@ Page = Callable[["Trainer", Sequence[dict[str, Any]]], str]
 class Report(LivePage):
     """Writes ``report/index.html`` at the ends of epochs, so that a long run can be watched.
 
-    ``page`` turns the trainer and the epochs so far (rows with ``epoch`` and ``metrics``) into
-    text; by default these are the training curves. It is written each ``every`` epochs (less often
-    where epochs are short), and at the end of training.
+    ``page`` turns the trainer and ``trainer.history`` into text; by default these are the curves.
     """
 
     name = "report"

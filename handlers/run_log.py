@@ -31,14 +31,12 @@ class RunLog:
     """Writes ``log.jsonl`` and the tables made from it.
 
     Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``, every
-    notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time`` is
-    that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (stopped
-    before the end of the budget). NaN is written as null, an infinite number as the text ``inf`` or
-    ``-inf``. Each line is handed to the system at once, and survives the process. ``metrics.csv``
-    (one row per epoch) and ``metrics.json`` (best, last, test; the best by ``monitor``) are written
-    at the end of an epoch (at most once a second), of the run and of a test; they hold no times, so
-    that equal runs give equal tables. ``path`` is ``<run_dir>/log.jsonl`` by default, with the
-    tables beside it.
+    notice of the trainer, ``epoch`` with its metrics, ``run_completed`` or ``run_terminated``
+    (stopped before the end of the budget). NaN is written as null, an infinite number as the text
+    ``inf`` or ``-inf``. Each line is handed to the system at once, and survives the process.
+    ``metrics.csv`` (one row per epoch) and ``metrics.json`` (best, last, test; the best by
+    ``monitor``) are written at the end of an epoch (at most once a second), of the run and of a
+    test; they hold no times, so that equal runs give equal tables.
 
     When a run is resumed, the lines that were written after the checkpoint move to
     ``log.discarded.jsonl``: the log then reads as that of an uncut run, but for ``run_resumed``. So

@@ -32,14 +32,12 @@ class ScanPairs:
     which are appended to the batch: one forward pass embeds samples and views. At
     ``FORWARD_COMPLETED`` the views are removed: loss, metrics and other handlers see the samples
     only. At ``LOSS_COMPLETED`` the two views of a sample are positives and those of the batch's
-    other samples negatives (van den Oord et al. 2018; symmetric): ``scan_pairs_loss`` is added to
-    the losses, and ``weight`` times it to ``total_loss``, after ``loss_weights`` has formed it.
-    Evaluation is unchanged.
+    other samples negatives (van den Oord et al. 2018; symmetric): ``weight`` times
+    ``scan_pairs_loss`` is added to ``total_loss``, after ``loss_weights`` has formed it.
 
-    A sample has to hold all scans of its patient. Samples of one scan are negatives only; a batch
-    without two samples of two scans adds zero. Micro-batches and ranks are not compared with each
-    other. The model's output ``on`` is compared, [B, E], a key or a path into nested dicts; by
-    default ``spec_embedding``, or ``embedding`` where there is none.
+    A sample has to hold all scans of its patient. Samples of one scan are negatives only.
+    Micro-batches and ranks are not compared with each other. The model's output ``on`` is compared,
+    [B, E]; by default ``spec_embedding``, or ``embedding`` where there is none.
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then
@@ -143,13 +141,7 @@ class ScanPairs:
 def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Split each sample's scans (mask, bool [B, S]) at random into two halves, masks too.
 
-    They share no scan and together hold all; of an odd number the second has one more. A single
-    scan is in both.
-
-    Example:
-        >>> first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))
-        >>> first.sum().item(), second.sum().item(), (first & second).any().item()
-        (2, 3, False)
+    They share no scan and together hold all; a single scan is in both.
     """
     # Padded scans get the last ranks.
     drawn = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)
@@ -162,8 +154,7 @@ def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
 def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) -> Tensor:
     """The rows of the real scans among the 3 B x S, without waiting for their number.
 
-    Each scan is in one half, but single scans are in both: B rows more, filled up by 3 B x S where
-    a sample has several.
+    Each scan is in one half, but single scans are in both: B rows more, filled up by 3 B x S.
     """
     places, samples = mask.numel(), len(mask)
     none = 3 * places

@@ -30,17 +30,14 @@ Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 class StepLog:
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
-    Each of ``every`` so many steps is announced, 0 for none. ``run_log`` writes it as a line of
-    ``log.jsonl``, ``tensorboard`` as scalars over the optimizer steps. The loss terms are means
-    over the step's micro-batches and all ranks, weighted as for the gradient. ``lr`` is the largest
-    learning rate of the step. ``gradient_norm`` is the common L2 norm before clipping, from the
-    handler that measures it, or measured here. A step that a handler vetoed, or that the device
-    left out, has no line.
+    Each of ``every`` so many steps is announced, 0 for none. The loss terms are means over the
+    step's micro-batches and all ranks, weighted as for the gradient. ``lr`` is the largest learning
+    rate of the step. ``gradient_norm`` is the common L2 norm before clipping. A step that a handler
+    vetoed, or that the device left out, has no line.
 
     The values stay on the device and are read and announced together: at the end of an epoch and of
-    the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced, so
-    that a resumed run announces each once; with another world size than saved within an epoch they
-    are lost.
+    the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced;
+    with another world size than saved within an epoch they are lost.
     """
 
     # After clipping, before metrics, logs and checkpoints.

@@ -28,21 +28,14 @@ START = 3 / 4
 class SWA(WeightAverage):
     """Stochastic weight averaging: the mean of the weights at the ends of the later epochs.
 
-    At the end of each ``every_epochs`` epochs, from ``start_epoch`` on (by default the first of the
-    last quarter of the budget), ``average += (weight - average) / n`` for every floating point
-    parameter (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
-    Generalization"). Weights that are NaN or infinite are left out and announced as
-    ``swa_skipped``.
+    Each ``every_epochs`` epochs, from ``start_epoch`` on (by default the first of the last quarter
+    of the budget), ``average += (weight - average) / n`` (Izmailov et al. 2018). Weights that are
+    NaN or infinite are left out and announced as ``swa_skipped``.
 
     With ``update_norms`` the running statistics of batch norms in training mode are computed again
     for every new average, in one pass over the training loader: as
     :func:`torch.optim.swa_utils.update_bn` does, but with everything else in evaluation mode, so
-    that dropout neither shifts them nor draws random numbers. Each rank uses its own batches, and
-    their statistics are averaged. All other buffers are not averaged.
-
-    Example:
-        >>> SWA().first_epoch(max_epochs=20)
-        16
+    that dropout neither shifts them nor draws random numbers. Ranks average their statistics.
     """
 
     phase = Phase.UPDATE

@@ -24,9 +24,8 @@ class TensorBoard:
     """Writes each epoch's metrics and learning rate as scalars over the epochs.
 
     The optimizer steps that ``step_log`` announces are scalars over the steps, in the subfolder
-    ``steps``, which TensorBoard shows as another run. An undefined value (NaN) leaves a gap. A
-    resumed run continues the same folders: the epochs and steps that come again replace the former
-    ones (``purge_step``). ``folder`` is ``<run_dir>/events`` by default.
+    ``steps``, which TensorBoard shows as another run. NaN leaves a gap. In a resumed run the epochs
+    and steps that come again replace the former ones (``purge_step``).
     """
 
     phase = Phase.RECORD

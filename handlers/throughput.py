@@ -29,12 +29,9 @@ class Throughput:
     - ``time/data_wait``: the share of that time spent waiting for the loader, 0 to 1; of rank 0;
     - ``time/step_ms``: that time by the optimizer steps (vetoed ones too), in milliseconds.
 
-    The parts of an epoch that was cut and resumed are added up. Names under ``time/`` differ
-    between equal runs.
-
-    A GPU is never waited for: CUDA events measure how long it was idle between one step and the
-    next batch, and when it finished the epoch's last step, if it has by the time that the metrics
-    are ready.
+    The parts of an epoch that was cut and resumed are added up. A GPU is never waited for: CUDA
+    events measure how long it was idle between one step and the next batch, and when it finished
+    the epoch's last step, if it has by the time that the metrics are ready.
     """
 
     phase = Phase.RECORD

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 class TrainingCurves(LivePage):
     """Writes a page with a chart for each metric, training and validation together.
 
-    The page holds the plotting library and the numbers, loads nothing from the network, and is
-    replaced as a whole: each ``every`` epochs (less often where epochs are short), and at the end
-    of training. A resumed run continues its curves (``trainer.history``). An undefined value (NaN)
-    leaves a gap in its curve; an epoch that was not measured does not.
+    It loads nothing from the network. An undefined value (NaN) leaves a gap in its curve; an epoch
+    that was not measured does not.
     """
 
     name = "training_curves"

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Validation:
     """Runs an evaluator after an epoch and adds its metrics to ``trainer.state.metrics``.
 
-    They are absent in an epoch that is not measured. The last epoch of the budget is always
-    measured. ``weights`` is a context in which the model holds the weights to measure, such as
-    ``EMA.averaged_weights``. The terms of the loss, ``loss_terms``, become metrics too.
+    They are absent in an epoch that is not measured. The last epoch of the budget always is.
+    ``weights`` is a context with the weights to measure, such as ``EMA.averaged_weights``. The
+    terms of the loss, ``loss_terms``, become metrics too.
     """
 
     phase = Phase.MEASURE

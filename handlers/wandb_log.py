@@ -26,16 +26,10 @@ PRIVATE = {"console": "off", "save_code": False, "disable_code": True, "disable_
 class WandB(SavedAttributes):
     """Logs each epoch's metrics and learning rate to W&B, through Ignite's ``WandBLogger``.
 
-    Needs ``pip install wandb``. Its config describes the run (model, optimizer, device and so on).
-    A resumed run continues the same W&B run; W&B ignores the epochs that come again. An undefined
-    metric (NaN) is left out.
-
-    Args:
-        mode: ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``; by default
-            from the environment variable ``WANDB_MODE``, else online.
-        entity: The user or team; W&B's default one by default.
-        folder: For W&B's files; the run folder by default.
-        config: More plain values for the W&B config.
+    Needs ``pip install wandb``. Its config describes the run and holds ``config``. A resumed run
+    continues the same W&B run; W&B ignores the epochs that come again. An undefined metric (NaN) is
+    left out. ``mode`` is ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``;
+    by default that of ``WANDB_MODE``, else online.
     """
 
     phase = Phase.RECORD

@@ -23,10 +23,7 @@ KEPT_WEIGHTS = 2**28
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Softmax along ``dim`` over the valid entries, in float32; the others get exactly zero.
-
-    ``mask`` is bool, broadcastable to ``scores``; True = valid.
-    """
+    """Softmax in float32 along ``dim`` over the entries where ``mask`` is True; others get zero."""
     return _softmax(scores.float(), mask, dim)
 
 
@@ -43,8 +40,8 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) by the fastest kernel.
 
-    Queries [N, H, Q, W] are scaled: their products with the keys [N, H, K, W] are the scores. The
-    mask, bool [N, 1, 1, K], is True where a key may be looked at; ``dropout`` is the weights' rate.
+    Queries [N, H, Q, W] are scaled already; keys are [N, H, K, W]; the mask, bool [N, 1, 1, K], is
+    True where a key may be looked at.
     """
     # Torch's fused kernel for CPUs takes seven times as long for a backward pass in bfloat16 as in
     # float32 (2.13); two matrix products with a softmax between them take half of float32's time.
@@ -83,10 +80,7 @@ def _written_out(
 
 
 def recomputed(wanted: bool, part: Callable[..., Result], *inputs: Any) -> Result:
-    """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted.
-
-    The backward pass runs the part again, under the same autocast and random state.
-    """
+    """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted."""
     if not wanted or not torch.is_grad_enabled():
         return part(*inputs)
     result: Result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True)
@@ -97,7 +91,7 @@ class MultiHeadAttention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
     Unlike ``nn.MultiheadAttention`` it returns the weights of each head when asked, and takes the
-    fused kernel when not. ``dropout`` is on the attention weights.
+    fused kernel when not.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
@@ -135,10 +129,9 @@ class MultiHeadAttention(nn.Module):
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from every query [N, Q, W] to the context [N, K, W], by default the queries.
+        """Attend from queries [N, Q, W] to the context [N, K, W], by default the queries.
 
-        ``context_mask``, bool [N, K], is True where it may be looked at. Returns the result
-        [N, Q, W], and the weights [N, H, Q, K] if needed, which costs the fused kernel, else None.
+        Returns the result [N, Q, W], and the weights [N, H, Q, K] if needed, else None.
         """
         q, k, v = self._projected(queries, context)
         mask = None if context_mask is None else context_mask[:, None, None, :]
@@ -155,8 +148,7 @@ class MultiHeadAttention(nn.Module):
 class TokenDropout(nn.Module):
     """Dropout of the same features of all tokens of one set (Gal and Ghahramani 2016).
 
-    One draw per feature instead of one per feature and token: on a CPU drawing costs more than the
-    layer.
+    On a CPU a draw per feature and token would cost more than the layer.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -198,8 +190,7 @@ class TransformerBlock(nn.Module):
     """Pre-norm self-attention and feed-forward (``expansion`` times as wide), each with a residual.
 
     Dropout is on what is added to the residual stream, not on the attention weights, where it would
-    cost the fused kernel on a CPU. With ``activation_checkpointing`` the tokens alone are kept in
-    training for the backward pass.
+    cost the fused kernel on a CPU.
     """
 
     def __init__(
@@ -247,11 +238,7 @@ class AttentionPooling(nn.Module):
         )
 
     def forward(self, elements: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool a set [N, T, W]; ``mask``, bool [N, T], is True where valid.
-
-        Returns:
-            The mean [N, W], and the weights [N, H, T] (zero where not valid).
-        """
+        """The mean [N, W] of a set [N, T, W], and the weights [N, H, T], zero where not valid."""
         scores = self.score(elements).transpose(1, 2)  # [N, H, T]
         weights = masked_softmax(scores, None if mask is None else mask[:, None], dim=-1)
         # Every head weighs all features, of which its own share is kept: H times the sums, but none

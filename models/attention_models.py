@@ -26,10 +26,7 @@ HIDDEN_DIMS = (512, 256, 128)
 
 
 class HiddenLayer(nn.Module):
-    """Linear layer, LayerNorm, GELU, dropout; with ``use_residual`` a linear path beside them.
-
-    That path is the identity where the widths agree.
-    """
+    """Linear layer, LayerNorm, GELU, dropout; with ``use_residual`` a linear path beside them."""
 
     def __init__(
         self,
@@ -58,17 +55,7 @@ class HiddenLayer(nn.Module):
 
 
 class EnhancedClassifier(nn.Module):
-    """Hidden layers and a linear head.
-
-    Args:
-        hidden_dims: Features of each hidden layer; none makes it a linear head.
-        use_residual: A linear path beside each hidden layer.
-        use_layer_norm: LayerNorm in each hidden layer.
-
-    Example:
-        >>> EnhancedClassifier(16, num_classes=3, hidden_dims=[8, 8])(torch.randn(2, 16)).shape
-        torch.Size([2, 3])
-    """
+    """Hidden layers of ``hidden_dims`` features, and a linear head."""
 
     def __init__(
         self,
@@ -107,8 +94,6 @@ class EnhancedAttentionMultimodal(nn.Module):
     The encoders' own logits are returned unchanged and have no part in the main logits.
 
     Args:
-        spec_embedding_dim: Features of the spectra's embedding, E.
-        tab_embedding_dim: Features of the covariates' embedding, F.
         fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate, W features) or
             ``'concat'`` (both embeddings joined, E + F features, no fusion layer).
         use_auxiliary: Put a head of its own on each embedding, which keeps both encoders learning
@@ -170,25 +155,17 @@ class EnhancedAttentionMultimodal(nn.Module):
     def forward(
         self, spectra_result: Mapping[str, Tensor], tabular_result: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        """Predict a batch from its encoders' results.
+        """Predict a batch from its encoders' results; ValueError for a wrong key or shape.
 
-        Args:
-            spectra_result: ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens``
-                [B, S, E], one a scan, and their ``mask``, bool [B, S]. With tokens the attention is
-                on them; without, on groups of the embedding's features.
-            tabular_result: The same of the covariates: ``embedding`` [B, F], ``logits``; optional
-                ``tokens`` [B, D, F], one a covariate, and ``mask`` [B, D].
+        The spectra's have ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens`` [B, S,
+        E], one a scan, and their ``mask``, bool [B, S]; the covariates' [B, F] and [B, D, F]
+        likewise. Without tokens the attention is on groups of the embedding's features.
 
-        Returns:
-            ``logits`` [B, C] of the classifier, ``embedding`` [B, W], or [B, E + F] of
-            ``'concat'``; ``spec_embedding``, ``tab_embedding``, ``spec_logits``, ``tab_logits`` as
-            they came; with ``use_auxiliary`` ``aux_spec_logits`` and ``aux_tab_logits`` [B, C],
-            also under the loss's names ``aux_logits_spec`` and ``aux_logits_tab``;
-            ``attention_weights`` of :class:`models.cross_modal.EnhancedCrossAttentionFusion`, none
-            for ``'concat'``.
-
-        Raises:
-            ValueError: A result lacks a key, or a tensor has another shape than it should.
+        Returns ``logits`` [B, C] of the classifier, ``embedding`` [B, W], or [B, E + F] of
+        ``'concat'``; ``spec_embedding``, ``tab_embedding``, ``spec_logits``, ``tab_logits`` as they
+        came; with ``use_auxiliary`` ``aux_spec_logits`` and ``aux_tab_logits`` [B, C], also under
+        the loss's names ``aux_logits_spec`` and ``aux_logits_tab``; ``attention_weights`` of
+        :class:`models.cross_modal.EnhancedCrossAttentionFusion`, none for ``'concat'``.
         """
         widths = (self.spec_embedding_dim, self.tab_embedding_dim)
         check_result("spectra_result", spectra_result, widths[0], self.num_classes)
@@ -250,19 +227,9 @@ class AttentionMultimodal(nn.Module):
 
     ``model(spectra, mask, tabular)`` runs end to end: the transformer encodes the scans, each scan
     and each covariate becomes a token. The auxiliary heads' logits are added to the fusion's, so
-    that its classifier only has to learn what their sum misses.
-    ``model(spectra_result, tabular_result)`` fuses the results of other encoders, as
-    :class:`EnhancedAttentionMultimodal` does.
-
-    Args:
-        tab_dim: Covariates, D; at least one. None, with ``spec_len`` None: no own encoders.
-        spec_len: Points of a scan, L.
-        spec_emb: Features of the spectra's embedding, E.
-        tab_emb: Features of the covariates' embedding, F.
-        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
-        dropout: Everywhere: tokens, attention, positions, fusion, classifier, heads.
-        fusion_heads: Heads between the modalities, H; must divide ``fusion_dim``.
-        encoder: Keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
+    that its classifier only has to learn what their sum misses. ``model(spectra_result,
+    tabular_result)`` fuses the results of other encoders, as :class:`EnhancedAttentionMultimodal`
+    does; ``tab_dim`` and ``spec_len`` None leave out the own ones.
 
     Example:
         >>> model = AttentionMultimodal(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
@@ -338,15 +305,11 @@ class AttentionMultimodal(nn.Module):
     ) -> dict[str, Any]:
         """Predict a batch, from its data or from its encoders' results, given by place or by name.
 
-        Returns:
-            What :class:`EnhancedAttentionMultimodal` returns. End to end ``spec_logits`` and
-            ``tab_logits`` are the auxiliary heads', ``logits`` are the sum of both and of the
-            classifier's, and ``attention_weights`` also has ``scan_pooling`` [B, S] and
-            ``feature_selection`` [B, D]; with ``return_attention`` ``patch_pooling`` [B, S, H, T]
-            and ``patch_attention_<layer>`` [B, S, H, T, T].
-
-        Raises:
-            ValueError: The arguments are neither, or do not fit.
+        Returns what :class:`EnhancedAttentionMultimodal` returns. End to end ``spec_logits`` and
+        ``tab_logits`` are the auxiliary heads', ``logits`` are the sum of both and of the
+        classifier's, and ``attention_weights`` also has ``scan_pooling`` [B, S] and
+        ``feature_selection`` [B, D]; with ``return_attention`` ``patch_pooling`` [B, S, H, T] and
+        ``patch_attention_<layer>`` [B, S, H, T, T].
         """
         if isinstance(spectra, Mapping):
             spectra_result, spectra = spectra, None

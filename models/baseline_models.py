@@ -27,11 +27,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions along the axis with a residual (He et al. 2016).
-
-    ``kernel_size`` is odd; ``stride`` is of the first convolution; ``dropout`` leaves out whole
-    channels between the two.
-    """
+    """Two convolutions (odd kernel) along the axis with a residual (He et al. 2016)."""
 
     def __init__(
         self,
@@ -74,19 +70,9 @@ class ResidualBlock(nn.Module):
 class SpectraCNNEncoder(ScanEncoder):
     """One vector a scan: strided stem, stages of residual blocks, pooling, position readout.
 
-    The residual network for time series of Wang et al. 2017 with strides between its stages. Other
-    arguments are those of :class:`models.spectra_encoder.SpectraTFTEncoder`.
-
-    Args:
-        channels: Of each stage; from the second on a stage halves the positions.
-        kernel_size: Positions that a convolution sees; odd.
-        stem_stride: Points of a position before the first stage; the stem sees twice as many.
-
-    Example:
-        >>> encoder = SpectraCNNEncoder(100, 16, channels=(8, 16))
-        >>> vectors, attention = encoder(torch.randn(4, 3, 100), torch.ones(4, 3, dtype=torch.bool))
-        >>> vectors.shape
-        torch.Size([4, 3, 16])
+    The residual network for time series of Wang et al. 2017; from the second on a stage of
+    ``channels`` halves the positions. The stem sees twice as many points as it moves on,
+    ``stem_stride``.
     """
 
     def __init__(
@@ -159,11 +145,7 @@ class MeanLinear(nn.Module):
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None
     ) -> dict[str, Any]:
-        """Predict a batch by its mean scans; covariates are ignored.
-
-        Returns:
-            ``logits`` [B, C], and the mean scan as ``embedding`` and ``spec_embedding`` [B, L].
-        """
+        """``logits`` of the mean scan, and that as ``embedding`` and ``spec_embedding`` [B, L]."""
         check_spec_len(spectra, self.spec_len)
         real = spectra.masked_fill(~mask[..., None], 0.0)
         mean = real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
@@ -172,34 +154,20 @@ class MeanLinear(nn.Module):
 
 @keywords_of(SpectraTFTEncoder)
 class SpectraOnly(SpectraClassifier):
-    """The multimodal transformer's spectra branch with a head of its own.
-
-    ``return_attention`` adds ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>``
-    [B, S, H, T, T] to the ``attention_weights``.
-    """
+    """The multimodal transformer's spectra branch with a head of its own."""
 
     encoder_type = SpectraTFTEncoder
 
 
 @keywords_of(SpectraCNNEncoder)
 class SpectraCNN(SpectraClassifier):
-    """Scans by a residual network, pooled by attention, with a head.
-
-    ``return_attention`` adds ``position_pooling`` [B, S, T], the pooling along the axis, to the
-    ``attention_weights``.
-    """
+    """Scans by a residual network, pooled by attention, with a head."""
 
     encoder_type = SpectraCNNEncoder
 
 
 class TabularOnly(nn.Module):
-    """The multimodal transformer's covariate branch with a head of its own.
-
-    Args:
-        tab_emb: Features of the sample's vector, E.
-        dropout: On the hidden layer, the vector and the head.
-        hidden_dim: Features of the hidden layer; ``tab_emb`` when None.
-    """
+    """The multimodal transformer's covariate branch with a head of its own."""
 
     def __init__(
         self,
@@ -221,9 +189,8 @@ class TabularOnly(nn.Module):
     ) -> dict[str, Any]:
         """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, E], and
-            ``attention_weights``: ``feature_selection`` [B, D].
+        Returns ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, E], and
+        ``attention_weights``: ``feature_selection`` [B, D].
         """
         embedding, selection = self.tabular_encoder(tabular)
         return {
@@ -239,8 +206,7 @@ class LateFusion(nn.Module):
     """Two models of one modality each, whose logits are added.
 
     The two weights of the sum start at one and are learned: for evidence that both modalities
-    share, and for a value to regress, a plain sum would be too large. ``spectra_branch`` are
-    keywords of :class:`SpectraOnly`.
+    share, and for a value to regress, a plain sum would be too large.
     """
 
     def __init__(
@@ -275,10 +241,9 @@ class LateFusion(nn.Module):
     ) -> dict[str, Any]:
         """Predict a batch.
 
-        Returns:
-            ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding``
-            [B, spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and
-            ``attention_weights`` of both branches.
+        Returns ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding`` [B,
+        spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and ``attention_weights`` of
+        both branches.
         """
         spec = self.spectra_branch(spectra, mask, scan_rows=scan_rows)
         tab = self.tabular_branch(None, None, tabular)

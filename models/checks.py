@@ -52,7 +52,7 @@ def check_result(
     """Refuse (ValueError) an encoder's result that a fusion cannot use.
 
     It needs ``embedding`` [B, E] and ``logits`` [B, C]; optional are ``tokens`` [B, T, E] and their
-    ``mask``, bool [B, T]. ``name`` is for the error.
+    ``mask``, bool [B, T].
     """
     if not isinstance(result, Mapping):
         raise ValueError(

@@ -53,11 +53,7 @@ class FlooredScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Scores of a partial least squares regression on indicators of the classes.
-
-    Args:
-        n_components: Fewer if the data allow no more.
-    """
+    """Scores of a partial least squares regression on indicators of the classes."""
 
     def __init__(self, n_components: int = 2) -> None:
         self.n_components = n_components
@@ -76,14 +72,10 @@ class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class Recipe(NamedTuple):
-    """How a classical model is made.
+    """How a classical model of ``spectra`` (mean spectra) or ``covariates`` is made.
 
-    Attributes:
-        modality: What it reads: ``spectra`` (mean spectra) or ``covariates``.
-        model: The estimator; a grid's parameters are chosen by inner cross-validation.
-        grid: Parameter -> values to try.
-        components: Of a PCA before the estimator: as many as the data allow, which only turns the
-            axes and saves time (``all``); the first, whitened (``whitened``); or no PCA.
+    The grid's parameters are chosen by inner cross-validation. ``components`` are of a PCA before
+    the estimator: ``all`` that the data allow only turns the axes and saves time.
     """
 
     modality: Literal["spectra", "covariates"]
@@ -124,19 +116,12 @@ REGRESSORS = {
 
 
 class ClassicalModel:
-    """A classical model of one modality.
+    """A classical model of one modality, by a key of ``CLASSIFIERS`` or ``REGRESSORS``.
 
     Parameters of a recipe's grid are chosen by cross-validation within the given samples, in which
-    no group is on two sides, by log loss (of a regression by squared error).
-
-    Args:
-        name: A key of ``CLASSIFIERS``, or of ``REGRESSORS`` for a regression.
-        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``.
-        seed: Of trees and folds.
-
-    Attributes:
-        estimators: After :meth:`fit`: one, or of several labels one per label, in which a number
-            stands for the constant probability of a label that all or none of the samples have.
+    no group is on two sides, by log loss (of a regression by squared error). ``estimators`` are
+    one, or of several labels one per label, in which a number stands for the constant probability
+    of a label that all or none of the samples have.
     """
 
     def __init__(self, name: str, task: str, seed: int = 0) -> None:
@@ -145,13 +130,7 @@ class ClassicalModel:
         self.estimators: list[Any] = []
 
     def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> ClassicalModel:
-        """Fit to samples.
-
-        Args:
-            x: Mean spectra [N, L] or covariates [N, D].
-            y: Classes [N], labels (0 or 1) [N, T] or values [N, T].
-            groups: Of each sample.
-        """
+        """Fit to mean spectra or covariates [N, ...], and classes [N], labels or values [N, T]."""
         if self.task == "multilabel":
             self.estimators = [
                 self._fitted(x, y[:, t].astype(int), groups) for t in range(y.shape[1])

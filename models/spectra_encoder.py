@@ -68,27 +68,13 @@ def encode_real_scans(
     packed: bool = True,
     scan_rows: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Encode the real scans of a batch.
+    """Encode the real scans: vectors [B, S, E] and weights [B, S, ...], zero where padded.
 
-    Args:
-        encode: From scans [N, L], each by itself, to vectors [N, E] and named weights [N, ...].
-        spectra: [B, S, L]; padded scans may hold anything, NaN too.
-        mask: Bool [B, S]; True = a real scan.
-        packed: Encode the real scans only; otherwise all, the padded ones as zeros.
-        scan_rows: The mask as an index, long [N] into the B * S scans. Without it a packed batch on
-            a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up to a
-            length that many batches share, so that compiled code is reused; their results are
-            dropped.
-
-    Returns:
-        Vectors [B, S, E] and weights [B, S, ...], both zero where padded.
-
-    Example:
-        >>> mask = torch.tensor([[True, False], [True, True]])
-        >>> spectra = torch.zeros(2, 2, 1)
-        >>> vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), spectra, mask)
-        >>> vectors.squeeze(-1).tolist()
-        [[1.0, 0.0], [1.0, 1.0]]
+    ``encode`` makes vectors [N, E] and named weights of scans [N, L]. Padded scans may hold
+    anything, NaN too. Without ``packed`` they are encoded as zeros. ``scan_rows`` is the mask as an
+    index, long [N] into the B * S scans: without it a packed batch on a GPU is waited for, since
+    its scans have to be counted. Rows of B * S fill it up to a length that many batches share, so
+    that compiled code is reused; their results are dropped.
     """
     scans, real = spectra.flatten(0, 1), mask.flatten()
     rows = None
@@ -123,8 +109,7 @@ class ScanEncoder(nn.Module):
 
     Attention pooling alone loses the position of a token on the axis, and peak positions are what a
     spectrum is about. So each position also sends ``position_features`` numbers directly into the
-    vector, by a linear map of all of them. With ``packed`` only the real scans are encoded; their
-    vectors are the same either way.
+    vector, by a linear map of all of them.
     """
 
     def __init__(self, spec_len: int, packed: bool) -> None:
@@ -163,14 +148,7 @@ class ScanEncoder(nn.Module):
         return_attention: bool = False,
         scan_rows: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode the scans of a batch.
-
-        Returns:
-            Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded.
-
-        Raises:
-            ValueError: The spectra have another length than the encoder was built for.
-        """
+        """Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded."""
         check_spec_len(spectra, self.spec_len)
         return encode_real_scans(
             lambda scans: self.encode(scans, return_attention),
@@ -184,9 +162,8 @@ class ScanEncoder(nn.Module):
 class MultiScalePatches(nn.Module):
     """Multi-scale convolution fusion, written as one matrix product per kernel width.
 
-    For each scale a kernel of ``scale * patch_size`` points moves by one patch; the results are
-    joined and mixed. No wide activation at full resolution is made. Scans are padded with zeros on
-    the right to whole patches.
+    For each scale a kernel of ``scale * patch_size`` points moves by one patch. No wide activation
+    at full resolution is made. Scans are padded with zeros on the right to whole patches.
     """
 
     def __init__(
@@ -234,18 +211,10 @@ class SpectraTFTEncoder(ScanEncoder):
         spec_emb: Features of a scan's vector, E.
         patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
         d_model: Features of a token.
-        num_heads: Heads, H; must divide ``d_model``.
         position_features: Numbers that each position sends into the vector.
         patch_scales: Kernel widths of the front end, in patches.
-        dropout: On tokens, attention, position readout and vector.
         activation_checkpointing: In training, keep only the inputs of the front end and of each
             block for the backward pass, and compute the rest again: less memory, more time.
-
-    Example:
-        >>> encoder = SpectraTFTEncoder(100, 16, patch_size=16, d_model=8, num_heads=2)
-        >>> vectors, attention = encoder(torch.randn(4, 3, 100), torch.ones(4, 3, dtype=torch.bool))
-        >>> vectors.shape
-        torch.Size([4, 3, 16])
     """
 
     def __init__(
@@ -292,10 +261,7 @@ class SpectraTFTEncoder(ScanEncoder):
     def encode(
         self, scans: Tensor, return_attention: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Vectors [N, E] of scans [N, L] that all are real, and the weights asked for.
-
-        These are ``patch_pooling`` [N, H, T] and ``patch_attention_<layer>`` [N, H, T, T].
-        """
+        """Vectors [N, E] of scans [N, L]; when asked, the weights of pooling and layers."""
         attention: dict[str, Tensor] = {}
         tokens = self.patches(scans)
         # Under autocast a sum with float32 parameters would make all that follows float32, too:
@@ -314,7 +280,7 @@ class SpectraTFTEncoder(ScanEncoder):
 class ScanPooling(nn.Module):
     """From the vectors of a sample's scans to one vector a sample.
 
-    Replicate scans are a set: their order changes nothing. Where it matters (LC runs, time courses)
+    Replicate scans are a set. Where their order matters (LC runs, time courses)
     ``scan_position='index'`` adds sinusoidal positions, for any number of scans.
     """
 
@@ -334,12 +300,7 @@ class ScanPooling(nn.Module):
         return torch.where(feature % 2 == 0, angle.sin(), angle.cos())
 
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool the scans [B, S, E] of each sample.
-
-        Returns:
-            The sample's vector [B, E], the scans' weights [B, S], and the scans' vectors [B, S, E]
-            with their position added where it is asked for.
-        """
+        """Pool the scans [B, S, E]; returns [B, E], their weights [B, S], and the placed scans."""
         if self.place is not None:
             placed = vectors + self.place(self._sinusoids(vectors))
             vectors = placed * mask[..., None]
@@ -348,12 +309,7 @@ class ScanPooling(nn.Module):
 
 
 class SpectraClassifier(nn.Module):
-    """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head.
-
-    Args:
-        spec_emb: Features of the sample's vector, E.
-        encoder: Keywords of ``encoder_type``.
-    """
+    """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head."""
 
     encoder_type: type[ScanEncoder]
 
@@ -384,10 +340,9 @@ class SpectraClassifier(nn.Module):
     ) -> dict[str, Any]:
         """Predict a batch by its spectra; covariates are ignored.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
-            ``attention_weights``: ``scan_pooling`` [B, S] and, with ``return_attention``, the
-            encoder's as [B, S, ...].
+        Returns ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
+        ``attention_weights``: ``scan_pooling`` [B, S] and, with ``return_attention``, the encoder's
+        as [B, S, ...].
         """
         scans, attention = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
         embedding, scan_weights, _ = self.scan_pooling(scans, mask)

@@ -16,13 +16,7 @@ class TabularStaticEncoder(nn.Module):
 
     The gate weighs each covariate of each sample before anything is mixed (the variable selection
     of the Temporal Fusion Transformer, Lim et al. 2021, section 4.2, with a sigmoid for the
-    softmax: covariates need not compete). ``dropout`` is on the hidden layer, of ``hidden_dim``
-    features (by default ``tab_emb``), and on the result.
-
-    Example:
-        >>> vector, gate = TabularStaticEncoder(tab_dim=5, tab_emb=8)(torch.randn(3, 5))
-        >>> vector.shape, gate.shape
-        (torch.Size([3, 8]), torch.Size([3, 5]))
+    softmax: covariates need not compete).
     """
 
     def __init__(
@@ -55,10 +49,7 @@ class TabularStaticEncoder(nn.Module):
 
 
 class CovariateTokens(nn.Module):
-    """One token a covariate: its value times a learned direction plus a learned place.
-
-    The feature tokenizer of Gorishniy et al. 2021, section 3.3.
-    """
+    """One token a covariate: a learned direction and place (Gorishniy et al. 2021, section 3.3)."""
 
     def __init__(self, tab_dim: int, width: int) -> None:
         super().__init__()
@@ -74,14 +65,6 @@ class FTTransformer(nn.Module):
     """Feature tokenizer and transformer (Gorishniy et al. 2021); spectra are ignored.
 
     Each covariate is a token, a summary token stands before them, and the head reads the summary.
-
-    Args:
-        d_model: Features of a token, W, and of the sample's vector.
-        dropout: On what the blocks add, and on the head.
-        num_layers: Transformer blocks; at least one.
-        num_heads: Heads, H; must divide ``d_model``.
-        activation_checkpointing: In training, keep only the inputs of each block for the backward
-            pass, and compute the rest again: less memory, more time.
     """
 
     def __init__(
@@ -117,10 +100,9 @@ class FTTransformer(nn.Module):
     ) -> dict[str, Any]:
         """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, W], and
-            ``attention_weights``: with ``return_attention`` ``covariate_attention_<layer>``
-            [B, H, D + 1, D + 1], where entry 0 is the summary and d + 1 is covariate d.
+        Returns ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, W], and
+        ``attention_weights``: with ``return_attention`` ``covariate_attention_<layer>`` [B, H, D +
+        1, D + 1], where entry 0 is the summary and d + 1 is covariate d.
         """
         covariates = self.covariate_tokens(tabular)
         summary = self.summary.to(covariates.dtype).expand(len(tabular), 1, -1)

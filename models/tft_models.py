@@ -39,14 +39,8 @@ class TFTMultimodal(nn.Module):
     misses.
 
     Args:
-        tab_dim: Covariates, D; at least one.
-        spec_len: Points of a scan, L.
         spec_emb: Features of the spectra's vector, E.
-        tab_emb: Features of the covariates' vector.
-        dropout: Everywhere: tokens, attention, positions, gates, fusion, heads.
         d_model: Features of a token, within a scan and between the modalities.
-        num_heads: Heads, H, likewise; must divide ``d_model``.
-        num_gates: Gates that are merged.
         projection_dim: Features, P, in which the modalities are contrasted.
         modality_dropout: Share of training samples whose fusion sees one modality only.
         encoder: Other keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
@@ -117,14 +111,12 @@ class TFTMultimodal(nn.Module):
     ) -> dict[str, Any]:
         """Predict a batch.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and
-            ``aux_logits_tab`` [B, C], ``spec_embedding`` [B, spec_emb], ``tab_embedding``
-            [B, tab_emb], ``gated_spec`` [B, spec_emb], ``spec_projection`` and ``tab_projection``
-            [B, P], and ``attention_weights``: ``scan_pooling`` [B, S], ``feature_selection``
-            [B, D], ``spectra_gate`` [B, spec_emb]; with ``return_attention`` also
-            ``spectra_to_tabular`` [B, H, S, D], ``tabular_to_spectra`` [B, H, D, S],
-            ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>`` [B, S, H, T, T].
+        Returns ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and
+        ``aux_logits_tab`` [B, C], ``spec_embedding`` [B, spec_emb], ``tab_embedding`` [B, tab_emb],
+        ``gated_spec`` [B, spec_emb], ``spec_projection`` and ``tab_projection`` [B, P], and
+        ``attention_weights``: ``scan_pooling`` [B, S], ``feature_selection`` [B, D],
+        ``spectra_gate`` [B, spec_emb]; with ``return_attention`` also those of the encoder as [B,
+        S, ...] and both cross-attentions.
         """
         scans, patch_attention = self.spectra_encoder(
             spectra, mask, self.return_attention, scan_rows

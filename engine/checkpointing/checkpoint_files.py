@@ -41,10 +41,8 @@ class CheckpointError(UsageError):
 def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
     """The bytes of a checkpoint file of states from :meth:`engine.trainer.Trainer.capture`.
 
-    ``meta`` are plain values that identify data and model, for :func:`check_meta`.
-
-    Raises:
-        TypeError: A state would not load with ``weights_only``.
+    ``meta`` are plain values that identify data and model, for :func:`check_meta`. TypeError for a
+    state that would not load with ``weights_only``.
     """
     content = {
         "format": FORMAT,
@@ -74,13 +72,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint and verify its checksum; nothing in the file can run code.
+    """Read ``states`` and ``meta`` of a checkpoint, on the CPU, and verify its checksum.
 
-    Returns:
-        A dict with ``states`` and ``meta``; all tensors are on the CPU.
-
-    Raises:
-        CheckpointError: The file is missing, damaged, incomplete or no checkpoint.
+    Nothing in the file can run code. CheckpointError if it is missing, damaged or no checkpoint.
     """
     try:
         data = path.read_bytes()
@@ -116,12 +110,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
     """Find where a run resumes: ``last.pt``, else the valid checkpoint with the most iterations.
 
-    Returns:
-        The file, its content from :func:`load_checkpoint`, and a line for each file that was
-        skipped as missing or damaged.
-
-    Raises:
-        CheckpointError: There is no valid checkpoint.
+    Returns the file, its content, and a line for each file skipped as missing or damaged.
+    CheckpointError if none is valid.
     """
     last, skipped = folder / LAST_NAME, []
     found: tuple[int, Path, dict[str, Any]] | None = None
@@ -142,18 +132,7 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
 
 
 def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of other data or another model; dicts are compared key by key.
-
-    Raises:
-        CheckpointError: Names all differences.
-
-    Example:
-        >>> check_meta({"cohort": {"spectra.npy": "a1"}}, {"cohort": {"spectra.npy": "b2"}})
-        Traceback (most recent call last):
-        ...
-        engine.checkpointing.checkpoint_files.CheckpointError: the checkpoint does not belong to
-        this run: the cohort differs: spectra.npy
-    """
+    """CheckpointError, with all differences, for a checkpoint of other data or another model."""
     differences = []
     for name in _differing(saved, now):
         old, new = saved.get(name), now.get(name)

@@ -14,11 +14,10 @@ from engine.distributed import to_local
 
 
 class FiniteCheck:
-    """Checks the losses, then the gradients, of one optimizer step after the other.
+    """Checks the (detached) losses, then the gradients, of one optimizer step after the other.
 
     The verdict is a tensor on the device, 1 where something is NaN or infinite, else 0; it is not
-    read here. The forward pass's changes of saved buffers (running statistics) can be undone with
-    it. Losses must be detached.
+    read here. Saved buffers (running statistics) can be put back where it is 1.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
@@ -93,10 +92,9 @@ class FiniteCheck:
 
 
 class Snapshot:
-    """A copy of a model's and its optimizer's tensors, on their device.
+    """A copy of a model's weights and buffers, and of the optimizer's state, on their device.
 
-    It holds all parameters and buffers of the model, other parameters of the optimizer, and the
-    optimizer's state (momenta, step counts), but not its settings, such as learning rates.
+    Settings, such as learning rates, are not in it.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -116,8 +114,7 @@ class Snapshot:
     def take(self) -> bool:
         """Copy the present state if it is finite, and return whether it is; else keep the former.
 
-        Waits for the device once. Weights and momenta must be finite; buffers must not be NaN, but
-        may be infinite.
+        Buffers may be infinite, but not NaN. Waits for the device once.
         """
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]

@@ -49,13 +49,10 @@ def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str,
 def restore_all(
     stateful: Mapping[str, Stateful], model: nn.Module, states: Mapping[str, Any]
 ) -> int:
-    """Restore the states of :func:`capture_all`. Collective.
+    """Restore the states of :func:`capture_all`; returns the number of their ranks. Collective.
 
-    Things with ``state_may_be_missing`` stay as they are if the checkpoint lacks them. Returns the
-    number of processes that saved the states.
-
-    Raises:
-        UsageError: The states belong to another set of handlers, or another model.
+    Things with ``state_may_be_missing`` stay as they are if the checkpoint lacks them. UsageError
+    for another set of handlers, or another model.
     """
     with raise_on_all_ranks():
         own, saved_by = of_this_process(states)

@@ -23,10 +23,7 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_apart(rank: int) -> None:
-    """Reseed all streams from torch's present state, differently for each rank.
-
-    So ranks that start with the same weights get different dropout; equal runs get equal streams.
-    """
+    """Reseed all streams from torch's present state, differently for each rank."""
     here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
     seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
 
@@ -57,15 +54,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """A context that restores all streams at its end.
-
-    Example:
-        >>> before = torch.get_rng_state()
-        >>> with preserve_rng_state():
-        ...     drawn = torch.rand(3)
-        >>> torch.equal(before, torch.get_rng_state())
-        True
-    """
+    """A context that restores all streams at its end."""
     # In the streams' own types: a state that can be saved would have to be converted, and back.
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
@@ -93,14 +82,9 @@ NO_FORM = " does not have a deterministic implementation"
 
 @contextmanager
 def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
-    """A context in which torch and cuDNN use deterministic algorithms only, as before after it.
+    """A context in which torch and cuDNN use deterministic algorithms only.
 
-    ``CUBLAS_WORKSPACE_CONFIG`` stays set for the process if the device is a GPU: cuBLAS reads it
-    once.
-
-    Raises:
-        UsageError: CUDA started in this process before ``CUBLAS_WORKSPACE_CONFIG`` was set; or an
-            operation within the context has no deterministic form.
+    UsageError for an operation that has none, and as :func:`prepare_cublas`, whose setting stays.
     """
     if torch.device(device).type == "cuda":
         prepare_cublas()
@@ -129,11 +113,7 @@ def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
 
 
 def prepare_cublas() -> None:
-    """Make cuBLAS deterministic, before CUDA starts.
-
-    Raises:
-        UsageError: CUDA has started, or the environment has another value.
-    """
+    """Make cuBLAS deterministic; UsageError if CUDA has started or the variable differs."""
     value = os.environ.get(WORKSPACE)
     if value in WORKSPACES:
         return

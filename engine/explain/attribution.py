@@ -46,11 +46,6 @@ def attribute(
 ) -> Attribution:
     """Explain one output's score for each sample of a batch.
 
-    Contributions by ``integrated_gradients`` add up to f(x) - f(baseline), those by
-    ``gradient_shap`` do so on average; ``feature_ablation`` replaces one region of points, or one
-    covariate, at a time; ``input_x_gradient`` and ``saliency`` use the gradient at the input
-    (:mod:`engine.explain.attribution_methods`).
-
     The model computes in evaluation mode; its modes, its parameters' gradients and the random
     number streams are restored. Memory: the result is as large as the batch; a pass has at most
     ``rows`` rows of about 6 x S x L x 4 bytes, and what the model keeps to go backward.
@@ -58,17 +53,13 @@ def attribute(
     Args:
         model: Called with ``spectra``, ``mask`` and ``tabular``.
         batch: Has these, on the model's device.
-        target: An output's number, one per sample (long [B]), or None for the highest score of each
-            sample, the predicted class. Required for several labels or values.
-        method: One of ``METHODS``.
+        target: An output's number, one per sample (long [B]), or None for the predicted class.
+            Required (UsageError) for several labels or values.
+        method: One of ``METHODS`` (:mod:`engine.explain.attribution_methods`).
         first: The number of the batch's first sample among several batches: random draws depend on
             a sample's number and the seed, not on its batch.
         progress: Called with the number of samples explained since the last call.
         **options: Fields of :class:`engine.explain.Options`.
-
-    Raises:
-        UsageError: Unknown method or target, a setting out of range, or no target for several
-            labels or values.
 
     Example:
         >>> from models import MeanLinear
@@ -104,10 +95,7 @@ def attribute(
 
 
 def check_one_output(batch: Any, target: Target) -> None:
-    """Refuse several labels or values (``batch.target`` float [B, T]) without a target.
-
-    The largest score is the predicted one of classes only.
-    """
+    """Refuse several labels or values (``batch.target`` float [B, T]) without a target."""
     given = getattr(batch, "target", None)
     if target is None and given is not None and given.is_floating_point() and given.ndim == 2:
         outputs = given.shape[1]
@@ -217,19 +205,8 @@ def explain(
 ) -> Explained:
     """Explain one output for the samples of a loader, of which only the needed ones are fetched.
 
-    ``target`` None is each sample's predicted class, or the only output; it is required for several
-    labels or values, if not :func:`explain_outputs` is to explain each. ``settings`` are those of
+    ``target`` None is each sample's predicted class, or the only output. ``settings`` are those of
     :class:`OutputsExplainer`.
-
-    Example:
-        >>> from datasets.batches import Batch
-        >>> from models import MeanLinear
-        >>> mask = torch.tensor([[True, False], [True, True]])
-        >>> spectra, covariates = torch.randn(2, 2, 8), torch.randn(2, 3)
-        >>> batch = Batch(spectra, mask, covariates, torch.tensor([0, 1]), ["a", "b"])
-        >>> found = explain(MeanLinear(8), [batch])
-        >>> found.score, [tuple(scans.shape) for scans in found.scans]
-        ('log_odds', [(1, 8), (2, 8)])
     """
     order = order_of(loader)
     explainer = OutputsExplainer(model, target, method, several=False, order=order, **settings)
@@ -244,11 +221,7 @@ def explain_outputs(
     device: torch.device | str = "cpu",
     **settings: Any,
 ) -> list[Explained]:
-    """As :func:`explain`, with one set of attributions for each label or value.
-
-    ``target`` None explains each sample's predicted class, or each of the first ``MOST_OUTPUTS``
-    labels or values.
-    """
+    """As :func:`explain`, one set of attributions for each label or value (``MOST_OUTPUTS``)."""
     explainer = OutputsExplainer(model, target, order=order_of(loader), **settings)
     return explainer.add_all(loader, device)
 
@@ -260,18 +233,13 @@ class OutputsExplainer:
     :func:`attribute`.
 
     Args:
-        model: As for :func:`attribute`.
-        target: As for :func:`explain_outputs`.
-        method: One of ``METHODS``.
         several: Whether several labels or values are explained one by one, or refused.
         max_samples: Explain only the first so many, in the order of ``order``; None for all.
         keep_intensities: Keep the scans themselves, too; all sets share them.
-        progress: Called with the number of samples of which all outputs were explained since the
-            last call.
-        order: Names of all samples to come, in which the attributions are returned. None for the
-            order of the batches.
-        **options: As for :func:`attribute`, with two other defaults. ``score``: log-odds for
-            whole-number targets (classes), else the output. ``references``: the first batch.
+        progress: Called with the number of samples newly explained for all outputs.
+        order: Names of all samples to come, in which the attributions are returned.
+        **options: As for :func:`attribute`, but ``score`` is log-odds for whole-number targets
+            (classes), and ``references`` the first batch.
     """
 
     def __init__(

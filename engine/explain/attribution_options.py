@@ -32,10 +32,8 @@ class Options:
     """How to explain.
 
     Attributes:
-        score: What is explained of an output. ``logit``: the output itself. ``log_odds``, of
-            classes: log p / (1 - p) by the softmax, i.e. the logit minus the log-sum-exp of the
-            others (for two classes the difference of the logits). A logit alone has a part that no
-            probability depends on.
+        score: ``logit``: the output itself. ``log_odds``, of classes: log p / (1 - p) by softmax;
+            a logit alone has a part that no probability depends on.
         baseline: Reference spectra and covariates, broadcast to the inputs' shapes; None for zeros,
             the mean of standardised inputs. Not used by ``gradient_shap`` and the gradient methods.
         references: A batch of samples that ``gradient_shap`` draws as baselines; None for the
@@ -45,7 +43,6 @@ class Options:
         window: Width in points of a region that ``feature_ablation`` replaces.
         per_scan: Replace a region in one scan after the other, not in all scans at once. Replicate
             scans compensate for each other, so that each alone seems to matter little.
-        seed: Of the draws.
     """
 
     score: str = "logit"

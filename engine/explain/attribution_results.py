@@ -19,13 +19,9 @@ from datasets.files import write_whole
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each input contributes to a score, in the score's unit.
+    """What each input contributes to a score: ``spectra`` [B, S, L], ``tabular`` [B, D].
 
-    Attributes:
-        spectra: [B, S, L], zero where padded.
-        tabular: [B, D].
-        target: The explained output, long [B].
-        gap: As in :class:`Explained`, [B]; likewise ``change`` and ``outputs``.
+    ``target`` is the explained output, long [B]; the others are as in :class:`Explained`.
     """
 
     spectra: Tensor
@@ -38,17 +34,14 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Explained:
-    """Attributions of single samples, on the CPU.
+    """Attributions of N single samples, on the CPU.
 
     Attributes:
-        method: One of ``METHODS``.
-        sample_id: Names of the N samples.
         target: The explained output, long [N].
         scans: Per sample those of its real scans, float32 [S_i, L].
         tabular: Those of the covariates, float32 [N, D].
         change: f(x) - f(baseline), [N]; None for a method without a baseline.
-        gap: Sum of the contributions minus ``change``, [N]; None for a method without completeness.
-        score: One of ``SCORES``.
+        gap: Sum of the contributions minus ``change``, [N]; None without completeness.
         outputs: Number of the model's outputs; 0 if unknown.
         intensities: Per sample the scans that the model was given, float32 [S_i, L], or None.
     """
@@ -81,10 +74,9 @@ class Explained:
 class Importance:
     """Mean attributions of many samples, on the CPU, in double precision.
 
-    The mean over the samples of the sum of |attribution|: of each point over the scans, ``points``
-    [L]; of each covariate, ``covariates`` [D]; of each scan over its points and the samples that
-    have it, ``scans`` [S], meaningful if the order of scans is. The signed ones are without
-    absolute values. ``gap`` is the mean |gap|; None for a method without completeness.
+    The mean over samples of |attribution|: ``points`` [L], summed over scans; ``covariates`` [D];
+    ``scans`` [S], summed over points, meaningful if the order of scans is. ``gap`` is the mean
+    |gap|.
     """
 
     points: Tensor
@@ -100,8 +92,7 @@ class Importance:
 def importance_of(explained: Explained) -> Importance:
     """Mean attributions by point, by covariate and by scan; UsageError without a sample.
 
-    Where each sample's predicted class was explained, signed means are of what supports the
-    prediction; ``engine.explain.toward_second`` turns those of two classes towards one of them.
+    Where each sample's predicted class was explained, signed means are of what supports it.
     """
     samples = len(explained.scans)
     if not samples:
@@ -134,10 +125,8 @@ def write_explained(
     """Write attributions, without intensities, as safetensors, with the folder.
 
     Tensors: ``scans`` float32 [R, L], the real scans of all samples; ``owner`` long [R], the
-    sample's number of each; ``tabular`` [N, D]; ``target`` [N]; ``change`` and ``gap`` [N] if any.
-    Metadata: ``format``, ``method``, ``score``, ``outputs``, ``output_names`` and ``sample_id``
-    (JSON lists). Of several sets, each of one output, the names are ``scans.<output>`` and so on,
-    except ``owner``, and the metadata ``sets`` lists the outputs' numbers as JSON.
+    sample's number of each; ``tabular``, ``target``, and ``change`` and ``gap`` if any. Of several
+    sets the names are ``scans.<output>`` and so on, except ``owner``. Names are metadata, as JSON.
     """
     every = [sets] if isinstance(sets, Explained) else list(sets)
     first, several = every[0], len(every) > 1
@@ -168,13 +157,9 @@ def write_explained(
 
 
 def read_explained(path: str | Path, output: int | None = None) -> Explained:
-    """Read a set that :func:`write_explained` wrote.
+    """Read a set that :func:`write_explained` wrote, of several the one of the number ``output``.
 
-    ``output`` is the number of the explained output; None for a file with one set.
-
-    Raises:
-        UsageError: The file is missing or something else, or holds several sets and ``output``
-            names none.
+    UsageError if the file is missing or something else, or ``output`` names no set.
     """
     try:
         with safe_open(str(path), "pt") as file:

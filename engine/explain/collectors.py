@@ -53,10 +53,7 @@ class Embeddings(OutputCollector):
     """Keeps each sample's ``embedding``, in the loader's order.
 
     Without one, ``spec_embedding`` and ``tab_embedding`` are concatenated (or the one there is),
-    else the ``logits`` are taken.
-
-    Attributes:
-        source: The names of the outputs taken, joined by ``and``.
+    else the ``logits`` are taken; ``source`` names the outputs taken.
     """
 
     def __init__(self) -> None:
@@ -80,10 +77,8 @@ class Embeddings(OutputCollector):
 class Gates(OutputCollector):
     """Keeps how far the gate and the covariates move each sample's spectra vector.
 
-    For models that return ``spec_embedding`` and ``gated_spec``, both [B, E]. Residuals and norms
-    behind the gate move all vectors alike, so each step is computed again with covariates of zero
-    (the mean of standardised ones): the difference is due to the covariates. An evaluation takes
-    twice as long.
+    Of ``spec_embedding`` and ``gated_spec``. Residuals and norms move all vectors alike, so each
+    step is computed again with covariates of zero (the mean of standardised ones).
     """
 
     @torch.no_grad()
@@ -120,13 +115,7 @@ class Gates(OutputCollector):
 
 
 class ScanAttention(OutputCollector):
-    """Keeps one weight per scan, if the model returns attention weights [B, S].
-
-    Weights over scans are recognised as in :func:`engine.metrics.summarise_attention`.
-
-    Attributes:
-        name: The model's name of the weights; None before an evaluation or without weights.
-    """
+    """Keeps one weight per scan, if the model returns attention weights [B, S], called ``name``."""
 
     def __init__(self) -> None:
         super().__init__()

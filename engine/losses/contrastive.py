@@ -24,13 +24,6 @@ class SupervisedContrastive(OneTerm):
     For each sample with others of its class in the batch, the mean over those of ``-log softmax``
     of the cosine similarities, divided by ``temperature``, to all other samples; averaged over such
     samples, 0 if there are none.
-
-    Example:
-        >>> loss = SupervisedContrastive(temperature=1.0)
-        >>> embedding = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> terms = loss({"embedding": embedding}, torch.tensor([0, 0, 1]))
-        >>> round(terms["total_loss"].item(), 4)  # log(1 + exp(-1)) for each of the two
-        0.3133
     """
 
     reads = "embedding"
@@ -62,8 +55,7 @@ class ModalityContrastive(OneTerm):
     """InfoNCE between a sample's spectra and its covariates (van den Oord et al. 2018).
 
     Compares ``spec_projection`` with ``tab_projection`` [B, P], or else, without
-    ``projections_only``, ``spec_embedding`` with ``tab_embedding`` if they have the same width;
-    symmetric as in Radford et al. 2021.
+    ``projections_only``, ``spec_embedding`` with ``tab_embedding`` if they have the same width.
     """
 
     reads = None

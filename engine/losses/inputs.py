@@ -12,15 +12,7 @@ from datasets.errors import UsageError, nearest
 
 
 def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
-    """One of a model's outputs, by a key or a path into nested dicts.
-
-    Raises:
-        UsageError: There is no such output; names the nearest.
-
-    Example:
-        >>> find_output({"a": {"b": torch.tensor(1.0)}}, "a.b")
-        tensor(1.)
-    """
+    """An output by a key or a path into nested dicts; UsageError, with the nearest, if missing."""
     found: Any = outputs
     for part in name.split("."):
         if not isinstance(found, Mapping) or found.get(part) is None:
@@ -67,11 +59,7 @@ class OneTerm(nn.Module):
 
 
 def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tensor | None:
-    """Weights, one each or one for all, as a tensor.
-
-    Raises:
-        ValueError: They are not numbers from 0, or all are 0.
-    """
+    """Weights, one each or one for all, as a tensor; ValueError below 0, or if all are 0."""
     if weights is None:
         return None
     expected = f"{name} must be numbers from 0 (or 'balanced'), not all 0"
@@ -88,14 +76,7 @@ BALANCED = "balanced"
 
 
 def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
-    """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too.
-
-    ``targets`` are the class numbers of the training set, [N].
-
-    Example:
-        >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
-        [0.6666666666666666, 2.0]
-    """
+    """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too."""
     counts = torch.bincount(targets, minlength=num_classes)
     return [len(targets) / (num_classes * max(int(count), 1)) for count in counts]
 
@@ -107,12 +88,7 @@ def balanced_pos_weight(targets: Tensor) -> list[float]:
 
 
 def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
-    """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence.
-
-    Example:
-        >>> balanced_alpha(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 1)
-        [0.75]
-    """
+    """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence."""
     if targets.ndim == 1:
         return balanced_class_weights(targets, num_classes)
     share: list[float] = (1 - targets.double().mean(dim=0)).tolist()
@@ -128,12 +104,7 @@ _FINDERS: dict[str, Callable[[Tensor, int], list[float]]] = {
 
 
 def fill_balanced(params: Mapping[str, Any], targets: Tensor, num_classes: int) -> dict[str, Any]:
-    """Replace ``balanced`` in a loss's parameters by numbers, from the targets of the training set.
-
-    Example:
-        >>> fill_balanced({"class_weights": "balanced", "gamma": 2}, torch.tensor([0, 1]), 2)
-        {'class_weights': [1.0, 1.0], 'gamma': 2}
-    """
+    """Replace ``balanced`` in a loss's parameters by numbers, from the training set's targets."""
     filled = dict(params)
     for name, find in _FINDERS.items():
         if filled.get(name) == BALANCED:

@@ -18,10 +18,8 @@ from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
 class CrossEntropy(OneTerm):
     """Cross-entropy of ``outputs["logits"]`` [B, C] against class numbers [B].
 
-    Args:
-        label_smoothing: Share of the target spread evenly over the classes, 0 to below 1 (Szegedy
-            et al. 2016, "Rethinking the Inception Architecture").
-        class_weights: One factor per class, or None for equal weights.
+    ``label_smoothing`` is the share of the target spread evenly over the classes, 0 to below 1
+    (Szegedy et al. 2016); ``class_weights`` are one factor per class.
     """
 
     class_weights: Tensor | None
@@ -52,23 +50,13 @@ class CrossEntropy(OneTerm):
 
 
 class FocalLoss(OneTerm):
-    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels).
+    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels) (Lin et al. 2017).
 
     p is the probability of the true class by softmax (targets are class numbers [B]), or of each
-    label's presence or absence by sigmoid (targets are labels [B, T]). Lin et al. 2017, "Focal Loss
-    for Dense Object Detection".
-
-    Args:
-        gamma: Reduces the weight of easy samples; 0 gives the cross-entropy.
-        alpha: Of classes one factor each, or for two classes that of class 1, with ``1 - alpha``
-            for class 0. Of labels the factor of presence, one per label or one for all, with
-            ``1 - alpha`` for absence. None for 1 throughout.
-
-    Example:
-        >>> loss = FocalLoss(gamma=2.0)
-        >>> terms = loss({"logits": torch.tensor([[0.0, 0.0]])}, torch.tensor([1]))
-        >>> round(float(terms["total_loss"]), 4)  # (1/2)^2 log 2
-        0.1733
+    label's presence or absence by sigmoid (targets are labels [B, T]). A ``gamma`` of 0 gives the
+    cross-entropy. ``alpha`` is one factor per class, or for two classes that of class 1, with ``1 -
+    alpha`` for class 0; of labels the factor of presence, one per label or one for all, with ``1 -
+    alpha`` for absence.
     """
 
     alpha: Tensor | None
@@ -115,7 +103,7 @@ class FocalLoss(OneTerm):
 class BinaryCrossEntropy(OneTerm):
     """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
 
-    ``pos_weight`` is the factor of present labels: one per label or one for all; None for 1.
+    ``pos_weight`` is the factor of present labels: one per label or one for all.
     """
 
     pos_weight: Tensor | None
@@ -139,11 +127,7 @@ class MeanSquaredError(OneTerm):
 
 
 class HuberLoss(OneTerm):
-    """Half the squared error up to ``delta``, linear beyond.
-
-    Huber 1964, "Robust Estimation of a Location Parameter". ``delta`` is in standard deviations if
-    targets are standardised.
-    """
+    """Half the squared error up to ``delta`` (in the scaled targets' unit), linear beyond."""
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
@@ -157,15 +141,8 @@ class HuberLoss(OneTerm):
 class NegativeEntropy(OneTerm):
     """Minus the entropy of the predicted probabilities, in nats: a penalty on confidence.
 
-    Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
-    Distributions". Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid, the
-    mean over the labels.
-
-    Example:
-        >>> import torch
-        >>> terms = NegativeEntropy()({"logits": torch.zeros(1, 2)}, torch.tensor([0]))
-        >>> round(terms["total_loss"].item(), 4)  # -log 2
-        -0.6931
+    Pereyra et al. 2017. Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid,
+    the mean over the labels.
     """
 
     def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:

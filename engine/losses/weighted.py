@@ -23,8 +23,8 @@ TOTAL = "total_loss"
 class Term:
     """One term of a :class:`WeightedLoss`: ``weight`` times the loss's ``total_loss``.
 
-    ``on`` is the output (``aux_logits_spec``) to read in place of the loss's own (``logits``, or
-    its ``reads``). An ``optional`` term is left out if the model does not return its input.
+    ``on`` is the output to read in place of the loss's own (``logits``, or its ``reads``). An
+    ``optional`` term is left out if the model does not return its input.
     """
 
     loss: nn.Module
@@ -34,10 +34,9 @@ class Term:
 
 
 class WeightedLoss(nn.Module):
-    """The sum of weight x term.
+    """The sum of weight x term; a loss in place of a :class:`Term` has weight 1.
 
-    Each term is returned, and logged, unweighted under its name (as in ``loss_weights``); other
-    results of its loss are dropped. A loss in place of a :class:`Term` has weight 1.
+    Each term is returned, and logged, unweighted under its name.
 
     Example:
         >>> import torch

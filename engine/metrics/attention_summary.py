@@ -35,13 +35,10 @@ class ScanWeights:
 
 @dataclass(frozen=True)
 class MeanWeights:
-    """Weights averaged over samples, without padding.
+    """Weights averaged over samples, without padding and, if each scan has its own, without scans.
 
-    Attributes:
-        mean: As the model returns them, without the batch, and without the scans if each scan has
-            its own weights.
-        axes: For each dimension of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``.
-        spread: Standard deviation over what was averaged, shaped as ``mean``; None if unknown.
+    ``axes`` names the dimensions of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``;
+    ``spread`` is the standard deviation over what was averaged, None if unknown.
     """
 
     mean: Tensor
@@ -67,9 +64,7 @@ def summarise_attention(
 ) -> AttentionSummary:
     """Average all ``attention_weights`` of a model, an empty summary if it has none.
 
-    Dimensions over scans are found by adding an empty scan. The switch ``return_attention``, if the
-    model has it, is on meanwhile. The first ``max_samples`` are used, in the order of the loader's
-    data set if its samples have names.
+    The first ``max_samples`` are used, in the order of the data set if its samples have names.
     """
     parts = _take(loader, max_samples)
     if not parts:
@@ -116,8 +111,7 @@ def find_scan_axes(
 ) -> dict[str, tuple[int, ...]]:
     """For each of a model's weights the dimensions that grow with the number of scans.
 
-    The model, in evaluation mode, is called twice with ``part``: spectra [B, S, L], mask [B, S] and
-    covariates [B, D] of some samples.
+    The model, in evaluation mode, is called twice with ``part``: spectra, mask and covariates.
     """
     spectra, mask, tabular = part
     before = _weights(model, *part, device)

@@ -30,13 +30,10 @@ TRIED_SAMPLES = 16
 
 @dataclass(frozen=True)
 class CustomMetric:
-    """A custom metric under its name in ``state.metrics``.
+    """A custom metric under its name (without prefix), for the ``tasks`` that it fits.
 
-    Attributes:
-        name: Without prefix: ``my_metric`` for the monitor ``val/my_metric``.
-        compute: From scores and target to a number: probabilities [N, C] and classes long [N];
-            probabilities [N, T] and labels (0 or 1) float [N, T]; or predictions and values [N, T].
-        tasks: Keys of ``engine.metrics.TASKS`` that it fits.
+    ``compute`` makes a number of scores and target: probabilities [N, C] and classes long [N];
+    probabilities [N, T] and labels (0 or 1) float [N, T]; or predictions and values [N, T].
     """
 
     name: str
@@ -74,15 +71,10 @@ class CustomMetric:
 def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
     """A function or torchmetrics object as a metric of the engine.
 
-    Args:
-        metric: ``f(scores, target) -> float``, a callable object, or a ``torchmetrics.Metric``.
-            Those of ``torchmetrics.classification`` get the target as long, and the ``Binary...``
-            ones of two classes the positive class's probability [N]; others get scores and target
-            unchanged.
-        name: Its own name, or its class's, by default.
-
-    Raises:
-        UsageError: It is not callable, its name is missing or taken, or it takes the target first.
+    Metrics of ``torchmetrics.classification`` get the target as long, and the ``Binary...`` ones of
+    two classes the positive class's probability [N]; others get scores and target unchanged.
+    ``name`` is by default its own, or its class's. UsageError if it is not callable, its name is
+    missing or taken, or it takes the target first.
 
     Example:
         >>> def share_of_positives(scores, target):
@@ -130,10 +122,7 @@ def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
 def try_metric(metric: CustomMetric, task: str, width: int) -> None:
     """Compute a metric on random samples of a task, so that it does not fail after an epoch.
 
-    ``width`` is the number of classes C, or of labels or targets T.
-
-    Raises:
-        UsageError: It raises, or does not return a number.
+    ``width`` is the number C or T. UsageError if it raises, or does not return a number.
     """
     metric.check_task(task)
     generator = torch.Generator().manual_seed(0)

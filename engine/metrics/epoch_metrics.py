@@ -27,19 +27,15 @@ NOTHING: Mapping[str, Tensor] = {}
 
 @dataclass(frozen=True)
 class EpochOutputs:
-    """The outputs of one epoch, on the CPU.
+    """The outputs of one epoch, N samples, on the CPU.
 
     Attributes:
         logits: [N, C], in the loader's order; of a regression the predicted values [N, T], in the
             targets' units, in double precision.
         target: Class numbers long [N], labels (0 or 1) float [N, T], or values float [N, T].
-        sample_id: Names of the N samples.
-        losses: Loss name -> mean, that of one batch with all samples (with class weights: the sum
-            of the weighted losses divided by the sum of the weights).
+        losses: Loss name -> the mean of one batch with all samples, also with class weights.
         task: A key of ``engine.metrics.TASKS``; a classification by default.
-        of_samples: Name of a requested sample statistic (``engine.metrics.SAMPLE_STATISTICS``) ->
-            one number per sample [N]; NaN where the model does not return its inputs.
-        custom: Name of a custom metric -> the metric.
+        of_samples: Requested sample statistic -> [N]; NaN where the model lacks its inputs.
         targets: Names of a regression's T targets, or none.
     """
 
@@ -99,20 +95,8 @@ class EpochOutputs:
 def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -> float:
     """A metric's value, NaN where it is undefined.
 
-    Args:
-        name: As :class:`EpochMetrics` takes it, or a key of ``outputs.custom``.
-        outputs: Of N samples.
-        rows: Long [K], samples to count, with repetitions; None for all.
-
-    Raises:
-        UsageError: A sample statistic that was not kept, or an error with a unit of several
-            targets, of which ``name`` names none.
-
-    Example:
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
-        >>> metric_value("accuracy", outputs, rows=torch.tensor([0, 0, 1, 2]))
-        0.75
+    ``rows`` are the samples to count, long [K], with repetitions. UsageError for a sample statistic
+    that was not kept, or an error with a unit of several targets, of which ``name`` names none.
     """
     if name in SAMPLE_STATISTICS:
         if name not in outputs.of_samples:
@@ -140,24 +124,17 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
 class EpochMetrics(OutputCollector):
     """Keeps the logits, targets and losses of each step; computes metrics at the epoch's end.
 
-    Keeping a tensor costs well under a microsecond, updating a metric object tens of them. Of
-    several ranks each computes the same metrics: those of one process with all batches. ``outputs``
-    are the :class:`EpochOutputs` of the last complete epoch, None before the first.
+    Of several ranks each computes the same metrics: those of one process with all batches.
+    ``outputs`` are the :class:`EpochOutputs` of the last complete epoch, None before the first.
 
     Args:
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
             (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; functions ``f(scores, target)``
-            and torchmetrics objects (:func:`engine.metrics.custom_metric`). None for the task's
-            default metrics.
+            and torchmetrics objects (:func:`engine.metrics.custom_metric`). None for the task's.
         prefix: Put before each name (``train/``).
         task: A key of ``engine.metrics.TASKS``; None for a classification.
-        restore: From scaled values [N, T] to the targets' units (a regression's
-            :meth:`datasets.cohort.TargetScaler.restore`); losses stay scaled.
-        targets: Names of a regression's targets. Of several, errors are computed per target, in its
-            unit (``mae[age]``): :func:`engine.metrics.by_target`.
-
-    Raises:
-        UsageError: A name is unknown or does not fit the task; an object is no metric.
+        restore: From scaled values [N, T] to the targets' units; losses stay scaled.
+        targets: Names of a regression's targets, for :func:`engine.metrics.by_target`.
     """
 
     of_each_process = True  # a checkpoint within an epoch holds what each rank has kept

@@ -59,14 +59,9 @@ def as_it_is(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Task:
-    """The properties of a task.
+    """A task: from logits to ``scores``, from those to predictions, and the metrics that fit.
 
-    Attributes:
-        scores: From logits to scores: probabilities, or the values of a regression.
-        decide: From scores to predicted classes, labels, or values.
-        metrics: The default metrics; may include one of ``further`` at a demand.
-        monitor: The metric that by default selects the best epoch; ``mode`` is its better end.
-        further: Others that apply, sample statistics among them.
+    ``monitor`` selects the best epoch by default; ``further`` are metrics on request.
     """
 
     name: str
@@ -105,12 +100,8 @@ def task_of(logits: Tensor) -> str:
 def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
     """The metrics of a regression of several targets, which may have different units.
 
-    Errors are computed per target, in its unit; ``r2``, which has none, also over all. With less
-    than two targets the metrics stay as they are.
-
-    Example:
-        >>> by_target(["mae", "r2"], ["age", "BMI"])
-        ['mae[age]', 'mae[BMI]', 'r2', 'r2[age]', 'r2[BMI]']
+    Errors are computed per target, in its unit (``mae[age]``); ``r2``, which has none, also over
+    all.
     """
     if len(targets) < 2:
         return list(names)
@@ -123,22 +114,13 @@ def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
 
 
 def split_target(name: str) -> tuple[str, str | None]:
-    """A metric's own name, and its target or None.
-
-    Example:
-        >>> split_target("mae[age [y]]"), split_target("val/r2")
-        (('mae', 'age [y]'), ('val/r2', None))
-    """
+    """A metric's own name, and its target or None (``mae[age]``)."""
     base, bracket, target = name.partition("[")
     return (base, target[:-1]) if bracket and target.endswith("]") else (name, None)
 
 
 def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[str] = ()) -> None:
-    """Refuse metrics that do not exist, or do not fit a task; None is a classification.
-
-    Raises:
-        UsageError: Names those that fit.
-    """
+    """UsageError for metrics that do not exist, or do not fit a task; None is a classification."""
     if task is not None and task not in TASKS:
         raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
     chosen = TASKS[task or "multiclass"]
@@ -187,14 +169,7 @@ def _check_demand(name: str) -> str:
 
 
 def better_when(metric: str) -> Mode | None:
-    """``min`` for metrics that are better when smaller (losses, errors), ``max`` for the others.
-
-    None for a metric that is not of this package.
-
-    Example:
-        >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
-        ('max', 'min', 'min')
-    """
+    """``min`` for losses and errors, ``max`` for the package's other metrics, else None."""
     if metric == LAST_EPOCH:
         return "max"
     name = split_target(metric)[0].rpartition("/")[2].partition("@")[0]
@@ -218,16 +193,9 @@ TIE_BREAK = "val/loss"
 class Monitor:
     """Reads a metric (``val/auroc``) after an epoch and compares it.
 
-    ``name`` ``last`` is the number of the epoch, by which the last one is the best.
-    ``mode`` is ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
-    ``user`` is the handler, for error messages.
-
-    Raises:
-        UsageError: ``mode`` is neither, or it is unknown for the metric.
-
-    Example:
-        >>> Monitor("val/loss", "min", "early_stopping").is_better(0.5, 0.6)
-        True
+    ``name`` ``last`` is the number of the epoch, by which the last one is the best. ``mode`` None
+    is that of :func:`better_when`. ``user`` is the handler, for error messages. UsageError if
+    ``mode`` is neither ``max`` nor ``min``, or unknown for the metric.
     """
 
     def __init__(self, name: str, mode: str | None, user: str) -> None:
@@ -262,14 +230,7 @@ class Monitor:
     ) -> bool:
         """As :meth:`is_better`, but of equal values that with the lower validation loss is better.
 
-        Args:
-            value: Of an epoch.
-            loss: Its validation loss; None if it was not measured.
-            best: The same of the best epoch so far; None if there is none.
-
-        Example:
-            >>> Monitor("val/auroc", None, "checkpoint").is_better_epoch(0.9, 0.4, (0.9, 0.5))
-            True
+        ``best`` are value and loss of the best epoch so far.
         """
         if best is None:
             return self.is_better(value, None)
@@ -278,10 +239,7 @@ class Monitor:
         return self.is_better(value, best[0])
 
     def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
-        """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does.
-
-        The first comparable value beats None. Infinities compare as numbers.
-        """
+        """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does, any None."""
         if math.isnan(value):
             return False
         if best is None or math.isnan(best):

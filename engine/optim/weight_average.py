@@ -12,10 +12,9 @@ from engine.eval_mode import swapped_weights
 
 
 class WeightAverage:
-    """Base of handlers that average a model's weights.
+    """Base of handlers that average a model's weights, every floating point parameter.
 
-    Every floating point parameter is averaged. Buffers are not: the averaged model uses the live
-    ones, or those in ``_buffers``, and changes to them in :meth:`averaged_weights` are undone.
+    Buffers are not averaged: the averaged model uses the live ones, or those in ``_buffers``.
     """
 
     _model: nn.Module
@@ -43,10 +42,7 @@ class WeightAverage:
     def averaged_weights(self) -> Iterator[None]:
         """A context in which the model holds the averaged weights, if there are any yet.
 
-        The live weights and the buffers come back afterwards, after an exception too.
-
-        Raises:
-            RuntimeError: The averaged weights are in place already.
+        The live weights and the buffers come back. RuntimeError if the average is in place already.
         """
         if self._in_place:
             raise RuntimeError("the averaged weights are in place already")

@@ -21,11 +21,7 @@ PLACE = ("epoch", "iteration", "optimizer_step")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log, oldest first; an incomplete line is skipped.
-
-    Raises:
-        UsageError: There is no such file.
-    """
+    """The rows of a log, oldest first; an incomplete line is skipped."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -58,12 +54,7 @@ def write_metrics_json(
 ) -> None:
     """Write the best epoch, the last epoch and the last test, each null if there is none.
 
-    Args:
-        log: Rows from :func:`read_log`.
-        path: Replaced as a whole.
-        monitor: The metric that selects the best epoch; of equals that with the
-            lower ``val/loss``, then the earliest.
-        mode: ``max`` if larger is better, ``min`` if smaller is; that of the metric by default.
+    ``monitor`` selects the best; of equals that with the lower ``val/loss``, then the earliest.
     """
     epochs = [row for row in log if row["event"] == "epoch"]
     tests = [row for row in log if row["event"] == "test_completed"]
@@ -90,12 +81,7 @@ def write_metrics_json(
 
 
 def as_json(value: Any) -> Any:
-    """A value with NaN as null, infinity and other types as text.
-
-    Example:
-        >>> as_json({"auroc": float("nan"), "loss": float("inf"), "n": (1, 2)})
-        {'auroc': None, 'loss': 'inf', 'n': [1, 2]}
-    """
+    """A value with NaN as null, infinity and other types as text."""
     if isinstance(value, float):
         if math.isnan(value):
             return None

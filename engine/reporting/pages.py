@@ -97,14 +97,8 @@ def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
 def make_panels(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One chart per metric of a log's rows or ``trainer.history``: the loss first, lr last.
 
-    Returns:
-        Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side`` (subset),
-        ``epochs`` and ``values``, in which None is a gap.
-
-    Example:
-        >>> rows = [{"epoch": 1, "metrics": {"train/loss": 0.7, "val/loss": 0.8, "lr": 0.1}}]
-        >>> [(chart["title"], len(chart["lines"])) for chart in make_panels(rows)]
-        [('loss', 2), ('lr', 1)]
+    A chart has ``id``, ``title`` and ``lines``; a line ``name``, ``side`` (subset), ``epochs`` and
+    ``values``, in which None is a gap.
     """
     charts: dict[str, dict[str, dict[str, Any]]] = {"loss": {}}
     for row in history:
@@ -130,15 +124,10 @@ def make_panels(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 class LivePage(ABC):
-    """Writes a page of the epochs so far (``trainer.history``), replaced as a whole each time.
+    """Writes a page of the epochs so far, ``<run_dir>/report/<file_name>`` by default.
 
-    Args:
-        path: The page; ``<run_dir>/report/<file_name>`` by default.
-        every: Write it every so many epochs (less often where epochs are short), and when the run
-            ends.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
+    It is replaced as a whole every so many epochs (less often where epochs are short), and when the
+    run ends.
     """
 
     phase = Phase.REPORT
@@ -171,11 +160,7 @@ class LivePage(ABC):
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
-        """Write the page, unless it shows all epochs already.
-
-        Raises:
-            UsageError: The file cannot be written; the earlier page stays.
-        """
+        """Write the page, unless it shows all epochs already."""
         if self.path is None or not trainer.history or trainer.history[-1] is self._last_shown:
             return
         began = time.perf_counter()

@@ -32,14 +32,7 @@ OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTION
 
 
 def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's (1934) interval of a proportion of ``count`` independent samples.
-
-    It has a width at 0 and 1, too, and covers the true proportion at least as often as ``level``.
-
-    Example:
-        >>> [round(bound, 3) for bound in proportion_bounds(1.0, 8)]
-        [0.631, 1.0]
-    """
+    """Clopper and Pearson's (1934) interval of a proportion of ``count`` independent samples."""
     hits, tail = share * count, (1 - level) / 2
     low = float(beta.ppf(tail, hits, count - hits + 1)) if share > 0 else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if share < 1 else 1.0
@@ -47,16 +40,7 @@ def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[
 
 
 def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
-    """The number of groups in the denominator of a proportion; None for other metrics.
-
-    Example:
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
-        >>> groups_of_share("recall", outputs, ["p1", "p2", "p2"])
-        1
-        >>> groups_of_share("auroc", outputs, ["p1", "p2", "p2"]) is None
-        True
-    """
+    """The number of groups in the denominator of a proportion; None for other metrics."""
     name = metric.partition("@")[0]
     if name == "accuracy" and outputs.task != "regression":
         return _count(groups, torch.ones(len(groups), dtype=torch.bool))
@@ -74,12 +58,6 @@ def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) 
     """The number of groups with the rarest class; None if the metric does not depend on each.
 
     Of labels the rarest is what fewest groups have, or fewest lack.
-
-    Example:
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
-        >>> groups_of_rarest("auroc", outputs, ["p1", "p2", "p3"])
-        1
     """
     if metric.partition("@")[0] not in OF_EACH_CLASS or outputs.task == "regression":
         return None
@@ -106,13 +84,11 @@ BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its interval.
+    """A value and its interval; NaN where undefined.
 
-    Attributes:
-        value: Of all samples; it and the bounds are NaN where undefined.
-        resamples: Those in which the value is defined; 0 if none were drawn.
-        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` if the samples are too few for
-            bounds; empty if none were requested or the value is undefined.
+    ``resamples`` are those in which the value is defined. ``method`` is ``bootstrap`` or
+    ``clopper_pearson``, ``too_few`` if the samples are too few for bounds, empty if none were
+    requested or the value is undefined.
     """
 
     value: float
@@ -144,22 +120,11 @@ def bootstrap_intervals(
 
     With few groups, or identical resamples, the bootstrap is too narrow. A proportion (accuracy; of
     two classes also precision, recall, and those at a demand) of fewer than 10 groups, or with
-    identical resamples, gets Clopper and Pearson's interval (:func:`proportion_bounds`) with each
-    group as one sample. Other metrics have no bounds (``too_few``) if all resamples agree or fewer
-    than half are defined, nor those that depend on each class (AUROC, F1, MCC, means over classes)
-    if fewer than 10 groups have one of them.
+    identical resamples, gets Clopper and Pearson's interval with each group as one sample. Other
+    metrics have no bounds (``too_few``) if all resamples agree or fewer than half are defined, nor
+    those that depend on each class if fewer than 10 groups have one of them.
 
-    Args:
-        outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
-        groups: The group of each sample, [N].
-        metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
-        resamples: How many to draw.
-        level: The share of resamples between the bounds.
-        seed: Of a separate random stream.
-
-    Raises:
-        UsageError: A metric does not fit, or was not kept; there is not one group per sample; a
-            number is out of range, or ``resamples`` too few for one to lie in each tail.
+    UsageError for a metric that does not fit, not one group per sample, or a number out of range.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
@@ -207,15 +172,8 @@ def without_bounds(drawn: Interval) -> Interval:
 def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
     """Draw as many groups as there are, with replacement, each with all its samples.
 
-    Equal groups and seeds give equal resamples. One at a time: all at once would take resamples x
-    groups numbers.
-
-    Yields:
-        Ascending row numbers; each as often as its group was drawn.
-
-    Example:
-        >>> [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
-        [[1, 1, 2, 2], [0, 1, 2], [0, 0]]
+    Equal groups and seeds give equal resamples: ascending row numbers, each as often as its group
+    was drawn. One at a time: all at once would take resamples x groups numbers.
     """
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -234,11 +192,7 @@ def fewest_resamples(level: float) -> int:
 def check_resampling(
     groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
 ) -> tuple[int, int]:
-    """Return ``resamples`` and ``seed``, if resamples can be drawn.
-
-    Raises:
-        UsageError: There is not one group per sample, or a number is out of range.
-    """
+    """Return ``resamples`` and ``seed`` as whole numbers; UsageError if they cannot be drawn."""
     require_range("level", level, 0, 1, open_low=True)
     if len(groups) != samples:
         raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
@@ -250,10 +204,6 @@ def percentile_interval(value: float, of_resamples: np.ndarray, level: float) ->
     """The interval between two quantiles of the values of the resamples, [R], NaN if undefined.
 
     It is ``too_few`` if fewer than half are defined or all agree.
-
-    Example:
-        >>> percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)
-        Interval(value=0.5, low=0.25, high=0.75, resamples=5, method='bootstrap')
     """
     defined = of_resamples[~np.isnan(of_resamples)]
     if math.isnan(value):

@@ -30,10 +30,7 @@ from engine.statistics.bootstrap import (
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two models' areas under the ROC curve, their difference a - b with bounds, and p, two-sided.
-
-    What is undefined is NaN.
-    """
+    """Two models' areas under the ROC curve, the difference a - b with bounds, and p, two-sided."""
 
     auc_a: float = UNDEFINED
     auc_b: float = UNDEFINED
@@ -47,8 +44,7 @@ class DeLong:
 class _Wins:
     """How often a positive sample scores above a negative one, a tie counting half.
 
-    Divided by the size of the other class these are DeLong's placement values. As counts they are
-    exact, so that a variance of 0 is found as 0.
+    As counts DeLong's placement values are exact, so that a variance of 0 is found as 0.
     """
 
     of_positives: np.ndarray  # over how many negatives, [m]
@@ -76,32 +72,15 @@ class _Wins:
 
 
 def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float = 0.95) -> DeLong:
-    """Compare how well two models rank the same samples.
+    """Compare how well two models' scores of the positive class, [N], rank the same samples.
 
     DeLong, DeLong and Clarke-Pearson 1988; by midranks in O(N log N) (Sun and Xu 2014, "Fast
     Implementation of DeLong's Algorithm"). Assumes independent samples: with several per group it
     is too confident.
 
-    Areas are NaN without both classes or with scores that are not finite. With a variance of 0
-    (each model ranks perfectly, or not at all), or a class of one sample, bounds are NaN, and the
-    p-value is 1 if the models rank alike, else NaN.
-
-    Args:
-        scores_a: The first model's scores of the positive class, [N].
-        scores_b: The second model's.
-        target: 1 for positive samples, else 0, [N].
-        level: Confidence level of the interval.
-
-    Raises:
-        UsageError: The shapes differ, the target is not of two classes, or ``level`` is no share.
-
-    Example:
-        >>> target = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-        >>> good = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
-        >>> poor = torch.tensor([0.4, 0.2, 0.6, 0.7, 0.1, 0.3, 0.8, 0.9])
-        >>> found = delong_test(good, poor, target)
-        >>> found.auc_a, found.auc_b, round(found.p_value, 2)
-        (0.9375, 0.5625, 0.1)
+    Areas are NaN without both classes (1 and 0) or with scores that are not finite. With a variance
+    of 0 (each model ranks perfectly, or not at all), or a class of one sample, bounds are NaN, and
+    the p-value is 1 if the models rank alike, else NaN.
     """
     require_range("level", level, 0, 1, open_low=True)
     a, b = _wins(scores_a, target), _wins(scores_b, target)
@@ -152,19 +131,9 @@ class McNemar:
 
 
 def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
-    """Compare how often two models are right about the same samples, by the exact binomial test.
+    """Compare how often two models are right, bool [N], by the exact binomial test.
 
     McNemar 1947. Assumes independent samples. Models that are never right alone have p = 1.
-
-    Args:
-        right_a: Whether the first model is right, bool [N].
-        right_b: Whether the second one is; of another shape it is a UsageError.
-
-    Example:
-        >>> right_a = torch.tensor([True] * 9 + [False])
-        >>> right_b = torch.tensor([True] * 3 + [False] * 7)
-        >>> mcnemar_test(right_a, right_b)
-        McNemar(only_a=6, only_b=0, p_value=0.03125)
     """
     if right_a.ndim != 1 or right_a.shape != right_b.shape:
         raise UsageError(
@@ -188,32 +157,12 @@ def bootstrap_differences(
     """Differences of models' metrics from the first model's, with paired bootstrap intervals.
 
     As :func:`engine.statistics.bootstrap_intervals`, with all models measured on the same
-    resamples. Resamples in which a metric is undefined for either model are left out.
+    resamples. Resamples in which a metric is undefined for either model are left out. Returns for
+    each model from the second on: metric -> its own minus the first model's. UsageError also if the
+    models' samples or their order differ.
 
     There are no bounds (``too_few``) if either model's own interval would not be by bootstrap for
     want of groups, or all resamples agree; models with equal scores differ by 0 in all resamples.
-
-    Args:
-        outputs: Of at least two models, for the same N samples in the same order.
-        groups: As the other arguments, those of ``bootstrap_intervals``.
-        metrics: Names.
-        resamples: How many.
-        level: Of confidence.
-        seed: Of the resamples.
-
-    Returns:
-        For each model from the second on: metric -> its own minus the first model's.
-
-    Raises:
-        UsageError: The samples differ, a metric does not fit, there is not one group per sample, or
-            a number is out of range.
-
-    Example:
-        >>> target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
-        >>> right = EpochOutputs(2.0 * torch.eye(2)[target], target, names, {})
-        >>> poor = EpochOutputs(2.0 * torch.eye(2)[[1, 1, 0, 0] * 3], target, names, {})
-        >>> bootstrap_differences([right, poor], names, ["accuracy"])[0]["accuracy"]
-        Interval(value=-0.75, low=-1.0, high=-0.5, resamples=1000, method='bootstrap')
     """
     first, *others = outputs
     own = tuple(name for name in metrics if name not in first.custom)
@@ -265,15 +214,10 @@ def _difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for multiple tests.
+    """Correct p-values for multiple tests (Holm 1979), also dependent ones.
 
-    Holm 1979: the smallest is multiplied by the number of tests, the next by one less, and so on;
-    none falls below one before it. Valid for dependent tests. NaN is a test that was not possible,
-    which does not count.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03, math.nan])
-        [0.03, 0.06, 0.06, nan]
+    The smallest is multiplied by the number of tests, the next by one less, and so on; none falls
+    below one before it. NaN is a test that was not possible, which does not count.
     """
     corrected = [UNDEFINED] * len(p_values)
     made = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
