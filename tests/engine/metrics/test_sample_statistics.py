@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pkgutil import resolve_name
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from engine.metrics.sample_statistics import (
     ATTENTION_STATISTICS,
     MODALITY_STATISTICS,
     SAMPLE_STATISTICS,
+    attention_weights,
+    effective_scans,
+    modality_consistency,
 )
 from models import MODELS
 from tests.engine.measured import make_loader
@@ -232,3 +236,14 @@ def test_who_asks_for_none_has_nothing_attached(make_trainer):
         return len(evaluator._event_handlers[Events.ITERATION_COMPLETED])
 
     assert listeners(None) == listeners(["auroc"]) == listeners(["effective_scans"]) - 1
+
+
+def test_small_samples_have_the_statistics_computed_by_hand():
+    assert list(attention_weights({"attention_weights": [torch.ones(1, 2), None]})) == [
+        "attention_1"
+    ]
+    heads = {"aux_logits_spec": torch.zeros(1, 2), "aux_logits_tab": torch.zeros(1, 2)}
+    batch = SimpleNamespace(target=torch.tensor([1]), mask=torch.tensor([[True, True, False]]))
+    assert modality_consistency(heads, batch).tolist() == [1.0]
+    pooled = {"attention_weights": {"scan_pooling": torch.tensor([[0.5, 0.5, 0.0]])}}
+    assert effective_scans(pooled, batch).tolist() == [2.0]
