@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 from torch import Tensor
@@ -33,9 +33,7 @@ from engine.explain import (
     write_explained,
 )
 from engine.metrics import order_of
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 FILE_NAME = "attributions.safetensors"
 # Means over so many hardly move any more; with steps to spare a minute on two cores.

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -24,9 +24,7 @@ from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 BEST_NAME = "best.pt"
 NEVER = -1

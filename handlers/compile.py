@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from ignite.engine import Events
@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from datasets.errors import UsageError, nearest
 from engine.distributed import map_tensors, repeated_blocks, require_unsharded
 from engine.events import Phase, TrainEvents
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 MODES = ("default", "graphs", "regional")
 INDUCTOR = "inductor"

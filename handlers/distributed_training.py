@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -25,9 +25,7 @@ from engine.distributed import (
     world_size,
 )
 from engine.events import Phase, TrainEvents, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # DistributedDataParallel's error where a parameter had no part in a step's loss.
 NOT_FINISHED = "Expected to have finished reduction in the prior iteration"

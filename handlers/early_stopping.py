@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
@@ -12,9 +11,7 @@ from datasets.specs import require_whole
 from engine.events import Phase
 from engine.metrics import Monitor
 from engine.protocols import SavedAttributes
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 
 class EarlyStopping(SavedAttributes):

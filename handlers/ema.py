@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -12,9 +12,7 @@ from datasets.specs import require_range
 from engine.distributed import to_local
 from engine.events import Phase, TrainEvents
 from engine.optim import WeightAverage
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # decay = (1 + n) / (10 + n) while that is less than the full decay, n updates after the start:
 # TensorFlow's tf.train.ExponentialMovingAverage with num_updates.

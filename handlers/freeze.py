@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 from torch import nn
@@ -13,9 +12,7 @@ from datasets.errors import UsageError
 from datasets.specs import require_whole
 from engine.events import Phase
 from engine.optim import fill_momentum, matches, refuse_unmatched
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 NEVER = math.inf
 # Whose running statistics move in a forward pass, without any gradient.

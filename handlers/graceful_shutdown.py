@@ -10,16 +10,14 @@ import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
 from datasets.errors import UsageError, nearest
 from engine.distributed import StopConsensus, is_main_process, world_size
 from engine.events import OrderedEngine, Phase, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Exit status after a signal, plus its number (POSIX: "greater than 128"; all shells add it).
 EXIT_BASE = 128

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 
 from datasets.specs import require_range
 from engine.distributed import joint_norm, to_local
 from engine.events import Phase, TrainEvents
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # torch.nn.utils.clip_grad_norm_ adds it to the norm.
 TORCHS_EPSILON = 1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -12,9 +12,7 @@ from torch import Tensor
 from datasets.specs import require_whole
 from engine.distributed import joint_norm
 from engine.events import Phase, TrainEvents, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 UNCERTAINTY = "uncertainty"
 SHAPES = ("linear", "cosine")

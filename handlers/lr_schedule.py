@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -16,9 +16,7 @@ from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
 from engine.optim import SCHEDULES, learning_rate
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 THRESHOLD_MODES = ("rel", "abs")
 MAY_BE_NONE = ("total_steps", "step_size")

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -15,13 +15,11 @@ from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_range, require_whole
+from engine.evaluator import Evaluator
 from engine.events import Phase
+from engine.optim import LeftOutSteps
 from engine.precision import Precision, has_bf16_instructions
-
-if TYPE_CHECKING:
-    from engine.evaluator import Evaluator
-    from engine.optim import LeftOutSteps
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Autocast's type; None where everything stays in fp32.
 PRECISIONS: dict[str, torch.dtype | None] = {

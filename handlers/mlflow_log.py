@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -15,9 +15,7 @@ from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
 from engine.protocols import SavedAttributes
 from engine.reporting import describe_run, epoch_values, require_package
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # MLflow's limits: parameters a request, characters a value.
 PARAMS_AT_ONCE = 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -15,9 +15,7 @@ from engine.checkpointing import FiniteCheck, Snapshot, broken_weight
 from engine.distributed import all_reduce_max, is_sharded, require_unsharded
 from engine.events import Phase, TrainEvents
 from engine.optim import fill_momentum, learning_rate, leaves_steps_out, scale_learning_rate
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 POLICIES = ("skip", "rollback", "stop")
 

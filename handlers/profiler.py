@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
@@ -14,9 +14,7 @@ from datasets.files import replaced, write_whole
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.protocols import SavedAttributes
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 TRACE_NAME, TABLE_NAME = "trace.json", "top_operations.txt"
 TABLE_ROWS = 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -13,9 +13,7 @@ from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
 from engine.reporting import SHORT_DIGITS, figure_text, safe_stdout
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 LOSSES = ("train/loss", "val/loss")
 # Between two drawings of the running epoch's line on a terminal, in seconds.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -18,9 +18,7 @@ from datasets.files import write_whole
 from engine.events import Phase, TrainEvents
 from engine.metrics import Monitor
 from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv, write_metrics_json
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Least time between writes of the tables and between flushes to the disk: they take milliseconds,
 # which short epochs would notice.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -14,10 +14,8 @@ from datasets.specs import require_range
 from engine.distributed import map_tensors
 from engine.events import Phase, TrainEvents, in_phase
 from engine.losses import find_output, has_output
+from engine.trainer import Trainer
 from models.tft_loss import info_nce
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
 
 TERM, TOTAL = "scan_pairs_loss", "total_loss"
 METRIC = f"train/{TERM}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -15,9 +15,7 @@ from datasets.specs import require_whole
 from engine.distributed import gather, is_main_process, joint_norm, world_size
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Most steps held on the device, each with a scalar per loss term.
 HELD_STEPS = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -16,9 +16,7 @@ from engine.eval_mode import eval_mode, swapped_weights
 from engine.events import Phase
 from engine.model_call import call_model
 from engine.optim import WeightAverage
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Izmailov et al. 2018 begin to average after three quarters of the usual budget.

@@ -13,11 +13,10 @@ from ignite.engine import Events
 from datasets.errors import UsageError
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
+from engine.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-    from engine.trainer import Trainer
 
 
 class TensorBoard:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
 
 from engine.distributed import gather
 from engine.events import Phase, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 SAMPLES, WAIT, STEP = "time/samples_per_second", "time/data_wait", "time/step_ms"
 MS_PER_S = 1000.0

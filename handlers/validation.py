@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
 from datasets.specs import require_whole
+from engine.evaluator import Evaluator
 from engine.events import Phase
-
-if TYPE_CHECKING:
-    from engine.evaluator import Evaluator
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 
 class Validation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -14,9 +14,7 @@ from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
 from engine.protocols import SavedAttributes
 from engine.reporting import describe_run, epoch_values, require_package
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 MODES = ("online", "offline", "disabled")
 # Neither the terminal's text nor the code is sent, which may name patients or paths.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets.errors import UsageError
 from engine.optim import learning_rate
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 
 def require_package(package: str) -> None:
