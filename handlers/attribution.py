@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from engine.explain import (
     write_explained,
 )
 from engine.metrics import order_of
+from engine.protocols import SavedAttributes
 from engine.trainer import Trainer
 
 FILE_NAME = "attributions.safetensors"
@@ -40,7 +41,7 @@ FILE_NAME = "attributions.safetensors"
 MOST_SAMPLES = 500
 
 
-class Attribution:
+class Attribution(SavedAttributes):
     """Attributions by points of the scans, by scans and by covariates.
 
     Of classes the predicted one is explained; several labels or values are explained one by one,
@@ -71,6 +72,7 @@ class Attribution:
     """
 
     phase = Phase.REPORT
+    saved = ("history",)
     first_process_only = True
 
     def __init__(
@@ -254,11 +256,3 @@ class Attribution:
             disable=None,
             leave=False,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The history."""
-        return {"history": [dict(row) for row in self.history]}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the history."""
-        self.history = [dict(row) for row in state_dict["history"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import statistics
 import warnings
@@ -18,13 +17,12 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
-from datasets.files import write_whole
 from datasets.specs import require_whole
+from engine import reporting
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
 from engine.optim import learning_rate
-from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 from engine.trainer import Trainer
 
 TEMPLATE = Path(__file__).parent / "templates" / "lr_finder.html.j2"
@@ -219,24 +217,11 @@ def verdict(search: LRSearch) -> str:
 
 def write_page(search: LRSearch, path: Path, title: str = "") -> None:
     """Write the page: one file without network access; its folder is created."""
-    from markupsafe import Markup
-
     curve = {
         "lrs": search.lrs,
         "losses": search.losses,
         "raw": [loss if math.isfinite(loss) else None for loss in search.raw_losses],
         "suggestion": search.suggestion,
     }
-    data = json.dumps({"curve": curve, "config": PLOTLY_CONFIG}, allow_nan=False)
-    text = page_template(TEMPLATE).render(
-        title=title,
-        verdict=verdict(search),
-        # A "<" can only stand within a string there; escaped, it can end no element.
-        data=Markup(data.replace("<", "\\u003c")),
-        plotly_js=plotly_js(),
-    )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(text.encode(), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    text = reporting.render_plots(TEMPLATE, {"curve": curve}, title=title, verdict=verdict(search))
+    reporting.write_page(text, path)

@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datasets.errors import UsageError, nearest
-from datasets.specs import require_whole
+from datasets.specs import require_number, require_range, require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
 from engine.optim import SCHEDULES, learning_rate
 from engine.trainer import Trainer
 
 THRESHOLD_MODES = ("rel", "abs")
-MAY_BE_NONE = ("total_steps", "step_size")
 PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 
 
@@ -86,38 +85,24 @@ class LRSchedule:
                 f"lr_schedule.threshold_mode: '{threshold_mode}' is unknown"
                 f"{nearest(threshold_mode, THRESHOLD_MODES)}"
             )
-        self.name, self.min_lr, self.gamma = name, min_lr, gamma
-        self.warmup_steps, self.warmup_start = warmup_steps, warmup_start
-        self.total_steps = total_steps
-        self.step_epochs, self.step_size = step_epochs, step_size
-        self.pct_start, self.div_factor = pct_start, div_factor
-        self.final_div_factor = final_div_factor
-        self.factor, self.patience, self.cooldown = factor, patience, cooldown
-        self.threshold, self.threshold_mode = threshold, threshold_mode
-        for key, least in (
-            ("warmup_steps", 0),
-            ("total_steps", 1),
-            ("step_epochs", 1),
-            ("step_size", 1),
-            ("patience", 0),
-            ("cooldown", 0),
-        ):
-            if getattr(self, key) is not None or key not in MAY_BE_NONE:
-                value = require_whole(f"lr_schedule.{key}", getattr(self, key), least)
-                setattr(self, key, value)
-        for key, low, high in (
-            ("warmup_start", 0.0, 1.0),
-            ("min_lr", 0.0, math.inf),
-            ("gamma", 0.0, 1.0),
-            ("threshold", 0.0, math.inf),
-            ("div_factor", 1.0, math.inf),
-            ("final_div_factor", 1.0, math.inf),
-        ):
-            _check_number(key, getattr(self, key), low, high)
-        for key in ("pct_start", "factor"):
-            _check_number(key, getattr(self, key), 0.0, 1.0)
-            if not 0 < getattr(self, key) < 1:
-                raise UsageError(f"lr_schedule.{key} must lie between 0 and 1, not on the edge")
+        if total_steps is not None:
+            total_steps = require_whole("lr_schedule.total_steps", total_steps, 1)
+        if step_size is not None:
+            step_size = require_whole("lr_schedule.step_size", step_size, 1)
+        self.name, self.total_steps, self.step_size = name, total_steps, step_size
+        self.warmup_steps = require_whole("lr_schedule.warmup_steps", warmup_steps)
+        self.step_epochs = require_whole("lr_schedule.step_epochs", step_epochs, 1)
+        self.patience = require_whole("lr_schedule.patience", patience)
+        self.cooldown = require_whole("lr_schedule.cooldown", cooldown)
+        self.warmup_start = require_number("lr_schedule.warmup_start", warmup_start, high=1)
+        self.min_lr = require_number("lr_schedule.min_lr", min_lr)
+        self.gamma = require_number("lr_schedule.gamma", gamma, high=1)
+        self.threshold = require_number("lr_schedule.threshold", threshold)
+        self.threshold_mode = threshold_mode
+        self.div_factor = require_number("lr_schedule.div_factor", div_factor, 1)
+        self.final_div_factor = require_number("lr_schedule.final_div_factor", final_div_factor, 1)
+        self.pct_start = require_range("lr_schedule.pct_start", pct_start, 0, 1, open_low=True)
+        self.factor = require_range("lr_schedule.factor", factor, 0, 1, open_low=True)
         if name != "plateau":
             mode = mode or "min"  # the other schedules do not look at the monitor
         self.monitor = Monitor(monitor, mode, "lr_schedule")
@@ -288,11 +273,3 @@ class LRSchedule:
 def _anneal(start: float, end: float, done: float) -> float:
     """Half a cosine from ``start`` to ``end``, as torch's ``OneCycleLR`` has it."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and low <= value <= high and math.isfinite(value):
-        return
-    bounds = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g} and finite"
-    raise UsageError(f"lr_schedule.{name} must be {bounds}, not {value!r}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.reporting import LivePage, render
+from engine.reporting import LivePage
 from engine.trainer import Trainer
 
 Page = Callable[["Trainer", Sequence[dict[str, Any]]], str]
@@ -31,4 +31,4 @@ class Report(LivePage):
         """The page as text."""
         if self.page is not None:
             return self.page(trainer, trainer.history)
-        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)
+        return super().render(trainer)

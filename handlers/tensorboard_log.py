@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
+from engine.reporting import require_package
 from engine.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ class TensorBoard:
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run."""
         self.folder = trainer.in_run_dir("tensorboard.folder", self._folder, "events")
-        if importlib.util.find_spec("tensorboard") is None:
-            raise UsageError(
-                "the handler tensorboard needs the package of that name: pip install tensorboard"
-            )
+        require_package("tensorboard")
         trainer.add_event_handler(TrainEvents.LOG_EVENT, self.note)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.close)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from engine.reporting import LivePage, render
-from engine.trainer import Trainer
+from engine.reporting import LivePage
 
 
 class TrainingCurves(LivePage):
@@ -15,7 +14,3 @@ class TrainingCurves(LivePage):
 
     name = "training_curves"
     file_name = "training_curves.html"
-
-    def render(self, trainer: Trainer) -> str:
-        """The page as text."""
-        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

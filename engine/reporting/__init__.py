@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.reporting.external_loggers import describe_run, epoch_values, require_package
+    from engine.reporting.external_loggers import ExternalLogger, epoch_values, require_package
     from engine.reporting.figure_format import (
         DIGITS,
         LARGEST_PLAIN,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         page_template,
         plotly_js,
         render,
+        render_plots,
+        write_page,
     )
     from engine.reporting.terminal import safe_stdout, safe_streams
 else:
