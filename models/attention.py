@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,6 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from models.checks import check_heads
-
-Result = TypeVar("Result")
 
 # Scores that may stay in a processor's cache from one product to the next, in bytes.
 CACHED_SCORES = 2**21
@@ -79,12 +77,11 @@ def _written_out(
     return functional.dropout(_softmax(scores, mask, -1), dropout) @ values
 
 
-def recomputed(wanted: bool, part: Callable[..., Result], *inputs: Any) -> Result:
+def recomputed(wanted: bool, part: Callable[..., Any], *inputs: Any) -> Any:
     """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted."""
     if not wanted or not torch.is_grad_enabled():
         return part(*inputs)
-    result: Result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True)
-    return result
+    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True)
 
 
 class MultiHeadAttention(nn.Module):

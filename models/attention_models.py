@@ -84,8 +84,7 @@ class EnhancedClassifier(nn.Module):
         """Logits [B, C] of the vectors [B, E]."""
         for layer in self.layers:
             vectors = layer(vectors)
-        logits: Tensor = self.head(vectors)
-        return logits
+        return self.head(vectors)
 
 
 class EnhancedAttentionMultimodal(nn.Module):
@@ -316,8 +315,7 @@ class AttentionMultimodal(nn.Module):
         if isinstance(mask, Mapping):
             tabular_result, mask = mask, None
         if spectra_result is not None and tabular_result is not None:
-            outputs: dict[str, Any] = self.multimodal(spectra_result, tabular_result)
-            return outputs
+            return self.multimodal(spectra_result, tabular_result)
         if spectra is None or mask is None or tabular is None:
             raise ValueError(
                 "AttentionMultimodal takes spectra, mask and tabular, "

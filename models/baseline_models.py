@@ -63,8 +63,7 @@ class ResidualBlock(nn.Module):
         return recomputed(again, self._convolve, signal)
 
     def _convolve(self, signal: Tensor) -> Tensor:
-        result: Tensor = self.activation(self.body(signal) + self.skip(signal))
-        return result
+        return self.activation(self.body(signal) + self.skip(signal))
 
 
 class SpectraCNNEncoder(ScanEncoder):

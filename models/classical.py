@@ -67,8 +67,7 @@ class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         """Scores, [N, components]."""
-        scores: np.ndarray = self.pls_.transform(x)
-        return scores
+        return self.pls_.transform(x)
 
 
 class Recipe(NamedTuple):
@@ -145,18 +144,12 @@ class ClassicalModel:
             values = np.asarray(self.estimators[0].predict(x), dtype=np.float64)
             return values.reshape(len(x), -1)
         if self.task != "multilabel":
-            return self._probabilities(self.estimators[0], x)
+            return self.estimators[0].predict_proba(x)
         columns = [
-            np.full(len(x), label)
-            if isinstance(label, float)
-            else self._probabilities(label, x)[:, 1]
+            np.full(len(x), label) if isinstance(label, float) else label.predict_proba(x)[:, 1]
             for label in self.estimators
         ]
         return np.stack(columns, axis=1)
-
-    def _probabilities(self, estimator: Any, x: np.ndarray) -> np.ndarray:
-        found: np.ndarray = estimator.predict_proba(x)
-        return found
 
     def _fitted(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> Any:
         """A fitted pipeline, with what a grid chose in its place; or a constant probability."""

@@ -135,8 +135,7 @@ class ModalityTokens(nn.Module):
         """[B, E] -> [B, G, W], or [B, T, E] -> [B, T, W]."""
         if values.dim() == 2:
             values = values[:, None] * self.groups.to(values.dtype)
-        tokens: Tensor = self.project(values)
-        return tokens
+        return self.project(values)
 
 
 class EnhancedCrossAttentionFusion(nn.Module):

@@ -200,8 +200,7 @@ class MultiScalePatches(nn.Module):
             start = most // 2 - (kernel - self.patch_size) // 2
             seen = padded[:, start:].unfold(-1, kernel, self.patch_size)[:, : self.num_patches]
             views.append(projection(seen))
-        tokens: Tensor = self.fuse(torch.cat(views, dim=-1))
-        return tokens
+        return self.fuse(torch.cat(views, dim=-1))
 
 
 class SpectraTFTEncoder(ScanEncoder):

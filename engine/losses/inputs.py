@@ -91,8 +91,7 @@ def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
     """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence."""
     if targets.ndim == 1:
         return balanced_class_weights(targets, num_classes)
-    share: list[float] = (1 - targets.double().mean(dim=0)).tolist()
-    return share
+    return (1 - targets.double().mean(dim=0)).tolist()
 
 
 # Parameter -> its balanced values; the last argument is C.
