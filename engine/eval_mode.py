@@ -25,10 +25,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def swapped_weights(
     model: nn.Module, live: Sequence[Tensor], other: Sequence[Tensor]
 ) -> Iterator[None]:
-    """Exchange the values of ``live`` and ``other`` in place, and back at the end.
-
-    The model's buffers are restored too. Optimizers and compiled models keep their tensors.
-    """
+    """Exchange the values of ``live`` and ``other`` in place, and back at the end, with buffers."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     exchanged: list[tuple[Tensor, Tensor]] = []
     try:

@@ -123,10 +123,7 @@ class Trainer(ResumableEngine):
         return Path(self.run_dir, *parts)
 
     def log_event(self, event: str, **fields: Any) -> None:
-        """Fire ``LOG_EVENT`` with one word (``checkpoint_saved``) and fields of plain types.
-
-        ``message`` is shown on the console.
-        """
+        """Fire ``LOG_EVENT``: one word and plain fields, of which the console shows ``message``."""
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
         self.fire_event(TrainEvents.LOG_EVENT)
@@ -225,10 +222,7 @@ class Trainer(ResumableEngine):
         return state
 
     def _may_stop_here(self) -> bool:
-        """Only where a checkpoint can resume.
-
-        Not before a counted batch is trained on, within an optimizer step, or before the metrics.
-        """
+        """Only where a checkpoint can resume: at an epoch's ends, or after an optimizer step."""
         state, event = self.state, self.last_event_name
         if event == Events.ITERATION_COMPLETED:
             return bool(state.sync_gradients and state.iteration % state.epoch_length)
@@ -310,10 +304,7 @@ class Trainer(ResumableEngine):
     def restore(
         self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
     ) -> None:
-        """Restore rank 0's captured state, by default of everything registered. Collective.
-
-        UsageError if the states belong to another set of handlers, or another model.
-        """
+        """Restore rank 0's captured states; UsageError if they are another set-up's. Collective."""
         things = self.stateful if things is None else things
         self._saved_by = restore_all(things, self.model, states)
 

@@ -39,10 +39,7 @@ FEWEST_STEPS = 10
 
 @dataclass(frozen=True)
 class LRSearch:
-    """A search, by step: largest rates, losses averaged around each, and those of the batches.
-
-    ``suggestion`` is the rate at the steepest fall of ``losses``; None where they never fall.
-    """
+    """A search, by step: largest rates, losses averaged around each, and those of the batches."""
 
     lrs: list[float]
     losses: list[float]

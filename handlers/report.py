@@ -13,10 +13,7 @@ Page = Callable[["Trainer", Sequence[dict[str, Any]]], str]
 
 
 class Report(LivePage):
-    """Writes ``report/index.html`` at the ends of epochs, so that a long run can be watched.
-
-    ``page`` turns the trainer and ``trainer.history`` into text; by default these are the curves.
-    """
+    """Writes ``report/index.html`` at the ends of epochs: by default, the training curves."""
 
     name = "report"
     file_name = "index.html"

@@ -85,11 +85,7 @@ def recomputed(wanted: bool, part: Callable[..., Any], *inputs: Any) -> Any:
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1).
-
-    Unlike ``nn.MultiheadAttention`` it returns the weights of each head when asked, and takes the
-    fused kernel when not.
-    """
+    """Multi-head attention (Vaswani et al. 2017, eq. 1), with each head's weights if asked."""
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -143,10 +139,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class TokenDropout(nn.Module):
-    """Dropout of the same features of all tokens of one set (Gal and Ghahramani 2016).
-
-    On a CPU a draw per feature and token would cost more than the layer.
-    """
+    """Dropout of the same features of all tokens of a set (Gal 2016): few draws, fast on a CPU."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()

@@ -186,11 +186,7 @@ class TabularOnly(nn.Module):
     def forward(
         self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
     ) -> dict[str, Any]:
-        """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
-
-        Returns ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, E], and
-        ``attention_weights``: ``feature_selection`` [B, D].
-        """
+        """Predict by covariates [B, D]; the gate of each is ``feature_selection`` [B, D]."""
         embedding, selection = self.tabular_encoder(tabular)
         return {
             "logits": self.head(embedding),
@@ -238,12 +234,7 @@ class LateFusion(nn.Module):
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
     ) -> dict[str, Any]:
-        """Predict a batch.
-
-        Returns ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding`` [B,
-        spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and ``attention_weights`` of
-        both branches.
-        """
+        """Predict a batch; the branches' logits are ``aux_logits_spec`` and ``aux_logits_tab``."""
         spec = self.spectra_branch(spectra, mask, scan_rows=scan_rows)
         tab = self.tabular_branch(None, None, tabular)
         spec_weight, tab_weight = self.branch_weights.unbind()

@@ -49,11 +49,7 @@ def check_spec_len(spectra: Tensor, spec_len: int) -> None:
 def check_result(
     name: str, result: Mapping[str, Tensor], embedding_dim: int, num_classes: int
 ) -> None:
-    """Refuse (ValueError) an encoder's result that a fusion cannot use.
-
-    It needs ``embedding`` [B, E] and ``logits`` [B, C]; optional are ``tokens`` [B, T, E] and their
-    ``mask``, bool [B, T].
-    """
+    """Refuse (ValueError) an encoder's result that a fusion cannot use."""
     if not isinstance(result, Mapping):
         raise ValueError(
             f"{name} must be a dict with 'embedding' and 'logits', not {type(result).__name__}"

@@ -14,10 +14,7 @@ VECTOR_GROUPS = 8
 
 
 class CrossModalAttention(nn.Module):
-    """Cross-attention of scans to covariates and of covariates to scans.
-
-    Each direction is post-norm (Vaswani et al. 2017, section 3.1).
-    """
+    """Cross-attention of scans to covariates and back, post-norm (Vaswani et al. 2017, 3.1)."""
 
     def __init__(
         self, width: int, num_heads: int = 4, dropout: float = 0.1, expansion: int = 2
@@ -139,10 +136,7 @@ class ModalityTokens(nn.Module):
 
 
 class EnhancedCrossAttentionFusion(nn.Module):
-    """Cross-attention in both directions, attention pooling, and a gate to one vector.
-
-    The gate weighs the two modalities feature by feature (Arevalo et al. 2017).
-    """
+    """Cross-attention in both directions, attention pooling, and a gate (Arevalo et al. 2017)."""
 
     def __init__(
         self,

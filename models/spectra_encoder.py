@@ -31,10 +31,7 @@ Model = TypeVar("Model", bound=type[nn.Module])
 
 
 def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
-    """Class decorator: ``**keywords`` of a constructor are the keyword arguments of ``inner``.
-
-    They appear in the signature and in the annotations, by which a configuration is checked.
-    """
+    """Class decorator: ``**keywords`` of a constructor are the keyword arguments of ``inner``."""
 
     def decorate(cls: Model) -> Model:
         inherited: Any = cls.__init__  # type: ignore[misc]

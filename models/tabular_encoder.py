@@ -62,10 +62,7 @@ class CovariateTokens(nn.Module):
 
 
 class FTTransformer(nn.Module):
-    """Feature tokenizer and transformer (Gorishniy et al. 2021); spectra are ignored.
-
-    Each covariate is a token, a summary token stands before them, and the head reads the summary.
-    """
+    """A token a covariate and a summary token, which the head reads (Gorishniy et al. 2021)."""
 
     def __init__(
         self,

@@ -39,11 +39,7 @@ class CheckpointError(UsageError):
 
 
 def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
-    """The bytes of a checkpoint file of states from :meth:`engine.trainer.Trainer.capture`.
-
-    ``meta`` are plain values that identify data and model, for :func:`check_meta`. TypeError for a
-    state that would not load with ``weights_only``.
-    """
+    """The bytes of a checkpoint of states, with ``meta`` for :func:`check_meta`."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -72,10 +68,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read ``states`` and ``meta`` of a checkpoint, on the CPU, and verify its checksum.
-
-    Nothing in the file can run code. CheckpointError if it is missing, damaged or no checkpoint.
-    """
+    """``states`` and ``meta`` of a whole checkpoint, on the CPU; nothing in it can run code."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:

@@ -92,10 +92,7 @@ class FiniteCheck:
 
 
 class Snapshot:
-    """A copy of a model's weights and buffers, and of the optimizer's state, on their device.
-
-    Settings, such as learning rates, are not in it.
-    """
+    """A copy of a model's weights and buffers, and of the optimizer's state without settings."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         self._model = model
@@ -112,10 +109,7 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> bool:
-        """Copy the present state if it is finite, and return whether it is; else keep the former.
-
-        Buffers may be infinite, but not NaN. Waits for the device once.
-        """
+        """Copy the state if it is finite, and tell whether it is (buffers: not NaN)."""
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]
         momenta = [t for own in memory.values() for t in own.values() if isinstance(t, Tensor)]

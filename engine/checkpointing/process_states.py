@@ -86,10 +86,7 @@ def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dic
 
 
 def of_this_process(states: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """A checkpoint's states for this rank, and the number of processes that saved them.
-
-    A rank that had no part in saving gets random streams derived from rank 0's.
-    """
+    """A checkpoint's states for this rank, and the number of ranks that saved; new ones reseed."""
     found = dict(states)
     others = found.pop(OTHERS, [])
     if rank() == 0:

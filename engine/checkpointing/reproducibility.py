@@ -82,10 +82,7 @@ NO_FORM = " does not have a deterministic implementation"
 
 @contextmanager
 def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
-    """A context in which torch and cuDNN use deterministic algorithms only.
-
-    UsageError for an operation that has none, and as :func:`prepare_cublas`, whose setting stays.
-    """
+    """Only deterministic algorithms of torch and cuDNN; UsageError for an operation without one."""
     if torch.device(device).type == "cuda":
         prepare_cublas()
     cudnn = torch.backends.cudnn

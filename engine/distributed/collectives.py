@@ -104,11 +104,7 @@ def broadcast_from_main(make: Callable[[], T]) -> T:
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """A context that raises on all ranks at its end if it raised on any. Collective.
-
-    Within the context no collective may be called. A rank raises its own error, else that of the
-    first rank that raised.
-    """
+    """A context, without collectives, that raises on all ranks if it raised on any. Collective."""
     failure: Exception | None = None
     try:
         yield

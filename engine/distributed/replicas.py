@@ -50,10 +50,7 @@ def split_rows(
 
 
 def join_rows(outputs: Sequence[Mapping[str, Any]], device: torch.device) -> Mapping[str, Any]:
-    """The parts' outputs as those of the whole batch; gradients flow back to each part.
-
-    Outputs are nested mappings and sequences of tensors [b, ...], scalars and None.
-    """
+    """The parts' outputs, nested mappings or sequences, as those of the whole batch."""
     sizes = torch.tensor([float(len(each["logits"])) for each in outputs])
     return _join(outputs, (sizes / sizes.sum()).tolist(), device)
 

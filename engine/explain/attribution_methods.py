@@ -134,10 +134,7 @@ def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
 
 
 def feature_ablation(scores: Scores, task: Task, options: Options) -> Found:
-    """Decrease of the score when a region, or a covariate, becomes the baseline.
-
-    Zeiler and Fergus 2014. The effect is spread evenly over the points of the replaced region.
-    """
+    """Decrease of the score when a region or covariate becomes the baseline (Zeiler 2014)."""
     from captum.attr import FeatureAblation
 
     samples, scans, points = task.inputs.spectra.shape

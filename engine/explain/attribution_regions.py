@@ -20,10 +20,7 @@ FEWEST_SAMPLES, WEAKEST = 8, 0.2
 
 @dataclass(frozen=True)
 class Direction:
-    """Which output's score (that with the most influence) a higher value of a feature changes.
-
-    ``rank_correlation`` is Spearman's, of values and attributions; NaN if one is constant.
-    """
+    """Which output's score a higher value of a feature changes, by Spearman's rank correlation."""
 
     output: int
     rank_correlation: float

@@ -19,10 +19,7 @@ from datasets.files import write_whole
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each input contributes to a score: ``spectra`` [B, S, L], ``tabular`` [B, D].
-
-    ``target`` is the explained output, long [B]; the others are as in :class:`Explained`.
-    """
+    """Contributions: ``spectra`` [B, S, L], ``tabular`` [B, D]; else as :class:`Explained`."""
 
     spectra: Tensor
     tabular: Tensor
@@ -90,10 +87,7 @@ class Importance:
 
 
 def importance_of(explained: Explained) -> Importance:
-    """Mean attributions by point, by covariate and by scan; UsageError without a sample.
-
-    Where each sample's predicted class was explained, signed means are of what supports it.
-    """
+    """Mean attributions by point, by covariate and by scan; UsageError without a sample."""
     samples = len(explained.scans)
     if not samples:
         raise UsageError("attribution: there is no sample to explain")
@@ -157,10 +151,7 @@ def write_explained(
 
 
 def read_explained(path: str | Path, output: int | None = None) -> Explained:
-    """Read a set that :func:`write_explained` wrote, of several the one of the number ``output``.
-
-    UsageError if the file is missing or something else, or ``output`` names no set.
-    """
+    """Read a set that :func:`write_explained` wrote, of several that of ``output``."""
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}

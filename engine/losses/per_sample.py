@@ -101,10 +101,7 @@ class FocalLoss(OneTerm):
 
 
 class BinaryCrossEntropy(OneTerm):
-    """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
-
-    ``pos_weight`` is the factor of present labels: one per label or one for all.
-    """
+    """Cross-entropy of labels [B, T]; ``pos_weight`` are factors of present labels, or one."""
 
     pos_weight: Tensor | None
 

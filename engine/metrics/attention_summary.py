@@ -62,10 +62,7 @@ def summarise_attention(
     device: torch.device | str = "cpu",
     max_samples: int = 256,
 ) -> AttentionSummary:
-    """Average all ``attention_weights`` of a model, an empty summary if it has none.
-
-    The first ``max_samples`` are used, in the order of the data set if its samples have names.
-    """
+    """Average a model's ``attention_weights`` over the first ``max_samples`` of the data set."""
     parts = _take(loader, max_samples)
     if not parts:
         return AttentionSummary()
@@ -109,10 +106,7 @@ def summarise_attention(
 def find_scan_axes(
     model: nn.Module, part: tuple[Tensor, Tensor, Tensor], device: torch.device | str
 ) -> dict[str, tuple[int, ...]]:
-    """For each of a model's weights the dimensions that grow with the number of scans.
-
-    The model, in evaluation mode, is called twice with ``part``: spectra, mask and covariates.
-    """
+    """The dimensions of each of a model's weights, by name, that grow with the number of scans."""
     spectra, mask, tabular = part
     before = _weights(model, *part, device)
     if not before:

@@ -120,10 +120,7 @@ def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
 
 
 def try_metric(metric: CustomMetric, task: str, width: int) -> None:
-    """Compute a metric on random samples of a task, so that it does not fail after an epoch.
-
-    ``width`` is the number C or T. UsageError if it raises, or does not return a number.
-    """
+    """UsageError for a metric that fails on random samples of a task, of the width C or T."""
     metric.check_task(task)
     generator = torch.Generator().manual_seed(0)
     count = TRIED_SAMPLES * width

@@ -52,11 +52,7 @@ def log_loss(scores: Tensor, target: Tensor) -> float:
 
 @_over_labels
 def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
-    """Mean |confidence - observed frequency| over 15 equal bins, weighted by samples.
-
-    Guo et al. 2017. Of two classes the positive one's probability is binned; of more that of the
-    predicted class.
-    """
+    """Mean |confidence - observed frequency| over 15 equal bins (Guo et al. 2017)."""
     # A confidence of 1 belongs to the last bin: torchmetrics would give it a separate one.
     scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
     if scores.shape[1] == 2:
@@ -156,10 +152,7 @@ def _correlation(predicted: Tensor, true: Tensor) -> float:
 
 
 def _by_counts(share: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Metric:
-    """The mean over the classes or labels of a ratio of counts, undefined if one is 0 / 0.
-
-    ``share`` is given the true positives, the predicted and the true ones.
-    """
+    """The mean of a ratio of the true positives, the predicted and the true ones of each class."""
 
     def metric(scores: Tensor, target: Tensor) -> float:
         if target.ndim == 2:

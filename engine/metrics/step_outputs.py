@@ -21,10 +21,7 @@ NUMBERS = re.compile(r"(\d+)")
 
 
 class OutputCollector(ABC):
-    """Keeps something of each step, in the loader's order, on the device until the epoch is over.
-
-    At its end all ranks get the steps of all.
-    """
+    """Keeps something of each step, in the loader's order, on the device until the epoch's end."""
 
     phase = Phase.MEASURE
 
@@ -63,11 +60,7 @@ class OutputCollector(ABC):
 
 
 def in_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps of all ranks in the order of one process. Collective.
-
-    A step maps names to tensors (of several ranks returned on the CPU), mappings of tensors, or
-    what can be pickled.
-    """
+    """The steps (by name, nested tensors) of all ranks in the order of one process. Collective."""
     return steps if world_size() == 1 else joined(gather(packed(steps)))
 
 

@@ -42,10 +42,7 @@ class DeLong:
 
 @dataclass(frozen=True)
 class _Wins:
-    """How often a positive sample scores above a negative one, a tie counting half.
-
-    As counts DeLong's placement values are exact, so that a variance of 0 is found as 0.
-    """
+    """How often a positive scores above a negative, as exact counts; a tie counts half."""
 
     of_positives: np.ndarray  # over how many negatives, [m]
     over_negatives: np.ndarray  # of how many positives, [n]

@@ -132,10 +132,7 @@ COUNTS = ("tp", "fp", "fn", "tn")
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A chosen threshold and its figures (``sensitivity``, ...) on both subsets; NaN if undefined.
-
-    The threshold is as :func:`choose_threshold` returns it.
-    """
+    """A chosen threshold and its figures (``sensitivity``, ...) on both subsets."""
 
     rule: str
     demand: float | None
@@ -232,10 +229,7 @@ def operating_points(
     rule: str = "youden",
     demand: float | None = None,
 ) -> list[OperatingPoint]:
-    """The operating points of all rules: chosen on the validation set, measured on both.
-
-    The given rule comes first; the others take their usual demands.
-    """
+    """All rules, the given one first: chosen on the validation set, measured on both."""
     demands = {rule: demand} | {other: None for other in (*RULES, DEFAULT) if other != rule}
     points = []
     for name, given in demands.items():
