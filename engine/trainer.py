@@ -149,10 +149,9 @@ class Trainer(ResumableEngine):
         for user, name in self._monitored:
             if name not in self.provided_metrics:
                 subset = name.partition("/")[0]  # names of the same subset first
-                among = sorted(
-                    self.provided_metrics, key=lambda n: (n.partition("/")[0] != subset, n)
-                )
-                choices = nearest(name, among)
+                known = sorted(self.provided_metrics)
+                known.sort(key=lambda n: n.partition("/")[0] != subset)
+                choices = nearest(name, known)
                 raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
 
     # -- running ----------------------------------------------------------------------------

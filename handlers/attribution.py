@@ -110,20 +110,10 @@ class Attribution(SavedAttributes):
         self.output_names = list(output_names)
         self.path = None if path is None else Path(path)
         self.measured_weights = measured_weights
-        self.options: dict[str, Any] = {
-            "steps": steps,
-            "rows": rows,
-            "window": window,
-            "per_scan": per_scan,
-        }
-        Options(score=score or SCORES[0], **self.options)  # checks them
-        self.options.update(
-            score=score, baseline=baseline, references=references, keep_intensities=keep_intensities
-        )
+        checked = Options(score or SCORES[0], baseline, references, steps, rows, window, per_scan)
+        self.options = {**vars(checked), "score": score, "keep_intensities": keep_intensities}
         self.history: list[dict[str, Any]] = []
         self.sets: list[Explained] = []
-        self._explainer: OutputsExplainer
-        self._bar: tqdm[Any]
 
     @property
     def explained(self) -> Explained | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ class Checkpoint:
         folder: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        save_top_k = require_whole("checkpoint.save_top_k", save_top_k, 0)
-        every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
+        self.save_top_k = require_whole("checkpoint.save_top_k", save_top_k)
+        self.every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
         if every_steps is not None:
             every_steps = require_whole("checkpoint.every_steps", every_steps, 1)
             if not save_last:
@@ -87,9 +88,10 @@ class Checkpoint:
                 "save_top_k to 0 and save_best to false"
             )
         self.monitor = Monitor(monitor, mode, "checkpoint") if monitor is not None else None
-        self.save_top_k, self.save_last, self.save_best = save_top_k, save_last, save_best
-        self.every_epochs, self.every_steps = every_epochs, every_steps
-        self.keep_every_epochs = keep_every_epochs
+        self._ranked_by = None if self.monitor is None else [self.monitor.name, self.monitor.mode]
+        self._label = re.sub(r"[^\w.@-]", "_", monitor or "none")
+        self.save_last, self.save_best = save_last, save_best
+        self.every_steps, self.keep_every_epochs = every_steps, keep_every_epochs
         self._folder = folder
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
@@ -118,11 +120,6 @@ class Checkpoint:
         plain = score == 0 or SMALLEST_PLAIN <= abs(score) < LARGEST_PLAIN
         return f"epoch={epoch:03d}-{self._label}={score:.6{'f' if plain else 'e'}}.pt"
 
-    @property
-    def _label(self) -> str:
-        name = self.monitor.name if self.monitor else "none"
-        return re.sub(r"[^\w.@-]", "_", name)
-
     # -- when -------------------------------------------------------------------------------
 
     def start(self, trainer: Trainer) -> None:
@@ -140,7 +137,7 @@ class Checkpoint:
             self._top = broadcast_from_main(lambda: self._tidy(trainer))
             # Fail now where a state cannot be saved, not after the first epoch.
             states = trainer.capture()
-            broadcast_from_main(lambda: self._check(states))
+            broadcast_from_main(lambda: len(pack_checkpoint(states, self.meta)))
         except OSError as error:
             raise CheckpointError(
                 f"cannot write checkpoints to {self.folder}: {error.strerror}"
@@ -175,7 +172,7 @@ class Checkpoint:
             self._save(trainer, None, planned=False)
 
     def _steps_are_due(self, trainer: Trainer) -> bool:
-        passed: int = trainer.state.optimizer_step - self._saved_step
+        passed = trainer.state.optimizer_step - self._saved_step
         return self.every_steps is not None and passed >= self.every_steps
 
     # -- what -------------------------------------------------------------------------------
@@ -188,7 +185,9 @@ class Checkpoint:
         before = self._top, self._best, self._best_loss, self._saved_iteration
         if planned:
             self._saved_step = state.optimizer_step
-        broken = self._broken(trainer)
+        search = partial(broken_weight, trainer.model)
+        # Within an epoch running statistics differ; those of rank 0 are saved.
+        broken = search() if is_sharded(trainer.model) else broadcast_from_main(search)
         if broken is not None:
             message = f"not saved: the model's {broken} holds NaN or infinite values"
             trainer.log_event("checkpoint_skipped", **place, message=message)
@@ -220,15 +219,6 @@ class Checkpoint:
             self._carried = None
         trainer.log_event(**notice)
 
-    @staticmethod
-    def _broken(trainer: Trainer) -> str | None:
-        """The first weight that cannot be saved, the same on all ranks."""
-        model = trainer.model
-        if is_sharded(model):
-            return broken_weight(model)
-        # Within an epoch running statistics differ; those of rank 0 are saved.
-        return broadcast_from_main(lambda: broken_weight(model))
-
     def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
         """Write the files, then remove those that fell out of the best."""
         write_whole(pack_checkpoint(states, self.meta), self.folder, *names)
@@ -239,9 +229,6 @@ class Checkpoint:
         if not self.save_last:
             # A resumed run may have one, which would be preferred to the newer files.
             (self.folder / LAST_NAME).unlink(missing_ok=True)
-
-    def _check(self, states: Mapping[str, Any]) -> None:
-        pack_checkpoint(states, self.meta)
 
     def _rank(self, score: float, epoch: int, loss: float | None) -> list[str]:
         """Rank a score; returns the names of the files to write."""
@@ -315,7 +302,7 @@ class Checkpoint:
             "saved_iteration": self._saved_iteration,
             "saved_step": self._saved_step,
             "carried": self._carried,
-            "ranked_by": self._ranked_by(),
+            "ranked_by": self._ranked_by,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -327,8 +314,5 @@ class Checkpoint:
         self._saved_iteration = state_dict["saved_iteration"]
         self._saved_step = state_dict["saved_step"]
         self._carried = state_dict["carried"]
-        ranked_by = state_dict.get("ranked_by", self._ranked_by())
-        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by()
-
-    def _ranked_by(self) -> list[str] | None:
-        return None if self.monitor is None else [self.monitor.name, self.monitor.mode]
+        ranked_by = state_dict.get("ranked_by", self._ranked_by)
+        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by

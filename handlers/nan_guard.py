@@ -75,8 +75,6 @@ class NaNGuard:
         self._in_a_row = 0
         self._judged = 0  # on the device
         self._on_device = self._scaled = self._losses_before = False
-        self._check: FiniteCheck
-        self._tally: Tensor
         self._snapshot: Snapshot | None = None
         self._snapshot_iteration: int | None = None
         self._moved_on = False  # from the snapshot
@@ -95,19 +93,16 @@ class NaNGuard:
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         if any(True for _ in trainer.model.buffers()):
-            trainer.add_event_handler(
-                TrainEvents.BATCH_READY, self._check.keep_buffers, phase=self.phase
-            )
+            keep = self._check.keep_buffers
+            trainer.add_event_handler(TrainEvents.BATCH_READY, keep, phase=self.phase)
         trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
 
     def start(self, trainer: Trainer) -> None:
         """Decide where steps are checked, and keep the finite state to go back to."""
         self._scaled = trainer.precision.scaler is not None
-        each_step = self.check_every == 1 or (
-            self.check_every is None and trainer.device.type == "cpu"
-        )
-        each_step = each_step or is_sharded(trainer.model)
+        each_step = self.check_every == 1 or is_sharded(trainer.model)
+        each_step = each_step or (self.check_every is None and trainer.device.type == "cpu")
         self._on_device = not each_step and (self._scaled or leaves_steps_out(trainer.optimizer))
         if not each_step and not self._on_device:
             reason = (
@@ -160,9 +155,8 @@ class NaNGuard:
             bad_loss = bool(all_reduce_max(self._check.loss_verdict()).item())
             what = "the loss" if bad_loss else f"the gradient of {self._check.broken_gradient()}"
             if self._in_a_row == 1:
-                trainer.log_event(
-                    "step_skipped", **_place(trainer), message=f"{what} is not finite"
-                )
+                message = f"{what} is not finite"
+                trainer.log_event("step_skipped", **_place(trainer), message=message)
             self._act(trainer, bad_loss or not self._scaled, self._in_a_row, what)
         else:
             self._in_a_row = 0

@@ -61,10 +61,8 @@ class SWA(WeightAverage):
         """Announce a notice where the run ends before the first epoch that is averaged."""
         first, last = self.first_epoch(trainer.state.max_epochs), trainer.state.max_epochs
         if first > last and not self.averaged:
-            message = (
-                f"swa.start_epoch {first} is after the last epoch, {last}: nothing is averaged"
-            )
-            trainer.log_event("notice", message=message)
+            late = f"swa.start_epoch {first} is after the last epoch, {last}"
+            trainer.log_event("notice", message=f"{late}: nothing is averaged")
 
     def first_epoch(self, max_epochs: int) -> int:
         """The first epoch whose weights are averaged."""

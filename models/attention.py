@@ -64,9 +64,8 @@ def _attend_on_cpu(
         return _written_out(queries, keys, values, mask, dropout)
     masks = repeat(None) if mask is None else mask.split(at_once)
     qkv = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
-    return torch.cat(
-        [_written_out(*part, own, dropout) for part, own in zip(qkv, masks, strict=False)]
-    )
+    pairs = zip(qkv, masks, strict=False)
+    return torch.cat([_written_out(*part, own, dropout) for part, own in pairs])
 
 
 def _written_out(

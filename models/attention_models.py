@@ -136,7 +136,6 @@ class EnhancedAttentionMultimodal(nn.Module):
         self.spec_embedding_dim = spec_embedding_dim
         self.tab_embedding_dim = tab_embedding_dim
         self.num_classes = num_classes
-        self.fusion_type = fusion_type
         self.use_auxiliary = use_auxiliary
         self.return_attention = return_attention
         self.fusion: EnhancedCrossAttentionFusion | None = None
@@ -331,9 +330,7 @@ class AttentionMultimodal(nn.Module):
                 "this AttentionMultimodal was built without tab_dim and spec_len, so it has no "
                 "encoders; give it spectra_result and tabular_result"
             )
-        scans, patch_attention = self.spectra_encoder(
-            spectra, mask, self.return_attention, scan_rows
-        )
+        scans, patch_weights = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
         spec, scan_weights, scans = self.scan_pooling(scans, mask)
         tab, selection = self.tabular_encoder(tabular)
         auxiliary = self.multimodal.auxiliary_logits(spec, tab)
@@ -347,6 +344,6 @@ class AttentionMultimodal(nn.Module):
         outputs["attention_weights"] |= {
             "scan_pooling": scan_weights,
             "feature_selection": selection,
-            **patch_attention,
+            **patch_weights,
         }
         return outputs

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from models.attention import linear_head, recomputed
 from models.checks import check_sizes, check_spec_len, check_tab_dim
-from models.spectra_encoder import ScanEncoder, SpectraClassifier, SpectraTFTEncoder, keywords_of
+from models.spectra_encoder import (
+    Encoded,
+    ScanEncoder,
+    SpectraClassifier,
+    SpectraTFTEncoder,
+    keywords_of,
+)
 from models.tabular_encoder import FTTransformer, TabularStaticEncoder
 
 __all__ = ["FTTransformer", "LateFusion", "MeanLinear", "SpectraCNN", "SpectraOnly", "TabularOnly"]
@@ -111,19 +117,14 @@ class SpectraCNNEncoder(ScanEncoder):
         self.blocks = nn.ModuleList()
         before = channels[0]
         for stage, width in enumerate(channels):
-            for block in range(blocks_per_stage):
-                stride = 2 if stage > 0 and block == 0 else 1
-                self.blocks.append(
-                    ResidualBlock(
-                        before, width, kernel_size, stride, dropout, activation_checkpointing
-                    )
-                )
+            for number in range(blocks_per_stage):
+                stride = 2 if stage > 0 and number == 0 else 1
+                sizes = before, width, kernel_size, stride
+                self.blocks.append(ResidualBlock(*sizes, dropout, activation_checkpointing))
                 before, positions = width, math.ceil(positions / stride)
         self._add_readout(spec_emb, positions, before, 1, position_features, dropout)
 
-    def encode(
-        self, scans: Tensor, return_attention: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Vectors [N, E] of scans [N, L], and when asked for ``position_pooling`` [N, T]."""
         signal = self.stem(scans[:, None])
         for block in self.blocks:

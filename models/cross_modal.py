@@ -58,21 +58,17 @@ class CrossModalAttention(nn.Module):
         Returns both, and, when asked for, the weights of every head: ``spectra_to_tabular`` [B, H,
         S, D] and ``tabular_to_spectra`` [B, H, D, S]; all are zero where masked.
         """
-        seen_scans, from_scans = self._look(
-            "scans", scans, covariates, covariate_mask, return_attention
-        )
-        seen_covariates, from_covariates = self._look(
-            "covariates", covariates, scans, mask, return_attention
-        )
+        seen, forth = self._look("scans", scans, covariates, covariate_mask, return_attention)
+        seen_too, back = self._look("covariates", covariates, scans, mask, return_attention)
         attention = {}
-        if from_scans is not None and from_covariates is not None:
-            attention["spectra_to_tabular"] = _zero_where_masked(from_scans, mask)
-            attention["tabular_to_spectra"] = _zero_where_masked(from_covariates, covariate_mask)
-        return (
-            _zero_where_masked(seen_scans, mask),
-            _zero_where_masked(seen_covariates, covariate_mask),
-            attention,
+        if forth is not None and back is not None:
+            attention["spectra_to_tabular"] = _zero_where_masked(forth, mask)
+            attention["tabular_to_spectra"] = _zero_where_masked(back, covariate_mask)
+        seen, seen_too = (
+            _zero_where_masked(seen, mask),
+            _zero_where_masked(seen_too, covariate_mask),
         )
+        return seen, seen_too, attention
 
 
 def _zero_where_masked(values: Tensor, mask: Tensor | None) -> Tensor:

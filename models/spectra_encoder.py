@@ -28,6 +28,8 @@ PATCH_SCALES = (1, 2, 4)
 LONGEST_PERIOD = 10_000.0
 
 Model = TypeVar("Model", bound=type[nn.Module])
+# Vectors, and the attention weights by name.
+Encoded = tuple[Tensor, dict[str, Tensor]]
 
 
 def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
@@ -58,13 +60,13 @@ def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
 
 
 def encode_real_scans(
-    encode: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+    encode: Callable[[Tensor], Encoded],
     spectra: Tensor,
     mask: Tensor,
     *,
     packed: bool = True,
     scan_rows: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> Encoded:
     """Encode the real scans: vectors [B, S, E] and weights [B, S, ...], zero where padded.
 
     ``encode`` makes vectors [N, E] and named weights of scans [N, L]. Padded scans may hold
@@ -132,9 +134,7 @@ class ScanEncoder(nn.Module):
         readout = self.position_readout(tokens).flatten(1)
         return self.vector(torch.cat([pooled, readout], dim=-1)), weights
 
-    def encode(
-        self, scans: Tensor, return_attention: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Encode scans [N, L] that all are real: vectors [N, E] and the weights asked for."""
         raise NotImplementedError
 
@@ -144,7 +144,7 @@ class ScanEncoder(nn.Module):
         mask: Tensor,
         return_attention: bool = False,
         scan_rows: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> Encoded:
         """Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded."""
         check_spec_len(spectra, self.spec_len)
         return encode_real_scans(
@@ -245,18 +245,14 @@ class SpectraTFTEncoder(ScanEncoder):
         # 0.02: the usual spread of learned positions (Devlin et al. 2019; Dosovitskiy et al. 2021).
         self.positions = nn.Parameter(torch.randn(tokens, d_model) * 0.02)
         self.token_dropout = TokenDropout(dropout)
+        again = {"activation_checkpointing": activation_checkpointing}
         self.blocks = nn.ModuleList(
-            TransformerBlock(
-                d_model, num_heads, dropout, activation_checkpointing=activation_checkpointing
-            )
-            for _ in range(num_layers)
+            TransformerBlock(d_model, num_heads, dropout, **again) for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(d_model)
         self._add_readout(spec_emb, tokens, d_model, num_heads, position_features, dropout)
 
-    def encode(
-        self, scans: Tensor, return_attention: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Vectors [N, E] of scans [N, L]; when asked, the weights of pooling and layers."""
         attention: dict[str, Tensor] = {}
         tokens = self.patches(scans)

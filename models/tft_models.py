@@ -118,9 +118,7 @@ class TFTMultimodal(nn.Module):
         ``spectra_gate`` [B, spec_emb]; with ``return_attention`` also those of the encoder as [B,
         S, ...] and both cross-attentions.
         """
-        scans, patch_attention = self.spectra_encoder(
-            spectra, mask, self.return_attention, scan_rows
-        )
+        scans, patch_weights = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
         spec, scan_weights, scans = self.scan_pooling(scans, mask)
         tab, selection = self.tabular_encoder(tabular)
         aux_logits_spec = self.aux_head_spec(spec)
@@ -159,6 +157,6 @@ class TFTMultimodal(nn.Module):
                 "feature_selection": selection,
                 "spectra_gate": gate,
                 **cross_attention,
-                **patch_attention,
+                **patch_weights,
             },
         }

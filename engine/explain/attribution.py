@@ -6,7 +6,6 @@ Of one batch by :func:`attribute`, of many samples by :func:`explain`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,6 @@ from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
     FUNCTIONS,
-    Found,
     Inputs,
     Scores,
     Task,
@@ -80,30 +78,42 @@ def attribute(
     spectra = torch.where(real, batch.spectra.detach(), 0)
     inputs = Inputs(spectra, batch.mask, batch.tabular.detach())
     start = _baseline(inputs, settings.baseline)
-    with _ready_to_explain(model):
+    attributed, tabular = torch.zeros_like(spectra), torch.zeros_like(inputs.tabular)
+    sums: dict[str, Tensor] = {}  # gap and change, where the method has them
+    # cuDNN's recurrent layers go backward in training mode only.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
+    with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:
         scores = Scores(model, settings.score)
         chosen, outputs = _choose_target(scores, inputs, target, settings.rows)
-        parts = []
         for numbers in _alike(batch.mask, samples_together(method, settings)):
             own = inputs.rows(numbers).trimmed()
-            begin = start[0][numbers, : own.spectra.shape[1]], start[1][numbers]
+            scans = own.spectra.shape[1]
+            begin = start[0][numbers, :scans], start[1][numbers]
             task = Task(own, begin, chosen[numbers], [first + n for n in numbers])
-            parts.append((numbers, FUNCTIONS[method](scores, task, settings).detached()))
+            found = FUNCTIONS[method](scores, task, settings)
+            attributed[numbers, :scans] = found.spectra.detach().to(spectra)
+            tabular[numbers] = found.tabular.detach().to(tabular)
+            for name, part in (("gap", found.gap), ("change", found.change)):
+                if part is not None:
+                    sums.setdefault(name, part.new_zeros(len(spectra)))[numbers] = part.detach()
             if progress is not None:
                 progress(len(numbers))
-    return _put_together(parts, inputs, chosen, outputs)
+    attributed = torch.where(real, attributed, 0)
+    return Attribution(attributed, tabular, chosen, outputs=outputs, **sums)
 
 
 def check_one_output(batch: Any, target: Target) -> None:
     """Refuse several labels or values (``batch.target`` float [B, T]) without a target."""
     given = getattr(batch, "target", None)
-    if target is None and given is not None and given.is_floating_point() and given.ndim == 2:
-        outputs = given.shape[1]
-        if outputs > 1:
-            raise UsageError(
-                f"attribution.target: the batch has {outputs} labels or values, of which none is "
-                f"the predicted one; name an output, 0 to {outputs - 1}"
-            )
+    if target is not None or given is None or given.ndim < 2 or not given.is_floating_point():
+        return
+    outputs = given.shape[1]
+    if outputs > 1:
+        raise UsageError(
+            f"attribution.target: the batch has {outputs} labels or values, of which none is "
+            f"the predicted one; name an output, 0 to {outputs - 1}"
+        )
 
 
 def _baseline(inputs: Inputs, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
@@ -129,15 +139,9 @@ def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) ->
     samples, device = len(inputs.mask), inputs.mask.device
     with torch.no_grad():
         looked_at = 1 if target is not None else samples  # one gives the number of outputs
-        found = torch.cat(
-            [
-                scores(part.spectra, part.tabular, part.mask)
-                for part in (
-                    inputs.rows(slice(begin, min(begin + rows, looked_at)))
-                    for begin in range(0, looked_at, rows)
-                )
-            ]
-        )
+        begins = range(0, looked_at, rows)
+        parts = [inputs.rows(slice(begin, min(begin + rows, looked_at))) for begin in begins]
+        found = torch.cat([scores(part.spectra, part.tabular, part.mask) for part in parts])
     outputs = found.shape[1]
     if target is None:
         return found.argmax(dim=1), outputs
@@ -155,40 +159,9 @@ def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) ->
     return chosen.expand(samples), outputs
 
 
-def _put_together(
-    parts: list[tuple[list[int], Found]], inputs: Inputs, target: Tensor, outputs: int
-) -> Attribution:
-    """The parts' results in the order of the batch."""
-    spectra, tabular = torch.zeros_like(inputs.spectra), torch.zeros_like(inputs.tabular)
-    for numbers, found in parts:
-        spectra[numbers, : found.spectra.shape[1]] = found.spectra.to(spectra)
-        tabular[numbers] = found.tabular.to(tabular)
-    order = torch.tensor([n for numbers, _ in parts for n in numbers]).argsort().to(target.device)
-    gap = _joined([found.gap for _, found in parts])
-    change = _joined([found.change for _, found in parts])
-    return Attribution(
-        torch.where(inputs.mask[..., None], spectra, 0),
-        tabular,
-        target,
-        gap=None if gap is None else gap[order],
-        change=None if change is None else change[order],
-        outputs=outputs,
-    )
-
-
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     return torch.cat(known) if known else None
-
-
-@contextmanager
-def _ready_to_explain(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients; random number streams are preserved."""
-    # cuDNN's recurrent layers go backward in training mode only.
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
-    with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:
-        yield
 
 
 # -- many samples ---------------------------------------------------------------------------
@@ -208,9 +181,8 @@ def explain(
     ``target`` None is each sample's predicted class, or the only output. ``settings`` are those of
     :class:`OutputsExplainer`.
     """
-    order = order_of(loader)
-    explainer = OutputsExplainer(model, target, method, several=False, order=order, **settings)
-    return explainer.add_all(loader, device)[0]
+    settings |= {"method": method, "several": False}
+    return explain_outputs(model, loader, target, device=device, **settings)[0]
 
 
 def explain_outputs(
@@ -223,7 +195,11 @@ def explain_outputs(
 ) -> list[Explained]:
     """As :func:`explain`, one set of attributions for each label or value (``MOST_OUTPUTS``)."""
     explainer = OutputsExplainer(model, target, order=order_of(loader), **settings)
-    return explainer.add_all(loader, device)
+    for batch in loader:
+        explainer.add(batch.to(device))
+        if explainer.full:
+            break
+    return explainer.explained()
 
 
 class OutputsExplainer:
@@ -272,14 +248,6 @@ class OutputsExplainer:
     def full(self) -> bool:
         """Whether ``max_samples`` is reached."""
         return self.max_samples is not None and self.samples >= self.max_samples
-
-    def add_all(self, loader: Iterable[Any], device: torch.device | str) -> list[Explained]:
-        """Explain a loader's batches, as far as they are needed."""
-        for batch in loader:
-            self.add(batch.to(device))
-            if self.full:
-                break
-        return self.explained()
 
     def add(self, batch: Any) -> None:
         """Explain a batch on the model's device, or as much of it as is still needed."""

@@ -75,11 +75,6 @@ class Found(NamedTuple):
     change: Tensor | None = None
     gap: Tensor | None = None
 
-    def detached(self) -> Found:
-        """The same without a graph."""
-        change, gap = (None if one is None else one.detach() for one in (self.change, self.gap))
-        return Found(self.spectra.detach(), self.tabular.detach(), change, gap)
-
 
 def integrated_gradients(scores: Scores, task: Task, options: Options) -> Found:
     """Mean gradient on the line from the baseline, times the distance (Sundararajan 2017)."""

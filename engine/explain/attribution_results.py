@@ -24,7 +24,7 @@ class Attribution:
     spectra: Tensor
     tabular: Tensor
     target: Tensor
-    gap: Tensor | None
+    gap: Tensor | None = None
     change: Tensor | None = None
     outputs: int = 0
 

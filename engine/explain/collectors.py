@@ -41,12 +41,8 @@ class AuxiliaryHeads(OutputCollector):
     @property
     def logits(self) -> tuple[Tensor, Tensor] | None:
         """Of the spectra and of the covariates, [N, C] each, on the CPU; None without heads."""
-        if not self._kept:
-            return None
-        spectra, tabular = (
-            torch.cat([step[head] for step in self._kept]).float().cpu() for head in HEADS
-        )
-        return spectra, tabular
+        spectra, tabular = (self.column(head) for head in HEADS)
+        return None if spectra is None or tabular is None else (spectra.float(), tabular.float())
 
 
 class Embeddings(OutputCollector):
@@ -103,15 +99,12 @@ class Gates(OutputCollector):
     @property
     def movement(self) -> Tensor | None:
         """||gated - unmoved|| / ||unmoved||, unmoved being without covariates, [N]; or None."""
-        return self._column("movement")
+        return self.column("movement")
 
     @property
     def change(self) -> Tensor | None:
         """||gated - before the gate|| / ||before the gate||, [N]; None without a gate."""
-        return self._column("change")
-
-    def _column(self, name: str) -> Tensor | None:
-        return torch.cat([step[name] for step in self._kept]).cpu() if self._kept else None
+        return self.column("change")
 
 
 class ScanAttention(OutputCollector):

@@ -56,16 +56,11 @@ def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
     # A confidence of 1 belongs to the last bin: torchmetrics would give it a separate one.
     scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
     if scores.shape[1] == 2:
-        return float(
-            tm.binary_calibration_error(
-                scores[:, 1].contiguous(), target, BINS, "l1", validate_args=False
-            )
-        )
-    return float(
-        tm.multiclass_calibration_error(
-            scores, target, scores.shape[1], BINS, "l1", validate_args=False
-        )
-    )
+        likely = scores[:, 1].contiguous()
+        return float(tm.binary_calibration_error(likely, target, BINS, validate_args=False))
+    classes = scores.shape[1]
+    found = tm.multiclass_calibration_error(scores, target, classes, BINS, validate_args=False)
+    return float(found)
 
 
 def area_under_roc(scores: Tensor, positive: Tensor) -> float:

@@ -54,6 +54,10 @@ class OutputCollector(ABC):
         """Get the steps of all ranks. Collective."""
         self._kept = in_order(self._kept)
 
+    def column(self, name: str) -> Tensor | None:
+        """What was kept of all steps under a name, on the CPU; None without."""
+        return torch.cat([step[name] for step in self._kept]).cpu() if self._kept else None
+
     @abstractmethod
     def take(self, engine: Any) -> dict[str, Any] | None:
         """What to keep of the engine's batch and outputs, by the same names each step; or None."""
