@@ -54,7 +54,7 @@ def validate_model(
     ``num_classes`` is the width of ``logits``. Returns the names of the loss's terms. UsageError
     names the output or term that is invalid.
     """
-    name = type(model).__name__
+    name = f"model {type(model).__name__}"
     batch = batch.to(device)
     with eval_mode(model.to(device)), preserve_rng_state():
         outputs = call_model(model, batch)
@@ -100,13 +100,9 @@ def _check_training(model: nn.Module, logits: Tensor, total: Tensor) -> None:
 
 def _check_outputs(name: str, outputs: object, expected: tuple[int, int]) -> None:
     if not isinstance(outputs, Mapping):
-        raise UsageError(
-            f"model {name} must return a dict with 'logits', not {type(outputs).__name__}"
-        )
+        raise UsageError(f"{name} must return a dict with 'logits', not {type(outputs).__name__}")
     if outputs.get("logits") is None:
-        raise UsageError(
-            f"model {name} returns no 'logits'{nearest('logits', outputs)}; expected [B, C]"
-        )
+        raise UsageError(f"{name} returns no 'logits'{nearest('logits', outputs)}; expected [B, C]")
     samples = expected[0]
     for key in ("logits", *HEADS):
         _check_tensor(name, key, outputs.get(key), "[B, C]", expected)
@@ -115,7 +111,7 @@ def _check_outputs(name: str, outputs: object, expected: tuple[int, int]) -> Non
     before, after = outputs.get("spec_embedding"), outputs.get("gated_spec")
     if before is not None and after is not None and before.shape != after.shape:
         raise UsageError(
-            f"model {name} gives gated_spec of shape {list(after.shape)}, expected that of "
+            f"{name} gives gated_spec of shape {list(after.shape)}, expected that of "
             f"spec_embedding, {list(before.shape)}"
         )
     _check_weights(name, outputs.get(WEIGHTS), samples)
@@ -128,13 +124,12 @@ def _check_tensor(
         return
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(f"model {name} gives {key} as {kind}, expected a float tensor {form}")
+        raise UsageError(f"{name} gives {key} as {kind}, expected a float tensor {form}")
     samples, width = expected
     if value.ndim != 2 or len(value) != samples or width not in (None, value.shape[1]):
         needed = f"[{samples}, {form[4] if width is None else width}]"
-        raise UsageError(
-            f"model {name} gives {key} of shape {list(value.shape)}, expected {form} = {needed}"
-        )
+        shape = list(value.shape)
+        raise UsageError(f"{name} gives {key} of shape {shape}, expected {form} = {needed}")
 
 
 def _check_weights(name: str, found: object, samples: int) -> None:
@@ -143,7 +138,7 @@ def _check_weights(name: str, found: object, samples: int) -> None:
     if isinstance(found, Mapping):
         for key in found:
             if not isinstance(key, str):
-                raise UsageError(f"model {name} names {WEIGHTS} by {key!r}, expected text")
+                raise UsageError(f"{name} names {WEIGHTS} by {key!r}, expected text")
         named = {f"{WEIGHTS}['{key}']": each for key, each in found.items()}
     elif isinstance(found, (list, tuple)):
         named = {f"{WEIGHTS}[{number}]": each for number, each in enumerate(found)}
@@ -153,9 +148,9 @@ def _check_weights(name: str, found: object, samples: int) -> None:
         if each is None:
             continue
         if not isinstance(each, Tensor):
-            raise UsageError(f"model {name} gives {key} as {type(each).__name__}, {expected}")
+            raise UsageError(f"{name} gives {key} as {type(each).__name__}, {expected}")
         if each.ndim < 2 or len(each) != samples:
-            raise UsageError(f"model {name} gives {key} of shape {list(each.shape)}, {expected}")
+            raise UsageError(f"{name} gives {key} of shape {list(each.shape)}, {expected}")
 
 
 def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], batch: Any) -> None:
@@ -170,6 +165,6 @@ def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], ba
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(
-                f"model {name} returns {WEIGHTS}, but takes no further scan that is only padding: "
+                f"{name} returns {WEIGHTS}, but takes no further scan that is only padding: "
                 f"{reason}"
             ) from error

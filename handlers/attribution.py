@@ -96,9 +96,8 @@ class Attribution(SavedAttributes):
         measured_weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if method not in METHODS:
-            raise UsageError(
-                f"attribution.method: nothing is called '{method}'{nearest(method, METHODS)}"
-            )
+            choices = nearest(method, METHODS)
+            raise UsageError(f"attribution.method: nothing is called '{method}'{choices}")
         if max_samples is not None:
             max_samples = require_whole("attribution.max_samples", max_samples, 1)
         if every is not None:

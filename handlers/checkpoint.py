@@ -139,9 +139,8 @@ class Checkpoint:
             states = trainer.capture()
             broadcast_from_main(lambda: len(pack_checkpoint(states, self.meta)))
         except OSError as error:
-            raise CheckpointError(
-                f"cannot write checkpoints to {self.folder}: {error.strerror}"
-            ) from error
+            reason = f"{self.folder}: {error.strerror}"
+            raise CheckpointError(f"cannot write checkpoints to {reason}") from error
         if self._carried is not None:
             carried, self._carried = self._carried, None
             trainer.log_event(**carried)
@@ -211,10 +210,8 @@ class Checkpoint:
             broadcast_from_main(lambda: self._write(states, names, before[0]))
         except OSError as error:
             self._top, self._best, self._best_loss, self._saved_iteration = before
-            raise CheckpointError(
-                f"cannot save a checkpoint to {self.folder}: {error.strerror}; the earlier ones "
-                "stand"
-            ) from error
+            reason = f"{self.folder}: {error.strerror}; the earlier ones stand"
+            raise CheckpointError(f"cannot save a checkpoint to {reason}") from error
         finally:
             self._carried = None
         trainer.log_event(**notice)
@@ -235,9 +232,8 @@ class Checkpoint:
         assert self.monitor is not None
         names = []
         top = [entry for entry in self._top if entry[2] != epoch]
-        place = next(
-            (i for i, entry in enumerate(top) if self.monitor.is_better(score, entry[1])), len(top)
-        )
+        beaten = (i for i, entry in enumerate(top) if self.monitor.is_better(score, entry[1]))
+        place = next(beaten, len(top))
         if place < self.save_top_k:
             names.append(self.file_name(epoch, score))
             self._top = [*top[:place], (names[0], score, epoch), *top[place:]][: self.save_top_k]

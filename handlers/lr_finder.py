@@ -202,14 +202,10 @@ class LRFinder:
 def verdict(search: LRSearch) -> str:
     """The result of a search in a sentence."""
     if search.suggestion is None:
-        return (
-            "no learning rate to suggest: the loss never fell; choose a smaller start_lr, "
-            "or more steps"
-        )
-    sentence = f"suggested learning rate {search.suggestion:.1e}"
-    return (
-        sentence if search.diverged else f"{sentence}; the loss never diverged: try a larger end_lr"
-    )
+        advice = "choose a smaller start_lr, or more steps"
+        return f"no learning rate to suggest: the loss never fell; {advice}"
+    limit = "" if search.diverged else "; the loss never diverged: try a larger end_lr"
+    return f"suggested learning rate {search.suggestion:.1e}{limit}"
 
 
 def write_page(search: LRSearch, path: Path, title: str = "") -> None:

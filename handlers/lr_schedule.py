@@ -77,14 +77,11 @@ class LRSchedule:
         threshold_mode: str = "rel",
     ) -> None:
         if name not in SCHEDULES:
-            raise UsageError(
-                f"lr_schedule.name: no schedule is called '{name}'{nearest(name, SCHEDULES)}"
-            )
+            choices = nearest(name, SCHEDULES)
+            raise UsageError(f"lr_schedule.name: no schedule is called '{name}'{choices}")
         if threshold_mode not in THRESHOLD_MODES:
-            raise UsageError(
-                f"lr_schedule.threshold_mode: '{threshold_mode}' is unknown"
-                f"{nearest(threshold_mode, THRESHOLD_MODES)}"
-            )
+            known = f"is unknown{nearest(threshold_mode, THRESHOLD_MODES)}"
+            raise UsageError(f"lr_schedule.threshold_mode: '{threshold_mode}' {known}")
         if total_steps is not None:
             total_steps = require_whole("lr_schedule.total_steps", total_steps, 1)
         if step_size is not None:
@@ -117,9 +114,8 @@ class LRSchedule:
         self._adopt_groups()
         highest = max(group["initial_lr"] for group in self._groups)
         if self.min_lr > highest:
-            raise UsageError(
-                f"lr_schedule.min_lr {self.min_lr:g} is above the learning rate {highest:g}"
-            )
+            least = f"lr_schedule.min_lr {self.min_lr:g}"
+            raise UsageError(f"{least} is above the learning rate {highest:g}")
         if self.name == "plateau":
             self.monitor.attach(trainer)
         trainer.register_state("lr_schedule", self)
@@ -256,10 +252,9 @@ class LRSchedule:
             raise ValueError(f"the run had '{state_dict['name']}', now it has '{self.name}'")
         self._adopt_groups()
         if self._plateau is not None:
-            if len(state_dict["scales"]) != len(self._groups):
-                raise ValueError(
-                    f"{len(state_dict['scales'])} parameter groups saved, {len(self._groups)} now"
-                )
+            saved, now = len(state_dict["scales"]), len(self._groups)
+            if saved != now:
+                raise ValueError(f"{saved} parameter groups saved, {now} now")
             self._remember(state_dict, state_dict["scales"])
 
     def _remember(self, memory: Mapping[str, Any], scales: Sequence[float]) -> None:

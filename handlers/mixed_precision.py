@@ -78,9 +78,8 @@ class MixedPrecision(Precision):
             choices = nearest(precision, PRECISIONS)
             raise UsageError(f"mixed_precision.precision: '{precision}' is unknown{choices}")
         self.precision = precision
-        self.init_scale = require_range(
-            "mixed_precision.init_scale", init_scale, 0, math.inf, open_low=True
-        )
+        what = "mixed_precision.init_scale"
+        self.init_scale = require_range(what, init_scale, 0, math.inf, open_low=True)
         self.growth_interval = require_whole("mixed_precision.growth_interval", growth_interval, 1)
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None

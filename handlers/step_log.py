@@ -167,10 +167,7 @@ class StepLog:
             step["optimizer_step"] -= sum(left_out)
             row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
             row["losses"] = [
-                {
-                    name: [read(part) for part in share_and_loss]
-                    for name, share_and_loss in of_one.items()
-                }
+                {name: [read(part) for part in pair] for name, pair in of_one.items()}
                 for of_one in step["losses"]
             ]
             if left_out[-1:] != [True] and row["optimizer_step"] % self.every == 0:

@@ -171,9 +171,8 @@ class EnhancedAttentionMultimodal(nn.Module):
         check_same_batch(spectra_result, tabular_result)
         auxiliary = None
         if self.use_auxiliary:
-            auxiliary = self.auxiliary_logits(
-                spectra_result["embedding"], tabular_result["embedding"]
-            )
+            spec, tab = spectra_result["embedding"], tabular_result["embedding"]
+            auxiliary = self.auxiliary_logits(spec, tab)
         return self.combine(spectra_result, tabular_result, auxiliary)
 
     def auxiliary_logits(self, spec: Tensor, tab: Tensor) -> tuple[Tensor, Tensor]:

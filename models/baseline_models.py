@@ -58,9 +58,8 @@ class ResidualBlock(nn.Module):
         )
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
-            self.skip = nn.Sequential(
-                nn.Conv1d(channels_in, channels, 1, stride, bias=False), _norm(channels)
-            )
+            strided = nn.Conv1d(channels_in, channels, 1, stride, bias=False)
+            self.skip = nn.Sequential(strided, _norm(channels))
         self.activation = nn.GELU()
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -217,9 +216,8 @@ class LateFusion(nn.Module):
     ) -> None:
         super().__init__()
         check_tab_dim(tab_dim, "LateFusion")
-        self.spectra_branch = SpectraOnly(
-            spec_len, num_classes, spec_emb, dropout, **spectra_branch
-        )
+        sizes = spec_len, num_classes, spec_emb
+        self.spectra_branch = SpectraOnly(*sizes, dropout, **spectra_branch)
         self.tabular_branch = TabularOnly(tab_dim, num_classes, tab_emb, dropout)
         self.branch_weights = nn.Parameter(torch.ones(2))
 

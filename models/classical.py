@@ -129,9 +129,7 @@ class ClassicalModel:
     def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> ClassicalModel:
         """Fit to mean spectra or covariates [N, ...], and classes [N], labels or values [N, T]."""
         if self.task == "multilabel":
-            self.estimators = [
-                self._fitted(x, y[:, t].astype(int), groups) for t in range(y.shape[1])
-            ]
+            self.estimators = [self._fitted(x, label, groups) for label in y.T.astype(int)]
         else:
             self.estimators = [self._fitted(x, y, groups)]
         return self
@@ -153,13 +151,10 @@ class ClassicalModel:
         """A fitted pipeline, with what a grid chose in its place; or a constant probability."""
         if self.task != "regression" and len(np.unique(y)) < 2:
             return float(y[0])
-        if (
-            y.ndim > 1
-            and y.shape[1] == 1
-            and not isinstance(self.recipe.model, MultiOutputRegressor)
-        ):
+        recipe = self.recipe
+        if y.shape[1:] == (1,) and not isinstance(recipe.model, MultiOutputRegressor):
             y = y[:, 0]
-        recipe, splits = self.recipe, self._inner_splits(x, y, groups)
+        splits = self._inner_splits(x, y, groups)
         model = clone(recipe.model)
         if "random_state" in model.get_params():
             model.set_params(random_state=self.seed)

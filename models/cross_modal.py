@@ -64,11 +64,8 @@ class CrossModalAttention(nn.Module):
         if forth is not None and back is not None:
             attention["spectra_to_tabular"] = _zero_where_masked(forth, mask)
             attention["tabular_to_spectra"] = _zero_where_masked(back, covariate_mask)
-        seen, seen_too = (
-            _zero_where_masked(seen, mask),
-            _zero_where_masked(seen_too, covariate_mask),
-        )
-        return seen, seen_too, attention
+        seen_too = _zero_where_masked(seen_too, covariate_mask)
+        return _zero_where_masked(seen, mask), seen_too, attention
 
 
 def _zero_where_masked(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -245,10 +246,8 @@ class SpectraTFTEncoder(ScanEncoder):
         # 0.02: the usual spread of learned positions (Devlin et al. 2019; Dosovitskiy et al. 2021).
         self.positions = nn.Parameter(torch.randn(tokens, d_model) * 0.02)
         self.token_dropout = TokenDropout(dropout)
-        again = {"activation_checkpointing": activation_checkpointing}
-        self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, num_heads, dropout, **again) for _ in range(num_layers)
-        )
+        block = partial(TransformerBlock, activation_checkpointing=activation_checkpointing)
+        self.blocks = nn.ModuleList(block(d_model, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(d_model)
         self._add_readout(spec_emb, tokens, d_model, num_heads, position_features, dropout)
 

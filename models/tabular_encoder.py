@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,10 +84,8 @@ class FTTransformer(nn.Module):
         self.return_attention = return_attention
         self.summary = nn.Parameter(torch.randn(d_model) / d_model**0.5)
         self.covariate_tokens = CovariateTokens(tab_dim, d_model)
-        again = {"activation_checkpointing": activation_checkpointing}
-        self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, num_heads, dropout, **again) for _ in range(num_layers)
-        )
+        block = partial(TransformerBlock, activation_checkpointing=activation_checkpointing)
+        self.blocks = nn.ModuleList(block(d_model, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(d_model)
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(d_model, num_classes))
 

@@ -57,6 +57,8 @@ def _spearman(first: Tensor, second: Tensor) -> float:
     return float(centred[0] @ centred[1] / spread) if spread > 0 else float("nan")
 
 
+# Of the region around each point: its first point, and the one after its last.
+Edges = tuple[np.ndarray, np.ndarray]
 RANKINGS = ("share", "magnitude", "signed")
 UNITS = ("relative", "axis", "points")
 # 2.5 times the full width at half maximum of a peak at a resolving power of 200 (linear mode).
@@ -84,7 +86,7 @@ class Window:
         return self.low <= place <= self.high
 
 
-def window_edges(axis: np.ndarray, width: float, unit: str) -> tuple[np.ndarray, np.ndarray]:
+def window_edges(axis: np.ndarray, width: float, unit: str) -> Edges:
     """The region around each point: its first point, and the one after its last, two int [L].
 
     ``axis`` are ascending positions [L]. The ``unit`` of the width is ``relative`` to the position,
@@ -111,16 +113,14 @@ def window_edges(axis: np.ndarray, width: float, unit: str) -> tuple[np.ndarray,
     return first, behind
 
 
-def window_sums(values: Tensor, edges: tuple[np.ndarray, np.ndarray]) -> Tensor:
+def window_sums(values: Tensor, edges: Edges) -> Tensor:
     """Sums over the region around each point, double [..., L]."""
     first, behind = (torch.from_numpy(edge) for edge in edges)
     total = torch.nn.functional.pad(values.double().cumsum(dim=-1), (1, 0))
     return total[..., behind] - total[..., first]
 
 
-def rank_windows(
-    explained: Explained, edges: tuple[np.ndarray, np.ndarray], by: str = "share"
-) -> Tensor:
+def rank_windows(explained: Explained, edges: Edges, by: str = "share") -> Tensor:
     """The importance of the region around each point, [L]; true labels are not used.
 
     Attributions are first summed over scans and region, so that noise of changing sign cancels.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.losses.inputs import OneTerm, find_output, has_output
+from engine.losses.inputs import OneTerm, Outputs, find_output, has_output
 from models.tft_loss import info_nce
 
 # The first pair of equal width is compared.
@@ -33,7 +30,7 @@ class SupervisedContrastive(OneTerm):
         require_range("supcon.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         if targets.is_floating_point() or targets.ndim != 1:
             raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
         embedding = find_output(outputs, self.reads)
@@ -66,11 +63,11 @@ class ModalityContrastive(OneTerm):
         self.temperature = temperature
         self.pairs = PAIRS[:1] if projections_only else PAIRS
 
-    def can_read(self, outputs: Mapping[str, Any]) -> bool:
+    def can_read(self, outputs: Outputs) -> bool:
         """Whether the outputs have a pair to compare."""
         return self._find_pair(outputs) is not None
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         pair = self._find_pair(outputs)
         if pair is None:
             found = [name for names in self.pairs for name in names if has_output(outputs, name)]
@@ -82,7 +79,7 @@ class ModalityContrastive(OneTerm):
             )
         return info_nce(*pair, self.temperature)
 
-    def _find_pair(self, outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    def _find_pair(self, outputs: Outputs) -> tuple[Tensor, Tensor] | None:
         for spec, tab in self.pairs:
             if has_output(outputs, spec) and has_output(outputs, tab):
                 pair = find_output(outputs, spec), find_output(outputs, tab)

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
 
+# A model's, by name.
+Outputs = Mapping[str, Any]
 
-def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
+
+def find_output(outputs: Outputs, name: str) -> Tensor:
     """An output by a key or a path into nested dicts; UsageError, with the nearest, if missing."""
     found: Any = outputs
     for part in name.split("."):
@@ -24,7 +27,7 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
     return found
 
 
-def has_output(outputs: Mapping[str, Any], name: str) -> bool:
+def has_output(outputs: Outputs, name: str) -> bool:
     """Whether there is such an output and it is not None; arguments as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
@@ -32,7 +35,7 @@ def has_output(outputs: Mapping[str, Any], name: str) -> bool:
     return found is not None
 
 
-def aligned(outputs: Mapping[str, Any], targets: Tensor) -> tuple[Tensor, Tensor]:
+def aligned(outputs: Outputs, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The logits and the targets, as floats; UsageError for shapes that would be broadcast."""
     logits = find_output(outputs, "logits").float()
     if logits.shape != targets.shape:
@@ -48,13 +51,11 @@ class OneTerm(nn.Module):
 
     reads: str | None = "logits"  # None: several outputs
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """The loss as ``total_loss``, a scalar; UsageError for what it cannot be taken of."""
         return {"total_loss": self._term(outputs, targets)}
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         raise NotImplementedError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.losses.inputs import OneTerm, aligned, find_output, weights_or_none
+from engine.losses.inputs import OneTerm, Outputs, aligned, find_output, weights_or_none
 from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
 
 
@@ -33,7 +33,7 @@ class CrossEntropy(OneTerm):
         weights = weights_or_none("class_weights", class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits")
         return cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
 
@@ -69,7 +69,7 @@ class FocalLoss(OneTerm):
         self.gamma = gamma
         self.register_buffer("alpha", weights_or_none("alpha", alpha), persistent=False)
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
             surprise = functional.binary_cross_entropy_with_logits(
@@ -110,7 +110,7 @@ class BinaryCrossEntropy(OneTerm):
         weights = weights_or_none("pos_weight", pos_weight)
         self.register_buffer("pos_weight", weights, persistent=False)
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(
             *aligned(outputs, targets), pos_weight=self.pos_weight
         )
@@ -119,7 +119,7 @@ class BinaryCrossEntropy(OneTerm):
 class MeanSquaredError(OneTerm):
     """Mean squared error of ``outputs["logits"]`` [B, T] against values [B, T]."""
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return functional.mse_loss(*aligned(outputs, targets))
 
 
@@ -131,7 +131,7 @@ class HuberLoss(OneTerm):
         require_range("huber.delta", delta, 0, float("inf"), open_low=True)
         self.delta = delta
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return functional.huber_loss(*aligned(outputs, targets), delta=self.delta)
 
 
@@ -142,7 +142,7 @@ class NegativeEntropy(OneTerm):
     the mean over the labels.
     """
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
             # -p log p - (1 - p) log(1 - p) is the cross-entropy of p with itself.
@@ -158,5 +158,5 @@ class OutputNorm(OneTerm):
 
     reads = "embedding"
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return find_output(outputs, self.reads).float().square().mean()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_range
-from engine.losses.inputs import find_output, has_output
+from engine.losses.inputs import Outputs, find_output, has_output
 from engine.metrics import RESERVED
 from engine.model_call import call_loss
 
@@ -53,9 +53,8 @@ class WeightedLoss(nn.Module):
         super().__init__()
         if not isinstance(terms, Mapping) or not terms:
             raise UsageError("weighted: terms must map at least one name to a loss")
-        self.terms = {
-            name: term if isinstance(term, Term) else Term(term) for name, term in terms.items()
-        }
+        given = terms.items()
+        self.terms = {name: t if isinstance(t, Term) else Term(t) for name, t in given}
         for name, term in self.terms.items():
             _check(name, term)
         if not any(term.weight for term in self.terms.values()):
@@ -63,9 +62,7 @@ class WeightedLoss(nn.Module):
         # As modules, so that class weights move to the device with the loss.
         self.losses = nn.ModuleList(term.loss for term in self.terms.values())
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """``total_loss`` and each term, scalars; UsageError if the model lacks a term's input."""
         values: dict[str, Tensor] = {}
         for name, term in self.terms.items():
@@ -123,7 +120,7 @@ def _reads(loss: nn.Module) -> Any:
     return getattr(loss, "reads", "logits")
 
 
-def _readable(term: Term, outputs: Mapping[str, Any]) -> bool:
+def _readable(term: Term, outputs: Outputs) -> bool:
     can_read: Any = getattr(term.loss, "can_read", None)
     if can_read is not None:
         return bool(can_read(outputs))

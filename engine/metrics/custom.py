@@ -62,9 +62,8 @@ class CustomMetric:
             elements = value.numel() if isinstance(value, Tensor) else value.size
             value = value.item() if elements == 1 else value
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise UsageError(
-                f"metric '{self.name}' must return one number, not {_described(value)}"
-            )
+            found = _described(value)
+            raise UsageError(f"metric '{self.name}' must return one number, not {found}")
         return float(value)
 
 

@@ -52,7 +52,7 @@ def likely(probabilities: Tensor) -> Tensor:
     return (probabilities >= THRESHOLD).long()
 
 
-def as_it_is(values: Tensor) -> Tensor:
+def as_is(values: Tensor) -> Tensor:
     """The values themselves, [N, T]."""
     return values
 
@@ -80,9 +80,7 @@ TASKS = {
     "binary": Task("binary", softmax, likeliest, _BINARY, further=_FURTHER),
     "multiclass": Task("multiclass", softmax, likeliest, CLASSIFICATION, further=_FURTHER),
     "multilabel": Task("multilabel", sigmoid, likely, CLASSIFICATION, further=_FURTHER),
-    "regression": Task(
-        "regression", as_it_is, as_it_is, REGRESSION, "val/mae", "min", OF_ATTENTION
-    ),
+    "regression": Task("regression", as_is, as_is, REGRESSION, "val/mae", "min", OF_ATTENTION),
 }
 # A monitor that selects nothing: the last epoch is the best.
 LAST_EPOCH = "last"
@@ -133,7 +131,7 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
         if base in fitting:
             _check_target(name, own, target, targets)
             continue
-        if any(base in (*other.metrics, *other.further) for other in TASKS.values()):
+        if base in KNOWN:
             of = task or "classification"
             raise UsageError(f"metric '{name}' does not fit {of} (choices: {', '.join(fitting)})")
         raise UsageError(f"no metric is called '{name}'{nearest(name, fitting)}")
@@ -142,13 +140,12 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
     """Refuse an unknown target, and an error of several targets in different units."""
     if target is not None and targets and target not in targets:
-        raise UsageError(
-            f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
-        )
+        choices = nearest(target, targets)
+        raise UsageError(f"metric '{name}': no target is called '{target}'{choices}")
     if target is None and base in IN_UNITS and len(targets) > 1:
-        choices = ", ".join(by_target([base], targets))
+        choices = ", ".join([*by_target([base], targets), "r2"])
         raise UsageError(
-            f"metric '{name}' has no one unit for {len(targets)} targets (choices: {choices}, r2)"
+            f"metric '{name}' has no one unit for {len(targets)} targets (choices: {choices})"
         )
 
 
@@ -175,16 +172,13 @@ def better_when(metric: str) -> Mode | None:
     name = split_target(metric)[0].rpartition("/")[2].partition("@")[0]
     if name.endswith("loss") or name in SMALLER_IS_BETTER:
         return "min"
-    return "max" if name in known_metrics() else None
+    return "max" if name in KNOWN else None
 
 
-def known_metrics() -> list[str]:
-    """The names of all metrics of all tasks."""
-    return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
-
-
+# Of all tasks.
+KNOWN = tuple(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
 # Names with a meaning in ``state.metrics``, which nothing else may have.
-RESERVED = ("loss", "total_loss", "lr", *known_metrics())
+RESERVED = ("loss", "total_loss", "lr", *KNOWN)
 MODES = ("max", "min")
 # Decides between epochs with equal values of a monitor.
 TIE_BREAK = "val/loss"
@@ -199,11 +193,10 @@ class Monitor:
     """
 
     def __init__(self, name: str, mode: str | None, user: str) -> None:
-        if mode is None:
-            mode = better_when(name)
+        mode = better_when(name) if mode is None else mode
         if mode is None:
             subset, slash, metric = name.rpartition("/")
-            close = get_close_matches(metric, [*known_metrics(), "loss"], n=1)
+            close = get_close_matches(metric, [*KNOWN, "loss"], n=1)
             hint = f"; did you mean '{subset}{slash}{close[0]}'?" if close else ""
             raise UsageError(
                 f"{user}.monitor: of '{name}' it is not known whether larger is better: set "

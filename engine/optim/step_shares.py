@@ -95,9 +95,7 @@ class StepShares:
         state.batch_weight = share[total]
         self._factors = {name: each / share[total] for name, each in share.items() if name != total}
 
-    def _of_all_processes(
-        self, step: Mapping[str, Any], device: torch.device
-    ) -> dict[str, float | Tensor]:
+    def _of_all_processes(self, step: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         """A step's denominators, summed over the ranks; never zero."""
         if self.processes == 1 and not self._weighted:
             return dict(step)

@@ -32,16 +32,15 @@ def require_package(package: str) -> None:
 def describe_run(trainer: Trainer) -> dict[str, Any]:
     """A run's main settings in plain values, when it begins."""
     model, loss, state = trainer.model, trainer.loss, trainer.state
+    groups = trainer.optimizer.param_groups
     return {
         "model": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "optimizer": type(trainer.optimizer).__name__,
-        "lr": max(float(g.get("initial_lr", g["lr"])) for g in trainer.optimizer.param_groups),
-        "weight_decay": max(
-            float(g.get("weight_decay", 0)) for g in trainer.optimizer.param_groups
-        ),
+        "lr": max(float(g.get("initial_lr", g["lr"])) for g in groups),
+        "weight_decay": max(float(g.get("weight_decay", 0)) for g in groups),
         "precision": getattr(trainer.precision, "precision", "fp32"),
         "device": trainer.device.type,
         "max_epochs": state.max_epochs,

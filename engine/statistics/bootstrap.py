@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,13 +19,12 @@ from engine.metrics import CLASSES, UNDEFINED, EpochOutputs, check_metrics, like
 FEWEST_GROUPS = 10
 # Relative difference below which all resamples agree.
 AGREEMENT = 1e-6
-# Of two classes: the denominator of a proportion.
-OF_POSITIVES, OF_NEGATIVES, OF_CALLED = "positives", "negatives", "called"
-PROPORTIONS = {
-    "precision": OF_CALLED,
-    "recall": OF_POSITIVES,
-    "recall_at_fpr": OF_POSITIVES,
-    "specificity_at_sensitivity": OF_NEGATIVES,
+# Of two classes: the samples in the denominator of a proportion.
+PROPORTIONS: dict[str, Callable[[EpochOutputs], Tensor]] = {
+    "precision": lambda outputs: likeliest(outputs.scores) == 1,
+    "recall": lambda outputs: outputs.target == 1,
+    "recall_at_fpr": lambda outputs: outputs.target == 1,
+    "specificity_at_sensitivity": lambda outputs: outputs.target == 0,
 }
 # Metrics that depend on the rarest class (or label).
 OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTIONS)
@@ -46,12 +45,7 @@ def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -
         return _count(groups, torch.ones(len(groups), dtype=torch.bool))
     if outputs.task != "binary" or name not in PROPORTIONS:
         return None
-    of = {
-        OF_POSITIVES: outputs.target == 1,
-        OF_NEGATIVES: outputs.target == 0,
-        OF_CALLED: likeliest(outputs.scores) == 1,
-    }
-    return _count(groups, of[PROPORTIONS[name]])
+    return _count(groups, PROPORTIONS[name](outputs))
 
 
 def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
@@ -69,12 +63,7 @@ def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) 
     return min(_count(groups, of) for of in members)
 
 
-def all_agree(values: np.ndarray) -> bool:
-    """Whether all values (at least one, none NaN) are equal, except for rounding."""
-    return bool(np.ptp(values) <= AGREEMENT * np.abs(values).max())
-
-
-def _count(groups: Sequence[str], of: torch.Tensor) -> int:
+def _count(groups: Sequence[str], of: Tensor) -> int:
     return len({str(groups[row]) for row in of.nonzero()[:, 0].tolist()})
 
 
@@ -132,18 +121,42 @@ def bootstrap_intervals(
         >>> bootstrap_intervals(outputs, ["p1", "p2", "p3", "p3"], ["accuracy"])["accuracy"]
         Interval(value=0.75, low=0.13..., high=0.99..., resamples=1000, method='clopper_pearson')
     """
+
+    def measure(rows: Tensor | None = None) -> np.ndarray:  # [metrics]
+        return np.array([metric_value(name, outputs, rows) for name in metrics])
+
+    whole, drawn = resampled(measure, outputs, groups, metrics, resamples, level, seed)
+    if drawn is None:
+        return dict(zip(metrics, map(Interval, whole.tolist()), strict=True))
+    found = {}
+    for number, name in enumerate(metrics):
+        by_bootstrap = percentile_interval(float(whole[number]), drawn[:, number], level)
+        found[name] = _interval(name, outputs, groups, by_bootstrap, level)
+    return found
+
+
+def resampled(
+    measure: Callable[..., np.ndarray],
+    outputs: EpochOutputs,
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    resamples: int,
+    level: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What ``measure`` gives for all samples, and for each resample; None for a single group."""
     own = tuple(name for name in metrics if name not in outputs.custom)
     check_metrics(own, outputs.task, outputs.targets)
-    resamples, seed = check_resampling(groups, len(outputs.target), resamples, level, seed)
-    whole = {name: metric_value(name, outputs) for name in metrics}
+    require_range("level", level, 0, 1, open_low=True)
+    if len(groups) != len(outputs.target):
+        counts = f"{len(groups)} groups for {len(outputs.target)} samples"
+        raise UsageError(f"{counts}: expected one a sample")
+    resamples = require_whole("resamples", resamples, fewest_resamples(level))
+    seed = require_whole("seed", seed)
     if len(set(map(str, groups))) < 2:
-        return {name: Interval(value) for name, value in whole.items()}
-    found = {name: np.empty(resamples) for name in whole}
-    for number, rows in enumerate(group_resamples(groups, resamples, seed)):
-        for name, values in found.items():
-            values[number] = metric_value(name, outputs, rows)
-    drawn = {name: percentile_interval(whole[name], found[name], level) for name in whole}
-    return {name: _interval(name, outputs, groups, drawn[name], level) for name in whole}
+        return measure(), None
+    drawn = [measure(rows) for rows in group_resamples(groups, resamples, seed)]
+    return measure(), np.stack(drawn)
 
 
 def _interval(
@@ -189,17 +202,6 @@ def fewest_resamples(level: float) -> int:
     return math.ceil(round(2 / (1 - level), 6))
 
 
-def check_resampling(
-    groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
-) -> tuple[int, int]:
-    """Return ``resamples`` and ``seed`` as whole numbers; UsageError if they cannot be drawn."""
-    require_range("level", level, 0, 1, open_low=True)
-    if len(groups) != samples:
-        raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
-    resamples = require_whole("resamples", resamples, fewest_resamples(level))
-    return resamples, require_whole("seed", seed, 0)
-
-
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
     """The interval between two quantiles of the values of the resamples, [R], NaN if undefined.
 
@@ -208,7 +210,8 @@ def percentile_interval(value: float, of_resamples: np.ndarray, level: float) ->
     defined = of_resamples[~np.isnan(of_resamples)]
     if math.isnan(value):
         return Interval(value, resamples=len(defined))
-    if 2 * len(defined) < len(of_resamples) or all_agree(defined):
+    enough = 2 * len(defined) >= len(of_resamples)
+    if not enough or np.ptp(defined) <= AGREEMENT * np.abs(defined).max():
         return without_bounds(Interval(value, resamples=len(defined)))
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), len(defined), BOOTSTRAP)

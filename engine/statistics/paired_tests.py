@@ -14,16 +14,15 @@ from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
+from engine.metrics import UNDEFINED, EpochOutputs, metric_value
 from engine.statistics.bootstrap import (
     BOOTSTRAP,
     FEWEST_GROUPS,
     Interval,
-    check_resampling,
-    group_resamples,
     groups_of_rarest,
     groups_of_share,
     percentile_interval,
+    resampled,
     without_bounds,
 )
 
@@ -40,34 +39,6 @@ class DeLong:
     p_value: float = UNDEFINED
 
 
-@dataclass(frozen=True)
-class _Wins:
-    """How often a positive scores above a negative, as exact counts; a tie counts half."""
-
-    of_positives: np.ndarray  # over how many negatives, [m]
-    over_negatives: np.ndarray  # of how many positives, [n]
-
-    def __sub__(self, other: _Wins) -> _Wins:
-        return _Wins(
-            self.of_positives - other.of_positives, self.over_negatives - other.over_negatives
-        )
-
-    @property
-    def area(self) -> float:
-        pairs = len(self.of_positives) * len(self.over_negatives)
-        return float(self.of_positives.sum()) / pairs
-
-    @property
-    def variance(self) -> float:
-        """Of the area; NaN for classes of one sample."""
-        m, n = len(self.of_positives), len(self.over_negatives)
-        if min(m, n) < 2:
-            return UNDEFINED
-        of_positives = float(self.of_positives.var(ddof=1)) / n**2
-        over_negatives = float(self.over_negatives.var(ddof=1)) / m**2
-        return of_positives / m + over_negatives / n
-
-
 def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float = 0.95) -> DeLong:
     """Compare how well two models' scores of the positive class, [N], rank the same samples.
 
@@ -82,20 +53,26 @@ def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float
     require_range("level", level, 0, 1, open_low=True)
     a, b = _wins(scores_a, target), _wins(scores_b, target)
     if a is None or b is None:
-        return DeLong(a.area if a else UNDEFINED, b.area if b else UNDEFINED)
-    apart = a - b
-    difference, variance = apart.area, apart.variance
+        return DeLong(_area(a), _area(b))
+    apart = a[0] - b[0], a[1] - b[1]
+    areas, difference, variance = (_area(a), _area(b)), _area(apart), _variance(apart)
     if not variance > 0:
-        alike = not apart.of_positives.any() and not apart.over_negatives.any()
-        return DeLong(a.area, b.area, difference, p_value=1.0 if alike else UNDEFINED)
+        alike = not apart[0].any() and not apart[1].any()
+        return DeLong(*areas, difference, p_value=1.0 if alike else UNDEFINED)
     reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(variance)
     low, high = max(difference - reach, -1.0), min(difference + reach, 1.0)
     # Both tails of a normal distribution.
     p_value = math.erfc(abs(difference) / math.sqrt(2 * variance))
-    return DeLong(a.area, b.area, difference, low, high, p_value)
+    return DeLong(*areas, difference, low, high, p_value)
 
 
-def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
+# How many negatives each positive sample scores above, [m], and how many positives score above each
+# negative one, [n]; a tie counts half. As counts DeLong's placement values are exact, so that a
+# variance of 0 is found as 0.
+Wins = tuple[np.ndarray, np.ndarray]
+
+
+def _wins(scores: Tensor, target: Tensor) -> Wins | None:
     """The counts; None without both classes or with scores that are not finite."""
     if scores.ndim != 1 or scores.shape != target.shape:
         raise UsageError(
@@ -105,17 +82,29 @@ def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
     values, true = scores.detach().double().cpu().numpy(), target.detach().cpu().numpy()
     positive = true == 1
     if not (positive | (true == 0)).all():
-        raise UsageError(
-            f"a target of DeLong's test is 0 or 1, not {true[~positive & (true != 0)][0]}"
-        )
+        other = true[~positive & (true != 0)][0]
+        raise UsageError(f"a target of DeLong's test is 0 or 1, not {other}")
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n or not np.isfinite(values).all():
         return None
-    ranks = rankdata(values)
-    return _Wins(
-        ranks[positive] - rankdata(values[positive]),
-        m - (ranks[~positive] - rankdata(values[~positive])),
-    )
+    above = rankdata(values)
+    for members in (positive, ~positive):
+        above[members] -= rankdata(values[members])
+    return above[positive], m - above[~positive]
+
+
+def _area(wins: Wins | None) -> float:
+    if wins is None:
+        return UNDEFINED
+    return float(wins[0].sum()) / (len(wins[0]) * len(wins[1]))
+
+
+def _variance(wins: Wins) -> float:
+    """Of the area; NaN for classes of one sample."""
+    m, n = map(len, wins)
+    if min(m, n) < 2:
+        return UNDEFINED
+    return float(wins[0].var(ddof=1)) / n**2 / m + float(wins[1].var(ddof=1)) / m**2 / n
 
 
 @dataclass(frozen=True)
@@ -162,34 +151,24 @@ def bootstrap_differences(
     want of groups, or all resamples agree; models with equal scores differ by 0 in all resamples.
     """
     first, *others = outputs
-    own = tuple(name for name in metrics if name not in first.custom)
-    check_metrics(own, first.task, first.targets)
-    resamples, seed = check_resampling(groups, len(first.target), resamples, level, seed)
     for other in others:
         same = other.sample_id == first.sample_id and torch.equal(other.target, first.target)
         if other.task != first.task or not same:
             raise UsageError("models can only be compared on the same samples, in the same order")
 
-    def differences(rows: Tensor | None = None) -> np.ndarray:  # [models - 1, metrics]
+    def measure(rows: Tensor | None = None) -> np.ndarray:  # [models - 1, metrics]
         found = np.array([[metric_value(n, model, rows) for n in metrics] for model in outputs])
         return found[1:] - found[0]
 
-    whole = differences()
-    if len(set(map(str, groups))) < 2:
+    whole, drawn = resampled(measure, first, groups, metrics, resamples, level, seed)
+    if drawn is None:
         return [dict(zip(metrics, map(Interval, row.tolist()), strict=True)) for row in whole]
-    drawn = np.stack([differences(rows) for rows in group_resamples(groups, resamples, seed)])
-    return [
-        {
-            name: _difference(
-                name,
-                (first, other),
-                groups,
-                percentile_interval(float(whole[model, m]), drawn[:, model, m], level),
-            )
-            for m, name in enumerate(metrics)
-        }
-        for model, other in enumerate(others)
-    ]
+    found: list[dict[str, Interval]] = [{} for _ in others]
+    for model, other in enumerate(others):
+        for m, name in enumerate(metrics):
+            interval = percentile_interval(float(whole[model, m]), drawn[:, model, m], level)
+            found[model][name] = _difference(name, (first, other), groups, interval)
+    return found
 
 
 def _difference(

@@ -66,9 +66,7 @@ RULES: dict[str, Rule] = {
     "fpr": Rule(
         "the lowest threshold at which at most this share of the negatives is predicted positive",
         # Of the thresholds that meet it, the one with most positive predictions.
-        lambda cuts, demand: np.where(
-            cuts.false / cuts.negatives <= demand, cuts.true + cuts.false, -1
-        ),
+        lambda cuts, fpr: np.where(cuts.false / cuts.negatives <= fpr, cuts.true + cuts.false, -1),
         "fpr <= {:g}",
         0.1,
         "a share from 0, below 1",
