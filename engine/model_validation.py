@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest, one_line
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.metrics import SWITCH, find_scan_axes, showing_attention
@@ -163,8 +163,5 @@ def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], ba
         try:
             find_scan_axes(model, one, one[0].device)
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"{name} returns {WEIGHTS}, but takes no further scan that is only padding: "
-                f"{reason}"
-            ) from error
+            refused = f"{name} returns {WEIGHTS}, but takes no further scan that is only padding"
+            raise UsageError(f"{refused}: {one_line(error)}") from error

@@ -151,8 +151,6 @@ class Attribution(SavedAttributes):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.follow)
         engine.add_event_handler(Events.COMPLETED, self.conclude)
 
-    # -- on an evaluator --------------------------------------------------------------------
-
     def start(self, evaluator: Evaluator) -> None:
         """Forget an earlier evaluation's samples."""
         self.sets = []
@@ -177,8 +175,6 @@ class Attribution(SavedAttributes):
         self.sets = self._explainer.explained()
         if self.path is not None:
             write_explained(self.sets, self.path, self.output_names)
-
-    # -- on a trainer -----------------------------------------------------------------------
 
     def check_target(self, trainer: Trainer) -> None:
         """Refuse a target that the model does not have, before training."""

@@ -131,8 +131,6 @@ class Compile:
             # The wrapper for several processes has hooks of its own: they stay outside.
             trainer.network.module = compiled
 
-    # -- memory that the next step uses again -------------------------------------------------
-
     def begin_step(self) -> None:
         """Let the graphs reuse the memory of the step before."""
         torch.compiler.cudagraph_mark_step_begin()

@@ -217,8 +217,6 @@ class LRSchedule:
             return _anneal(1.0, low / self.final_div_factor, fallen)
         return 1.0
 
-    # -- plateau ----------------------------------------------------------------------------
-
     def _reducer(self, full_rates: list[float]) -> ReduceLROnPlateau:
         """Torch's scheduler over stand-in groups, whose rates are each group's scale."""
         stand_ins = [{"params": [torch.zeros(1)], "lr": 1.0} for _ in full_rates]

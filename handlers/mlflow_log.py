@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from engine.reporting import ExternalLogger, epoch_values
 from engine.trainer import Trainer
 
@@ -62,7 +62,7 @@ class MLflow(ExternalLogger):
                 seen = mlflow.MlflowClient().get_metric_history(self._run_id, "lr")
                 self._logged_epoch = max((metric.step for metric in seen), default=0)
         except mlflow.MlflowException as error:
-            raise UsageError(f"mlflow: {' '.join(str(error).split())}") from error
+            raise UsageError(f"mlflow: {one_line(error)}") from error
 
     def __call__(self, trainer: Trainer) -> None:
         """Log one epoch."""
@@ -75,8 +75,8 @@ class MLflow(ExternalLogger):
         try:
             self._logger.log_metrics(values, step=epoch)
         except MlflowException as error:
-            reason = " ".join(str(error).split())
-            trainer.log_event("notice", message=f"mlflow: epoch {epoch} was not logged: {reason}")
+            message = f"mlflow: epoch {epoch} was not logged: {one_line(error)}"
+            trainer.log_event("notice", message=message)
 
     def _close(self, logger: Any, failed: bool) -> None:
         logger.end_run("FAILED" if failed else "FINISHED")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Profiler(SavedAttributes):
         self._done = False
         self._steps = 0
         self._profile: profile | None = None
-        self._part: Any = None
+        self._part = ExitStack()  # of the running part
         self._attached: list[tuple[Any, Callable[..., Any]]] = []
 
     def attach(self, trainer: Trainer) -> None:
@@ -79,7 +80,7 @@ class Profiler(SavedAttributes):
 
     def __call__(self, trainer: Trainer) -> None:
         """Count an optimizer step; start and end the profile where due."""
-        self._end_part()
+        self._part.close()
         if not trainer.state.sync_gradients:
             return
         self._steps += 1
@@ -93,7 +94,7 @@ class Profiler(SavedAttributes):
 
     def close(self) -> None:
         """End the profile; also call it where a run ends in an exception."""
-        self._end_part()
+        self._part.close()
         for event, handler in self._attached:
             self._trainer.remove_event_handler(handler, event)
         self._attached = []
@@ -122,16 +123,10 @@ class Profiler(SavedAttributes):
 
     def _part_begins(self, name: str) -> Callable[[], None]:
         def begin() -> None:
-            self._end_part()
-            self._part = record_function(name)
-            self._part.__enter__()
+            self._part.close()
+            self._part.enter_context(record_function(name))
 
         return begin
-
-    def _end_part(self) -> None:
-        if self._part is not None:
-            self._part.__exit__(None, None, None)
-            self._part = None
 
     def _write(self, finished: profile) -> None:
         folder = self.folder

@@ -92,8 +92,6 @@ class RunLog:
         if event in TABLED and not short_epoch:
             self.write_tables()
 
-    # -- the run ----------------------------------------------------------------------------
-
     def start(self, trainer: Trainer) -> None:
         """Discard the lines that will come again, and log the start."""
         if trainer.should_terminate:
@@ -138,8 +136,6 @@ class RunLog:
         """As :meth:`write`, unless the log of a finished run has the line already."""
         if as_json({"event": event, **fields}) not in self._written:
             self.write(event, **fields)
-
-    # -- resuming ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The length of the log, which is on the disk but for the last second."""

@@ -65,14 +65,14 @@ class Throughput:
         """Note the time of the request for a batch."""
         self._asked = time.perf_counter()
         if self._gpu is not None:
-            self._gpu.ask()
+            self._gpu.asked = self._gpu.now()
 
     @in_phase(Phase.PREPARE)
     def receive(self) -> None:
         """Add the time until the batch was there."""
         self._waited += time.perf_counter() - self._asked
         if self._gpu is not None:
-            self._gpu.receive()
+            self._gpu.waits.append((self._gpu.asked, self._gpu.now()))
 
     def __call__(self, trainer: Trainer) -> None:
         """Count a batch."""
@@ -84,7 +84,7 @@ class Throughput:
     def end_epoch(self) -> None:
         """Record the end of the epoch's last step on the GPU."""
         if self._gpu is not None:
-            self._gpu.end()
+            self._gpu.ended = self._gpu.now()
 
     # After the metrics, for which the device has finished its work.
     @in_phase(Phase.USER)
@@ -132,36 +132,24 @@ class GpuClock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._began = _now_on(device)
-        self._asked = self._began
-        self._ended: torch.cuda.Event | None = None
-        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self.began = self.asked = self.now()
+        self.ended: torch.cuda.Event | None = None
+        # From the work before a batch to its arrival: with an empty queue the GPU was idle.
+        self.waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    def ask(self) -> None:
-        """The work before the next batch is queued."""
-        self._asked = _now_on(self.device)
-
-    def receive(self) -> None:
-        """The batch is there: with an empty queue the GPU was idle until now."""
-        self._waits.append((self._asked, _now_on(self.device)))
-
-    def end(self) -> None:
-        """The epoch's last step is queued."""
-        self._ended = _now_on(self.device)
+    def now(self) -> torch.cuda.Event:
+        """An event behind the work that is queued."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
 
     def waited(self) -> float:
         """Idle seconds before batches, of those the GPU has reached."""
-        done = [(asked, given) for asked, given in self._waits if given.query()]
+        done = [(asked, given) for asked, given in self.waits if given.query()]
         return sum(float(asked.elapsed_time(given)) for asked, given in done) / MS_PER_S
 
     def seconds(self) -> float:
         """Seconds from start to end, if it was reached; else zero."""
-        if self._ended is None or not self._ended.query():
+        if self.ended is None or not self.ended.query():
             return 0.0
-        return float(self._began.elapsed_time(self._ended)) / MS_PER_S
-
-
-def _now_on(device: torch.device) -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
-    event.record(torch.cuda.current_stream(device))
-    return event
+        return float(self.began.elapsed_time(self.ended)) / MS_PER_S

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest, one_line
 from engine.reporting import ExternalLogger, epoch_values
 from engine.trainer import Trainer
 
@@ -71,7 +71,7 @@ class WandB(ExternalLogger):
                 settings=wandb.Settings(**PRIVATE),
             )
         except wandb.Error as error:
-            raise UsageError(f"wandb: {' '.join(str(error).split())}") from error
+            raise UsageError(f"wandb: {one_line(error)}") from error
 
     def __call__(self, trainer: Trainer) -> None:
         """Log one epoch."""

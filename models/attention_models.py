@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import linear_head
-from models.checks import check_heads, check_result, check_same_batch, check_sizes, check_tab_dim
+from models.checks import (
+    Outputs,
+    check_heads,
+    check_result,
+    check_same_batch,
+    check_sizes,
+    check_tab_dim,
+)
 from models.cross_modal import EnhancedCrossAttentionFusion
 from models.spectra_encoder import ScanPooling, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
@@ -152,7 +159,7 @@ class EnhancedAttentionMultimodal(nn.Module):
 
     def forward(
         self, spectra_result: Mapping[str, Tensor], tabular_result: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch from its encoders' results; ValueError for a wrong key or shape.
 
         The spectra's have ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens`` [B, S,
@@ -184,7 +191,7 @@ class EnhancedAttentionMultimodal(nn.Module):
         spectra_result: Mapping[str, Tensor],
         tabular_result: Mapping[str, Tensor],
         auxiliary: tuple[Tensor, Tensor] | None,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """As :meth:`forward`, without checks, and with the auxiliary logits at hand."""
         spec, tab = spectra_result["embedding"], tabular_result["embedding"]
         attention: dict[str, Tensor] = {}
@@ -198,7 +205,7 @@ class EnhancedAttentionMultimodal(nn.Module):
                 tabular_result.get("mask"),
                 return_attention=self.return_attention,
             )
-        outputs: dict[str, Any] = {
+        outputs: Outputs = {
             "logits": self.classifier(fused),
             "embedding": fused,
             "spec_embedding": spec,
@@ -299,7 +306,7 @@ class AttentionMultimodal(nn.Module):
         *,
         spectra_result: Mapping[str, Tensor] | None = None,
         tabular_result: Mapping[str, Tensor] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch, from its data or from its encoders' results, given by place or by name.
 
         Returns what :class:`EnhancedAttentionMultimodal` returns. End to end ``spec_logits`` and
@@ -323,7 +330,7 @@ class AttentionMultimodal(nn.Module):
 
     def _end_to_end(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         if not self.has_encoders:
             raise ValueError(
                 "this AttentionMultimodal was built without tab_dim and spec_len, so it has no "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import linear_head, recomputed
-from models.checks import check_sizes, check_spec_len, check_tab_dim
+from models.checks import Outputs, check_sizes, check_spec_len, check_tab_dim
 from models.spectra_encoder import (
     Encoded,
     ScanEncoder,
@@ -141,9 +141,7 @@ class MeanLinear(nn.Module):
         self.spec_len = spec_len
         self.head = nn.Linear(spec_len, num_classes)
 
-    def forward(
-        self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None
-    ) -> dict[str, Any]:
+    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None) -> Outputs:
         """``logits`` of the mean scan, and that as ``embedding`` and ``spec_embedding`` [B, L]."""
         check_spec_len(spectra, self.spec_len)
         real = spectra.masked_fill(~mask[..., None], 0.0)
@@ -183,9 +181,7 @@ class TabularOnly(nn.Module):
         )
         self.head = linear_head(tab_emb, num_classes, dropout)
 
-    def forward(
-        self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
-    ) -> dict[str, Any]:
+    def forward(self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor) -> Outputs:
         """Predict by covariates [B, D]; the gate of each is ``feature_selection`` [B, D]."""
         embedding, selection = self.tabular_encoder(tabular)
         return {
@@ -232,7 +228,7 @@ class LateFusion(nn.Module):
 
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch; the branches' logits are ``aux_logits_spec`` and ``aux_logits_tab``."""
         spec = self.spectra_branch(spectra, mask, scan_rows=scan_rows)
         tab = self.tabular_branch(None, None, tabular)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+# A model's, by name.
+Outputs = dict[str, Any]
 
 
 def check_sizes(**sizes: int) -> None:

@@ -21,7 +21,7 @@ from models.attention import (
     linear_head,
     recomputed,
 )
-from models.checks import check_heads, check_sizes, check_spec_len
+from models.checks import Outputs, check_heads, check_sizes, check_spec_len
 
 # Widths of the front end's kernels, in patches: a narrow peak, its neighbours, the local baseline.
 PATCH_SCALES = (1, 2, 4)
@@ -328,7 +328,7 @@ class SpectraClassifier(nn.Module):
         mask: Tensor,
         tabular: Tensor | None = None,
         scan_rows: Tensor | None = None,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch by its spectra; covariates are ignored.
 
         Returns ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.attention import TransformerBlock
-from models.checks import check_heads, check_sizes, check_tab_dim
+from models.checks import Outputs, check_heads, check_sizes, check_tab_dim
 
 
 class TabularStaticEncoder(nn.Module):
@@ -89,9 +88,7 @@ class FTTransformer(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(d_model, num_classes))
 
-    def forward(
-        self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
-    ) -> dict[str, Any]:
+    def forward(self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor) -> Outputs:
         """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
 
         Returns ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, W], and

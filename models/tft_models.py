@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import linear_head
-from models.checks import check_tab_dim
+from models.checks import Outputs, check_tab_dim
 from models.cross_modal import CrossModalAttention, EnhancedGating
 from models.spectra_encoder import MultiScalePatches, ScanPooling, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
@@ -108,7 +108,7 @@ class TFTMultimodal(nn.Module):
 
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch.
 
         Returns ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest, one_line
 from datasets.files import write_whole
 from engine.distributed import gather, is_sharded, to_local
 
@@ -40,12 +40,8 @@ class CheckpointError(UsageError):
 
 def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
     """The bytes of a checkpoint of states, with ``meta`` for :func:`check_meta`."""
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "meta": dict(meta or {}),
-        "states": dict(states),
-    }
+    about = dict(meta or {})
+    content = {"format": FORMAT, "version": VERSION, "meta": about, "states": dict(states)}
     _check_plain(content, "")
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -81,22 +77,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no checkpoint")
     body, digest = memoryview(data)[:-DIGEST_CHARS], data[-DIGEST_CHARS:]
     if bytes(body[-len(COMMENT) :]) != COMMENT:
-        raise CheckpointError(
-            f"{path} is no whole checkpoint: it was cut off, or is not scanfire's"
-        )
+        reason = "it was cut off, or is not scanfire's"
+        raise CheckpointError(f"{path} is no whole checkpoint: {reason}")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
+        raise CheckpointError(f"{path} cannot be loaded: {one_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of a training run")
     if content["version"] > VERSION:
-        raise CheckpointError(
-            f"{path} has version {content['version']}; this scanfire reads up to {VERSION}"
-        )
+        found = f"{path} has version {content['version']}"
+        raise CheckpointError(f"{found}; this scanfire reads up to {VERSION}")
     return content
 
 
@@ -134,9 +127,8 @@ def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             inside = f": {', '.join(_differing(old, new))}"
         differences.append(f"the {name} differs{inside}")
     if differences:
-        raise CheckpointError(
-            f"the checkpoint does not belong to this run: {'; '.join(differences)}"
-        )
+        listed = "; ".join(differences)
+        raise CheckpointError(f"the checkpoint does not belong to this run: {listed}")
 
 
 def broken_weight(model: nn.Module) -> str | None:
@@ -149,8 +141,8 @@ def broken_weight(model: nn.Module) -> str | None:
     for name, value in model.state_dict().items():
         (tensor,) = to_local([value])
         if isinstance(tensor, Tensor) and tensor.is_floating_point():
-            sound = torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
-            whole[name] = sound
+            finite = torch.isfinite(tensor) if name in weights else ~torch.isnan(tensor)
+            whole[name] = finite.all()
     flags = torch.stack(list(whole.values())).tolist() if whole else []
     broken = next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
     if not is_sharded(model):

@@ -53,11 +53,9 @@ class FiniteCheck:
         """Keep a micro-batch's loss; with ``show`` one that is not finite makes a gradient NaN."""
         dtype = self._parameters[0][0].dtype
         self._open.append(loss if loss.dtype == dtype else loss.to(dtype))
-        if show:
-            for parameter in self._parameters[0]:
-                if parameter.grad is not None:
-                    parameter.grad.add_(loss * 0.0)
-                    break
+        graded = (p.grad for p in self._parameters[0] if show and p.grad is not None)
+        if (shown := next(graded, None)) is not None:
+            shown.add_(loss * 0.0)
 
     def verdict(self) -> Tensor:
         """1 if a loss or a gradient of the step is not finite; ends the step."""
@@ -85,10 +83,9 @@ class FiniteCheck:
 
     def broken_gradient(self) -> str:
         """The name of a parameter whose gradient is not finite; waits for the device."""
-        for name, parameter in self._model.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                return name
-        return "a parameter outside the model"
+        graded = ((n, p.grad) for n, p in self._model.named_parameters() if p.grad is not None)
+        broken = (name for name, grad in graded if not torch.isfinite(grad).all())
+        return next(broken, "a parameter outside the model")
 
 
 class Snapshot:

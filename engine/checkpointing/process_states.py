@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from engine.checkpointing.reproducibility import (
     capture_rng,
     preserve_rng_state,
@@ -66,8 +66,8 @@ def restore_all(
             try:
                 _restore_one(thing, own[name], is_sharded(model), saved_by)
             except (RuntimeError, ValueError, KeyError) as error:
-                reason = " ".join(str(error).split())
-                raise UsageError(f"the checkpoint's {name} does not fit: {reason}") from error
+                why = one_line(error)
+                raise UsageError(f"the checkpoint's {name} does not fit: {why}") from error
     return saved_by
 
 
@@ -119,12 +119,10 @@ def _check_names(kept: Set[str], saved: Set[str]) -> None:
     missing = kept - saved
     # Rank 0 has handlers that the others do not have.
     unknown = saved - kept if is_main_process() else set()
-    if missing or unknown:
-        raise UsageError(
-            "the checkpoint belongs to another set-up: it "
-            + " and ".join(
-                f"{verb} {', '.join(sorted(names))}"
-                for verb, names in (("lacks", missing), ("also holds", unknown))
-                if names
-            )
-        )
+    wrong = [
+        f"{verb} {', '.join(sorted(names))}"
+        for verb, names in (("lacks", missing), ("also holds", unknown))
+        if names
+    ]
+    if wrong:
+        raise UsageError(f"the checkpoint belongs to another set-up: it {' and '.join(wrong)}")

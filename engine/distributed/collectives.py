@@ -87,19 +87,10 @@ def gather(value: T) -> list[T]:
 
 def broadcast_from_main(make: Callable[[], T]) -> T:
     """What ``make`` (no collective) returns, or raises, on rank 0, on all ranks. Collective."""
-    made: T | None = None
-    failure: Exception | None = None
-    if is_main_process():
-        try:
-            made = make()
-        except Exception as error:  # raised again below, on every rank
-            failure = error
-    value, reason = gather((made, _sendable(failure)))[0]
-    if failure is not None:
-        raise failure
-    if reason is not None:
-        raise reason
-    return made if is_main_process() else value  # type: ignore[return-value]
+    with raise_on_all_ranks():
+        made = make() if is_main_process() else None
+    received = gather(made)[0]
+    return made if is_main_process() else received  # type: ignore[return-value]
 
 
 @contextmanager

@@ -67,9 +67,6 @@ def require_unsharded(model: nn.Module, user: str) -> None:
         )
 
 
-# -- computing with shares --------------------------------------------------------------------
-
-
 def to_local(tensors: list[Tensor]) -> list[Tensor]:
     """The local part of each tensor, without a copy; if the first is not sharded, none is."""
     if not tensors or not is_share(tensors[0]):
@@ -88,9 +85,6 @@ def joint_norm(gradients: list[Tensor]) -> Tensor:
     shared = torch.tensor([is_share(each) for each in gradients], device=squares.device)
     # Unsharded gradients are on each rank, and count once.
     return (sum_(squares[shared].sum()) + squares[~shared].sum()).sqrt()
-
-
-# -- states -----------------------------------------------------------------------------------
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:

@@ -164,9 +164,6 @@ def _joined(parts: list[Tensor | None]) -> Tensor | None:
     return torch.cat(known) if known else None
 
 
-# -- many samples ---------------------------------------------------------------------------
-
-
 def explain(
     model: nn.Module,
     loader: Iterable[Any],

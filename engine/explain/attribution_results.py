@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from datasets.files import write_whole
 
 
@@ -164,8 +164,7 @@ def read_explained(path: str | Path, output: int | None = None) -> Explained:
                 if name == "owner" or name.endswith(behind)
             }
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as attributions: {reason}") from error
+        raise UsageError(f"{path} cannot be read as attributions: {one_line(error)}") from error
     counts = torch.bincount(tensors["owner"], minlength=len(tensors["target"]))
     return Explained(
         method=metadata["method"],

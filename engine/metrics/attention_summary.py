@@ -84,7 +84,7 @@ def summarise_attention(
                     entropy = torch.special.entr(scan_shares(tensor, mask)).sum(dim=1)
                     entropies.setdefault(name, []).append(entropy)
                     continue
-                real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
+                real = torch.ones_like(tensor)
                 for axis in own:
                     shape = [len(mask), *(1 for _ in tensor.shape[1:])]
                     shape[axis] = most
@@ -92,7 +92,7 @@ def summarise_attention(
                 # Each scan's own weights [B, S, ...] are averaged over the scans; other dimensions
                 # over scans are kept.
                 over = (1, 2) if tensor.ndim > 2 and 1 in own else (1,)
-                each = (tensor * real, tensor.square() * real, real.expand_as(tensor))
+                each = (tensor * real, tensor.square() * real, real)
                 sums[name] = sums.get(name, 0) + torch.stack(each).sum(over)
     scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
     covariates = parts[0][2].shape[1]
@@ -161,16 +161,12 @@ def _moments(sums: Tensor, scan_axes: tuple[int, ...], covariates: int) -> MeanW
 def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tuple[str, ...]:
     # `mean` lacks the batch, and the scans where each scan has its own weights.
     gone = 2 if 1 in scan_axes else 1
-    names = []
-    for axis, size in enumerate(mean.shape):
-        if axis + gone in scan_axes:
-            names.append("scan")
-        elif axis == 0 and mean.ndim == 3:
-            names.append("head")
-        elif size == covariates:
-            names.append("covariate")
-        else:
-            names.append("position")
+    names = ["covariate" if size == covariates else "position" for size in mean.shape]
+    if mean.ndim == 3:
+        names[0] = "head"
+    for axis in scan_axes:
+        if axis >= gone:
+            names[axis - gone] = "scan"
     if mean.ndim == 2 and gone == 2:
         names[0] = "head"
     return tuple(names)

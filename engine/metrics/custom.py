@@ -12,7 +12,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from engine.metrics.tasks import RESERVED, TASKS, UNDEFINED
 
 # First parameters of functions that take the target before the scores, as scikit-learn's do.
@@ -135,7 +135,7 @@ def try_metric(metric: CustomMetric, task: str, width: int) -> None:
     except UsageError:
         raise
     except Exception as error:  # whatever a user's code raises
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         given = f"scores {list(scores.shape)} and target {list(target.shape)} of {task}"
         raise UsageError(f"metric '{metric.name}' does not take {given}: {reason}") from error
 

@@ -100,9 +100,8 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
     """
     if name in SAMPLE_STATISTICS:
         if name not in outputs.of_samples:
-            raise UsageError(
-                f"metric '{name}' was not kept with these outputs: EpochMetrics was not asked"
-            )
+            what = f"metric '{name}' was not kept with these outputs"
+            raise UsageError(f"{what}: EpochMetrics was not asked")
         kept = outputs.of_samples[name]
         return float((kept if rows is None else kept[rows]).mean())
     if outputs.diverged:
@@ -187,9 +186,11 @@ class EpochMetrics(OutputCollector):
 
     def take(self, engine: OrderedEngine) -> dict[str, Any]:
         """One step's tensors."""
-        state = engine.state
-        if not self._kept:
-            self._check_targets(state.outputs["logits"].shape[1])
+        state, outputs = engine.state, engine.state.outputs["logits"].shape[1]
+        if self.task == "regression" and outputs > 1 and not self.targets and not self._kept:
+            # Targets of unknown names: refused where a metric would need one's unit.
+            names = tuple(name for name in self.names if name not in self.custom)
+            check_metrics(names, self.task, [str(number) for number in range(outputs)])
         step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
@@ -202,12 +203,6 @@ class EpochMetrics(OutputCollector):
             aux = aux_of(state.batch)
             step["denominators"] = self._loss.denominators(state.batch.target, aux)
         return step
-
-    def _check_targets(self, outputs: int) -> None:
-        """Refuse a regression of several targets whose names are not known, on the first step."""
-        if self.task == "regression" and outputs > 1 and not self.targets:
-            names = tuple(name for name in self.names if name not in self.custom)
-            check_metrics(names, self.task, [str(number) for number in range(outputs)])
 
     @torch.no_grad()
     def keep_statistics(self, engine: OrderedEngine) -> None:

@@ -117,30 +117,29 @@ def accuracy(scores: Tensor, target: Tensor) -> float:
     return float((likeliest(scores) == target).double().mean())
 
 
-def balanced_accuracy(scores: Tensor, target: Tensor) -> float:
-    """The mean recall of the classes (NaN if one has no sample); of labels the mean over them."""
-    if target.ndim == 2:
-        predicted, true = scores >= THRESHOLD, target > 0
-        labels = zip(predicted.long().T, true.long().T, strict=True)
-        return fmean(_mean_recall(*label, 2) for label in labels)
-    return _mean_recall(likeliest(scores), target, scores.shape[1])
+def _by_decision(of_classes: Callable[[Tensor, Tensor, int], float]) -> Metric:
+    """A metric of the predicted classes, the true ones and their number; of labels the mean."""
+
+    def metric(scores: Tensor, target: Tensor) -> float:
+        if target.ndim == 1:
+            return of_classes(likeliest(scores), target, scores.shape[1])
+        labels = zip((scores >= THRESHOLD).long().T, (target > 0).long().T, strict=True)
+        return fmean(of_classes(*label, 2) for label in labels)
+
+    return metric
 
 
-def _mean_recall(predicted: Tensor, true: Tensor, classes: int) -> float:
+@_by_decision
+def balanced_accuracy(predicted: Tensor, true: Tensor, classes: int) -> float:
+    """The mean recall of the classes (Brodersen et al. 2010), NaN if one has no sample."""
     counts = torch.bincount(true, minlength=classes)
     hits = torch.bincount(true[predicted == true], minlength=classes)
-    return float((hits.double() / counts).mean())  # NaN if a class has no sample
+    return float((hits.double() / counts).mean())
 
 
-def mcc(scores: Tensor, target: Tensor) -> float:
-    """Matthews' correlation coefficient, undefined for one class alone; of labels the mean."""
-    if target.ndim == 2:
-        predicted, true = (scores >= THRESHOLD).long(), (target > 0).long()
-        return fmean(_correlation(predicted[:, t], true[:, t]) for t in range(target.shape[1]))
-    return _correlation(likeliest(scores), target)
-
-
-def _correlation(predicted: Tensor, true: Tensor) -> float:
+@_by_decision
+def mcc(predicted: Tensor, true: Tensor, classes: int) -> float:
+    """Matthews' correlation coefficient (Gorodkin 2004), NaN if one of both is constant."""
     if len(predicted.unique()) < 2 or len(true.unique()) < 2:
         return UNDEFINED
     return float(matthews_corrcoef(true.numpy(), predicted.numpy()))
@@ -242,6 +241,4 @@ METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REG
 def find_metric(name: str) -> Metric:
     """The metric of that name: a key of ``METRICS``, or one of ``DEMANDS`` with ``@`` a number."""
     base, _, demand = name.partition("@")
-    if not demand:
-        return METRICS[name]
-    return DEMANDS[base](float(demand))
+    return DEMANDS[base](float(demand)) if demand else METRICS[name]

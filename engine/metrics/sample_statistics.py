@@ -85,17 +85,14 @@ def effective_scans(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
     return None if entropy is None else entropy.exp()
 
 
-# Of classes and labels alone.
-MODALITY_STATISTICS: dict[str, SampleStatistic] = {
+SAMPLE_STATISTICS: dict[str, SampleStatistic] = {
+    # Of classes and labels alone.
     "modality_consistency": modality_consistency,
     "modality_agreement": modality_agreement,
-}
-# Of any task.
-ATTENTION_STATISTICS: dict[str, SampleStatistic] = {
+    # Of any task.
     "attention_entropy": attention_entropy,
     "effective_scans": effective_scans,
 }
-SAMPLE_STATISTICS = {**MODALITY_STATISTICS, **ATTENTION_STATISTICS}
 
 
 def _probabilities_of_heads(outputs: Mapping[str, Any], batch: Any) -> tuple[Tensor, Tensor] | None:

@@ -93,9 +93,6 @@ def _unpacked(part: Any) -> list[Any]:
     return [{name: column[step] for name, column in columns.items()} for step in range(first)]
 
 
-# -- losses ---------------------------------------------------------------------------------
-
-
 def mean_losses(
     losses: Mapping[str, Tensor],
     sizes: Sequence[int],
@@ -129,9 +126,6 @@ def makes(total: Callable[[Mapping[str, Any]], Any], losses: Mapping[str, Tensor
 def terms_of(losses: Mapping[str, Any]) -> dict[str, Any]:
     """The losses without their total."""
     return {name: value for name, value in losses.items() if name != TOTAL}
-
-
-# -- the order of samples -------------------------------------------------------------------
 
 
 def order_of(loader: Any) -> list[str] | None:

@@ -181,9 +181,6 @@ def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int 
     return [sizes[number] * world_size / totals[number // per_step] for number in own]
 
 
-# -- steps that the device left out ---------------------------------------------------------
-
-
 class LeftOutSteps:
     """Subtracts counted steps that a fused optimizer left out for a non-finite gradient.
 
