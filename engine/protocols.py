@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from engine.distributed import map_tensors
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -44,15 +48,17 @@ class SavedAttributes:
     """Base of handlers whose state is the attributes in ``saved``, by their names without ``_``."""
 
     saved: tuple[str, ...]
+    _device = torch.device("cpu")  # of tensors among them
 
     def state_dict(self) -> dict[str, Any]:
         """The attributes' values."""
-        return {name.lstrip("_"): getattr(self, name) for name in self.saved}
+        return {name.lstrip("_"): copy(getattr(self, name)) for name in self.saved}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Set the attributes."""
         for name in self.saved:
-            setattr(self, name, state_dict[name.lstrip("_")])
+            there = map_tensors(state_dict[name.lstrip("_")], lambda t: t.to(self._device))
+            setattr(self, name, there)
 
 
 @runtime_checkable

@@ -90,7 +90,9 @@ class Compile:
             )
         trainer.add_event_handler(Events.STARTED, self.start)
         if self._replays(trainer):
-            trainer.add_event_handler(TrainEvents.BATCH_READY, self.begin_step)
+            # The graphs reuse the memory of the step before.
+            begin = torch.compiler.cudagraph_mark_step_begin
+            trainer.add_event_handler(TrainEvents.BATCH_READY, begin, phase=self.phase)
             trainer.add_event_handler(TrainEvents.FORWARD_COMPLETED, self.keep_outputs)
             trainer.add_event_handler(TrainEvents.BACKWARD_COMPLETED, self.keep_gradients)
 
@@ -130,10 +132,6 @@ class Compile:
         else:
             # The wrapper for several processes has hooks of its own: they stay outside.
             trainer.network.module = compiled
-
-    def begin_step(self) -> None:
-        """Let the graphs reuse the memory of the step before."""
-        torch.compiler.cudagraph_mark_step_begin()
 
     def keep_outputs(self, trainer: Trainer) -> None:
         """Copy the model's outputs out of the graphs' memory."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from ignite.engine import Events
 from torch import Tensor
@@ -12,12 +9,13 @@ from torch import Tensor
 from datasets.specs import require_whole
 from engine.distributed import joint_norm
 from engine.events import Phase, TrainEvents, in_phase
+from engine.protocols import SavedAttributes
 from engine.trainer import Trainer
 
 MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 
 
-class GradientNorm:
+class GradientNorm(SavedAttributes):
     """Measures the common L2 norm of all gradients, before clipping, each ``every`` steps.
 
     At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
@@ -27,10 +25,10 @@ class GradientNorm:
     """
 
     phase = Phase.GUARD
+    saved = ("_norms",)  # of an unfinished epoch
 
     def __init__(self, every: int = 1) -> None:
         self.every = require_whole("gradient_norm.every", every, 1)
-        self._device = torch.device("cpu")
         self._norms: list[Tensor] = []
 
     def attach(self, trainer: Trainer) -> None:
@@ -70,11 +68,3 @@ class GradientNorm:
                 steps=len(norms) - len(finite),
                 of=len(norms),
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The norms of an unfinished epoch."""
-        return {"norms": list(self._norms)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue an unfinished epoch."""
-        self._norms = [norm.to(self._device) for norm in state_dict["norms"]]

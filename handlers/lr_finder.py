@@ -18,11 +18,11 @@ from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
 from datasets.specs import require_whole
-from engine import reporting
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
 from engine.optim import learning_rate
+from engine.reporting import render_plots, write_text
 from engine.trainer import Trainer
 
 TEMPLATE = Path(__file__).parent / "templates" / "lr_finder.html.j2"
@@ -216,5 +216,5 @@ def write_page(search: LRSearch, path: Path, title: str = "") -> None:
         "raw": [loss if math.isfinite(loss) else None for loss in search.raw_losses],
         "suggestion": search.suggestion,
     }
-    text = reporting.render_plots(TEMPLATE, {"curve": curve}, title=title, verdict=verdict(search))
-    reporting.write_page(text, path)
+    text = render_plots(TEMPLATE, {"curve": curve}, title=title, verdict=verdict(search))
+    write_text(text, path)

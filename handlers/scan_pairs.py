@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from datasets.specs import require_range
 from engine.distributed import map_tensors
 from engine.events import Phase, TrainEvents, in_phase
 from engine.losses import find_output, has_output
+from engine.protocols import SavedAttributes
 from engine.trainer import Trainer
 from models.tft_loss import info_nce
 
@@ -23,7 +23,7 @@ METRIC = f"train/{TERM}"
 EMBEDDINGS = ("spec_embedding", "embedding")
 
 
-class ScanPairs:
+class ScanPairs(SavedAttributes):
     """Adds InfoNCE between two halves of each sample's scans to the training loss.
 
     At ``BATCH_READY`` each sample's scans are split at random into two views that share no scan,
@@ -39,6 +39,7 @@ class ScanPairs:
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then
+    saved = ("_pairs",)  # of an unfinished epoch; torch's random streams draw the splits
     of_each_process = True  # the pairs of its own batches
 
     def __init__(
@@ -49,7 +50,6 @@ class ScanPairs:
         self.weight = weight
         self.temperature = temperature
         self.on = on
-        self._device = torch.device("cpu")
         self._pairs: Tensor | None = None  # in this epoch so far
         self._whole: tuple[Any, ...] = ()  # the batch without its views
         self._views: tuple[Tensor, Tensor] | None = None  # [B, E] each
@@ -125,15 +125,6 @@ class ScanPairs:
     def reset(self) -> None:
         """Forget the pairs of an unfinished epoch."""
         self._pairs = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The pairs of an unfinished epoch; the splits are drawn from torch's random streams."""
-        return {"pairs": self._pairs}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue an unfinished epoch."""
-        pairs = state_dict["pairs"]
-        self._pairs = None if pairs is None else pairs.to(self._device)
 
 
 def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:

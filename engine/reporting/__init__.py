@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         read_log,
         write_metrics_csv,
         write_metrics_json,
+        write_text,
     )
     from engine.reporting.pages import (
         PLOTLY_CONFIG,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
         plotly_js,
         render,
         render_plots,
-        write_page,
     )
     from engine.reporting.terminal import safe_stdout, safe_streams
 else:

@@ -42,11 +42,10 @@ def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
     epochs = [row for row in log if row["event"] == "epoch"]
     names = list(dict.fromkeys(name for row in epochs for name in row["metrics"]))
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*PLACE, *names])
-    for row in epochs:
-        writer.writerow([*(row[key] for key in PLACE), *(row["metrics"].get(n) for n in names)])
-    _write_table(path, table.getvalue())
+    writer = csv.DictWriter(table, [*PLACE, *names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: row[key] for key in PLACE} | row["metrics"] for row in epochs)
+    write_text(table.getvalue(), path)
 
 
 def write_metrics_json(
@@ -68,16 +67,14 @@ def write_metrics_json(
             loss = row["metrics"].get(TIE_BREAK)
             if value is not None and judge.is_better_epoch(float(value), loss, best_value):
                 best, best_value = row, (float(value), loss)
-    summary = {
-        "monitor": monitor,
-        "mode": mode,
-        "best": _epoch_summary(best),
-        "last": _epoch_summary(epochs[-1] if epochs else None),
-        "test": {k: v for k, v in tests[-1].items() if k not in ("event", "time")}
-        if tests
-        else None,
-    }
-    _write_table(path, json.dumps(summary, indent=2) + "\n")
+    summary: dict[str, Any] = {"monitor": monitor, "mode": mode, "best": None, "last": None}
+    for name, row in (("best", best), ("last", epochs[-1] if epochs else None)):
+        if row is not None:
+            summary[name] = {key: row[key] for key in (*PLACE, "metrics")}
+    summary["test"] = None
+    if tests:
+        summary["test"] = {k: v for k, v in tests[-1].items() if k not in ("event", "time")}
+    write_text(json.dumps(summary, indent=2) + "\n", path)
 
 
 def as_json(value: Any) -> Any:
@@ -93,13 +90,10 @@ def as_json(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _epoch_summary(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if row is None else {key: row[key] for key in (*PLACE, "metrics")}
-
-
-def _write_table(path: Path, text: str) -> None:
+def write_text(text: str, path: Path) -> None:
+    """Write a page or table, which can be made again, as a whole, with its folder."""
     try:
-        # It can be made again from the log.
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(text.encode(), path.parent, path.name, durable=False)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

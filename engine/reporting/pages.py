@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
-from datasets.files import write_whole
 from datasets.specs import require_whole
 from engine.events import Phase
 from engine.reporting.figure_format import figure_text
+from engine.reporting.metric_tables import write_text
 from engine.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -76,15 +75,6 @@ def render_plots(template: Path, data: Mapping[str, Any], **values: Any) -> str:
     # A "<" can only stand within a string there; escaped, it can end no element.
     safe = Markup(text.replace("<", "\\u003c"))
     return page_template(template).render(data=safe, plotly_js=plotly_js(), **values)
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write a page as a whole, with its folder; UsageError leaves an earlier one."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(text.encode(), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
@@ -176,7 +166,7 @@ class LivePage:
         if self.path is None or not trainer.history or trainer.history[-1] is self._last_shown:
             return
         began = time.perf_counter()
-        write_page(self.render(trainer), self.path)
+        write_text(self.render(trainer), self.path)
         self._last_shown = trainer.history[-1]
         now = time.perf_counter()
         self._not_before = now + max(LAG_S, LAG_OF_COST * (now - began))
