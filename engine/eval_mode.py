@@ -1,7 +1,5 @@
 """Contexts in which a model is measured: evaluation mode, other weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 

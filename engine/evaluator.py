@@ -1,7 +1,5 @@
 """The evaluator: an engine that measures a model without changing it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

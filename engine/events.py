@@ -5,8 +5,6 @@ Every private name of Ignite's engine that this project overrides or reads is in
 ``_maybe_terminate_legacy``, ``_run_once_on_dataset_legacy`` and ``_setup_engine``.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging

@@ -1,7 +1,5 @@
 """Calls of a model and its loss with the parts of a batch that they take."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

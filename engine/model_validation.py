@@ -18,8 +18,6 @@ Attention weights may have scans among their dimensions. A model that returns th
 batch with an additional padded scan, by which those dimensions are found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

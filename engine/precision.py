@@ -1,7 +1,5 @@
 """How a step computes, goes backward and updates; mixed precision is a subclass."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

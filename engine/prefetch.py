@@ -1,7 +1,5 @@
 """Batches on the GPU before the step needs them."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from typing import Any

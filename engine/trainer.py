@@ -1,7 +1,5 @@
 """The trainer: an engine that owns what a step needs and knows no handler."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Several micro-batches to one optimizer step."""
 
-from __future__ import annotations
-
 from ignite.engine import Events
 
 from datasets.specs import require_whole

@@ -1,7 +1,5 @@
 """Checkpoints: the last, the best, the top k and periodic ones, each whole or absent."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

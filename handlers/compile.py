@@ -1,7 +1,5 @@
 """Compiling the model, so that a step launches fewer and larger kernels."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

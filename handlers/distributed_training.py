@@ -1,7 +1,5 @@
 """Several processes that train one model, each on batches of its own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack

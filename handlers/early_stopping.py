@@ -1,7 +1,5 @@
 """Stopping when a metric no longer improves."""
 
-from __future__ import annotations
-
 import math
 
 from ignite.engine import Events

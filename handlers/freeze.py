@@ -1,7 +1,5 @@
 """Parts of the model that are not trained, or only from some epoch on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

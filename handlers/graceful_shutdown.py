@@ -1,7 +1,5 @@
 """Ending a run in good order after a signal."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """Gradients of at most a given norm."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The norm of the gradients, as a metric of each epoch."""
 
-from __future__ import annotations
-
 import torch
 from ignite.engine import Events
 from torch import Tensor

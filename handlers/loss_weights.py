@@ -1,7 +1,5 @@
 """Weights of a loss's terms that change during training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

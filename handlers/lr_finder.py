@@ -1,7 +1,5 @@
 """A search for the learning rate before training, and the page that shows it."""
 
-from __future__ import annotations
-
 import copy
 import math
 import statistics

@@ -1,7 +1,5 @@
 """The learning rate over the steps: warm-up, then cosine, steps, one cycle, plateau or constant."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

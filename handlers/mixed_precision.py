@@ -1,7 +1,5 @@
 """Mixed precision: TF32, bfloat16 or float16."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterator, Mapping

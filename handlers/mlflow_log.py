@@ -1,7 +1,5 @@
 """The run's metrics for MLflow."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice

@@ -1,7 +1,5 @@
 """Keeping NaN and infinite gradients away from the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

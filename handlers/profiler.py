@@ -1,7 +1,5 @@
 """A profile of a few training steps by torch's profiler."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Console progress."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The run's page, updated during the run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

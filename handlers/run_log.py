@@ -1,7 +1,5 @@
 """The log of a run, one line per event, and the tables made from it."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Contrastive pairs: two random halves of a sample's scans should be embedded alike."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Loss terms, learning rate and gradient norm of single optimizer steps, for the logs."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """An average of the weights at the ends of epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Speed of training, and the share of time spent waiting for data."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The training curves as an interactive page, updated during the run."""
 
-from __future__ import annotations
-
 from engine.reporting import LivePage
 
 

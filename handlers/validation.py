@@ -1,7 +1,5 @@
 """Evaluation on validation data after an epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

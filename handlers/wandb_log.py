@@ -1,7 +1,5 @@
 """The run's metrics for Weights & Biases."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Attention blocks of the models: multi-head, pooling, feed-forward, transformer block."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import repeat

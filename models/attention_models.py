@@ -1,7 +1,5 @@
 """Fusion by attention with encoders of its own, and the names of all its parts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Models to compare with: of one modality, and late fusion of both."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of sizes and of what an encoder hands to a fusion, each error one line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attention between spectra and covariates in both directions, gates, and their fusion."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

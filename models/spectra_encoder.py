@@ -1,7 +1,5 @@
 """From the scans of a sample to one vector a scan, and from those to one vector a sample."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

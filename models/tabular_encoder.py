@@ -1,7 +1,5 @@
 """Covariates: one vector a sample, one token a covariate, and a transformer of these tokens."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

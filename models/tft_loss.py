@@ -1,7 +1,5 @@
 """Cross-entropy with class weights, InfoNCE, and the loss of the multimodal transformer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The multimodal transformer, and the names of all its parts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ It is what ``torch.save`` writes (``torch.load(path, weights_only=True)`` opens 
 at the archive's end: the SHA-256 of every byte before it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

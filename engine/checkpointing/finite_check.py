@@ -1,7 +1,5 @@
 """Whether an optimizer step is finite, and a copy in memory to go back to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any

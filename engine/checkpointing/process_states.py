@@ -5,8 +5,6 @@ kept by metrics) are saved per rank under ``other_processes``: the rest reads as
 single process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 from typing import Any
 

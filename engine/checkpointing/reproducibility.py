@@ -1,7 +1,5 @@
 """Random number states, and deterministic algorithms."""
 
-from __future__ import annotations
-
 import os
 import random
 import zlib

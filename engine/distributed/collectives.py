@@ -4,8 +4,6 @@ Built on ``ignite.distributed``; a process that trains alone is rank 0 of 1. All
 collective in the same order, or the others wait forever.
 """
 
-from __future__ import annotations
-
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """One process, several GPUs: each batch is split among replicas of the model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ of a block exist only while it computes. Checkpoints hold full tensors, so that 
 unsharded runs can continue each other.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar

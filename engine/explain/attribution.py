@@ -3,8 +3,6 @@
 Of one batch by :func:`attribute`, of many samples by :func:`explain`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """From attributions of single points to regions of the axis, and the direction of a feature."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 A collector is attached to an evaluator; after its ``evaluate`` the outputs are attributes.
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Losses that compare the samples of a batch with each other."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """Outputs that losses read, their parameters, and balanced class weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

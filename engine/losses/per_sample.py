@@ -1,7 +1,5 @@
 """Losses of each sample by itself: classes, labels, values, regularisers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

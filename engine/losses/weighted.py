@@ -1,7 +1,5 @@
 """A weighted sum of losses: a main one, auxiliary ones, regularisation."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Attention weights of a model, averaged over many samples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Custom metrics: functions of scores and targets, and torchmetrics objects."""
 
-from __future__ import annotations
-
 import inspect
 import numbers
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Metrics, computed once per epoch from the outputs of its steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Metrics, each from the scores and targets of a whole epoch."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from statistics import fmean

@@ -4,8 +4,6 @@ Each is a few operations on the device, without waiting for it, and gives one nu
 value of an epoch is their mean.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Outputs of the steps of an epoch, kept on the device and put in the order of one process."""
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

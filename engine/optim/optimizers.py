@@ -1,7 +1,5 @@
 """Optimizers and their parameter groups: weight decay, rates by name and by depth."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """The base of the loggers of external services (W&B, MLflow)."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """Tables of a run's metrics, from the rows of its log."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

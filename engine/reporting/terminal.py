@@ -1,7 +1,5 @@
 """Console streams that never raise."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

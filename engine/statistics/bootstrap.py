@@ -1,7 +1,5 @@
 """Bootstrap intervals over groups, and intervals for few samples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

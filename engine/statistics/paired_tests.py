@@ -1,7 +1,5 @@
 """Whether models differ on the same samples: DeLong, McNemar, paired bootstrap, Holm."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

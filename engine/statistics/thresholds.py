@@ -1,7 +1,5 @@
 """Decision thresholds: rules, choice on validation data, figures at a threshold."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
