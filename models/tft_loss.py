@@ -110,11 +110,7 @@ class TFTLoss(nn.Module):
         if class_weights is not None:
             weights = torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the cross-entropies are divided by sums of class weights."""
-        return self.class_weights is not None
+        self.weighted = weights is not None  # the means are divided by sums of class weights
 
     def denominators(
         self, targets: Tensor, aux: Mapping[str, Tensor] | None = None

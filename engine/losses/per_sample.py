@@ -30,15 +30,11 @@ class CrossEntropy(OneTerm):
         self.label_smoothing = label_smoothing
         weights = weights_or_none("class_weights", class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.weighted = weights is not None  # the mean is divided by a sum of class weights
 
     def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits")
         return cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the mean is divided by a sum of class weights."""
-        return self.class_weights is not None
 
     def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """The sum of the samples' class weights, by which ``total_loss`` is divided."""

@@ -59,6 +59,10 @@ class WeightedLoss(nn.Module):
             raise UsageError("weighted: the weights of all terms are 0")
         # As modules, so that class weights move to the device with the loss.
         self.losses = nn.ModuleList(term.loss for term in self.terms.values())
+        # Those whose mean is divided by a sum of class weights.
+        each: dict[str, Any] = {name: term.loss for name, term in self.terms.items()}
+        self._weighted = {n: loss for n, loss in each.items() if getattr(loss, "weighted", False)}
+        self.weighted = bool(self._weighted)
 
     def forward(self, outputs: Outputs, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """``total_loss`` and each term, scalars; UsageError if the model lacks a term's input."""
@@ -83,21 +87,10 @@ class WeightedLoss(nn.Module):
         parts = [value * self.terms[n].weight for n, value in terms.items() if self.terms[n].weight]
         return sum(parts[1:], start=parts[0])
 
-    @property
-    def weighted(self) -> bool:
-        """Whether some term's mean is divided by a sum of class weights."""
-        return any(getattr(term.loss, "weighted", False) for term in self.terms.values())
-
     def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """What a term's mean is divided by, if not by the number of samples."""
-        found = {}
-        for name, term in self.terms.items():
-            if getattr(term.loss, "weighted", False):
-                inner: Any = term.loss
-                of_term = inner.denominators(targets, aux)
-                if TOTAL in of_term:
-                    found[name] = of_term[TOTAL]
-        return found
+        each = {name: loss.denominators(targets, aux) for name, loss in self._weighted.items()}
+        return {name: own[TOTAL] for name, own in each.items() if TOTAL in own}
 
 
 def _check(name: str, term: Term) -> None:
