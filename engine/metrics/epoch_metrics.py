@@ -161,6 +161,7 @@ class EpochMetrics(OutputCollector):
         self.outputs: EpochOutputs | None = None
         self._device = torch.device("cpu")
         self._loss: Any = None
+        self._weighted = False
         self._statistics = [name for name in self.names if name in SAMPLE_STATISTICS]
 
     def metric_names(self, loss_terms: Sequence[str] = ()) -> list[str]:
@@ -175,6 +176,7 @@ class EpochMetrics(OutputCollector):
         """Listen to a trainer or an evaluator."""
         self._device = getattr(engine, "device", self._device)
         self._loss = getattr(engine, "loss", None)
+        self._weighted = getattr(self._loss, "weighted", False)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self._statistics:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep_statistics)
@@ -184,11 +186,12 @@ class EpochMetrics(OutputCollector):
 
     def take(self, engine: OrderedEngine) -> dict[str, Any]:
         """One step's tensors."""
-        state, outputs = engine.state, engine.state.outputs["logits"].shape[1]
-        if self.task == "regression" and outputs > 1 and not self.targets and not self._kept:
-            # Targets of unknown names: refused where a metric would need one's unit.
+        state = engine.state
+        if not self._kept and self.task == "regression" and not self.targets:
+            # Several targets of unknown names are refused where a metric would need one's unit.
+            numbers = [str(number) for number in range(state.outputs["logits"].shape[1])]
             names = tuple(name for name in self.names if name not in self.custom)
-            check_metrics(names, self.task, [str(number) for number in range(outputs)])
+            check_metrics(names, self.task, numbers)
         step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
@@ -197,7 +200,7 @@ class EpochMetrics(OutputCollector):
             "denominators": NOTHING,
             "of_samples": NOTHING,
         }
-        if getattr(self._loss, "weighted", False):
+        if self._weighted:
             aux = aux_of(state.batch)
             step["denominators"] = self._loss.denominators(state.batch.target, aux)
         return step
