@@ -31,6 +31,8 @@ DEVIATION_FLOOR, CLIP = 0.1, 8.0
 # More components take minutes on large cohorts, and hold noise.
 MOST_COMPONENTS, WHITENED_COMPONENTS = 1000, 40
 INNER_FOLDS = 5
+# Probabilities of 0 and 1 have no logarithm.
+SMALLEST = 1e-12
 
 
 class FlooredScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]

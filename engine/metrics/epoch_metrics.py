@@ -191,7 +191,7 @@ class EpochMetrics(OutputCollector):
             # Several targets of unknown names are refused where a metric would need one's unit.
             numbers = [str(number) for number in range(state.outputs["logits"].shape[1])]
             names = tuple(name for name in self.names if name not in self.custom)
-            check_metrics(names, self.task, numbers)
+            check_metrics(names, self.task, numbers if len(numbers) > 1 else ())
         step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
