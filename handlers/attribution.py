@@ -48,27 +48,20 @@ class Attribution(SavedAttributes):
     the first ``engine.explain.attribution.MOST_OUTPUTS``: ``sets`` holds one set for each.
 
     Attached to an evaluator it explains the evaluated samples. Attached to a trainer it explains
-    the samples of a loader when training ends, and with ``every`` also after every so many epochs
-    (``history``: rows of ``epoch``, the fields of :class:`engine.explain.Importance`, and of
-    several outputs ``output``). A run that was stopped within an epoch explains nothing; the
-    resumed one will. Training goes on unchanged. Rank 0 explains the samples of its own loader.
+    the samples of ``loader`` (in a configuration the validation set) when training ends, and with
+    ``every`` also after every so many epochs (``history``: rows of ``epoch``, the fields of
+    :class:`engine.explain.Importance`, and of several outputs ``output``). A run that was stopped
+    within an epoch explains nothing; the resumed one will. Training goes on unchanged. Rank 0
+    explains the samples of its own loader.
 
     Writes ``attributions.safetensors`` (:func:`engine.explain.read_explained`) and announces
     ``attributions_computed``. Memory: S x L x 4 bytes for a sample of S scans of L points, bounded
-    by ``max_samples``; ``rows`` bounds the memory of a pass (:func:`engine.explain.attribute`).
+    by ``max_samples``; twice that with ``keep_intensities``, for the directions of regions
+    (:func:`engine.explain.top_windows`).
 
-    Args:
-        loader: Samples on which a trainer's model is explained; in a configuration the validation
-            set.
-        score: See :class:`engine.explain.Options`, as for the next ones; None for the log-odds of
-            classes, and of labels and values the output as it is.
-        max_samples: Explain the first so many of the data set; None for all.
-        baseline: Zeros are the mean of inputs that are standardised only.
-        keep_intensities: Keep the scans too, for the directions of regions
-            (:func:`engine.explain.top_windows`); twice the memory.
-        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default.
-        measured_weights: Context in which the model holds the weights to explain, such as
-            ``EMA.averaged_weights``; an evaluator brings its own.
+    ``score``, ``baseline`` and so on are those of :class:`engine.explain.Options`; a score of None
+    is the log-odds of classes, and of labels and values the output. ``measured_weights`` is a
+    context in which the model holds the weights to explain, such as ``EMA.averaged_weights``.
     """
 
     phase = Phase.REPORT

@@ -34,26 +34,21 @@ class Checkpoint:
     """Saves everything that the trainer registers, after all other handlers of the event.
 
     Four sorts of files, each whole or absent: ``last.pt`` to resume from, ``best.pt``, the
-    ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and
-    ``periodic-epoch=<epoch>.pt``, which are never removed. Of equal scores the lower ``val/loss``
-    makes ``best.pt``, then the earlier; NaN is never among the best; an epoch without the monitor
-    is not ranked. Weights that are NaN or infinite are never saved.
+    ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and each ``keep_every_epochs``
+    epochs ``periodic-epoch=<epoch>.pt``, which are never removed. Of equal scores the lower
+    ``val/loss`` makes ``best.pt``, then the earlier; NaN is never among the best; an epoch without
+    the monitor, or between those of ``every_epochs``, is not ranked. Weights that are NaN or
+    infinite are never saved. ``last.pt`` is also written within an epoch after ``every_steps``
+    optimizer steps, and at the end of a run, completed or stopped.
 
-    At the end of a run, completed or stopped, ``last.pt`` holds the very end, also in the middle of
-    an epoch. A run that is resumed without ``save_last`` loses its ``last.pt`` when a newer file is
-    written; one that is resumed with another monitor has its files ranked again.
+    A run that is resumed without ``save_last`` loses its ``last.pt`` when a newer file is written;
+    one that is resumed with another monitor has its files ranked again. ``meta`` are plain values
+    that identify data and model (:func:`engine.checkpointing.check_meta`).
 
     Rank 0 writes the files; all ranks need the handler, because their states are gathered.
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
     carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back to
     the file's moment lacks it.
-
-    Args:
-        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The last
-            epoch is always saved.
-        every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
-        keep_every_epochs: Epochs from one periodic file to the next.
-        meta: Plain values that identify data and model (:func:`engine.checkpointing.check_meta`).
     """
 
     phase = Phase.SAVE

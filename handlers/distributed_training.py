@@ -48,10 +48,8 @@ class DistributedTraining:
     rank's part. Running statistics of norms are those of rank 0. Other parameters of the optimizer
     (learned weights of losses) are averaged too. Of a sharded model
     (:func:`engine.distributed.shard`), which adds up its gradients itself, only the batches are
-    weighted.
-
-    A resumed run of two ranks is the uncut one bit by bit; of more, up to rounding, because torch
-    adds up gradients in another order in its first steps.
+    weighted. A resumed run of two ranks is the uncut one bit by bit; of more, up to rounding,
+    because torch adds up gradients in another order in its first steps.
 
     Args:
         find_unused_parameters: Whether to search each step for parameters without a part in the

@@ -94,9 +94,8 @@ class Progress:
             f"lr {state.metrics.get('lr', learning_rate(trainer.optimizer)):.1e}",
             _duration(time.perf_counter() - self._epoch_began),
         ]
-        held, self._held = self._held or [], None
-        for line in ("  ".join(parts), *held):
-            self._print(line)
+        self._print("  ".join(parts))
+        self.close()
 
     def tell(self, trainer: Trainer) -> None:
         """Print a notice: its ``message`` where it has one, else what happened and the details."""
@@ -104,10 +103,9 @@ class Progress:
         event = notice.pop("event")
         if event in self.quiet or notice.get("message") == "":
             return
-        happened = event.replace("_", " ")
         details = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in notice.items())
-        line = ": ".join(part for part in (happened, ", ".join(details)) if part)
-        line = notice.get("message", line)
+        happened = [event.replace("_", " "), ", ".join(details)]
+        line = notice.get("message", ": ".join(part for part in happened if part))
         if self._held is None:
             self._print(line)
         else:

@@ -96,21 +96,10 @@ class EnhancedAttentionMultimodal(nn.Module):
     """Fuses the embeddings of two encoders and classifies the fused vector.
 
     The encoders' own logits are returned unchanged and have no part in the main logits.
-
-    Args:
-        fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate, W features) or
-            ``'concat'`` (both embeddings joined, E + F features, no fusion layer).
-        use_auxiliary: Put a head of its own on each embedding, which keeps both encoders learning
-            where they are trained along.
-        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
-        num_heads: Heads, H; must divide ``fusion_dim``; likewise.
-
-    Example:
-        >>> model = EnhancedAttentionMultimodal(spec_embedding_dim=12, tab_embedding_dim=6)
-        >>> spectra_result = {"embedding": torch.randn(4, 12), "logits": torch.randn(4, 2)}
-        >>> tabular_result = {"embedding": torch.randn(4, 6), "logits": torch.randn(4, 2)}
-        >>> model(spectra_result, tabular_result)["logits"].shape
-        torch.Size([4, 2])
+    ``fusion_type`` is ``'enhanced_cross'`` (attention in both directions and a gate, ``fusion_dim``
+    features, W) or ``'concat'`` (both embeddings joined, E + F features). ``use_auxiliary`` puts a
+    head of its own on each embedding, which keeps both encoders learning where they are trained
+    along.
     """
 
     def __init__(
@@ -138,8 +127,7 @@ class EnhancedAttentionMultimodal(nn.Module):
             fusion_dim=fusion_dim,
         )
         check_heads(fusion_dim, num_heads, "fusion_dim")
-        self.spec_embedding_dim = spec_embedding_dim
-        self.tab_embedding_dim = tab_embedding_dim
+        self.widths = spec_embedding_dim, tab_embedding_dim
         self.num_classes = num_classes
         self.use_auxiliary = use_auxiliary
         self.return_attention = return_attention
@@ -170,9 +158,8 @@ class EnhancedAttentionMultimodal(nn.Module):
         the loss's names ``aux_logits_spec`` and ``aux_logits_tab``; ``attention_weights`` of
         :class:`models.cross_modal.EnhancedCrossAttentionFusion`, none for ``'concat'``.
         """
-        widths = (self.spec_embedding_dim, self.tab_embedding_dim)
-        check_result("spectra_result", spectra_result, widths[0], self.num_classes)
-        check_result("tabular_result", tabular_result, widths[1], self.num_classes)
+        check_result("spectra_result", spectra_result, self.widths[0], self.num_classes)
+        check_result("tabular_result", tabular_result, self.widths[1], self.num_classes)
         check_same_batch(spectra_result, tabular_result)
         auxiliary = None
         if self.use_auxiliary:

@@ -202,14 +202,10 @@ class MultiScalePatches(nn.Module):
 class SpectraTFTEncoder(ScanEncoder):
     """One vector a scan: multi-scale patches, transformer, attention pooling, position readout.
 
-    Args:
-        spec_emb: Features of a scan's vector, E.
-        patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
-        d_model: Features of a token.
-        position_features: Numbers that each position sends into the vector.
-        patch_scales: Kernel widths of the front end, in patches.
-        activation_checkpointing: In training, keep only the inputs of the front end and of each
-            block for the backward pass, and compute the rest again: less memory, more time.
+    A token has ``patch_size`` points and ``d_model`` features; T = ceil(L / patch_size).
+    ``patch_scales`` are the front end's kernel widths, in patches. With
+    ``activation_checkpointing`` only the inputs of the front end and of each block are kept for the
+    backward pass, and the rest is computed again: less memory, more time.
     """
 
     def __init__(

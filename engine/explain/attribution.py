@@ -40,15 +40,13 @@ def attribute(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Attribution:
-    """Explain one output's score for each sample of a batch.
+    """Explain one output's score for each sample of a batch, on the model's device.
 
     The model computes in evaluation mode; its modes, its parameters' gradients and the random
     number streams are restored. Memory: the result is as large as the batch; a pass has at most
     ``rows`` rows of about 6 x S x L x 4 bytes, and what the model keeps to go backward.
 
     Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``.
-        batch: Has these, on the model's device.
         target: An output's number, one per sample (long [B]), or None for the predicted class.
             Required (UsageError) for several labels or values.
         method: One of ``METHODS`` (:mod:`engine.explain.attribution_methods`).
@@ -200,17 +198,11 @@ def explain_outputs(
 class OutputsExplainer:
     """Explains batches, up to ``max_samples`` samples, and keeps their attributions.
 
-    Memory: S_i x L x 4 bytes per sample and output, as much again with intensities, besides that of
-    :func:`attribute`.
-
-    Args:
-        several: Whether several labels or values are explained one by one, or refused.
-        max_samples: Explain only the first so many, in the order of ``order``; None for all.
-        keep_intensities: Keep the scans themselves, too; all sets share them.
-        progress: Called with the number of samples newly explained for all outputs.
-        order: Names of all samples to come, in which the attributions are returned.
-        **options: As for :func:`attribute`, but ``score`` is log-odds for whole-number targets
-            (classes), and ``references`` the first batch.
+    Memory: S_i x L x 4 bytes per sample and output, as much again with intensities. With
+    ``several`` labels or values are explained one by one, else refused. ``order`` names all samples
+    to come, of which the first are explained. ``progress`` gets the number of samples newly
+    explained. ``options`` are as for :func:`attribute`, but ``score`` is log-odds for whole-number
+    targets (classes), and ``references`` the first batch.
     """
 
     def __init__(

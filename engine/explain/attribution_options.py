@@ -31,18 +31,13 @@ SCORES = ("logit", "log_odds")
 class Options:
     """How to explain.
 
-    Attributes:
-        score: ``logit``: the output itself. ``log_odds``, of classes: log p / (1 - p) by softmax;
-            a logit alone has a part that no probability depends on.
-        baseline: Reference spectra and covariates, broadcast to the inputs' shapes; None for zeros,
-            the mean of standardised inputs. Not used by ``gradient_shap`` and the gradient methods.
-        references: A batch of samples that ``gradient_shap`` draws as baselines; None for the
-            explained batch itself.
-        steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
-        rows: Samples, points of their paths, or ablated copies in one pass, at most.
-        window: Width in points of a region that ``feature_ablation`` replaces.
-        per_scan: Replace a region in one scan after the other, not in all scans at once. Replicate
-            scans compensate for each other, so that each alone seems to matter little.
+    ``score`` is ``logit``, the output itself, or ``log_odds``, of classes: log p / (1 - p) by
+    softmax; a logit alone has a part that no probability depends on. ``baseline`` are reference
+    spectra and covariates, broadcast to the inputs, zeros by default; the gradient methods use
+    none. ``gradient_shap`` draws ``references``, a batch. ``steps`` are points of a path, or draws;
+    ``rows`` the most samples, points or copies in one pass; ``window`` the points that
+    ``feature_ablation`` replaces together, with ``per_scan`` in one scan after the other: replicate
+    scans compensate for each other, so that each alone seems to matter little.
     """
 
     score: str = "logit"

@@ -90,11 +90,6 @@ def window_edges(axis: np.ndarray, width: float, unit: str) -> Edges:
     ``axis`` are ascending positions [L]. The ``unit`` of the width is ``relative`` to the position,
     as peak widths are at a constant resolving power m/z / width; ``axis``, the axis' own; or
     ``points``.
-
-    Example:
-        >>> first, behind = window_edges(np.array([100.0, 101.0, 102.0, 103.0]), 0.02, "relative")
-        >>> first.tolist(), behind.tolist()
-        ([0, 0, 1, 2], [2, 3, 4, 4])
     """
     if unit not in UNITS:
         raise UsageError(f"windows.unit: nothing is called '{unit}'{nearest(unit, UNITS)}")

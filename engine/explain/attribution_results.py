@@ -31,16 +31,12 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Explained:
-    """Attributions of N single samples, on the CPU.
+    """Attributions of N single samples for the outputs ``target``, long [N], on the CPU.
 
-    Attributes:
-        target: The explained output, long [N].
-        scans: Per sample those of its real scans, float32 [S_i, L].
-        tabular: Those of the covariates, float32 [N, D].
-        change: f(x) - f(baseline), [N]; None for a method without a baseline.
-        gap: Sum of the contributions minus ``change``, [N]; None without completeness.
-        outputs: Number of the model's outputs; 0 if unknown.
-        intensities: Per sample the scans that the model was given, float32 [S_i, L], or None.
+    ``scans`` holds those of each sample's real scans, float32 [S_i, L], ``tabular`` those of the
+    covariates [N, D]. ``change`` is f(x) - f(baseline), [N], None without a baseline; ``gap`` the
+    sum of the contributions minus it, None without completeness. ``outputs`` is the number of the
+    model's outputs, 0 if unknown; ``intensities`` the scans that the model was given, or None.
     """
 
     method: str

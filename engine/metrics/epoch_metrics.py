@@ -27,14 +27,10 @@ NOTHING: Mapping[str, Tensor] = {}
 class EpochOutputs:
     """The outputs of one epoch, N samples, on the CPU.
 
-    Attributes:
-        logits: [N, C], in the loader's order; of a regression the predicted values [N, T], in the
-            targets' units, in double precision.
-        target: Class numbers long [N], labels (0 or 1) float [N, T], or values float [N, T].
-        losses: Loss name -> the mean of one batch with all samples, also with class weights.
-        task: A key of ``engine.metrics.TASKS``; a classification by default.
-        of_samples: Requested sample statistic -> [N]; NaN where the model lacks its inputs.
-        targets: Names of a regression's T targets, or none.
+    ``logits`` are [N, C] in the loader's order; of a regression the predicted values [N, T], in the
+    targets' units, in double precision. ``target`` holds class numbers long [N], labels (0 or 1)
+    float [N, T], or values float [N, T]. ``losses`` are means as of one batch with all samples.
+    ``of_samples`` maps requested sample statistics to [N]; NaN where the model lacks their inputs.
     """
 
     logits: Tensor
@@ -128,7 +124,6 @@ class EpochMetrics(OutputCollector):
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
             (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; functions ``f(scores, target)``
             and torchmetrics objects (:func:`engine.metrics.custom_metric`). None for the task's.
-        prefix: Put before each name (``train/``).
         task: A key of ``engine.metrics.TASKS``; None for a classification.
         restore: From scaled values [N, T] to the targets' units; losses stay scaled.
         targets: Names of a regression's targets, for :func:`engine.metrics.by_target`.

@@ -37,14 +37,7 @@ class FigureTexts(NamedTuple):
 
 
 def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
-    """Write a number with its significant digits: so many decimals from 0.01 to 10.
-
-    Example:
-        >>> [figure_text(v) for v in (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)]
-        ['0.9602', '0.00173', '1.728e-05', '34569', '1.937e+09', '0']
-        >>> figure_text(0.51234, 3), figure_text(0.25, sign="+"), figure_text(float("nan"))
-        ('0.512', '+0.2500', 'undefined')
-    """
+    """Write a number with its significant digits: so many decimals from 0.01 to 10."""
     if math.isnan(value):
         return UNDEFINED_TEXT
     if value == 0:
@@ -57,13 +50,7 @@ def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
 
 
 def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
-    """Write a figure and its bounds, with digits by the distance of the bounds.
-
-    Example:
-        >>> from engine.statistics import Interval
-        >>> figure_texts(Interval(34569.3, 22724.7, 50207.6))
-        FigureTexts(value='34570', low='22700', high='50200')
-    """
+    """Write a figure and its bounds, with digits by the distance of the bounds."""
     value, low, high = figure.value, figure.low, figure.high
     distance = high - low
     if math.isnan(value) or not math.isfinite(distance):

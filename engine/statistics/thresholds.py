@@ -151,13 +151,7 @@ def choose_threshold(
     From this score on a sample is predicted positive. It lies midway between two neighbouring
     scores (beyond the extremes between those and 0 or 1), so that slightly different new scores
     fall on the same side. Of equally good thresholds the highest is chosen. NaN with one class
-    only; infinity if no sample is to be positive, and there is a score of 1. UsageError for scores
-    that are no probabilities.
-
-    Example:
-        >>> scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
-        >>> choose_threshold(scores, positive, "recall", 0.9)
-        0.2
+    only; infinity if no sample is to be positive, and there is a score of 1.
     """
     demand = check_demand(rule, demand)
     scores, positive = _checked(scores, positive)

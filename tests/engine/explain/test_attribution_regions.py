@@ -219,3 +219,9 @@ def test_top_windows_are_disjoint_and_descend():
     windows = top_windows(found, np.arange(10.0, 16.0), 2, width=0.5, unit="axis")
     shown = [(w.low, w.centre, w.high, round(w.value, 2)) for w in windows]
     assert shown == [(11.0, 11.0, 11.0, 0.67), (14.0, 14.0, 14.0, 0.33)]
+
+
+def test_a_relative_width_grows_with_the_position():
+    axis = np.array([100.0, 101.0, 102.0, 103.0])
+    first, behind = window_edges(axis, 0.02, "relative")
+    assert (first.tolist(), behind.tolist()) == ([0, 0, 1, 2], [2, 3, 4, 4])

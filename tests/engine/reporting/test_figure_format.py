@@ -93,3 +93,14 @@ def test_a_small_p_value_is_written_as_below():
 def test_a_metrics_target_is_a_value_of_its_message():
     assert metric_message("mae[age]").phrase == "mae[{}]"
     assert metric_message("auroc").phrase == "auroc"
+
+
+def test_a_number_has_its_significant_digits():
+    values = (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)
+    texts = ["0.9602", "0.00173", "1.728e-05", "34569", "1.937e+09", "0"]
+    assert [figure_text(value) for value in values] == texts
+    assert figure_text(0.51234, 3) == "0.512"
+    assert figure_text(0.25, sign="+") == "+0.2500"
+    assert figure_text(float("nan")) == "undefined"
+    wide = figure_texts(Interval(34569.3, 22724.7, 50207.6))
+    assert wide == FigureTexts("34570", "22700", "50200")

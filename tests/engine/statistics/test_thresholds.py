@@ -328,3 +328,8 @@ def test_figures_stand_at_their_thresholds():
     scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
     table = threshold_table(scores, positive, np.array([0.2, 0.5, 1.0]))
     assert table["sensitivity"].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_a_recall_is_reached_midway_below_a_positive():
+    scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
+    assert choose_threshold(scores, positive, "recall", 0.9) == pytest.approx(0.2)
