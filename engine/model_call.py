@@ -52,11 +52,6 @@ def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
     return loss(outputs, targets)
 
 
-def aux_of(batch: Any) -> Any:
-    """A batch's further targets for the loss, or None."""
-    return getattr(batch, "aux", None)
-
-
 def check_loss_arguments(loss: Any, aux: Any = None) -> None:
     """Refuse a loss that :func:`call_loss` cannot call, or that ignores the batch's ``aux``."""
     takes, needs = _aux_of(_function_of(loss))

@@ -1,21 +1,12 @@
 """The outputs that a model may return, and a forward pass before training that checks them.
 
-A model returns a mapping of names to outputs of B samples. None means that there is no such output.
-Other names are for the model's own loss.
-
-======================================  ============================================================
-``logits``                              float [B, C]; required
-``aux_logits_spec``, ``aux_logits_tab`` float [B, C], of a head on one modality
-``embedding``, ``spec_embedding``,      float [B, E], each of its own width, but ``gated_spec`` is
-``tab_embedding``, ``gated_spec``       as wide as ``spec_embedding``
-``spec_projection``, ``tab_projection`` float [B, P]
-``attention_weights``                   a dict of names to tensors [B, ...]; or one such tensor, or
-                                        a list or tuple of them, which are named as in
-                                        :func:`engine.metrics.attention_weights`
-======================================  ============================================================
-
-Attention weights may have scans among their dimensions. A model that returns them must accept a
-batch with an additional padded scan, by which those dimensions are found.
+A model returns a mapping of names to outputs of B samples: ``logits``, float [B, C]; optional are
+``aux_logits_spec`` and ``aux_logits_tab`` [B, C], of a head on one modality; ``embedding``,
+``spec_embedding``, ``tab_embedding`` [B, E], each of its own width, and ``gated_spec``, as wide as
+``spec_embedding``; ``spec_projection`` and ``tab_projection`` [B, P]; and ``attention_weights``, a
+dict of names to tensors [B, ...], or one such tensor, or a list of them, which are named as in
+:func:`engine.metrics.attention_weights`. A model whose weights have scans among their dimensions
+must accept a batch with an additional padded scan. Other names are for the model's own loss.
 """
 
 from collections.abc import Mapping
@@ -29,7 +20,7 @@ from datasets.errors import UsageError, nearest, one_line
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.metrics import SWITCH, find_scan_axes, showing_attention
-from engine.model_call import aux_of, call_loss, call_model, check_loss_arguments
+from engine.model_call import call_loss, call_model, check_loss_arguments
 from engine.protocols import Loss
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
@@ -59,7 +50,7 @@ def validate_model(
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
         with torch.no_grad():
             _check_attention(name, model, outputs, batch)
-        aux = aux_of(batch)
+        aux = getattr(batch, "aux", None)
         check_loss_arguments(loss, aux)
         losses = call_loss(loss, outputs, batch.target, aux)
     if not isinstance(losses, Mapping) or "total_loss" not in losses:

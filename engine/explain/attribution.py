@@ -42,18 +42,15 @@ def attribute(
 ) -> Attribution:
     """Explain one output's score for each sample of a batch, on the model's device.
 
-    The model computes in evaluation mode; its modes, its parameters' gradients and the random
-    number streams are restored. Memory: the result is as large as the batch; a pass has at most
-    ``rows`` rows of about 6 x S x L x 4 bytes, and what the model keeps to go backward.
+    ``target`` is an output's number, one per sample (long [B]), or None for the predicted class; it
+    is required (UsageError) for several labels or values. Random draws depend on the seed and a
+    sample's number, that of the batch's ``first`` and so on, not on its batch. ``progress`` gets
+    the number of samples explained since the last call. ``options`` are fields of
+    :class:`engine.explain.Options`.
 
-    Args:
-        target: An output's number, one per sample (long [B]), or None for the predicted class.
-            Required (UsageError) for several labels or values.
-        method: One of ``METHODS`` (:mod:`engine.explain.attribution_methods`).
-        first: The number of the batch's first sample among several batches: random draws depend on
-            a sample's number and the seed, not on its batch.
-        progress: Called with the number of samples explained since the last call.
-        **options: Fields of :class:`engine.explain.Options`.
+    The model's modes, its parameters' gradients and the random number streams are restored. Memory:
+    the result is as large as the batch; a pass has at most ``rows`` rows of about 6 x S x L x 4
+    bytes, and what the model keeps to go backward.
 
     Example:
         >>> from models import MeanLinear

@@ -17,7 +17,6 @@ from engine.metrics.functions import find_metric
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
 from engine.metrics.step_outputs import OutputCollector, in_order, mean_losses
 from engine.metrics.tasks import TASKS, UNDEFINED, by_target, check_metrics, split_target, task_of
-from engine.model_call import aux_of
 
 Outputs = TypeVar("Outputs", bound="EpochOutputs")
 NOTHING: Mapping[str, Tensor] = {}
@@ -196,7 +195,7 @@ class EpochMetrics(OutputCollector):
             "of_samples": NOTHING,
         }
         if self._weighted:
-            aux = aux_of(state.batch)
+            aux = getattr(state.batch, "aux", None)
             step["denominators"] = self._loss.denominators(state.batch.target, aux)
         return step
 

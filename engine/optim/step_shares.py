@@ -13,7 +13,6 @@ from torch import Tensor
 
 from engine.distributed import rank, sum_
 from engine.events import Phase, TrainEvents, in_phase
-from engine.model_call import aux_of
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -163,7 +162,7 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
     loss: Any = trainer.loss
     if getattr(loss, "weighted", False):
         # A batch that is read ahead is not on the device yet.
-        device, aux = trainer.device, aux_of(batch) or {}
+        device, aux = trainer.device, getattr(batch, "aux", None) or {}
         there = {name: part.to(device, non_blocking=True) for name, part in aux.items()}
         target = batch.target.to(device, non_blocking=True)
         found.update(loss.denominators(target, there))
