@@ -107,9 +107,8 @@ class WeightAverage:
         for name, average in zip(self._names, self._average, strict=True):
             if name not in saved or saved[name].shape != average.shape:
                 found = list(saved[name].shape) if name in saved else "nothing"
-                raise ValueError(
-                    f"the average of {name} should have shape {list(average.shape)}, found {found}"
-                )
+                shape = list(average.shape)
+                raise ValueError(f"the average of {name} should have shape {shape}, found {found}")
         if unknown := sorted(saved.keys() - set(self._names)):
             raise ValueError(f"the model has no parameter {unknown[0]}")
         for name, average in zip(self._names, self._average, strict=True):

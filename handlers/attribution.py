@@ -111,10 +111,8 @@ class Attribution(SavedAttributes):
     def explained(self) -> Explained | None:
         """The attributions sample by sample, or None; UsageError for several outputs."""
         if len(self.sets) > 1:
-            raise UsageError(
-                f"attribution: {len(self.sets)} outputs were explained, each by itself; take one "
-                "of sets"
-            )
+            found = f"{len(self.sets)} outputs were explained, each by itself"
+            raise UsageError(f"attribution: {found}; take one of sets")
         return self.sets[0] if self.sets else None
 
     @property

@@ -82,10 +82,8 @@ class Compile:
         if self.backend == INDUCTOR:
             check_compiler(trainer.device)
         if self.mode == "regional" and not repeated_blocks(trainer.model):
-            raise UsageError(
-                f"compile.mode: {type(trainer.model).__name__} has no repeated blocks to compile; "
-                "use default"
-            )
+            without = f"{type(trainer.model).__name__} has no repeated blocks to compile"
+            raise UsageError(f"compile.mode: {without}; use default")
         trainer.add_event_handler(Events.STARTED, self.start)
         if self._replays(trainer):
             # The graphs reuse the memory of the step before.

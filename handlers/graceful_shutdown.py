@@ -23,11 +23,8 @@ EXIT_BASE = 128
 UNSTOPPABLE = ("SIGKILL", "SIGSTOP")
 STDERR = 2
 # Windows lacks some.
-ANSWERED = tuple(
-    name
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-    if name in signal.Signals.__members__
-)
+WANTED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+ANSWERED = tuple(name for name in WANTED if name in signal.Signals.__members__)
 # A closed terminal: the kernel and the shell may each send it.
 HANG_UP = getattr(signal, "SIGHUP", None)
 # The same signal may reach a process twice, from a scheduler that signals a whole job and from the
@@ -57,10 +54,8 @@ class GracefulShutdown:
             raise UsageError(f"graceful_shutdown.signals must be a list of names, not '{signals}'")
         for name in signals:
             if name not in known:
-                raise UsageError(
-                    f"graceful_shutdown.signals: no signal '{name}' can be answered"
-                    f"{nearest(name, known)}"
-                )
+                refused = f"no signal '{name}' can be answered{nearest(name, known)}"
+                raise UsageError(f"graceful_shutdown.signals: {refused}")
         self.signals = tuple(signal.Signals[name] for name in signals)
         self.exit_code: int | None = None
         self._trainer: Trainer

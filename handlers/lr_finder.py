@@ -100,9 +100,8 @@ def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
     steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
-        raise UsageError(
-            f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
-        )
+        found = f"{start_lr!r} and {end_lr!r}"
+        raise UsageError(f"lr_finder: start_lr must be above 0 and below end_lr, not {found}")
     return steps
 
 
@@ -137,10 +136,8 @@ def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> 
     whole = next((i for i, loss in enumerate(raw_losses) if not math.isfinite(loss)), len(lrs))
     diverged = whole < len(raw_losses) or stopped[-1] > DIVERGED * min(stopped)
     reach = max(1, whole // POINTS)
-    losses = [
-        statistics.fmean(raw_losses[max(0, i - reach) : min(i + reach + 1, whole)])
-        for i in range(whole)
-    ]
+    finite = raw_losses[:whole]
+    losses = [statistics.fmean(finite[max(0, i - reach) : i + reach + 1]) for i in range(whole)]
     # Ignite smooths with what came before only, which moves the fall to rates ten times as high.
     history["lr"], history["loss"] = lrs[:whole:reach], losses[::reach]
     try:

@@ -62,9 +62,8 @@ class NaNGuard:
             max_skips = require_whole("nan_guard.max_skips", max_skips, 0)
         number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
         if not number or not 0 < lr_factor <= 1:
-            raise UsageError(
-                f"nan_guard.lr_factor must be a number above 0, at most 1, not {lr_factor!r}"
-            )
+            expected = "a number above 0, at most 1"
+            raise UsageError(f"nan_guard.lr_factor must be {expected}, not {lr_factor!r}")
         if check_every is not None:
             check_every = require_whole("nan_guard.check_every", check_every, 1)
         self.policy, self.max_skips, self.lr_factor = policy, max_skips, float(lr_factor)
@@ -103,10 +102,8 @@ class NaNGuard:
         each_step = each_step or (self.check_every is None and trainer.device.type == "cpu")
         self._on_device = not each_step and (self._scaled or leaves_steps_out(trainer.optimizer))
         if not each_step and not self._on_device:
-            reason = (
-                f"{type(trainer.optimizer).__name__} cannot leave out a step by itself, as one "
-                "built with fused: true can"
-            )
+            alone = f"{type(trainer.optimizer).__name__} cannot leave out a step by itself"
+            reason = f"{alone}, as one built with fused: true can"
             if self.check_every is not None:
                 raise UsageError(f"nan_guard.check_every must be 1: {reason}")
             if trainer.state.iteration == 0:

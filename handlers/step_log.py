@@ -74,9 +74,8 @@ class StepLog:
         # As many counted steps may still be taken back.
         open_steps = len(trainer.left_out_steps.open_verdicts())
         if (state.optimizer_step + 1) % self.every <= open_steps:
-            self._losses.append(
-                {name: (shares.share_of(name, state), loss) for name, loss in state.losses.items()}
-            )
+            losses = state.losses.items()
+            self._losses.append({n: (shares.share_of(n, state), loss) for n, loss in losses})
 
     def __call__(self, trainer: Trainer) -> None:
         """Keep the learning rate and the gradient norm of the coming step."""

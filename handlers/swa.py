@@ -98,11 +98,8 @@ class SWA(WeightAverage):
         if hasattr(trainer.data_sampler, "resume_at"):  # it may have begun in the middle
             trainer.data_sampler.resume_at(trainer.state.epoch, 0)
         try:
-            with (
-                eval_mode(self._model),
-                preserve_rng_state(),
-                swapped_weights(self._model, self._live, self._average),
-            ):
+            averaged = swapped_weights(self._model, self._live, self._average)
+            with eval_mode(self._model), preserve_rng_state(), averaged:
                 for norm in norms.values():
                     norm.reset_running_stats()
                     norm.momentum = None  # the mean over all batches

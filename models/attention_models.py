@@ -134,9 +134,8 @@ class EnhancedAttentionMultimodal(nn.Module):
         self.fusion: EnhancedCrossAttentionFusion | None = None
         fused_dim = spec_embedding_dim + tab_embedding_dim
         if fusion_type == "enhanced_cross":
-            self.fusion = EnhancedCrossAttentionFusion(
-                spec_embedding_dim, tab_embedding_dim, fusion_dim, num_heads, dropout
-            )
+            sizes = *self.widths, fusion_dim, num_heads
+            self.fusion = EnhancedCrossAttentionFusion(*sizes, dropout)
             fused_dim = fusion_dim
         self.classifier = EnhancedClassifier(fused_dim, num_classes, hidden_dims, dropout)
         if use_auxiliary:
@@ -307,10 +306,8 @@ class AttentionMultimodal(nn.Module):
         if spectra_result is not None and tabular_result is not None:
             return self.multimodal(spectra_result, tabular_result)
         if spectra is None or mask is None or tabular is None:
-            raise ValueError(
-                "AttentionMultimodal takes spectra, mask and tabular, "
-                "or spectra_result and tabular_result"
-            )
+            taken = "spectra, mask and tabular, or spectra_result and tabular_result"
+            raise ValueError(f"AttentionMultimodal takes {taken}")
         return self._end_to_end(spectra, mask, tabular, scan_rows)
 
     def _end_to_end(

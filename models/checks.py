@@ -24,10 +24,8 @@ def check_heads(
     if num_heads < 1 or width % num_heads:
         fitting = [n for n in range(1, width + 1) if width % n == 0]
         closest = min(fitting, key=lambda n: abs(n - num_heads))
-        raise ValueError(
-            f"{heads_name}={num_heads} does not divide {width_name}={width}; "
-            f"the nearest that does: {closest}"
-        )
+        refused = f"{heads_name}={num_heads} does not divide {width_name}={width}"
+        raise ValueError(f"{refused}; the nearest that does: {closest}")
 
 
 def check_tab_dim(tab_dim: int, model: str) -> None:
@@ -42,10 +40,8 @@ def check_tab_dim(tab_dim: int, model: str) -> None:
 def check_spec_len(spectra: Tensor, spec_len: int) -> None:
     """Refuse spectra [..., L] of another length than the model was built for (ValueError)."""
     if spectra.shape[-1] != spec_len:
-        raise ValueError(
-            f"spectra have {spectra.shape[-1]} points a scan; "
-            f"the encoder was built with spec_len={spec_len}"
-        )
+        found = f"spectra have {spectra.shape[-1]} points a scan"
+        raise ValueError(f"{found}; the encoder was built with spec_len={spec_len}")
 
 
 def check_result(
@@ -53,9 +49,8 @@ def check_result(
 ) -> None:
     """Refuse (ValueError) an encoder's result that a fusion cannot use."""
     if not isinstance(result, Mapping):
-        raise ValueError(
-            f"{name} must be a dict with 'embedding' and 'logits', not {type(result).__name__}"
-        )
+        kind = type(result).__name__
+        raise ValueError(f"{name} must be a dict with 'embedding' and 'logits', not {kind}")
     for key in ("embedding", "logits"):
         if key not in result:
             found = ", ".join(repr(key) for key in result) or "nothing"

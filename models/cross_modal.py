@@ -189,15 +189,12 @@ def _without_masked(name: str, values: Tensor, mask: Tensor | None, features: in
     """Zeros where masked, so that what stands there does not matter."""
     shape = list(values.shape)
     if values.dim() not in (2, 3) or shape[-1] != features:
-        raise ValueError(
-            f"{name} has shape {shape}; expected [B, {features}] or [B, tokens, {features}]"
-        )
+        expected = f"[B, {features}] or [B, tokens, {features}]"
+        raise ValueError(f"{name} has shape {shape}; expected {expected}")
     if mask is None:
         return values
     if values.dim() == 2 or mask.shape != values.shape[:2] or mask.dtype != torch.bool:
         expected = "no mask for one vector a sample" if values.dim() == 2 else f"bool {shape[:2]}"
-        raise ValueError(
-            f"the mask of {name} is {str(mask.dtype).removeprefix('torch.')} "
-            f"{list(mask.shape)}; expected {expected}"
-        )
+        found = f"{str(mask.dtype).removeprefix('torch.')} {list(mask.shape)}"
+        raise ValueError(f"the mask of {name} is {found}; expected {expected}")
     return values.masked_fill(~mask[..., None], 0.0)

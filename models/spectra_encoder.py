@@ -87,9 +87,8 @@ def encode_real_scans(
     else:
         scans = scans.masked_fill(~real[:, None], 0.0)
     vectors, attention = encode(scans)
-    return _put_back(vectors, mask, rows), {
-        name: _put_back(weights, mask, rows) for name, weights in attention.items()
-    }
+    put_back = {name: _put_back(weights, mask, rows) for name, weights in attention.items()}
+    return _put_back(vectors, mask, rows), put_back
 
 
 def _put_back(results: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
@@ -177,9 +176,8 @@ class MultiScalePatches(nn.Module):
         self.num_patches = math.ceil(spec_len / patch_size)
         self.kernels = [scale * patch_size for scale in scales]
         self.projections = nn.ModuleList(nn.Linear(kernel, width) for kernel in self.kernels)
-        self.fuse = nn.Sequential(
-            nn.GELU(), TokenDropout(dropout), nn.Linear(width * len(self.kernels), width)
-        )
+        mix = nn.Linear(width * len(self.kernels), width)
+        self.fuse = nn.Sequential(nn.GELU(), TokenDropout(dropout), mix)
 
     def forward(self, scans: Tensor) -> Tensor:
         """Cut and project the scans [N, L]; returns tokens [N, T, W]."""

@@ -155,10 +155,8 @@ class TFTLoss(nn.Module):
         ``aux_tab_loss`` and ``contrastive_loss``.
         """
         if outputs["logits"].shape[-1] == 1:
-            raise ValueError(
-                "TFTLoss needs logits of at least two classes, got one; "
-                "a value is regressed by a loss such as 'mse'"
-            )
+            instead = "a value is regressed by a loss such as 'mse'"
+            raise ValueError(f"TFTLoss needs logits of at least two classes, got one; {instead}")
         aux = aux or {}
         main = self._cross_entropy(outputs["logits"], targets)
         zero = main.new_zeros(())

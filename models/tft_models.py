@@ -137,9 +137,8 @@ class TFTMultimodal(nn.Module):
         )
         crossed_spec = torch.einsum("bs,bsw->bw", scan_weights.to(scan_tokens.dtype), scan_tokens)
         gated_spec, gate = self.gating(seen_spec, seen_tab)
-        embedding = self.fusion(
-            torch.cat([gated_spec, seen_tab, crossed_spec, covariate_tokens.mean(dim=1)], dim=-1)
-        )
+        parts = [gated_spec, seen_tab, crossed_spec, covariate_tokens.mean(dim=1)]
+        embedding = self.fusion(torch.cat(parts, dim=-1))
         return {
             "logits": self.head(embedding) + sum_spec + sum_tab,
             "embedding": embedding,

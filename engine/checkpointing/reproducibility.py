@@ -113,10 +113,9 @@ def prepare_cublas() -> None:
     if value in WORKSPACES:
         return
     if value is not None:
-        raise UsageError(
-            f"{SETTING}: {WORKSPACE} is '{value}' in the environment; expected "
-            f"{' or '.join(WORKSPACES)}"
-        )
+        expected = " or ".join(WORKSPACES)
+        found = f"{WORKSPACE} is '{value}' in the environment"
+        raise UsageError(f"{SETTING}: {found}; expected {expected}")
     if torch.cuda.is_initialized():
         raise UsageError(
             f"{SETTING}: CUDA had started in this process before {WORKSPACE} was set; set "

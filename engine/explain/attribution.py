@@ -284,10 +284,8 @@ class OutputsExplainer:
         """The attributions, on the CPU, one set per output; UsageError if there was no sample."""
         if not self._found:
             raise UsageError("attribution: the loader is empty, there is no sample to explain")
-        sets = [
-            self._explained(*each)
-            for each in zip(self._scans, zip(*self._found, strict=True), strict=True)
-        ]
+        by_target = zip(self._scans, zip(*self._found, strict=True), strict=True)
+        sets = [self._explained(*each) for each in by_target]
         return [replace(one, intensities=sets[0].intensities) for one in sets]
 
     def _explained(self, scans: list[Tensor], parts: Sequence[Attribution]) -> Explained:

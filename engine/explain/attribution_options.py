@@ -58,6 +58,5 @@ class Options:
             raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
         require_whole("attribution.seed", self.seed, 0)
         if self.score not in SCORES:
-            raise UsageError(
-                f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"
-            )
+            choices = nearest(self.score, SCORES)
+            raise UsageError(f"attribution.score: nothing is called '{self.score}'{choices}")

@@ -132,10 +132,8 @@ def rank_windows(explained: Explained, edges: Edges, by: str = "share") -> Tenso
     if by == "signed":
         return sums.mean(dim=0)
     if explained.change is None:
-        raise UsageError(
-            f"windows.by: contributions by {explained.method} add up to nothing to have a share "
-            "of; choose magnitude"
-        )
+        without = f"contributions by {explained.method} add up to nothing to have a share of"
+        raise UsageError(f"windows.by: {without}; choose magnitude")
     change = explained.change.double()
     return change @ sums / change.square().sum().clamp(min=torch.finfo(torch.double).tiny)
 

@@ -123,7 +123,7 @@ def write_explained(
     counts = torch.tensor([len(scans) for scans in first.scans])
     tensors = {"owner": torch.arange(len(counts)).repeat_interleave(counts)}
     for one in every:
-        behind = f".{_output_of(one)}" if several else ""
+        behind = f".{int(one.target[0])}" if several else ""
         tensors[f"scans{behind}"] = torch.cat(one.scans).contiguous()
         for name in ("tabular", "target", *OPTIONAL):
             values: Tensor | None = getattr(one, name)
@@ -138,7 +138,7 @@ def write_explained(
         "sample_id": json.dumps(first.sample_id, ensure_ascii=False),
     }
     if several:
-        metadata["sets"] = json.dumps([_output_of(one) for one in every])
+        metadata["sets"] = json.dumps([int(one.target[0]) for one in every])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(save(tensors, metadata), path.parent, path.name, durable=False)
@@ -173,10 +173,6 @@ def read_explained(path: str | Path, output: int | None = None) -> Explained:
         score=metadata["score"],
         outputs=int(metadata["outputs"]),
     )
-
-
-def _output_of(explained: Explained) -> int:
-    return int(explained.target[0])
 
 
 def _suffix(path: str | Path, sets: Sequence[int], output: int | None) -> str:

@@ -89,10 +89,8 @@ class Gates(OutputCollector):
         )
         with evaluator.precision.autocast():
             unmoved = call_model(evaluator.model, without)[AFTER]
-        return {
-            "movement": _distance(outputs[AFTER], unmoved),
-            "change": _distance(outputs[AFTER], outputs[BEFORE]),
-        }
+        gated = outputs[AFTER]
+        return {"movement": _distance(gated, unmoved), "change": _distance(gated, outputs[BEFORE])}
 
     @property
     def movement(self) -> Tensor | None:
@@ -144,11 +142,10 @@ class ScanAttention(OutputCollector):
         if not self._kept:
             return None
         kept = [(step["weights"].cpu(), step["mask"].cpu()) for step in self._kept]
-        return [
-            share[real]
-            for weights, mask in kept
-            for share, real in zip(scan_shares(weights, mask), mask, strict=True)
-        ]
+        found: list[Tensor] = []
+        for weights, mask in kept:
+            found += scan_shares(weights, mask)[mask].split(mask.sum(dim=1).tolist())
+        return found
 
 
 def _distance(there: Tensor, here: Tensor) -> Tensor:

@@ -71,10 +71,8 @@ class ModalityContrastive(OneTerm):
             found = [name for names in self.pairs for name in names if has_output(outputs, name)]
             widths = ", ".join(f"{name} {list(outputs[name].shape)}" for name in found)
             needed = ", or ".join(" and ".join(names) for names in self.pairs)
-            raise UsageError(
-                f"info_nce needs of the model {needed}, of one width; it returns "
-                f"{widths or 'none of them'}"
-            )
+            missing = f"info_nce needs of the model {needed}, of one width"
+            raise UsageError(f"{missing}; it returns {widths or 'none of them'}")
         return info_nce(*pair, self.temperature)
 
     def _find_pair(self, outputs: Outputs) -> tuple[Tensor, Tensor] | None:

@@ -75,10 +75,8 @@ class WeightedLoss(nn.Module):
                 read = {**outputs, _reads(term.loss): find_output(outputs, term.on)}
             values[name] = call_loss(term.loss, read, targets, aux)[TOTAL]
         if not any(self.terms[name].weight for name in values):
-            raise UsageError(
-                "weighted: the model returns nothing that a term of a weight above 0 reads"
-                f"{nearest('', outputs)}"
-            )
+            unread = "the model returns nothing that a term of a weight above 0 reads"
+            raise UsageError(f"weighted: {unread}{nearest('', outputs)}")
         return {TOTAL: self.total(values), **values}
 
     def total(self, terms: Mapping[str, Any]) -> Any:
@@ -97,10 +95,8 @@ def _check(name: str, term: Term) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
         raise UsageError(f"weighted: {name!r} cannot be a term's name; letters, digits and _ can")
     if name in RESERVED:
-        raise UsageError(
-            f"weighted: a term cannot be called '{name}', which is logged already; '{name}_term' "
-            "could be its name"
-        )
+        taken = f"a term cannot be called '{name}', which is logged already"
+        raise UsageError(f"weighted: {taken}; '{name}_term' could be its name")
     require_range(f"weighted: weight of '{name}'", term.weight, 0, math.inf)
     if term.on is not None and _reads(term.loss) is None:
         raise UsageError(f"weighted: '{name}' compares two outputs; 'on' cannot replace them")

@@ -85,9 +85,8 @@ def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
     named = name or getattr(metric, "__name__", None) or type(metric).__name__
     if isinstance(metric, type) or not callable(metric):
         what = f"the class {metric.__name__}" if isinstance(metric, type) else repr(metric)
-        raise UsageError(
-            f"a metric must be a function f(scores, target) or a torchmetrics object, not {what}"
-        )
+        expected = "a function f(scores, target) or a torchmetrics object"
+        raise UsageError(f"a metric must be {expected}, not {what}")
     if not named.isidentifier():
         raise UsageError(f"the metric {named} has no name: define it by def, not as a lambda")
     if named in RESERVED:
@@ -142,11 +141,8 @@ def _of_torchmetrics(metric: torchmetrics.Metric, name: str) -> CustomMetric:
     for part in metric.modules():
         if isinstance(part, torchmetrics.Metric):
             part.sync_on_compute = False  # each process has all samples already
-    bases = [
-        base.__name__
-        for base in type(metric).__mro__
-        if base.__module__.startswith(CLASSIFICATION_FAMILY)
-    ]
+    kinds = type(metric).__mro__
+    bases = [k.__name__ for k in kinds if k.__module__.startswith(CLASSIFICATION_FAMILY)]
     family = next((f for f in FAMILIES for base in bases if base.startswith(f)), None)
 
     def compute(scores: Tensor, target: Tensor) -> Any:

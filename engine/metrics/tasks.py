@@ -144,9 +144,8 @@ def _check_target(name: str, base: str, target: str | None, targets: Sequence[st
         raise UsageError(f"metric '{name}': no target is called '{target}'{choices}")
     if target is None and base in IN_UNITS and len(targets) > 1:
         choices = ", ".join([*by_target([base], targets), "r2"])
-        raise UsageError(
-            f"metric '{name}' has no one unit for {len(targets)} targets (choices: {choices})"
-        )
+        without = f"has no one unit for {len(targets)} targets"
+        raise UsageError(f"metric '{name}' {without} (choices: {choices})")
 
 
 def _check_demand(name: str) -> str:

@@ -31,9 +31,8 @@ def refuse_unmatched(
         if not any(matches(pattern, name) for name in names):
             modules = [name for name, _ in model.named_modules() if name]
             choices = nearest(pattern, dict.fromkeys([*modules, *names]))
-            raise UsageError(
-                f"{key}: no parameter and no module with parameters is called '{pattern}'{choices}"
-            )
+            nothing = "no parameter and no module with parameters"
+            raise UsageError(f"{key}: {nothing} is called '{pattern}'{choices}")
 
 
 FEWEST_LAYERS = 2

@@ -22,9 +22,8 @@ def require_package(package: str) -> None:
     found = importlib.util.find_spec(package)
     # Without an origin it is a folder of that name, such as these loggers leave behind.
     if found is None or found.origin is None:
-        raise UsageError(
-            f"the handler {package} needs the package of that name: pip install {package}"
-        )
+        needed = f"the handler {package} needs the package of that name"
+        raise UsageError(f"{needed}: pip install {package}")
 
 
 def describe_run(trainer: Trainer) -> dict[str, Any]:

@@ -63,11 +63,8 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
     if plain and top <= 1:
         decimals = max(decimals - 1, SHARE_DECIMALS)
     decimals = min(decimals, MOST_DIGITS - 2 - _place(top))
-    texts = (
-        _rounded(number, more, plain, sign)
-        for number, more in ((value, decimals + 1), (low, decimals), (high, decimals))
-    )
-    return FigureTexts(*texts)
+    figures = ((value, decimals + 1), (low, decimals), (high, decimals))
+    return FigureTexts(*(_rounded(number, more, plain, sign) for number, more in figures))
 
 
 def bounds_text(figure: Interval, sign: str = "") -> str:

@@ -66,9 +66,9 @@ def write_metrics_json(
             if value is not None and judge.is_better_epoch(float(value), loss, best_value):
                 best, best_value = row, (float(value), loss)
     summary: dict[str, Any] = {"monitor": monitor, "mode": mode, "best": None, "last": None}
-    for name, row in (("best", best), ("last", epochs[-1] if epochs else None)):
-        if row is not None:
-            summary[name] = {key: row[key] for key in (*PLACE, "metrics")}
+    for name, epoch in (("best", best), ("last", epochs[-1] if epochs else None)):
+        if epoch is not None:
+            summary[name] = {key: epoch[key] for key in (*PLACE, "metrics")}
     summary["test"] = None
     if tests:
         summary["test"] = {k: v for k, v in tests[-1].items() if k not in ("event", "time")}

@@ -73,10 +73,8 @@ Wins = tuple[np.ndarray, np.ndarray]
 def _wins(scores: Tensor, target: Tensor) -> Wins | None:
     """The counts; None without both classes or with scores that are not finite."""
     if scores.ndim != 1 or scores.shape != target.shape:
-        raise UsageError(
-            f"scores of shape {list(scores.shape)} for a target of shape {list(target.shape)}: "
-            "expected [N] of both, the scores of the positive class"
-        )
+        found = f"scores of shape {list(scores.shape)} for a target of shape {list(target.shape)}"
+        raise UsageError(f"{found}: expected [N] of both, the scores of the positive class")
     values, true = scores.detach().double().cpu().numpy(), target.detach().cpu().numpy()
     positive = true == 1
     if not (positive | (true == 0)).all():
@@ -120,10 +118,8 @@ def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
     McNemar 1947. Assumes independent samples. Models that are never right alone have p = 1.
     """
     if right_a.ndim != 1 or right_a.shape != right_b.shape:
-        raise UsageError(
-            f"decisions of shape {list(right_a.shape)} and {list(right_b.shape)}: expected [N], of "
-            "the same samples"
-        )
+        found = f"decisions of shape {list(right_a.shape)} and {list(right_b.shape)}"
+        raise UsageError(f"{found}: expected [N], of the same samples")
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     if not only_a + only_b:
         return McNemar(0, 0, 1.0)

@@ -239,10 +239,8 @@ def operating_points(
 def _checked(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     if scores.ndim != 1 or scores.shape != positive.shape:
-        raise UsageError(
-            f"scores {list(scores.shape)} and positive {list(positive.shape)}: expected one of "
-            "each a sample"
-        )
+        found = f"scores {list(scores.shape)} and positive {list(positive.shape)}"
+        raise UsageError(f"{found}: expected one of each a sample")
     if not ((scores >= 0) & (scores <= 1)).all():
         raise UsageError("scores: probabilities from 0 to 1 were expected")
     return scores, positive
