@@ -28,7 +28,6 @@ class Trainer(ResumableEngine):
         model: ``model(spectra [B, S, L], mask [B, S], tabular [B, D])`` returns a dict with
             ``logits`` [B, C]; moved to ``device``.
         loss: ``loss(outputs, target)`` returns a dict of named losses with ``total_loss``.
-        run_dir: Default folder of handlers that write files.
 
     Attributes:
         network: What a step calls: the model, or a wrapper around it (training by several
@@ -80,8 +79,7 @@ class Trainer(ResumableEngine):
         self.register_events(*TrainEvents, event_to_attr=by_iteration)
         self.state.metrics = {}
         self.state.optimizer_step = 0
-        self.state.accumulate_steps = 1
-        self.state.accumulation_size = 1
+        self.state.accumulate_steps = self.state.accumulation_size = 1
         self.state.sync_gradients = True
         self.state.batch_weight = None
         self.state.skip_step = False

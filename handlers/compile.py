@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -121,8 +121,7 @@ class Compile:
             for block in repeated_blocks(trainer.model):
                 block.compile(**options)
             return
-        # The result is a module, whatever torch's annotations are.
-        compiled = cast(nn.Module, torch.compile(trainer.model, **options))
+        compiled: Any = torch.compile(trainer.model, **options)
         if trainer.network is trainer.model:
             trainer.network = compiled
         else:

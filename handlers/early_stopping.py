@@ -20,11 +20,6 @@ class EarlyStopping(SavedAttributes):
     NaN is no improvement; an epoch without the metric, up to ``start_epoch``, or within
     ``cooldown`` epochs after an improvement does not count. A resumed run that had stopped early
     trains no further, unless its patience was raised.
-
-    Example:
-        >>> stopping = EarlyStopping("val/loss", "min", patience=2)
-        >>> [stopping.observe(loss, epoch) for epoch, loss in enumerate([0.9, 0.8, 0.8, 0.9], 1)]
-        [False, False, False, True]
     """
 
     phase = Phase.DECIDE

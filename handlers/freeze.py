@@ -13,16 +13,6 @@ from engine.optim import fill_momentum, matches, refuse_unmatched
 from engine.trainer import Trainer
 
 NEVER = math.inf
-# Whose running statistics move in a forward pass, without any gradient.
-NORMS_WITH_STATISTICS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-)
 
 
 class Freeze:
@@ -68,11 +58,9 @@ class Freeze:
         model = trainer.model
         # A parameter that is shared has several names, of which any may match.
         named = list(model.named_parameters(remove_duplicate=False))
-        norms = [
-            (name, module)
-            for name, module in model.named_modules()
-            if isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None
-        ]
+        # Running statistics move in a forward pass, without any gradient.
+        modules = model.named_modules()
+        norms = [(n, m) for n, m in modules if getattr(m, "running_mean", None) is not None]
         names = [*(name for name, _ in named), *(name for name, _ in norms)]
         refuse_unmatched([*self.patterns, *self.unfreeze], names, model, "freeze")
 

@@ -18,11 +18,10 @@ NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 class MLflow(ExternalLogger):
     """Logs each epoch's metrics and learning rate to MLflow, through Ignite's ``MLflowLogger``.
 
-    Needs ``pip install mlflow``. Its parameters describe the run and hold ``config``, nested values
-    with dotted names. A resumed run continues the same MLflow run and logs no epoch twice. An
-    undefined metric (NaN) is left out; characters that MLflow does not allow in names become ``_``.
-    Where the server stops answering during a run, training goes on and a notice names the epoch.
-    ``tracking_uri``, such as ``sqlite:///mlflow.db``, is by default MLflow's own.
+    Its parameters describe the run and hold ``config``, nested values with dotted names. A resumed
+    run continues the same MLflow run and logs no epoch twice. NaN is left out; characters that
+    MLflow does not allow in names become ``_``. Where the server stops answering during a run,
+    training goes on and a notice names the epoch.
     """
 
     package = "mlflow"

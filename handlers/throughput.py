@@ -20,22 +20,20 @@ class Throughput:
 
     At an epoch's end ``state.metrics`` holds
 
-    - ``time/samples_per_second``: training samples by the time from the epoch's start to the end
-      of its last batch; over all ranks, by the time of the slowest;
+    - ``time/samples_per_second``: training samples of all ranks by the slowest rank's time from the
+      epoch's start to the end of its last batch;
     - ``time/data_wait``: the share of that time spent waiting for the loader, 0 to 1; of rank 0;
     - ``time/step_ms``: that time by the optimizer steps (vetoed ones too), in milliseconds.
 
     The parts of an epoch that was cut and resumed are added up. A GPU is never waited for: CUDA
-    events measure how long it was idle between one step and the next batch, and when it finished
-    the epoch's last step, if it has by the time that the metrics are ready.
+    events measure how long it was idle before batches, and when it finished the epoch's last step.
     """
 
     phase = Phase.RECORD
 
     def __init__(self) -> None:
         self._began = self._ended = self._asked = 0.0  # this process's part of the epoch
-        self._before = 0.0  # the time of the parts before
-        self._waited_before = 0.0
+        self._before = self._waited_before = 0.0  # of the parts before
         self._waited = 0.0
         self._samples = self._steps = 0
         self._gpu: GpuClock | None = None

@@ -17,10 +17,9 @@ PRIVATE = {"console": "off", "save_code": False, "disable_code": True, "disable_
 class WandB(ExternalLogger):
     """Logs each epoch's metrics and learning rate to W&B, through Ignite's ``WandBLogger``.
 
-    Needs ``pip install wandb``. Its config describes the run and holds ``config``. A resumed run
-    continues the same W&B run; W&B ignores the epochs that come again. An undefined metric (NaN) is
-    left out. ``mode`` is ``online``, ``offline`` (to be sent with ``wandb sync``) or ``disabled``;
-    by default that of ``WANDB_MODE``, else online.
+    Its config describes the run and holds ``config``. A resumed run continues the same W&B run; W&B
+    ignores the epochs that come again. NaN is left out. ``mode`` is ``online``, ``offline`` (to be
+    sent with ``wandb sync``) or ``disabled``; by default that of ``WANDB_MODE``, else online.
     """
 
     package = "wandb"

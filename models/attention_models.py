@@ -293,11 +293,10 @@ class AttentionMultimodal(nn.Module):
     ) -> Outputs:
         """Predict a batch, from its data or from its encoders' results, given by place or by name.
 
-        Returns what :class:`EnhancedAttentionMultimodal` returns. End to end ``spec_logits`` and
-        ``tab_logits`` are the auxiliary heads', ``logits`` are the sum of both and of the
-        classifier's, and ``attention_weights`` also has ``scan_pooling`` [B, S] and
-        ``feature_selection`` [B, D]; with ``return_attention`` ``patch_pooling`` [B, S, H, T] and
-        ``patch_attention_<layer>`` [B, S, H, T, T].
+        Returns what :class:`EnhancedAttentionMultimodal` returns. End to end ``logits`` are the sum
+        of the auxiliary heads' (``spec_logits``, ``tab_logits``) and of the classifier's, and
+        ``attention_weights`` also has ``scan_pooling`` [B, S], ``feature_selection`` [B, D] and,
+        with ``return_attention``, the encoder's as [B, S, ...].
         """
         if isinstance(spectra, Mapping):
             spectra_result, spectra = spectra, None

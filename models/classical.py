@@ -167,7 +167,11 @@ class ClassicalModel:
             folds = splits if whole else [(everything, everything)]
             model = CalibratedClassifierCV(model, cv=folds, ensemble=False)
         elif recipe.grid and splits:
-            model = GridSearchCV(model, dict(recipe.grid), scoring=self._scoring(y), cv=splits)
+            by_probability = {"response_method": "predict_proba", "greater_is_better": False}
+            scoring: Any = "neg_mean_squared_error"
+            if self.task != "regression":
+                scoring = make_scorer(log_loss, labels=np.unique(y), **by_probability)
+            model = GridSearchCV(model, dict(recipe.grid), scoring=scoring, cv=splits)
         pipeline = Pipeline([*self._preparation(x), ("model", model)]).fit(x, y)
         if isinstance(model, GridSearchCV):
             pipeline.steps[-1] = ("model", pipeline[-1].best_estimator_)
@@ -185,13 +189,6 @@ class ClassicalModel:
             count = max(1, min(most, len(x) - 2, x.shape[1]))
             steps.append(("pca", PCA(count, whiten=whitened, random_state=self.seed)))
         return steps
-
-    def _scoring(self, y: np.ndarray) -> Any:
-        if self.task == "regression":
-            return "neg_mean_squared_error"
-        return make_scorer(
-            log_loss, response_method="predict_proba", greater_is_better=False, labels=np.unique(y)
-        )
 
     def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> list[Split]:
         """Folds of whole groups, without those that train on fewer classes."""

@@ -36,12 +36,9 @@ class TFTMultimodal(nn.Module):
     main ones: log-odds of independent evidence add up, so the fusion only has to learn what the sum
     misses.
 
-    Args:
-        spec_emb: Features of the spectra's vector, E.
-        d_model: Features of a token, within a scan and between the modalities.
-        projection_dim: Features, P, in which the modalities are contrasted.
-        modality_dropout: Share of training samples whose fusion sees one modality only.
-        encoder: Other keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
+    ``d_model`` are a token's features, within a scan and between the modalities; in
+    ``projection_dim`` ones the modalities are contrasted. The fusion of a share
+    ``modality_dropout`` of the training samples sees one modality only.
 
     Example:
         >>> model = TFTMultimodal(tab_dim=3, spec_len=64, patch_size=16, d_model=16)

@@ -84,12 +84,7 @@ def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
     if torch.device(device).type == "cuda":
         prepare_cublas()
     cudnn = torch.backends.cudnn
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        cudnn.deterministic,
-        cudnn.benchmark,
-    )
+    mode, before = torch.get_deterministic_debug_mode(), (cudnn.deterministic, cudnn.benchmark)
     torch.use_deterministic_algorithms(True)
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
@@ -103,8 +98,8 @@ def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
             f"{SETTING} to false, or choose a model, a loss or handlers without it"
         ) from error
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        cudnn.deterministic, cudnn.benchmark = before[2:]
+        torch.set_deterministic_debug_mode(mode)
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def prepare_cublas() -> None:

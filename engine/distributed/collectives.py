@@ -225,10 +225,8 @@ class StopConsensus:
     def __init__(self, every_s: float = EVERY_S) -> None:
         self.every_s = every_s
         self.due: int | None = None
-        self._asked = 0
-        self._asked_at = 0.0
-        self._step = 1
-        self._last = NEVER
+        self._asked, self._asked_at = 0, 0.0
+        self._step, self._last = 1, NEVER
         self._group: Any = None
 
     def begin(self, iteration: int, answer: int = 0, last: int | None = None) -> int:
