@@ -191,12 +191,10 @@ class Attribution(SavedAttributes):
             return
         began = time.perf_counter()
         self.sets = self._explain(trainer, self.max_samples)
-        fields = {
-            "method": self.method,
-            "samples": len(self.sets[0].sample_id),
-            **({"outputs": len(self.sets)} if len(self.sets) > 1 else {}),
-            "seconds": round(time.perf_counter() - began, 1),
-        }
+        fields: dict[str, Any] = {"method": self.method, "samples": len(self.sets[0].sample_id)}
+        if len(self.sets) > 1:
+            fields["outputs"] = len(self.sets)
+        fields["seconds"] = round(time.perf_counter() - began, 1)
         if self.path is not None:
             write_explained(self.sets, self.path, self.output_names)
             fields["path"] = str(self.path)

@@ -125,11 +125,8 @@ class SWA(WeightAverage):
 
     def state_dict(self) -> dict[str, Any]:
         """The average by parameter, its number of epochs, and the norms' statistics for it."""
-        return {
-            "averaged": self.averaged,
-            "average": self._named_average(),
-            "statistics": dict(self._buffers),
-        }
+        average, statistics = self._named_average(), dict(self._buffers)
+        return {"averaged": self.averaged, "average": average, "statistics": statistics}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue a saved average; ValueError if it is another model's."""

@@ -328,9 +328,6 @@ class AttentionMultimodal(nn.Module):
             tabular_result["tokens"] = self.covariate_tokens(tabular)
         outputs = self.multimodal.combine(spectra_result, tabular_result, auxiliary)
         outputs["logits"] = outputs["logits"] + auxiliary[0] + auxiliary[1]
-        outputs["attention_weights"] |= {
-            "scan_pooling": scan_weights,
-            "feature_selection": selection,
-            **patch_weights,
-        }
+        pooling = {"scan_pooling": scan_weights, "feature_selection": selection}
+        outputs["attention_weights"] |= pooling | patch_weights
         return outputs

@@ -141,10 +141,11 @@ class ScanAttention(OutputCollector):
         """Of each sample's real scans, adding up to 1, N of [S_i], on the CPU; None without."""
         if not self._kept:
             return None
-        kept = [(step["weights"].cpu(), step["mask"].cpu()) for step in self._kept]
         found: list[Tensor] = []
-        for weights, mask in kept:
-            found += scan_shares(weights, mask)[mask].split(mask.sum(dim=1).tolist())
+        for step in self._kept:
+            mask = step["mask"].cpu()
+            shares = scan_shares(step["weights"].cpu(), mask)
+            found += shares[mask].split(mask.sum(dim=1).tolist())
         return found
 
 
