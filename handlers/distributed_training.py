@@ -71,8 +71,9 @@ class DistributedTraining:
     ) -> None:
         for name, value in (("static_graph", static_graph), ("overlap", overlap)):
             if not isinstance(value, bool):
-                what = f"distributed_training.{name}"
-                raise UsageError(f"{what} must be true or false, not {value!r}")
+                raise UsageError(
+                    f"distributed_training.{name} must be true or false, not {value!r}"
+                )
         if find_unused_parameters not in (None, True, False):
             raise UsageError(
                 "distributed_training.find_unused_parameters must be true, false or null, not "

@@ -183,9 +183,8 @@ def _ramp(name: str, weight: object) -> Ramp:
             raise UsageError(f"{name}: '{key}' is unknown{nearest(key, RAMP_KEYS)}")
     for key in ("start", "end"):
         _check_number(f"{name}.{key}", weight.get(key))
-    epochs, first = (
-        require_whole(f"{name}.{key}", weight.get(key, 1), 1) for key in ("epochs", "first_epoch")
-    )
+    epochs = require_whole(f"{name}.epochs", weight.get("epochs", 1), 1)
+    first = require_whole(f"{name}.first_epoch", weight.get("first_epoch", 1), 1)
     if "epochs" not in weight:
         raise UsageError(f"{name}.epochs is missing: in how many epochs it goes to its end")
     shape = weight.get("shape", "linear")

@@ -55,9 +55,8 @@ def find_lr(
     were; the trainer's handlers (clipping, accumulation) take no part.
     """
     check_range(start_lr, end_lr, num_iter)
-    model, optimizer, loss, precision = copy.deepcopy(
-        (trainer.model, trainer.optimizer, trainer.loss, trainer.precision)
-    )
+    parts = trainer.model, trainer.optimizer, trainer.loss, trainer.precision
+    model, optimizer, loss, precision = copy.deepcopy(parts)
     searcher = Trainer(model, optimizer, loss, trainer.device)
     searcher.precision = precision
     shares = _start_at(optimizer, start_lr)

@@ -163,9 +163,8 @@ class FeedForward(nn.Sequential):
     """Two linear layers with a GELU and dropout between them, applied to each token alone."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.Linear(width, hidden), nn.GELU(), TokenDropout(dropout), nn.Linear(hidden, width)
-        )
+        widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        super().__init__(widen, nn.GELU(), TokenDropout(dropout), narrow)
 
 
 def linear_head(features: int, num_classes: int, dropout: float) -> nn.Sequential:

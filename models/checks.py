@@ -49,8 +49,9 @@ def check_result(
 ) -> None:
     """Refuse (ValueError) an encoder's result that a fusion cannot use."""
     if not isinstance(result, Mapping):
-        kind = type(result).__name__
-        raise ValueError(f"{name} must be a dict with 'embedding' and 'logits', not {kind}")
+        raise ValueError(
+            f"{name} must be a dict with 'embedding' and 'logits', not {type(result).__name__}"
+        )
     for key in ("embedding", "logits"):
         if key not in result:
             found = ", ".join(repr(key) for key in result) or "nothing"

@@ -66,9 +66,8 @@ class FocalLoss(OneTerm):
     def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
-            surprise = functional.binary_cross_entropy_with_logits(
-                *aligned(outputs, targets), reduction="none"
-            )
+            pair = aligned(outputs, targets)
+            surprise = functional.binary_cross_entropy_with_logits(*pair, reduction="none")
             factor = self._of_labels(targets)
         else:
             surprise = functional.cross_entropy(logits, targets, reduction="none")
@@ -105,9 +104,8 @@ class BinaryCrossEntropy(OneTerm):
         self.register_buffer("pos_weight", weights, persistent=False)
 
     def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(
-            *aligned(outputs, targets), pos_weight=self.pos_weight
-        )
+        pair, weight = aligned(outputs, targets), self.pos_weight
+        return functional.binary_cross_entropy_with_logits(*pair, pos_weight=weight)
 
 
 class MeanSquaredError(OneTerm):

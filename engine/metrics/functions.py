@@ -22,11 +22,9 @@ def _over_labels(of_label: Callable[[Tensor, Tensor], float]) -> Callable[[Tenso
     def metric(scores: Tensor, target: Tensor) -> float:
         if target.ndim == 1:
             return of_label(scores, target)
+        both = torch.stack([1 - scores, scores], dim=-1)  # [N, T, 2]
         return fmean(
-            of_label(
-                torch.stack([1 - scores[:, t], scores[:, t]], dim=1), (target[:, t] > 0).long()
-            )
-            for t in range(target.shape[1])
+            of_label(both[:, t], (target[:, t] > 0).long()) for t in range(target.shape[1])
         )
 
     return metric
