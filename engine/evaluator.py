@@ -1,7 +1,5 @@
 """The evaluator: an engine that measures a model without changing it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -22,12 +20,10 @@ from engine.steps import eval_step
 
 
 class Evaluator(OrderedEngine):
-    """Measures a model over a loader.
+    """Measures a model over a loader; ``metrics.outputs`` then holds the outputs.
 
     Collective: every rank evaluates its own batches, even if it has none, and gets the metrics of
-    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`. After a run
-    ``evaluator.metrics.outputs`` holds the outputs. ``precision`` may be replaced by mixed
-    precision.
+    all samples. One rank evaluates by itself within :func:`engine.distributed.alone`.
     """
 
     def __init__(
@@ -51,9 +47,8 @@ class Evaluator(OrderedEngine):
     ) -> dict[str, float]:
         """Run over the loader once, without changing the random number streams.
 
-        The loader yields every sample once, of several ranks in one of them. ``weights`` opens the
-        context with the weights to measure, such as averaged ones. Returns metric name -> value;
-        NaN where a metric is undefined on this data.
+        ``weights`` opens the context with the weights to measure, such as averaged ones. Returns
+        metric name -> value, NaN where undefined.
         """
         self.metrics.reset()
         self.state.metrics.clear()  # an interrupted run has no metrics

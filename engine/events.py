@@ -5,8 +5,6 @@ Every private name of Ignite's engine that this project overrides or reads is in
 ``_maybe_terminate_legacy``, ``_run_once_on_dataset_legacy`` and ``_setup_engine``.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging
@@ -70,10 +68,9 @@ class TrainEvents(EventEnum):
 
 
 class Phase(IntEnum):
-    """When a handler runs among the handlers of one event: lower first.
+    """When a handler runs among those of one event: lower first, equal ones as they were attached.
 
-    A handler declares it with a class attribute ``phase``, or for one method with :func:`in_phase`;
-    equal phases keep the order of attaching.
+    A handler declares it with a class attribute ``phase``, or for one method with :func:`in_phase`.
     """
 
     PREPARE = 10  # set up what other handlers rely on (freezing, augmentation)
@@ -107,10 +104,7 @@ def phase_of(handler: Callable[..., Any]) -> Phase:
 
 
 class OrderedEngine(Engine):
-    """An Ignite engine that runs handlers in the order of their phases.
-
-    An event without handlers costs next to nothing.
-    """
+    """An Ignite engine that runs handlers in the order of their phases."""
 
     # Ignite's resumable generator costs time at each event; runs resume from checkpoints instead.
     interrupt_resume_enabled = False
@@ -147,10 +141,7 @@ class OrderedEngine(Engine):
         return RemovableEventHandle(event_name, handler, self)
 
     def fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
-        """Call the handlers of an event, without Ignite's log line for each event.
-
-        That line took longer than most handlers do, shown or not.
-        """
+        """Call an event's handlers, without Ignite's log line, which takes longer than most."""
         if event_name is Events.EPOCH_COMPLETED:
             self._fire_epoch_completed()
             return
@@ -171,12 +162,9 @@ class OrderedEngine(Engine):
 class ResumableEngine(OrderedEngine):
     """An engine whose run can end between two handlers of ``EPOCH_COMPLETED`` and resume there.
 
-    Validation is a handler of that event and may take long. If it is interrupted, the handlers
-    after it must not act on half of it, and those before it must not run twice.
-
-    Attributes:
-        state.open_epoch: None, or the names of the handlers that had run when the epoch was
-            interrupted; to be saved and restored with the state.
+    If a long one (validation) is interrupted, the handlers after it must not act on half of it, and
+    those before it must not run twice. ``state.open_epoch`` holds the names of those that had run,
+    or None; it is saved and restored.
     """
 
     def __init__(self, process_function: Callable[..., Any]) -> None:
@@ -187,8 +175,7 @@ class ResumableEngine(OrderedEngine):
     def leave_epoch_open(self) -> None:
         """Tell the engine, from a handler of ``EPOCH_COMPLETED``, that it was interrupted.
 
-        The run ends after that handler. A resumed run enters the epoch again, trains on none of its
-        batches, and continues with that handler.
+        The run ends after that handler. A resumed run continues with it, without training.
         """
         self._handler_was_cut = True
 

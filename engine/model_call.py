@@ -1,7 +1,5 @@
 """Calls of a model and its loss with the parts of a batch that they take."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable
@@ -32,10 +30,10 @@ def unwrap_model(network: nn.Module) -> nn.Module:
 
 
 def call_model(model: nn.Module, batch: Any) -> Any:
-    """The model's outputs for a batch.
+    """The model's outputs for a batch; ``scan_rows`` is passed to a model that takes it.
 
-    ``scan_rows`` (long [N], rows of ``spectra.flatten(0, 1)`` that are real scans) is passed to a
-    model that takes it: on a GPU, finding them from the mask would wait.
+    They are the rows of ``spectra.flatten(0, 1)`` that are real scans, long [N]: on a GPU, finding
+    them from the mask would wait.
     """
     if _takes_scan_rows(type(unwrap_model(model)).forward):
         rows = getattr(batch, SCAN_ROWS, None)
@@ -46,18 +44,12 @@ def call_model(model: nn.Module, batch: Any) -> Any:
 def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
     """The named losses of a model's outputs.
 
-    ``aux`` (``datasets.batches.Batch.aux``) is passed if the loss takes it and there is one,
-    or if the loss requires it.
+    ``aux`` (``Batch.aux``) is passed if the loss takes it and there is one, or if it requires it.
     """
     takes, needs = _aux_of(_function_of(loss))
     if needs or (takes and aux is not None):
         return loss(outputs, targets, aux=aux)
     return loss(outputs, targets)
-
-
-def aux_of(batch: Any) -> Any:
-    """A batch's further targets for the loss, or None."""
-    return getattr(batch, "aux", None)
 
 
 def check_loss_arguments(loss: Any, aux: Any = None) -> None:

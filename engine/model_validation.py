@@ -1,24 +1,13 @@
 """The outputs that a model may return, and a forward pass before training that checks them.
 
-A model returns a mapping of names to outputs of B samples. None means that there is no such output.
-Other names are for the model's own loss.
-
-======================================  ============================================================
-``logits``                              float [B, C]; required
-``aux_logits_spec``, ``aux_logits_tab`` float [B, C], of a head on one modality
-``embedding``, ``spec_embedding``,      float [B, E], each of its own width, but ``gated_spec`` is
-``tab_embedding``, ``gated_spec``       as wide as ``spec_embedding``
-``spec_projection``, ``tab_projection`` float [B, P]
-``attention_weights``                   a dict of names to tensors [B, ...]; or one such tensor, or
-                                        a list or tuple of them, which are named as in
-                                        :func:`engine.metrics.attention_weights`
-======================================  ============================================================
-
-Attention weights may have scans among their dimensions. A model that returns them must accept a
-batch with an additional padded scan, by which those dimensions are found.
+A model returns a mapping of names to outputs of B samples: ``logits``, float [B, C]; optional are
+``aux_logits_spec`` and ``aux_logits_tab`` [B, C], of a head on one modality; ``embedding``,
+``spec_embedding``, ``tab_embedding`` [B, E], each of its own width, and ``gated_spec``, as wide as
+``spec_embedding``; ``spec_projection`` and ``tab_projection`` [B, P]; and ``attention_weights``, a
+dict of names to tensors [B, ...], or one such tensor, or a list of them, which are named as in
+:func:`engine.metrics.attention_weights`. A model whose weights have scans among their dimensions
+must accept a batch with an additional padded scan. Other names are for the model's own loss.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
@@ -27,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest, one_line
 from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.metrics import SWITCH, find_scan_axes, showing_attention
-from engine.model_call import aux_of, call_loss, call_model, check_loss_arguments
+from engine.model_call import call_loss, call_model, check_loss_arguments
 from engine.protocols import Loss
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
@@ -51,19 +40,17 @@ def validate_model(
 ) -> list[str]:
     """Run a model and its loss on one batch, without gradients and random draws.
 
-    ``num_classes`` is the width of ``logits``. Returns the names of the loss's terms.
-
-    Raises:
-        UsageError: Names the output or term that is invalid.
+    ``num_classes`` is the width of ``logits``. Returns the names of the loss's terms. UsageError
+    names the output or term that is invalid.
     """
-    name = type(model).__name__
+    name = f"model {type(model).__name__}"
     batch = batch.to(device)
     with eval_mode(model.to(device)), preserve_rng_state():
         outputs = call_model(model, batch)
         _check_outputs(name, outputs, (len(batch.sample_id), num_classes))
         with torch.no_grad():
             _check_attention(name, model, outputs, batch)
-        aux = aux_of(batch)
+        aux = getattr(batch, "aux", None)
         check_loss_arguments(loss, aux)
         losses = call_loss(loss, outputs, batch.target, aux)
     if not isinstance(losses, Mapping) or "total_loss" not in losses:
@@ -102,13 +89,9 @@ def _check_training(model: nn.Module, logits: Tensor, total: Tensor) -> None:
 
 def _check_outputs(name: str, outputs: object, expected: tuple[int, int]) -> None:
     if not isinstance(outputs, Mapping):
-        raise UsageError(
-            f"model {name} must return a dict with 'logits', not {type(outputs).__name__}"
-        )
+        raise UsageError(f"{name} must return a dict with 'logits', not {type(outputs).__name__}")
     if outputs.get("logits") is None:
-        raise UsageError(
-            f"model {name} returns no 'logits'{nearest('logits', outputs)}; expected [B, C]"
-        )
+        raise UsageError(f"{name} returns no 'logits'{nearest('logits', outputs)}; expected [B, C]")
     samples = expected[0]
     for key in ("logits", *HEADS):
         _check_tensor(name, key, outputs.get(key), "[B, C]", expected)
@@ -117,7 +100,7 @@ def _check_outputs(name: str, outputs: object, expected: tuple[int, int]) -> Non
     before, after = outputs.get("spec_embedding"), outputs.get("gated_spec")
     if before is not None and after is not None and before.shape != after.shape:
         raise UsageError(
-            f"model {name} gives gated_spec of shape {list(after.shape)}, expected that of "
+            f"{name} gives gated_spec of shape {list(after.shape)}, expected that of "
             f"spec_embedding, {list(before.shape)}"
         )
     _check_weights(name, outputs.get(WEIGHTS), samples)
@@ -130,13 +113,12 @@ def _check_tensor(
         return
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(f"model {name} gives {key} as {kind}, expected a float tensor {form}")
+        raise UsageError(f"{name} gives {key} as {kind}, expected a float tensor {form}")
     samples, width = expected
     if value.ndim != 2 or len(value) != samples or width not in (None, value.shape[1]):
         needed = f"[{samples}, {form[4] if width is None else width}]"
-        raise UsageError(
-            f"model {name} gives {key} of shape {list(value.shape)}, expected {form} = {needed}"
-        )
+        shape = list(value.shape)
+        raise UsageError(f"{name} gives {key} of shape {shape}, expected {form} = {needed}")
 
 
 def _check_weights(name: str, found: object, samples: int) -> None:
@@ -145,7 +127,7 @@ def _check_weights(name: str, found: object, samples: int) -> None:
     if isinstance(found, Mapping):
         for key in found:
             if not isinstance(key, str):
-                raise UsageError(f"model {name} names {WEIGHTS} by {key!r}, expected text")
+                raise UsageError(f"{name} names {WEIGHTS} by {key!r}, expected text")
         named = {f"{WEIGHTS}['{key}']": each for key, each in found.items()}
     elif isinstance(found, (list, tuple)):
         named = {f"{WEIGHTS}[{number}]": each for number, each in enumerate(found)}
@@ -155,9 +137,9 @@ def _check_weights(name: str, found: object, samples: int) -> None:
         if each is None:
             continue
         if not isinstance(each, Tensor):
-            raise UsageError(f"model {name} gives {key} as {type(each).__name__}, {expected}")
+            raise UsageError(f"{name} gives {key} as {type(each).__name__}, {expected}")
         if each.ndim < 2 or len(each) != samples:
-            raise UsageError(f"model {name} gives {key} of shape {list(each.shape)}, {expected}")
+            raise UsageError(f"{name} gives {key} of shape {list(each.shape)}, {expected}")
 
 
 def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], batch: Any) -> None:
@@ -170,8 +152,5 @@ def _check_attention(name: str, model: nn.Module, outputs: Mapping[str, Any], ba
         try:
             find_scan_axes(model, one, one[0].device)
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"model {name} returns {WEIGHTS}, but takes no further scan that is only padding: "
-                f"{reason}"
-            ) from error
+            refused = f"{name} returns {WEIGHTS}, but takes no further scan that is only padding"
+            raise UsageError(f"{refused}: {one_line(error)}") from error

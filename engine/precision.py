@@ -1,7 +1,5 @@
 """How a step computes, goes backward and updates; mixed precision is a subclass."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -38,11 +36,7 @@ class Precision:
 
 
 def best_device(name: str = "auto") -> torch.device:
-    """The device of a name such as ``cuda:1``; ``auto`` is CUDA if available, else the CPU.
-
-    Raises:
-        ValueError: The name is no device, or CUDA is not available.
-    """
+    """The device of a name such as ``cuda:1``; ``auto`` is CUDA if available, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -55,10 +49,7 @@ def best_device(name: str = "auto") -> torch.device:
 
 
 def has_bf16_instructions() -> bool | None:
-    """Whether the processor has bfloat16 instructions; None if torch is too old to tell.
-
-    Without them bf16 is correct, but several times slower than fp32.
-    """
+    """Whether the processor has them (without, bf16 is several times slower); None if unknown."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is None:
         return None

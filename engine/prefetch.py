@@ -1,7 +1,5 @@
 """Batches on the GPU before the step needs them."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +12,7 @@ STEPS_AHEAD = 3
 
 
 class DevicePrefetcher:
-    """Iterates over a loader and copies each batch to a GPU while earlier steps compute.
-
-    Copies, and the work of :meth:`datasets.batches.PackedBatch.to`, run on a separate stream. From
-    pinned memory the loop does not wait for them.
-    """
+    """Copies each batch of a loader to a GPU, on a separate stream, while earlier steps compute."""
 
     def __init__(self, loader: Any, device: torch.device) -> None:
         self.loader = loader

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from engine.distributed import map_tensors
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -26,9 +30,9 @@ Loss = Callable[..., Mapping[str, Tensor]]
 class Stateful(Protocol):
     """What a checkpoint saves: models, optimizers, samplers, handlers with state.
 
-    A state holds tensors and plain Python types, so that it loads with
-    ``torch.load(weights_only=True)``. Objects that differ between ranks declare
-    ``of_each_process = True``; they have a ``reset`` for resuming with another number of ranks.
+    A state holds tensors and plain Python types (``torch.load(weights_only=True)``). Objects that
+    differ between ranks declare ``of_each_process = True``; they have a ``reset`` for resuming with
+    another number of ranks.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -44,23 +48,24 @@ class SavedAttributes:
     """Base of handlers whose state is the attributes in ``saved``, by their names without ``_``."""
 
     saved: tuple[str, ...]
+    _device = torch.device("cpu")  # of tensors among them
 
     def state_dict(self) -> dict[str, Any]:
         """The attributes' values."""
-        return {name.lstrip("_"): getattr(self, name) for name in self.saved}
+        return {name.lstrip("_"): copy(getattr(self, name)) for name in self.saved}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Set the attributes."""
         for name in self.saved:
-            setattr(self, name, state_dict[name.lstrip("_")])
+            there = map_tensors(state_dict[name.lstrip("_")], lambda t: t.to(self._device))
+            setattr(self, name, there)
 
 
 @runtime_checkable
 class Handler(Protocol):
     """An independent part of training: it listens to events and knows no other handler.
 
-    If it writes files or to the console it declares ``first_process_only = True`` and is attached
-    in the main process only.
+    With ``first_process_only = True`` (files, the console) it is attached on rank 0 only.
     """
 
     def attach(self, trainer: Trainer) -> Any:

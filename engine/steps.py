@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.events import TrainEvents
-from engine.model_call import aux_of, call_loss, call_model
+from engine.model_call import call_loss, call_model
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
@@ -24,7 +24,8 @@ def train_step(trainer: Trainer, batch: Any) -> dict[str, Tensor]:
     with trainer.precision.autocast():
         state.outputs = call_model(trainer.network, batch)
         fire(TrainEvents.FORWARD_COMPLETED)
-        state.losses = call_loss(trainer.loss, state.outputs, batch.target, aux_of(batch))
+        aux = getattr(batch, "aux", None)
+        state.losses = call_loss(trainer.loss, state.outputs, batch.target, aux)
     fire(TrainEvents.LOSS_COMPLETED)
 
     total = state.losses["total_loss"]
@@ -53,5 +54,6 @@ def eval_step(evaluator: Evaluator, batch: Any) -> dict[str, Tensor]:
     state.batch = batch = batch.to(evaluator.device, non_blocking=True)
     with evaluator.precision.autocast():
         state.outputs = call_model(evaluator.model, batch)
-        state.losses = call_loss(evaluator.loss, state.outputs, batch.target, aux_of(batch))
+        aux = getattr(batch, "aux", None)
+        state.losses = call_loss(evaluator.loss, state.outputs, batch.target, aux)
     return state.losses

@@ -1,7 +1,5 @@
 """The trainer: an engine that owns what a step needs and knows no handler."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,20 +27,13 @@ class Trainer(ResumableEngine):
     Args:
         model: ``model(spectra [B, S, L], mask [B, S], tabular [B, D])`` returns a dict with
             ``logits`` [B, C]; moved to ``device``.
-        optimizer: Of the model's parameters.
         loss: ``loss(outputs, target)`` returns a dict of named losses with ``total_loss``.
-        device: Of the model and the batches.
-        run_dir: Default folder of handlers that write files.
 
     Attributes:
         network: What a step calls: the model, or a wrapper around it (training by several
             processes); everything else uses ``model``.
-        precision: How a step computes; replaced by mixed precision.
-        stateful: Name -> what a checkpoint saves (:meth:`register_state`).
         data_sampler: Set by :meth:`fit`; follows the epoch, and resumes within one.
-        step_shares: Weights of the micro-batches of a step.
         total: From a step's terms to its ``total_loss``, if the loss or a handler provides it.
-        left_out_steps: Corrects the count of steps that the device skipped.
         history: One row per epoch of the run: ``epoch`` and ``metrics`` (name -> float, ``lr``
             among them); saved with every checkpoint.
 
@@ -88,8 +79,7 @@ class Trainer(ResumableEngine):
         self.register_events(*TrainEvents, event_to_attr=by_iteration)
         self.state.metrics = {}
         self.state.optimizer_step = 0
-        self.state.accumulate_steps = 1
-        self.state.accumulation_size = 1
+        self.state.accumulate_steps = self.state.accumulation_size = 1
         self.state.sync_gradients = True
         self.state.batch_weight = None
         self.state.skip_step = False
@@ -112,10 +102,7 @@ class Trainer(ResumableEngine):
                 handler.attach(self)
 
     def register_state(self, name: str, thing: Stateful) -> str:
-        """Save and restore ``thing`` with every checkpoint; returns its name there.
-
-        That is ``name``, or ``<name>-2`` for a second of that name.
-        """
+        """Save ``thing`` with every checkpoint, as ``name``, or ``<name>-2`` for a second one."""
         free, number = name, 1
         while free in self.stateful:
             number += 1
@@ -132,11 +119,7 @@ class Trainer(ResumableEngine):
         return Path(self.run_dir, *parts)
 
     def log_event(self, event: str, **fields: Any) -> None:
-        """Fire ``LOG_EVENT`` for the log and the console.
-
-        The event is one word (``checkpoint_saved``), the fields are of plain types; ``message`` is
-        shown on the console.
-        """
+        """Fire ``LOG_EVENT``: one word and plain fields, of which the console shows ``message``."""
         self.state.notice = {"event": event, **fields}
         fired_within = self.last_event_name
         self.fire_event(TrainEvents.LOG_EVENT)
@@ -162,10 +145,9 @@ class Trainer(ResumableEngine):
         for user, name in self._monitored:
             if name not in self.provided_metrics:
                 subset = name.partition("/")[0]  # names of the same subset first
-                among = sorted(
-                    self.provided_metrics, key=lambda n: (n.partition("/")[0] != subset, n)
-                )
-                choices = nearest(name, among)
+                known = sorted(self.provided_metrics)
+                known.sort(key=lambda n: n.partition("/")[0] != subset)
+                choices = nearest(name, known)
                 raise UsageError(f"{user}.monitor: no metric is called '{name}'{choices}")
 
     # -- running ----------------------------------------------------------------------------
@@ -174,12 +156,9 @@ class Trainer(ResumableEngine):
         """Train until ``max_epochs`` epochs are done, counting those of a restored checkpoint.
 
         A run that was saved by another number of processes, or with another accumulation, resumes
-        at the beginning of an epoch. Its optimizer steps are rescaled to the steps of an epoch now.
-        Where the loader's ``batch_sampler`` has ``set_epoch`` and ``resume_at``, a run cut within
-        an epoch resumes at the very next batch.
-
-        Raises:
-            UsageError: The loader is empty, or its length is not the restored run's.
+        at the beginning of an epoch, with its optimizer steps rescaled. Where the loader's
+        ``batch_sampler`` has ``set_epoch`` and ``resume_at``, a cut run resumes at the very next
+        batch.
         """
         if len(loader) == 0:
             raise UsageError("the training loader is empty: no batch to train on")
@@ -238,11 +217,7 @@ class Trainer(ResumableEngine):
         return state
 
     def _may_stop_here(self) -> bool:
-        """Only where a checkpoint can resume.
-
-        That is: not before a counted batch is trained on, not within an optimizer step, and not
-        between an epoch's last batch and its metrics.
-        """
+        """Only where a checkpoint can resume: at an epoch's ends, or after an optimizer step."""
         state, event = self.state, self.last_event_name
         if event == Events.ITERATION_COMPLETED:
             return bool(state.sync_gradients and state.iteration % state.epoch_length)
@@ -318,22 +293,13 @@ class Trainer(ResumableEngine):
         self._rng_to_restore = state_dict["rng"]
 
     def capture(self) -> dict[str, Any]:
-        """The state of everything registered, by name. Collective.
-
-        Sharded tensors are complete on rank 0 only, whose states are the ones to save.
-        """
+        """The state of everything registered, by name; that of rank 0 is to save. Collective."""
         return capture_all(self.stateful, self.model)
 
     def restore(
         self, states: Mapping[str, Any], things: Mapping[str, Stateful] | None = None
     ) -> None:
-        """Restore rank 0's captured state, on any number of processes. Collective.
-
-        ``things`` are to be restored, by name; everything registered by default.
-
-        Raises:
-            UsageError: The states belong to another set of handlers, or another model.
-        """
+        """Restore rank 0's captured states; UsageError if they are another set-up's. Collective."""
         things = self.stateful if things is None else things
         self._saved_by = restore_all(things, self.model, states)
 

@@ -1,41 +1,7 @@
 """Independent handlers, and the short names by which a configuration finds them."""
 
-from typing import TYPE_CHECKING
-
-from datasets.lazy_exports import lazy_exports
-
-if TYPE_CHECKING:
-    from handlers.accumulation import Accumulation
-    from handlers.attribution import Attribution
-    from handlers.checkpoint import Checkpoint
-    from handlers.compile import Compile
-    from handlers.distributed_training import DistributedTraining
-    from handlers.early_stopping import EarlyStopping
-    from handlers.ema import EMA
-    from handlers.freeze import Freeze
-    from handlers.graceful_shutdown import GracefulShutdown
-    from handlers.gradient_clipping import GradientClipping
-    from handlers.gradient_norm import GradientNorm
-    from handlers.loss_weights import LossWeights
-    from handlers.lr_finder import LRFinder
-    from handlers.lr_schedule import LRSchedule
-    from handlers.mixed_precision import MixedPrecision
-    from handlers.mlflow_log import MLflow
-    from handlers.nan_guard import NaNGuard
-    from handlers.profiler import Profiler
-    from handlers.progress import Progress
-    from handlers.report import Report
-    from handlers.run_log import RunLog
-    from handlers.scan_pairs import ScanPairs
-    from handlers.step_log import StepLog
-    from handlers.swa import SWA
-    from handlers.tensorboard_log import TensorBoard
-    from handlers.throughput import Throughput
-    from handlers.training_curves import TrainingCurves
-    from handlers.validation import Validation
-    from handlers.wandb_log import WandB
-else:
-    __getattr__ = lazy_exports(__name__, __file__)
+import importlib
+from typing import Any
 
 HANDLERS = {
     "accumulation": "handlers.accumulation.Accumulation",
@@ -68,3 +34,11 @@ HANDLERS = {
     "validation": "handlers.validation.Validation",
     "wandb": "handlers.wandb_log.WandB",
 }
+
+
+def __getattr__(name: str) -> Any:
+    for path in HANDLERS.values():
+        module, _, found = path.rpartition(".")
+        if found == name:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'handlers' has no attribute '{name}'")

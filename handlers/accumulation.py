@@ -1,16 +1,10 @@
 """Several micro-batches to one optimizer step."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ignite.engine import Events
 
 from datasets.specs import require_whole
 from engine.events import Phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 
 class Accumulation:
@@ -19,10 +13,6 @@ class Accumulation:
     The last accumulation of an epoch may be shorter. The step is that of one large batch, also
     where micro-batches differ in size or in their class weights (:class:`engine.optim.StepShares`).
     Contrastive terms and norms over the batch see one micro-batch at a time.
-
-    Sets ``trainer.state.accumulate_steps``, and in each iteration ``accumulation_size``
-    (micro-batches of the present accumulation) and ``sync_gradients`` (whether this is its last).
-    All of it follows from the iteration: nothing has to be saved.
     """
 
     phase = Phase.PREPARE

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 from torch import Tensor
@@ -33,56 +33,39 @@ from engine.explain import (
     write_explained,
 )
 from engine.metrics import order_of
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.protocols import SavedAttributes
+from engine.trainer import Trainer
 
 FILE_NAME = "attributions.safetensors"
 # Means over so many hardly move any more; with steps to spare a minute on two cores.
 MOST_SAMPLES = 500
 
 
-class Attribution:
+class Attribution(SavedAttributes):
     """Attributions by points of the scans, by scans and by covariates.
 
-    Of classes the predicted one is explained. Several labels or values are explained one by one,
-    the first ``engine.explain.attribution.MOST_OUTPUTS`` of them: ``sets`` holds one set of
-    attributions for each, which multiplies time and memory.
+    Of classes the predicted one is explained; several labels or values are explained one by one,
+    the first ``engine.explain.attribution.MOST_OUTPUTS``: ``sets`` holds one set for each.
 
-    Attached to an evaluator it explains the evaluated samples, in the order of their data set; each
-    evaluation starts again. Attached to a trainer it explains the samples of a loader when training
-    ends, and with ``every`` also after every so many epochs (``history``, saved with checkpoints:
-    rows of ``epoch``, ``samples``, the tensors of :class:`engine.explain.Importance`, and of
-    several outputs ``output``, its number). A run that was stopped within an epoch explains
-    nothing; the resumed one will. Training goes on unchanged. Rank 0 explains the samples of its
-    own loader.
+    Attached to an evaluator it explains the evaluated samples. Attached to a trainer it explains
+    the samples of ``loader`` (in a configuration the validation set) when training ends, and with
+    ``every`` also after every so many epochs (``history``: rows of ``epoch``, the fields of
+    :class:`engine.explain.Importance`, and of several outputs ``output``). A run that was stopped
+    within an epoch explains nothing; the resumed one will. Training goes on unchanged. Rank 0
+    explains the samples of its own loader.
 
     Writes ``attributions.safetensors`` (:func:`engine.explain.read_explained`) and announces
     ``attributions_computed``. Memory: S x L x 4 bytes for a sample of S scans of L points, bounded
-    by ``max_samples``; ``rows`` bounds the memory of a pass (:func:`engine.explain.attribute`).
+    by ``max_samples``; twice that with ``keep_intensities``, for the directions of regions
+    (:func:`engine.explain.top_windows`).
 
-    Args:
-        method: One of ``engine.explain.METHODS``.
-        loader: Samples on which a trainer's model is explained; in a configuration the validation
-            set.
-        target: The output to explain; None for the predicted class of each sample, or for each
-            label or value.
-        score: See :class:`engine.explain.Options`, as for the next ones; None for the log-odds of
-            classes, and of labels and values the output as it is.
-        max_samples: Explain the first so many of that order; None for all.
-        every: Epochs between explanations; None for the end of training only.
-        baseline: Zeros are the mean of inputs that are standardised only.
-        references: None for the first batch.
-        keep_intensities: Keep the scans too, for the directions of regions
-            (:func:`engine.explain.top_windows`); twice the memory.
-        output_names: Names of the outputs, for the file.
-        path: The file; with a trainer ``<run_dir>/report/attributions.safetensors`` by default, or
-            none without a ``run_dir``.
-        measured_weights: Context in which the model holds the weights to explain, such as
-            ``EMA.averaged_weights``; an evaluator brings its own.
+    ``score``, ``baseline`` and so on are those of :class:`engine.explain.Options`; a score of None
+    is the log-odds of classes, and of labels and values the output. ``measured_weights`` is a
+    context in which the model holds the weights to explain, such as ``EMA.averaged_weights``.
     """
 
     phase = Phase.REPORT
+    saved = ("history",)
     first_process_only = True
 
     def __init__(
@@ -106,9 +89,8 @@ class Attribution:
         measured_weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if method not in METHODS:
-            raise UsageError(
-                f"attribution.method: nothing is called '{method}'{nearest(method, METHODS)}"
-            )
+            choices = nearest(method, METHODS)
+            raise UsageError(f"attribution.method: nothing is called '{method}'{choices}")
         if max_samples is not None:
             max_samples = require_whole("attribution.max_samples", max_samples, 1)
         if every is not None:
@@ -120,32 +102,17 @@ class Attribution:
         self.output_names = list(output_names)
         self.path = None if path is None else Path(path)
         self.measured_weights = measured_weights
-        self.options: dict[str, Any] = {
-            "steps": steps,
-            "rows": rows,
-            "window": window,
-            "per_scan": per_scan,
-        }
-        Options(score=score or SCORES[0], **self.options)  # checks them
-        self.options.update(
-            score=score, baseline=baseline, references=references, keep_intensities=keep_intensities
-        )
+        checked = Options(score or SCORES[0], baseline, references, steps, rows, window, per_scan)
+        self.options = {**vars(checked), "score": score, "keep_intensities": keep_intensities}
         self.history: list[dict[str, Any]] = []
         self.sets: list[Explained] = []
-        self._explainer: OutputsExplainer
-        self._bar: tqdm[Any]
 
     @property
     def explained(self) -> Explained | None:
-        """The attributions sample by sample; None before there are any.
-
-        Of several outputs it is a UsageError: ``sets`` holds them.
-        """
+        """The attributions sample by sample, or None; UsageError for several outputs."""
         if len(self.sets) > 1:
-            raise UsageError(
-                f"attribution: {len(self.sets)} outputs were explained, each by itself; take one "
-                "of sets"
-            )
+            found = f"{len(self.sets)} outputs were explained, each by itself"
+            raise UsageError(f"attribution: {found}; take one of sets")
         return self.sets[0] if self.sets else None
 
     @property
@@ -175,8 +142,6 @@ class Attribution:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.follow)
         engine.add_event_handler(Events.COMPLETED, self.conclude)
 
-    # -- on an evaluator --------------------------------------------------------------------
-
     def start(self, evaluator: Evaluator) -> None:
         """Forget an earlier evaluation's samples."""
         self.sets = []
@@ -202,8 +167,6 @@ class Attribution:
         if self.path is not None:
             write_explained(self.sets, self.path, self.output_names)
 
-    # -- on a trainer -----------------------------------------------------------------------
-
     def check_target(self, trainer: Trainer) -> None:
         """Refuse a target that the model does not have, before training."""
         self._explain(trainer, max_samples=1)
@@ -228,12 +191,10 @@ class Attribution:
             return
         began = time.perf_counter()
         self.sets = self._explain(trainer, self.max_samples)
-        fields = {
-            "method": self.method,
-            "samples": len(self.sets[0].sample_id),
-            **({"outputs": len(self.sets)} if len(self.sets) > 1 else {}),
-            "seconds": round(time.perf_counter() - began, 1),
-        }
+        fields: dict[str, Any] = {"method": self.method, "samples": len(self.sets[0].sample_id)}
+        if len(self.sets) > 1:
+            fields["outputs"] = len(self.sets)
+        fields["seconds"] = round(time.perf_counter() - began, 1)
         if self.path is not None:
             write_explained(self.sets, self.path, self.output_names)
             fields["path"] = str(self.path)
@@ -269,11 +230,3 @@ class Attribution:
             disable=None,
             leave=False,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The history."""
-        return {"history": [dict(row) for row in self.history]}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the history."""
-        self.history = [dict(row) for row in state_dict["history"]]

@@ -1,12 +1,11 @@
 """Checkpoints: the last, the best, the top k and periodic ones, each whole or absent."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -24,9 +23,7 @@ from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 BEST_NAME = "best.pt"
 NEVER = -1
@@ -36,37 +33,22 @@ Entry = tuple[str, float, int]  # file name, score, epoch
 class Checkpoint:
     """Saves everything that the trainer registers, after all other handlers of the event.
 
-    Four sorts of files, each written aside and renamed when it is whole: ``last.pt`` to resume
-    from, ``best.pt``, the ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and
-    ``periodic-epoch=<epoch>.pt``, which are never removed. A file that falls out of the best is
-    removed after the new one is written. Of equal scores the lower ``val/loss`` makes
-    ``best.pt``, then the earlier; NaN is never among the
-    best; an epoch without the monitor is not ranked. Weights that are NaN or infinite are never
-    saved.
+    Four sorts of files, each whole or absent: ``last.pt`` to resume from, ``best.pt``, the
+    ``save_top_k`` best as ``epoch=<epoch>-<monitor>=<score>.pt``, and each ``keep_every_epochs``
+    epochs ``periodic-epoch=<epoch>.pt``, which are never removed. Of equal scores the lower
+    ``val/loss`` makes ``best.pt``, then the earlier; NaN is never among the best; an epoch without
+    the monitor, or between those of ``every_epochs``, is not ranked. Weights that are NaN or
+    infinite are never saved. ``last.pt`` is also written within an epoch after ``every_steps``
+    optimizer steps, and at the end of a run, completed or stopped.
 
-    At the end of a run, completed or stopped, ``last.pt`` holds the very end, also in the middle of
-    an epoch. A run that is resumed without ``save_last`` loses its ``last.pt`` when a newer file is
-    written; one that is resumed with another monitor has its files ranked again.
+    A run that is resumed without ``save_last`` loses its ``last.pt`` when a newer file is written;
+    one that is resumed with another monitor has its files ranked again. ``meta`` are plain values
+    that identify data and model (:func:`engine.checkpointing.check_meta`).
 
-    Rank 0 writes the files; all ranks need the handler, because their states are gathered. A file
-    that cannot be written ends all of them.
-
+    Rank 0 writes the files; all ranks need the handler, because their states are gathered.
     Announces ``checkpoint_saved``, ``checkpoint_skipped`` and ``checkpoint_missing``. The file
     carries its ``checkpoint_saved``, which a resumed run announces again, because a log cut back to
     the file's moment lacks it.
-
-    Args:
-        every_epochs: Epochs from one save to the next; the epochs between are not ranked. The last
-            epoch is always saved.
-        every_steps: Optimizer steps after which ``last.pt`` is also written within an epoch.
-        keep_every_epochs: Epochs from one periodic file to the next.
-        folder: ``<run_dir>/checkpoints`` by default.
-        meta: Plain values saved along, which identify data and model
-            (:func:`engine.checkpointing.check_meta`).
-
-    Example:
-        >>> Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
-        'epoch=004-val_loss=0.250000.pt'
     """
 
     phase = Phase.SAVE
@@ -85,8 +67,8 @@ class Checkpoint:
         folder: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        save_top_k = require_whole("checkpoint.save_top_k", save_top_k, 0)
-        every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
+        self.save_top_k = require_whole("checkpoint.save_top_k", save_top_k)
+        self.every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
         if every_steps is not None:
             every_steps = require_whole("checkpoint.every_steps", every_steps, 1)
             if not save_last:
@@ -99,9 +81,10 @@ class Checkpoint:
                 "save_top_k to 0 and save_best to false"
             )
         self.monitor = Monitor(monitor, mode, "checkpoint") if monitor is not None else None
-        self.save_top_k, self.save_last, self.save_best = save_top_k, save_last, save_best
-        self.every_epochs, self.every_steps = every_epochs, every_steps
-        self.keep_every_epochs = keep_every_epochs
+        self._ranked_by = None if self.monitor is None else [self.monitor.name, self.monitor.mode]
+        self._label = re.sub(r"[^\w.@-]", "_", monitor or "none")
+        self.save_last, self.save_best = save_last, save_best
+        self.every_steps, self.keep_every_epochs = every_steps, keep_every_epochs
         self._folder = folder
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
@@ -130,11 +113,6 @@ class Checkpoint:
         plain = score == 0 or SMALLEST_PLAIN <= abs(score) < LARGEST_PLAIN
         return f"epoch={epoch:03d}-{self._label}={score:.6{'f' if plain else 'e'}}.pt"
 
-    @property
-    def _label(self) -> str:
-        name = self.monitor.name if self.monitor else "none"
-        return re.sub(r"[^\w.@-]", "_", name)
-
     # -- when -------------------------------------------------------------------------------
 
     def start(self, trainer: Trainer) -> None:
@@ -152,11 +130,10 @@ class Checkpoint:
             self._top = broadcast_from_main(lambda: self._tidy(trainer))
             # Fail now where a state cannot be saved, not after the first epoch.
             states = trainer.capture()
-            broadcast_from_main(lambda: self._check(states))
+            broadcast_from_main(lambda: len(pack_checkpoint(states, self.meta)))
         except OSError as error:
-            raise CheckpointError(
-                f"cannot write checkpoints to {self.folder}: {error.strerror}"
-            ) from error
+            reason = f"{self.folder}: {error.strerror}"
+            raise CheckpointError(f"cannot write checkpoints to {reason}") from error
         if self._carried is not None:
             carried, self._carried = self._carried, None
             trainer.log_event(**carried)
@@ -187,7 +164,7 @@ class Checkpoint:
             self._save(trainer, None, planned=False)
 
     def _steps_are_due(self, trainer: Trainer) -> bool:
-        passed: int = trainer.state.optimizer_step - self._saved_step
+        passed = trainer.state.optimizer_step - self._saved_step
         return self.every_steps is not None and passed >= self.every_steps
 
     # -- what -------------------------------------------------------------------------------
@@ -200,7 +177,9 @@ class Checkpoint:
         before = self._top, self._best, self._best_loss, self._saved_iteration
         if planned:
             self._saved_step = state.optimizer_step
-        broken = self._broken(trainer)
+        search = partial(broken_weight, trainer.model)
+        # Within an epoch running statistics differ; those of rank 0 are saved.
+        broken = search() if is_sharded(trainer.model) else broadcast_from_main(search)
         if broken is not None:
             message = f"not saved: the model's {broken} holds NaN or infinite values"
             trainer.log_event("checkpoint_skipped", **place, message=message)
@@ -224,22 +203,11 @@ class Checkpoint:
             broadcast_from_main(lambda: self._write(states, names, before[0]))
         except OSError as error:
             self._top, self._best, self._best_loss, self._saved_iteration = before
-            raise CheckpointError(
-                f"cannot save a checkpoint to {self.folder}: {error.strerror}; the earlier ones "
-                "stand"
-            ) from error
+            reason = f"{self.folder}: {error.strerror}; the earlier ones stand"
+            raise CheckpointError(f"cannot save a checkpoint to {reason}") from error
         finally:
             self._carried = None
         trainer.log_event(**notice)
-
-    @staticmethod
-    def _broken(trainer: Trainer) -> str | None:
-        """The first weight that cannot be saved, the same on all ranks."""
-        model = trainer.model
-        if is_sharded(model):
-            return broken_weight(model)
-        # Within an epoch running statistics differ; those of rank 0 are saved.
-        return broadcast_from_main(lambda: broken_weight(model))
 
     def _write(self, states: Mapping[str, Any], names: Sequence[str], former: list[Entry]) -> None:
         """Write the files, then remove those that fell out of the best."""
@@ -252,17 +220,13 @@ class Checkpoint:
             # A resumed run may have one, which would be preferred to the newer files.
             (self.folder / LAST_NAME).unlink(missing_ok=True)
 
-    def _check(self, states: Mapping[str, Any]) -> None:
-        pack_checkpoint(states, self.meta)
-
     def _rank(self, score: float, epoch: int, loss: float | None) -> list[str]:
         """Rank a score; returns the names of the files to write."""
         assert self.monitor is not None
         names = []
         top = [entry for entry in self._top if entry[2] != epoch]
-        place = next(
-            (i for i, entry in enumerate(top) if self.monitor.is_better(score, entry[1])), len(top)
-        )
+        beaten = (i for i, entry in enumerate(top) if self.monitor.is_better(score, entry[1]))
+        place = next(beaten, len(top))
         if place < self.save_top_k:
             names.append(self.file_name(epoch, score))
             self._top = [*top[:place], (names[0], score, epoch), *top[place:]][: self.save_top_k]
@@ -327,7 +291,7 @@ class Checkpoint:
             "saved_iteration": self._saved_iteration,
             "saved_step": self._saved_step,
             "carried": self._carried,
-            "ranked_by": self._ranked_by(),
+            "ranked_by": self._ranked_by,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -339,8 +303,5 @@ class Checkpoint:
         self._saved_iteration = state_dict["saved_iteration"]
         self._saved_step = state_dict["saved_step"]
         self._carried = state_dict["carried"]
-        ranked_by = state_dict.get("ranked_by", self._ranked_by())
-        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by()
-
-    def _ranked_by(self) -> list[str] | None:
-        return None if self.monitor is None else [self.monitor.name, self.monitor.mode]
+        ranked_by = state_dict.get("ranked_by", self._ranked_by)
+        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by

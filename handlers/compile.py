@@ -1,13 +1,11 @@
 """Compiling the model, so that a step launches fewer and larger kernels."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -16,9 +14,7 @@ from torch import Tensor, nn
 from datasets.errors import UsageError, nearest
 from engine.distributed import map_tensors, repeated_blocks, require_unsharded
 from engine.events import Phase, TrainEvents
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 MODES = ("default", "graphs", "regional")
 INDUCTOR = "inductor"
@@ -47,18 +43,10 @@ class Compile:
       so batches should share a few shapes (:func:`datasets.batches.packed_collate`). Without a GPU
       it announces so and is ``default``.
 
-    Sizes are symbols unless ``dynamic`` is False, so that another number of scans or samples is not
-    compiled again. The loss is not compiled. Validation, attribution and export use the model
-    itself, but for blocks that are compiled in place.
-
-    With ``graphs`` a step's outputs live in memory that the next step reuses: they are copied
-    before any other handler sees them, and so are the gradients of an open accumulation.
-
-    Args:
-        dynamic: Whether sizes may change without compiling again.
-        backend: Of ``torch.compile``; ``graphs`` needs ``inductor``.
-        cache_dir: Folder of compiled code for later runs; None for torch's own temporary one. The
-            environment variable ``TORCHINDUCTOR_CACHE_DIR`` wins.
+    The loss is not compiled. Validation, attribution and export use the model itself, but for
+    blocks that are compiled in place. ``dynamic`` sizes may change without compiling again.
+    ``cache_dir`` is the folder of compiled code for later runs, unless the environment variable
+    ``TORCHINDUCTOR_CACHE_DIR`` is set.
     """
 
     phase = Phase.PREPARE
@@ -85,12 +73,7 @@ class Compile:
         self._own_gradients = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Listen to the start of the run and, for graphs, to the parts of a step.
-
-        Raises:
-            UsageError: The backend misses something, the model has no repeated block, or its
-                weights are shared, which graphs cannot follow.
-        """
+        """Listen to the start of the run and, for graphs, to the parts of a step."""
         if self.mode == "graphs":
             # They are gathered in each step, at changing addresses.
             require_unsharded(trainer.model, "compile.mode graphs")
@@ -99,13 +82,13 @@ class Compile:
         if self.backend == INDUCTOR:
             check_compiler(trainer.device)
         if self.mode == "regional" and not repeated_blocks(trainer.model):
-            raise UsageError(
-                f"compile.mode: {type(trainer.model).__name__} has no repeated blocks to compile; "
-                "use default"
-            )
+            without = f"{type(trainer.model).__name__} has no repeated blocks to compile"
+            raise UsageError(f"compile.mode: {without}; use default")
         trainer.add_event_handler(Events.STARTED, self.start)
         if self._replays(trainer):
-            trainer.add_event_handler(TrainEvents.BATCH_READY, self.begin_step)
+            # The graphs reuse the memory of the step before.
+            begin = torch.compiler.cudagraph_mark_step_begin
+            trainer.add_event_handler(TrainEvents.BATCH_READY, begin, phase=self.phase)
             trainer.add_event_handler(TrainEvents.FORWARD_COMPLETED, self.keep_outputs)
             trainer.add_event_handler(TrainEvents.BACKWARD_COMPLETED, self.keep_gradients)
 
@@ -138,19 +121,12 @@ class Compile:
             for block in repeated_blocks(trainer.model):
                 block.compile(**options)
             return
-        # The result is a module, whatever torch's annotations are.
-        compiled = cast(nn.Module, torch.compile(trainer.model, **options))
+        compiled: Any = torch.compile(trainer.model, **options)
         if trainer.network is trainer.model:
             trainer.network = compiled
         else:
             # The wrapper for several processes has hooks of its own: they stay outside.
             trainer.network.module = compiled
-
-    # -- memory that the next step uses again -------------------------------------------------
-
-    def begin_step(self) -> None:
-        """Let the graphs reuse the memory of the step before."""
-        torch.compiler.cudagraph_mark_step_begin()
 
     def keep_outputs(self, trainer: Trainer) -> None:
         """Copy the model's outputs out of the graphs' memory."""

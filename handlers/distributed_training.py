@@ -1,11 +1,9 @@
 """Several processes that train one model, each on batches of its own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -25,9 +23,7 @@ from engine.distributed import (
     world_size,
 )
 from engine.events import Phase, TrainEvents, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # DistributedDataParallel's error where a parameter had no part in a step's loss.
 NOT_FINISHED = "Expected to have finished reduction in the prior iteration"
@@ -47,16 +43,13 @@ class DistributedTraining:
     and names in checkpoints stay as they are. All ranks start with the weights of rank 0, and with
     random streams of their own, so that dropout differs. A single process is left as it is.
 
-    Each loss is weighted with its batch's share of the step (:class:`engine.optim.StepShares`), so
-    that batches may differ in size or in their class weights; recorded losses are not weighted.
-    Within an accumulation nothing is sent before its last micro-batch. Functions of a whole batch
-    (a norm over the batch, a contrastive loss, mixing) see their own rank's part. Running
-    statistics of norms are those of rank 0. Other parameters of the optimizer (learned weights of
-    losses) are averaged too. Of a sharded model (:func:`engine.distributed.shard`), which adds up
-    its gradients itself, only the batches are weighted.
-
-    A resumed run of two ranks is the uncut one bit by bit; of more, up to rounding, because torch
-    adds up gradients in another order in its first steps.
+    Each loss is weighted with its batch's share of the step (:class:`engine.optim.StepShares`).
+    Functions of a whole batch (a norm over the batch, a contrastive loss, mixing) see their own
+    rank's part. Running statistics of norms are those of rank 0. Other parameters of the optimizer
+    (learned weights of losses) are averaged too. Of a sharded model
+    (:func:`engine.distributed.shard`), which adds up its gradients itself, only the batches are
+    weighted. A resumed run of two ranks is the uncut one bit by bit; of more, up to rounding,
+    because torch adds up gradients in another order in its first steps.
 
     Args:
         find_unused_parameters: Whether to search each step for parameters without a part in the

@@ -1,9 +1,6 @@
 """Stopping when a metric no longer improves."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
@@ -12,29 +9,17 @@ from datasets.specs import require_whole
 from engine.events import Phase
 from engine.metrics import Monitor
 from engine.protocols import SavedAttributes
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 
 class EarlyStopping(SavedAttributes):
     """Ends the training after ``patience`` epochs without an improvement.
 
-    An epoch improves when its value beats the best by more than ``min_delta``; the best is the
-    value of the last such epoch, so that small gains add up. NaN is no improvement. An epoch
-    without the metric does not count. A resumed run that had stopped early trains no further,
-    unless its patience was raised.
-
-    Args:
-        cooldown: Epochs after an improvement that are not counted as lacking one.
-        min_delta: The least improvement that counts.
-        relative: Whether ``min_delta`` is a share of the best's absolute value.
-        start_epoch: Epochs up to this one are not counted as lacking an improvement.
-
-    Example:
-        >>> stopping = EarlyStopping("val/loss", "min", patience=2)
-        >>> [stopping.observe(loss, epoch) for epoch, loss in enumerate([0.9, 0.8, 0.8, 0.9], 1)]
-        [False, False, False, True]
+    An epoch improves when its value beats the best by more than ``min_delta`` (with ``relative`` a
+    share of the best); the best is the value of the last such epoch, so that small gains add up.
+    NaN is no improvement; an epoch without the metric, up to ``start_epoch``, or within
+    ``cooldown`` epochs after an improvement does not count. A resumed run that had stopped early
+    trains no further, unless its patience was raised.
     """
 
     phase = Phase.DECIDE

@@ -1,9 +1,7 @@
 """An exponential moving average of the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -12,9 +10,7 @@ from datasets.specs import require_range
 from engine.distributed import to_local
 from engine.events import Phase, TrainEvents
 from engine.optim import WeightAverage
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # decay = (1 + n) / (10 + n) while that is less than the full decay, n updates after the start:
 # TensorFlow's tf.train.ExponentialMovingAverage with num_updates.
@@ -25,13 +21,8 @@ class EMA(WeightAverage):
     """Exponential moving average of the weights, to be evaluated and saved in their place.
 
     After each optimizer step ``average += (1 - decay) * (weight - average)`` for every floating
-    point parameter (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by
-    averaging"). Buffers, such as the running mean of a norm, are not averaged. With ``warmup`` the
-    decay is small at first, so that the first weights are soon forgotten.
-
-    Example:
-        >>> [round(EMA(decay=0.9).decay_at(n), 2) for n in (0, 10, 1000)]
-        [0.1, 0.55, 0.9]
+    point parameter (Polyak and Juditsky 1992). With ``warmup`` the decay is small at first, so that
+    the first weights are soon forgotten.
     """
 
     phase = Phase.UPDATE

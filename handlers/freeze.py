@@ -1,10 +1,7 @@
 """Parts of the model that are not trained, or only from some epoch on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 from torch import nn
@@ -13,36 +10,22 @@ from datasets.errors import UsageError
 from datasets.specs import require_whole
 from engine.events import Phase
 from engine.optim import fill_momentum, matches, refuse_unmatched
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 NEVER = math.inf
-# Whose running statistics move in a forward pass, without any gradient.
-NORMS_WITH_STATISTICS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-)
 
 
 class Freeze:
     """Freezes parameters by name, for good or until an epoch.
 
     A pattern is the name of a parameter, the name of a module (all that is in it), or either with
-    the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A frozen parameter has
-    no gradient, and the optimizer does not move it. A norm with running statistics is in evaluation
-    mode while all its parameters are frozen; one without parameters is matched by its own name.
-    Dropout in a frozen part goes on.
+    the wildcards ``*``, ``?`` and ``[...]``, where ``*`` matches dots too. A norm with running
+    statistics is in evaluation mode while all its parameters are frozen; one without parameters is
+    matched by its own name. Dropout in a frozen part goes on.
 
     ``patterns`` are frozen until ``until_epoch``, in which their training begins, or for good;
     those of ``unfreeze`` until the epoch that it maps them to. Where several match, the earliest
-    epoch of ``unfreeze`` counts, before ``until_epoch``. All of it follows from the epoch: nothing
-    has to be saved. Announces ``frozen`` and ``unfrozen``.
+    epoch of ``unfreeze`` counts, before ``until_epoch``. Announces ``frozen`` and ``unfrozen``.
 
     Example::
 
@@ -71,20 +54,13 @@ class Freeze:
         self._norms: list[tuple[nn.Module, float]] = []
 
     def attach(self, trainer: Trainer) -> None:
-        """Find the matching parameters; listen to the starts of epochs.
-
-        Raises:
-            UsageError: A pattern matches nothing, nothing would be left to train, or a parameter
-                that is to be trained later is not the optimizer's.
-        """
+        """Find the matching parameters and listen to epochs; UsageError if one matches nothing."""
         model = trainer.model
         # A parameter that is shared has several names, of which any may match.
         named = list(model.named_parameters(remove_duplicate=False))
-        norms = [
-            (name, module)
-            for name, module in model.named_modules()
-            if isinstance(module, NORMS_WITH_STATISTICS) and module.running_mean is not None
-        ]
+        # Running statistics move in a forward pass, without any gradient.
+        modules = model.named_modules()
+        norms = [(n, m) for n, m in modules if getattr(m, "running_mean", None) is not None]
         names = [*(name for name, _ in named), *(name for name, _ in norms)]
         refuse_unmatched([*self.patterns, *self.unfreeze], names, model, "freeze")
 

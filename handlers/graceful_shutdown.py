@@ -1,7 +1,5 @@
 """Ending a run in good order after a signal."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -10,16 +8,14 @@ import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
 from datasets.errors import UsageError, nearest
 from engine.distributed import StopConsensus, is_main_process, world_size
 from engine.events import OrderedEngine, Phase, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Exit status after a signal, plus its number (POSIX: "greater than 128"; all shells add it).
 EXIT_BASE = 128
@@ -27,11 +23,8 @@ EXIT_BASE = 128
 UNSTOPPABLE = ("SIGKILL", "SIGSTOP")
 STDERR = 2
 # Windows lacks some.
-ANSWERED = tuple(
-    name
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-    if name in signal.Signals.__members__
-)
+WANTED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+ANSWERED = tuple(name for name in WANTED if name in signal.Signals.__members__)
 # A closed terminal: the kernel and the shell may each send it.
 HANG_UP = getattr(signal, "SIGHUP", None)
 # The same signal may reach a process twice, from a scheduler that signals a whole job and from the
@@ -45,15 +38,12 @@ class GracefulShutdown:
     A whole accumulation is finished, so that the checkpoint of the run's end (``Events.TERMINATE``)
     continues bit by bit. A validation is cut off after its batch, if its evaluator is watched: its
     epoch stays open, and the resumed run measures it again. A second signal ends the process at
-    once, without saving. SIGHUP (a closed terminal) stays ignored where the process was started so,
-    as under ``nohup``. Of several ranks one signalled rank is enough: about once a second all agree
-    (:class:`engine.distributed.StopConsensus`) whether to stop.
+    once, without saving. SIGHUP (a closed terminal) stays ignored under ``nohup``. Of several ranks
+    one signalled rank is enough: about once a second all agree whether to stop.
 
     The former signal handlers are restored when the run has ended, or by :meth:`close`, to be
-    called after an exception. Outside of the main thread, where signals cannot be handled, this
-    handler only announces so. Announces ``interrupted``. ``exit_code`` is the exit status for the
-    process: 128 and the signal's number (143 after SIGTERM, 130 after SIGINT), None without a
-    signal.
+    called after an exception. Outside of the main thread this handler only announces so. Announces
+    ``interrupted``. ``exit_code`` is 128 and the signal's number, None without a signal.
     """
 
     phase = Phase.PREPARE
@@ -64,10 +54,8 @@ class GracefulShutdown:
             raise UsageError(f"graceful_shutdown.signals must be a list of names, not '{signals}'")
         for name in signals:
             if name not in known:
-                raise UsageError(
-                    f"graceful_shutdown.signals: no signal '{name}' can be answered"
-                    f"{nearest(name, known)}"
-                )
+                refused = f"no signal '{name}' can be answered{nearest(name, known)}"
+                raise UsageError(f"graceful_shutdown.signals: {refused}")
         self.signals = tuple(signal.Signals[name] for name in signals)
         self.exit_code: int | None = None
         self._trainer: Trainer

@@ -1,18 +1,13 @@
 """Gradients of at most a given norm."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 
 from datasets.specs import require_range
 from engine.distributed import joint_norm, to_local
 from engine.events import Phase, TrainEvents
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # torch.nn.utils.clip_grad_norm_ adds it to the norm.
 TORCHS_EPSILON = 1e-6
@@ -21,9 +16,8 @@ TORCHS_EPSILON = 1e-6
 class GradientClipping:
     """Scales all gradients down together where their common L2 norm exceeds ``max_norm``.
 
-    As :func:`torch.nn.utils.clip_grad_norm_` on the optimizer's parameters (Pascanu et al. 2013,
-    "On the difficulty of training recurrent neural networks"), but with sharded gradients too, and
-    over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
+    As :func:`torch.nn.utils.clip_grad_norm_` (Pascanu et al. 2013), but with sharded gradients too,
+    and over a list of parameters made once an epoch. ``trainer.state.gradient_norm`` holds the norm
     before clipping, a tensor on the device.
     """
 

@@ -1,10 +1,5 @@
 """The norm of the gradients, as a metric of each epoch."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
 from ignite.engine import Events
 from torch import Tensor
@@ -12,29 +7,26 @@ from torch import Tensor
 from datasets.specs import require_whole
 from engine.distributed import joint_norm
 from engine.events import Phase, TrainEvents, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.protocols import SavedAttributes
+from engine.trainer import Trainer
 
 MEAN, LARGEST = "train/grad_norm", "train/grad_norm_max"
 
 
-class GradientNorm:
-    """Measures the common L2 norm of all gradients, as they are before clipping.
+class GradientNorm(SavedAttributes):
+    """Measures the common L2 norm of all gradients, before clipping, each ``every`` steps.
 
-    The first of ``every`` so many optimizer steps is measured. At an epoch's end
-    ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
+    At an epoch's end ``state.metrics["train/grad_norm"]`` is the mean over the measured steps and
     ``train/grad_norm_max`` the largest. Norms that are not finite, as fp16's loss scaling causes
     now and then, are left out and announced as ``gradients_not_finite``. Both are NaN where none
-    was finite, and absent where no step was measured. The norms stay on the device until then;
-    ``trainer.state.gradient_norm`` holds the last one.
+    was finite, and absent where no step was measured.
     """
 
     phase = Phase.GUARD
+    saved = ("_norms",)  # of an unfinished epoch
 
     def __init__(self, every: int = 1) -> None:
         self.every = require_whole("gradient_norm.every", every, 1)
-        self._device = torch.device("cpu")
         self._norms: list[Tensor] = []
 
     def attach(self, trainer: Trainer) -> None:
@@ -74,11 +66,3 @@ class GradientNorm:
                 steps=len(norms) - len(finite),
                 of=len(norms),
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The norms of an unfinished epoch."""
-        return {"norms": list(self._norms)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue an unfinished epoch."""
-        self._norms = [norm.to(self._device) for norm in state_dict["norms"]]

@@ -1,11 +1,9 @@
 """Weights of a loss's terms that change during training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -14,9 +12,7 @@ from torch import Tensor, nn
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 UNCERTAINTY = "uncertainty"
 SHAPES = ("linear", "cosine")
@@ -26,15 +22,7 @@ TOTAL = "total_loss"
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that goes from ``start`` in ``first_epoch`` to ``end`` in ``epochs`` epochs.
-
-    Along a straight line, or half a cosine.
-
-    Example:
-        >>> ramp = Ramp(start=0.0, end=1.0, epochs=2)
-        >>> [ramp.at(epoch) for epoch in (1, 2, 3, 4)]
-        [0.0, 0.5, 1.0, 1.0]
-    """
+    """A weight that goes from ``start`` in ``first_epoch`` to ``end`` in ``epochs`` epochs."""
 
     start: float
     end: float
@@ -65,8 +53,7 @@ class LossWeights:
       Losses": a Gaussian likelihood, times two). Its learning rate is ``lr``, by default the
       optimizer's.
 
-    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight, ``exp(-s)`` for a
-    learned one.
+    At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight (``exp(-s)``).
 
     Example:
         >>> ramp = {"start": 0.0, "end": 0.1, "epochs": 10}
@@ -196,9 +183,8 @@ def _ramp(name: str, weight: object) -> Ramp:
             raise UsageError(f"{name}: '{key}' is unknown{nearest(key, RAMP_KEYS)}")
     for key in ("start", "end"):
         _check_number(f"{name}.{key}", weight.get(key))
-    epochs, first = (
-        require_whole(f"{name}.{key}", weight.get(key, 1), 1) for key in ("epochs", "first_epoch")
-    )
+    epochs = require_whole(f"{name}.epochs", weight.get("epochs", 1), 1)
+    first = require_whole(f"{name}.first_epoch", weight.get("first_epoch", 1), 1)
     if "epochs" not in weight:
         raise UsageError(f"{name}.epochs is missing: in how many epochs it goes to its end")
     shape = weight.get("shape", "linear")

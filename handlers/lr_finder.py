@@ -1,9 +1,6 @@
 """A search for the learning rate before training, and the page that shows it."""
 
-from __future__ import annotations
-
 import copy
-import json
 import math
 import statistics
 import warnings
@@ -18,13 +15,12 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
-from datasets.files import write_whole
 from datasets.specs import require_whole
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
 from engine.optim import learning_rate
-from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
+from engine.reporting import render_plots, write_text
 from engine.trainer import Trainer
 
 TEMPLATE = Path(__file__).parent / "templates" / "lr_finder.html.j2"
@@ -41,16 +37,7 @@ FEWEST_STEPS = 10
 
 @dataclass(frozen=True)
 class LRSearch:
-    """Result of a search.
-
-    Attributes:
-        lrs: The largest learning rate of the optimizer's groups, step by step.
-        losses: The loss at each, averaged over the steps around it, up to the first that is not
-            finite.
-        raw_losses: The loss of each step's batch.
-        suggestion: The rate at the steepest fall of ``losses``; None where they never fall.
-        diverged: Whether the loss diverged before ``end_lr`` was reached.
-    """
+    """A search, by step: largest rates, losses averaged around each, and those of the batches."""
 
     lrs: list[float]
     losses: list[float]
@@ -62,17 +49,14 @@ class LRSearch:
 def find_lr(
     trainer: Trainer, loader: Any, start_lr: float = 1e-6, end_lr: float = 1.0, num_iter: int = 100
 ) -> LRSearch:
-    """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss.
+    """Ignite's ``FastaiLRFinder`` on copies of a trainer's model, optimizer and loss (Smith 2017).
 
-    Smith 2017, "Cyclical Learning Rates for Training Neural Networks". The trainer, which is not
-    started yet, the random number streams and the loader are left as they were; the trainer's
-    handlers (clipping, accumulation) take no part. The groups keep the ratios of their rates.
-    Training batches are read as often as needed.
+    The trainer, which is not started yet, the random number streams and the loader are left as they
+    were; the trainer's handlers (clipping, accumulation) take no part.
     """
     check_range(start_lr, end_lr, num_iter)
-    model, optimizer, loss, precision = copy.deepcopy(
-        (trainer.model, trainer.optimizer, trainer.loss, trainer.precision)
-    )
+    parts = trainer.model, trainer.optimizer, trainer.loss, trainer.precision
+    model, optimizer, loss, precision = copy.deepcopy(parts)
     searcher = Trainer(model, optimizer, loss, trainer.device)
     searcher.precision = precision
     shares = _start_at(optimizer, start_lr)
@@ -115,9 +99,8 @@ def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
     steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
     numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
     if not numbers or not 0 < start_lr < end_lr < math.inf:
-        raise UsageError(
-            f"lr_finder: start_lr must be above 0 and below end_lr, not {start_lr!r} and {end_lr!r}"
-        )
+        found = f"{start_lr!r} and {end_lr!r}"
+        raise UsageError(f"lr_finder: start_lr must be above 0 and below end_lr, not {found}")
     return steps
 
 
@@ -152,10 +135,8 @@ def _read(finder: FastaiLRFinder, lrs: list[float], raw_losses: list[float]) -> 
     whole = next((i for i, loss in enumerate(raw_losses) if not math.isfinite(loss)), len(lrs))
     diverged = whole < len(raw_losses) or stopped[-1] > DIVERGED * min(stopped)
     reach = max(1, whole // POINTS)
-    losses = [
-        statistics.fmean(raw_losses[max(0, i - reach) : min(i + reach + 1, whole)])
-        for i in range(whole)
-    ]
+    finite = raw_losses[:whole]
+    losses = [statistics.fmean(finite[max(0, i - reach) : i + reach + 1]) for i in range(whole)]
     # Ignite smooths with what came before only, which moves the fall to rates ten times as high.
     history["lr"], history["loss"] = lrs[:whole:reach], losses[::reach]
     try:
@@ -170,8 +151,8 @@ class LRFinder:
     """Searches for the learning rate before training, and writes a page with the curve.
 
     The rates rise from ``start_lr`` to ``end_lr``, unless the loss diverges before, in ``num_iter``
-    steps, at least 10. Training then goes on unchanged, at the configured rate; announces
-    ``lr_suggested``. A resumed run does not search again. Rank 0 searches, on its own batches.
+    steps, at least 10. Training goes on unchanged; announces ``lr_suggested``. A resumed run does
+    not search again. Rank 0 searches, on its own batches.
     """
 
     phase = Phase.REPORT
@@ -213,43 +194,21 @@ class LRFinder:
 
 
 def verdict(search: LRSearch) -> str:
-    """The result of a search in a sentence.
-
-    Example:
-        >>> verdict(LRSearch([0.1], [0.7], [0.7], None, False))
-        'no learning rate to suggest: the loss never fell; choose a smaller start_lr, or more steps'
-    """
+    """The result of a search in a sentence."""
     if search.suggestion is None:
-        return (
-            "no learning rate to suggest: the loss never fell; choose a smaller start_lr, "
-            "or more steps"
-        )
-    sentence = f"suggested learning rate {search.suggestion:.1e}"
-    return (
-        sentence if search.diverged else f"{sentence}; the loss never diverged: try a larger end_lr"
-    )
+        advice = "choose a smaller start_lr, or more steps"
+        return f"no learning rate to suggest: the loss never fell; {advice}"
+    limit = "" if search.diverged else "; the loss never diverged: try a larger end_lr"
+    return f"suggested learning rate {search.suggestion:.1e}{limit}"
 
 
 def write_page(search: LRSearch, path: Path, title: str = "") -> None:
     """Write the page: one file without network access; its folder is created."""
-    from markupsafe import Markup
-
     curve = {
         "lrs": search.lrs,
         "losses": search.losses,
         "raw": [loss if math.isfinite(loss) else None for loss in search.raw_losses],
         "suggestion": search.suggestion,
     }
-    data = json.dumps({"curve": curve, "config": PLOTLY_CONFIG}, allow_nan=False)
-    text = page_template(TEMPLATE).render(
-        title=title,
-        verdict=verdict(search),
-        # A "<" can only stand within a string there; escaped, it can end no element.
-        data=Markup(data.replace("<", "\\u003c")),
-        plotly_js=plotly_js(),
-    )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(text.encode(), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    text = render_plots(TEMPLATE, {"curve": curve}, title=title, verdict=verdict(search))
+    write_text(text, path)

@@ -1,10 +1,8 @@
 """The learning rate over the steps: warm-up, then cosine, steps, one cycle, plateau or constant."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -12,16 +10,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from datasets.errors import UsageError, nearest
-from datasets.specs import require_whole
+from datasets.specs import require_number, require_range, require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
 from engine.optim import SCHEDULES, learning_rate
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 THRESHOLD_MODES = ("rel", "abs")
-MAY_BE_NONE = ("total_steps", "step_size")
 PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter")
 
 
@@ -29,11 +24,11 @@ class LRSchedule:
     """Sets each group's learning rate after every optimizer step.
 
     Each group keeps its own full rate: its ``initial_lr``, which is ``lr`` when the handler is
-    attached. With s the optimizer steps done, T all steps of the run, W those of the warm-up, the
-    rate of the next step is
+    attached. With s the optimizer steps done, T all steps of the run (``total_steps``), W those of
+    the warm-up, the rate of the next step is
 
     - warm-up, s < W: full rate x (start + (1 - start) (s + 1) / (W + 1)), linear, not zero in the
-      first step and full at s = W;
+      first step and full at s = W; ``warmup_start`` is the share to rise from;
     - ``cosine``: ``min_lr`` + (full - ``min_lr``) (1 + cos(pi (s - W) / (T - W))) / 2
       (Loshchilov and Hutter 2017, "SGDR", without restarts);
     - ``step``: full rate x ``gamma`` each ``step_epochs`` epochs (or ``step_size`` steps),
@@ -44,25 +39,16 @@ class LRSchedule:
     - ``plateau``: full rate x ``factor`` whenever the ``monitor`` has not improved by ``threshold``
       (``threshold_mode`` ``rel``: a share of the best, or ``abs``) for more than ``patience``
       epochs, not counting ``cooldown`` epochs after a reduction (torch's ``ReduceLROnPlateau``). An
-      epoch without the monitor does not count; NaN is no improvement. ``mode``, ``max`` or ``min``,
-      is by default the monitor's;
+      epoch without the monitor does not count; NaN is no improvement;
     - ``constant``: the full rate.
 
-    The values are those of torch's schedulers, but as a function of s alone: the device may take a
-    step back (:class:`engine.optim.LeftOutSteps`), and a resumed run may have another T. Torch's
-    recursive schedulers can do neither. With a raised budget a rate that had come down goes up.
+    ``min_lr`` is the lower bound of every schedule, but not of the warm-up. The values are those of
+    torch's schedulers, but as a function of s alone: the device may take a step back
+    (:class:`engine.optim.LeftOutSteps`), and a resumed run may have another T.
 
     At an epoch's end ``state.metrics["lr"]`` is the highest rate, and ``lr/<group>`` each group's
     where they differ. Announces ``lr_reduced`` (plateau) and, where the warm-up is longer than the
     run, a ``notice``.
-
-    Args:
-        name: One of ``SCHEDULES``.
-        warmup_steps: W, in optimizer steps.
-        warmup_start: The share of the full rate from which the warm-up rises, 0 to 1.
-        total_steps: T, in optimizer steps; by default from the epochs, the loader's length and the
-            accumulation.
-        min_lr: Lower bound of every schedule, but not of the warm-up.
     """
 
     phase = Phase.UPDATE
@@ -89,46 +75,29 @@ class LRSchedule:
         threshold_mode: str = "rel",
     ) -> None:
         if name not in SCHEDULES:
-            raise UsageError(
-                f"lr_schedule.name: no schedule is called '{name}'{nearest(name, SCHEDULES)}"
-            )
+            choices = nearest(name, SCHEDULES)
+            raise UsageError(f"lr_schedule.name: no schedule is called '{name}'{choices}")
         if threshold_mode not in THRESHOLD_MODES:
-            raise UsageError(
-                f"lr_schedule.threshold_mode: '{threshold_mode}' is unknown"
-                f"{nearest(threshold_mode, THRESHOLD_MODES)}"
-            )
-        self.name, self.min_lr, self.gamma = name, min_lr, gamma
-        self.warmup_steps, self.warmup_start = warmup_steps, warmup_start
-        self.total_steps = total_steps
-        self.step_epochs, self.step_size = step_epochs, step_size
-        self.pct_start, self.div_factor = pct_start, div_factor
-        self.final_div_factor = final_div_factor
-        self.factor, self.patience, self.cooldown = factor, patience, cooldown
-        self.threshold, self.threshold_mode = threshold, threshold_mode
-        for key, least in (
-            ("warmup_steps", 0),
-            ("total_steps", 1),
-            ("step_epochs", 1),
-            ("step_size", 1),
-            ("patience", 0),
-            ("cooldown", 0),
-        ):
-            if getattr(self, key) is not None or key not in MAY_BE_NONE:
-                value = require_whole(f"lr_schedule.{key}", getattr(self, key), least)
-                setattr(self, key, value)
-        for key, low, high in (
-            ("warmup_start", 0.0, 1.0),
-            ("min_lr", 0.0, math.inf),
-            ("gamma", 0.0, 1.0),
-            ("threshold", 0.0, math.inf),
-            ("div_factor", 1.0, math.inf),
-            ("final_div_factor", 1.0, math.inf),
-        ):
-            _check_number(key, getattr(self, key), low, high)
-        for key in ("pct_start", "factor"):
-            _check_number(key, getattr(self, key), 0.0, 1.0)
-            if not 0 < getattr(self, key) < 1:
-                raise UsageError(f"lr_schedule.{key} must lie between 0 and 1, not on the edge")
+            known = f"is unknown{nearest(threshold_mode, THRESHOLD_MODES)}"
+            raise UsageError(f"lr_schedule.threshold_mode: '{threshold_mode}' {known}")
+        if total_steps is not None:
+            total_steps = require_whole("lr_schedule.total_steps", total_steps, 1)
+        if step_size is not None:
+            step_size = require_whole("lr_schedule.step_size", step_size, 1)
+        self.name, self.total_steps, self.step_size = name, total_steps, step_size
+        self.warmup_steps = require_whole("lr_schedule.warmup_steps", warmup_steps)
+        self.step_epochs = require_whole("lr_schedule.step_epochs", step_epochs, 1)
+        self.patience = require_whole("lr_schedule.patience", patience)
+        self.cooldown = require_whole("lr_schedule.cooldown", cooldown)
+        self.warmup_start = require_number("lr_schedule.warmup_start", warmup_start, high=1)
+        self.min_lr = require_number("lr_schedule.min_lr", min_lr)
+        self.gamma = require_number("lr_schedule.gamma", gamma, high=1)
+        self.threshold = require_number("lr_schedule.threshold", threshold)
+        self.threshold_mode = threshold_mode
+        self.div_factor = require_number("lr_schedule.div_factor", div_factor, 1)
+        self.final_div_factor = require_number("lr_schedule.final_div_factor", final_div_factor, 1)
+        self.pct_start = require_range("lr_schedule.pct_start", pct_start, 0, 1, open_low=True)
+        self.factor = require_range("lr_schedule.factor", factor, 0, 1, open_low=True)
         if name != "plateau":
             mode = mode or "min"  # the other schedules do not look at the monitor
         self.monitor = Monitor(monitor, mode, "lr_schedule")
@@ -143,9 +112,8 @@ class LRSchedule:
         self._adopt_groups()
         highest = max(group["initial_lr"] for group in self._groups)
         if self.min_lr > highest:
-            raise UsageError(
-                f"lr_schedule.min_lr {self.min_lr:g} is above the learning rate {highest:g}"
-            )
+            least = f"lr_schedule.min_lr {self.min_lr:g}"
+            raise UsageError(f"{least} is above the learning rate {highest:g}")
         if self.name == "plateau":
             self.monitor.attach(trainer)
         trainer.register_state("lr_schedule", self)
@@ -247,13 +215,8 @@ class LRSchedule:
             return _anneal(1.0, low / self.final_div_factor, fallen)
         return 1.0
 
-    # -- plateau ----------------------------------------------------------------------------
-
     def _reducer(self, full_rates: list[float]) -> ReduceLROnPlateau:
-        """Torch's scheduler over stand-in groups, whose rates are each group's scale, 1 at first.
-
-        So the warm-up does not touch its reductions.
-        """
+        """Torch's scheduler over stand-in groups, whose rates are each group's scale."""
         stand_ins = [{"params": [torch.zeros(1)], "lr": 1.0} for _ in full_rates]
         return ReduceLROnPlateau(
             torch.optim.SGD(stand_ins),
@@ -285,10 +248,9 @@ class LRSchedule:
             raise ValueError(f"the run had '{state_dict['name']}', now it has '{self.name}'")
         self._adopt_groups()
         if self._plateau is not None:
-            if len(state_dict["scales"]) != len(self._groups):
-                raise ValueError(
-                    f"{len(state_dict['scales'])} parameter groups saved, {len(self._groups)} now"
-                )
+            saved, now = len(state_dict["scales"]), len(self._groups)
+            if saved != now:
+                raise ValueError(f"{saved} parameter groups saved, {now} now")
             self._remember(state_dict, state_dict["scales"])
 
     def _remember(self, memory: Mapping[str, Any], scales: Sequence[float]) -> None:
@@ -302,11 +264,3 @@ class LRSchedule:
 def _anneal(start: float, end: float, done: float) -> float:
     """Half a cosine from ``start`` to ``end``, as torch's ``OneCycleLR`` has it."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and low <= value <= high and math.isfinite(value):
-        return
-    bounds = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g} and finite"
-    raise UsageError(f"lr_schedule.{name} must be {bounds}, not {value!r}")

@@ -1,12 +1,10 @@
 """Mixed precision: TF32, bfloat16 or float16."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -15,13 +13,11 @@ from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
 from datasets.specs import require_range, require_whole
+from engine.evaluator import Evaluator
 from engine.events import Phase
+from engine.optim import LeftOutSteps
 from engine.precision import Precision, has_bf16_instructions
-
-if TYPE_CHECKING:
-    from engine.evaluator import Evaluator
-    from engine.optim import LeftOutSteps
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Autocast's type; None where everything stays in fp32.
 PRECISIONS: dict[str, torch.dtype | None] = {
@@ -43,15 +39,7 @@ GROWTH_INTERVAL = 2000
 
 @contextmanager
 def tf32_products() -> Iterator[None]:
-    """A context in which a GPU multiplies fp32 matrices in TF32.
-
-    Example:
-        >>> with tf32_products():
-        ...     torch.get_float32_matmul_precision()
-        'high'
-        >>> torch.get_float32_matmul_precision()
-        'highest'
-    """
+    """A context in which a GPU multiplies fp32 matrices in TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -65,20 +53,15 @@ class MixedPrecision(Precision):
 
     The weights stay in fp32. ``tf32`` keeps fp32 throughout, but matrix products, forward and
     backward, read 10 bits of each fraction in place of 23 (NVIDIA's TensorFloat-32). ``fp16``
-    scales the loss so that small gradients do not vanish, unscales the gradients before
-    ``GRADIENTS_READY``, leaves out a step whose gradients overflowed, and saves the scale with
-    every checkpoint. ``tf32`` and ``fp16`` need a GPU: elsewhere fp32 and bf16 replace them, which
-    is announced once, as is a processor without bf16 instructions; ``precision`` is then the one in
-    use.
+    scales the loss so that small gradients do not vanish, from ``init_scale`` on, doubled after
+    each ``growth_interval`` steps without an overflow. ``tf32`` and ``fp16`` need a GPU: elsewhere
+    fp32 and bf16 replace them, which is announced once, as is a processor without bf16
+    instructions; ``precision`` is then the one in use.
 
-    A step that fp16 leaves out moves neither the schedule nor averaged weights. On a GPU its flag
-    is read a few steps later (:class:`engine.optim.LeftOutSteps`), so that with a fused optimizer
-    nothing in the step waits. ``state.metrics["train/overflowed_steps"]`` is their number in the
-    epoch; ``steps_overflowed`` is announced where it is not 0.
-
-    Args:
-        init_scale: fp16: the loss's scale at the start, above 0.
-        growth_interval: fp16: double the scale after so many steps without an overflow.
+    A step that fp16 leaves out, for gradients that overflowed, moves neither the schedule nor
+    averaged weights. On a GPU its flag is read a few steps later
+    (:class:`engine.optim.LeftOutSteps`). ``state.metrics["train/overflowed_steps"]`` is their
+    number in the epoch; ``steps_overflowed`` is announced where it is not 0.
     """
 
     phase = Phase.PREPARE
@@ -93,9 +76,8 @@ class MixedPrecision(Precision):
             choices = nearest(precision, PRECISIONS)
             raise UsageError(f"mixed_precision.precision: '{precision}' is unknown{choices}")
         self.precision = precision
-        self.init_scale = require_range(
-            "mixed_precision.init_scale", init_scale, 0, math.inf, open_low=True
-        )
+        what = "mixed_precision.init_scale"
+        self.init_scale = require_range(what, init_scale, 0, math.inf, open_low=True)
         self.growth_interval = require_whole("mixed_precision.growth_interval", growth_interval, 1)
         self.scaler: torch.amp.GradScaler | None = None
         self._device_type: str | None = None

@@ -1,9 +1,7 @@
 """Keeping NaN and infinite gradients away from the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -15,9 +13,7 @@ from engine.checkpointing import FiniteCheck, Snapshot, broken_weight
 from engine.distributed import all_reduce_max, is_sharded, require_unsharded
 from engine.events import Phase, TrainEvents
 from engine.optim import fill_momentum, learning_rate, leaves_steps_out, scale_learning_rate
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 POLICIES = ("skip", "rollback", "stop")
 
@@ -26,40 +22,29 @@ class NaNGuard:
     """Leaves out every step whose loss or gradients are not finite.
 
     A step is bad where the loss of any of its micro-batches, or an element of any gradient, is NaN
-    or infinite. It moves no weight and no momentum, and the model's saved buffers (a norm's running
-    statistics) go back to their values before the step. Then the policy applies:
+    or infinite, on any rank. It moves no weight and no momentum, and the model's saved buffers (a
+    norm's running statistics) go back to their values before the step. Then the policy applies:
 
     - ``skip``: nothing more;
     - ``rollback``: weights, buffers and the optimizer's state go back to the end of the last epoch
       that ended with finite ones (at first, to the start of training), and every learning rate is
-      multiplied by ``lr_factor`` for good: a group's ``initial_lr`` too, from which schedules
-      compute. The data go on, and other handlers (EMA) keep their state. A copy of the weights and
-      the optimizer's state is kept on the device, and saved with checkpoints within an epoch;
-    - ``stop``: the training ends.
+      multiplied by ``lr_factor`` for good. The data go on, and other handlers (EMA) keep their
+      state. The copy is kept on the device, and saved with checkpoints within an epoch;
+    - ``stop``: the training ends, as it does under any policy after more than ``max_skips`` bad
+      steps in a row.
 
     On the CPU each step is checked at once, and a bad one is not counted as an optimizer step. On a
     GPU nothing waits: a fused optimizer leaves the step out by itself (``found_inf``, as for
     ``torch.amp.GradScaler``); it is counted at first, and taken back a few steps later
     (:class:`engine.optim.LeftOutSteps`). The number of bad steps is read, and the policy applied,
-    every ``check_every`` steps. Another optimizer has to wait for the device in each step, which is
-    announced.
-
-    All ranks leave out the steps that are bad on any of them. Where they share the weights
-    (:mod:`engine.distributed.sharding`), each step is checked at once, and there is no rollback.
-
-    In fp16 the loss's scaler leaves out steps with overflowing gradients. They count as skipped,
-    but only a loss that is not finite is rolled back or stops.
+    every ``check_every`` steps, and at the epoch's end. Another optimizer has to wait for the
+    device in each step, which is announced. With sharded weights each step is checked at once, and
+    there is no rollback. In fp16 the loss's scaler leaves out steps with overflowing gradients:
+    they count as skipped, but only a loss that is not finite is rolled back or stops.
 
     ``state.metrics["train/skipped_steps"]`` is the number in the epoch. Announces ``step_skipped``
     (the first of several in a row), ``steps_skipped`` (an epoch's number), ``rolled_back`` and
     ``training_stopped``.
-
-    Args:
-        max_skips: More bad steps in a row than this end the training under any policy; None for no
-            limit.
-        lr_factor: For ``rollback``, above 0, at most 1.
-        check_every: Optimizer steps from one check to the next, besides one at each epoch's end; 1
-            checks each step at once. By default 1 on the CPU, and the epoch's end elsewhere.
     """
 
     phase = Phase.GUARD
@@ -77,9 +62,8 @@ class NaNGuard:
             max_skips = require_whole("nan_guard.max_skips", max_skips, 0)
         number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
         if not number or not 0 < lr_factor <= 1:
-            raise UsageError(
-                f"nan_guard.lr_factor must be a number above 0, at most 1, not {lr_factor!r}"
-            )
+            expected = "a number above 0, at most 1"
+            raise UsageError(f"nan_guard.lr_factor must be {expected}, not {lr_factor!r}")
         if check_every is not None:
             check_every = require_whole("nan_guard.check_every", check_every, 1)
         self.policy, self.max_skips, self.lr_factor = policy, max_skips, float(lr_factor)
@@ -88,8 +72,6 @@ class NaNGuard:
         self._in_a_row = 0
         self._judged = 0  # on the device
         self._on_device = self._scaled = self._losses_before = False
-        self._check: FiniteCheck
-        self._tally: Tensor
         self._snapshot: Snapshot | None = None
         self._snapshot_iteration: int | None = None
         self._moved_on = False  # from the snapshot
@@ -108,30 +90,20 @@ class NaNGuard:
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         if any(True for _ in trainer.model.buffers()):
-            trainer.add_event_handler(
-                TrainEvents.BATCH_READY, self._check.keep_buffers, phase=self.phase
-            )
+            keep = self._check.keep_buffers
+            trainer.add_event_handler(TrainEvents.BATCH_READY, keep, phase=self.phase)
         trainer.add_event_handler(TrainEvents.GRADIENTS_READY, self)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
 
     def start(self, trainer: Trainer) -> None:
-        """Decide where steps are checked, and keep the state to go back to.
-
-        Raises:
-            UsageError: The optimizer has to wait in each step, but ``check_every`` is not 1; or the
-                weights are not finite before training.
-        """
+        """Decide where steps are checked, and keep the finite state to go back to."""
         self._scaled = trainer.precision.scaler is not None
-        each_step = self.check_every == 1 or (
-            self.check_every is None and trainer.device.type == "cpu"
-        )
-        each_step = each_step or is_sharded(trainer.model)
+        each_step = self.check_every == 1 or is_sharded(trainer.model)
+        each_step = each_step or (self.check_every is None and trainer.device.type == "cpu")
         self._on_device = not each_step and (self._scaled or leaves_steps_out(trainer.optimizer))
         if not each_step and not self._on_device:
-            reason = (
-                f"{type(trainer.optimizer).__name__} cannot leave out a step by itself, as one "
-                "built with fused: true can"
-            )
+            alone = f"{type(trainer.optimizer).__name__} cannot leave out a step by itself"
+            reason = f"{alone}, as one built with fused: true can"
             if self.check_every is not None:
                 raise UsageError(f"nan_guard.check_every must be 1: {reason}")
             if trainer.state.iteration == 0:
@@ -178,9 +150,8 @@ class NaNGuard:
             bad_loss = bool(all_reduce_max(self._check.loss_verdict()).item())
             what = "the loss" if bad_loss else f"the gradient of {self._check.broken_gradient()}"
             if self._in_a_row == 1:
-                trainer.log_event(
-                    "step_skipped", **_place(trainer), message=f"{what} is not finite"
-                )
+                message = f"{what} is not finite"
+                trainer.log_event("step_skipped", **_place(trainer), message=message)
             self._act(trainer, bad_loss or not self._scaled, self._in_a_row, what)
         else:
             self._in_a_row = 0

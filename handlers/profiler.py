@@ -1,10 +1,9 @@
 """A profile of a few training steps by torch's profiler."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
@@ -14,9 +13,7 @@ from datasets.files import replaced, write_whole
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.protocols import SavedAttributes
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 TRACE_NAME, TABLE_NAME = "trace.json", "top_operations.txt"
 TABLE_ROWS = 40
@@ -38,11 +35,9 @@ class Profiler(SavedAttributes):
 
     Writes ``trace.json`` for https://ui.perfetto.dev or ``chrome://tracing``, in which the parts of
     a step are named, and ``top_operations.txt``, a table of the slowest operations; announces
-    ``profile_written``. Only the profiled steps are slower. A run that ends within them writes
-    those it has. A resumed run profiles only if there is no profile yet.
-
-    After ``wait`` optimizer steps of this process ``warmup`` ones, at least 1, are profiled but not
-    kept, because the profiler's first ones are slow; then ``active`` ones are kept.
+    ``profile_written``. A run that ends within these steps writes those it has. A resumed run
+    profiles only if there is no profile yet. After ``wait`` optimizer steps ``warmup`` ones are
+    profiled but not kept, because the profiler's first ones are slow; then ``active`` ones are.
     """
 
     phase = Phase.RECORD
@@ -61,7 +56,7 @@ class Profiler(SavedAttributes):
         self._done = False
         self._steps = 0
         self._profile: profile | None = None
-        self._part: Any = None
+        self._part = ExitStack()  # of the running part
         self._attached: list[tuple[Any, Callable[..., Any]]] = []
 
     def attach(self, trainer: Trainer) -> None:
@@ -83,7 +78,7 @@ class Profiler(SavedAttributes):
 
     def __call__(self, trainer: Trainer) -> None:
         """Count an optimizer step; start and end the profile where due."""
-        self._end_part()
+        self._part.close()
         if not trainer.state.sync_gradients:
             return
         self._steps += 1
@@ -97,7 +92,7 @@ class Profiler(SavedAttributes):
 
     def close(self) -> None:
         """End the profile; also call it where a run ends in an exception."""
-        self._end_part()
+        self._part.close()
         for event, handler in self._attached:
             self._trainer.remove_event_handler(handler, event)
         self._attached = []
@@ -126,16 +121,10 @@ class Profiler(SavedAttributes):
 
     def _part_begins(self, name: str) -> Callable[[], None]:
         def begin() -> None:
-            self._end_part()
-            self._part = record_function(name)
-            self._part.__enter__()
+            self._part.close()
+            self._part.enter_context(record_function(name))
 
         return begin
-
-    def _end_part(self) -> None:
-        if self._part is not None:
-            self._part.__exit__(None, None, None)
-            self._part = None
 
     def _write(self, finished: profile) -> None:
         folder = self.folder

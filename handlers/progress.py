@@ -1,10 +1,8 @@
 """Console progress."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -13,9 +11,7 @@ from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
 from engine.reporting import SHORT_DIGITS, figure_text, safe_stdout
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 LOSSES = ("train/loss", "val/loss")
 # Between two drawings of the running epoch's line on a terminal, in seconds.
@@ -31,10 +27,9 @@ class Progress:
         epoch  3/40  train loss 0.512  val loss 0.498  val auroc 0.871  lr 2.9e-04  4.1 s
 
     On a terminal the running epoch has a line that counts the batches; elsewhere (a file, a pipe)
-    nothing is done in a step. No number is read from the device before the epoch's end. Output
-    errors do not stop the training. Notices of an epoch's end follow the epoch's line. The last
-    epoch of the budget is always printed. ``metrics`` are by default the losses and the monitored
-    metrics; ``quiet`` are events of notices that are not printed.
+    nothing is done in a step. Output errors do not stop the training. The last epoch of the budget
+    is always printed. ``metrics`` are by default the losses and the monitored metrics; ``quiet``
+    are events of notices that are not printed.
     """
 
     phase = Phase.RECORD
@@ -99,9 +94,8 @@ class Progress:
             f"lr {state.metrics.get('lr', learning_rate(trainer.optimizer)):.1e}",
             _duration(time.perf_counter() - self._epoch_began),
         ]
-        held, self._held = self._held or [], None
-        for line in ("  ".join(parts), *held):
-            self._print(line)
+        self._print("  ".join(parts))
+        self.close()
 
     def tell(self, trainer: Trainer) -> None:
         """Print a notice: its ``message`` where it has one, else what happened and the details."""
@@ -109,10 +103,9 @@ class Progress:
         event = notice.pop("event")
         if event in self.quiet or notice.get("message") == "":
             return
-        happened = event.replace("_", " ")
         details = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in notice.items())
-        line = ": ".join(part for part in (happened, ", ".join(details)) if part)
-        line = notice.get("message", line)
+        happened = [event.replace("_", " "), ", ".join(details)]
+        line = notice.get("message", ": ".join(part for part in happened if part))
         if self._held is None:
             self._print(line)
         else:
@@ -158,12 +151,7 @@ def _plain(value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as text.
-
-    Example:
-        >>> _duration(4.12), _duration(75.0), _duration(3720.0)
-        ('4.1 s', '1 min 15 s', '1 h 02 min')
-    """
+    """Seconds as text."""
     minutes, whole_seconds = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{seconds:.1f} s"

@@ -1,26 +1,17 @@
 """The run's page, updated during the run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from engine.reporting import LivePage, render
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.reporting import LivePage
+from engine.trainer import Trainer
 
 Page = Callable[["Trainer", Sequence[dict[str, Any]]], str]
 
 
 class Report(LivePage):
-    """Writes ``report/index.html`` at the ends of epochs, so that a long run can be watched.
-
-    ``page`` turns the trainer and the epochs so far (rows with ``epoch`` and ``metrics``) into
-    text; by default these are the training curves. It is written each ``every`` epochs (less often
-    where epochs are short), and at the end of training.
-    """
+    """Writes ``report/index.html`` at the ends of epochs: by default, the training curves."""
 
     name = "report"
     file_name = "index.html"
@@ -35,4 +26,4 @@ class Report(LivePage):
         """The page as text."""
         if self.page is not None:
             return self.page(trainer, trainer.history)
-        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)
+        return super().render(trainer)

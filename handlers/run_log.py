@@ -1,7 +1,5 @@
 """The log of a run, one line per event, and the tables made from it."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -9,7 +7,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
@@ -18,9 +16,7 @@ from datasets.files import write_whole
 from engine.events import Phase, TrainEvents
 from engine.metrics import Monitor
 from engine.reporting import PLACE, TABLED, as_json, read_log, write_metrics_csv, write_metrics_json
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Least time between writes of the tables and between flushes to the disk: they take milliseconds,
 # which short epochs would notice.
@@ -31,14 +27,12 @@ class RunLog:
     """Writes ``log.jsonl`` and the tables made from it.
 
     Each line is a dict with ``event`` and ``time`` (UTC): ``run_started`` or ``run_resumed``, every
-    notice of the trainer, ``step`` where ``step_log`` announces optimizer steps (its ``time`` is
-    that of writing), ``epoch`` with its metrics, ``run_completed`` or ``run_terminated`` (stopped
-    before the end of the budget). NaN is written as null, an infinite number as the text ``inf`` or
-    ``-inf``. Each line is handed to the system at once, and survives the process. ``metrics.csv``
-    (one row per epoch) and ``metrics.json`` (best, last, test; the best by ``monitor``) are written
-    at the end of an epoch (at most once a second), of the run and of a test; they hold no times, so
-    that equal runs give equal tables. ``path`` is ``<run_dir>/log.jsonl`` by default, with the
-    tables beside it.
+    notice of the trainer, ``epoch`` with its metrics, ``run_completed`` or ``run_terminated``
+    (stopped before the end of the budget). NaN is written as null, an infinite number as the text
+    ``inf`` or ``-inf``. Each line is handed to the system at once, and survives the process.
+    ``metrics.csv`` (one row per epoch) and ``metrics.json`` (best, last, test; the best by
+    ``monitor``) are written at the end of an epoch (at most once a second), of the run and of a
+    test; they hold no times, so that equal runs give equal tables.
 
     When a run is resumed, the lines that were written after the checkpoint move to
     ``log.discarded.jsonl``: the log then reads as that of an uncut run, but for ``run_resumed``. So
@@ -96,8 +90,6 @@ class RunLog:
         if event in TABLED and not short_epoch:
             self.write_tables()
 
-    # -- the run ----------------------------------------------------------------------------
-
     def start(self, trainer: Trainer) -> None:
         """Discard the lines that will come again, and log the start."""
         if trainer.should_terminate:
@@ -142,8 +134,6 @@ class RunLog:
         """As :meth:`write`, unless the log of a finished run has the line already."""
         if as_json({"event": event, **fields}) not in self._written:
             self.write(event, **fields)
-
-    # -- resuming ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The length of the log, which is on the disk but for the last second."""

@@ -1,9 +1,6 @@
 """Contrastive pairs: two random halves of a sample's scans should be embedded alike."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -14,10 +11,9 @@ from datasets.specs import require_range
 from engine.distributed import map_tensors
 from engine.events import Phase, TrainEvents, in_phase
 from engine.losses import find_output, has_output
+from engine.protocols import SavedAttributes
+from engine.trainer import Trainer
 from models.tft_loss import info_nce
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
 
 TERM, TOTAL = "scan_pairs_loss", "total_loss"
 METRIC = f"train/{TERM}"
@@ -25,24 +21,23 @@ METRIC = f"train/{TERM}"
 EMBEDDINGS = ("spec_embedding", "embedding")
 
 
-class ScanPairs:
+class ScanPairs(SavedAttributes):
     """Adds InfoNCE between two halves of each sample's scans to the training loss.
 
     At ``BATCH_READY`` each sample's scans are split at random into two views that share no scan,
     which are appended to the batch: one forward pass embeds samples and views. At
     ``FORWARD_COMPLETED`` the views are removed: loss, metrics and other handlers see the samples
     only. At ``LOSS_COMPLETED`` the two views of a sample are positives and those of the batch's
-    other samples negatives (van den Oord et al. 2018; symmetric): ``scan_pairs_loss`` is added to
-    the losses, and ``weight`` times it to ``total_loss``, after ``loss_weights`` has formed it.
-    Evaluation is unchanged.
+    other samples negatives (van den Oord et al. 2018; symmetric): ``weight`` times
+    ``scan_pairs_loss`` is added to ``total_loss``, after ``loss_weights`` has formed it.
 
-    A sample has to hold all scans of its patient. Samples of one scan are negatives only; a batch
-    without two samples of two scans adds zero. Micro-batches and ranks are not compared with each
-    other. The model's output ``on`` is compared, [B, E], a key or a path into nested dicts; by
-    default ``spec_embedding``, or ``embedding`` where there is none.
+    A sample has to hold all scans of its patient. Samples of one scan are negatives only.
+    Micro-batches and ranks are not compared with each other. The model's output ``on`` is compared,
+    [B, E]; by default ``spec_embedding``, or ``embedding`` where there is none.
     """
 
     phase = Phase.GRADIENTS  # the total is formed by then
+    saved = ("_pairs",)  # of an unfinished epoch; torch's random streams draw the splits
     of_each_process = True  # the pairs of its own batches
 
     def __init__(
@@ -53,7 +48,6 @@ class ScanPairs:
         self.weight = weight
         self.temperature = temperature
         self.on = on
-        self._device = torch.device("cpu")
         self._pairs: Tensor | None = None  # in this epoch so far
         self._whole: tuple[Any, ...] = ()  # the batch without its views
         self._views: tuple[Tensor, Tensor] | None = None  # [B, E] each
@@ -130,26 +124,11 @@ class ScanPairs:
         """Forget the pairs of an unfinished epoch."""
         self._pairs = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """The pairs of an unfinished epoch; the splits are drawn from torch's random streams."""
-        return {"pairs": self._pairs}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue an unfinished epoch."""
-        pairs = state_dict["pairs"]
-        self._pairs = None if pairs is None else pairs.to(self._device)
-
 
 def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Split each sample's scans (mask, bool [B, S]) at random into two halves, masks too.
 
-    They share no scan and together hold all; of an odd number the second has one more. A single
-    scan is in both.
-
-    Example:
-        >>> first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))
-        >>> first.sum().item(), second.sum().item(), (first & second).any().item()
-        (2, 3, False)
+    They share no scan and together hold all; a single scan is in both.
     """
     # Padded scans get the last ranks.
     drawn = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)
@@ -162,8 +141,7 @@ def split_scans(mask: Tensor) -> tuple[Tensor, Tensor]:
 def _rows_of_views(rows: Tensor, first: Tensor, paired: Tensor, mask: Tensor) -> Tensor:
     """The rows of the real scans among the 3 B x S, without waiting for their number.
 
-    Each scan is in one half, but single scans are in both: B rows more, filled up by 3 B x S where
-    a sample has several.
+    Each scan is in one half, but single scans are in both: B rows more, filled up by 3 B x S.
     """
     places, samples = mask.numel(), len(mask)
     none = 3 * places

@@ -1,10 +1,8 @@
 """Loss terms, learning rate and gradient norm of single optimizer steps, for the logs."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -15,9 +13,7 @@ from datasets.specs import require_whole
 from engine.distributed import gather, is_main_process, joint_norm, world_size
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 # Most steps held on the device, each with a scalar per loss term.
 HELD_STEPS = 500
@@ -30,17 +26,14 @@ Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 class StepLog:
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
-    Each of ``every`` so many steps is announced, 0 for none. ``run_log`` writes it as a line of
-    ``log.jsonl``, ``tensorboard`` as scalars over the optimizer steps. The loss terms are means
-    over the step's micro-batches and all ranks, weighted as for the gradient. ``lr`` is the largest
-    learning rate of the step. ``gradient_norm`` is the common L2 norm before clipping, from the
-    handler that measures it, or measured here. A step that a handler vetoed, or that the device
-    left out, has no line.
+    Each of ``every`` so many steps is announced, 0 for none. The loss terms are means over the
+    step's micro-batches and all ranks, weighted as for the gradient. ``lr`` is the largest learning
+    rate of the step. ``gradient_norm`` is the common L2 norm before clipping. A step that a handler
+    vetoed, or that the device left out, has no line.
 
     The values stay on the device and are read and announced together: at the end of an epoch and of
-    the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced, so
-    that a resumed run announces each once; with another world size than saved within an epoch they
-    are lost.
+    the run, and after every 500 logged steps. A checkpoint carries the steps not yet announced;
+    with another world size than saved within an epoch they are lost.
     """
 
     # After clipping, before metrics, logs and checkpoints.
@@ -81,9 +74,8 @@ class StepLog:
         # As many counted steps may still be taken back.
         open_steps = len(trainer.left_out_steps.open_verdicts())
         if (state.optimizer_step + 1) % self.every <= open_steps:
-            self._losses.append(
-                {name: (shares.share_of(name, state), loss) for name, loss in state.losses.items()}
-            )
+            losses = state.losses.items()
+            self._losses.append({n: (shares.share_of(n, state), loss) for n, loss in losses})
 
     def __call__(self, trainer: Trainer) -> None:
         """Keep the learning rate and the gradient norm of the coming step."""
@@ -172,10 +164,7 @@ class StepLog:
             step["optimizer_step"] -= sum(left_out)
             row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
             row["losses"] = [
-                {
-                    name: [read(part) for part in share_and_loss]
-                    for name, share_and_loss in of_one.items()
-                }
+                {name: [read(part) for part in pair] for name, pair in of_one.items()}
                 for of_one in step["losses"]
             ]
             if left_out[-1:] != [True] and row["optimizer_step"] % self.every == 0:

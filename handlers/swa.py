@@ -1,9 +1,7 @@
 """An average of the weights at the ends of epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -16,9 +14,7 @@ from engine.eval_mode import eval_mode, swapped_weights
 from engine.events import Phase
 from engine.model_call import call_model
 from engine.optim import WeightAverage
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Izmailov et al. 2018 begin to average after three quarters of the usual budget.
@@ -28,21 +24,14 @@ START = 3 / 4
 class SWA(WeightAverage):
     """Stochastic weight averaging: the mean of the weights at the ends of the later epochs.
 
-    At the end of each ``every_epochs`` epochs, from ``start_epoch`` on (by default the first of the
-    last quarter of the budget), ``average += (weight - average) / n`` for every floating point
-    parameter (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
-    Generalization"). Weights that are NaN or infinite are left out and announced as
-    ``swa_skipped``.
+    Each ``every_epochs`` epochs, from ``start_epoch`` on (by default the first of the last quarter
+    of the budget), ``average += (weight - average) / n`` (Izmailov et al. 2018). Weights that are
+    NaN or infinite are left out and announced as ``swa_skipped``.
 
     With ``update_norms`` the running statistics of batch norms in training mode are computed again
     for every new average, in one pass over the training loader: as
     :func:`torch.optim.swa_utils.update_bn` does, but with everything else in evaluation mode, so
-    that dropout neither shifts them nor draws random numbers. Each rank uses its own batches, and
-    their statistics are averaged. All other buffers are not averaged.
-
-    Example:
-        >>> SWA().first_epoch(max_epochs=20)
-        16
+    that dropout neither shifts them nor draws random numbers. Ranks average their statistics.
     """
 
     phase = Phase.UPDATE
@@ -70,10 +59,8 @@ class SWA(WeightAverage):
         """Announce a notice where the run ends before the first epoch that is averaged."""
         first, last = self.first_epoch(trainer.state.max_epochs), trainer.state.max_epochs
         if first > last and not self.averaged:
-            message = (
-                f"swa.start_epoch {first} is after the last epoch, {last}: nothing is averaged"
-            )
-            trainer.log_event("notice", message=message)
+            late = f"swa.start_epoch {first} is after the last epoch, {last}"
+            trainer.log_event("notice", message=f"{late}: nothing is averaged")
 
     def first_epoch(self, max_epochs: int) -> int:
         """The first epoch whose weights are averaged."""
@@ -111,11 +98,8 @@ class SWA(WeightAverage):
         if hasattr(trainer.data_sampler, "resume_at"):  # it may have begun in the middle
             trainer.data_sampler.resume_at(trainer.state.epoch, 0)
         try:
-            with (
-                eval_mode(self._model),
-                preserve_rng_state(),
-                swapped_weights(self._model, self._live, self._average),
-            ):
+            averaged = swapped_weights(self._model, self._live, self._average)
+            with eval_mode(self._model), preserve_rng_state(), averaged:
                 for norm in norms.values():
                     norm.reset_running_stats()
                     norm.momentum = None  # the mean over all batches
@@ -141,11 +125,8 @@ class SWA(WeightAverage):
 
     def state_dict(self) -> dict[str, Any]:
         """The average by parameter, its number of epochs, and the norms' statistics for it."""
-        return {
-            "averaged": self.averaged,
-            "average": self._named_average(),
-            "statistics": dict(self._buffers),
-        }
+        average, statistics = self._named_average(), dict(self._buffers)
+        return {"averaged": self.averaged, "average": average, "statistics": statistics}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue a saved average; ValueError if it is another model's."""

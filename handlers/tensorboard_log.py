@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Mapping
@@ -11,23 +10,21 @@ from typing import TYPE_CHECKING
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
 from engine.events import Phase, TrainEvents
 from engine.optim import learning_rate
+from engine.reporting import require_package
+from engine.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-    from engine.trainer import Trainer
 
 
 class TensorBoard:
     """Writes each epoch's metrics and learning rate as scalars over the epochs.
 
     The optimizer steps that ``step_log`` announces are scalars over the steps, in the subfolder
-    ``steps``, which TensorBoard shows as another run. An undefined value (NaN) leaves a gap. A
-    resumed run continues the same folders: the epochs and steps that come again replace the former
-    ones (``purge_step``). ``folder`` is ``<run_dir>/events`` by default.
+    ``steps``, which TensorBoard shows as another run. NaN leaves a gap. In a resumed run the epochs
+    and steps that come again replace the former ones (``purge_step``).
     """
 
     phase = Phase.RECORD
@@ -42,10 +39,7 @@ class TensorBoard:
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run."""
         self.folder = trainer.in_run_dir("tensorboard.folder", self._folder, "events")
-        if importlib.util.find_spec("tensorboard") is None:
-            raise UsageError(
-                "the handler tensorboard needs the package of that name: pip install tensorboard"
-            )
+        require_package("tensorboard")
         trainer.add_event_handler(TrainEvents.LOG_EVENT, self.note)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.close)

@@ -1,19 +1,15 @@
 """Speed of training, and the share of time spent waiting for data."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Events
 
 from engine.distributed import gather
 from engine.events import Phase, in_phase
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 SAMPLES, WAIT, STEP = "time/samples_per_second", "time/data_wait", "time/step_ms"
 MS_PER_S = 1000.0
@@ -24,25 +20,20 @@ class Throughput:
 
     At an epoch's end ``state.metrics`` holds
 
-    - ``time/samples_per_second``: training samples by the time from the epoch's start to the end
-      of its last batch; over all ranks, by the time of the slowest;
+    - ``time/samples_per_second``: training samples of all ranks by the slowest rank's time from the
+      epoch's start to the end of its last batch;
     - ``time/data_wait``: the share of that time spent waiting for the loader, 0 to 1; of rank 0;
     - ``time/step_ms``: that time by the optimizer steps (vetoed ones too), in milliseconds.
 
-    The parts of an epoch that was cut and resumed are added up. Names under ``time/`` differ
-    between equal runs.
-
-    A GPU is never waited for: CUDA events measure how long it was idle between one step and the
-    next batch, and when it finished the epoch's last step, if it has by the time that the metrics
-    are ready.
+    The parts of an epoch that was cut and resumed are added up. A GPU is never waited for: CUDA
+    events measure how long it was idle before batches, and when it finished the epoch's last step.
     """
 
     phase = Phase.RECORD
 
     def __init__(self) -> None:
         self._began = self._ended = self._asked = 0.0  # this process's part of the epoch
-        self._before = 0.0  # the time of the parts before
-        self._waited_before = 0.0
+        self._before = self._waited_before = 0.0  # of the parts before
         self._waited = 0.0
         self._samples = self._steps = 0
         self._gpu: GpuClock | None = None
@@ -70,14 +61,14 @@ class Throughput:
         """Note the time of the request for a batch."""
         self._asked = time.perf_counter()
         if self._gpu is not None:
-            self._gpu.ask()
+            self._gpu.asked = self._gpu.now()
 
     @in_phase(Phase.PREPARE)
     def receive(self) -> None:
         """Add the time until the batch was there."""
         self._waited += time.perf_counter() - self._asked
         if self._gpu is not None:
-            self._gpu.receive()
+            self._gpu.waits.append((self._gpu.asked, self._gpu.now()))
 
     def __call__(self, trainer: Trainer) -> None:
         """Count a batch."""
@@ -89,7 +80,7 @@ class Throughput:
     def end_epoch(self) -> None:
         """Record the end of the epoch's last step on the GPU."""
         if self._gpu is not None:
-            self._gpu.end()
+            self._gpu.ended = self._gpu.now()
 
     # After the metrics, for which the device has finished its work.
     @in_phase(Phase.USER)
@@ -137,36 +128,24 @@ class GpuClock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._began = _now_on(device)
-        self._asked = self._began
-        self._ended: torch.cuda.Event | None = None
-        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self.began = self.asked = self.now()
+        self.ended: torch.cuda.Event | None = None
+        # From the work before a batch to its arrival: with an empty queue the GPU was idle.
+        self.waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    def ask(self) -> None:
-        """The work before the next batch is queued."""
-        self._asked = _now_on(self.device)
-
-    def receive(self) -> None:
-        """The batch is there: with an empty queue the GPU was idle until now."""
-        self._waits.append((self._asked, _now_on(self.device)))
-
-    def end(self) -> None:
-        """The epoch's last step is queued."""
-        self._ended = _now_on(self.device)
+    def now(self) -> torch.cuda.Event:
+        """An event behind the work that is queued."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
 
     def waited(self) -> float:
         """Idle seconds before batches, of those the GPU has reached."""
-        done = [(asked, given) for asked, given in self._waits if given.query()]
+        done = [(asked, given) for asked, given in self.waits if given.query()]
         return sum(float(asked.elapsed_time(given)) for asked, given in done) / MS_PER_S
 
     def seconds(self) -> float:
         """Seconds from start to end, if it was reached; else zero."""
-        if self._ended is None or not self._ended.query():
+        if self.ended is None or not self.ended.query():
             return 0.0
-        return float(self._began.elapsed_time(self._ended)) / MS_PER_S
-
-
-def _now_on(device: torch.device) -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
-    event.record(torch.cuda.current_stream(device))
-    return event
+        return float(self.began.elapsed_time(self.ended)) / MS_PER_S

@@ -1,27 +1,10 @@
 """The training curves as an interactive page, updated during the run."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from engine.reporting import LivePage, render
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
+from engine.reporting import LivePage
 
 
 class TrainingCurves(LivePage):
-    """Writes a page with a chart for each metric, training and validation together.
-
-    The page holds the plotting library and the numbers, loads nothing from the network, and is
-    replaced as a whole: each ``every`` epochs (less often where epochs are short), and at the end
-    of training. A resumed run continues its curves (``trainer.history``). An undefined value (NaN)
-    leaves a gap in its curve; an epoch that was not measured does not.
-    """
+    """Writes a page with a chart for each metric, training and validation together."""
 
     name = "training_curves"
     file_name = "training_curves.html"
-
-    def render(self, trainer: Trainer) -> str:
-        """The page as text."""
-        return render(trainer.history, self.title(trainer), trainer.state.max_epochs)

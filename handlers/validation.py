@@ -1,27 +1,23 @@
 """Evaluation on validation data after an epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ignite.engine import Events
 
 from datasets.specs import require_whole
+from engine.evaluator import Evaluator
 from engine.events import Phase
-
-if TYPE_CHECKING:
-    from engine.evaluator import Evaluator
-    from engine.trainer import Trainer
+from engine.trainer import Trainer
 
 
 class Validation:
     """Runs an evaluator after an epoch and adds its metrics to ``trainer.state.metrics``.
 
-    They are absent in an epoch that is not measured. The last epoch of the budget is always
-    measured. ``weights`` is a context in which the model holds the weights to measure, such as
-    ``EMA.averaged_weights``. The terms of the loss, ``loss_terms``, become metrics too.
+    They are absent in an epoch that is not measured. The last epoch of the budget always is.
+    ``weights`` is a context with the weights to measure, such as ``EMA.averaged_weights``. The
+    terms of the loss, ``loss_terms``, become metrics too.
     """
 
     phase = Phase.MEASURE

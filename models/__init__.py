@@ -10,13 +10,7 @@ order counts).
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from models.attention_models import AttentionMultimodal, EnhancedAttentionMultimodal
-    from models.baseline_models import LateFusion, MeanLinear, SpectraCNN, SpectraOnly, TabularOnly
-    from models.tabular_encoder import FTTransformer
-    from models.tft_models import TFTMultimodal
+from typing import Any
 
 # The short names that a configuration may use; a dotted import path works beside them.
 MODELS = {
@@ -31,11 +25,10 @@ MODELS = {
 }
 UNNAMED = ("models.attention_models.EnhancedAttentionMultimodal",)
 
-if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
-        for path in (*MODELS.values(), *UNNAMED):
-            module, _, found = path.rpartition(".")
-            if found == name:
-                return getattr(importlib.import_module(module), name)
-        raise AttributeError(f"module 'models' has no attribute '{name}'")
+def __getattr__(name: str) -> Any:
+    for path in (*MODELS.values(), *UNNAMED):
+        module, _, found = path.rpartition(".")
+        if found == name:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'models' has no attribute '{name}'")

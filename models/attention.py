@@ -1,11 +1,9 @@
 """Attention blocks of the models: multi-head, pooling, feed-forward, transformer block."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from models.checks import check_heads
 
-Result = TypeVar("Result")
-
 # Scores that may stay in a processor's cache from one product to the next, in bytes.
 CACHED_SCORES = 2**21
 # Weights of one call that may be kept for the backward pass, in bytes; the fused kernel keeps none.
@@ -23,10 +19,7 @@ KEPT_WEIGHTS = 2**28
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Softmax along ``dim`` over the valid entries, in float32; the others get exactly zero.
-
-    ``mask`` is bool, broadcastable to ``scores``; True = valid.
-    """
+    """Softmax in float32 along ``dim`` over the entries where ``mask`` is True; others get zero."""
     return _softmax(scores.float(), mask, dim)
 
 
@@ -43,8 +36,8 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) by the fastest kernel.
 
-    Queries [N, H, Q, W] are scaled: their products with the keys [N, H, K, W] are the scores. The
-    mask, bool [N, 1, 1, K], is True where a key may be looked at; ``dropout`` is the weights' rate.
+    Queries [N, H, Q, W] are scaled already; keys are [N, H, K, W]; the mask, bool [N, 1, 1, K], is
+    True where a key may be looked at.
     """
     # Torch's fused kernel for CPUs takes seven times as long for a backward pass in bfloat16 as in
     # float32 (2.13); two matrix products with a softmax between them take half of float32's time.
@@ -69,9 +62,8 @@ def _attend_on_cpu(
         return _written_out(queries, keys, values, mask, dropout)
     masks = repeat(None) if mask is None else mask.split(at_once)
     qkv = zip(queries.split(at_once), keys.split(at_once), values.split(at_once), strict=True)
-    return torch.cat(
-        [_written_out(*part, own, dropout) for part, own in zip(qkv, masks, strict=False)]
-    )
+    pairs = zip(qkv, masks, strict=False)
+    return torch.cat([_written_out(*part, own, dropout) for part, own in pairs])
 
 
 def _written_out(
@@ -82,23 +74,15 @@ def _written_out(
     return functional.dropout(_softmax(scores, mask, -1), dropout) @ values
 
 
-def recomputed(wanted: bool, part: Callable[..., Result], *inputs: Any) -> Result:
-    """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted.
-
-    The backward pass runs the part again, under the same autocast and random state.
-    """
+def recomputed(wanted: bool, part: Callable[..., Any], *inputs: Any) -> Any:
+    """Activation checkpointing of a part of a model (Chen et al. 2016), where wanted."""
     if not wanted or not torch.is_grad_enabled():
         return part(*inputs)
-    result: Result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True)
-    return result
+    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True)
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1).
-
-    Unlike ``nn.MultiheadAttention`` it returns the weights of each head when asked, and takes the
-    fused kernel when not. ``dropout`` is on the attention weights.
-    """
+    """Multi-head attention (Vaswani et al. 2017, eq. 1), with each head's weights if asked."""
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -135,10 +119,9 @@ class MultiHeadAttention(nn.Module):
         context_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from every query [N, Q, W] to the context [N, K, W], by default the queries.
+        """Attend from queries [N, Q, W] to the context [N, K, W], by default the queries.
 
-        ``context_mask``, bool [N, K], is True where it may be looked at. Returns the result
-        [N, Q, W], and the weights [N, H, Q, K] if needed, which costs the fused kernel, else None.
+        Returns the result [N, Q, W], and the weights [N, H, Q, K] if needed, else None.
         """
         q, k, v = self._projected(queries, context)
         mask = None if context_mask is None else context_mask[:, None, None, :]
@@ -153,11 +136,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class TokenDropout(nn.Module):
-    """Dropout of the same features of all tokens of one set (Gal and Ghahramani 2016).
-
-    One draw per feature instead of one per feature and token: on a CPU drawing costs more than the
-    layer.
-    """
+    """Dropout of the same features of all tokens of a set (Gal 2016): few draws, fast on a CPU."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -184,9 +163,8 @@ class FeedForward(nn.Sequential):
     """Two linear layers with a GELU and dropout between them, applied to each token alone."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.Linear(width, hidden), nn.GELU(), TokenDropout(dropout), nn.Linear(hidden, width)
-        )
+        widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        super().__init__(widen, nn.GELU(), TokenDropout(dropout), narrow)
 
 
 def linear_head(features: int, num_classes: int, dropout: float) -> nn.Sequential:
@@ -198,8 +176,7 @@ class TransformerBlock(nn.Module):
     """Pre-norm self-attention and feed-forward (``expansion`` times as wide), each with a residual.
 
     Dropout is on what is added to the residual stream, not on the attention weights, where it would
-    cost the fused kernel on a CPU. With ``activation_checkpointing`` the tokens alone are kept in
-    training for the backward pass.
+    cost the fused kernel on a CPU.
     """
 
     def __init__(
@@ -247,11 +224,7 @@ class AttentionPooling(nn.Module):
         )
 
     def forward(self, elements: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool a set [N, T, W]; ``mask``, bool [N, T], is True where valid.
-
-        Returns:
-            The mean [N, W], and the weights [N, H, T] (zero where not valid).
-        """
+        """The mean [N, W] of a set [N, T, W], and the weights [N, H, T], zero where not valid."""
         scores = self.score(elements).transpose(1, 2)  # [N, H, T]
         weights = masked_softmax(scores, None if mask is None else mask[:, None], dim=-1)
         # Every head weighs all features, of which its own share is kept: H times the sums, but none

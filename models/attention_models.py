@@ -1,7 +1,5 @@
 """Fusion by attention with encoders of its own, and the names of all its parts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import linear_head
-from models.checks import check_heads, check_result, check_same_batch, check_sizes, check_tab_dim
+from models.checks import (
+    Outputs,
+    check_heads,
+    check_result,
+    check_same_batch,
+    check_sizes,
+    check_tab_dim,
+)
 from models.cross_modal import EnhancedCrossAttentionFusion
 from models.spectra_encoder import ScanPooling, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
@@ -26,10 +31,7 @@ HIDDEN_DIMS = (512, 256, 128)
 
 
 class HiddenLayer(nn.Module):
-    """Linear layer, LayerNorm, GELU, dropout; with ``use_residual`` a linear path beside them.
-
-    That path is the identity where the widths agree.
-    """
+    """Linear layer, LayerNorm, GELU, dropout; with ``use_residual`` a linear path beside them."""
 
     def __init__(
         self,
@@ -58,17 +60,7 @@ class HiddenLayer(nn.Module):
 
 
 class EnhancedClassifier(nn.Module):
-    """Hidden layers and a linear head.
-
-    Args:
-        hidden_dims: Features of each hidden layer; none makes it a linear head.
-        use_residual: A linear path beside each hidden layer.
-        use_layer_norm: LayerNorm in each hidden layer.
-
-    Example:
-        >>> EnhancedClassifier(16, num_classes=3, hidden_dims=[8, 8])(torch.randn(2, 16)).shape
-        torch.Size([2, 3])
-    """
+    """Hidden layers of ``hidden_dims`` features, and a linear head."""
 
     def __init__(
         self,
@@ -97,31 +89,17 @@ class EnhancedClassifier(nn.Module):
         """Logits [B, C] of the vectors [B, E]."""
         for layer in self.layers:
             vectors = layer(vectors)
-        logits: Tensor = self.head(vectors)
-        return logits
+        return self.head(vectors)
 
 
 class EnhancedAttentionMultimodal(nn.Module):
     """Fuses the embeddings of two encoders and classifies the fused vector.
 
     The encoders' own logits are returned unchanged and have no part in the main logits.
-
-    Args:
-        spec_embedding_dim: Features of the spectra's embedding, E.
-        tab_embedding_dim: Features of the covariates' embedding, F.
-        fusion_type: ``'enhanced_cross'`` (attention in both directions and a gate, W features) or
-            ``'concat'`` (both embeddings joined, E + F features, no fusion layer).
-        use_auxiliary: Put a head of its own on each embedding, which keeps both encoders learning
-            where they are trained along.
-        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
-        num_heads: Heads, H; must divide ``fusion_dim``; likewise.
-
-    Example:
-        >>> model = EnhancedAttentionMultimodal(spec_embedding_dim=12, tab_embedding_dim=6)
-        >>> spectra_result = {"embedding": torch.randn(4, 12), "logits": torch.randn(4, 2)}
-        >>> tabular_result = {"embedding": torch.randn(4, 6), "logits": torch.randn(4, 2)}
-        >>> model(spectra_result, tabular_result)["logits"].shape
-        torch.Size([4, 2])
+    ``fusion_type`` is ``'enhanced_cross'`` (attention in both directions and a gate, ``fusion_dim``
+    features, W) or ``'concat'`` (both embeddings joined, E + F features). ``use_auxiliary`` puts a
+    head of its own on each embedding, which keeps both encoders learning where they are trained
+    along.
     """
 
     def __init__(
@@ -149,18 +127,15 @@ class EnhancedAttentionMultimodal(nn.Module):
             fusion_dim=fusion_dim,
         )
         check_heads(fusion_dim, num_heads, "fusion_dim")
-        self.spec_embedding_dim = spec_embedding_dim
-        self.tab_embedding_dim = tab_embedding_dim
+        self.widths = spec_embedding_dim, tab_embedding_dim
         self.num_classes = num_classes
-        self.fusion_type = fusion_type
         self.use_auxiliary = use_auxiliary
         self.return_attention = return_attention
         self.fusion: EnhancedCrossAttentionFusion | None = None
         fused_dim = spec_embedding_dim + tab_embedding_dim
         if fusion_type == "enhanced_cross":
-            self.fusion = EnhancedCrossAttentionFusion(
-                spec_embedding_dim, tab_embedding_dim, fusion_dim, num_heads, dropout
-            )
+            sizes = *self.widths, fusion_dim, num_heads
+            self.fusion = EnhancedCrossAttentionFusion(*sizes, dropout)
             fused_dim = fusion_dim
         self.classifier = EnhancedClassifier(fused_dim, num_classes, hidden_dims, dropout)
         if use_auxiliary:
@@ -169,36 +144,26 @@ class EnhancedAttentionMultimodal(nn.Module):
 
     def forward(
         self, spectra_result: Mapping[str, Tensor], tabular_result: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
-        """Predict a batch from its encoders' results.
+    ) -> Outputs:
+        """Predict a batch from its encoders' results; ValueError for a wrong key or shape.
 
-        Args:
-            spectra_result: ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens``
-                [B, S, E], one a scan, and their ``mask``, bool [B, S]. With tokens the attention is
-                on them; without, on groups of the embedding's features.
-            tabular_result: The same of the covariates: ``embedding`` [B, F], ``logits``; optional
-                ``tokens`` [B, D, F], one a covariate, and ``mask`` [B, D].
+        The spectra's have ``embedding`` [B, E] and ``logits`` [B, C]; optional ``tokens`` [B, S,
+        E], one a scan, and their ``mask``, bool [B, S]; the covariates' [B, F] and [B, D, F]
+        likewise. Without tokens the attention is on groups of the embedding's features.
 
-        Returns:
-            ``logits`` [B, C] of the classifier, ``embedding`` [B, W], or [B, E + F] of
-            ``'concat'``; ``spec_embedding``, ``tab_embedding``, ``spec_logits``, ``tab_logits`` as
-            they came; with ``use_auxiliary`` ``aux_spec_logits`` and ``aux_tab_logits`` [B, C],
-            also under the loss's names ``aux_logits_spec`` and ``aux_logits_tab``;
-            ``attention_weights`` of :class:`models.cross_modal.EnhancedCrossAttentionFusion`, none
-            for ``'concat'``.
-
-        Raises:
-            ValueError: A result lacks a key, or a tensor has another shape than it should.
+        Returns ``logits`` [B, C] of the classifier, ``embedding`` [B, W], or [B, E + F] of
+        ``'concat'``; ``spec_embedding``, ``tab_embedding``, ``spec_logits``, ``tab_logits`` as they
+        came; with ``use_auxiliary`` ``aux_spec_logits`` and ``aux_tab_logits`` [B, C], also under
+        the loss's names ``aux_logits_spec`` and ``aux_logits_tab``; ``attention_weights`` of
+        :class:`models.cross_modal.EnhancedCrossAttentionFusion`, none for ``'concat'``.
         """
-        widths = (self.spec_embedding_dim, self.tab_embedding_dim)
-        check_result("spectra_result", spectra_result, widths[0], self.num_classes)
-        check_result("tabular_result", tabular_result, widths[1], self.num_classes)
+        check_result("spectra_result", spectra_result, self.widths[0], self.num_classes)
+        check_result("tabular_result", tabular_result, self.widths[1], self.num_classes)
         check_same_batch(spectra_result, tabular_result)
         auxiliary = None
         if self.use_auxiliary:
-            auxiliary = self.auxiliary_logits(
-                spectra_result["embedding"], tabular_result["embedding"]
-            )
+            spec, tab = spectra_result["embedding"], tabular_result["embedding"]
+            auxiliary = self.auxiliary_logits(spec, tab)
         return self.combine(spectra_result, tabular_result, auxiliary)
 
     def auxiliary_logits(self, spec: Tensor, tab: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +175,7 @@ class EnhancedAttentionMultimodal(nn.Module):
         spectra_result: Mapping[str, Tensor],
         tabular_result: Mapping[str, Tensor],
         auxiliary: tuple[Tensor, Tensor] | None,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """As :meth:`forward`, without checks, and with the auxiliary logits at hand."""
         spec, tab = spectra_result["embedding"], tabular_result["embedding"]
         attention: dict[str, Tensor] = {}
@@ -224,7 +189,7 @@ class EnhancedAttentionMultimodal(nn.Module):
                 tabular_result.get("mask"),
                 return_attention=self.return_attention,
             )
-        outputs: dict[str, Any] = {
+        outputs: Outputs = {
             "logits": self.classifier(fused),
             "embedding": fused,
             "spec_embedding": spec,
@@ -250,19 +215,9 @@ class AttentionMultimodal(nn.Module):
 
     ``model(spectra, mask, tabular)`` runs end to end: the transformer encodes the scans, each scan
     and each covariate becomes a token. The auxiliary heads' logits are added to the fusion's, so
-    that its classifier only has to learn what their sum misses.
-    ``model(spectra_result, tabular_result)`` fuses the results of other encoders, as
-    :class:`EnhancedAttentionMultimodal` does.
-
-    Args:
-        tab_dim: Covariates, D; at least one. None, with ``spec_len`` None: no own encoders.
-        spec_len: Points of a scan, L.
-        spec_emb: Features of the spectra's embedding, E.
-        tab_emb: Features of the covariates' embedding, F.
-        fusion_dim: Features of the fused vector, W; of ``'enhanced_cross'`` only.
-        dropout: Everywhere: tokens, attention, positions, fusion, classifier, heads.
-        fusion_heads: Heads between the modalities, H; must divide ``fusion_dim``.
-        encoder: Keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
+    that its classifier only has to learn what their sum misses. ``model(spectra_result,
+    tabular_result)`` fuses the results of other encoders, as :class:`EnhancedAttentionMultimodal`
+    does; ``tab_dim`` and ``spec_len`` None leave out the own ones.
 
     Example:
         >>> model = AttentionMultimodal(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
@@ -335,44 +290,34 @@ class AttentionMultimodal(nn.Module):
         *,
         spectra_result: Mapping[str, Tensor] | None = None,
         tabular_result: Mapping[str, Tensor] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch, from its data or from its encoders' results, given by place or by name.
 
-        Returns:
-            What :class:`EnhancedAttentionMultimodal` returns. End to end ``spec_logits`` and
-            ``tab_logits`` are the auxiliary heads', ``logits`` are the sum of both and of the
-            classifier's, and ``attention_weights`` also has ``scan_pooling`` [B, S] and
-            ``feature_selection`` [B, D]; with ``return_attention`` ``patch_pooling`` [B, S, H, T]
-            and ``patch_attention_<layer>`` [B, S, H, T, T].
-
-        Raises:
-            ValueError: The arguments are neither, or do not fit.
+        Returns what :class:`EnhancedAttentionMultimodal` returns. End to end ``logits`` are the sum
+        of the auxiliary heads' (``spec_logits``, ``tab_logits``) and of the classifier's, and
+        ``attention_weights`` also has ``scan_pooling`` [B, S], ``feature_selection`` [B, D] and,
+        with ``return_attention``, the encoder's as [B, S, ...].
         """
         if isinstance(spectra, Mapping):
             spectra_result, spectra = spectra, None
         if isinstance(mask, Mapping):
             tabular_result, mask = mask, None
         if spectra_result is not None and tabular_result is not None:
-            outputs: dict[str, Any] = self.multimodal(spectra_result, tabular_result)
-            return outputs
+            return self.multimodal(spectra_result, tabular_result)
         if spectra is None or mask is None or tabular is None:
-            raise ValueError(
-                "AttentionMultimodal takes spectra, mask and tabular, "
-                "or spectra_result and tabular_result"
-            )
+            taken = "spectra, mask and tabular, or spectra_result and tabular_result"
+            raise ValueError(f"AttentionMultimodal takes {taken}")
         return self._end_to_end(spectra, mask, tabular, scan_rows)
 
     def _end_to_end(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         if not self.has_encoders:
             raise ValueError(
                 "this AttentionMultimodal was built without tab_dim and spec_len, so it has no "
                 "encoders; give it spectra_result and tabular_result"
             )
-        scans, patch_attention = self.spectra_encoder(
-            spectra, mask, self.return_attention, scan_rows
-        )
+        scans, patch_weights = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
         spec, scan_weights, scans = self.scan_pooling(scans, mask)
         tab, selection = self.tabular_encoder(tabular)
         auxiliary = self.multimodal.auxiliary_logits(spec, tab)
@@ -383,9 +328,6 @@ class AttentionMultimodal(nn.Module):
             tabular_result["tokens"] = self.covariate_tokens(tabular)
         outputs = self.multimodal.combine(spectra_result, tabular_result, auxiliary)
         outputs["logits"] = outputs["logits"] + auxiliary[0] + auxiliary[1]
-        outputs["attention_weights"] |= {
-            "scan_pooling": scan_weights,
-            "feature_selection": selection,
-            **patch_attention,
-        }
+        pooling = {"scan_pooling": scan_weights, "feature_selection": selection}
+        outputs["attention_weights"] |= pooling | patch_weights
         return outputs

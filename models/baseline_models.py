@@ -1,7 +1,5 @@
 """Models to compare with: of one modality, and late fusion of both."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import linear_head, recomputed
-from models.checks import check_sizes, check_spec_len, check_tab_dim
-from models.spectra_encoder import ScanEncoder, SpectraClassifier, SpectraTFTEncoder, keywords_of
+from models.checks import Outputs, check_sizes, check_spec_len, check_tab_dim
+from models.spectra_encoder import (
+    Encoded,
+    ScanEncoder,
+    SpectraClassifier,
+    SpectraTFTEncoder,
+    keywords_of,
+)
 from models.tabular_encoder import FTTransformer, TabularStaticEncoder
 
 __all__ = ["FTTransformer", "LateFusion", "MeanLinear", "SpectraCNN", "SpectraOnly", "TabularOnly"]
@@ -27,11 +31,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions along the axis with a residual (He et al. 2016).
-
-    ``kernel_size`` is odd; ``stride`` is of the first convolution; ``dropout`` leaves out whole
-    channels between the two.
-    """
+    """Two convolutions (odd kernel) along the axis with a residual (He et al. 2016)."""
 
     def __init__(
         self,
@@ -56,9 +56,8 @@ class ResidualBlock(nn.Module):
         )
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
-            self.skip = nn.Sequential(
-                nn.Conv1d(channels_in, channels, 1, stride, bias=False), _norm(channels)
-            )
+            strided = nn.Conv1d(channels_in, channels, 1, stride, bias=False)
+            self.skip = nn.Sequential(strided, _norm(channels))
         self.activation = nn.GELU()
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -67,26 +66,15 @@ class ResidualBlock(nn.Module):
         return recomputed(again, self._convolve, signal)
 
     def _convolve(self, signal: Tensor) -> Tensor:
-        result: Tensor = self.activation(self.body(signal) + self.skip(signal))
-        return result
+        return self.activation(self.body(signal) + self.skip(signal))
 
 
 class SpectraCNNEncoder(ScanEncoder):
     """One vector a scan: strided stem, stages of residual blocks, pooling, position readout.
 
-    The residual network for time series of Wang et al. 2017 with strides between its stages. Other
-    arguments are those of :class:`models.spectra_encoder.SpectraTFTEncoder`.
-
-    Args:
-        channels: Of each stage; from the second on a stage halves the positions.
-        kernel_size: Positions that a convolution sees; odd.
-        stem_stride: Points of a position before the first stage; the stem sees twice as many.
-
-    Example:
-        >>> encoder = SpectraCNNEncoder(100, 16, channels=(8, 16))
-        >>> vectors, attention = encoder(torch.randn(4, 3, 100), torch.ones(4, 3, dtype=torch.bool))
-        >>> vectors.shape
-        torch.Size([4, 3, 16])
+    The residual network for time series of Wang et al. 2017; from the second on a stage of
+    ``channels`` halves the positions. The stem sees twice as many points as it moves on,
+    ``stem_stride``.
     """
 
     def __init__(
@@ -126,19 +114,14 @@ class SpectraCNNEncoder(ScanEncoder):
         self.blocks = nn.ModuleList()
         before = channels[0]
         for stage, width in enumerate(channels):
-            for block in range(blocks_per_stage):
-                stride = 2 if stage > 0 and block == 0 else 1
-                self.blocks.append(
-                    ResidualBlock(
-                        before, width, kernel_size, stride, dropout, activation_checkpointing
-                    )
-                )
+            for number in range(blocks_per_stage):
+                stride = 2 if stage > 0 and number == 0 else 1
+                sizes = before, width, kernel_size, stride
+                self.blocks.append(ResidualBlock(*sizes, dropout, activation_checkpointing))
                 before, positions = width, math.ceil(positions / stride)
         self._add_readout(spec_emb, positions, before, 1, position_features, dropout)
 
-    def encode(
-        self, scans: Tensor, return_attention: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Vectors [N, E] of scans [N, L], and when asked for ``position_pooling`` [N, T]."""
         signal = self.stem(scans[:, None])
         for block in self.blocks:
@@ -156,14 +139,8 @@ class MeanLinear(nn.Module):
         self.spec_len = spec_len
         self.head = nn.Linear(spec_len, num_classes)
 
-    def forward(
-        self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None
-    ) -> dict[str, Any]:
-        """Predict a batch by its mean scans; covariates are ignored.
-
-        Returns:
-            ``logits`` [B, C], and the mean scan as ``embedding`` and ``spec_embedding`` [B, L].
-        """
+    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None) -> Outputs:
+        """``logits`` of the mean scan, and that as ``embedding`` and ``spec_embedding`` [B, L]."""
         check_spec_len(spectra, self.spec_len)
         real = spectra.masked_fill(~mask[..., None], 0.0)
         mean = real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
@@ -172,34 +149,20 @@ class MeanLinear(nn.Module):
 
 @keywords_of(SpectraTFTEncoder)
 class SpectraOnly(SpectraClassifier):
-    """The multimodal transformer's spectra branch with a head of its own.
-
-    ``return_attention`` adds ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>``
-    [B, S, H, T, T] to the ``attention_weights``.
-    """
+    """The multimodal transformer's spectra branch with a head of its own."""
 
     encoder_type = SpectraTFTEncoder
 
 
 @keywords_of(SpectraCNNEncoder)
 class SpectraCNN(SpectraClassifier):
-    """Scans by a residual network, pooled by attention, with a head.
-
-    ``return_attention`` adds ``position_pooling`` [B, S, T], the pooling along the axis, to the
-    ``attention_weights``.
-    """
+    """Scans by a residual network, pooled by attention, with a head."""
 
     encoder_type = SpectraCNNEncoder
 
 
 class TabularOnly(nn.Module):
-    """The multimodal transformer's covariate branch with a head of its own.
-
-    Args:
-        tab_emb: Features of the sample's vector, E.
-        dropout: On the hidden layer, the vector and the head.
-        hidden_dim: Features of the hidden layer; ``tab_emb`` when None.
-    """
+    """The multimodal transformer's covariate branch with a head of its own."""
 
     def __init__(
         self,
@@ -216,15 +179,8 @@ class TabularOnly(nn.Module):
         )
         self.head = linear_head(tab_emb, num_classes, dropout)
 
-    def forward(
-        self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
-    ) -> dict[str, Any]:
-        """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
-
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, E], and
-            ``attention_weights``: ``feature_selection`` [B, D].
-        """
+    def forward(self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor) -> Outputs:
+        """Predict by covariates [B, D]; the gate of each is ``feature_selection`` [B, D]."""
         embedding, selection = self.tabular_encoder(tabular)
         return {
             "logits": self.head(embedding),
@@ -239,8 +195,7 @@ class LateFusion(nn.Module):
     """Two models of one modality each, whose logits are added.
 
     The two weights of the sum start at one and are learned: for evidence that both modalities
-    share, and for a value to regress, a plain sum would be too large. ``spectra_branch`` are
-    keywords of :class:`SpectraOnly`.
+    share, and for a value to regress, a plain sum would be too large.
     """
 
     def __init__(
@@ -255,9 +210,8 @@ class LateFusion(nn.Module):
     ) -> None:
         super().__init__()
         check_tab_dim(tab_dim, "LateFusion")
-        self.spectra_branch = SpectraOnly(
-            spec_len, num_classes, spec_emb, dropout, **spectra_branch
-        )
+        sizes = spec_len, num_classes, spec_emb
+        self.spectra_branch = SpectraOnly(*sizes, dropout, **spectra_branch)
         self.tabular_branch = TabularOnly(tab_dim, num_classes, tab_emb, dropout)
         self.branch_weights = nn.Parameter(torch.ones(2))
 
@@ -272,14 +226,8 @@ class LateFusion(nn.Module):
 
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
-    ) -> dict[str, Any]:
-        """Predict a batch.
-
-        Returns:
-            ``logits``, ``aux_logits_spec`` and ``aux_logits_tab`` [B, C], ``embedding``
-            [B, spec_emb + tab_emb], ``spec_embedding``, ``tab_embedding``, and
-            ``attention_weights`` of both branches.
-        """
+    ) -> Outputs:
+        """Predict a batch; the branches' logits are ``aux_logits_spec`` and ``aux_logits_tab``."""
         spec = self.spectra_branch(spectra, mask, scan_rows=scan_rows)
         tab = self.tabular_branch(None, None, tabular)
         spec_weight, tab_weight = self.branch_weights.unbind()

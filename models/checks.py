@@ -1,11 +1,13 @@
 """Checks of sizes and of what an encoder hands to a fusion, each error one line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+# A model's, by name.
+Outputs = dict[str, Any]
 
 
 def check_sizes(**sizes: int) -> None:
@@ -22,10 +24,8 @@ def check_heads(
     if num_heads < 1 or width % num_heads:
         fitting = [n for n in range(1, width + 1) if width % n == 0]
         closest = min(fitting, key=lambda n: abs(n - num_heads))
-        raise ValueError(
-            f"{heads_name}={num_heads} does not divide {width_name}={width}; "
-            f"the nearest that does: {closest}"
-        )
+        refused = f"{heads_name}={num_heads} does not divide {width_name}={width}"
+        raise ValueError(f"{refused}; the nearest that does: {closest}")
 
 
 def check_tab_dim(tab_dim: int, model: str) -> None:
@@ -40,20 +40,14 @@ def check_tab_dim(tab_dim: int, model: str) -> None:
 def check_spec_len(spectra: Tensor, spec_len: int) -> None:
     """Refuse spectra [..., L] of another length than the model was built for (ValueError)."""
     if spectra.shape[-1] != spec_len:
-        raise ValueError(
-            f"spectra have {spectra.shape[-1]} points a scan; "
-            f"the encoder was built with spec_len={spec_len}"
-        )
+        found = f"spectra have {spectra.shape[-1]} points a scan"
+        raise ValueError(f"{found}; the encoder was built with spec_len={spec_len}")
 
 
 def check_result(
     name: str, result: Mapping[str, Tensor], embedding_dim: int, num_classes: int
 ) -> None:
-    """Refuse (ValueError) an encoder's result that a fusion cannot use.
-
-    It needs ``embedding`` [B, E] and ``logits`` [B, C]; optional are ``tokens`` [B, T, E] and their
-    ``mask``, bool [B, T]. ``name`` is for the error.
-    """
+    """Refuse (ValueError) an encoder's result that a fusion cannot use."""
     if not isinstance(result, Mapping):
         raise ValueError(
             f"{name} must be a dict with 'embedding' and 'logits', not {type(result).__name__}"

@@ -53,11 +53,7 @@ class FlooredScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Scores of a partial least squares regression on indicators of the classes.
-
-    Args:
-        n_components: Fewer if the data allow no more.
-    """
+    """Scores of a partial least squares regression on indicators of the classes."""
 
     def __init__(self, n_components: int = 2) -> None:
         self.n_components = n_components
@@ -71,19 +67,14 @@ class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         """Scores, [N, components]."""
-        scores: np.ndarray = self.pls_.transform(x)
-        return scores
+        return self.pls_.transform(x)
 
 
 class Recipe(NamedTuple):
-    """How a classical model is made.
+    """How a classical model of ``spectra`` (mean spectra) or ``covariates`` is made.
 
-    Attributes:
-        modality: What it reads: ``spectra`` (mean spectra) or ``covariates``.
-        model: The estimator; a grid's parameters are chosen by inner cross-validation.
-        grid: Parameter -> values to try.
-        components: Of a PCA before the estimator: as many as the data allow, which only turns the
-            axes and saves time (``all``); the first, whitened (``whitened``); or no PCA.
+    The grid's parameters are chosen by inner cross-validation. ``components`` are of a PCA before
+    the estimator: ``all`` that the data allow only turns the axes and saves time.
     """
 
     modality: Literal["spectra", "covariates"]
@@ -124,19 +115,12 @@ REGRESSORS = {
 
 
 class ClassicalModel:
-    """A classical model of one modality.
+    """A classical model of one modality, by a key of ``CLASSIFIERS`` or ``REGRESSORS``.
 
     Parameters of a recipe's grid are chosen by cross-validation within the given samples, in which
-    no group is on two sides, by log loss (of a regression by squared error).
-
-    Args:
-        name: A key of ``CLASSIFIERS``, or of ``REGRESSORS`` for a regression.
-        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``.
-        seed: Of trees and folds.
-
-    Attributes:
-        estimators: After :meth:`fit`: one, or of several labels one per label, in which a number
-            stands for the constant probability of a label that all or none of the samples have.
+    no group is on two sides, by log loss (of a regression by squared error). ``estimators`` are
+    one, or of several labels one per label, in which a number stands for the constant probability
+    of a label that all or none of the samples have.
     """
 
     def __init__(self, name: str, task: str, seed: int = 0) -> None:
@@ -145,17 +129,9 @@ class ClassicalModel:
         self.estimators: list[Any] = []
 
     def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> ClassicalModel:
-        """Fit to samples.
-
-        Args:
-            x: Mean spectra [N, L] or covariates [N, D].
-            y: Classes [N], labels (0 or 1) [N, T] or values [N, T].
-            groups: Of each sample.
-        """
+        """Fit to mean spectra or covariates [N, ...], and classes [N], labels or values [N, T]."""
         if self.task == "multilabel":
-            self.estimators = [
-                self._fitted(x, y[:, t].astype(int), groups) for t in range(y.shape[1])
-            ]
+            self.estimators = [self._fitted(x, label, groups) for label in y.T.astype(int)]
         else:
             self.estimators = [self._fitted(x, y, groups)]
         return self
@@ -166,30 +142,21 @@ class ClassicalModel:
             values = np.asarray(self.estimators[0].predict(x), dtype=np.float64)
             return values.reshape(len(x), -1)
         if self.task != "multilabel":
-            return self._probabilities(self.estimators[0], x)
+            return self.estimators[0].predict_proba(x)
         columns = [
-            np.full(len(x), label)
-            if isinstance(label, float)
-            else self._probabilities(label, x)[:, 1]
+            np.full(len(x), label) if isinstance(label, float) else label.predict_proba(x)[:, 1]
             for label in self.estimators
         ]
         return np.stack(columns, axis=1)
-
-    def _probabilities(self, estimator: Any, x: np.ndarray) -> np.ndarray:
-        found: np.ndarray = estimator.predict_proba(x)
-        return found
 
     def _fitted(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> Any:
         """A fitted pipeline, with what a grid chose in its place; or a constant probability."""
         if self.task != "regression" and len(np.unique(y)) < 2:
             return float(y[0])
-        if (
-            y.ndim > 1
-            and y.shape[1] == 1
-            and not isinstance(self.recipe.model, MultiOutputRegressor)
-        ):
+        recipe = self.recipe
+        if y.shape[1:] == (1,) and not isinstance(recipe.model, MultiOutputRegressor):
             y = y[:, 0]
-        recipe, splits = self.recipe, self._inner_splits(x, y, groups)
+        splits = self._inner_splits(x, y, groups)
         model = clone(recipe.model)
         if "random_state" in model.get_params():
             model.set_params(random_state=self.seed)
@@ -200,7 +167,11 @@ class ClassicalModel:
             folds = splits if whole else [(everything, everything)]
             model = CalibratedClassifierCV(model, cv=folds, ensemble=False)
         elif recipe.grid and splits:
-            model = GridSearchCV(model, dict(recipe.grid), scoring=self._scoring(y), cv=splits)
+            by_probability = {"response_method": "predict_proba", "greater_is_better": False}
+            scoring: Any = "neg_mean_squared_error"
+            if self.task != "regression":
+                scoring = make_scorer(log_loss, labels=np.unique(y), **by_probability)
+            model = GridSearchCV(model, dict(recipe.grid), scoring=scoring, cv=splits)
         pipeline = Pipeline([*self._preparation(x), ("model", model)]).fit(x, y)
         if isinstance(model, GridSearchCV):
             pipeline.steps[-1] = ("model", pipeline[-1].best_estimator_)
@@ -218,13 +189,6 @@ class ClassicalModel:
             count = max(1, min(most, len(x) - 2, x.shape[1]))
             steps.append(("pca", PCA(count, whiten=whitened, random_state=self.seed)))
         return steps
-
-    def _scoring(self, y: np.ndarray) -> Any:
-        if self.task == "regression":
-            return "neg_mean_squared_error"
-        return make_scorer(
-            log_loss, response_method="predict_proba", greater_is_better=False, labels=np.unique(y)
-        )
 
     def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> list[Split]:
         """Folds of whole groups, without those that train on fewer classes."""

@@ -1,7 +1,5 @@
 """Attention between spectra and covariates in both directions, gates, and their fusion."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,11 +12,7 @@ VECTOR_GROUPS = 8
 
 
 class CrossModalAttention(nn.Module):
-    """Cross-attention of scans to covariates and of covariates to scans.
-
-    Each direction: multi-head attention, residual, LayerNorm, feed-forward, residual, LayerNorm
-    (post-norm, Vaswani et al. 2017, section 3.1).
-    """
+    """Cross-attention of scans to covariates and back, post-norm (Vaswani et al. 2017, 3.1)."""
 
     def __init__(
         self, width: int, num_heads: int = 4, dropout: float = 0.1, expansion: int = 2
@@ -59,26 +53,17 @@ class CrossModalAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Attend from scans [B, S, W] to covariates [B, D, W] and back; a mask of None hides none.
 
-        Returns:
-            Scans [B, S, W], covariates [B, D, W], and, when asked for, the weights of every head:
-            ``spectra_to_tabular`` [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S]; all are
-            zero where masked.
+        Returns both, and, when asked for, the weights of every head: ``spectra_to_tabular`` [B, H,
+        S, D] and ``tabular_to_spectra`` [B, H, D, S]; all are zero where masked.
         """
-        seen_scans, from_scans = self._look(
-            "scans", scans, covariates, covariate_mask, return_attention
-        )
-        seen_covariates, from_covariates = self._look(
-            "covariates", covariates, scans, mask, return_attention
-        )
+        seen, forth = self._look("scans", scans, covariates, covariate_mask, return_attention)
+        seen_too, back = self._look("covariates", covariates, scans, mask, return_attention)
         attention = {}
-        if from_scans is not None and from_covariates is not None:
-            attention["spectra_to_tabular"] = _zero_where_masked(from_scans, mask)
-            attention["tabular_to_spectra"] = _zero_where_masked(from_covariates, covariate_mask)
-        return (
-            _zero_where_masked(seen_scans, mask),
-            _zero_where_masked(seen_covariates, covariate_mask),
-            attention,
-        )
+        if forth is not None and back is not None:
+            attention["spectra_to_tabular"] = _zero_where_masked(forth, mask)
+            attention["tabular_to_spectra"] = _zero_where_masked(back, covariate_mask)
+        seen_too = _zero_where_masked(seen_too, covariate_mask)
+        return _zero_where_masked(seen, mask), seen_too, attention
 
 
 def _zero_where_masked(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -94,12 +79,6 @@ class EnhancedGating(nn.Module):
 
     Every gate is a sigmoid a feature; how much each gate counts is chosen for each sample by a
     softmax. The result is ``LayerNorm(spec + dropout(merged * Linear(spec)))``.
-
-    Example:
-        >>> gating = EnhancedGating(spec_dim=8, tab_dim=4)
-        >>> gated, gate = gating(torch.randn(3, 8), torch.randn(3, 4))
-        >>> gated.shape, gate.shape
-        (torch.Size([3, 8]), torch.Size([3, 8]))
     """
 
     def __init__(
@@ -126,8 +105,8 @@ class ModalityTokens(nn.Module):
     """Tokens of one modality at the width of the attention.
 
     A sequence is projected token by token. One vector is cut into ``groups`` of neighbouring
-    features (fewer where it has fewer features), each of which becomes a token by its own columns
-    of the same projection: attention to a single token would have nothing to choose from.
+    features, each of which becomes a token by its own columns of the same projection: attention to
+    a single token would have nothing to choose from.
     """
 
     groups: Tensor
@@ -144,30 +123,11 @@ class ModalityTokens(nn.Module):
         """[B, E] -> [B, G, W], or [B, T, E] -> [B, T, W]."""
         if values.dim() == 2:
             values = values[:, None] * self.groups.to(values.dtype)
-        tokens: Tensor = self.project(values)
-        return tokens
+        return self.project(values)
 
 
 class EnhancedCrossAttentionFusion(nn.Module):
-    """Cross-attention in both directions, attention pooling, and a gate to one vector.
-
-    The gate weighs the two modalities feature by feature (the gated multimodal unit, Arevalo et al.
-    2017).
-
-    Args:
-        spec_dim: Features of the spectra's vector or tokens, E.
-        tab_dim: Features of the covariates' vector or tokens, F.
-        hid_dim: Features of the result, W.
-        num_heads: Heads, H; must divide ``hid_dim``.
-
-    Example:
-        >>> fusion = EnhancedCrossAttentionFusion(spec_dim=12, tab_dim=6, hid_dim=16, num_heads=4)
-        >>> scans, covariates = torch.randn(2, 3, 12), torch.randn(2, 5, 6)
-        >>> mask = torch.tensor([[True, True, True], [True, False, False]])
-        >>> fused, attention = fusion(scans, covariates, mask)
-        >>> fused.shape, attention["tabular_to_spectra"].shape
-        (torch.Size([2, 16]), torch.Size([2, 4, 5, 3]))
-    """
+    """Cross-attention in both directions, attention pooling, and a gate (Arevalo et al. 2017)."""
 
     def __init__(
         self,
@@ -200,14 +160,10 @@ class EnhancedCrossAttentionFusion(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Fuse one vector a sample [B, E], [B, F], or tokens [B, S, E], [B, D, F] with their masks.
 
-        Returns:
-            The vector [B, W], and the weights: ``spectra_pooling`` [B, S], ``tabular_pooling``
-            [B, D], ``fusion_gate`` [B, W] (1 = spectra, 0 = covariates); when asked for also
-            ``spectra_to_tabular`` [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S]. For a
-            vector S or D counts its groups of features.
-
-        Raises:
-            ValueError: A modality or its mask has another shape than it should.
+        Returns the vector [B, W], and the weights: ``spectra_pooling`` [B, S], ``tabular_pooling``
+        [B, D], ``fusion_gate`` [B, W] (1 = spectra, 0 = covariates); when asked for also
+        ``spectra_to_tabular`` [B, H, S, D] and ``tabular_to_spectra`` [B, H, D, S]. For a vector S
+        or D counts its groups of features. ValueError for a wrong shape.
         """
         spectra = _without_masked("spectra", spectra, mask, self.spec_dim)
         tabular = _without_masked("tabular", tabular, tabular_mask, self.tab_dim)
@@ -233,15 +189,12 @@ def _without_masked(name: str, values: Tensor, mask: Tensor | None, features: in
     """Zeros where masked, so that what stands there does not matter."""
     shape = list(values.shape)
     if values.dim() not in (2, 3) or shape[-1] != features:
-        raise ValueError(
-            f"{name} has shape {shape}; expected [B, {features}] or [B, tokens, {features}]"
-        )
+        expected = f"[B, {features}] or [B, tokens, {features}]"
+        raise ValueError(f"{name} has shape {shape}; expected {expected}")
     if mask is None:
         return values
     if values.dim() == 2 or mask.shape != values.shape[:2] or mask.dtype != torch.bool:
         expected = "no mask for one vector a sample" if values.dim() == 2 else f"bool {shape[:2]}"
-        raise ValueError(
-            f"the mask of {name} is {str(mask.dtype).removeprefix('torch.')} "
-            f"{list(mask.shape)}; expected {expected}"
-        )
+        found = f"{str(mask.dtype).removeprefix('torch.')} {list(mask.shape)}"
+        raise ValueError(f"the mask of {name} is {found}; expected {expected}")
     return values.masked_fill(~mask[..., None], 0.0)

@@ -1,12 +1,11 @@
 """From the scans of a sample to one vector a scan, and from those to one vector a sample."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math
 import typing
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +19,7 @@ from models.attention import (
     linear_head,
     recomputed,
 )
-from models.checks import check_heads, check_sizes, check_spec_len
+from models.checks import Outputs, check_heads, check_sizes, check_spec_len
 
 # Widths of the front end's kernels, in patches: a narrow peak, its neighbours, the local baseline.
 PATCH_SCALES = (1, 2, 4)
@@ -28,13 +27,12 @@ PATCH_SCALES = (1, 2, 4)
 LONGEST_PERIOD = 10_000.0
 
 Model = TypeVar("Model", bound=type[nn.Module])
+# Vectors, and the attention weights by name.
+Encoded = tuple[Tensor, dict[str, Tensor]]
 
 
 def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
-    """Class decorator: ``**keywords`` of a constructor are the keyword arguments of ``inner``.
-
-    They appear in the signature and in the annotations, by which a configuration is checked.
-    """
+    """Class decorator: ``**keywords`` of a constructor are the keyword arguments of ``inner``."""
 
     def decorate(cls: Model) -> Model:
         inherited: Any = cls.__init__  # type: ignore[misc]
@@ -61,34 +59,20 @@ def keywords_of(inner: type[nn.Module]) -> Callable[[Model], Model]:
 
 
 def encode_real_scans(
-    encode: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+    encode: Callable[[Tensor], Encoded],
     spectra: Tensor,
     mask: Tensor,
     *,
     packed: bool = True,
     scan_rows: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Encode the real scans of a batch.
+) -> Encoded:
+    """Encode the real scans: vectors [B, S, E] and weights [B, S, ...], zero where padded.
 
-    Args:
-        encode: From scans [N, L], each by itself, to vectors [N, E] and named weights [N, ...].
-        spectra: [B, S, L]; padded scans may hold anything, NaN too.
-        mask: Bool [B, S]; True = a real scan.
-        packed: Encode the real scans only; otherwise all, the padded ones as zeros.
-        scan_rows: The mask as an index, long [N] into the B * S scans. Without it a packed batch on
-            a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up to a
-            length that many batches share, so that compiled code is reused; their results are
-            dropped.
-
-    Returns:
-        Vectors [B, S, E] and weights [B, S, ...], both zero where padded.
-
-    Example:
-        >>> mask = torch.tensor([[True, False], [True, True]])
-        >>> spectra = torch.zeros(2, 2, 1)
-        >>> vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), spectra, mask)
-        >>> vectors.squeeze(-1).tolist()
-        [[1.0, 0.0], [1.0, 1.0]]
+    ``encode`` makes vectors [N, E] and named weights of scans [N, L]. Padded scans may hold
+    anything, NaN too. Without ``packed`` they are encoded as zeros. ``scan_rows`` is the mask as an
+    index, long [N] into the B * S scans: without it a packed batch on a GPU is waited for, since
+    its scans have to be counted. Rows of B * S fill it up to a length that many batches share, so
+    that compiled code is reused; their results are dropped.
     """
     scans, real = spectra.flatten(0, 1), mask.flatten()
     rows = None
@@ -103,9 +87,8 @@ def encode_real_scans(
     else:
         scans = scans.masked_fill(~real[:, None], 0.0)
     vectors, attention = encode(scans)
-    return _put_back(vectors, mask, rows), {
-        name: _put_back(weights, mask, rows) for name, weights in attention.items()
-    }
+    put_back = {name: _put_back(weights, mask, rows) for name, weights in attention.items()}
+    return _put_back(vectors, mask, rows), put_back
 
 
 def _put_back(results: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
@@ -123,8 +106,7 @@ class ScanEncoder(nn.Module):
 
     Attention pooling alone loses the position of a token on the axis, and peak positions are what a
     spectrum is about. So each position also sends ``position_features`` numbers directly into the
-    vector, by a linear map of all of them. With ``packed`` only the real scans are encoded; their
-    vectors are the same either way.
+    vector, by a linear map of all of them.
     """
 
     def __init__(self, spec_len: int, packed: bool) -> None:
@@ -150,9 +132,7 @@ class ScanEncoder(nn.Module):
         readout = self.position_readout(tokens).flatten(1)
         return self.vector(torch.cat([pooled, readout], dim=-1)), weights
 
-    def encode(
-        self, scans: Tensor, return_attention: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Encode scans [N, L] that all are real: vectors [N, E] and the weights asked for."""
         raise NotImplementedError
 
@@ -162,15 +142,8 @@ class ScanEncoder(nn.Module):
         mask: Tensor,
         return_attention: bool = False,
         scan_rows: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode the scans of a batch.
-
-        Returns:
-            Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded.
-
-        Raises:
-            ValueError: The spectra have another length than the encoder was built for.
-        """
+    ) -> Encoded:
+        """Vectors [B, S, E] and the weights of :meth:`encode` as [B, S, ...]; zero where padded."""
         check_spec_len(spectra, self.spec_len)
         return encode_real_scans(
             lambda scans: self.encode(scans, return_attention),
@@ -184,9 +157,8 @@ class ScanEncoder(nn.Module):
 class MultiScalePatches(nn.Module):
     """Multi-scale convolution fusion, written as one matrix product per kernel width.
 
-    For each scale a kernel of ``scale * patch_size`` points moves by one patch; the results are
-    joined and mixed. No wide activation at full resolution is made. Scans are padded with zeros on
-    the right to whole patches.
+    For each scale a kernel of ``scale * patch_size`` points moves by one patch. No wide activation
+    at full resolution is made. Scans are padded with zeros on the right to whole patches.
     """
 
     def __init__(
@@ -204,9 +176,8 @@ class MultiScalePatches(nn.Module):
         self.num_patches = math.ceil(spec_len / patch_size)
         self.kernels = [scale * patch_size for scale in scales]
         self.projections = nn.ModuleList(nn.Linear(kernel, width) for kernel in self.kernels)
-        self.fuse = nn.Sequential(
-            nn.GELU(), TokenDropout(dropout), nn.Linear(width * len(self.kernels), width)
-        )
+        mix = nn.Linear(width * len(self.kernels), width)
+        self.fuse = nn.Sequential(nn.GELU(), TokenDropout(dropout), mix)
 
     def forward(self, scans: Tensor) -> Tensor:
         """Cut and project the scans [N, L]; returns tokens [N, T, W]."""
@@ -223,29 +194,16 @@ class MultiScalePatches(nn.Module):
             start = most // 2 - (kernel - self.patch_size) // 2
             seen = padded[:, start:].unfold(-1, kernel, self.patch_size)[:, : self.num_patches]
             views.append(projection(seen))
-        tokens: Tensor = self.fuse(torch.cat(views, dim=-1))
-        return tokens
+        return self.fuse(torch.cat(views, dim=-1))
 
 
 class SpectraTFTEncoder(ScanEncoder):
     """One vector a scan: multi-scale patches, transformer, attention pooling, position readout.
 
-    Args:
-        spec_emb: Features of a scan's vector, E.
-        patch_size: Points of a token; T = ceil(L / patch_size) tokens a scan.
-        d_model: Features of a token.
-        num_heads: Heads, H; must divide ``d_model``.
-        position_features: Numbers that each position sends into the vector.
-        patch_scales: Kernel widths of the front end, in patches.
-        dropout: On tokens, attention, position readout and vector.
-        activation_checkpointing: In training, keep only the inputs of the front end and of each
-            block for the backward pass, and compute the rest again: less memory, more time.
-
-    Example:
-        >>> encoder = SpectraTFTEncoder(100, 16, patch_size=16, d_model=8, num_heads=2)
-        >>> vectors, attention = encoder(torch.randn(4, 3, 100), torch.ones(4, 3, dtype=torch.bool))
-        >>> vectors.shape
-        torch.Size([4, 3, 16])
+    A token has ``patch_size`` points and ``d_model`` features; T = ceil(L / patch_size).
+    ``patch_scales`` are the front end's kernel widths, in patches. With
+    ``activation_checkpointing`` only the inputs of the front end and of each block are kept for the
+    backward pass, and the rest is computed again: less memory, more time.
     """
 
     def __init__(
@@ -280,22 +238,13 @@ class SpectraTFTEncoder(ScanEncoder):
         # 0.02: the usual spread of learned positions (Devlin et al. 2019; Dosovitskiy et al. 2021).
         self.positions = nn.Parameter(torch.randn(tokens, d_model) * 0.02)
         self.token_dropout = TokenDropout(dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(
-                d_model, num_heads, dropout, activation_checkpointing=activation_checkpointing
-            )
-            for _ in range(num_layers)
-        )
+        block = partial(TransformerBlock, activation_checkpointing=activation_checkpointing)
+        self.blocks = nn.ModuleList(block(d_model, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(d_model)
         self._add_readout(spec_emb, tokens, d_model, num_heads, position_features, dropout)
 
-    def encode(
-        self, scans: Tensor, return_attention: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Vectors [N, E] of scans [N, L] that all are real, and the weights asked for.
-
-        These are ``patch_pooling`` [N, H, T] and ``patch_attention_<layer>`` [N, H, T, T].
-        """
+    def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
+        """Vectors [N, E] of scans [N, L]; when asked, the weights of pooling and layers."""
         attention: dict[str, Tensor] = {}
         tokens = self.patches(scans)
         # Under autocast a sum with float32 parameters would make all that follows float32, too:
@@ -314,7 +263,7 @@ class SpectraTFTEncoder(ScanEncoder):
 class ScanPooling(nn.Module):
     """From the vectors of a sample's scans to one vector a sample.
 
-    Replicate scans are a set: their order changes nothing. Where it matters (LC runs, time courses)
+    Replicate scans are a set. Where their order matters (LC runs, time courses)
     ``scan_position='index'`` adds sinusoidal positions, for any number of scans.
     """
 
@@ -334,12 +283,7 @@ class ScanPooling(nn.Module):
         return torch.where(feature % 2 == 0, angle.sin(), angle.cos())
 
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool the scans [B, S, E] of each sample.
-
-        Returns:
-            The sample's vector [B, E], the scans' weights [B, S], and the scans' vectors [B, S, E]
-            with their position added where it is asked for.
-        """
+        """Pool the scans [B, S, E]; returns [B, E], their weights [B, S], and the placed scans."""
         if self.place is not None:
             placed = vectors + self.place(self._sinusoids(vectors))
             vectors = placed * mask[..., None]
@@ -348,12 +292,7 @@ class ScanPooling(nn.Module):
 
 
 class SpectraClassifier(nn.Module):
-    """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head.
-
-    Args:
-        spec_emb: Features of the sample's vector, E.
-        encoder: Keywords of ``encoder_type``.
-    """
+    """Base of models of spectra alone: an encoder of scans, attention pooling and a linear head."""
 
     encoder_type: type[ScanEncoder]
 
@@ -381,13 +320,12 @@ class SpectraClassifier(nn.Module):
         mask: Tensor,
         tabular: Tensor | None = None,
         scan_rows: Tensor | None = None,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch by its spectra; covariates are ignored.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
-            ``attention_weights``: ``scan_pooling`` [B, S] and, with ``return_attention``, the
-            encoder's as [B, S, ...].
+        Returns ``logits`` [B, C], ``embedding`` and ``spec_embedding`` [B, E], and
+        ``attention_weights``: ``scan_pooling`` [B, S] and, with ``return_attention``, the encoder's
+        as [B, S, ...].
         """
         scans, attention = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
         embedding, scan_weights, _ = self.scan_pooling(scans, mask)

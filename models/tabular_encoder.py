@@ -1,14 +1,12 @@
 """Covariates: one vector a sample, one token a covariate, and a transformer of these tokens."""
 
-from __future__ import annotations
-
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from models.attention import TransformerBlock
-from models.checks import check_heads, check_sizes, check_tab_dim
+from models.checks import Outputs, check_heads, check_sizes, check_tab_dim
 
 
 class TabularStaticEncoder(nn.Module):
@@ -16,13 +14,7 @@ class TabularStaticEncoder(nn.Module):
 
     The gate weighs each covariate of each sample before anything is mixed (the variable selection
     of the Temporal Fusion Transformer, Lim et al. 2021, section 4.2, with a sigmoid for the
-    softmax: covariates need not compete). ``dropout`` is on the hidden layer, of ``hidden_dim``
-    features (by default ``tab_emb``), and on the result.
-
-    Example:
-        >>> vector, gate = TabularStaticEncoder(tab_dim=5, tab_emb=8)(torch.randn(3, 5))
-        >>> vector.shape, gate.shape
-        (torch.Size([3, 8]), torch.Size([3, 5]))
+    softmax: covariates need not compete).
     """
 
     def __init__(
@@ -55,10 +47,7 @@ class TabularStaticEncoder(nn.Module):
 
 
 class CovariateTokens(nn.Module):
-    """One token a covariate: its value times a learned direction plus a learned place.
-
-    The feature tokenizer of Gorishniy et al. 2021, section 3.3.
-    """
+    """One token a covariate: a learned direction and place (Gorishniy et al. 2021, section 3.3)."""
 
     def __init__(self, tab_dim: int, width: int) -> None:
         super().__init__()
@@ -71,18 +60,7 @@ class CovariateTokens(nn.Module):
 
 
 class FTTransformer(nn.Module):
-    """Feature tokenizer and transformer (Gorishniy et al. 2021); spectra are ignored.
-
-    Each covariate is a token, a summary token stands before them, and the head reads the summary.
-
-    Args:
-        d_model: Features of a token, W, and of the sample's vector.
-        dropout: On what the blocks add, and on the head.
-        num_layers: Transformer blocks; at least one.
-        num_heads: Heads, H; must divide ``d_model``.
-        activation_checkpointing: In training, keep only the inputs of each block for the backward
-            pass, and compute the rest again: less memory, more time.
-    """
+    """A token a covariate and a summary token, which the head reads (Gorishniy et al. 2021)."""
 
     def __init__(
         self,
@@ -103,24 +81,17 @@ class FTTransformer(nn.Module):
         self.return_attention = return_attention
         self.summary = nn.Parameter(torch.randn(d_model) / d_model**0.5)
         self.covariate_tokens = CovariateTokens(tab_dim, d_model)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(
-                d_model, num_heads, dropout, activation_checkpointing=activation_checkpointing
-            )
-            for _ in range(num_layers)
-        )
+        block = partial(TransformerBlock, activation_checkpointing=activation_checkpointing)
+        self.blocks = nn.ModuleList(block(d_model, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(d_model)
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(d_model, num_classes))
 
-    def forward(
-        self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor
-    ) -> dict[str, Any]:
+    def forward(self, spectra: Tensor | None, mask: Tensor | None, tabular: Tensor) -> Outputs:
         """Predict a batch by its covariates [B, D]; spectra and mask are ignored.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, W], and
-            ``attention_weights``: with ``return_attention`` ``covariate_attention_<layer>``
-            [B, H, D + 1, D + 1], where entry 0 is the summary and d + 1 is covariate d.
+        Returns ``logits`` [B, C], ``embedding`` and ``tab_embedding`` [B, W], and
+        ``attention_weights``: with ``return_attention`` ``covariate_attention_<layer>`` [B, H, D +
+        1, D + 1], where entry 0 is the summary and d + 1 is covariate d.
         """
         covariates = self.covariate_tokens(tabular)
         summary = self.summary.to(covariates.dtype).expand(len(tabular), 1, -1)

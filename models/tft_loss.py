@@ -1,7 +1,5 @@
 """Cross-entropy with class weights, InfoNCE, and the loss of the multimodal transformer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,11 +23,6 @@ def cross_entropy(
 
     ``targets`` are classes, long [B], or class probabilities, float [B, C], whose mean is divided
     by B whatever the weights [C] are.
-
-    Example:
-        >>> logits, targets = torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
-        >>> round(cross_entropy(logits, targets, torch.tensor([1.0, 3.0])).item(), 4)
-        0.4082
     """
     loss = partial(
         functional.cross_entropy,
@@ -58,15 +51,8 @@ def info_nce(
 ) -> Tensor:
     """Symmetric InfoNCE: rows i of both tensors [B, P] belong together (Radford et al. 2021).
 
-    Each row is compared with the others of its batch: accumulated micro-batches and several
-    processes do not give the loss of their joint batch. Only rows where ``paired``, bool [B], is
-    True are positives. The mean of both directions over these is zero for a batch of one, or no
-    pair.
-
-    Example:
-        >>> same = torch.eye(2)
-        >>> round(info_nce(same, same, temperature=1.0).item(), 4)  # log(1 + exp(-1))
-        0.3133
+    Each row is compared with the others of its batch. Only rows where ``paired``, bool [B], is True
+    are positives. The mean of both directions over these is zero for a batch of one, or no pair.
     """
     # Autocast would multiply in half precision, too coarse for a temperature.
     with torch.autocast(first.device.type, enabled=False):
@@ -86,15 +72,9 @@ def info_nce(
 class TFTLoss(nn.Module):
     """Main and auxiliary cross-entropies, and spectra against covariates by InfoNCE.
 
-    ``total = main + aux_spec_weight * aux_spec + aux_tab_weight * aux_tab
-    + contrastive_weight * contrastive``. A term whose outputs the model does not give is zero, so
-    the loss serves models of one modality too. ``label_smoothing`` is the share of the target
-    spread over all classes, 0 to 1; ``class_weights`` are for all three cross-entropies.
-
-    Example:
-        >>> losses = TFTLoss()({"logits": torch.zeros(4, 2)}, torch.tensor([0, 1, 1, 0]))
-        >>> round(losses["total_loss"].item(), 4)
-        0.6931
+    ``total = main + aux_spec_weight * aux_spec + aux_tab_weight * aux_tab + contrastive_weight *
+    contrastive``. A term whose outputs the model does not give is zero, so the loss serves models
+    of one modality too. ``class_weights`` are for all three cross-entropies.
     """
 
     class_weights: Tensor | None
@@ -130,19 +110,12 @@ class TFTLoss(nn.Module):
         if class_weights is not None:
             weights = torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the cross-entropies are divided by sums of class weights."""
-        return self.class_weights is not None
+        self.weighted = weights is not None  # the means are divided by sums of class weights
 
     def denominators(
         self, targets: Tensor, aux: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """What each term's mean is divided by where that is not the number of samples.
-
-        The contrastive term is left out: it is a mean over the samples.
-        """
+        """What each term's mean is divided by where that is not the number of samples."""
         aux, weights = aux or {}, self.class_weights
         found: dict[str, Tensor] = {}
         if weights is None:
@@ -177,22 +150,13 @@ class TFTLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Weigh and add the terms; a single logit, whose cross-entropy is zero, is a ValueError.
 
-        Args:
-            outputs: A model's result: ``logits`` [B, C], and what it has of ``aux_logits_spec``,
-                ``aux_logits_tab`` [B, C], ``spec_projection``, ``tab_projection`` [B, P].
-            targets: Classes, long [B], or class probabilities, float [B, C].
-            aux: Targets of the auxiliary heads, where they differ from the main ones: ``spec``,
-                ``tab``.
-
-        Returns:
-            ``total_loss``, and before weighing ``main_loss``, ``aux_spec_loss``, ``aux_tab_loss``
-            and ``contrastive_loss``.
+        ``aux`` are targets of the auxiliary heads, where they differ from the main ones: ``spec``,
+        ``tab``. Returns ``total_loss``, and before weighing ``main_loss``, ``aux_spec_loss``,
+        ``aux_tab_loss`` and ``contrastive_loss``.
         """
         if outputs["logits"].shape[-1] == 1:
-            raise ValueError(
-                "TFTLoss needs logits of at least two classes, got one; "
-                "a value is regressed by a loss such as 'mse'"
-            )
+            instead = "a value is regressed by a loss such as 'mse'"
+            raise ValueError(f"TFTLoss needs logits of at least two classes, got one; {instead}")
         aux = aux or {}
         main = self._cross_entropy(outputs["logits"], targets)
         zero = main.new_zeros(())

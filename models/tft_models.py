@@ -1,14 +1,12 @@
 """The multimodal transformer, and the names of all its parts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.attention import linear_head
-from models.checks import check_tab_dim
+from models.checks import Outputs, check_tab_dim
 from models.cross_modal import CrossModalAttention, EnhancedGating
 from models.spectra_encoder import MultiScalePatches, ScanPooling, SpectraTFTEncoder, keywords_of
 from models.tabular_encoder import CovariateTokens, TabularStaticEncoder
@@ -38,18 +36,9 @@ class TFTMultimodal(nn.Module):
     main ones: log-odds of independent evidence add up, so the fusion only has to learn what the sum
     misses.
 
-    Args:
-        tab_dim: Covariates, D; at least one.
-        spec_len: Points of a scan, L.
-        spec_emb: Features of the spectra's vector, E.
-        tab_emb: Features of the covariates' vector.
-        dropout: Everywhere: tokens, attention, positions, gates, fusion, heads.
-        d_model: Features of a token, within a scan and between the modalities.
-        num_heads: Heads, H, likewise; must divide ``d_model``.
-        num_gates: Gates that are merged.
-        projection_dim: Features, P, in which the modalities are contrasted.
-        modality_dropout: Share of training samples whose fusion sees one modality only.
-        encoder: Other keywords of :class:`models.spectra_encoder.SpectraTFTEncoder`.
+    ``d_model`` are a token's features, within a scan and between the modalities; in
+    ``projection_dim`` ones the modalities are contrasted. The fusion of a share
+    ``modality_dropout`` of the training samples sees one modality only.
 
     Example:
         >>> model = TFTMultimodal(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
@@ -114,21 +103,17 @@ class TFTMultimodal(nn.Module):
 
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Predict a batch.
 
-        Returns:
-            ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and
-            ``aux_logits_tab`` [B, C], ``spec_embedding`` [B, spec_emb], ``tab_embedding``
-            [B, tab_emb], ``gated_spec`` [B, spec_emb], ``spec_projection`` and ``tab_projection``
-            [B, P], and ``attention_weights``: ``scan_pooling`` [B, S], ``feature_selection``
-            [B, D], ``spectra_gate`` [B, spec_emb]; with ``return_attention`` also
-            ``spectra_to_tabular`` [B, H, S, D], ``tabular_to_spectra`` [B, H, D, S],
-            ``patch_pooling`` [B, S, H, T] and ``patch_attention_<layer>`` [B, S, H, T, T].
+        Returns ``logits`` [B, C], ``embedding`` [B, fusion_dim], ``aux_logits_spec`` and
+        ``aux_logits_tab`` [B, C], ``spec_embedding`` [B, spec_emb], ``tab_embedding`` [B, tab_emb],
+        ``gated_spec`` [B, spec_emb], ``spec_projection`` and ``tab_projection`` [B, P], and
+        ``attention_weights``: ``scan_pooling`` [B, S], ``feature_selection`` [B, D],
+        ``spectra_gate`` [B, spec_emb]; with ``return_attention`` also those of the encoder as [B,
+        S, ...] and both cross-attentions.
         """
-        scans, patch_attention = self.spectra_encoder(
-            spectra, mask, self.return_attention, scan_rows
-        )
+        scans, patch_weights = self.spectra_encoder(spectra, mask, self.return_attention, scan_rows)
         spec, scan_weights, scans = self.scan_pooling(scans, mask)
         tab, selection = self.tabular_encoder(tabular)
         aux_logits_spec = self.aux_head_spec(spec)
@@ -149,9 +134,8 @@ class TFTMultimodal(nn.Module):
         )
         crossed_spec = torch.einsum("bs,bsw->bw", scan_weights.to(scan_tokens.dtype), scan_tokens)
         gated_spec, gate = self.gating(seen_spec, seen_tab)
-        embedding = self.fusion(
-            torch.cat([gated_spec, seen_tab, crossed_spec, covariate_tokens.mean(dim=1)], dim=-1)
-        )
+        parts = [gated_spec, seen_tab, crossed_spec, covariate_tokens.mean(dim=1)]
+        embedding = self.fusion(torch.cat(parts, dim=-1))
         return {
             "logits": self.head(embedding) + sum_spec + sum_tab,
             "embedding": embedding,
@@ -167,6 +151,6 @@ class TFTMultimodal(nn.Module):
                 "feature_selection": selection,
                 "spectra_gate": gate,
                 **cross_attention,
-                **patch_attention,
+                **patch_weights,
             },
         }

@@ -4,8 +4,6 @@ It is what ``torch.save`` writes (``torch.load(path, weights_only=True)`` opens 
 at the archive's end: the SHA-256 of every byte before it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -18,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, nearest, one_line
 from datasets.files import write_whole
 from engine.distributed import gather, is_sharded, to_local
 
@@ -39,19 +37,9 @@ class CheckpointError(UsageError):
 
 
 def pack_checkpoint(states: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> memoryview:
-    """The bytes of a checkpoint file of states from :meth:`engine.trainer.Trainer.capture`.
-
-    ``meta`` are plain values that identify data and model, for :func:`check_meta`.
-
-    Raises:
-        TypeError: A state would not load with ``weights_only``.
-    """
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "meta": dict(meta or {}),
-        "states": dict(states),
-    }
+    """The bytes of a checkpoint of states, with ``meta`` for :func:`check_meta`."""
+    about = dict(meta or {})
+    content = {"format": FORMAT, "version": VERSION, "meta": about, "states": dict(states)}
     _check_plain(content, "")
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -74,14 +62,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint and verify its checksum; nothing in the file can run code.
-
-    Returns:
-        A dict with ``states`` and ``meta``; all tensors are on the CPU.
-
-    Raises:
-        CheckpointError: The file is missing, damaged, incomplete or no checkpoint.
-    """
+    """``states`` and ``meta`` of a whole checkpoint, on the CPU; nothing in it can run code."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -94,34 +75,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no checkpoint")
     body, digest = memoryview(data)[:-DIGEST_CHARS], data[-DIGEST_CHARS:]
     if bytes(body[-len(COMMENT) :]) != COMMENT:
-        raise CheckpointError(
-            f"{path} is no whole checkpoint: it was cut off, or is not scanfire's"
-        )
+        reason = "it was cut off, or is not scanfire's"
+        raise CheckpointError(f"{path} is no whole checkpoint: {reason}")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
+        raise CheckpointError(f"{path} cannot be loaded: {one_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of a training run")
     if content["version"] > VERSION:
-        raise CheckpointError(
-            f"{path} has version {content['version']}; this scanfire reads up to {VERSION}"
-        )
+        found = f"{path} has version {content['version']}"
+        raise CheckpointError(f"{found}; this scanfire reads up to {VERSION}")
     return content
 
 
 def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
     """Find where a run resumes: ``last.pt``, else the valid checkpoint with the most iterations.
 
-    Returns:
-        The file, its content from :func:`load_checkpoint`, and a line for each file that was
-        skipped as missing or damaged.
-
-    Raises:
-        CheckpointError: There is no valid checkpoint.
+    Returns the file, its content, and a line for each file skipped as missing or damaged.
+    CheckpointError if none is valid.
     """
     last, skipped = folder / LAST_NAME, []
     found: tuple[int, Path, dict[str, Any]] | None = None
@@ -142,18 +116,7 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[st
 
 
 def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of other data or another model; dicts are compared key by key.
-
-    Raises:
-        CheckpointError: Names all differences.
-
-    Example:
-        >>> check_meta({"cohort": {"spectra.npy": "a1"}}, {"cohort": {"spectra.npy": "b2"}})
-        Traceback (most recent call last):
-        ...
-        engine.checkpointing.checkpoint_files.CheckpointError: the checkpoint does not belong to
-        this run: the cohort differs: spectra.npy
-    """
+    """CheckpointError, with all differences, for a checkpoint of other data or another model."""
     differences = []
     for name in _differing(saved, now):
         old, new = saved.get(name), now.get(name)
@@ -162,9 +125,8 @@ def check_meta(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             inside = f": {', '.join(_differing(old, new))}"
         differences.append(f"the {name} differs{inside}")
     if differences:
-        raise CheckpointError(
-            f"the checkpoint does not belong to this run: {'; '.join(differences)}"
-        )
+        listed = "; ".join(differences)
+        raise CheckpointError(f"the checkpoint does not belong to this run: {listed}")
 
 
 def broken_weight(model: nn.Module) -> str | None:
@@ -177,8 +139,8 @@ def broken_weight(model: nn.Module) -> str | None:
     for name, value in model.state_dict().items():
         (tensor,) = to_local([value])
         if isinstance(tensor, Tensor) and tensor.is_floating_point():
-            sound = torch.isfinite(tensor).all() if name in weights else ~torch.isnan(tensor).any()
-            whole[name] = sound
+            finite = torch.isfinite(tensor) if name in weights else ~torch.isnan(tensor)
+            whole[name] = finite.all()
     flags = torch.stack(list(whole.values())).tolist() if whole else []
     broken = next((name for name, flag in zip(whole, flags, strict=True) if not flag), None)
     if not is_sharded(model):

@@ -1,7 +1,5 @@
 """Whether an optimizer step is finite, and a copy in memory to go back to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -14,11 +12,10 @@ from engine.distributed import to_local
 
 
 class FiniteCheck:
-    """Checks the losses, then the gradients, of one optimizer step after the other.
+    """Checks the (detached) losses, then the gradients, of one optimizer step after the other.
 
     The verdict is a tensor on the device, 1 where something is NaN or infinite, else 0; it is not
-    read here. The forward pass's changes of saved buffers (running statistics) can be undone with
-    it. Losses must be detached.
+    read here. Saved buffers (running statistics) can be put back where it is 1.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
@@ -54,11 +51,9 @@ class FiniteCheck:
         """Keep a micro-batch's loss; with ``show`` one that is not finite makes a gradient NaN."""
         dtype = self._parameters[0][0].dtype
         self._open.append(loss if loss.dtype == dtype else loss.to(dtype))
-        if show:
-            for parameter in self._parameters[0]:
-                if parameter.grad is not None:
-                    parameter.grad.add_(loss * 0.0)
-                    break
+        graded = (p.grad for p in self._parameters[0] if show and p.grad is not None)
+        if (shown := next(graded, None)) is not None:
+            shown.add_(loss * 0.0)
 
     def verdict(self) -> Tensor:
         """1 if a loss or a gradient of the step is not finite; ends the step."""
@@ -86,18 +81,13 @@ class FiniteCheck:
 
     def broken_gradient(self) -> str:
         """The name of a parameter whose gradient is not finite; waits for the device."""
-        for name, parameter in self._model.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                return name
-        return "a parameter outside the model"
+        graded = ((n, p.grad) for n, p in self._model.named_parameters() if p.grad is not None)
+        broken = (name for name, grad in graded if not torch.isfinite(grad).all())
+        return next(broken, "a parameter outside the model")
 
 
 class Snapshot:
-    """A copy of a model's and its optimizer's tensors, on their device.
-
-    It holds all parameters and buffers of the model, other parameters of the optimizer, and the
-    optimizer's state (momenta, step counts), but not its settings, such as learning rates.
-    """
+    """A copy of a model's weights and buffers, and of the optimizer's state without settings."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         self._model = model
@@ -114,11 +104,7 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> bool:
-        """Copy the present state if it is finite, and return whether it is; else keep the former.
-
-        Waits for the device once. Weights and momenta must be finite; buffers must not be NaN, but
-        may be infinite.
-        """
+        """Copy the state if it is finite, and tell whether it is (buffers: not NaN)."""
         weights, buffers = self._live()
         memory = self._optimizer.state_dict()["state"]
         momenta = [t for own in memory.values() for t in own.values() if isinstance(t, Tensor)]

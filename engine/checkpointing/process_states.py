@@ -5,15 +5,13 @@ kept by metrics) are saved per rank under ``other_processes``: the rest reads as
 single process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from engine.checkpointing.reproducibility import (
     capture_rng,
     preserve_rng_state,
@@ -49,13 +47,10 @@ def capture_all(stateful: Mapping[str, Stateful], model: nn.Module) -> dict[str,
 def restore_all(
     stateful: Mapping[str, Stateful], model: nn.Module, states: Mapping[str, Any]
 ) -> int:
-    """Restore the states of :func:`capture_all`. Collective.
+    """Restore the states of :func:`capture_all`; returns the number of their ranks. Collective.
 
-    Things with ``state_may_be_missing`` stay as they are if the checkpoint lacks them. Returns the
-    number of processes that saved the states.
-
-    Raises:
-        UsageError: The states belong to another set of handlers, or another model.
+    Things with ``state_may_be_missing`` stay as they are if the checkpoint lacks them. UsageError
+    for another set of handlers, or another model.
     """
     with raise_on_all_ranks():
         own, saved_by = of_this_process(states)
@@ -69,8 +64,8 @@ def restore_all(
             try:
                 _restore_one(thing, own[name], is_sharded(model), saved_by)
             except (RuntimeError, ValueError, KeyError) as error:
-                reason = " ".join(str(error).split())
-                raise UsageError(f"the checkpoint's {name} does not fit: {reason}") from error
+                why = one_line(error)
+                raise UsageError(f"the checkpoint's {name} does not fit: {why}") from error
     return saved_by
 
 
@@ -89,10 +84,7 @@ def with_others(states: dict[str, Any], stateful: Mapping[str, Stateful]) -> dic
 
 
 def of_this_process(states: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """A checkpoint's states for this rank, and the number of processes that saved them.
-
-    A rank that had no part in saving gets random streams derived from rank 0's.
-    """
+    """A checkpoint's states for this rank, and the number of ranks that saved; new ones reseed."""
     found = dict(states)
     others = found.pop(OTHERS, [])
     if rank() == 0:
@@ -125,12 +117,10 @@ def _check_names(kept: Set[str], saved: Set[str]) -> None:
     missing = kept - saved
     # Rank 0 has handlers that the others do not have.
     unknown = saved - kept if is_main_process() else set()
-    if missing or unknown:
-        raise UsageError(
-            "the checkpoint belongs to another set-up: it "
-            + " and ".join(
-                f"{verb} {', '.join(sorted(names))}"
-                for verb, names in (("lacks", missing), ("also holds", unknown))
-                if names
-            )
-        )
+    wrong = [
+        f"{verb} {', '.join(sorted(names))}"
+        for verb, names in (("lacks", missing), ("also holds", unknown))
+        if names
+    ]
+    if wrong:
+        raise UsageError(f"the checkpoint belongs to another set-up: it {' and '.join(wrong)}")

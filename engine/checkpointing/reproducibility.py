@@ -1,7 +1,5 @@
 """Random number states, and deterministic algorithms."""
 
-from __future__ import annotations
-
 import os
 import random
 import zlib
@@ -23,10 +21,7 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_apart(rank: int) -> None:
-    """Reseed all streams from torch's present state, differently for each rank.
-
-    So ranks that start with the same weights get different dropout; equal runs get equal streams.
-    """
+    """Reseed all streams from torch's present state, differently for each rank."""
     here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
     seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
 
@@ -57,15 +52,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """A context that restores all streams at its end.
-
-    Example:
-        >>> before = torch.get_rng_state()
-        >>> with preserve_rng_state():
-        ...     drawn = torch.rand(3)
-        >>> torch.equal(before, torch.get_rng_state())
-        True
-    """
+    """A context that restores all streams at its end."""
     # In the streams' own types: a state that can be saved would have to be converted, and back.
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
@@ -93,24 +80,11 @@ NO_FORM = " does not have a deterministic implementation"
 
 @contextmanager
 def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
-    """A context in which torch and cuDNN use deterministic algorithms only, as before after it.
-
-    ``CUBLAS_WORKSPACE_CONFIG`` stays set for the process if the device is a GPU: cuBLAS reads it
-    once.
-
-    Raises:
-        UsageError: CUDA started in this process before ``CUBLAS_WORKSPACE_CONFIG`` was set; or an
-            operation within the context has no deterministic form.
-    """
+    """Only deterministic algorithms of torch and cuDNN; UsageError for an operation without one."""
     if torch.device(device).type == "cuda":
         prepare_cublas()
     cudnn = torch.backends.cudnn
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        cudnn.deterministic,
-        cudnn.benchmark,
-    )
+    mode, before = torch.get_deterministic_debug_mode(), (cudnn.deterministic, cudnn.benchmark)
     torch.use_deterministic_algorithms(True)
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
@@ -124,24 +98,19 @@ def deterministic_algorithms(device: torch.device | str) -> Iterator[None]:
             f"{SETTING} to false, or choose a model, a loss or handlers without it"
         ) from error
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        cudnn.deterministic, cudnn.benchmark = before[2:]
+        torch.set_deterministic_debug_mode(mode)
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def prepare_cublas() -> None:
-    """Make cuBLAS deterministic, before CUDA starts.
-
-    Raises:
-        UsageError: CUDA has started, or the environment has another value.
-    """
+    """Make cuBLAS deterministic; UsageError if CUDA has started or the variable differs."""
     value = os.environ.get(WORKSPACE)
     if value in WORKSPACES:
         return
     if value is not None:
-        raise UsageError(
-            f"{SETTING}: {WORKSPACE} is '{value}' in the environment; expected "
-            f"{' or '.join(WORKSPACES)}"
-        )
+        expected = " or ".join(WORKSPACES)
+        found = f"{WORKSPACE} is '{value}' in the environment"
+        raise UsageError(f"{SETTING}: {found}; expected {expected}")
     if torch.cuda.is_initialized():
         raise UsageError(
             f"{SETTING}: CUDA had started in this process before {WORKSPACE} was set; set "

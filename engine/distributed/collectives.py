@@ -4,8 +4,6 @@ Built on ``ignite.distributed``; a process that trains alone is rank 0 of 1. All
 collective in the same order, or the others wait forever.
 """
 
-from __future__ import annotations
-
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,15 +60,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """A context in which this process is rank 0 of 1, without collectives.
-
-    For what one process does while the others do something else, or wait.
-
-    Example:
-        >>> with alone():
-        ...     rank(), world_size(), gather("mine")
-        (0, 1, ['mine'])
-    """
+    """A context in which this process is rank 0 of 1, without collectives."""
     # Ignite's own collectives (in its learning rate search) are skipped, too.
     before = idist.utils._model, idist.utils._need_to_sync
     idist.utils._model, idist.utils._need_to_sync = _SerialModel(), False
@@ -84,15 +74,7 @@ def alone() -> Iterator[None]:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all ranks, in order; any that can be pickled. Collective.
-
-    Tensors are best moved to the CPU before. Like all collectives it raises :class:`PeerLostError`
-    where another process is gone.
-
-    Example:
-        >>> gather({"alone": 1})
-        [{'alone': 1}]
-    """
+    """The values of all ranks, in order, by pickle; tensors best from the CPU. Collective."""
     if world_size() == 1:
         return [value]
     found: list[Any] = [None] * world_size()
@@ -102,32 +84,16 @@ def gather(value: T) -> list[T]:
 
 
 def broadcast_from_main(make: Callable[[], T]) -> T:
-    """What ``make`` returns, or raises, on rank 0, on all ranks. Collective.
-
-    ``make`` is called on rank 0 only, and may not call collectives.
-    """
-    made: T | None = None
-    failure: Exception | None = None
-    if is_main_process():
-        try:
-            made = make()
-        except Exception as error:  # raised again below, on every rank
-            failure = error
-    value, reason = gather((made, _sendable(failure)))[0]
-    if failure is not None:
-        raise failure
-    if reason is not None:
-        raise reason
-    return made if is_main_process() else value  # type: ignore[return-value]
+    """What ``make`` (no collective) returns, or raises, on rank 0, on all ranks. Collective."""
+    with raise_on_all_ranks():
+        made = make() if is_main_process() else None
+    received = gather(made)[0]
+    return made if is_main_process() else received  # type: ignore[return-value]
 
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """A context that raises on all ranks at its end if it raised on any. Collective.
-
-    So that no rank goes on to a collective that another never reaches. Within the context no
-    collective may be called. A rank raises its own error, else that of the first rank that raised.
-    """
+    """A context, without collectives, that raises on all ranks if it raised on any. Collective."""
     failure: Exception | None = None
     try:
         yield
@@ -143,10 +109,7 @@ def raise_on_all_ranks() -> Iterator[None]:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """A context that rank 0 passes before the other ranks enter it. Collective.
-
-    If it raises on rank 0, the others still enter it.
-    """
+    """A context that rank 0 passes, or leaves by an error, before others enter it. Collective."""
     if not is_main_process():
         barrier()
     try:
@@ -178,10 +141,7 @@ def sum_(value: Tensor) -> Tensor:
 
 
 def mean_(tensors: Sequence[Tensor]) -> None:
-    """Means over the ranks, in place, in one message per type. Collective.
-
-    The tensors have the same shapes on each rank, and are on one device.
-    """
+    """Means over the ranks, in place, of tensors on one device. Collective."""
     if world_size() == 1:
         return
     by_type: dict[torch.dtype, list[Tensor]] = {}
@@ -207,14 +167,7 @@ def broadcast_(value: Tensor) -> Tensor:
 
 
 def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
-    """The ranks' batches in the order of one process.
-
-    Rank r of w has the batches r, r + w, r + 2w and so on; some may have one less.
-
-    Example:
-        >>> interleave([["a", "c", "e"], ["b", "d"], []])
-        ['a', 'b', 'c', 'd', 'e']
-    """
+    """The ranks' batches in the order of one process: rank r of w has r, r + w, r + 2w, ..."""
     nothing = object()
     rounds = chain.from_iterable(zip_longest(*parts, fillvalue=nothing))
     return [each for each in rounds if each is not nothing]  # type: ignore[misc]
@@ -224,13 +177,7 @@ def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
 
 
 def peer_failure(error: BaseException) -> str | None:
-    """A line for the user if an error means that another process is gone; else None.
-
-    Example:
-        >>> peer_failure(RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:6302"))
-        'another process of this job ended or does not answer any more'
-        >>> peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    """
+    """A line for the user if an error means that another process is gone; else None."""
     # The errors of torch.distributed are absent where torch was built without it.
     if isinstance(error, PeerLostError):
         return str(error)
@@ -273,29 +220,17 @@ class StopConsensus:
     Each call is a collective and agrees, by the speed of the slowest rank, on the iteration of the
     next one, about ``every_s`` seconds later: ``due``, None for none. It runs over Gloo, so that no
     GPU is waited for.
-
-    Example::
-
-        consensus.begin(0)
-        ...
-        if engine.state.iteration == consensus.due:
-            answer = consensus.ask(engine.state.iteration, own_answer)
     """
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self.every_s = every_s
         self.due: int | None = None
-        self._asked = 0
-        self._asked_at = 0.0
-        self._step = 1
-        self._last = NEVER
+        self._asked, self._asked_at = 0, 0.0
+        self._step, self._last = 1, NEVER
         self._group: Any = None
 
     def begin(self, iteration: int, answer: int = 0, last: int | None = None) -> int:
-        """Make a first call, as :meth:`ask`. Collective.
-
-        ``last`` is the last iteration that this rank will reach, if it may differ.
-        """
+        """Make a first call, as :meth:`ask`; ``last`` is this rank's last iteration. Collective."""
         if self._group is None:
             # A separate group: collectives of the training may be in progress.
             self._group = torch.distributed.new_group(backend="gloo")
@@ -303,11 +238,7 @@ class StopConsensus:
         return self._call(iteration, answer)
 
     def ask(self, iteration: int, answer: int) -> int:
-        """The largest answer (at least 0) of all ranks. Collective, after the iteration ``due``.
-
-        Raises:
-            PeerLostError: Another process is gone.
-        """
+        """The largest answer (at least 0) of all ranks. Collective, after the iteration ``due``."""
         seconds = max(time.monotonic() - self._asked_at, 1e-6)
         fitting = int((iteration - self._asked) * self.every_s / seconds)
         self._step = min(max(fitting, 1), GROWTH * self._step)

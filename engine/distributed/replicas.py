@@ -1,7 +1,5 @@
 """One process, several GPUs: each batch is split among replicas of the model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +10,9 @@ from torch import Tensor, nn
 class Replicas(nn.DataParallel[nn.Module]):
     """``torch.nn.DataParallel`` for this project's inputs and outputs.
 
-    Unlike torch's, parts differ by one sample at most, a batch with less than two samples per GPU
-    is computed on the first one, ``scan_rows`` is not split, and outputs may be nested and hold
-    scalars (averaged over the samples).
-
-    Norms over the batch see the part on their GPU; the first GPU's running statistics count.
-    Checkpoints are of the model itself. Each GPU has its own random number stream.
+    Parts differ by one sample at most, outputs may be nested and hold scalars (averaged over the
+    samples), and each GPU has its own random number stream. Norms over the batch see their part;
+    the first GPU's running statistics count.
     """
 
     def __init__(self, model: nn.Module, devices: Sequence[int]) -> None:
@@ -53,15 +48,7 @@ def split_rows(
 
 
 def join_rows(outputs: Sequence[Mapping[str, Any]], device: torch.device) -> Mapping[str, Any]:
-    """The parts' outputs as those of the whole batch; gradients flow back to each part.
-
-    Outputs are nested mappings and sequences of tensors [b, ...], scalars and None.
-
-    Example:
-        >>> parts = [{"logits": torch.zeros(3, 2)}, {"logits": torch.zeros(2, 2)}]
-        >>> join_rows(parts, torch.device("cpu"))["logits"].shape
-        torch.Size([5, 2])
-    """
+    """The parts' outputs, nested mappings or sequences, as those of the whole batch."""
     sizes = torch.tensor([float(len(each["logits"])) for each in outputs])
     return _join(outputs, (sizes / sizes.sum()).tolist(), device)
 

@@ -5,8 +5,6 @@ of a block exist only while it computes. Checkpoints hold full tensors, so that 
 unsharded runs can continue each other.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -22,16 +20,13 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def shard(model: Model, device: torch.device | str = "cpu") -> Model:
-    """Shard a model in place, before the optimizer is built. Collective.
+    """Shard a model in place, before the optimizer is built; UsageError for one rank. Collective.
 
-    Blocks that are repeated in a ``nn.ModuleList`` are gathered one by one, the rest together. The
-    model takes rank 0's weights. Its forward pass becomes a collective, in evaluation too, so that
-    each rank needs the same number of batches (a sampler with ``even=True``); gradients are
-    averaged over the ranks. Attach :class:`handlers.distributed_training.DistributedTraining` as
-    well: it weights batches of different sizes, and gives each rank its own random streams.
-
-    Code that copies the weights, or computes with them outside of the forward pass, does not work:
-    see :func:`require_unsharded`. One process alone is a UsageError.
+    The model takes rank 0's weights. Its forward pass becomes a collective, in evaluation too, so
+    that each rank needs the same number of batches (a sampler with ``even=True``). Attach
+    :class:`handlers.distributed_training.DistributedTraining` as well. Code that copies the
+    weights, or computes with them outside of the forward pass, does not work: see
+    :func:`require_unsharded`.
     """
     # Imported here, so that a single process does not wait for it.
     from torch.distributed.device_mesh import init_device_mesh
@@ -70,9 +65,6 @@ def require_unsharded(model: nn.Module, user: str) -> None:
         )
 
 
-# -- computing with shares --------------------------------------------------------------------
-
-
 def to_local(tensors: list[Tensor]) -> list[Tensor]:
     """The local part of each tensor, without a copy; if the first is not sharded, none is."""
     if not tensors or not is_share(tensors[0]):
@@ -84,23 +76,13 @@ def to_local(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def joint_norm(gradients: list[Tensor]) -> Tensor:
-    """The common L2 norm of gradients, a scalar on their device. Collective if they are sharded.
-
-    There is at least one; if the first is not sharded, none is.
-
-    Example:
-        >>> joint_norm([torch.tensor([3.0]), torch.tensor([4.0])])
-        tensor(5.)
-    """
+    """The common L2 norm of gradients (at least one), a scalar tensor. Collective if sharded."""
     if not is_share(gradients[0]):
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
     squares = torch.stack(torch._foreach_norm(to_local(gradients), 2.0)).square()
     shared = torch.tensor([is_share(each) for each in gradients], device=squares.device)
     # Unsharded gradients are on each rank, and count once.
     return (sum_(squares[shared].sum()) + squares[~shared].sum()).sqrt()
-
-
-# -- states -----------------------------------------------------------------------------------
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
@@ -115,10 +97,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def full_state(state: Any) -> Any:
-    """A state with full tensors on rank 0's CPU, and None on other ranks, in place of shards.
-
-    Collective if there are shards.
-    """
+    """A state with full tensors, on rank 0's CPU only, in place of shards. Collective for these."""
 
     def full(tensor: Any) -> Tensor | None:
         if not is_share(tensor):
@@ -167,13 +146,7 @@ def _cut(tensor: Tensor, like: Any) -> Tensor:
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """Modules of a class that occurs several times in a ``ModuleList``; outer ones first.
-
-    Example:
-        >>> layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])
-        >>> len(repeated_blocks(nn.Sequential(layers)))
-        2
-    """
+    """Modules of a class that occurs several times in a ``ModuleList``; outer ones first."""
     found = []
     for module in model.modules():
         if isinstance(module, nn.ModuleList):

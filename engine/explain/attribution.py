@@ -3,10 +3,7 @@
 Of one batch by :func:`attribute`, of many samples by :func:`explain`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +16,6 @@ from engine.checkpointing import preserve_rng_state
 from engine.eval_mode import eval_mode
 from engine.explain.attribution_methods import (
     FUNCTIONS,
-    Found,
     Inputs,
     Scores,
     Task,
@@ -44,31 +40,17 @@ def attribute(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Attribution:
-    """Explain one output's score for each sample of a batch.
+    """Explain one output's score for each sample of a batch, on the model's device.
 
-    Contributions by ``integrated_gradients`` add up to f(x) - f(baseline), those by
-    ``gradient_shap`` do so on average; ``feature_ablation`` replaces one region of points, or one
-    covariate, at a time; ``input_x_gradient`` and ``saliency`` use the gradient at the input
-    (:mod:`engine.explain.attribution_methods`).
+    ``target`` is an output's number, one per sample (long [B]), or None for the predicted class; it
+    is required (UsageError) for several labels or values. Random draws depend on the seed and a
+    sample's number, that of the batch's ``first`` and so on, not on its batch. ``progress`` gets
+    the number of samples explained since the last call. ``options`` are fields of
+    :class:`engine.explain.Options`.
 
-    The model computes in evaluation mode; its modes, its parameters' gradients and the random
-    number streams are restored. Memory: the result is as large as the batch; a pass has at most
-    ``rows`` rows of about 6 x S x L x 4 bytes, and what the model keeps to go backward.
-
-    Args:
-        model: Called with ``spectra``, ``mask`` and ``tabular``.
-        batch: Has these, on the model's device.
-        target: An output's number, one per sample (long [B]), or None for the highest score of each
-            sample, the predicted class. Required for several labels or values.
-        method: One of ``METHODS``.
-        first: The number of the batch's first sample among several batches: random draws depend on
-            a sample's number and the seed, not on its batch.
-        progress: Called with the number of samples explained since the last call.
-        **options: Fields of :class:`engine.explain.Options`.
-
-    Raises:
-        UsageError: Unknown method or target, a setting out of range, or no target for several
-            labels or values.
+    The model's modes, its parameters' gradients and the random number streams are restored. Memory:
+    the result is as large as the batch; a pass has at most ``rows`` rows of about 6 x S x L x 4
+    bytes, and what the model keeps to go backward.
 
     Example:
         >>> from models import MeanLinear
@@ -89,33 +71,42 @@ def attribute(
     spectra = torch.where(real, batch.spectra.detach(), 0)
     inputs = Inputs(spectra, batch.mask, batch.tabular.detach())
     start = _baseline(inputs, settings.baseline)
-    with _ready_to_explain(model):
+    attributed, tabular = torch.zeros_like(spectra), torch.zeros_like(inputs.tabular)
+    sums: dict[str, Tensor] = {}  # gap and change, where the method has them
+    # cuDNN's recurrent layers go backward in training mode only.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
+    with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:
         scores = Scores(model, settings.score)
         chosen, outputs = _choose_target(scores, inputs, target, settings.rows)
-        parts = []
         for numbers in _alike(batch.mask, samples_together(method, settings)):
             own = inputs.rows(numbers).trimmed()
-            begin = start[0][numbers, : own.spectra.shape[1]], start[1][numbers]
+            scans = own.spectra.shape[1]
+            begin = start[0][numbers, :scans], start[1][numbers]
             task = Task(own, begin, chosen[numbers], [first + n for n in numbers])
-            parts.append((numbers, FUNCTIONS[method](scores, task, settings).detached()))
+            found = FUNCTIONS[method](scores, task, settings)
+            attributed[numbers, :scans] = found.spectra.detach().to(spectra)
+            tabular[numbers] = found.tabular.detach().to(tabular)
+            for name, part in (("gap", found.gap), ("change", found.change)):
+                if part is not None:
+                    sums.setdefault(name, part.new_zeros(len(spectra)))[numbers] = part.detach()
             if progress is not None:
                 progress(len(numbers))
-    return _put_together(parts, inputs, chosen, outputs)
+    attributed = torch.where(real, attributed, 0)
+    return Attribution(attributed, tabular, chosen, outputs=outputs, **sums)
 
 
 def check_one_output(batch: Any, target: Target) -> None:
-    """Refuse several labels or values (``batch.target`` float [B, T]) without a target.
-
-    The largest score is the predicted one of classes only.
-    """
+    """Refuse several labels or values (``batch.target`` float [B, T]) without a target."""
     given = getattr(batch, "target", None)
-    if target is None and given is not None and given.is_floating_point() and given.ndim == 2:
-        outputs = given.shape[1]
-        if outputs > 1:
-            raise UsageError(
-                f"attribution.target: the batch has {outputs} labels or values, of which none is "
-                f"the predicted one; name an output, 0 to {outputs - 1}"
-            )
+    if target is not None or given is None or given.ndim < 2 or not given.is_floating_point():
+        return
+    outputs = given.shape[1]
+    if outputs > 1:
+        raise UsageError(
+            f"attribution.target: the batch has {outputs} labels or values, of which none is "
+            f"the predicted one; name an output, 0 to {outputs - 1}"
+        )
 
 
 def _baseline(inputs: Inputs, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
@@ -141,15 +132,9 @@ def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) ->
     samples, device = len(inputs.mask), inputs.mask.device
     with torch.no_grad():
         looked_at = 1 if target is not None else samples  # one gives the number of outputs
-        found = torch.cat(
-            [
-                scores(part.spectra, part.tabular, part.mask)
-                for part in (
-                    inputs.rows(slice(begin, min(begin + rows, looked_at)))
-                    for begin in range(0, looked_at, rows)
-                )
-            ]
-        )
+        begins = range(0, looked_at, rows)
+        parts = [inputs.rows(slice(begin, min(begin + rows, looked_at))) for begin in begins]
+        found = torch.cat([scores(part.spectra, part.tabular, part.mask) for part in parts])
     outputs = found.shape[1]
     if target is None:
         return found.argmax(dim=1), outputs
@@ -167,43 +152,9 @@ def _choose_target(scores: Scores, inputs: Inputs, target: Target, rows: int) ->
     return chosen.expand(samples), outputs
 
 
-def _put_together(
-    parts: list[tuple[list[int], Found]], inputs: Inputs, target: Tensor, outputs: int
-) -> Attribution:
-    """The parts' results in the order of the batch."""
-    spectra, tabular = torch.zeros_like(inputs.spectra), torch.zeros_like(inputs.tabular)
-    for numbers, found in parts:
-        spectra[numbers, : found.spectra.shape[1]] = found.spectra.to(spectra)
-        tabular[numbers] = found.tabular.to(tabular)
-    order = torch.tensor([n for numbers, _ in parts for n in numbers]).argsort().to(target.device)
-    gap = _joined([found.gap for _, found in parts])
-    change = _joined([found.change for _, found in parts])
-    return Attribution(
-        torch.where(inputs.mask[..., None], spectra, 0),
-        tabular,
-        target,
-        gap=None if gap is None else gap[order],
-        change=None if change is None else change[order],
-        outputs=outputs,
-    )
-
-
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     return torch.cat(known) if known else None
-
-
-@contextmanager
-def _ready_to_explain(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients; random number streams are preserved."""
-    # cuDNN's recurrent layers go backward in training mode only.
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    without_cudnn = torch.backends.cudnn.flags(enabled=not recurrent)
-    with eval_mode(model), preserve_rng_state(), torch.enable_grad(), without_cudnn:
-        yield
-
-
-# -- many samples ---------------------------------------------------------------------------
 
 
 def explain(
@@ -217,23 +168,11 @@ def explain(
 ) -> Explained:
     """Explain one output for the samples of a loader, of which only the needed ones are fetched.
 
-    ``target`` None is each sample's predicted class, or the only output; it is required for several
-    labels or values, if not :func:`explain_outputs` is to explain each. ``settings`` are those of
+    ``target`` None is each sample's predicted class, or the only output. ``settings`` are those of
     :class:`OutputsExplainer`.
-
-    Example:
-        >>> from datasets.batches import Batch
-        >>> from models import MeanLinear
-        >>> mask = torch.tensor([[True, False], [True, True]])
-        >>> spectra, covariates = torch.randn(2, 2, 8), torch.randn(2, 3)
-        >>> batch = Batch(spectra, mask, covariates, torch.tensor([0, 1]), ["a", "b"])
-        >>> found = explain(MeanLinear(8), [batch])
-        >>> found.score, [tuple(scans.shape) for scans in found.scans]
-        ('log_odds', [(1, 8), (2, 8)])
     """
-    order = order_of(loader)
-    explainer = OutputsExplainer(model, target, method, several=False, order=order, **settings)
-    return explainer.add_all(loader, device)[0]
+    settings |= {"method": method, "several": False}
+    return explain_outputs(model, loader, target, device=device, **settings)[0]
 
 
 def explain_outputs(
@@ -244,34 +183,23 @@ def explain_outputs(
     device: torch.device | str = "cpu",
     **settings: Any,
 ) -> list[Explained]:
-    """As :func:`explain`, with one set of attributions for each label or value.
-
-    ``target`` None explains each sample's predicted class, or each of the first ``MOST_OUTPUTS``
-    labels or values.
-    """
+    """As :func:`explain`, one set of attributions for each label or value (``MOST_OUTPUTS``)."""
     explainer = OutputsExplainer(model, target, order=order_of(loader), **settings)
-    return explainer.add_all(loader, device)
+    for batch in loader:
+        explainer.add(batch.to(device))
+        if explainer.full:
+            break
+    return explainer.explained()
 
 
 class OutputsExplainer:
     """Explains batches, up to ``max_samples`` samples, and keeps their attributions.
 
-    Memory: S_i x L x 4 bytes per sample and output, as much again with intensities, besides that of
-    :func:`attribute`.
-
-    Args:
-        model: As for :func:`attribute`.
-        target: As for :func:`explain_outputs`.
-        method: One of ``METHODS``.
-        several: Whether several labels or values are explained one by one, or refused.
-        max_samples: Explain only the first so many, in the order of ``order``; None for all.
-        keep_intensities: Keep the scans themselves, too; all sets share them.
-        progress: Called with the number of samples of which all outputs were explained since the
-            last call.
-        order: Names of all samples to come, in which the attributions are returned. None for the
-            order of the batches.
-        **options: As for :func:`attribute`, with two other defaults. ``score``: log-odds for
-            whole-number targets (classes), else the output. ``references``: the first batch.
+    Memory: S_i x L x 4 bytes per sample and output, as much again with intensities. With
+    ``several`` labels or values are explained one by one, else refused. ``order`` names all samples
+    to come, of which the first are explained. ``progress`` gets the number of samples newly
+    explained. ``options`` are as for :func:`attribute`, but ``score`` is log-odds for whole-number
+    targets (classes), and ``references`` the first batch.
     """
 
     def __init__(
@@ -304,14 +232,6 @@ class OutputsExplainer:
     def full(self) -> bool:
         """Whether ``max_samples`` is reached."""
         return self.max_samples is not None and self.samples >= self.max_samples
-
-    def add_all(self, loader: Iterable[Any], device: torch.device | str) -> list[Explained]:
-        """Explain a loader's batches, as far as they are needed."""
-        for batch in loader:
-            self.add(batch.to(device))
-            if self.full:
-                break
-        return self.explained()
 
     def add(self, batch: Any) -> None:
         """Explain a batch on the model's device, or as much of it as is still needed."""
@@ -364,10 +284,8 @@ class OutputsExplainer:
         """The attributions, on the CPU, one set per output; UsageError if there was no sample."""
         if not self._found:
             raise UsageError("attribution: the loader is empty, there is no sample to explain")
-        sets = [
-            self._explained(*each)
-            for each in zip(self._scans, zip(*self._found, strict=True), strict=True)
-        ]
+        by_target = zip(self._scans, zip(*self._found, strict=True), strict=True)
+        sets = [self._explained(*each) for each in by_target]
         return [replace(one, intensities=sets[0].intensities) for one in sets]
 
     def _explained(self, scans: list[Tensor], parts: Sequence[Attribution]) -> Explained:

@@ -49,12 +49,7 @@ class Scores(nn.Module):
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """The log-odds of each class by the softmax, [B, C]; a single output as it is.
-
-    Example:
-        >>> log_odds(torch.tensor([[1.0, 4.0]])).tolist()
-        [[-3.0, 3.0]]
-    """
+    """The log-odds of each class by the softmax, [B, C]; a single output as it is."""
     classes = logits.shape[1]
     if classes == 1:
         return logits
@@ -64,11 +59,7 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 class Task(NamedTuple):
-    """A few samples to explain together, at most ``options.rows``.
-
-    ``start`` holds their baselines, ``target`` the outputs to explain, long [B], ``numbers`` the
-    samples' numbers in the data set.
-    """
+    """Samples to explain together: baselines, outputs long [B], numbers in the data set."""
 
     inputs: Inputs
     start: tuple[Tensor, Tensor]
@@ -84,18 +75,9 @@ class Found(NamedTuple):
     change: Tensor | None = None
     gap: Tensor | None = None
 
-    def detached(self) -> Found:
-        """The same without a graph."""
-        change, gap = (None if one is None else one.detach() for one in (self.change, self.gap))
-        return Found(self.spectra.detach(), self.tabular.detach(), change, gap)
-
 
 def integrated_gradients(scores: Scores, task: Task, options: Options) -> Found:
-    """Mean gradient on the straight line from the baseline, times the distance.
-
-    Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks"; the integral by
-    Gauss-Legendre quadrature.
-    """
+    """Mean gradient on the line from the baseline, times the distance (Sundararajan 2017)."""
     from captum.attr import IntegratedGradients
 
     spectra, tabular = IntegratedGradients(scores).attribute(
@@ -112,10 +94,8 @@ def integrated_gradients(scores: Scores, task: Task, options: Options) -> Found:
 def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
     """Integrated gradients averaged over samples as baselines: an estimate of SHAP values.
 
-    Lundberg and Lee 2017; Erion et al. 2021, "Improving performance of deep learning models with
-    axiomatic attribution priors and expected gradients". Each draw is one point of the line from
-    one reference sample; the contributions add up, on average, to f(x) minus the mean f of the
-    drawn references. A reference's scans replace the sample's scans in turn.
+    Lundberg and Lee 2017; Erion et al. 2021. The contributions add up, on average, to f(x) minus
+    the mean f of the drawn references. A reference's scans replace the sample's scans in turn.
     """
     from captum.attr import GradientShap
 
@@ -149,11 +129,7 @@ def gradient_shap(scores: Scores, task: Task, options: Options) -> Found:
 
 
 def feature_ablation(scores: Scores, task: Task, options: Options) -> Found:
-    """Decrease of the score when a region of points, or a covariate, becomes the baseline.
-
-    Zeiler and Fergus 2014. A region's effect is spread evenly over its points, in all scans or in
-    the one that it was replaced in, so that the sum over a region is its effect.
-    """
+    """Decrease of the score when a region or covariate becomes the baseline (Zeiler 2014)."""
     from captum.attr import FeatureAblation
 
     samples, scans, points = task.inputs.spectra.shape

@@ -31,21 +31,13 @@ SCORES = ("logit", "log_odds")
 class Options:
     """How to explain.
 
-    Attributes:
-        score: What is explained of an output. ``logit``: the output itself. ``log_odds``, of
-            classes: log p / (1 - p) by the softmax, i.e. the logit minus the log-sum-exp of the
-            others (for two classes the difference of the logits). A logit alone has a part that no
-            probability depends on.
-        baseline: Reference spectra and covariates, broadcast to the inputs' shapes; None for zeros,
-            the mean of standardised inputs. Not used by ``gradient_shap`` and the gradient methods.
-        references: A batch of samples that ``gradient_shap`` draws as baselines; None for the
-            explained batch itself.
-        steps: Points of the path of ``integrated_gradients``, draws of ``gradient_shap``.
-        rows: Samples, points of their paths, or ablated copies in one pass, at most.
-        window: Width in points of a region that ``feature_ablation`` replaces.
-        per_scan: Replace a region in one scan after the other, not in all scans at once. Replicate
-            scans compensate for each other, so that each alone seems to matter little.
-        seed: Of the draws.
+    ``score`` is ``logit``, the output itself, or ``log_odds``, of classes: log p / (1 - p) by
+    softmax; a logit alone has a part that no probability depends on. ``baseline`` are reference
+    spectra and covariates, broadcast to the inputs, zeros by default; the gradient methods use
+    none. ``gradient_shap`` draws ``references``, a batch. ``steps`` are points of a path, or draws;
+    ``rows`` the most samples, points or copies in one pass; ``window`` the points that
+    ``feature_ablation`` replaces together, with ``per_scan`` in one scan after the other: replicate
+    scans compensate for each other, so that each alone seems to matter little.
     """
 
     score: str = "logit"
@@ -66,6 +58,5 @@ class Options:
             raise UsageError(f"attribution.steps must be at most {MOST_STEPS}, not {self.steps}")
         require_whole("attribution.seed", self.seed, 0)
         if self.score not in SCORES:
-            raise UsageError(
-                f"attribution.score: nothing is called '{self.score}'{nearest(self.score, SCORES)}"
-            )
+            choices = nearest(self.score, SCORES)
+            raise UsageError(f"attribution.score: nothing is called '{self.score}'{choices}")

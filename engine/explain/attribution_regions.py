@@ -1,7 +1,5 @@
 """From attributions of single points to regions of the axis, and the direction of a feature."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +18,7 @@ FEWEST_SAMPLES, WEAKEST = 8, 0.2
 
 @dataclass(frozen=True)
 class Direction:
-    """Which output's score a higher value of a feature raises or lowers.
-
-    ``output`` is the one on which the feature has the most influence; ``rank_correlation`` is
-    Spearman's, of the feature's values and its attributions for that output; NaN if one of them is
-    constant.
-    """
+    """Which output's score a higher value of a feature changes, by Spearman's rank correlation."""
 
     output: int
     rank_correlation: float
@@ -41,19 +34,7 @@ class Direction:
 
 
 def find_direction(values: Tensor, attributions: Tensor, target: Tensor) -> Direction:
-    """Find the direction of a feature from its values and attributions; true labels are not used.
-
-    Args:
-        values: The feature's, [N].
-        attributions: Its contribution to the score of each sample's explained output, [N].
-        target: Those outputs, long [N].
-
-    Example:
-        >>> values = torch.arange(10.0)
-        >>> found = find_direction(values, -2 * values, torch.ones(10).long())
-        >>> found.output, round(found.rank_correlation, 3), found.sign
-        (1, -1.0, -1)
-    """
+    """The direction of a feature from its values and its attributions for the outputs, [N] each."""
     weight = torch.zeros(int(target.max()) + 1, dtype=torch.double)
     weight.index_add_(0, target, attributions.double().abs())
     output = int(weight.argmax())
@@ -74,6 +55,8 @@ def _spearman(first: Tensor, second: Tensor) -> float:
     return float(centred[0] @ centred[1] / spread) if spread > 0 else float("nan")
 
 
+# Of the region around each point: its first point, and the one after its last.
+Edges = tuple[np.ndarray, np.ndarray]
 RANKINGS = ("share", "magnitude", "signed")
 UNITS = ("relative", "axis", "points")
 # 2.5 times the full width at half maximum of a peak at a resolving power of 200 (linear mode).
@@ -82,11 +65,10 @@ WIDTH = 0.0125
 
 @dataclass(frozen=True)
 class Window:
-    """A region of the axis and its attribution.
+    """A region of the axis and the attribution that it was ranked by.
 
-    ``low``, ``centre`` and ``high`` are positions of its first, middle and last point; ``start``
-    and ``stop`` the numbers of its first point and after its last; ``value`` is what it was ranked
-    by; ``direction`` tells which output a higher intensity supports, None without intensities.
+    ``low``, ``centre`` and ``high`` are positions of points, ``start`` and ``stop`` their numbers;
+    ``direction`` is that of a higher intensity, None without intensities.
     """
 
     low: float
@@ -102,22 +84,12 @@ class Window:
         return self.low <= place <= self.high
 
 
-def window_edges(axis: np.ndarray, width: float, unit: str) -> tuple[np.ndarray, np.ndarray]:
+def window_edges(axis: np.ndarray, width: float, unit: str) -> Edges:
     """The region around each point: its first point, and the one after its last, two int [L].
 
-    Args:
-        axis: Positions of the points, ascending, [L].
-        width: Above 0.
-        unit: Of the width: ``relative`` to the position, as peak widths are at a constant resolving
-            power m/z / width; ``axis``, the axis' own unit; ``points``.
-
-    Raises:
-        UsageError: The width or its unit is invalid, or the axis does not ascend.
-
-    Example:
-        >>> first, behind = window_edges(np.array([100.0, 101.0, 102.0, 103.0]), 0.02, "relative")
-        >>> first.tolist(), behind.tolist()
-        ([0, 0, 1, 2], [2, 3, 4, 4])
+    ``axis`` are ascending positions [L]. The ``unit`` of the width is ``relative`` to the position,
+    as peak widths are at a constant resolving power m/z / width; ``axis``, the axis' own; or
+    ``points``.
     """
     if unit not in UNITS:
         raise UsageError(f"windows.unit: nothing is called '{unit}'{nearest(unit, UNITS)}")
@@ -134,30 +106,23 @@ def window_edges(axis: np.ndarray, width: float, unit: str) -> tuple[np.ndarray,
     return first, behind
 
 
-def window_sums(values: Tensor, edges: tuple[np.ndarray, np.ndarray]) -> Tensor:
+def window_sums(values: Tensor, edges: Edges) -> Tensor:
     """Sums over the region around each point, double [..., L]."""
     first, behind = (torch.from_numpy(edge) for edge in edges)
     total = torch.nn.functional.pad(values.double().cumsum(dim=-1), (1, 0))
     return total[..., behind] - total[..., first]
 
 
-def rank_windows(
-    explained: Explained, edges: tuple[np.ndarray, np.ndarray], by: str = "share"
-) -> Tensor:
+def rank_windows(explained: Explained, edges: Edges, by: str = "share") -> Tensor:
     """The importance of the region around each point, [L]; true labels are not used.
 
-    Attributions are first summed, with their sign, over scans and region, so that noise that
-    changes sign from point to point or scan to scan cancels. With a_w the sum and c the sample's
-    f(x) - f(baseline):
+    Attributions are first summed over scans and region, so that noise of changing sign cancels.
+    With a_w the sum and c the sample's f(x) - f(baseline):
 
     - ``share``: sum(a_w c) / sum(c c) over the samples. Shares of disjoint regions and of the
-      covariates add up to 1: the part of the score's mean square that the region accounts for.
-      Contributions that the rest of the input undoes cancel.
+      covariates add up to 1. UsageError for a method whose contributions have no sum.
     - ``magnitude``: the mean of |a_w|.
     - ``signed``: the mean of a_w.
-
-    Raises:
-        UsageError: Unknown ranking, or ``share`` of a method whose contributions have no sum.
     """
     if by not in RANKINGS:
         raise UsageError(f"windows.by: nothing is called '{by}'{nearest(by, RANKINGS)}")
@@ -167,10 +132,8 @@ def rank_windows(
     if by == "signed":
         return sums.mean(dim=0)
     if explained.change is None:
-        raise UsageError(
-            f"windows.by: contributions by {explained.method} add up to nothing to have a share "
-            "of; choose magnitude"
-        )
+        without = f"contributions by {explained.method} add up to nothing to have a share of"
+        raise UsageError(f"windows.by: {without}; choose magnitude")
     change = explained.change.double()
     return change @ sums / change.square().sum().clamp(min=torch.finfo(torch.double).tiny)
 
@@ -187,18 +150,7 @@ def top_windows(
     """The most important regions, at most ``count`` in descending order, none overlapping another.
 
     The highest region is taken, those that overlap it are dropped (non-maximum suppression), and so
-    on. ``width`` and ``unit`` are those of :func:`window_edges`, ``by`` that of
-    :func:`rank_windows`.
-
-    Example:
-        >>> scans = [torch.tensor([[0.0, 2.0, 0.0, 0.0, 1.0, 0.0]])]
-        >>> change = torch.tensor([3.0])
-        >>> found = Explained("integrated_gradients", ["a"], torch.tensor([1]), scans,
-        ...                   torch.zeros(1, 0), change, None)
-        >>> for window in top_windows(found, np.arange(10.0, 16.0), 2, width=0.5, unit="axis"):
-        ...     print(window.low, window.centre, window.high, round(window.value, 2))
-        11.0 11.0 11.0 0.67
-        14.0 14.0 14.0 0.33
+    on; arguments as for :func:`window_edges` and :func:`rank_windows`.
     """
     count = require_whole("windows.count", count, 1)
     edges = window_edges(axis, width, unit)

@@ -13,44 +13,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from datasets.files import write_whole
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each input contributes to a score, in the score's unit.
-
-    Attributes:
-        spectra: [B, S, L], zero where padded.
-        tabular: [B, D].
-        target: The explained output, long [B].
-        gap: As in :class:`Explained`, [B]; likewise ``change`` and ``outputs``.
-    """
+    """Contributions: ``spectra`` [B, S, L], ``tabular`` [B, D]; else as :class:`Explained`."""
 
     spectra: Tensor
     tabular: Tensor
     target: Tensor
-    gap: Tensor | None
+    gap: Tensor | None = None
     change: Tensor | None = None
     outputs: int = 0
 
 
 @dataclass(frozen=True)
 class Explained:
-    """Attributions of single samples, on the CPU.
+    """Attributions of N single samples for the outputs ``target``, long [N], on the CPU.
 
-    Attributes:
-        method: One of ``METHODS``.
-        sample_id: Names of the N samples.
-        target: The explained output, long [N].
-        scans: Per sample those of its real scans, float32 [S_i, L].
-        tabular: Those of the covariates, float32 [N, D].
-        change: f(x) - f(baseline), [N]; None for a method without a baseline.
-        gap: Sum of the contributions minus ``change``, [N]; None for a method without completeness.
-        score: One of ``SCORES``.
-        outputs: Number of the model's outputs; 0 if unknown.
-        intensities: Per sample the scans that the model was given, float32 [S_i, L], or None.
+    ``scans`` holds those of each sample's real scans, float32 [S_i, L], ``tabular`` those of the
+    covariates [N, D]. ``change`` is f(x) - f(baseline), [N], None without a baseline; ``gap`` the
+    sum of the contributions minus it, None without completeness. ``outputs`` is the number of the
+    model's outputs, 0 if unknown; ``intensities`` the scans that the model was given, or None.
     """
 
     method: str
@@ -81,10 +67,9 @@ class Explained:
 class Importance:
     """Mean attributions of many samples, on the CPU, in double precision.
 
-    The mean over the samples of the sum of |attribution|: of each point over the scans, ``points``
-    [L]; of each covariate, ``covariates`` [D]; of each scan over its points and the samples that
-    have it, ``scans`` [S], meaningful if the order of scans is. The signed ones are without
-    absolute values. ``gap`` is the mean |gap|; None for a method without completeness.
+    The mean over samples of |attribution|: ``points`` [L], summed over scans; ``covariates`` [D];
+    ``scans`` [S], summed over points, meaningful if the order of scans is. ``gap`` is the mean
+    |gap|.
     """
 
     points: Tensor
@@ -98,11 +83,7 @@ class Importance:
 
 
 def importance_of(explained: Explained) -> Importance:
-    """Mean attributions by point, by covariate and by scan; UsageError without a sample.
-
-    Where each sample's predicted class was explained, signed means are of what supports the
-    prediction; ``engine.explain.toward_second`` turns those of two classes towards one of them.
-    """
+    """Mean attributions by point, by covariate and by scan; UsageError without a sample."""
     samples = len(explained.scans)
     if not samples:
         raise UsageError("attribution: there is no sample to explain")
@@ -134,17 +115,15 @@ def write_explained(
     """Write attributions, without intensities, as safetensors, with the folder.
 
     Tensors: ``scans`` float32 [R, L], the real scans of all samples; ``owner`` long [R], the
-    sample's number of each; ``tabular`` [N, D]; ``target`` [N]; ``change`` and ``gap`` [N] if any.
-    Metadata: ``format``, ``method``, ``score``, ``outputs``, ``output_names`` and ``sample_id``
-    (JSON lists). Of several sets, each of one output, the names are ``scans.<output>`` and so on,
-    except ``owner``, and the metadata ``sets`` lists the outputs' numbers as JSON.
+    sample's number of each; ``tabular``, ``target``, and ``change`` and ``gap`` if any. Of several
+    sets the names are ``scans.<output>`` and so on, except ``owner``. Names are metadata, as JSON.
     """
     every = [sets] if isinstance(sets, Explained) else list(sets)
     first, several = every[0], len(every) > 1
     counts = torch.tensor([len(scans) for scans in first.scans])
     tensors = {"owner": torch.arange(len(counts)).repeat_interleave(counts)}
     for one in every:
-        behind = f".{_output_of(one)}" if several else ""
+        behind = f".{int(one.target[0])}" if several else ""
         tensors[f"scans{behind}"] = torch.cat(one.scans).contiguous()
         for name in ("tabular", "target", *OPTIONAL):
             values: Tensor | None = getattr(one, name)
@@ -159,7 +138,7 @@ def write_explained(
         "sample_id": json.dumps(first.sample_id, ensure_ascii=False),
     }
     if several:
-        metadata["sets"] = json.dumps([_output_of(one) for one in every])
+        metadata["sets"] = json.dumps([int(one.target[0]) for one in every])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(save(tensors, metadata), path.parent, path.name, durable=False)
@@ -168,14 +147,7 @@ def write_explained(
 
 
 def read_explained(path: str | Path, output: int | None = None) -> Explained:
-    """Read a set that :func:`write_explained` wrote.
-
-    ``output`` is the number of the explained output; None for a file with one set.
-
-    Raises:
-        UsageError: The file is missing or something else, or holds several sets and ``output``
-            names none.
-    """
+    """Read a set that :func:`write_explained` wrote, of several that of ``output``."""
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
@@ -188,8 +160,7 @@ def read_explained(path: str | Path, output: int | None = None) -> Explained:
                 if name == "owner" or name.endswith(behind)
             }
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as attributions: {reason}") from error
+        raise UsageError(f"{path} cannot be read as attributions: {one_line(error)}") from error
     counts = torch.bincount(tensors["owner"], minlength=len(tensors["target"]))
     return Explained(
         method=metadata["method"],
@@ -202,10 +173,6 @@ def read_explained(path: str | Path, output: int | None = None) -> Explained:
         score=metadata["score"],
         outputs=int(metadata["outputs"]),
     )
-
-
-def _output_of(explained: Explained) -> int:
-    return int(explained.target[0])
 
 
 def _suffix(path: str | Path, sets: Sequence[int], output: int | None) -> str:

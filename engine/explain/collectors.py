@@ -3,8 +3,6 @@
 A collector is attached to an evaluator; after its ``evaluate`` the outputs are attributes.
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,22 +39,15 @@ class AuxiliaryHeads(OutputCollector):
     @property
     def logits(self) -> tuple[Tensor, Tensor] | None:
         """Of the spectra and of the covariates, [N, C] each, on the CPU; None without heads."""
-        if not self._kept:
-            return None
-        spectra, tabular = (
-            torch.cat([step[head] for step in self._kept]).float().cpu() for head in HEADS
-        )
-        return spectra, tabular
+        spectra, tabular = (self.column(head) for head in HEADS)
+        return None if spectra is None or tabular is None else (spectra.float(), tabular.float())
 
 
 class Embeddings(OutputCollector):
     """Keeps each sample's ``embedding``, in the loader's order.
 
     Without one, ``spec_embedding`` and ``tab_embedding`` are concatenated (or the one there is),
-    else the ``logits`` are taken.
-
-    Attributes:
-        source: The names of the outputs taken, joined by ``and``.
+    else the ``logits`` are taken; ``source`` names the outputs taken.
     """
 
     def __init__(self) -> None:
@@ -80,10 +71,8 @@ class Embeddings(OutputCollector):
 class Gates(OutputCollector):
     """Keeps how far the gate and the covariates move each sample's spectra vector.
 
-    For models that return ``spec_embedding`` and ``gated_spec``, both [B, E]. Residuals and norms
-    behind the gate move all vectors alike, so each step is computed again with covariates of zero
-    (the mean of standardised ones): the difference is due to the covariates. An evaluation takes
-    twice as long.
+    Of ``spec_embedding`` and ``gated_spec``. Residuals and norms move all vectors alike, so each
+    step is computed again with covariates of zero (the mean of standardised ones).
     """
 
     @torch.no_grad()
@@ -100,33 +89,22 @@ class Gates(OutputCollector):
         )
         with evaluator.precision.autocast():
             unmoved = call_model(evaluator.model, without)[AFTER]
-        return {
-            "movement": _distance(outputs[AFTER], unmoved),
-            "change": _distance(outputs[AFTER], outputs[BEFORE]),
-        }
+        gated = outputs[AFTER]
+        return {"movement": _distance(gated, unmoved), "change": _distance(gated, outputs[BEFORE])}
 
     @property
     def movement(self) -> Tensor | None:
         """||gated - unmoved|| / ||unmoved||, unmoved being without covariates, [N]; or None."""
-        return self._column("movement")
+        return self.column("movement")
 
     @property
     def change(self) -> Tensor | None:
         """||gated - before the gate|| / ||before the gate||, [N]; None without a gate."""
-        return self._column("change")
-
-    def _column(self, name: str) -> Tensor | None:
-        return torch.cat([step[name] for step in self._kept]).cpu() if self._kept else None
+        return self.column("change")
 
 
 class ScanAttention(OutputCollector):
-    """Keeps one weight per scan, if the model returns attention weights [B, S].
-
-    Weights over scans are recognised as in :func:`engine.metrics.summarise_attention`.
-
-    Attributes:
-        name: The model's name of the weights; None before an evaluation or without weights.
-    """
+    """Keeps one weight per scan, if the model returns attention weights [B, S], called ``name``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,12 +141,12 @@ class ScanAttention(OutputCollector):
         """Of each sample's real scans, adding up to 1, N of [S_i], on the CPU; None without."""
         if not self._kept:
             return None
-        kept = [(step["weights"].cpu(), step["mask"].cpu()) for step in self._kept]
-        return [
-            share[real]
-            for weights, mask in kept
-            for share, real in zip(scan_shares(weights, mask), mask, strict=True)
-        ]
+        found: list[Tensor] = []
+        for step in self._kept:
+            mask = step["mask"].cpu()
+            shares = scan_shares(step["weights"].cpu(), mask)
+            found += shares[mask].split(mask.sum(dim=1).tolist())
+        return found
 
 
 def _distance(there: Tensor, here: Tensor) -> Tensor:

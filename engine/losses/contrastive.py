@@ -1,17 +1,12 @@
 """Losses that compare the samples of a batch with each other."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.losses.inputs import OneTerm, find_output, has_output
+from engine.losses.inputs import OneTerm, Outputs, find_output, has_output
 from models.tft_loss import info_nce
 
 # The first pair of equal width is compared.
@@ -24,13 +19,6 @@ class SupervisedContrastive(OneTerm):
     For each sample with others of its class in the batch, the mean over those of ``-log softmax``
     of the cosine similarities, divided by ``temperature``, to all other samples; averaged over such
     samples, 0 if there are none.
-
-    Example:
-        >>> loss = SupervisedContrastive(temperature=1.0)
-        >>> embedding = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> terms = loss({"embedding": embedding}, torch.tensor([0, 0, 1]))
-        >>> round(terms["total_loss"].item(), 4)  # log(1 + exp(-1)) for each of the two
-        0.3133
     """
 
     reads = "embedding"
@@ -40,7 +28,7 @@ class SupervisedContrastive(OneTerm):
         require_range("supcon.temperature", temperature, 0, float("inf"), open_low=True)
         self.temperature = temperature
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         if targets.is_floating_point() or targets.ndim != 1:
             raise UsageError("supcon needs class numbers [B]: it compares samples of one class")
         embedding = find_output(outputs, self.reads)
@@ -62,8 +50,7 @@ class ModalityContrastive(OneTerm):
     """InfoNCE between a sample's spectra and its covariates (van den Oord et al. 2018).
 
     Compares ``spec_projection`` with ``tab_projection`` [B, P], or else, without
-    ``projections_only``, ``spec_embedding`` with ``tab_embedding`` if they have the same width;
-    symmetric as in Radford et al. 2021.
+    ``projections_only``, ``spec_embedding`` with ``tab_embedding`` if they have the same width.
     """
 
     reads = None
@@ -74,23 +61,21 @@ class ModalityContrastive(OneTerm):
         self.temperature = temperature
         self.pairs = PAIRS[:1] if projections_only else PAIRS
 
-    def can_read(self, outputs: Mapping[str, Any]) -> bool:
+    def can_read(self, outputs: Outputs) -> bool:
         """Whether the outputs have a pair to compare."""
         return self._find_pair(outputs) is not None
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         pair = self._find_pair(outputs)
         if pair is None:
             found = [name for names in self.pairs for name in names if has_output(outputs, name)]
             widths = ", ".join(f"{name} {list(outputs[name].shape)}" for name in found)
             needed = ", or ".join(" and ".join(names) for names in self.pairs)
-            raise UsageError(
-                f"info_nce needs of the model {needed}, of one width; it returns "
-                f"{widths or 'none of them'}"
-            )
+            missing = f"info_nce needs of the model {needed}, of one width"
+            raise UsageError(f"{missing}; it returns {widths or 'none of them'}")
         return info_nce(*pair, self.temperature)
 
-    def _find_pair(self, outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    def _find_pair(self, outputs: Outputs) -> tuple[Tensor, Tensor] | None:
         for spec, tab in self.pairs:
             if has_output(outputs, spec) and has_output(outputs, tab):
                 pair = find_output(outputs, spec), find_output(outputs, tab)

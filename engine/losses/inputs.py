@@ -1,7 +1,5 @@
 """Outputs that losses read, their parameters, and balanced class weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,17 +8,12 @@ from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
 
+# A model's, by name.
+Outputs = Mapping[str, Any]
 
-def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
-    """One of a model's outputs, by a key or a path into nested dicts.
 
-    Raises:
-        UsageError: There is no such output; names the nearest.
-
-    Example:
-        >>> find_output({"a": {"b": torch.tensor(1.0)}}, "a.b")
-        tensor(1.)
-    """
+def find_output(outputs: Outputs, name: str) -> Tensor:
+    """An output by a key or a path into nested dicts; UsageError, with the nearest, if missing."""
     found: Any = outputs
     for part in name.split("."):
         if not isinstance(found, Mapping) or found.get(part) is None:
@@ -32,7 +25,7 @@ def find_output(outputs: Mapping[str, Any], name: str) -> Tensor:
     return found
 
 
-def has_output(outputs: Mapping[str, Any], name: str) -> bool:
+def has_output(outputs: Outputs, name: str) -> bool:
     """Whether there is such an output and it is not None; arguments as for :func:`find_output`."""
     found: Any = outputs
     for part in name.split("."):
@@ -40,7 +33,7 @@ def has_output(outputs: Mapping[str, Any], name: str) -> bool:
     return found is not None
 
 
-def aligned(outputs: Mapping[str, Any], targets: Tensor) -> tuple[Tensor, Tensor]:
+def aligned(outputs: Outputs, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The logits and the targets, as floats; UsageError for shapes that would be broadcast."""
     logits = find_output(outputs, "logits").float()
     if logits.shape != targets.shape:
@@ -56,22 +49,16 @@ class OneTerm(nn.Module):
 
     reads: str | None = "logits"  # None: several outputs
 
-    def forward(
-        self, outputs: Mapping[str, Any], targets: Tensor, aux: Any = None
-    ) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """The loss as ``total_loss``, a scalar; UsageError for what it cannot be taken of."""
         return {"total_loss": self._term(outputs, targets)}
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 def weights_or_none(name: str, weights: Sequence[float] | float | None) -> Tensor | None:
-    """Weights, one each or one for all, as a tensor.
-
-    Raises:
-        ValueError: They are not numbers from 0, or all are 0.
-    """
+    """Weights, one each or one for all, as a tensor; ValueError below 0, or if all are 0."""
     if weights is None:
         return None
     expected = f"{name} must be numbers from 0 (or 'balanced'), not all 0"
@@ -88,14 +75,7 @@ BALANCED = "balanced"
 
 
 def balanced_class_weights(targets: Tensor, num_classes: int) -> list[float]:
-    """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too.
-
-    ``targets`` are the class numbers of the training set, [N].
-
-    Example:
-        >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
-        [0.6666666666666666, 2.0]
-    """
+    """N / (C * N_class), scikit-learn's ``balanced``; defined for classes without samples, too."""
     counts = torch.bincount(targets, minlength=num_classes)
     return [len(targets) / (num_classes * max(int(count), 1)) for count in counts]
 
@@ -107,16 +87,10 @@ def balanced_pos_weight(targets: Tensor) -> list[float]:
 
 
 def balanced_alpha(targets: Tensor, num_classes: int) -> list[float]:
-    """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence.
-
-    Example:
-        >>> balanced_alpha(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 1)
-        [0.75]
-    """
+    """The focal loss's alphas: of classes their balanced weights, of labels 1 - prevalence."""
     if targets.ndim == 1:
         return balanced_class_weights(targets, num_classes)
-    share: list[float] = (1 - targets.double().mean(dim=0)).tolist()
-    return share
+    return (1 - targets.double().mean(dim=0)).tolist()
 
 
 # Parameter -> its balanced values; the last argument is C.
@@ -128,12 +102,7 @@ _FINDERS: dict[str, Callable[[Tensor, int], list[float]]] = {
 
 
 def fill_balanced(params: Mapping[str, Any], targets: Tensor, num_classes: int) -> dict[str, Any]:
-    """Replace ``balanced`` in a loss's parameters by numbers, from the targets of the training set.
-
-    Example:
-        >>> fill_balanced({"class_weights": "balanced", "gamma": 2}, torch.tensor([0, 1]), 2)
-        {'class_weights': [1.0, 1.0], 'gamma': 2}
-    """
+    """Replace ``balanced`` in a loss's parameters by numbers, from the training set's targets."""
     filled = dict(params)
     for name, find in _FINDERS.items():
         if filled.get(name) == BALANCED:

@@ -1,8 +1,6 @@
 """Losses of each sample by itself: classes, labels, values, regularisers."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,17 +9,15 @@ from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.losses.inputs import OneTerm, aligned, find_output, weights_or_none
+from engine.losses.inputs import OneTerm, Outputs, aligned, find_output, weights_or_none
 from models.tft_loss import SMALLEST, cross_entropy, weighs, weight_sum
 
 
 class CrossEntropy(OneTerm):
     """Cross-entropy of ``outputs["logits"]`` [B, C] against class numbers [B].
 
-    Args:
-        label_smoothing: Share of the target spread evenly over the classes, 0 to below 1 (Szegedy
-            et al. 2016, "Rethinking the Inception Architecture").
-        class_weights: One factor per class, or None for equal weights.
+    ``label_smoothing`` is the share of the target spread evenly over the classes, 0 to below 1
+    (Szegedy et al. 2016); ``class_weights`` are one factor per class.
     """
 
     class_weights: Tensor | None
@@ -34,15 +30,11 @@ class CrossEntropy(OneTerm):
         self.label_smoothing = label_smoothing
         weights = weights_or_none("class_weights", class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.weighted = weights is not None  # the mean is divided by a sum of class weights
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits")
         return cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the mean is divided by a sum of class weights."""
-        return self.class_weights is not None
 
     def denominators(self, targets: Tensor, aux: Any = None) -> dict[str, Tensor]:
         """The sum of the samples' class weights, by which ``total_loss`` is divided."""
@@ -52,23 +44,13 @@ class CrossEntropy(OneTerm):
 
 
 class FocalLoss(OneTerm):
-    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels).
+    """``-alpha (1 - p)^gamma log p``, averaged over samples (and labels) (Lin et al. 2017).
 
     p is the probability of the true class by softmax (targets are class numbers [B]), or of each
-    label's presence or absence by sigmoid (targets are labels [B, T]). Lin et al. 2017, "Focal Loss
-    for Dense Object Detection".
-
-    Args:
-        gamma: Reduces the weight of easy samples; 0 gives the cross-entropy.
-        alpha: Of classes one factor each, or for two classes that of class 1, with ``1 - alpha``
-            for class 0. Of labels the factor of presence, one per label or one for all, with
-            ``1 - alpha`` for absence. None for 1 throughout.
-
-    Example:
-        >>> loss = FocalLoss(gamma=2.0)
-        >>> terms = loss({"logits": torch.tensor([[0.0, 0.0]])}, torch.tensor([1]))
-        >>> round(float(terms["total_loss"]), 4)  # (1/2)^2 log 2
-        0.1733
+    label's presence or absence by sigmoid (targets are labels [B, T]). A ``gamma`` of 0 gives the
+    cross-entropy. ``alpha`` is one factor per class, or for two classes that of class 1, with ``1 -
+    alpha`` for class 0; of labels the factor of presence, one per label or one for all, with ``1 -
+    alpha`` for absence.
     """
 
     alpha: Tensor | None
@@ -81,12 +63,11 @@ class FocalLoss(OneTerm):
         self.gamma = gamma
         self.register_buffer("alpha", weights_or_none("alpha", alpha), persistent=False)
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
-            surprise = functional.binary_cross_entropy_with_logits(
-                *aligned(outputs, targets), reduction="none"
-            )
+            pair = aligned(outputs, targets)
+            surprise = functional.binary_cross_entropy_with_logits(*pair, reduction="none")
             factor = self._of_labels(targets)
         else:
             surprise = functional.cross_entropy(logits, targets, reduction="none")
@@ -113,10 +94,7 @@ class FocalLoss(OneTerm):
 
 
 class BinaryCrossEntropy(OneTerm):
-    """Cross-entropy of labels: ``outputs["logits"]`` [B, T] against 0 or 1, [B, T].
-
-    ``pos_weight`` is the factor of present labels: one per label or one for all; None for 1.
-    """
+    """Cross-entropy of labels [B, T]; ``pos_weight`` are factors of present labels, or one."""
 
     pos_weight: Tensor | None
 
@@ -125,50 +103,38 @@ class BinaryCrossEntropy(OneTerm):
         weights = weights_or_none("pos_weight", pos_weight)
         self.register_buffer("pos_weight", weights, persistent=False)
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(
-            *aligned(outputs, targets), pos_weight=self.pos_weight
-        )
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        pair, weight = aligned(outputs, targets), self.pos_weight
+        return functional.binary_cross_entropy_with_logits(*pair, pos_weight=weight)
 
 
 class MeanSquaredError(OneTerm):
     """Mean squared error of ``outputs["logits"]`` [B, T] against values [B, T]."""
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return functional.mse_loss(*aligned(outputs, targets))
 
 
 class HuberLoss(OneTerm):
-    """Half the squared error up to ``delta``, linear beyond.
-
-    Huber 1964, "Robust Estimation of a Location Parameter". ``delta`` is in standard deviations if
-    targets are standardised.
-    """
+    """Half the squared error up to ``delta`` (in the scaled targets' unit), linear beyond."""
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
         require_range("huber.delta", delta, 0, float("inf"), open_low=True)
         self.delta = delta
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return functional.huber_loss(*aligned(outputs, targets), delta=self.delta)
 
 
 class NegativeEntropy(OneTerm):
     """Minus the entropy of the predicted probabilities, in nats: a penalty on confidence.
 
-    Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output
-    Distributions". Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid, the
-    mean over the labels.
-
-    Example:
-        >>> import torch
-        >>> terms = NegativeEntropy()({"logits": torch.zeros(1, 2)}, torch.tensor([0]))
-        >>> round(terms["total_loss"].item(), 4)  # -log 2
-        -0.6931
+    Pereyra et al. 2017. Of classes (targets [B]) by softmax, of labels (targets [B, T]) by sigmoid,
+    the mean over the labels.
     """
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         logits = find_output(outputs, "logits").float()
         if targets.is_floating_point():
             # -p log p - (1 - p) log(1 - p) is the cross-entropy of p with itself.
@@ -184,5 +150,5 @@ class OutputNorm(OneTerm):
 
     reads = "embedding"
 
-    def _term(self, outputs: Mapping[str, Any], targets: Tensor) -> Tensor:
+    def _term(self, outputs: Outputs, targets: Tensor) -> Tensor:
         return find_output(outputs, self.reads).float().square().mean()

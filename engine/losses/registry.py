@@ -26,17 +26,11 @@ LOSSES = {
 
 # The tasks that each loss fits.
 FITTING: dict[str, tuple[str, ...]] = {
-    "cross_entropy": CLASSES,
-    "tft": CLASSES,
-    "focal": (*CLASSES, "multilabel"),
+    **dict.fromkeys(("cross_entropy", "tft", "supcon"), CLASSES),
+    **dict.fromkeys(("focal", "entropy"), (*CLASSES, "multilabel")),
     "bce": ("multilabel",),
-    "mse": ("regression",),
-    "huber": ("regression",),
-    "supcon": CLASSES,
-    "info_nce": tuple(TASKS),
-    "entropy": (*CLASSES, "multilabel"),
-    "l2": tuple(TASKS),
-    "weighted": tuple(TASKS),
+    **dict.fromkeys(("mse", "huber"), ("regression",)),
+    **dict.fromkeys(("info_nce", "l2", "weighted"), tuple(TASKS)),
 }
 
 

@@ -1,7 +1,5 @@
 """Attention weights of a model, averaged over many samples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,13 +33,10 @@ class ScanWeights:
 
 @dataclass(frozen=True)
 class MeanWeights:
-    """Weights averaged over samples, without padding.
+    """Weights averaged over samples, without padding and, if each scan has its own, without scans.
 
-    Attributes:
-        mean: As the model returns them, without the batch, and without the scans if each scan has
-            its own weights.
-        axes: For each dimension of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``.
-        spread: Standard deviation over what was averaged, shaped as ``mean``; None if unknown.
+    ``axes`` names the dimensions of ``mean``: ``head``, ``scan``, ``covariate`` or ``position``;
+    ``spread`` is the standard deviation over what was averaged, None if unknown.
     """
 
     mean: Tensor
@@ -65,12 +60,7 @@ def summarise_attention(
     device: torch.device | str = "cpu",
     max_samples: int = 256,
 ) -> AttentionSummary:
-    """Average all ``attention_weights`` of a model, an empty summary if it has none.
-
-    Dimensions over scans are found by adding an empty scan. The switch ``return_attention``, if the
-    model has it, is on meanwhile. The first ``max_samples`` are used, in the order of the loader's
-    data set if its samples have names.
-    """
+    """Average a model's ``attention_weights`` over the first ``max_samples`` of the data set."""
     parts = _take(loader, max_samples)
     if not parts:
         return AttentionSummary()
@@ -92,7 +82,7 @@ def summarise_attention(
                     entropy = torch.special.entr(scan_shares(tensor, mask)).sum(dim=1)
                     entropies.setdefault(name, []).append(entropy)
                     continue
-                real = torch.ones(len(mask), *(1 for _ in tensor.shape[1:]), dtype=torch.float64)
+                real = torch.ones_like(tensor)
                 for axis in own:
                     shape = [len(mask), *(1 for _ in tensor.shape[1:])]
                     shape[axis] = most
@@ -100,7 +90,7 @@ def summarise_attention(
                 # Each scan's own weights [B, S, ...] are averaged over the scans; other dimensions
                 # over scans are kept.
                 over = (1, 2) if tensor.ndim > 2 and 1 in own else (1,)
-                each = (tensor * real, tensor.square() * real, real.expand_as(tensor))
+                each = (tensor * real, tensor.square() * real, real)
                 sums[name] = sums.get(name, 0) + torch.stack(each).sum(over)
     scans = torch.cat([mask.sum(dim=1) for _, mask, _ in parts])
     covariates = parts[0][2].shape[1]
@@ -114,11 +104,7 @@ def summarise_attention(
 def find_scan_axes(
     model: nn.Module, part: tuple[Tensor, Tensor, Tensor], device: torch.device | str
 ) -> dict[str, tuple[int, ...]]:
-    """For each of a model's weights the dimensions that grow with the number of scans.
-
-    The model, in evaluation mode, is called twice with ``part``: spectra [B, S, L], mask [B, S] and
-    covariates [B, D] of some samples.
-    """
+    """The dimensions of each of a model's weights, by name, that grow with the number of scans."""
     spectra, mask, tabular = part
     before = _weights(model, *part, device)
     if not before:
@@ -173,16 +159,12 @@ def _moments(sums: Tensor, scan_axes: tuple[int, ...], covariates: int) -> MeanW
 def _name_axes(mean: Tensor, scan_axes: tuple[int, ...], covariates: int) -> tuple[str, ...]:
     # `mean` lacks the batch, and the scans where each scan has its own weights.
     gone = 2 if 1 in scan_axes else 1
-    names = []
-    for axis, size in enumerate(mean.shape):
-        if axis + gone in scan_axes:
-            names.append("scan")
-        elif axis == 0 and mean.ndim == 3:
-            names.append("head")
-        elif size == covariates:
-            names.append("covariate")
-        else:
-            names.append("position")
+    names = ["covariate" if size == covariates else "position" for size in mean.shape]
+    if mean.ndim == 3:
+        names[0] = "head"
+    for axis in scan_axes:
+        if axis >= gone:
+            names[axis - gone] = "scan"
     if mean.ndim == 2 and gone == 2:
         names[0] = "head"
     return tuple(names)

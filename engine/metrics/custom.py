@@ -1,7 +1,5 @@
 """Custom metrics: functions of scores and targets, and torchmetrics objects."""
 
-from __future__ import annotations
-
 import inspect
 import numbers
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +10,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from engine.metrics.tasks import RESERVED, TASKS, UNDEFINED
 
 # First parameters of functions that take the target before the scores, as scikit-learn's do.
@@ -30,13 +28,10 @@ TRIED_SAMPLES = 16
 
 @dataclass(frozen=True)
 class CustomMetric:
-    """A custom metric under its name in ``state.metrics``.
+    """A custom metric under its name (without prefix), for the ``tasks`` that it fits.
 
-    Attributes:
-        name: Without prefix: ``my_metric`` for the monitor ``val/my_metric``.
-        compute: From scores and target to a number: probabilities [N, C] and classes long [N];
-            probabilities [N, T] and labels (0 or 1) float [N, T]; or predictions and values [N, T].
-        tasks: Keys of ``engine.metrics.TASKS`` that it fits.
+    ``compute`` makes a number of scores and target: probabilities [N, C] and classes long [N];
+    probabilities [N, T] and labels (0 or 1) float [N, T]; or predictions and values [N, T].
     """
 
     name: str
@@ -65,24 +60,18 @@ class CustomMetric:
             elements = value.numel() if isinstance(value, Tensor) else value.size
             value = value.item() if elements == 1 else value
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise UsageError(
-                f"metric '{self.name}' must return one number, not {_described(value)}"
-            )
+            found = _described(value)
+            raise UsageError(f"metric '{self.name}' must return one number, not {found}")
         return float(value)
 
 
 def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
     """A function or torchmetrics object as a metric of the engine.
 
-    Args:
-        metric: ``f(scores, target) -> float``, a callable object, or a ``torchmetrics.Metric``.
-            Those of ``torchmetrics.classification`` get the target as long, and the ``Binary...``
-            ones of two classes the positive class's probability [N]; others get scores and target
-            unchanged.
-        name: Its own name, or its class's, by default.
-
-    Raises:
-        UsageError: It is not callable, its name is missing or taken, or it takes the target first.
+    Metrics of ``torchmetrics.classification`` get the target as long, and the ``Binary...`` ones of
+    two classes the positive class's probability [N]; others get scores and target unchanged.
+    ``name`` is by default its own, or its class's. UsageError if it is not callable, its name is
+    missing or taken, or it takes the target first.
 
     Example:
         >>> def share_of_positives(scores, target):
@@ -96,9 +85,8 @@ def custom_metric(metric: Any, name: str | None = None) -> CustomMetric:
     named = name or getattr(metric, "__name__", None) or type(metric).__name__
     if isinstance(metric, type) or not callable(metric):
         what = f"the class {metric.__name__}" if isinstance(metric, type) else repr(metric)
-        raise UsageError(
-            f"a metric must be a function f(scores, target) or a torchmetrics object, not {what}"
-        )
+        expected = "a function f(scores, target) or a torchmetrics object"
+        raise UsageError(f"a metric must be {expected}, not {what}")
     if not named.isidentifier():
         raise UsageError(f"the metric {named} has no name: define it by def, not as a lambda")
     if named in RESERVED:
@@ -128,13 +116,7 @@ def custom_metrics(metrics: Iterable[Any]) -> dict[str, CustomMetric]:
 
 
 def try_metric(metric: CustomMetric, task: str, width: int) -> None:
-    """Compute a metric on random samples of a task, so that it does not fail after an epoch.
-
-    ``width`` is the number of classes C, or of labels or targets T.
-
-    Raises:
-        UsageError: It raises, or does not return a number.
-    """
+    """UsageError for a metric that fails on random samples of a task, of the width C or T."""
     metric.check_task(task)
     generator = torch.Generator().manual_seed(0)
     count = TRIED_SAMPLES * width
@@ -150,7 +132,7 @@ def try_metric(metric: CustomMetric, task: str, width: int) -> None:
     except UsageError:
         raise
     except Exception as error:  # whatever a user's code raises
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         given = f"scores {list(scores.shape)} and target {list(target.shape)} of {task}"
         raise UsageError(f"metric '{metric.name}' does not take {given}: {reason}") from error
 
@@ -159,11 +141,8 @@ def _of_torchmetrics(metric: torchmetrics.Metric, name: str) -> CustomMetric:
     for part in metric.modules():
         if isinstance(part, torchmetrics.Metric):
             part.sync_on_compute = False  # each process has all samples already
-    bases = [
-        base.__name__
-        for base in type(metric).__mro__
-        if base.__module__.startswith(CLASSIFICATION_FAMILY)
-    ]
+    kinds = type(metric).__mro__
+    bases = [k.__name__ for k in kinds if k.__module__.startswith(CLASSIFICATION_FAMILY)]
     family = next((f for f in FAMILIES for base in bases if base.startswith(f)), None)
 
     def compute(scores: Tensor, target: Tensor) -> Any:

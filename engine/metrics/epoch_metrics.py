@@ -1,7 +1,5 @@
 """Metrics, computed once per epoch from the outputs of its steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +17,6 @@ from engine.metrics.functions import find_metric
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
 from engine.metrics.step_outputs import OutputCollector, in_order, mean_losses
 from engine.metrics.tasks import TASKS, UNDEFINED, by_target, check_metrics, split_target, task_of
-from engine.model_call import aux_of
 
 Outputs = TypeVar("Outputs", bound="EpochOutputs")
 NOTHING: Mapping[str, Tensor] = {}
@@ -27,20 +24,12 @@ NOTHING: Mapping[str, Tensor] = {}
 
 @dataclass(frozen=True)
 class EpochOutputs:
-    """The outputs of one epoch, on the CPU.
+    """The outputs of one epoch, N samples, on the CPU.
 
-    Attributes:
-        logits: [N, C], in the loader's order; of a regression the predicted values [N, T], in the
-            targets' units, in double precision.
-        target: Class numbers long [N], labels (0 or 1) float [N, T], or values float [N, T].
-        sample_id: Names of the N samples.
-        losses: Loss name -> mean, that of one batch with all samples (with class weights: the sum
-            of the weighted losses divided by the sum of the weights).
-        task: A key of ``engine.metrics.TASKS``; a classification by default.
-        of_samples: Name of a requested sample statistic (``engine.metrics.SAMPLE_STATISTICS``) ->
-            one number per sample [N]; NaN where the model does not return its inputs.
-        custom: Name of a custom metric -> the metric.
-        targets: Names of a regression's T targets, or none.
+    ``logits`` are [N, C] in the loader's order; of a regression the predicted values [N, T], in the
+    targets' units, in double precision. ``target`` holds class numbers long [N], labels (0 or 1)
+    float [N, T], or values float [N, T]. ``losses`` are means as of one batch with all samples.
+    ``of_samples`` maps requested sample statistics to [N]; NaN where the model lacks their inputs.
     """
 
     logits: Tensor
@@ -99,26 +88,13 @@ class EpochOutputs:
 def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -> float:
     """A metric's value, NaN where it is undefined.
 
-    Args:
-        name: As :class:`EpochMetrics` takes it, or a key of ``outputs.custom``.
-        outputs: Of N samples.
-        rows: Long [K], samples to count, with repetitions; None for all.
-
-    Raises:
-        UsageError: A sample statistic that was not kept, or an error with a unit of several
-            targets, of which ``name`` names none.
-
-    Example:
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
-        >>> metric_value("accuracy", outputs, rows=torch.tensor([0, 0, 1, 2]))
-        0.75
+    ``rows`` are the samples to count, long [K], with repetitions. UsageError for a sample statistic
+    that was not kept, or an error with a unit of several targets, of which ``name`` names none.
     """
     if name in SAMPLE_STATISTICS:
         if name not in outputs.of_samples:
-            raise UsageError(
-                f"metric '{name}' was not kept with these outputs: EpochMetrics was not asked"
-            )
+            what = f"metric '{name}' was not kept with these outputs"
+            raise UsageError(f"{what}: EpochMetrics was not asked")
         kept = outputs.of_samples[name]
         return float((kept if rows is None else kept[rows]).mean())
     if outputs.diverged:
@@ -140,24 +116,16 @@ def metric_value(name: str, outputs: EpochOutputs, rows: Tensor | None = None) -
 class EpochMetrics(OutputCollector):
     """Keeps the logits, targets and losses of each step; computes metrics at the epoch's end.
 
-    Keeping a tensor costs well under a microsecond, updating a metric object tens of them. Of
-    several ranks each computes the same metrics: those of one process with all batches. ``outputs``
-    are the :class:`EpochOutputs` of the last complete epoch, None before the first.
+    Of several ranks each computes the same metrics: those of one process with all batches.
+    ``outputs`` are the :class:`EpochOutputs` of the last complete epoch, None before the first.
 
     Args:
         names: Keys of ``METRICS``, with ``@`` and a demand where they take one
             (``recall_at_fpr@0.05``), and of ``SAMPLE_STATISTICS``; functions ``f(scores, target)``
-            and torchmetrics objects (:func:`engine.metrics.custom_metric`). None for the task's
-            default metrics.
-        prefix: Put before each name (``train/``).
+            and torchmetrics objects (:func:`engine.metrics.custom_metric`). None for the task's.
         task: A key of ``engine.metrics.TASKS``; None for a classification.
-        restore: From scaled values [N, T] to the targets' units (a regression's
-            :meth:`datasets.cohort.TargetScaler.restore`); losses stay scaled.
-        targets: Names of a regression's targets. Of several, errors are computed per target, in its
-            unit (``mae[age]``): :func:`engine.metrics.by_target`.
-
-    Raises:
-        UsageError: A name is unknown or does not fit the task; an object is no metric.
+        restore: From scaled values [N, T] to the targets' units; losses stay scaled.
+        targets: Names of a regression's targets, for :func:`engine.metrics.by_target`.
     """
 
     of_each_process = True  # a checkpoint within an epoch holds what each rank has kept
@@ -187,6 +155,7 @@ class EpochMetrics(OutputCollector):
         self.outputs: EpochOutputs | None = None
         self._device = torch.device("cpu")
         self._loss: Any = None
+        self._weighted = False
         self._statistics = [name for name in self.names if name in SAMPLE_STATISTICS]
 
     def metric_names(self, loss_terms: Sequence[str] = ()) -> list[str]:
@@ -201,6 +170,7 @@ class EpochMetrics(OutputCollector):
         """Listen to a trainer or an evaluator."""
         self._device = getattr(engine, "device", self._device)
         self._loss = getattr(engine, "loss", None)
+        self._weighted = getattr(self._loss, "weighted", False)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self._statistics:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep_statistics)
@@ -211,8 +181,11 @@ class EpochMetrics(OutputCollector):
     def take(self, engine: OrderedEngine) -> dict[str, Any]:
         """One step's tensors."""
         state = engine.state
-        if not self._kept:
-            self._check_targets(state.outputs["logits"].shape[1])
+        if not self._kept and self.task == "regression" and not self.targets:
+            # Several targets of unknown names are refused where a metric would need one's unit.
+            numbers = [str(number) for number in range(state.outputs["logits"].shape[1])]
+            names = tuple(name for name in self.names if name not in self.custom)
+            check_metrics(names, self.task, numbers if len(numbers) > 1 else ())
         step: dict[str, Any] = {
             "logits": state.outputs["logits"].detach(),
             "target": state.batch.target,
@@ -221,16 +194,10 @@ class EpochMetrics(OutputCollector):
             "denominators": NOTHING,
             "of_samples": NOTHING,
         }
-        if getattr(self._loss, "weighted", False):
-            aux = aux_of(state.batch)
+        if self._weighted:
+            aux = getattr(state.batch, "aux", None)
             step["denominators"] = self._loss.denominators(state.batch.target, aux)
         return step
-
-    def _check_targets(self, outputs: int) -> None:
-        """Refuse a regression of several targets whose names are not known, on the first step."""
-        if self.task == "regression" and outputs > 1 and not self.targets:
-            names = tuple(name for name in self.names if name not in self.custom)
-            check_metrics(names, self.task, [str(number) for number in range(outputs)])
 
     @torch.no_grad()
     def keep_statistics(self, engine: OrderedEngine) -> None:

@@ -1,7 +1,5 @@
 """Metrics, each from the scores and targets of a whole epoch."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from statistics import fmean
@@ -24,11 +22,9 @@ def _over_labels(of_label: Callable[[Tensor, Tensor], float]) -> Callable[[Tenso
     def metric(scores: Tensor, target: Tensor) -> float:
         if target.ndim == 1:
             return of_label(scores, target)
+        both = torch.stack([1 - scores, scores], dim=-1)  # [N, T, 2]
         return fmean(
-            of_label(
-                torch.stack([1 - scores[:, t], scores[:, t]], dim=1), (target[:, t] > 0).long()
-            )
-            for t in range(target.shape[1])
+            of_label(both[:, t], (target[:, t] > 0).long()) for t in range(target.shape[1])
         )
 
     return metric
@@ -36,10 +32,7 @@ def _over_labels(of_label: Callable[[Tensor, Tensor], float]) -> Callable[[Tenso
 
 @_over_labels
 def brier(scores: Tensor, target: Tensor) -> float:
-    """Mean squared error of the probabilities [N, C] against the classes [N] (Brier 1950).
-
-    Of two classes that of the positive one's probability; of more the sum over the classes.
-    """
+    """Mean squared error of probabilities [N, C] (Brier 1950): of the positive one, or the sum."""
     missed = scores - torch.nn.functional.one_hot(target, scores.shape[1])
     share = 0.5 if scores.shape[1] == 2 else 1.0
     return float(share * missed.square().sum(dim=1).mean())
@@ -55,32 +48,22 @@ def log_loss(scores: Tensor, target: Tensor) -> float:
 
 @_over_labels
 def expected_calibration_error(scores: Tensor, target: Tensor) -> float:
-    """Mean |confidence - observed frequency| over 15 equal bins, weighted by their samples.
-
-    Guo et al. 2017, "On Calibration of Modern Neural Networks". Of two classes the positive one's
-    probability is binned; of more that of the predicted class.
-    """
+    """Mean |confidence - observed frequency| over 15 equal bins (Guo et al. 2017)."""
     # A confidence of 1 belongs to the last bin: torchmetrics would give it a separate one.
     scores = scores.clamp(max=1 - torch.finfo(scores.dtype).eps)
     if scores.shape[1] == 2:
-        return float(
-            tm.binary_calibration_error(
-                scores[:, 1].contiguous(), target, BINS, "l1", validate_args=False
-            )
-        )
-    return float(
-        tm.multiclass_calibration_error(
-            scores, target, scores.shape[1], BINS, "l1", validate_args=False
-        )
-    )
+        likely = scores[:, 1].contiguous()
+        return float(tm.binary_calibration_error(likely, target, BINS, validate_args=False))
+    classes = scores.shape[1]
+    found = tm.multiclass_calibration_error(scores, target, classes, BINS, validate_args=False)
+    return float(found)
 
 
 def area_under_roc(scores: Tensor, positive: Tensor) -> float:
     """The probability that a positive sample scores above a negative one; a tie counts half.
 
-    Fawcett 2006, "An introduction to ROC analysis". One sort in NumPy, ten times faster than
-    torch's on a CPU. As in the next ones scores [N] are finite, and ``positive``, bool [N], has
-    both values.
+    One sort in NumPy, ten times faster than torch's on a CPU. As in the next ones scores [N] are
+    finite, and ``positive``, bool [N], has both values.
     """
     true, false = _counts_by_threshold(scores, positive)
     # Trapezoids: between two thresholds positives and negatives of one score are tied.
@@ -90,24 +73,14 @@ def area_under_roc(scores: Tensor, positive: Tensor) -> float:
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> float:
-    """The step-wise area under the precision-recall curve.
-
-    Interpolating along it is too optimistic (Davis and Goadrich 2006, "The relationship between
-    precision-recall and ROC curves").
-    """
+    """The step-wise area under the precision-recall curve (Davis and Goadrich 2006)."""
     true, false = _counts_by_threshold(scores, positive)
     found = np.diff(true, prepend=0)
     return float((found * true / (true + false)).sum() / true[-1])
 
 
 def recall_at_fpr(scores: Tensor, positive: Tensor, fpr: float) -> float:
-    """The highest recall with at most this share of the negatives predicted positive.
-
-    Example:
-        >>> scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
-        >>> recall_at_fpr(scores, positive, 0.0), recall_at_fpr(scores, positive, 0.5)
-        (0.5, 1.0)
-    """
+    """The highest recall with at most this share of the negatives predicted positive."""
     true, false = _counts_by_threshold(scores, positive)
     return float(true[false / false[-1] <= fpr].max(initial=0.0) / true[-1])
 
@@ -140,47 +113,36 @@ def accuracy(scores: Tensor, target: Tensor) -> float:
     return float((likeliest(scores) == target).double().mean())
 
 
-def balanced_accuracy(scores: Tensor, target: Tensor) -> float:
-    """The mean recall of the classes (Brodersen et al. 2010); of labels the mean over them.
+def _by_decision(of_classes: Callable[[Tensor, Tensor, int], float]) -> Metric:
+    """A metric of the predicted classes, the true ones and their number; of labels the mean."""
 
-    Undefined if a class has no sample.
-    """
-    if target.ndim == 2:
-        predicted, true = scores >= THRESHOLD, target > 0
-        labels = zip(predicted.long().T, true.long().T, strict=True)
-        return fmean(_mean_recall(*label, 2) for label in labels)
-    return _mean_recall(likeliest(scores), target, scores.shape[1])
+    def metric(scores: Tensor, target: Tensor) -> float:
+        if target.ndim == 1:
+            return of_classes(likeliest(scores), target, scores.shape[1])
+        labels = zip((scores >= THRESHOLD).long().T, (target > 0).long().T, strict=True)
+        return fmean(of_classes(*label, 2) for label in labels)
+
+    return metric
 
 
-def _mean_recall(predicted: Tensor, true: Tensor, classes: int) -> float:
+@_by_decision
+def balanced_accuracy(predicted: Tensor, true: Tensor, classes: int) -> float:
+    """The mean recall of the classes (Brodersen et al. 2010), NaN if one has no sample."""
     counts = torch.bincount(true, minlength=classes)
     hits = torch.bincount(true[predicted == true], minlength=classes)
-    return float((hits.double() / counts).mean())  # NaN if a class has no sample
+    return float((hits.double() / counts).mean())
 
 
-def mcc(scores: Tensor, target: Tensor) -> float:
-    """Matthews' correlation coefficient (Gorodkin 2004 for several classes); of labels the mean.
-
-    Undefined if all samples are, or are predicted to be, of one class.
-    """
-    if target.ndim == 2:
-        predicted, true = (scores >= THRESHOLD).long(), (target > 0).long()
-        return fmean(_correlation(predicted[:, t], true[:, t]) for t in range(target.shape[1]))
-    return _correlation(likeliest(scores), target)
-
-
-def _correlation(predicted: Tensor, true: Tensor) -> float:
+@_by_decision
+def mcc(predicted: Tensor, true: Tensor, classes: int) -> float:
+    """Matthews' correlation coefficient (Gorodkin 2004), NaN if one of both is constant."""
     if len(predicted.unique()) < 2 or len(true.unique()) < 2:
         return UNDEFINED
     return float(matthews_corrcoef(true.numpy(), predicted.numpy()))
 
 
 def _by_counts(share: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Metric:
-    """The mean over the classes [C] or labels [T] of a ratio of counts.
-
-    ``share`` is given the true positives, the predicted and the true ones. The mean is undefined if
-    one ratio is 0 / 0.
-    """
+    """The mean of a ratio of the true positives, the predicted and the true ones of each class."""
 
     def metric(scores: Tensor, target: Tensor) -> float:
         if target.ndim == 2:
@@ -273,14 +235,6 @@ METRICS: dict[str, Metric] = {**CLASSIFICATION_METRICS, **FURTHER_METRICS, **REG
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of that name: a key of ``METRICS``, or one of ``DEMANDS`` with ``@`` a number.
-
-    Example:
-        >>> scores, target = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), torch.arange(3) % 2
-        >>> find_metric("recall_at_fpr@0.5")(scores, target)
-        1.0
-    """
+    """The metric of that name: a key of ``METRICS``, or one of ``DEMANDS`` with ``@`` a number."""
     base, _, demand = name.partition("@")
-    if not demand:
-        return METRICS[name]
-    return DEMANDS[base](float(demand))
+    return DEMANDS[base](float(demand)) if demand else METRICS[name]

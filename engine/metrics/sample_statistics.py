@@ -4,8 +4,6 @@ Each is a few operations on the device, without waiting for it, and gives one nu
 value of an epoch is their mean.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,12 +22,7 @@ SampleStatistic = Callable[[Mapping[str, Any], Any], Tensor | None]
 def attention_weights(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """A model's attention weights by name (:mod:`engine.model_validation`), each [B, ...].
 
-    A single tensor is named ``attention``, those of a list ``attention_1``, ``attention_2``, and so
-    on. None entries are left out.
-
-    Example:
-        >>> list(attention_weights({"attention_weights": [torch.ones(1, 2), None]}))
-        ['attention_1']
+    A single tensor is named ``attention``, those of a list ``attention_1``, and so on.
     """
     found = outputs.get("attention_weights")
     if isinstance(found, Tensor):
@@ -48,15 +41,8 @@ def scan_shares(weights: Tensor, mask: Tensor) -> Tensor:
 def modality_consistency(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
     """Similarity of the probabilities by ``aux_logits_spec`` and by ``aux_logits_tab``, [B].
 
-    1 minus their Jensen-Shannon divergence in bits (Lin 1991, "Divergence Measures Based on the
-    Shannon Entropy"): 1 if equal, 0 if each is certain of another class. Of labels the mean over
-    them.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> heads = {"aux_logits_spec": torch.zeros(1, 2), "aux_logits_tab": torch.zeros(1, 2)}
-        >>> modality_consistency(heads, SimpleNamespace(target=torch.tensor([1])))
-        tensor([1.])
+    1 minus their Jensen-Shannon divergence in bits (Lin 1991): 1 if equal, 0 if each is certain of
+    another class. Of labels the mean over them.
     """
     heads = _probabilities_of_heads(outputs, batch)
     if heads is None:
@@ -80,11 +66,10 @@ def modality_agreement(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
 
 def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """Entropy of the weights of a sample's scans, in nats, [B]; 0 if only one counts.
+    """Entropy of the weights of a sample's real scans, in nats, [B]; 0 if only one counts.
 
     The weights are ``attention_weights["scan_pooling"]``, else the first of the mask's shape [B, S]
-    whose name holds ``pool`` and not ``tab``, or a single unnamed tensor [B, S]. Each sample's are
-    scaled to sum to 1 over its real scans.
+    whose name holds ``pool`` and not ``tab``, or a single unnamed tensor [B, S].
     """
     weights = _weights_of_scans(outputs, batch.mask)
     if weights is None:
@@ -93,30 +78,19 @@ def attention_entropy(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
 
 
 def effective_scans(outputs: Mapping[str, Any], batch: Any) -> Tensor | None:
-    """The effective number of scans, exp(entropy), [B] (Hill 1973, "Diversity and Evenness").
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> batch = SimpleNamespace(mask=torch.tensor([[True, True, False]]))
-        >>> pooled = {"attention_weights": {"scan_pooling": torch.tensor([[0.5, 0.5, 0.0]])}}
-        >>> effective_scans(pooled, batch)
-        tensor([2.], dtype=torch.float64)
-    """
+    """The effective number of scans, exp(entropy), [B] (Hill 1973)."""
     entropy = attention_entropy(outputs, batch)
     return None if entropy is None else entropy.exp()
 
 
-# Of classes and labels alone.
-MODALITY_STATISTICS: dict[str, SampleStatistic] = {
+SAMPLE_STATISTICS: dict[str, SampleStatistic] = {
+    # Of classes and labels alone.
     "modality_consistency": modality_consistency,
     "modality_agreement": modality_agreement,
-}
-# Of any task.
-ATTENTION_STATISTICS: dict[str, SampleStatistic] = {
+    # Of any task.
     "attention_entropy": attention_entropy,
     "effective_scans": effective_scans,
 }
-SAMPLE_STATISTICS = {**MODALITY_STATISTICS, **ATTENTION_STATISTICS}
 
 
 def _probabilities_of_heads(outputs: Mapping[str, Any], batch: Any) -> tuple[Tensor, Tensor] | None:

@@ -1,7 +1,5 @@
 """Outputs of the steps of an epoch, kept on the device and put in the order of one process."""
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +19,7 @@ NUMBERS = re.compile(r"(\d+)")
 
 
 class OutputCollector(ABC):
-    """Keeps something of each step, in the loader's order.
-
-    Nothing leaves the device before the epoch is over, so that no step waits for it. At its end all
-    ranks get the steps of all (within :func:`engine.distributed.alone` only their own).
-    """
+    """Keeps something of each step, in the loader's order, on the device until the epoch's end."""
 
     phase = Phase.MEASURE
 
@@ -58,28 +52,22 @@ class OutputCollector(ABC):
         """Get the steps of all ranks. Collective."""
         self._kept = in_order(self._kept)
 
+    def column(self, name: str) -> Tensor | None:
+        """What was kept of all steps under a name, on the CPU; None without."""
+        return torch.cat([step[name] for step in self._kept]).cpu() if self._kept else None
+
     @abstractmethod
     def take(self, engine: Any) -> dict[str, Any] | None:
         """What to keep of the engine's batch and outputs, by the same names each step; or None."""
 
 
 def in_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps of all ranks in the order of one process. Collective.
-
-    A step maps names to tensors, mappings of tensors, or what can be pickled. Of several ranks the
-    tensors are returned on the CPU.
-    """
+    """The steps (by name, nested tensors) of all ranks in the order of one process. Collective."""
     return steps if world_size() == 1 else joined(gather(packed(steps)))
 
 
 def joined(parts: Sequence[Any]) -> list[Any]:
-    """The steps of several ranks, each given as :func:`packed` steps, in the order of one process.
-
-    Example:
-        >>> parts = [packed([{"x": torch.tensor([n])} for n in own]) for own in ([0, 2], [1])]
-        >>> [step["x"].item() for step in joined(parts)]
-        [0, 1, 2]
-    """
+    """The :func:`packed` steps of several ranks in the order of one process."""
     return interleave([_unpacked(part) for part in parts])
 
 
@@ -103,9 +91,6 @@ def _unpacked(part: Any) -> list[Any]:
     return [{name: column[step] for name, column in columns.items()} for step in range(first)]
 
 
-# -- losses ---------------------------------------------------------------------------------
-
-
 def mean_losses(
     losses: Mapping[str, Tensor],
     sizes: Sequence[int],
@@ -114,13 +99,9 @@ def mean_losses(
 ) -> dict[str, float]:
     """Loss name -> the mean of one batch with all samples, whatever the batches were.
 
-    Args:
-        losses: Loss name -> value of each of n steps, [n], double.
-        sizes: Samples of each step.
-        denominators: Loss name -> what each step's mean was divided by, [n], double; others were
-            divided by ``sizes``.
-        total: From the other terms to their ``total_loss``; used if the steps' totals are its, and
-            were not changed by a handler.
+    ``losses`` are [n] of n steps, double; ``denominators`` what their means were divided by, if not
+    the steps' ``sizes``. ``total`` makes the ``total_loss`` of the other terms; it is used if the
+    steps' totals are its, and were not changed by a handler.
     """
     samples = torch.tensor(sizes, dtype=torch.float64)
     means = {}
@@ -145,14 +126,8 @@ def terms_of(losses: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in losses.items() if name != TOTAL}
 
 
-# -- the order of samples -------------------------------------------------------------------
-
-
 def order_of(loader: Any) -> list[str] | None:
-    """The names of a loader's samples in the order of its data set; ``loader`` may be a wrapper.
-
-    None if the data set has no names, or the loader yields one rank's share of it.
-    """
+    """The names of a loader's samples in the order of its data set; None for one rank's share."""
     inner = getattr(loader, "loader", loader)
     names = getattr(getattr(inner, "dataset", None), "sample_ids", None)
     shares = getattr(getattr(inner, "batch_sampler", None), "world_size", 1)
@@ -163,12 +138,6 @@ def rows_in_order(names: Sequence[str], order: Sequence[str] | None = None) -> l
     """The row numbers of samples, sorted into an order; equal names keep theirs.
 
     ``order`` holds all names; None is the natural order (s2 before s10).
-
-    Example:
-        >>> rows_in_order(["c", "a", "b"], order=["b", "c", "a"])
-        [2, 0, 1]
-        >>> rows_in_order(["s10", "s2"])
-        [1, 0]
     """
     if order is None:
         keys: list[Any] = [_natural(name) for name in names]

@@ -52,21 +52,16 @@ def likely(probabilities: Tensor) -> Tensor:
     return (probabilities >= THRESHOLD).long()
 
 
-def as_it_is(values: Tensor) -> Tensor:
+def as_is(values: Tensor) -> Tensor:
     """The values themselves, [N, T]."""
     return values
 
 
 @dataclass(frozen=True)
 class Task:
-    """The properties of a task.
+    """A task: from logits to ``scores``, from those to predictions, and the metrics that fit.
 
-    Attributes:
-        scores: From logits to scores: probabilities, or the values of a regression.
-        decide: From scores to predicted classes, labels, or values.
-        metrics: The default metrics; may include one of ``further`` at a demand.
-        monitor: The metric that by default selects the best epoch; ``mode`` is its better end.
-        further: Others that apply, sample statistics among them.
+    ``monitor`` selects the best epoch by default; ``further`` are metrics on request.
     """
 
     name: str
@@ -85,9 +80,7 @@ TASKS = {
     "binary": Task("binary", softmax, likeliest, _BINARY, further=_FURTHER),
     "multiclass": Task("multiclass", softmax, likeliest, CLASSIFICATION, further=_FURTHER),
     "multilabel": Task("multilabel", sigmoid, likely, CLASSIFICATION, further=_FURTHER),
-    "regression": Task(
-        "regression", as_it_is, as_it_is, REGRESSION, "val/mae", "min", OF_ATTENTION
-    ),
+    "regression": Task("regression", as_is, as_is, REGRESSION, "val/mae", "min", OF_ATTENTION),
 }
 # A monitor that selects nothing: the last epoch is the best.
 LAST_EPOCH = "last"
@@ -105,12 +98,8 @@ def task_of(logits: Tensor) -> str:
 def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
     """The metrics of a regression of several targets, which may have different units.
 
-    Errors are computed per target, in its unit; ``r2``, which has none, also over all. With less
-    than two targets the metrics stay as they are.
-
-    Example:
-        >>> by_target(["mae", "r2"], ["age", "BMI"])
-        ['mae[age]', 'mae[BMI]', 'r2', 'r2[age]', 'r2[BMI]']
+    Errors are computed per target, in its unit (``mae[age]``); ``r2``, which has none, also over
+    all.
     """
     if len(targets) < 2:
         return list(names)
@@ -123,22 +112,13 @@ def by_target(names: Sequence[str], targets: Sequence[str]) -> list[str]:
 
 
 def split_target(name: str) -> tuple[str, str | None]:
-    """A metric's own name, and its target or None.
-
-    Example:
-        >>> split_target("mae[age [y]]"), split_target("val/r2")
-        (('mae', 'age [y]'), ('val/r2', None))
-    """
+    """A metric's own name, and its target or None (``mae[age]``)."""
     base, bracket, target = name.partition("[")
     return (base, target[:-1]) if bracket and target.endswith("]") else (name, None)
 
 
 def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[str] = ()) -> None:
-    """Refuse metrics that do not exist, or do not fit a task; None is a classification.
-
-    Raises:
-        UsageError: Names those that fit.
-    """
+    """UsageError for metrics that do not exist, or do not fit a task; None is a classification."""
     if task is not None and task not in TASKS:
         raise UsageError(f"no task is called '{task}'{nearest(task, TASKS)}")
     chosen = TASKS[task or "multiclass"]
@@ -151,7 +131,7 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
         if base in fitting:
             _check_target(name, own, target, targets)
             continue
-        if any(base in (*other.metrics, *other.further) for other in TASKS.values()):
+        if base in KNOWN:
             of = task or "classification"
             raise UsageError(f"metric '{name}' does not fit {of} (choices: {', '.join(fitting)})")
         raise UsageError(f"no metric is called '{name}'{nearest(name, fitting)}")
@@ -160,14 +140,12 @@ def check_metrics(names: tuple[str, ...], task: str | None, targets: Sequence[st
 def _check_target(name: str, base: str, target: str | None, targets: Sequence[str]) -> None:
     """Refuse an unknown target, and an error of several targets in different units."""
     if target is not None and targets and target not in targets:
-        raise UsageError(
-            f"metric '{name}': no target is called '{target}'{nearest(target, targets)}"
-        )
+        choices = nearest(target, targets)
+        raise UsageError(f"metric '{name}': no target is called '{target}'{choices}")
     if target is None and base in IN_UNITS and len(targets) > 1:
-        choices = ", ".join(by_target([base], targets))
-        raise UsageError(
-            f"metric '{name}' has no one unit for {len(targets)} targets (choices: {choices}, r2)"
-        )
+        choices = ", ".join([*by_target([base], targets), "r2"])
+        without = f"has no one unit for {len(targets)} targets"
+        raise UsageError(f"metric '{name}' {without} (choices: {choices})")
 
 
 def _check_demand(name: str) -> str:
@@ -187,29 +165,19 @@ def _check_demand(name: str) -> str:
 
 
 def better_when(metric: str) -> Mode | None:
-    """``min`` for metrics that are better when smaller (losses, errors), ``max`` for the others.
-
-    None for a metric that is not of this package.
-
-    Example:
-        >>> better_when("val/auroc"), better_when("val/aux_spec_loss"), better_when("val/mae[a/b]")
-        ('max', 'min', 'min')
-    """
+    """``min`` for losses and errors, ``max`` for the package's other metrics, else None."""
     if metric == LAST_EPOCH:
         return "max"
     name = split_target(metric)[0].rpartition("/")[2].partition("@")[0]
     if name.endswith("loss") or name in SMALLER_IS_BETTER:
         return "min"
-    return "max" if name in known_metrics() else None
+    return "max" if name in KNOWN else None
 
 
-def known_metrics() -> list[str]:
-    """The names of all metrics of all tasks."""
-    return list(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
-
-
+# Of all tasks.
+KNOWN = tuple(dict.fromkeys(n for task in TASKS.values() for n in (*task.metrics, *task.further)))
 # Names with a meaning in ``state.metrics``, which nothing else may have.
-RESERVED = ("loss", "total_loss", "lr", *known_metrics())
+RESERVED = ("loss", "total_loss", "lr", *KNOWN)
 MODES = ("max", "min")
 # Decides between epochs with equal values of a monitor.
 TIE_BREAK = "val/loss"
@@ -218,24 +186,16 @@ TIE_BREAK = "val/loss"
 class Monitor:
     """Reads a metric (``val/auroc``) after an epoch and compares it.
 
-    ``name`` ``last`` is the number of the epoch, by which the last one is the best.
-    ``mode`` is ``max`` if larger is better, ``min`` if smaller is; None for :func:`better_when`.
-    ``user`` is the handler, for error messages.
-
-    Raises:
-        UsageError: ``mode`` is neither, or it is unknown for the metric.
-
-    Example:
-        >>> Monitor("val/loss", "min", "early_stopping").is_better(0.5, 0.6)
-        True
+    ``name`` ``last`` is the number of the epoch, by which the last one is the best. ``mode`` None
+    is that of :func:`better_when`. ``user`` is the handler, for error messages. UsageError if
+    ``mode`` is neither ``max`` nor ``min``, or unknown for the metric.
     """
 
     def __init__(self, name: str, mode: str | None, user: str) -> None:
-        if mode is None:
-            mode = better_when(name)
+        mode = better_when(name) if mode is None else mode
         if mode is None:
             subset, slash, metric = name.rpartition("/")
-            close = get_close_matches(metric, [*known_metrics(), "loss"], n=1)
+            close = get_close_matches(metric, [*KNOWN, "loss"], n=1)
             hint = f"; did you mean '{subset}{slash}{close[0]}'?" if close else ""
             raise UsageError(
                 f"{user}.monitor: of '{name}' it is not known whether larger is better: set "
@@ -262,14 +222,7 @@ class Monitor:
     ) -> bool:
         """As :meth:`is_better`, but of equal values that with the lower validation loss is better.
 
-        Args:
-            value: Of an epoch.
-            loss: Its validation loss; None if it was not measured.
-            best: The same of the best epoch so far; None if there is none.
-
-        Example:
-            >>> Monitor("val/auroc", None, "checkpoint").is_better_epoch(0.9, 0.4, (0.9, 0.5))
-            True
+        ``best`` are value and loss of the best epoch so far.
         """
         if best is None:
             return self.is_better(value, None)
@@ -278,10 +231,7 @@ class Monitor:
         return self.is_better(value, best[0])
 
     def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
-        """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does.
-
-        The first comparable value beats None. Infinities compare as numbers.
-        """
+        """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does, any None."""
         if math.isnan(value):
             return False
         if best is None or math.isnan(best):

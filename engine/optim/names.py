@@ -1,7 +1,5 @@
 """Optimizers and schedules of the learning rate by name; a configuration is checked by them."""
 
-from __future__ import annotations
-
 # Dotted paths, imported where one is built.
 OPTIMIZERS = {"adamw": "torch.optim.AdamW", "sgd": "torch.optim.SGD"}
 SCHEDULES = ("cosine", "step", "plateau", "one_cycle", "constant")

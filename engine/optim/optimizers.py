@@ -1,7 +1,5 @@
 """Optimizers and their parameter groups: weight decay, rates by name and by depth."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,10 +18,6 @@ def matches(pattern: str, name: str) -> bool:
     """Whether a pattern names a parameter or module, or a module that contains it.
 
     The wildcards are ``*``, ``?`` and ``[...]``, where ``*`` matches dots too.
-
-    Example:
-        >>> matches("encoder", "encoder.blocks.0.weight"), matches("*.bias", "encoder.weight")
-        (True, False)
     """
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
@@ -31,19 +25,14 @@ def matches(pattern: str, name: str) -> bool:
 def refuse_unmatched(
     patterns: Iterable[str], names: Iterable[str], model: nn.Module, key: str
 ) -> None:
-    """Refuse a pattern that matches none of the names.
-
-    Raises:
-        UsageError: Begins with ``key``; names the pattern and the nearest name or module.
-    """
+    """UsageError, beginning with ``key``, for a pattern that matches none of the names."""
     names = list(names)
     for pattern in patterns:
         if not any(matches(pattern, name) for name in names):
             modules = [name for name, _ in model.named_modules() if name]
             choices = nearest(pattern, dict.fromkeys([*modules, *names]))
-            raise UsageError(
-                f"{key}: no parameter and no module with parameters is called '{pattern}'{choices}"
-            )
+            nothing = "no parameter and no module with parameters"
+            raise UsageError(f"{key}: {nothing} is called '{pattern}'{choices}")
 
 
 FEWEST_LAYERS = 2
@@ -55,16 +44,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     A stack is an ``nn.ModuleList`` of at least two blocks that contain modules. Of n blocks, block
     i = 0 .. n - 1 has the factor ``decay ** (n - i)``. The stack owner's own parameters (positions)
     and modules before the stack (embeddings) have ``decay ** (n + 1)``; all else has 1 and is not
-    returned. Of nested stacks only the outer one counts.
-
-    Raises:
-        UsageError: The model has no such stack, or ``decay`` is out of range.
-
-    Example:
-        >>> blocks = nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(2))
-        >>> model = nn.ModuleDict({"embed": nn.Linear(2, 2), "blocks": blocks})
-        >>> {n: s for n, s in layer_scales(model, 0.5).items() if n.endswith("bias")}
-        {'embed.bias': 0.125, 'blocks.0.0.bias': 0.25, 'blocks.1.0.bias': 0.5}
+    returned. Of nested stacks only the outer one counts. UsageError without a stack.
     """
     if not 0 < decay <= 1:
         raise UsageError(f"optimizer.layer_decay must be above 0 and at most 1, not {decay}")
@@ -108,8 +88,7 @@ def _is_stack(module: nn.Module) -> bool:
 class GroupSettings:
     """Settings of the parameters that match a pattern, or one of several (:func:`matches`).
 
-    ``lr_scale`` is kept by schedules. ``weight_decay`` None is the default (none for biases and
-    norms).
+    ``weight_decay`` None is the default (none for biases and norms).
     """
 
     match: str | Sequence[str]
@@ -131,10 +110,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups: matrices with weight decay, vectors without; rates by name or depth.
 
-    Decaying a norm's scale or a bias has no benefit (common practice since BERT). Of ``groups`` the
-    first that matches a parameter counts; ``layer_decay`` (:func:`layer_scales`) multiplies with
-    its factor. Names are ``decay`` and ``no_decay``, with ``_x<factor>`` if the rate differs; the
-    full rate comes first.
+    Of ``groups`` the first that matches a parameter counts; ``layer_decay`` multiplies with its
+    factor. Names are ``decay`` and ``no_decay``, with ``_x<factor>`` if the rate differs.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     patterns = [pattern for group in groups for pattern in group.patterns]
@@ -184,10 +161,7 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
 
 
 def leaves_steps_out(optimizer: Optimizer) -> bool:
-    """Whether a step does nothing on the device if ``optimizer.found_inf`` holds 1.
-
-    A fused kernel does; ``torch.amp.GradScaler`` reads the same mark.
-    """
+    """Whether a step does nothing on the device if ``optimizer.found_inf`` holds 1 (fused)."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False)) and all(
         group.get("fused") for group in optimizer.param_groups
     )
@@ -198,8 +172,7 @@ def fill_momentum(optimizer: Optimizer) -> None:
     """Give a fused SGD's parameters a momentum of zero.
 
     Torch allocates it in a parameter's first step, uninitialised: if that step is left out, the
-    next would read arbitrary memory. It also fails if only some parameters have one, as after
-    unfreezing. Zero gives the same first step, unless ``dampening`` is used.
+    next would read arbitrary memory. It also fails if only some have one, as after unfreezing.
     """
     for group in optimizer.param_groups:
         if isinstance(optimizer, SGD) and group["fused"] and group["momentum"]:
@@ -221,10 +194,6 @@ def build_optimizer(
     """Build an optimizer of ``OPTIMIZERS``, or any class, over :func:`parameter_groups`.
 
     Further parameters are the optimizer's. AdamW is ``fused`` by default.
-
-    Example:
-        >>> build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9).__class__.__name__
-        'SGD'
     """
     cls = resolve_name(OPTIMIZERS[name]) if isinstance(name, str) else name
     if cls is AdamW:

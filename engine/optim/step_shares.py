@@ -13,7 +13,6 @@ from torch import Tensor
 
 from engine.distributed import rank, sum_
 from engine.events import Phase, TrainEvents, in_phase
-from engine.model_call import aux_of
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
@@ -29,12 +28,10 @@ STEPS_LATER = 3
 class StepShares:
     """Weights losses so that an optimizer step is that of one batch with all its samples.
 
-    The batches of a step (accumulation, ranks) may differ in size or in the sum of their class
-    weights. Each loss is a mean, sum_b / n_b, over its batch b; that of the joint batch is the sum
-    of (n_b / n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks
+    Each loss is a mean, sum_b / n_b, over its batch b; that of the joint batch is the sum of (n_b /
+    n) (sum_b / n_b). So ``state.batch_weight`` is n_b / n, times the number of ranks
     (``processes``), over which torch takes the mean. Gradients of terms with other denominators
-    than the total (:data:`engine.protocols.Loss`) are corrected. Contrastive terms and norms see
-    their own micro-batch only.
+    than the total (:data:`engine.protocols.Loss`) are corrected.
 
     Denominators must be known before a step's first backward pass. They follow from the sampler's
     ``batch_sizes(epoch)``. Without it, or with class weights, the micro-batches of a step are read
@@ -97,9 +94,7 @@ class StepShares:
         state.batch_weight = share[total]
         self._factors = {name: each / share[total] for name, each in share.items() if name != total}
 
-    def _of_all_processes(
-        self, step: Mapping[str, Any], device: torch.device
-    ) -> dict[str, float | Tensor]:
+    def _of_all_processes(self, step: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         """A step's denominators, summed over the ranks; never zero."""
         if self.processes == 1 and not self._weighted:
             return dict(step)
@@ -132,8 +127,7 @@ class StepShares:
 class _ReadAhead:
     """Reads all micro-batches of an optimizer step before it yields the first.
 
-    ``coming`` is filled with each micro-batch's denominators, and for the first of a step their
-    sum.
+    ``coming`` is filled with each one's denominators, and for the first of a step their sum.
     """
 
     def __init__(self, loader: Any, trainer: Trainer, coming: deque[Any]) -> None:
@@ -168,7 +162,7 @@ def denominators(trainer: Trainer, batch: Any) -> dict[str, Any]:
     loss: Any = trainer.loss
     if getattr(loss, "weighted", False):
         # A batch that is read ahead is not on the device yet.
-        device, aux = trainer.device, aux_of(batch) or {}
+        device, aux = trainer.device, getattr(batch, "aux", None) or {}
         there = {name: part.to(device, non_blocking=True) for name, part in aux.items()}
         target = batch.target.to(device, non_blocking=True)
         found.update(loss.denominators(target, there))
@@ -179,12 +173,6 @@ def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int 
     """The weights of the losses of a rank's micro-batches, ``steps`` per optimizer step.
 
     ``sizes`` are the samples of all micro-batches; number i is rank ``i % world_size``'s.
-
-    Example:
-        >>> shares([4, 2, 1, 1], rank=0, world_size=2)
-        [1.3333333333333333, 1.0]
-        >>> shares([4, 2, 2], steps=2)
-        [0.6666666666666666, 0.3333333333333333, 1.0]
     """
     per_step = world_size * steps
     totals = [sum(sizes[at : at + per_step]) for at in range(0, len(sizes), per_step)]
@@ -192,17 +180,13 @@ def shares(sizes: Sequence[int], rank: int = 0, world_size: int = 1, steps: int 
     return [sizes[number] * world_size / totals[number // per_step] for number in own]
 
 
-# -- steps that the device left out ---------------------------------------------------------
-
-
 class LeftOutSteps:
     """Subtracts counted steps that a fused optimizer left out for a non-finite gradient.
 
-    The verdict is read :data:`STEPS_LATER` steps later, or at the epoch's end, and
-    ``state.optimizer_step`` is then lowered: a learning rate schedule goes on as if the step had
-    not been. ``flag`` is 1 if the device leaves out the present step, else 0, a scalar on the
-    device; None if no handler leaves steps to the device. Averages of weights multiply their change
-    by ``1 - flag``. ``taken_back`` counts the steps of the run known to be left out.
+    The verdict is read :data:`STEPS_LATER` steps later, or at the epoch's end; a learning rate
+    schedule then goes on as if the step had not been. ``flag`` is 1 if the device leaves out the
+    present step, else 0, a scalar on the device; None if no handler leaves steps to it. Averages of
+    weights multiply their change by ``1 - flag``. ``taken_back`` counts the run's.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.reporting.external_loggers import describe_run, epoch_values, require_package
+    from engine.reporting.external_loggers import ExternalLogger, epoch_values, require_package
     from engine.reporting.figure_format import (
         DIGITS,
         LARGEST_PLAIN,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         read_log,
         write_metrics_csv,
         write_metrics_json,
+        write_text,
     )
     from engine.reporting.pages import (
         PLOTLY_CONFIG,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         page_template,
         plotly_js,
         render,
+        render_plots,
     )
     from engine.reporting.terminal import safe_stdout, safe_streams
 else:

@@ -37,16 +37,7 @@ class FigureTexts(NamedTuple):
 
 
 def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
-    """Write a number with its significant digits: so many decimals from 0.01 to 10.
-
-    The sign ``+`` shows that of a positive number, too.
-
-    Example:
-        >>> [figure_text(v) for v in (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)]
-        ['0.9602', '0.00173', '1.728e-05', '34569', '1.937e+09', '0']
-        >>> figure_text(0.51234, 3), figure_text(0.25, sign="+"), figure_text(float("nan"))
-        ('0.512', '+0.2500', 'undefined')
-    """
+    """Write a number with its significant digits: so many decimals from 0.01 to 10."""
     if math.isnan(value):
         return UNDEFINED_TEXT
     if value == 0:
@@ -59,15 +50,7 @@ def figure_text(value: float, digits: int = DIGITS, sign: str = "") -> str:
 
 
 def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
-    """Write a figure and its bounds, with digits by the distance of the bounds.
-
-    Example:
-        >>> from engine.statistics import Interval
-        >>> figure_texts(Interval(1.728467e-05, 1.1362e-05, 2.51038e-05))
-        FigureTexts(value='1.728e-05', low='1.14e-05', high='2.51e-05')
-        >>> figure_texts(Interval(34569.3, 22724.7, 50207.6))
-        FigureTexts(value='34570', low='22700', high='50200')
-    """
+    """Write a figure and its bounds, with digits by the distance of the bounds."""
     value, low, high = figure.value, figure.low, figure.high
     distance = high - low
     if math.isnan(value) or not math.isfinite(distance):
@@ -80,21 +63,12 @@ def figure_texts(figure: Interval, sign: str = "") -> FigureTexts:
     if plain and top <= 1:
         decimals = max(decimals - 1, SHARE_DECIMALS)
     decimals = min(decimals, MOST_DIGITS - 2 - _place(top))
-    texts = (
-        _rounded(number, more, plain, sign)
-        for number, more in ((value, decimals + 1), (low, decimals), (high, decimals))
-    )
-    return FigureTexts(*texts)
+    figures = ((value, decimals + 1), (low, decimals), (high, decimals))
+    return FigureTexts(*(_rounded(number, more, plain, sign) for number, more in figures))
 
 
 def bounds_text(figure: Interval, sign: str = "") -> str:
-    """The bounds of a figure, or a note that the samples are too few; else empty.
-
-    Example:
-        >>> from engine.statistics import Interval
-        >>> bounds_text(Interval(0.75, 0.5, 1.0)), bounds_text(Interval(1.0, method="too_few"))
-        ('0.500 to 1.000', 'too few samples')
-    """
+    """The bounds of a figure, or a note that the samples are too few; else empty."""
     if figure.too_few and not math.isnan(figure.value):
         return TOO_FEW_TEXT
     _, low, high = figure_texts(figure, sign)
@@ -102,25 +76,14 @@ def bounds_text(figure: Interval, sign: str = "") -> str:
 
 
 def with_bounds(figure: Interval, sign: str = "") -> str:
-    """A figure with its interval, if any, in brackets.
-
-    Example:
-        >>> from engine.statistics import Interval
-        >>> with_bounds(Interval(0.75, 0.5, 1.0)), with_bounds(Interval(0.25), "+")
-        ('0.7500 (0.500 to 1.000)', '+0.2500')
-    """
+    """A figure with its interval, if any, in brackets: ``0.7500 (0.500 to 1.000)``."""
     bounds = bounds_text(figure, sign)
     value = figure_texts(figure, sign).value
     return f"{value} ({bounds})" if bounds else value
 
 
 def share_text(share: float, decimals: int = DIGITS) -> str:
-    """Write a share or a probability, with more decimals where it would look like 0 or 1.
-
-    Example:
-        >>> share_text(0.5, 2), share_text(1.0, 2), share_text(0.9996, 2), share_text(0.00004, 2)
-        ('0.50', '1.00', '0.9996', '4.0e-05')
-    """
+    """Write a share or a probability, with more decimals where it would look like 0 or 1."""
     if math.isnan(share):
         return UNDEFINED_TEXT
     text = f"{share:.{decimals}f}"
@@ -130,12 +93,7 @@ def share_text(share: float, decimals: int = DIGITS) -> str:
 
 
 def metric_message(name: str) -> Message:
-    """The name of a metric, a message whose target or demand is a value.
-
-    Example:
-        >>> metric_message("mae[age]").phrase, metric_message("auroc").phrase
-        ('mae[{}]', 'auroc')
-    """
+    """The name of a metric, a message whose target or demand is a value."""
     target, demand = TARGET.fullmatch(name), name.partition("@")
     if target:
         return Message(f"{target[1]}[{{}}]", target[2])
@@ -143,12 +101,7 @@ def metric_message(name: str) -> Message:
 
 
 def p_text(p_value: float) -> str:
-    """Write a p-value.
-
-    Example:
-        >>> p_text(0.0312), p_text(3e-9), p_text(float("nan"))
-        ('0.0312', '< 0.0001', 'undefined')
-    """
+    """Write a p-value."""
     if math.isnan(p_value):
         return UNDEFINED_TEXT
     return f"< {SMALLEST_P:.4f}" if p_value < SMALLEST_P else f"{p_value:.4f}"

@@ -1,7 +1,5 @@
 """Tables of a run's metrics, from the rows of its log."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -21,11 +19,7 @@ PLACE = ("epoch", "iteration", "optimizer_step")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log, oldest first; an incomplete line is skipped.
-
-    Raises:
-        UsageError: There is no such file.
-    """
+    """The rows of a log, oldest first; an incomplete line is skipped."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -46,11 +40,10 @@ def write_metrics_csv(log: Sequence[Mapping[str, Any]], path: Path) -> None:
     epochs = [row for row in log if row["event"] == "epoch"]
     names = list(dict.fromkeys(name for row in epochs for name in row["metrics"]))
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*PLACE, *names])
-    for row in epochs:
-        writer.writerow([*(row[key] for key in PLACE), *(row["metrics"].get(n) for n in names)])
-    _write_table(path, table.getvalue())
+    writer = csv.DictWriter(table, [*PLACE, *names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: row[key] for key in PLACE} | row["metrics"] for row in epochs)
+    write_text(table.getvalue(), path)
 
 
 def write_metrics_json(
@@ -58,12 +51,7 @@ def write_metrics_json(
 ) -> None:
     """Write the best epoch, the last epoch and the last test, each null if there is none.
 
-    Args:
-        log: Rows from :func:`read_log`.
-        path: Replaced as a whole.
-        monitor: The metric that selects the best epoch; of equals that with the
-            lower ``val/loss``, then the earliest.
-        mode: ``max`` if larger is better, ``min`` if smaller is; that of the metric by default.
+    ``monitor`` selects the best; of equals that with the lower ``val/loss``, then the earliest.
     """
     epochs = [row for row in log if row["event"] == "epoch"]
     tests = [row for row in log if row["event"] == "test_completed"]
@@ -77,25 +65,18 @@ def write_metrics_json(
             loss = row["metrics"].get(TIE_BREAK)
             if value is not None and judge.is_better_epoch(float(value), loss, best_value):
                 best, best_value = row, (float(value), loss)
-    summary = {
-        "monitor": monitor,
-        "mode": mode,
-        "best": _epoch_summary(best),
-        "last": _epoch_summary(epochs[-1] if epochs else None),
-        "test": {k: v for k, v in tests[-1].items() if k not in ("event", "time")}
-        if tests
-        else None,
-    }
-    _write_table(path, json.dumps(summary, indent=2) + "\n")
+    summary: dict[str, Any] = {"monitor": monitor, "mode": mode, "best": None, "last": None}
+    for name, epoch in (("best", best), ("last", epochs[-1] if epochs else None)):
+        if epoch is not None:
+            summary[name] = {key: epoch[key] for key in (*PLACE, "metrics")}
+    summary["test"] = None
+    if tests:
+        summary["test"] = {k: v for k, v in tests[-1].items() if k not in ("event", "time")}
+    write_text(json.dumps(summary, indent=2) + "\n", path)
 
 
 def as_json(value: Any) -> Any:
-    """A value with NaN as null, infinity and other types as text.
-
-    Example:
-        >>> as_json({"auroc": float("nan"), "loss": float("inf"), "n": (1, 2)})
-        {'auroc': None, 'loss': 'inf', 'n': [1, 2]}
-    """
+    """A value with NaN as null, infinity and other types as text."""
     if isinstance(value, float):
         if math.isnan(value):
             return None
@@ -107,13 +88,10 @@ def as_json(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _epoch_summary(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if row is None else {key: row[key] for key in (*PLACE, "metrics")}
-
-
-def _write_table(path: Path, text: str) -> None:
+def write_text(text: str, path: Path) -> None:
+    """Write a page or table, which can be made again, as a whole, with its folder."""
     try:
-        # It can be made again from the log.
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(text.encode(), path.parent, path.name, durable=False)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -9,24 +9,21 @@ import functools
 import json
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
-from datasets.files import write_whole
 from datasets.specs import require_whole
 from engine.events import Phase
 from engine.reporting.figure_format import figure_text
+from engine.reporting.metric_tables import write_text
+from engine.trainer import Trainer
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
-
-    from engine.trainer import Trainer
 
 
 TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"
@@ -70,41 +67,41 @@ def plotly_js() -> Markup:
     return Markup(get_plotlyjs().replace("</script", "<\\/script"))
 
 
-def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
-    """The page of training curves, of at least one epoch of ``trainer.history``, as text."""
+def render_plots(template: Path, data: Mapping[str, Any], **values: Any) -> str:
+    """A page of a template with the plotting library and ``data`` for its script."""
     from markupsafe import Markup
 
+    text = json.dumps({**data, "config": PLOTLY_CONFIG}, allow_nan=False)
+    # A "<" can only stand within a string there; escaped, it can end no element.
+    safe = Markup(text.replace("<", "\\u003c"))
+    return page_template(template).render(data=safe, plotly_js=plotly_js(), **values)
+
+
+def render(history: list[dict[str, Any]], title: str, max_epochs: int) -> str:
+    """The page of training curves, of at least one epoch of ``trainer.history``, as text."""
     panels = make_panels(history)
-    data = json.dumps({"panels": panels, "config": PLOTLY_CONFIG}, allow_nan=False)
     last = history[-1]
     latest = []
     for panel in panels:
         values = (last["metrics"].get(f"{subset}/{panel['title']}") for subset in SUBSETS)
         texts = ("" if value is None else figure_text(value) for value in values)
         latest.append((panel["title"], *texts))
-    return page_template(TEMPLATE).render(
+    return render_plots(
+        TEMPLATE,
+        {"panels": panels},
         title=title,
         state=f"{last['epoch']} of {max_epochs} epochs",
         epoch=last["epoch"],
         panels=panels,
         latest=[row for row in latest if any(row[1:])],
-        # A "<" can only stand within a string there; escaped, it can end no element.
-        data=Markup(data.replace("<", "\\u003c")),
-        plotly_js=plotly_js(),
     )
 
 
 def make_panels(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One chart per metric of a log's rows or ``trainer.history``: the loss first, lr last.
 
-    Returns:
-        Charts with ``id``, ``title`` and ``lines``; a line has ``name``, ``side`` (subset),
-        ``epochs`` and ``values``, in which None is a gap.
-
-    Example:
-        >>> rows = [{"epoch": 1, "metrics": {"train/loss": 0.7, "val/loss": 0.8, "lr": 0.1}}]
-        >>> [(chart["title"], len(chart["lines"])) for chart in make_panels(rows)]
-        [('loss', 2), ('lr', 1)]
+    A chart has ``id``, ``title`` and ``lines``; a line ``name``, ``side`` (subset), ``epochs`` and
+    ``values``, in which None is a gap.
     """
     charts: dict[str, dict[str, dict[str, Any]]] = {"loss": {}}
     for row in history:
@@ -129,16 +126,11 @@ def make_panels(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-class LivePage(ABC):
-    """Writes a page of the epochs so far (``trainer.history``), replaced as a whole each time.
+class LivePage:
+    """Writes a page of the epochs so far, ``<run_dir>/report/<file_name>`` by default.
 
-    Args:
-        path: The page; ``<run_dir>/report/<file_name>`` by default.
-        every: Write it every so many epochs (less often where epochs are short), and when the run
-            ends.
-
-    Raises:
-        UsageError: ``every`` is less than 1.
+    It is replaced as a whole every so many epochs (less often where epochs are short), and when the
+    run ends.
     """
 
     phase = Phase.REPORT
@@ -152,16 +144,15 @@ class LivePage(ABC):
         self._last_shown: dict[str, Any] | None = None  # the last epoch on the page
         self._not_before = 0.0
 
-    @abstractmethod
     def render(self, trainer: Trainer) -> str:
-        """The page as text."""
+        """The page as text: the training curves."""
+        assert self.path is not None
+        named = self.path.parent if trainer.run_dir is None else Path(trainer.run_dir)
+        return render(trainer.history, named.name, trainer.state.max_epochs)
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs and of the run; it takes a path or a run_dir."""
-        if self.path is None:
-            if trainer.run_dir is None:
-                raise UsageError(f"{self.name}.path: name one, the trainer has no run_dir")
-            self.path = Path(trainer.run_dir) / "report" / self.file_name
+        self.path = trainer.in_run_dir(f"{self.name}.path", self.path, "report", self.file_name)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
         trainer.add_event_handler(Events.COMPLETED, self.write)
 
@@ -171,25 +162,11 @@ class LivePage(ABC):
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
-        """Write the page, unless it shows all epochs already.
-
-        Raises:
-            UsageError: The file cannot be written; the earlier page stays.
-        """
+        """Write the page, unless it shows all epochs already."""
         if self.path is None or not trainer.history or trainer.history[-1] is self._last_shown:
             return
         began = time.perf_counter()
-        text = self.render(trainer)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(text.encode(), self.path.parent, self.path.name, durable=False)
-        except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
+        write_text(self.render(trainer), self.path)
         self._last_shown = trainer.history[-1]
         now = time.perf_counter()
         self._not_before = now + max(LAG_S, LAG_OF_COST * (now - began))
-
-    def title(self, trainer: Trainer) -> str:
-        """The run's name, or that of the page's folder."""
-        assert self.path is not None
-        return self.path.parent.name if trainer.run_dir is None else Path(trainer.run_dir).name

@@ -1,7 +1,5 @@
 """Console streams that never raise."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -10,14 +8,10 @@ from typing import Any
 
 
 class SafeStream:
-    """A text stream whose writes never raise.
+    """A text stream (None drops everything) whose writes never raise.
 
-    Characters outside the stream's encoding are replaced. If a write fails (the reader of a pipe is
-    gone, a terminal is closed, a disk is full), the stream's descriptor is redirected to the null
-    device and later output is dropped.
-
-    Args:
-        stream: ``sys.stdout``, for example; None drops everything.
+    Characters outside the encoding are replaced. If a write fails (the reader of a pipe is gone, a
+    terminal is closed, a disk is full), later output goes to the null device.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -75,8 +69,8 @@ def safe_stdout() -> SafeStream:
 def safe_streams() -> Iterator[None]:
     """A context in which ``sys.stdout`` and ``sys.stderr`` never raise.
 
-    A standard descriptor that the process was started without is opened on the null device: the
-    next file would get its number, and with it all that is printed.
+    A standard descriptor that was not open is opened on the null device: the next file would get
+    its number, and with it all that is printed.
     """
     for descriptor in (0, 1, 2):
         try:

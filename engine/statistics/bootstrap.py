@@ -1,9 +1,7 @@
 """Bootstrap intervals over groups, and intervals for few samples."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,27 +17,19 @@ from engine.metrics import CLASSES, UNDEFINED, EpochOutputs, check_metrics, like
 FEWEST_GROUPS = 10
 # Relative difference below which all resamples agree.
 AGREEMENT = 1e-6
-# Of two classes: the denominator of a proportion.
-OF_POSITIVES, OF_NEGATIVES, OF_CALLED = "positives", "negatives", "called"
-PROPORTIONS = {
-    "precision": OF_CALLED,
-    "recall": OF_POSITIVES,
-    "recall_at_fpr": OF_POSITIVES,
-    "specificity_at_sensitivity": OF_NEGATIVES,
+# Of two classes: the samples in the denominator of a proportion.
+PROPORTIONS: dict[str, Callable[[EpochOutputs], Tensor]] = {
+    "precision": lambda outputs: likeliest(outputs.scores) == 1,
+    "recall": lambda outputs: outputs.target == 1,
+    "recall_at_fpr": lambda outputs: outputs.target == 1,
+    "specificity_at_sensitivity": lambda outputs: outputs.target == 0,
 }
 # Metrics that depend on the rarest class (or label).
 OF_EACH_CLASS = ("auroc", "auprc", "f1", "mcc", "balanced_accuracy", *PROPORTIONS)
 
 
 def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's (1934) interval of a proportion of ``count`` independent samples.
-
-    It has a width at 0 and 1, too, and covers the true proportion at least as often as ``level``.
-
-    Example:
-        >>> [round(bound, 3) for bound in proportion_bounds(1.0, 8)]
-        [0.631, 1.0]
-    """
+    """Clopper and Pearson's (1934) interval of a proportion of ``count`` independent samples."""
     hits, tail = share * count, (1 - level) / 2
     low = float(beta.ppf(tail, hits, count - hits + 1)) if share > 0 else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if share < 1 else 1.0
@@ -47,39 +37,19 @@ def proportion_bounds(share: float, count: float, level: float = 0.95) -> tuple[
 
 
 def groups_of_share(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
-    """The number of groups in the denominator of a proportion; None for other metrics.
-
-    Example:
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
-        >>> groups_of_share("recall", outputs, ["p1", "p2", "p2"])
-        1
-        >>> groups_of_share("auroc", outputs, ["p1", "p2", "p2"]) is None
-        True
-    """
+    """The number of groups in the denominator of a proportion; None for other metrics."""
     name = metric.partition("@")[0]
     if name == "accuracy" and outputs.task != "regression":
         return _count(groups, torch.ones(len(groups), dtype=torch.bool))
     if outputs.task != "binary" or name not in PROPORTIONS:
         return None
-    of = {
-        OF_POSITIVES: outputs.target == 1,
-        OF_NEGATIVES: outputs.target == 0,
-        OF_CALLED: likeliest(outputs.scores) == 1,
-    }
-    return _count(groups, of[PROPORTIONS[name]])
+    return _count(groups, PROPORTIONS[name](outputs))
 
 
 def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> int | None:
     """The number of groups with the rarest class; None if the metric does not depend on each.
 
     Of labels the rarest is what fewest groups have, or fewest lack.
-
-    Example:
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
-        >>> groups_of_rarest("auroc", outputs, ["p1", "p2", "p3"])
-        1
     """
     if metric.partition("@")[0] not in OF_EACH_CLASS or outputs.task == "regression":
         return None
@@ -91,12 +61,7 @@ def groups_of_rarest(metric: str, outputs: EpochOutputs, groups: Sequence[str]) 
     return min(_count(groups, of) for of in members)
 
 
-def all_agree(values: np.ndarray) -> bool:
-    """Whether all values (at least one, none NaN) are equal, except for rounding."""
-    return bool(np.ptp(values) <= AGREEMENT * np.abs(values).max())
-
-
-def _count(groups: Sequence[str], of: torch.Tensor) -> int:
+def _count(groups: Sequence[str], of: Tensor) -> int:
     return len({str(groups[row]) for row in of.nonzero()[:, 0].tolist()})
 
 
@@ -106,13 +71,11 @@ BOOTSTRAP, CLOPPER_PEARSON, TOO_FEW = "bootstrap", "clopper_pearson", "too_few"
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its interval.
+    """A value and its interval; NaN where undefined.
 
-    Attributes:
-        value: Of all samples; it and the bounds are NaN where undefined.
-        resamples: Those in which the value is defined; 0 if none were drawn.
-        method: ``bootstrap`` or ``clopper_pearson``; ``too_few`` if the samples are too few for
-            bounds; empty if none were requested or the value is undefined.
+    ``resamples`` are those in which the value is defined. ``method`` is ``bootstrap`` or
+    ``clopper_pearson``, ``too_few`` if the samples are too few for bounds, empty if none were
+    requested or the value is undefined.
     """
 
     value: float
@@ -144,22 +107,11 @@ def bootstrap_intervals(
 
     With few groups, or identical resamples, the bootstrap is too narrow. A proportion (accuracy; of
     two classes also precision, recall, and those at a demand) of fewer than 10 groups, or with
-    identical resamples, gets Clopper and Pearson's interval (:func:`proportion_bounds`) with each
-    group as one sample. Other metrics have no bounds (``too_few``) if all resamples agree or fewer
-    than half are defined, nor those that depend on each class (AUROC, F1, MCC, means over classes)
-    if fewer than 10 groups have one of them.
+    identical resamples, gets Clopper and Pearson's interval with each group as one sample. Other
+    metrics have no bounds (``too_few``) if all resamples agree or fewer than half are defined, nor
+    those that depend on each class if fewer than 10 groups have one of them.
 
-    Args:
-        outputs: N samples' logits and targets, and the sample statistics among ``metrics``.
-        groups: The group of each sample, [N].
-        metrics: Names as :class:`engine.metrics.EpochMetrics` takes them.
-        resamples: How many to draw.
-        level: The share of resamples between the bounds.
-        seed: Of a separate random stream.
-
-    Raises:
-        UsageError: A metric does not fit, or was not kept; there is not one group per sample; a
-            number is out of range, or ``resamples`` too few for one to lie in each tail.
+    UsageError for a metric that does not fit, not one group per sample, or a number out of range.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
@@ -167,18 +119,42 @@ def bootstrap_intervals(
         >>> bootstrap_intervals(outputs, ["p1", "p2", "p3", "p3"], ["accuracy"])["accuracy"]
         Interval(value=0.75, low=0.13..., high=0.99..., resamples=1000, method='clopper_pearson')
     """
+
+    def measure(rows: Tensor | None = None) -> np.ndarray:  # [metrics]
+        return np.array([metric_value(name, outputs, rows) for name in metrics])
+
+    whole, drawn = resampled(measure, outputs, groups, metrics, resamples, level, seed)
+    if drawn is None:
+        return dict(zip(metrics, map(Interval, whole.tolist()), strict=True))
+    found = {}
+    for number, name in enumerate(metrics):
+        by_bootstrap = percentile_interval(float(whole[number]), drawn[:, number], level)
+        found[name] = _interval(name, outputs, groups, by_bootstrap, level)
+    return found
+
+
+def resampled(
+    measure: Callable[..., np.ndarray],
+    outputs: EpochOutputs,
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    resamples: int,
+    level: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What ``measure`` gives for all samples, and for each resample; None for a single group."""
     own = tuple(name for name in metrics if name not in outputs.custom)
     check_metrics(own, outputs.task, outputs.targets)
-    resamples, seed = check_resampling(groups, len(outputs.target), resamples, level, seed)
-    whole = {name: metric_value(name, outputs) for name in metrics}
+    require_range("level", level, 0, 1, open_low=True)
+    if len(groups) != len(outputs.target):
+        counts = f"{len(groups)} groups for {len(outputs.target)} samples"
+        raise UsageError(f"{counts}: expected one a sample")
+    resamples = require_whole("resamples", resamples, fewest_resamples(level))
+    seed = require_whole("seed", seed)
     if len(set(map(str, groups))) < 2:
-        return {name: Interval(value) for name, value in whole.items()}
-    found = {name: np.empty(resamples) for name in whole}
-    for number, rows in enumerate(group_resamples(groups, resamples, seed)):
-        for name, values in found.items():
-            values[number] = metric_value(name, outputs, rows)
-    drawn = {name: percentile_interval(whole[name], found[name], level) for name in whole}
-    return {name: _interval(name, outputs, groups, drawn[name], level) for name in whole}
+        return measure(), None
+    drawn = [measure(rows) for rows in group_resamples(groups, resamples, seed)]
+    return measure(), np.stack(drawn)
 
 
 def _interval(
@@ -207,15 +183,8 @@ def without_bounds(drawn: Interval) -> Interval:
 def group_resamples(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Tensor]:
     """Draw as many groups as there are, with replacement, each with all its samples.
 
-    Equal groups and seeds give equal resamples. One at a time: all at once would take resamples x
-    groups numbers.
-
-    Yields:
-        Ascending row numbers; each as often as its group was drawn.
-
-    Example:
-        >>> [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
-        [[1, 1, 2, 2], [0, 1, 2], [0, 0]]
+    Equal groups and seeds give equal resamples: ascending row numbers, each as often as its group
+    was drawn. One at a time: all at once would take resamples x groups numbers.
     """
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -231,34 +200,16 @@ def fewest_resamples(level: float) -> int:
     return math.ceil(round(2 / (1 - level), 6))
 
 
-def check_resampling(
-    groups: Sequence[str], samples: int, resamples: int, level: float, seed: int
-) -> tuple[int, int]:
-    """Return ``resamples`` and ``seed``, if resamples can be drawn.
-
-    Raises:
-        UsageError: There is not one group per sample, or a number is out of range.
-    """
-    require_range("level", level, 0, 1, open_low=True)
-    if len(groups) != samples:
-        raise UsageError(f"{len(groups)} groups for {samples} samples: expected one a sample")
-    resamples = require_whole("resamples", resamples, fewest_resamples(level))
-    return resamples, require_whole("seed", seed, 0)
-
-
 def percentile_interval(value: float, of_resamples: np.ndarray, level: float) -> Interval:
     """The interval between two quantiles of the values of the resamples, [R], NaN if undefined.
 
     It is ``too_few`` if fewer than half are defined or all agree.
-
-    Example:
-        >>> percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)
-        Interval(value=0.5, low=0.25, high=0.75, resamples=5, method='bootstrap')
     """
     defined = of_resamples[~np.isnan(of_resamples)]
     if math.isnan(value):
         return Interval(value, resamples=len(defined))
-    if 2 * len(defined) < len(of_resamples) or all_agree(defined):
+    enough = 2 * len(defined) >= len(of_resamples)
+    if not enough or np.ptp(defined) <= AGREEMENT * np.abs(defined).max():
         return without_bounds(Interval(value, resamples=len(defined)))
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), len(defined), BOOTSTRAP)

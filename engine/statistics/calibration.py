@@ -1,7 +1,5 @@
 """Calibration error and temperature scaling."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -30,15 +28,7 @@ LOWEST, HIGHEST = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Reliability:
-    """Observed frequency per bin of confidence, and scores of the probabilities.
-
-    Attributes:
-        confidence: The mean of each bin with samples, [K]; so are ``share``, the observed
-            frequency, and ``count``.
-        ece: Expected calibration error.
-        brier: Brier score.
-        log_loss: Mean of -log of the true class's probability, in nats.
-    """
+    """Observed frequency (``share``) per bin of confidence with samples, [K], and three metrics."""
 
     confidence: np.ndarray
     share: np.ndarray
@@ -50,12 +40,9 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling, fitted on the validation set.
+    """Temperature scaling, fitted on the validation set; the test set ``before`` and ``after`` it.
 
-    Attributes:
-        temperature: Divides the logits; above 1 the model was overconfident.
-        before: The test set as predicted.
-        after: The test set with the logits divided.
+    The temperature divides the logits; above 1 the model was overconfident.
     """
 
     temperature: float
@@ -72,24 +59,10 @@ class Calibration:
 def fit_temperature(logits: Tensor, target: Tensor, task: str) -> float:
     """The temperature of least negative log-likelihood, from ``LOWEST`` to ``HIGHEST``.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks". The likelihood is convex in the
-    inverse temperature, and least where its slope is zero; of labels that of all decisions
-    together.
-
-    Args:
-        logits: [N, C], of samples that the model was not trained on.
-        target: Class numbers long [N], or labels (0 or 1) [N, T].
-        task: Any but ``regression``, which is a ValueError.
-
-    Returns:
-        NaN without samples, with one class only, if a logit is not finite, or if the logits of
-        each sample are equal.
-
-    Example:
-        >>> logits = torch.tensor([[3.0, 0.0]] * 4 + [[0.0, 3.0]] * 4)
-        >>> target = torch.tensor([0, 0, 0, 1, 1, 1, 1, 0])  # right in three of four
-        >>> round(fit_temperature(logits, target, "binary"), 3)
-        2.731
+    Guo et al. 2017. The likelihood is convex in the inverse temperature, and least where its slope
+    is zero; of labels that of all decisions together. The samples must not be training samples. NaN
+    without samples, with one class only, if a logit is not finite, or if the logits of each sample
+    are equal.
     """
     if task == "regression":
         raise ValueError("a regression has no probabilities to calibrate")
@@ -117,14 +90,7 @@ def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
     """Confidence against observed frequency, in the bins of the metric ``ece``.
 
     Of two classes the positive one's probability; of more that of the predicted class and its
-    accuracy; of labels the probabilities of all together. The three scores are the metrics of those
-    names.
-
-    Example:
-        >>> likely, target = torch.tensor([0.9, 0.9, 0.9, 0.2]), torch.tensor([1, 1, 0, 0])
-        >>> found = reliability(torch.stack([1 - likely, likely], dim=1), target)
-        >>> found.confidence.round(3), found.share.round(3), found.count
-        (array([0.2, 0.9]), array([0.   , 0.667]), array([1, 3]))
+    accuracy; of labels the probabilities of all together.
     """
     if target.ndim == 2:
         confidence, hit = probabilities.flatten(), target.flatten() > 0
@@ -151,12 +117,7 @@ def reliability(probabilities: Tensor, target: Tensor) -> Reliability:
 
 
 def calibrate(val: EpochOutputs, test: EpochOutputs) -> Calibration | None:
-    """Fit the temperature on the validation set and apply it to the test set.
-
-    Returns:
-        None for a regression, and if there is no temperature (:func:`fit_temperature`) or a test
-        logit is not finite.
-    """
+    """Fit the temperature on the validation set and apply it to the test set; None without one."""
     if test.task == "regression" or not torch.isfinite(test.logits).all():
         return None
     temperature = fit_temperature(val.logits, val.target, val.task)

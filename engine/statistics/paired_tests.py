@@ -1,7 +1,5 @@
 """Whether models differ on the same samples: DeLong, McNemar, paired bootstrap, Holm."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,26 +12,22 @@ from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_range
-from engine.metrics import UNDEFINED, EpochOutputs, check_metrics, metric_value
+from engine.metrics import UNDEFINED, EpochOutputs, metric_value
 from engine.statistics.bootstrap import (
     BOOTSTRAP,
     FEWEST_GROUPS,
     Interval,
-    check_resampling,
-    group_resamples,
     groups_of_rarest,
     groups_of_share,
     percentile_interval,
+    resampled,
     without_bounds,
 )
 
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two models' areas under the ROC curve, their difference a - b with bounds, and p, two-sided.
-
-    What is undefined is NaN.
-    """
+    """Two models' areas under the ROC curve, the difference a - b with bounds, and p, two-sided."""
 
     auc_a: float = UNDEFINED
     auc_b: float = UNDEFINED
@@ -43,103 +37,70 @@ class DeLong:
     p_value: float = UNDEFINED
 
 
-@dataclass(frozen=True)
-class _Wins:
-    """How often a positive sample scores above a negative one, a tie counting half.
-
-    Divided by the size of the other class these are DeLong's placement values. As counts they are
-    exact, so that a variance of 0 is found as 0.
-    """
-
-    of_positives: np.ndarray  # over how many negatives, [m]
-    over_negatives: np.ndarray  # of how many positives, [n]
-
-    def __sub__(self, other: _Wins) -> _Wins:
-        return _Wins(
-            self.of_positives - other.of_positives, self.over_negatives - other.over_negatives
-        )
-
-    @property
-    def area(self) -> float:
-        pairs = len(self.of_positives) * len(self.over_negatives)
-        return float(self.of_positives.sum()) / pairs
-
-    @property
-    def variance(self) -> float:
-        """Of the area; NaN for classes of one sample."""
-        m, n = len(self.of_positives), len(self.over_negatives)
-        if min(m, n) < 2:
-            return UNDEFINED
-        of_positives = float(self.of_positives.var(ddof=1)) / n**2
-        over_negatives = float(self.over_negatives.var(ddof=1)) / m**2
-        return of_positives / m + over_negatives / n
-
-
 def delong_test(scores_a: Tensor, scores_b: Tensor, target: Tensor, level: float = 0.95) -> DeLong:
-    """Compare how well two models rank the same samples.
+    """Compare how well two models' scores of the positive class, [N], rank the same samples.
 
     DeLong, DeLong and Clarke-Pearson 1988; by midranks in O(N log N) (Sun and Xu 2014, "Fast
     Implementation of DeLong's Algorithm"). Assumes independent samples: with several per group it
     is too confident.
 
-    Areas are NaN without both classes or with scores that are not finite. With a variance of 0
-    (each model ranks perfectly, or not at all), or a class of one sample, bounds are NaN, and the
-    p-value is 1 if the models rank alike, else NaN.
-
-    Args:
-        scores_a: The first model's scores of the positive class, [N].
-        scores_b: The second model's.
-        target: 1 for positive samples, else 0, [N].
-        level: Confidence level of the interval.
-
-    Raises:
-        UsageError: The shapes differ, the target is not of two classes, or ``level`` is no share.
-
-    Example:
-        >>> target = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-        >>> good = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
-        >>> poor = torch.tensor([0.4, 0.2, 0.6, 0.7, 0.1, 0.3, 0.8, 0.9])
-        >>> found = delong_test(good, poor, target)
-        >>> found.auc_a, found.auc_b, round(found.p_value, 2)
-        (0.9375, 0.5625, 0.1)
+    Areas are NaN without both classes (1 and 0) or with scores that are not finite. With a variance
+    of 0 (each model ranks perfectly, or not at all), or a class of one sample, bounds are NaN, and
+    the p-value is 1 if the models rank alike, else NaN.
     """
     require_range("level", level, 0, 1, open_low=True)
     a, b = _wins(scores_a, target), _wins(scores_b, target)
     if a is None or b is None:
-        return DeLong(a.area if a else UNDEFINED, b.area if b else UNDEFINED)
-    apart = a - b
-    difference, variance = apart.area, apart.variance
+        return DeLong(_area(a), _area(b))
+    apart = a[0] - b[0], a[1] - b[1]
+    areas, difference, variance = (_area(a), _area(b)), _area(apart), _variance(apart)
     if not variance > 0:
-        alike = not apart.of_positives.any() and not apart.over_negatives.any()
-        return DeLong(a.area, b.area, difference, p_value=1.0 if alike else UNDEFINED)
+        alike = not apart[0].any() and not apart[1].any()
+        return DeLong(*areas, difference, p_value=1.0 if alike else UNDEFINED)
     reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(variance)
     low, high = max(difference - reach, -1.0), min(difference + reach, 1.0)
     # Both tails of a normal distribution.
     p_value = math.erfc(abs(difference) / math.sqrt(2 * variance))
-    return DeLong(a.area, b.area, difference, low, high, p_value)
+    return DeLong(*areas, difference, low, high, p_value)
 
 
-def _wins(scores: Tensor, target: Tensor) -> _Wins | None:
+# How many negatives each positive sample scores above, [m], and how many positives score above each
+# negative one, [n]; a tie counts half. As counts DeLong's placement values are exact, so that a
+# variance of 0 is found as 0.
+Wins = tuple[np.ndarray, np.ndarray]
+
+
+def _wins(scores: Tensor, target: Tensor) -> Wins | None:
     """The counts; None without both classes or with scores that are not finite."""
     if scores.ndim != 1 or scores.shape != target.shape:
-        raise UsageError(
-            f"scores of shape {list(scores.shape)} for a target of shape {list(target.shape)}: "
-            "expected [N] of both, the scores of the positive class"
-        )
+        found = f"scores of shape {list(scores.shape)} for a target of shape {list(target.shape)}"
+        raise UsageError(f"{found}: expected [N] of both, the scores of the positive class")
     values, true = scores.detach().double().cpu().numpy(), target.detach().cpu().numpy()
     positive = true == 1
     if not (positive | (true == 0)).all():
-        raise UsageError(
-            f"a target of DeLong's test is 0 or 1, not {true[~positive & (true != 0)][0]}"
-        )
+        other = true[~positive & (true != 0)][0]
+        raise UsageError(f"a target of DeLong's test is 0 or 1, not {other}")
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n or not np.isfinite(values).all():
         return None
-    ranks = rankdata(values)
-    return _Wins(
-        ranks[positive] - rankdata(values[positive]),
-        m - (ranks[~positive] - rankdata(values[~positive])),
-    )
+    above = rankdata(values)
+    for members in (positive, ~positive):
+        above[members] -= rankdata(values[members])
+    return above[positive], m - above[~positive]
+
+
+def _area(wins: Wins | None) -> float:
+    if wins is None:
+        return UNDEFINED
+    return float(wins[0].sum()) / (len(wins[0]) * len(wins[1]))
+
+
+def _variance(wins: Wins) -> float:
+    """Of the area; NaN for classes of one sample."""
+    m, n = map(len, wins)
+    if min(m, n) < 2:
+        return UNDEFINED
+    return float(wins[0].var(ddof=1)) / n**2 / m + float(wins[1].var(ddof=1)) / m**2 / n
 
 
 @dataclass(frozen=True)
@@ -152,25 +113,13 @@ class McNemar:
 
 
 def mcnemar_test(right_a: Tensor, right_b: Tensor) -> McNemar:
-    """Compare how often two models are right about the same samples, by the exact binomial test.
+    """Compare how often two models are right, bool [N], by the exact binomial test.
 
     McNemar 1947. Assumes independent samples. Models that are never right alone have p = 1.
-
-    Args:
-        right_a: Whether the first model is right, bool [N].
-        right_b: Whether the second one is; of another shape it is a UsageError.
-
-    Example:
-        >>> right_a = torch.tensor([True] * 9 + [False])
-        >>> right_b = torch.tensor([True] * 3 + [False] * 7)
-        >>> mcnemar_test(right_a, right_b)
-        McNemar(only_a=6, only_b=0, p_value=0.03125)
     """
     if right_a.ndim != 1 or right_a.shape != right_b.shape:
-        raise UsageError(
-            f"decisions of shape {list(right_a.shape)} and {list(right_b.shape)}: expected [N], of "
-            "the same samples"
-        )
+        found = f"decisions of shape {list(right_a.shape)} and {list(right_b.shape)}"
+        raise UsageError(f"{found}: expected [N], of the same samples")
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     if not only_a + only_b:
         return McNemar(0, 0, 1.0)
@@ -188,62 +137,32 @@ def bootstrap_differences(
     """Differences of models' metrics from the first model's, with paired bootstrap intervals.
 
     As :func:`engine.statistics.bootstrap_intervals`, with all models measured on the same
-    resamples. Resamples in which a metric is undefined for either model are left out.
+    resamples. Resamples in which a metric is undefined for either model are left out. Returns for
+    each model from the second on: metric -> its own minus the first model's. UsageError also if the
+    models' samples or their order differ.
 
     There are no bounds (``too_few``) if either model's own interval would not be by bootstrap for
     want of groups, or all resamples agree; models with equal scores differ by 0 in all resamples.
-
-    Args:
-        outputs: Of at least two models, for the same N samples in the same order.
-        groups: As the other arguments, those of ``bootstrap_intervals``.
-        metrics: Names.
-        resamples: How many.
-        level: Of confidence.
-        seed: Of the resamples.
-
-    Returns:
-        For each model from the second on: metric -> its own minus the first model's.
-
-    Raises:
-        UsageError: The samples differ, a metric does not fit, there is not one group per sample, or
-            a number is out of range.
-
-    Example:
-        >>> target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
-        >>> right = EpochOutputs(2.0 * torch.eye(2)[target], target, names, {})
-        >>> poor = EpochOutputs(2.0 * torch.eye(2)[[1, 1, 0, 0] * 3], target, names, {})
-        >>> bootstrap_differences([right, poor], names, ["accuracy"])[0]["accuracy"]
-        Interval(value=-0.75, low=-1.0, high=-0.5, resamples=1000, method='bootstrap')
     """
     first, *others = outputs
-    own = tuple(name for name in metrics if name not in first.custom)
-    check_metrics(own, first.task, first.targets)
-    resamples, seed = check_resampling(groups, len(first.target), resamples, level, seed)
     for other in others:
         same = other.sample_id == first.sample_id and torch.equal(other.target, first.target)
         if other.task != first.task or not same:
             raise UsageError("models can only be compared on the same samples, in the same order")
 
-    def differences(rows: Tensor | None = None) -> np.ndarray:  # [models - 1, metrics]
+    def measure(rows: Tensor | None = None) -> np.ndarray:  # [models - 1, metrics]
         found = np.array([[metric_value(n, model, rows) for n in metrics] for model in outputs])
         return found[1:] - found[0]
 
-    whole = differences()
-    if len(set(map(str, groups))) < 2:
+    whole, drawn = resampled(measure, first, groups, metrics, resamples, level, seed)
+    if drawn is None:
         return [dict(zip(metrics, map(Interval, row.tolist()), strict=True)) for row in whole]
-    drawn = np.stack([differences(rows) for rows in group_resamples(groups, resamples, seed)])
-    return [
-        {
-            name: _difference(
-                name,
-                (first, other),
-                groups,
-                percentile_interval(float(whole[model, m]), drawn[:, model, m], level),
-            )
-            for m, name in enumerate(metrics)
-        }
-        for model, other in enumerate(others)
-    ]
+    found: list[dict[str, Interval]] = [{} for _ in others]
+    for model, other in enumerate(others):
+        for m, name in enumerate(metrics):
+            interval = percentile_interval(float(whole[model, m]), drawn[:, model, m], level)
+            found[model][name] = _difference(name, (first, other), groups, interval)
+    return found
 
 
 def _difference(
@@ -265,15 +184,10 @@ def _difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for multiple tests.
+    """Correct p-values for multiple tests (Holm 1979), also dependent ones.
 
-    Holm 1979: the smallest is multiplied by the number of tests, the next by one less, and so on;
-    none falls below one before it. Valid for dependent tests. NaN is a test that was not possible,
-    which does not count.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03, math.nan])
-        [0.03, 0.06, 0.06, nan]
+    The smallest is multiplied by the number of tests, the next by one less, and so on; none falls
+    below one before it. NaN is a test that was not possible, which does not count.
     """
     corrected = [UNDEFINED] * len(p_values)
     made = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))

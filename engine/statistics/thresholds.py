@@ -1,7 +1,5 @@
 """Decision thresholds: rules, choice on validation data, figures at a threshold."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +15,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Cuts:
-    """The results of each possible threshold, the highest first.
-
-    Attributes:
-        threshold: Midway between two neighbouring scores, [K].
-        true: True positives, [K]; so are ``false`` ones.
-        positives: Number of positive samples, beside ``negatives``.
-    """
+    """The true and false positives at each possible threshold, the highest first, [K]."""
 
     threshold: np.ndarray
     true: np.ndarray
@@ -34,13 +26,10 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule to choose a threshold.
+    """A rule to choose a threshold: the cut where ``worth``, of cuts and the demand, is largest.
 
-    Attributes:
-        worth: From cuts and the demand to a number for each cut, [K]; the largest is chosen.
-        form: Its name with a place for the demand.
-        usual: The default demand; None if it takes none.
-        expects: A description of the demands that it ``allows``.
+    ``form`` is its name with a place for the demand, of which ``usual`` is the default; None if it
+    takes none. ``expects`` describes the demands that it ``allows``.
     """
 
     aim: str
@@ -75,9 +64,7 @@ RULES: dict[str, Rule] = {
     "fpr": Rule(
         "the lowest threshold at which at most this share of the negatives is predicted positive",
         # Of the thresholds that meet it, the one with most positive predictions.
-        lambda cuts, demand: np.where(
-            cuts.false / cuts.negatives <= demand, cuts.true + cuts.false, -1
-        ),
+        lambda cuts, fpr: np.where(cuts.false / cuts.negatives <= fpr, cuts.true + cuts.false, -1),
         "fpr <= {:g}",
         0.1,
         "a share from 0, below 1",
@@ -96,11 +83,7 @@ RULES: dict[str, Rule] = {
 
 
 def check_rule(rule: str) -> str:
-    """The rule, if it exists.
-
-    Raises:
-        UsageError: Names the nearest one.
-    """
+    """The rule; UsageError with the nearest one if it does not exist."""
     choices = (*RULES, DEFAULT)
     if rule not in choices:
         raise UsageError(f"no threshold rule is called '{rule}'{nearest(rule, choices)}")
@@ -108,15 +91,7 @@ def check_rule(rule: str) -> str:
 
 
 def check_demand(rule: str, demand: float | None) -> float | None:
-    """A rule's demand: the given one, or its default.
-
-    Raises:
-        UsageError: The rule takes none, or the demand is invalid.
-
-    Example:
-        >>> check_demand("recall", None), check_demand("recall", 0.95), check_demand("youden", None)
-        (0.9, 0.95, None)
-    """
+    """A rule's demand, by default its usual one; UsageError if it is invalid, or takes none."""
     chosen = RULES.get(check_rule(rule))
     if chosen is None or chosen.usual is None:
         if demand is not None:
@@ -130,16 +105,7 @@ def check_demand(rule: str, demand: float | None) -> float | None:
 
 
 def cut(scores: np.ndarray, positive: np.ndarray) -> Cuts:
-    """All thresholds, from no positive prediction to all: one more than there are different scores.
-
-    Args:
-        scores: Probabilities [N], at least one.
-        positive: bool [N].
-
-    Example:
-        >>> cut(np.array([0.9, 0.3, 0.3]), np.array([True, True, False])).threshold
-        array([0.95, 0.6 , 0.15])
-    """
+    """All thresholds, from no positive prediction to all: one more than there are scores."""
     distinct, number = np.unique(scores, return_inverse=True)
     true, false = (np.bincount(number[of], minlength=len(distinct)) for of in (positive, ~positive))
     above, below = np.append(distinct, 1.0)[::-1], np.append(0.0, distinct)[::-1]
@@ -162,16 +128,7 @@ COUNTS = ("tp", "fp", "fn", "tn")
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A chosen threshold and its figures on both subsets.
-
-    Attributes:
-        threshold: From this probability on a sample is predicted positive; NaN if the validation
-            set has one class, infinite if nothing is to be predicted positive and there is a score
-            of 1.
-        val: Figure (``sensitivity``, ``specificity``, ``precision``, ...) -> value on the
-            validation set; NaN if undefined.
-        test: The same on the test set.
-    """
+    """A chosen threshold and its figures (``sensitivity``, ...) on both subsets."""
 
     rule: str
     demand: float | None
@@ -189,29 +146,12 @@ class OperatingPoint:
 def choose_threshold(
     scores: np.ndarray, positive: np.ndarray, rule: str = "youden", demand: float | None = None
 ) -> float:
-    """The threshold that a rule chooses on these samples.
+    """The threshold that a rule, by default with its usual demand, chooses on N samples.
 
-    It lies midway between two neighbouring scores (beyond the extremes between those and 0 or 1),
-    so that slightly different new scores fall on the same side. Of equally good thresholds the
-    highest is chosen.
-
-    Args:
-        scores: Probabilities [N].
-        positive: bool [N].
-        rule: A key of ``RULES``, or ``default`` for 0.5.
-        demand: The rule's number; None for its default.
-
-    Returns:
-        From this score on a sample is predicted positive. NaN with one class only; infinity if no
-        sample is to be, and there is a score of 1.
-
-    Raises:
-        UsageError: There is no such rule or demand, or the scores are no probabilities.
-
-    Example:
-        >>> scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
-        >>> choose_threshold(scores, positive, "recall", 0.9)
-        0.2
+    From this score on a sample is predicted positive. It lies midway between two neighbouring
+    scores (beyond the extremes between those and 0 or 1), so that slightly different new scores
+    fall on the same side. Of equally good thresholds the highest is chosen. NaN with one class
+    only; infinity if no sample is to be positive, and there is a score of 1.
     """
     demand = check_demand(rule, demand)
     scores, positive = _checked(scores, positive)
@@ -230,23 +170,9 @@ def threshold_table(
 ) -> dict[str, np.ndarray]:
     """All figures of the decisions at many thresholds, in one pass over the sorted scores.
 
-    Args:
-        scores: Probabilities [N].
-        positive: bool [N].
-        thresholds: [K], in any order.
-
-    Returns:
-        ``sensitivity``, ``specificity``, ``precision``, ``npv`` (negative predictive value),
-        ``f1``, ``accuracy``, ``balanced_accuracy`` and ``mcc``, float [K], NaN if undefined; the
-        counts ``tp``, ``fp``, ``fn`` and ``tn``, int [K].
-
-    Raises:
-        UsageError: The scores are no probabilities, or a threshold is NaN.
-
-    Example:
-        >>> scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
-        >>> threshold_table(scores, positive, np.array([0.2, 0.5, 1.0]))["sensitivity"]
-        array([1. , 0.5, 0. ])
+    ``sensitivity``, ``specificity``, ``precision``, ``npv`` (negative predictive value), ``f1``,
+    ``accuracy``, ``balanced_accuracy`` and ``mcc``, float [K], NaN if undefined; the counts ``tp``,
+    ``fp``, ``fn`` and ``tn``, int [K].
     """
     scores, positive = _checked(scores, positive)
     thresholds = np.asarray(thresholds, dtype=np.float64)
@@ -293,11 +219,7 @@ def operating_points(
     rule: str = "youden",
     demand: float | None = None,
 ) -> list[OperatingPoint]:
-    """The operating points of all rules: chosen on the validation set, measured on both.
-
-    Scores are probabilities, [N] and [M]. The given rule comes first; the others take their usual
-    demands.
-    """
+    """All rules, the given one first: chosen on the validation set, measured on both."""
     demands = {rule: demand} | {other: None for other in (*RULES, DEFAULT) if other != rule}
     points = []
     for name, given in demands.items():
@@ -317,10 +239,8 @@ def operating_points(
 def _checked(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     if scores.ndim != 1 or scores.shape != positive.shape:
-        raise UsageError(
-            f"scores {list(scores.shape)} and positive {list(positive.shape)}: expected one of "
-            "each a sample"
-        )
+        found = f"scores {list(scores.shape)} and positive {list(positive.shape)}"
+        raise UsageError(f"{found}: expected one of each a sample")
     if not ((scores >= 0) & (scores <= 1)).all():
         raise UsageError("scores: probabilities from 0 to 1 were expected")
     return scores, positive

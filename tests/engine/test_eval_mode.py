@@ -92,3 +92,18 @@ def test_an_exchange_that_fails_half_way_is_undone(tiny, monkeypatch):
     ):
         pytest.fail("the context must not open")
     assert_equal(everything(tiny), before)
+
+
+def test_each_module_gets_its_mode_back():
+    model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    with eval_mode(model):
+        assert not model[0].training
+    assert [module.training for module in model] == [True, False]
+
+
+def test_swapped_weights_are_in_the_model():
+    model = nn.Linear(1, 1, bias=False)
+    before = model.weight.item()
+    with swapped_weights(model, [model.weight], [torch.full((1, 1), 7.0)]):
+        assert model.weight.item() == 7
+    assert model.weight.item() == before

@@ -373,3 +373,8 @@ def test_broken_weights_are_never_saved(make_trainer, loader, folder, value):
     for name in names(folder):
         states = load_checkpoint(folder / name)["states"]
         assert all(torch.isfinite(weight).all() for weight in states["model"].values())
+
+
+def test_a_file_is_named_by_epoch_and_score():
+    named = Checkpoint(monitor="val/loss", mode="min").file_name(4, 0.25)
+    assert named == "epoch=004-val_loss=0.250000.pt"

@@ -187,3 +187,9 @@ def test_a_monitor_that_nothing_produces_is_refused(make_trainer, loader):
     trainer.attach(EarlyStopping("train/los", "min"))
     with pytest.raises(UsageError, match=r"early_stopping\.monitor.*did you mean 'train/loss'"):
         trainer.fit(loader, 1)
+
+
+def test_patience_runs_out_with_the_second_epoch_without_a_gain():
+    stopping = EarlyStopping("val/loss", "min", patience=2)
+    seen = [stopping.observe(loss, epoch) for epoch, loss in enumerate([0.9, 0.8, 0.8, 0.9], 1)]
+    assert seen == [False, False, False, True]

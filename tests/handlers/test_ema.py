@@ -222,3 +222,7 @@ def test_the_state_cannot_be_taken_while_it_is_in_the_model(trained):
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(UsageError, match=r"ema.decay: a number at least 0 and below 1"):
         EMA(decay)
+
+
+def test_the_decay_warms_up():
+    assert [round(EMA(decay=0.9).decay_at(n), 2) for n in (0, 10, 1000)] == [0.1, 0.55, 0.9]

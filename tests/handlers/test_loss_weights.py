@@ -313,3 +313,8 @@ def test_a_setting_out_of_range_is_refused(settings, message):
 def test_a_rate_that_is_no_rate_is_refused():
     with pytest.raises(UsageError, match=r"loss_weights.lr must be a number from 0"):
         LossWeights({"main_loss": "uncertainty"}, lr=-1)
+
+
+def test_a_ramp_ends_at_its_end():
+    ramp = Ramp(start=0.0, end=1.0, epochs=2)
+    assert [ramp.at(epoch) for epoch in (1, 2, 3, 4)] == [0.0, 0.5, 1.0, 1.0]

@@ -286,3 +286,9 @@ def test_where_the_loss_never_falls_nothing_is_suggested(make_trainer, loader):
 def test_a_search_that_cannot_find_anything_is_refused(make_trainer, loader, settings, words):
     with pytest.raises(UsageError, match=words):
         find_lr(make_trainer(), loader, **settings)
+
+
+def test_a_loss_that_never_fell_suggests_nothing():
+    assert verdict(LRSearch([0.1], [0.7], [0.7], None, False)) == (
+        "no learning rate to suggest: the loss never fell; choose a smaller start_lr, or more steps"
+    )

@@ -299,9 +299,12 @@ def test_another_schedule_is_refused_on_resume(make_trainer, loader):
         ({"warmup_steps": None}, "lr_schedule.warmup_steps"),
         ({"total_steps": 0}, "lr_schedule.total_steps"),
         ({"step_epochs": 0}, "lr_schedule.step_epochs"),
-        ({"warmup_start": 2.0}, "lr_schedule.warmup_start must be 0 to 1, not 2.0"),
+        (
+            {"warmup_start": 2.0},
+            "lr_schedule.warmup_start: a number between 0 and 1 was expected, not 2.0",
+        ),
         ({"min_lr": "1e-5"}, "lr_schedule.min_lr"),
-        ({"factor": 1.0}, "lr_schedule.factor must lie between 0 and 1"),
+        ({"factor": 1.0}, "lr_schedule.factor: a number above 0 and below 1"),
         ({"pct_start": 0.0}, "lr_schedule.pct_start"),
         ({"mode": "least"}, "lr_schedule.mode"),
         (

@@ -14,7 +14,7 @@ from handlers import mixed_precision
 from handlers.accumulation import Accumulation
 from handlers.ema import EMA
 from handlers.gradient_clipping import GradientClipping
-from handlers.mixed_precision import SLOW_BF16, MixedPrecision
+from handlers.mixed_precision import SLOW_BF16, MixedPrecision, tf32_products
 from tests.tiny_problem import TinyLoader, TinyModel
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -404,3 +404,9 @@ def test_an_evaluator_on_a_gpu_computes_in_fp16():
     handler.attach(evaluator)
     evaluator.evaluate(TinyLoader())
     assert evaluator.state.outputs["logits"].dtype == torch.float16
+
+
+def test_tf32_holds_within_its_context_only():
+    with tf32_products():
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -9,7 +9,7 @@ import torch
 from engine import TrainEvents, UsageError
 from engine.checkpointing import load_checkpoint
 from handlers.checkpoint import Checkpoint
-from handlers.mlflow_log import MLflow
+from handlers.mlflow_log import MLflow, _parts
 
 
 class Store:
@@ -169,3 +169,8 @@ def test_without_the_package_its_install_command_is_named(make_trainer, monkeypa
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UsageError, match=r"pip install mlflow$"):
         make_trainer().attach(MLflow())
+
+
+def test_parameters_are_flat_texts():
+    parts = list(_parts({"lr": 0.1, "data": {"label": "case", "tags": ["a"]}}))
+    assert parts == [{"lr": "0.1", "data.label": "case", "data.tags": "['a']"}]

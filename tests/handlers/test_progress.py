@@ -11,7 +11,7 @@ import handlers.progress
 from engine import TrainEvents, UsageError
 from handlers.early_stopping import EarlyStopping
 from handlers.lr_schedule import LRSchedule
-from handlers.progress import Progress
+from handlers.progress import Progress, _duration
 from handlers.validation import Validation
 from tests.tiny_problem import TinyLoader
 
@@ -235,3 +235,7 @@ def test_a_metric_keeps_its_digits_in_any_unit(make_trainer, loader, capsys, uni
     told = re.search(r"train auroc (\S+)", capsys.readouterr().out)
     assert told
     assert float(told[1]) == pytest.approx(1.2345 * unit, rel=1e-2)
+
+
+def test_a_duration_is_written_in_two_units():
+    assert [_duration(s) for s in (4.12, 75.0, 3720.0)] == ["4.1 s", "1 min 15 s", "1 h 02 min"]

@@ -271,3 +271,9 @@ def test_numbers_out_of_range_are_refused(params):
         UsageError, match=f"scan_pairs.{next(iter(params))}: a number above 0 was exp"
     ):
         ScanPairs(**params)
+
+
+def test_halves_of_five_scans_are_two_and_three():
+    first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))
+    assert (first.sum().item(), second.sum().item()) == (2, 3)
+    assert not (first & second).any()

@@ -332,3 +332,7 @@ def test_a_start_after_the_run_is_said(make_trainer, loader, handler):
     trainer.add_event_handler(TrainEvents.LOG_EVENT, lambda t: told.append(t.state.notice["event"]))
     trainer.fit(loader, max_epochs=2)
     assert told.count("notice") == 1
+
+
+def test_the_last_quarter_is_averaged_by_default():
+    assert SWA().first_epoch(max_epochs=20) == 16

@@ -115,7 +115,7 @@ def test_a_lagging_gpu_is_read_only_when_done(make_trainer, loader, monkeypatch,
             assert done
             return 5000.0
 
-    monkeypatch.setattr("handlers.throughput._now_on", lambda device: Mark())
+    monkeypatch.setattr(GpuClock, "now", lambda clock: Mark())
     trainer, throughput = make_trainer(), Throughput()
     trainer.attach(throughput)
     as_on_a_gpu(trainer, throughput)
@@ -146,7 +146,7 @@ def test_on_a_gpu_only_its_own_waiting_is_waiting(make_trainer, monkeypatch):
         def elapsed_time(self, later):
             return 1000.0 * (later.at - self.at)
 
-    monkeypatch.setattr("handlers.throughput._now_on", lambda device: Mark())
+    monkeypatch.setattr(GpuClock, "now", lambda clock: Mark())
     trainer, throughput = make_trainer(), Throughput()
     trainer.attach(throughput)
     as_on_a_gpu(trainer, throughput)

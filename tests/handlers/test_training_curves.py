@@ -276,3 +276,9 @@ def test_a_whole_interval_may_be_written_with_a_point():
 def test_the_libraries_are_imported_only_to_write():
     for module in ("handlers.training_curves", "engine.reporting.pages"):
         assert not {"plotly", "get_plotlyjs", "jinja2"} & vars(sys.modules[module]).keys()
+
+
+def test_a_metric_of_both_subsets_is_one_chart():
+    rows = [{"epoch": 1, "metrics": {"train/loss": 0.7, "val/loss": 0.8, "lr": 0.1}}]
+    charts = [(chart["title"], len(chart["lines"])) for chart in make_panels(rows)]
+    assert charts == [("loss", 2), ("lr", 1)]

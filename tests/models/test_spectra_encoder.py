@@ -202,3 +202,9 @@ def test_a_batch_without_padding_is_not_copied(batch: SmallBatch) -> None:
 
     assert torch.equal(encode_real_scans(encode, spectra, mask)[0], spectra)
     assert given[0].data_ptr() == spectra.data_ptr()
+
+
+def test_only_real_scans_are_encoded():
+    mask = torch.tensor([[True, False], [True, True]])
+    vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), torch.zeros(2, 2, 1), mask)
+    assert vectors.squeeze(-1).tolist() == [[1.0, 0.0], [1.0, 1.0]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.tft_loss import TFTLoss, info_nce
+from models.tft_loss import TFTLoss, cross_entropy, info_nce
 
 
 def outputs(size: int = 4) -> dict[str, Tensor]:
@@ -144,3 +144,14 @@ def test_similarities_are_single_precision_also_under_autocast():
     exact = info_nce(first, second, temperature=0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(info_nce(first, second, temperature=0.05), exact)
+
+
+def test_class_weights_divide_the_mean():
+    logits, targets = torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    weighted = cross_entropy(logits, targets, torch.tensor([1.0, 3.0]))
+    assert weighted.item() == pytest.approx(0.4082, abs=1e-4)
+
+
+def test_missing_terms_are_zero():
+    losses = TFTLoss()({"logits": torch.zeros(4, 2)}, torch.tensor([0, 1, 1, 0]))
+    assert losses["total_loss"].item() == pytest.approx(0.6931, abs=1e-4)

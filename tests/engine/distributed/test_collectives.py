@@ -118,3 +118,18 @@ def test_what_the_library_of_messages_says_itself_is_told_too():
 
 def test_batches_are_put_in_the_order_of_one_process():
     assert interleave([[0, 3, 6], [1, 4], [2, 5]]) == list(range(7))
+
+
+def test_alone_a_process_is_rank_0_of_1():
+    with alone():
+        assert (rank(), world_size(), gather("mine")) == (0, 1, ["mine"])
+
+
+def test_interleaved_batches_may_end_early():
+    assert interleave([["a", "c", "e"], ["b", "d"], []]) == ["a", "b", "c", "d", "e"]
+
+
+def test_only_a_lost_peer_has_a_line():
+    lost = RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:6302")
+    assert peer_failure(lost) == PEER_LOST
+    assert peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

@@ -120,3 +120,12 @@ def test_outer_blocks_stand_before_those_within_them():
     first, second = Outer(), Outer()
     found = repeated_blocks(nn.Sequential(nn.ModuleList([first, second])))
     assert found == [first, second, *first.inner, *second.inner]
+
+
+def test_the_joint_norm_is_that_of_all_gradients():
+    assert joint_norm([torch.tensor([3.0]), torch.tensor([4.0])]).item() == 5
+
+
+def test_a_class_that_occurs_twice_is_repeated():
+    layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])
+    assert repeated_blocks(nn.Sequential(layers)) == list(layers)[:2]

@@ -11,7 +11,7 @@ import torch
 from captum.attr import FeatureAblation, GradientShap
 
 from engine.explain.attribution import attribute
-from engine.explain.attribution_methods import FUNCTIONS, Inputs
+from engine.explain.attribution_methods import FUNCTIONS, Inputs, log_odds
 from engine.explain.attribution_options import METHODS
 from models import MeanLinear, TFTMultimodal
 from tests.engine.attributed import COVARIATES, POINTS, SCANS, Weighted, make_batch
@@ -198,3 +198,7 @@ def test_on_a_gpu_the_same_is_found(batch, method):
     if here.change is not None:
         assert there.change is not None
         torch.testing.assert_close(there.change.cpu(), here.change, atol=1e-4, rtol=1e-3)
+
+
+def test_log_odds_are_against_the_other_classes():
+    assert log_odds(torch.tensor([[1.0, 4.0]])).tolist() == [[-3.0, 3.0]]

@@ -197,3 +197,31 @@ def test_what_cannot_be_used_is_refused_in_a_line():
         top_windows(found, axis[::-1])
     with pytest.raises(UsageError, match=r"windows\.count"):
         top_windows(found, axis, 0)
+
+
+def test_a_falling_attribution_has_a_negative_direction():
+    values = torch.arange(10.0)
+    found = find_direction(values, -2 * values, torch.ones(10).long())
+    assert (found.output, round(found.rank_correlation, 3), found.sign) == (1, -1.0, -1)
+
+
+def test_top_windows_are_disjoint_and_descend():
+    scans = [torch.tensor([[0.0, 2.0, 0.0, 0.0, 1.0, 0.0]])]
+    found = Explained(
+        "integrated_gradients",
+        ["a"],
+        torch.tensor([1]),
+        scans,
+        torch.zeros(1, 0),
+        torch.tensor([3.0]),
+        None,
+    )
+    windows = top_windows(found, np.arange(10.0, 16.0), 2, width=0.5, unit="axis")
+    shown = [(w.low, w.centre, w.high, round(w.value, 2)) for w in windows]
+    assert shown == [(11.0, 11.0, 11.0, 0.67), (14.0, 14.0, 14.0, 0.33)]
+
+
+def test_a_relative_width_grows_with_the_position():
+    axis = np.array([100.0, 101.0, 102.0, 103.0])
+    first, behind = window_edges(axis, 0.02, "relative")
+    assert (first.tolist(), behind.tolist()) == ([0, 0, 1, 2], [2, 3, 4, 4])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from datasets.batches import Batch
 from datasets.errors import UsageError
 from engine.explain.attribution import (
     MOST_OUTPUTS,
@@ -15,6 +16,7 @@ from engine.explain.attribution import (
     explain_outputs,
 )
 from engine.explain.attribution_options import METHODS
+from models import MeanLinear
 from tests.engine.attributed import POINTS, SCANS, Weighted, make_batch
 
 
@@ -174,3 +176,12 @@ def test_progress_counts_each_sample_of_many_outputs_once():
         Weighted(outputs=3), [with_values(make_batch(1), 3)], steps=2, progress=seen.append
     )
     assert sum(seen) == len(SCANS)
+
+
+def test_classes_are_explained_by_log_odds_of_real_scans():
+    mask = torch.tensor([[True, False], [True, True]])
+    spectra, covariates = torch.randn(2, 2, 8), torch.randn(2, 3)
+    batch = Batch(spectra, mask, covariates, torch.tensor([0, 1]), ["a", "b"])
+    found = explain(MeanLinear(8), [batch])
+    assert found.score == "log_odds"
+    assert [tuple(scans.shape) for scans in found.scans] == [(1, 8), (2, 8)]

@@ -94,3 +94,11 @@ def test_similarities_are_single_precision_also_under_autocast(loss):
     expected = loss(outputs, targets)["total_loss"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(loss(outputs, targets)["total_loss"], expected)
+
+
+def test_a_pair_of_one_class_against_one_other_is_as_computed_by_hand():
+    embedding = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    loss = SupervisedContrastive(temperature=1.0)
+    terms = loss({"embedding": embedding}, torch.tensor([0, 0, 1]))
+    # log(1 + exp(-1)) for each of the two
+    assert terms["total_loss"].item() == pytest.approx(0.31326, abs=1e-4)

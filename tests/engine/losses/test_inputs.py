@@ -88,3 +88,14 @@ def test_only_what_says_balanced_is_filled_in():
     assert params["class_weights"] == "balanced"
     assert fill_balanced({"alpha": "balanced"}, classes, 2)["alpha"] == pytest.approx([2 / 3, 2])
     assert fill_balanced({"pos_weight": "balanced"}, LABELS, 2)["pos_weight"][0] == 3.0
+
+
+def test_an_output_is_found_by_its_path():
+    assert find_output({"a": {"b": torch.tensor(1.0)}}, "a.b") == 1
+
+
+def test_balanced_figures_are_as_computed_by_hand():
+    assert balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2) == pytest.approx([2 / 3, 2])
+    assert balanced_alpha(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 1) == [0.75]
+    filled = fill_balanced({"class_weights": "balanced", "gamma": 2}, torch.tensor([0, 1]), 2)
+    assert filled == {"class_weights": [1.0, 1.0], "gamma": 2}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,11 @@ def test_less_of_it_makes_predictions_less_sure(targets):
 def test_l2_is_the_mean_square_of_the_embedding():
     embedding = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
     assert OutputNorm()({"embedding": embedding}, torch.zeros(2))["total_loss"].item() == 14 / 4
+
+
+def test_an_even_prediction_has_the_losses_computed_by_hand():
+    outputs, target = {"logits": torch.zeros(1, 2)}, torch.tensor([1])
+    focal = FocalLoss(gamma=2.0)(outputs, target)["total_loss"].item()
+    assert focal == pytest.approx(math.log(2) / 4)
+    entropy = NegativeEntropy()(outputs, target)["total_loss"].item()
+    assert entropy == pytest.approx(-math.log(2))

@@ -248,3 +248,9 @@ def test_diverged_scores_give_undefined_metrics_not_an_error(make_trainer, make_
         trainer.model.head.bias.fill_(math.nan)
     metrics = make_evaluator(trainer).evaluate(loader)
     assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_rows_may_be_counted_twice():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
+    assert metric_value("accuracy", outputs, rows=torch.tensor([0, 0, 1, 2])) == 0.75

@@ -15,6 +15,7 @@ from engine.metrics.functions import (
     area_under_roc,
     average_precision,
     find_metric,
+    recall_at_fpr,
 )
 
 
@@ -89,3 +90,11 @@ def test_of_two_classes_the_second_is_the_one_to_be_found(name):
     labels = METRICS[name](probabilities[:, 1:], target[:, None].float())
     assert METRICS[name](probabilities, target) == pytest.approx(labels, abs=1e-12)
     assert METRICS[name](probabilities.flip(1), 1 - target) != pytest.approx(labels, abs=1e-3)
+
+
+def test_a_demand_bounds_the_false_positives():
+    scores, positive = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
+    assert recall_at_fpr(scores, positive, 0.0) == 0.5
+    assert recall_at_fpr(scores, positive, 0.5) == 1.0
+    probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    assert find_metric("recall_at_fpr@0.5")(probabilities, torch.arange(3) % 2) == 1.0

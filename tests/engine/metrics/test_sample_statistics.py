@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pkgutil import resolve_name
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from scipy.stats import entropy
 from engine import EpochMetrics, Evaluator, UsageError
 from engine.losses import LOSSES, CrossEntropy
 from engine.metrics.sample_statistics import (
-    ATTENTION_STATISTICS,
-    MODALITY_STATISTICS,
     SAMPLE_STATISTICS,
+    attention_weights,
+    effective_scans,
+    modality_consistency,
 )
+from engine.metrics.tasks import OF_ATTENTION, OF_MODALITIES
 from models import MODELS
 from tests.engine.measured import make_loader
 from tests.models.small_batch import small_model
@@ -101,7 +104,7 @@ def test_a_label_of_probability_one_half_is_predicted(batch):
     ]
 
 
-@pytest.mark.parametrize("name", MODALITY_STATISTICS)
+@pytest.mark.parametrize("name", OF_MODALITIES)
 @pytest.mark.parametrize("labels", [0, 2])
 def test_heads_that_diverged_are_neither_alike_nor_not(name, labels, batch):
     spec, tab = torch.zeros(2, 3, 2)
@@ -153,7 +156,7 @@ def test_each_model_has_those_of_what_it_returns(name):
     found, outputs = evaluated(small_model(name), list(SAMPLE_STATISTICS))
     has = {statistic for statistic, value in found.items() if not math.isnan(value)} - {"loss"}
     expected = set(SAMPLE_STATISTICS) if name in BOTH_HEADS else set()
-    assert has == (set(ATTENTION_STATISTICS) if name in ONE_MODALITY else expected)
+    assert has == (set(OF_ATTENTION) if name in ONE_MODALITY else expected)
     assert list(outputs.of_samples) == list(SAMPLE_STATISTICS)
     assert all(values.shape == (5,) for values in outputs.of_samples.values())
 
@@ -171,7 +174,7 @@ def test_an_epochs_value_is_the_mean_over_samples(statistic):
 
 def test_a_regression_has_statistics_of_scans_only():
     loader = [of_labels(batch, 1) for batch in make_loader()]
-    names = ["mae", *ATTENTION_STATISTICS]
+    names = ["mae", *OF_ATTENTION]
     found, _ = evaluated(small_model("tft", 1), names, loader, "regression", "mse")
     assert 1 < found["effective_scans"] < 5
     with pytest.raises(UsageError, match="'modality_consistency' does not fit regression"):
@@ -232,3 +235,18 @@ def test_who_asks_for_none_has_nothing_attached(make_trainer):
         return len(evaluator._event_handlers[Events.ITERATION_COMPLETED])
 
     assert listeners(None) == listeners(["auroc"]) == listeners(["effective_scans"]) - 1
+
+
+def test_small_samples_have_the_statistics_computed_by_hand():
+    assert list(attention_weights({"attention_weights": [torch.ones(1, 2), None]})) == [
+        "attention_1"
+    ]
+    heads = {"aux_logits_spec": torch.zeros(1, 2), "aux_logits_tab": torch.zeros(1, 2)}
+    batch = SimpleNamespace(target=torch.tensor([1]), mask=torch.tensor([[True, True, False]]))
+    consistency = modality_consistency(heads, batch)
+    assert consistency is not None
+    assert consistency.tolist() == [1.0]
+    pooled = {"attention_weights": {"scan_pooling": torch.tensor([[0.5, 0.5, 0.0]])}}
+    scans = effective_scans(pooled, batch)
+    assert scans is not None
+    assert scans.tolist() == [2.0]

@@ -94,3 +94,13 @@ def test_steps_take_turns_and_losses_are_means_over_samples():
 
 def test_where_nobody_took_a_step_there_is_nothing():
     assert joined([packed([]), packed([])]) == []
+
+
+def test_steps_of_ranks_are_joined_in_order():
+    parts = [packed([{"x": torch.tensor([n])} for n in own]) for own in ([0, 2], [1])]
+    assert [step["x"].item() for step in joined(parts)] == [0, 1, 2]
+
+
+def test_rows_follow_an_order_or_the_natural_one():
+    assert rows_in_order(["c", "a", "b"], order=["b", "c", "a"]) == [2, 0, 1]
+    assert rows_in_order(["s10", "s2"]) == [1, 0]

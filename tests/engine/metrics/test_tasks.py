@@ -12,11 +12,13 @@ from engine.metrics.sample_statistics import SAMPLE_STATISTICS
 from engine.metrics.tasks import (
     AT_DEMAND,
     CLASSES,
+    KNOWN,
     TASKS,
     Monitor,
     better_when,
+    by_target,
     check_metrics,
-    known_metrics,
+    split_target,
     task_of,
 )
 
@@ -63,7 +65,7 @@ def test_every_task_is_judged_by_a_metric_of_its_own(name):
 
 
 def test_the_names_of_tasks_are_those_of_all_that_can_be_computed():
-    assert {name.partition("@")[0] for name in known_metrics()} == {*METRICS, *SAMPLE_STATISTICS}
+    assert {name.partition("@")[0] for name in KNOWN} == {*METRICS, *SAMPLE_STATISTICS}
     assert set(AT_DEMAND) == set(DEMANDS)
 
 
@@ -155,3 +157,17 @@ def test_a_metric_of_ones_own_has_to_state_its_mode():
 def test_a_mode_that_is_neither_is_refused():
     with pytest.raises(UsageError, match=r"checkpoint.mode.*did you mean 'max'"):
         Monitor("val/auroc", "maxx", "checkpoint")
+
+
+def test_errors_are_per_target_and_r2_over_all_too():
+    names = by_target(["mae", "r2"], ["age", "BMI"])
+    assert names == ["mae[age]", "mae[BMI]", "r2", "r2[age]", "r2[BMI]"]
+    assert split_target("mae[age [y]]") == ("mae", "age [y]")
+    assert split_target("val/r2") == ("val/r2", None)
+
+
+def test_smaller_is_better_for_losses_and_errors():
+    names = ("val/auroc", "val/aux_spec_loss", "val/mae[a/b]")
+    assert [better_when(name) for name in names] == ["max", "min", "min"]
+    assert Monitor("val/loss", "min", "early_stopping").is_better(0.5, 0.6)
+    assert Monitor("val/auroc", None, "checkpoint").is_better_epoch(0.9, 0.4, (0.9, 0.5))

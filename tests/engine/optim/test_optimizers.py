@@ -241,3 +241,20 @@ def test_groups_are_named_apart_and_the_full_rate_comes_first():
 def test_a_pattern_without_a_match_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match=r"optimizer\.groups: .*'haed'.*'head'"):
         build_optimizer(two_blocks(), groups=[GroupSettings("haed")])
+
+
+def test_a_pattern_matches_all_that_is_in_a_module():
+    assert matches("encoder", "encoder.blocks.0.weight")
+    assert not matches("*.bias", "encoder.weight")
+
+
+def test_layers_far_from_the_output_learn_slower():
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(2))
+    model = nn.ModuleDict({"embed": nn.Linear(2, 2), "blocks": blocks})
+    biases = {n: s for n, s in layer_scales(model, 0.5).items() if n.endswith("bias")}
+    assert biases == {"embed.bias": 0.125, "blocks.0.0.bias": 0.25, "blocks.1.0.bias": 0.5}
+
+
+def test_an_optimizer_is_built_by_its_name():
+    built = build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9)
+    assert type(built).__name__ == "SGD"

@@ -210,3 +210,8 @@ def test_shares_turn_means_over_ranks_into_means_over_samples(sizes):
     for step, (first, second) in enumerate(zip(*of_ranks, strict=True)):
         here = sizes[2 * step : 2 * step + 2]
         assert [first / 2, second / 2] == pytest.approx([n / sum(here) for n in here])
+
+
+def test_shares_follow_sizes_of_ranks_and_micro_batches():
+    assert shares([4, 2, 1, 1], rank=0, world_size=2) == pytest.approx([4 / 3, 1])
+    assert shares([4, 2, 2], steps=2) == pytest.approx([2 / 3, 1 / 3, 1])

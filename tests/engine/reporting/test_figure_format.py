@@ -5,9 +5,12 @@ import math
 import pytest
 
 from engine.reporting.figure_format import (
+    FigureTexts,
     bounds_text,
     figure_text,
     figure_texts,
+    metric_message,
+    p_text,
     share_text,
     with_bounds,
 )
@@ -67,3 +70,37 @@ def test_a_difference_shows_its_sign():
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.5, 0.9999999, 1e-9, 0.99951])
 def test_a_share_never_looks_certain_that_is_not(share):
     assert (float(share_text(share, 2)) in (0, 1)) == (share in (0, 1))
+
+
+def test_figures_are_written_with_their_bounds():
+    small = figure_texts(Interval(1.728467e-05, 1.1362e-05, 2.51038e-05))
+    assert small == FigureTexts("1.728e-05", "1.14e-05", "2.51e-05")
+    assert bounds_text(Interval(0.75, 0.5, 1.0)) == "0.500 to 1.000"
+    assert bounds_text(Interval(1.0, method="too_few")) == "too few samples"
+    assert with_bounds(Interval(0.75, 0.5, 1.0)) == "0.7500 (0.500 to 1.000)"
+    assert with_bounds(Interval(0.25), "+") == "+0.2500"
+
+
+def test_a_share_near_an_end_does_not_look_like_it():
+    texts = [share_text(share, 2) for share in (0.5, 1.0, 0.9996, 0.00004)]
+    assert texts == ["0.50", "1.00", "0.9996", "4.0e-05"]
+
+
+def test_a_small_p_value_is_written_as_below():
+    assert [p_text(p) for p in (0.0312, 3e-9, float("nan"))] == ["0.0312", "< 0.0001", "undefined"]
+
+
+def test_a_metrics_target_is_a_value_of_its_message():
+    assert metric_message("mae[age]").phrase == "mae[{}]"
+    assert metric_message("auroc").phrase == "auroc"
+
+
+def test_a_number_has_its_significant_digits():
+    values = (0.9602, 0.001728, 1.7284e-05, 34569.349, 1.9371e9, 0.0)
+    texts = ["0.9602", "0.00173", "1.728e-05", "34569", "1.937e+09", "0"]
+    assert [figure_text(value) for value in values] == texts
+    assert figure_text(0.51234, 3) == "0.512"
+    assert figure_text(0.25, sign="+") == "+0.2500"
+    assert figure_text(float("nan")) == "undefined"
+    wide = figure_texts(Interval(34569.3, 22724.7, 50207.6))
+    assert wide == FigureTexts("34570", "22700", "50200")

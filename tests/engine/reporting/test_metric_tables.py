@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine import UsageError
-from engine.reporting.metric_tables import read_log, write_metrics_csv, write_metrics_json
+from engine.reporting.metric_tables import as_json, read_log, write_metrics_csv, write_metrics_json
 
 
 def epoch(number, **metrics):
@@ -75,3 +75,8 @@ def test_a_line_cut_off_in_writing_is_passed_over(tmp_path):
     assert [row["event"] for row in read_log(path)] == ["a", "b"]
     with pytest.raises(UsageError, match=r"cannot read the log .*none\.jsonl: No such file"):
         read_log(tmp_path / "none.jsonl")
+
+
+def test_json_has_null_for_nan_and_text_for_infinity():
+    found = as_json({"auroc": float("nan"), "loss": float("inf"), "n": (1, 2)})
+    assert found == {"auroc": None, "loss": "inf", "n": [1, 2]}

@@ -12,9 +12,13 @@ from scipy.stats import binomtest
 from datasets.errors import UsageError
 from engine.metrics import TASKS, EpochOutputs, by_target, metric_value
 from engine.statistics.bootstrap import (
+    Interval,
     bootstrap_intervals,
     group_resamples,
+    groups_of_rarest,
+    groups_of_share,
     percentile_interval,
+    proportion_bounds,
 )
 
 
@@ -321,3 +325,25 @@ def test_constant_errors_of_a_regression_are_too_few_to_tell():
     found = bootstrap_intervals(outputs, single(outputs), ["mae", "mse", "r2"], 100)
     methods = {name: interval.method for name, interval in found.items()}
     assert methods == {"mae": "too_few", "mse": "too_few", "r2": "bootstrap"}
+
+
+def test_a_proportion_of_one_has_a_lower_bound():
+    assert proportion_bounds(1.0, 8) == pytest.approx((0.631, 1.0), abs=1e-3)
+
+
+def test_groups_are_counted_in_a_share_or_of_the_rarest_class():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), list("abc"), {})
+    assert groups_of_share("recall", outputs, ["p1", "p2", "p2"]) == 1
+    assert groups_of_share("auroc", outputs, ["p1", "p2", "p2"]) is None
+    assert groups_of_rarest("auroc", outputs, ["p1", "p2", "p3"]) == 1
+
+
+def test_groups_are_drawn_with_all_their_samples():
+    drawn = [rows.tolist() for rows in group_resamples(["p1", "p2", "p2"], 3, seed=0)]
+    assert drawn == [[1, 1, 2, 2], [0, 1, 2], [0, 0]]
+
+
+def test_an_interval_lies_between_quantiles():
+    found = percentile_interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), level=0.5)
+    assert found == Interval(0.5, 0.25, 0.75, 5, "bootstrap")

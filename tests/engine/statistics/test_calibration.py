@@ -168,3 +168,17 @@ def test_confidences_at_bin_edges_are_counted_as_in_the_metric():
     assert weights @ abs(found.confidence - found.share) == pytest.approx(
         expected_calibration_error(probabilities, target)
     )
+
+
+def test_three_of_four_right_has_the_temperature_computed_by_hand():
+    logits = torch.tensor([[3.0, 0.0]] * 4 + [[0.0, 3.0]] * 4)
+    target = torch.tensor([0, 0, 0, 1, 1, 1, 1, 0])
+    assert fit_temperature(logits, target, "binary") == pytest.approx(2.731, abs=1e-3)
+
+
+def test_bins_hold_confidence_and_observed_frequency():
+    likely, target = torch.tensor([0.9, 0.9, 0.9, 0.2]), torch.tensor([1, 1, 0, 0])
+    found = reliability(torch.stack([1 - likely, likely], dim=1), target)
+    assert found.confidence.round(3).tolist() == [0.2, 0.9]
+    assert found.share.round(3).tolist() == [0.0, 0.667]
+    assert found.count.tolist() == [1, 3]

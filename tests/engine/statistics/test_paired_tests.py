@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, mean_absolute_error, roc_auc_score
 
 from datasets.errors import UsageError
-from engine.metrics import TASKS, by_target
-from engine.statistics.bootstrap import bootstrap_intervals
+from engine.metrics import TASKS, EpochOutputs, by_target
+from engine.statistics.bootstrap import Interval, bootstrap_intervals
 from engine.statistics.paired_tests import (
+    McNemar,
     bootstrap_differences,
     delong_test,
     holm,
@@ -350,3 +351,30 @@ def test_what_cannot_be_compared_is_said(changes, settings, words):
     given = {"groups": singly(first), "metrics": ["auroc"]} | settings
     with pytest.raises(UsageError, match=words):
         bootstrap_differences([first, replace(other, **changes)], **given)
+
+
+def test_eight_samples_compare_as_published_formulas_do():
+    target = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    good = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
+    poor = torch.tensor([0.4, 0.2, 0.6, 0.7, 0.1, 0.3, 0.8, 0.9])
+    found = delong_test(good, poor, target)
+    assert (found.auc_a, found.auc_b, round(found.p_value, 2)) == (0.9375, 0.5625, 0.1)
+
+
+def test_six_against_none_is_an_exact_binomial_test():
+    right_a = torch.tensor([True] * 9 + [False])
+    right_b = torch.tensor([True] * 3 + [False] * 7)
+    assert mcnemar_test(right_a, right_b) == McNemar(6, 0, 0.03125)
+
+
+def test_a_paired_difference_has_bounds():
+    target, names = torch.tensor([0, 1, 1, 1] * 3), list("abcdefghijkl")
+    right = EpochOutputs(2.0 * torch.eye(2)[target], target, names, {})
+    poor = EpochOutputs(2.0 * torch.eye(2)[[1, 1, 0, 0] * 3], target, names, {})
+    (found,) = bootstrap_differences([right, poor], names, ["accuracy"])
+    assert found["accuracy"] == Interval(-0.75, -1.0, -0.5, 1000, "bootstrap")
+
+
+def test_holm_leaves_out_a_test_that_was_not_possible():
+    corrected = holm([0.01, 0.04, 0.03, math.nan])
+    assert corrected == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)

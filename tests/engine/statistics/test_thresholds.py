@@ -311,3 +311,25 @@ def test_what_is_no_probability_is_refused(scores, positive, message):
 def test_a_table_at_no_number_is_refused():
     with pytest.raises(UsageError, match="thresholds: a number was expected"):
         threshold_table(*drawn(), np.array([0.1, math.nan]))
+
+
+def test_a_rule_has_a_usual_demand_or_none():
+    assert check_demand("recall", None) == 0.9
+    assert check_demand("recall", 0.95) == 0.95
+    assert check_demand("youden", None) is None
+
+
+def test_thresholds_lie_midway_between_scores():
+    cuts = cut(np.array([0.9, 0.3, 0.3]), np.array([True, True, False]))
+    assert cuts.threshold.tolist() == pytest.approx([0.95, 0.6, 0.15])
+
+
+def test_figures_stand_at_their_thresholds():
+    scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
+    table = threshold_table(scores, positive, np.array([0.2, 0.5, 1.0]))
+    assert table["sensitivity"].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_a_recall_is_reached_midway_below_a_positive():
+    scores, positive = np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])
+    assert choose_threshold(scores, positive, "recall", 0.9) == pytest.approx(0.2)
