@@ -28,8 +28,7 @@ class ScanBuffers:
     """Arrays whose memory is reused once nothing refers to them.
 
     Batches of unequal sizes make the allocator hand memory back to the system, which clears it
-    before it is written to again: that takes longer than reading the scans. An array, a view of
-    it or a tensor made from it keeps its memory as usual.
+    before it is written to again: that takes longer than reading the scans.
     """
 
     def __init__(self) -> None:
@@ -42,10 +41,10 @@ class ScanBuffers:
         if not SMALLEST_BYTES <= needed <= LARGEST_BYTES:
             return np.empty(shape, dtype=np.float32)
         size = 1 << (needed - 1).bit_length()
-        try:
+        if self._free[size]:
             memory = self._free[size].pop()
             self._kept -= size
-        except IndexError:
+        else:
             memory = bytearray(size)
         # All views refer to this array, as the memory itself is no array.
         scans: np.ndarray = np.ndarray(shape, np.float32, buffer=memory)
@@ -68,17 +67,8 @@ BUFFERS = ScanBuffers()
 class RaggedRows:
     """The rows of each sample's scans, at least one, in flat arrays: a batch's need no loop.
 
-    Attributes:
-        flat: All rows, sample by sample, int64 [N_scans].
-        counts: Number of scans of each sample, int64 [N].
-        starts: Where each sample's rows start in ``flat``, int64 [N].
-
-    Example:
-        >>> rows = RaggedRows([np.array([7, 2]), np.array([9]), np.array([0, 4])])
-        >>> rows.of(np.array([2, 0])).tolist()
-        [0, 4, 7, 2]
-        >>> rows.padded(np.array([1, 0]), most=3, filler=-1).tolist()
-        [9, -1, -1, 7, 2, -1]
+    ``flat`` holds all rows, sample by sample, int64 [N_scans]; ``counts`` and ``starts``, int64
+    [N], each sample's number of rows and the place of its first one.
     """
 
     def __init__(self, rows: Sequence[np.ndarray]) -> None:
@@ -154,10 +144,6 @@ class ScanReader:
 
     A reader survives a fork; sent to another process it opens the file again. Its methods raise
     CohortError where the file was made shorter since it was opened.
-
-    Example:
-        >>> ScanReader(np.array([[1, 2], [3, 4], [5, 6]])).read(np.array([2, 0])).tolist()
-        [[5.0, 6.0], [1.0, 2.0]]
     """
 
     def __init__(self, spectra: np.ndarray) -> None:

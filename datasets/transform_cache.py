@@ -1,9 +1,8 @@
 """Transformed scans on disk: computed once, by several processes, and memory-mapped from then on.
 
-A folder of the cache holds one entry per combination of spectra, rows and fitted transforms: a
-subfolder with ``scans.npy`` and ``manifest.json``, written aside and renamed, so that it is
-complete or absent. A change of the inputs changes the entry's name; a damaged entry is computed
-again.
+The cache's folder holds a subfolder for each combination of spectra, rows and fitted transforms,
+with ``scans.npy`` and ``manifest.json``: written aside and renamed, so that it is complete or
+absent. A change of the inputs changes its name; a damaged one is computed again.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.cohort import ChecksumCache
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from datasets.loading import start_worker
 from datasets.scans import ScanReader
 
@@ -57,13 +56,8 @@ GIB = 2**30
 class TransformBuild(Dataset[int]):
     """Chunk numbers to checksums: each access transforms a chunk and writes it to the file.
 
-    A data set, so that a loader's workers do it: they end with this process. The arguments are
-    those of :func:`transformed_scans`; ``rows`` are at least one.
-
-    Attributes:
-        shape: Of the file's array, [n, points after the transforms].
-        step: Scans in a chunk.
-        offset: Start of the array in the file, in bytes; known once it is written.
+    A data set, so that a loader's workers do it: they end with this process. ``shape`` is that of
+    the file's array, ``step`` the scans in a chunk, ``offset`` the array's first byte in the file.
     """
 
     def __init__(self, spectra: np.ndarray, rows: np.ndarray, transforms: Transform) -> None:
@@ -155,10 +149,9 @@ def transformed_scans(
         rows: Which of them, in any order.
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
-        folder: Of the cache; made where it is missing. UsageError where it cannot be written.
+        folder: Of the cache; UsageError where it cannot be written.
         workers: Number of processes; 0 for this one, None for the machine's cores.
-        memory: Remembers that an entry was intact, until its file changes; without it each call
-            reads the whole entry.
+        memory: Remembers which entries were intact; without it each call reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
         start: Start method of ``multiprocessing``; None for its default.
@@ -248,8 +241,7 @@ def _open_sound(
         found_array = [list(mapped.shape), mapped.dtype, mapped.flags.c_contiguous, mapped.offset]
         if found_array != [manifest["shape"], DTYPE, True, manifest["offset"]]:
             raise ValueError(f"it holds {mapped.dtype} {list(mapped.shape)}")
-        scan_bytes = mapped.shape[1] * DTYPE.itemsize
-        chunk_bytes = manifest["step"] * scan_bytes
+        chunk_bytes = manifest["step"] * mapped.shape[1] * DTYPE.itemsize
         found = memory.sha256(
             place / SCANS_FILE,
             lambda path: plain_digest(_checksums(path, manifest["offset"], chunk_bytes)),
@@ -257,7 +249,7 @@ def _open_sound(
         if found != plain_digest(manifest["checksums"]):
             raise ValueError("it was changed since it was written")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         say(f"the transformed scans in {place} are damaged ({reason}): computing them again")
         return None
     return mapped
@@ -319,10 +311,10 @@ def _cores() -> int:
 
 
 def transform_fingerprint(value: Any) -> Any:
-    """Describe a transform, or a part of one, so that it is equal where the results are.
+    """Describe a transform, or a part of one, in plain types that are equal where the results are.
 
-    Objects are described by their class, the text of the class's file, and their attributes; arrays
-    by their bytes. Imports of that file are not looked at. The result is plain types for ``json``.
+    Objects are described by their class, the text of its file, and their attributes; arrays by
+    their bytes. Imports of that file are not looked at.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -338,19 +330,12 @@ def transform_fingerprint(value: Any) -> Any:
     if isinstance(value, FunctionType):
         inside = [cell.cell_contents for cell in value.__closure__ or ()]
         given = [value.__defaults__, value.__kwdefaults__, inside]
-        return {
-            "function": _name(value),
-            "code": _code(value),
-            "state": transform_fingerprint(given),
-        }
+        return [_name(value), _code(value), transform_fingerprint(given)]
     if isinstance(value, type):
         return _name(value)
     if hasattr(value, "__dict__"):
-        return {
-            "class": _name(type(value)),
-            "source": _source(type(value)),
-            "state": transform_fingerprint(vars(value)),
-        }
+        cls = type(value)
+        return [_name(cls), _source(cls), transform_fingerprint(vars(value))]
     return _sha256(pickle.dumps(value))
 
 
