@@ -41,10 +41,10 @@ class ScanBuffers:
         if not SMALLEST_BYTES <= needed <= LARGEST_BYTES:
             return np.empty(shape, dtype=np.float32)
         size = 1 << (needed - 1).bit_length()
-        if self._free[size]:
+        try:
             memory = self._free[size].pop()
             self._kept -= size
-        else:
+        except IndexError:
             memory = bytearray(size)
         # All views refer to this array, as the memory itself is no array.
         scans: np.ndarray = np.ndarray(shape, np.float32, buffer=memory)

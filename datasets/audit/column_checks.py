@@ -64,14 +64,8 @@ def check_groups(context: AuditContext) -> Iterator[Finding]:
     yield from _check_names(context)
     number = len(np.unique(groups))
     if number < FEW_GROUPS:
-        yield Finding(
-            "groups:few",
-            "note",
-            number,
-            Message(
-                "{}: how a model does on a new one rests on very few", counted(number, "group")
-            ),
-        )
+        told = "{}: how a model does on a new one rests on very few"
+        yield Finding("groups:few", "note", number, Message(told, counted(number, "group")))
 
 
 def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> Iterator[Finding]:
@@ -204,12 +198,8 @@ def check_missingness(context: AuditContext) -> Iterator[Finding]:
         use = "" if given else "; the model is not given it"
         yield found.finding(
             f"missingness:{column}",
-            Message(
-                f"missingness of {{}} predicts {{}}: missing in {{}} of {{}} and {{}} of {{}}{use}",
-                column,
-                found.contrast.target,
-                *found.contrast.shares(missing),
-            ),
+            f"missingness of {{}} predicts {{}}: missing in {{}} of {{}} and {{}} of {{}}{use}",
+            *(column, found.contrast.target, *found.contrast.compare(missing, ".0%")),
             may_warn=given,
         )
 
@@ -235,8 +225,11 @@ def check_confounding(context: AuditContext) -> Iterator[Finding]:
 
 def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = context.numbers(column), found.contrast
-    values, target = context.values(column), contrast.target
-    seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
+    if numbers is None:
+        seen = _categories(context.values(column), contrast)
+    else:
+        medians = contrast.compare(numbers, ".4g", np.nanmedian)
+        seen = Message("its median is {} in {}, {} in {}", *medians)
     is_confounder = is_personal(column) or column in context.cohort.categorical
     if is_confounder:
         kind, says = "confounding", "is confounded with {}"
@@ -244,8 +237,12 @@ def _column_finding(context: AuditContext, column: str, found: Prediction) -> Fi
         kind, says = "marker", "alone predicts {}, as marker or as confounder"
     else:
         kind, says = "column", "predicts {}; the model is not given it, but spectra may tell it"
-    sentence = Message(f"{{}} {says}: {seen.phrase}", column, target, *seen.values)
-    return found.finding(f"{kind}:{column}", sentence, may_warn=is_confounder)
+    return found.finding(
+        f"{kind}:{column}",
+        f"{{}} {says}: {seen.phrase}",
+        *(column, contrast.target, *seen.values),
+        may_warn=is_confounder,
+    )
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> Message:
@@ -256,17 +253,8 @@ def _categories(values: pd.Series, contrast: Contrast) -> Message:
     most = (shares[True] - shares[False]).abs().idxmax()
     known_of = Contrast(contrast.name, contrast.other, members)
     strength = association(table.to_numpy(), method="cramer")
-    each = known_of.shares((given == most).to_numpy())
+    each = known_of.compare((given == most).to_numpy(), ".0%")
     return Message("{} is {} of {} and {} of {} (Cramer's V {})", most, *each, f"{strength:.2f}")
-
-
-def _medians(numbers: np.ndarray, contrast: Contrast) -> Message:
-    inside, outside = (
-        f"{np.nanmedian(numbers[m]):.4g}" for m in (contrast.members, ~contrast.members)
-    )
-    return Message(
-        "its median is {} in {}, {} in {}", inside, contrast.name, outside, contrast.other
-    )
 
 
 def check_batches(context: AuditContext) -> Iterator[Finding]:
@@ -282,10 +270,8 @@ def check_batches(context: AuditContext) -> Iterator[Finding]:
         by_order = None if order is None else ask_order(examiner, order)
         found = strongest([examiner.ask_categories(values), by_order])
         if found is not None and found.beyond_chance:
-            yield found.finding(
-                f"batch:{column}",
-                _give_away(column, given, values, found.contrast),
-            )
+            told = _give_away(column, given, values, found.contrast)
+            yield found.finding(f"batch:{column}", told.phrase, *told.values)
 
 
 def check_order(context: AuditContext) -> Iterator[Finding]:
@@ -295,11 +281,9 @@ def check_order(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "order",
-            Message(
-                "the order of the file predicts {}: harmless if it was sorted afterwards, not if "
-                "this is the order of measuring",
-                found.contrast.target,
-            ),
+            "the order of the file predicts {}: harmless if it was sorted afterwards, not if this "
+            "is the order of measuring",
+            found.contrast.target,
         )
 
 
@@ -325,16 +309,9 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
             counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
         few = {name: number for name, number in counts.items() if number < FEW}
         if few:
-            yield Finding(
-                f"counts:{subset}",
-                "note",
-                min(few.values()),
-                Message(
-                    f"fewer than {{}} samples in the {subset} split: {{}}",
-                    FEW,
-                    [Message("{} {}", name, number) for name, number in few.items()],
-                ),
-            )
+            told = [Message("{} {}", name, number) for name, number in few.items()]
+            sentence = Message(f"fewer than {{}} samples in the {subset} split: {{}}", FEW, told)
+            yield Finding(f"counts:{subset}", "note", min(few.values()), sentence)
         for contrast in context.contrasts:
             share, whole = contrast.members[here].mean(), contrast.members.mean()
             if abs(share - whole) > MUCH:
@@ -347,23 +324,23 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
 
 def check_tables(context: AuditContext) -> Iterator[Finding]:
     """Batches without any sample of some class, where chance does not explain it."""
+    classes = []
+    for contrast in context.contrasts:
+        classes.append((contrast.name, contrast.members))
+        if context.cohort.task != "multiclass":
+            classes.append((contrast.other, ~contrast.members))
     for column in context.batches:
         values = context.values(column)
         if values.nunique() > MOST_CATEGORIES:
             continue
         sizes = values.value_counts()
+        chance = FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
         empty = [
             Message("{} has no {}", level, name)
-            for contrast in context.contrasts
-            for name, members in (
-                (contrast.name, contrast.members),
-                (contrast.other, ~contrast.members),
-            )
-            if context.cohort.task != "multiclass" or name == contrast.name
+            for name, members in classes
             for level, size in sizes.items()
             if not (members & (values == level).to_numpy()).any()
-            and (1 - members.mean()) ** size
-            < FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
+            and (1 - members.mean()) ** size < chance
         ]
         if empty:
             more = " and more" if len(empty) > MOST_LISTED else ""

@@ -85,12 +85,9 @@ def _has(column: str, words: re.Pattern[str]) -> bool:
 class AuditContext:
     """A cohort to audit; the arguments are those of :func:`datasets.audit.audit`.
 
-    Attributes:
-        roles: What the cohort's columns mean.
-        columns: Columns other than label, group and sample_id.
-        batches: Columns that say how, where or when samples were measured, perhaps the group's.
-        contrasts: What could be given away.
-        examiner: Measures how well a feature separates the contrasts.
+    ``columns`` are those other than label, group and sample_id; ``batches`` those that say how,
+    where or when samples were measured, perhaps the group's; ``contrasts`` what could be given
+    away.
     """
 
     def __init__(

@@ -47,8 +47,7 @@ class Region:
     """A stretch of the axis of n points.
 
     ``common`` holds the directions that all scans have there, the mean scan and a level, [n, 2];
-    ``solver`` finds a scan's share of the mean scan and of its slope, [n, 2], None where the mean
-    scan has no peaks.
+    ``solver`` finds a scan's share of the mean scan and of its slope, [n, 2], None without peaks.
     """
 
     points: slice
@@ -83,10 +82,6 @@ class Reference:
         details = find_details(scaled, regions)
         near = _least_likeness(details, groups[owner[spread]], len(rows))
         return cls(regions, directions, near)
-
-    def details(self, scaled: np.ndarray) -> np.ndarray:
-        """See :func:`find_details`."""
-        return find_details(scaled, self.regions)
 
     def shifts(self, scaled: np.ndarray) -> np.ndarray:
         """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W]."""
@@ -144,10 +139,8 @@ def _make_regions(mean: np.ndarray) -> list[Region]:
     for points, steep in zip(pieces, steepness, strict=True):
         level = np.ones_like(mean[points])
         common = np.linalg.qr(np.stack([level, mean[points]], axis=1))[0]
-        solver = None
-        if steep > FLAT * max(steepness):
-            parts = np.stack([mean[points], slope[points], level], axis=1)
-            solver = np.linalg.pinv(parts)[:2].T
+        parts = np.stack([mean[points], slope[points], level], axis=1)
+        solver = np.linalg.pinv(parts)[:2].T if steep > FLAT * max(steepness) else None
         regions.append(Region(points, common, solver))
     return regions
 
@@ -238,7 +231,7 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
         varies |= (scans != first).any(axis=0)
         scaled = scale(scans)
         shifts.append(reference.shifts(scaled))
-        keys.append(reference.keys(reference.details(scaled)))
+        keys.append(reference.keys(find_details(scaled, reference.regions)))
     total = np.concatenate(totals)
     return ScanMeasures(
         rows=rows,
