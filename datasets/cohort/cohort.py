@@ -42,7 +42,7 @@ from datasets.cohort.targets import (
     read_targets,
     summarise_targets,
 )
-from datasets.errors import CohortError, UsageError, nearest, one_line
+from datasets.errors import CohortError, UsageError, nearest, refused
 from datasets.messages import Message
 from datasets.paths import as_path
 from datasets.scans import CHUNK_BYTES, iterate_chunks
@@ -368,12 +368,9 @@ def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[n
 def _map_array(path: Path) -> np.memmap:
     """Memory-map an .npy file; never unpickles, never reads the data."""
     require_file(path)
-    try:
+    damage = (ValueError, OSError, EOFError, OverflowError, SyntaxError)
+    with refused(f"{path} cannot be read as an .npy array of numbers", *damage):
         return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError, OverflowError, SyntaxError) as error:
-        raise CohortError(
-            f"{path} cannot be read as an .npy array of numbers: {one_line(error)}"
-        ) from error
 
 
 def read_axis(path: Path) -> np.ndarray:

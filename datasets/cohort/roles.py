@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from datasets.cohort.table import SAMPLE_ID, require_columns
-from datasets.errors import CohortError, nearest, one_line
+from datasets.errors import CohortError, nearest, refused
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 ROLES_FILE = "cohort.yaml"
@@ -113,10 +113,9 @@ def _read_section(path: Path, name: str) -> Any:
     """A section of cohort.yaml; None where there is none."""
     if not path.is_file():
         return None
-    try:
+    problem = f"{path} cannot be read as YAML"
+    with refused(problem, OSError, UnicodeDecodeError, yaml.YAMLError):
         content = read_cohort_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CohortError(f"{path} cannot be read as YAML: {one_line(error)}") from error
     return content.get(name) if isinstance(content, dict) else content
 
 

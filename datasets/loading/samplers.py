@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch.utils.data import Sampler
 
 from datasets.errors import UsageError
@@ -28,11 +29,10 @@ Key = tuple[int, ...]
 class BalancedDraw:
     """Draws as many samples as there are, the same number from each of ``strata``, [n].
 
-    Counts are exact: of n samples of K strata each stratum gives n // K or one more, and within a
-    stratum no sample is taken twice before all are taken once, and so on. The samples that are
-    taken once more (or, of a large stratum, at all) are drawn anew each epoch with equal chances,
-    evenly along their ``sizes``, [n] (systematic sampling, Madow and Madow 1944, Annals of
-    Mathematical Statistics 15, 1-24).
+    Of n samples of K strata each stratum gives n // K or one more, and within it no sample is taken
+    twice before all are taken once, and so on. Those that are taken once more (or, of a large
+    stratum, at all) are drawn anew each epoch with equal chances, evenly along their ``sizes``, [n]
+    (systematic sampling, Madow and Madow 1944, Annals of Mathematical Statistics 15, 1-24).
     """
 
     def __init__(self, strata: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
@@ -57,10 +57,11 @@ class BalancedDraw:
     def largest(self) -> np.ndarray:
         """Sizes that no draw exceeds, [n], falling: a draw's third largest is at most the third."""
         count = -(-len(self.numbers) // len(self._members))
-        sizes = [
-            np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
-            for members in self._members
-        ]
+        sizes = []
+        for members in self._members:
+            sizes.append(
+                np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
+            )
         return np.sort(np.concatenate(sizes))[::-1][: len(self.numbers)]
 
 
@@ -100,11 +101,9 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
     batches are halved until the number can be shared, and no sample is left out or repeated.
     Without it, as for evaluation, the batches stay, and the processes may have unequal numbers.
 
-    Attributes:
-        epoch: The epoch of the next iteration, 1-based as in Ignite.
-        position: Batches of it that the next iteration skips; 0 again once the first of the others
-            is taken.
-        count: Number of batches of all processes together in each epoch, evened out.
+    ``epoch`` is that of the next iteration, 1-based as in Ignite; ``position`` the batches of it
+    that are skipped, 0 again once the first of the others is taken; ``count`` the batches of all
+    processes together in each epoch, evened out.
     """
 
     def __init__(
@@ -155,11 +154,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         batches = self.plan(epoch)
         copies = _copies(batches)
         for number in range(self.rank + start * self.world_size, len(batches), self.world_size):
-            indices = batches[number].tolist()
-            if copies is None:
-                yield [(epoch, index) for index in indices]
-                continue
-            pairs = zip(indices, copies[number].tolist(), strict=True)
+            pairs = zip(batches[number].tolist(), copies[number].tolist(), strict=True)
             yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
 
     def set_epoch(self, epoch: int) -> None:
@@ -220,16 +215,10 @@ def digest(numbers: np.ndarray) -> str:
     return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
 
 
-def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Earlier occurrences of each entry's sample in the epoch; None where there are none."""
+def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Earlier occurrences of each entry's sample in the epoch."""
     flat = np.concatenate([*batches, np.zeros(0, np.int64)])
-    order = np.argsort(flat, kind="stable")
-    ordered = flat[order]
-    first = np.searchsorted(ordered, ordered)
-    copies = np.empty(len(flat), np.int64)
-    copies[order] = np.arange(len(flat)) - first
-    if not copies.any():
-        return None
+    copies = pd.Series(flat).groupby(flat).cumcount().to_numpy()
     return np.split(copies, np.cumsum([len(batch) for batch in batches])[:-1])
 
 
@@ -252,14 +241,6 @@ class EpochBatchSampler(PlannedBatchSampler):
         lengths: Number of scans of each sample, by its index. Processes that train together on
             shuffled batches then take those with similar numbers of scans at the same time, so that
             none waits long for another; the batches are the same.
-
-    Example:
-        >>> sampler = EpochBatchSampler(5, batch_size=2, shuffle=False, seed=0)
-        >>> list(sampler)
-        [[(1, 0), (1, 1)], [(1, 2), (1, 3)], [(1, 4)]]
-        >>> sampler.resume_at(epoch=2, position=2)
-        >>> list(sampler)
-        [[(2, 4)]]
     """
 
     def __init__(
@@ -275,16 +256,14 @@ class EpochBatchSampler(PlannedBatchSampler):
         even: bool = True,
         lengths: Sequence[int] | np.ndarray | None = None,
     ) -> None:
-        batch_size = require_whole("batch_size", batch_size, 1)
-        self.indices = (
-            np.arange(n_or_indices) if isinstance(n_or_indices, int) else np.array(n_or_indices)
-        )
+        self.batch_size = batch_size = require_whole("batch_size", batch_size, 1)
+        self.shuffle, self.drop_last = shuffle, drop_last
+        if isinstance(n_or_indices, int):
+            n_or_indices = range(n_or_indices)
+        self.indices = np.array(n_or_indices)
         samples = len(self.indices)
         if samples == 0:
             raise UsageError("there is no sample to make batches of")
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.drop_last = drop_last
         self._draw = make_draw(strata, samples, shuffle)
         whole, rest = divmod(samples, batch_size)
         if drop_last and even:
@@ -345,12 +324,6 @@ class BucketBatchSampler(PlannedBatchSampler):
         lengths: Number of scans of each sample, [n]; at least 1.
         batch_size: Most samples in a batch. The last two batches share the remaining samples.
         max_scans: Most scans in a batch, padding included: B x S; None for any number.
-
-    Example:
-        >>> lengths = [1, 5, 1, 5, 1]
-        >>> sampler = BucketBatchSampler(lengths, batch_size=4, shuffle=False, seed=0, max_scans=10)
-        >>> list(sampler)
-        [[(1, 1), (1, 3)], [(1, 0), (1, 2), (1, 4)]]
     """
 
     def __init__(
@@ -432,8 +405,7 @@ class BucketBatchSampler(PlannedBatchSampler):
 def _longest_of_bucket(lengths: np.ndarray, spread: float) -> np.ndarray:
     """The largest length of each sample's bucket, [n]."""
     distinct, inverse = np.unique(lengths, return_inverse=True)
-    longest = np.empty_like(distinct)
-    start = 0
+    longest, start = np.empty_like(distinct), 0
     while start < len(distinct):
         end = int(np.searchsorted(distinct, distinct[start] * (1 + spread), side="right"))
         longest[start:end] = distinct[end - 1]

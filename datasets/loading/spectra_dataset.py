@@ -17,12 +17,9 @@ from datasets.transforms import Transform
 
 # Transformed scans are kept in memory up to this size: 130,000 scans of 2,048 points.
 CACHE_LIMIT_BYTES = 2**30
-
 # Fourth word of a seed, after (seed, epoch, index), and NumPy's default for it; the order of an
 # epoch has another one (ORDER_STREAM).
 AUGMENTATION_STREAM = 0
-
-
 # Of which mean scans are computed together, so that few scans are in memory.
 SAMPLES_PER_READ = 256
 
@@ -53,8 +50,8 @@ class SameTarget:
 class SpectraDataset(Dataset[Sample]):
     """Samples of a cohort, or of one subset of a split.
 
-    A key is an index, or an (epoch, index) pair. The random numbers of a sample's augmentation
-    depend on (seed, epoch, index) alone, not on the worker.
+    The random numbers of a sample's augmentation depend on (seed, epoch, index) alone, not on the
+    worker.
 
     Args:
         spectra: float32 [N_scans, L], usually memory-mapped.
@@ -70,13 +67,6 @@ class SpectraDataset(Dataset[Sample]):
         cache: Transform once and keep the result in memory, where it is no larger than
             ``cache_limit`` bytes. The samples are the same with and without.
         cache_limit: None for ``CACHE_LIMIT_BYTES``.
-
-    Example:
-        >>> spectra = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
-        >>> rows = [np.array([0, 2]), np.array([1])]
-        >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
-        >>> dataset[0].spectra.tolist()
-        [[1.0, 2.0], [5.0, 6.0]]
     """
 
     def __init__(
@@ -102,9 +92,8 @@ class SpectraDataset(Dataset[Sample]):
         self.scan_rows = [np.asarray(rows, dtype=np.int64) for rows in scan_rows]
         self.tabular = np.ascontiguousarray(tabular, dtype=np.float32)
         targets = np.asarray(targets)
-        self.targets: np.ndarray
         if targets.dtype.kind != "f" and targets.ndim == 1:
-            self.targets = targets.astype(np.int64)
+            self.targets: np.ndarray = targets.astype(np.int64)
         else:
             columns = -1 if targets.size else 1
             self.targets = targets.astype(np.float32).reshape(len(targets), columns)
@@ -170,11 +159,7 @@ class SpectraDataset(Dataset[Sample]):
         return [self._augment(*both) for both in zip(samples, whole, strict=True)]
 
     def mean_scans(self, samples: np.ndarray | None = None) -> np.ndarray:
-        """The mean transformed scan of samples, without augmentation, float32 [n, L].
-
-        Args:
-            samples: Indices [n]; None for all.
-        """
+        """The mean transformed scan, not augmented, of samples [n], or of all; float32 [n, L]."""
         chosen = np.arange(len(self)) if samples is None else samples
         means = np.empty((len(chosen), self.spec_len), dtype=np.float32)
         for start in range(0, len(chosen), SAMPLES_PER_READ):
@@ -223,8 +208,7 @@ class SpectraDataset(Dataset[Sample]):
         return lay_out(np.split(scans, np.cumsum(self._rows.counts[samples])[:-1]), most)
 
     def _take(self, cached: np.ndarray, samples: np.ndarray, most: int | None) -> np.ndarray:
-        blank = len(cached) - 1
-        rows = self._rows
+        rows, blank = self._rows, len(cached) - 1
         taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
         # Rows are valid; "clip" saves the copy of a check.
         scans = BUFFERS.empty(len(taken), cached.shape[1])
@@ -248,9 +232,8 @@ class SpectraDataset(Dataset[Sample]):
         kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
         start = 0
         for chunk in iterate_chunks(self.spectra, used):
-            kept[start : start + len(chunk)] = (
-                chunk if self.transforms is None else self.transforms(chunk)
-            )
+            transformed = chunk if self.transforms is None else self.transforms(chunk)
+            kept[start : start + len(chunk)] = transformed
             start += len(chunk)
         self._cached = kept
         self._rows.flat = np.searchsorted(used, self._rows.flat)

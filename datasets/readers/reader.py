@@ -121,11 +121,9 @@ def list_files(
 ) -> list[SourceFile]:
     """The raw files of a source, in the order of their paths; hidden files are skipped.
 
-    Args:
-        root: A folder, searched recursively; or one file, taken as it is.
-        can_read: Whether a file is one, by its name.
-        expected: The expected files, for the CohortError where there is none.
-        pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
+    ``root`` is a folder, searched recursively, or one file, taken as it is; ``pattern`` a shell
+    pattern, such as ``*/1SLin/fid``, that names have to match; ``expected`` names the files in the
+    CohortError where there is none.
     """
     if root.is_file():
         files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]
@@ -238,13 +236,10 @@ class Naming:
             option.removeprefix("--").removesuffix("-from"): _find_name(pattern, file_name, option)
             for option, pattern in sorted(self.options().items())
         }
-        if not found:
-            return scan
-        changes: dict[str, Any] = {}
         if "sample" in found:
             name = file_name if one_scan_a_file else f"{file_name}#{scan.scan}"
-            changes = {"sample_id": found.pop("sample"), "scan": name}
-        return replace(scan, columns={**scan.columns, **found}, **changes)
+            scan = replace(scan, sample_id=found.pop("sample"), scan=name)
+        return replace(scan, columns={**scan.columns, **found}) if found else scan
 
 
 def _find_name(pattern: str, file_name: str, option: str) -> str:
