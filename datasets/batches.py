@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -50,7 +51,6 @@ class LazyBatch(Sequence[Sample]):
         self._read = read
         self._scans: np.ndarray | None = None
         self._most: int | None = None  # their layout
-        self._samples: list[Sample] | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> LazyBatch:
@@ -87,21 +87,16 @@ class LazyBatch(Sequence[Sample]):
     def __getitem__(self, place: slice) -> list[Sample]: ...
     def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
         """A sample, or a list of some."""
-        return self._each()[place]
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Each sample."""
-        return iter(self._each())
+        return self._each[place]
 
     def __reduce__(self) -> tuple[type[list[Sample]], tuple[list[Sample]]]:
         """Send the samples to another process, without the reader."""
-        return list, (self._each(),)
+        return list, (self._each,)
 
+    @cached_property
     def _each(self) -> list[Sample]:
-        if self._samples is None:
-            parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, strict=True)
-            self._samples = [Sample(*part) for part in parts]
-        return self._samples
+        parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, strict=True)
+        return [Sample(*part) for part in parts]
 
     def _pieces(self) -> list[np.ndarray]:
         scans = self.scans() if self._scans is None else self._scans
@@ -157,15 +152,11 @@ class _Parts:
 class Batch(_Parts):
     """Samples, padded to the largest number of scans among them.
 
-    Attributes:
-        spectra: float32 [B, S, L], zero where padded.
-        mask: bool [B, S], True for a real scan; every row has at least one.
-        tabular: float32 [B, D].
-        target: long [B], or float32 [B, T] for regression and for several labels.
-        sample_id: B names.
-        scan_rows: long [N], the mask as an index into ``spectra.flatten(0, 1)``, which needs no
-            synchronisation on a GPU; perhaps filled up with B x S. None where unknown.
-        aux: Further targets for the loss by name, each [B] or [B, T].
+    ``spectra``, float32 [B, S, L], are zero where padded; ``mask``, bool [B, S], is True for a real
+    scan, at least one a row; ``tabular`` is float32 [B, D], ``target`` long [B], or float32 [B, T]
+    for regression and for several labels. ``scan_rows``, long [N], is the mask as an index into
+    ``spectra.flatten(0, 1)``, which needs no synchronisation on a GPU, perhaps filled up with B x
+    S; None where unknown. ``aux`` are further targets for the loss by name, each [B] or [B, T].
     """
 
     spectra: Tensor
@@ -188,13 +179,6 @@ def pad_collate(
 
     ``scan_rows`` is filled up to a multiple of ``pad_rows_to``, S to one of ``pad_scans_to``, so
     that batches share a few shapes, as CUDA graphs and compiled code need.
-
-    Example:
-        >>> one = Sample(np.ones((1, 2), np.float32), np.zeros(1, np.float32), 0, "a")
-        >>> two = Sample(np.ones((2, 2), np.float32), np.zeros(1, np.float32), 1, "b")
-        >>> pad_collate([one, two]).mask
-        tensor([[ True, False],
-                [ True,  True]])
     """
     together = LazyBatch.of(samples)
     mask = valid_scans(together, pad_scans_to)

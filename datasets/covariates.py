@@ -34,11 +34,8 @@ class CovariateEncoder:
 
     Example:
         >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
-        >>> encoder = CovariateEncoder(["age"], ["sex"]).fit(patients)
-        >>> encoder.feature_names
+        >>> CovariateEncoder(["age"], ["sex"]).fit(patients).feature_names
         ['age', 'missing(age)', 'sex=f', 'sex=m']
-        >>> encoder.transform(pd.DataFrame({"age": [None], "sex": ["unheard of"]})).tolist()
-        [[0.0, 1.0, 0.0, 0.0]]
     """
 
     def __init__(
@@ -60,10 +57,8 @@ class CovariateEncoder:
                 raise CohortError(f"covariate {column!r} is listed more than once")
         for column in self.log:
             if column not in self.numeric:
-                raise CohortError(
-                    f"log of {column!r}, which is not a numeric covariate"
-                    f"{nearest(column, self.numeric)}"
-                )
+                hint = nearest(column, self.numeric)
+                raise CohortError(f"log of {column!r}, which is not a numeric covariate{hint}")
         self._learned: dict[str, Any] | None = None
 
     def fit(self, samples: pd.DataFrame) -> CovariateEncoder:

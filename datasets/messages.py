@@ -11,11 +11,6 @@ class Message(str):
     ``phrase`` has a ``{}`` for each of ``values`` and is the message's id in a catalogue;
     ``values`` are numbers, names, which stay as they are in any language, messages, or lists of
     these.
-
-    Example:
-        >>> told = Message("{} of {} are missing: {}", 2, "CRP", ["a", "b"])
-        >>> told, told.phrase
-        ('2 of CRP are missing: a, b', '{} of {} are missing: {}')
     """
 
     phrase: str

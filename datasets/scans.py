@@ -103,35 +103,11 @@ class Runs(NamedTuple):
     places: np.ndarray
 
 
-def find_runs(rows: np.ndarray) -> Runs:
-    """The runs of rows, int64 [n]."""
-    places = np.flatnonzero(np.diff(rows, prepend=rows[:1]) != 1)
-    return Runs(rows[places], np.diff(places, append=len(rows)), places)
-
-
-class SampleRuns:
-    """The runs of each sample's rows, found once for all batches."""
-
-    def __init__(self, rows: RaggedRows) -> None:
-        begins = np.diff(rows.flat, prepend=rows.flat[:1]) != 1
-        begins[rows.starts] = True  # a sample's neighbour may go elsewhere
-        begin = np.flatnonzero(begins)
-        self._first = rows.flat[begin]
-        self._counts = np.diff(begin, append=len(rows.flat))
-        # First run of each sample, and the number of its runs.
-        self._from = np.searchsorted(begin, rows.starts)
-        self._number = np.diff(self._from, append=len(begin))
-        self._behind_start = begin - np.repeat(rows.starts, self._number)
-        self._is_one_each = len(begin) == len(rows.starts)
-
-    def of(self, samples: np.ndarray, places: np.ndarray) -> Runs:
-        """The runs of samples [B], whose first rows go to ``places``, int64 [B]."""
-        if self._is_one_each:
-            return Runs(self._first[samples], self._counts[samples], places)
-        number = self._number[samples]
-        runs = count_up(self._from[samples], number)
-        places = np.repeat(places, number) + self._behind_start[runs]
-        return Runs(self._first[runs], self._counts[runs], places)
+def find_runs(rows: np.ndarray, places: np.ndarray) -> Runs:
+    """The runs of rows that go to neighbouring places, both int64 [n]."""
+    apart = (np.diff(rows, prepend=rows[:1]) != 1) | (np.diff(places, prepend=places[:1]) != 1)
+    starts = np.flatnonzero(apart)
+    return Runs(rows[starts], np.diff(starts, append=len(rows)), places[starts])
 
 
 class ScanReader:
@@ -139,11 +115,8 @@ class ScanReader:
 
     Touched pages of a memory map count as the process's own memory, after an epoch the whole file.
     A file of contiguous float32 rows is therefore read through a descriptor, run by run in the
-    order of the file. Everything else (arrays in memory, views of a map, systems without
-    ``preadv``) is indexed.
-
-    A reader survives a fork; sent to another process it opens the file again. Its methods raise
-    CohortError where the file was made shorter since it was opened.
+    order of the file; everything else is indexed. A reader survives a fork; sent to another process
+    it opens the file again. CohortError where the file was made shorter since it was opened.
     """
 
     def __init__(self, spectra: np.ndarray) -> None:
@@ -163,7 +136,7 @@ class ScanReader:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.spectra):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self.spectra)}")
         scans = BUFFERS.empty(len(rows), self.spectra.shape[1])
-        self.read_runs(find_runs(rows), scans)
+        self.read_runs(find_runs(rows, np.arange(len(rows))), scans)
         return scans
 
     def read_runs(self, runs: Runs, into: np.ndarray) -> None:

@@ -39,6 +39,8 @@ from datasets.scans import ScanReader
 if TYPE_CHECKING:
     from datasets.transforms import Transform
 
+Say = Callable[[str], None]
+
 DTYPE = np.dtype("<f4")
 # Scans in a process at once, without the copies of a transform.
 CHUNK_BYTES = 16 * 2**20
@@ -78,7 +80,7 @@ class TransformBuild(Dataset[int]):
         """Number of chunks."""
         return -(-len(self.rows) // self.step)
 
-    def write(self, file: Path, workers: int, start: str | None = None) -> list[int]:
+    def write(self, file: Path, workers: int) -> list[int]:
         """Write all chunks to a new file of full size, in parallel; returns the CRC-32 of each."""
         mapped = np.lib.format.open_memmap(file, mode="w+", dtype=DTYPE, shape=self.shape)
         self.file, self.offset = str(file), int(mapped.offset)
@@ -90,7 +92,6 @@ class TransformBuild(Dataset[int]):
             self,
             batch_size=None,
             num_workers=workers,
-            multiprocessing_context=start if workers else None,
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # without one, torch's global stream would be drawn from
         )
@@ -136,25 +137,24 @@ def transformed_scans(
     workers: int | None = None,
     memory: ChecksumCache | None = None,
     limit_bytes: int = LIMIT_BYTES,
-    say: Callable[[str], None] = print,
-    start: str | None = None,
+    say: Say = print,
 ) -> TransformedScans:
     """Memory-map the transformed scans of a cohort, computed first where they are missing.
 
     Of several processes that ask at once, one computes and the others wait. Where files cannot be
-    locked each computes, and the first that is done wins.
+    locked each computes, and the first that is done wins. UsageError where the folder cannot be
+    written.
 
     Args:
         spectra: [N_scans, L], usually memory-mapped; only its file is sent to the processes.
         rows: Which of them, in any order.
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
-        folder: Of the cache; UsageError where it cannot be written.
+        folder: Of the cache.
         workers: Number of processes; 0 for this one, None for the machine's cores.
         memory: Remembers which entries were intact; without it each call reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
-        start: Start method of ``multiprocessing``; None for its default.
     """
     rows = np.unique(np.asarray(rows, dtype=np.int64))
     identity = {
@@ -173,7 +173,7 @@ def transformed_scans(
                     for part in folder.glob(f".{place.name}.*{PART_SUFFIX}"):
                         shutil.rmtree(part, ignore_errors=True)  # a killed process's
                 build = TransformBuild(spectra, rows, transforms)
-                _make(place, identity, build, _cores() if workers is None else workers, say, start)
+                _make(place, identity, build, _cores() if workers is None else workers, say)
                 mapped = np.lib.format.open_memmap(place / SCANS_FILE, mode="r")
             os.utime(place / MANIFEST_FILE)  # time of the last use
         _make_room(folder, place, limit_bytes)
@@ -185,12 +185,7 @@ def transformed_scans(
 
 
 def _make(
-    place: Path,
-    identity: dict[str, Any],
-    build: TransformBuild,
-    workers: int,
-    say: Callable[[str], None],
-    start: str | None,
+    place: Path, identity: dict[str, Any], build: TransformBuild, workers: int, say: Say
 ) -> None:
     folder = place.parent
     room = shutil.disk_usage(folder).free
@@ -201,21 +196,14 @@ def _make(
         )
     workers = min(workers, len(build)) if len(build) > 1 else 0
     by = f"{workers} processes" if workers > 1 else "1 process"
-    say(
-        f"transforming {len(build.rows)} scans once ({build.nbytes / GIB:.2f} GiB, {by}) into "
-        f"{place}"
-    )
+    size = f"{build.nbytes / GIB:.2f} GiB"
+    say(f"transforming {len(build.rows)} scans once ({size}, {by}) into {place}")
     aside = folder / f".{place.name}.{uuid.uuid4().hex}{PART_SUFFIX}"
     aside.mkdir()
     try:
-        checksums = build.write(aside / SCANS_FILE, workers, start)
-        manifest = {
-            "identity": identity,
-            "shape": list(build.shape),
-            "offset": build.offset,
-            "step": build.step,
-            "checksums": checksums,
-        }
+        checksums = build.write(aside / SCANS_FILE, workers)
+        manifest = {"identity": identity, "shape": list(build.shape), "offset": build.offset}
+        manifest |= {"step": build.step, "checksums": checksums}
         (aside / MANIFEST_FILE).write_text(json.dumps(manifest), "utf-8")
         shutil.rmtree(place, ignore_errors=True)
         try:
@@ -228,7 +216,7 @@ def _make(
 
 
 def _open_sound(
-    place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Callable[[str], None]
+    place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Say
 ) -> np.memmap | None:
     """Map an entry if it exists and matches its manifest; otherwise say why not."""
     if not place.exists():
@@ -268,7 +256,7 @@ def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+def _locked(path: Path, say: Say) -> Iterator[bool]:
     """Lock an entry; yields False where the file system has no locks."""
     lock = FileLock(path)
     try:
@@ -287,18 +275,16 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
     """Remove entries used least recently, and leftovers; a process keeps what it has mapped."""
-    used = {}
-    for manifest in folder.glob(f"*/{MANIFEST_FILE}"):
+    used = []
+    for manifest in folder.glob(f"[!.]*/{MANIFEST_FILE}"):
         with contextlib.suppress(OSError):  # another process may remove it at the same time
-            if manifest.parent.suffix != PART_SUFFIX:
-                size = (manifest.parent / SCANS_FILE).stat().st_size
-                used[manifest.parent] = manifest.stat().st_mtime, size
-    total = sum(size for _, size in used.values())
-    for place in sorted(used.keys() - {keep}, key=lambda place: used[place]):
-        if total <= limit_bytes:
-            break
-        total -= used[place][1]
-        shutil.rmtree(place, ignore_errors=True)
+            size = (manifest.parent / SCANS_FILE).stat().st_size
+            used.append((manifest.stat().st_mtime, manifest.parent, size))
+    total = sum(size for *_, size in used)
+    for _, place, size in sorted(used):
+        if total > limit_bytes and place != keep:
+            total -= size
+            shutil.rmtree(place, ignore_errors=True)
     for part in folder.glob(f".*{PART_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_AFTER_S:

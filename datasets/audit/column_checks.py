@@ -19,7 +19,7 @@ from datasets.audit.context import (
     is_personal,
     names_subjects,
 )
-from datasets.audit.findings import Finding, counted
+from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.small_model import FAMILY_ERROR, Contrast, Prediction, strongest
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 from datasets.messages import Message
@@ -48,15 +48,14 @@ MUCH = 0.2
 def check_groups(context: AuditContext) -> Iterator[Finding]:
     """Groups in several splits, and columns of subjects that several groups share."""
     groups, split = context.cohort.groups, context.split
-    if split is not None:
-        torn = _spanning(groups, split)
-        if len(torn):
-            sentence = Message(
-                "{} of {} in several splits, such as {}: the test set holds groups that were "
-                "trained on",
-                *(counted(len(torn), "group"), len(np.unique(groups)), torn[0]),
-            )
-            yield Finding("groups:sides", "refuse", len(torn), sentence)
+    torn = np.empty(0) if split is None else _spanning(groups, split)
+    if len(torn):
+        sentence = Message(
+            "{} of {} in several splits, such as {}: the test set holds groups that were "
+            "trained on",
+            *(counted(len(torn), "group"), len(np.unique(groups)), torn[0]),
+        )
+        yield Finding("groups:sides", "refuse", len(torn), sentence)
     for column in context.columns:
         values = context.values(column)
         if names_subjects(column, values):
@@ -74,15 +73,16 @@ def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> It
     shared = _spanning(named, context.cohort.groups[known])
     if not len(shared):
         return
-    torn = _spanning(named, context.split[known]) if context.split is not None else shared[:0]
+    torn = np.empty(0) if context.split is None else _spanning(named, context.split[known])
+    level: Level = "refuse" if len(torn) else "warn"
     where = ", {} of them in several splits" if len(torn) else ""
+    told = [counted(len(shared), "value"), column, *([len(torn)] if len(torn) else [])]
     sentence = Message(
         f"{{}} of {{}} in several groups{where}, such as {{}}: if {{}} identifies the subject, it "
         "should be data.group",
-        *(counted(len(shared), "value"), column, *([len(torn)] if len(torn) else [])),
-        *((torn if len(torn) else shared)[0], column),
+        *(*told, torn[0] if len(torn) else shared[0], column),
     )
-    yield Finding(f"groups:{column}", "refuse" if len(torn) else "warn", len(shared), sentence)
+    yield Finding(f"groups:{column}", level, len(shared), sentence)
 
 
 def _check_names(context: AuditContext) -> Iterator[Finding]:
@@ -111,44 +111,37 @@ def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def check_spelling(context: AuditContext) -> Iterator[Finding]:
     """Groups, labels, samples and categories that differ by spelling only."""
-    cohort = context.cohort
-    roles = context.roles
-    named: dict[str, tuple[str, Iterable[object]]] = {
-        "group": ("groups", cohort.groups),
-        "sample_id": ("samples", cohort.sample_ids),
-    }
+    cohort, roles, split = context.cohort, context.roles, context.split
+    # Name of the finding, what is spelled so, its spellings.
+    named: list[tuple[str, Message, Iterable[object]]] = []
+    if roles.group != SAMPLE_ID:
+        named.append(("group", Message("groups"), cohort.groups))
+    named.append(("sample_id", Message("samples"), cohort.sample_ids))
     if cohort.task in ("binary", "multiclass"):
         left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
-        named["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
-    if roles.group == SAMPLE_ID:
-        del named["group"]
+        labels = [*cohort.samples[roles.label[0]], *left_out]
+        named.append(("label", Message("labels"), labels))
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            named[column] = ("values of {}", context.values(column).dropna())
-    for name, (what, values) in named.items():
-        names = {str(value) for value in values}
-        found = find_spellings(names)
-        if found:
-            shown = (" / ".join(map(repr, spellings)) for spellings in found[:MOST_EXAMPLES])
-            examples = "; ".join(shown)
-            sets = f"{'set' if len(found) == 1 else 'sets'} of {what}"
-            parted = _in_splits(context, name, found)
-            sentence = Message(
-                "{} {} that differ by case, blanks, zeros or the form of characters only"
-                f"{' ({} in several splits)' if parted else ''}, {{}}: if they are one, spell them "
-                "alike",
-                *(len(found), Message(sets, *([name] if what == "values of {}" else []))),
-                *([parted] if parted else []),
-                examples,
-            )
-            yield Finding(f"spelling:{name}", "warn", len(found), sentence)
-
-
-def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> int:
-    if name != "group" or context.split is None:
-        return 0
-    groups, split = context.cohort.groups, context.split
-    return sum(len(set(split[np.isin(groups, spellings)])) > 1 for spellings in found)
+            values = context.values(column).dropna()
+            named.append((column, Message("values of {}", column), values))
+    for name, what, values in named:
+        found = find_spellings({str(value) for value in values})
+        if not found:
+            continue
+        sets = Message(f"{'set' if len(found) == 1 else 'sets'} of {what.phrase}", *what.values)
+        parted = 0
+        if name == "group" and split is not None:
+            split_of = [split[np.isin(cohort.groups, spellings)] for spellings in found]
+            parted = sum(len(set(subsets)) > 1 for subsets in split_of)
+        shown = "; ".join(" / ".join(map(repr, spellings)) for spellings in found[:MOST_EXAMPLES])
+        sentence = Message(
+            "{} {} that differ by case, blanks, zeros or the form of characters only"
+            f"{' ({} in several splits)' if parted else ''}, {{}}: if they are one, spell them "
+            "alike",
+            *(len(found), sets, *([parted] if parted else []), shown),
+        )
+        yield Finding(f"spelling:{name}", "warn", len(found), sentence)
 
 
 def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
@@ -169,19 +162,13 @@ def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
 
 def is_label_leakage(context: AuditContext, column: str) -> bool:
     """Whether a column is a covariate that is the label in another form."""
-    if not context.is_covariate(column):
-        return False
-    found = context.ask(column)
+    found = context.ask(column) if context.is_covariate(column) else None
     if found is None or not found.beyond_chance or found.value < SAME:
         return False
-    return context.cohort.task != "regression" or _follows_a_target(context, column)
-
-
-def _follows_a_target(context: AuditContext, column: str) -> bool:
-    """Whether a numeric covariate orders the samples as a target does, beyond predicting it."""
     numbers = context.numbers(column)
-    if numbers is None:
+    if context.cohort.task != "regression" or numbers is None:
         return True
+    # It orders the samples as a target does, beyond predicting it.
     known = ~np.isnan(numbers)
     targets = context.cohort.targets[known].T
     return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)

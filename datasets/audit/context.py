@@ -138,5 +138,4 @@ class AuditContext:
 def ask_order(examiner: Examiner, order: np.ndarray) -> Prediction | None:
     """Whether late samples, or any tenth of an order [N] (NaN where unknown), differ."""
     tenths = pd.Series(pd.qcut(order, PARTS_OF_ORDER, labels=False, duplicates="drop"))
-    answers = [examiner.ask_numbers(order), examiner.ask_categories(tenths)]
-    return strongest(answers)
+    return strongest([examiner.ask_numbers(order), examiner.ask_categories(tenths)])

@@ -130,14 +130,12 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
 def find_near_duplicates(
     spectra: np.ndarray, scans: ScanMeasures, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Near-identical scans of different groups that are not equal in every bit.
+    """Pairs of near-identical scans of different groups, not equal in every bit; likeness.
 
-    Scans that share one of several short keys are compared by all their keys' bits, and those that
-    are close by their details; memory grows with the number of scans, not of pairs. Of 60,000 scans
-    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five.
-
-    Returns:
-        Pairs of numbers of scans, int [P, 2], and their likeness, float [P].
+    Numbers of scans, int [P, 2], and float [P]. Scans that share one of several short keys are
+    compared by all their keys' bits, and those that are close by their details; memory grows with
+    the number of scans, not of pairs. Of 60,000 scans a pair of likeness 0.98 is missed once in
+    seventy times, one of 0.9 twice in five.
     """
     least = scans.reference.near
     pairs, bits = _candidates(scans, groups, least)

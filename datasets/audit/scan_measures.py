@@ -173,18 +173,13 @@ def _least_likeness(details: np.ndarray, groups: np.ndarray, scans: int) -> floa
 
 @dataclass(frozen=True, eq=False)
 class ScanMeasures:
-    """Of M scans, in the order of the file.
+    """Of M scans, in the order of the file: rows of the spectra, and the number of the sample.
 
-    Attributes:
-        rows: Rows of the spectra, [M].
-        owner: Number of the sample of each, [M].
-        digest: Equal where scans are equal in every bit, uint64 [M].
-        is_blank: Whether a scan holds the same number throughout, bool [M].
-        log_total: Logarithm of the total intensity, NaN of an empty scan, [M].
-        shifts: Points by which a scan is right of the mean one, in each region, or NaN, [M, W].
-        keys: Scans that are alike in detail share many of their bits, uint16 [M, K].
-        copied_points: Points of the axis that repeat the one before them in every scan.
-        reference: What the scans were compared with.
+    ``digest``, uint64 [M], is equal where scans are equal in every bit; ``is_blank`` where one
+    holds the same number throughout; ``log_total`` is NaN of an empty scan; ``shifts`` are the
+    points by which a scan is right of the mean one in each region, or NaN, [M, W]; ``keys``, uint16
+    [M, K], share many bits where scans are alike in detail; ``copied_points`` of the axis repeat
+    the one before them in every scan.
     """
 
     rows: np.ndarray

@@ -28,7 +28,8 @@ FOLDS = 5
 # With fewer samples of a class nothing can be distinguished from chance.
 FEWEST = 5
 
-Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
+# From members, blocks and units, as of JackknifedAuroc.measure.
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], "JackknifedAuroc | None"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +194,7 @@ class Examiner:
     def ask_numbers(self, values: np.ndarray) -> Prediction | None:
         """The contrast that numbers [N], NaN unknown, separate best; None if too few are known."""
         known = ~np.isnan(values)
-        return self._best(known, lambda members, design: _rank(values[known], members, design))
+        return self._best(known, lambda *design: _rank(values[known], *design))
 
     def ask_categories(self, values: pd.Series) -> Prediction | None:
         """Ask about categories, [N]; see :meth:`ask_numbers`."""
@@ -201,7 +202,7 @@ class Examiner:
         if len(levels) <= 2:
             return self.ask_numbers(np.where(codes < 0, np.nan, codes))
         known = codes >= 0
-        return self._best(known, lambda members, design: _learn(codes[known], members, design))
+        return self._best(known, lambda *design: _learn(codes[known], *design))
 
     def _best(self, known: np.ndarray, measure: Measure) -> Prediction | None:
         found = []
@@ -210,7 +211,7 @@ class Examiner:
             members = contrast.members[known]
             if min(members.sum(), (~members).sum()) < FEWEST:
                 continue
-            auroc = measure(members, _Design.of(members, self.groups[known]))
+            auroc = measure(members, *_design(members, self.groups[known]))
             if auroc is not None:
                 reach = float(stats.t.isf(tail, auroc.units - 1)) * auroc.error
                 low, high = max(auroc.value - reach, 0.0), min(auroc.value + reach, 1.0)
@@ -218,31 +219,28 @@ class Examiner:
         return strongest(found)
 
 
-@dataclass(frozen=True)
-class _Design:
+def _design(members: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of comparable samples and independent units, int [N] from 0 on."""
-
-    blocks: np.ndarray
-    units: np.ndarray
-
-    @classmethod
-    def of(cls, members: np.ndarray, groups: np.ndarray) -> _Design:
-        numbers = np.unique(groups, return_inverse=True)[1]
-        shares = np.bincount(numbers, weights=members) / np.bincount(numbers)
-        mixed = ((shares > 0) & (shares < 1))[numbers]
-        if mixed.mean() > MOSTLY:
-            return cls(numbers, np.arange(len(groups)))
-        return cls(np.zeros(len(groups), dtype=np.int64), numbers)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    shares = np.bincount(numbers, weights=members) / np.bincount(numbers)
+    mixed = ((shares > 0) & (shares < 1))[numbers]
+    if mixed.mean() > MOSTLY:
+        return numbers, np.arange(len(groups))
+    return np.zeros(len(groups), dtype=np.int64), numbers
 
 
-def _rank(values: np.ndarray, members: np.ndarray, design: _Design) -> JackknifedAuroc | None:
-    found = JackknifedAuroc.measure(values, members, design.blocks, design.units)
+def _rank(
+    values: np.ndarray, members: np.ndarray, blocks: np.ndarray, units: np.ndarray
+) -> JackknifedAuroc | None:
+    found = JackknifedAuroc.measure(values, members, blocks, units)
     return (
         found if found is None or found.value >= CHANCE else replace(found, value=1 - found.value)
     )
 
 
-def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> JackknifedAuroc | None:
+def _learn(
+    levels: np.ndarray, members: np.ndarray, blocks: np.ndarray, units: np.ndarray
+) -> JackknifedAuroc | None:
     """Rank each fold's samples by the shares of members that the other folds have at their level.
 
     The folds' models share training samples, so that their areas err together. The error is widened
@@ -250,11 +248,11 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
     of k folds by 1 + k * (n_test / n_train) = 1 + k / (k - 1).
     """
     # Units stay whole: sorted by share and then at random, they are dealt to the folds in turn.
-    shares = np.bincount(design.units, weights=members) / np.bincount(design.units)
+    shares = np.bincount(units, weights=members) / np.bincount(units)
     order = np.lexsort((np.random.default_rng(0).random(len(shares)), shares))
     fold_of = np.empty(len(shares), dtype=np.int64)
     fold_of[order] = np.arange(len(shares)) % FOLDS
-    folds = fold_of[design.units]
+    folds = fold_of[units]
     size = int(levels.max()) + 1
     scores = np.zeros(len(members))
     for fold in range(FOLDS):
@@ -264,6 +262,6 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
         # As if each level had one more average sample: shrinks small levels.
         scores[here] = ((hits + members[learn].mean()) / (counts + 1))[levels[here]]
     # Samples are compared within a fold only.
-    blocks = np.unique(design.blocks * FOLDS + folds, return_inverse=True)[1]
-    found = JackknifedAuroc.measure(scores, members, blocks, design.units)
+    blocks = np.unique(blocks * FOLDS + folds, return_inverse=True)[1]
+    found = JackknifedAuroc.measure(scores, members, blocks, units)
     return found and replace(found, error=found.error * (1 + FOLDS / (FOLDS - 1)) ** 0.5)

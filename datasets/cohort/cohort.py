@@ -63,7 +63,6 @@ class Cohort:
         axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
-        task: One of `datasets.cohort.targets.TASKS`.
         class_names: By class number; for several labels or values to regress their columns.
         targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
             the columns' units, float64 [N, T].
@@ -102,19 +101,13 @@ class Cohort:
         Samples left out by `labels`, or without a target, are not checked for group, covariates or
         scans. Scans are in the order of `scan`: as numbers where all are numbers, otherwise as
         text. Spectra of more than ``CHECKED_AT_ONCE_BYTES`` are checked by :meth:`fingerprint`.
-        CohortError where the folder, or an argument, cannot be used. Columns that are None are
-        those of cohort.yaml.
+        CohortError where the folder, or an argument, cannot be used.
 
-        Args:
-            root: The folder.
-            labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; others are
-                left out. None makes every label a class, in order; of two the one named by a word
-                such as "control" is class 0.
-            label: Column of the labels, or the columns of several labels or targets.
-            group: Column of the groups that a split keeps together (patient, plate, site).
-            numeric: Columns of numeric covariates; from cohort.yaml without the columns of `label`.
-            categorical: Columns of categorical covariates, likewise.
-            task: "binary", "multiclass", "multilabel", "regression"; "auto" is of the first two.
+        `labels` are the class numbers of labels, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; others
+        are left out. None makes every label a class, in order; of two the one named by a word such
+        as "control" is class 0. Several columns of `label` are several labels or targets. Columns
+        that are None are those of cohort.yaml: covariates without the columns of `label`. `task`
+        "auto" is binary or multiclass.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)
@@ -164,7 +157,6 @@ class Cohort:
     def lines(self) -> list[Message]:
         """The lines of :meth:`describe`."""
         counts = [len(rows) for rows in self.scan_rows]
-        heading = HEADINGS.get(self.task, "classes")
         targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or Message("none")
         left_out = [
@@ -179,10 +171,10 @@ class Cohort:
                 *(*samples, sum(counts), min(counts), max(counts), self.spec_len),
                 *(f"{end:g}" for end in (self.axis[0], self.axis[-1])),
             )
-        groups = len(np.unique(self.groups))
+        told = f"{HEADINGS.get(self.task, 'classes')}: {{}}; groups: {{}}"
         lines = [
             content,
-            Message(f"{heading}: {{}}; groups: {{}}", targets, groups),
+            Message(told, targets, len(np.unique(self.groups))),
             about_positive(self.task, self.class_names),
             Message("covariates: {}; left-out labels: {}", covariates, left_out or Message("none")),
         ]
@@ -297,13 +289,12 @@ def _no_scans(
 
 
 def _check_finite(
-    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] | None = None
+    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] = lambda piece: None
 ) -> None:
     """Check that no intensity is NaN or infinite; ``also`` is called with each piece [n, L]."""
     start = 0
     for piece in iterate_chunks(spectra, np.arange(len(spectra)), CHUNK_BYTES):
-        if also is not None:
-            also(piece)
+        also(piece)
         finite = np.isfinite(piece)
         if not finite.all():
             inside, point = np.argwhere(~finite)[0].tolist()

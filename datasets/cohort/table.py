@@ -7,7 +7,7 @@ import io
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +41,15 @@ LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 NO_FRACTION = re.compile(r"(?<=\d)\.0+$")
 
 
-def require_file(path: Path) -> Path:
+def require_file(
+    path: Path, what: str = "file", is_there: Callable[[Path], bool] = Path.is_file
+) -> Path:
     """The path; CohortError where there is no such file, with the nearest one beside it."""
-    if path.is_file():
+    if is_there(path):
         return path
-    beside: list[str] = []
-    if path.parent.is_dir():
-        beside = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
-    raise CohortError(f"no file {path}{nearest(path.name, beside)}")
+    entries = path.parent.iterdir() if path.parent.is_dir() else ()
+    beside = sorted(entry.name for entry in entries if is_there(entry))
+    raise CohortError(f"no {what} {path}{nearest(path.name, beside)}")
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -163,6 +164,11 @@ def as_text(value: object) -> str:
     return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
+def decimal_hint(text: str) -> str:
+    """The end of an error line about a number with a decimal comma; otherwise empty."""
+    return " (write decimals with a point)" if DECIMAL_COMMA.fullmatch(text) else ""
+
+
 def as_numbers(
     values: pd.Series,
     name: str,
@@ -183,10 +189,9 @@ def as_numbers(
     if bad.any():
         row = int(np.argmax(bad))
         text = str(values.iloc[row])
-        comma = " (write decimals with a point)" if DECIMAL_COMMA.fullmatch(text) else ""
         raise CohortError(
             f"{role} {name!r}: {text!r} of sample {sample_ids[row]!r} is not a finite number"
-            f"{comma}; mend it or {otherwise}"
+            f"{decimal_hint(text)}; mend it or {otherwise}"
         )
     return numbers
 

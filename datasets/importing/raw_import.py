@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import datasets.importing.imported_cohort as tables
-from datasets.cohort import MISSING_TEXT, file_sha256, in_order
+from datasets.cohort import MISSING_TEXT, file_sha256, in_order, require_file
 from datasets.errors import CohortError, one_line
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
 from datasets.importing.imported_cohort import CovariateTable, ImportRoles, ScanRecord, ScanTally
@@ -27,7 +27,6 @@ from datasets.readers import (
     is_archive,
     list_files,
     require_package,
-    require_source,
     unpack,
 )
 
@@ -130,7 +129,7 @@ class RawImport:
         for module in settings.reader.modules:
             require_package(module, settings.format)
         refuse_existing(out)
-        source = require_source(settings.source)
+        source = require_file(settings.source, "file or folder", Path.exists)
         self._archive = source if is_archive(source) else None
         self._files = [] if self._archive else self._list(source)
         parts = [(source.name, source)] if self._archive else self._parts(self._files)

@@ -98,12 +98,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     Each of ``world_size`` processes takes every ``world_size``-th of an epoch's batches, from
     ``rank`` on. Those that train in step need the same number of batches: with ``even`` the largest
-    batches are halved until the number can be shared, and no sample is left out or repeated.
-    Without it, as for evaluation, the batches stay, and the processes may have unequal numbers.
+    are halved until the number can be shared, and no sample is left out or repeated. Without it, as
+    for evaluation, the processes may have unequal numbers.
 
-    ``epoch`` is that of the next iteration, 1-based as in Ignite; ``position`` the batches of it
-    that are skipped, 0 again once the first of the others is taken; ``count`` the batches of all
-    processes together in each epoch, evened out.
+    ``epoch``, 1-based, is that of the next iteration, which skips ``position`` of its batches;
+    ``count`` is the number of batches of all processes together, evened out.
     """
 
     def __init__(
@@ -225,22 +224,16 @@ def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
 class EpochBatchSampler(PlannedBatchSampler):
     """Batches of equal numbers of samples, in an order that depends on (seed, epoch) alone.
 
-    With ``drop_last=False`` the last batch holds the remaining samples, perhaps a single one; a
-    model with batch normalisation cannot train on that: use ``drop_last``, or another batch size.
-    ``rank``, ``world_size`` and ``even`` are those of :class:`PlannedBatchSampler`.
+    ``n_or_indices`` is the number of samples, or the indices of those to draw from. The last batch
+    holds the remaining samples, perhaps a single one, on which a model with batch normalisation
+    cannot train; ``drop_last`` leaves it out and, of several even processes, the last batches that
+    not all of them would get. ``strata``, [n], are the class or the group of each sample: each is
+    drawn equally often in an epoch (:class:`BalancedDraw`).
 
-    Args:
-        n_or_indices: Number of samples, or the indices of those to draw from.
-        batch_size: B.
-        shuffle: A new order in each epoch; otherwise always the given one.
-        seed: At least 0.
-        drop_last: Leave out a last batch that is not full and, of several even processes, the last
-            batches that not all of them would get.
-        strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
-            (:class:`BalancedDraw`).
-        lengths: Number of scans of each sample, by its index. Processes that train together on
-            shuffled batches then take those with similar numbers of scans at the same time, so that
-            none waits long for another; the batches are the same.
+    Given ``lengths``, the number of scans of each sample by its index, processes that train
+    together on shuffled batches take those with similar numbers of scans at the same time, so that
+    none waits long for another; the batches are the same. The others are those of
+    :class:`PlannedBatchSampler`.
     """
 
     def __init__(
@@ -306,11 +299,12 @@ class EpochBatchSampler(PlannedBatchSampler):
 
 
 class BucketBatchSampler(PlannedBatchSampler):
-    """Batches of samples with similar numbers of scans, so that little is padded.
+    """Batches of samples with similar numbers of scans, ``lengths`` [n], so that little is padded.
 
     In a bucket the longest sample has at most ``1 + spread`` times the scans of the shortest. An
     epoch's samples, shuffled within their bucket, are lined up from the longest bucket to the
-    shortest and cut into batches, which are shuffled.
+    shortest and cut into batches, which are shuffled: of at most ``batch_size`` samples and
+    ``max_scans`` scans, padding included. The last two share the remaining samples.
 
     The number of batches is the same in each epoch: each sample counts as long as the longest of
     its bucket, so that the line is always cut at the same places. With ``strata`` epochs hold
@@ -319,11 +313,6 @@ class BucketBatchSampler(PlannedBatchSampler):
 
     Where the number of scans is related to the target, batches are less mixed than those of
     :class:`EpochBatchSampler`, which is why that one is the default; the other arguments are its.
-
-    Args:
-        lengths: Number of scans of each sample, [n]; at least 1.
-        batch_size: Most samples in a batch. The last two batches share the remaining samples.
-        max_scans: Most scans in a batch, padding included: B x S; None for any number.
     """
 
     def __init__(

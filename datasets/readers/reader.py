@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.errors import CohortError, nearest, one_line
+from datasets.errors import CohortError, one_line
 
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
@@ -78,16 +78,6 @@ class SourceFile:
 
     path: Path
     name: str
-
-
-def require_source(source: Path) -> Path:
-    """The source; CohortError where there is none, with the nearest one beside it."""
-    if source.exists():
-        return source
-    beside: list[str] = []
-    if source.parent.is_dir():
-        beside = sorted(entry.name for entry in source.parent.iterdir())
-    raise CohortError(f"no file or folder {source}{nearest(source.name, beside)}")
 
 
 def is_archive(source: Path) -> bool:
@@ -204,11 +194,10 @@ class RawReader(ABC):
 
 @dataclass(frozen=True)
 class Naming:
-    """Regular expressions that are searched for in a file's path.
+    """Regular expressions that are searched for in a file's path; CohortError where one is none.
 
     A name is the pattern's matched groups, joined by "_"; without a group, the whole match. They
     are for the sample's name (None takes the reader's), and for the columns `group` and `label`.
-    CohortError where one is no regular expression.
     """
 
     sample: str | None = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, as_text, find_separator, require_file
+from datasets.cohort import MISSING_TEXT, as_text, decimal_hint, find_separator, require_file
 from datasets.errors import CohortError, nearest, refused
 from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8, require_package
 
@@ -169,7 +169,7 @@ class _Columns:
         self.points = [index for index, match in matched if match]
         self.axis = np.array([float(match["number"]) for _, match in matched if match])
         others = {header[index]: index for index, match in matched if not match}
-        commas = [name for name in header if DECIMAL_COMMA.fullmatch(name)]
+        commas = [name for name in header if decimal_hint(name)]
         if commas:
             raise CohortError(
                 f"{where}: column {commas[0]!r} has a decimal comma; write decimals with a point"
@@ -217,7 +217,7 @@ class _Columns:
                 found = "no value" if text in MISSING_TEXT else repr(text)
                 raise CohortError(
                     f"{where}: {found} in column {name!r}; a number was expected"
-                    f"{' (write decimals with a point)' if DECIMAL_COMMA.fullmatch(text) else ''}"
+                    f"{decimal_hint(text)}"
                 ) from error
         return np.array(numbers)
 

@@ -88,13 +88,6 @@ class Resample:
     closer than the old ones, values are interpolated linearly. Where they are farther apart, each
     is the mean of the interpolated line over its half-steps: peaks between the points are not lost,
     and their areas stay.
-
-    Example:
-        >>> resample = Resample(points=3)
-        >>> resample.set_axis(np.array([0.0, 1.0, 2.0, 3.0, 4.0])).tolist()
-        [0.0, 2.0, 4.0]
-        >>> resample(np.array([[0, 8, 0, 0, 0]], dtype=np.float32)).tolist()
-        [[4.0, 2.0, 0.0]]
     """
 
     def __init__(self, points: int | None = None, step: float | None = None) -> None:

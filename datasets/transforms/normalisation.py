@@ -153,7 +153,7 @@ class Standardize:
         scaler = StandardScaler()
         for chunk in chunks:
             if len(chunk):
-                scaler.partial_fit(chunk.astype(np.float64))
+                scaler.partial_fit(chunk)
         if not hasattr(scaler, "var_"):
             raise UsageError("standardize: there is no training scan to learn from")
         floor = self.min_std * float(np.sqrt(scaler.var_.mean()))

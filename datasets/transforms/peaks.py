@@ -79,17 +79,12 @@ class Align:
     than ``min_matches`` matched peaks, or whose points would change their order, stays as it is.
     Peaks are picked as by :class:`PickPeaks`: remove the baseline first.
 
-    Args:
-        max_shift: Largest displacement: a number of points, or relative to the position on the axis
-            as ``"500ppm"``; less than half the distance of neighbouring peaks, or they mix.
-        reference: Positions of the reference peaks, in the axis's unit. None learns them.
-        min_frequency: The share of the training scans that show a learned peak.
-        warp: ``linear`` (an offset and a stretch) or ``quadratic``.
-        scale: The polynomial's variable: the axis (``linear``), or its square root (``sqrt``), to
-            which a time of flight is proportional.
-        min_matches: Fewest matched peaks.
-        snr: Signal-to-noise ratio of peaks.
-        half_window: In points; of two peaks that are closer, only the larger one counts.
+    ``max_shift`` is a number of points, or relative to the position on the axis as ``"500ppm"``:
+    less than half the distance of neighbouring peaks, or they are confused. ``reference`` has
+    positions in the axis's unit; None learns those that the share ``min_frequency`` of the training
+    scans show. ``warp`` is ``linear`` (an offset and a stretch) or ``quadratic``, in the axis
+    (``scale="linear"``) or in its square root (``"sqrt"``), to which a time of flight is
+    proportional.
     """
 
     def __init__(
