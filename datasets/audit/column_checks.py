@@ -57,7 +57,7 @@ def check_groups(context: AuditContext) -> Iterator[Finding]:
         )
         yield Finding("groups:sides", "refuse", len(torn), sentence)
     for column in context.columns:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         if names_subjects(column, values):
             yield from _check_subjects(context, column, values)
     yield from _check_names(context)
@@ -123,7 +123,7 @@ def check_spelling(context: AuditContext) -> Iterator[Finding]:
         named.append(("label", Message("labels"), labels))
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            values = context.values(column).dropna()
+            values = context.cohort.samples[column].dropna()
             named.append((column, Message("values of {}", column), values))
     for name, what, values in named:
         found = find_spellings({str(value) for value in values})
@@ -177,7 +177,7 @@ def is_label_leakage(context: AuditContext, column: str) -> bool:
 def check_missingness(context: AuditContext) -> Iterator[Finding]:
     """Columns whose empty cells, which a model sees, separate the classes."""
     for column in context.columns:
-        missing = context.values(column).isna().to_numpy()
+        missing = context.cohort.samples[column].isna().to_numpy()
         found = context.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
         if found is None or not found.beyond_chance:
             continue
@@ -199,7 +199,7 @@ def check_confounding(context: AuditContext) -> Iterator[Finding]:
     note.
     """
     for column in context.columns:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         if is_batch(column) or names_subjects(column, values) or is_label_leakage(context, column):
             continue
         told = context.is_covariate(column) or is_personal(column)
@@ -213,7 +213,7 @@ def check_confounding(context: AuditContext) -> Iterator[Finding]:
 def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = context.numbers(column), found.contrast
     if numbers is None:
-        seen = _categories(context.values(column), contrast)
+        seen = _categories(context.cohort.samples[column], contrast)
     else:
         medians = contrast.compare(numbers, ".4g", np.nanmedian)
         seen = Message("its median is {} in {}, {} in {}", *medians)
@@ -249,7 +249,7 @@ def check_batches(context: AuditContext) -> Iterator[Finding]:
     given = "spectra" if context.cohort.has_spectra else "covariates"
     groups = pd.Series(context.cohort.groups)
     for column in context.batches:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         # Where each batch is within one group, no other group can tell of it.
         is_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
         examiner = context.examiner.of_samples() if is_within else context.examiner
@@ -317,7 +317,7 @@ def check_tables(context: AuditContext) -> Iterator[Finding]:
         if context.cohort.task != "multiclass":
             classes.append((contrast.other, ~contrast.members))
     for column in context.batches:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         if values.nunique() > MOST_CATEGORIES:
             continue
         sizes = values.value_counts()

@@ -117,21 +117,17 @@ class AuditContext:
         """Whether the model is given the column."""
         return column in self.cohort.numeric or column in self.cohort.categorical
 
-    def values(self, column: str) -> pd.Series:
-        """A column's values, [N], NaN where there is none."""
-        return self.cohort.samples[column]
-
     def numbers(self, column: str) -> np.ndarray | None:
         """A column's values as numbers, [N]; None where they are categories."""
         if column in self.cohort.numeric:
-            return self.values(column).to_numpy(dtype=np.float64)
-        return None if column in self.cohort.categorical else as_order(self.values(column))
+            return self.cohort.samples[column].to_numpy(dtype=np.float64)
+        return None if column in self.cohort.categorical else as_order(self.cohort.samples[column])
 
     def ask(self, column: str) -> Prediction | None:
         """How well a column's known values separate a contrast."""
         numbers = self.numbers(column)
         if numbers is None:
-            return self.examiner.ask_categories(self.values(column))
+            return self.examiner.ask_categories(self.cohort.samples[column])
         return self.examiner.ask_numbers(numbers)
 
 
