@@ -140,7 +140,16 @@ def find_near_duplicates(
     least = scans.reference.near
     pairs, bits = _candidates(scans, groups, least)
     pairs = pairs[np.argsort(bits, kind="stable")[:MOST_PAIRS]]
-    likeness = _compare(spectra, scans, pairs)
+    found = [np.empty(0)]
+    step = max(1, CHUNK_BYTES // (8 * spectra.shape[1]))
+    for start in range(0, len(pairs), step):
+        rows = scans.rows[pairs[start : start + step]]
+        one, other = (
+            find_details(scale(np.asarray(spectra[chosen])), scans.reference.regions)
+            for chosen in rows.T
+        )
+        found.append((one * other).sum(axis=1, dtype=np.float64))
+    likeness = np.concatenate(found)
     near = likeness >= least
     return pairs[near], likeness[near]
 
@@ -169,20 +178,6 @@ def _candidates(
             found_bits.append(bits[few])
     code, first = np.unique(np.concatenate(codes), return_index=True)
     return np.stack([code // count, code % count], axis=1), np.concatenate(found_bits)[first]
-
-
-def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.ndarray:
-    """Likeness of the details of each pair's scans, from -1 to 1, [P]."""
-    found = [np.empty(0)]
-    step = max(1, CHUNK_BYTES // (8 * spectra.shape[1]))
-    for start in range(0, len(pairs), step):
-        rows = scans.rows[pairs[start : start + step]]
-        one, other = (
-            find_details(scale(np.asarray(spectra[chosen])), scans.reference.regions)
-            for chosen in rows.T
-        )
-        found.append((one * other).sum(axis=1, dtype=np.float64))
-    return np.concatenate(found)
 
 
 def check_duplicates(context: AuditContext) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -269,9 +270,10 @@ def negative_first(labels: Sequence[str]) -> list[str] | None:
     ``wild type``; the alphabet does not decide.
     """
     orders = [list(labels), list(labels)[::-1]]
-    for order in orders:
-        if _is_smaller(*order):
-            return order
+    with suppress(ValueError):
+        for order in orders:
+            if float(order[0]) < float(order[1]):
+                return order
     found = [order for order in orders if _is_negative(*map(_plain, order))]
     return found[0] if len(found) == 1 else None
 
@@ -309,13 +311,6 @@ def _is_negative(label: str, other: str) -> bool:
     words = label.replace("wild type", "wildtype").split()
     known = [word in NEGATIVE_WORDS for word in words]
     return any(known) and all(k or w in BESIDE for k, w in zip(known, words, strict=True))
-
-
-def _is_smaller(label: str, other: str) -> bool:
-    try:
-        return float(label) < float(other)
-    except ValueError:
-        return False
 
 
 class TargetScaler:

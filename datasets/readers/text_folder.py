@@ -55,7 +55,9 @@ def _numbers(file: SourceFile) -> np.ndarray:
                 try:
                     x, y = map(float, SEPARATOR.split(text))
                 except ValueError as error:
-                    if pairs or heading or _holds_number(text):
+                    fields = re.split(r"[,;\s]+", text)
+                    is_data = any(NUMBER_LIKE.fullmatch(field.lstrip(OPENING)) for field in fields)
+                    if pairs or heading or is_data:
                         hints = map(decimal_hint, re.split(r"[;\s]+", text))
                         raise CohortError(
                             f"{file.name}, line {number}: {text[:40]!r}; two numbers were expected"
@@ -69,8 +71,3 @@ def _numbers(file: SourceFile) -> np.ndarray:
     if not pairs:
         raise CohortError(f"{file.name} holds no line of two numbers")
     return np.array(pairs, dtype=np.float64)
-
-
-def _holds_number(line: str) -> bool:
-    fields = re.split(r"[,;\s]+", line)
-    return any(NUMBER_LIKE.fullmatch(field.lstrip(OPENING)) for field in fields)
