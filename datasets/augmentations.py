@@ -1,8 +1,8 @@
 """Random changes of a sample's scans, for training only, applied after the transforms.
 
-Each is called with one sample's scans [S, L] (float32) and its own random generator, and returns
-new scans; sizes are in units of the transformed intensities. An augmentation with ``mix`` is given
-a second sample of the same class too.
+Each is called with a sample's scans, float32 [S, L], and its own random generator, and returns new
+scans; sizes are in units of the transformed intensities. One with ``mix`` is given a second sample
+of the same class too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from datasets.specs import Spec, build_each, require_choice, require_number, req
 if TYPE_CHECKING:
     from datasets.batches import Sample
 
-# A sample's scans [S, L] and its random generator to new scans.
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # Below this hardly anything is mixed, a thousandth of the samples.
 SMALLEST_ALPHA = 1e-3
@@ -57,8 +56,8 @@ def _cosines(points: int, waves: int) -> np.ndarray:
 class AxisShift:
     """Shift each scan along the axis, as a calibration error does.
 
-    The shift is uniform, up to ``max_points`` to either side, in fractions of a point (linear
-    interpolation); the points at the ends are repeated.
+    The shift is uniform up to ``max_points`` to either side, interpolated linearly; the points at
+    the ends are repeated.
     """
 
     def __init__(self, max_points: float = 2.0) -> None:
@@ -73,9 +72,8 @@ class AxisShift:
 class AxisWarp:
     """Shift each scan by an amount that varies along the axis; points keep their order.
 
-    The shift is a smooth random curve (linear interpolation); its largest size is uniform up to
-    ``max_points``. The points at the ends are repeated. The more ``waves`` (half periods along the
-    axis), the rougher the curve.
+    The shift is a smooth random curve of ``waves`` half periods; its largest size is uniform up to
+    ``max_points``. The points at the ends are repeated.
     """
 
     def __init__(self, max_points: float = 2.0, waves: int = 3) -> None:
@@ -100,27 +98,18 @@ def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     """Move each scan, float32 [S, L], towards the end of the axis by its own number of points, [S].
 
     Fractions are interpolated linearly; the first and the last point are repeated.
-
-    Example:
-        >>> shift_scans(np.array([[0, 4, 8]], dtype=np.float32), np.array([0.25])).tolist()
-        [[0.0, 3.0, 7.0]]
     """
-    count, points = scans.shape
+    points = scans.shape[1]
     # A shift by L points leaves the end point only: more makes no difference.
     shifts = np.clip(shifts, -points, points)
     margin = int(np.ceil(np.abs(shifts).max(initial=0.0))) + 1
-    padded = np.empty((count, points + 2 * margin), dtype=np.float32)
-    padded[:, :margin] = scans[:, :1]
-    padded[:, margin : margin + points] = scans
-    padded[:, margin + points :] = scans[:, -1:]
+    padded = np.pad(scans, ((0, 0), (margin, margin)), mode="edge")
     shifted = np.empty_like(scans, dtype=np.float32)
     for source, target, shift in zip(padded, shifted, shifts, strict=True):
-        whole = int(np.floor(shift))
-        fraction = np.float32(shift - whole)
-        start = margin - whole
+        start = margin - int(np.floor(shift))
         near, far = source[start : start + points], source[start - 1 : start - 1 + points]
         np.subtract(far, near, out=target)
-        target *= fraction
+        target *= np.float32(shift % 1)
         target += near
     return shifted
 
@@ -154,9 +143,8 @@ class Intensity:
 class BaselineDrift:
     """Add to each scan a smooth random curve, like the rest of a baseline.
 
-    The curve is a sum of ``waves`` cosines of 0.5, 1, 1.5, ... periods over the axis, of random
-    sizes. ``size`` is its root mean square on average, in units of the scan's own standard
-    deviation over its points.
+    The curve is a sum of ``waves`` cosines; ``size`` is its root mean square on average, in units
+    of the scan's own standard deviation over its points.
     """
 
     def __init__(self, size: float = 0.1, waves: int = 4) -> None:
@@ -174,13 +162,9 @@ class BaselineDrift:
 class PeakDropout:
     """Remove regions of the axis, peaks included, so that no single peak is relied upon.
 
-    The axis is divided into regions from a random point on, and each is removed with the chance
-    ``p``: the same ones of all scans of a sample, or another scan would show the peak.
-
-    Args:
-        p: The share of the axis that is removed on average.
-        width: Of a region, in points; about that of a peak.
-        fill: Its replacement: ``baseline``, the straight line between its ends, or ``zero``.
+    Regions of ``width`` points, counted from a random point on, are each removed with the chance
+    ``p``, from all scans of a sample: another scan would show the peak. ``fill`` replaces them by
+    the straight line between their ends (``baseline``) or by ``zero``.
     """
 
     def __init__(self, p: float = 0.1, width: int = 20, fill: str = "baseline") -> None:
@@ -235,18 +219,9 @@ class Mixup:
     """Mix each sample with another one of its class: scans with scans, covariates with covariates.
 
     Each becomes ``share`` of its own and ``1 - share`` of the other's (Zhang et al. 2018, "mixup:
-    Beyond Empirical Risk Minimization"); of several labels, the other one has the same set. Each
-    scan is mixed with a random one of the other sample. ``share`` is one number per sample, at
-    least a half, from Beta(alpha, alpha): the smaller alpha (at least 0.001), the less is mixed. A
-    sample whose target no other has stays as it is.
-
-    Example:
-        >>> from datasets.batches import Sample
-        >>> ours = Sample(np.zeros((2, 3), np.float32), np.zeros(1, np.float32), 1, "a")
-        >>> other = Sample(np.ones((1, 3), np.float32), np.ones(1, np.float32), 1, "b")
-        >>> mixed = Mixup(alpha=1.0).mix(ours, other, np.random.default_rng(0))
-        >>> mixed.spectra.shape, mixed.target, mixed.sample_id
-        ((2, 3), 1, 'a')
+    Beyond Empirical Risk Minimization"); ``share``, one number per sample, is from Beta(alpha,
+    alpha) and at least a half. Each scan is mixed with a random one of the other sample. Of several
+    labels, the other sample has the same set; one whose target no other has stays as it is.
     """
 
     def __init__(self, alpha: float = 0.2) -> None:

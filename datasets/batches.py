@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -28,16 +29,11 @@ class Sample(NamedTuple):
 class LazyBatch(Sequence[Sample]):
     """The samples of a batch, whose scans are read together when first needed.
 
-    A batch has them read straight to their destination, so that nothing is copied. The scans of a
-    single sample are a view of what was read.
-
-    Args:
-        read: Reads all scans into a fresh array: concatenated, [N, L], given None; padded with
-            zeros to S rows for each sample, [B x S, L], given S.
-        counts: Number of scans of each sample, int64 [B].
-        tabular: float32 [B, D].
-        target: int64 [B], or float32 [B, T].
-        sample_id: B names.
+    A batch has them read straight to their destination, so that nothing is copied; the scans of a
+    single sample are a view of what was read. ``read`` reads all scans into a fresh array:
+    concatenated, [N, L], given None; padded with zeros to S rows for each sample, [B x S, L], given
+    S. ``counts`` are the scans of each sample, int64 [B]; ``tabular`` is float32 [B, D]; ``target``
+    int64 [B] or float32 [B, T].
     """
 
     def __init__(
@@ -55,7 +51,6 @@ class LazyBatch(Sequence[Sample]):
         self._read = read
         self._scans: np.ndarray | None = None
         self._most: int | None = None  # their layout
-        self._samples: list[Sample] | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> LazyBatch:
@@ -92,27 +87,21 @@ class LazyBatch(Sequence[Sample]):
     def __getitem__(self, place: slice) -> list[Sample]: ...
     def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
         """A sample, or a list of some."""
-        return self._each()[place]
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Each sample."""
-        return iter(self._each())
+        return self._each[place]
 
     def __reduce__(self) -> tuple[type[list[Sample]], tuple[list[Sample]]]:
         """Send the samples to another process, without the reader."""
-        return list, (self._each(),)
+        return list, (self._each,)
 
+    @cached_property
     def _each(self) -> list[Sample]:
-        if self._samples is None:
-            parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, strict=True)
-            self._samples = [Sample(*part) for part in parts]
-        return self._samples
+        parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, strict=True)
+        return [Sample(*part) for part in parts]
 
     def _pieces(self) -> list[np.ndarray]:
         scans = self.scans() if self._scans is None else self._scans
         starts = first_rows(self.counts, self._most)
-        ends = starts + self.counts
-        bounds = zip(starts.tolist(), ends.tolist(), strict=True)
+        bounds = zip(starts.tolist(), (starts + self.counts).tolist(), strict=True)
         return [scans[start:end] for start, end in bounds]
 
 
@@ -163,16 +152,11 @@ class _Parts:
 class Batch(_Parts):
     """Samples, padded to the largest number of scans among them.
 
-    Attributes:
-        spectra: float32 [B, S, L], zero where padded.
-        mask: bool [B, S], True for a real scan; every row has at least one.
-        tabular: float32 [B, D].
-        target: long [B], or float32 [B, T] for regression and for several labels.
-        sample_id: B names.
-        scan_rows: long [N], the rows of ``spectra.flatten(0, 1)`` that are real scans: the mask as
-            an index, which needs no synchronisation on a GPU; perhaps filled up with B x S. None
-            where unknown; set it to None when changing the mask.
-        aux: Further targets for the loss by name, each [B] or [B, T].
+    ``spectra``, float32 [B, S, L], are zero where padded; ``mask``, bool [B, S], is True for a real
+    scan, at least one a row; ``tabular`` is float32 [B, D], ``target`` long [B], or float32 [B, T]
+    for regression and for several labels. ``scan_rows``, long [N], is the mask as an index into
+    ``spectra.flatten(0, 1)``, which needs no synchronisation on a GPU, perhaps filled up with B x
+    S; None where unknown. ``aux`` are further targets for the loss by name, each [B] or [B, T].
     """
 
     spectra: Tensor
@@ -191,23 +175,10 @@ class Batch(_Parts):
 def pad_collate(
     samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
 ) -> Batch:
-    """Pad samples to one batch.
+    """Pad samples to one batch; ValueError where there is none, or one has no scan.
 
-    Args:
-        samples: At least one, of the same L and D, each with at least one scan (else ValueError).
-            A :class:`LazyBatch` is read straight into the batch.
-        pad_rows_to: Fill ``scan_rows`` up to a multiple of this, so that batches share a few
-            shapes, as CUDA graphs and compiled code need.
-        pad_scans_to: Pad S up to a multiple of this, for the same reason.
-
-    Example:
-        >>> one = Sample(np.ones((1, 2), np.float32), np.zeros(1, np.float32), 0, "a")
-        >>> two = Sample(np.ones((2, 2), np.float32), np.zeros(1, np.float32), 1, "b")
-        >>> pad_collate([one, two]).mask
-        tensor([[ True, False],
-                [ True,  True]])
-        >>> pad_collate([one, two], pad_rows_to=4, pad_scans_to=4).scan_rows
-        tensor([0, 4, 5, 8])
+    ``scan_rows`` is filled up to a multiple of ``pad_rows_to``, S to one of ``pad_scans_to``, so
+    that batches share a few shapes, as CUDA graphs and compiled code need.
     """
     together = LazyBatch.of(samples)
     mask = valid_scans(together, pad_scans_to)
@@ -244,10 +215,10 @@ def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
 
 @dataclass(slots=True)
 class PackedBatch(_Parts):
-    """Samples whose scans are concatenated, so that no padding is sent, pinned or copied.
+    """Samples whose scans are concatenated, float32 [N, L]: no padding is sent, pinned or copied.
 
-    :meth:`to` pads on the device, to the values of :func:`pad_collate`. The fields are those of
-    :class:`Batch`, but for ``scans``: float32 [N, L], sample by sample.
+    :meth:`to` pads on the device, to the values of :func:`pad_collate`; other fields as in
+    :class:`Batch`.
     """
 
     scans: Tensor
@@ -279,15 +250,7 @@ class PackedBatch(_Parts):
 def packed_collate(
     samples: Sequence[Sample], pad_rows_to: int | None = None, pad_scans_to: int | None = None
 ) -> PackedBatch:
-    """Concatenate samples to one batch without padding; see :func:`pad_collate`.
-
-    Example:
-        >>> one = Sample(np.ones((1, 2), np.float32), np.zeros(1, np.float32), 0, "a")
-        >>> two = Sample(np.ones((2, 2), np.float32), np.zeros(1, np.float32), 1, "b")
-        >>> batch = packed_collate([one, two])
-        >>> batch.scans.shape, batch.to("cpu").spectra.shape
-        (torch.Size([3, 2]), torch.Size([2, 2, 2]))
-    """
+    """Concatenate samples to one batch without padding; see :func:`pad_collate`."""
     together = LazyBatch.of(samples)
     mask = valid_scans(together, pad_scans_to)
     return PackedBatch(

@@ -23,31 +23,19 @@ _SETTINGS = ("numeric", "categorical", "log", "missing_indicators", "scale")
 class CovariateEncoder:
     """Encode numeric and categorical covariates; fitted on the training samples only.
 
-    Numeric columns are log1p-transformed where asked, then median-imputed and, with ``scale``,
+    Numeric columns, those of ``log`` after log1p, are median-imputed and, with ``scale``,
     standardised. With ``missing_indicators``, each of them with missing values in training has a
     second feature, 1 where the value is missing. One without any value in training is always 0.
 
     Categorical columns have one 0/1 feature for each category seen in training; an unseen category
     is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
     training and indicators are on (or where the column held nothing else); otherwise all-zero.
-
-    Args:
-        numeric: Columns of numeric covariates.
-        categorical: Columns of categorical covariates.
-        log: Numeric columns that are log1p-transformed; values of 0 and above.
-        missing_indicators: Whether the model may see that a value is missing.
-        scale: Whether numeric columns are brought to mean 0 and standard deviation 1.
-
-    Raises:
-        CohortError: A column is missing or listed twice, or a value cannot be used.
+    CohortError where a column is missing or listed twice, or a value cannot be used.
 
     Example:
         >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
-        >>> encoder = CovariateEncoder(["age"], ["sex"]).fit(patients)
-        >>> encoder.feature_names
+        >>> CovariateEncoder(["age"], ["sex"]).fit(patients).feature_names
         ['age', 'missing(age)', 'sex=f', 'sex=m']
-        >>> encoder.transform(pd.DataFrame({"age": [None], "sex": ["unheard of"]})).tolist()
-        [[0.0, 1.0, 0.0, 0.0]]
     """
 
     def __init__(
@@ -69,10 +57,8 @@ class CovariateEncoder:
                 raise CohortError(f"covariate {column!r} is listed more than once")
         for column in self.log:
             if column not in self.numeric:
-                raise CohortError(
-                    f"log of {column!r}, which is not a numeric covariate"
-                    f"{nearest(column, self.numeric)}"
-                )
+                hint = nearest(column, self.numeric)
+                raise CohortError(f"log of {column!r}, which is not a numeric covariate{hint}")
         self._learned: dict[str, Any] | None = None
 
     def fit(self, samples: pd.DataFrame) -> CovariateEncoder:
@@ -171,11 +157,19 @@ class CovariateEncoder:
         names = [str(name) for name in named]
         columns: dict[str, Any] = {}
         for column in self.numeric:
-            columns[column] = as_numbers(samples[column], column, names)
+            numbers = as_numbers(samples[column], column, names)
             if column in self.log:
-                columns[column] = _log1p(columns[column], column, names)
+                if (numbers < 0).any():
+                    row = int(np.argmax(numbers < 0))
+                    raise CohortError(
+                        f"log of {column!r} needs values of 0 and above; sample {names[row]!r} has "
+                        f"{numbers[row]:g}"
+                    )
+                numbers = np.log1p(numbers)
+            columns[column] = numbers
         for column in self.categorical:
-            columns[column] = _as_text(samples[column])
+            values = samples[column].astype(object).map(as_text)
+            columns[column] = values.mask(is_missing(samples[column]), MISSING).to_numpy()
         return pd.DataFrame(columns, index=range(len(samples)))
 
     def _categories(self, values: pd.Series) -> list[str]:
@@ -183,20 +177,3 @@ class CovariateEncoder:
         if not seen or (self.missing_indicators and (values == MISSING).any()):
             seen.append(MISSING)
         return seen
-
-
-def _log1p(numbers: np.ndarray, column: str, sample_ids: Sequence[str]) -> np.ndarray:
-    negative = numbers < 0
-    if negative.any():
-        row = int(np.argmax(negative))
-        raise CohortError(
-            f"log of {column!r} needs values of 0 and above; sample {sample_ids[row]!r} has "
-            f"{numbers[row]:g}"
-        )
-    logs: np.ndarray = np.log1p(numbers)
-    return logs
-
-
-def _as_text(values: pd.Series) -> np.ndarray:
-    both = zip(values, is_missing(values), strict=True)
-    return np.array([MISSING if gone else as_text(value) for value, gone in both], dtype=object)

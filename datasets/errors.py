@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 # Longer lists are cut.
@@ -35,3 +36,14 @@ def nearest(name: object, choices: Iterable[object]) -> str:
 def one_line(error: BaseException) -> str:
     """An error's message on one line."""
     return " ".join(str(error).split())
+
+
+@contextmanager
+def refused(problem: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise errors of a library as a CohortError that names the problem; CohortErrors pass."""
+    try:
+        yield
+    except CohortError:
+        raise
+    except kinds as error:
+        raise CohortError(f"{problem}: {one_line(error) or type(error).__name__}") from error

@@ -8,14 +8,9 @@ from typing import Any
 class Message(str):
     """A text filled from a phrase, which the catalogue of another language can fill, too.
 
-    Args:
-        phrase: With a ``{}`` for each value; the message's id in a catalogue.
-        *values: Numbers; names, which stay as they are in any language; messages; lists of these.
-
-    Example:
-        >>> told = Message("{} of {} are missing: {}", 2, "CRP", ["a", "b"])
-        >>> told, told.phrase
-        ('2 of CRP are missing: a, b', '{} of {} are missing: {}')
+    ``phrase`` has a ``{}`` for each of ``values`` and is the message's id in a catalogue;
+    ``values`` are numbers, names, which stay as they are in any language, messages, or lists of
+    these.
     """
 
     phrase: str
@@ -42,12 +37,7 @@ class Message(str):
 
 
 def sentences(*parts: str) -> Message:
-    """Sentences behind each other; empty ones are left out.
-
-    Example:
-        >>> sentences("It rains.", "", Message("{} are wet.", 3))
-        'It rains. 3 are wet.'
-    """
+    """Sentences behind each other; empty ones are left out."""
     told = [part if isinstance(part, Message) else Message(part) for part in parts if part]
     return told[0] if len(told) == 1 else Message(" ".join(["{}"] * len(told)), *told)
 

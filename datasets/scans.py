@@ -28,8 +28,7 @@ class ScanBuffers:
     """Arrays whose memory is reused once nothing refers to them.
 
     Batches of unequal sizes make the allocator hand memory back to the system, which clears it
-    before it is written to again: that takes longer than reading the scans. An array, a view of
-    it or a tensor made from it keeps its memory as usual.
+    before it is written to again: that takes longer than reading the scans.
     """
 
     def __init__(self) -> None:
@@ -68,17 +67,8 @@ BUFFERS = ScanBuffers()
 class RaggedRows:
     """The rows of each sample's scans, at least one, in flat arrays: a batch's need no loop.
 
-    Attributes:
-        flat: All rows, sample by sample, int64 [N_scans].
-        counts: Number of scans of each sample, int64 [N].
-        starts: Where each sample's rows start in ``flat``, int64 [N].
-
-    Example:
-        >>> rows = RaggedRows([np.array([7, 2]), np.array([9]), np.array([0, 4])])
-        >>> rows.of(np.array([2, 0])).tolist()
-        [0, 4, 7, 2]
-        >>> rows.padded(np.array([1, 0]), most=3, filler=-1).tolist()
-        [9, -1, -1, 7, 2, -1]
+    ``flat`` holds all rows, sample by sample, int64 [N_scans]; ``counts`` and ``starts``, int64
+    [N], each sample's number of rows and the place of its first one.
     """
 
     def __init__(self, rows: Sequence[np.ndarray]) -> None:
@@ -113,35 +103,11 @@ class Runs(NamedTuple):
     places: np.ndarray
 
 
-def find_runs(rows: np.ndarray) -> Runs:
-    """The runs of rows, int64 [n]."""
-    places = np.flatnonzero(np.diff(rows, prepend=rows[:1]) != 1)
-    return Runs(rows[places], np.diff(places, append=len(rows)), places)
-
-
-class SampleRuns:
-    """The runs of each sample's rows, found once for all batches."""
-
-    def __init__(self, rows: RaggedRows) -> None:
-        begins = np.diff(rows.flat, prepend=rows.flat[:1]) != 1
-        begins[rows.starts] = True  # a sample's neighbour may go elsewhere
-        begin = np.flatnonzero(begins)
-        self._first = rows.flat[begin]
-        self._counts = np.diff(begin, append=len(rows.flat))
-        # First run of each sample, and the number of its runs.
-        self._from = np.searchsorted(begin, rows.starts)
-        self._number = np.diff(self._from, append=len(begin))
-        self._behind_start = begin - np.repeat(rows.starts, self._number)
-        self._is_one_each = len(begin) == len(rows.starts)
-
-    def of(self, samples: np.ndarray, places: np.ndarray) -> Runs:
-        """The runs of samples [B], whose first rows go to ``places``, int64 [B]."""
-        if self._is_one_each:
-            return Runs(self._first[samples], self._counts[samples], places)
-        number = self._number[samples]
-        runs = count_up(self._from[samples], number)
-        places = np.repeat(places, number) + self._behind_start[runs]
-        return Runs(self._first[runs], self._counts[runs], places)
+def find_runs(rows: np.ndarray, places: np.ndarray) -> Runs:
+    """The runs of rows that go to neighbouring places, both int64 [n]."""
+    apart = (np.diff(rows, prepend=rows[:1]) != 1) | (np.diff(places, prepend=places[:1]) != 1)
+    starts = np.flatnonzero(apart)
+    return Runs(rows[starts], np.diff(starts, append=len(rows)), places[starts])
 
 
 class ScanReader:
@@ -149,15 +115,8 @@ class ScanReader:
 
     Touched pages of a memory map count as the process's own memory, after an epoch the whole file.
     A file of contiguous float32 rows is therefore read through a descriptor, run by run in the
-    order of the file. Everything else (arrays in memory, views of a map, systems without
-    ``preadv``) is indexed.
-
-    A reader survives a fork; sent to another process it opens the file again. Its methods raise
-    CohortError where the file was made shorter since it was opened.
-
-    Example:
-        >>> ScanReader(np.array([[1, 2], [3, 4], [5, 6]])).read(np.array([2, 0])).tolist()
-        [[5.0, 6.0], [1.0, 2.0]]
+    order of the file; everything else is indexed. A reader survives a fork; sent to another process
+    it opens the file again. CohortError where the file was made shorter since it was opened.
     """
 
     def __init__(self, spectra: np.ndarray) -> None:
@@ -177,7 +136,7 @@ class ScanReader:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.spectra):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self.spectra)}")
         scans = BUFFERS.empty(len(rows), self.spectra.shape[1])
-        self.read_runs(find_runs(rows), scans)
+        self.read_runs(find_runs(rows, np.arange(len(rows))), scans)
         return scans
 
     def read_runs(self, runs: Runs, into: np.ndarray) -> None:

@@ -16,8 +16,8 @@ Spec = str | type | Mapping[str, Any]
 def build_each(kind: str, choices: Mapping[str, type], specs: Sequence[Spec]) -> list[Any]:
     """Build the objects of a list of specs, in its order.
 
-    A spec is a key of ``choices``, a class, or ``{"name": either, "params": {...}}``; ``kind`` is
-    that of the objects, for the UsageError that names the spec and the nearest valid choice.
+    A spec is a key of ``choices``, a class, or ``{"name": either, "params": {...}}``; ``kind``
+    names the objects in the UsageError, which has the nearest valid choice.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")
@@ -25,8 +25,8 @@ def build_each(kind: str, choices: Mapping[str, type], specs: Sequence[Spec]) ->
 
 
 def _build(kind: str, choices: Mapping[str, type], spec: Spec) -> Any:
-    params: Any = {}
     name: Any = spec
+    params: Any = {}
     if isinstance(spec, Mapping):
         for key in spec:
             if key not in ("name", "params"):
@@ -34,16 +34,13 @@ def _build(kind: str, choices: Mapping[str, type], spec: Spec) -> Any:
                     f"{kind}: unknown key {key!r} in {dict(spec)}{nearest(key, ['name', 'params'])}"
                 )
         name, params = spec.get("name"), spec.get("params") or {}
-    if isinstance(name, type):
-        cls: Any = name
-        name = cls.__name__
-    elif isinstance(name, str) and name in choices:
-        cls = choices[name]
-    else:
+    if not isinstance(name, type) and not (isinstance(name, str) and name in choices):
         raise UsageError(f"unknown {kind} {name!r}{nearest(name, choices)}")
+    cls = name if isinstance(name, type) else choices[name]
+    what = f"{kind} {cls.__name__ if name is cls else name!r}"
     if not isinstance(params, Mapping):
-        raise UsageError(f"params of {kind} {name!r}: a mapping was expected, not {params!r}")
-    _check_params(f"{kind} {name!r}", cls, params)
+        raise UsageError(f"params of {what}: a mapping was expected, not {params!r}")
+    _check_params(what, cls, params)
     return cls(**params)
 
 

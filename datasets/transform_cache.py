@@ -1,9 +1,8 @@
 """Transformed scans on disk: computed once, by several processes, and memory-mapped from then on.
 
-A folder of the cache holds one entry per combination of spectra, rows and fitted transforms: a
-subfolder with ``scans.npy`` and ``manifest.json``, written aside and renamed, so that it is
-complete or absent. A change of the inputs changes the entry's name; a damaged entry is computed
-again.
+The cache's folder holds a subfolder for each combination of spectra, rows and fitted transforms,
+with ``scans.npy`` and ``manifest.json``: written aside and renamed, so that it is complete or
+absent. A change of the inputs changes its name; a damaged one is computed again.
 """
 
 from __future__ import annotations
@@ -33,12 +32,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.cohort import ChecksumCache
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from datasets.loading import start_worker
 from datasets.scans import ScanReader
 
 if TYPE_CHECKING:
     from datasets.transforms import Transform
+
+Say = Callable[[str], None]
 
 DTYPE = np.dtype("<f4")
 # Scans in a process at once, without the copies of a transform.
@@ -57,13 +58,8 @@ GIB = 2**30
 class TransformBuild(Dataset[int]):
     """Chunk numbers to checksums: each access transforms a chunk and writes it to the file.
 
-    A data set, so that a loader's workers do it: they end with this process. The arguments are
-    those of :func:`transformed_scans`; ``rows`` are at least one.
-
-    Attributes:
-        shape: Of the file's array, [n, points after the transforms].
-        step: Scans in a chunk.
-        offset: Start of the array in the file, in bytes; known once it is written.
+    A data set, so that a loader's workers do it: they end with this process. ``shape`` is that of
+    the file's array, ``step`` the scans in a chunk, ``offset`` the array's first byte in the file.
     """
 
     def __init__(self, spectra: np.ndarray, rows: np.ndarray, transforms: Transform) -> None:
@@ -84,7 +80,7 @@ class TransformBuild(Dataset[int]):
         """Number of chunks."""
         return -(-len(self.rows) // self.step)
 
-    def write(self, file: Path, workers: int, start: str | None = None) -> list[int]:
+    def write(self, file: Path, workers: int) -> list[int]:
         """Write all chunks to a new file of full size, in parallel; returns the CRC-32 of each."""
         mapped = np.lib.format.open_memmap(file, mode="w+", dtype=DTYPE, shape=self.shape)
         self.file, self.offset = str(file), int(mapped.offset)
@@ -96,7 +92,6 @@ class TransformBuild(Dataset[int]):
             self,
             batch_size=None,
             num_workers=workers,
-            multiprocessing_context=start if workers else None,
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # without one, torch's global stream would be drawn from
         )
@@ -142,26 +137,24 @@ def transformed_scans(
     workers: int | None = None,
     memory: ChecksumCache | None = None,
     limit_bytes: int = LIMIT_BYTES,
-    say: Callable[[str], None] = print,
-    start: str | None = None,
+    say: Say = print,
 ) -> TransformedScans:
     """Memory-map the transformed scans of a cohort, computed first where they are missing.
 
     Of several processes that ask at once, one computes and the others wait. Where files cannot be
-    locked each computes, and the first that is done wins.
+    locked each computes, and the first that is done wins. UsageError where the folder cannot be
+    written.
 
     Args:
         spectra: [N_scans, L], usually memory-mapped; only its file is sent to the processes.
         rows: Which of them, in any order.
         transforms: Deterministic and fitted; called with chunks [m, L].
         fingerprint: Of the spectra, such as the SHA-256 of their file.
-        folder: Of the cache; made where it is missing. UsageError where it cannot be written.
+        folder: Of the cache.
         workers: Number of processes; 0 for this one, None for the machine's cores.
-        memory: Remembers that an entry was intact, until its file changes; without it each call
-            reads the whole entry.
+        memory: Remembers which entries were intact; without it each call reads the whole entry.
         limit_bytes: Of all entries together. This one is kept in any case.
         say: Given a line when something takes long or was damaged.
-        start: Start method of ``multiprocessing``; None for its default.
     """
     rows = np.unique(np.asarray(rows, dtype=np.int64))
     identity = {
@@ -180,7 +173,7 @@ def transformed_scans(
                     for part in folder.glob(f".{place.name}.*{PART_SUFFIX}"):
                         shutil.rmtree(part, ignore_errors=True)  # a killed process's
                 build = TransformBuild(spectra, rows, transforms)
-                _make(place, identity, build, _cores() if workers is None else workers, say, start)
+                _make(place, identity, build, _cores() if workers is None else workers, say)
                 mapped = np.lib.format.open_memmap(place / SCANS_FILE, mode="r")
             os.utime(place / MANIFEST_FILE)  # time of the last use
         _make_room(folder, place, limit_bytes)
@@ -192,12 +185,7 @@ def transformed_scans(
 
 
 def _make(
-    place: Path,
-    identity: dict[str, Any],
-    build: TransformBuild,
-    workers: int,
-    say: Callable[[str], None],
-    start: str | None,
+    place: Path, identity: dict[str, Any], build: TransformBuild, workers: int, say: Say
 ) -> None:
     folder = place.parent
     room = shutil.disk_usage(folder).free
@@ -208,21 +196,14 @@ def _make(
         )
     workers = min(workers, len(build)) if len(build) > 1 else 0
     by = f"{workers} processes" if workers > 1 else "1 process"
-    say(
-        f"transforming {len(build.rows)} scans once ({build.nbytes / GIB:.2f} GiB, {by}) into "
-        f"{place}"
-    )
+    size = f"{build.nbytes / GIB:.2f} GiB"
+    say(f"transforming {len(build.rows)} scans once ({size}, {by}) into {place}")
     aside = folder / f".{place.name}.{uuid.uuid4().hex}{PART_SUFFIX}"
     aside.mkdir()
     try:
-        checksums = build.write(aside / SCANS_FILE, workers, start)
-        manifest = {
-            "identity": identity,
-            "shape": list(build.shape),
-            "offset": build.offset,
-            "step": build.step,
-            "checksums": checksums,
-        }
+        checksums = build.write(aside / SCANS_FILE, workers)
+        manifest = {"identity": identity, "shape": list(build.shape), "offset": build.offset}
+        manifest |= {"step": build.step, "checksums": checksums}
         (aside / MANIFEST_FILE).write_text(json.dumps(manifest), "utf-8")
         shutil.rmtree(place, ignore_errors=True)
         try:
@@ -235,7 +216,7 @@ def _make(
 
 
 def _open_sound(
-    place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Callable[[str], None]
+    place: Path, identity: dict[str, Any], memory: ChecksumCache, say: Say
 ) -> np.memmap | None:
     """Map an entry if it exists and matches its manifest; otherwise say why not."""
     if not place.exists():
@@ -248,8 +229,7 @@ def _open_sound(
         found_array = [list(mapped.shape), mapped.dtype, mapped.flags.c_contiguous, mapped.offset]
         if found_array != [manifest["shape"], DTYPE, True, manifest["offset"]]:
             raise ValueError(f"it holds {mapped.dtype} {list(mapped.shape)}")
-        scan_bytes = mapped.shape[1] * DTYPE.itemsize
-        chunk_bytes = manifest["step"] * scan_bytes
+        chunk_bytes = manifest["step"] * mapped.shape[1] * DTYPE.itemsize
         found = memory.sha256(
             place / SCANS_FILE,
             lambda path: plain_digest(_checksums(path, manifest["offset"], chunk_bytes)),
@@ -257,7 +237,7 @@ def _open_sound(
         if found != plain_digest(manifest["checksums"]):
             raise ValueError("it was changed since it was written")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         say(f"the transformed scans in {place} are damaged ({reason}): computing them again")
         return None
     return mapped
@@ -276,7 +256,7 @@ def _checksums(path: Path, offset: int, chunk_bytes: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+def _locked(path: Path, say: Say) -> Iterator[bool]:
     """Lock an entry; yields False where the file system has no locks."""
     lock = FileLock(path)
     try:
@@ -295,18 +275,16 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 def _make_room(folder: Path, keep: Path, limit_bytes: int) -> None:
     """Remove entries used least recently, and leftovers; a process keeps what it has mapped."""
-    used = {}
-    for manifest in folder.glob(f"*/{MANIFEST_FILE}"):
+    used = []
+    for manifest in folder.glob(f"[!.]*/{MANIFEST_FILE}"):
         with contextlib.suppress(OSError):  # another process may remove it at the same time
-            if manifest.parent.suffix != PART_SUFFIX:
-                size = (manifest.parent / SCANS_FILE).stat().st_size
-                used[manifest.parent] = manifest.stat().st_mtime, size
-    total = sum(size for _, size in used.values())
-    for place in sorted(used.keys() - {keep}, key=lambda place: used[place]):
-        if total <= limit_bytes:
-            break
-        total -= used[place][1]
-        shutil.rmtree(place, ignore_errors=True)
+            size = (manifest.parent / SCANS_FILE).stat().st_size
+            used.append((manifest.stat().st_mtime, manifest.parent, size))
+    total = sum(size for *_, size in used)
+    for _, place, size in sorted(used):
+        if total > limit_bytes and place != keep:
+            total -= size
+            shutil.rmtree(place, ignore_errors=True)
     for part in folder.glob(f".*{PART_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_AFTER_S:
@@ -319,10 +297,10 @@ def _cores() -> int:
 
 
 def transform_fingerprint(value: Any) -> Any:
-    """Describe a transform, or a part of one, so that it is equal where the results are.
+    """Describe a transform, or a part of one, in plain types that are equal where the results are.
 
-    Objects are described by their class, the text of the class's file, and their attributes; arrays
-    by their bytes. Imports of that file are not looked at. The result is plain types for ``json``.
+    Objects are described by their class, the text of its file, and their attributes; arrays by
+    their bytes. Imports of that file are not looked at.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -338,19 +316,12 @@ def transform_fingerprint(value: Any) -> Any:
     if isinstance(value, FunctionType):
         inside = [cell.cell_contents for cell in value.__closure__ or ()]
         given = [value.__defaults__, value.__kwdefaults__, inside]
-        return {
-            "function": _name(value),
-            "code": _code(value),
-            "state": transform_fingerprint(given),
-        }
+        return [_name(value), _code(value), transform_fingerprint(given)]
     if isinstance(value, type):
         return _name(value)
     if hasattr(value, "__dict__"):
-        return {
-            "class": _name(type(value)),
-            "source": _source(type(value)),
-            "state": transform_fingerprint(vars(value)),
-        }
+        cls = type(value)
+        return [_name(cls), _source(cls), transform_fingerprint(vars(value))]
     return _sha256(pickle.dumps(value))
 
 

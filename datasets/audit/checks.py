@@ -49,13 +49,9 @@ def audit(
 ) -> list[Finding]:
     """Look for what would make a model's figures look better than they are; the gravest first.
 
-    Args:
-        cohort: The cohort.
-        split: The split of each sample, str [N]; None skips the checks of splits.
-        label: What :meth:`datasets.cohort.Cohort.read` was given.
-        group: Likewise.
-        max_scans: About how many scans to look at, those of samples drawn at random; None for all.
-            A note says so where some are left out.
+    ``split`` is that of each sample, str [N], None to skip its checks; ``label`` and ``group`` are
+    what :meth:`datasets.cohort.Cohort.read` was given. About ``max_scans`` scans, of samples drawn
+    at random, are looked at, None for all; a note says so where some are left out.
     """
     context = AuditContext(cohort, split, label, group, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]
@@ -63,12 +59,6 @@ def audit(
     there = sum(map(len, cohort.scan_rows))
     looked_at = len(context.scans.rows) if cohort.has_spectra else there
     if looked_at < there:
-        findings.append(
-            Finding(
-                "sampled",
-                "note",
-                looked_at,
-                Message("only {} of {} scans were looked at, to save time", looked_at, there),
-            )
-        )
+        told = Message("only {} of {} scans were looked at, to save time", looked_at, there)
+        findings.append(Finding("sampled", "note", looked_at, told))
     return sort_by_level(findings)

@@ -19,7 +19,7 @@ from datasets.audit.context import (
     is_personal,
     names_subjects,
 )
-from datasets.audit.findings import Finding, counted
+from datasets.audit.findings import Finding, Level, counted
 from datasets.audit.small_model import FAMILY_ERROR, Contrast, Prediction, strongest
 from datasets.cohort import MISSING_LABEL, SAMPLE_ID, find_spellings
 from datasets.messages import Message
@@ -48,30 +48,23 @@ MUCH = 0.2
 def check_groups(context: AuditContext) -> Iterator[Finding]:
     """Groups in several splits, and columns of subjects that several groups share."""
     groups, split = context.cohort.groups, context.split
-    if split is not None:
-        torn = _spanning(groups, split)
-        if len(torn):
-            sentence = Message(
-                "{} of {} in several splits, such as {}: the test set holds groups that were "
-                "trained on",
-                *(counted(len(torn), "group"), len(np.unique(groups)), torn[0]),
-            )
-            yield Finding("groups:sides", "refuse", len(torn), sentence)
+    torn = np.empty(0) if split is None else _spanning(groups, split)
+    if len(torn):
+        sentence = Message(
+            "{} of {} in several splits, such as {}: the test set holds groups that were "
+            "trained on",
+            *(counted(len(torn), "group"), len(np.unique(groups)), torn[0]),
+        )
+        yield Finding("groups:sides", "refuse", len(torn), sentence)
     for column in context.columns:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         if names_subjects(column, values):
             yield from _check_subjects(context, column, values)
     yield from _check_names(context)
     number = len(np.unique(groups))
     if number < FEW_GROUPS:
-        yield Finding(
-            "groups:few",
-            "note",
-            number,
-            Message(
-                "{}: how a model does on a new one rests on very few", counted(number, "group")
-            ),
-        )
+        told = "{}: how a model does on a new one rests on very few"
+        yield Finding("groups:few", "note", number, Message(told, counted(number, "group")))
 
 
 def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> Iterator[Finding]:
@@ -80,15 +73,16 @@ def _check_subjects(context: AuditContext, column: str, values: pd.Series) -> It
     shared = _spanning(named, context.cohort.groups[known])
     if not len(shared):
         return
-    torn = _spanning(named, context.split[known]) if context.split is not None else shared[:0]
+    torn = np.empty(0) if context.split is None else _spanning(named, context.split[known])
+    level: Level = "refuse" if len(torn) else "warn"
     where = ", {} of them in several splits" if len(torn) else ""
+    told = [counted(len(shared), "value"), column, *([len(torn)] if len(torn) else [])]
     sentence = Message(
         f"{{}} of {{}} in several groups{where}, such as {{}}: if {{}} identifies the subject, it "
         "should be data.group",
-        *(counted(len(shared), "value"), column, *([len(torn)] if len(torn) else [])),
-        *((torn if len(torn) else shared)[0], column),
+        *(*told, torn[0] if len(torn) else shared[0], column),
     )
-    yield Finding(f"groups:{column}", "refuse" if len(torn) else "warn", len(shared), sentence)
+    yield Finding(f"groups:{column}", level, len(shared), sentence)
 
 
 def _check_names(context: AuditContext) -> Iterator[Finding]:
@@ -117,44 +111,37 @@ def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def check_spelling(context: AuditContext) -> Iterator[Finding]:
     """Groups, labels, samples and categories that differ by spelling only."""
-    cohort = context.cohort
-    roles = context.roles
-    named: dict[str, tuple[str, Iterable[object]]] = {
-        "group": ("groups", cohort.groups),
-        "sample_id": ("samples", cohort.sample_ids),
-    }
+    cohort, roles, split = context.cohort, context.roles, context.split
+    # Name of the finding, what is spelled so, its spellings.
+    named: list[tuple[str, Message, Iterable[object]]] = []
+    if roles.group != SAMPLE_ID:
+        named.append(("group", Message("groups"), cohort.groups))
+    named.append(("sample_id", Message("samples"), cohort.sample_ids))
     if cohort.task in ("binary", "multiclass"):
         left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
-        named["label"] = ("labels", [*cohort.samples[roles.label[0]], *left_out])
-    if roles.group == SAMPLE_ID:
-        del named["group"]
+        labels = [*cohort.samples[roles.label[0]], *left_out]
+        named.append(("label", Message("labels"), labels))
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            named[column] = ("values of {}", context.values(column).dropna())
-    for name, (what, values) in named.items():
-        names = {str(value) for value in values}
-        found = find_spellings(names)
-        if found:
-            shown = (" / ".join(map(repr, spellings)) for spellings in found[:MOST_EXAMPLES])
-            examples = "; ".join(shown)
-            sets = f"{'set' if len(found) == 1 else 'sets'} of {what}"
-            parted = _in_splits(context, name, found)
-            sentence = Message(
-                "{} {} that differ by case, blanks, zeros or the form of characters only"
-                f"{' ({} in several splits)' if parted else ''}, {{}}: if they are one, spell them "
-                "alike",
-                *(len(found), Message(sets, *([name] if what == "values of {}" else []))),
-                *([parted] if parted else []),
-                examples,
-            )
-            yield Finding(f"spelling:{name}", "warn", len(found), sentence)
-
-
-def _in_splits(context: AuditContext, name: str, found: list[list[str]]) -> int:
-    if name != "group" or context.split is None:
-        return 0
-    groups, split = context.cohort.groups, context.split
-    return sum(len(set(split[np.isin(groups, spellings)])) > 1 for spellings in found)
+            values = context.cohort.samples[column].dropna()
+            named.append((column, Message("values of {}", column), values))
+    for name, what, values in named:
+        found = find_spellings({str(value) for value in values})
+        if not found:
+            continue
+        sets = Message(f"{'set' if len(found) == 1 else 'sets'} of {what.phrase}", *what.values)
+        parted = 0
+        if name == "group" and split is not None:
+            split_of = [split[np.isin(cohort.groups, spellings)] for spellings in found]
+            parted = sum(len(set(subsets)) > 1 for subsets in split_of)
+        shown = "; ".join(" / ".join(map(repr, spellings)) for spellings in found[:MOST_EXAMPLES])
+        sentence = Message(
+            "{} {} that differ by case, blanks, zeros or the form of characters only"
+            f"{' ({} in several splits)' if parted else ''}, {{}}: if they are one, spell them "
+            "alike",
+            *(len(found), sets, *([parted] if parted else []), shown),
+        )
+        yield Finding(f"spelling:{name}", "warn", len(found), sentence)
 
 
 def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
@@ -175,19 +162,13 @@ def check_label_leakage(context: AuditContext) -> Iterator[Finding]:
 
 def is_label_leakage(context: AuditContext, column: str) -> bool:
     """Whether a column is a covariate that is the label in another form."""
-    if not context.is_covariate(column):
-        return False
-    found = context.ask(column)
+    found = context.ask(column) if context.is_covariate(column) else None
     if found is None or not found.beyond_chance or found.value < SAME:
         return False
-    return context.cohort.task != "regression" or _follows_a_target(context, column)
-
-
-def _follows_a_target(context: AuditContext, column: str) -> bool:
-    """Whether a numeric covariate orders the samples as a target does, beyond predicting it."""
     numbers = context.numbers(column)
-    if numbers is None:
+    if context.cohort.task != "regression" or numbers is None:
         return True
+    # It orders the samples as a target does, beyond predicting it.
     known = ~np.isnan(numbers)
     targets = context.cohort.targets[known].T
     return any(abs(stats.spearmanr(numbers[known], t).statistic) >= SAME for t in targets)
@@ -196,7 +177,7 @@ def _follows_a_target(context: AuditContext, column: str) -> bool:
 def check_missingness(context: AuditContext) -> Iterator[Finding]:
     """Columns whose empty cells, which a model sees, separate the classes."""
     for column in context.columns:
-        missing = context.values(column).isna().to_numpy()
+        missing = context.cohort.samples[column].isna().to_numpy()
         found = context.examiner.ask_numbers(missing.astype(np.float64)) if missing.any() else None
         if found is None or not found.beyond_chance:
             continue
@@ -204,12 +185,8 @@ def check_missingness(context: AuditContext) -> Iterator[Finding]:
         use = "" if given else "; the model is not given it"
         yield found.finding(
             f"missingness:{column}",
-            Message(
-                f"missingness of {{}} predicts {{}}: missing in {{}} of {{}} and {{}} of {{}}{use}",
-                column,
-                found.contrast.target,
-                *found.contrast.shares(missing),
-            ),
+            f"missingness of {{}} predicts {{}}: missing in {{}} of {{}} and {{}} of {{}}{use}",
+            *(column, found.contrast.target, *found.contrast.compare(missing, ".0%")),
             may_warn=given,
         )
 
@@ -222,7 +199,7 @@ def check_confounding(context: AuditContext) -> Iterator[Finding]:
     note.
     """
     for column in context.columns:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         if is_batch(column) or names_subjects(column, values) or is_label_leakage(context, column):
             continue
         told = context.is_covariate(column) or is_personal(column)
@@ -235,8 +212,11 @@ def check_confounding(context: AuditContext) -> Iterator[Finding]:
 
 def _column_finding(context: AuditContext, column: str, found: Prediction) -> Finding:
     numbers, contrast = context.numbers(column), found.contrast
-    values, target = context.values(column), contrast.target
-    seen = _categories(values, contrast) if numbers is None else _medians(numbers, contrast)
+    if numbers is None:
+        seen = _categories(context.cohort.samples[column], contrast)
+    else:
+        medians = contrast.compare(numbers, ".4g", np.nanmedian)
+        seen = Message("its median is {} in {}, {} in {}", *medians)
     is_confounder = is_personal(column) or column in context.cohort.categorical
     if is_confounder:
         kind, says = "confounding", "is confounded with {}"
@@ -244,8 +224,12 @@ def _column_finding(context: AuditContext, column: str, found: Prediction) -> Fi
         kind, says = "marker", "alone predicts {}, as marker or as confounder"
     else:
         kind, says = "column", "predicts {}; the model is not given it, but spectra may tell it"
-    sentence = Message(f"{{}} {says}: {seen.phrase}", column, target, *seen.values)
-    return found.finding(f"{kind}:{column}", sentence, may_warn=is_confounder)
+    return found.finding(
+        f"{kind}:{column}",
+        f"{{}} {says}: {seen.phrase}",
+        *(column, contrast.target, *seen.values),
+        may_warn=is_confounder,
+    )
 
 
 def _categories(values: pd.Series, contrast: Contrast) -> Message:
@@ -256,17 +240,8 @@ def _categories(values: pd.Series, contrast: Contrast) -> Message:
     most = (shares[True] - shares[False]).abs().idxmax()
     known_of = Contrast(contrast.name, contrast.other, members)
     strength = association(table.to_numpy(), method="cramer")
-    each = known_of.shares((given == most).to_numpy())
+    each = known_of.compare((given == most).to_numpy(), ".0%")
     return Message("{} is {} of {} and {} of {} (Cramer's V {})", most, *each, f"{strength:.2f}")
-
-
-def _medians(numbers: np.ndarray, contrast: Contrast) -> Message:
-    inside, outside = (
-        f"{np.nanmedian(numbers[m]):.4g}" for m in (contrast.members, ~contrast.members)
-    )
-    return Message(
-        "its median is {} in {}, {} in {}", inside, contrast.name, outside, contrast.other
-    )
 
 
 def check_batches(context: AuditContext) -> Iterator[Finding]:
@@ -274,7 +249,7 @@ def check_batches(context: AuditContext) -> Iterator[Finding]:
     given = "spectra" if context.cohort.has_spectra else "covariates"
     groups = pd.Series(context.cohort.groups)
     for column in context.batches:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         # Where each batch is within one group, no other group can tell of it.
         is_within = bool((groups.groupby(values.to_numpy()).nunique() <= 1).all())
         examiner = context.examiner.of_samples() if is_within else context.examiner
@@ -282,10 +257,8 @@ def check_batches(context: AuditContext) -> Iterator[Finding]:
         by_order = None if order is None else ask_order(examiner, order)
         found = strongest([examiner.ask_categories(values), by_order])
         if found is not None and found.beyond_chance:
-            yield found.finding(
-                f"batch:{column}",
-                _give_away(column, given, values, found.contrast),
-            )
+            told = _give_away(column, given, values, found.contrast)
+            yield found.finding(f"batch:{column}", told.phrase, *told.values)
 
 
 def check_order(context: AuditContext) -> Iterator[Finding]:
@@ -295,11 +268,9 @@ def check_order(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "order",
-            Message(
-                "the order of the file predicts {}: harmless if it was sorted afterwards, not if "
-                "this is the order of measuring",
-                found.contrast.target,
-            ),
+            "the order of the file predicts {}: harmless if it was sorted afterwards, not if this "
+            "is the order of measuring",
+            found.contrast.target,
         )
 
 
@@ -325,16 +296,9 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
             counts |= {c.other: int((~c.members & here).sum()) for c in context.contrasts}
         few = {name: number for name, number in counts.items() if number < FEW}
         if few:
-            yield Finding(
-                f"counts:{subset}",
-                "note",
-                min(few.values()),
-                Message(
-                    f"fewer than {{}} samples in the {subset} split: {{}}",
-                    FEW,
-                    [Message("{} {}", name, number) for name, number in few.items()],
-                ),
-            )
+            told = [Message("{} {}", name, number) for name, number in few.items()]
+            sentence = Message(f"fewer than {{}} samples in the {subset} split: {{}}", FEW, told)
+            yield Finding(f"counts:{subset}", "note", min(few.values()), sentence)
         for contrast in context.contrasts:
             share, whole = contrast.members[here].mean(), contrast.members.mean()
             if abs(share - whole) > MUCH:
@@ -347,23 +311,23 @@ def check_counts(context: AuditContext) -> Iterator[Finding]:
 
 def check_tables(context: AuditContext) -> Iterator[Finding]:
     """Batches without any sample of some class, where chance does not explain it."""
+    classes = []
+    for contrast in context.contrasts:
+        classes.append((contrast.name, contrast.members))
+        if context.cohort.task != "multiclass":
+            classes.append((contrast.other, ~contrast.members))
     for column in context.batches:
-        values = context.values(column)
+        values = context.cohort.samples[column]
         if values.nunique() > MOST_CATEGORIES:
             continue
         sizes = values.value_counts()
+        chance = FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
         empty = [
             Message("{} has no {}", level, name)
-            for contrast in context.contrasts
-            for name, members in (
-                (contrast.name, contrast.members),
-                (contrast.other, ~contrast.members),
-            )
-            if context.cohort.task != "multiclass" or name == contrast.name
+            for name, members in classes
             for level, size in sizes.items()
             if not (members & (values == level).to_numpy()).any()
-            and (1 - members.mean()) ** size
-            < FAMILY_ERROR / (len(sizes) * 2 * len(context.contrasts))
+            and (1 - members.mean()) ** size < chance
         ]
         if empty:
             more = " and more" if len(empty) > MOST_LISTED else ""

@@ -85,12 +85,9 @@ def _has(column: str, words: re.Pattern[str]) -> bool:
 class AuditContext:
     """A cohort to audit; the arguments are those of :func:`datasets.audit.audit`.
 
-    Attributes:
-        roles: What the cohort's columns mean.
-        columns: Columns other than label, group and sample_id.
-        batches: Columns that say how, where or when samples were measured, perhaps the group's.
-        contrasts: What could be given away.
-        examiner: Measures how well a feature separates the contrasts.
+    ``columns`` are those other than label, group and sample_id; ``batches`` those that say how,
+    where or when samples were measured, perhaps the group's; ``contrasts`` what could be given
+    away.
     """
 
     def __init__(
@@ -120,26 +117,21 @@ class AuditContext:
         """Whether the model is given the column."""
         return column in self.cohort.numeric or column in self.cohort.categorical
 
-    def values(self, column: str) -> pd.Series:
-        """A column's values, [N], NaN where there is none."""
-        return self.cohort.samples[column]
-
     def numbers(self, column: str) -> np.ndarray | None:
         """A column's values as numbers, [N]; None where they are categories."""
         if column in self.cohort.numeric:
-            return self.values(column).to_numpy(dtype=np.float64)
-        return None if column in self.cohort.categorical else as_order(self.values(column))
+            return self.cohort.samples[column].to_numpy(dtype=np.float64)
+        return None if column in self.cohort.categorical else as_order(self.cohort.samples[column])
 
     def ask(self, column: str) -> Prediction | None:
         """How well a column's known values separate a contrast."""
         numbers = self.numbers(column)
         if numbers is None:
-            return self.examiner.ask_categories(self.values(column))
+            return self.examiner.ask_categories(self.cohort.samples[column])
         return self.examiner.ask_numbers(numbers)
 
 
 def ask_order(examiner: Examiner, order: np.ndarray) -> Prediction | None:
     """Whether late samples, or any tenth of an order [N] (NaN where unknown), differ."""
     tenths = pd.Series(pd.qcut(order, PARTS_OF_ORDER, labels=False, duplicates="drop"))
-    answers = [examiner.ask_numbers(order), examiner.ask_categories(tenths)]
-    return strongest(answers)
+    return strongest([examiner.ask_numbers(order), examiner.ask_categories(tenths)])

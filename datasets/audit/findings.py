@@ -22,13 +22,9 @@ LEVELS: tuple[Level, ...] = ("refuse", "warn", "note")
 class Finding:
     """Something about a cohort or its split that bears on what a model's figures mean.
 
-    Attributes:
-        name: Stable from run to run, such as ``missingness:ALB``; it is what can be accepted.
-        level: One of ``LEVELS``.
-        number: An AUROC, a share or a count; the sentence says which.
-        sentence: For a person, in one line; a :class:`Message` can be translated.
-        interval: Bounds of an AUROC, simultaneous over all of an audit's AUROCs.
-        accepted: Whether the user accepts it.
+    ``name``, such as ``missingness:ALB``, is stable from run to run: it is what can be accepted.
+    ``number`` is an AUROC, a share or a count, as ``sentence`` says; ``interval`` bounds an AUROC,
+    simultaneously over all of an audit's AUROCs.
     """
 
     name: str

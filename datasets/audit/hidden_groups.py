@@ -80,8 +80,7 @@ def _check_covariates(context: AuditContext) -> Iterator[Finding]:
     found = int(equal.sum())
     if found < max(4, FEWEST_EQUAL * len(table)):
         return
-    rng = np.random.default_rng(0)
-    chance = 0
+    rng, chance = np.random.default_rng(0), 0
     for _ in range(SHUFFLES):
         shuffled = table.copy()
         for name, values in table.items():
@@ -101,15 +100,13 @@ def _check_covariates(context: AuditContext) -> Iterator[Finding]:
 
 def _numbered(table: pd.DataFrame) -> np.ndarray:
     """A number per row, equal for equal rows."""
-    found: np.ndarray = table.groupby(list(table), dropna=False).ngroup().to_numpy()
-    return found
+    return table.groupby(list(table), dropna=False).ngroup().to_numpy()
 
 
 def _in_several_groups(table: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
     """Whether an equal row is of another group, [N]."""
-    rows = _numbered(table)
-    found: np.ndarray = pd.Series(groups).groupby(rows).transform("nunique").to_numpy() > 1
-    return found
+    several = pd.Series(groups).groupby(_numbered(table)).transform("nunique") > 1
+    return several.to_numpy()
 
 
 def _check_names(names: list[str], labels: np.ndarray) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, Level, counted
-from datasets.audit.scan_measures import ScanMeasures, scale
+from datasets.audit.scan_measures import ScanMeasures, find_details, scale
 from datasets.messages import Message
 from datasets.scans import CHUNK_BYTES
 
@@ -81,10 +81,8 @@ def check_scan_counts(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "scan_count",
-            Message(
-                "the number of scans predicts {}: on average {} in {}, {} in {}",
-                *(found.contrast.target, *found.contrast.means(counts, ".1f")),
-            ),
+            "the number of scans predicts {}: on average {} in {}, {} in {}",
+            *(found.contrast.target, *found.contrast.compare(counts, ".1f")),
         )
 
 
@@ -95,11 +93,9 @@ def check_intensity(context: AuditContext) -> Iterator[Finding]:
     if found is not None and found.beyond_chance:
         yield found.finding(
             "intensity",
-            Message(
-                "the total intensity of the scans predicts {}: on average {} in {}, {} in {}; the "
-                "transform tic removes it",
-                *(found.contrast.target, *found.contrast.means(np.exp(totals), ".3g")),
-            ),
+            "the total intensity of the scans predicts {}: on average {} in {}, {} in {}; the "
+            "transform tic removes it",
+            *(found.contrast.target, *found.contrast.compare(np.exp(totals), ".3g")),
         )
 
 
@@ -109,8 +105,7 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
     Each scan is compared with the mean scan in several regions of the axis; to first order a shift
     adds a multiple of the mean scan's slope.
     """
-    scans, cohort = context.scans, context.cohort
-    count = len(cohort.sample_ids)
+    scans, count = context.scans, len(context.cohort.sample_ids)
     if not scans.shifts.shape[1]:
         return
     means = [scans.mean_of_samples(shifts, count) for shifts in scans.shifts.T]
@@ -126,32 +121,35 @@ def check_axis_shift(context: AuditContext) -> Iterator[Finding]:
     if abs(shift) >= SMALLEST_SHIFT and agreeing >= AGREEING_REGIONS:
         yield found.finding(
             "axis_shift",
-            Message(
-                f"a shift of the axis predicts {{}}: scans of {{}} are shifted about {{}} points "
-                f"{direction} of the others, as by another calibration",
-                found.contrast.target,
-                found.contrast.name,
-                f"{abs(shift):.1f}",
-            ),
+            f"a shift of the axis predicts {{}}: scans of {{}} are shifted about {{}} points "
+            f"{direction} of the others, as by another calibration",
+            *(found.contrast.target, found.contrast.name, f"{abs(shift):.1f}"),
         )
 
 
 def find_near_duplicates(
     spectra: np.ndarray, scans: ScanMeasures, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Near-identical scans of different groups, [M], that are not equal in every bit.
+    """Pairs of near-identical scans of different groups, not equal in every bit; likeness.
 
-    Scans that share one of several short keys are compared by all their keys' bits, and those that
-    are close by their details; memory grows with the number of scans, not of pairs. Of 60,000 scans
-    a pair of likeness 0.98 is missed once in seventy times, one of 0.9 twice in five.
-
-    Returns:
-        Pairs of numbers of scans, int [P, 2], and their likeness, float [P].
+    Numbers of scans, int [P, 2], and float [P]. Scans that share one of several short keys are
+    compared by all their keys' bits, and those that are close by their details; memory grows with
+    the number of scans, not of pairs. Of 60,000 scans a pair of likeness 0.98 is missed once in
+    seventy times, one of 0.9 twice in five.
     """
     least = scans.reference.near
     pairs, bits = _candidates(scans, groups, least)
     pairs = pairs[np.argsort(bits, kind="stable")[:MOST_PAIRS]]
-    likeness = _compare(spectra, scans, pairs)
+    found = [np.empty(0)]
+    step = max(1, CHUNK_BYTES // (8 * spectra.shape[1]))
+    for start in range(0, len(pairs), step):
+        rows = scans.rows[pairs[start : start + step]]
+        one, other = (
+            find_details(scale(np.asarray(spectra[chosen])), scans.reference.regions)
+            for chosen in rows.T
+        )
+        found.append((one * other).sum(axis=1, dtype=np.float64))
+    likeness = np.concatenate(found)
     near = likeness >= least
     return pairs[near], likeness[near]
 
@@ -182,20 +180,6 @@ def _candidates(
     return np.stack([code // count, code % count], axis=1), np.concatenate(found_bits)[first]
 
 
-def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.ndarray:
-    """Likeness of the details of each pair's scans, from -1 to 1, [P]."""
-    found = [np.empty(0)]
-    step = max(1, CHUNK_BYTES // (8 * spectra.shape[1]))
-    for start in range(0, len(pairs), step):
-        rows = scans.rows[pairs[start : start + step]]
-        one, other = (
-            scans.reference.details(scale(np.asarray(spectra[rows[:, column]])))
-            for column in (0, 1)
-        )
-        found.append((one * other).sum(axis=1, dtype=np.float64))
-    return np.concatenate(found)
-
-
 def check_duplicates(context: AuditContext) -> Iterator[Finding]:
     """Scans that are identical but for gain and offset, or nearly so."""
     scans, cohort = context.scans, context.cohort
@@ -208,15 +192,18 @@ def check_duplicates(context: AuditContext) -> Iterator[Finding]:
     identical = _sets_by_place(context, same)
     near = _sets_by_place(context, pairs[likeness < SAME])
     for place, level, near_level, where in PLACES:
-        if len(identical[place]):
-            yield _duplicates_finding(
-                context, f"duplicates:{place}", level, identical[place], "identical", where
-            )
-        if near_level is not None and len(near[place]):
-            name = f"near_duplicates:{place}"
-            yield _duplicates_finding(
-                context, name, near_level, near[place], "nearly identical", where
-            )
+        for name, of_level, sets, alike in (
+            ("duplicates", level, identical[place], "identical"),
+            ("near_duplicates", near_level, near[place], "nearly identical"),
+        ):
+            if of_level is None or not sets:
+                continue
+            number = sum(map(len, sets))
+            examples = list(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
+            such_as = " and ".join(["sample {}"] * len(examples))
+            told = f"{{}} scans are {alike} to one {{}} (such as {such_as})"
+            sentence = Message(told, number, Message(where), *examples)
+            yield Finding(f"{name}:{place}", of_level, number, sentence)
 
 
 def check_blank_scans(context: AuditContext) -> Iterator[Finding]:
@@ -257,21 +244,6 @@ def _sets_by_place(context: AuditContext, pairs: np.ndarray) -> dict[str, list[n
             place = "labels" if row["labels"] else "groups"
         found[place].append(here.to_numpy())
     return found
-
-
-def _duplicates_finding(
-    context: AuditContext,
-    name: str,
-    level: Level,
-    sets: list[np.ndarray],
-    likeness: str,
-    where: str,
-) -> Finding:
-    number = sum(map(len, sets))
-    examples = list(dict.fromkeys(_name(context, int(scan)) for scan in sets[0][:2]))
-    such_as = " and ".join(["sample {}"] * len(examples))
-    told = f"{{}} scans are {likeness} to one {{}} (such as {such_as})"
-    return Finding(name, level, number, Message(told, number, Message(where), *examples))
 
 
 def _name(context: AuditContext, scan: int) -> str:

@@ -47,8 +47,7 @@ class Region:
     """A stretch of the axis of n points.
 
     ``common`` holds the directions that all scans have there, the mean scan and a level, [n, 2];
-    ``solver`` finds a scan's share of the mean scan and of its slope, [n, 2], None where the mean
-    scan has no peaks.
+    ``solver`` finds a scan's share of the mean scan and of its slope, [n, 2], None without peaks.
     """
 
     points: slice
@@ -83,10 +82,6 @@ class Reference:
         details = find_details(scaled, regions)
         near = _least_likeness(details, groups[owner[spread]], len(rows))
         return cls(regions, directions, near)
-
-    def details(self, scaled: np.ndarray) -> np.ndarray:
-        """See :func:`find_details`."""
-        return find_details(scaled, self.regions)
 
     def shifts(self, scaled: np.ndarray) -> np.ndarray:
         """By how many points scaled scans [m, L] are shifted right of the mean one, [m, W]."""
@@ -144,10 +139,8 @@ def _make_regions(mean: np.ndarray) -> list[Region]:
     for points, steep in zip(pieces, steepness, strict=True):
         level = np.ones_like(mean[points])
         common = np.linalg.qr(np.stack([level, mean[points]], axis=1))[0]
-        solver = None
-        if steep > FLAT * max(steepness):
-            parts = np.stack([mean[points], slope[points], level], axis=1)
-            solver = np.linalg.pinv(parts)[:2].T
+        parts = np.stack([mean[points], slope[points], level], axis=1)
+        solver = np.linalg.pinv(parts)[:2].T if steep > FLAT * max(steepness) else None
         regions.append(Region(points, common, solver))
     return regions
 
@@ -180,18 +173,13 @@ def _least_likeness(details: np.ndarray, groups: np.ndarray, scans: int) -> floa
 
 @dataclass(frozen=True, eq=False)
 class ScanMeasures:
-    """Of M scans, in the order of the file.
+    """Of M scans, in the order of the file: rows of the spectra, and the number of the sample.
 
-    Attributes:
-        rows: Rows of the spectra, [M].
-        owner: Number of the sample of each, [M].
-        digest: Equal where scans are equal in every bit, uint64 [M].
-        is_blank: Whether a scan holds the same number throughout, bool [M].
-        log_total: Logarithm of the total intensity, NaN of an empty scan, [M].
-        shifts: Points by which a scan is right of the mean one, in each region, or NaN, [M, W].
-        keys: Scans that are alike in detail share many of their bits, uint16 [M, K].
-        copied_points: Points of the axis that repeat the one before them in every scan.
-        reference: What the scans were compared with.
+    ``digest``, uint64 [M], is equal where scans are equal in every bit; ``is_blank`` where one
+    holds the same number throughout; ``log_total`` is NaN of an empty scan; ``shifts`` are the
+    points by which a scan is right of the mean one in each region, or NaN, [M, W]; ``keys``, uint16
+    [M, K], share many bits where scans are alike in detail; ``copied_points`` of the axis repeat
+    the one before them in every scan.
     """
 
     rows: np.ndarray
@@ -238,7 +226,7 @@ def measure_scans(cohort: Cohort, most: int | None = None) -> ScanMeasures:
         varies |= (scans != first).any(axis=0)
         scaled = scale(scans)
         shifts.append(reference.shifts(scaled))
-        keys.append(reference.keys(reference.details(scaled)))
+        keys.append(reference.keys(find_details(scaled, reference.regions)))
     total = np.concatenate(totals)
     return ScanMeasures(
         rows=rows,

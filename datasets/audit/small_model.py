@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,8 @@ FOLDS = 5
 # With fewer samples of a class nothing can be distinguished from chance.
 FEWEST = 5
 
-Measure = Callable[[np.ndarray, "_Design"], "JackknifedAuroc | None"]
+# From members, blocks and units, as of JackknifedAuroc.measure.
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], "JackknifedAuroc | None"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +44,11 @@ class Contrast:
     members: np.ndarray
     target: str = Message("the label")
 
-    def shares(self, flags: np.ndarray) -> tuple[str, str, str, str]:
-        """Shares of both classes for which ``flags``, bool [N], holds, each before its name."""
-        inside, outside = flags[self.members].mean(), flags[~self.members].mean()
-        return f"{inside:.0%}", self.name, f"{outside:.0%}", self.other
-
-    def means(self, values: np.ndarray, digits: str) -> tuple[str, str, str, str]:
-        """Means of both classes, of ``values``, float [N], each before its name."""
-        inside, outside = (np.nanmean(values[m]) for m in (self.members, ~self.members))
+    def compare(
+        self, values: np.ndarray, digits: str, average: Callable[[np.ndarray], Any] = np.nanmean
+    ) -> tuple[str, str, str, str]:
+        """Averages of both classes, of numbers or flags, [N], each before its class's name."""
+        inside, outside = (average(values[m]) for m in (self.members, ~self.members))
         return f"{inside:{digits}}", self.name, f"{outside:{digits}}", self.other
 
 
@@ -59,27 +57,19 @@ def make_contrasts(cohort: Cohort) -> list[Contrast]:
     names, targets = cohort.class_names, cohort.targets
     if cohort.task == "binary":
         return [Contrast(names[1], names[0], targets == 1)]
-    if cohort.task == "multiclass":
-        return [
-            Contrast(
-                name,
-                Message("the rest"),
-                targets == number,
-                Message("the label ({} against the rest)", name),
-            )
-            for number, name in enumerate(names)
-        ]
-    if cohort.task == "multilabel":
-        return [
-            Contrast(f"{name}=1", f"{name}=0", targets[:, number] == 1, Message("label {}", name))
-            for number, name in enumerate(names)
-        ]
     found = []
-    for name, values in zip(names, targets.T, strict=True):
-        middle = float(np.median(values))
-        above = Message("{} above {}", name, f"{middle:.4g}")
-        below = Message("{} up to {}", name, f"{middle:.4g}")
-        found.append(Contrast(above, below, values > middle, name))
+    for number, name in enumerate(names):
+        if cohort.task == "multiclass":
+            target = Message("the label ({} against the rest)", name)
+            found.append(Contrast(name, Message("the rest"), targets == number, target))
+        elif cohort.task == "multilabel":
+            members = targets[:, number] == 1
+            found.append(Contrast(f"{name}=1", f"{name}=0", members, Message("label {}", name)))
+        else:
+            middle = float(np.median(targets[:, number]))
+            above = Message("{} above {}", name, f"{middle:.4g}")
+            below = Message("{} up to {}", name, f"{middle:.4g}")
+            found.append(Contrast(above, below, targets[:, number] > middle, name))
     return found
 
 
@@ -102,11 +92,8 @@ class JackknifedAuroc:
         variance, the error is at least what one unit of the rarer class, ranked wrongly throughout,
         would change.
 
-        Args:
-            scores: Higher where a sample is more likely a member, [N].
-            members: Bool [N].
-            blocks: Only samples of one block are compared, int [N], from 0 on.
-            units: Independent units, int [N], from 0 on; each in one block.
+        ``scores`` [N] are higher where a sample is more likely a member. Only samples of one block
+        are compared; ``units`` are independent, each in one block; both are int [N], from 0 on.
         """
         in_block, against = _count(blocks, members), _count(blocks, ~members)
         pairs = float((in_block * against).sum())
@@ -171,10 +158,10 @@ class Prediction:
         """Whether it is beyond chance and no tiny effect."""
         return self.beyond_chance and self.value >= SMALL_EFFECT
 
-    def finding(self, name: str, sentence: str, may_warn: bool = True) -> Finding:
+    def finding(self, name: str, phrase: str, *values: Any, may_warn: bool = True) -> Finding:
         """A finding of it: a warning where it is notable and may warn, otherwise a note."""
         level: Level = "warn" if may_warn and self.is_notable else "note"
-        return Finding(name, level, self.value, sentence, (self.low, self.high))
+        return Finding(name, level, self.value, Message(phrase, *values), (self.low, self.high))
 
 
 def strongest(found: Iterable[Prediction | None]) -> Prediction | None:
@@ -193,13 +180,6 @@ class Examiner:
     asked about. Where ``groups``, [N], are of one class each, as patients are, a group is the
     jackknife's unit. Where they mix both classes, as plates do, samples are compared within their
     own group only, so that group effects play no part.
-
-    Example:
-        >>> cases = Contrast("case", "control", np.arange(80) % 2 == 0)
-        >>> examiner = Examiner([cases], np.arange(80), looks=1)
-        >>> found = examiner.ask_numbers(np.where(cases.members, 1.0, 3.0))
-        >>> found.value, found.is_notable
-        (1.0, True)
     """
 
     def __init__(self, contrasts: Sequence[Contrast], groups: np.ndarray, looks: int) -> None:
@@ -214,7 +194,7 @@ class Examiner:
     def ask_numbers(self, values: np.ndarray) -> Prediction | None:
         """The contrast that numbers [N], NaN unknown, separate best; None if too few are known."""
         known = ~np.isnan(values)
-        return self._best(known, lambda members, design: _rank(values[known], members, design))
+        return self._best(known, lambda *design: _rank(values[known], *design))
 
     def ask_categories(self, values: pd.Series) -> Prediction | None:
         """Ask about categories, [N]; see :meth:`ask_numbers`."""
@@ -222,7 +202,7 @@ class Examiner:
         if len(levels) <= 2:
             return self.ask_numbers(np.where(codes < 0, np.nan, codes))
         known = codes >= 0
-        return self._best(known, lambda members, design: _learn(codes[known], members, design))
+        return self._best(known, lambda *design: _learn(codes[known], *design))
 
     def _best(self, known: np.ndarray, measure: Measure) -> Prediction | None:
         found = []
@@ -231,7 +211,7 @@ class Examiner:
             members = contrast.members[known]
             if min(members.sum(), (~members).sum()) < FEWEST:
                 continue
-            auroc = measure(members, _Design.of(members, self.groups[known]))
+            auroc = measure(members, *_design(members, self.groups[known]))
             if auroc is not None:
                 reach = float(stats.t.isf(tail, auroc.units - 1)) * auroc.error
                 low, high = max(auroc.value - reach, 0.0), min(auroc.value + reach, 1.0)
@@ -239,43 +219,40 @@ class Examiner:
         return strongest(found)
 
 
-@dataclass(frozen=True)
-class _Design:
+def _design(members: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of comparable samples and independent units, int [N] from 0 on."""
-
-    blocks: np.ndarray
-    units: np.ndarray
-
-    @classmethod
-    def of(cls, members: np.ndarray, groups: np.ndarray) -> _Design:
-        numbers = np.unique(groups, return_inverse=True)[1]
-        shares = np.bincount(numbers, weights=members) / np.bincount(numbers)
-        mixed = ((shares > 0) & (shares < 1))[numbers]
-        if mixed.mean() > MOSTLY:
-            return cls(numbers, np.arange(len(groups)))
-        return cls(np.zeros(len(groups), dtype=np.int64), numbers)
-
-    def within(self, folds: np.ndarray) -> _Design:
-        """The same, compared only within a fold."""
-        both = np.unique(self.blocks * (int(folds.max()) + 1) + folds, return_inverse=True)[1]
-        return _Design(both, self.units)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    shares = np.bincount(numbers, weights=members) / np.bincount(numbers)
+    mixed = ((shares > 0) & (shares < 1))[numbers]
+    if mixed.mean() > MOSTLY:
+        return numbers, np.arange(len(groups))
+    return np.zeros(len(groups), dtype=np.int64), numbers
 
 
-def _rank(values: np.ndarray, members: np.ndarray, design: _Design) -> JackknifedAuroc | None:
-    found = JackknifedAuroc.measure(values, members, design.blocks, design.units)
-    if found is not None and found.value < CHANCE:
-        return JackknifedAuroc(1 - found.value, found.error, found.units)
-    return found
+def _rank(
+    values: np.ndarray, members: np.ndarray, blocks: np.ndarray, units: np.ndarray
+) -> JackknifedAuroc | None:
+    found = JackknifedAuroc.measure(values, members, blocks, units)
+    return (
+        found if found is None or found.value >= CHANCE else replace(found, value=1 - found.value)
+    )
 
 
-def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> JackknifedAuroc | None:
+def _learn(
+    levels: np.ndarray, members: np.ndarray, blocks: np.ndarray, units: np.ndarray
+) -> JackknifedAuroc | None:
     """Rank each fold's samples by the shares of members that the other folds have at their level.
 
     The folds' models share training samples, so that their areas err together. The error is widened
     as in Nadeau and Bengio 2003, "Inference for the Generalization Error": the variance of a mean
     of k folds by 1 + k * (n_test / n_train) = 1 + k / (k - 1).
     """
-    folds = _make_folds(members, design.units)
+    # Units stay whole: sorted by share and then at random, they are dealt to the folds in turn.
+    shares = np.bincount(units, weights=members) / np.bincount(units)
+    order = np.lexsort((np.random.default_rng(0).random(len(shares)), shares))
+    fold_of = np.empty(len(shares), dtype=np.int64)
+    fold_of[order] = np.arange(len(shares)) % FOLDS
+    folds = fold_of[units]
     size = int(levels.max()) + 1
     scores = np.zeros(len(members))
     for fold in range(FOLDS):
@@ -284,19 +261,7 @@ def _learn(levels: np.ndarray, members: np.ndarray, design: _Design) -> Jackknif
         hits = np.bincount(levels[learn], weights=members[learn], minlength=size)
         # As if each level had one more average sample: shrinks small levels.
         scores[here] = ((hits + members[learn].mean()) / (counts + 1))[levels[here]]
-    judged = design.within(folds)
-    found = JackknifedAuroc.measure(scores, members, judged.blocks, judged.units)
-    if found is None:
-        return None
-    widening = (1 + FOLDS / (FOLDS - 1)) ** 0.5
-    return JackknifedAuroc(found.value, found.error * widening, found.units)
-
-
-def _make_folds(members: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """The fold of each sample, [N]: units stay whole, classes are balanced."""
-    shares = np.bincount(units, weights=members) / np.bincount(units)
-    # Units, sorted by share and then at random, are dealt to the folds in turn.
-    order = np.lexsort((np.random.default_rng(0).random(len(shares)), shares))
-    fold_of = np.empty(len(shares), dtype=np.int64)
-    fold_of[order] = np.arange(len(shares)) % FOLDS
-    return fold_of[units]
+    # Samples are compared within a fold only.
+    blocks = np.unique(blocks * FOLDS + folds, return_inverse=True)[1]
+    found = JackknifedAuroc.measure(scores, members, blocks, units)
+    return found and replace(found, error=found.error * (1 + FOLDS / (FOLDS - 1)) ** 0.5)

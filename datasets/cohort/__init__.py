@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from datasets.cohort.roles import ROLES_FILE, UNNAMED_AXIS, Roles, read_cohort_yaml, read_units
     from datasets.cohort.table import (
         AXIS_FILE,
-        DECIMAL_COMMA,
         LARGEST_NUMBER,
         MISSING_TEXT,
         SAMPLE_ID,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
         SPECTRAL_FILES,
         as_numbers,
         as_text,
+        decimal_hint,
         find_separator,
         find_spellings,
         is_missing,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from datasets.files import write_whole
 
 HASH_BYTES = 2**20
 # Smaller files are hashed fast, and each time.
@@ -52,10 +53,8 @@ class ChecksumCache:
             content = {"path": str(path.resolve()), "sha256": digest, "file": before}
             # A folder that cannot be written costs time, nothing else.
             with suppress(OSError):
-                entry.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile("w", dir=entry.parent, delete=False) as aside:
-                    json.dump(content, aside)
-                os.replace(aside.name, entry)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_whole(json.dumps(content).encode(), self.folder, entry.name, durable=False)
         return digest
 
 
@@ -71,10 +70,5 @@ def _recall(entry: Path, path: Path) -> str | None:
 
 def _identity(path: Path) -> dict[str, int]:
     found = path.stat()
-    return {
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,
-        "inode": found.st_ino,
-        "device": found.st_dev,
-    }
+    names = ("size", "mtime_ns", "ctime_ns", "ino", "dev")
+    return {name: getattr(found, f"st_{name}") for name in names}

@@ -42,7 +42,7 @@ from datasets.cohort.targets import (
     read_targets,
     summarise_targets,
 )
-from datasets.errors import CohortError, UsageError, nearest, one_line
+from datasets.errors import CohortError, UsageError, nearest, refused
 from datasets.messages import Message
 from datasets.paths import as_path
 from datasets.scans import CHUNK_BYTES, iterate_chunks
@@ -63,14 +63,9 @@ class Cohort:
         axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
         spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
         scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
-        task: One of `datasets.cohort.targets.TASKS`.
         class_names: By class number; for several labels or values to regress their columns.
         targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
             the columns' units, float64 [N, T].
-        groups: Groups, str [N].
-        sample_ids: N names.
-        numeric: Columns of numeric covariates.
-        categorical: Columns of categorical covariates.
         excluded: Labels that were left out, "(missing)" among them, with their number of samples.
         missing: Texts in the cells of samples without a target, with their number of cells.
     """
@@ -108,19 +103,11 @@ class Cohort:
         text. Spectra of more than ``CHECKED_AT_ONCE_BYTES`` are checked by :meth:`fingerprint`.
         CohortError where the folder, or an argument, cannot be used.
 
-        Args:
-            root: The folder.
-            labels: Class number of each label, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; labels that
-                are not listed are left out. None makes every label a class, in sorted order; of two
-                the one named by a word such as "control" is class 0.
-            label: Column of the labels, or the columns of several labels or targets. None takes
-                that of cohort.yaml, or else "label".
-            group: Column of the groups that a split keeps together (patient, plate, site). None
-                takes that of cohort.yaml, or else "group".
-            numeric: Columns of numeric covariates. None takes those of cohort.yaml without the
-                columns of `label`, or else none.
-            categorical: Columns of categorical covariates, likewise.
-            task: "binary", "multiclass", "multilabel", "regression"; "auto" is of the first two.
+        `labels` are the class numbers of labels, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; others
+        are left out. None makes every label a class, in order; of two the one named by a word such
+        as "control" is class 0. Several columns of `label` are several labels or targets. Columns
+        that are None are those of cohort.yaml: covariates without the columns of `label`. `task`
+        "auto" is binary or multiclass.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)
@@ -170,7 +157,6 @@ class Cohort:
     def lines(self) -> list[Message]:
         """The lines of :meth:`describe`."""
         counts = [len(rows) for rows in self.scan_rows]
-        heading = HEADINGS.get(self.task, "classes")
         targets = summarise_targets(self.task, self.targets, self.class_names)
         covariates = ", ".join([*self.numeric, *self.categorical]) or Message("none")
         left_out = [
@@ -185,10 +171,10 @@ class Cohort:
                 *(*samples, sum(counts), min(counts), max(counts), self.spec_len),
                 *(f"{end:g}" for end in (self.axis[0], self.axis[-1])),
             )
-        groups = len(np.unique(self.groups))
+        told = f"{HEADINGS.get(self.task, 'classes')}: {{}}; groups: {{}}"
         lines = [
             content,
-            Message(f"{heading}: {{}}; groups: {{}}", targets, groups),
+            Message(told, targets, len(np.unique(self.groups))),
             about_positive(self.task, self.class_names),
             Message("covariates: {}; left-out labels: {}", covariates, left_out or Message("none")),
         ]
@@ -226,7 +212,7 @@ class Cohort:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Map the spectra again."""
         self.__dict__.update(state)
-        spectra = _no_spectra(max(map(max, self.scan_rows)) + 1)
+        spectra = np.zeros((max(map(max, self.scan_rows)) + 1, 0), dtype=np.float32)
         if self.has_spectra:
             spectra = np.lib.format.open_memmap(self.root / SPECTRA_FILE, mode="r")
         self.__dict__["spectra"] = spectra
@@ -298,21 +284,17 @@ def _no_scans(
             f"{SAMPLES_FILE} is named as a covariate: name some as numeric or categorical"
         )
     rows_of = list(np.arange(len(samples), dtype=np.int64)[:, None])
-    return np.zeros(0, dtype=np.float32), _no_spectra(len(samples)), rows_of
-
-
-def _no_spectra(count: int) -> np.ndarray:
-    return np.zeros((count, 0), dtype=np.float32)
+    spectra = np.zeros((len(samples), 0), dtype=np.float32)
+    return spectra[0], spectra, rows_of
 
 
 def _check_finite(
-    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] | None = None
+    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] = lambda piece: None
 ) -> None:
     """Check that no intensity is NaN or infinite; ``also`` is called with each piece [n, L]."""
     start = 0
     for piece in iterate_chunks(spectra, np.arange(len(spectra)), CHUNK_BYTES):
-        if also is not None:
-            also(piece)
+        also(piece)
         finite = np.isfinite(piece)
         if not finite.all():
             inside, point = np.argwhere(~finite)[0].tolist()
@@ -348,61 +330,38 @@ def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[n
     Names are compared as text: 1 and 01 are two scans, and large integers are exact. CohortError
     for a row of no sample, without a scan number, or repeated.
     """
-    ids = scans[SAMPLE_ID].to_numpy(dtype=object)
-    begins = np.ones(len(ids), dtype=bool)
-    begins[1:] = ids[1:] != ids[:-1]
-    starts = np.flatnonzero(begins)
-    # A run of rows is looked up once; -1 where the sample is unknown.
-    found = samples.get_indexer(pd.Index(ids[starts], dtype=object))
-    owner = np.repeat(found, np.diff(np.append(starts, len(ids)))).astype(np.int64)
+    ids, names = scans[SAMPLE_ID], scans[SCAN]
+    owner = samples.get_indexer(pd.Index(ids, dtype=object))
     unknown = owner < 0
     if unknown.any():
-        name = scans[SAMPLE_ID].iloc[int(np.argmax(unknown))]
         raise CohortError(
-            f"{where}: scan of unknown sample {name!r} ({int(unknown.sum())} such rows); samples "
-            f"are named in samples.csv{nearest(name, samples)}"
+            f"{where}: scan of unknown sample {ids[unknown].iloc[0]!r} ({int(unknown.sum())} such "
+            f"rows); samples are named in samples.csv{nearest(ids[unknown].iloc[0], samples)}"
         )
-    missing = is_missing(scans[SCAN])
+    missing = is_missing(names)
     if missing.any():
         raise CohortError(f"{where}: no scan number in row {int(np.argmax(missing)) + 1}")
-    names = scans[SCAN]
-    numbers = np.asarray(pd.to_numeric(names, errors="coerce"), dtype=np.float64)
-    as_text = bool(np.isnan(numbers).any())
-    if as_text:
-        numbers = np.zeros(len(names))
-    order = np.lexsort((numbers, owner)).astype(np.int64)
-    same = _repeats(owner, numbers, order)
-    if same.any():
-        # Names that are one float64, such as 01 and 1 or large integers, differ as text.
-        text = np.unique(names.to_numpy(dtype=str), return_inverse=True)[1]
-        length = np.zeros(len(names)) if as_text else names.str.len()
-        order = np.lexsort((text, length, numbers, owner)).astype(np.int64)
-        same = _repeats(owner, text, order)
-    if same.any():
-        row = int(order[int(np.argmax(same)) + 1])
+    repeated = scans[scans.duplicated([SAMPLE_ID, SCAN])]
+    if len(repeated):
         raise CohortError(
-            f"{where}: sample {scans[SAMPLE_ID].iloc[row]!r} has scan {scans[SCAN].iloc[row]!r} "
+            f"{where}: sample {repeated[SAMPLE_ID].iloc[0]!r} has scan {repeated[SCAN].iloc[0]!r} "
             "more than once"
         )
-    ends = np.cumsum(np.bincount(owner, minlength=len(samples))).tolist()
-    return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _repeats(owner: np.ndarray, names: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Which rows repeat owner and name of the row before them in that order, bool [N - 1]."""
-    same: np.ndarray = (np.diff(owner[order]) == 0) & (np.diff(names[order]) == 0)
-    return same
+    keys: list[np.ndarray] = [pd.factorize(names, sort=True)[0], owner]
+    numbers = np.asarray(pd.to_numeric(names, errors="coerce"), dtype=np.float64)
+    if not np.isnan(numbers).any():
+        # Names that are one float64, such as 01 and 1 or large integers, differ as text.
+        keys[1:1] = [names.str.len().to_numpy(), numbers]
+    order = np.lexsort(keys).astype(np.int64)
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=len(samples)))[:-1])
 
 
 def _map_array(path: Path) -> np.memmap:
     """Memory-map an .npy file; never unpickles, never reads the data."""
     require_file(path)
-    try:
+    damage = (ValueError, OSError, EOFError, OverflowError, SyntaxError)
+    with refused(f"{path} cannot be read as an .npy array of numbers", *damage):
         return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError, OverflowError, SyntaxError) as error:
-        raise CohortError(
-            f"{path} cannot be read as an .npy array of numbers: {one_line(error)}"
-        ) from error
 
 
 def read_axis(path: Path) -> np.ndarray:
@@ -434,11 +393,8 @@ def open_spectra(path: Path, scans: int, points: int) -> np.memmap:
     """Memory-map the spectra, float32 [``scans``, ``points``], read-only; else CohortError."""
     spectra = _map_array(path)
     if spectra.ndim != 2 or spectra.dtype != np.float32:
-        mend = (
-            "; write them again with numpy: spectra.astype('float32')"
-            if spectra.ndim == 2 and spectra.dtype.kind in "fiu"
-            else ""
-        )
+        is_numbers = spectra.ndim == 2 and spectra.dtype.kind in "fiu"
+        mend = "; write them again with numpy: spectra.astype('float32')" if is_numbers else ""
         raise CohortError(
             f"{path} holds {spectra.dtype} {list(spectra.shape)}; float32 [scans, points] was "
             f"expected{mend}"

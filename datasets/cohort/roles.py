@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from datasets.cohort.table import SAMPLE_ID, require_columns
-from datasets.errors import CohortError, nearest, one_line
+from datasets.errors import CohortError, nearest, refused
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 ROLES_FILE = "cohort.yaml"
@@ -57,11 +57,10 @@ class Roles:
         A column that the caller chose as a label is no longer one of cohort.yaml's covariates.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
-        written = _read_roles(folder / ROLES_FILE)
-        chosen: dict[str, Any] = {"label": "label", "group": "group", "numeric": []}
-        chosen["categorical"] = []
-        chosen.update({role: value for role, value in written.items() if value is not None})
-        chosen.update({role: value for role, value in given.items() if value is not None})
+        chosen: dict[str, Any] = {"label": "label", "group": "group"}
+        chosen |= {"numeric": [], "categorical": []}
+        for choices in (_read_roles(folder / ROLES_FILE, list(given)), given):
+            chosen |= {role: value for role, value in choices.items() if value is not None}
         for role in ("label", "group"):
             if not isinstance(chosen[role], str) and not (role == "label" and label is not None):
                 raise CohortError(f"{role} is {chosen[role]!r}; one column's name was expected")
@@ -76,29 +75,28 @@ class Roles:
 
     def check(self, table: pd.DataFrame, where: str) -> None:
         """Check that the columns exist, and that no covariate is label, group or sample_id."""
-        require_columns(table, self.label, where, "label column")
-        require_columns(table, [self.group], where, "group column")
-        require_columns(table, self.numeric, where, "numeric covariate")
-        require_columns(table, self.categorical, where, "categorical covariate")
+        for columns, role in (
+            (self.label, "label column"),
+            ([self.group], "group column"),
+            (self.numeric, "numeric covariate"),
+            (self.categorical, "categorical covariate"),
+        ):
+            require_columns(table, columns, where, role)
         for column in self.label:
             if column in (self.group, SAMPLE_ID):
                 raise CohortError(
                     f"column {column!r} cannot be the label and the group or sample_id too"
                 )
+        role_of = {SAMPLE_ID: "sample_id", self.group: "group"} | dict.fromkeys(self.label, "label")
         covariates = [*self.numeric, *self.categorical]
-        for column, role in [
-            *((column, "label") for column in self.label),
-            (self.group, "group"),
-            (SAMPLE_ID, "sample_id"),
-        ]:
-            if column in covariates:
+        for column in covariates:
+            if column in role_of:
                 raise CohortError(
-                    f"{column!r} is the {role} column, it cannot be a covariate: "
+                    f"{column!r} is the {role_of[column]} column, it cannot be a covariate: "
                     "the model would learn the answer from it"
                 )
-        twice = [column for column in covariates if covariates.count(column) > 1]
-        if twice:
-            raise CohortError(f"covariate {twice[0]!r} is listed more than once")
+            if covariates.count(column) > 1:
+                raise CohortError(f"covariate {column!r} is listed more than once")
 
 
 def _columns(label: Any) -> list[str]:
@@ -111,20 +109,22 @@ def _columns(label: Any) -> list[str]:
     return columns
 
 
-def _read_roles(path: Path) -> dict[str, Any]:
-    """`roles` of cohort.yaml; empty where there is no file."""
+def _read_section(path: Path, name: str) -> Any:
+    """A section of cohort.yaml; None where there is none."""
     if not path.is_file():
-        return {}
-    try:
+        return None
+    problem = f"{path} cannot be read as YAML"
+    with refused(problem, OSError, UnicodeDecodeError, yaml.YAMLError):
         content = read_cohort_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CohortError(f"{path} cannot be read as YAML: {one_line(error)}") from error
-    roles = content.get("roles") if isinstance(content, dict) else content
+    return content.get(name) if isinstance(content, dict) else content
+
+
+def _read_roles(path: Path, known: Sequence[str]) -> dict[str, Any]:
+    roles = _read_section(path, "roles")
     if roles is None:
         return {}
     if not isinstance(roles, dict):
         raise CohortError(f"{path}: 'roles' with group, label, numeric, categorical was expected")
-    known = ["group", "label", "numeric", "categorical"]
     for role in roles:
         if role not in known:
             raise CohortError(f"{path}: unknown role {role!r}{nearest(role, known)}")
@@ -133,11 +133,7 @@ def _read_roles(path: Path) -> dict[str, Any]:
 
 def read_units(folder: str | Path) -> dict[str, str]:
     """`units` of a cohort's cohort.yaml: of `axis`, `spectra` and covariates, only ever shown."""
-    path = Path(folder) / ROLES_FILE
-    if not path.is_file():
-        return {}
-    content = read_cohort_yaml(path)
-    units = content.get("units") if isinstance(content, dict) else None
+    units = _read_section(Path(folder) / ROLES_FILE, "units")
     if not isinstance(units, dict):
         return {}
     return {str(name): str(unit) for name, unit in units.items() if unit is not None}

@@ -7,13 +7,13 @@ import io
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from datasets.errors import CohortError, nearest, one_line
+from datasets.errors import CohortError, nearest, refused
 
 # Spellings of "no value". 'None' is a real category ("no medication") in many cohorts; for labels
 # see datasets.cohort.targets.
@@ -41,14 +41,15 @@ LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 NO_FRACTION = re.compile(r"(?<=\d)\.0+$")
 
 
-def require_file(path: Path) -> Path:
+def require_file(
+    path: Path, what: str = "file", is_there: Callable[[Path], bool] = Path.is_file
+) -> Path:
     """The path; CohortError where there is no such file, with the nearest one beside it."""
-    if path.is_file():
+    if is_there(path):
         return path
-    beside: list[str] = []
-    if path.parent.is_dir():
-        beside = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
-    raise CohortError(f"no file {path}{nearest(path.name, beside)}")
+    entries = path.parent.iterdir() if path.parent.is_dir() else ()
+    beside = sorted(entry.name for entry in entries if is_there(entry))
+    raise CohortError(f"no {what} {path}{nearest(path.name, beside)}")
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -58,10 +59,8 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     skipped. CohortError where it is no such table, or lacks one of ``columns``.
     """
     require_file(path)
-    try:
+    with refused(f"{path} cannot be read as CSV", OSError):
         content = path.read_bytes()
-    except OSError as error:
-        raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
     separator = find_separator(content.partition(b"\n")[0].decode("utf-8", "replace"))
     table = _read_simple(content, separator)
     if table is None:
@@ -120,25 +119,23 @@ def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
     try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        reader = csv.reader(text, delimiter=separator, strict=True)
-        # Spreadsheets break long column names over lines.
-        header = [" ".join(name.split()) for name in next(reader, [])]
-        rows = []
-        for row in reader:
-            if row and len(row) != len(header):
-                raise CohortError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields, "
-                    f"{len(header)} were expected from the header"
-                )
-            if row:
-                rows.append([cell.strip() for cell in row])
     except UnicodeDecodeError as error:
         raise CohortError(
             f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}); "
             "save it as UTF-8"
         ) from error
-    except csv.Error as error:
-        raise CohortError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+    rows = []
+    with refused(f"{path} cannot be read as CSV", csv.Error):
+        reader = csv.reader(text, delimiter=separator, strict=True)
+        # Spreadsheets break long column names over lines.
+        header = [" ".join(name.split()) for name in next(reader, [])]
+        for row in filter(None, reader):
+            if len(row) != len(header):
+                raise CohortError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, "
+                    f"{len(header)} were expected from the header"
+                )
+            rows.append([cell.strip() for cell in row])
     if not header:
         raise CohortError(f"{path} is empty; a header line was expected")
     if len(set(header)) < len(header):
@@ -167,6 +164,11 @@ def as_text(value: object) -> str:
     return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
+def decimal_hint(text: str) -> str:
+    """The end of an error line about a number with a decimal comma; otherwise empty."""
+    return " (write decimals with a point)" if DECIMAL_COMMA.fullmatch(text) else ""
+
+
 def as_numbers(
     values: pd.Series,
     name: str,
@@ -187,10 +189,9 @@ def as_numbers(
     if bad.any():
         row = int(np.argmax(bad))
         text = str(values.iloc[row])
-        comma = " (write decimals with a point)" if DECIMAL_COMMA.fullmatch(text) else ""
         raise CohortError(
             f"{role} {name!r}: {text!r} of sample {sample_ids[row]!r} is not a finite number"
-            f"{comma}; mend it or {otherwise}"
+            f"{decimal_hint(text)}; mend it or {otherwise}"
         )
     return numbers
 
@@ -214,8 +215,5 @@ def find_spellings(names: Iterable[str]) -> list[list[str]]:
 def spelled_alike(names: Collection[str], others: Collection[str]) -> tuple[str, str] | None:
     """A name and one of the others that differ by spelling only; None where there are none."""
     other_of = {plain_spelling(name): name for name in others if name not in names}
-    for name in names:
-        other = other_of.get(plain_spelling(name))
-        if name not in others and other is not None:
-            return name, other
-    return None
+    alike = ((name, other_of.get(plain_spelling(name))) for name in names if name not in others)
+    return next(((name, other) for name, other in alike if other is not None), None)

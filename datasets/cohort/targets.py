@@ -8,6 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,11 +28,8 @@ DIGITS, MOST_DIGITS = 4, 15
 AUTO = "auto"
 SEVERAL_COLUMNS = ("multilabel", "regression")
 # Spellings of a label's presence and absence.
-BOOLEANS = {
-    text: str(int(truth))
-    for truth in (True, False)
-    for text in (str(truth), str(truth).lower(), str(truth).upper())
-}
+BOOLEANS = dict.fromkeys(("True", "true", "TRUE"), "1")
+BOOLEANS |= dict.fromkeys(("False", "false", "FALSE"), "0")
 HEADINGS = {"multilabel": "labels", "regression": "targets"}
 # No label has this name, unless `labels` lists it: Python writes its None as a word.
 NO_LABEL_TEXT = MISSING_TEXT | {"None"}
@@ -58,9 +56,9 @@ class Targets:
     """The targets of a table's samples.
 
     ``names`` are those of the classes by number, or of the columns. ``values`` are class numbers
-    int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T], undefined for samples that
-    are not ``kept``, bool [N]. ``excluded`` counts the labels left out, "(missing)" among them,
-    ``missing`` the texts of cells without a label or value.
+    int64 [N], labels (0 or 1) int64 [N, T], or values float64 [N, T], undefined where not ``kept``,
+    bool [N]. ``excluded`` counts the labels left out, "(missing)" among them, ``missing`` the texts
+    of cells without a label or value.
     """
 
     task: str
@@ -112,12 +110,7 @@ def describe_missing(task: str, targets: Mapping[str, int], samples: int) -> Mes
 
 
 def spread_texts(values: np.ndarray) -> list[str]:
-    """Mean, standard deviation, minimum and maximum, with digits that the spread shows in.
-
-    Example:
-        >>> spread_texts(np.array([1e8 + 1.25, 1e8 + 3.75]))
-        ['100000002.5', '1.25', '100000001.25', '100000003.75']
-    """
+    """Mean, standard deviation, minimum and maximum, with digits that the spread shows in."""
     spread, largest, digits = float(values.std()), float(np.abs(values).max()), DIGITS
     if 0 < spread < largest:
         digits = min(MOST_DIGITS, DIGITS + int(np.log10(largest / spread)))
@@ -152,9 +145,9 @@ def _read_classes(
             f"label lists {len(columns)} columns ({', '.join(columns)}); task {task!r} takes one: "
             f"choose task {' or '.join(SEVERAL_COLUMNS)}"
         )
-    values, names, excluded = number_classes(table[columns[0]], labels, where)
-    without = table[columns[0]][(values < 0) & has_no_label(table[columns[0]])]
-    missing = dict(Counter(map(str, without)))
+    column = table[columns[0]]
+    values, names, excluded = number_classes(column, labels, where)
+    missing = dict(Counter(map(str, column[(values < 0) & has_no_label(column)])))
     found = "binary" if len(names) == 2 else "multiclass"
     if task not in (AUTO, found):
         raise CohortError(
@@ -209,20 +202,9 @@ def number_classes(
     """Number the labels, text [N]; None for ``labels`` makes each label a class.
 
     Of two the negative one is class 0, if numbers or a word such as ``control`` distinguish them.
-
-    Returns:
-        Class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
-        class joined by '+'); the labels that are left out with their counts.
-
-    Raises:
-        CohortError: The mapping does not fit the labels, fewer than two classes are left, or
-            nothing says which of two is the positive one.
-
-    Example:
-        >>> column = pd.Series(["HCC", "CHB", "LC", "HC", ""])
-        >>> targets, names, left_out = number_classes(column, {"HCC": 1, "LC": 0, "CHB": 0}, "")
-        >>> targets.tolist(), names, left_out
-        ([1, 0, 0, -1, -1], ['LC+CHB', 'HCC'], {'HC': 1, '(missing)': 1})
+    Returns class numbers with -1 for what is left out, int64 [N]; the classes' names (labels of one
+    class joined by '+'); and the labels that are left out with their counts. CohortError where the
+    mapping does not fit, fewer than two classes are left, or nothing says which of two is positive.
     """
     counts = Counter(map(str, column))
     present = [text for text in counts if text not in NO_LABEL_TEXT]
@@ -243,20 +225,17 @@ def number_classes(
             "without a gap was expected"
         )
     names = ["+".join(text for text, n in numbers.items() if n == number) for number in used]
-    excluded: dict[str, int] = {}
+    excluded: Counter[str] = Counter()
     for text, count in counts.items():
         if text not in numbers:
-            key = MISSING_LABEL if text in NO_LABEL_TEXT else text
-            excluded[key] = excluded.get(key, 0) + count
+            excluded[MISSING_LABEL if text in NO_LABEL_TEXT else text] += count
     targets = np.array([numbers.get(text, -1) for text in column], dtype=np.int64)
-    return targets, names, excluded
+    return targets, names, dict(excluded)
 
 
 def _class_order(present: Sequence[str], where: str) -> list[str]:
     """Labels by class number; of two the positive one is the second, and is never guessed."""
-    if len(present) != 2:
-        return in_order(present)
-    order = negative_first(present)
+    order = negative_first(present) if len(present) == 2 else in_order(present)
     if order is None:
         first, second = in_order(present)
         option = shlex.quote(labels_text([first, second]))
@@ -289,28 +268,18 @@ def negative_first(labels: Sequence[str]) -> list[str] | None:
 
     It is the smaller one of two numbers, or named by a word such as ``control``, ``healthy`` or
     ``wild type``; the alphabet does not decide.
-
-    Example:
-        >>> negative_first(["control", "case"]), negative_first(["HCC", "healthy"])
-        (['control', 'case'], ['healthy', 'HCC'])
-        >>> negative_first(["1", "0"]), negative_first(["HCC", "LC"])
-        (['0', '1'], None)
     """
     orders = [list(labels), list(labels)[::-1]]
-    for order in orders:
-        if _is_smaller(*order):
-            return order
+    with suppress(ValueError):
+        for order in orders:
+            if float(order[0]) < float(order[1]):
+                return order
     found = [order for order in orders if _is_negative(*map(_plain, order))]
     return found[0] if len(found) == 1 else None
 
 
 def labels_text(labels: Sequence[str]) -> str:
-    """The value of ``data.labels`` that makes the first of two labels the positive class.
-
-    Example:
-        >>> labels_text(["HCC", "LC"]), labels_text(["yes", "a: b"])
-        ('{HCC: 1, LC: 0}', '{"yes": 1, "a: b": 0}')
-    """
+    """The value of ``data.labels`` that makes the first of two labels the positive class."""
     numbers = {label: 1 - number for number, label in enumerate(labels)}
     plain = yaml.safe_dump(
         numbers, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
@@ -322,11 +291,10 @@ def about_positive(task: str, class_names: Sequence[str]) -> Message:
     """The positive class, in a line for a person; empty for tasks other than binary."""
     if task != "binary" or len(class_names) != 2:
         return Message("")
-    negative, positive = class_names
     return Message(
         "positive class: {} (sensitivity, recall, precision, f1 and auprc are of it); negative "
         "class: {}",
-        *(positive, negative),
+        *reversed(class_names),
     )
 
 
@@ -345,23 +313,8 @@ def _is_negative(label: str, other: str) -> bool:
     return any(known) and all(k or w in BESIDE for k, w in zip(known, words, strict=True))
 
 
-def _is_smaller(label: str, other: str) -> bool:
-    try:
-        return float(label) < float(other)
-    except ValueError:
-        return False
-
-
 class TargetScaler:
-    """Regression targets standardised to mean 0 and standard deviation 1; fitted on training data.
-
-    Example:
-        >>> scaler = TargetScaler().fit(np.array([[10.0], [30.0]]))
-        >>> scaler.standardize(np.array([[40.0]])).tolist()
-        [[2.0]]
-        >>> scaler.restore(torch.tensor([[2.0]])).tolist()
-        [[40.0]]
-    """
+    """Regression targets brought to mean 0 and standard deviation 1; fitted on training data."""
 
     def __init__(self) -> None:
         self._mean: np.ndarray | None = None
@@ -377,8 +330,7 @@ class TargetScaler:
     def standardize(self, values: np.ndarray) -> np.ndarray:
         """From the columns' units, float [N, T], to standardised values, float32 [N, T]."""
         mean, std = self._fitted()
-        standardised: np.ndarray = ((values - mean) / std).astype(np.float32)
-        return standardised
+        return np.asarray((values - mean) / std, dtype=np.float32)
 
     def restore(self, values: Tensor) -> Tensor:
         """From standardised values, [N, T], to the columns' units, in double precision."""

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,7 @@ CHECKPOINT_SECONDS = 2.0
 DTYPE = np.dtype("<f4")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
     """State of an import: ``files`` done, ``scans`` done of the next one, spectra ``rows`` written.
 
@@ -46,18 +46,11 @@ class Progress:
 
 
 class CohortWriter:
-    """Writes spectra and a log, durable up to the last checkpoint, and finishes the folder.
+    """Writes spectra and a log, durable up to the last checkpoint, and finishes the folder ``out``.
 
-    Args:
-        out: The cohort's folder; it must not exist.
-        identity: What is imported and how, by name, as text. A partial folder of another import, or
-            a damaged one, is refused by a CohortError; one of the same is continued.
-        checkpoint_seconds: Time between checkpoints.
-
-    Attributes:
-        progress: State of the import; at first that of an interrupted one.
-        partial: The folder aside; the caller may keep temporary folders in it.
-        finished: The folder that becomes ``out``.
+    ``identity`` tells what is imported and how. A partial folder of another import, or a damaged
+    one, is refused by a CohortError; one of the same is continued from ``progress``. ``partial`` is
+    the folder aside, in which the caller may keep temporary folders; ``finished`` becomes ``out``.
     """
 
     def __init__(
@@ -86,7 +79,7 @@ class CohortWriter:
         """Add an entry of plain types to the log."""
         line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
         self._log.write(line)
-        self._move(log_bytes=self.progress.log_bytes + len(line))
+        self.progress.log_bytes += len(line)
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """The entries of the log so far, in order."""
@@ -99,25 +92,25 @@ class CohortWriter:
         """Write one more spectrum, [L], as float32."""
         if not self.progress.points:
             self._spectra.write(_header(0, len(spectrum)))
-            self._move(points=len(spectrum))
+            self.progress.points = len(spectrum)
         self._spectra.write(np.ascontiguousarray(spectrum, dtype=DTYPE).tobytes())
-        self._move(rows=self.progress.rows + 1)
+        self.progress.rows += 1
 
     def scan_done(self) -> None:
         """Mark a scan as complete."""
-        self._move(scans=self.progress.scans + 1)
+        self.progress.scans += 1
         self._checkpoint_if_due()
 
     def file_done(self) -> None:
         """Mark a file as complete."""
-        self._move(files=self.progress.files + 1, scans=0)
+        self.progress.files += 1
+        self.progress.scans = 0
         self._checkpoint_if_due()
 
     def checkpoint(self) -> None:
         """Flush spectra and log to disk, and record how much they hold."""
-        for file in (self._spectra, self._log):
-            file.flush()
-            os.fsync(file.fileno())
+        _flush(self._spectra)
+        _flush(self._log)
         _write_json(self.partial / PROGRESS_FILE, asdict(self.progress))
         self._next_checkpoint = time.monotonic() + self.checkpoint_seconds
 
@@ -127,8 +120,7 @@ class CohortWriter:
         if keep.all():
             self._spectra.seek(0)
             self._spectra.write(_header(self.progress.rows, self.progress.points))
-            self._spectra.flush()
-            os.fsync(self._spectra.fileno())
+            _flush(self._spectra)
             self._spectra.close()
             os.replace(self._spectra_path, self.finished / SPECTRA_FILE)
         else:
@@ -183,9 +175,6 @@ class CohortWriter:
         path = self.partial / PROGRESS_FILE
         return Progress(**_read_json(path)) if path.exists() else Progress()
 
-    def _move(self, **changes: int) -> None:
-        self.progress = replace(self.progress, **changes)
-
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() >= self._next_checkpoint:
             self.checkpoint()
@@ -198,14 +187,18 @@ class CohortWriter:
             for row in rows:
                 self._spectra.seek(start + int(row) * size)
                 target.write(self._spectra.read(size))
-            target.flush()
-            os.fsync(target.fileno())
+            _flush(target)
 
 
 def refuse_existing(out: Path) -> None:
     """CohortError where the path exists."""
     if os.path.lexists(out):
         raise CohortError(f"{out} exists; it is never overwritten: name another folder")
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _header(rows: int, points: int) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +57,8 @@ class CovariateTable:
                 f"{path.name} has no column {id_column!r} of samples' names"
                 f"{nearest(id_column, header)}; choose with --covariate-id"
             )
+        if id_column != SAMPLE_ID and SAMPLE_ID in header:
+            raise CohortError(f"{path.name} has both columns {id_column!r} and {SAMPLE_ID!r}")
         rows: dict[str, Cells] = {}
         for number, cells in lines:
             named = dict(zip(header, map(cell_text, cells), strict=True))
@@ -67,20 +68,15 @@ class CovariateTable:
             if sample in rows:
                 raise CohortError(f"{path.name}, row {number}: duplicate sample {sample!r}")
             rows[sample] = named
-        columns = [name for name in header if name != id_column]
-        if SAMPLE_ID in columns:
-            raise CohortError(f"{path.name} has both columns {id_column!r} and {SAMPLE_ID!r}")
-        return cls(columns, rows)
+        return cls([name for name in header if name != id_column], rows)
 
     def join(self, samples: Mapping[str, Cells]) -> Joined:
         """Give each sample its row; CohortError where no row is of a sample."""
         if not self.rows:
             raise CohortError("covariates: the table holds no row")
         if not any(name in self.rows for name in samples):
-            one, other = next(iter(samples), ""), next(iter(self.rows), "")
             alike = spelled_alike(samples, self.rows)
-            if alike is not None:
-                one, other = alike
+            one, other = alike or (next(iter(samples), ""), next(iter(self.rows)))
             hint = "names differ by case, blanks or leading zeros" if alike else "no name is shared"
             raise CohortError(
                 f"covariates: none of the {len(self.rows)} rows is of one of the {len(samples)} "
@@ -113,23 +109,20 @@ class ImportRoles:
     def check(self, columns: Collection[str], table: CovariateTable | None) -> None:
         """Check that columns exist, have one role and hold numbers, or raise a CohortError."""
         known = [*columns, *(table.columns if table else ())]
-        single = {"label": self.label, "group": self.group}
-        given = [(name, role) for role, name in single.items() if name]
+        given = [(name, role) for role, name in (("label", self.label), ("group", self.group))]
         given += [(name, "numeric") for name in self.numeric]
         given += [(name, "categorical") for name in self.categorical]
+        names = [SAMPLE_ID]
         for name, role in given:
-            if name not in known:
+            if name and name not in known:
                 raise CohortError(f"no column {name!r} for the role {role}{nearest(name, known)}")
-        names = [name for name, _ in given] + [SAMPLE_ID]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise CohortError(f"column {twice[0]!r} has two roles; one was expected")
-        if table:
-            samples = list(table.rows)
-            for name in self.numeric:
-                if name in table.columns:
-                    cells = pd.Series([row[name] for row in table.rows.values()], dtype=object)
-                    as_numbers(cells, name, samples)
+            if name in names:
+                raise CohortError(f"column {name!r} has two roles; one was expected")
+            names += [name] if name else []
+        for name in self.numeric:
+            if table and name in table.columns:
+                cells = pd.Series([row[name] for row in table.rows.values()], dtype=object)
+                as_numbers(cells, name, list(table.rows))
 
     def check_sample(self, sample_id: str, columns: Mapping[str, str]) -> None:
         """Check that a raw file's numeric columns of a sample are numbers, else CohortError."""
@@ -171,7 +164,7 @@ class ScanRecord:
     left_out: str | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScanTally:
     """Counts of the scans: those kept and their samples, in order, and those left out by reason.
 
@@ -180,50 +173,38 @@ class ScanTally:
     scans.
     """
 
-    scans: int = 0
-    samples: dict[str, None] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    zero_scans: int = 0
-    empty_bins: int = 0
-    low: float | None = None
-    high: float | None = None
-
-    def count(self, record: ScanRecord) -> None:
-        """Count a scan."""
-        if record.low is not None and record.high is not None:
-            self.low = record.low if self.low is None else min(self.low, record.low)
-            self.high = record.high if self.high is None else max(self.high, record.high)
-        if record.left_out:
-            self.left_out[record.left_out] += 1
-            return
-        self.scans += 1
-        self.samples[record.sample_id] = None
-        self.empty_bins += record.empty_bins
-        self.zero_scans += record.zero
+    scans: int
+    samples: list[str]
+    left_out: dict[str, int]
+    zero_scans: int
+    empty_bins: int
+    low: float | None
+    high: float | None
 
 
 def write_scans(folder: Path, records: Iterable[ScanRecord]) -> ScanTally:
     """Write scans.csv, and left_out.csv of the scans that are left out."""
-    tally = ScanTally()
-    with (
-        (folder / SCANS_FILE).open("w", encoding="utf-8", newline="") as scans_file,
-        (folder / LEFT_OUT_FILE).open("w", encoding="utf-8", newline="") as left_out_file,
-    ):
-        scans, left_out = _writer(scans_file), _writer(left_out_file)
-        left_out.writerow([SAMPLE_ID, SCAN, "source", "reason"])
-        details: list[str] | None = None
-        for record in records:
-            if details is None:
-                details = list(record.details)
-                scans.writerow([SAMPLE_ID, SCAN, "source", "tic", *details])
-            tally.count(record)
-            name = [record.sample_id, record.scan, record.source]
-            if record.left_out:
-                left_out.writerow([*name, record.left_out])
-            else:
-                more = [record.details.get(detail, "") for detail in details]
-                scans.writerow([*name, f"{record.tic:.9g}", *more])
-    return tally
+    table = pd.DataFrame([vars(record) for record in records])
+    details = pd.DataFrame(
+        table["details"].tolist(), dtype=object, columns=list(table["details"][0])
+    )
+    named = table[[SAMPLE_ID, SCAN, "source"]]
+    is_kept = table["left_out"].isna()
+    kept = table[is_kept]
+    columns = pd.concat([named, table["tic"], details], axis=1)
+    _write(folder / SCANS_FILE, columns[is_kept])
+    _write(folder / LEFT_OUT_FILE, named.assign(reason=table["left_out"])[~is_kept])
+    ends = (table["low"].min(), table["high"].max())
+    low, high = (None if pd.isna(end) else float(end) for end in ends)
+    return ScanTally(
+        scans=len(kept),
+        samples=kept[SAMPLE_ID].unique().tolist(),
+        left_out=dict(Counter(table["left_out"].dropna())),
+        zero_scans=int(kept["zero"].sum()),
+        empty_bins=int(kept["empty_bins"].sum()),
+        low=low,
+        high=high,
+    )
 
 
 def join_samples(
@@ -240,20 +221,17 @@ def join_samples(
 
 def write_samples(folder: Path, samples: Mapping[str, Cells]) -> list[str]:
     """Write samples.csv; returns its columns, without `sample_id`."""
-    columns = list(dict.fromkeys(name for cells in samples.values() for name in cells))
-    with (folder / SAMPLES_FILE).open("w", encoding="utf-8", newline="") as file:
-        writer = _writer(file)
-        writer.writerow([SAMPLE_ID, *columns])
-        for sample, cells in samples.items():
-            writer.writerow([sample, *(cells.get(name, "") for name in columns)])
+    table = pd.DataFrame(list(samples.values()), dtype=object)
+    columns = table.columns.astype(str).tolist()
+    table.insert(0, SAMPLE_ID, list(samples), allow_duplicates=True)
+    _write(folder / SAMPLES_FILE, table)
     return columns
 
 
 def write_sources(folder: Path, sources: Iterable[Mapping[str, Any]]) -> int:
     """Write sources.csv, the raw files with their sizes and checksums; returns their number."""
     table = pd.DataFrame(list(sources), columns=["name", "bytes", "sha256"])
-    table.columns = pd.Index(["file", "bytes", "sha256"])
-    table.to_csv(folder / SOURCES_FILE, index=False, lineterminator="\n")
+    _write(folder / SOURCES_FILE, table.rename(columns={"name": "file"}))
     return len(table)
 
 
@@ -272,5 +250,5 @@ def idle_columns(columns: Sequence[str], roles: Mapping[str, Any]) -> list[str]:
     return [name for name in columns if name not in used]
 
 
-def _writer(file: Any) -> Any:
-    return csv.writer(file, lineterminator="\n")
+def _write(path: Path, table: pd.DataFrame) -> None:
+    table.to_csv(path, index=False, lineterminator="\n", float_format="%.9g")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import datasets.importing.imported_cohort as tables
-from datasets.cohort import MISSING_TEXT, file_sha256, in_order
+from datasets.cohort import MISSING_TEXT, file_sha256, in_order, require_file
 from datasets.errors import CohortError, one_line
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
 from datasets.importing.imported_cohort import CovariateTable, ImportRoles, ScanRecord, ScanTally
@@ -27,7 +27,6 @@ from datasets.readers import (
     is_archive,
     list_files,
     require_package,
-    require_source,
     unpack,
 )
 
@@ -108,17 +107,6 @@ class RawImport:
     an interrupted one from ``OUT.partial``, losing at most ``checkpoint_seconds`` of work; an
     import that refuses its source leaves nothing. CohortError where the settings do not fit the
     source or each other, a package is missing, or ``out`` exists.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> from datasets.readers import READERS
-        >>> with TemporaryDirectory() as place:
-        ...     raw, out = Path(place, "raw"), Path(place, "cohort")
-        ...     raw.mkdir()
-        ...     _ = (raw / "S1.txt").write_text("1 5\n2 7\n")
-        ...     _ = RawImport(ImportSettings(raw, "text", READERS["text"](), "1:4:1"), out).run()
-        ...     np.load(out / "spectra.npy").tolist()
-        [[5.0, 7.0, 0.0]]
     """
 
     def __init__(
@@ -141,7 +129,7 @@ class RawImport:
         for module in settings.reader.modules:
             require_package(module, settings.format)
         refuse_existing(out)
-        source = require_source(settings.source)
+        source = require_file(settings.source, "file or folder", Path.exists)
         self._archive = source if is_archive(source) else None
         self._files = [] if self._archive else self._list(source)
         parts = [(source.name, source)] if self._archive else self._parts(self._files)
@@ -167,11 +155,10 @@ class RawImport:
             if self._archive:
                 root = unpack(self._archive, self._writer.partial / UNPACKED_FOLDER)
                 self._files = self._list(root)
-            for entry in self._writer.entries():
-                if FIXED in entry:
-                    self._intake.fix(entry[FIXED])
-                elif SCAN in entry:
-                    self._intake.remember(ScanRecord(**entry[SCAN]))
+            for fixed in self._entries(FIXED):
+                self._intake.fix(fixed)
+            for record in self._records():
+                self._intake.remember(record)
             self._read(watch)
             return self._finish()
         except CohortError:
@@ -191,10 +178,11 @@ class RawImport:
             for part in self.settings.reader.parts(file.path)
         ]
 
+    def _entries(self, kind: str) -> Iterator[dict[str, Any]]:
+        return (entry[kind] for entry in self._writer.entries() if kind in entry)
+
     def _records(self) -> Iterator[ScanRecord]:
-        for entry in self._writer.entries():
-            if SCAN in entry:
-                yield ScanRecord(**entry[SCAN])
+        return (ScanRecord(**values) for values in self._entries(SCAN))
 
     def _read(self, watch: Watch) -> None:
         writer, intake, reader = self._writer, self._intake, self.settings.reader
@@ -230,8 +218,8 @@ class RawImport:
         joined = tables.join_samples(samples, settings.roles, settings.covariates)
         columns = tables.write_samples(folder, joined.samples)
         roles = settings.roles.plain(columns)
-        sources = (entry[FILE] for entry in writer.entries() if FILE in entry)
-        files = tables.write_sources(folder, sources)
+        labels = {cells.get(roles.get("label", ""), "") for cells in joined.samples.values()}
+        files = tables.write_sources(folder, self._entries(FILE))
         tables.write_description(
             folder, {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)}
         )
@@ -251,7 +239,7 @@ class RawImport:
             own_groups=all(
                 cells.get(roles["group"]) == name for name, cells in joined.samples.items()
             ),
-            labels=_labels(joined.samples, roles.get("label")),
+            labels=in_order(sorted(labels - MISSING_TEXT)),
         )
 
     def _provenance(self, files: int, tally: ScanTally) -> dict[str, Any]:
@@ -271,13 +259,6 @@ class RawImport:
                 name: _version(name) for name in ("scanfire", "numpy", *settings.reader.packages)
             },
         }
-
-
-def _labels(samples: Mapping[str, Mapping[str, str]], column: str | None) -> list[str]:
-    if column is None:
-        return []
-    found = {cells.get(column, "") for cells in samples.values()}
-    return in_order(sorted(found - MISSING_TEXT))
 
 
 def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:

@@ -78,12 +78,6 @@ class CommonAxis:
     Each bin holds the mean, the sum or the maximum of the scan's points in it, its lower edge
     included; a bin without a point is 0. ``interpolate`` interpolates the scan linearly, with 0
     outside of it. Edges are halfway between the points, in ratio for ppm.
-
-    Example:
-        >>> axis = CommonAxis(np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.5, 2.5, 3.5]))
-        >>> scan = RawScan("S1", "0", np.array([0.9, 1.1, 3.0]), np.array([2.0, 4.0, 5.0]), "here")
-        >>> axis.place(scan, "mean").tolist()
-        [3.0, 0.0, 5.0]
     """
 
     def __init__(self, points: np.ndarray, edges: np.ndarray) -> None:
@@ -92,10 +86,6 @@ class CommonAxis:
 
     def place(self, scan: RawScan, aggregate: str) -> np.ndarray:
         """The scan on the axis, float64 [L]; CohortError where peaks would be interpolated."""
-        if aggregate not in AGGREGATES:
-            raise CohortError(
-                f"no aggregate is called {aggregate!r}{nearest(aggregate, AGGREGATES)}"
-            )
         if aggregate == "interpolate":
             if scan.centroid:
                 raise CohortError(
@@ -143,12 +133,16 @@ class OwnAxis:
                     f"{scan.where}: its axis does not rise{at} as float32; give START:STOP:STEP"
                 )
             self.points, self._first = scan.mz.copy(), scan.where
-        if not np.array_equal(scan.mz, self.points):
-            raise CohortError(
-                f"mixed axes: in {scan.where} {self._difference(scan.mz, self.points)}; give "
-                "START:STOP:STEP to bring both onto one"
-            )
-        return scan.intensity
+        if np.array_equal(scan.mz, self.points):
+            return scan.intensity
+        differs = f"the axis has {scan.points} points, that of {self._first} {len(self.points)}"
+        if scan.points == len(self.points):
+            point = int(np.argmax(scan.mz != self.points))
+            here, there = scan.mz[point], self.points[point]
+            differs = f"point {point} is {here:.10g}, that of {self._first} is {there:.10g}"
+        raise CohortError(
+            f"mixed axes: in {scan.where} {differs}; give START:STOP:STEP to bring both onto one"
+        )
 
     def covered(self, scan: RawScan) -> np.ndarray:
         """All of the scan's points, bool [n]."""
@@ -157,12 +151,6 @@ class OwnAxis:
     def empty_bins(self, scan: RawScan) -> int:
         """None is empty."""
         return 0
-
-    def _difference(self, axis: np.ndarray, points: np.ndarray) -> str:
-        if len(axis) != len(points):
-            return f"the axis has {len(axis)} points, that of {self._first} {len(points)}"
-        at = int(np.argmax(axis != points))
-        return f"point {at} is {axis[at]:.10g}, that of {self._first} is {points[at]:.10g}"
 
 
 class SampleIndex:
@@ -203,13 +191,10 @@ class SampleIndex:
 class ScanFilter:
     """Which scans are left out; labels are not looked at. CohortError for an invalid setting.
 
-    Attributes:
-        reasons: Of `REASONS`. ``empty``: nothing but 0 on the axis. ``saturated``: a point at or
-            above `ceiling`, or a flat top where none is given. ``tic``: a total ion current (the
-            sum of the intensities on the axis) whose logarithm is farther from the median of all
-            scans than `spread` robust standard deviations.
-        ceiling: Largest value of the detector, in the intensities' unit.
-        spread: For ``tic``.
+    ``reasons`` are of `REASONS`. ``empty``: nothing but 0 on the axis. ``saturated``: a point at or
+    above ``ceiling``, the largest value of the detector, or a flat top where none is given.
+    ``tic``: a total ion current (the sum of the intensities on the axis) whose logarithm is farther
+    from the median of all scans than ``spread`` robust standard deviations.
     """
 
     reasons: Collection[str] = ()
@@ -265,14 +250,8 @@ class ScanFilter:
 class ScanIntake:
     """Brings scan after scan onto the axis, and records the samples, but no spectrum.
 
-    Without ``aggregate``, profiles are averaged and peak lists summed; they cannot be mixed then.
-    CohortError for an invalid axis or aggregate.
-
-    Attributes:
-        axis: The common axis.
-        aggregate: How scans are brought onto it; None before the first, or on their own axis.
-        index: The samples.
-        scans: Number of scans so far.
+    Without ``aggregate``, profiles are averaged and peak lists summed; they cannot be mixed then;
+    on the scans' own axis it stays None. CohortError for an invalid axis or aggregate.
     """
 
     def __init__(

@@ -27,31 +27,16 @@ def make_loader(
     sampler: PlannedBatchSampler | None = None,
     collate: Callable[[Sequence[Sample]], Any] = pad_collate,
 ) -> DataLoader[Any]:
-    """Make a loader of batches.
+    """Make a loader of batches of (epoch, index) keys' samples.
 
     Its ``batch_sampler`` is a :class:`~datasets.loading.PlannedBatchSampler`: call ``set_epoch``
     before each epoch, ``resume_at`` before one that continues. Iterating never draws from the
     global random number streams, so that evaluating more or less often changes no training.
 
-    Args:
-        dataset: Takes (epoch, index) keys, as :class:`~datasets.loading.SpectraDataset`.
-        batch_size: B.
-        shuffle: A new order in each epoch.
-        seed: Of the order, at least 0; the dataset has its own for augmentation.
-        num_workers: Processes that make batches, kept from epoch to epoch; 0 for none, which is
-            usually fastest where the transformed scans fit in memory.
-        pin_memory: Page-locked batches, where there is a GPU to copy them to.
-        drop_last: Leave out a last batch that is not full.
-        sampler: Another sampler; it replaces batch_size, shuffle and drop_last.
-        collate: Makes the batches; :func:`~datasets.batches.packed_collate` suits a GPU.
-
-    Example:
-        >>> import numpy as np
-        >>> from datasets.loading import SpectraDataset
-        >>> spectra, rows = np.ones((3, 4), dtype=np.float32), [np.array([0, 2]), np.array([1])]
-        >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
-        >>> [tuple(batch.spectra.shape) for batch in make_loader(dataset, batch_size=2)]
-        [(2, 2, 4)]
+    ``seed``, at least 0, is of the order; the dataset has its own for augmentation. The worker
+    processes are kept from epoch to epoch; none is usually fastest where the transformed scans fit
+    in memory. ``sampler`` replaces batch_size, shuffle and drop_last; of ``collate``,
+    :func:`~datasets.batches.packed_collate` suits a GPU.
     """
     if sampler is None:
         sampler = EpochBatchSampler(len(dataset), batch_size, shuffle, seed, drop_last)  # type: ignore[arg-type]
@@ -69,10 +54,7 @@ def make_loader(
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:
-    """End the loader's worker processes; its next iteration starts new ones.
-
-    Left to the garbage collector, each of them takes PyTorch's patience of 5 s.
-    """
+    """End the loader's worker processes; the garbage collector would take 5 s for each of them."""
     loader._iterator = None
 
 

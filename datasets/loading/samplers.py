@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch.utils.data import Sampler
 
 from datasets.errors import UsageError
@@ -28,11 +29,10 @@ Key = tuple[int, ...]
 class BalancedDraw:
     """Draws as many samples as there are, the same number from each of ``strata``, [n].
 
-    Counts are exact: of n samples of K strata each stratum gives n // K or one more, and within a
-    stratum no sample is taken twice before all are taken once, and so on. The samples that are
-    taken once more (or, of a large stratum, at all) are drawn anew each epoch with equal chances,
-    evenly along their ``sizes``, [n] (systematic sampling, Madow and Madow 1944, Annals of
-    Mathematical Statistics 15, 1-24).
+    Of n samples of K strata each stratum gives n // K or one more, and within it no sample is taken
+    twice before all are taken once, and so on. Those that are taken once more (or, of a large
+    stratum, at all) are drawn anew each epoch with equal chances, evenly along their ``sizes``, [n]
+    (systematic sampling, Madow and Madow 1944, Annals of Mathematical Statistics 15, 1-24).
     """
 
     def __init__(self, strata: Sequence[Any] | np.ndarray, sizes: np.ndarray | None = None) -> None:
@@ -57,10 +57,11 @@ class BalancedDraw:
     def largest(self) -> np.ndarray:
         """Sizes that no draw exceeds, [n], falling: a draw's third largest is at most the third."""
         count = -(-len(self.numbers) // len(self._members))
-        sizes = [
-            np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
-            for members in self._members
-        ]
+        sizes = []
+        for members in self._members:
+            sizes.append(
+                np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
+            )
         return np.sort(np.concatenate(sizes))[::-1][: len(self.numbers)]
 
 
@@ -97,14 +98,11 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
 
     Each of ``world_size`` processes takes every ``world_size``-th of an epoch's batches, from
     ``rank`` on. Those that train in step need the same number of batches: with ``even`` the largest
-    batches are halved until the number can be shared, and no sample is left out or repeated.
-    Without it, as for evaluation, the batches stay, and the processes may have unequal numbers.
+    are halved until the number can be shared, and no sample is left out or repeated. Without it, as
+    for evaluation, the processes may have unequal numbers.
 
-    Attributes:
-        epoch: The epoch of the next iteration, 1-based as in Ignite.
-        position: Batches of it that the next iteration skips; 0 again once the first of the others
-            is taken.
-        count: Number of batches of all processes together in each epoch, evened out.
+    ``epoch``, 1-based, is that of the next iteration, which skips ``position`` of its batches;
+    ``count`` is the number of batches of all processes together, evened out.
     """
 
     def __init__(
@@ -155,11 +153,7 @@ class PlannedBatchSampler(Sampler[list[Key]], ABC):
         batches = self.plan(epoch)
         copies = _copies(batches)
         for number in range(self.rank + start * self.world_size, len(batches), self.world_size):
-            indices = batches[number].tolist()
-            if copies is None:
-                yield [(epoch, index) for index in indices]
-                continue
-            pairs = zip(indices, copies[number].tolist(), strict=True)
+            pairs = zip(batches[number].tolist(), copies[number].tolist(), strict=True)
             yield [(epoch, index, copy) if copy else (epoch, index) for index, copy in pairs]
 
     def set_epoch(self, epoch: int) -> None:
@@ -220,46 +214,26 @@ def digest(numbers: np.ndarray) -> str:
     return f"{zlib.crc32(np.asarray(numbers, dtype='<i8').tobytes()):08x}"
 
 
-def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Earlier occurrences of each entry's sample in the epoch; None where there are none."""
+def _copies(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Earlier occurrences of each entry's sample in the epoch."""
     flat = np.concatenate([*batches, np.zeros(0, np.int64)])
-    order = np.argsort(flat, kind="stable")
-    ordered = flat[order]
-    first = np.searchsorted(ordered, ordered)
-    copies = np.empty(len(flat), np.int64)
-    copies[order] = np.arange(len(flat)) - first
-    if not copies.any():
-        return None
+    copies = pd.Series(flat).groupby(flat).cumcount().to_numpy()
     return np.split(copies, np.cumsum([len(batch) for batch in batches])[:-1])
 
 
 class EpochBatchSampler(PlannedBatchSampler):
     """Batches of equal numbers of samples, in an order that depends on (seed, epoch) alone.
 
-    With ``drop_last=False`` the last batch holds the remaining samples, perhaps a single one; a
-    model with batch normalisation cannot train on that: use ``drop_last``, or another batch size.
-    ``rank``, ``world_size`` and ``even`` are those of :class:`PlannedBatchSampler`.
+    ``n_or_indices`` is the number of samples, or the indices of those to draw from. The last batch
+    holds the remaining samples, perhaps a single one, on which a model with batch normalisation
+    cannot train; ``drop_last`` leaves it out and, of several even processes, the last batches that
+    not all of them would get. ``strata``, [n], are the class or the group of each sample: each is
+    drawn equally often in an epoch (:class:`BalancedDraw`).
 
-    Args:
-        n_or_indices: Number of samples, or the indices of those to draw from.
-        batch_size: B.
-        shuffle: A new order in each epoch; otherwise always the given one.
-        seed: At least 0.
-        drop_last: Leave out a last batch that is not full and, of several even processes, the last
-            batches that not all of them would get.
-        strata: The class or the group of each sample, [n]: each is drawn equally often in an epoch
-            (:class:`BalancedDraw`).
-        lengths: Number of scans of each sample, by its index. Processes that train together on
-            shuffled batches then take those with similar numbers of scans at the same time, so that
-            none waits long for another; the batches are the same.
-
-    Example:
-        >>> sampler = EpochBatchSampler(5, batch_size=2, shuffle=False, seed=0)
-        >>> list(sampler)
-        [[(1, 0), (1, 1)], [(1, 2), (1, 3)], [(1, 4)]]
-        >>> sampler.resume_at(epoch=2, position=2)
-        >>> list(sampler)
-        [[(2, 4)]]
+    Given ``lengths``, the number of scans of each sample by its index, processes that train
+    together on shuffled batches take those with similar numbers of scans at the same time, so that
+    none waits long for another; the batches are the same. The others are those of
+    :class:`PlannedBatchSampler`.
     """
 
     def __init__(
@@ -275,16 +249,14 @@ class EpochBatchSampler(PlannedBatchSampler):
         even: bool = True,
         lengths: Sequence[int] | np.ndarray | None = None,
     ) -> None:
-        batch_size = require_whole("batch_size", batch_size, 1)
-        self.indices = (
-            np.arange(n_or_indices) if isinstance(n_or_indices, int) else np.array(n_or_indices)
-        )
+        self.batch_size = batch_size = require_whole("batch_size", batch_size, 1)
+        self.shuffle, self.drop_last = shuffle, drop_last
+        if isinstance(n_or_indices, int):
+            n_or_indices = range(n_or_indices)
+        self.indices = np.array(n_or_indices)
         samples = len(self.indices)
         if samples == 0:
             raise UsageError("there is no sample to make batches of")
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.drop_last = drop_last
         self._draw = make_draw(strata, samples, shuffle)
         whole, rest = divmod(samples, batch_size)
         if drop_last and even:
@@ -327,11 +299,12 @@ class EpochBatchSampler(PlannedBatchSampler):
 
 
 class BucketBatchSampler(PlannedBatchSampler):
-    """Batches of samples with similar numbers of scans, so that little is padded.
+    """Batches of samples with similar numbers of scans, ``lengths`` [n], so that little is padded.
 
     In a bucket the longest sample has at most ``1 + spread`` times the scans of the shortest. An
     epoch's samples, shuffled within their bucket, are lined up from the longest bucket to the
-    shortest and cut into batches, which are shuffled.
+    shortest and cut into batches, which are shuffled: of at most ``batch_size`` samples and
+    ``max_scans`` scans, padding included. The last two share the remaining samples.
 
     The number of batches is the same in each epoch: each sample counts as long as the longest of
     its bucket, so that the line is always cut at the same places. With ``strata`` epochs hold
@@ -340,17 +313,6 @@ class BucketBatchSampler(PlannedBatchSampler):
 
     Where the number of scans is related to the target, batches are less mixed than those of
     :class:`EpochBatchSampler`, which is why that one is the default; the other arguments are its.
-
-    Args:
-        lengths: Number of scans of each sample, [n]; at least 1.
-        batch_size: Most samples in a batch. The last two batches share the remaining samples.
-        max_scans: Most scans in a batch, padding included: B x S; None for any number.
-
-    Example:
-        >>> lengths = [1, 5, 1, 5, 1]
-        >>> sampler = BucketBatchSampler(lengths, batch_size=4, shuffle=False, seed=0, max_scans=10)
-        >>> list(sampler)
-        [[(1, 1), (1, 3)], [(1, 0), (1, 2), (1, 4)]]
     """
 
     def __init__(
@@ -432,8 +394,7 @@ class BucketBatchSampler(PlannedBatchSampler):
 def _longest_of_bucket(lengths: np.ndarray, spread: float) -> np.ndarray:
     """The largest length of each sample's bucket, [n]."""
     distinct, inverse = np.unique(lengths, return_inverse=True)
-    longest = np.empty_like(distinct)
-    start = 0
+    longest, start = np.empty_like(distinct), 0
     while start < len(distinct):
         end = int(np.searchsorted(distinct, distinct[start] * (1 + spread), side="right"))
         longest[start:end] = distinct[end - 1]

@@ -12,17 +12,14 @@ from datasets.augmentations import Augmentation, PairAugmentation
 from datasets.batches import LazyBatch, Sample, first_rows, lay_out
 from datasets.errors import CohortError, UsageError
 from datasets.loading.samplers import Key
-from datasets.scans import BUFFERS, RaggedRows, SampleRuns, ScanReader, iterate_chunks
+from datasets.scans import BUFFERS, RaggedRows, ScanReader, count_up, find_runs, iterate_chunks
 from datasets.transforms import Transform
 
 # Transformed scans are kept in memory up to this size: 130,000 scans of 2,048 points.
 CACHE_LIMIT_BYTES = 2**30
-
 # Fourth word of a seed, after (seed, epoch, index), and NumPy's default for it; the order of an
 # epoch has another one (ORDER_STREAM).
 AUGMENTATION_STREAM = 0
-
-
 # Of which mean scans are computed together, so that few scans are in memory.
 SAMPLES_PER_READ = 256
 
@@ -53,30 +50,15 @@ class SameTarget:
 class SpectraDataset(Dataset[Sample]):
     """Samples of a cohort, or of one subset of a split.
 
-    A key is an index, or an (epoch, index) pair. The random numbers of a sample's augmentation
-    depend on (seed, epoch, index) alone, not on the worker.
+    ``spectra`` are float32 [N_scans, L], usually memory-mapped; ``scan_rows`` each sample's rows of
+    them, at least one, or a CohortError; ``tabular`` is float32 [N, D]; ``targets`` are class
+    numbers [N], labels (0 or 1) [N, T], or floating point [N] or [N, T] for regression.
+    ``transforms`` are deterministic and fitted; ``augmentations`` follow them, in their order, and
+    those that need a second sample are given one of the same target, without augmentation. Their
+    random numbers depend on (seed, epoch, index) alone, not on the worker.
 
-    Args:
-        spectra: float32 [N_scans, L], usually memory-mapped.
-        scan_rows: For each sample, the rows of its scans; at least one, or a CohortError.
-        tabular: float32 [N, D].
-        targets: Class numbers [N]; labels (0 or 1) [N, T]; or floating point [N] or [N, T] for
-            regression.
-        sample_ids: N names.
-        transforms: Deterministic and fitted; applied to scans [n, L].
-        augmentations: Applied to each sample after the transforms, in this order. Those that need a
-            second sample are given one of the same target, without augmentation.
-        seed: At least 0.
-        cache: Transform once and keep the result in memory, where it is no larger than
-            ``cache_limit`` bytes. The samples are the same with and without.
-        cache_limit: None for ``CACHE_LIMIT_BYTES``.
-
-    Example:
-        >>> spectra = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
-        >>> rows = [np.array([0, 2]), np.array([1])]
-        >>> dataset = SpectraDataset(spectra, rows, np.zeros((2, 1)), np.array([0, 1]), ["a", "b"])
-        >>> dataset[0].spectra.tolist()
-        [[1.0, 2.0], [5.0, 6.0]]
+    With ``cache``, scans are transformed once and kept in memory where they are no larger than
+    ``cache_limit`` bytes (None for ``CACHE_LIMIT_BYTES``); the samples are the same.
     """
 
     def __init__(
@@ -102,9 +84,8 @@ class SpectraDataset(Dataset[Sample]):
         self.scan_rows = [np.asarray(rows, dtype=np.int64) for rows in scan_rows]
         self.tabular = np.ascontiguousarray(tabular, dtype=np.float32)
         targets = np.asarray(targets)
-        self.targets: np.ndarray
         if targets.dtype.kind != "f" and targets.ndim == 1:
-            self.targets = targets.astype(np.int64)
+            self.targets: np.ndarray = targets.astype(np.int64)
         else:
             columns = -1 if targets.size else 1
             self.targets = targets.astype(np.float32).reshape(len(targets), columns)
@@ -122,8 +103,6 @@ class SpectraDataset(Dataset[Sample]):
         limit = CACHE_LIMIT_BYTES if cache_limit is None else cache_limit
         if cache and used.size * self.spec_len * np.dtype(np.float32).itemsize <= limit:
             self._keep_transformed(used)
-        else:
-            self._runs = SampleRuns(self._rows)
 
     @property
     def spectra(self) -> np.ndarray:
@@ -170,11 +149,7 @@ class SpectraDataset(Dataset[Sample]):
         return [self._augment(*both) for both in zip(samples, whole, strict=True)]
 
     def mean_scans(self, samples: np.ndarray | None = None) -> np.ndarray:
-        """The mean transformed scan of samples, without augmentation, float32 [n, L].
-
-        Args:
-            samples: Indices [n]; None for all.
-        """
+        """The mean transformed scan, not augmented, of samples [n], or of all; float32 [n, L]."""
         chosen = np.arange(len(self)) if samples is None else samples
         means = np.empty((len(chosen), self.spec_len), dtype=np.float32)
         for start in range(0, len(chosen), SAMPLES_PER_READ):
@@ -214,7 +189,11 @@ class SpectraDataset(Dataset[Sample]):
     def _read(self, samples: np.ndarray, most: int | None) -> np.ndarray:
         """Transformed scans of samples [B], as ``LazyBatch`` reads them; a fresh array."""
         if self._cached is not None:
-            return self._take(self._cached, samples, most)
+            rows, blank = self._rows, len(self._cached) - 1
+            taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
+            # Rows are valid; "clip" saves the copy of a check.
+            scans = BUFFERS.empty(len(taken), self._cached.shape[1])
+            return np.take(self._cached, taken, axis=0, out=scans, mode="clip")
         if self.transforms is None:
             return self._read_as_given(samples, most)
         scans = self.transforms(self._read_as_given(samples))
@@ -222,24 +201,14 @@ class SpectraDataset(Dataset[Sample]):
             return scans
         return lay_out(np.split(scans, np.cumsum(self._rows.counts[samples])[:-1]), most)
 
-    def _take(self, cached: np.ndarray, samples: np.ndarray, most: int | None) -> np.ndarray:
-        blank = len(cached) - 1
-        rows = self._rows
-        taken = rows.of(samples) if most is None else rows.padded(samples, most, blank)
-        # Rows are valid; "clip" saves the copy of a check.
-        scans = BUFFERS.empty(len(taken), cached.shape[1])
-        return np.take(cached, taken, axis=0, out=scans, mode="clip")
-
     def _read_as_given(self, samples: np.ndarray, most: int | None = None) -> np.ndarray:
-        counts = self._rows.counts[samples]
-        starts = first_rows(counts, most)
-        total = int(counts.sum()) if most is None else len(samples) * most
-        scans = BUFFERS.empty(total, self.spectra.shape[1])
-        self._reader.read_runs(self._runs.of(samples, starts), scans)
-        if most is not None:
-            for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-                if count < most:
-                    scans[start + count : start + most] = 0
+        rows, counts = self._rows.of(samples), self._rows.counts[samples]
+        if most is None:
+            return self._reader.read(rows)
+        scans = BUFFERS.empty(len(samples) * most, self.spectra.shape[1])
+        places = count_up(first_rows(counts, most), counts)
+        self._reader.read_runs(find_runs(rows, places), scans)
+        scans[(np.arange(most) >= counts[:, None]).reshape(-1)] = 0
         return scans
 
     def _keep_transformed(self, used: np.ndarray) -> None:
@@ -248,9 +217,8 @@ class SpectraDataset(Dataset[Sample]):
         kept = np.zeros((len(used) + 1, self.spec_len), dtype=np.float32)
         start = 0
         for chunk in iterate_chunks(self.spectra, used):
-            kept[start : start + len(chunk)] = (
-                chunk if self.transforms is None else self.transforms(chunk)
-            )
+            transformed = chunk if self.transforms is None else self.transforms(chunk)
+            kept[start : start + len(chunk)] = transformed
             start += len(chunk)
         self._cached = kept
         self._rows.flat = np.searchsorted(used, self._rows.flat)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         is_archive,
         list_files,
         require_package,
-        require_source,
         unpack,
     )
     from datasets.readers.registry import READERS

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from datasets.errors import CohortError, one_line
+from datasets.errors import CohortError, refused
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 UUID_BYTES = 16
@@ -53,18 +53,16 @@ class ImzmlReader(RawReader):
 
 
 def _parse(module: Any, file: SourceFile, stream: Any) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # Of terms whose name or type has changed since the file was written.
-            warnings.simplefilter("ignore")
-            return module.ImzMLParser(str(file.path), ibd_file=stream)
-    except ParseError as error:
-        raise CohortError(f"{file.name} is damaged: {one_line(error)}") from error
     # Errors of pyimzML where an element or a number is missing.
-    except (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError) as error:
-        raise CohortError(
-            f"{file.name} is no complete imzML: {one_line(error) or type(error).__name__}"
-        ) from error
+    missing = (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError)
+    with (
+        warnings.catch_warnings(),
+        refused(f"{file.name} is no complete imzML", *missing),
+        refused(f"{file.name} is damaged", ParseError),
+    ):
+        # Of terms whose name or type has changed since the file was written.
+        warnings.simplefilter("ignore")
+        return module.ImzMLParser(str(file.path), ibd_file=stream)
 
 
 def _check_pair(parser: Any, numbers: Path, file: SourceFile) -> None:
@@ -85,10 +83,8 @@ def _check_pair(parser: Any, numbers: Path, file: SourceFile) -> None:
 
 
 def _pixel(parser: Any, index: int, where: str, numbers: str) -> tuple[Any, Any]:
-    try:
+    with refused(f"{where} cannot be read from {numbers}", ValueError, OSError, OverflowError):
         mz, intensity = parser.getspectrum(index)
-    except (ValueError, OSError, OverflowError) as error:
-        raise CohortError(f"{where} cannot be read from {numbers}: {one_line(error)}") from error
     for found, promised in (
         (len(mz), parser.mzLengths[index]),
         (len(intensity), parser.intensityLengths[index]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 from datasets.errors import CohortError, one_line
 from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
-SUFFIXES = (".mzml", ".mzml.gz")
+ENDINGS = re.compile(r"\.mzml(\.gz)?$", re.IGNORECASE)
 SECONDS_A_MINUTE = 60
 
 
@@ -40,7 +41,7 @@ class MzmlReader(RawReader):
     ms_level: int = 1
 
     expected = "mzML file (*.mzML, *.mzML.gz)"
-    suffixes = SUFFIXES
+    suffixes = (".mzml", ".mzml.gz")
     axis_unit = "m/z"
     intensity_unit = "counts"
     modules = ("pyteomics.mzml", "lxml.etree")
@@ -89,14 +90,6 @@ class MzmlReader(RawReader):
             )
 
 
-def sample_name(path: Path) -> str:
-    """A file's name without its endings."""
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
 def _open(path: Path) -> Any:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
@@ -125,7 +118,8 @@ def _scan(spectrum: dict[str, Any], file: SourceFile) -> RawScan:
         raise CohortError(f"{where} holds {len(mz)} points, its header promises {promised}")
     is_peaks = False if "profile spectrum" in spectrum else "centroid spectrum" in spectrum or None
     details = {"native_id": str(spectrum.get("id", "")), "rt_minutes": _minutes(spectrum)}
-    name = sample_name(file.path)
+    name = ENDINGS.sub("", file.path.name)
+    name = file.path.stem if name == file.path.name else name
     return RawScan(name, str(index), mz, intensity, where, is_peaks, details=details)
 
 

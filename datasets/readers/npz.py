@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -12,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from datasets.errors import CohortError, nearest, one_line
+from datasets.errors import CohortError, nearest, refused
 from datasets.readers.reader import RawReader, RawScan, SourceFile
 from datasets.readers.wide_table import cell_text
 
@@ -34,20 +35,14 @@ class NpzReader(RawReader):
 
     def read(self, file: SourceFile) -> Iterator[RawScan]:
         """Read a row at a time; never unpickles."""
-        try:
-            with zipfile.ZipFile(file.path) as archive, ExitStack() as open_members:
-                members = {
-                    info.filename.removesuffix(".npy"): open_members.enter_context(
-                        _Member(archive, info, file.name)
-                    )
-                    for info in archive.infolist()
-                    if info.filename.endswith(".npy")
-                }
-                yield from _scans(members, file.name)
-        except DAMAGE as error:
-            if isinstance(error, CohortError):
-                raise
-            raise CohortError(f"{file.name} is damaged: {one_line(error)}") from error
+        with refused(f"{file.name} is damaged", *DAMAGE), ExitStack() as opened:
+            archive = opened.enter_context(zipfile.ZipFile(file.path))
+            members = {}
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    member = _Member(opened.enter_context(archive.open(info)), info, file.name)
+                    members[member.name] = member
+            yield from _scans(members, file.name)
 
 
 def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
@@ -55,8 +50,9 @@ def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
         if name not in members:
             raise CohortError(f"{where} has no array {name!r}{nearest(name, members)}")
     spectra, axis = members[SPECTRA], members[AXIS]
-    spectra.require_numbers()
-    axis.require_numbers()
+    for member in (spectra, axis):
+        if member.dtype.kind not in "fiu":
+            raise CohortError(f"{where}: {member.name} holds {member.dtype}, no numbers")
     if len(spectra.shape) != 2:
         raise CohortError(
             f"{where}: spectra is {list(spectra.shape)}; [scans, points] was expected"
@@ -67,9 +63,9 @@ def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
             f"{where}: axis is {list(axis.shape)}, spectra {list(spectra.shape)}; an axis of "
             f"{points} points was expected"
         )
-    common = axis.rest() if axis.shape == (points,) else None
+    common = axis.read((points,)) if axis.shape == (points,) else None
     about = {
-        name: member.rest()
+        name: member.read((rows,))
         for name, member in members.items()
         if name not in (SPECTRA, AXIS) and member.shape == (rows,)
     }
@@ -78,19 +74,20 @@ def _scans(members: Mapping[str, _Member], where: str) -> Iterator[RawScan]:
     for row in range(rows):
         text = {name: cell_text(values[row].item()) for name, values in about.items()}
         sample_id = text.pop(SAMPLES)
-        mz = axis.row() if common is None else common
+        mz = axis.read((points,)) if common is None else common
+        intensity = spectra.read((points,))
         about_row = f"{where}, row {row} (sample {sample_id!r})"
-        yield RawScan(sample_id, text.pop(SCAN, "0"), mz, spectra.row(), about_row, columns=text)
+        yield RawScan(sample_id, text.pop(SCAN, "0"), mz, intensity, about_row, columns=text)
 
 
 class _Member:
     """An array of the archive, read sequentially."""
 
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
+    def __init__(self, stream: IO[bytes], info: zipfile.ZipInfo, where: str) -> None:
         self.name = info.filename.removesuffix(".npy")
         self.where = where
-        self.stream: IO[bytes] = archive.open(info)
-        self.shape, fortran, self.dtype = _header(self.stream)
+        self.stream = stream
+        self.shape, fortran, self.dtype = _header(stream)
         if self.dtype.hasobject:
             raise CohortError(f"{where}: {self.name} holds Python objects, which are not read")
         if fortran and len(self.shape) > 1:
@@ -98,27 +95,9 @@ class _Member:
                 f"{where}: {self.name} is stored by columns; save np.ascontiguousarray of it"
             )
 
-    def __enter__(self) -> _Member:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.stream.close()
-
-    def require_numbers(self) -> None:
-        """Refuse what is no array of real numbers."""
-        if self.dtype.kind not in "fiu":
-            raise CohortError(f"{self.where}: {self.name} holds {self.dtype}, no numbers")
-
-    def row(self) -> np.ndarray:
-        """The next row."""
-        return self._read(int(np.prod(self.shape[1:])))
-
-    def rest(self) -> np.ndarray:
-        """All of it; for arrays of one dimension."""
-        return self._read(int(np.prod(self.shape)))
-
-    def _read(self, count: int) -> np.ndarray:
-        wanted = count * self.dtype.itemsize
+    def read(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The next numbers, flat, as many as an array of that shape has."""
+        wanted = math.prod(shape) * self.dtype.itemsize
         data = self.stream.read(wanted)
         if len(data) < wanted:
             raise CohortError(f"{self.where} is damaged: {self.name} ends early")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.errors import CohortError, nearest, one_line
+from datasets.errors import CohortError, one_line
 
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
@@ -80,16 +80,6 @@ class SourceFile:
     name: str
 
 
-def require_source(source: Path) -> Path:
-    """The source; CohortError where there is none, with the nearest one beside it."""
-    if source.exists():
-        return source
-    beside: list[str] = []
-    if source.parent.is_dir():
-        beside = sorted(entry.name for entry in source.parent.iterdir())
-    raise CohortError(f"no file or folder {source}{nearest(source.name, beside)}")
-
-
 def is_archive(source: Path) -> bool:
     """Whether a path is that of a tar archive."""
     return ARCHIVE.search(source.name) is not None and not source.is_dir()
@@ -121,11 +111,9 @@ def list_files(
 ) -> list[SourceFile]:
     """The raw files of a source, in the order of their paths; hidden files are skipped.
 
-    Args:
-        root: A folder, searched recursively; or one file, taken as it is.
-        can_read: Whether a file is one, by its name.
-        expected: The expected files, for the CohortError where there is none.
-        pattern: Only files whose name matches this shell pattern: ``*/1SLin/fid``.
+    ``root`` is a folder, searched recursively, or one file, taken as it is; ``pattern`` a shell
+    pattern, such as ``*/1SLin/fid``, that names have to match; ``expected`` names the files in the
+    CohortError where there is none.
     """
     if root.is_file():
         files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]
@@ -206,11 +194,10 @@ class RawReader(ABC):
 
 @dataclass(frozen=True)
 class Naming:
-    """Regular expressions that are searched for in a file's path.
+    """Regular expressions that are searched for in a file's path; CohortError where one is none.
 
     A name is the pattern's matched groups, joined by "_"; without a group, the whole match. They
     are for the sample's name (None takes the reader's), and for the columns `group` and `label`.
-    CohortError where one is no regular expression.
     """
 
     sample: str | None = None
@@ -238,13 +225,10 @@ class Naming:
             option.removeprefix("--").removesuffix("-from"): _find_name(pattern, file_name, option)
             for option, pattern in sorted(self.options().items())
         }
-        if not found:
-            return scan
-        changes: dict[str, Any] = {}
         if "sample" in found:
             name = file_name if one_scan_a_file else f"{file_name}#{scan.scan}"
-            changes = {"sample_id": found.pop("sample"), "scan": name}
-        return replace(scan, columns={**scan.columns, **found}, **changes)
+            scan = replace(scan, sample_id=found.pop("sample"), scan=name)
+        return replace(scan, columns={**scan.columns, **found}) if found else scan
 
 
 def _find_name(pattern: str, file_name: str, option: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.cohort import DECIMAL_COMMA
+from datasets.cohort import decimal_hint
 from datasets.errors import CohortError
 from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8
 
@@ -55,10 +55,13 @@ def _numbers(file: SourceFile) -> np.ndarray:
                 try:
                     x, y = map(float, SEPARATOR.split(text))
                 except ValueError as error:
-                    if pairs or heading or _holds_number(text):
+                    fields = re.split(r"[,;\s]+", text)
+                    is_data = any(NUMBER_LIKE.fullmatch(field.lstrip(OPENING)) for field in fields)
+                    if pairs or heading or is_data:
+                        hints = map(decimal_hint, re.split(r"[;\s]+", text))
                         raise CohortError(
                             f"{file.name}, line {number}: {text[:40]!r}; two numbers were expected"
-                            f"{_decimal_comma(text)}"
+                            f"{next(filter(None, hints), '')}"
                         ) from error
                     heading = number
                     continue
@@ -68,13 +71,3 @@ def _numbers(file: SourceFile) -> np.ndarray:
     if not pairs:
         raise CohortError(f"{file.name} holds no line of two numbers")
     return np.array(pairs, dtype=np.float64)
-
-
-def _holds_number(line: str) -> bool:
-    fields = re.split(r"[,;\s]+", line)
-    return any(NUMBER_LIKE.fullmatch(field.lstrip(OPENING)) for field in fields)
-
-
-def _decimal_comma(line: str) -> str:
-    written = any(DECIMAL_COMMA.fullmatch(field) for field in re.split(r"[;\s]+", line))
-    return " (write decimals with a point)" if written else ""

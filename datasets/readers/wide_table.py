@@ -7,14 +7,15 @@ import datetime
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets.cohort import DECIMAL_COMMA, MISSING_TEXT, find_separator, require_file
-from datasets.errors import CohortError, nearest, one_line
+from datasets.cohort import MISSING_TEXT, as_text, decimal_hint, find_separator, require_file
+from datasets.errors import CohortError, nearest, refused
 from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8, require_package
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
@@ -71,23 +72,22 @@ def is_blank(cell: Any) -> bool:
 
 def cell_text(cell: Any) -> str:
     """A cell as text: whole numbers without a fraction, dates as ISO, nothing as nothing."""
-    if cell is None:
+    if cell is None or cell != cell:
         return ""
     if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
         return cell.date().isoformat()
-    if isinstance(cell, datetime.datetime | datetime.date):
+    if isinstance(cell, datetime.date):
         return cell.isoformat()
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    if isinstance(cell, float) and cell != cell:
-        return ""
-    return str(cell).strip()
+    return as_text(cell).strip()
 
 
 def _csv_rows(path: Path) -> Rows:
     try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (
+            refused(f"{path.name} cannot be read as CSV", csv.Error),
+            path.open(encoding="utf-8-sig", newline="") as file,
+        ):
             header = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=find_separator(header), strict=True)
@@ -96,45 +96,38 @@ def _csv_rows(path: Path) -> Rows:
                     yield reader.line_num, cells
     except UnicodeDecodeError as error:
         raise not_utf8(path.name, error) from error
-    except csv.Error as error:
-        raise CohortError(f"{path.name} cannot be read as CSV: {one_line(error)}") from error
 
 
 def _parquet_rows(path: Path) -> Rows:
     """Rows in batches; a row group is in memory."""
     arrow = require_package("pyarrow", "Parquet")
     parquet = require_package("pyarrow.parquet", "Parquet")
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            yield 1, names
-            number = 1
-            size = max(1, BATCH_CELLS // max(1, len(names)))
-            for batch in file.iter_batches(batch_size=size, use_threads=False):
-                columns = [column.to_pylist() for column in batch.columns]
-                for cells in zip(*columns, strict=True):
-                    number += 1
-                    yield number, cells
-    except (arrow.ArrowException, OSError) as error:
-        raise CohortError(f"{path.name} cannot be read as Parquet: {one_line(error)}") from error
+    with (
+        refused(f"{path.name} cannot be read as Parquet", arrow.ArrowException, OSError),
+        parquet.ParquetFile(path) as file,
+    ):
+        names = file.schema_arrow.names
+        yield 1, names
+        number = 1
+        size = max(1, BATCH_CELLS // max(1, len(names)))
+        for batch in file.iter_batches(batch_size=size, use_threads=False):
+            columns = [column.to_pylist() for column in batch.columns]
+            for cells in zip(*columns, strict=True):
+                number += 1
+                yield number, cells
 
 
 def _xlsx_rows(path: Path) -> Rows:
     excel = require_package("openpyxl", "XLSX")
-    broken = (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, SyntaxError)
-    try:
-        book = excel.load_workbook(path, read_only=True, data_only=True)
-        try:
-            sheet = book.worksheets[0]
-            for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-                if not all(is_blank(cell) for cell in cells):
-                    yield number, cells
-        finally:
-            book.close()
-    except broken as error:
-        if isinstance(error, CohortError):
-            raise
-        raise CohortError(f"{path.name} cannot be read as XLSX: {one_line(error)}") from error
+    damage = (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, SyntaxError)
+    with (
+        refused(f"{path.name} cannot be read as XLSX", *damage),
+        closing(excel.load_workbook(path, read_only=True, data_only=True)) as book,
+    ):
+        rows = book.worksheets[0].iter_rows(values_only=True)
+        for number, cells in enumerate(rows, start=1):
+            if not all(is_blank(cell) for cell in cells):
+                yield number, cells
 
 
 KINDS: dict[str, Callable[[Path], Rows]] = {
@@ -176,7 +169,7 @@ class _Columns:
         self.points = [index for index, match in matched if match]
         self.axis = np.array([float(match["number"]) for _, match in matched if match])
         others = {header[index]: index for index, match in matched if not match}
-        commas = [name for name in header if DECIMAL_COMMA.fullmatch(name)]
+        commas = [name for name in header if decimal_hint(name)]
         if commas:
             raise CohortError(
                 f"{where}: column {commas[0]!r} has a decimal comma; write decimals with a point"
@@ -224,7 +217,7 @@ class _Columns:
                 found = "no value" if text in MISSING_TEXT else repr(text)
                 raise CohortError(
                     f"{where}: {found} in column {name!r}; a number was expected"
-                    f"{' (write decimals with a point)' if DECIMAL_COMMA.fullmatch(text) else ''}"
+                    f"{decimal_hint(text)}"
                 ) from error
         return np.array(numbers)
 

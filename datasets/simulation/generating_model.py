@@ -102,12 +102,9 @@ SCANS_PER_BLOCK = 512
 class Patients:
     """Drawn patients, with what no real cohort tells: their latent values.
 
-    Attributes:
-        case: Whether each patient is a case, bool [N].
-        plate: The plate each patient was measured on, int [N].
-        covariates: One row a patient, in the units of `UNITS`; NaN where missing.
-        disease_latents: Standardised log amplitudes of the disease peaks, float [N, 8]: zero mean
-            and unit variance in controls; strongest peak first.
+    ``case`` is bool [N], ``plate`` int [N]; ``covariates`` have one row a patient, in the units of
+    `UNITS`, NaN where missing; ``disease_latents`` are standardised log amplitudes of the disease
+    peaks, float [N, 8]: zero mean and unit variance in controls; strongest peak first.
     """
 
     case: NDArray[np.bool_]
@@ -131,13 +128,11 @@ def count_plates(n_samples: int) -> int:
 
 
 def log_likelihood_ratios(patients: Patients) -> dict[str, NDArray[np.float64]]:
-    """Give log p(observed | case) - log p(observed | control) of each patient.
+    """Give log p(observed | case) - log p(observed | control) of each patient, float [N].
 
-    A Gaussian value u with unit variance and mean 0 in controls, e in cases, has the ratio
-    e * (u - e / 2); a missing value is missing whatever the label, and counts 0.
-
-    `covariates`, `spectra` and `both`, float [N] each; `spectra` is of the latent amplitudes of the
-    disease peaks, without the noise of measuring them.
+    A Gaussian value u with unit variance and mean 0 in controls, e in cases, has the ratio e * (u -
+    e / 2); a missing value is missing whatever the label, and counts 0. `spectra` is of the latent
+    amplitudes of the disease peaks, without the noise of measuring them.
     """
     covariates = np.zeros(len(patients.case))
     for name, effect in BLOOD_VALUE_EFFECTS.items():
@@ -157,10 +152,6 @@ def bayes_auroc(missing_rate: float = MISSING_RATE) -> dict[str, float]:
     so that a case with D1 outranks a control with D2 with probability Phi(sqrt(D1^2 + D2^2) / 2),
     averaged over both patterns of missing values. Measuring adds noise, so what a model can reach
     on rendered spectra is a little lower.
-
-    Example:
-        >>> {name: round(value, 2) for name, value in bayes_auroc().items()}
-        {'covariates': 0.8, 'spectra': 0.92, 'both': 0.95}
     """
     patterns = []
     for seen in product((True, False), repeat=len(BLOOD_VALUE_EFFECTS)):
@@ -178,11 +169,8 @@ def bayes_auroc(missing_rate: float = MISSING_RATE) -> dict[str, float]:
             for (p1, d1), (p2, d2) in product(patterns, repeat=2)
         )
 
-    return {
-        "covariates": averaged(0.0, 1.0),
-        "spectra": averaged(peaks, 0.0),
-        "both": averaged(peaks, 1.0),
-    }
+    weights = {"covariates": (0.0, 1.0), "spectra": (peaks, 0.0), "both": (peaks, 1.0)}
+    return {name: averaged(*both) for name, both in weights.items()}
 
 
 def _draw_covariates(case: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
@@ -294,10 +282,7 @@ def _chemical_noise(n: int, spec_len: int, rng: np.random.Generator) -> NDArray[
     """Unit-variance noise [n, L], correlated between neighbouring points."""
     kernel = np.array(CHEMICAL_NOISE_KERNEL) / np.linalg.norm(CHEMICAL_NOISE_KERNEL)
     white = rng.standard_normal((n, spec_len + len(kernel) - 1))
-    smooth = np.zeros((n, spec_len))
-    for offset, weight in enumerate(kernel):
-        smooth += weight * white[:, offset : offset + spec_len]
-    return smooth
+    return np.sum([w * white[:, i : i + spec_len] for i, w in enumerate(kernel)], axis=0)
 
 
 def _add_peaks(

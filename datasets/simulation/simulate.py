@@ -79,18 +79,8 @@ def simulate_cohort(
     ratios. The same seed gives the same bytes.
 
     A folder that already holds this very cohort is used as it is. Otherwise the cohort is written
-    aside and renamed, so that several processes may ask for the same folder at once.
-
-    Raises:
-        CohortError: An argument is out of range, the folder cannot be written, or it holds anything
-            else; nothing is overwritten.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp()) / "cohort"
-        >>> cohort = simulate_cohort(folder, n_samples=20, spec_len=256)
-        >>> len(cohort.peaks), len(cohort.disease_peaks), cohort.classes
-        (60, 8, ('control', 'case'))
+    aside and renamed, so that several processes may ask for the same folder at once. CohortError
+    where an argument is out of range, the folder cannot be written, or it holds anything else.
     """
     root = Path(root)
     generator = {
@@ -158,6 +148,7 @@ def _require_same(root: Path, generator: dict[str, Any]) -> None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         found = None
     if found != generator:
+        what = "something other than a simulated cohort"
         if isinstance(found, dict) and found.get("name") == GENERATOR:
             differing = [
                 f"{key} {found.get(key)}, not {value}"
@@ -165,8 +156,6 @@ def _require_same(root: Path, generator: dict[str, Any]) -> None:
                 if found.get(key) != value
             ]
             what = f"another simulated cohort ({', '.join(differing)})"
-        else:
-            what = "something other than a simulated cohort"
         raise CohortError(
             f"{root} already holds {what}; nothing was overwritten: name another folder or "
             "remove this one"
@@ -219,19 +208,19 @@ def _write(folder: Path, generator: dict[str, Any]) -> None:
 
 
 def _truth(peaks: PeakList, seed: int) -> dict[str, Any]:
-    disease = [
-        {"mz": float(peaks.mz[peak]), "direction": direction, "effect": effect}
-        for peak, direction, effect in zip(
-            peaks.disease, DISEASE_PEAK_DIRECTIONS, DISEASE_PEAK_EFFECTS, strict=True
-        )
-    ]
+    columns = {
+        "mz": peaks.mz[peaks.disease],
+        "direction": DISEASE_PEAK_DIRECTIONS,
+        "effect": DISEASE_PEAK_EFFECTS,
+    }
+    disease = pd.DataFrame(columns).sort_values("mz").to_dict("records")
     return {
         "seed": seed,
         "classes": list(CLASSES),
         "numeric": list(NUMERIC),
         "categorical": list(CATEGORICAL),
         "ceilings": bayes_auroc(),
-        "disease_peaks": sorted(disease, key=lambda peak: peak["mz"]),
+        "disease_peaks": disease,
         "peaks": peaks.mz.tolist(),
     }
 

@@ -73,16 +73,10 @@ class Folds:
         split = np.full(len(rest), "test", dtype="<U5")
         if not rest.any():
             raise CohortError(f"{self.kind} {self.names[number]!r} holds every sample")
-        names = ("train", "val")
+        names, shares = ("train", "val"), (1 - val_share, val_share)
+        targets, groups = np.asarray(targets)[rest], np.asarray(groups)[rest]
         try:
-            drawn = stratified_group_split(
-                np.asarray(targets)[rest],
-                np.asarray(groups)[rest],
-                names,
-                (1 - val_share, val_share),
-                seed,
-                class_names,
-            )
+            drawn = stratified_group_split(targets, groups, names, shares, seed, class_names)
         except CohortError as error:
             tested = f"{self.kind} {self.names[number]}"
             raise CohortError(f"with {tested} as the test set: {error}") from error
@@ -102,11 +96,6 @@ def k_folds(
     Regression targets are stratified by quantiles of the first one. Where a fold would lack a
     class, and for several labels, which scikit-learn does not take, folds are drawn as holdout
     splits are. The other arguments and errors are those of :func:`datasets.splits.make_split`.
-
-    Example:
-        >>> folds = k_folds(np.array([0, 1] * 10), np.arange(20) // 2, count=5)
-        >>> np.bincount(folds.number_of).tolist()
-        [4, 4, 4, 4, 4]
     """
     if count < 2:
         raise CohortError(f"{count} folds: at least 2 were expected")
@@ -154,8 +143,7 @@ def _one_by_one(kind: str, names: Sequence[str]) -> Folds:
     unique = in_order(sorted(set(names)))
     if len(unique) < 2:
         raise CohortError(f"there is one {kind} only, {unique[0]!r}: none is left to train on")
-    number = {name: place for place, name in enumerate(unique)}
-    return Folds(kind, unique, np.array([number[name] for name in names], dtype=np.int64))
+    return Folds(kind, unique, pd.Index(unique).get_indexer(pd.Index(names)).astype(np.int64))
 
 
 def _by_sklearn(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,7 +42,7 @@ def make_split(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """A stratified split that separates no group; see :func:`stratified_group_split`.
+    """A stratified split, "train", "val" or "test" [N]; see :func:`stratified_group_split`.
 
     Args:
         targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
@@ -51,30 +50,17 @@ def make_split(
         fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
         seed: Of the draw.
         class_names: For the CohortError where the groups cannot give every split every class.
-
-    Returns:
-        "train", "val" or "test" for each sample, str [N].
-
-    Example:
-        >>> split = make_split(np.array([0, 1] * 10), np.arange(20), (0.6, 0.2, 0.2))
-        >>> [int((split == subset).sum()) for subset in SUBSETS]
-        [12, 4, 4]
     """
     shares = check_fractions(fractions)
-    split: np.ndarray = np.array(SUBSETS)[
-        stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)
-    ]
-    return split
+    drawn = stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)
+    return np.array(SUBSETS)[drawn]
 
 
 def check_fractions(fractions: Sequence[float]) -> list[float]:
     """The three fractions as a list; CohortError where they are not above 0 with the sum 1."""
     shares = np.asarray(fractions, dtype=np.float64)
-    if (
-        shares.shape != (len(SUBSETS),)
-        or not (shares > 0).all()
-        or abs(shares.sum() - 1) > SUM_TOLERANCE
-    ):
+    is_complete = shares.shape == (len(SUBSETS),) and abs(shares.sum() - 1) <= SUM_TOLERANCE
+    if not is_complete or not (shares > 0).all():
         raise CohortError(
             f"split fractions {list(fractions)!r}: three numbers above 0 that sum to 1 were "
             f"expected, for {', '.join(SUBSETS)}"
@@ -86,11 +72,9 @@ def write_splits(
     path: Path, sample_ids: Sequence[str], groups: np.ndarray, split: np.ndarray
 ) -> None:
     """Write a split as a CSV file with the columns sample_id, group and split, atomically."""
-    path = Path(path)
-    with replaced(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(zip(sample_ids, groups, split, strict=True))
+    table = pd.DataFrame(dict(zip(COLUMNS, (sample_ids, groups, split), strict=True)))
+    with replaced(Path(path)) as part:
+        table.to_csv(part, index=False, lineterminator="\r\n")
 
 
 def read_splits(
@@ -103,14 +87,9 @@ def read_splits(
 ) -> np.ndarray:
     """Read a split, str [N] in the cohort's order, and check it against the cohort.
 
-    Args:
-        path: A file with the columns sample_id, group and split, in any order of rows.
-        sample_ids: Names of the cohort's samples, N of them.
-        groups: The cohort's groups, str [N].
-        targets: As in :func:`make_split`; given, splits have to hold every class, or both values of
-            every label.
-        class_names: For the CohortError where the file does not fit the cohort.
-        whole: The splits that have to; a test split of one group cannot.
+    The file has the columns sample_id, group and split, in any order of rows. Given ``targets``, as
+    in :func:`make_split`, the splits ``whole`` have to hold every class, or both values of every
+    label; a test split of one group cannot. CohortError where the file does not fit the cohort.
     """
     path = Path(path)
     table = read_table(path, COLUMNS)
@@ -146,19 +125,18 @@ def _check_rows(table: pd.DataFrame, sample_ids: Sequence[str], where: str) -> N
     for subset in table["split"].unique():
         if subset not in SUBSETS:
             raise CohortError(f"{where}: unknown split {subset!r}{nearest(subset, SUBSETS)}")
-    double = table["sample_id"][table["sample_id"].duplicated()]
-    if len(double):
-        raise CohortError(f"{where}: sample {double.iloc[0]!r} stands there more than once")
-    known = set(sample_ids)
-    unknown = [name for name in table["sample_id"] if name not in known]
+    listed = table["sample_id"]
+    if listed.duplicated().any():
+        double = listed[listed.duplicated()].iloc[0]
+        raise CohortError(f"{where}: sample {double!r} stands there more than once")
+    unknown = listed[~listed.isin(sample_ids)].tolist()
     if unknown:
         raise CohortError(
             f"{where}: the cohort has no sample {unknown[0]!r} ({len(unknown)} such rows)"
             f"{nearest(unknown[0], sample_ids)}"
         )
-    listed = set(table["sample_id"])
-    missing = [name for name in sample_ids if name not in listed]
-    if missing:
+    missing = pd.Index(sample_ids).difference(listed.tolist(), sort=False)
+    if len(missing):
         raise CohortError(
             f"{where}: no row for sample {missing[0]!r} ({len(missing)} of {len(sample_ids)} "
             "samples are missing)"
@@ -182,9 +160,17 @@ def hash_split(
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     places = np.array([_place(name, seed) for name in names.tolist()])
     split: np.ndarray = np.array(SUBSETS)[np.searchsorted(edges, places, side="right")[group_of]]
-    targets = np.asarray(targets)
-    if targets.dtype.kind != "f":
-        _check_hashed(class_strata(targets, class_names), split)
+    if np.asarray(targets).dtype.kind != "f":
+        strata = class_strata(targets, class_names)
+        counts = np.stack([strata.members[split == subset].sum(axis=0) for subset in SUBSETS])
+        for number, of_subsets in enumerate(counts.T):
+            if not of_subsets.all():
+                told = zip(SUBSETS, of_subsets, strict=True)
+                raise CohortError(
+                    f"by hash split {SUBSETS[of_subsets.argmin()]!r} has no sample of "
+                    f"{strata.kind} {strata.names[number]!r} "
+                    f"({', '.join(f'{name} {count}' for name, count in told)}); {_MENDED}"
+                )
     for subset in SUBSETS:
         if subset not in split:
             raise CohortError(f"by hash none of {len(names)} groups is in {subset!r}; {_MENDED}")
@@ -195,20 +181,6 @@ def _place(name: str, seed: int) -> float:
     """The group's position between 0 and 1; the same on every machine."""
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=HASH_BYTES).digest()
     return int.from_bytes(digest, "big") / 2 ** (8 * HASH_BYTES)
-
-
-def _check_hashed(strata: Strata, split: np.ndarray) -> None:
-    counts = np.stack([strata.members[split == subset].sum(axis=0) for subset in SUBSETS])  # [3, K]
-    lacking = np.argwhere(counts == 0)
-    if len(lacking):
-        subset, number = lacking[0]
-        spread = ", ".join(
-            f"{name} {n}" for name, n in zip(SUBSETS, counts[:, number], strict=True)
-        )
-        raise CohortError(
-            f"by hash split {SUBSETS[subset]!r} has no sample of {strata.kind} "
-            f"{strata.names[number]!r} ({spread}); {_MENDED}"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,10 +208,8 @@ def quantile_strata(values: np.ndarray, bins: int) -> Strata:
     edges = np.quantile(values, np.arange(1, bins) / bins)
     numbers = np.unique(np.searchsorted(edges, values), return_inverse=True)[1]
     members = np.eye(int(numbers.max()) + 1, dtype=np.int64)[numbers]
-    names = [
-        f"{values[column > 0].min():g} to {values[column > 0].max():g}" for column in members.T
-    ]
-    return Strata(members, "range", names)
+    inside = [values[column > 0] for column in members.T]
+    return Strata(members, "range", [f"{part.min():g} to {part.max():g}" for part in inside])
 
 
 def stratified_group_split(
@@ -260,11 +230,6 @@ def stratified_group_split(
     Each of several labels counts as two classes. Regression targets are split by quantiles of the
     first one: as many as the smallest split can hold, at most ``MOST_BINS``, and fewer where the
     groups do not suffice. The other arguments and errors are those of :func:`make_split`.
-
-    Example:
-        >>> drawn = stratified_group_split([0, 1] * 10, np.arange(20), ["a", "b"], [0.8, 0.2])
-        >>> np.bincount(drawn).tolist()
-        [16, 4]
     """
     targets = np.asarray(targets)
     if targets.shape[:1] != np.shape(groups):

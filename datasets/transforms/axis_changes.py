@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from datasets.errors import UsageError
 from datasets.messages import Message
-from datasets.specs import require_number, require_whole
+from datasets.specs import require_number, require_range, require_whole
 
 # An axis that reaches its end up to rounding has a last point there.
 ROUNDING = 1e-6
@@ -29,16 +28,9 @@ def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.nd
 
 
 class Crop:
-    """Keep the points between two positions on the axis, both included.
+    """Keep the points between two positions on the axis, in its unit, both included.
 
-    ``low`` and ``high`` are in the axis's unit (m/z, wavenumber); None keeps that end.
-
-    Example:
-        >>> crop = Crop(low=2000, high=3000)
-        >>> crop.set_axis(np.array([1000.0, 2000.0, 2500.0, 4000.0])).tolist()
-        [2000.0, 2500.0]
-        >>> crop(np.array([[1, 2, 3, 4]], dtype=np.float32)).tolist()
-        [[2.0, 3.0]]
+    None keeps that end.
     """
 
     def __init__(self, low: float | None = None, high: float | None = None) -> None:
@@ -67,12 +59,12 @@ class Crop:
     def outside_text(self) -> str:
         """Message on an axis that ends within the crop."""
         axis = np.zeros(1) if self._axis is None else self._axis
-        low = {} if math.isinf(self.low) else {" from {}": self.low}
-        high = {} if math.isinf(self.high) else {" to {}": self.high}
+        given = [(" from {}", self.low), (" to {}", self.high)]
+        given = [(words, end) for words, end in given if not math.isinf(end)]
+        asked = "".join(words for words, _ in given)
         return Message(
-            f"do not reach{''.join(low | high)}, as crop asks for: their axis goes from {{}} to "
-            "{}",
-            *(f"{end:g}" for end in (*low.values(), *high.values(), axis[0], axis[-1])),
+            f"do not reach{asked}, as crop asks for: their axis goes from {{}} to {{}}",
+            *(f"{end:g}" for end in (*(end for _, end in given), axis[0], axis[-1])),
         )
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
@@ -96,26 +88,18 @@ class Resample:
     closer than the old ones, values are interpolated linearly. Where they are farther apart, each
     is the mean of the interpolated line over its half-steps: peaks between the points are not lost,
     and their areas stay.
-
-    Example:
-        >>> resample = Resample(points=3)
-        >>> resample.set_axis(np.array([0.0, 1.0, 2.0, 3.0, 4.0])).tolist()
-        [0.0, 2.0, 4.0]
-        >>> resample(np.array([[0, 8, 0, 0, 0]], dtype=np.float32)).tolist()
-        [[4.0, 2.0, 0.0]]
     """
 
     def __init__(self, points: int | None = None, step: float | None = None) -> None:
         if (points is None) == (step is None):
             raise UsageError("resample: either points or step was expected")
-        self.points = (
-            None if points is None else require_whole("resample.points", points, 2, MAX_POINTS)
-        )
-        self.step = None if step is None else require_number("resample.step", step)
-        if self.step == 0:
-            raise UsageError("resample.step: a number above 0 was expected, not 0")
+        self.points: int | None = None
+        self.step: float | None = None
+        if points is not None:
+            self.points = require_whole("resample.points", points, 2, MAX_POINTS)
+        else:
+            self.step = require_range("resample.step", step, 0.0, math.inf, open_low=True)
         self._axis: np.ndarray | None = None
-        self._weights: Any = None
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
         """Set the axis, [L]; returns the new points, or UsageError for too few or too many."""
@@ -129,48 +113,26 @@ class Resample:
                 f"resample.step: a number between {extent / (MAX_POINTS - 1):g} and {extent:g}, "
                 f"the length of the axis, was expected, not {self.step:g}"
             )
-        step = extent / (count - 1) if self.step is None else self.step
+        step = self.step or extent / (count - 1)
         new = np.minimum(old[0] + step * np.arange(count), old[-1])
         kept = new.astype(np.result_type(axis, np.float32))
         if not (np.diff(kept) > 0).all():
             raise UsageError(f"resample: steps of {step:g} are too small for {kept.dtype} axes")
-        self._axis, self._weights = axis, _weights(old, new)
+        spacing = np.diff(old)[
+            np.clip(np.searchsorted(old, new, side="right") - 1, 0, len(old) - 2)
+        ]
+        steps = np.minimum(np.diff(new, prepend=-np.inf), np.diff(new, append=np.inf))
+        self._closer = steps <= spacing * (1 + ROUNDING)
+        self._edges = np.concatenate([new[:1], (new[1:] + new[:-1]) / 2, new[-1:]])
+        self._axis, self._old, self._new = axis, old, new
         return kept
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Resample scans, [..., L]."""
         require_axis("resample", self._axis, scans)
-        rows = np.ascontiguousarray(scans.reshape(-1, scans.shape[-1]).T)  # [L, n]
-        new = np.ascontiguousarray((self._weights @ rows).T, dtype=np.float32)
-        return new.reshape(*scans.shape[:-1], new.shape[1])
+        from scipy.interpolate import make_interp_spline  # slow to import
 
-
-def _weights(old: np.ndarray, new: np.ndarray) -> Any:
-    """Weight of each old point in each new one, sparse [L_new, L_old]; axes are float64."""
-    from scipy.sparse import csr_array
-
-    halves = (new[1:] + new[:-1]) / 2
-    edges = np.concatenate([new[:1], halves, new[-1:]])  # of the stretch of each new point
-    # Between all cuts the scan is linear, and its mean is its value in the middle.
-    cuts = np.unique(np.concatenate([edges, old[(old > new[0]) & (old < new[-1])]]))
-    middles, widths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
-    owner = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, len(new) - 1)
-    shares = widths / np.diff(edges)[owner]
-    # Closer than the old ones: the straight line's value.
-    spacing = np.diff(old)[_interval(old, new)]
-    steps = np.minimum(np.diff(new, prepend=-np.inf), np.diff(new, append=np.inf))
-    closer = steps <= spacing * (1 + ROUNDING)
-    averaged = ~closer[owner]
-    places = np.concatenate([middles[averaged], new[closer]])
-    rows = np.concatenate([owner[averaged], np.flatnonzero(closer)])
-    shares = np.concatenate([shares[averaged], np.ones(closer.sum())])
-
-    left = _interval(old, places)
-    part = (places - old[left]) / (old[left + 1] - old[left])
-    values = np.concatenate([shares * (1 - part), shares * part])
-    shape = (len(new), len(old))
-    return csr_array((values, (np.tile(rows, 2), np.concatenate([left, left + 1]))), shape=shape)
-
-
-def _interval(old: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return np.clip(np.searchsorted(old, places, side="right") - 1, 0, len(old) - 2)
+        line = make_interp_spline(self._old, scans.astype(np.float64), k=1, axis=-1)
+        areas = np.diff(line.antiderivative()(self._edges), axis=-1)
+        resampled = np.where(self._closer, line(self._new), areas / np.diff(self._edges))
+        return resampled.astype(np.float32)

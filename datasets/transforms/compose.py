@@ -70,10 +70,6 @@ class Compose:
     """Transforms applied one after the other; without any, scans pass unchanged.
 
     ``axis`` is that of the results, [L]; None where no axis was given.
-
-    Example:
-        >>> Compose([TIC(), Sqrt()])(np.array([[0, 8]], dtype=np.float32)).round(3).tolist()
-        [[0.0, 1.4140000343322754]]
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
@@ -111,14 +107,10 @@ class Compose:
     ) -> Compose:
         """Fit each transform that learns on the output of those before it, in one pass each.
 
-        Args:
-            spectra: [N_scans, L], usually memory-mapped; read a chunk at a time.
-            rows: The training scans, [n]; None for all.
-            axis: Of the spectra, [L]; some transforms need it.
-
-        Raises:
-            UsageError: There is no scan to learn from, a transform does not suit the axis, or one
-                returns another number of points than it declared.
+        ``spectra``, [N_scans, L], are read a chunk at a time; ``rows`` are the training scans, [n],
+        None for all; some transforms need ``axis``, [L]. UsageError where there is no scan to learn
+        from, a transform does not suit the axis, or one returns another number of points than it
+        declared.
         """
         rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
         if axis is not None:
@@ -135,13 +127,9 @@ class Compose:
         """Descriptions of the transforms, in lines for a person."""
         lines = [t.describe() for t in self.transforms if hasattr(t, "describe")]
         if self.axis is not None and len(self.axis) != len(self._axes[0]):
-            lines.append(
-                Message(
-                    "the transforms leave {} of {} points ({} to {})",
-                    *(len(self.axis), len(self._axes[0])),
-                    *(f"{self.axis[0]:g}", f"{self.axis[-1]:g}"),
-                )
-            )
+            told = "the transforms leave {} of {} points ({} to {})"
+            ends = (f"{end:g}" for end in (self.axis[0], self.axis[-1]))
+            lines.append(Message(told, len(self.axis), len(self._axes[0]), *ends))
         return lines
 
     def _check_lengths(self, scans: np.ndarray) -> None:
@@ -189,12 +177,7 @@ def short_name(transform: object) -> str:
 
 
 def make_transforms(specs: Sequence[Spec]) -> Compose:
-    """Build transforms: keys of ``TRANSFORMS``, classes, or ``{"name": ..., "params": {...}}``.
-
-    Example:
-        >>> [type(t).__name__ for t in make_transforms(["tic", {"name": "sqrt"}]).transforms]
-        ['TIC', 'Sqrt']
-    """
+    """Build transforms: keys of ``TRANSFORMS``, classes, or ``{"name": ..., "params": {...}}``."""
     return Compose(build_each("transform", TRANSFORMS, specs))
 
 
@@ -202,8 +185,7 @@ def make_transforms(specs: Sequence[Spec]) -> Compose:
 class OutOfDomain:
     """Input that a transform of the short name ``name`` does not suit.
 
-    ``share`` is that of the intensities, scans or points concerned, ``sentence`` is for a person,
-    and ``level`` as of the audit's findings.
+    ``share`` is that of the intensities, scans or points concerned; ``level`` as of audit findings.
     """
 
     name: str
@@ -248,14 +230,7 @@ class _Seen:
 def find_out_of_domain(
     transforms: Compose, spectra: np.ndarray, rows: np.ndarray
 ) -> list[OutOfDomain]:
-    """Count the input that each fitted transform does not suit, over some training rows, [n].
-
-    Example:
-        >>> scans = np.array([[1, -1, 4], [2, -2, 8]], dtype=np.float32)
-        >>> found = find_out_of_domain(Compose([Sqrt()]), scans, np.arange(2))
-        >>> found[0].name, round(found[0].share, 2), found[0].level
-        ('sqrt', 0.33, 'warn')
-    """
+    """Count the input that each fitted transform does not suit, over some training rows, [n]."""
     if not transforms.transforms or not spectra.shape[1]:
         return []
     rows = np.sort(rows)
@@ -269,21 +244,16 @@ def find_out_of_domain(
     both = zip(transforms.transforms, seen, strict=True)
     found = [told for transform, given in both for told in _tell(transform, given)]
     if len(rows) > 1 and result.constant == 1 and seen[0].constant < 1:
-        sentence = Message(
-            "transforms: every scan is the same after them, so that nothing can be learned from it"
-        )
-        found.append(OutOfDomain("constant", 1.0, sentence, "refuse"))
+        told = "every scan is the same after them, so that nothing can be learned from it"
+        found.append(OutOfDomain("constant", 1.0, Message(f"transforms: {told}"), "refuse"))
     return found
 
 
 def _tell(transform: Any, given: _Seen) -> list[OutOfDomain]:
     name = short_name(transform)
     if isinstance(transform, Standardize) and given.constant >= SMALLEST_SHARE:
-        sentence = Message(
-            "{}: {} of the points never vary in the training scans and become 0",
-            name,
-            f"{given.constant:.1%}",
-        )
+        told = "{}: {} of the points never vary in the training scans and become 0"
+        sentence = Message(told, name, f"{given.constant:.1%}")
         return [OutOfDomain(name, given.constant, sentence, "note")]
     share = given.outside / given.count if given.count else 0.0
     if share < SMALLEST_SHARE:
@@ -296,8 +266,6 @@ def _tell(transform: Any, given: _Seen) -> list[OutOfDomain]:
         sentence = Message(told, name, f"{share:.1%}", *outside.values)
         return [OutOfDomain(name, share, sentence, "warn")]
     lost = given.lost / given.total if given.total else 0.0
-    sentence = Message(
-        f"{{}}: {{}} of the intensities, {{}} of their total size, {outside.phrase}",
-        *(name, f"{share:.1%}", f"{lost:.1%}", *outside.values),
-    )
+    told = f"{{}}: {{}} of the intensities, {{}} of their total size, {outside.phrase}"
+    sentence = Message(told, name, f"{share:.1%}", f"{lost:.1%}", *outside.values)
     return [OutOfDomain(name, share, sentence, "refuse" if lost >= REFUSED_LOSS else "warn")]

@@ -61,10 +61,6 @@ class TIC(_NeedsSignal):
     The mean instead of the sum, so that values stay around 1 for any L (Deininger et al. 2011,
     Analytical and Bioanalytical Chemistry 401, 167-181); the absolute value keeps the divisor away
     from zero after a baseline subtraction.
-
-    Example:
-        >>> TIC()(np.array([[1, 3], [0, 0]], dtype=np.float32)).tolist()
-        [[0.5, 1.5], [0.0, 0.0]]
     """
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
@@ -87,10 +83,6 @@ class MedianNorm:
     Unlike the mean, the median does not follow a few large peaks (Gibb and Strimmer 2012,
     MALDIquant, Bioinformatics 28, 2270-2271). The divisor is at least a thousandth of the mean
     absolute intensity; a scan without signal stays as it is.
-
-    Example:
-        >>> MedianNorm()(np.array([[1, 2, 9], [0, 0, 0]], dtype=np.float32)).tolist()
-        [[0.5, 1.0, 4.5], [0.0, 0.0, 0.0]]
     """
 
     outside_text = Message(
@@ -99,26 +91,23 @@ class MedianNorm:
 
     def outside(self, scans: np.ndarray) -> np.ndarray:
         """Which scans of [..., L] have a median of about 0, [..., 1]."""
-        sizes = np.abs(scans)
-        least = SMALLEST_MEDIAN * sizes.mean(axis=-1, keepdims=True, dtype=np.float64)
-        return np.asarray(np.median(sizes, axis=-1, keepdims=True) <= least)
+        median, least = self._scale(scans)
+        return np.asarray(median <= least)
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Normalise scans, [..., L]."""
+        return _divide(scans, np.maximum(*self._scale(scans)))
+
+    def _scale(self, scans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         sizes = np.abs(scans)
         least = SMALLEST_MEDIAN * sizes.mean(axis=-1, keepdims=True, dtype=np.float64)
-        return _divide(scans, np.maximum(np.median(sizes, axis=-1, keepdims=True), least))
+        return np.median(sizes, axis=-1, keepdims=True), least
 
 
 class SNV:
     """Standard normal variate: each scan to mean 0 and standard deviation 1 (ddof 0) over points.
 
-    Source: Barnes, Dhanoa and Lister 1989, Applied Spectroscopy 43(5), 772-777. A constant scan
-    becomes zero.
-
-    Example:
-        >>> SNV()(np.array([[1, 3], [7, 7]], dtype=np.float32)).tolist()
-        [[-1.0, 1.0], [0.0, 0.0]]
+    A constant scan becomes zero (Barnes, Dhanoa, Lister 1989, Applied Spectroscopy 43(5), 772-777).
     """
 
     outside_text = Message("are constant and become 0")
@@ -150,11 +139,6 @@ class Standardize:
     ``min_std`` bounds a point's standard deviation from below, as a part of the root mean square of
     all points' standard deviations, so that a nearly constant point is not amplified. ``mean`` and
     ``std`` are float32 [L], None until fitted.
-
-    Example:
-        >>> scans = np.array([[1, 5], [3, 9]], dtype=np.float32)
-        >>> Standardize().fit([scans])(scans).tolist()
-        [[-1.0, -1.0], [1.0, 1.0]]
     """
 
     def __init__(self, min_std: float = 0.01) -> None:
@@ -163,26 +147,18 @@ class Standardize:
         self.std: np.ndarray | None = None
 
     def fit(self, chunks: Iterable[np.ndarray]) -> Standardize:
-        """Learn from chunks of training scans, [m, L], in one pass (Chan, Golub, LeVeque 1983)."""
-        count, mean, squares = 0, np.zeros(0), np.zeros(0)
+        """Learn from chunks of training scans, [m, L], in one pass."""
+        from sklearn.preprocessing import StandardScaler  # slow to import
+
+        scaler = StandardScaler()
         for chunk in chunks:
-            if len(chunk) == 0:
-                continue
-            here = chunk.mean(axis=0, dtype=np.float64)
-            squares_here = np.square(chunk - here).sum(axis=0)
-            if count == 0:
-                count, mean, squares = len(chunk), here, squares_here
-                continue
-            total, shift = count + len(chunk), here - mean
-            squares = squares + squares_here + np.square(shift) * (count * len(chunk) / total)
-            mean = mean + shift * (len(chunk) / total)
-            count = total
-        if count == 0:
+            if len(chunk):
+                scaler.partial_fit(chunk)
+        if not hasattr(scaler, "var_"):
             raise UsageError("standardize: there is no training scan to learn from")
-        variance = squares / count
-        floor = self.min_std * float(np.sqrt(variance.mean()))
-        std = np.maximum(np.sqrt(variance), floor).astype(np.float32)
-        self.mean = mean.astype(np.float32)
+        floor = self.min_std * float(np.sqrt(scaler.var_.mean()))
+        std = np.maximum(np.sqrt(scaler.var_), floor).astype(np.float32)
+        self.mean = scaler.mean_.astype(np.float32)
         self.std = np.where(std < TINY, np.float32(1), std)
         return self
 
@@ -203,13 +179,15 @@ class Standardize:
         """Mean and standard deviation as tensors [L], or None where not fitted."""
         import torch  # only where states are saved
 
+        state = {"mean": self.mean, "std": self.std}
         return {
-            "mean": None if self.mean is None else torch.from_numpy(self.mean.copy()),
-            "std": None if self.std is None else torch.from_numpy(self.std.copy()),
+            name: None if values is None else torch.from_numpy(values.copy())
+            for name, values in state.items()
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        mean, std = state_dict["mean"], state_dict["std"]
-        self.mean = None if mean is None else mean.detach().cpu().numpy().astype(np.float32)
-        self.std = None if std is None else std.detach().cpu().numpy().astype(np.float32)
+        for name in ("mean", "std"):
+            values = state_dict[name]
+            loaded = None if values is None else values.detach().cpu().float().numpy()
+            setattr(self, name, loaded)

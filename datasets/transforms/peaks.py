@@ -31,11 +31,6 @@ class PickPeaks:
     times the scan's noise above its median; the noise is estimated by the median absolute deviation
     (Gibb and Strimmer 2012, MALDIquant, Bioinformatics 28, 2270-2271). ``width`` points are kept on
     either side of its top. Remove the baseline first: it would count as noise.
-
-    Example:
-        >>> scan = np.array([[0, 1, 0, 9, 4, 0, 1, 0]], dtype=np.float32)
-        >>> PickPeaks(snr=3, half_window=2)(scan).tolist()
-        [[0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0]]
     """
 
     def __init__(self, snr: float = 3.0, half_window: int = 5, width: int = 0) -> None:
@@ -81,34 +76,15 @@ class Align:
     A scan's peaks are matched with them, a polynomial displacement is fitted to the matches by
     least squares, and the scan is interpolated linearly (Gibb and Strimmer 2012, MALDIquant,
     Bioinformatics 28, 2270-2271; He et al. 2011, Cancer Informatics 10, 65-82). A scan with fewer
-    than ``min_matches``, or whose points would change their order, stays as it is. Peaks are picked
-    as by :class:`PickPeaks`: remove the baseline first.
+    than ``min_matches`` matched peaks, or whose points would change their order, stays as it is.
+    Peaks are picked as by :class:`PickPeaks`: remove the baseline first.
 
-    Args:
-        max_shift: Largest displacement: a number of points, or relative to the position on the axis
-            as ``"500ppm"``. Less than half the distance of neighbouring peaks, or they are
-            confused.
-        reference: Positions of the reference peaks, in the axis's unit. None learns them.
-        min_frequency: The share of the training scans that show a learned peak.
-        warp: ``linear`` (an offset and a stretch) or ``quadratic``.
-        scale: The polynomial's variable: the axis (``linear``), or its square root (``sqrt``), to
-            which a time of flight is proportional.
-        min_matches: Fewest matched peaks.
-        snr: Signal-to-noise ratio of peaks.
-        half_window: In points; of two peaks that are closer, only the larger one counts.
-
-    Example:
-        >>> axis = np.arange(100.0)
-        >>> def scan(shift):
-        ...     return sum(np.exp(-((axis - shift - at) ** 2) / 8) for at in (20, 50, 80))
-        >>> scans = np.stack([scan(-1), scan(0), scan(0), scan(1)]).astype(np.float32)
-        >>> align = Align(max_shift=3)
-        >>> align.set_axis(axis) is axis
-        True
-        >>> align.fit([scans]).reference.round(1).tolist()
-        [20.0, 50.0, 80.0]
-        >>> align(scans).argmax(axis=1).tolist(), scans[:, :30].argmax(axis=1).tolist()
-        ([20, 20, 20, 20], [19, 20, 20, 21])
+    ``max_shift`` is a number of points, or relative to the position on the axis as ``"500ppm"``:
+    less than half the distance of neighbouring peaks, or they are confused. ``reference`` has
+    positions in the axis's unit; None learns those that the share ``min_frequency`` of the training
+    scans show. ``warp`` is ``linear`` (an offset and a stretch) or ``quadratic``, in the axis
+    (``scale="linear"``) or in its square root (``"sqrt"``), to which a time of flight is
+    proportional.
     """
 
     def __init__(
@@ -190,11 +166,11 @@ class Align:
 
     def describe(self) -> str:
         """How many reference peaks and unaligned scans there are, in one line."""
-        known = 0 if self.reference is None else len(self.reference)
         return Message(
             "align: {} reference peaks; {} of {} training scans have fewer than {} of them and "
             "stay as they are",
-            *(known, self.unaligned, self.scans, self.min_matches),
+            *(0 if self.reference is None else len(self.reference), self.unaligned),
+            *(self.scans, self.min_matches),
         )
 
     def state_dict(self) -> dict[str, Any]:

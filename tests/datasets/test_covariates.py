@@ -292,3 +292,10 @@ def test_the_hcc_covariates_are_encoded(real_data):
     assert set(encoder.feature_columns) == {*numeric, "sex"}
     np.testing.assert_allclose(features.loc[train, "log1p(AFP)"].std(ddof=0), 1, rtol=1e-5)
     assert (features[["sex=F", "sex=M"]].sum(axis=1) == 1).all()
+
+
+def test_a_missing_number_is_the_median_and_says_so():
+    patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
+    encoder = CovariateEncoder(["age"], ["sex"]).fit(patients)
+    found = encoder.transform(pd.DataFrame({"age": [None], "sex": ["unheard of"]}))
+    assert found.tolist() == [[0.0, 1.0, 0.0, 0.0]]

@@ -8,7 +8,7 @@ import pytest
 from datasets.audit import audit
 from datasets.audit import scan_checks as near_duplicates
 from datasets.audit.scan_checks import find_near_duplicates
-from datasets.audit.scan_measures import measure_scans, scale
+from datasets.audit.scan_measures import find_details, measure_scans, scale
 from datasets.cohort import Cohort
 from datasets.simulation import simulate_cohort
 
@@ -129,7 +129,7 @@ def test_copies_are_found_with_their_likeness(make_cohort):
         expected = {(number, count - 40 + number) for number in range(40)}
         assert found.keys() <= expected
         assert len(found) >= 38
-        details = scans.reference.details(scale(np.asarray(cohort.spectra)))
+        details = find_details(scale(np.asarray(cohort.spectra)), scans.reference.regions)
         for (a, b), likeness in found.items():
             np.testing.assert_allclose(likeness, details[a] @ details[b], atol=1e-4)
 

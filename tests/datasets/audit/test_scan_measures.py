@@ -130,14 +130,14 @@ def test_a_constant_scan_stays_finite(peaks):
     reference = reference_of(peaks)
     flat = scale(np.full((2, 300), 7, dtype=np.float32))
     assert (flat == 0).all()
-    assert np.isfinite(reference.details(flat)).all()
+    assert np.isfinite(find_details(flat, reference.regions)).all()
     assert np.isnan(reference.shifts(flat)).all()
 
 
 def test_details_hold_nothing_of_what_all_scans_share(peaks):
     reference = reference_of(peaks)
     mean = scale(peaks).mean(axis=0, keepdims=True)
-    details = reference.details(scale(peaks))
+    details = find_details(scale(peaks), reference.regions)
     for region in reference.regions:
         here = details[:, region.points]
         assert np.abs(here @ mean[0, region.points]).max() < 1e-4
@@ -173,7 +173,7 @@ def test_smooth_scans_of_few_components_have_to_come_nearer():
     for components in (3, 6):
         scans = smooth_scans(rng, 400, components, 1e-6)
         reference = reference_of(scans)
-        details = reference.details(scale(scans)).astype(np.float64)
+        details = find_details(scale(scans), reference.regions).astype(np.float64)
         likeness = details @ details.T
         np.fill_diagonal(likeness, -1)
         assert likeness.max() > 0.99  # strangers, all of them

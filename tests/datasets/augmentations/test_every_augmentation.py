@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from datasets.augmentations import AUGMENTATIONS, PairAugmentation, make_augmentations
+from datasets.augmentations import AUGMENTATIONS, Mixup, PairAugmentation, make_augmentations
 from datasets.batches import Sample
 from datasets.errors import UsageError
 from tests.datasets.augmentations.made_scans import rng, scans
@@ -80,3 +80,10 @@ def test_a_wrong_name_or_parameter_is_named(name, params, said):
     with pytest.raises(UsageError, match=said) as error:
         make_augmentations([{"name": name, "params": params}])
     assert "\n" not in str(error.value)
+
+
+def test_a_mixed_sample_keeps_its_own_scans_target_and_name():
+    ours = Sample(np.zeros((2, 3), np.float32), np.zeros(1, np.float32), 1, "a")
+    other = Sample(np.ones((1, 3), np.float32), np.ones(1, np.float32), 1, "b")
+    mixed = Mixup(alpha=1.0).mix(ours, other, rng())
+    assert (mixed.spectra.shape, mixed.target, mixed.sample_id) == ((2, 3), 1, "a")

@@ -208,7 +208,7 @@ def test_a_large_cohort_opens_without_reading_its_spectra(tmp_path):
         file.truncate(file.tell() + 4 * shape[0] * shape[1])
     began = time.process_time()
     cohort = Cohort.read(tmp_path, labels={"A": 0, "B": 1}, numeric=["age", "crp"])
-    assert time.process_time() - began < 2  # it takes some 0.6 s; other programs do not count
+    assert time.process_time() - began < 2  # it takes some 0.9 s; other programs do not count
     assert len(cohort.scan_rows) == samples
     assert cohort.spectra.nbytes > 6.5e9
 

@@ -91,3 +91,8 @@ def test_only_a_binary_task_has_a_positive_class():
     assert about_positive("binary", ["LC", "HCC"]).startswith("positive class: HCC (sensitivity")
     assert about_positive("multiclass", ["a", "b", "c"]) == ""
     assert about_positive("multilabel", ["liver", "heart"]) == ""
+
+
+def test_labels_are_quoted_only_where_yaml_needs_it():
+    assert labels_text(["HCC", "LC"]) == "{HCC: 1, LC: 0}"
+    assert labels_text(["yes", "a: b"]) == '{"yes": 1, "a: b": 0}'

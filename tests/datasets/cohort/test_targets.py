@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from datasets.cohort.cohort import Cohort
-from datasets.cohort.targets import TargetScaler, describe_missing, read_targets, summarise_targets
+from datasets.cohort.targets import (
+    TargetScaler,
+    describe_missing,
+    read_targets,
+    spread_texts,
+    summarise_targets,
+)
 from datasets.errors import CohortError
 
 VALUES = np.random.default_rng(0).normal([20, -3e4], [5, 7], size=(50, 2))
@@ -175,3 +181,14 @@ def test_a_state_is_plain_and_gives_the_same_map():
 def test_unfitted_it_does_nothing():
     with pytest.raises(RuntimeError, match="fit or load_state_dict comes first"):
         TargetScaler().standardize(VALUES)
+
+
+def test_large_values_have_the_digits_that_their_spread_shows_in():
+    told = spread_texts(np.array([1e8 + 1.25, 1e8 + 3.75]))
+    assert told == ["100000002.5", "1.25", "100000001.25", "100000003.75"]
+
+
+def test_a_scaler_brings_targets_to_unit_spread_and_back():
+    scaler = TargetScaler().fit(np.array([[10.0], [30.0]]))
+    assert scaler.standardize(np.array([[40.0]])).tolist() == [[2.0]]
+    assert scaler.restore(torch.tensor([[2.0]])).tolist() == [[40.0]]

@@ -3,14 +3,16 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from datasets.cohort import require_file
 from datasets.errors import CohortError
 from datasets.readers import READERS, RawScan
-from datasets.readers.reader import is_archive, list_files, require_package, require_source, unpack
+from datasets.readers.reader import is_archive, list_files, require_package, unpack
 
 # Ending -> how such an archive is opened.
 MODES: dict[str, Any] = {
@@ -82,7 +84,7 @@ def test_a_folder_without_such_files_is_refused(folder):
 
 def test_a_missing_source_is_refused_with_the_nearest_name(folder):
     with pytest.raises(CohortError, match="did you mean 'raw'"):
-        require_source(folder.with_name("rwa"))
+        require_file(folder.with_name("rwa"), "file or folder", Path.exists)
 
 
 @pytest.mark.parametrize("ending", MODES)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.scans import RaggedRows, Runs, SampleRuns, find_runs
+from datasets.scans import RaggedRows, Runs, count_up, find_runs
 
 ROWS = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=6), min_size=1, max_size=20)
 RUN_ROWS = st.lists(st.integers(0, 9), max_size=12)
@@ -42,9 +42,15 @@ def gather(runs: Runs, length: int) -> list[int]:
     return found.tolist()
 
 
+def runs_of(rows: list[np.ndarray], samples: list[int], places: np.ndarray) -> Runs:
+    """The runs of samples whose first rows go to these places."""
+    ragged, chosen = RaggedRows(rows), np.array(samples, dtype=np.int64)
+    return find_runs(ragged.of(chosen), count_up(places, ragged.counts[chosen]))
+
+
 @given(rows=RUN_ROWS)
 def test_runs_hold_the_rows_in_order_and_are_longest(rows):
-    runs = find_runs(np.array(rows, dtype=np.int64))
+    runs = find_runs(np.array(rows, dtype=np.int64), np.arange(len(rows)))
     assert gather(runs, len(rows)) == rows
     assert runs.counts.sum() == len(rows)
     assert (runs.first[1:] != (runs.first + runs.counts)[:-1]).all()
@@ -55,19 +61,17 @@ def test_the_runs_of_samples_bring_each_ones_rows_to_its_place(rows, data):
     samples = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
     most = 7  # one more than the longest may have
     places = np.arange(len(samples)) * most
-    runs = SampleRuns(RaggedRows([np.array(own) for own in rows])).of(
-        np.array(samples, dtype=np.int64), places
-    )
+    runs = runs_of([np.array(own) for own in rows], samples, places)
     wanted = [rows[sample] + [-1] * (most - len(rows[sample])) for sample in samples]
     assert gather(runs, len(samples) * most) == [row for own in wanted for row in own]
 
 
 def test_a_sample_of_neighbouring_scans_is_one_run():
     rows = [np.arange(5), np.arange(5, 7), np.array([9, 8])]
-    runs = SampleRuns(RaggedRows(rows)).of(np.array([0, 1, 2]), np.array([0, 5, 7]))
+    runs = runs_of(rows, [0, 1, 2], np.array([0, 6, 9]))
     assert runs.counts.tolist() == [5, 2, 1, 1]
 
 
 def test_runs_of_no_sample_are_none():
     none = np.zeros(0, dtype=np.int64)
-    assert gather(SampleRuns(RaggedRows([])).of(none, none), 0) == []
+    assert gather(runs_of([], [], none), 0) == []

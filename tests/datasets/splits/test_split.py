@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
-from datasets.splits.split import SUBSETS, hash_split, make_split, read_splits, write_splits
+from datasets.splits.split import (
+    SUBSETS,
+    hash_split,
+    make_split,
+    read_splits,
+    stratified_group_split,
+    write_splits,
+)
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60, unique=True)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -475,3 +482,11 @@ def test_a_side_without_a_group_is_refused():
 def test_wrong_fractions_are_refused():
     with pytest.raises(CohortError, match="three numbers above 0 that sum to 1"):
         hash_split(np.array([0, 1]), np.array(["a", "b"]), (0.5, 0.2, 0.2))
+
+
+def test_single_samples_are_split_in_the_shares_asked_for():
+    targets, groups = np.array([0, 1] * 10), np.arange(20)
+    split = make_split(targets, groups, (0.6, 0.2, 0.2))
+    assert [int((split == subset).sum()) for subset in SUBSETS] == [12, 4, 4]
+    drawn = stratified_group_split(targets, groups, ["a", "b"], [0.8, 0.2])
+    assert np.bincount(drawn).tolist() == [16, 4]

@@ -69,11 +69,20 @@ def test_it_holds_what_the_transforms_would_have_made(spectra, tmp_path, names):
         )
 
 
+@pytest.fixture
+def start_by():
+    """Set how processes are started."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    yield lambda method: multiprocessing.set_start_method(method, force=True)
+    multiprocessing.set_start_method(before, force=True)
+
+
 @pytest.mark.slow
-def test_processes_that_are_started_anew_find_all_they_need(spectra, tmp_path):
-    forked, spawned = (
-        cached(spectra, tmp_path / start, workers=1, start=start) for start in ("fork", "spawn")
-    )
+def test_processes_that_are_started_anew_find_all_they_need(spectra, tmp_path, start_by):
+    start_by("fork")
+    forked = cached(spectra, tmp_path / "fork", workers=1)
+    start_by("spawn")
+    spawned = cached(spectra, tmp_path / "spawn", workers=1)
     np.testing.assert_array_equal(forked.spectra, spawned.spectra)
 
 

@@ -112,3 +112,15 @@ def test_a_step_that_does_not_divide_the_axis_ends_early():
 def test_a_step_that_does_not_suit_the_axis_is_refused(step, axis, said):
     with pytest.raises(UsageError, match=said):
         Resample(step=step).set_axis(axis)
+
+
+def test_a_crop_keeps_both_ends():
+    crop = Crop(low=2000, high=3000)
+    assert crop.set_axis(np.array([1000.0, 2000.0, 2500.0, 4000.0])).tolist() == [2000.0, 2500.0]
+    assert crop(np.array([[1, 2, 3, 4]], dtype=np.float32)).tolist() == [[2.0, 3.0]]
+
+
+def test_a_peak_between_new_points_is_not_lost():
+    resample = Resample(points=3)
+    assert resample.set_axis(np.array([0.0, 1.0, 2.0, 3.0, 4.0])).tolist() == [0.0, 2.0, 4.0]
+    assert resample(np.array([[0, 8, 0, 0, 0]], dtype=np.float32)).tolist() == [[4.0, 2.0, 0.0]]
