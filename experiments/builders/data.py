@@ -104,6 +104,11 @@ class Data:
         """Classes [N_train] or labels [N_train, T] of the training set."""
         return torch.from_numpy(self.cohort.targets[self.split == "train"])
 
+    def groups_of(self, samples: Sequence[str]) -> list[str]:
+        """The group of each of these samples."""
+        group_of = dict(zip(self.cohort.sample_ids, self.cohort.groups, strict=True))
+        return [group_of[sample] for sample in samples]
+
     def describe(self) -> list[str]:
         """Printed lines."""
         counts = self.cohort.describe().splitlines()

@@ -30,7 +30,6 @@ from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
-from engine.protocols import Stateful
 from engine.statistics import Interval, bootstrap_intervals
 from engine.trainer import Trainer
 from experiments.analysis import (
@@ -47,11 +46,8 @@ from experiments.analysis import (
 from experiments.baselines import (
     Baselines,
     Leaderboard,
-    baseline_outputs,
     choose_names,
-    compare_with_baselines,
-    comparison_metric,
-    fit_baselines,
+    compare_run,
 )
 from experiments.builders import (
     build_configured_optimizer,
@@ -69,14 +65,13 @@ from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir
 from experiments.runs.export import export_run
 from experiments.runs.run_setup import (
     Continuation,
-    averaged_weights,
-    best_states,
     find_continuation,
     resume_from,
     run_identity,
     tell_continuation,
     write_beginning,
 )
+from experiments.runs.selected_weights import load_selected, measured
 
 if TYPE_CHECKING:
     from experiments.builders import Data, RunHandlers
@@ -377,7 +372,10 @@ class Experiment:
     def hand_over(self) -> None:
         """Gather sharded weights on rank 0 before the process group ends. Collective."""
         if is_sharded(self.trainer.model):
-            self._whole = {name: full_state(thing.state_dict()) for name, thing in self._measured()}
+            self._whole = {
+                name: full_state(thing.state_dict())
+                for name, thing in measured(self.trainer, self.handlers)
+            }
 
     @stage
     def go_on_alone(self) -> None:
@@ -387,21 +385,16 @@ class Experiment:
             return
         former = self.trainer
         self._assemble(*self._build_model(former.device), former.device)
-        for name, thing in self._measured():
+        for name, thing in measured(self.trainer, self.handlers):
             thing.load_state_dict(self._whole[name])
         self.trainer.state.epoch = former.state.epoch
         self.trainer.state.optimizer_step = former.state.optimizer_step
         self._whole = None
 
-    def _measured(self) -> list[tuple[str, Stateful]]:
-        """What is measured, by its names in a checkpoint: the model, and averaged weights."""
-        measured = (self.trainer.model, self.handlers.averager)
-        return [(n, thing) for n, thing in self.trainer.stateful.items() if thing in measured]
-
     @stage
     def validate(self) -> dict[str, float]:
         """Evaluate the best checkpoint on the validation set."""
-        self._load_best()
+        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         return self._evaluate("val")
 
     @stage
@@ -411,7 +404,7 @@ class Experiment:
         Thresholds and a temperature are chosen on the validation set, which is evaluated first
         unless :meth:`validate` was called.
         """
-        self._load_best()
+        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         if "val" not in self.outputs:
             self._evaluate("val")
         weights = self.handlers.averaged_weights
@@ -421,14 +414,15 @@ class Experiment:
         if report.resamples:
             self.intervals = bootstrap_intervals(
                 self.outputs["test"],
-                self._test_groups(),
+                self.data.groups_of(self.outputs["test"].sample_id),
                 self.config.metric_names,
                 report.resamples,
                 seed=self.config.seed,
             )
         decisions, calibration = decide(self.outputs, cohort.class_names, report.threshold)
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
-        self.leaderboard = self._compare_with_baselines()
+        if self.config.baselines.enabled:
+            self.baselines, self.leaderboard = compare_run(self.config, self.data, self.outputs)
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
@@ -485,35 +479,3 @@ class Experiment:
         rows = rows_in_order(outputs.sample_id, self.data.cohort.sample_ids)
         self.results[subset], self.outputs[subset] = metrics, outputs.take(rows)
         return rows
-
-    def _compare_with_baselines(self) -> Leaderboard | None:
-        """Fit the baselines and compare the network with them."""
-        config, data = self.config, self.data
-        if not config.baselines.enabled:
-            return None
-        metric = comparison_metric(config, data.cohort.task)
-        self.baselines = fit_baselines(data, config.baselines, metric, config.seed)
-        outputs = {
-            subset: baseline_outputs(self.baselines, data, subset) for subset in ("val", "test")
-        }
-        return compare_with_baselines(
-            config, self.outputs, outputs, self._test_groups(), self.baselines.drawn
-        )
-
-    def _test_groups(self) -> list[str]:
-        cohort = self.data.cohort
-        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
-        return [group_of[sample] for sample in self.outputs["test"].sample_id]
-
-    def _load_best(self) -> None:
-        states = best_states(self.run_dir, self.trainer.model)
-        if states is None:
-            return
-        averager = self.handlers.averager
-        names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
-        if averager is None:
-            states["model"] = averaged_weights(states)
-        elif names[0] not in states:  # the best epoch was scored before weights were averaged
-            self.handlers = replace(self.handlers, averager=None)
-        for name, thing in self._measured():
-            thing.load_state_dict(states[name])

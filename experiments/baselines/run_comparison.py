@@ -1,0 +1,32 @@
+"""The baselines of a run: fitted, and compared with its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.metrics import EpochOutputs
+from experiments.baselines.fit import Baselines, baseline_outputs, fit_baselines
+from experiments.baselines.leaderboard import (
+    Leaderboard,
+    compare_with_baselines,
+    comparison_metric,
+)
+from experiments.builders import Data
+from experiments.config import Config
+
+
+def compare_run(
+    config: Config, data: Data, network: Mapping[str, EpochOutputs]
+) -> tuple[Baselines, Leaderboard]:
+    """Fit the configured baselines to a run's data, and compare its network with them.
+
+    Args:
+        config: Of the run.
+        data: With its datasets.
+        network: ``val`` and ``test`` -> outputs in the cohort's order.
+    """
+    metric = comparison_metric(config, data.cohort.task)
+    baselines = fit_baselines(data, config.baselines, metric, config.seed)
+    outputs = {subset: baseline_outputs(baselines, data, subset) for subset in ("val", "test")}
+    groups = data.groups_of(network["test"].sample_id)
+    return baselines, compare_with_baselines(config, network, outputs, groups, baselines.drawn)
