@@ -289,6 +289,7 @@ class Outcome:
         audit: Findings in the data, the gravest first.
         baselines: Classical models of the same training set, if enabled.
         leaderboard: The network beside them, if enabled.
+        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs.
     """
 
     run_dir: Path
@@ -305,6 +306,7 @@ class Outcome:
     audit: Sequence[Finding] = ()
     baselines: Baselines | None = None
     leaderboard: Leaderboard | None = None
+    baseline_outputs: Mapping[str, Mapping[str, EpochOutputs]] = field(default_factory=dict)
 
     def about_positive(self) -> str:
         """A sentence on which class is the positive one; empty for tasks other than binary."""

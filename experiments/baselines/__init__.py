@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         comparison_metric,
     )
     from experiments.baselines.run_comparison import compare_run
-    from experiments.baselines.saved import BASELINES_NAME, load_baselines, save_baselines
+    from experiments.baselines.saved import load_baselines, save_baselines
     from experiments.baselines.text import (
         about_leaderboard,
         leaderboard_lines,

@@ -17,8 +17,10 @@ from experiments.config import Config
 
 def compare_run(
     config: Config, data: Data, network: Mapping[str, EpochOutputs]
-) -> tuple[Baselines, Leaderboard]:
+) -> tuple[Baselines, Leaderboard, dict[str, dict[str, EpochOutputs]]]:
     """Fit the configured baselines to a run's data, and compare its network with them.
+
+    Returns also the baselines' outputs: ``val`` and ``test`` -> name -> outputs.
 
     Args:
         config: Of the run.
@@ -29,4 +31,5 @@ def compare_run(
     baselines = fit_baselines(data, config.baselines, metric, config.seed)
     outputs = {subset: baseline_outputs(baselines, data, subset) for subset in ("val", "test")}
     groups = data.groups_of(network["test"].sample_id)
-    return baselines, compare_with_baselines(config, network, outputs, groups, baselines.drawn)
+    board = compare_with_baselines(config, network, outputs, groups, baselines.drawn)
+    return baselines, board, outputs

@@ -111,6 +111,7 @@ class Experiment:
         intervals: Metric -> its 95% interval, after :meth:`test`.
         baselines: Classical models of the same training set, after :meth:`test`, if enabled.
         leaderboard: The network beside them, likewise.
+        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs, likewise.
         findings: Analysis of the test set, after :meth:`test`.
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
@@ -135,6 +136,7 @@ class Experiment:
         self.findings = TestAnalysis()
         self.baselines: Baselines | None = None
         self.leaderboard: Leaderboard | None = None
+        self.baseline_outputs: dict[str, dict[str, EpochOutputs]] = {}
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
@@ -422,7 +424,9 @@ class Experiment:
         decisions, calibration = decide(self.outputs, cohort.class_names, report.threshold)
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
         if self.config.baselines.enabled:
-            self.baselines, self.leaderboard = compare_run(self.config, self.data, self.outputs)
+            self.baselines, self.leaderboard, self.baseline_outputs = compare_run(
+                self.config, self.data, self.outputs
+            )
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
@@ -461,6 +465,7 @@ class Experiment:
                 audit=self.audit,
                 baselines=self.baselines,
                 leaderboard=self.leaderboard,
+                baseline_outputs=self.baseline_outputs,
             )
         )
         self.handlers.log.write_once(FINISHED)

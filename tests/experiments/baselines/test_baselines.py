@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from datasets.errors import UsageError
 from experiments.baselines import (
-    BASELINES_NAME,
     baseline_outputs,
     choose_names,
     fit_baselines,
@@ -27,6 +27,7 @@ from experiments.baselines import (
 )
 from experiments.builders import build_data
 from experiments.config import LATE_FUSION, Config
+from experiments.run_files import BASELINES_NAME
 from experiments.runs import Experiment
 
 MakeConfig = Callable[..., Config]
@@ -103,6 +104,35 @@ def test_saved_baselines_predict_the_same(finished: Experiment) -> None:
     first, second = (baseline_outputs(found, data, "test") for found in (baselines, loaded))
     for name in FEW:
         assert torch.equal(first[name].logits, second[name].logits)
+
+
+def test_a_stack_is_built_from_files_alone(finished: Experiment) -> None:
+    def features(subset: str) -> tuple[pd.DataFrame, pd.Series]:
+        middle = "_val" if subset == "val" else ""
+        own = pd.read_csv(finished.run_dir / f"predictions{middle}.csv", index_col="sample_id")
+        other = pd.read_csv(finished.run_dir / f"predictions{middle}_baselines.csv")
+        assert list(other.columns) == ["model", "sample_id", *own.columns]
+        wide = other.pivot(index="sample_id", columns="model", values="prob_case")
+        return wide.assign(network=own["prob_case"]), own["target"]
+
+    x_val, y_val = features("val")
+    x_test, y_test = features("test")
+    assert set(x_val) == {*FEW, "network"}
+    splits = pd.read_csv(finished.run_dir / "splits.csv", index_col="sample_id")["split"]
+    for subset, x in (("val", x_val), ("test", x_test)):
+        assert not x.isna().any(axis=None)
+        assert set(x.index) == set(splits.index[splits == subset])
+    stack = LogisticRegression().fit(x_val, y_val)
+    found = roc_auc_score(y_test == "case", stack.predict_proba(x_test)[:, 0])
+    assert list(stack.classes_) == ["case", "control"]
+    assert found > 0.5
+    board = finished.leaderboard
+    assert board is not None
+    for entry in board.baselines:
+        expected = entry.metrics["val"]["auroc"]
+        assert roc_auc_score(y_val == "case", x_val[entry.name]) == pytest.approx(expected)
+    expected = finished.results["val"]["auroc"]
+    assert roc_auc_score(y_val == "case", x_val["network"]) == pytest.approx(expected)
 
 
 def test_a_file_with_other_classes_is_refused(tmp_path: Path) -> None:
