@@ -70,7 +70,13 @@ class Baselines:
         return found.clamp_min(SMALLEST).log()
 
 
-def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int) -> Baselines:
+def fit_baselines(
+    data: Data,
+    settings: BaselinesConfig,
+    metric: str,
+    seed: int,
+    fused: Sequence[str] | None = None,
+) -> Baselines:
     """Fit the configured baselines, on all cores.
 
     Args:
@@ -78,14 +84,16 @@ def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int)
         settings: Which baselines, and from how many training samples on some are drawn.
         metric: Chooses the members of late fusion on the validation set.
         seed: Of trees, folds and drawn samples.
+        fused: Members of late fusion that were chosen before; None to choose them.
 
     Raises:
         UsageError: A baseline does not fit the data.
     """
     names, fuse = choose_names(data, settings.models)
     train = data.datasets["train"]
-    rows = _drawn(data.cohort.groups[data.split == "train"], settings.max_samples, seed)
-    groups = data.cohort.groups[data.split == "train"][rows]
+    trained = data.cohort.groups[data.trained]
+    rows = _drawn(trained, settings.max_samples, seed)
+    groups = trained[rows]
     task, targets = data.cohort.task, train.targets[rows]
     inputs = {"covariates": train.tabular[rows]}
     if any(_recipes(task)[name].modality == "spectra" for name in names):
@@ -99,8 +107,9 @@ def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int)
     with threadpool_limits(1):
         models = Parallel(os.cpu_count(), backend="threading")(delayed(fitted)(n) for n in names)
     drawn = len(rows) if len(rows) < len(train) else None
-    found = Baselines(task, dict(zip(names, models, strict=True)), (), data.scaler, drawn)
-    return _with_fusion(found, data, metric) if fuse else found
+    by_name = dict(zip(names, models, strict=True))
+    found = Baselines(task, by_name, fused or (), data.scaler, drawn)
+    return _with_fusion(found, data, metric) if fuse and fused is None else found
 
 
 def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], bool]:

@@ -16,7 +16,10 @@ from experiments.config import Config
 
 
 def compare_run(
-    config: Config, data: Data, network: Mapping[str, EpochOutputs]
+    config: Config,
+    data: Data,
+    network: Mapping[str, EpochOutputs],
+    refitted: Data | None = None,
 ) -> tuple[Baselines, Leaderboard, dict[str, dict[str, EpochOutputs]]]:
     """Fit the configured baselines to a run's data, and compare its network with them.
 
@@ -26,10 +29,19 @@ def compare_run(
         config: Of the run.
         data: With its datasets.
         network: ``val`` and ``test`` -> outputs in the cohort's order.
+        refitted: Of a refit: the baselines are chosen as without one, fitted anew to the training
+            and validation sets as the network is, and tested so.
     """
     metric = comparison_metric(config, data.cohort.task)
     baselines = fit_baselines(data, config.baselines, metric, config.seed)
-    outputs = {subset: baseline_outputs(baselines, data, subset) for subset in ("val", "test")}
+    outputs = {"val": baseline_outputs(baselines, data, "val")}
+    tested = data if refitted is None else refitted
+    if refitted is not None:
+        settings, seed = config.baselines, config.seed
+        baselines = fit_baselines(refitted, settings, metric, seed, baselines.fused)
+    outputs["test"] = baseline_outputs(baselines, tested, "test")
     groups = data.groups_of(network["test"].sample_id)
-    board = compare_with_baselines(config, network, outputs, groups, baselines.drawn)
+    board = compare_with_baselines(
+        config, network, outputs, groups, baselines.drawn, refitted is not None
+    )
     return baselines, board, outputs

@@ -149,6 +149,11 @@ class TrainerConfig(Section):
     compile: Literal["default", "regional", "graphs"] | None = Field(
         default=None, description="what torch.compile makes of the model in a training step"
     )
+    refit: bool = Field(
+        default=False,
+        description="after the selection train anew on the training and validation sets, for as "
+        "many epochs as up to the selected one",
+    )
     early_stopping: EarlyStoppingConfig | None = None
     processes: ProcessesConfig = ProcessesConfig()
 

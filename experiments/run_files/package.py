@@ -66,8 +66,8 @@ MOST_BASELINES_BYTES = 8 * 2**20
 # The earliest time that a zip archive can name: the same run gives the same bytes at any time.
 NO_TIME = (1980, 1, 1, 0, 0, 0)
 UNIX, READABLE = 3, 0o100644
-# Tensors of trained weights hardly get smaller, whatever is done to them. (The baselines, a zip, are
-# compressed all the same: their end must not pass for that of a package that was cut off.)
+# Tensors of trained weights hardly get smaller, whatever is done to them. The baselines, a zip, are
+# compressed all the same: the end of that zip must not pass for that of a package cut off.
 STORED = (".safetensors", ".pt")
 PIECE_BYTES = 2**20
 # A requirement's, an option's or an address's beginning, then a path from the machine's root.

@@ -61,8 +61,25 @@ from experiments.builders import (
 from experiments.config import build_metrics
 from experiments.launch import check_alike, own_device
 from experiments.report import check_sections, content_while_training, render_report
-from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
+from experiments.run_files import (
+    FINISHED,
+    SPLITS_NAME,
+    RunLock,
+    changed_cohort,
+    new_run_dir,
+    write_config,
+)
 from experiments.runs.export import export_run
+from experiments.runs.refit import (
+    FITTED_ON,
+    Selected,
+    begin_refit,
+    check_refit,
+    refit_config,
+    refit_identity,
+    selected_epoch,
+)
+from experiments.runs.refit import FOLDER as REFIT
 from experiments.runs.run_setup import (
     Continuation,
     find_continuation,
@@ -112,6 +129,7 @@ class Experiment:
         baselines: Classical models of the same training set, after :meth:`test`, if enabled.
         leaderboard: The network beside them, likewise.
         baseline_outputs: ``val`` and ``test`` -> baseline -> outputs, likewise.
+        selected: The selected weights, after a :meth:`refit`, whose model is tested instead.
         findings: Analysis of the test set, after :meth:`test`.
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
@@ -134,6 +152,7 @@ class Experiment:
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
+        self.selected: Selected | None = None
         self.baselines: Baselines | None = None
         self.leaderboard: Leaderboard | None = None
         self.baseline_outputs: dict[str, dict[str, EpochOutputs]] = {}
@@ -149,12 +168,11 @@ class Experiment:
         """All stages in order, unless a signal stops the training; returns the results."""
         try:
             self.setup()
-            self.train()
-            if self.exit_code is not None:
-                return self.results
-            self.validate()
-            self.test()
-            self.export()
+            stages = (self.train, self.validate, self.refit, self.test, self.export)
+            for each in stages:
+                each()
+                if self.exit_code is not None:
+                    break
             return self.results
         finally:
             self.close()
@@ -164,6 +182,9 @@ class Experiment:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        self._close_workers()
+
+    def _close_workers(self) -> None:
         if hasattr(self, "data"):
             for loader in self.data.loaders.values():
                 stop_workers(loader)
@@ -291,12 +312,18 @@ class Experiment:
         return model, loss, loss_terms
 
     def _assemble(
-        self, model: nn.Module, loss: Any, loss_terms: list[str], device: torch.device
+        self,
+        model: nn.Module,
+        loss: Any,
+        loss_terms: list[str],
+        device: torch.device,
+        refit: bool = False,
     ) -> None:
         """Make the engines of a model, and attach the handlers."""
-        config = self.config
+        config = refit_config(self.config) if refit else self.config
         optimizer = build_configured_optimizer(config.optimizer, model)
-        self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+        run_dir = self.run_dir / REFIT if refit else self.run_dir
+        self.trainer = Trainer(model, optimizer, loss, device, run_dir)
         cohort = self.data.cohort
         names = cohort.class_names
         self.evaluator, self.tester = (
@@ -307,14 +334,15 @@ class Experiment:
             config,
             self.trainer,
             self.evaluator,
-            self.data.loaders["val"],
+            None if refit else self.data.loaders["val"],
             loss_terms,
-            self._page_so_far,
+            None if refit else self._page_so_far,
         )
         self.tester.precision = self.evaluator.precision
-        self.examination = TestSetAnalysis(self.tester, config.report, self.run_dir, names)
+        self.examination = TestSetAnalysis(self.tester, self.config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
+        check_refit(config, self.trainer)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page during training."""
@@ -395,20 +423,51 @@ class Experiment:
 
     @stage
     def validate(self) -> dict[str, float]:
-        """Evaluate the best checkpoint on the validation set."""
+        """Evaluate the best checkpoint on the validation set; a refit changes nothing of it."""
+        if self.selected is not None:
+            return self.results["val"]
         self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         return self._evaluate("val")
 
     @stage
+    def refit(self) -> None:
+        """Train anew on the training and validation sets, if ``trainer.refit`` asks for it.
+
+        Everything is fitted anew, with the same seed, settings and schedule, for as many epochs as
+        up to the selected one: each sample is seen as often, and the steps grow with the samples.
+        From then on ``trainer`` and ``data`` are those of the refit, whose model is tested.
+        """
+        if not self.config.trainer.refit or self.selected is not None:
+            return
+        self._validate_selected()
+        epochs = selected_epoch(self.run_dir, self.trainer)
+        weights = self.handlers.averaged_weights
+        test = self.evaluator.evaluate(self.data.loaders["test"], weights)
+        self.selected = Selected(epochs, self.data, test)
+        log, device = self.handlers.log, self.trainer.device
+        self._close_workers()
+        seed_everything(self.config.seed)
+        self.data = build_data(self.config, self.run_dir / SPLITS_NAME, FITTED_ON)
+        self._assemble(*self._build_model(device), device, refit=True)
+        trainer, checkpoint = self.trainer, self.handlers.checkpoint
+        self.handlers = replace(self.handlers, log=log)
+        checkpoint.meta = refit_identity(self.config, self.data, trainer.model, epochs)
+        begin_refit(trainer, self.run_dir / REFIT, checkpoint.meta, epochs)
+        try:
+            if trainer.epochs_done() < epochs:
+                assert self.config.trainer.max_epochs is not None
+                trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
+        finally:
+            self.handlers.close()
+
+    @stage
     def test(self) -> dict[str, float]:
-        """Evaluate the best checkpoint on the test set.
+        """Evaluate the best checkpoint, or the refitted model, on the test set.
 
         Thresholds and a temperature are chosen on the validation set, which is evaluated first
-        unless :meth:`validate` was called.
+        unless :meth:`validate` was called; with a refit by the weights that were selected.
         """
-        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
-        if "val" not in self.outputs:
-            self._evaluate("val")
+        self._validate_selected()
         weights = self.handlers.averaged_weights
         results, found = self.examination.measure(self.data.loaders["test"], weights)
         rows = self._keep("test", self.tester, results)
@@ -425,7 +484,10 @@ class Experiment:
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
         if self.config.baselines.enabled:
             self.baselines, self.leaderboard, self.baseline_outputs = compare_run(
-                self.config, self.data, self.outputs
+                self.config,
+                self.selected.data if self.selected else self.data,
+                self.outputs,
+                self.data if self.selected else None,
             )
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
@@ -435,9 +497,17 @@ class Experiment:
             intervals=bounds,
             interval_methods={name: found.method for name, found in self.intervals.items()},
             **as_plain(decisions, calibration),
+            **self._about_selected(),
             **({"baselines": self.leaderboard.as_plain()} if self.leaderboard else {}),
         )
         return results
+
+    def _about_selected(self) -> dict[str, Any]:
+        """What ``metrics.json`` has of the selected weights beside the refitted model."""
+        if self.selected is None:
+            return {}
+        epochs, metrics = self.selected.epochs, dict(self.selected.test)
+        return {"selected": {"epochs": epochs, "metrics": metrics}}
 
     @stage
     def export(self) -> Path:
@@ -466,10 +536,18 @@ class Experiment:
                 baselines=self.baselines,
                 leaderboard=self.leaderboard,
                 baseline_outputs=self.baseline_outputs,
+                selected_test=self.selected.test if self.selected else {},
             )
         )
         self.handlers.log.write_once(FINISHED)
         return page
+
+    def _validate_selected(self) -> None:
+        if self.selected is not None:
+            return
+        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
+        if "val" not in self.outputs:
+            self._evaluate("val")
 
     def _evaluate(self, subset: str) -> dict[str, float]:
         loader = self.data.loaders[subset]

@@ -37,6 +37,7 @@ from experiments.run_files import (
     WEIGHTS_NAME,
     write_package,
 )
+from experiments.runs.refit import about_columns
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
@@ -132,11 +133,15 @@ def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarra
 def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
+    selected = outcome.selected_test
     rows = "\n".join(
-        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} "
-        f"| {with_bounds(outcome.test_interval(name))} |"
+        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} |"
+        f"{f' {figure_text(selected[name])} |' if selected else ''} "
+        f"{with_bounds(outcome.test_interval(name))} |"
         for name in results["test"]
     )
+    head = "test, selected weights | test, refitted" if selected else "test"
+    refitted = f"\n{about_columns(outcome.epochs).capitalize()}.\n" if selected else ""
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
     units = ""
     if outcome.data.scaler is not None:
@@ -170,9 +175,9 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 Of {_selection(config)}; undefined and nan mean
 that a figure cannot be computed on this data.
-{positive}{intervals}{units}
-| metric | validation | test |
-|---|---|---|
+{positive}{intervals}{units}{refitted}
+| metric | validation | {head} |
+|---|---|---|{"---|" if selected else ""}
 {rows}
 {by_class}{_baselines(outcome)}{_decision_sections(outcome)}
 ## Files
