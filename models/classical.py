@@ -148,6 +148,13 @@ REGRESSORS = {
 }
 
 
+def fit_model(
+    name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+) -> ClassicalModel:
+    """A fitted :class:`ClassicalModel`; a function, so that another process can call it."""
+    return ClassicalModel(name, task, seed).fit(x, y, groups)
+
+
 class ClassicalModel:
     """A classical model of one modality.
 

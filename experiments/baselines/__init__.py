@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         baseline_outputs,
         choose_names,
         fit_baselines,
+        start_baselines,
     )
     from experiments.baselines.leaderboard import (
         Entry,

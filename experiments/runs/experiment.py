@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +48,7 @@ from experiments.baselines import (
     Leaderboard,
     choose_names,
     compare_run,
+    start_baselines,
 )
 from experiments.builders import (
     build_configured_optimizer,
@@ -93,7 +94,10 @@ from experiments.runs.selected_weights import load_selected, measured
 if TYPE_CHECKING:
     from experiments.builders import Data, RunHandlers
     from experiments.config import Config
+    from models.classical import ClassicalModel
 
+# Devices on which a training leaves no cores to baselines.
+TAKE_THE_CORES = ("cpu",)
 # When a continued run has trained with its settings.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
@@ -152,6 +156,7 @@ class Experiment:
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
+        self._fits: dict[Sequence[str], Generator[ClassicalModel, None, None]] = {}
         self.selected: Selected | None = None
         self.baselines: Baselines | None = None
         self.leaderboard: Leaderboard | None = None
@@ -183,6 +188,9 @@ class Experiment:
             self._lock.release()
             self._lock = None
         self._close_workers()
+        for fits in self._fits.values():
+            fits.close()
+        self._fits = {}
 
     def _close_workers(self) -> None:
         if hasattr(self, "data"):
@@ -392,12 +400,21 @@ class Experiment:
     def train(self) -> None:
         """Train to the configured number of epochs, or until early stopping."""
         self.outputs.clear()  # of other weights than those to come
+        self._start_baselines()
         try:
             epochs = self.config.trainer.max_epochs
             assert epochs is not None
             self.trainer.fit(self.data.loaders["train"], epochs)
         finally:
             self.handlers.close()
+
+    def _start_baselines(self) -> None:
+        """Fit the baselines in the background, where the training needs another device."""
+        config, data = self.config, self.data
+        wanted = config.baselines.enabled and is_main_process()
+        beside = self.trainer.device.type not in TAKE_THE_CORES and data.fitted_on not in self._fits
+        if wanted and beside:
+            self._fits[data.fitted_on] = start_baselines(data, config.baselines, config.seed)
 
     def hand_over(self) -> None:
         """Gather sharded weights on rank 0 before the process group ends. Collective."""
@@ -453,6 +470,7 @@ class Experiment:
         self.handlers = replace(self.handlers, log=log)
         checkpoint.meta = refit_identity(self.config, self.data, trainer.model, epochs)
         begin_refit(trainer, self.run_dir / REFIT, checkpoint.meta, epochs)
+        self._start_baselines()
         try:
             if trainer.epochs_done() < epochs:
                 assert self.config.trainer.max_epochs is not None
@@ -488,7 +506,9 @@ class Experiment:
                 self.selected.data if self.selected else self.data,
                 self.outputs,
                 self.data if self.selected else None,
+                self._fits,
             )
+            self._fits = {}
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(

@@ -22,6 +22,7 @@ from experiments.baselines import (
     leaderboard_lines,
     load_baselines,
     save_baselines,
+    start_baselines,
     title_of,
     verdict,
 )
@@ -191,6 +192,43 @@ def test_larger_training_sets_are_drawn_by_group(make_config: MakeConfig) -> Non
     baselines = fit_baselines(data, config.baselines, "auroc", 0)
     assert baselines.drawn is not None
     assert baselines.drawn <= 20
+
+
+def test_fits_beside_the_training_are_the_same(make_config: MakeConfig) -> None:
+    config = make_config(**{"baselines": {"models": [*FEW, "covariates_extra_trees"]}})
+    data = build_data(config)
+    expected = fit_baselines(data, config.baselines, "auroc", 3)
+    started = start_baselines(data, config.baselines, 3)
+    found = fit_baselines(data, config.baselines, "auroc", 3, started=started)
+    assert found.fused == expected.fused
+    spectra, covariates = data.datasets["val"].mean_scans(), data.datasets["val"].tabular
+    one, other = (made.logits(spectra, covariates) for made in (expected, found))
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-9) for name in one)
+
+
+@pytest.mark.parametrize("takers", [("cpu",), ()], ids=["same_device", "another_device"])
+def test_only_a_training_elsewhere_leaves_the_cores_to_the_baselines(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, takers: tuple[str, ...]
+) -> None:
+    changes = {"baselines": {"models": FEW}, "report.enabled": False, "trainer.refit": True}
+    run = Experiment(make_config(**changes))
+    run.setup()
+    begun = []
+
+    def begin(data: Any, *others: Any) -> Any:
+        begun.append((data.fitted_on, run.trainer.state.iteration))
+        return start_baselines(data, *others)
+
+    monkeypatch.setattr("experiments.runs.experiment.start_baselines", begin)
+    monkeypatch.setattr("experiments.runs.experiment.TAKE_THE_CORES", takers)
+    run.train()
+    run.refit()
+    run.test()
+    run.close()
+    subsets = [("train",), ("train", "val")] if not takers else []
+    assert begun == [(subset, 0) for subset in subsets]
+    assert run.leaderboard is not None
 
 
 def test_mean_scans_are_the_means_of_the_samples(make_config: MakeConfig) -> None:
