@@ -363,6 +363,14 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
         ({"lr_scheduler": {"name": "cosin"}}, "did you mean 'cosine'"),
         ({"handlers": [{"name": "emma"}]}, r"handlers.0.name: .*did you mean 'ema'"),
         ({"handlers": [{"name": "os.getcwd"}]}, "getcwd is no handler, it has no attach"),
+        (
+            {"handlers": [{"name": "loss_weights", "params": {"weights": {"main_los": 1.0}}}]},
+            r"handlers.0.params.weights: .*no term 'main_los'; did you mean 'main_loss'",
+        ),
+        (
+            {"handlers": [{"name": "lr_finder", "params": {"page": f"{__file__}/page.html"}}]},
+            r"handlers.0.params.page: cannot write .*takes no file",
+        ),
         ({"loss.name": "supcon"}, "leaves '.*' untrained, on which the predictions depend"),
         ({"report": {"sections": ["no_lab.plot"]}}, r"report.sections.0: no module 'no_lab'"),
         ({"trainer.device": "gpu"}, "trainer.device: device 'gpu' is unknown"),
