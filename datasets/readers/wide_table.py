@@ -152,8 +152,8 @@ class WideTableReader(RawReader):
     """Rows of tables, each a scan.
 
     A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``, ``400nm``) is a
-    point of the axis; `sample_column` names the samples. `scan` distinguishes the scans of a sample; without it
-    a sample has one row. Every other column describes the sample.
+    point of the axis; `sample_column` names the samples. `scan` distinguishes the scans of a
+    sample; without it a sample has one row. Every other column describes the sample.
     """
 
     sample_column: str = "sample_id"
