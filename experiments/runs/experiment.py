@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from ignite.engine import Events
 from torch import nn
@@ -57,6 +56,7 @@ from experiments.builders import (
     build_handlers,
     build_model_and_loss,
     derive_budget,
+    validation_groups,
     with_loaders,
 )
 from experiments.config import build_metrics
@@ -229,7 +229,7 @@ class Experiment:
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
-        derive_budget(config, batches, self._val_groups(), continued=bool(resumed))
+        derive_budget(config, batches, validation_groups(self.data), continued=bool(resumed))
         task = self.data.cohort.task
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
@@ -253,18 +253,6 @@ class Experiment:
             broadcast_from_main(self._write_beginning)
         else:
             self._resume(self._continuation)
-
-    def _val_groups(self) -> int:
-        """Groups of the rarest class in the validation set; all of a regression."""
-        val, cohort = self.data.split == "val", self.data.cohort
-        groups, targets = cohort.groups[val], cohort.targets[val]
-        if cohort.task == "regression":
-            return len(np.unique(groups))
-        if targets.ndim == 1:
-            members = [targets == number for number in range(self.data.num_classes)]
-        else:
-            members = [found for label in targets.T > 0 for found in (label, ~label)]
-        return min(len(np.unique(groups[each])) for each in members)
 
     def _take_lock(self, run_dir: Path) -> None:
         self.close()  # of an earlier set-up of this object
@@ -401,9 +389,12 @@ class Experiment:
         """Train to the configured number of epochs, or until early stopping."""
         self.outputs.clear()  # of other weights than those to come
         self._start_baselines()
+        self._fit()
+
+    def _fit(self) -> None:
+        epochs = self.config.trainer.max_epochs
+        assert epochs is not None
         try:
-            epochs = self.config.trainer.max_epochs
-            assert epochs is not None
             self.trainer.fit(self.data.loaders["train"], epochs)
         finally:
             self.handlers.close()
@@ -471,12 +462,8 @@ class Experiment:
         checkpoint.meta = refit_identity(self.config, self.data, trainer.model, epochs)
         begin_refit(trainer, self.run_dir / REFIT, checkpoint.meta, epochs)
         self._start_baselines()
-        try:
-            if trainer.epochs_done() < epochs:
-                assert self.config.trainer.max_epochs is not None
-                trainer.fit(self.data.loaders["train"], self.config.trainer.max_epochs)
-        finally:
-            self.handlers.close()
+        if trainer.epochs_done() < epochs:
+            self._fit()
 
     @stage
     def test(self) -> dict[str, float]:
