@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         choose_names,
         fit_baselines,
         start_baselines,
+        stop_baselines,
     )
     from experiments.baselines.leaderboard import (
         Entry,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,12 +121,19 @@ def start_baselines(
 ) -> Generator[ClassicalModel, None, None]:
     """Start to fit the baselines in processes of their own, while this one goes on.
 
-    All cores but one are used. Closing the generator ends the processes.
+    All cores but one are used; :func:`stop_baselines` ends the processes.
     """
     with parallel_config("loky", inner_max_num_threads=1):
         parallel = Parallel(max(FEWEST_PROCESSES, (os.cpu_count() or 1) - 1), return_as="generator")
         found: Generator[ClassicalModel, None, None] = parallel(_calls(data, settings, seed))
     return found
+
+
+def stop_baselines(started: Generator[ClassicalModel, None, None]) -> None:
+    """End fits that nobody waits for any more."""
+    with warnings.catch_warnings():  # joblib's, that it would be better not to have begun them
+        warnings.simplefilter("ignore", UserWarning)
+        started.close()
 
 
 def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:

@@ -48,6 +48,7 @@ from experiments.baselines import (
     choose_names,
     compare_run,
     start_baselines,
+    stop_baselines,
 )
 from experiments.builders import (
     build_configured_optimizer,
@@ -189,7 +190,7 @@ class Experiment:
             self._lock = None
         self._close_workers()
         for fits in self._fits.values():
-            fits.close()
+            stop_baselines(fits)
         self._fits = {}
 
     def _close_workers(self) -> None:

@@ -23,6 +23,7 @@ from experiments.baselines import (
     load_baselines,
     save_baselines,
     start_baselines,
+    stop_baselines,
     title_of,
     verdict,
 )
@@ -205,6 +206,18 @@ def test_fits_beside_the_training_are_the_same(make_config: MakeConfig) -> None:
     one, other = (made.logits(spectra, covariates) for made in (expected, found))
     assert one.keys() == other.keys()
     assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-9) for name in one)
+
+
+def test_fits_that_nobody_waits_for_end_at_once(
+    make_config: MakeConfig, recwarn: pytest.WarningsRecorder
+) -> None:
+    config = make_config()
+    data = build_data(config)
+    started = start_baselines(data, config.baselines, 3)
+    stop_baselines(started)
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="shorter"):
+        fit_baselines(data, config.baselines, "auroc", 3, started=started)
 
 
 @pytest.mark.parametrize("takers", [("cpu",), ()], ids=["same_device", "another_device"])
