@@ -9,7 +9,6 @@ if TYPE_CHECKING:
         about_budget,
         derive_budget,
         keep_budget,
-        validation_groups,
     )
     from experiments.builders.data import (
         Data,

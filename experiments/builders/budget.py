@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from engine.metrics import LAST_EPOCH
 from experiments.config import Config, Section
-
-if TYPE_CHECKING:
-    from experiments.builders.data import Data
 
 # Of a batch: this share of the training set, within bounds; larger batches leave too few steps.
 BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 64
@@ -115,19 +110,6 @@ def keep_budget(config: Config, before: Mapping[str, Any], chosen: Mapping[str, 
         if (own or {}).get(first) is None and not switched_off:
             for name in names:
                 section.derive(name, former[name])
-
-
-def validation_groups(data: Data) -> int:
-    """Groups of the rarest class in the validation set; all of a regression."""
-    val, cohort = data.split == "val", data.cohort
-    groups, targets = cohort.groups[val], cohort.targets[val]
-    if cohort.task == "regression":
-        return len(np.unique(groups))
-    if targets.ndim == 1:
-        members = [targets == number for number in range(data.num_classes)]
-    else:
-        members = [found for label in targets.T > 0 for found in (label, ~label)]
-    return min(len(np.unique(groups[each])) for each in members)
 
 
 def about_budget(config: Config, batches: int) -> str:

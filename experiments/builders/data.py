@@ -119,6 +119,18 @@ class Data:
         group_of = dict(zip(self.cohort.sample_ids, self.cohort.groups, strict=True))
         return [group_of[sample] for sample in samples]
 
+    def val_groups(self) -> int:
+        """Groups of the rarest class in the validation set; all of a regression."""
+        val, cohort = self.split == "val", self.cohort
+        groups, targets = cohort.groups[val], cohort.targets[val]
+        if cohort.task == "regression":
+            return len(np.unique(groups))
+        if targets.ndim == 1:
+            members = [targets == number for number in range(self.num_classes)]
+        else:
+            members = [found for label in targets.T > 0 for found in (label, ~label)]
+        return min(len(np.unique(groups[each])) for each in members)
+
     def describe(self) -> list[str]:
         """Printed lines."""
         counts = self.cohort.describe().splitlines()

@@ -57,7 +57,6 @@ from experiments.builders import (
     build_handlers,
     build_model_and_loss,
     derive_budget,
-    validation_groups,
     with_loaders,
 )
 from experiments.config import build_metrics
@@ -230,7 +229,7 @@ class Experiment:
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
-        derive_budget(config, batches, validation_groups(self.data), continued=bool(resumed))
+        derive_budget(config, batches, self.data.val_groups(), continued=bool(resumed))
         task = self.data.cohort.task
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
