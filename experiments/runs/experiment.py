@@ -89,7 +89,7 @@ from experiments.runs.run_setup import (
     tell_continuation,
     write_beginning,
 )
-from experiments.runs.selected_weights import load_selected, measured
+from experiments.runs.selected_weights import load_selected, measured, refuse_broken
 
 if TYPE_CHECKING:
     from experiments.builders import Data, RunHandlers
@@ -464,6 +464,7 @@ class Experiment:
         self._start_baselines()
         if trainer.epochs_done() < epochs:
             self._fit()
+        refuse_broken(trainer.model, "the refit diverged", "although the selected weights are")
 
     @stage
     def test(self) -> dict[str, float]:

@@ -25,13 +25,18 @@ def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:
     if best.is_file():
         states: dict[str, Any] = load_checkpoint(best)["states"]
         return states
+    refuse_broken(model, "the training diverged", "and there is no earlier checkpoint")
+    return None
+
+
+def refuse_broken(model: nn.Module, what: str, why: str) -> None:
+    """Raise UsageError if a weight is not finite."""
     broken = broken_weight(model)
     if broken is not None:
         raise UsageError(
-            f"the training diverged: weight '{broken}' is not finite and there is no "
-            "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
+            f"{what}: weight '{broken}' is not finite {why}; lower optimizer.lr or add the "
+            "handler nan_guard"
         )
-    return None
 
 
 def averaged_weights(states: Mapping[str, Any]) -> dict[str, Any]:

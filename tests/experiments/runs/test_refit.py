@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from datasets.covariates import CovariateEncoder
 from datasets.errors import UsageError
+from engine import TrainEvents
 from engine.checkpointing import load_checkpoint
 from experiments.config import Config, load_config
 from experiments.run import main
@@ -181,6 +182,24 @@ def test_a_run_cut_within_its_refit_ends_with_the_same_weights(
     assert (cut.run_dir / "predictions.csv").read_bytes() == (
         pair[1].run_dir / "predictions.csv"
     ).read_bytes()
+
+
+def test_a_refit_that_diverged_is_not_tested(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(trainer: Any, *others: Any) -> None:
+        begin_refit(trainer, *others)
+
+        @trainer.on(TrainEvents.GRADIENTS_READY)
+        def spoil() -> None:
+            for parameter in trainer.model.parameters():
+                parameter.grad.fill_(float("nan"))
+
+    monkeypatch.setattr(experiment, "begin_refit", begin)
+    run = Experiment(make_config(**{"trainer.refit": True, "report.enabled": False}))
+    with pytest.raises(UsageError, match="the refit diverged"):
+        run.run()
+    assert not list(run.run_dir.rglob("*.safetensors"))
 
 
 def test_a_refit_of_another_training_is_not_continued(make_config: MakeConfig) -> None:
