@@ -136,6 +136,11 @@ class Trainer(ResumableEngine):
         self._monitored.append((user, name))
 
     @property
+    def monitors(self) -> tuple[tuple[str, str], ...]:
+        """Who reads a metric at the end of an epoch, and which."""
+        return tuple(self._monitored)
+
+    @property
     def monitored_metrics(self) -> tuple[str, ...]:
         """The metrics that some handler reads, each once."""
         return tuple(dict.fromkeys(name for _, name in self._monitored))

@@ -1,7 +1,7 @@
 """Weights of a loss's terms that change during training."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,9 @@ class LossWeights:
 
     At an epoch's end ``state.metrics["train/weight_<term>"]`` is the weight (``exp(-s)``).
 
+    Args:
+        loss_terms: Names of the loss's terms, where they are known before training.
+
     Example:
         >>> ramp = {"start": 0.0, "end": 0.1, "epochs": 10}
         >>> LossWeights({"main_loss": 1.0, "contrastive_loss": ramp}).weights_in(epoch=6)
@@ -64,7 +67,10 @@ class LossWeights:
     phase = Phase.PREPARE
 
     def __init__(
-        self, weights: Mapping[str, float | Mapping[str, Any] | str], lr: float | None = None
+        self,
+        weights: Mapping[str, float | Mapping[str, Any] | str],
+        lr: float | None = None,
+        loss_terms: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(weights, Mapping) or not weights:
             raise UsageError("loss_weights.weights must map at least one term to its weight")
@@ -87,6 +93,8 @@ class LossWeights:
         self._log_variances: dict[str, nn.Parameter] = {}
         self._now: dict[str, float] = {}
         self._checked = False
+        if loss_terms is not None:
+            self._check_terms(loss_terms)
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to losses and epochs; add the learned weights to the optimizer."""
@@ -153,7 +161,7 @@ class LossWeights:
         for term, weight in {**self._now, **learned}.items():
             trainer.state.metrics[f"train/weight_{term}"] = weight
 
-    def _check_terms(self, losses: Mapping[str, Tensor]) -> None:
+    def _check_terms(self, losses: Iterable[str]) -> None:
         for term in (*self.ramps, *self.learned):
             if term not in losses:
                 choices = nearest(term, [name for name in losses if name != TOTAL])

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import statistics
 import warnings
 from collections.abc import Iterator
@@ -174,6 +175,7 @@ class LRFinder:
         """Listen to the run's start."""
         self.page = trainer.in_run_dir("lr_finder.page", self._page, "report", "lr_finder.html")
         require_unsharded(trainer.model, "lr_finder")
+        _require_place(self.page)
         trainer.add_event_handler(Events.STARTED, self)
 
     def __call__(self, trainer: Trainer) -> None:
@@ -191,6 +193,14 @@ class LRFinder:
             page=str(self.page),
             message=f"{verdict(search)} ({self.page})",
         )
+
+
+def _require_place(page: Path) -> None:
+    """Refuse a page that could not be written, before the search; makes nothing."""
+    there = next(path for path in page.absolute().parents if path.exists())
+    if page.is_dir() or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "it is a folder" if page.is_dir() else f"{there} takes no file"
+        raise UsageError(f"lr_finder.page: cannot write {page}: {reason}")
 
 
 def verdict(search: LRSearch) -> str:

@@ -16,7 +16,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
 )
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
 from sklearn.multioutput import MultiOutputRegressor
@@ -62,12 +62,37 @@ class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Regress on classes [N]."""
         components = min(self.n_components, len(x) - 1, x.shape[1])
         indicators = (y[:, None] == np.unique(y)).astype(float)
-        self.pls_ = PLSRegression(components, scale=False).fit(x, indicators)
+        pls = PLSRegression(components, scale=False).fit(x, indicators)
+        self.coef_ = pls.x_rotations_.T
+        self.intercept_ = -self.coef_ @ x.mean(axis=0, dtype=np.float64)
         return self
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         """Scores, [N, components]."""
-        return self.pls_.transform(x)
+        return x @ self.coef_.T + self.intercept_
+
+
+def without_rotation(pca: PCA, model: Any) -> Any:
+    """The same linear model of the columns before a PCA, which is by far the larger of the two."""
+    if isinstance(model, PLSRegression):
+        linear = LinearRegression()
+        linear.coef_ = model.coef_
+        linear.intercept_ = model.predict(np.zeros((1, model.n_features_in_))).reshape(-1)
+        model = linear
+    inner = model
+    if isinstance(model, Pipeline):
+        inner = model[0]
+    elif isinstance(model, CalibratedClassifierCV):
+        inner = model.calibrated_classifiers_[0].estimator
+    rotation = pca.components_
+    if pca.whiten:
+        # As PCA itself bounds it.
+        scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(np.float64).eps)
+        rotation = rotation / scale[:, None]
+    inner.coef_ = inner.coef_ @ rotation
+    inner.intercept_ = inner.intercept_ - inner.coef_ @ pca.mean_
+    inner.n_features_in_ = pca.n_features_in_
+    return model
 
 
 class Recipe(NamedTuple):
@@ -112,6 +137,13 @@ REGRESSORS = {
         "covariates", MultiOutputRegressor(HistGradientBoostingRegressor(**_BOOSTING))
     ),
 }
+
+
+def fit_model(
+    name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+) -> ClassicalModel:
+    """A fitted :class:`ClassicalModel`; a function, so that another process can call it."""
+    return ClassicalModel(name, task, seed).fit(x, y, groups)
 
 
 class ClassicalModel:
@@ -175,6 +207,9 @@ class ClassicalModel:
         pipeline = Pipeline([*self._preparation(x), ("model", model)]).fit(x, y)
         if isinstance(model, GridSearchCV):
             pipeline.steps[-1] = ("model", pipeline[-1].best_estimator_)
+        if recipe.components:
+            *others, (_, pca), (name, fitted) = pipeline.steps
+            pipeline.steps = [*others, (name, without_rotation(pca, fitted))]
         return pipeline
 
     def _preparation(self, x: np.ndarray) -> list[tuple[str, Any]]:

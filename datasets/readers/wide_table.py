@@ -23,9 +23,12 @@ Rows = Iterator[tuple[int, Sequence[Any]]]
 
 # Cells of a Parquet table held at once, as Python's own numbers.
 BATCH_CELLS = 2**17
-# Name of a point's column; R's read.csv and others put a letter before the number.
+# Name of a point's column; R's read.csv and others put a letter before the number, some
+# instruments the unit behind it.
 POINT = re.compile(
-    r"(?:(?:X|mz|m/z)[_ .]?)?(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)", re.IGNORECASE
+    r"(?:(?:X|mz|m/z)[_ .]?)?(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+    r"(?:[_ ]?(?:nm|cm-1))?",
+    re.IGNORECASE,
 )
 SCAN = "scan"
 
@@ -141,9 +144,9 @@ KINDS: dict[str, Callable[[Path], Rows]] = {
 class WideTableReader(RawReader):
     """Rows of tables, each a scan.
 
-    A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``) is a point of the
-    axis; `sample_column` names the samples. `scan` distinguishes the scans of a sample; without it
-    a sample has one row. Every other column describes the sample.
+    A column whose name is a number (``1000.5``, also ``X1000.5``, ``mz_1000.5``, ``400nm``) is a
+    point of the axis; `sample_column` names the samples. `scan` distinguishes the scans of a
+    sample; without it a sample has one row. Every other column describes the sample.
     """
 
     sample_column: str = "sample_id"

@@ -289,6 +289,8 @@ class Outcome:
         audit: Findings in the data, the gravest first.
         baselines: Classical models of the same training set, if enabled.
         leaderboard: The network beside them, if enabled.
+        selected_test: After a refit, the test metrics of the weights that were selected before.
+        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs.
     """
 
     run_dir: Path
@@ -305,6 +307,8 @@ class Outcome:
     audit: Sequence[Finding] = ()
     baselines: Baselines | None = None
     leaderboard: Leaderboard | None = None
+    selected_test: Mapping[str, float] = field(default_factory=dict)
+    baseline_outputs: Mapping[str, Mapping[str, EpochOutputs]] = field(default_factory=dict)
 
     def about_positive(self) -> str:
         """A sentence on which class is the positive one; empty for tasks other than binary."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
         baseline_outputs,
         choose_names,
         fit_baselines,
+        start_baselines,
+        stop_baselines,
     )
     from experiments.baselines.leaderboard import (
         Entry,
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
         compare_with_baselines,
         comparison_metric,
     )
-    from experiments.baselines.saved import BASELINES_NAME, load_baselines, save_baselines
+    from experiments.baselines.run_comparison import compare_run
+    from experiments.baselines.saved import load_baselines, save_baselines
     from experiments.baselines.text import (
         about_leaderboard,
         leaderboard_lines,

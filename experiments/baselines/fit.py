@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -18,7 +20,17 @@ from engine.metrics import EpochOutputs
 from experiments.baselines.leaderboard import ranked
 from experiments.builders import Data
 from experiments.config import LATE_FUSION, BaselinesConfig
-from models.classical import CLASSIFIERS, REGRESSORS, SMALLEST, ClassicalModel, Recipe
+from models.classical import (
+    CLASSIFIERS,
+    REGRESSORS,
+    SMALLEST,
+    ClassicalModel,
+    Recipe,
+    fit_model,
+)
+
+# A single one would fit nothing before it is asked for the results.
+FEWEST_PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -70,37 +82,74 @@ class Baselines:
         return found.clamp_min(SMALLEST).log()
 
 
-def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int) -> Baselines:
-    """Fit the configured baselines, on all cores.
+def fit_baselines(
+    data: Data,
+    settings: BaselinesConfig,
+    metric: str,
+    seed: int,
+    fused: Sequence[str] | None = None,
+    started: Iterator[ClassicalModel] | None = None,
+) -> Baselines:
+    """Fit the configured baselines, on all cores, or wait for those that were started.
 
     Args:
         data: With its datasets.
         settings: Which baselines, and from how many training samples on some are drawn.
         metric: Chooses the members of late fusion on the validation set.
         seed: Of trees, folds and drawn samples.
+        fused: Members of late fusion that were chosen before; None to choose them.
+        started: From :func:`start_baselines` with the same arguments.
 
     Raises:
         UsageError: A baseline does not fit the data.
     """
     names, fuse = choose_names(data, settings.models)
-    train = data.datasets["train"]
-    rows = _drawn(data.cohort.groups[data.split == "train"], settings.max_samples, seed)
-    groups = data.cohort.groups[data.split == "train"][rows]
-    task, targets = data.cohort.task, train.targets[rows]
+    samples = len(_rows(data, settings, seed))
+    if started is None:
+        calls = _calls(data, settings, seed)
+        # One thread per model: BLAS and OpenMP would start as many as there are cores in each.
+        with threadpool_limits(1):
+            started = iter(Parallel(os.cpu_count(), backend="threading")(calls))
+    drawn = samples if samples < len(data.datasets["train"]) else None
+    by_name = dict(zip(names, started, strict=True))
+    found = Baselines(data.cohort.task, by_name, fused or (), data.scaler, drawn)
+    return _with_fusion(found, data, metric) if fuse and fused is None else found
+
+
+def start_baselines(
+    data: Data, settings: BaselinesConfig, seed: int
+) -> Generator[ClassicalModel, None, None]:
+    """Start to fit the baselines in processes of their own, while this one goes on.
+
+    All cores but one are used; :func:`stop_baselines` ends the processes.
+    """
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(max(FEWEST_PROCESSES, (os.cpu_count() or 1) - 1), return_as="generator")
+        found: Generator[ClassicalModel, None, None] = parallel(_calls(data, settings, seed))
+    return found
+
+
+def stop_baselines(started: Generator[ClassicalModel, None, None]) -> None:
+    """End fits that nobody waits for any more."""
+    with warnings.catch_warnings():  # joblib's, that it would be better not to have begun them
+        warnings.simplefilter("ignore", UserWarning)
+        started.close()
+
+
+def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:
+    """One call of :func:`models.classical.fit_model` per baseline, for joblib."""
+    names, _ = choose_names(data, settings.models)
+    train, rows = data.datasets["train"], _rows(data, settings, seed)
+    groups, task = data.cohort.groups[data.trained][rows], data.cohort.task
+    modality = {name: _recipes(task)[name].modality for name in names}
     inputs = {"covariates": train.tabular[rows]}
-    if any(_recipes(task)[name].modality == "spectra" for name in names):
+    if "spectra" in modality.values():
         inputs["spectra"] = train.mean_scans(rows)
-
-    def fitted(name: str) -> ClassicalModel:
-        model = ClassicalModel(name, task, seed)
-        return model.fit(inputs[model.recipe.modality], targets, groups)
-
-    # One thread per model: BLAS and OpenMP would start as many as there are cores in each.
-    with threadpool_limits(1):
-        models = Parallel(os.cpu_count(), backend="threading")(delayed(fitted)(n) for n in names)
-    drawn = len(rows) if len(rows) < len(train) else None
-    found = Baselines(task, dict(zip(names, models, strict=True)), (), data.scaler, drawn)
-    return _with_fusion(found, data, metric) if fuse else found
+    targets = train.targets[rows]
+    return [
+        delayed(fit_model)(name, task, seed, inputs[modality[name]], targets, groups)
+        for name in names
+    ]
 
 
 def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], bool]:
@@ -142,6 +191,10 @@ def _modalities(has: Mapping[str, bool]) -> str:
 
 def _recipes(task: str) -> Mapping[str, Recipe]:
     return REGRESSORS if task == "regression" else CLASSIFIERS
+
+
+def _rows(data: Data, settings: BaselinesConfig, seed: int) -> np.ndarray:
+    return _drawn(data.cohort.groups[data.trained], settings.max_samples, seed)
 
 
 def _drawn(groups: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -52,6 +52,8 @@ class Leaderboard:
             paired interval.
         p_value: DeLong's, for AUROC of two classes with one sample per group; else NaN.
         drawn: Number of training samples that the baselines were fitted to, if not all.
+        refitted: Whether network and baselines were fitted anew to the training and validation
+            sets before the test.
     """
 
     metric: str
@@ -60,6 +62,7 @@ class Leaderboard:
     difference: Interval
     p_value: float = UNDEFINED
     drawn: int | None = None
+    refitted: bool = False
 
     @property
     def best(self) -> Entry:
@@ -138,6 +141,7 @@ def compare_with_baselines(
     baselines: Mapping[str, Mapping[str, EpochOutputs]],
     groups: Sequence[str],
     drawn: int | None = None,
+    refitted: bool = False,
 ) -> Leaderboard:
     """Compare a network with its baselines, the best of which is chosen on the validation set.
 
@@ -147,6 +151,7 @@ def compare_with_baselines(
         baselines: ``val`` and ``test`` -> name -> outputs on the same samples.
         groups: Of each test sample.
         drawn: Number of training samples that the baselines were fitted to, if not all.
+        refitted: Whether all were fitted anew to the training and validation sets.
     """
     test = network["test"]
     metric = comparison_metric(config, test.task)
@@ -182,6 +187,7 @@ def compare_with_baselines(
         difference,
         _p_value(metric, test, best, groups),
         drawn,
+        refitted,
     )
 
 

@@ -9,9 +9,9 @@ from datasets.cohort import TargetScaler
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from experiments.baselines.fit import Baselines
+from experiments.run_files import BASELINES_NAME
 from models.classical import ClassicalModel
 
-BASELINES_NAME = "baselines.skops"
 # The classes of the estimators that skops does not trust by itself.
 TRUSTED = [
     "models.classical.FlooredScaler",

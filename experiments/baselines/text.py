@@ -76,6 +76,13 @@ def about_leaderboard(found: Leaderboard) -> Message:
             "one is chosen on the validation set."
         )
     ]
+    if found.refitted:
+        told.append(
+            Message(
+                "For the test the network and the baselines are refitted to the training and "
+                "validation sets."
+            )
+        )
     if found.drawn is not None:
         told.append(Message("They are fitted to {} training samples, drawn by group.", found.drawn))
     if not math.isnan(found.p_value):

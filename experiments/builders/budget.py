@@ -105,7 +105,9 @@ def keep_budget(config: Config, before: Mapping[str, Any], chosen: Mapping[str, 
         first = names[0]
         if section is None or former is None or not section.is_open(first):
             continue
-        if (own or {}).get(first) is None:
+        # Of other keys null means what follows from the cohort.
+        switched_off = place == "ema" and config.is_null(f"{place}.{first}")
+        if (own or {}).get(first) is None and not switched_off:
             for name in names:
                 section.derive(name, former[name])
 

@@ -32,7 +32,7 @@ ANY_TIME = _keys(
         "": "metrics",
         "data": "root cache_dir verify cache cache_limit_gib num_workers",
         "data.batching": "collate pad_rows_to pad_scans_to",
-        "trainer": "device precision deterministic",
+        "trainer": "device precision deterministic refit",
         "trainer.processes": "strategy backend static_graph find_unused_parameters overlap",
         "checkpoint": "monitor mode",
         "baselines": "enabled models max_samples",

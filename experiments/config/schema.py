@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
@@ -149,6 +156,11 @@ class TrainerConfig(Section):
     compile: Literal["default", "regional", "graphs"] | None = Field(
         default=None, description="what torch.compile makes of the model in a training step"
     )
+    refit: bool = Field(
+        default=False,
+        description="after the selection train anew on the training and validation sets, for as "
+        "many epochs as up to the selected one",
+    )
     early_stopping: EarlyStoppingConfig | None = None
     processes: ProcessesConfig = ProcessesConfig()
 
@@ -279,6 +291,22 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     audit: AuditConfig = AuditConfig()
     baselines: BaselinesConfig = BaselinesConfig()
+
+    # Keys that the command line sets to null: chosen, where a file's null leaves them open.
+    _nulls: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def with_nulls(self, keys: Iterable[str]) -> Config:
+        """Note which keys the command line sets to null."""
+        self._nulls = frozenset(keys)
+        return self
+
+    def is_null(self, key: str) -> bool:
+        """Whether the command line sets a key to null."""
+        return key in self._nulls
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Config:
+        """A checked copy with other values; what follows from them is derived anew."""
+        return super().model_copy(update=update, deep=deep).with_nulls(self._nulls)
 
     @field_validator("exp_name")
     @classmethod

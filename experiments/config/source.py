@@ -67,7 +67,8 @@ def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]])
     try:
         # First what can be told without the imports that the types of parameters take.
         check_config(typed(_without_params(written), Config))
-        return check_config(typed(written, Config))
+        nulls = [key for key, text in overrides if text.strip() in NULLS]
+        return check_config(typed(written, Config)).with_nulls(nulls)
     except RecursionError as error:
         raise UsageError("a value holds itself, or is nested too deeply") from error
 

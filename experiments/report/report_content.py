@@ -20,7 +20,7 @@ from datasets.cohort import (
     read_units,
     spread_texts,
 )
-from datasets.messages import Message
+from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import read_log
@@ -247,6 +247,12 @@ def _known_from_the_start(
         about_model = Message(f"{told}; the last epoch, as few samples validate it.", model, *count)
     else:
         about_model = Message(f"{told}; the best checkpoint by {{}}.", model, *count, monitor)
+    if "val" in data.fitted_on:
+        refitted = Message(
+            "Refitted to the training and validation sets: weights, predictions and test figures "
+            "are of the refitted model, validation figures and thresholds of the selected one."
+        )
+        about_model = sentences(about_model, refitted)
     # The positive class is named beside the figures.
     positive = about_positive(cohort.task, cohort.class_names)
     described: list[str] = [line for line in cohort.lines() if line != positive]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         read_runs,
     )
     from experiments.run_files.folder import (
+        BASELINE_PREDICTIONS,
+        BASELINES_NAME,
         CONFIG_NAME,
         ENVIRONMENT_NAME,
         FINISHED,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         PREDICTIONS_NAME,
         RESOLVED_NAME,
         SPLITS_NAME,
+        VAL_PREDICTIONS_NAME,
         RunLock,
         find_run,
         is_finished,

@@ -20,12 +20,15 @@ from datasets.errors import UsageError
 from datasets.files import replaced
 from experiments.config import read_yaml, write_yaml
 from experiments.run_files.folder import (
+    BASELINE_PREDICTIONS,
+    BASELINES_NAME,
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     METRICS_NAME,
     PREDICTIONS_NAME,
     RESOLVED_NAME,
     SPLITS_NAME,
+    VAL_PREDICTIONS_NAME,
 )
 
 WEIGHTS_NAME = "model.safetensors"
@@ -49,12 +52,22 @@ REQUIRED = (
     WEIGHTS_PATH,
 )
 # Only where the run made them.
-OPTIONAL = (RESOLVED_NAME, "audit.json", "report/training_curves.html")
+OPTIONAL = (
+    RESOLVED_NAME,
+    "audit.json",
+    "report/training_curves.html",
+    VAL_PREDICTIONS_NAME,
+    *BASELINE_PREDICTIONS.values(),
+    BASELINES_NAME,
+)
+# A larger file of baselines (trees grow with the cohort) stays in the run's folder.
+MOST_BASELINES_BYTES = 8 * 2**20
 
 # The earliest time that a zip archive can name: the same run gives the same bytes at any time.
 NO_TIME = (1980, 1, 1, 0, 0, 0)
 UNIX, READABLE = 3, 0o100644
-# Tensors of trained weights hardly get smaller, whatever is done to them.
+# Tensors of trained weights hardly get smaller, whatever is done to them. The baselines, a zip, are
+# compressed all the same: the end of that zip must not pass for that of a package cut off.
 STORED = (".safetensors", ".pt")
 PIECE_BYTES = 2**20
 # A requirement's, an option's or an address's beginning, then a path from the machine's root.
@@ -129,7 +142,9 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for inside in (*REQUIRED, *OPTIONAL):
             source = run_dir / inside
-            if not source.is_file():
+            if not source.is_file() or (
+                inside == BASELINES_NAME and source.stat().st_size > MOST_BASELINES_BYTES
+            ):
                 continue
             if inside in WITHOUT_PLACES:
                 text = WITHOUT_PLACES[inside](source.read_text("utf-8"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from ignite.engine import Events
 from torch import nn
@@ -30,7 +29,6 @@ from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
-from engine.protocols import Stateful
 from engine.statistics import Interval, bootstrap_intervals
 from engine.trainer import Trainer
 from experiments.analysis import (
@@ -47,11 +45,10 @@ from experiments.analysis import (
 from experiments.baselines import (
     Baselines,
     Leaderboard,
-    baseline_outputs,
     choose_names,
-    compare_with_baselines,
-    comparison_metric,
-    fit_baselines,
+    compare_run,
+    start_baselines,
+    stop_baselines,
 )
 from experiments.builders import (
     build_configured_optimizer,
@@ -65,23 +62,42 @@ from experiments.builders import (
 from experiments.config import build_metrics
 from experiments.launch import check_alike, own_device
 from experiments.report import check_sections, content_while_training, render_report
-from experiments.run_files import FINISHED, RunLock, changed_cohort, new_run_dir, write_config
+from experiments.run_files import (
+    FINISHED,
+    SPLITS_NAME,
+    RunLock,
+    changed_cohort,
+    new_run_dir,
+    write_config,
+)
 from experiments.runs.export import export_run
+from experiments.runs.refit import (
+    FITTED_ON,
+    Selected,
+    begin_refit,
+    check_refit,
+    refit_config,
+    refit_identity,
+    selected_epoch,
+)
+from experiments.runs.refit import FOLDER as REFIT
 from experiments.runs.run_setup import (
     Continuation,
-    averaged_weights,
-    best_states,
     find_continuation,
     resume_from,
     run_identity,
     tell_continuation,
     write_beginning,
 )
+from experiments.runs.selected_weights import load_selected, measured, refuse_broken
 
 if TYPE_CHECKING:
     from experiments.builders import Data, RunHandlers
     from experiments.config import Config
+    from models.classical import ClassicalModel
 
+# Devices on which a training leaves no cores to baselines.
+TAKE_THE_CORES = ("cpu",)
 # When a continued run has trained with its settings.
 GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
@@ -116,6 +132,8 @@ class Experiment:
         intervals: Metric -> its 95% interval, after :meth:`test`.
         baselines: Classical models of the same training set, after :meth:`test`, if enabled.
         leaderboard: The network beside them, likewise.
+        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs, likewise.
+        selected: The selected weights, after a :meth:`refit`, whose model is tested instead.
         findings: Analysis of the test set, after :meth:`test`.
         audit: Findings in the data; empty if turned off.
         note: A line on what :meth:`export` left out.
@@ -138,8 +156,11 @@ class Experiment:
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
+        self._fits: dict[Sequence[str], Generator[ClassicalModel, None, None]] = {}
+        self.selected: Selected | None = None
         self.baselines: Baselines | None = None
         self.leaderboard: Leaderboard | None = None
+        self.baseline_outputs: dict[str, dict[str, EpochOutputs]] = {}
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
@@ -152,12 +173,11 @@ class Experiment:
         """All stages in order, unless a signal stops the training; returns the results."""
         try:
             self.setup()
-            self.train()
-            if self.exit_code is not None:
-                return self.results
-            self.validate()
-            self.test()
-            self.export()
+            stages = (self.train, self.validate, self.refit, self.test, self.export)
+            for each in stages:
+                each()
+                if self.exit_code is not None:
+                    break
             return self.results
         finally:
             self.close()
@@ -167,6 +187,12 @@ class Experiment:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        self._close_workers()
+        for fits in self._fits.values():
+            stop_baselines(fits)
+        self._fits = {}
+
+    def _close_workers(self) -> None:
         if hasattr(self, "data"):
             for loader in self.data.loaders.values():
                 stop_workers(loader)
@@ -203,7 +229,7 @@ class Experiment:
         self.data = build_data(config, resumed / "splits.csv" if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
-        derive_budget(config, batches, self._val_groups(), continued=bool(resumed))
+        derive_budget(config, batches, self.data.val_groups(), continued=bool(resumed))
         task = self.data.cohort.task
         if "metrics" in config.derived():  # the data may be of several classes
             config.derive("metrics", list(TASKS[task].metrics))
@@ -227,18 +253,6 @@ class Experiment:
             broadcast_from_main(self._write_beginning)
         else:
             self._resume(self._continuation)
-
-    def _val_groups(self) -> int:
-        """Groups of the rarest class in the validation set; all of a regression."""
-        val, cohort = self.data.split == "val", self.data.cohort
-        groups, targets = cohort.groups[val], cohort.targets[val]
-        if cohort.task == "regression":
-            return len(np.unique(groups))
-        if targets.ndim == 1:
-            members = [targets == number for number in range(self.data.num_classes)]
-        else:
-            members = [found for label in targets.T > 0 for found in (label, ~label)]
-        return min(len(np.unique(groups[each])) for each in members)
 
     def _take_lock(self, run_dir: Path) -> None:
         self.close()  # of an earlier set-up of this object
@@ -294,12 +308,18 @@ class Experiment:
         return model, loss, loss_terms
 
     def _assemble(
-        self, model: nn.Module, loss: Any, loss_terms: list[str], device: torch.device
+        self,
+        model: nn.Module,
+        loss: Any,
+        loss_terms: list[str],
+        device: torch.device,
+        refit: bool = False,
     ) -> None:
         """Make the engines of a model, and attach the handlers."""
-        config = self.config
+        config = refit_config(self.config) if refit else self.config
         optimizer = build_configured_optimizer(config.optimizer, model)
-        self.trainer = Trainer(model, optimizer, loss, device, self.run_dir)
+        run_dir = self.run_dir / REFIT if refit else self.run_dir
+        self.trainer = Trainer(model, optimizer, loss, device, run_dir)
         cohort = self.data.cohort
         names = cohort.class_names
         self.evaluator, self.tester = (
@@ -310,14 +330,15 @@ class Experiment:
             config,
             self.trainer,
             self.evaluator,
-            self.data.loaders["val"],
+            None if refit else self.data.loaders["val"],
             loss_terms,
-            self._page_so_far,
+            None if refit else self._page_so_far,
         )
         self.tester.precision = self.evaluator.precision
-        self.examination = TestSetAnalysis(self.tester, config.report, self.run_dir, names)
+        self.examination = TestSetAnalysis(self.tester, self.config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)
         self.trainer.check_monitors()
+        check_refit(config, self.trainer)
 
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page during training."""
@@ -367,17 +388,32 @@ class Experiment:
     def train(self) -> None:
         """Train to the configured number of epochs, or until early stopping."""
         self.outputs.clear()  # of other weights than those to come
+        self._start_baselines()
+        self._fit()
+
+    def _fit(self) -> None:
+        epochs = self.config.trainer.max_epochs
+        assert epochs is not None
         try:
-            epochs = self.config.trainer.max_epochs
-            assert epochs is not None
             self.trainer.fit(self.data.loaders["train"], epochs)
         finally:
             self.handlers.close()
 
+    def _start_baselines(self) -> None:
+        """Fit the baselines in the background, where the training needs another device."""
+        config, data = self.config, self.data
+        wanted = config.baselines.enabled and is_main_process()
+        beside = self.trainer.device.type not in TAKE_THE_CORES and data.fitted_on not in self._fits
+        if wanted and beside:
+            self._fits[data.fitted_on] = start_baselines(data, config.baselines, config.seed)
+
     def hand_over(self) -> None:
         """Gather sharded weights on rank 0 before the process group ends. Collective."""
         if is_sharded(self.trainer.model):
-            self._whole = {name: full_state(thing.state_dict()) for name, thing in self._measured()}
+            self._whole = {
+                name: full_state(thing.state_dict())
+                for name, thing in measured(self.trainer, self.handlers)
+            }
 
     @stage
     def go_on_alone(self) -> None:
@@ -387,33 +423,57 @@ class Experiment:
             return
         former = self.trainer
         self._assemble(*self._build_model(former.device), former.device)
-        for name, thing in self._measured():
+        for name, thing in measured(self.trainer, self.handlers):
             thing.load_state_dict(self._whole[name])
         self.trainer.state.epoch = former.state.epoch
         self.trainer.state.optimizer_step = former.state.optimizer_step
         self._whole = None
 
-    def _measured(self) -> list[tuple[str, Stateful]]:
-        """What is measured, by its names in a checkpoint: the model, and averaged weights."""
-        measured = (self.trainer.model, self.handlers.averager)
-        return [(n, thing) for n, thing in self.trainer.stateful.items() if thing in measured]
-
     @stage
     def validate(self) -> dict[str, float]:
-        """Evaluate the best checkpoint on the validation set."""
-        self._load_best()
+        """Evaluate the best checkpoint on the validation set; a refit changes nothing of it."""
+        if self.selected is not None:
+            return self.results["val"]
+        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         return self._evaluate("val")
 
     @stage
+    def refit(self) -> None:
+        """Train anew on the training and validation sets, if ``trainer.refit`` asks for it.
+
+        Everything is fitted anew, with the same seed, settings and schedule, for as many epochs as
+        up to the selected one: each sample is seen as often, and the steps grow with the samples.
+        From then on ``trainer`` and ``data`` are those of the refit, whose model is tested.
+        """
+        if not self.config.trainer.refit or self.selected is not None:
+            return
+        self._validate_selected()
+        epochs = selected_epoch(self.run_dir, self.trainer)
+        weights = self.handlers.averaged_weights
+        test = self.evaluator.evaluate(self.data.loaders["test"], weights)
+        self.selected = Selected(epochs, self.data, test)
+        log, device = self.handlers.log, self.trainer.device
+        self._close_workers()
+        seed_everything(self.config.seed)
+        self.data = build_data(self.config, self.run_dir / SPLITS_NAME, FITTED_ON)
+        self._assemble(*self._build_model(device), device, refit=True)
+        trainer, checkpoint = self.trainer, self.handlers.checkpoint
+        self.handlers = replace(self.handlers, log=log)
+        checkpoint.meta = refit_identity(self.config, self.data, trainer.model, epochs)
+        begin_refit(trainer, self.run_dir / REFIT, checkpoint.meta, epochs)
+        self._start_baselines()
+        if trainer.epochs_done() < epochs:
+            self._fit()
+        refuse_broken(trainer.model, "the refit diverged", "although the selected weights are")
+
+    @stage
     def test(self) -> dict[str, float]:
-        """Evaluate the best checkpoint on the test set.
+        """Evaluate the best checkpoint, or the refitted model, on the test set.
 
         Thresholds and a temperature are chosen on the validation set, which is evaluated first
-        unless :meth:`validate` was called.
+        unless :meth:`validate` was called; with a refit by the weights that were selected.
         """
-        self._load_best()
-        if "val" not in self.outputs:
-            self._evaluate("val")
+        self._validate_selected()
         weights = self.handlers.averaged_weights
         results, found = self.examination.measure(self.data.loaders["test"], weights)
         rows = self._keep("test", self.tester, results)
@@ -421,14 +481,22 @@ class Experiment:
         if report.resamples:
             self.intervals = bootstrap_intervals(
                 self.outputs["test"],
-                self._test_groups(),
+                self.data.groups_of(self.outputs["test"].sample_id),
                 self.config.metric_names,
                 report.resamples,
                 seed=self.config.seed,
             )
         decisions, calibration = decide(self.outputs, cohort.class_names, report.threshold)
         self.findings = replace(found.take(rows), decisions=decisions, calibration=calibration)
-        self.leaderboard = self._compare_with_baselines()
+        if self.config.baselines.enabled:
+            self.baselines, self.leaderboard, self.baseline_outputs = compare_run(
+                self.config,
+                self.selected.data if self.selected else self.data,
+                self.outputs,
+                self.data if self.selected else None,
+                self._fits,
+            )
+            self._fits = {}
         self._write_settings()  # of a continued run that had nothing left to train
         bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
         self.handlers.log.write_once(
@@ -437,9 +505,17 @@ class Experiment:
             intervals=bounds,
             interval_methods={name: found.method for name, found in self.intervals.items()},
             **as_plain(decisions, calibration),
+            **self._about_selected(),
             **({"baselines": self.leaderboard.as_plain()} if self.leaderboard else {}),
         )
         return results
+
+    def _about_selected(self) -> dict[str, Any]:
+        """What ``metrics.json`` has of the selected weights beside the refitted model."""
+        if self.selected is None:
+            return {}
+        epochs, metrics = self.selected.epochs, dict(self.selected.test)
+        return {"selected": {"epochs": epochs, "metrics": metrics}}
 
     @stage
     def export(self) -> Path:
@@ -467,10 +543,19 @@ class Experiment:
                 audit=self.audit,
                 baselines=self.baselines,
                 leaderboard=self.leaderboard,
+                baseline_outputs=self.baseline_outputs,
+                selected_test=self.selected.test if self.selected else {},
             )
         )
         self.handlers.log.write_once(FINISHED)
         return page
+
+    def _validate_selected(self) -> None:
+        if self.selected is not None:
+            return
+        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
+        if "val" not in self.outputs:
+            self._evaluate("val")
 
     def _evaluate(self, subset: str) -> dict[str, float]:
         loader = self.data.loaders[subset]
@@ -485,35 +570,3 @@ class Experiment:
         rows = rows_in_order(outputs.sample_id, self.data.cohort.sample_ids)
         self.results[subset], self.outputs[subset] = metrics, outputs.take(rows)
         return rows
-
-    def _compare_with_baselines(self) -> Leaderboard | None:
-        """Fit the baselines and compare the network with them."""
-        config, data = self.config, self.data
-        if not config.baselines.enabled:
-            return None
-        metric = comparison_metric(config, data.cohort.task)
-        self.baselines = fit_baselines(data, config.baselines, metric, config.seed)
-        outputs = {
-            subset: baseline_outputs(self.baselines, data, subset) for subset in ("val", "test")
-        }
-        return compare_with_baselines(
-            config, self.outputs, outputs, self._test_groups(), self.baselines.drawn
-        )
-
-    def _test_groups(self) -> list[str]:
-        cohort = self.data.cohort
-        group_of = dict(zip(cohort.sample_ids, cohort.groups, strict=True))
-        return [group_of[sample] for sample in self.outputs["test"].sample_id]
-
-    def _load_best(self) -> None:
-        states = best_states(self.run_dir, self.trainer.model)
-        if states is None:
-            return
-        averager = self.handlers.averager
-        names = [name for name, thing in self.trainer.stateful.items() if thing is averager]
-        if averager is None:
-            states["model"] = averaged_weights(states)
-        elif names[0] not in states:  # the best epoch was scored before weights were averaged
-            self.handlers = replace(self.handlers, averager=None)
-        for name, thing in self._measured():
-            thing.load_state_dict(states[name])

@@ -28,7 +28,16 @@ from experiments.report.text import (
     model_card,
     threshold_section,
 )
-from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
+from experiments.run_files import (
+    BASELINE_PREDICTIONS,
+    CARD_NAME,
+    PREDICTIONS_NAME,
+    PREPROCESSING_NAME,
+    VAL_PREDICTIONS_NAME,
+    WEIGHTS_NAME,
+    write_package,
+)
+from experiments.runs.refit import about_columns
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
@@ -42,7 +51,7 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     there are no images beside the pages, None where there are or none are wanted.
     """
     run_dir, data = outcome.run_dir, outcome.data
-    predictions = predictions_table(outcome.outputs["test"], data.cohort)
+    tables = prediction_tables(outcome)
     # Without what was fitted on the training part, the weights cannot be used on new samples.
     fitted = {
         "covariates": data.encoder.state_dict(),
@@ -55,7 +64,8 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     packed = io.BytesIO()
     torch.save(fitted, packed)
     try:
-        write_whole(predictions.to_csv(index=False).encode(), run_dir, "predictions.csv")
+        for name, table in tables.items():
+            write_whole(table.to_csv(index=False).encode(), run_dir, name)
         write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
         write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
@@ -70,6 +80,24 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
         return page, note or unsaved
     except OSError as error:
         raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
+
+
+def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
+    """File name -> :func:`predictions_table` of the test or the validation set.
+
+    Those of the baselines have a first column ``model``, and all samples for each model.
+    """
+    cohort = outcome.data.cohort
+    tables = {
+        name: predictions_table(outcome.outputs[subset], cohort)
+        for subset, name in (("test", PREDICTIONS_NAME), ("val", VAL_PREDICTIONS_NAME))
+    }
+    for subset, of_baselines in outcome.baseline_outputs.items():
+        each = {name: predictions_table(found, cohort) for name, found in of_baselines.items()}
+        tables[BASELINE_PREDICTIONS[subset]] = pd.concat(each, names=["model", "row"]).reset_index(
+            "model"
+        )
+    return tables
 
 
 def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
@@ -105,11 +133,15 @@ def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarra
 def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
+    selected = outcome.selected_test
     rows = "\n".join(
-        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} "
-        f"| {with_bounds(outcome.test_interval(name))} |"
+        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} |"
+        f"{f' {figure_text(selected[name])} |' if selected else ''} "
+        f"{with_bounds(outcome.test_interval(name))} |"
         for name in results["test"]
     )
+    head = "test, selected weights | test, refitted" if selected else "test"
+    refitted = f"\n{about_columns(outcome.epochs).capitalize()}.\n" if selected else ""
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
     units = ""
     if outcome.data.scaler is not None:
@@ -143,16 +175,17 @@ optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epo
 
 Of {_selection(config)}; undefined and nan mean
 that a figure cannot be computed on this data.
-{positive}{intervals}{units}
-| metric | validation | test |
-|---|---|---|
+{positive}{intervals}{units}{refitted}
+| metric | validation | {head} |
+|---|---|---|{"---|" if selected else ""}
 {rows}
 {by_class}{_baselines(outcome)}{_decision_sections(outcome)}
 ## Files
 
-`predictions.csv` holds every test sample, `metrics.csv` every epoch, `config.yaml` all settings
-(feed it back to `experiments/run.py` for the same run), `environment.json` the versions and
-checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
+`{PREDICTIONS_NAME}` holds every test sample, `{VAL_PREDICTIONS_NAME}` every validation sample (to
+build a stack from){_baseline_files(outcome)}, `metrics.csv` every epoch, `config.yaml` all
+settings (feed it back to `experiments/run.py` for the same run), `environment.json` the versions
+and checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
 fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
 `{outcome.run_dir.name}.zip` holds all of these with their checksums.
 """
@@ -168,6 +201,13 @@ def _selection(config: Config) -> str:
 def _baselines(outcome: Outcome) -> str:
     found = outcome.leaderboard
     return f"\n{leaderboard_section(found)}" if found else ""
+
+
+def _baseline_files(outcome: Outcome) -> str:
+    if not outcome.baseline_outputs:
+        return ""
+    names = " and ".join(f"`{name}`" for name in BASELINE_PREDICTIONS.values())
+    return f", {names} the same of each baseline"
 
 
 def _decision_sections(outcome: Outcome) -> str:

@@ -18,9 +18,7 @@ from datasets.splits import write_splits
 from engine.checkpointing import (
     OTHERS,
     CheckpointError,
-    broken_weight,
     check_meta,
-    load_checkpoint,
     newest_whole_checkpoint,
 )
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
@@ -213,34 +211,6 @@ def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuatio
         rest = [c for c in changes if not c.key.startswith("trainer.early_stopping")]
         ended = "it stopped early; raise trainer.early_stopping.patience too, or leave it out"
         refuse_without_effect(rest, run_dir, ended)
-
-
-def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:
-    """The states of the best checkpoint; None where nothing was scored: the live weights count.
-
-    That is with top-k off, or where the metric was undefined.
-    """
-    best = run_dir / "checkpoints" / "best.pt"
-    if best.is_file():
-        states: dict[str, Any] = load_checkpoint(best)["states"]
-        return states
-    broken = broken_weight(model)
-    if broken is not None:
-        raise UsageError(
-            f"the training diverged: weight '{broken}' is not finite and there is no "
-            "earlier checkpoint; lower optimizer.lr or add the handler nan_guard"
-        )
-    return None
-
-
-def averaged_weights(states: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's weights in a checkpoint, the averaged ones where some handler averaged them."""
-    weights = states["model"]
-    for state in states.values():
-        average = state.get("average") if isinstance(state, dict) else None
-        if isinstance(average, dict):
-            weights = {**weights, **average, **state.get("statistics", {})}
-    return dict(weights)
 
 
 def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:

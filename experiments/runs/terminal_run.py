@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
 from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
 from experiments.runs.experiment import Experiment
+from experiments.runs.refit import about_columns, about_refit
 from experiments.runs.run_setup import changes_of_finished, chosen_of, settings_of
 
 if TYPE_CHECKING:
@@ -71,17 +72,20 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int
         print(f"run folder  {experiment.run_dir}")
         print_setup(experiment)
         experiment.train()
-        if experiment.exit_code is not None:
-            print(f"to continue: --resume {experiment.run_dir}", flush=True)
-        else:
+        stopped = _stopped(experiment)
+        if stopped is None:
             experiment.hand_over()
-    if experiment.exit_code is not None:
-        return experiment.exit_code
+    if stopped is not None:
+        return stopped
     if job is not None and job.world_size > 1:
         if not job.is_main_process:
             return 0
         experiment.go_on_alone()
     experiment.validate()
+    experiment.refit()
+    stopped = _stopped(experiment)
+    if stopped is not None:
+        return stopped
     experiment.test()
     print_results(experiment)
     page = experiment.export()
@@ -89,6 +93,13 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int
         print(experiment.note)
     print(f"open  {page}")
     return 0
+
+
+def _stopped(experiment: Experiment) -> int | None:
+    """The exit code if a signal stopped the training, with a line on how to continue."""
+    if experiment.exit_code is not None:
+        print(f"to continue: --resume {experiment.run_dir}", flush=True)
+    return experiment.exit_code
 
 
 def print_setup(experiment: Experiment) -> None:
@@ -109,6 +120,8 @@ def print_setup(experiment: Experiment) -> None:
     budget = about_budget(experiment.config, len(experiment.data.loaders["train"]))
     if budget:
         print(budget)
+    if experiment.config.trainer.refit:
+        print(about_refit(experiment.data))
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     together = tell_group(experiment.config.trainer)
     if together:
@@ -126,14 +139,20 @@ def print_results(experiment: Experiment) -> None:
     positive = about_positive(cohort.task, cohort.class_names)
     if positive:
         print(positive)
-    rows = [("", "validation", "test")]
-    for name, value in results["test"].items():
-        rows.append((name, figure_text(results["val"][name]), figure_text(value)))
-    width = max(len(name) for name, _, _ in rows)
+    columns: dict[str, Mapping[str, float]] = {"validation": results["val"]}
+    if experiment.selected is not None:
+        print(about_columns(experiment.selected.epochs))
+        columns |= {"test": experiment.selected.test, "test, refit": results["test"]}
+    else:
+        columns["test"] = results["test"]
+    rows = [("", *columns)]
+    for name in results["test"]:
+        rows.append((name, *(figure_text(column[name]) for column in columns.values())))
+    width = max(len(name) for name, *_ in rows)
     # Two spaces part the columns, however long a number is.
     column = max(NARROWEST_COLUMN, *(len(cell) + 2 for row in rows for cell in row[1:]))
-    for name, val, test in rows:
-        print(f"{name:<{width}}{val:>{column}}{test:>{column}}")
+    for name, *cells in rows:
+        print(f"{name:<{width}}{''.join(f'{cell:>{column}}' for cell in cells)}")
     too_few = too_few_of(experiment.intervals)
     if too_few:
         print(about_too_few(too_few, cohort.task))

@@ -404,6 +404,7 @@ def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
         intervals={},
         findings=TestAnalysis(),
         leaderboard=None,
+        selected=None,
         data=SimpleNamespace(cohort=cohort),
     )
     print_results(cast(Experiment, told))

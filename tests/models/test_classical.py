@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline
 
 from experiments.config import BASELINE_NAMES, LATE_FUSION
+from models import classical
 from models.classical import CLASSIFIERS, CLIP, REGRESSORS, ClassicalModel, FlooredScaler
 
 
@@ -85,6 +88,33 @@ def test_a_pca_in_full_rank_changes_no_logistic_model() -> None:
     plain = LogisticRegression(C=penalty, max_iter=5000).fit(FlooredScaler().fit(x).transform(x), y)
     expected = plain.predict_proba(FlooredScaler().fit(x).transform(x))
     assert np.allclose(model.predict(x), expected, atol=1e-3)
+
+
+ROTATED = [("binary", n) for n, recipe in CLASSIFIERS.items() if recipe.components] + [
+    ("regression", n) for n, recipe in REGRESSORS.items() if recipe.components
+]
+
+
+@pytest.mark.parametrize(("task", "name"), ROTATED)
+def test_a_fitted_model_holds_no_rotation(
+    task: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, groups = separable(50, 200)
+    targets = y if task == "binary" else x[:, :2]
+    model = ClassicalModel(name, task).fit(x[:40], targets[:40], groups[:40])
+    assert [step for step, _ in model.estimators[0].steps] == ["scale", "model"]
+    found = model.predict(x)
+
+    rotations = []
+
+    def kept(pca: PCA, fitted: object) -> object:
+        rotations.append(pca)
+        return Pipeline([("pca", pca), ("fitted", fitted)])
+
+    monkeypatch.setattr(classical, "without_rotation", kept)
+    whole = ClassicalModel(name, task).fit(x[:40], targets[:40], groups[:40])
+    assert rotations[0].components_.size > 20 * x.shape[1]
+    assert np.allclose(found, whole.predict(x), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ def model_card(outcome: Outcome) -> str:
     best = f"the best {escape_markdown(config.checkpoint.monitor)}"
     selected = scored and config.checkpoint.monitor != LAST_EPOCH
     chosen_by = best if selected else "the last epoch"
+    training, fitted_on = "the weights are those of", "the training set only"
+    if outcome.selected_test:
+        training = "a refit on the training and validation sets, as long as up to"
+        fitted_on = "the training and validation sets only"
     return f"""# Model card: {escape_markdown(outcome.run_dir.name)}
 
 ## Model details
@@ -62,7 +66,7 @@ def model_card(outcome: Outcome) -> str:
 - Model: {escape_markdown(config.model.name)}, {outcome.parameters:,} trainable parameters
 - Task: {data.cohort.task} ({names})
 - Training: {outcome.epochs} of {config.trainer.max_epochs} epochs, \
-{outcome.optimizer_steps} optimizer steps; the weights are those of {chosen_by}
+{outcome.optimizer_steps} optimizer steps; {training} {chosen_by}
 
 {fenced(write_yaml(without_places(chosen)), "yaml")}
 
@@ -78,7 +82,7 @@ not a medical device; no diagnosis, treatment or other decision about a person m
 ## Data
 
 Everything that is fitted (imputation, scaling, categories, spectral statistics) was fitted on
-the training set only; no group is in two subsets.
+{fitted_on}; no group is in two subsets.
 
 {_bullets(escape_markdown(line) for line in data.describe())}
 - Licence of the data: {_licence(outcome)}

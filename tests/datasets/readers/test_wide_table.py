@@ -70,6 +70,15 @@ def test_a_points_name_may_have_a_programs_prefix(table, read, prefix):
     check(read(WideTableReader(), table))
 
 
+@pytest.mark.parametrize("unit", ["nm", " nm", "cm-1"])
+def test_a_points_name_may_have_its_unit(table, read, unit):
+    text = table.read_text()
+    for x in AXIS:
+        text = text.replace(f",{x:g}", f",{x:g}{unit}", 1)
+    table.write_text(text)
+    check(read(WideTableReader(), table))
+
+
 def test_a_covariate_with_a_number_in_its_name_is_no_point(tmp_path, read):
     path = write_wide_csv(tmp_path / "wide.csv", AXIS, [("S1", 35, 1, 2, 3)], ["CA125"])
     (scan,) = read(WideTableReader(), path)

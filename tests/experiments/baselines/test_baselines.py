@@ -11,22 +11,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from datasets.errors import UsageError
 from experiments.baselines import (
-    BASELINES_NAME,
     baseline_outputs,
     choose_names,
     fit_baselines,
     leaderboard_lines,
     load_baselines,
     save_baselines,
+    start_baselines,
+    stop_baselines,
     title_of,
     verdict,
 )
 from experiments.builders import build_data
 from experiments.config import LATE_FUSION, Config
+from experiments.run_files import BASELINES_NAME
 from experiments.runs import Experiment
 
 MakeConfig = Callable[..., Config]
@@ -105,6 +108,35 @@ def test_saved_baselines_predict_the_same(finished: Experiment) -> None:
         assert torch.equal(first[name].logits, second[name].logits)
 
 
+def test_a_stack_is_built_from_files_alone(finished: Experiment) -> None:
+    def features(subset: str) -> tuple[pd.DataFrame, pd.Series]:
+        middle = "_val" if subset == "val" else ""
+        own = pd.read_csv(finished.run_dir / f"predictions{middle}.csv", index_col="sample_id")
+        other = pd.read_csv(finished.run_dir / f"predictions{middle}_baselines.csv")
+        assert list(other.columns) == ["model", "sample_id", *own.columns]
+        wide = other.pivot(index="sample_id", columns="model", values="prob_case")
+        return wide.assign(network=own["prob_case"]), own["target"]
+
+    x_val, y_val = features("val")
+    x_test, y_test = features("test")
+    assert set(x_val) == {*FEW, "network"}
+    splits = pd.read_csv(finished.run_dir / "splits.csv", index_col="sample_id")["split"]
+    for subset, x in (("val", x_val), ("test", x_test)):
+        assert not x.isna().any(axis=None)
+        assert set(x.index) == set(splits.index[splits == subset])
+    stack = LogisticRegression().fit(x_val, y_val)
+    found = roc_auc_score(y_test == "case", stack.predict_proba(x_test)[:, 0])
+    assert list(stack.classes_) == ["case", "control"]
+    assert found > 0.5
+    board = finished.leaderboard
+    assert board is not None
+    for entry in board.baselines:
+        expected = entry.metrics["val"]["auroc"]
+        assert roc_auc_score(y_val == "case", x_val[entry.name]) == pytest.approx(expected)
+    expected = finished.results["val"]["auroc"]
+    assert roc_auc_score(y_val == "case", x_val["network"]) == pytest.approx(expected)
+
+
 def test_a_file_with_other_classes_is_refused(tmp_path: Path) -> None:
     from sklearn.tree import DecisionTreeClassifier
     from skops.io import dump
@@ -161,6 +193,55 @@ def test_larger_training_sets_are_drawn_by_group(make_config: MakeConfig) -> Non
     baselines = fit_baselines(data, config.baselines, "auroc", 0)
     assert baselines.drawn is not None
     assert baselines.drawn <= 20
+
+
+def test_fits_beside_the_training_are_the_same(make_config: MakeConfig) -> None:
+    config = make_config(**{"baselines": {"models": [*FEW, "covariates_extra_trees"]}})
+    data = build_data(config)
+    expected = fit_baselines(data, config.baselines, "auroc", 3)
+    started = start_baselines(data, config.baselines, 3)
+    found = fit_baselines(data, config.baselines, "auroc", 3, started=started)
+    assert found.fused == expected.fused
+    spectra, covariates = data.datasets["val"].mean_scans(), data.datasets["val"].tabular
+    one, other = (made.logits(spectra, covariates) for made in (expected, found))
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-9) for name in one)
+
+
+def test_fits_that_nobody_waits_for_end_at_once(
+    make_config: MakeConfig, recwarn: pytest.WarningsRecorder
+) -> None:
+    config = make_config()
+    data = build_data(config)
+    started = start_baselines(data, config.baselines, 3)
+    stop_baselines(started)
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="shorter"):
+        fit_baselines(data, config.baselines, "auroc", 3, started=started)
+
+
+@pytest.mark.parametrize("takers", [("cpu",), ()], ids=["same_device", "another_device"])
+def test_only_a_training_elsewhere_leaves_the_cores_to_the_baselines(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, takers: tuple[str, ...]
+) -> None:
+    changes = {"baselines": {"models": FEW}, "report.enabled": False, "trainer.refit": True}
+    run = Experiment(make_config(**changes))
+    run.setup()
+    begun = []
+
+    def begin(data: Any, *others: Any) -> Any:
+        begun.append((data.fitted_on, run.trainer.state.iteration))
+        return start_baselines(data, *others)
+
+    monkeypatch.setattr("experiments.runs.experiment.start_baselines", begin)
+    monkeypatch.setattr("experiments.runs.experiment.TAKE_THE_CORES", takers)
+    run.train()
+    run.refit()
+    run.test()
+    run.close()
+    subsets = [("train",), ("train", "val")] if not takers else []
+    assert begun == [(subset, 0) for subset in subsets]
+    assert run.leaderboard is not None
 
 
 def test_mean_scans_are_the_means_of_the_samples(make_config: MakeConfig) -> None:

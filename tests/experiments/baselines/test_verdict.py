@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from engine.statistics import Interval
-from experiments.baselines import Entry, Leaderboard, leaderboard_lines, verdict
+from experiments.baselines import (
+    Entry,
+    Leaderboard,
+    compare_with_baselines,
+    leaderboard_lines,
+    leaderboard_section,
+    verdict,
+)
+from experiments.config import check_config
+from tests.experiments.made_runs import drawn
 
 NETWORK = Entry("tft", 0.86, Interval(0.8624, 0.83, 0.89), {})
 BEST = Entry("covariates_extra_trees", 0.9, Interval(0.8911, 0.87, 0.91), {})
@@ -67,3 +76,31 @@ def test_without_resamples_it_is_not_the_samples_that_are_too_few() -> None:
     board = replace(BOARD, difference=Interval(-0.0287))
     assert board.outcome == "untested"
     assert verdict(board).startswith("tft and extra trees on covariates without a test")
+
+
+@pytest.mark.parametrize(
+    ("skill", "sentence", "sign"),
+    [(6.0, "tft beats linear SVM on spectra", "+"), (0.1, "tft does not beat linear SVM", "-")],
+    ids=["wins", "loses"],
+)
+def test_predictions_decide_against_the_best_on_validation(
+    skill: float, sentence: str, sign: str
+) -> None:
+    config = check_config({"report": {"resamples": 200}})
+    network = {part: drawn("binary", seed, skill, 200) for part, seed in (("val", 1), ("test", 2))}
+    # The other baseline would be the best if the test set chose it.
+    skills = {"spectra_svm": (1.5, 1.5), "covariates_logistic": (0.8, 9.0)}
+    baselines = {
+        part: {n: drawn("binary", 10 + k, of[k], 200) for n, of in skills.items()}
+        for k, part in enumerate(("val", "test"))
+    }
+    groups = list(network["test"].sample_id)
+    board = compare_with_baselines(config, network, baselines, groups)
+    assert board.best.name == "spectra_svm"
+    assert board.best.test.value < board.baselines[1].test.value
+    told = verdict(board)
+    assert told.startswith(sentence)
+    assert f"difference {sign}" in told
+    section = leaderboard_section(board)
+    assert section.index(f"Verdict: {told}.") < section.index("| tft |")
+    assert leaderboard_lines(board)[-1] == f"verdict: {told}"

@@ -165,3 +165,38 @@ def test_a_run_resumes_with_the_budget_it_began_with(
     assert f"epoch={first.trainer.state.epoch:03d}" in str(
         sorted((first.run_dir / "checkpoints").glob("epoch=*"))[-1]
     )
+
+
+def test_an_average_that_was_derived_can_be_switched_off(
+    make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from experiments.config import load_config
+    from experiments.runs import Experiment
+
+    changes = {"checkpoint.every_steps": 1, "report.enabled": False, "audit.enabled": False}
+    first = Experiment(make_config(**changes))
+    first.setup()
+    assert first.config.ema.decay == 0.99
+    first.train()
+    first.close()
+    source = str(first.run_dir / "config.yaml")
+    kept = load_config(source, [("trainer.max_epochs", "3")]).accepting(["batch"])
+    off = load_config(source, [("trainer.max_epochs", "3"), ("ema.decay", "null")])
+    off = off.accepting(["batch"])
+    for config, decay in ((kept, 0.99), (off, None)):
+        keep_budget(config, first.config.resolved(), load_config(source).plain())
+        assert config.ema.decay == decay
+    off = load_config(source, [("trainer.max_epochs", "3"), ("ema.decay", "null")])
+    again = Experiment(off, first.run_dir)
+    again.setup()
+    again.train()
+    again.close()
+    assert again.handlers.averager is None
+    assert "ema.decay none (before: 0.99)" in capsys.readouterr().out
+    # From then on without a word.
+    last = Experiment(load_config(source, [("trainer.max_epochs", "4")]), first.run_dir)
+    last.setup()
+    last.train()
+    last.close()
+    assert last.handlers.averager is None
+    assert "ema.decay" not in capsys.readouterr().out

@@ -110,6 +110,7 @@ OTHER = {
     "ema.decay": 0.9,
     "ema.warmup": False,
     "log.every_steps": 5,
+    "trainer.refit": True,
     "trainer.deterministic": True,
     "handlers": [{"name": "nan_guard", "params": {}}],
     "baselines.enabled": False,

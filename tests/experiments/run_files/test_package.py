@@ -38,6 +38,7 @@ PACKED = {
     "checkpoints/model.safetensors",
 }
 AUDIT, CURVES, RESOLVED = "audit.json", "report/training_curves.html", "resolved.yaml"
+OF_BASELINES = {"predictions_baselines.csv", "predictions_val_baselines.csv", "baselines.skops"}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def rewrite(package: Path, changes: dict[str, bytes | None]) -> None:
 def test_a_packages_manifest_lists_all_its_files(finished):
     package = finished.run_dir / "packed.zip"
     files = read_package(package)
-    assert files.keys() == PACKED | {AUDIT, CURVES, RESOLVED}
+    assert files.keys() == PACKED | {AUDIT, CURVES, RESOLVED, "predictions_val.csv"} | OF_BASELINES
     with zipfile.ZipFile(package) as archive:
         assert archive.namelist() == [*files, MANIFEST_NAME]
         assert json.loads(archive.read(MANIFEST_NAME))["run"] == "packed"
@@ -98,6 +99,13 @@ def test_a_packages_manifest_lists_all_its_files(finished):
         assert load(archive.read("checkpoints/model.safetensors")).keys() == (
             finished.trainer.model.state_dict().keys()
         )
+
+
+def test_a_large_file_of_baselines_stays_outside(run_dir, monkeypatch):
+    monkeypatch.setattr("experiments.run_files.package.MOST_BASELINES_BYTES", 100)
+    files = read_package(write_package(run_dir, "packed"))
+    assert "baselines.skops" not in files
+    assert "predictions_baselines.csv" in files
 
 
 def test_packing_a_run_twice_gives_the_same_bytes(run_dir, package):

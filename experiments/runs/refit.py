@@ -1,0 +1,128 @@
+"""A second training, on the training and validation sets, as long as up to the selected epoch."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Events
+from torch import nn
+
+from datasets.errors import UsageError
+from engine.checkpointing import CheckpointError, newest_whole_checkpoint
+from engine.distributed import world_size
+from engine.events import Phase
+from engine.metrics import LAST_EPOCH
+from engine.trainer import Trainer
+from experiments.builders import Data
+from experiments.config import Config, check_config
+from experiments.run_files import digest
+from experiments.runs.run_setup import run_identity
+from experiments.runs.selected_weights import best_states
+
+# In the run's folder; it has checkpoints, log and tables of its own.
+FOLDER = "refit"
+FITTED_ON = ("train", "val")
+# A refit has no use for these, and needs no validation for them.
+REPLACED = ("checkpoint", "trainer.early_stopping")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The selected weights, which a refit repeats on more samples.
+
+    Attributes:
+        epochs: Up to the selected one.
+        data: Fitted on the training set alone.
+        test: Their metrics on the test set.
+    """
+
+    epochs: int
+    data: Data
+    test: Mapping[str, float]
+
+
+def check_refit(config: Config, trainer: Trainer) -> None:
+    """Refuse a refit that something else than the selection needs the validation set for.
+
+    Args:
+        config: Of the run.
+        trainer: With all handlers of the run.
+    """
+    if not config.trainer.refit:
+        return
+    if world_size() > 1:
+        raise UsageError("trainer.refit is by one process; leave it out, or start one process")
+    for user, name in trainer.monitors:
+        if name.startswith("val/") and user not in REPLACED:
+            raise UsageError(
+                f"{user}.monitor: '{name}' is not measured in a refit, which trains on the "
+                "validation set; follow a train/ metric, or set trainer.refit to false"
+            )
+
+
+def refit_config(config: Config) -> Config:
+    """The settings of a refit: those of the run, derived ones too, without a selection."""
+    values = config.resolved()
+    values["trainer"]["early_stopping"] = None
+    values["checkpoint"] |= {"monitor": LAST_EPOCH, "mode": "max", "save_top_k": 0}
+    values["report"]["enabled"] = False
+    return check_config(values)
+
+
+def selected_epoch(run_dir: Path, trainer: Trainer) -> int:
+    """The epoch whose weights are selected; the last one where none was scored."""
+    states = best_states(run_dir, trainer.model)
+    if states is None:
+        return trainer.epochs_done()
+    saved = states["trainer"]
+    return int(saved["iteration"] // saved["epoch_length"])
+
+
+def refit_identity(config: Config, data: Data, model: nn.Module, epochs: int) -> dict[str, Any]:
+    """What a continued refit must have in common with its checkpoint."""
+    return {"refit": digest([run_identity(config, data, model), epochs])}
+
+
+def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs: int) -> None:
+    """Restore a cut refit of the same training, or remove another one; stop after ``epochs``."""
+    try:
+        content = newest_whole_checkpoint(folder / "checkpoints")[1]
+    except CheckpointError:  # it was cut before its first, or there is none
+        content = {"meta": None}
+    if content["meta"] == meta:
+        trainer.restore(content["states"])
+    elif folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(exist_ok=True)
+    # The schedule is that of the run, which ends here.
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED(once=epochs), trainer.terminate, phase=Phase.DECIDE
+    )
+    begun = f", continued after {trainer.epochs_done()}" if trainer.state.iteration else ""
+    message = f"refit on the training and validation sets for {epochs} epochs{begun}"
+    trainer.add_event_handler(
+        Events.STARTED, lambda: trainer.log_event("refit", message=message), phase=Phase.DECIDE
+    )
+
+
+def about_refit(data: Data) -> str:
+    """One line on what a refit will do."""
+    samples = int(np.isin(data.split, FITTED_ON).sum())
+    return (
+        f"refit: after the selection the model is trained anew on the {samples} samples of the "
+        "training and validation sets, for as many epochs as up to the selected one"
+    )
+
+
+def about_columns(epochs: int) -> str:
+    """One line on the figures of a run with a refit, wherever both stand."""
+    return (
+        f"refitted to the training and validation sets for {epochs} epochs: predictions, weights, "
+        "page and package are of the refitted model; validation figures and thresholds are of the "
+        "selected one"
+    )
