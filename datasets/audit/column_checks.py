@@ -123,8 +123,8 @@ def check_spelling(context: AuditContext) -> Iterator[Finding]:
         named.append(("label", Message("labels"), labels))
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
         if column != roles.group and column not in cohort.numeric:
-            values = context.cohort.samples[column].dropna()
-            named.append((column, Message("values of {}", column), values))
+            spelled = cohort.samples[column].dropna()
+            named.append((column, Message("values of {}", column), spelled))
     for name, what, values in named:
         found = find_spellings({str(value) for value in values})
         if not found:

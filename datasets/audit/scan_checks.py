@@ -140,6 +140,13 @@ def find_near_duplicates(
     least = scans.reference.near
     pairs, bits = _candidates(scans, groups, least)
     pairs = pairs[np.argsort(bits, kind="stable")[:MOST_PAIRS]]
+    likeness = _compare(spectra, scans, pairs)
+    near = likeness >= least
+    return pairs[near], likeness[near]
+
+
+def _compare(spectra: np.ndarray, scans: ScanMeasures, pairs: np.ndarray) -> np.ndarray:
+    """Likeness of the details of each pair's scans, from -1 to 1, [P]."""
     found = [np.empty(0)]
     step = max(1, CHUNK_BYTES // (8 * spectra.shape[1]))
     for start in range(0, len(pairs), step):
@@ -149,9 +156,7 @@ def find_near_duplicates(
             for chosen in rows.T
         )
         found.append((one * other).sum(axis=1, dtype=np.float64))
-    likeness = np.concatenate(found)
-    near = likeness >= least
-    return pairs[near], likeness[near]
+    return np.concatenate(found)
 
 
 def _candidates(
