@@ -123,8 +123,8 @@ def about_columns(epochs: int) -> str:
     """One line on the figures of a run with a refit, wherever both stand."""
     return (
         f"refitted to the training and validation sets for {_epochs(epochs)}: predictions, "
-        "weights, page and package are of the refitted model; validation figures and thresholds are of the "
-        "selected one"
+        "weights, page and package are of the refitted model; validation figures and thresholds "
+        "are of the selected one"
     )
 
 
