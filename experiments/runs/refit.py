@@ -104,7 +104,7 @@ def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs:
         Events.EPOCH_COMPLETED(once=epochs), trainer.terminate, phase=Phase.DECIDE
     )
     begun = f", continued after {trainer.epochs_done()}" if trainer.state.iteration else ""
-    message = f"refit on the training and validation sets for {epochs} epochs{begun}"
+    message = f"refit on the training and validation sets for {_epochs(epochs)}{begun}"
     trainer.add_event_handler(
         Events.STARTED, lambda: trainer.log_event("refit", message=message), phase=Phase.DECIDE
     )
@@ -122,7 +122,11 @@ def about_refit(data: Data) -> str:
 def about_columns(epochs: int) -> str:
     """One line on the figures of a run with a refit, wherever both stand."""
     return (
-        f"refitted to the training and validation sets for {epochs} epochs: predictions, weights, "
-        "page and package are of the refitted model; validation figures and thresholds are of the "
-        "selected one"
+        f"refitted to the training and validation sets for {_epochs(epochs)}: predictions, "
+        "weights, page and package are of the refitted model; validation figures and thresholds "
+        "are of the selected one"
     )
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
