@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from datasets.messages import Message
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, share_text
-from engine.statistics import COUNTS, RULES, Calibration, OperatingPoint
-from experiments.analysis import TestAnalysis
-from experiments.report.text.limit_text import about_temperature, one_kind
+from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
 from experiments.report.text.markdown_text import escape_markdown
 
+if TYPE_CHECKING:
+    from experiments.analysis import TestAnalysis
+
 Decisions = Mapping[str, Sequence[OperatingPoint]]
+# A temperature of 1.5 turns a predicted 0.9 into 0.81.
+FAR_TEMPERATURE = 1.5
+# Above it the test set is not called well calibrated, whatever the temperature.
+LARGE_ECE = 0.1
+RELIABILITY_FIGURES = {
+    "expected calibration error": "ece",
+    "Brier score": "brier",
+    "log loss": "log_loss",
+}
 
 TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
     "tp": "true positives",
@@ -22,11 +34,7 @@ TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
 
 
 def threshold_section(decisions: Decisions, task: str) -> str:
-    """The summary's section on thresholds.
-
-    Of one thing to decide on all figures on validation and test, and the other rules; of
-    several a row each.
-    """
+    """The summary's section: all figures and rules of one decision, of several a row each."""
     usual = "0.5 for each label" if task == "multilabel" else "the most likely class"
     apart = f"The results above and `predictions.csv` use {usual} instead."
     if len(decisions) > 1:
@@ -34,14 +42,16 @@ def threshold_section(decisions: Decisions, task: str) -> str:
         return f"{points_of_all}\n\n{apart} `metrics.json` has all figures, and the other rules."
     ((name, points),) = decisions.items()
     chosen = points[0]
-    figures = "\n".join(
-        f"| {_title(figure)} | {_cell(figure, value)} | {_cell(figure, chosen.test[figure])} |"
-        for figure, value in chosen.val.items()
-    )
+    figures = []
+    for figure in chosen.val:
+        pair = (chosen.val[figure], chosen.test[figure])
+        cells = [f"{value:.0f}" if figure in COUNTS else _share(value) for value in pair]
+        title = TITLES.get(figure, figure.replace("_", " "))
+        figures.append(f"| {title} | {cells[0]} | {cells[1]} |\n")
     rules = _points_table("rule", [(f"`{point.name}`", point) for point in points])
     return (
         f"{_said(name, chosen, task)} {_about_rule(chosen)}\n{apart}\n\n"
-        f"| figure | validation | test |\n|---|---|---|\n{figures}\n\n"
+        f"| figure | validation | test |\n|---|---|---|\n{''.join(figures)}\n"
         f"All rules:\n\n{rules}"
     )
 
@@ -64,13 +74,14 @@ def calibration_section(calibration: Calibration | None, task: str = "binary") -
         )
     before, after = calibration.before, calibration.after
     divided = f"test, logits divided by {calibration.temperature:.3g}"
+    rows = [
+        f"\n| {name} | {figure_text(getattr(before, key))} | {figure_text(getattr(after, key))} |"
+        for name, key in RELIABILITY_FIGURES.items()
+    ]
     return (
         f"Temperature {calibration.temperature:.3g}, fitted on the validation set: "
         f"{about_temperature(calibration)}.\n\n"
-        f"| figure | test | {divided} |\n|---|---|---|\n"
-        f"| expected calibration error | {figure_text(before.ece)} | {figure_text(after.ece)} |\n"
-        f"| Brier score | {figure_text(before.brier)} | {figure_text(after.brier)} |\n"
-        f"| log loss | {figure_text(before.log_loss)} | {figure_text(after.log_loss)} |"
+        f"| figure | test | {divided} |\n|---|---|---|{''.join(rows)}"
     )
 
 
@@ -129,14 +140,6 @@ def _about_rule(point: OperatingPoint) -> str:
     return f"The threshold is chosen on the validation set by the rule `{point.name}`: {aim}."
 
 
-def _title(figure: str) -> str:
-    return TITLES.get(figure, figure.replace("_", " "))
-
-
-def _cell(figure: str, value: float) -> str:
-    return f"{value:.0f}" if figure in COUNTS else _share(value)
-
-
 def _share(value: float) -> str:
     return "nan" if math.isnan(value) else share_text(value)
 
@@ -145,3 +148,37 @@ def _threshold(point: OperatingPoint, digits: int = DIGITS) -> str:
     """A threshold; one below 1 is never written as 1, which no sample would reach."""
     text = f"{point.threshold:.{digits}g}"
     return share_text(point.threshold, digits) if text == "1" else text
+
+
+def about_temperature(calibration: Calibration) -> Message:
+    """Whether the model is over- or underconfident, with its calibration error on the test set."""
+    temperature = calibration.temperature
+    if calibration.at_limit and temperature == LOWEST:
+        return Message("the smallest value tried: the validation set does not bound the confidence")
+    if calibration.at_limit:
+        return Message(
+            "the largest value tried: confidence carries no information on the validation set"
+        )
+    ece = figure_text(calibration.before.ece, 2)
+    if is_near_one(temperature):
+        large = "near 1, but the calibration error on the test set is large (ECE {})"
+        well = "well calibrated (ECE {})"
+        return Message(large if calibration.before.ece > LARGE_ECE else well, ece)
+    # The odds of 0.9 are 9 to 1.
+    meant = 1 / (1 + 9 ** (-1 / temperature))
+    verdict = "overconfident" if temperature > 1 else "underconfident"
+    against = ", against one other class," if calibration.task == "multiclass" else ""
+    told = f"{verdict} (ECE {{}}); a predicted 0.90{against} corresponds to about {{}}"
+    return Message(told, ece, share_text(meant, 2))
+
+
+def is_near_one(temperature: float) -> bool:
+    """Whether a temperature leaves the probabilities about as they are."""
+    return 1 / FAR_TEMPERATURE < temperature < FAR_TEMPERATURE
+
+
+def one_kind(task: str) -> str:
+    """Why a threshold cannot be chosen on the validation set."""
+    if task == "multilabel":
+        return "all validation samples have this label, or none has"
+    return "the validation set has only one class"

@@ -11,9 +11,10 @@ from datasets.covariates import MISSING
 from datasets.messages import Message
 from datasets.splits import SUBSETS
 from engine.metrics import CLASSES
-from engine.reporting import figure_text, metric_message, share_text
-from engine.statistics import LOWEST, Calibration, OperatingPoint
+from engine.reporting import metric_message, share_text
+from engine.statistics import OperatingPoint
 from experiments.analysis import Outcome, TestAnalysis, too_few_of
+from experiments.report.text.decision_text import about_temperature, is_near_one, one_kind
 
 # Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
 # the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
@@ -21,13 +22,6 @@ FEW = 50
 # Up to 5 % of missing values are held to be of no consequence (Schafer 1999, Stat Methods Med Res).
 NOTABLE_MISSING = 0.05
 SIDE_SETS = {"val": "validation set", "test": "test set"}
-# Why a threshold cannot be chosen on the validation set: of classes, and of a label.
-ONE_KIND = "the validation set has only one class"
-ONE_KIND_OF_LABEL = "all validation samples have this label, or none has"
-# A temperature of 1.5 turns a predicted 0.9 into 0.81.
-FAR_TEMPERATURE = 1.5
-# Above it the test set is not called well calibrated, whatever the temperature.
-LARGE_ECE = 0.1
 # By how much a figure must move from validation to test for a warning, if it is also further
 # than by chance: two standard errors of the difference of two shares.
 NOTABLE_MOVE, STANDARD_ERRORS = 0.1, 2.0
@@ -62,11 +56,8 @@ def warnings_of(outcome: Outcome) -> Iterator[str]:
         if undefined:
             names = list(map(metric_message, undefined))
             yield Message(f"undefined in the {SIDE_SETS[side]}: {{}}", names)
-    unsure = [
-        name
-        for name, interval in outcome.intervals.items()
-        if not np.isnan(interval.value) and np.isnan(interval.low)
-    ]
+    intervals = outcome.intervals.items()
+    unsure = [n for n, i in intervals if not np.isnan(i.value) and np.isnan(i.low)]
     if unsure:
         why = ""
         if outcome.test_groups == 1:
@@ -81,11 +72,8 @@ def warnings_of(outcome: Outcome) -> Iterator[str]:
         mark = f"missing({column})" if numeric else f"{column}={MISSING}"
         indicated = "an" if mark in data.encoder.feature_names else "no"
         filled = ", filled with the training median" if numeric else ""
-        yield Message(
-            f"{{}} is missing in {{}} of the samples{filled}; the model has {indicated} indicator "
-            "of missing values",
-            *(column, f"{share:.0%}"),
-        )
+        told = f"missing in {{}} of the samples{filled}; the model has {indicated} indicator"
+        yield Message(f"{{}} is {told} of missing values", column, f"{share:.0%}")
 
 
 def _few(outcome: Outcome, side: str) -> Iterator[Message]:
@@ -96,12 +84,10 @@ def _few(outcome: Outcome, side: str) -> Iterator[Message]:
         if len(targets) < FEW:
             yield Message("{}: {}", Message(told, FEW), len(targets))
         return
-    if cohort.task in CLASSES:
-        numbers = np.bincount(targets, minlength=len(cohort.class_names))
-        counts = dict(zip(cohort.class_names, numbers, strict=True))
-    else:
-        counts = dict(zip(cohort.class_names, targets.sum(axis=0), strict=True))
-    few = [Message("{} {}", name, n) for name, n in counts.items() if n < FEW]
+    names = cohort.class_names
+    of_classes = cohort.task in CLASSES
+    counts = np.bincount(targets, minlength=len(names)) if of_classes else targets.sum(axis=0)
+    few = [Message("{} {}", *pair) for pair in zip(names, counts, strict=True) if pair[1] < FEW]
     if few:
         yield Message(told + ": {}", FEW, few)
 
@@ -112,20 +98,14 @@ def decision_warnings(findings: TestAnalysis, task: str = "binary") -> Iterator[
         point = points[0]
         if math.isnan(point.threshold):
             yield Message(f"no threshold for {{}}: {one_kind(task)}", name)
-        moved = [
-            Message(
-                "{} {} on validation, {} on test",
-                Message(figure),
-                *(share_text(side[figure], 2) for side in (point.val, point.test)),
-            )
-            for figure in _moved(point)
-        ]
+        moved = []
+        for figure in _moved(point):
+            shares = (share_text(side[figure], 2) for side in (point.val, point.test))
+            moved.append(Message("{} {} on validation, {} on test", Message(figure), *shares))
         if moved:
             yield Message("the threshold for {} does not transfer: {}", name, moved)
     calibration = findings.calibration
-    if calibration is not None and not (
-        1 / FAR_TEMPERATURE < calibration.temperature < FAR_TEMPERATURE
-    ):
+    if calibration is not None and not is_near_one(calibration.temperature):
         temperature = f"{calibration.temperature:.3g}"
         yield Message("temperature {}: {}", temperature, about_temperature(calibration))
 
@@ -142,32 +122,3 @@ def _moved(point: OperatingPoint) -> Iterator[str]:
         error = math.sqrt(share * (1 - share) * sum(1 / size for size in sizes))
         if apart > STANDARD_ERRORS * error:
             yield figure
-
-
-def about_temperature(calibration: Calibration) -> Message:
-    """Whether the model is over- or underconfident, with its calibration error on the test set."""
-    temperature = calibration.temperature
-    if calibration.at_limit and temperature == LOWEST:
-        return Message("the smallest value tried: the validation set does not bound the confidence")
-    if calibration.at_limit:
-        return Message(
-            "the largest value tried: confidence carries no information on the validation set"
-        )
-    ece = figure_text(calibration.before.ece, 2)
-    if 1 / FAR_TEMPERATURE < temperature < FAR_TEMPERATURE:
-        if calibration.before.ece > LARGE_ECE:
-            return Message(
-                "near 1, but the calibration error on the test set is large (ECE {})", ece
-            )
-        return Message("well calibrated (ECE {})", ece)
-    # The odds of 0.9 are 9 to 1.
-    meant = 1 / (1 + 9 ** (-1 / temperature))
-    verdict = "overconfident" if temperature > 1 else "underconfident"
-    against = ", against one other class," if calibration.task == "multiclass" else ""
-    told = f"{verdict} (ECE {{}}); a predicted 0.90{against} corresponds to about {{}}"
-    return Message(told, ece, share_text(meant, 2))
-
-
-def one_kind(task: str) -> str:
-    """Why a threshold cannot be chosen on the validation set."""
-    return ONE_KIND_OF_LABEL if task == "multilabel" else ONE_KIND

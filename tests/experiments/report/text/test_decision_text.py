@@ -17,12 +17,13 @@ from engine.statistics import (
 )
 from experiments.analysis import TestAnalysis
 from experiments.report.text.decision_text import (
+    about_temperature,
     calibration_section,
     chosen_points,
     decision_lines,
     threshold_section,
 )
-from experiments.report.text.limit_text import about_temperature, decision_warnings
+from experiments.report.text.limit_text import decision_warnings
 
 ODD = "ca|se_*1*"
 
