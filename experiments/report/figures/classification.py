@@ -14,14 +14,16 @@ from datasets.messages import Message
 from engine.metrics import THRESHOLD, EpochOutputs
 from engine.reporting import figure_text, make_panels
 from engine.statistics import Calibration, threshold_table
+from experiments.analysis import ranked_outputs
 from experiments.report.figures.figure_page import (
+    GUIDE,
     PALETTE,
     Section,
     add_menu,
     shown_name,
     shown_names,
 )
-from experiments.report.text import about_temperature
+from experiments.report.text import RELIABILITY_FIGURES, about_temperature
 
 SIDE_COLOURS = {"train": PALETTE[1], "val": PALETTE[0]}
 PANEL_HEIGHT, PANELS_A_ROW = 260, 2
@@ -58,33 +60,23 @@ def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
 def ranked_scores(
     outputs: EpochOutputs, names: Sequence[str]
 ) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
-    """All that can be ranked: the positive class, each class against the rest, or each label.
-
-    Yields:
-        Its number and name, the scores [N] and who is positive, bool [N]. What has no positive
-        or no negative sample is left out: no curve is defined there.
-    """
-    scores, target = outputs.probabilities.numpy(), outputs.target.numpy()
-    first = 1 if outputs.task == "binary" else 0
-    for number, name in enumerate(names[first:], start=first):
-        labels = target[:, number] > 0 if outputs.task == "multilabel" else target == number
-        if labels.any() and not labels.all():
-            yield number, name, scores[:, number], labels
+    """Those of :func:`ranked_outputs` that have positive and negative samples, as curves need."""
+    for number, name, scores, positive in ranked_outputs(outputs, names):
+        if positive.any() and not positive.all():
+            yield number, name, scores, positive
 
 
 def unranked(outputs: EpochOutputs, names: Sequence[str]) -> list[str]:
     """Names of what no curve is defined for: all samples, or none, are positive."""
-    ranked = {number for number, *_ in ranked_scores(outputs, names)}
-    first = 1 if outputs.task == "binary" else 0
-    return [name for n, name in enumerate(names) if n >= first and n not in ranked]
+    found = ranked_outputs(outputs, names)
+    return [name for _, name, _, positive in found if positive.all() or not positive.any()]
 
 
 def about_unranked(outputs: EpochOutputs, names: Sequence[str]) -> str:
     """A sentence on what no curve is defined for; empty where each has one."""
     missing = unranked(outputs, names)
-    if not missing:
-        return ""
-    return Message("Undefined because all samples are of one class: {}.", missing)
+    told = "Undefined because all samples are of one class: {}."
+    return Message(told, missing) if missing else ""
 
 
 def say_undefined(figure: go.Figure, **place: Any) -> None:
@@ -106,8 +98,7 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
     drawn = bool(figure.data)
     for name in unranked(outputs, class_names):
         title = Message("{}: undefined", shown_name(name))
-        line = {"color": "grey", "dash": "dot"}
-        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=title, row=1, col=1)
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=GUIDE, name=title, row=1, col=1)
     if drawn:
         add_chance(figure, row=1, col=1)
     else:
@@ -117,51 +108,40 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
     figure.update_yaxes(title_text="true positive rate", row=1, col=1)
     figure.update_xaxes(title_text="recall", row=1, col=2)
     figure.update_yaxes(title_text="precision", range=[0, 1.02], row=1, col=2)
-    figure.update_layout(height=420)
-    return figure
+    return figure.update_layout(height=420)
 
 
 def add_chance(figure: go.Figure, **place: Any) -> None:
     """Draw the diagonal of a ROC: what scores that know nothing reach."""
-    style = {"dash": "dot", "color": "grey"}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=style, name="chance", **place)
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=GUIDE, name="chance", **place)
 
 
 def confusion(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
     """Counts of true against predicted class, or for each label its four counts."""
     names = shown_names(class_names)
+    predicted, true = outputs.predictions.numpy(), outputs.target.numpy()
     if outputs.task == "multilabel":
-        return _confusion_of_labels(outputs, names)
-    true, predicted = outputs.target.numpy(), outputs.predictions.numpy()
-    counts = confusion_matrix(true, predicted, labels=np.arange(len(names)))
-    figure = _counts(counts, x=names, y=names)
-    figure.update_traces(hovertemplate="true %{y}, predicted %{x}: %{z}<extra></extra>")
-    figure.update_xaxes(title_text="predicted")
-    figure.update_yaxes(title_text="true")
-    return figure
-
-
-def _confusion_of_labels(outputs: EpochOutputs, names: list[str]) -> go.Figure:
-    said, true = outputs.predictions.numpy() > 0, outputs.target.numpy() > 0
-    kinds = {
-        "present, found": said & true,
-        "present, missed": ~said & true,
-        "absent, but found": said & ~true,
-        "absent, not found": ~said & ~true,
-    }
-    counts = np.stack([kind.sum(axis=0) for kind in kinds.values()], axis=1)
-    figure = _counts(counts, x=list(kinds), y=names)
-    figure.update_traces(hovertemplate="%{y} %{x}: %{z}<extra></extra>")
-    return figure
-
-
-def _counts(counts: np.ndarray, x: list[str], y: list[str]) -> go.Figure:
-    figure = go.Figure(go.Heatmap(z=counts, x=x, y=y, texttemplate="%{z}", colorscale="Blues"))
-    figure.update_traces(showscale=False, zmin=0)
+        predicted, true = predicted > 0, true > 0
+        kinds = {
+            "present, found": predicted & true,
+            "present, missed": ~predicted & true,
+            "absent, but found": predicted & ~true,
+            "absent, not found": ~predicted & ~true,
+        }
+        counts = np.stack([kind.sum(axis=0) for kind in kinds.values()], axis=1)
+        columns, hover = list(kinds), "%{y} %{x}: %{z}<extra></extra>"
+    else:
+        counts = confusion_matrix(true, predicted, labels=np.arange(len(names)))
+        columns, hover = names, "true %{y}, predicted %{x}: %{z}<extra></extra>"
+    figure = go.Figure(
+        go.Heatmap(z=counts, x=columns, y=names, texttemplate="%{z}", colorscale="Blues")
+    )
+    figure.update_traces(showscale=False, zmin=0, hovertemplate=hover)
+    if outputs.task != "multilabel":
+        figure.update_layout(xaxis_title_text="predicted", yaxis_title_text="true")
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category", autorange="reversed")
-    figure.update_layout(height=380)
-    return figure
+    return figure.update_layout(height=380)
 
 
 def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:
@@ -178,12 +158,10 @@ def score_histogram(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Fig
             marker_color=PALETTE[number % len(PALETTE)],
             xbins={"start": 0, "end": 1, "size": 0.05},
         )
-    figure.update_layout(barmode="overlay", height=380)
     figure.update_traces(opacity=0.6)
     title = Message("predicted probability of {}", shown_name(class_names[shown]))
     figure.update_xaxes(title_text=title, range=[0, 1])
-    figure.update_yaxes(title_text="samples")
-    return figure
+    return figure.update_layout(barmode="overlay", height=380, yaxis_title_text="samples")
 
 
 def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
@@ -201,10 +179,9 @@ def _scores_of_labels(outputs: EpochOutputs, names: Sequence[str]) -> go.Figure:
             jitter=0.4,
             pointpos=0,
         )
-    figure.update_layout(boxmode="group", height=380)
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     figure.update_yaxes(title_text="predicted probability", range=[-0.02, 1.02])
-    return figure
+    return figure.update_layout(boxmode="group", height=380)
 
 
 # Figure -> what it is called.
@@ -228,20 +205,15 @@ def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Sect
     for _, name, scores, positive in ranked_scores(outputs, names):
         table = threshold_table(scores, positive, THRESHOLDS)
         for number, (key, shown) in enumerate(SHOWN.items()):
-            figure.add_scatter(
-                x=THRESHOLDS,
-                y=table[key],
-                mode="lines",
-                name=shown,
-                line={"color": PALETTE[number]},
-            )
+            line = {"color": PALETTE[number]}
+            figure.add_scatter(x=THRESHOLDS, y=table[key], mode="lines", name=shown, line=line)
             belongs.append(len(ranked))
         ranked.append(name)
     if not ranked:
         return []
     if len(ranked) > 1:
         add_menu(figure, ranked, belongs)
-    figure.add_vline(x=THRESHOLD, line={"dash": "dot", "color": "grey"})
+    figure.add_vline(x=THRESHOLD, line=GUIDE)
     figure.update_xaxes(title_text="threshold", range=[0, 1])
     figure.update_yaxes(title_text="value", range=[0, 1.02])
     figure.update_layout(height=420, hovermode="x")
@@ -254,7 +226,6 @@ def threshold_sections(outputs: EpochOutputs, names: Sequence[str]) -> list[Sect
 
 
 SIDES = (("uncalibrated", PALETTE[1]), ("after temperature scaling", PALETTE[0]))
-FIGURES = {"expected calibration error": "ece", "Brier score": "brier", "log loss": "log_loss"}
 # In pixels, of a bin's mark.
 SMALLEST, LARGEST = 5.0, 18.0
 
@@ -270,27 +241,23 @@ def reliability_section(calibration: Calibration, task: str, class_names: Sequen
     )
     rows = [
         (name, figure_text(getattr(before, key)), figure_text(getattr(after, key)))
-        for name, key in FIGURES.items()
+        for name, key in RELIABILITY_FIGURES.items()
     ]
     table = [("", *(name for name, _ in SIDES)), *rows]
-    figure = _figure(calibration, _said(task, class_names))
+    probability = "probability of the most likely class"
+    if task == "binary":
+        probability = Message("predicted probability of {}", shown_name(class_names[1]))
+    elif task == "multilabel":
+        probability = "predicted probability of a label"
+    figure = _reliability(calibration, probability)
     return Section("reliability", "Reliability", figure, text, table)
 
 
-def _said(task: str, class_names: Sequence[str]) -> str:
-    """Which probability is looked at, as in the calibration error."""
-    if task == "binary":
-        return Message("predicted probability of {}", shown_name(class_names[1]))
-    if task == "multilabel":
-        return "predicted probability of a label"
-    return "probability of the most likely class"
-
-
-def _figure(calibration: Calibration, said: str) -> go.Figure:
+def _reliability(calibration: Calibration, probability: str) -> go.Figure:
     figure = go.Figure()
-    style = {"dash": "dot", "color": "grey", "width": 1}
+    line = {**GUIDE, "width": 1}
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line=style, name="perfect", hoverinfo="skip"
+        x=[0, 1], y=[0, 1], mode="lines", line=line, name="perfect", hoverinfo="skip"
     )
     for (name, colour), side in zip(SIDES, (calibration.before, calibration.after), strict=True):
         figure.add_scatter(
@@ -304,12 +271,10 @@ def _figure(calibration: Calibration, said: str) -> go.Figure:
             hovertemplate="predicted %{x:.3f}, observed %{y:.3f}, %{customdata} samples"
             "<extra></extra>",
         )
-    figure.update_xaxes(title_text=said, range=[-0.03, 1.03], dtick=0.2, zeroline=False)
-    figure.update_yaxes(
-        title_text="observed frequency", range=[-0.03, 1.03], dtick=0.2, zeroline=False
-    )
-    figure.update_layout(height=460, showlegend=True)
-    return figure
+    axis = {"range": [-0.03, 1.03], "dtick": 0.2, "zeroline": False}
+    figure.update_xaxes(title_text=probability, **axis)
+    figure.update_yaxes(title_text="observed frequency", **axis)
+    return figure.update_layout(height=460, showlegend=True)
 
 
 def _sizes(count: np.ndarray) -> np.ndarray:

@@ -26,13 +26,12 @@ AXIS = "axis"
 
 @dataclass(frozen=True)
 class ExplainedInputs:
-    """The model's input of the explained samples.
+    """The explained samples as the model was given them.
 
     Attributes:
-        scans: The mean of each sample's scans as the model was given them, [N, L].
-        covariates: As the model was given them, [N, D].
-        spectrum: The samples' mean spectrum, to be drawn, [L].
-        intensity: What its values are, for the axis.
+        scans: The mean of each sample's scans, [N, L].
+        covariates: [N, D].
+        spectrum: The samples' mean spectrum, to be drawn, [L]; ``intensity`` names its axis.
     """
 
     scans: np.ndarray
@@ -49,9 +48,8 @@ class ReportInput:
         classes: The names of the C classes, labels or targets.
         covariates: The names of the D covariates; None for their numbers.
         axis: The place of each point of a scan, [L]; None for their numbers.
-        axis_name: What the places are.
         columns: Further properties by name, one value per sample, such as their plates.
-        inputs: Of the explained samples; None where nothing was explained.
+        inputs: None where nothing was explained.
         scale: What one unit of each output is worth in the unit of what is predicted, [C]: the
             standard deviation of a regression's targets; None for scores as they are.
         drawn: The sections so far, by part of the page.

@@ -42,19 +42,14 @@ NOT_SHAP = (
 
 
 def sections_of(examined: ReportInput, part: str) -> list[Section]:
-    """The sections of a part, drawn once, however many pages show them: t-SNE takes seconds.
-
-    Args:
-        examined: Keeps them.
-        part: ``importance``, ``embedding`` or ``attention``.
-    """
+    """``importance``, ``embedding`` or ``attention``, drawn once: t-SNE takes seconds."""
+    draw = {
+        "importance": importance_sections,
+        "embedding": embedding_sections,
+        "attention": attention_sections,
+    }
     if part not in examined.drawn:
-        draw = {
-            "importance": importance_sections,
-            "embedding": embedding_sections,
-            "attention": attention_sections,
-        }[part]
-        examined.drawn[part] = draw(examined)
+        examined.drawn[part] = draw[part](examined)
     return examined.drawn[part]
 
 
@@ -63,13 +58,8 @@ def embedding_sections(examined: ReportInput) -> list[Section]:
     found = examined.findings
     if found.embedding is None:
         return []
-    return plane_sections(
-        found.embedding.numpy(),
-        examined.outputs,
-        examined.classes,
-        found.embedding_source,
-        examined.columns,
-    )
+    vectors, outputs, names = found.embedding.numpy(), examined.outputs, examined.classes
+    return plane_sections(vectors, outputs, names, found.embedding_source, examined.columns)
 
 
 def attention_sections(examined: ReportInput) -> list[Section]:
@@ -111,15 +101,11 @@ def shap_sections(examined: ReportInput) -> list[Section]:
 
 def _shap_of(examined: ReportInput, explained: Explained) -> list[Section]:
     found, windows = _found(examined, explained)
-    is_shap = explained.method == GRADIENT_SHAP
-    note = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
-    sections = summary_sections(
-        [*covariate_features(found, examined), *window_features(found, examined, windows)],
-        explained.sample_id,
-        found.what,
-        "SHAP value" if is_shap else "attribution",
-        sentences(note, _not_explained(examined)),
-    )
+    features = [*covariate_features(found, examined), *window_features(found, examined, windows)]
+    values = "SHAP value" if explained.method == GRADIENT_SHAP else "attribution"
+    told = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
+    note = sentences(told, _not_explained(examined))
+    sections = summary_sections(features, explained.sample_id, found.what, values, note)
     return _to_choose(sections, examined, explained)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +14,7 @@ from experiments.report.figures.figure_page import (
     LONGEST_ID,
     PALETTE,
     Section,
+    list_names,
     shown_name,
     shown_names,
 )
@@ -35,12 +36,8 @@ def summary_sections(
 ) -> list[Section]:
     """Sections with a point for each sample and feature, and with the features' means.
 
-    Args:
-        features: In any order, [N] values each.
-        sample_id: The N samples.
-        what: The score that was explained.
-        values: The name of the attributions (``SHAP value``).
-        note: How they were made, in a sentence.
+    ``what`` was explained, ``values`` names its attributions (``SHAP value``), ``note`` says how
+    they were made.
     """
     if not features:
         return [Section("summary", "No features", text="No features were explained.")]
@@ -88,25 +85,18 @@ def _points(
         automargin=True,
         zeroline=False,
     )
-    scale: dict[str, Any] = {"title": {"text": "feature's value", "side": "right"}}
-    scale.update(tickvals=[0, 1], ticktext=["low", "high"], thickness=12)
-    figure.update_layout(
-        height=FRAME + ROW_HEIGHT * len(features),
-        showlegend=False,
-        hovermode="closest",
-        coloraxis={"colorscale": VALUES, "cmin": 0, "cmax": 1, "colorbar": scale},
-    )
-    return figure
+    title = {"text": "feature's value", "side": "right"}
+    bar = {"title": title, "tickvals": [0, 1], "ticktext": ["low", "high"], "thickness": 12}
+    figure.update_layout(height=FRAME + ROW_HEIGHT * len(features), showlegend=False)
+    colours = {"colorscale": VALUES, "cmin": 0, "cmax": 1, "colorbar": bar}
+    return figure.update_layout(hovermode="closest", coloraxis=colours)
 
 
 def _place(values: np.ndarray) -> np.ndarray:
     """The rank of each value, from 0 to 1; 0.5 where all are the same."""
-    ranks = rankdata(values) - 1
+    ranks = rankdata(values)
     low, high = ranks.min(), ranks.max()
-    if high == low:
-        return np.full(len(values), 0.5)
-    places: np.ndarray = (ranks - low) / (high - low)
-    return places
+    return np.full(len(values), 0.5) if high == low else (ranks - low) / (high - low)
 
 
 def _heaped(x: np.ndarray, largest: float) -> np.ndarray:
@@ -127,7 +117,6 @@ def _bars(features: Sequence[Feature], values: str) -> go.Figure:
     sizes = [feature.size for feature in features]
     figure = go.Figure(go.Bar(x=sizes, y=names, orientation="h", marker_color=PALETTE[0]))
     figure.update_traces(hovertemplate="%{y}: %{x:.3g}<extra></extra>")
+    list_names(figure)
     figure.update_xaxes(title_text=f"mean |{values}|")
-    figure.update_yaxes(type="category", autorange="reversed", automargin=True, dtick=1)
-    figure.update_layout(height=FRAME + 24 * len(features), showlegend=False)
-    return figure
+    return figure.update_layout(height=FRAME + 24 * len(features), showlegend=False)
