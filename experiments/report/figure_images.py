@@ -25,44 +25,40 @@ NAME_ABOVE = 36
 
 def write_images_of(pages: Mapping[Path, Sequence[Section]]) -> str | None:
     """Write the figures of each page as an image beside it; as :func:`write_images` does."""
-    return write_images(
-        {
-            path.with_suffix(".png"): [_named(s) for s in sections if s.figure is not None]
-            for path, sections in pages.items()
-        }
-    )
+    wanted: dict[Path, list[go.Figure]] = {}
+    for path, sections in pages.items():
+        drawn = (section for section in sections if section.figure is not None)
+        wanted[path.with_suffix(".png")] = [_named(section) for section in drawn]
+    return write_images(wanted)
 
 
 def _named(section: Section) -> go.Figure:
     """Its figure; with what it is of above it where that is chosen on the page."""
     figure = go.Figure(section.figure)
     if section.choice:
-        figure.add_annotation(
-            text=f"<b>{shown_name(section.choice)}</b>",
-            showarrow=False,
-            **{"xref": "paper", "x": 1, "xanchor": "right"},
-            **{"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": NAME_ABOVE},
-        )
+        across = {"xref": "paper", "x": 1, "xanchor": "right"}
+        up = {"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": NAME_ABOVE}
+        name = f"<b>{shown_name(section.choice)}</b>"
+        figure.add_annotation(text=name, showarrow=False, **across, **up)
     return figure
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
     """Write figures as images; those of one file stand below each other.
 
-    Returns:
-        None, or in one line why there are no images.
+    Returns None, or in one line why there are no images.
     """
     if importlib.util.find_spec("kaleido") is None:
         return "no PNG files beside the pages: they need kaleido (pip install 'scanfire[png]')"
     with tempfile.TemporaryDirectory() as scratch:
-        drafts: dict[Path, list[Path]] = {path: [] for path, figures in wanted.items() if figures}
+        drafts: dict[Path, list[Path]] = {}
         orders: list[dict[str, Any]] = []
-        for path, own in drafts.items():
-            for figure in map(_framed, wanted[path]):
-                own.append(Path(scratch) / f"{len(orders)}.png")
+        for path, figures in wanted.items():
+            for figure in map(_framed, figures):
+                draft = Path(scratch) / f"{len(orders)}.png"
+                drafts.setdefault(path, []).append(draft)
                 size = {"width": WIDTH, "height": figure.layout.height, "scale": SCALE}
-                order = {"fig": figure.to_plotly_json(), "path": own[-1], "opts": size}
-                orders.append(order)
+                orders.append({"fig": figure.to_plotly_json(), "path": draft, "opts": size})
         try:
             import kaleido  # what it needs may be missing
 

@@ -133,21 +133,13 @@ def write_report(outcome: Outcome, examined: ReportInput) -> Path:
 
 
 def check_sections(entries: Sequence[ComponentConfig]) -> None:
-    """Import the functions of ``report.sections``, before anything is trained.
-
-    Raises:
-        UsageError: One cannot be imported, or cannot be called with what it would be given.
-    """
+    """Import the functions of ``report.sections`` and check their arguments, before training."""
     for number, entry in enumerate(entries):
         _find(entry, f"report.sections.{number}", dict.fromkeys(OFFERED))
 
 
 def custom_parts(entries: Sequence[ComponentConfig], examined: ReportInput) -> Iterator[Part]:
-    """One part of the page for each entry of ``report.sections``.
-
-    Raises:
-        UsageError: A function returned something else than sections.
-    """
+    """One part of the page for each entry of ``report.sections``."""
     offered = {name: getattr(examined, name) for name in OFFERED}
     for number, entry in enumerate(entries):
         key = f"report.sections.{number}"
@@ -181,20 +173,19 @@ def render_report(content: ReportContent) -> str:
     panels = make_panels(content.epochs)
     for panel in panels:
         panel["title"] = metric_message(panel["title"])
-    outcome = None
+    findings, outcome = content.findings, None
     if outputs is not None:
-        outcome = outcome_payload(outputs, content.class_names, content.findings.decisions)
+        outcome = outcome_payload(outputs, content.class_names, findings.decisions)
     ranked = outcome["ranked"] if outcome else []
-    explorer = content.samples is not None and content.test is not None
     before = list(_parts_before(content, bool(ranked)))
     samples: dict[str, Any] = {}
-    if explorer:
-        assert content.samples is not None
-        assert outputs is not None
-        findings = content.findings
-        samples = pack_samples(content.samples, outputs, findings.explained, findings.scan_weights)
+    explorer = content.samples is not None and content.test is not None
+    if content.samples is not None and content.test is not None:
+        sets = findings.explained
+        samples = pack_samples(content.samples, content.test, sets, findings.scan_weights)
     errors = outcome is not None and (task == "regression" or bool(ranked))
     shown = {
+        "overview": ("Overview", True),
         "training": ("Training curves", bool(panels)),
         **({"threshold": ("Threshold explorer", True)} if ranked else {}),
         **{part.name: (part.heading, True) for part in before},
@@ -204,12 +195,13 @@ def render_report(content: ReportContent) -> str:
         "settings": ("Configuration", True),
         "environment": ("Environment", bool(content.environment)),
     }
-    drawn = [
-        section.figure.to_plotly_json()
-        for part in (*before, *content.parts)
-        for section in part.sections
-        if section.figure is not None
-    ]
+    sections = [section for part in (*before, *content.parts) for section in part.sections]
+    drawn = [s.figure.to_plotly_json() for s in sections if s.figure is not None]
+    about_ranks = ""
+    if outputs is not None and task != "regression":
+        about_ranks = about_unranked(outputs, content.class_names)
+    # Of several labels or values, those that are explained.
+    explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
     subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
@@ -230,15 +222,10 @@ def render_report(content: ReportContent) -> str:
         content=content,
         words=words,
         reload_s=RELOAD_S,
-        contents=[
-            ("overview", "Overview"),
-            *((name, heading) for name, (heading, there) in shown.items() if there),
-        ],
+        contents=[(name, heading) for name, (heading, there) in shown.items() if there],
         headline=[_card(name, content) for name in content.headline],
         **_leaderboard(content),
-        audit=[
-            (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
-        ],
+        audit=[(f.level, finding_number(f), _sentence(f)) for f in content.audit or ()],
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
@@ -246,10 +233,10 @@ def render_report(content: ReportContent) -> str:
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,
-        threshold_text=sentences(subset, THRESHOLD_TEXT, _about_unranked(content)),
+        threshold_text=sentences(subset, THRESHOLD_TEXT, about_ranks),
         errors_text=sentences(subset, ERRORS_TEXT[task], OPENS if explorer else ""),
         explorer=shown["explorer"][1],
-        explained_outputs=_explained_outputs(content),
+        explained_outputs=explained if len(explained) > 1 else [],
         explorer_notes=sentences(*_explorer_notes(samples)) if explorer else "",
         environment=list(_flat(content.environment)),
         page_data=as_script(payload),
@@ -311,11 +298,8 @@ def _card(name: str, content: ReportContent) -> dict[str, Any]:
     }
     if name.partition("@")[0] in SHARES and card["low"]:
         low, high = (min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
-        card["track"] = {
-            "low": f"{100 * low:.1f}",
-            "width": f"{100 * (high - low):.1f}",
-            "value": f"{100 * found.value:.1f}",
-        }
+        places = {"low": low, "width": high - low, "value": found.value}
+        card["track"] = {key: f"{100 * place:.1f}" for key, place in places.items()}
     return card
 
 
@@ -337,51 +321,30 @@ def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
         yield Part("predictions", "Predictions and truth", outcome_sections(outputs, names))
         return
     if not ranked:
-        yield Part(
-            "threshold",
-            "Threshold explorer",
-            absent=NO_LABEL_RANKED if content.task == "multilabel" else NOT_RANKED,
-        )
+        why = NO_LABEL_RANKED if content.task == "multilabel" else NOT_RANKED
+        yield Part("threshold", "Threshold explorer", absent=why)
     if content.test is None:
         return  # a temperature is fitted once the training is over
     calibration = content.findings.calibration
-    if calibration is None:
-        yield Part("reliability", "Reliability", absent=NO_TEMPERATURE)
-        return
-    sections = [reliability_section(calibration, content.task, names)]
-    yield Part("reliability", "Reliability", sections)
+    sections = []
+    if calibration is not None:
+        sections = [reliability_section(calibration, content.task, names)]
+    yield Part("reliability", "Reliability", sections, absent=NO_TEMPERATURE)
 
 
 def _drawn(part: Part) -> dict[str, Any]:
     """A part with its figures as JSON, for the page's own script to draw when they are seen."""
+    figures = [
+        "" if section.figure is None else styled(section.figure).to_json().replace("<", "\\u003c")
+        for section in part.sections
+    ]
     return {
         "name": part.name,
         "heading": part.heading,
         "absent": part.absent,
         "choices": choices_of(part.sections),
-        "drawn": [(section, _figure_json(section)) for section in part.sections],
+        "drawn": list(zip(part.sections, map(Markup, figures), strict=True)),
     }
-
-
-def _figure_json(section: Section) -> Markup:
-    if section.figure is None:
-        return Markup("")
-    text: str = styled(section.figure).to_json()
-    return Markup(text.replace("<", "\\u003c"))
-
-
-def _about_unranked(content: ReportContent) -> str:
-    if content.outputs is None or content.task == "regression":
-        return ""
-    return about_unranked(content.outputs, content.class_names)
-
-
-def _explained_outputs(content: ReportContent) -> list[str]:
-    """The names of what is explained, where that is several labels or values."""
-    sets = content.findings.explained
-    if len(sets) < 2:
-        return []
-    return [str(content.class_names[int(one.target[0])]) for one in sets]
 
 
 def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:

@@ -35,14 +35,11 @@ class ResultPages:
         """``evaluation_plots.html``: curves, decisions, t-SNE, attention and all metrics."""
         outputs, classes = self.examined.outputs, self.examined.classes
         table = [("metric", "value"), *((name, figure_text(v)) for name, v in metrics.items())]
+        planes = sections_of(self.examined, "embedding")
         sections = [
             *outcome_sections(outputs, classes),
             *threshold_sections(outputs, classes),
-            *(
-                section
-                for section in sections_of(self.examined, "embedding")
-                if section.name == "tsne"
-            ),
+            *(section for section in planes if section.name == "tsne"),
             *sections_of(self.examined, "attention"),
             Section("metrics", "Metrics", table=table),
         ]
@@ -51,49 +48,38 @@ class ResultPages:
     def importance(self) -> None:
         """``feature_importance.html``: what the scores rest on, over points and covariates."""
         lead = "Attribution over the spectrum and the covariates."
-        self._write_of(
-            "feature_importance", lead, sections_of(self.examined, "importance"), "was explained"
-        )
+        sections = sections_of(self.examined, "importance")
+        self._write("feature_importance", lead, sections, "was explained")
 
     def shap(self, explained: Sequence[Explained] = ()) -> None:
         """``shap_analysis.html``: the attributions of each sample's features.
 
-        Args:
-            explained: By another method than those of the importance, and of the same samples;
-                where there are none, those are taken.
+        ``explained`` are of the importance's samples by another method, else its own are taken.
         """
         examined = self.examined
         if explained:
             examined = replace(examined, findings=replace(examined.findings, explained=explained))
         lead = "Contribution of each feature to the score, per sample."
-        self._write_of("shap_analysis", lead, shap_sections(examined), "was explained")
+        self._write("shap_analysis", lead, shap_sections(examined), "was explained")
 
     def pca(self) -> None:
         """``pca_analysis.html``: the samples in the plane, by PCA and by t-SNE."""
-        lead = "Embeddings of the test samples."
-        self._write_of(
-            "pca_analysis", lead, sections_of(self.examined, "embedding"), "has a stored embedding"
-        )
+        sections, nothing = sections_of(self.examined, "embedding"), "has a stored embedding"
+        self._write("pca_analysis", "Embeddings of the test samples.", sections, nothing)
 
     def attention(self) -> None:
         """``attention_analysis.html``: the weights and gates that the model returns."""
         lead = "Attention over scans, covariates and positions."
-        self._write_of(
-            "attention_analysis",
-            lead,
-            sections_of(self.examined, "attention"),
-            "has measured attention",
-        )
+        sections, nothing = sections_of(self.examined, "attention"), "has measured attention"
+        self._write("attention_analysis", lead, sections, nothing)
 
     def images(self, others: Mapping[Path, list[Section]] | None = None) -> str | None:
         """Write a PNG beside each page; None, or in one line why there are none."""
         return write_images_of({**(others or {}), **self.written})
 
-    def _write_of(self, name: str, lead: str, sections: list[Section], done: str) -> None:
+    def _write(self, name: str, lead: str, sections: list[Section], done: str = "") -> None:
         nothing = Section("none", "Nothing to show", text=f"No sample {done}.")
-        self._write(name, lead, sections or [nothing])
-
-    def _write(self, name: str, lead: str, sections: list[Section]) -> None:
+        sections = sections or [nothing]
         path = self.folder / f"{name}.html"
         title = f"{self.title} - {name.replace('_', ' ')}"
         self.written[write_figure_page(path, title, lead, sections)] = sections
@@ -107,14 +93,9 @@ def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[P
     """Write a run's figures by name into ``report``, from what was found out already.
 
     Each as ``.html`` and, where kaleido and a Chrome are there, as ``.png``; of
-    ``training_curves.html``, which grows with the run, only the image is made. The model is not
-    called again: ``shap_analysis`` shows the attributions that there are, and says by which method.
-
-    Returns:
-        The files that were written, and in one line why there are no images, else None.
-
-    Raises:
-        UsageError: A page cannot be written.
+    ``training_curves.html``, which grows with the run, only the image. ``shap_analysis`` shows the
+    attributions that there are, and says by which method. Returns the files that were written, and
+    in one line why there are no images, else None.
     """
     folder = outcome.run_dir / FOLDER
     folder.mkdir(exist_ok=True)
