@@ -114,6 +114,7 @@ def decide(
         return {}, None
     found = {}
     pairs = zip(ranked_outputs(val, names), ranked_outputs(test, names), strict=True)
-    for (_, name, *of_val), (_, _, *of_test) in pairs:
-        found[name] = operating_points(*of_val, *of_test, threshold.rule, threshold.demand)
+    rule = threshold.rule, threshold.demand
+    for (_, name, val_scores, val_positive), (_, _, scores, positive) in pairs:
+        found[name] = operating_points(val_scores, val_positive, scores, positive, *rule)
     return found, calibrate(val, test)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -98,6 +98,10 @@ class Change:
     before: Any
     now: Any
 
+    def told(self, why: str) -> str:
+        """The key, its new value and, in brackets, ``why`` with its old value in place of {}."""
+        return f"{self.key} {_short(self.now)} ({why.format(_short(self.before))})"
+
 
 def setting_keys(schema: type[Section] = Config, prefix: str = "") -> list[str]:
     """Every setting as a dotted key; a section is one only where it can be left out."""
@@ -151,10 +155,7 @@ def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[C
 
 
 def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = False) -> None:
-    """Refuse the changes that cannot be honoured.
-
-    ``bucketed``: samples are batched by their padded number of scans.
-    """
+    """Refuse what cannot be honoured; ``bucketed``: batches are by padded numbers of scans."""
     refused = []
     for change in changes:
         reason = REFUSED.get(change.key)
@@ -163,8 +164,7 @@ def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = Fa
         if reason is None and change.key not in ANY_TIME | TRAINING:
             reason = "nothing says that it may change"
         if reason is not None:
-            was, asked = _short(change.before), _short(change.now)
-            refused.append(f"{change.key} {asked} (it has {was}: {reason})")
+            refused.append(change.told(f"it has {{}}: {reason}"))
     if refused:
         raise UsageError(
             f"the run in {run_dir} cannot be continued with {', '.join(refused)}; "
@@ -173,13 +173,10 @@ def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = Fa
 
 
 def refuse_without_effect(changes: Sequence[Change], run_dir: Path, ended: str) -> None:
-    """Refuse changes of the training where nothing is left to train.
-
-    ``ended`` says why nothing is left, and what would change that.
-    """
+    """Refuse changes of the training where nothing is left to train; ``ended`` says why."""
     idle = [change for change in changes if change.key in TRAINING]
     if idle:
-        asked = ", ".join(f"{c.key} {_short(c.now)} (it has {_short(c.before)})" for c in idle)
+        asked = ", ".join(change.told("it has {}") for change in idle)
         raise UsageError(f"{asked} would change nothing in {run_dir}: {ended}")
 
 
@@ -190,22 +187,17 @@ def describe_changes(changes: Iterable[Change]) -> str:
         >>> describe_changes([Change("optimizer.lr", 0.01, 1e-05)])
         'continued with optimizer.lr 1e-05 (before: 0.01)'
     """
-    told = (f"{c.key} {_short(c.now)} (before: {_short(c.before)})" for c in changes)
-    return f"continued with {', '.join(told)}"
+    return f"continued with {', '.join(change.told('before: {}') for change in changes)}"
 
 
 def unused_settings(source: str, written: Any, config: Config, own: Config) -> str | None:
-    """One line on the settings of a file that differ from those of the run that is continued.
-
-    ``config`` is what the file ``source`` and the command line give, ``own`` what the run and the
-    command line give, which is used.
-    """
-    keys = _nested_keys(written)
+    """One line on settings of the file ``source`` (``config``) that the continued run's replace."""
+    keys = list(_nested_keys(written))
     changes = changes_between(own.resolved(), config.resolved())
     unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
     if not unused:
         return None
-    told = ", ".join(f"{c.key} {_short(c.now)} (the run has {_short(c.before)})" for c in unused)
+    told = ", ".join(change.told("the run has {}") for change in unused)
     value = json.dumps(unused[0].now, ensure_ascii=False).strip('"')
     return (
         f"{source}: not used: {told}; the run keeps its own settings; to change one: "
@@ -213,23 +205,17 @@ def unused_settings(source: str, written: Any, config: Config, own: Config) -> s
     )
 
 
-def _nested_keys(values: Any, prefix: str = "") -> list[str]:
-    if not isinstance(values, Mapping):
-        return []
-    return [
-        key
-        for name, value in values.items()
-        for key in (f"{prefix}{name}", *_nested_keys(value, f"{prefix}{name}."))
-    ]
+def _nested_keys(values: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield f"{prefix}{name}"
+            yield from _nested_keys(value, f"{prefix}{name}.")
 
 
-def _find(settings: Mapping[str, Any], sections: Sequence[str]) -> Any:
+def _find(settings: Any, sections: Sequence[str]) -> Any:
     for name in sections:
-        found = settings.get(name)
-        if not isinstance(found, Mapping):
-            return {}
-        settings = found
-    return settings
+        settings = settings.get(name) if isinstance(settings, Mapping) else None
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def _value(settings: Mapping[str, Any], key: str) -> Any:

@@ -82,10 +82,7 @@ def build_default_trainer(
     save_best: bool = False,
     curves: Path | None = None,
 ) -> tuple[Trainer, list[Any]]:
-    """A trainer of an evaluator's model, and its handlers.
-
-    The learning rate follows ``plateau_of``. Without a folder there is no log.
-    """
+    """A trainer of an evaluator's model, and its handlers; without a folder there is no log."""
     followed: dict[str, Any] = {"monitor": task.monitor, "mode": task.mode}
     early = EarlyStoppingConfig.model_construct(**followed, patience=patience)
     # Not validated: the optimizer and the handlers check a caller's values, by their own names.
@@ -116,10 +113,9 @@ def build_default_trainer(
 
 
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
-    """Write a model's weights; a file that stood there is replaced when the new one is whole.
+    """Write a model's weights, and ``others`` of plain types; missing folders are made.
 
-    Missing folders are made. It opens with ``torch.load(weights_only=True)``; ``others`` are plain
-    values that stand beside the weights.
+    A file that stood there is replaced when the new one is whole.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,16 +128,15 @@ def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
     """Take the weights of a file that :func:`save_weights` or a checkpoint handler wrote.
 
-    Nothing in it can run code; a model that it does not fit stays as it was. Returns what the file
-    holds beside the weights.
+    A model that it does not fit stays as it was. Returns what the file holds beside the weights.
     """
     content = load_checkpoint(path)
     saved, own = content["states"].get("model", {}), model.state_dict()
-    wrong = [
-        f"'{name}' ({_shape(saved, name)} there, {_shape(own, name)} here)"
-        for name in dict.fromkeys([*own, *saved])
-        if _shape(saved, name) != _shape(own, name)
-    ]
+    wrong = []
+    for name in dict.fromkeys([*own, *saved]):
+        there, here = _shape(saved, name), _shape(own, name)
+        if there != here:
+            wrong.append(f"'{name}' ({there} there, {here} here)")
     if wrong:
         told = content["meta"].get("model")
         whose = f" ({told['name']})" if isinstance(told, Mapping) and "name" in told else ""

@@ -78,7 +78,7 @@ class EnhancedTrainer:
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
         model_name: The folder's name.
-        device: Where to compute; without a GPU, ``cuda`` says so and takes the CPU.
+        device: Without a GPU, ``cuda`` says so and takes the CPU.
         lr: The full learning rate.
         weight_decay: Of matrices; biases and norms get none.
         save_dir: Holds the folders.
@@ -86,9 +86,9 @@ class EnhancedTrainer:
         enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
             ``pca_analysis.html`` and ``attention_analysis.html``.
         task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
-        class_names: Of the classes, the labels or the targets, for the pages.
-        covariate_names: D names, for the pages.
-        axis: Where each point of a scan is, [L], for the pages.
+        class_names: Of the classes, labels or targets; these and the following are for the pages.
+        covariate_names: D names.
+        axis: Where each point of a scan is, [L].
         axis_name: What that is, such as ``m/z`` or ``cm-1``.
 
     Attributes:
@@ -148,8 +148,8 @@ class EnhancedTrainer:
     ) -> dict[str, list[float]]:
         """Train for so many epochs, or until the validation no longer improves.
 
-        It starts from the weights that the model has: those it was made or loaded with, or those
-        of an earlier call. Optimizer, schedule and patience begin anew, and so does the folder.
+        It starts from the weights that the model has. Optimizer, schedule and patience begin anew,
+        and so does the folder.
 
         Args:
             train_loader: Yields the training batches.
@@ -207,10 +207,9 @@ class EnhancedTrainer:
     def train_epoch(self, loader: Any) -> dict[str, float]:
         """Train for one epoch; further calls continue with the same optimizer and schedule.
 
-        The loader yields as many batches in each call. Steps are those of :meth:`train`, the
-        learning rate is halved on a plateau of ``train/loss``. The first call, also after
-        :meth:`train` or :meth:`load_model`, makes the optimizer. Nothing is written; ``history``
-        follows. Returns the epoch's metrics (``loss``, ``auroc``, ...) and ``lr``.
+        The loader yields as many batches in each call. The learning rate is halved on a plateau of
+        ``train/loss``. The first call, also after :meth:`train` or :meth:`load_model`, makes the
+        optimizer. Nothing is written. Returns the epoch's metrics (``loss``, ...) and ``lr``.
         """
         batches = AnyLoader(loader, "loader")
         if self._stepped is None:
@@ -286,9 +285,8 @@ class EnhancedTrainer:
         there is no folder: one is made for pages, and nothing is written without them.
 
         Returns:
-            Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
-            list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
-            ``classification_report`` (:func:`class_report`; a regression has none).
+            Metric -> value, NaN where undefined; ``predictions``, a list of class numbers, labels
+            (0 or 1) or values; and ``classification_report`` (a regression has none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -319,11 +317,8 @@ class EnhancedTrainer:
     def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
         """Measure the model; nothing is written.
 
-        Returns:
-            Metric -> value, NaN where a metric is undefined on these samples; with
-            ``collect_embeddings`` also ``sample_id``, ``labels``, ``predictions``,
-            ``probabilities``, ``embeddings`` and ``attention_weights``
-            (:meth:`CollectedSamples.arrays`).
+        Returns metric -> value, NaN where undefined; with ``collect_embeddings`` also each sample's
+        (:meth:`CollectedSamples.arrays`).
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
@@ -348,10 +343,9 @@ class EnhancedTrainer:
     def compare_models(
         self, models: Mapping[str, nn.Module | EnhancedTrainer | Trainer], test_loader: Any
     ) -> pd.DataFrame:
-        """Measure several models on the same samples, with this trainer's device and task.
+        """Measure several models or trainers on the same samples, with this one's device and task.
 
-        ``models`` are models or trainers, by name. Returns one row per model; it is also written,
-        with the curves, to ``<save_dir>/comparison``.
+        Returns one row per model; it is also written, with curves, to ``<save_dir>/comparison``.
         """
         plain = {name: _model_of(thing, name) for name, thing in models.items()}
         loader = AnyLoader(test_loader, "test_loader")
@@ -410,8 +404,8 @@ class EnhancedTrainer:
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the model's weights and the history; replaces a file when the new one is whole.
 
-        Missing folders are made. The file opens with ``torch.load(weights_only=True)``. Without a
-        path it is ``best_model.pt`` in the folder of the training, or of a new one.
+        The file opens with ``torch.load(weights_only=True)``. Without a path it is
+        ``best_model.pt`` in the folder of the training, or of a new one.
         """
         if path is None:
             if self.run_dir is None:
@@ -423,9 +417,8 @@ class EnhancedTrainer:
     def load_model(self, path: str | Path | None = None) -> None:
         """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
 
-        Nothing in the file can run code; one that does not fit leaves the model as it was. A
-        checkpoint has no history; of a regression it has the scale of the values, too. Without a
-        path it is ``best_model.pt`` in the folder of the training, or before one in
+        Nothing in the file can run code; one that does not fit leaves the model as it was. Without
+        a path it is ``best_model.pt`` in the folder of the training, or before one in
         ``<save_dir>/<model_name>``, which becomes the folder of evaluations.
         """
         folder = self.run_dir or self.save_dir / self.model_name

@@ -24,7 +24,7 @@ from engine.reporting import (
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
-from experiments.baselines import about_leaderboard, title_of, verdict
+from experiments.baselines import Leaderboard, about_leaderboard, title_of, verdict
 from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
     PALETTE,
@@ -202,6 +202,7 @@ def render_report(content: ReportContent) -> str:
         about_ranks = about_unranked(outputs, content.class_names)
     # Of several labels or values, those that are explained.
     explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
+    board = content.leaderboard
     subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
@@ -223,8 +224,15 @@ def render_report(content: ReportContent) -> str:
         words=words,
         reload_s=RELOAD_S,
         contents=[(name, heading) for name, (heading, there) in shown.items() if there],
-        headline=[_card(name, content) for name in content.headline],
-        **_leaderboard(content),
+        interval=Interval,
+        figure=figure_text,
+        figures=figure_texts,
+        metric=metric_message,
+        minus=_with_minus,
+        shares=SHARES,
+        verdict=Message("Verdict: {}.", verdict(board)) if board else "",
+        about_leaderboard=about_leaderboard(board) if board else "",
+        leaderboard=_leaderboard(board) if board else (),
         audit=[(f.level, finding_number(f), _sentence(f)) for f in content.audit or ()],
         panels=panels,
         threshold=bool(ranked),
@@ -245,25 +253,14 @@ def render_report(content: ReportContent) -> str:
     )
 
 
-def _leaderboard(content: ReportContent) -> dict[str, Any]:
-    """The verdict, and a row per model: its name, validation and test figures."""
-    found = content.leaderboard
-    if found is None:
-        return {"verdict": None}
-    return {
-        "verdict": Message("Verdict: {}.", verdict(found)),
-        "about_leaderboard": about_leaderboard(found),
-        "leaderboard_metric": metric_message(found.metric),
-        "leaderboard": [
-            (title_of(entry.name), _with_minus(figure_text(entry.val)), _tested(entry.test))
-            for entry in (found.network, *found.baselines)
-        ],
-    }
-
-
-def _tested(found: Interval) -> Message:
-    value, low, high = (_with_minus(text) for text in figure_texts(found))
-    return Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
+def _leaderboard(found: Leaderboard) -> list[tuple[str, str, Message]]:
+    """A row per model: its name, validation and test figures."""
+    rows = []
+    for entry in (found.network, *found.baselines):
+        value, low, high = map(_with_minus, figure_texts(entry.test))
+        tested = Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
+        rows.append((title_of(entry.name), _with_minus(figure_text(entry.val)), tested))
+    return rows
 
 
 def _names(content: ReportContent) -> set[str]:
@@ -280,27 +277,6 @@ def _samples(content: ReportContent) -> dict[str, list[Any]]:
         "group": [content.groups.get(name, "") for name in ids],
         "scans": [len(rows[name]) if name in rows else None for name in ids],
     }
-
-
-def _card(name: str, content: ReportContent) -> dict[str, Any]:
-    val = content.headline[name]
-    tested = content.test is not None and name in content.tested
-    found = content.tested[name] if tested else Interval(val)
-    texts = figure_texts(found)
-    card: dict[str, Any] = {
-        "name": metric_message(name),
-        "value": _with_minus(texts.value),
-        "val": _with_minus(figure_text(val)) if tested else "",
-        "low": _with_minus(texts.low),
-        "high": _with_minus(texts.high),
-        "too_few": found.too_few,
-        "track": None,
-    }
-    if name.partition("@")[0] in SHARES and card["low"]:
-        low, high = (min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
-        places = {"low": low, "width": high - low, "value": found.value}
-        card["track"] = {key: f"{100 * place:.1f}" for key, place in places.items()}
-    return card
 
 
 def _with_minus(figure: str) -> str:

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     )
     from experiments.report.figures.embeddings import plane_sections
     from experiments.report.figures.figure_page import (
+        GUIDE,
         PALETTE,
         TEMPLATES,
         Part,
         Section,
+        add_diagonal,
         choices_of,
         shown_name,
         shown_names,

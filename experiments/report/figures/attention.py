@@ -162,8 +162,8 @@ def _of_decisions(
     for number, name in enumerate(names):
         own = target == number
         if own.any():
-            pair = (np.where(own, side[rows, shown], np.nan) for side in (spectra, tabular))
-            groups.append((Message("true {}", name), *pair))
+            x, y = (np.where(own, side[rows, shown], np.nan) for side in (spectra, tabular))
+            groups.append((Message("true {}", name), x, y))
     figure = _scatter(groups, outputs)
     if not binary:
         told = "Shown: each head's probability of the class predicted by the whole model."
@@ -175,7 +175,7 @@ def _of_decisions(
 def _of_values(
     outputs: EpochOutputs, names: Sequence[str], heads: tuple[Tensor, Tensor]
 ) -> tuple[go.Figure, str]:
-    groups = _columns(*(head.double().numpy() for head in heads), names)
+    groups = _columns(heads[0].double().numpy(), heads[1].double().numpy(), names)
     correlations = []
     for name, x, y in groups:
         known = x.std() * y.std() > 0 and len(x) > 1
@@ -250,10 +250,10 @@ def weight_sections(
 ) -> list[Section]:
     """A section for each kind of attention weights that the model returns, gates left out."""
     sections = []
-    for number, (name, weights) in enumerate(summary.over_scans.items()):
+    for number, (name, scans) in enumerate(summary.over_scans.items()):
         heading = Message("{}: over the scans of a sample", _words(name))
-        text = _spread_text(weights)
-        sections.append(Section(f"scans-{number}", heading, _spread_figure(weights), text))
+        figure, text = _spread_figure(scans), _spread_text(scans)
+        sections.append(Section(f"scans-{number}", heading, figure, text))
     for number, (name, weights) in enumerate(summary.means.items()):
         if is_gate(name):
             continue

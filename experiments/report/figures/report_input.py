@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, read_units
+from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, TargetScaler, read_units
 from engine.metrics import EpochOutputs
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.report.words import MOST_VALUES
 
 if TYPE_CHECKING:
+    from experiments.builders import Data
     from experiments.report.figures.figure_page import Section
 
 # Further columns by which points can be coloured: so many, and of each value so many samples on
@@ -66,34 +67,39 @@ class ReportInput:
     scale: Sequence[float] | None = None
     drawn: dict[str, list[Section]] = field(default_factory=dict, init=False, repr=False)
 
+    def in_units_of(self, scaler: TargetScaler | None) -> ReportInput:
+        """The same with attributions and heads in the unit of a regression's targets."""
+        if scaler is None:
+            return self
+        findings, scale = self.findings, scaler.state_dict()["std"]
+        if findings.heads is not None:
+            spectra, tabular = (scaler.restore(head) for head in findings.heads)
+            findings = replace(findings, heads=(spectra, tabular))
+        return replace(self, findings=findings, scale=scale)
+
 
 def examine(outcome: Outcome) -> ReportInput:
     """The report's input of a run's test set."""
     cohort, data, findings = outcome.data.cohort, outcome.data, outcome.findings
-    outputs = outcome.outputs["test"]
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
-    rows = np.array([row_of[name] for name in outputs.sample_id])
-    inputs = None
+    outputs, inputs = outcome.outputs["test"], None
     if findings.explained:
-        inputs = _inputs(outcome, [row_of[name] for name in findings.explained[0].sample_id])
-    if findings.heads is not None and data.scaler is not None:
-        spectra, tabular = (data.scaler.restore(head) for head in findings.heads)
-        findings = replace(findings, heads=(spectra, tabular))
-    return ReportInput(
+        inputs = _inputs(data, [row_of[name] for name in findings.explained[0].sample_id])
+    examined = ReportInput(
         outputs=outputs,
         classes=cohort.class_names,
         findings=findings,
         covariates=data.encoder.feature_names,
         axis=data.axis,
         axis_name=read_units(cohort.root).get(AXIS, UNNAMED_AXIS),
-        columns=_columns(cohort, rows),
+        columns=_columns(cohort, np.array([row_of[name] for name in outputs.sample_id])),
         inputs=inputs,
-        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
     )
+    return examined.in_units_of(data.scaler)
 
 
-def _inputs(outcome: Outcome, rows: list[int]) -> ExplainedInputs:
-    data, cohort = outcome.data, outcome.data.cohort
+def _inputs(data: Data, rows: list[int]) -> ExplainedInputs:
+    cohort = data.cohort
     total = np.zeros(data.spec_len)
     given = np.empty((len(rows), data.spec_len), dtype=np.float32)
     for place, row in enumerate(rows):
@@ -126,5 +132,4 @@ def _partition(values: np.ndarray | pd.Series) -> np.ndarray:
     rows = np.asarray(values)
     if rows.ndim == 2:
         rows = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-    numbers: np.ndarray = pd.factorize(rows, use_na_sentinel=False)[0]
-    return numbers
+    return np.asarray(pd.factorize(rows, use_na_sentinel=False)[0])
