@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 from datasets.errors import UsageError
 from experiments.config.components import Section
 from experiments.config.schema import Config
+from experiments.config.yaml_text import read_yaml
 
 # They say which run is continued. The run keeps its own.
 FINDS_THE_RUN = frozenset({"exp_name", "runs_dir"})
@@ -25,63 +26,11 @@ def _keys(names: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-# Honoured whenever a run is continued, also after its last epoch. The data have to be the same
-# files; their checksums are compared.
-ANY_TIME = _keys(
-    {
-        "": "metrics",
-        "data": "root cache_dir verify cache cache_limit_gib num_workers",
-        "data.batching": "collate pad_rows_to pad_scans_to",
-        "trainer": "device precision deterministic",
-        "trainer.processes": "strategy backend static_graph find_unused_parameters overlap",
-        "checkpoint": "monitor mode",
-        "baselines": "enabled models max_samples",
-        "report": "enabled language resamples sections",
-        "report.threshold": "rule demand",
-        "report.attribution": "method max_samples steps",
-    }
-)
-# Honoured where there are epochs left to train.
-TRAINING = _keys(
-    {
-        "": "handlers lr_scheduler",
-        "data": "augmentations",
-        "trainer": "max_epochs grad_clip accumulate_steps compile early_stopping",
-        "trainer.early_stopping": "monitor mode patience cooldown min_delta relative start_epoch",
-        "optimizer": "lr weight_decay layer_decay groups",
-        "lr_scheduler": "name warmup warmup_steps params",
-        "checkpoint": "save_top_k save_last every_epochs every_steps keep_every_epochs",
-        "ema": "decay warmup",
-        "log": "every_steps",
-    }
-)
-# Refused, each for a reason.
-REFUSED: dict[str, str] = {
-    key: reason
-    for reason, keys in {
-        "the random numbers go on from the checkpoint": {"": "seed"},
-        "a run keeps the data that it began with": {
-            "data.simulated": "seed n_samples",
-            "data": "task label labels group numeric categorical log missing_indicators transforms",
-        },
-        "a run keeps the split that it began with": {
-            "data.split": "kind fractions seed folds fold batch file"
-        },
-        "the place within an epoch is counted in batches": {
-            "data.batching": "kind token_budget balance",
-            "trainer": "batch_size",
-        },
-        "the checkpoint holds the weights of the model that it began with": {
-            "model": "name params"
-        },
-        "its losses would not be comparable before and after": {"loss": "name params"},
-        "the checkpoint holds the memory of the optimizer that it began with": {
-            "optimizer": "name params"
-        },
-        "the data were audited when the run began": {"audit": "enabled accept"},
-    }.items()
-    for key in _keys(keys)
-}
+TABLE = Path(__file__).with_suffix(".yaml")
+_TABLE = read_yaml(TABLE.read_text("utf-8"), TABLE.name)
+ANY_TIME, TRAINING = _keys(_TABLE["any_time"]), _keys(_TABLE["training"])
+# Key -> why.
+REFUSED = {key: why for why, names in _TABLE["refused"].items() for key in _keys(names)}
 # These attach or leave out handlers that have a state.
 ATTACH = frozenset(
     {"handlers", "lr_scheduler", "trainer.early_stopping", "ema.decay", "report.enabled"}

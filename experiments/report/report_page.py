@@ -76,50 +76,11 @@ SHARES = (
     "recall_at_fpr",
     "specificity_at_sensitivity",
 )
-# What Plotly's buttons are called; the library asks for these phrases by itself.
-MODEBAR = (
-    "Zoom",
-    "Pan",
-    "Zoom in",
-    "Zoom out",
-    "Autoscale",
-    "Reset axes",
-    "Box Select",
-    "Lasso Select",
-    "Download plot as a PNG",
-    "Download plot",
-    "Double-click to zoom back out",
-    "Double-click on legend to isolate one trace",
-    "Taking snapshot - this may take a few seconds",
-    "Snapshot succeeded",
-    "trace",
-)
-THRESHOLD_TEXT = Message(
-    "A sample is predicted positive if its probability reaches the threshold. The rules' "
-    "thresholds were chosen on the validation set."
-)
-OPENS = Message("Click a row to open the sample below.")
 NOT_RANKED = "No ranking: all samples are of one class, or a score is not finite."
 NO_LABEL_RANKED = (
     "No ranking: each label is present in all samples or in none, or a score is not finite."
 )
 NO_TEMPERATURE = "No temperature could be fitted on the validation set: see the warnings above."
-ERRORS_TEXT = {
-    "binary": Message(
-        "Sorted by the predicted probability of the true class, lowest first. Margin: distance "
-        "from the threshold, negative for an error."
-    ),
-    "multilabel": Message(
-        "Sorted by the predicted probability of the true state of the label chosen above, lowest "
-        "first. Margin: distance from the threshold, negative for an error."
-    ),
-    "multiclass": Message(
-        "Sorted by the predicted probability of the true class, lowest first. Prediction: the "
-        "most likely class. Margin: probability of the true class minus the largest other one, "
-        "negative for an error."
-    ),
-    "regression": Message("Sorted by absolute error, largest first."),
-}
 
 
 def write_report(outcome: Outcome, examined: ReportInput) -> Path:
@@ -217,7 +178,6 @@ def render_report(content: ReportContent) -> str:
         "palette": PALETTE,
         "config": PLOTLY_CONFIG,
         "words": read_words() | words.found_in(drawn),
-        "modebar": {phrase: read_words()[phrase] for phrase in MODEBAR},
     }
     return page_template(TEMPLATES / "index.html.j2").render(
         content=content,
@@ -241,11 +201,13 @@ def render_report(content: ReportContent) -> str:
         parts_before=[_drawn(part) for part in before],
         parts_after=[_drawn(part) for part in content.parts],
         errors=errors,
-        threshold_text=sentences(subset, THRESHOLD_TEXT, about_ranks),
-        errors_text=sentences(subset, ERRORS_TEXT[task], OPENS if explorer else ""),
+        subset=subset,
+        about_ranks=about_ranks,
+        message=Message,
+        sentences=sentences,
         explorer=shown["explorer"][1],
         explained_outputs=explained if len(explained) > 1 else [],
-        explorer_notes=sentences(*_explorer_notes(samples)) if explorer else "",
+        samples=samples,
         environment=list(_flat(content.environment)),
         page_data=as_script(payload),
         samples_data=as_script(samples),
@@ -321,24 +283,6 @@ def _drawn(part: Part) -> dict[str, Any]:
         "choices": choices_of(part.sections),
         "drawn": list(zip(part.sections, map(Markup, figures), strict=True)),
     }
-
-
-def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:
-    yield Message(
-        "Raw intensities on the model's axis, stored in 256 levels of their square root; "
-        "attributions in 255 levels of their signed square root."
-    )
-    if samples["merged"] > 1:
-        yield Message(
-            "To limit the page's size, {} neighbouring points are merged: the largest intensity, "
-            "the sum of attributions.",
-            samples["merged"],
-        )
-    if samples["left_out"]:
-        yield Message(
-            "The spectra of the {} samples with the smallest errors were omitted.",
-            samples["left_out"],
-        )
 
 
 def _flat(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
