@@ -147,15 +147,11 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
         covariates_about = {"name": path.name, "sha256": file_sha256(path)}
     elif options.covariate_id != SAMPLE_ID:
         raise UsageError("--covariate-id names a column of --covariates, which is not given")
-    units = {
-        "axis": options.axis_unit or reader.axis_unit,
-        "spectra": options.intensity_unit or reader.intensity_unit,
-    }
-    about = {
-        "name": options.out.name,
-        "licence": options.licence,
-        "units": {name: unit for name, unit in units.items() if unit},
-    }
+    units = {"axis": options.axis_unit or reader.axis_unit}
+    units["spectra"] = options.intensity_unit or reader.intensity_unit
+    known_units = {name: unit for name, unit in units.items() if unit}
+    about = {"name": options.out.name, "licence": options.licence, "units": known_units}
+    columns = options.label, options.group, tuple(options.numeric), tuple(options.categorical)
     return ImportSettings(
         source=options.source,
         format=options.format,
@@ -165,9 +161,7 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
         match=options.match,
         naming=Naming(options.sample_from, options.group_from, options.label_from),
         scan_filter=ScanFilter(tuple(options.filter), options.ceiling, options.tic_spread),
-        roles=ImportRoles(
-            options.label, options.group, tuple(options.numeric), tuple(options.categorical)
-        ),
+        roles=ImportRoles(*columns),
         covariates=covariates,
         covariates_about=covariates_about,
         about={name: value for name, value in about.items() if value},

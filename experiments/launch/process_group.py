@@ -192,9 +192,7 @@ class PeerWatch:
     """Watches the next rank in a ring, from a thread; exits this process when that rank is gone.
 
     A process that computes on a GPU may wait for hours for a killed one, and answers no signal.
-
-    ``say`` is called when the neighbour is gone and the training has not noticed; then the process
-    exits with ``exit_code``.
+    When the training has not noticed, ``say`` is called, then the process exits.
     """
 
     def __init__(self, rank: int, world_size: int, say: Callable[[], None], exit_code: int) -> None:
