@@ -192,11 +192,12 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
     cells = tally.scans * len(axis)
     left_out = sum(tally.left_out.values())
     why = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.left_out.items()))
+    extent = "nothing" if tally.low is None else f"{tally.low:g} to {tally.high:g}"
     lines = [
         f"cohort {summary.out.name}: {summary.samples} samples, {tally.scans} scans of {len(axis)} "
         f"points ({axis[0]:g} to {axis[-1]:g}), from {summary.files} files",
         f"aggregation on the axis: {summary.aggregate or 'none, it is their own axis'}; they cover "
-        f"{_extent(tally.low, tally.high)}; {tally.empty_bins / cells:.1%} of the bins are empty",
+        f"{extent}; {tally.empty_bins / cells:.1%} of the bins are empty",
         f"left out: {left_out} scans{f' ({why})' if why else ''}",
     ]
     if summary.samples_left_out:
@@ -248,10 +249,6 @@ def _names(names: Sequence[str]) -> str:
         return "none"
     more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"{len(names)} ({', '.join(names[:MAX_NAMES])}{more})"
-
-
-def _extent(low: float | None, high: float | None) -> str:
-    return "nothing" if low is None else f"{low:g} to {high:g}"
 
 
 if __name__ == "__main__":

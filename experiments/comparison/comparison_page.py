@@ -108,8 +108,13 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
             for column, figure in found.items():
                 bounds = {f"{column}_low": figure.low, f"{column}_high": figure.high}
                 row |= {column: figure.value, **bounds}
-        for name, p_values in _p_values(comparison).items():
-            if number:
+        tested: dict[str, Sequence[DeLong | McNemar]] = {
+            "delong_p": comparison.delong,
+            "mcnemar_p": comparison.mcnemar,
+        }
+        for name, tests in tested.items():
+            if number and tests:
+                p_values = [test.p_value for test in tests]
                 row |= {name: p_values[number - 1], f"{name}_holm": holm(p_values)[number - 1]}
         rows.append(row)
     # The second run's row has all columns, in their order.
@@ -198,11 +203,6 @@ def _tests(comparison: RunComparison) -> list[list[str]] | None:
     return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
 
 
-def _p_values(comparison: RunComparison) -> dict[str, list[float]]:
-    found = {"delong_p": comparison.delong, "mcnemar_p": comparison.mcnemar}
-    return {name: [test.p_value for test in tests] for name, tests in found.items() if tests}
-
-
 def _p_texts(name: str, tests: Sequence[DeLong | McNemar]) -> dict[str, list[str]]:
     """A test's p-values, and of several runs those corrected for their number."""
     p_values = [test.p_value for test in tests]
@@ -273,20 +273,26 @@ Row = tuple[str, Sequence[str]]
 def comparison_text(comparison: RunComparison) -> str:
     """All of it, without colours."""
     names = [run.name for run in comparison.runs]
+    rows = about_rows(comparison)
+    for name in comparison.metrics:
+        apart = [with_bounds(found[name], "+") for found in comparison.differences]
+        rows += [metric_row(comparison, name), ("  difference", ["", *apart])]
+    tests = _p_texts("DeLong", comparison.delong) | _p_texts("McNemar", comparison.mcnemar)
+    rows += [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in tests.items()]
     parts = [
         lead(comparison),
         *(f"warning: {line}" for line in comparison.warnings),
         *comparison.notes,
         "",
-        _columns(names, [*_figure_lines(comparison), *_test_lines(comparison)]),
+        _columns(names, rows),
     ]
     for title, found in (
         ("differing settings", differing_settings(comparison.runs)),
         ("differing environment", differing_surroundings(comparison.runs)),
     ):
         if found:
-            rows = [(k, [shorten(v, WIDEST_CELL) for v in row]) for k, row in found.items()]
-            parts += ["", title, _columns(names, rows)]
+            short = [(k, [shorten(v, WIDEST_CELL) for v in row]) for k, row in found.items()]
+            parts += ["", title, _columns(names, short)]
     return "\n".join(parts)
 
 
@@ -333,19 +339,6 @@ def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
 
 def _or_unknown(number: float | None, form: str) -> str:
     return UNKNOWN_TEXT if number is None or math.isnan(number) else f"{number:{form}}"
-
-
-def _figure_lines(comparison: RunComparison) -> list[Row]:
-    rows = about_rows(comparison)
-    for name in comparison.metrics:
-        apart = [with_bounds(found[name], "+") for found in comparison.differences]
-        rows += [metric_row(comparison, name), ("  difference", ["", *apart])]
-    return rows
-
-
-def _test_lines(comparison: RunComparison) -> list[Row]:
-    found = _p_texts("DeLong", comparison.delong) | _p_texts("McNemar", comparison.mcnemar)
-    return [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in found.items()]
 
 
 def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:

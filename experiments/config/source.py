@@ -60,7 +60,10 @@ def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]])
     if isinstance(data, dict) and any(key == "data.root" for key, _ in overrides):
         data.pop("simulated", None)  # the command line's cohort replaces the file's simulated one
     for key, text in overrides:
-        set_key(written, key, read_override(text, _type_of(key), f"--{key}"))
+        *parents, leaf = key.split(".")
+        field = _section_at(parents, Config).model_fields.get(leaf)
+        wanted = Any if field is None else field.annotation  # of an unknown key, by its looks
+        set_key(written, key, read_override(text, wanted, f"--{key}"))
     try:
         # First what can be told without the imports that the types of parameters take.
         check_config(typed(_without_params(written), Config))
@@ -214,13 +217,6 @@ def _section_among(kinds: Sequence[Any]) -> type[BaseModel] | None:
     return next(found, None)
 
 
-def _type_of(key: str) -> Any:
-    """The type of a dotted key; Any of one that the schema does not have."""
-    *parents, leaf = key.split(".")
-    field = _section_at(parents, Config).model_fields.get(leaf)
-    return Any if field is None else field.annotation
-
-
 def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     """Every key of the schema as a dotted path, sections before their keys."""
     keys = []
@@ -262,8 +258,9 @@ def typed(value: Any, wanted: Any, key: str = "") -> Any:
         return _mapping(value, kinds, key)
     if isinstance(value, list):
         items = [t for kind in kinds for t in _items(kind, Sequence) if t is not ...]
+        any_of = Union[tuple(items)] if items else Any  # noqa: UP007
         # A tuple has a type for each of its items.
-        each = items if len(items) == len(value) else [_union(items)] * len(value)
+        each = items if len(items) == len(value) else [any_of] * len(value)
         return [
             typed(item, kind, f"{key}.{n}" if key else str(n))
             for n, (item, kind) in enumerate(zip(value, each, strict=True))
@@ -375,7 +372,3 @@ def _items(kind: Any, of: type) -> tuple[Any, ...]:
     """The arguments of a container's type, where it is such a container."""
     origin = get_origin(kind)
     return get_args(kind) if inspect.isclass(origin) and issubclass(origin, of) else ()
-
-
-def _union(kinds: Sequence[Any]) -> Any:
-    return Union[tuple(kinds)] if kinds else Any  # noqa: UP007

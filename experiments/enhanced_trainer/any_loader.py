@@ -138,7 +138,11 @@ def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> A
     mask = _as_mask(parts.get("mask"), spectra, where)
     target = _as_target(next(parts[key] for key in TARGET_KEYS if key in parts), where, task)
     names = _names(parts.get("sample_id"), len(spectra), seen)
-    aux = _as_aux(parts.get("aux"), where)
+    aux = parts.get("aux")
+    if aux is not None:
+        if not isinstance(aux, Mapping):
+            raise UsageError(f"{where}: aux is a {type(aux).__name__}, expected a dict of targets")
+        aux = {n: _as_target(part, f"{where}, aux '{n}'", None) for n, part in aux.items()}
     sized: dict[str, Any] = {"spectra": spectra, "tabular": tabular, "label": target}
     sized["sample_id"] = names
     sized |= {f"aux.{name}": part for name, part in (aux or {}).items()}
@@ -226,14 +230,6 @@ def _as_target(value: Any, where: str, task: str | None) -> Tensor:
     if not bool(((target == 0) | (target == 1)).all()):
         raise UsageError(f"{where}: several labels a sample must each be 0 or 1")
     return target.float().reshape(len(target), -1) if is_float else target.long()
-
-
-def _as_aux(value: Any, where: str) -> dict[str, Tensor] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: aux is a {type(value).__name__}, expected a dict of targets")
-    return {name: _as_target(part, f"{where}, aux '{name}'", None) for name, part in value.items()}
 
 
 def _names(value: Any, samples: int, seen: int) -> list[str]:

@@ -88,9 +88,9 @@ def find_task(
 ) -> LearningTask:
     """Find out what a model is to learn, on a loader's first batch.
 
-    Classes long [B] make a classification of as many classes as there are logits, labels [B, T]
-    (0 or 1) one of several labels, floating point values a regression; ``task`` overrides that.
-    From then on the loader yields its targets as that task wants them.
+    Classes long [B] make a classification, labels [B, T] (0 or 1) one of several labels, floating
+    point values a regression; ``task`` overrides that. From then on the loader yields its targets
+    as that task wants them.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")
@@ -98,14 +98,19 @@ def find_task(
     batch = loader.first()
     outputs = _look(model, batch, device)
     width, target = int(outputs["logits"].shape[1]), batch.target
-    kind = task or _infer(target, width)
+    kind = task or ("binary" if width == 2 else "multiclass")
+    if task is None and (target.is_floating_point() or target.ndim == 2):
+        kind = "regression" if target.is_floating_point() else "multilabel"
     _check(kind, target, width, type(model).__name__, loader.name)
     if task is None and kind == "regression" and bool(((target == 0) | (target == 1)).all()):
         print(f"{loader.name}: {ZEROS_AND_ONES}", file=sys.stderr)
     loader.task = kind
     loader.num_classes = width if kind in ("binary", "multiclass") else None
     batch = loader.first()
-    loss = choose_loss(model, _build_loss(kind, outputs, batch.target).to(device))
+    # As a configuration has it by default.
+    has_heads = all(outputs.get(name) is not None for name in AUXILIARY_TERMS.values())
+    default = build_loss(*default_loss(kind, has_heads, {}), kind, batch.target, width)
+    loss = choose_loss(model, default.to(device))
     with eval_mode(model):
         terms = validate_model(model, loss, batch, width, device)
     # A regression is followed by the very loss that is trained, whatever a model's own may be.
@@ -130,14 +135,6 @@ def _look(model: nn.Module, batch: Any, device: torch.device) -> Mapping[str, An
     return outputs
 
 
-def _infer(target: torch.Tensor, width: int) -> str:
-    if target.is_floating_point():
-        return "regression"
-    if target.ndim == 2:
-        return "multilabel"
-    return "binary" if width == 2 else "multiclass"
-
-
 def _check(kind: str, target: torch.Tensor, width: int, model: str, loader: str) -> None:
     shape = list(target.shape)
     if kind in ("regression", "multilabel"):
@@ -158,11 +155,3 @@ def _check(kind: str, target: torch.Tensor, width: int, model: str, loader: str)
             f"model {model} has logits for {width} classes; {kind} needs "
             f"{'2' if kind == 'binary' else 'at least 2'}, one logit a class"
         )
-
-
-def _build_loss(kind: str, outputs: Mapping[str, Any], targets: torch.Tensor) -> nn.Module:
-    """The loss that a configuration would have by default."""
-    has_heads = all(outputs.get(name) is not None for name in AUXILIARY_TERMS.values())
-    name, params = default_loss(kind, has_heads, {})
-    loss: nn.Module = build_loss(name, params, kind, targets, outputs["logits"].shape[1])
-    return loss

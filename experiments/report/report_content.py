@@ -230,7 +230,11 @@ def _known_from_the_start(
     positive = about_positive(cohort.task, cohort.class_names)
     described: list[str] = [line for line in cohort.lines() if line != positive]
     described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
-    environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    known = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    # The few packages that matter to a reader stand under "packages".
+    environment = {k: value for k, value in known.items() if k not in (*PLACES, REQUIREMENTS)}
+    if environment.get("command"):
+        environment["command"] = shlex.join(without_places(shlex.split(environment["command"])))
     lines = (line if isinstance(line, Message) else Message("{}", line) for line in described)
     pairs = zip(cohort.sample_ids, cohort.groups, strict=True)
     return {
@@ -246,7 +250,7 @@ def _known_from_the_start(
         "split": [_split_row(data, subset) for subset in SUBSETS],
         "groups": {name: str(group) for name, group in pairs},
         "settings": write_yaml(without_places(config.resolved())),
-        "environment": _without_places(environment),
+        "environment": without_places(environment),
         "names": [
             cohort.root.name,
             *cohort.numeric,
@@ -256,14 +260,6 @@ def _known_from_the_start(
             *sorted(names_of_kinds(cohort)),
         ],
     }
-
-
-def _without_places(environment: dict[str, Any]) -> dict[str, Any]:
-    # The few packages that matter to a reader stand under "packages".
-    kept = {k: value for k, value in environment.items() if k not in (*PLACES, REQUIREMENTS)}
-    if kept.get("command"):
-        kept["command"] = shlex.join(without_places(shlex.split(kept["command"])))
-    return dict(without_places(kept))
 
 
 def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:
@@ -281,12 +277,12 @@ def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:
 
 
 def _task_text(cohort: Cohort) -> Message:
-    names, count = ", ".join(cohort.class_names), len(cohort.class_names)
+    names = ", ".join(cohort.class_names)
     if cohort.task == "binary":
-        negative, positive = cohort.class_names
-        return Message("Two classes: {} (positive) and {} (negative).", positive, negative)
-    if cohort.task == "multiclass":
-        return Message("{} classes: {}.", count, names)
-    if cohort.task == "multilabel":
-        return Message("{} labels, each present or absent: {}.", count, names)
-    return Message("Regression targets: {}.", names)
+        told = "Two classes: {} (positive) and {} (negative)."
+        return Message(told, *reversed(cohort.class_names))
+    if cohort.task == "regression":
+        return Message("Regression targets: {}.", names)
+    several = cohort.task == "multilabel"
+    told = "{} labels, each present or absent: {}." if several else "{} classes: {}."
+    return Message(told, len(cohort.class_names), names)

@@ -24,7 +24,7 @@ from engine.reporting import (
 )
 from engine.statistics import Interval
 from experiments.analysis import Outcome, finding_number
-from experiments.baselines import Leaderboard, about_leaderboard, title_of, verdict
+from experiments.baselines import about_leaderboard, title_of, verdict
 from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
     PALETTE,
@@ -163,7 +163,11 @@ def render_report(content: ReportContent) -> str:
         about_ranks = about_unranked(outputs, content.class_names)
     # Of several labels or values, those that are explained.
     explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
-    board = content.leaderboard
+    board, leaderboard = content.leaderboard, []
+    for entry in (board.network, *board.baselines) if board else ():
+        value, low, high = map(_with_minus, figure_texts(entry.test))
+        tested = Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
+        leaderboard.append((title_of(entry.name), _with_minus(figure_text(entry.val)), tested))
     subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
@@ -192,7 +196,7 @@ def render_report(content: ReportContent) -> str:
         shares=SHARES,
         verdict=Message("Verdict: {}.", verdict(board)) if board else "",
         about_leaderboard=about_leaderboard(board) if board else "",
-        leaderboard=_leaderboard(board) if board else (),
+        leaderboard=leaderboard,
         audit=[(f.level, finding_number(f), _sentence(f)) for f in content.audit or ()],
         panels=panels,
         threshold=bool(ranked),
@@ -213,16 +217,6 @@ def render_report(content: ReportContent) -> str:
         samples_data=as_script(samples),
         plotly_js=plotly_js(),
     )
-
-
-def _leaderboard(found: Leaderboard) -> list[tuple[str, str, Message]]:
-    """A row per model: its name, validation and test figures."""
-    rows = []
-    for entry in (found.network, *found.baselines):
-        value, low, high = map(_with_minus, figure_texts(entry.test))
-        tested = Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
-        rows.append((title_of(entry.name), _with_minus(figure_text(entry.val)), tested))
-    return rows
 
 
 def _names(content: ReportContent) -> set[str]:

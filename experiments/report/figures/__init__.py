@@ -12,15 +12,6 @@ if TYPE_CHECKING:
         gate_sections,
         weight_sections,
     )
-    from experiments.report.figures.classification import (
-        about_unranked,
-        add_chance,
-        ranked_scores,
-        reliability_section,
-        say_undefined,
-        threshold_sections,
-        training_curves,
-    )
     from experiments.report.figures.embeddings import plane_sections
     from experiments.report.figures.figure_page import (
         GUIDE,
@@ -35,7 +26,16 @@ if TYPE_CHECKING:
         styled,
         write_figure_page,
     )
-    from experiments.report.figures.outcomes import outcome_sections
+    from experiments.report.figures.outcomes import (
+        about_unranked,
+        add_chance,
+        outcome_sections,
+        ranked_scores,
+        reliability_section,
+        say_undefined,
+        threshold_sections,
+        training_curves,
+    )
     from experiments.report.figures.report_input import ExplainedInputs, ReportInput, examine
     from experiments.report.figures.sections import (
         METHODS,

@@ -14,7 +14,7 @@ from engine.metrics import CLASSES
 from engine.reporting import metric_message, share_text
 from engine.statistics import OperatingPoint
 from experiments.analysis import Outcome, TestAnalysis, too_few_of
-from experiments.report.text.decision_text import about_temperature, is_near_one, one_kind
+from experiments.report.text.markdown_text import about_temperature, is_near_one, one_kind
 
 # Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
 # the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
