@@ -194,13 +194,9 @@ class DataConfig(Section):
     num_workers: Annotated[Whole, Field(ge=0, le=MOST_WORKERS)] = 0
 
     @model_validator(mode="after")
-    def _simulated_or_root(self) -> DataConfig:
+    def _choose_cohort(self) -> DataConfig:
         if self.root is not None and self.simulated != SimulatedConfig():
             raise ValueError("simulated has no effect beside root; leave one out")
-        return self
-
-    @model_validator(mode="after")
-    def _log_of_the_embedded_cohort(self) -> DataConfig:
         if self.log is None:
             columns = LOG_OF_EMBEDDED if self.root is None else ()
             labels = [self.label] if isinstance(self.label, str) else self.label or ()

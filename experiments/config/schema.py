@@ -288,14 +288,10 @@ class Config(Section):
         return name
 
     @model_validator(mode="after")
-    def _check_threshold(self) -> Config:
+    def _check_threshold_and_handlers(self) -> Config:
         rule = self.report.threshold.rule
         if self.data.task == "regression" and rule != ThresholdConfig().rule:
             raise ValueError(f"report.threshold.rule: '{rule}' is for classes, not for regression")
-        return self
-
-    @model_validator(mode="after")
-    def _check_handlers(self) -> Config:
         for number, handler in enumerate(self.handlers):
             if handler.name == "lr_schedule":
                 params = dict(handler.params)

@@ -72,27 +72,22 @@ class EnhancedTrainer:
 
     Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
     a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
-    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``. A mistake of the
-    caller is a :class:`datasets.errors.UsageError` of one line.
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
-        model_name: The folder's name.
         device: Without a GPU, ``cuda`` says so and takes the CPU.
-        lr: The full learning rate.
         weight_decay: Of matrices; biases and norms get none.
-        save_dir: Holds the folders.
         enable_visualization: Write ``training_curves.html`` and ``evaluation_plots.html``.
         enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
             ``pca_analysis.html`` and ``attention_analysis.html``.
         task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
         class_names: Of the classes, labels or targets; these and the following are for the pages.
-        covariate_names: D names.
         axis: Where each point of a scan is, [L].
         axis_name: What that is, such as ``m/z`` or ``cm-1``.
 
     Attributes:
-        trainer: The last training's engine, None before the first.
+        trainer: The last training's engine.
         history: The last training's, or the loaded model's.
         run_dir: Where the files are, None before there are any.
     """
@@ -157,7 +152,7 @@ class EnhancedTrainer:
             epochs: At most so many.
             early_stopping_patience: Epochs without an improvement; None trains all epochs.
             save_best: Keep ``best_model.pt``, and end with its weights; otherwise with the last.
-            handlers: Further handlers to attach.
+            handlers: To attach, too.
 
         Returns:
             ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->

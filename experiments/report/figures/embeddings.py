@@ -159,6 +159,8 @@ def plane_sections(
         return [Section("pca", "Principal components", text=reason)]
     vectors = vectors.astype(np.float64)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_DRAWN])
+    some = Message("Shown: a random {} of {} samples.", len(drawn), samples)
+    left_out = some if len(drawn) < samples else ""
     by = colourings(outputs, names, columns)
     ids = [shown_name(name, LONGEST_ID) for name in outputs.sample_id]
 
@@ -166,10 +168,13 @@ def plane_sections(
         return _plane(places, [ids[i] for i in drawn], drawn, by, axes)
 
     plane, variance = _by_pca(vectors, source, drawn, draw)
-    planes = [plane, _by_tsne(vectors, source, drawn, draw)]
-    if outputs.task == "regression" and len(names) > MOST_TARGETS:
-        told = Message("Colours: the first {} of {} targets.", MOST_TARGETS, len(names))
-        planes = [replace(section, text=sentences(section.text, told)) for section in planes]
+    planes = []
+    few_colours = Message("Colours: the first {} of {} targets.", MOST_TARGETS, len(names))
+    several = outputs.task == "regression" and len(names) > MOST_TARGETS
+    for section in (plane, _by_tsne(vectors, source, drawn, draw)):
+        told = left_out if section.figure is not None else ""
+        text = sentences(section.text, told, few_colours if several else "")
+        planes.append(replace(section, text=text))
     return [*planes, variance]
 
 
@@ -188,11 +193,8 @@ def _by_pca(
         *(features, Message(source), samples, f"{shares[:2].sum():.0%}"),
     )
     axes = [Message("component {} ({})", n + 1, f"{shares[n]:.0%}") for n in (0, 1)]
-    figure, told = draw(places[drawn, :2], axes), sentences(text, _left_out(samples, drawn))
-    return (
-        Section("pca", "Principal components", figure, told),
-        Section("variance", "Explained variance", _variance(shares)),
-    )
+    plane = Section("pca", "Principal components", draw(places[drawn, :2], axes), text)
+    return plane, Section("variance", "Explained variance", _variance(shares))
 
 
 def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) -> Section:
@@ -207,19 +209,12 @@ def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) ->
         chosen = PCA(min(TSNE_FEATURES, len(chosen)), random_state=0).fit_transform(chosen)
     perplexity = min(LARGEST_PERPLEXITY, (len(chosen) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(chosen)
-    told = Message(
+    text = Message(
         "The model's {} by t-SNE (van der Maaten and Hinton 2008), perplexity {}: neighbourhoods "
         "are meaningful, distances between clusters and cluster sizes are not.",
         *(Message(source), f"{perplexity:.3g}"),
     )
-    text = sentences(told, _left_out(samples, drawn))
     return Section("tsne", "t-SNE", draw(places, ["t-SNE 1", "t-SNE 2"]), text)
-
-
-def _left_out(samples: int, drawn: np.ndarray) -> str:
-    if len(drawn) == samples:
-        return ""
-    return Message("Shown: a random {} of {} samples.", len(drawn), samples)
 
 
 def _plane(

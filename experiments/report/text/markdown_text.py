@@ -55,17 +55,11 @@ AVERAGES = {"macro avg": "macro average", "weighted avg": "weighted average"}
 
 
 def class_figures(outputs: EpochOutputs, class_names: Sequence[str]) -> pd.DataFrame:
-    """Precision, recall, F1 and support of each class or label, and their averages.
+    """Precision, recall, F1 and support: a row for each class, ``macro avg``, ``weighted avg``.
 
     Undefined (NaN) is the precision of a class that is never predicted, the recall of one that does
     not occur, the F1 of one that does neither, and a macro average with one of them in it. To the
     weighted average, by support, a class that does not occur adds nothing.
-
-    Returns:
-        A row for each class, then ``macro avg`` and ``weighted avg``.
-
-    Raises:
-        ValueError: A regression has no classes.
     """
     if outputs.task == "regression":
         raise ValueError("a regression has no classes to report on")
