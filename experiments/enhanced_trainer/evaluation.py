@@ -35,7 +35,7 @@ from engine.statistics import Interval, delong_test
 from experiments.analysis import AnalysisCollector
 from experiments.comparison import metric_bars, write_comparison_files
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.learning_task import Names
+from experiments.enhanced_trainer.default_training import Names
 from experiments.report.figures import ExplainedInputs, ReportInput, Section
 from experiments.report.text import class_figures
 from experiments.runs import outputs_table

@@ -29,8 +29,11 @@ from experiments.builders import build_evaluator
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import (
     History,
+    LearningTask,
+    Names,
     build_default_trainer,
     device_or_cpu,
+    find_task,
     load_weights,
     save_weights,
 )
@@ -44,7 +47,6 @@ from experiments.enhanced_trainer.evaluation import (
     write_comparison,
     write_evaluation,
 )
-from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import training_curves
 from experiments.run_files import LOG_NAME, is_named, new_run_dir

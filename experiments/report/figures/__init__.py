@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         styled,
         write_figure_page,
     )
+    from experiments.report.figures.importance import MOST_SAMPLES, summary_sections
     from experiments.report.figures.outcomes import (
         about_unranked,
         add_chance,
@@ -43,6 +44,5 @@ if TYPE_CHECKING:
         sections_of,
         shap_sections,
     )
-    from experiments.report.figures.shap import MOST_POINTS, summary_sections
 else:
     __getattr__ = lazy_exports(__name__, __file__)

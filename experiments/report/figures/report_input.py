@@ -15,7 +15,6 @@ from experiments.analysis import Outcome, TestAnalysis
 from experiments.report.words import MOST_VALUES
 
 if TYPE_CHECKING:
-    from experiments.builders import Data
     from experiments.report.figures.figure_page import Section
 
 # Further columns by which points can be coloured: so many, and of each value so many samples on
@@ -84,7 +83,7 @@ def examine(outcome: Outcome) -> ReportInput:
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
     outputs, inputs = outcome.outputs["test"], None
     if findings.explained:
-        inputs = _inputs(data, [row_of[name] for name in findings.explained[0].sample_id])
+        inputs = _inputs(outcome, [row_of[name] for name in findings.explained[0].sample_id])
     examined = ReportInput(
         outputs=outputs,
         classes=cohort.class_names,
@@ -98,8 +97,8 @@ def examine(outcome: Outcome) -> ReportInput:
     return examined.in_units_of(data.scaler)
 
 
-def _inputs(data: Data, rows: list[int]) -> ExplainedInputs:
-    cohort = data.cohort
+def _inputs(outcome: Outcome, rows: list[int]) -> ExplainedInputs:
+    data, cohort = outcome.data, outcome.data.cohort
     total = np.zeros(data.spec_len)
     given = np.empty((len(rows), data.spec_len), dtype=np.float32)
     for place, row in enumerate(rows):

@@ -19,10 +19,10 @@ from experiments.report.figures.importance import (
     feature_section,
     in_one_sense,
     spectrum_section,
+    summary_sections,
     window_features,
 )
 from experiments.report.figures.report_input import ReportInput
-from experiments.report.figures.shap import summary_sections
 
 GRADIENT_SHAP, BY_PATH = "gradient_shap", "integrated_gradients"
 WINDOWS, FEWEST_POINTS = 10, 5

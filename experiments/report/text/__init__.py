@@ -6,7 +6,6 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.report.text.card import model_card
-    from experiments.report.text.limit_text import limits, warnings_of
     from experiments.report.text.markdown_text import (
         RELIABILITY_FIGURES,
         about_temperature,
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
         class_table,
         decision_lines,
         escape_markdown,
+        limits,
         threshold_section,
+        warnings_of,
     )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -18,12 +18,13 @@ from engine.reporting import bounds_text, figure_text, figure_texts, read_log
 from experiments.analysis import finding_number
 from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
-from experiments.report.text.limit_text import limits, warnings_of
 from experiments.report.text.markdown_text import (
     calibration_section,
     chosen_points,
     escape_markdown,
     fenced,
+    limits,
+    warnings_of,
 )
 from experiments.run_files import (
     CARD_NAME,

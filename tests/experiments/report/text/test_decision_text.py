@@ -16,12 +16,12 @@ from engine.statistics import (
     operating_points,
 )
 from experiments.analysis import TestAnalysis
-from experiments.report.text.limit_text import decision_warnings
 from experiments.report.text.markdown_text import (
     about_temperature,
     calibration_section,
     chosen_points,
     decision_lines,
+    decision_warnings,
     threshold_section,
 )
 
