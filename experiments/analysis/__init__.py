@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         about_unexplained,
         as_plain,
         ranked_outputs,
+        ranked_scores,
         too_few_of,
     )
     from experiments.analysis.test_set import AnalysisCollector, TestSetAnalysis, decide

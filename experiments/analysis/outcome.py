@@ -94,6 +94,15 @@ def ranked_outputs(
         yield number, name, scores[:, number], positive
 
 
+def ranked_scores(
+    outputs: EpochOutputs, names: Sequence[str]
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+    """Those of :func:`ranked_outputs` that have positive and negative samples, as curves need."""
+    for number, name, scores, positive in ranked_outputs(outputs, names):
+        if positive.any() and not positive.all():
+            yield number, name, scores, positive
+
+
 def as_plain(
     decisions: Mapping[str, Sequence[OperatingPoint]], calibration: Calibration | None
 ) -> dict[str, Any]:
@@ -194,6 +203,11 @@ class Outcome:
     def test_interval(self, metric: str) -> Interval:
         """A metric on the test set with its interval, if there is one."""
         return self.intervals.get(metric, Interval(self.results["test"][metric]))
+
+    @property
+    def too_few(self) -> list[str]:
+        """:func:`too_few_of` the test set's intervals."""
+        return too_few_of(self.intervals)
 
     def about_intervals(self) -> str:
         """Sentences on how the intervals were found; empty where none are wanted."""

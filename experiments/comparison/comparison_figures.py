@@ -15,12 +15,12 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from engine.metrics import EpochOutputs, area_under_roc, average_precision
 from engine.reporting import SHORT_DIGITS, figure_text, with_bounds
 from engine.statistics import Interval
+from experiments.analysis import ranked_scores
 from experiments.report.figures import (
     GUIDE,
     PALETTE,
     add_chance,
     add_diagonal,
-    ranked_scores,
     say_undefined,
     shown_name,
     shown_names,

@@ -17,7 +17,7 @@ from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import as_json
 from engine.statistics import OperatingPoint
-from experiments.report.figures import ranked_scores
+from experiments.analysis import ranked_scores
 
 if TYPE_CHECKING:
     from experiments.report.report_content import SampleSource

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         about_unranked,
         add_chance,
         outcome_sections,
-        ranked_scores,
         reliability_section,
         say_undefined,
         threshold_sections,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from datasets.messages import Message
 from engine.metrics import THRESHOLD, EpochOutputs
 from engine.reporting import figure_text, make_panels
 from engine.statistics import Calibration, threshold_table
-from experiments.analysis import ranked_outputs
+from experiments.analysis import ranked_outputs, ranked_scores
 from experiments.report.figures.figure_page import (
     GUIDE,
     LONGEST_ID,
@@ -57,15 +57,6 @@ def training_curves(epochs: list[dict[str, Any]]) -> go.Figure:
     figure.update_layout(height=PANEL_HEIGHT * rows, hovermode="x", legend={"y": -0.04})
     figure.update_xaxes(title_text="epoch", row=rows)
     return figure
-
-
-def ranked_scores(
-    outputs: EpochOutputs, names: Sequence[str]
-) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
-    """Those of :func:`ranked_outputs` that have positive and negative samples, as curves need."""
-    for number, name, scores, positive in ranked_outputs(outputs, names):
-        if positive.any() and not positive.all():
-            yield number, name, scores, positive
 
 
 def unranked(outputs: EpochOutputs, names: Sequence[str]) -> list[str]:

@@ -17,10 +17,9 @@ from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, metric_message, share_text
 from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
-from experiments.analysis import Outcome, TestAnalysis, too_few_of
 
 if TYPE_CHECKING:
-    from experiments.analysis import TestAnalysis
+    from experiments.analysis import Outcome, TestAnalysis
 
 # What starts emphasis, code, links, HTML, table cells or entities inside a line (GFM 6.1).
 CONTROL = re.compile(r"([\\`*_\[\]<>|~#$&!])")
@@ -324,7 +323,7 @@ def warnings_of(outcome: Outcome) -> Iterator[str]:
         why = ""
         if outcome.test_groups == 1:
             why = ": the test set is one group"
-        elif too_few_of(outcome.intervals):
+        elif outcome.too_few:
             why = ": too few samples"
         yield Message(f"no interval for {{}}{why}", list(map(metric_message, unsure)))
     yield from decision_warnings(outcome.findings, cohort.task)
