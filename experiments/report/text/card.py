@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 
 from datasets.cohort import ROLES_FILE, Roles, read_cohort_yaml
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
 from engine.metrics import LAST_EPOCH
-from engine.reporting import bounds_text, figure_text, figure_texts, read_log
+from engine.reporting import bounds_text, figure_texts, read_log
 from experiments.analysis import finding_number
 from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.markdown_text import (
+    TEMPLATES,
     calibration_section,
     chosen_points,
     escape_markdown,
-    fenced,
     limits,
     warnings_of,
 )
@@ -43,21 +41,11 @@ if TYPE_CHECKING:
 MAX_NAMED_GROUPS = 12
 # What the weights were made with; of the other sections none changes what is learned.
 SETTINGS = ("model", "loss", "optimizer", "lr_scheduler", "trainer", "ema", "seed")
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 TEMPLATES.filters |= {
     "bounds": bounds_text,
     "calibration": calibration_section,
-    "fenced": fenced,
-    "figure": figure_text,
     "figures": figure_texts,
     "leaderboard": leaderboard_section,
-    "md": escape_markdown,
     "number": finding_number,
     "points": chosen_points,
 }

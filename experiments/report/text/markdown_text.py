@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
@@ -128,54 +130,22 @@ TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
 
 def threshold_section(decisions: Decisions, task: str) -> str:
     """The summary's section: all figures and rules of one decision, of several a row each."""
-    usual = "0.5 for each label" if task == "multilabel" else "the most likely class"
-    apart = f"The results above and `predictions.csv` use {usual} instead."
-    if len(decisions) > 1:
-        points_of_all = chosen_points(decisions)
-        return f"{points_of_all}\n\n{apart} `metrics.json` has all figures, and the other rules."
-    ((name, points),) = decisions.items()
-    chosen = points[0]
-    figures = []
-    for figure in chosen.val:
-        pair = (chosen.val[figure], chosen.test[figure])
-        cells = [f"{value:.0f}" if figure in COUNTS else _share(value) for value in pair]
-        title = TITLES.get(figure, figure.replace("_", " "))
-        figures.append(f"| {title} | {cells[0]} | {cells[1]} |\n")
-    rules = _points_table("rule", [(f"`{point.name}`", point) for point in points])
-    return (
-        f"{_said(name, chosen, task)} {_about_rule(chosen)}\n{apart}\n\n"
-        f"| figure | validation | test |\n|---|---|---|\n{''.join(figures)}\n"
-        f"All rules:\n\n{rules}"
-    )
+    return _section("threshold", decisions, task)
 
 
 def chosen_points(decisions: Decisions) -> str:
     """The configured rule's threshold of everything that is decided on, as a Markdown table."""
-    rule = next(iter(decisions.values()))[0]
-    rows = [(escape_markdown(name), points[0]) for name, points in decisions.items()]
-    return f"{_about_rule(rule)}\n\n{_points_table('predicted positive', rows)}"
+    return _section("chosen", decisions)
 
 
 def calibration_section(calibration: Calibration | None, task: str = "binary") -> str:
     """The temperature and what it does, as a sentence and a Markdown table."""
-    if calibration is None:
-        if task == "multilabel":
-            return "No temperature can be fitted: all validation labels are present, or none is."
-        return (
-            "No temperature can be fitted: the validation set has only one class, or the model's "
-            "scores are equal for all classes."
-        )
-    before, after = calibration.before, calibration.after
-    divided = f"test, logits divided by {calibration.temperature:.3g}"
-    rows = [
-        f"\n| {name} | {figure_text(getattr(before, key))} | {figure_text(getattr(after, key))} |"
-        for name, key in RELIABILITY_FIGURES.items()
-    ]
-    return (
-        f"Temperature {calibration.temperature:.3g}, fitted on the validation set: "
-        f"{about_temperature(calibration)}.\n\n"
-        f"| figure | test | {divided} |\n|---|---|---|{''.join(rows)}"
-    )
+    return _section("calibration", calibration, task)
+
+
+def _section(macro: str, *values: Any) -> str:
+    module: Any = TEMPLATES.get_template("decisions.md.j2").module
+    return str(getattr(module, macro)(*values)).strip()
 
 
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
@@ -203,34 +173,8 @@ def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str
         )
 
 
-def _points_table(first: str, rows: Iterable[tuple[str, OperatingPoint]]) -> str:
-    lines = [
-        f"| {first} | threshold | validation sensitivity | validation specificity "
-        "| test sensitivity | test specificity | test precision | test F1 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, point in rows:
-        of_val = [point.val[figure] for figure in ("sensitivity", "specificity")]
-        of_test = [point.test[f] for f in ("sensitivity", "specificity", "precision", "f1")]
-        cells = " | ".join(map(_share, (*of_val, *of_test)))
-        lines.append(f"| {name} | {_threshold(point)} | {cells} |")
-    return "\n".join(lines)
-
-
-def _said(name: str, point: OperatingPoint, task: str) -> str:
-    escaped = escape_markdown(name)
-    if math.isnan(point.threshold):
-        return f"No threshold can be chosen: {one_kind(task)}."
-    if math.isinf(point.threshold):
-        return f"No sample is predicted {escaped}."
-    return f"A sample is predicted {escaped} from a probability of {_threshold(point)}."
-
-
-def _about_rule(point: OperatingPoint) -> str:
-    if point.rule not in RULES:
-        return "The threshold is 0.5: no rule is configured."
-    aim = RULES[point.rule].aim
-    return f"The threshold is chosen on the validation set by the rule `{point.name}`: {aim}."
+def _cell(value: float, figure: str) -> str:
+    return f"{value:.0f}" if figure in COUNTS else _share(value)
 
 
 def _share(value: float) -> str:
@@ -276,6 +220,31 @@ def one_kind(task: str) -> str:
         return "all validation samples have this label, or none has"
     return "the validation set has only one class"
 
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+TEMPLATES.filters |= {
+    "cell": _cell,
+    "fenced": fenced,
+    "figure": figure_text,
+    "md": escape_markdown,
+    "share": _share,
+    "threshold": _threshold,
+}
+TEMPLATES.globals |= {
+    "about_temperature": about_temperature,
+    "is_infinite": math.isinf,
+    "is_nan": math.isnan,
+    "one_kind": one_kind,
+    "reliability": RELIABILITY_FIGURES,
+    "rules": RULES,
+    "titles": TITLES,
+}
 
 # Below so many samples of a class, a metric of a subset moves by several hundredths by chance:
 # the standard error of a sensitivity of 0.8 is 0.06 at 50 samples.
