@@ -148,7 +148,7 @@ def _sections(comparison: RunComparison) -> list[Section]:
             text=about_differences,
             table=_differences(comparison),
         ),
-        Section("tests", "Paired tests", text=_about_tests(comparison), table=_tests(comparison)),
+        _paired_tests(comparison),
         _settings("settings", "Differing settings", names, differing_settings(runs)),
         _settings("surroundings", "Differing environment", names, differing_surroundings(runs)),
     ]
@@ -166,41 +166,36 @@ def _differences(comparison: RunComparison) -> list[list[str]]:
     return rows
 
 
-def _about_tests(comparison: RunComparison) -> str:
-    if not comparison.mcnemar:
-        return ""
-    first, others = comparison.runs[0].name, len(comparison.mcnemar)
-    sentences = []
-    if comparison.delong:
-        sentences.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
-    sentences.append(
+def _paired_tests(comparison: RunComparison) -> Section:
+    """The tests of each run against the first; empty unless of classes."""
+    heading, delong, mcnemar = "Paired tests", comparison.delong, comparison.mcnemar
+    if not mcnemar:
+        return Section("tests", heading)
+    first = comparison.runs[0].name
+    about = []
+    columns: dict[str, list[str]] = {"run": [run.name for run in comparison.runs[1:]]}
+    if delong:
+        about.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
+        columns["AUROC, difference"] = []
+        for test in delong:
+            method = TOO_FEW if math.isnan(test.p_value) else ""
+            found = Interval(test.difference, test.low, test.high, method=method)
+            columns["AUROC, difference"].append(with_bounds(found, "+"))
+        columns |= _p_texts("DeLong", delong)
+    about.append(
         "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
         "predicts correctly."
     )
-    if others > 1:
-        sentences.append(
-            f"Each p-value is followed by the one corrected for {others} runs (Holm 1979), "
+    columns["only this run is right"] = [str(test.only_a) for test in mcnemar]
+    columns[f"only {first} is right"] = [str(test.only_b) for test in mcnemar]
+    columns |= _p_texts("McNemar", mcnemar)
+    if len(mcnemar) > 1:
+        about.append(
+            f"Each p-value is followed by the one corrected for {len(mcnemar)} runs (Holm 1979), "
             "separately for each test."
         )
-    return " ".join(sentences)
-
-
-def _tests(comparison: RunComparison) -> list[list[str]] | None:
-    if not comparison.mcnemar:
-        return None
-    first = comparison.runs[0].name
-    columns: dict[str, list[str]] = {"run": [run.name for run in comparison.runs[1:]]}
-    if comparison.delong:
-        methods = [TOO_FEW if math.isnan(test.p_value) else "" for test in comparison.delong]
-        columns["AUROC, difference"] = [
-            with_bounds(Interval(test.difference, test.low, test.high, method=method), "+")
-            for test, method in zip(comparison.delong, methods, strict=True)
-        ]
-        columns |= _p_texts("DeLong", comparison.delong)
-    columns["only this run is right"] = [str(test.only_a) for test in comparison.mcnemar]
-    columns[f"only {first} is right"] = [str(test.only_b) for test in comparison.mcnemar]
-    columns |= _p_texts("McNemar", comparison.mcnemar)
-    return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+    table = [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+    return Section("tests", heading, text=" ".join(about), table=table)
 
 
 def _p_texts(name: str, tests: Sequence[DeLong | McNemar]) -> dict[str, list[str]]:

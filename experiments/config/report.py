@@ -33,43 +33,17 @@ FEWEST_RESAMPLES = 40
 LATE_FUSION = "late_fusion"
 # The keys of models.classical.CLASSIFIERS and REGRESSORS, without the import of scikit-learn.
 BASELINE_NAMES = (
-    "spectra_logistic",
-    "spectra_pca_logistic",
-    "spectra_pls",
-    "spectra_svm",
-    "spectra_ridge",
-    "spectra_extra_trees",
-    "covariates_logistic",
-    "covariates_ridge",
-    "covariates_extra_trees",
-    "covariates_boosting",
+    *("spectra_logistic", "spectra_pca_logistic", "spectra_pls", "spectra_svm"),
+    *("spectra_ridge", "spectra_extra_trees"),
+    *("covariates_logistic", "covariates_ridge", "covariates_extra_trees", "covariates_boosting"),
     LATE_FUSION,
 )
 
 # What the audit's checks find: a name by itself, or followed by ``:`` and a column or a place.
 FINDINGS = (
-    "label_leakage",
-    "groups",
-    "duplicates",
-    "near_duplicates",
-    "missingness",
-    "confounding",
-    "marker",
-    "column",
-    "batch",
-    "order",
-    "axis_shift",
-    "intensity",
-    "scan_count",
-    "scans",
-    "spelling",
-    "axis",
-    "table",
-    "counts",
-    "shares",
-    "split",
-    "sampled",
-    "transforms",
+    *("label_leakage", "groups", "duplicates", "near_duplicates", "missingness", "confounding"),
+    *("marker", "column", "batch", "order", "axis_shift", "intensity", "scan_count", "scans"),
+    *("spelling", "axis", "table", "counts", "shares", "split", "sampled", "transforms"),
 )
 
 

@@ -66,15 +66,8 @@ MINUS = "\N{MINUS SIGN}"
 RELOAD_S = 30
 # Metrics that lie between 0 and 1, so that an interval can be drawn to scale.
 SHARES = (
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "auroc",
-    "auprc",
-    "balanced_accuracy",
-    "recall_at_fpr",
-    "specificity_at_sensitivity",
+    *("accuracy", "precision", "recall", "f1", "auroc", "auprc", "balanced_accuracy"),
+    *("recall_at_fpr", "specificity_at_sensitivity"),
 )
 NOT_RANKED = "No ranking: all samples are of one class, or a score is not finite."
 NO_LABEL_RANKED = (
@@ -202,8 +195,9 @@ def render_report(content: ReportContent) -> str:
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
         title=Message("{} - Scanfire report", content.title),
-        parts_before=[_drawn(part) for part in before],
-        parts_after=[_drawn(part) for part in content.parts],
+        parts_before=before,
+        choices_of=choices_of,
+        figure_json=_figure_json,
         errors=errors,
         subset=subset,
         about_ranks=about_ranks,
@@ -212,7 +206,7 @@ def render_report(content: ReportContent) -> str:
         explorer=shown["explorer"][1],
         explained_outputs=explained if len(explained) > 1 else [],
         samples=samples,
-        environment=list(_flat(content.environment)),
+        entries=_entries,
         page_data=as_script(payload),
         samples_data=as_script(samples),
         plotly_js=plotly_js(),
@@ -264,30 +258,14 @@ def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
     yield Part("reliability", "Reliability", sections, absent=NO_TEMPERATURE)
 
 
-def _drawn(part: Part) -> dict[str, Any]:
-    """A part with its figures as JSON, for the page's own script to draw when they are seen."""
-    figures = [
-        "" if section.figure is None else styled(section.figure).to_json().replace("<", "\\u003c")
-        for section in part.sections
-    ]
-    return {
-        "name": part.name,
-        "heading": part.heading,
-        "absent": part.absent,
-        "choices": choices_of(part.sections),
-        "drawn": list(zip(part.sections, map(Markup, figures), strict=True)),
-    }
-
-
-def _flat(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Each row with its entries; what could not be found out is left out."""
-    for name, value in environment.items():
-        entries = list(_entries(value))
-        if entries:
-            yield name, entries
+def _figure_json(section: Section) -> Markup:
+    """A figure for the page's own script to draw when it is seen."""
+    text = "" if section.figure is None else styled(section.figure).to_json()
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _entries(value: Any) -> Iterator[str]:
+    """What is known of one key of the environment."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from (Message(f"{key} {{}}", entry) for entry in _entries(item))
