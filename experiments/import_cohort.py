@@ -221,12 +221,11 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
 
 
 def _next_steps(summary: ImportSummary) -> list[str]:
-    roles, lines = summary.roles, []
-    roles_text = [
-        f"{role} {', '.join([v] if isinstance(v, str) else v)}" for role, v in roles.items() if v
-    ]
+    roles = summary.roles
+    columns = {r: v if isinstance(v, str) else ", ".join(v) for r, v in roles.items() if v}
+    told = "; ".join(f"{role} {names}" for role, names in columns.items())
     idle = f"; columns without a role: {', '.join(summary.idle)}" if summary.idle else ""
-    lines.append(f"roles: {'; '.join(roles_text)}{idle}")
+    lines = [f"roles: {told}{idle}"]
     if summary.own_groups:
         lines.append(
             "each sample is a group of its own; if several are of one patient, give --group or "

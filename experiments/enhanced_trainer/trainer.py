@@ -344,7 +344,12 @@ class EnhancedTrainer:
 
         Returns one row per model; it is also written, with curves, to ``<save_dir>/comparison``.
         """
-        plain = {name: _model_of(thing, name) for name, thing in models.items()}
+        plain: dict[str, nn.Module] = {}
+        for name, thing in models.items():
+            model = thing if isinstance(thing, nn.Module) else getattr(thing, "model", thing)
+            if not isinstance(model, nn.Module):
+                raise UsageError(f"compare_models: '{name}' is a {type(thing).__name__}, no model")
+            plain[name] = model
         loader = AnyLoader(test_loader, "test_loader")
         trainers = [t for t in (*models.values(), self) if isinstance(t, EnhancedTrainer)]
         scalers = {id(trainer.model): trainer._scaler for trainer in trainers}
@@ -468,10 +473,3 @@ def _tell(line: str) -> None:
     """Print a line; a closed pipe or a full disk behind stdout does not end the training."""
     with suppress(OSError, ValueError):
         print(line, flush=True)
-
-
-def _model_of(thing: Any, name: str) -> nn.Module:
-    model = getattr(thing, "model", thing) if not isinstance(thing, nn.Module) else thing
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"compare_models: '{name}' is a {type(thing).__name__}, no model")
-    return model

@@ -224,7 +224,7 @@ def run_job_command(job: LaunchContext, work: Callable[[], int], interrupted: st
     """:func:`experiments.command_line.run_command` in each process of a job.
 
     Rank 0 alone prints; an error of all ranks is printed once. Any exit code but 0 ends the
-    process here, since shutting down the process group could wait forever for lost peers.
+    process here: shutting down the process group could wait forever for lost peers.
     """
 
     def say(line: str) -> None:

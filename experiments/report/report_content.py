@@ -24,7 +24,7 @@ from datasets.messages import Message
 from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import read_log
-from experiments.analysis import Outcome, TestAnalysis, about_positive_class
+from experiments.analysis import Outcome, TestAnalysis
 from experiments.baselines import Leaderboard
 from experiments.builders import Data
 from experiments.config import Config, write_yaml
@@ -123,11 +123,6 @@ class ReportContent:
     def outputs(self) -> EpochOutputs | None:
         """Those of the test set; before there are any, of the validation set."""
         return self.val if self.test is None else self.test
-
-    @property
-    def about_positive(self) -> str:
-        """:func:`about_positive_class`."""
-        return about_positive_class(self.task, self.class_names)
 
     @property
     def subset(self) -> str:

@@ -23,7 +23,7 @@ from engine.reporting import (
     plotly_js,
 )
 from engine.statistics import Interval
-from experiments.analysis import Outcome, finding_number
+from experiments.analysis import Outcome, about_positive_class, finding_number
 from experiments.baselines import about_leaderboard, title_of, verdict
 from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
@@ -180,6 +180,7 @@ def render_report(content: ReportContent) -> str:
         content=content,
         words=words,
         reload_s=RELOAD_S,
+        about_positive=about_positive_class(task, content.class_names),
         contents=[(name, heading) for name, (heading, there) in shown.items() if there],
         interval=Interval,
         figure=figure_text,
