@@ -6,7 +6,6 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.analysis.cohort_audit import (
-        AUDIT_NAME,
         AUTOMATIC_SCANS,
         audit_cohort,
         audit_summary,

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         default_loss,
     )
     from experiments.config.source import (
-        CONFIGS,
         SUFFIXES,
         check_config,
         check_written,

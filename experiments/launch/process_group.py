@@ -128,15 +128,16 @@ def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
 
 def tell_group(settings: TrainerConfig) -> str | None:
     """A printed line on the processes; None for a single process."""
-    if settings.processes.strategy == "dp":
+    group = describe_group(settings)
+    if group is None:
+        return None
+    together = (settings.batch_size or 0) * group["number"]
+    if "gpus" in group:
         return (
-            f"1 process, {torch.cuda.device_count()} GPUs, joint batch {settings.batch_size}: "
+            f"1 process, {group['gpus']} GPUs, joint batch {settings.batch_size}: "
             "torchrun with the strategy ddp is faster"
         )
-    if world_size() == 1:
-        return None
-    together = (settings.batch_size or 0) * world_size()
-    return f"{world_size()} processes, joint batch {together} ({idist.backend()})"
+    return f"{group['number']} processes, joint batch {together} ({group['backend']})"
 
 
 def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
