@@ -156,11 +156,7 @@ def render_report(content: ReportContent) -> str:
         about_ranks = about_unranked(outputs, content.class_names)
     # Of several labels or values, those that are explained.
     explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
-    board, leaderboard = content.leaderboard, []
-    for entry in (board.network, *board.baselines) if board else ():
-        value, low, high = map(_with_minus, figure_texts(entry.test))
-        tested = Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
-        leaderboard.append((title_of(entry.name), _with_minus(figure_text(entry.val)), tested))
+    board = content.leaderboard
     subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
@@ -190,8 +186,9 @@ def render_report(content: ReportContent) -> str:
         shares=SHARES,
         verdict=Message("Verdict: {}.", verdict(board)) if board else "",
         about_leaderboard=about_leaderboard(board) if board else "",
-        leaderboard=leaderboard,
-        audit=[(f.level, finding_number(f), _sentence(f)) for f in content.audit or ()],
+        title_of=title_of,
+        number=finding_number,
+        sentence=_sentence,
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
