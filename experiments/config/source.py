@@ -213,8 +213,7 @@ def _section_at(path: Sequence[str], schema: type[BaseModel]) -> type[BaseModel]
 
 def _section_among(kinds: Sequence[Any]) -> type[BaseModel] | None:
     inner = [kind for one in kinds for arg in get_args(one) for kind in alternatives(arg)]
-    found = (k for k in (*kinds, *inner) if isinstance(k, type) and issubclass(k, BaseModel))
-    return next(found, None)
+    return next(filter(_is_section, (*kinds, *inner)), None)
 
 
 def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
@@ -223,7 +222,7 @@ def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in schema.model_fields.items():
         keys.append(prefix + name)
         for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if _is_section(kind):
                 keys.extend(all_keys(kind, f"{prefix}{name}."))
     return keys
 

@@ -146,6 +146,8 @@ def _pack_attribution(
     levels = np.rint(127 * np.sign(merged) * np.sqrt(np.abs(merged) / top)).astype(np.int8)
     given = unit * explained.tabular[number].double()
     owner = torch.as_tensor(source.feature_of, dtype=torch.long)
+    known = {"change": explained.change, "gap": explained.gap}
+    sums = {n: None if v is None else _short(unit * float(v[number])) for n, v in known.items()}
     zeros = torch.zeros(len(source.covariates), dtype=torch.double)
     of_covariates = zeros.index_add(0, owner, given)
     return {
@@ -154,13 +156,8 @@ def _pack_attribution(
         "top": _short(top),
         "spectra_sum": _short(float(parts.sum())),
         "covariates": [_short(value) for value in of_covariates.tolist()],
-        "change": _of(explained.change, number, unit),
-        "gap": _of(explained.gap, number, unit),
+        **sums,
     }
-
-
-def _of(values: Tensor | None, number: int, unit: float) -> float | None:
-    return None if values is None else _short(unit * float(values[number]))
 
 
 def _short(value: float) -> float | None:

@@ -75,38 +75,35 @@ def attention_sections(examined: ReportInput) -> list[Section]:
 
 def importance_sections(examined: ReportInput) -> list[Section]:
     """Attributions over the spectrum and the covariates; nothing where nothing was explained."""
-    return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
-
-
-def _importance_of(examined: ReportInput, explained: Explained) -> list[Section]:
-    found, windows = _found(examined, explained)
-    features = covariate_features(found, examined)
     sections = []
-    if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
-        lead = sentences(METHODS.get(explained.method, ""), _not_explained(examined))
-        sections.append(spectrum_section(found, examined, lead, windows))
-    for name, heading, shown in (
-        ("windows", "Regions of the spectrum", window_features(found, examined, windows)),
-        ("covariates", "Covariates", features),
-    ):
-        if shown:
-            sections.append(feature_section(name, heading, shown, examined))
-    return _to_choose(sections, examined, explained)
+    for explained in examined.findings.explained:
+        found, windows = _found(examined, explained)
+        own = []
+        if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
+            lead = sentences(METHODS.get(explained.method, ""), _not_explained(examined))
+            own.append(spectrum_section(found, examined, lead, windows))
+        for name, heading, features in (
+            ("windows", "Regions of the spectrum", window_features(found, examined, windows)),
+            ("covariates", "Covariates", covariate_features(found, examined)),
+        ):
+            if features:
+                own.append(feature_section(name, heading, features, examined))
+        sections += _to_choose(own, examined, explained)
+    return sections
 
 
 def shap_sections(examined: ReportInput) -> list[Section]:
     """Every explained sample's attributions of covariates and of the windows that say most."""
-    return [s for one in examined.findings.explained for s in _shap_of(examined, one)]
-
-
-def _shap_of(examined: ReportInput, explained: Explained) -> list[Section]:
-    found, windows = _found(examined, explained)
-    features = [*covariate_features(found, examined), *window_features(found, examined, windows)]
-    values = "SHAP value" if explained.method == GRADIENT_SHAP else "attribution"
-    told = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
-    note = sentences(told, _not_explained(examined))
-    sections = summary_sections(features, explained.sample_id, found.what, values, note)
-    return _to_choose(sections, examined, explained)
+    sections = []
+    for explained in examined.findings.explained:
+        found, windows = _found(examined, explained)
+        features = covariate_features(found, examined) + window_features(found, examined, windows)
+        values = "SHAP value" if explained.method == GRADIENT_SHAP else "attribution"
+        told = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
+        note = sentences(told, _not_explained(examined))
+        own = summary_sections(features, explained.sample_id, found.what, values, note)
+        sections += _to_choose(own, examined, explained)
+    return sections
 
 
 def _to_choose(
