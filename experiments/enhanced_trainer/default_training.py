@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
 from torch import nn
 
 from datasets.cohort import UNNAMED_AXIS
@@ -18,7 +17,6 @@ from datasets.errors import UsageError, nearest
 from engine.checkpointing import load_checkpoint, preserve_rng_state, save_checkpoint
 from engine.eval_mode import eval_mode
 from engine.evaluator import Evaluator
-from engine.events import Phase
 from engine.losses import choose_loss
 from engine.metrics import TASKS, EpochOutputs
 from engine.model_call import call_model
@@ -51,27 +49,11 @@ from handlers.training_curves import TrainingCurves
 PLATEAU: dict[str, Any] = {"mode": "min", "factor": 0.5, "patience": 5}
 
 
-class History:
-    """Keeps what each epoch measured."""
-
-    # With the log: before anything of this epoch is saved, after all of it is measured.
-    phase = Phase.RECORD
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, float]] = []
-
-    def attach(self, trainer: Trainer) -> None:
-        """Listen to the ends of epochs."""
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, trainer: Trainer) -> None:
-        """Take down the epoch's metrics."""
-        self._rows.append({"epoch": trainer.state.epoch, **trainer.state.metrics})
-
-    def columns(self) -> dict[str, list[float]]:
-        """``epoch`` and each metric -> one value an epoch, NaN where it was not measured."""
-        names = dict.fromkeys(name for row in self._rows for name in row)
-        return {n: [float(row.get(n, float("nan"))) for row in self._rows] for n in names}
+def history_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """``epoch`` and each metric of ``Trainer.history`` -> one value an epoch, NaN for none."""
+    names = dict.fromkeys(name for row in rows for name in row["metrics"])
+    columns = {n: [float(row["metrics"].get(n, float("nan"))) for row in rows] for n in names}
+    return {"epoch": [float(row["epoch"]) for row in rows], **columns}
 
 
 def device_or_cpu(name: str) -> torch.device:

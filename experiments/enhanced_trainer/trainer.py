@@ -28,12 +28,12 @@ from experiments.analysis import AnalysisCollector
 from experiments.builders import build_evaluator
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import (
-    History,
     LearningTask,
     Names,
     build_default_trainer,
     device_or_cpu,
     find_task,
+    history_columns,
     load_weights,
     save_weights,
 )
@@ -127,7 +127,7 @@ class EnhancedTrainer:
         self.run_dir: Path | None = None
         self._task: str | None = None  # that the model has learned
         self._scaler: TargetScaler | None = None  # of a regression, belongs to the weights
-        self._stepped: History | None = None  # of successive epochs, one per call
+        self._steps_on = False  # the training is one of successive epochs, one per call
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
@@ -166,7 +166,7 @@ class EnhancedTrainer:
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler
         run_dir = self._claim(self.model_name)
-        evaluator, recorded = self._evaluator(self.model, task, scaler), History()
+        evaluator = self._evaluator(self.model, task, scaler)
         try:
             trainer, defaults = build_default_trainer(
                 evaluator,
@@ -179,7 +179,7 @@ class EnhancedTrainer:
                 save_best=save_best,
                 curves=run_dir / f"{CURVES}.html" if self.enable_visualization else None,
             )
-            trainer.attach(*handlers, recorded)
+            trainer.attach(*handlers)
             trainer.check_monitors()
         except UsageError:
             run_dir.rmdir()  # nothing was written yet: handlers write when they run
@@ -188,14 +188,14 @@ class EnhancedTrainer:
         self.run_dir = run_dir
         self._log = next(handler for handler in defaults if isinstance(handler, RunLog))
         if save_best:
-            trainer.add_event_handler(TrainEvents.LOG_EVENT, self._keep_best, recorded)
+            trainer.add_event_handler(TrainEvents.LOG_EVENT, self._keep_best)
         try:
             trainer.fit(train, epochs)
         finally:
             for handler in (*defaults, *handlers):
                 if hasattr(handler, "close"):
                     handler.close()
-            self.history = recorded.columns()
+            self.history = history_columns(trainer.history)
         if save_best:
             self._take_best(task.monitor)
         self._generate_training_visualizations()
@@ -209,15 +209,14 @@ class EnhancedTrainer:
         optimizer. Nothing is written. Returns the epoch's metrics (``loss``, ...) and ``lr``.
         """
         batches = AnyLoader(loader, "loader")
-        if self._stepped is None:
+        if not self._steps_on:
             task, scaler = self._find_task(batches)
-            evaluator, recorded = self._evaluator(self.model, task, scaler), History()
+            evaluator = self._evaluator(self.model, task, scaler)
             trainer, _ = build_default_trainer(
                 evaluator, task, self.lr, self.weight_decay, "train/loss"
             )
-            trainer.attach(recorded)
             self._begin(trainer, task, scaler)
-            self._log, self._stepped = None, recorded
+            self._log, self._steps_on = None, True
         else:
             find_task(self.model, batches, self.device, self._task)
             batches.scaler = self._scaler
@@ -229,7 +228,7 @@ class EnhancedTrainer:
                 "train() begins anew"
             )
         self.trainer.fit(batches, self.trainer.epochs_done() + 1)
-        self.history = self._stepped.columns()
+        self.history = history_columns(self.trainer.history)
         metrics = self.trainer.state.metrics
         return {name.removeprefix("train/"): float(value) for name, value in metrics.items()}
 
@@ -240,7 +239,7 @@ class EnhancedTrainer:
         return task, loader.scaler
 
     def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
-        self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
+        self.trainer, self._task, self._scaler, self._steps_on = trainer, task.name, scaler, False
         if scaler is not None:
             trainer.register_state(SCALER, scaler)  # a checkpoint's weights belong to it
 
@@ -250,11 +249,11 @@ class EnhancedTrainer:
         names = self.names.of_task(task.name, task.outputs)
         return build_evaluator(model, task.loss, self.device, task.name, scaler, names)
 
-    def _keep_best(self, trainer: Trainer, recorded: History) -> None:
+    def _keep_best(self, trainer: Trainer) -> None:
         """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""
         notice = trainer.state.notice
         if notice["event"] == "checkpoint_saved" and BEST_NAME in notice["files"]:
-            self.history = recorded.columns()
+            self.history = history_columns(trainer.history)
             self.save_model()
 
     def _take_best(self, monitor: str) -> None:
@@ -430,7 +429,8 @@ class EnhancedTrainer:
             self._say_what_else_there_is(file)
             self.run_dir = folder
         self.history, self._task = others.get("history", {}), others.get("task")
-        self._scaler = self._stepped = self._log = None
+        self._scaler = self._log = None
+        self._steps_on = False
         if SCALER in others:
             self._task, self._scaler = "regression", TargetScaler()
             self._scaler.load_state_dict(others[SCALER])
