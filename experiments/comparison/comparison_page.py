@@ -232,7 +232,7 @@ def differing_surroundings(runs: Sequence[FinishedRun]) -> Differences:
     """The same of the code, the versions and the checksums of the data."""
     surroundings = ({key: run.environment.get(key) for key in SURROUNDINGS} for run in runs)
     found = _differing([_flat(values) for values in surroundings])
-    return {key: [_short(value) for value in values] for key, values in found.items()}
+    return {key: list(map(_short, values)) for key, values in found.items()}
 
 
 def _differing(flat: Sequence[Mapping[str, str]]) -> Differences:

@@ -22,7 +22,6 @@ from engine.events import TrainEvents
 from engine.explain import Explained
 from engine.metrics import EpochOutputs
 from engine.protocols import Handler
-from engine.reporting import read_log
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
 from experiments.builders import build_evaluator
@@ -49,7 +48,7 @@ from experiments.enhanced_trainer.evaluation import (
 )
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import training_curves
-from experiments.run_files import LOG_NAME, is_named, new_run_dir
+from experiments.run_files import is_named, new_run_dir
 from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
 
@@ -363,11 +362,11 @@ class EnhancedTrainer:
     def _generate_training_visualizations(self) -> None:
         """The image beside ``training_curves.html``, which the training has written."""
         assert self.run_dir is not None
-        page = self.run_dir / f"{CURVES}.html"
+        assert self.trainer is not None
         if self.enable_visualization:
-            rows = [row for row in read_log(self.run_dir / LOG_NAME) if row["event"] == "epoch"]
-            images = {page.with_suffix(".png"): [training_curves(rows)]}
-            self._say_why_no_images(write_images(images))
+            figure = training_curves(self.trainer.history)
+            image = self.run_dir / f"{CURVES}.png"
+            self._say_why_no_images(write_images({image: [figure]}))
 
     def _generate_evaluation_plots(self, pages: ResultPages, metrics: Mapping[str, float]) -> None:
         """``evaluation_plots.html``: curves, counts, thresholds, t-SNE and attention."""

@@ -117,9 +117,9 @@ def _gate(found: MeanWeights) -> go.Figure:
         text=[Message("feature {}", number + 1) for number in order],
         hovertemplate="%{text}: %{y:.3f}<extra></extra>",
     )
+    figure.update_xaxes(title_text="features, the most open first")
     figure.update_yaxes(title_text="gate", range=[0, 1.02])
-    title = "features, the most open first"
-    return figure.update_layout(height=360, showlegend=True, xaxis_title_text=title)
+    return figure.update_layout(height=360, showlegend=True)
 
 
 def agreement_section(
