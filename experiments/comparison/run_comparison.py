@@ -107,8 +107,12 @@ def compare_runs(
     recomputed = any(count != len(samples) for count in tested)
     if recomputed:
         figures = [bootstrap_intervals(o, groups, metrics, resamples, seed=seed) for o in outputs]
-    else:
-        figures = [_own_figures(run, metrics) for run in shared]
+    else:  # the runs' own; metrics that a run lacks are computed, without an interval
+        figures = []
+        for run in shared:
+            own = {n: run.test_figure(n) for n in metrics if n in run.metric_names}
+            lacking = {n: Interval(metric_value(n, run.outputs)) for n in metrics if n not in own}
+            figures.append({n: (own | lacking)[n] for n in metrics})
     comparison = RunComparison(
         runs=shared,
         tested=tested,
@@ -184,12 +188,6 @@ def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 
 # -- figures and tests ------------------------------------------------------------------------
-
-
-def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval]:
-    """The run's own figures; metrics that it lacks are computed, without an interval."""
-    own = {n: run.test_figure(n) for n in metrics if n in run.metric_names}
-    return {n: own.get(n) or Interval(metric_value(n, run.outputs)) for n in metrics}
 
 
 def _delong_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[DeLong]:

@@ -130,13 +130,6 @@ class BatchingConfig(Section):
         default=None, description="scans of each of a batch's samples, padded: a multiple of this"
     )
 
-    def share_shapes(self) -> None:
-        """Have batches share a few shapes, unless it is set which."""
-        if self.pad_rows_to is None:
-            self.derive("pad_rows_to", SHARED_ROWS)
-        if self.pad_scans_to is None:
-            self.derive("pad_scans_to", SHARED_SCANS)
-
     @field_validator("token_budget")
     @classmethod
     def _of_buckets(cls, budget: int | None, info: ValidationInfo) -> int | None:

@@ -27,7 +27,7 @@ from experiments.config.components import (
     several,
     split_entry,
 )
-from experiments.config.data import DataConfig
+from experiments.config.data import SHARED_ROWS, SHARED_SCANS, DataConfig
 from experiments.config.report import (
     AuditConfig,
     BaselinesConfig,
@@ -352,7 +352,11 @@ class Config(Section):
         if self.data.split.seed is None:
             self.data.split.derive("seed", self.seed)
         if self.trainer.compile == "graphs":
-            self.data.batching.share_shapes()
+            # Batches share a few shapes, unless it is set which.
+            shared = {"pad_rows_to": SHARED_ROWS, "pad_scans_to": SHARED_SCANS}
+            for key, number in shared.items():
+                if getattr(data.batching, key) is None:
+                    data.batching.derive(key, number)
         return self
 
 

@@ -366,18 +366,17 @@ def _summary_points(
     figure = go.Figure()
     largest = max(float(np.abs(feature.attributions).max()) for feature in features) or 1.0
     for row, feature in enumerate(features):
-        x = feature.attributions[drawn]
+        x, ranks = feature.attributions[drawn], rankdata(feature.values)
+        least, most = ranks.min(), ranks.max()
+        # From 0 to 1; in the middle where all values are the same.
+        places = (ranks - least) / (most - least) if most > least else np.full(len(ranks), 0.5)
         figure.add_scatter(
             x=x.astype(np.float32),
             y=(row + _heaped(x, largest)).astype(np.float32),
             text=ids,
             customdata=feature.values[drawn].astype(np.float32),
             mode="markers",
-            marker={
-                "size": 6,
-                "color": _rank_place(feature.values)[drawn],
-                "coloraxis": "coloraxis",
-            },
+            marker={"size": 6, "color": places[drawn], "coloraxis": "coloraxis"},
             name=shown_name(feature.name),
             hovertemplate="%{text}: %{x:.3g}, value %{customdata:.3g}"
             "<extra>%{fullData.name}</extra>",
@@ -396,13 +395,6 @@ def _summary_points(
     figure.update_layout(height=SUMMARY_FRAME + ROW_HEIGHT * len(features), showlegend=False)
     colours = {"colorscale": VALUES, "cmin": 0, "cmax": 1, "colorbar": bar}
     return figure.update_layout(hovermode="closest", coloraxis=colours)
-
-
-def _rank_place(values: np.ndarray) -> np.ndarray:
-    """The rank of each value, from 0 to 1; 0.5 where all are the same."""
-    ranks = rankdata(values)
-    low, high = ranks.min(), ranks.max()
-    return np.full(len(values), 0.5) if high == low else (ranks - low) / (high - low)
 
 
 def _heaped(x: np.ndarray, largest: float) -> np.ndarray:
