@@ -168,7 +168,7 @@ class Batch(_Parts):
     aux: Mapping[str, Tensor] | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch on a device; itself if its spectra are there, as all of its tensors then are."""
+        """The batch on a device; itself if its spectra are there, as its other tensors then are."""
         if self.spectra.device == device:
             return self
         return self._with_each(lambda part: part.to(device, non_blocking=non_blocking))

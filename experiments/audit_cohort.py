@@ -73,19 +73,18 @@ def find_all(config: Config, cohort: Cohort) -> list[Finding]:
     from experiments.analysis import audit_cohort
     from experiments.builders import split_cohort
 
+    split, notes = None, []
     try:
         split = split_cohort(cohort, config.data, config.data.split.file)
     except CohortError as error:
         if config.data.split.file is not None:
             raise
-        note = Finding("split", "note", 0, f"splits were not checked: {error}")
-        return [*audit_cohort(config, cohort, None, None, _out_of_domain(config, cohort)), note]
-    return audit_cohort(config, cohort, split, None, _out_of_domain(config, cohort, split))
+        notes = [Finding("split", "note", 0, f"splits were not checked: {error}")]
+    out_of_domain = _out_of_domain(config, cohort, split)
+    return [*audit_cohort(config, cohort, split, None, out_of_domain), *notes]
 
 
-def _out_of_domain(
-    config: Config, cohort: Cohort, split: np.ndarray | None = None
-) -> list[OutOfDomain]:
+def _out_of_domain(config: Config, cohort: Cohort, split: np.ndarray | None) -> list[OutOfDomain]:
     """Input that the configured transforms do not suit."""
     import numpy as np
 

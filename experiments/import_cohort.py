@@ -147,15 +147,11 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
         covariates_about = {"name": path.name, "sha256": file_sha256(path)}
     elif options.covariate_id != SAMPLE_ID:
         raise UsageError("--covariate-id names a column of --covariates, which is not given")
-    units = {
-        "axis": options.axis_unit or reader.axis_unit,
-        "spectra": options.intensity_unit or reader.intensity_unit,
-    }
-    about = {
-        "name": options.out.name,
-        "licence": options.licence,
-        "units": {name: unit for name, unit in units.items() if unit},
-    }
+    units = {"axis": options.axis_unit or reader.axis_unit}
+    units["spectra"] = options.intensity_unit or reader.intensity_unit
+    known_units = {name: unit for name, unit in units.items() if unit}
+    about = {"name": options.out.name, "licence": options.licence, "units": known_units}
+    columns = options.label, options.group, tuple(options.numeric), tuple(options.categorical)
     return ImportSettings(
         source=options.source,
         format=options.format,
@@ -165,9 +161,7 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
         match=options.match,
         naming=Naming(options.sample_from, options.group_from, options.label_from),
         scan_filter=ScanFilter(tuple(options.filter), options.ceiling, options.tic_spread),
-        roles=ImportRoles(
-            options.label, options.group, tuple(options.numeric), tuple(options.categorical)
-        ),
+        roles=ImportRoles(*columns),
         covariates=covariates,
         covariates_about=covariates_about,
         about={name: value for name, value in about.items() if value},
@@ -198,11 +192,12 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
     cells = tally.scans * len(axis)
     left_out = sum(tally.left_out.values())
     why = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.left_out.items()))
+    extent = "nothing" if tally.low is None else f"{tally.low:g} to {tally.high:g}"
     lines = [
         f"cohort {summary.out.name}: {summary.samples} samples, {tally.scans} scans of {len(axis)} "
         f"points ({axis[0]:g} to {axis[-1]:g}), from {summary.files} files",
         f"aggregation on the axis: {summary.aggregate or 'none, it is their own axis'}; they cover "
-        f"{_extent(tally.low, tally.high)}; {tally.empty_bins / cells:.1%} of the bins are empty",
+        f"{extent}; {tally.empty_bins / cells:.1%} of the bins are empty",
         f"left out: {left_out} scans{f' ({why})' if why else ''}",
     ]
     if summary.samples_left_out:
@@ -226,12 +221,11 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
 
 
 def _next_steps(summary: ImportSummary) -> list[str]:
-    roles, lines = summary.roles, []
-    roles_text = [
-        f"{role} {', '.join([v] if isinstance(v, str) else v)}" for role, v in roles.items() if v
-    ]
+    roles = summary.roles
+    columns = {r: v if isinstance(v, str) else ", ".join(v) for r, v in roles.items() if v}
+    told = "; ".join(f"{role} {names}" for role, names in columns.items())
     idle = f"; columns without a role: {', '.join(summary.idle)}" if summary.idle else ""
-    lines.append(f"roles: {'; '.join(roles_text)}{idle}")
+    lines = [f"roles: {told}{idle}"]
     if summary.own_groups:
         lines.append(
             "each sample is a group of its own; if several are of one patient, give --group or "
@@ -254,10 +248,6 @@ def _names(names: Sequence[str]) -> str:
         return "none"
     more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"{len(names)} ({', '.join(names[:MAX_NAMES])}{more})"
-
-
-def _extent(low: float | None, high: float | None) -> str:
-    return "nothing" if low is None else f"{low:g} to {high:g}"
 
 
 if __name__ == "__main__":

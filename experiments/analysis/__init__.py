@@ -5,20 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.analysis.analysis import (
-        AnalysisCollector,
-        Outcome,
-        TestAnalysis,
-        TestSetAnalysis,
-        about_methods,
-        about_too_few,
-        about_unexplained,
-        as_plain,
-        decide,
-        too_few_of,
-    )
     from experiments.analysis.cohort_audit import (
-        AUDIT_NAME,
         AUTOMATIC_SCANS,
         audit_cohort,
         audit_summary,
@@ -28,5 +15,18 @@ if TYPE_CHECKING:
         read_audit,
         write_audit,
     )
+    from experiments.analysis.outcome import (
+        Outcome,
+        TestAnalysis,
+        about_methods,
+        about_positive_class,
+        about_too_few,
+        about_unexplained,
+        as_plain,
+        ranked_outputs,
+        ranked_scores,
+        too_few_of,
+    )
+    from experiments.analysis.test_set import AnalysisCollector, TestSetAnalysis, decide
 else:
     __getattr__ = lazy_exports(__name__, __file__)

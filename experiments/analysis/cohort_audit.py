@@ -37,10 +37,9 @@ def audit_cohort(
     max_scans: int | None = None,
     out_of_domain: Sequence[OutOfDomain] = (),
 ) -> list[Finding]:
-    """Audit a configuration's cohort; what the configuration accepts is marked.
+    """Audit a configuration's cohort; what it accepts is marked.
 
-    ``split`` is the subset of each sample, str [N]; ``max_scans`` about how many scans to look at,
-    None for all.
+    ``split`` is of each sample, str [N]; ``max_scans`` about how many scans to look at.
     """
     found = audit(cohort, split, config.data.label, config.data.group, max_scans)
     found = sort_by_level([*found, *check_transforms(out_of_domain)])
@@ -69,11 +68,8 @@ def write_audit(findings: Sequence[Finding], folder: Path) -> None:
 def read_audit(folder: Path) -> list[Finding]:
     """Read back :func:`write_audit`; a run that was not audited has no findings."""
     path = folder / AUDIT_NAME
-    if not path.is_file():
-        return []
-    return [
-        Finding.from_plain(values) for values in json.loads(path.read_text("utf-8"))["findings"]
-    ]
+    findings = json.loads(path.read_text("utf-8"))["findings"] if path.is_file() else []
+    return [Finding.from_plain(values) for values in findings]
 
 
 def audit_summary(findings: Sequence[Finding]) -> str:

@@ -15,10 +15,12 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from engine.metrics import EpochOutputs, area_under_roc, average_precision
 from engine.reporting import SHORT_DIGITS, figure_text, with_bounds
 from engine.statistics import Interval
+from experiments.analysis import ranked_scores
 from experiments.report.figures import (
+    GUIDE,
     PALETTE,
     add_chance,
-    ranked_scores,
+    add_diagonal,
     say_undefined,
     shown_name,
     shown_names,
@@ -29,7 +31,6 @@ LONGEST_TITLE = 40  # in characters
 # What tells models apart once the colours are used up.
 DASHES, PATTERNS = ("solid", "dash", "dot", "dashdot"), ("", "/", ".", "x")
 SYMBOLS = ("circle", "square", "diamond", "cross")
-GUIDE = {"dash": "dot", "color": "grey"}
 
 # Class or label -> model -> scores [N] and who is positive, bool [N].
 Ranked = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
@@ -43,11 +44,11 @@ def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]
     figure, places = _panels(list(figures), PANEL_HEIGHT)
     for metric, place in places.items():
         for index, found in enumerate(figures[metric]):
-            shape = _again(PATTERNS, index)
+            pattern = {"shape": _again(PATTERNS, index)}
             figure.add_bar(
                 x=[index],
                 y=[found.value],
-                marker={"color": _colour(index), "pattern": {"shape": shape}},
+                marker={"color": _colour(index), "pattern": pattern},
                 text=[figure_text(found.value, SHORT_DIGITS)],
                 textposition="inside",
                 insidetextanchor="start",
@@ -87,18 +88,11 @@ def metric_differences(
 
 
 def _with_interval(found: Interval) -> dict[str, Any]:
-    told = {"hovertemplate": with_bounds(found)}
-    if math.isnan(found.low):
-        return told
-    return told | {
-        "error_y": {
-            "symmetric": False,
-            "array": [found.high - found.value],
-            "arrayminus": [found.value - found.low],
-            "color": "grey",
-            "thickness": 1.5,
-        }
-    }
+    told: dict[str, Any] = {"hovertemplate": with_bounds(found)}
+    if not math.isnan(found.low):
+        ends = {"array": [found.high - found.value], "arrayminus": [found.value - found.low]}
+        told["error_y"] = {"symmetric": False, "color": "grey", "thickness": 1.5, **ends}
+    return told
 
 
 # -- rankings ---------------------------------------------------------------------------------
@@ -132,15 +126,8 @@ def precision_recall_curves(outputs: Mapping[str, EpochOutputs], names: Sequence
         outputs, names, lambda true, by: precision_recall_curve(true, by)[1::-1]
     )
     for number, (positive, place) in enumerate(defined):
-        figure.add_scatter(
-            x=[0, 1],
-            y=[positive.mean()] * 2,
-            mode="lines",
-            line=GUIDE,
-            name="chance",
-            showlegend=number == 0,
-            **place,
-        )
+        line = {"mode": "lines", "line": GUIDE, "name": "chance", "showlegend": number == 0}
+        figure.add_scatter(x=[0, 1], y=[positive.mean()] * 2, **line, **place)
     figure.update_xaxes(title_text="recall")
     figure.update_yaxes(title_text="precision", range=[0, 1.02])
     return figure
@@ -174,18 +161,12 @@ def _curves(
             defined.append((next(iter(of_models.values()))[1], places[name]))
         else:
             say_undefined(figure, **places[name])
-        for index, model in enumerate(models):
-            if model in of_models:
-                scores, positive = of_models[model]
-                x, y = curve(positive, scores)
-                figure.add_scatter(
-                    x=x,
-                    y=y,
-                    mode="lines",
-                    line={"color": _colour(index), "dash": _again(DASHES, index)},
-                    **_in_legend(models, index, name == first),
-                    **places[name],
-                )
+        for model, (scores, positive) in of_models.items():
+            index = models.index(model)
+            x, y = curve(positive, scores)
+            line = {"color": _colour(index), "dash": _again(DASHES, index)}
+            legend = _in_legend(models, index, name == first)
+            figure.add_scatter(x=x, y=y, mode="lines", line=line, **legend, **places[name])
     figure.update_layout(showlegend=True)
     return figure, defined
 
@@ -211,19 +192,7 @@ def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[st
                 **_in_legend(list(outputs), index, number == 0),
                 **place,
             )
-        every = np.concatenate(seen)
-        whole = every[np.isfinite(every)]
-        ends = [float(whole.min()), float(whole.max())] if whole.size else [0.0, 1.0]
-        figure.add_scatter(
-            x=ends,
-            y=ends,
-            mode="lines",
-            line=GUIDE,
-            name="no error",
-            hoverinfo="skip",
-            showlegend=number == 0,
-            **place,
-        )
+        add_diagonal(figure, *seen, showlegend=number == 0, **place)
     figure.update_xaxes(title_text="true")
     figure.update_yaxes(title_text="predicted")
     return figure
@@ -236,17 +205,12 @@ def _panels(titles: Sequence[str], height: int) -> tuple[go.Figure, dict[str, di
     """Panels in rows, and the place of each by its title."""
     columns = min(len(titles), PANELS_A_ROW)
     rows = -(-len(titles) // columns)
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=shown_names(titles, LONGEST_TITLE),
-        vertical_spacing=0.3 / rows,
-    )
+    names, space = shown_names(titles, LONGEST_TITLE), 0.3 / rows
+    figure = make_subplots(rows, columns, subplot_titles=names, vertical_spacing=space)
     figure.update_layout(height=height * rows)
-    places = {
-        title: {"row": number // columns + 1, "col": number % columns + 1}
-        for number, title in enumerate(titles)
-    }
+    places = {}
+    for number, title in enumerate(titles):
+        places[title] = {"row": number // columns + 1, "col": number % columns + 1}
     return figure, places
 
 

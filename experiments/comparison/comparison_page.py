@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from datasets.cohort import about_positive
 from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.messages import sentences
 from engine.metrics import EpochOutputs, better_when
 from engine.reporting import TOO_FEW_TEXT, p_text, with_bounds
 from engine.statistics import TOO_FEW, DeLong, Interval, McNemar, holm
+from experiments.analysis import about_positive_class
 from experiments.comparison.comparison_figures import (
     areas,
     metric_bars,
@@ -30,6 +31,7 @@ from experiments.report.figures import Section, write_figure_page
 
 if TYPE_CHECKING:
     from experiments.comparison.run_comparison import RunComparison
+    from experiments.run_files import FinishedRun
 
 TABLE_NAME, PAGE_NAME = "model_comparison.csv", "model_comparison.html"
 CURVES_NAME = "roc_comparison.html"
@@ -45,8 +47,7 @@ def write_comparison_files(
 ) -> tuple[list[Path], str | None]:
     """Write ``model_comparison.csv``, ``model_comparison.html`` and ``roc_comparison.html``.
 
-    Beside each page its figures go into a ``.png``, where kaleido and a Chrome are there. All
-    ``outputs`` are of the same samples. Returns the table and the pages (a regression has no
+    All ``outputs`` are of the same samples. Returns the table and the pages (a regression has no
     curves, its predictions are a section of the page); and in one line why there are no images.
     """
     try:
@@ -86,7 +87,7 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     """One row per run; what the first run has no value of is empty.
 
     For each metric its value, its bounds ``_low`` and ``_high``, and ``_difference`` with its own;
-    of classes ``mcnemar_p``, of two classes ``delong_p``, and both corrected, ``_holm``.
+    p-values (``delong_p``, ``mcnemar_p``), and both corrected, ``_holm``.
     """
     rows = []
     for number, run in enumerate(comparison.runs):
@@ -105,10 +106,15 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
             if number:
                 found[f"{name}_difference"] = comparison.differences[number - 1][name]
             for column, figure in found.items():
-                row |= {column: figure.value}
-                row |= {f"{column}_low": figure.low, f"{column}_high": figure.high}
-        for name, p_values in _p_values(comparison).items():
-            if number:
+                bounds = {f"{column}_low": figure.low, f"{column}_high": figure.high}
+                row |= {column: figure.value, **bounds}
+        tested: dict[str, Sequence[DeLong | McNemar]] = {
+            "delong_p": comparison.delong,
+            "mcnemar_p": comparison.mcnemar,
+        }
+        for name, tests in tested.items():
+            if number and tests:
+                p_values = [test.p_value for test in tests]
                 row |= {name: p_values[number - 1], f"{name}_holm": holm(p_values)[number - 1]}
         rows.append(row)
     # The second run's row has all columns, in their order.
@@ -126,6 +132,11 @@ def _sections(comparison: RunComparison) -> list[Section]:
     apart = {metric: [found[metric] for found in comparison.differences] for metric in metrics}
     rows = [*about_rows(comparison), *(metric_row(comparison, name) for name in metrics)]
     tested = [["", *names], *([title, *cells] for title, cells in rows)]
+    about_differences = (
+        f"Each run minus {names[0]}. In brackets 95% intervals: paired bootstrap, "
+        f"{comparison.resamples} resamples of the {comparison.groups} groups, not corrected for "
+        "the number of runs."
+    )
     sections = [
         Section("warnings", "Warning", text=" ".join(comparison.warnings)),
         Section("notes", "Notes", text=" ".join(comparison.notes)),
@@ -134,22 +145,14 @@ def _sections(comparison: RunComparison) -> list[Section]:
             "differences",
             f"Differences from {names[0]}",
             metric_differences(names, apart),
-            text=_about_differences(comparison),
+            text=about_differences,
             table=_differences(comparison),
         ),
-        Section("tests", "Paired tests", text=_about_tests(comparison), table=_tests(comparison)),
+        _paired_tests(comparison),
         _settings("settings", "Differing settings", names, differing_settings(runs)),
         _settings("surroundings", "Differing environment", names, differing_surroundings(runs)),
     ]
     return [section for section in sections if section.text or section.table]
-
-
-def _about_differences(comparison: RunComparison) -> str:
-    return (
-        f"Each run minus {comparison.runs[0].name}. In brackets 95% intervals: paired bootstrap, "
-        f"{comparison.resamples} resamples of the {comparison.groups} groups, not corrected for "
-        "the number of runs."
-    )
 
 
 def _differences(comparison: RunComparison) -> list[list[str]]:
@@ -163,60 +166,45 @@ def _differences(comparison: RunComparison) -> list[list[str]]:
     return rows
 
 
-def _about_tests(comparison: RunComparison) -> str:
-    if not comparison.mcnemar:
-        return ""
-    first, others = comparison.runs[0].name, len(comparison.mcnemar)
-    sentences = []
-    if comparison.delong:
-        sentences.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
-    sentences.append(
+def _paired_tests(comparison: RunComparison) -> Section:
+    """The tests of each run against the first; empty unless of classes."""
+    heading, delong, mcnemar = "Paired tests", comparison.delong, comparison.mcnemar
+    if not mcnemar:
+        return Section("tests", heading)
+    first = comparison.runs[0].name
+    about = []
+    columns: dict[str, list[str]] = {"run": [run.name for run in comparison.runs[1:]]}
+    if delong:
+        about.append(f"DeLong's test (1988): equal AUROC of a run and {first}.")
+        columns["AUROC, difference"] = []
+        for test in delong:
+            method = TOO_FEW if math.isnan(test.p_value) else ""
+            found = Interval(test.difference, test.low, test.high, method=method)
+            columns["AUROC, difference"].append(with_bounds(found, "+"))
+        columns |= _p_texts("DeLong", delong)
+    about.append(
         "McNemar's exact test (1947): equal accuracy, from the samples that only one of the two "
         "predicts correctly."
     )
-    if others > 1:
-        sentences.append(
-            f"Each p-value is followed by the one corrected for {others} runs (Holm 1979), "
+    columns["only this run is right"] = [str(test.only_a) for test in mcnemar]
+    columns[f"only {first} is right"] = [str(test.only_b) for test in mcnemar]
+    columns |= _p_texts("McNemar", mcnemar)
+    if len(mcnemar) > 1:
+        about.append(
+            f"Each p-value is followed by the one corrected for {len(mcnemar)} runs (Holm 1979), "
             "separately for each test."
         )
-    return " ".join(sentences)
-
-
-def _tests(comparison: RunComparison) -> list[list[str]] | None:
-    if not comparison.mcnemar:
-        return None
-    first = comparison.runs[0].name
-    columns: dict[str, list[str]] = {"run": [run.name for run in comparison.runs[1:]]}
-    if comparison.delong:
-        methods = [TOO_FEW if math.isnan(test.p_value) else "" for test in comparison.delong]
-        columns["AUROC, difference"] = [
-            with_bounds(Interval(test.difference, test.low, test.high, method=method), "+")
-            for test, method in zip(comparison.delong, methods, strict=True)
-        ]
-        columns |= _p_texts("DeLong", comparison.delong)
-    columns["only this run is right"] = [str(test.only_a) for test in comparison.mcnemar]
-    columns[f"only {first} is right"] = [str(test.only_b) for test in comparison.mcnemar]
-    columns |= _p_texts("McNemar", comparison.mcnemar)
-    return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
-
-
-def _p_values(comparison: RunComparison) -> dict[str, list[float]]:
-    tests: dict[str, Sequence[DeLong | McNemar]] = {
-        "delong_p": comparison.delong,
-        "mcnemar_p": comparison.mcnemar,
-    }
-    return {name: [test.p_value for test in found] for name, found in tests.items() if found}
+    table = [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+    return Section("tests", heading, text=" ".join(about), table=table)
 
 
 def _p_texts(name: str, tests: Sequence[DeLong | McNemar]) -> dict[str, list[str]]:
     """A test's p-values, and of several runs those corrected for their number."""
-    p_values = {f"{name} p": [test.p_value for test in tests]} if tests else {}
+    p_values = [test.p_value for test in tests]
+    titles = {f"{name} p": p_values} if tests else {}
     if len(tests) > 1:
-        p_values[f"{name} p, Holm"] = holm(p_values[f"{name} p"])
-    return {
-        title: [p_or_too_few(*pair) for pair in zip(tests, values, strict=True)]
-        for title, values in p_values.items()
-    }
+        titles[f"{name} p, Holm"] = holm(p_values)
+    return {title: list(map(p_or_too_few, tests, values)) for title, values in titles.items()}
 
 
 def _settings(name: str, heading: str, runs: Sequence[str], found: Differences) -> Section:
@@ -224,10 +212,6 @@ def _settings(name: str, heading: str, runs: Sequence[str], found: Differences) 
         return Section(name, heading, text="None.")
     return Section(name, heading, table=[["key", *runs], *([k, *row] for k, row in found.items())])
 
-
-if TYPE_CHECKING:
-    from experiments.comparison.run_comparison import RunComparison
-    from experiments.run_files import FinishedRun
 
 # Runs are told apart by name; where they lie is no difference.
 NAMES = ("exp_name", "runs_dir")
@@ -240,10 +224,7 @@ Differences = dict[str, list[str]]
 
 
 def differing_settings(runs: Sequence[FinishedRun]) -> Differences:
-    """The keys of the configurations that are not the same in all runs.
-
-    Dotted key -> its value in each run as YAML has it, ``-`` where a run has no such key.
-    """
+    """Dotted keys that are not the same in all runs -> their values, ``-`` for no such key."""
     return _differing([_flat({k: v for k, v in r.config.items() if k not in NAMES}) for r in runs])
 
 
@@ -251,7 +232,7 @@ def differing_surroundings(runs: Sequence[FinishedRun]) -> Differences:
     """The same of the code, the versions and the checksums of the data."""
     surroundings = ({key: run.environment.get(key) for key in SURROUNDINGS} for run in runs)
     found = _differing([_flat(values) for values in surroundings])
-    return {key: [_short(value) for value in values] for key, values in found.items()}
+    return {key: list(map(_short, values)) for key, values in found.items()}
 
 
 def _differing(flat: Sequence[Mapping[str, str]]) -> Differences:
@@ -287,32 +268,36 @@ Row = tuple[str, Sequence[str]]
 def comparison_text(comparison: RunComparison) -> str:
     """All of it, without colours."""
     names = [run.name for run in comparison.runs]
+    rows = about_rows(comparison)
+    for name in comparison.metrics:
+        apart = [with_bounds(found[name], "+") for found in comparison.differences]
+        rows += [metric_row(comparison, name), ("  difference", ["", *apart])]
+    tests = _p_texts("DeLong", comparison.delong) | _p_texts("McNemar", comparison.mcnemar)
+    rows += [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in tests.items()]
     parts = [
         lead(comparison),
         *(f"warning: {line}" for line in comparison.warnings),
         *comparison.notes,
         "",
-        _columns(names, [*_figure_lines(comparison), *_test_lines(comparison)]),
+        _columns(names, rows),
     ]
     for title, found in (
         ("differing settings", differing_settings(comparison.runs)),
         ("differing environment", differing_surroundings(comparison.runs)),
     ):
         if found:
-            rows = [(k, [shorten(v, WIDEST_CELL) for v in row]) for k, row in found.items()]
-            parts += ["", title, _columns(names, rows)]
+            short = [(k, [shorten(v, WIDEST_CELL) for v in row]) for k, row in found.items()]
+            parts += ["", title, _columns(names, short)]
     return "\n".join(parts)
 
 
 def lead(comparison: RunComparison) -> str:
     """The comparison in a few sentences, with the positive class of two."""
-    first = comparison.runs[0]
-    about = about_positive(first.outputs.task, first.class_names)
-    positive = f" {about[:1].upper()}{about[1:]}." if about else ""
-    return (
-        f"{len(comparison.runs)} runs on their {comparison.samples} shared test samples. "
+    return sentences(
+        f"{len(comparison.runs)} runs on their {comparison.samples} shared test samples.",
         f"Differences are relative to {comparison.runs[0].name}, named first; 95% intervals in "
-        f"brackets.{positive}"
+        "brackets.",
+        about_positive_class(comparison.task, comparison.class_names),
     )
 
 
@@ -351,19 +336,6 @@ def _or_unknown(number: float | None, form: str) -> str:
     return UNKNOWN_TEXT if number is None or math.isnan(number) else f"{number:{form}}"
 
 
-def _figure_lines(comparison: RunComparison) -> list[Row]:
-    rows = about_rows(comparison)
-    for name in comparison.metrics:
-        apart = [with_bounds(found[name], "+") for found in comparison.differences]
-        rows += [metric_row(comparison, name), ("  difference", ["", *apart])]
-    return rows
-
-
-def _test_lines(comparison: RunComparison) -> list[Row]:
-    found = _p_texts("DeLong", comparison.delong) | _p_texts("McNemar", comparison.mcnemar)
-    return [("  Holm" if "Holm" in n else n, ["", *cells]) for n, cells in found.items()]
-
-
 def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:
     """Rows under the runs' names, so many runs beside each other as a line holds."""
     blocks = []
@@ -372,10 +344,6 @@ def _columns(names: Sequence[str], rows: Sequence[Row]) -> str:
         lines = [["", *(names[n] for n in chosen)]]
         lines += [[title, *(cells[n] for n in chosen)] for title, cells in rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        blocks.append(
-            "\n".join(
-                GAP.join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-                for line in lines
-            )
-        )
+        padded = (map(str.ljust, line, widths) for line in lines)
+        blocks.append("\n".join(GAP.join(cells).rstrip() for cells in padded))
     return "\n\n".join(blocks)

@@ -43,12 +43,10 @@ class RunComparison:
         recomputed: Whether the test sets differ, so that all figures are of the shared samples.
         metrics: All that any of the runs was asked for; the task's where there are none.
         differences: For each run from the second on: metric -> its figure minus the first's.
-        delong: Tests of the areas under the ROC curves of each run from the second on against the
-            first's; none unless of two classes.
-        mcnemar: Tests of who is right about what, likewise; none unless of classes.
+        delong: Likewise, tests of the areas under the ROC curves; none unless of two classes.
+        mcnemar: Likewise, of who is right about what; none unless of classes.
         groups: How many groups the shared samples are of.
-        notes: What a reader has to know, a sentence each.
-        warnings: What casts doubt on the comparison, a sentence each.
+        notes: What a reader has to know; ``warnings`` cast doubt on the comparison.
     """
 
     runs: list[FinishedRun]
@@ -109,8 +107,12 @@ def compare_runs(
     recomputed = any(count != len(samples) for count in tested)
     if recomputed:
         figures = [bootstrap_intervals(o, groups, metrics, resamples, seed=seed) for o in outputs]
-    else:
-        figures = [_own_figures(run, metrics) for run in shared]
+    else:  # the runs' own; metrics that a run lacks are computed, without an interval
+        figures = []
+        for run in shared:
+            own = {n: run.test_figure(n) for n in metrics if n in run.metric_names}
+            lacking = {n: Interval(metric_value(n, run.outputs)) for n in metrics if n not in own}
+            figures.append({n: (own | lacking)[n] for n in metrics})
     comparison = RunComparison(
         runs=shared,
         tested=tested,
@@ -186,16 +188,6 @@ def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 
 # -- figures and tests ------------------------------------------------------------------------
-
-
-def _own_figures(run: FinishedRun, metrics: Sequence[str]) -> dict[str, Interval]:
-    """The run's own figures; metrics that it lacks are computed, without an interval."""
-    return {
-        name: run.test_figure(name)
-        if name in run.metric_names
-        else Interval(metric_value(name, run.outputs))
-        for name in metrics
-    }
 
 
 def _delong_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[DeLong]:

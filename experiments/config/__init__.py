@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.config.baselines import BASELINE_NAMES, LATE_FUSION, BaselinesConfig
     from experiments.config.changed_settings import (
         ATTACH,
         Change,
@@ -28,7 +27,14 @@ if TYPE_CHECKING:
     )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.metrics import build_metrics, recompute_metrics
-    from experiments.config.report import FINDINGS, ReportConfig, ThresholdConfig
+    from experiments.config.report import (
+        BASELINE_NAMES,
+        FINDINGS,
+        LATE_FUSION,
+        BaselinesConfig,
+        ReportConfig,
+        ThresholdConfig,
+    )
     from experiments.config.schema import (
         AUXILIARY_TERMS,
         Config,
@@ -40,7 +46,6 @@ if TYPE_CHECKING:
         default_loss,
     )
     from experiments.config.source import (
-        CONFIGS,
         SUFFIXES,
         check_config,
         check_written,

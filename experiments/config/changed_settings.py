@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 from datasets.errors import UsageError
 from experiments.config.components import Section
 from experiments.config.schema import Config
+from experiments.config.yaml_text import read_yaml
 
 # They say which run is continued. The run keeps its own.
 FINDS_THE_RUN = frozenset({"exp_name", "runs_dir"})
@@ -25,63 +26,11 @@ def _keys(names: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-# Honoured whenever a run is continued, also after its last epoch. The data have to be the same
-# files; their checksums are compared.
-ANY_TIME = _keys(
-    {
-        "": "metrics",
-        "data": "root cache_dir verify cache cache_limit_gib num_workers",
-        "data.batching": "collate pad_rows_to pad_scans_to",
-        "trainer": "device precision deterministic refit",
-        "trainer.processes": "strategy backend static_graph find_unused_parameters overlap",
-        "checkpoint": "monitor mode",
-        "baselines": "enabled models max_samples",
-        "report": "enabled language resamples sections",
-        "report.threshold": "rule demand",
-        "report.attribution": "method max_samples steps",
-    }
-)
-# Honoured where there are epochs left to train.
-TRAINING = _keys(
-    {
-        "": "handlers lr_scheduler",
-        "data": "augmentations",
-        "trainer": "max_epochs grad_clip accumulate_steps compile early_stopping",
-        "trainer.early_stopping": "monitor mode patience cooldown min_delta relative start_epoch",
-        "optimizer": "lr weight_decay layer_decay groups",
-        "lr_scheduler": "name warmup warmup_steps params",
-        "checkpoint": "save_top_k save_last every_epochs every_steps keep_every_epochs",
-        "ema": "decay warmup",
-        "log": "every_steps",
-    }
-)
-# Refused, each for a reason.
-REFUSED: dict[str, str] = {
-    key: reason
-    for reason, keys in {
-        "the random numbers go on from the checkpoint": {"": "seed"},
-        "a run keeps the data that it began with": {
-            "data.simulated": "seed n_samples",
-            "data": "task label labels group numeric categorical log missing_indicators transforms",
-        },
-        "a run keeps the split that it began with": {
-            "data.split": "kind fractions seed folds fold batch file"
-        },
-        "the place within an epoch is counted in batches": {
-            "data.batching": "kind token_budget balance",
-            "trainer": "batch_size",
-        },
-        "the checkpoint holds the weights of the model that it began with": {
-            "model": "name params"
-        },
-        "its losses would not be comparable before and after": {"loss": "name params"},
-        "the checkpoint holds the memory of the optimizer that it began with": {
-            "optimizer": "name params"
-        },
-        "the data were audited when the run began": {"audit": "enabled accept"},
-    }.items()
-    for key in _keys(keys)
-}
+TABLE = Path(__file__).with_suffix(".yaml")
+_TABLE = read_yaml(TABLE.read_text("utf-8"), TABLE.name)
+ANY_TIME, TRAINING = _keys(_TABLE["any_time"]), _keys(_TABLE["training"])
+# Key -> why.
+REFUSED = {key: why for why, names in _TABLE["refused"].items() for key in _keys(names)}
 # These attach or leave out handlers that have a state.
 ATTACH = frozenset(
     {"handlers", "lr_scheduler", "trainer.early_stopping", "ema.decay", "report.enabled"}
@@ -97,6 +46,10 @@ class Change:
     key: str
     before: Any
     now: Any
+
+    def told(self, why: str) -> str:
+        """The key, its new value and, in brackets, ``why`` with its old value in place of {}."""
+        return f"{self.key} {_short(self.now)} ({why.format(_short(self.before))})"
 
 
 def setting_keys(schema: type[Section] = Config, prefix: str = "") -> list[str]:
@@ -151,10 +104,7 @@ def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[C
 
 
 def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = False) -> None:
-    """Refuse the changes that cannot be honoured.
-
-    ``bucketed``: samples are batched by their padded number of scans.
-    """
+    """Refuse what cannot be honoured; ``bucketed``: batches are by padded numbers of scans."""
     refused = []
     for change in changes:
         reason = REFUSED.get(change.key)
@@ -163,8 +113,7 @@ def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = Fa
         if reason is None and change.key not in ANY_TIME | TRAINING:
             reason = "nothing says that it may change"
         if reason is not None:
-            was, asked = _short(change.before), _short(change.now)
-            refused.append(f"{change.key} {asked} (it has {was}: {reason})")
+            refused.append(change.told(f"it has {{}}: {reason}"))
     if refused:
         raise UsageError(
             f"the run in {run_dir} cannot be continued with {', '.join(refused)}; "
@@ -173,13 +122,10 @@ def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = Fa
 
 
 def refuse_without_effect(changes: Sequence[Change], run_dir: Path, ended: str) -> None:
-    """Refuse changes of the training where nothing is left to train.
-
-    ``ended`` says why nothing is left, and what would change that.
-    """
+    """Refuse changes of the training where nothing is left to train; ``ended`` says why."""
     idle = [change for change in changes if change.key in TRAINING]
     if idle:
-        asked = ", ".join(f"{c.key} {_short(c.now)} (it has {_short(c.before)})" for c in idle)
+        asked = ", ".join(change.told("it has {}") for change in idle)
         raise UsageError(f"{asked} would change nothing in {run_dir}: {ended}")
 
 
@@ -190,22 +136,17 @@ def describe_changes(changes: Iterable[Change]) -> str:
         >>> describe_changes([Change("optimizer.lr", 0.01, 1e-05)])
         'continued with optimizer.lr 1e-05 (before: 0.01)'
     """
-    told = (f"{c.key} {_short(c.now)} (before: {_short(c.before)})" for c in changes)
-    return f"continued with {', '.join(told)}"
+    return f"continued with {', '.join(change.told('before: {}') for change in changes)}"
 
 
 def unused_settings(source: str, written: Any, config: Config, own: Config) -> str | None:
-    """One line on the settings of a file that differ from those of the run that is continued.
-
-    ``config`` is what the file ``source`` and the command line give, ``own`` what the run and the
-    command line give, which is used.
-    """
-    keys = _nested_keys(written)
+    """One line on settings of the file ``source`` (``config``) that the continued run's replace."""
+    keys = list(_nested_keys(written))
     changes = changes_between(own.resolved(), config.resolved())
     unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
     if not unused:
         return None
-    told = ", ".join(f"{c.key} {_short(c.now)} (the run has {_short(c.before)})" for c in unused)
+    told = ", ".join(change.told("the run has {}") for change in unused)
     value = json.dumps(unused[0].now, ensure_ascii=False).strip('"')
     return (
         f"{source}: not used: {told}; the run keeps its own settings; to change one: "
@@ -213,23 +154,17 @@ def unused_settings(source: str, written: Any, config: Config, own: Config) -> s
     )
 
 
-def _nested_keys(values: Any, prefix: str = "") -> list[str]:
-    if not isinstance(values, Mapping):
-        return []
-    return [
-        key
-        for name, value in values.items()
-        for key in (f"{prefix}{name}", *_nested_keys(value, f"{prefix}{name}."))
-    ]
+def _nested_keys(values: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield f"{prefix}{name}"
+            yield from _nested_keys(value, f"{prefix}{name}.")
 
 
-def _find(settings: Mapping[str, Any], sections: Sequence[str]) -> Any:
+def _find(settings: Any, sections: Sequence[str]) -> Any:
     for name in sections:
-        found = settings.get(name)
-        if not isinstance(found, Mapping):
-            return {}
-        settings = found
-    return settings
+        settings = settings.get(name) if isinstance(settings, Mapping) else None
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def _value(settings: Mapping[str, Any], key: str) -> Any:

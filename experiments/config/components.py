@@ -47,13 +47,17 @@ def several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def one_of(choices: Collection[str], what: str) -> AfterValidator:
-    """A validator of names; ``what`` begins its error, such as ``no schedule``."""
+def one_of(choices: Collection[str], what: str, ends: str = "") -> AfterValidator:
+    """A validator of a name or of a list of names; ``what`` begins its error (``no schedule``).
 
-    def check(name: str) -> str:
-        if name not in choices:
-            raise ValueError(f"{what} is called '{name}'{nearest(name, choices)}")
-        return name
+    Only what stands before ``ends`` has to be one of the choices, where that is not empty.
+    """
+
+    def check(names: Any) -> Any:
+        for name in several(names):
+            if (name.partition(ends)[0] if ends else name) not in choices:
+                raise ValueError(f"{what} is called '{name}'{nearest(name, choices)}")
+        return names
 
     return AfterValidator(check)
 
@@ -171,10 +175,9 @@ RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_trai
 
 
 def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
-    """Find what a name stands for.
+    """Find what a name stands for: a key of ``known`` (objects or dotted paths), or a dotted path.
 
-    ``name`` is a key of ``known`` (whose values are objects, or dotted paths as text), or a dotted
-    path importable from here; ``key`` is the configuration key it came from, for the error.
+    ``key`` is the configuration key it came from, for the error.
 
     Example:
         >>> find_named("collections.Counter", {}, "model.name").__name__
@@ -247,8 +250,8 @@ def arguments_for(
 ) -> dict[str, Any]:
     """Parameters from a configuration as arguments of a call, checked against its signature.
 
-    ``offered`` arguments are passed only if the constructor has them and ``params`` does not set
-    them (such as the number of classes); ``key`` is the configuration key of ``params``.
+    ``offered`` arguments (such as the number of classes) are passed only where it has them and
+    ``params`` does not set them; ``key`` is the configuration key of ``params``.
     """
     parameters = inspect.signature(make).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -261,10 +264,8 @@ def arguments_for(
     missing = [n for n, p in named.items() if p.default is p.empty and n not in arguments]
     if missing:
         raise UsageError(f"{key}: {label} needs '{missing[0]}', which is not given")
-    for name, wanted in parameter_types(make).items():
-        if name not in params:
-            continue
-        kinds = alternatives(wanted)
+    types_of = {n: alternatives(kind) for n, kind in parameter_types(make).items() if n in params}
+    for name, kinds in types_of.items():
         if Path in kinds and isinstance(params[name], str):
             try:
                 arguments[name] = as_path(params[name])

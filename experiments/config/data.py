@@ -130,13 +130,6 @@ class BatchingConfig(Section):
         default=None, description="scans of each of a batch's samples, padded: a multiple of this"
     )
 
-    def share_shapes(self) -> None:
-        """Have batches share a few shapes, unless it is set which."""
-        if self.pad_rows_to is None:
-            self.derive("pad_rows_to", SHARED_ROWS)
-        if self.pad_scans_to is None:
-            self.derive("pad_scans_to", SHARED_SCANS)
-
     @field_validator("token_budget")
     @classmethod
     def _of_buckets(cls, budget: int | None, info: ValidationInfo) -> int | None:
@@ -194,13 +187,9 @@ class DataConfig(Section):
     num_workers: Annotated[Whole, Field(ge=0, le=MOST_WORKERS)] = 0
 
     @model_validator(mode="after")
-    def _simulated_or_root(self) -> DataConfig:
+    def _choose_cohort(self) -> DataConfig:
         if self.root is not None and self.simulated != SimulatedConfig():
             raise ValueError("simulated has no effect beside root; leave one out")
-        return self
-
-    @model_validator(mode="after")
-    def _log_of_the_embedded_cohort(self) -> DataConfig:
         if self.log is None:
             columns = LOG_OF_EMBEDDED if self.root is None else ()
             labels = [self.label] if isinstance(self.label, str) else self.label or ()

@@ -27,8 +27,8 @@ def build_metrics(
     """The metrics of a configuration, those of the user's own imported, built and tried.
 
     ``entries`` are names of the engine's metrics, or dotted paths to a function ``f(scores, target)
-    -> float``, to a torchmetrics class, or to a function that makes one of both; with ``params`` in
-    a mapping. Without ``width``, the number of outputs, they are not tried.
+    -> float``, to a torchmetrics class, or to a function that makes one of both. Without ``width``,
+    the number of outputs, they are not tried.
     """
     built = [_build(entry, f"metrics.{number}") for number, entry in enumerate(entries)]
     for number, metric in enumerate(built):
@@ -41,12 +41,10 @@ def build_metrics(
 def recompute_metrics(
     entries: Sequence[Entry], task: str, width: int
 ) -> tuple[dict[str, CustomMetric], dict[str, str]]:
-    """The user's own metrics of a finished run, for its saved predictions.
+    """A finished run's own metrics by name, and why others cannot be computed again.
 
     A run's configuration may be another person's. So nothing is called here with what stands in
     it, but for the classes of torchmetrics and what derives from them.
-
-    Returns name -> metric, and name -> why it cannot be computed again.
     """
     found: dict[str, CustomMetric] = {}
     failed: dict[str, str] = {}

@@ -1,12 +1,18 @@
-"""The ``audit`` and ``report`` sections of a configuration: what is looked at, and shown."""
+"""The sections ``audit``, ``report`` and ``baselines``: what is looked for, and shown."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from datasets.errors import nearest
 from engine.explain import METHODS, MOST_STEPS, STEPS
 from engine.statistics import check_demand, check_rule
 from experiments.config.components import (
@@ -15,6 +21,7 @@ from experiments.config.components import (
     Positive,
     Section,
     Text,
+    Texts,
     Whole,
     one_of,
     several,
@@ -23,30 +30,20 @@ from experiments.config.components import (
 # engine.statistics.fewest_resamples(0.95), without the imports that it takes.
 FEWEST_RESAMPLES = 40
 
+LATE_FUSION = "late_fusion"
+# The keys of models.classical.CLASSIFIERS and REGRESSORS, without the import of scikit-learn.
+BASELINE_NAMES = (
+    *("spectra_logistic", "spectra_pca_logistic", "spectra_pls", "spectra_svm"),
+    *("spectra_ridge", "spectra_extra_trees"),
+    *("covariates_logistic", "covariates_ridge", "covariates_extra_trees", "covariates_boosting"),
+    LATE_FUSION,
+)
+
 # What the audit's checks find: a name by itself, or followed by ``:`` and a column or a place.
 FINDINGS = (
-    "label_leakage",
-    "groups",
-    "duplicates",
-    "near_duplicates",
-    "missingness",
-    "confounding",
-    "marker",
-    "column",
-    "batch",
-    "order",
-    "axis_shift",
-    "intensity",
-    "scan_count",
-    "scans",
-    "spelling",
-    "axis",
-    "table",
-    "counts",
-    "shares",
-    "split",
-    "sampled",
-    "transforms",
+    *("label_leakage", "groups", "duplicates", "near_duplicates", "missingness", "confounding"),
+    *("marker", "column", "batch", "order", "axis_shift", "intensity", "scan_count", "scans"),
+    *("spelling", "axis", "table", "counts", "shares", "split", "sampled", "transforms"),
 )
 
 
@@ -54,33 +51,22 @@ class AuditConfig(Section):
     """What is looked for in the data before anything is trained."""
 
     enabled: bool = True
-    accept: Annotated[list[str], BeforeValidator(several)] = Field(
-        default=[], description="findings that do not stop a training"
+    accept: Annotated[list[str], BeforeValidator(several), one_of(FINDINGS, "no finding", ":")] = (
+        Field(default=[], description="findings that do not stop a training")
     )
-
-    @field_validator("accept")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name.partition(":")[0] not in FINDINGS:
-                raise ValueError(f"no finding is called '{name}'{nearest(name, FINDINGS)}")
-        return names
 
 
 class ThresholdConfig(Section):
     """From which probability on a sample is called positive; chosen on the validation set."""
 
-    rule: Text = Field(default="youden", description="youden, f1, recall, fpr, cost or default")
+    rule: Annotated[Text, AfterValidator(check_rule)] = Field(
+        default="youden", description="youden, f1, recall, fpr, cost or default"
+    )
     demand: Annotated[Number, Field(ge=0, le=1e6)] | None = Field(
         default=None,
         validate_default=True,
         description="least recall, largest fpr, or what a missed positive costs in false alarms",
     )
-
-    @field_validator("rule")
-    @classmethod
-    def _known(cls, rule: str) -> str:
-        return check_rule(rule)
 
     @field_validator("demand")
     @classmethod
@@ -132,3 +118,15 @@ class ReportConfig(Section):
         if 0 < resamples < FEWEST_RESAMPLES:
             raise ValueError(f"an interval takes at least {FEWEST_RESAMPLES} resamples; 0 is none")
         return resamples
+
+
+class BaselinesConfig(Section):
+    """Classical models, fitted to the same training set and shown beside the network."""
+
+    enabled: bool = True
+    models: Annotated[Texts, one_of(BASELINE_NAMES, "no baseline")] = Field(
+        default=[], description="names; defaults to all that fit the data"
+    )
+    max_samples: Positive = Field(
+        default=10000, description="of a larger training set, so many samples are drawn by group"
+    )

@@ -17,7 +17,6 @@ from pydantic import (
 
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
-from experiments.config.baselines import BaselinesConfig
 from experiments.config.components import (
     ComponentConfig,
     Count,
@@ -35,8 +34,13 @@ from experiments.config.components import (
     several,
     split_entry,
 )
-from experiments.config.data import DataConfig
-from experiments.config.report import AuditConfig, ReportConfig, ThresholdConfig
+from experiments.config.data import SHARED_ROWS, SHARED_SCANS, DataConfig
+from experiments.config.report import (
+    AuditConfig,
+    BaselinesConfig,
+    ReportConfig,
+    ThresholdConfig,
+)
 
 # Beyond these no network has been trained; a comma was forgotten.
 Rate = Annotated[Number, Field(gt=0, le=100)]
@@ -70,10 +74,7 @@ class MonitorConfig(Section):
     mode: Mode | None = Field(default=None, description="defaults to what suits the monitor")
 
     def fill(self, key: str, task: str, labels: int) -> None:
-        """Choose what was not chosen.
-
-        ``labels`` is the number of columns of labels or values.
-        """
+        """Choose what was not chosen; ``labels`` columns hold labels or values."""
         if self.monitor is None:
             default = TASKS["binary" if task == "auto" else task]
             monitor, mode = default.monitor, default.mode
@@ -128,9 +129,8 @@ class ProcessesConfig(Section):
         if self.static_graph and self.find_unused_parameters:
             raise ValueError("static_graph and find_unused_parameters exclude each other")
         if self.strategy == "dp":
-            plain = ProcessesConfig()
-            for key in ("backend", "static_graph", "find_unused_parameters", "overlap"):
-                if getattr(self, key) != getattr(plain, key):
+            for key, field in type(self).model_fields.items():
+                if key != "strategy" and getattr(self, key) != field.default:
                     raise ValueError(
                         f"strategy dp is of one process and has no {key}; leave it out"
                     )
@@ -173,11 +173,12 @@ class TrainerConfig(Section):
         return self
 
 
-def _refuse_fields(section: OptimizerConfig | SchedulerConfig) -> None:
+def _refuse_fields(section: OptimizerConfig | SchedulerConfig) -> Any:
     """Refuse parameters that the section sets by keys of its own."""
     for key in section.params:
         if key in type(section).model_fields:
             raise ValueError(f"params.{key} would be a second value for {key}; set {key} alone")
+    return section
 
 
 class GroupConfig(Section):
@@ -189,7 +190,7 @@ class GroupConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """The optimiser; ``params`` go to its constructor."""
+    """The optimiser."""
 
     name: Text = "adamw"
     lr: Rate = 3e-4
@@ -200,10 +201,7 @@ class OptimizerConfig(Section):
     groups: list[GroupConfig] = Field(default=[], description="rates and decay by name")
     params: Params = Field(default={})
 
-    @model_validator(mode="after")
-    def _refuse_two_values(self) -> OptimizerConfig:
-        _refuse_fields(self)
-        return self
+    _refuse_two_values = model_validator(mode="after")(_refuse_fields)
 
 
 class SchedulerConfig(Section):
@@ -218,9 +216,10 @@ class SchedulerConfig(Section):
     warmup_steps: Count | None = Field(default=None, description="defaults to what warmup gives")
     params: Params = Field(default={})
 
+    _refuse_two_values = model_validator(mode="after")(_refuse_fields)
+
     @model_validator(mode="after")
     def _refuse_without_effect(self) -> SchedulerConfig:
-        _refuse_fields(self)
         for key in self.params:
             takers = TAKEN_BY.get(key, SCHEDULES)
             if self.name not in takers:
@@ -317,14 +316,10 @@ class Config(Section):
         return name
 
     @model_validator(mode="after")
-    def _check_threshold(self) -> Config:
+    def _check_threshold_and_handlers(self) -> Config:
         rule = self.report.threshold.rule
         if self.data.task == "regression" and rule != ThresholdConfig().rule:
             raise ValueError(f"report.threshold.rule: '{rule}' is for classes, not for regression")
-        return self
-
-    @model_validator(mode="after")
-    def _check_handlers(self) -> Config:
         for number, handler in enumerate(self.handlers):
             if handler.name == "lr_schedule":
                 params = dict(handler.params)
@@ -339,12 +334,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _ask_for_modes(self) -> Config:
         """Of a metric of the user's own it is not known whether larger is better."""
-        own = {
-            f"val/{metric_name(entry)}" for entry in self.metrics if is_path(split_entry(entry)[0])
-        }
-        followed = {"checkpoint": self.checkpoint.model_dump()}
+        own = [f"val/{metric_name(e)}" for e in self.metrics if is_path(split_entry(e)[0])]
+        followed = {"checkpoint": dict(self.checkpoint)}
         if self.trainer.early_stopping is not None:
-            followed["trainer.early_stopping"] = self.trainer.early_stopping.model_dump()
+            followed["trainer.early_stopping"] = dict(self.trainer.early_stopping)
         if self.lr_scheduler is not None:
             followed["lr_scheduler.params"] = self.lr_scheduler.params
         followed |= {f"handlers.{n}.params": h.params for n, h in enumerate(self.handlers)}
@@ -387,7 +380,11 @@ class Config(Section):
         if self.data.split.seed is None:
             self.data.split.derive("seed", self.seed)
         if self.trainer.compile == "graphs":
-            self.data.batching.share_shapes()
+            # Batches share a few shapes, unless it is set which.
+            shared = {"pad_rows_to": SHARED_ROWS, "pad_scans_to": SHARED_SCANS}
+            for key, number in shared.items():
+                if getattr(data.batching, key) is None:
+                    data.batching.derive(key, number)
         return self
 
 
@@ -407,8 +404,8 @@ def default_loss(
 
     Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of labels
     it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
-    against covariates where the model projects both, with the weights of ``tft``. ``params`` are of
-    the main and auxiliary terms, or ``terms`` themselves.
+    against covariates where the model projects both. ``params`` are of the main and auxiliary
+    terms, or ``terms`` themselves.
 
     Example:
         >>> default_loss("regression", False, {})
@@ -424,16 +421,8 @@ def default_loss(
         return plain, params
     terms: dict[str, Any] = {"main_loss": {"name": plain, "params": params}}
     for name, output in AUXILIARY_TERMS.items():
-        terms[name] = {
-            "name": plain,
-            "on": output,
-            "weight": AUXILIARY_WEIGHT,
-            "params": dict(params),
-        }
-    terms["contrastive_loss"] = {
-        "name": "info_nce",
-        "weight": CONTRASTIVE_WEIGHT,
-        "optional": True,
-        "params": {"projections_only": True},
-    }
+        own = {"on": output, "weight": AUXILIARY_WEIGHT, "params": dict(params)}
+        terms[name] = {"name": plain, **own}
+    contrastive = {"name": "info_nce", "weight": CONTRASTIVE_WEIGHT, "optional": True}
+    terms["contrastive_loss"] = {**contrastive, "params": {"projections_only": True}}
     return WEIGHTED, {"terms": terms}

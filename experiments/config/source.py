@@ -39,9 +39,6 @@ def load_config(source: str, overrides: Sequence[tuple[str, str]] = ()) -> Confi
 
     ``source`` is a name in ``experiments/configs`` or a path to a YAML or JSON file; ``overrides``
     are dotted keys and values as YAML text.
-
-    Raises:
-        UsageError: One line that names the key, what was expected and the nearest valid key.
     """
     path = find_config(source)
     try:
@@ -63,7 +60,10 @@ def check_written(written: dict[str, Any], overrides: Sequence[tuple[str, str]])
     if isinstance(data, dict) and any(key == "data.root" for key, _ in overrides):
         data.pop("simulated", None)  # the command line's cohort replaces the file's simulated one
     for key, text in overrides:
-        set_key(written, key, read_override(text, _type_of(key), f"--{key}"))
+        *parents, leaf = key.split(".")
+        field = _section_at(parents, Config).model_fields.get(leaf)
+        wanted = Any if field is None else field.annotation  # of an unknown key, by its looks
+        set_key(written, key, read_override(text, wanted, f"--{key}"))
     try:
         # First what can be told without the imports that the types of parameters take.
         check_config(typed(_without_params(written), Config))
@@ -133,11 +133,7 @@ def check_config(values: Mapping[str, Any]) -> Config:
 def one_line(
     error: ValidationError, values: Any, schema: type[BaseModel] = Config, key: str = ""
 ) -> str:
-    """What is wrong with values, in one line that names the key.
-
-    ``key`` is where the values stand in a whole configuration. Pydantic's own words
-    for the alternatives of a union are not among the keys of plain values.
-    """
+    """What is wrong with values, which stand at ``key``, in one line that names the key."""
     # An unknown key is most often a misspelt one: more telling than what its absence breaks.
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
     keys = _keys(first["loc"], values)
@@ -152,16 +148,16 @@ def one_line(
         return message  # what concerns several sections names them itself
     message = message[0].lower() + message[1:]
     shown = shorten(repr(first["input"]), LONGEST_SHOWN)
-    hint = ""
+    close = []
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         choices = re.findall("'([^']+)'", first["ctx"]["expected"])
         close = get_close_matches(first["input"], choices, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{path}: {message}, got {shown}{hint}"
 
 
 def _keys(location: Sequence[int | str], values: Any) -> list[str]:
-    """The part of an error's location that is in the values."""
+    """The part of an error's location that is in the values, not a word of Pydantic's."""
     keys = []
     for part in location:
         if isinstance(values, Mapping):
@@ -218,15 +214,7 @@ def _section_at(path: Sequence[str], schema: type[BaseModel]) -> type[BaseModel]
 
 def _section_among(kinds: Sequence[Any]) -> type[BaseModel] | None:
     inner = [kind for one in kinds for arg in get_args(one) for kind in alternatives(arg)]
-    found = (k for k in (*kinds, *inner) if isinstance(k, type) and issubclass(k, BaseModel))
-    return next(found, None)
-
-
-def _type_of(key: str) -> Any:
-    """The type of a dotted key; Any of one that the schema does not have."""
-    *parents, leaf = key.split(".")
-    field = _section_at(parents, Config).model_fields.get(leaf)
-    return Any if field is None else field.annotation
+    return next(filter(_is_section, (*kinds, *inner)), None)
 
 
 def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
@@ -235,7 +223,7 @@ def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in schema.model_fields.items():
         keys.append(prefix + name)
         for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if _is_section(kind):
                 keys.extend(all_keys(kind, f"{prefix}{name}."))
     return keys
 
@@ -270,8 +258,9 @@ def typed(value: Any, wanted: Any, key: str = "") -> Any:
         return _mapping(value, kinds, key)
     if isinstance(value, list):
         items = [t for kind in kinds for t in _items(kind, Sequence) if t is not ...]
+        any_of = Union[tuple(items)] if items else Any  # noqa: UP007
         # A tuple has a type for each of its items.
-        each = items if len(items) == len(value) else [_union(items)] * len(value)
+        each = items if len(items) == len(value) else [any_of] * len(value)
         return [
             typed(item, kind, f"{key}.{n}" if key else str(n))
             for n, (item, kind) in enumerate(zip(value, each, strict=True))
@@ -320,12 +309,25 @@ def _scalar(written: Written, kinds: Sequence[Any], key: str) -> Any:
 
 def _mapping(value: Mapping[Any, Any], kinds: Sequence[Any], key: str) -> dict[str, Any]:
     section = next((kind for kind in kinds if _is_section(kind)), None)
-    pairs = next((args for kind in kinds if (args := _items(kind, Mapping))), (Any, Any))
-    wanted: Mapping[str, Any] = {}
-    if section is not None:
-        wanted = {name: field.annotation for name, field in section.model_fields.items()}
-        pairs = (str, Any)
-    found = {}
+    if section is None:
+        pairs = next((args for kind in kinds if (args := _items(kind, Mapping))), (Any, Any))
+        return _typed_pairs(value, {}, pairs, key)
+    wanted = {name: field.annotation for name, field in section.model_fields.items()}
+    return _typed_pairs(value, wanted, (str, Any), key, "params")
+
+
+def _typed_pairs(
+    value: Mapping[Any, Any],
+    wanted: Mapping[str, Any],
+    pairs: tuple[Any, ...],
+    key: str,
+    params: str = "",
+) -> dict[str, Any]:
+    """Keys and values by the types that are ``wanted``, others by those of ``pairs``.
+
+    Those below ``params`` are typed as the constructor that they go to is annotated.
+    """
+    found: dict[str, Any] = {}
     for given, inner in value.items():
         name = given
         if isinstance(given, Written):
@@ -333,33 +335,17 @@ def _mapping(value: Mapping[Any, Any], kinds: Sequence[Any], key: str) -> dict[s
         path = f"{key}.{name}" if key else str(name)
         if name in found:
             raise UsageError(f"{path} stands twice")
-        if section is not None and name == "params":
-            found[name] = _params(inner, value.get("name"), path)
+        if name == params and isinstance(inner, dict):
+            make = _constructor(value.get("name"), path)
+            types_of = {} if make is None else parameter_types(make)
+            found[name] = _typed_pairs(inner, types_of, (str, Any), path)
         else:
             found[name] = typed(inner, wanted.get(name, pairs[1]), path)
     return found
 
 
-def _params(params: Any, name: Any, key: str) -> Any:
-    """Parameters by the annotations of the constructor that they go to."""
-    make = _constructor(name, key)
-    wanted = {} if make is None else parameter_types(make)
-    if not isinstance(params, dict):
-        return typed(params, dict[str, Any], key)
-    found: dict[str, Any] = {}
-    for given, inner in params.items():
-        name = given.text if isinstance(given, Written) else given
-        if name in found:
-            raise UsageError(f"{key}.{name} stands twice")
-        found[name] = typed(inner, wanted.get(name, Any), f"{key}.{name}")
-    return found
-
-
 def parameters_of(values: Any, path: Sequence[str]) -> tuple[str, ...]:
-    """The parameters of what a section names, none where that is not known.
-
-    ``path`` are the keys and places in lists that lead to the section.
-    """
+    """The parameters of what the section at ``path`` names, none where that is not known."""
     for part in path:
         values = values[int(part) if isinstance(values, list | tuple) else part]
     make = _constructor(values.get("name"), ".".join([*path, ""]))
@@ -386,7 +372,3 @@ def _items(kind: Any, of: type) -> tuple[Any, ...]:
     """The arguments of a container's type, where it is such a container."""
     origin = get_origin(kind)
     return get_args(kind) if inspect.isclass(origin) and issubclass(origin, of) else ()
-
-
-def _union(kinds: Sequence[Any]) -> Any:
-    return Union[tuple(kinds)] if kinds else Any  # noqa: UP007

@@ -15,18 +15,17 @@ PREFIX = "tag:yaml.org,2002:"
 NULL_TAG, BOOL_TAG, INT_TAG, FLOAT_TAG, MERGE_TAG = (
     PREFIX + name for name in ("null", "bool", "int", "float", "merge")
 )
+FLOAT = (
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
 # Tag, pattern, first characters. PyYAML follows YAML 1.1, in which 3e-4 is text, `no` is False and
 # 010 is 8. The merge key is no part of the core schema, but widely used.
 CORE_SCHEMA: tuple[tuple[str, str, list[str]], ...] = (
     (NULL_TAG, r"~|null|Null|NULL|", [*"~nN", ""]),
     (BOOL_TAG, r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
     (INT_TAG, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", [*"-+0123456789"]),
-    (
-        FLOAT_TAG,
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        [*"-+.0123456789"],
-    ),
+    (FLOAT_TAG, FLOAT, [*"-+.0123456789"]),
     (MERGE_TAG, r"<<", ["<"]),
 )
 BASES = {"0o": 8, "0x": 16}

@@ -29,8 +29,7 @@ class AnyLoader:
     ``sample_id`` and ``aux``, a dict of further targets for the loss, where they are) or tuples
     (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans are real;
     without names the samples are numbered in the loader's order. Whole-number labels [B] are
-    classes, [B, T] labels that are there or not; floating point ones are values to regress, and so
-    are whole numbers of a regression. ``name`` is what errors call it.
+    classes, [B, T] labels that are there or not; floating point ones are values to regress.
 
     Attributes:
         task: Once it is known, targets are made what its losses take.
@@ -113,8 +112,8 @@ class AnyLoader:
 def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
     """Make a batch of what a loader yielded.
 
-    Errors name ``where`` it comes from. Samples without names are numbered from ``seen``, the
-    number of samples before it. The targets of a known regression become float64 [B, T].
+    Errors name ``where`` it comes from. Samples without names are numbered from ``seen`` on. The
+    targets of a known regression become float64 [B, T].
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
         if task != "regression":
@@ -139,16 +138,16 @@ def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> A
     mask = _as_mask(parts.get("mask"), spectra, where)
     target = _as_target(next(parts[key] for key in TARGET_KEYS if key in parts), where, task)
     names = _names(parts.get("sample_id"), len(spectra), seen)
-    aux = _as_aux(parts.get("aux"), where)
-    lengths = {
-        "spectra": len(spectra),
-        "tabular": len(tabular),
-        "label": len(target),
-        "sample_id": len(names),
-        **{f"aux.{name}": len(part) for name, part in (aux or {}).items()},
-    }
-    if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    aux = parts.get("aux")
+    if aux is not None:
+        if not isinstance(aux, Mapping):
+            raise UsageError(f"{where}: aux is a {type(aux).__name__}, expected a dict of targets")
+        aux = {n: _as_target(part, f"{where}, aux '{n}'", None) for n, part in aux.items()}
+    sized: dict[str, Any] = {"spectra": spectra, "tabular": tabular, "label": target}
+    sized["sample_id"] = names
+    sized |= {f"aux.{name}": part for name, part in (aux or {}).items()}
+    if len({len(part) for part in sized.values()}) > 1:
+        counts = ", ".join(f"{name} {len(part)}" for name, part in sized.items())
         raise UsageError(f"{where}: the parts differ in their number of samples: {counts}")
     return Batch(spectra, mask, tabular, target, names, aux=aux)
 
@@ -231,14 +230,6 @@ def _as_target(value: Any, where: str, task: str | None) -> Tensor:
     if not bool(((target == 0) | (target == 1)).all()):
         raise UsageError(f"{where}: several labels a sample must each be 0 or 1")
     return target.float().reshape(len(target), -1) if is_float else target.long()
-
-
-def _as_aux(value: Any, where: str) -> dict[str, Tensor] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: aux is a {type(value).__name__}, expected a dict of targets")
-    return {name: _as_target(part, f"{where}, aux '{name}'", None) for name, part in value.items()}
 
 
 def _names(value: Any, samples: int, seen: int) -> list[str]:

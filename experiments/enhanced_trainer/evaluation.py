@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from engine.statistics import Interval, delong_test
 from experiments.analysis import AnalysisCollector
 from experiments.comparison import metric_bars, write_comparison_files
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.learning_task import Names
+from experiments.enhanced_trainer.default_training import Names
 from experiments.report.figures import ExplainedInputs, ReportInput, Section
 from experiments.report.text import class_figures
 from experiments.runs import outputs_table
@@ -68,10 +67,9 @@ class CollectedSamples:
     def arrays(self, outputs: EpochOutputs) -> dict[str, Any]:
         """The N samples in the loader's order.
 
-        ``sample_id``, N names; ``labels`` (class numbers [N], labels 0 or 1 [N, T], or values [N,
-        T]), ``predictions`` likewise and, but of a regression, ``probabilities`` [N, C];
-        ``embeddings`` [N, E] (:class:`engine.explain.Embeddings`); ``attention_weights``, name -> N
-        arrays, each without the batch's dimension and with the scans that its batch was padded to.
+        ``sample_id``; ``labels`` (class numbers [N], labels 0 or 1 [N, T], or values [N, T]),
+        ``predictions`` likewise and, but of a regression, ``probabilities`` [N, C]; ``embeddings``
+        [N, E]; ``attention_weights``, name -> N arrays, padded as the batches were.
         """
         names = dict.fromkeys(name for sample in self._attention for name in sample)
         arrays: dict[str, Any] = {
@@ -91,11 +89,9 @@ ACCURACY = "accuracy"
 
 
 def class_report(outputs: EpochOutputs, names: Sequence[str]) -> dict[str, Any]:
-    """The figures of each class in the form of scikit-learn's ``classification_report``.
+    """:func:`class_figures` as a dict like scikit-learn's ``classification_report``'s.
 
-    Name of a class, ``macro avg`` or ``weighted avg`` -> ``precision``, ``recall``, ``f1-score``
-    and ``support``, NaN where undefined (:func:`experiments.report.text.class_figures`); of classes
-    also ``accuracy``.
+    NaN where undefined; of classes also ``accuracy``.
     """
     table = class_figures(outputs, names)
     report: dict[str, Any] = dict(zip(table.index, table.to_dict("records"), strict=True))
@@ -140,8 +136,7 @@ def look_at_model(
 
     ``kept`` listened during the evaluation that gave ``outputs``; the loader's scaler has the unit
     of a regression. Returns what pages are made of, with attributions by integrated gradients; and
-    SHAP values of the same samples, empty unless ``explain``. Of several labels or values each is
-    explained by itself.
+    SHAP values of the same samples, empty unless ``explain``.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     explained: list[Explained] = []
@@ -150,21 +145,16 @@ def look_at_model(
     if explain:
         explained, shap, inputs = _explain(model, loader, outputs.task, device)
     attention = summarise_attention(model, loader, device, MOST_EXPLAINED)
-    findings, scaler = kept.findings(explained=explained, attention=attention), loader.scaler
-    if findings.heads is not None and scaler is not None:
-        spectra, tabular = (scaler.restore(head) for head in findings.heads)
-        findings = replace(findings, heads=(spectra, tabular))
     examined = ReportInput(
         outputs=outputs,
         classes=names.of_outputs(outputs),
-        findings=findings,
+        findings=kept.findings(explained=explained, attention=attention),
         covariates=None if names.covariates is None else [str(n) for n in names.covariates],
         axis=None if names.axis is None else np.asarray(names.axis),
         axis_name=names.axis_name,
         inputs=inputs,
-        scale=None if scaler is None else scaler.state_dict()["std"],
     )
-    return examined, shap
+    return examined.in_units_of(loader.scaler), shap
 
 
 def _explain(
@@ -173,11 +163,10 @@ def _explain(
     """Explain by both methods in one pass: a loader may change its order between passes."""
     # Of two classes the second one, of more the one that is predicted of each sample.
     target = 1 if task == "binary" else None
+    settings: dict[str, Any] = {"target": target, "max_samples": MOST_EXPLAINED}
     explainers = [
-        OutputsExplainer(
-            model, target, method=method, max_samples=MOST_EXPLAINED, keep_intensities=number == 0
-        )
-        for number, method in enumerate((METHOD, SHAP_METHOD))
+        OutputsExplainer(model, method=METHOD, keep_intensities=True, **settings),
+        OutputsExplainer(model, method=SHAP_METHOD, keep_intensities=False, **settings),
     ]
     covariates = []
     for batch in loader:
@@ -203,8 +192,7 @@ OWN = "(own)"
 def summarise_model(model: nn.Module) -> dict[str, Any]:
     """Count parameters; one that several modules share is counted once, in the first of them.
 
-    ``model`` (its class), ``parameters``, ``trainable``, ``size_mb`` (parameters and buffers, in
-    10^6 bytes) and ``modules``: name of each top-level module -> ``parameters``, ``trainable``.
+    ``size_mb`` is of parameters and buffers, in 10^6 bytes; ``modules`` are those at the top.
 
     Example:
         >>> summary = summarise_model(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)))
@@ -218,13 +206,12 @@ def summarise_model(model: nn.Module) -> dict[str, Any]:
         counts["parameters"] += parameter.numel()
         counts["trainable"] += parameter.numel() * parameter.requires_grad
     held = [*model.parameters(), *model.buffers()]
-    return {
-        "model": type(model).__name__,
-        "parameters": sum(counts["parameters"] for counts in modules.values()),
-        "trainable": sum(counts["trainable"] for counts in modules.values()),
-        "size_mb": sum(t.numel() * t.element_size() for t in held) / BYTES_IN_MB,
-        "modules": modules,
-    }
+    size = sum(t.numel() * t.element_size() for t in held) / BYTES_IN_MB
+    parameters, trainable = (
+        sum(counts[what] for counts in modules.values()) for what in ("parameters", "trainable")
+    )
+    about = {"model": type(model).__name__, "parameters": parameters, "trainable": trainable}
+    return {**about, "size_mb": size, "modules": modules}
 
 
 P_VALUE = "delong_p"
@@ -237,10 +224,9 @@ def compare(
 ) -> tuple[pd.DataFrame, dict[str, EpochOutputs]]:
     """Measure several models in the same way.
 
-    Returns one row per model: its name, the ``loss`` (:func:`common_loss`), the metrics,
-    ``parameters``, ``trainable``, ``size_mb`` and the ``seconds`` that measuring took; of two
-    classes also ``delong_p``, the p-value of the difference in AUROC from the best model's. And
-    each model's outputs.
+    Returns one row per model: its name, the ``loss`` (:func:`common_loss`), the metrics, its size
+    and the ``seconds`` that measuring took; of two classes also ``delong_p``, of the difference in
+    AUROC from the best model's. And each model's outputs.
     """
     if not models:
         raise UsageError("compare_models: there is no model to compare")
@@ -253,11 +239,11 @@ def compare(
         outputs[name] = found
         # Each model's own loss has terms of its own: they cannot be compared.
         usual = TASKS[found.task].metrics
-        named = {name: metrics[name] for name in metrics if split_target(name)[0] in usual}
-        metrics = {"loss": common_loss(found), **named}
+        named = {key: value for key, value in metrics.items() if split_target(key)[0] in usual}
         size = summarise_model(model)
         about = {key: size[key] for key in ABOUT_MODEL if key in size}
-        rows.append({"model": name, **metrics, **about, "seconds": seconds})
+        row = {"model": name, "loss": common_loss(found), **named, **about, "seconds": seconds}
+        rows.append(row)
     widths = {(found.task, found.logits.shape[1]) for found in outputs.values()}
     if len(widths) > 1:
         told = ", ".join(f"{n}: {o.task} [{o.logits.shape[1]}]" for n, o in outputs.items())
@@ -303,18 +289,12 @@ def write_comparison(
     """:func:`experiments.comparison.write_comparison_files` of what :func:`compare` found."""
     first = next(iter(outputs.values()))
     metrics = [name for name in table.columns if name not in ("model", P_VALUE, *ABOUT_MODEL)]
-    bars = metric_bars(
-        list(outputs), {name: [Interval(v) for v in table[name]] for name in metrics}
-    )
+    figures = {name: [Interval(value) for value in table[name]] for name in metrics}
+    bars = Section("metrics", "Metrics", metric_bars(list(outputs), figures))
     cells = [list(table.columns), *([_cell(v) for v in row] for row in table.itertuples(False))]
-    return write_comparison_files(
-        folder,
-        table,
-        f"{len(table)} models on the same {len(first.sample_id)} samples.",
-        [Section("metrics", "Metrics", bars), Section("table", "All figures", table=cells)],
-        outputs,
-        names,
-    )
+    sections = [bars, Section("table", "All figures", table=cells)]
+    about = f"{len(table)} models on the same {len(first.sample_id)} samples."
+    return write_comparison_files(folder, table, about, sections, outputs, names)
 
 
 def _cell(value: Any) -> str:

@@ -22,15 +22,17 @@ from engine.events import TrainEvents
 from engine.explain import Explained
 from engine.metrics import EpochOutputs
 from engine.protocols import Handler
-from engine.reporting import read_log
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
 from experiments.builders import build_evaluator
 from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import (
-    History,
+    LearningTask,
+    Names,
     build_default_trainer,
     device_or_cpu,
+    find_task,
+    history_columns,
     load_weights,
     save_weights,
 )
@@ -44,10 +46,9 @@ from experiments.enhanced_trainer.evaluation import (
     write_comparison,
     write_evaluation,
 )
-from experiments.enhanced_trainer.learning_task import LearningTask, Names, find_task
 from experiments.report import ResultPages, write_images
 from experiments.report.figures import training_curves
-from experiments.run_files import LOG_NAME, is_named, new_run_dir
+from experiments.run_files import is_named, new_run_dir
 from handlers.checkpoint import BEST_NAME
 from handlers.run_log import RunLog
 
@@ -72,27 +73,22 @@ class EnhancedTrainer:
 
     Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
     a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
-    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``. A mistake of the
-    caller is a :class:`datasets.errors.UsageError` of one line.
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
-        model_name: The folder's name.
-        device: Where to compute; without a GPU, ``cuda`` says so and takes the CPU.
-        lr: The full learning rate.
+        device: Without a GPU, ``cuda`` says so and takes the CPU.
         weight_decay: Of matrices; biases and norms get none.
-        save_dir: Holds the folders.
         enable_visualization: Write ``training_curves.html`` and ``evaluation_plots.html``.
         enable_interpretability: Write ``feature_importance.html``, ``shap_analysis.html``,
             ``pca_analysis.html`` and ``attention_analysis.html``.
         task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
-        class_names: Of the classes, the labels or the targets, for the pages.
-        covariate_names: D names, for the pages.
-        axis: Where each point of a scan is, [L], for the pages.
+        class_names: Of the classes, labels or targets; these and the following are for the pages.
+        axis: Where each point of a scan is, [L].
         axis_name: What that is, such as ``m/z`` or ``cm-1``.
 
     Attributes:
-        trainer: The last training's engine, None before the first.
+        trainer: The last training's engine.
         history: The last training's, or the loaded model's.
         run_dir: Where the files are, None before there are any.
     """
@@ -130,7 +126,7 @@ class EnhancedTrainer:
         self.run_dir: Path | None = None
         self._task: str | None = None  # that the model has learned
         self._scaler: TargetScaler | None = None  # of a regression, belongs to the weights
-        self._stepped: History | None = None  # of successive epochs, one per call
+        self._steps_on = False  # the training is one of successive epochs, one per call
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
@@ -148,8 +144,8 @@ class EnhancedTrainer:
     ) -> dict[str, list[float]]:
         """Train for so many epochs, or until the validation no longer improves.
 
-        It starts from the weights that the model has: those it was made or loaded with, or those
-        of an earlier call. Optimizer, schedule and patience begin anew, and so does the folder.
+        It starts from the weights that the model has. Optimizer, schedule and patience begin anew,
+        and so does the folder.
 
         Args:
             train_loader: Yields the training batches.
@@ -157,7 +153,7 @@ class EnhancedTrainer:
             epochs: At most so many.
             early_stopping_patience: Epochs without an improvement; None trains all epochs.
             save_best: Keep ``best_model.pt``, and end with its weights; otherwise with the last.
-            handlers: Further handlers to attach.
+            handlers: To attach, too.
 
         Returns:
             ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->
@@ -169,7 +165,7 @@ class EnhancedTrainer:
         find_task(self.model, val, self.device, task.name)
         val.scaler = scaler
         run_dir = self._claim(self.model_name)
-        evaluator, recorded = self._evaluator(self.model, task, scaler), History()
+        evaluator = self._evaluator(self.model, task, scaler)
         try:
             trainer, defaults = build_default_trainer(
                 evaluator,
@@ -182,7 +178,7 @@ class EnhancedTrainer:
                 save_best=save_best,
                 curves=run_dir / f"{CURVES}.html" if self.enable_visualization else None,
             )
-            trainer.attach(*handlers, recorded)
+            trainer.attach(*handlers)
             trainer.check_monitors()
         except UsageError:
             run_dir.rmdir()  # nothing was written yet: handlers write when they run
@@ -191,14 +187,14 @@ class EnhancedTrainer:
         self.run_dir = run_dir
         self._log = next(handler for handler in defaults if isinstance(handler, RunLog))
         if save_best:
-            trainer.add_event_handler(TrainEvents.LOG_EVENT, self._keep_best, recorded)
+            trainer.add_event_handler(TrainEvents.LOG_EVENT, self._keep_best)
         try:
             trainer.fit(train, epochs)
         finally:
             for handler in (*defaults, *handlers):
                 if hasattr(handler, "close"):
                     handler.close()
-            self.history = recorded.columns()
+            self.history = history_columns(trainer.history)
         if save_best:
             self._take_best(task.monitor)
         self._generate_training_visualizations()
@@ -207,21 +203,19 @@ class EnhancedTrainer:
     def train_epoch(self, loader: Any) -> dict[str, float]:
         """Train for one epoch; further calls continue with the same optimizer and schedule.
 
-        The loader yields as many batches in each call. Steps are those of :meth:`train`, the
-        learning rate is halved on a plateau of ``train/loss``. The first call, also after
-        :meth:`train` or :meth:`load_model`, makes the optimizer. Nothing is written; ``history``
-        follows. Returns the epoch's metrics (``loss``, ``auroc``, ...) and ``lr``.
+        The loader yields as many batches in each call. The learning rate is halved on a plateau of
+        ``train/loss``. The first call, also after :meth:`train` or :meth:`load_model`, makes the
+        optimizer. Nothing is written. Returns the epoch's metrics (``loss``, ...) and ``lr``.
         """
         batches = AnyLoader(loader, "loader")
-        if self._stepped is None:
+        if not self._steps_on:
             task, scaler = self._find_task(batches)
-            evaluator, recorded = self._evaluator(self.model, task, scaler), History()
+            evaluator = self._evaluator(self.model, task, scaler)
             trainer, _ = build_default_trainer(
                 evaluator, task, self.lr, self.weight_decay, "train/loss"
             )
-            trainer.attach(recorded)
             self._begin(trainer, task, scaler)
-            self._log, self._stepped = None, recorded
+            self._log, self._steps_on = None, True
         else:
             find_task(self.model, batches, self.device, self._task)
             batches.scaler = self._scaler
@@ -233,7 +227,7 @@ class EnhancedTrainer:
                 "train() begins anew"
             )
         self.trainer.fit(batches, self.trainer.epochs_done() + 1)
-        self.history = self._stepped.columns()
+        self.history = history_columns(self.trainer.history)
         metrics = self.trainer.state.metrics
         return {name.removeprefix("train/"): float(value) for name, value in metrics.items()}
 
@@ -244,7 +238,7 @@ class EnhancedTrainer:
         return task, loader.scaler
 
     def _begin(self, trainer: Trainer, task: LearningTask, scaler: TargetScaler | None) -> None:
-        self.trainer, self._task, self._scaler, self._stepped = trainer, task.name, scaler, None
+        self.trainer, self._task, self._scaler, self._steps_on = trainer, task.name, scaler, False
         if scaler is not None:
             trainer.register_state(SCALER, scaler)  # a checkpoint's weights belong to it
 
@@ -254,11 +248,11 @@ class EnhancedTrainer:
         names = self.names.of_task(task.name, task.outputs)
         return build_evaluator(model, task.loss, self.device, task.name, scaler, names)
 
-    def _keep_best(self, trainer: Trainer, recorded: History) -> None:
+    def _keep_best(self, trainer: Trainer) -> None:
         """Write ``best_model.pt`` when the checkpoint handler has found a better epoch."""
         notice = trainer.state.notice
         if notice["event"] == "checkpoint_saved" and BEST_NAME in notice["files"]:
-            self.history = recorded.columns()
+            self.history = history_columns(trainer.history)
             self.save_model()
 
     def _take_best(self, monitor: str) -> None:
@@ -286,9 +280,8 @@ class EnhancedTrainer:
         there is no folder: one is made for pages, and nothing is written without them.
 
         Returns:
-            Metric -> value, NaN where a metric is undefined on these samples; ``predictions``, a
-            list of class numbers, of labels (0 or 1) or of values, in the loader's order; and
-            ``classification_report`` (:func:`class_report`; a regression has none).
+            Metric -> value, NaN where undefined; ``predictions``, a list of class numbers, labels
+            (0 or 1) or values; and ``classification_report`` (a regression has none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -319,11 +312,8 @@ class EnhancedTrainer:
     def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
         """Measure the model; nothing is written.
 
-        Returns:
-            Metric -> value, NaN where a metric is undefined on these samples; with
-            ``collect_embeddings`` also ``sample_id``, ``labels``, ``predictions``,
-            ``probabilities``, ``embeddings`` and ``attention_weights``
-            (:meth:`CollectedSamples.arrays`).
+        Returns metric -> value, NaN where undefined; with ``collect_embeddings`` also each sample's
+        (:meth:`CollectedSamples.arrays`).
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
@@ -348,12 +338,16 @@ class EnhancedTrainer:
     def compare_models(
         self, models: Mapping[str, nn.Module | EnhancedTrainer | Trainer], test_loader: Any
     ) -> pd.DataFrame:
-        """Measure several models on the same samples, with this trainer's device and task.
+        """Measure several models or trainers on the same samples, with this one's device and task.
 
-        ``models`` are models or trainers, by name. Returns one row per model; it is also written,
-        with the curves, to ``<save_dir>/comparison``.
+        Returns one row per model; it is also written, with curves, to ``<save_dir>/comparison``.
         """
-        plain = {name: _model_of(thing, name) for name, thing in models.items()}
+        plain: dict[str, nn.Module] = {}
+        for name, thing in models.items():
+            model = thing if isinstance(thing, nn.Module) else getattr(thing, "model", thing)
+            if not isinstance(model, nn.Module):
+                raise UsageError(f"compare_models: '{name}' is a {type(thing).__name__}, no model")
+            plain[name] = model
         loader = AnyLoader(test_loader, "test_loader")
         trainers = [t for t in (*models.values(), self) if isinstance(t, EnhancedTrainer)]
         scalers = {id(trainer.model): trainer._scaler for trainer in trainers}
@@ -368,11 +362,11 @@ class EnhancedTrainer:
     def _generate_training_visualizations(self) -> None:
         """The image beside ``training_curves.html``, which the training has written."""
         assert self.run_dir is not None
-        page = self.run_dir / f"{CURVES}.html"
+        assert self.trainer is not None
         if self.enable_visualization:
-            rows = [row for row in read_log(self.run_dir / LOG_NAME) if row["event"] == "epoch"]
-            images = {page.with_suffix(".png"): [training_curves(rows)]}
-            self._say_why_no_images(write_images(images))
+            figure = training_curves(self.trainer.history)
+            image = self.run_dir / f"{CURVES}.png"
+            self._say_why_no_images(write_images({image: [figure]}))
 
     def _generate_evaluation_plots(self, pages: ResultPages, metrics: Mapping[str, float]) -> None:
         """``evaluation_plots.html``: curves, counts, thresholds, t-SNE and attention."""
@@ -410,8 +404,8 @@ class EnhancedTrainer:
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the model's weights and the history; replaces a file when the new one is whole.
 
-        Missing folders are made. The file opens with ``torch.load(weights_only=True)``. Without a
-        path it is ``best_model.pt`` in the folder of the training, or of a new one.
+        The file opens with ``torch.load(weights_only=True)``. Without a path it is
+        ``best_model.pt`` in the folder of the training, or of a new one.
         """
         if path is None:
             if self.run_dir is None:
@@ -423,9 +417,8 @@ class EnhancedTrainer:
     def load_model(self, path: str | Path | None = None) -> None:
         """Take weights and history from a file of :meth:`save_model` or of a checkpoint handler.
 
-        Nothing in the file can run code; one that does not fit leaves the model as it was. A
-        checkpoint has no history; of a regression it has the scale of the values, too. Without a
-        path it is ``best_model.pt`` in the folder of the training, or before one in
+        Nothing in the file can run code; one that does not fit leaves the model as it was. Without
+        a path it is ``best_model.pt`` in the folder of the training, or before one in
         ``<save_dir>/<model_name>``, which becomes the folder of evaluations.
         """
         folder = self.run_dir or self.save_dir / self.model_name
@@ -435,7 +428,8 @@ class EnhancedTrainer:
             self._say_what_else_there_is(file)
             self.run_dir = folder
         self.history, self._task = others.get("history", {}), others.get("task")
-        self._scaler = self._stepped = self._log = None
+        self._scaler = self._log = None
+        self._steps_on = False
         if SCALER in others:
             self._task, self._scaler = "regression", TargetScaler()
             self._scaler.load_state_dict(others[SCALER])
@@ -478,10 +472,3 @@ def _tell(line: str) -> None:
     """Print a line; a closed pipe or a full disk behind stdout does not end the training."""
     with suppress(OSError, ValueError):
         print(line, flush=True)
-
-
-def _model_of(thing: Any, name: str) -> nn.Module:
-    model = getattr(thing, "model", thing) if not isinstance(thing, nn.Module) else thing
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"compare_models: '{name}' is a {type(thing).__name__}, no model")
-    return model

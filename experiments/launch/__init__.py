@@ -7,7 +7,6 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from experiments.launch.context import (
         JOB,
-        UNNAMED,
         LaunchContext,
         begun_run,
         current_launch,

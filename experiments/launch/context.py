@@ -95,8 +95,8 @@ def current_launch() -> LaunchContext | None:
 def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
     """A name that all processes of this start know, and that no earlier start had.
 
-    Keys that an earlier start left in the store would make torch 2.13 wait for dead processes.
-    torchrun's count of restarts does not tell starts apart: it differs between machines.
+    Keys of an earlier start would make torch 2.13 wait for dead processes; torchrun's count of
+    restarts differs between machines.
     """
     own = uuid.uuid4().hex
     if rank > 0:
@@ -126,13 +126,9 @@ def begun_run(job: LaunchContext, runs_dir: Path, exp_name: str) -> Path | None:
     remembered = job.recall_run()
     if remembered is not None or not job.forgets or job.run_id == UNNAMED:
         return remembered
-    told = [
-        path
-        for path in runs_dir.glob(f"*/{ENVIRONMENT_NAME}")
-        if is_named(path.parent, exp_name) and _job_of(path) == job.run_id
-    ]
-    told = [path for path in told if not is_finished(path.parent)]
-    newest = max(told, key=lambda path: path.stat().st_mtime_ns, default=None)
+    told = [p for p in runs_dir.glob(f"*/{ENVIRONMENT_NAME}") if is_named(p.parent, exp_name)]
+    own = [p for p in told if _job_of(p) == job.run_id and not is_finished(p.parent)]
+    newest = max(own, key=lambda path: path.stat().st_mtime_ns, default=None)
     return None if newest is None else newest.parent
 
 

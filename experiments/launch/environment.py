@@ -24,20 +24,8 @@ from experiments.launch.context import JOB, RUN_ID
 REQUIREMENTS = "requirements"
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = (
-    "scanfire",
-    "torch",
-    "pytorch-ignite",
-    "torchmetrics",
-    "captum",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "scipy",
-    "pybaselines",
-    "plotly",
-    "pydantic",
-    "PyYAML",
-    "safetensors",
+    *("scanfire", "torch", "pytorch-ignite", "torchmetrics", "captum", "numpy", "pandas"),
+    *("scikit-learn", "scipy", "pybaselines", "plotly", "pydantic", "PyYAML", "safetensors"),
     "tensorboard",
 )
 
@@ -47,6 +35,9 @@ def describe_environment(
 ) -> dict[str, Any]:
     """Code, packages, hardware and data of a run, for ``environment.json``; None for unknown."""
     cuda = torch.cuda.is_available()
+    driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    # Where CUDA is not in use, asking for names would start it.
+    gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
@@ -60,8 +51,8 @@ def describe_environment(
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
-        "driver": _driver() if cuda else None,
-        "devices": _devices(),
+        "driver": _output(driver) if cuda else None,
+        "devices": [torch.cuda.get_device_name(number) for number in range(gpus)],
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         **({"processes": dict(processes)} if processes else {}),
         **({JOB: os.environ[RUN_ID]} if RUN_ID in os.environ else {}),
@@ -78,17 +69,6 @@ def _version(package: str) -> str | None:
 
 def _git(*arguments: str) -> str | None:
     return _output(["git", "-C", str(PROJECT), *arguments])
-
-
-def _devices() -> list[str]:
-    """Names of the GPUs; empty where CUDA is not in use, since asking would start it."""
-    if not torch.cuda.is_initialized():
-        return []
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-
-
-def _driver() -> str | None:
-    return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
 
 
 def _output(command: list[str]) -> str | None:
@@ -118,13 +98,9 @@ def installed_requirements(
     for distribution in metadata.distributions() if distributions is None else distributions:
         if "Name" in distribution.metadata:  # what is left of a broken installation has none
             name = distribution.metadata["Name"]
-            found.setdefault(_canonical(name), list(_lines(distribution, name)))
+            canonical = re.sub(r"[-_.]+", "-", name).lower()  # as indexes compare it (PEP 503)
+            found.setdefault(canonical, list(_lines(distribution, name)))
     return [line for name in sorted(found) for line in found[name]]
-
-
-def _canonical(name: str) -> str:
-    """The name as package indexes compare it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _lines(distribution: metadata.Distribution, name: str) -> Iterator[str]:
@@ -135,8 +111,9 @@ def _lines(distribution: metadata.Distribution, name: str) -> Iterator[str]:
         return
     url = _without_user(origin["url"])
     if origin.get("dir_info", {}).get("editable"):
-        yield f"# Editable install ({pinned})"
-        yield f"-e {_path(url)}"
+        parts = urlsplit(url)
+        folder = url2pathname(parts.path) if parts.scheme == FILE_URL else unquote(url)
+        yield from (f"# Editable install ({pinned})", f"-e {folder}")
         return
     marks = []
     if "vcs_info" in origin:
@@ -173,8 +150,3 @@ def _without_user(url: str) -> str:
     if not at or user in HARMLESS_USERS:
         return url
     return urlunsplit(parts._replace(netloc=host))
-
-
-def _path(url: str) -> str:
-    parts = urlsplit(url)
-    return url2pathname(parts.path) if parts.scheme == FILE_URL else unquote(url)

@@ -128,15 +128,16 @@ def describe_group(settings: TrainerConfig) -> dict[str, Any] | None:
 
 def tell_group(settings: TrainerConfig) -> str | None:
     """A printed line on the processes; None for a single process."""
-    if settings.processes.strategy == "dp":
+    group = describe_group(settings)
+    if group is None:
+        return None
+    together = (settings.batch_size or 0) * group["number"]
+    if "gpus" in group:
         return (
-            f"1 process, {torch.cuda.device_count()} GPUs, joint batch {settings.batch_size}: "
+            f"1 process, {group['gpus']} GPUs, joint batch {settings.batch_size}: "
             "torchrun with the strategy ddp is faster"
         )
-    if world_size() == 1:
-        return None
-    together = (settings.batch_size or 0) * world_size()
-    return f"{world_size()} processes, joint batch {together} ({idist.backend()})"
+    return f"{group['number']} processes, joint batch {together} ({group['backend']})"
 
 
 def choose_backend(settings: TrainerConfig, device: torch.device) -> str:
@@ -192,9 +193,7 @@ class PeerWatch:
     """Watches the next rank in a ring, from a thread; exits this process when that rank is gone.
 
     A process that computes on a GPU may wait for hours for a killed one, and answers no signal.
-
-    ``say`` is called when the neighbour is gone and the training has not noticed; then the process
-    exits with ``exit_code``.
+    When the training has not noticed, ``say`` is called, then the process exits.
     """
 
     def __init__(self, rank: int, world_size: int, say: Callable[[], None], exit_code: int) -> None:
@@ -226,7 +225,7 @@ def run_job_command(job: LaunchContext, work: Callable[[], int], interrupted: st
     """:func:`experiments.command_line.run_command` in each process of a job.
 
     Rank 0 alone prints; an error of all ranks is printed once. Any exit code but 0 ends the
-    process here, since shutting down the process group could wait forever for lost peers.
+    process here: shutting down the process group could wait forever for lost peers.
     """
 
     def say(line: str) -> None:

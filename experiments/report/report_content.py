@@ -34,6 +34,8 @@ from experiments.report.words import names_of_kinds
 from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from engine.statistics import Interval
     from experiments.report.figures import Part
 
@@ -50,7 +52,6 @@ class SampleSource:
         spectra: Raw intensities, usually memory-mapped, [N_scans, L].
         scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
         axis: The places of the points that a model is given, [L].
-        axis_name: What the places are (``m/z``, ``cm-1``).
         values: Sample -> the value of each of K ``covariates`` as text, empty where there is none.
         feature_of: For each of the D features that a model is given the covariate it was made of.
         scale: As of :class:`ReportInput`.
@@ -74,21 +75,18 @@ class ReportContent:
 
     Attributes:
         status: ``running`` while there are no test figures yet.
-        epoch: The last one that is over, of ``max_epochs``.
+        epoch: The last one that is over.
         class_names: Of the classes, the labels or the regression's targets.
-        language: The reader can change it.
-        cohort: Lines on the data.
         split: One row per subset: its name, its samples, groups and scans, and of each class or
             label how many samples, of each value its mean and spread.
-        audit: What was found in the data before the training; None where nobody looked.
+        audit: None where nobody looked.
         headline: The metrics that a reader asks for first -> their value on the validation set.
-        tested: The same on the test set, with intervals; empty before there are any.
-        leaderboard: The network beside its baselines, if there are any.
+        tested: The same on the test set; empty before there are any.
         warnings: What was found in this very data; ``limits`` hold of all such figures.
         epochs: Rows of the log with ``epoch`` and ``metrics``.
         val: Shown where there are no outputs of the test set.
         groups: Sample -> its group.
-        samples: Where the explorer finds scans and covariates; None leaves it out.
+        samples: None leaves the explorer out.
         names: Further names of the user's own, which no translation touches.
     """
 
@@ -127,12 +125,6 @@ class ReportContent:
         return self.val if self.test is None else self.test
 
     @property
-    def about_positive(self) -> str:
-        """Which class is the positive one, in a sentence; empty for tasks other than binary."""
-        about = about_positive(self.task, self.class_names)
-        return Message("{}.", about.capitalized) if about else ""
-
-    @property
     def subset(self) -> str:
         """The subset of :attr:`outputs`, ``test`` or ``validation``."""
         return "validation" if self.test is None else "test"
@@ -140,8 +132,10 @@ class ReportContent:
 
 def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
     """The page of a finished run, whose log and environment are in its folder."""
-    names = outcome.config.metric_names
-    epochs = _epochs_of(outcome.run_dir)
+    config, data, run_dir = outcome.config, outcome.data, outcome.run_dir
+    names, test = config.metric_names, outcome.outputs["test"]
+    # The explorer is one of spectra.
+    samples = sample_source(data, test.sample_id) if data.cohort.has_spectra else None
     return ReportContent(
         status="finished",
         epoch=outcome.epochs,
@@ -151,14 +145,14 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         leaderboard=outcome.leaderboard,
         warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
         limits=limits(outcome),
-        audit=outcome.audit if outcome.config.audit.enabled else None,
-        epochs=epochs,
+        audit=outcome.audit if config.audit.enabled else None,
+        epochs=[row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"],
         val=outcome.outputs["val"],
-        test=outcome.outputs["test"],
+        test=test,
         findings=outcome.findings,
-        samples=_samples_of(outcome),
+        samples=samples,
         parts=parts,
-        **_known_from_the_start(outcome.run_dir, outcome.config, outcome.data, outcome.parameters),
+        **_known_from_the_start(run_dir, config, data, outcome.parameters),
     )
 
 
@@ -171,20 +165,13 @@ def content_while_training(
     parameters: int | None = None,
     audit: Sequence[Finding] | None = None,
 ) -> ReportContent:
-    """The page of a run in progress.
-
-    ``run_dir`` has the environment; ``epochs`` are rows of epochs that are over; the audit is None
-    where nobody looked.
-    """
+    """The page of a run in progress; ``run_dir`` has the environment."""
     metrics = epochs[-1]["metrics"] if epochs else {}
+    known = {name: metrics.get(f"val/{name}") for name in config.metric_names}
     return ReportContent(
         status="running",
         epoch=epochs[-1]["epoch"] if epochs else 0,
-        headline={
-            name: float(metrics[f"val/{name}"])
-            for name in config.metric_names
-            if metrics.get(f"val/{name}") is not None
-        },
+        headline={name: float(value) for name, value in known.items() if value is not None},
         epochs=epochs,
         val=val,
         audit=audit,
@@ -196,12 +183,12 @@ def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
     """The explorer's spectra and covariates of these samples."""
     cohort = data.cohort
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
-    rows = [row_of[name] for name in sample_ids]
     units = read_units(cohort.root)
     columns = [*cohort.numeric, *cohort.categorical]
     place = {column: number for number, column in enumerate(columns)}
-    table = cohort.samples.iloc[rows]
-    texts = {column: _texts(table[column], units.get(column)) for column in columns}
+    table = cohort.samples.iloc[[row_of[name] for name in sample_ids]]
+    texts = [_texts(table[column], units.get(column)) for column in columns]
+    rows = zip(*texts, strict=True) if columns else [()] * len(sample_ids)
     return SampleSource(
         spectra=cohort.spectra,
         scan_rows={name: cohort.scan_rows[row_of[name]] for name in sample_ids},
@@ -209,31 +196,18 @@ def sample_source(data: Data, sample_ids: Sequence[str]) -> SampleSource:
         place=data.transforms.place,
         axis_name=units.get("axis", UNNAMED_AXIS),
         covariates=columns,
-        values={
-            name: [texts[column][number] for column in columns]
-            for number, name in enumerate(sample_ids)
-        },
+        values={name: list(row) for name, row in zip(sample_ids, rows, strict=True)},
         feature_of=[place[column] for column in data.encoder.feature_columns],
         scale=None if data.scaler is None else data.scaler.state_dict()["std"],
     )
 
 
-def _texts(values: Any, unit: str | None) -> list[str]:
+def _texts(column: pd.Series, unit: str | None) -> list[str]:
     """Each value as a person writes it, empty where there is none."""
     behind = f" {unit}" if unit else ""
-    return [
-        ""
-        if value is None or value != value  # NaN alone differs from itself
-        else (f"{value:.6g}" if isinstance(value, float) else str(value)) + behind
-        for value in values
-    ]
-
-
-def _samples_of(outcome: Outcome) -> SampleSource | None:
-    """None of a cohort of covariates alone: the explorer is one of spectra."""
-    if not outcome.data.cohort.has_spectra:
-        return None
-    return sample_source(outcome.data, outcome.outputs["test"].sample_id)
+    texts = (f"{value:.6g}" if isinstance(value, float) else str(value) for value in column)
+    known = zip(texts, column.notna(), strict=True)
+    return [text + behind if there else "" for text, there in known]
 
 
 def _known_from_the_start(
@@ -257,7 +231,13 @@ def _known_from_the_start(
     positive = about_positive(cohort.task, cohort.class_names)
     described: list[str] = [line for line in cohort.lines() if line != positive]
     described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
-    environment = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    known = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    # The few packages that matter to a reader stand under "packages".
+    environment = {k: value for k, value in known.items() if k not in (*PLACES, REQUIREMENTS)}
+    if environment.get("command"):
+        environment["command"] = shlex.join(without_places(shlex.split(environment["command"])))
+    lines = (line if isinstance(line, Message) else Message("{}", line) for line in described)
+    pairs = zip(cohort.sample_ids, cohort.groups, strict=True)
     return {
         "title": run_dir.name,
         "max_epochs": config.trainer.max_epochs,
@@ -267,16 +247,11 @@ def _known_from_the_start(
         "model": about_model,
         "task_text": _task_text(cohort),
         # The subsets have a table of their own.
-        "cohort": [
-            (line if isinstance(line, Message) else Message("{}", line)).capitalized
-            for line in described
-        ],
+        "cohort": [line.capitalized for line in lines],
         "split": [_split_row(data, subset) for subset in SUBSETS],
-        "groups": {
-            name: str(group) for name, group in zip(cohort.sample_ids, cohort.groups, strict=True)
-        },
+        "groups": {name: str(group) for name, group in pairs},
         "settings": write_yaml(without_places(config.resolved())),
-        "environment": _without_places(environment),
+        "environment": without_places(environment),
         "names": [
             cohort.root.name,
             *cohort.numeric,
@@ -288,19 +263,6 @@ def _known_from_the_start(
     }
 
 
-def _without_places(environment: dict[str, Any]) -> dict[str, Any]:
-    # The few packages that matter to a reader stand under "packages".
-    kept = {k: value for k, value in environment.items() if k not in (*PLACES, REQUIREMENTS)}
-    if kept.get("command"):
-        kept["command"] = shlex.join(without_places(shlex.split(kept["command"])))
-    found: dict[str, Any] = without_places(kept)
-    return found
-
-
-def _epochs_of(run_dir: Path) -> list[dict[str, Any]]:
-    return [row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"]
-
-
 def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:
     cohort, chosen = data.cohort, data.split == subset
     targets = cohort.targets[chosen]
@@ -310,22 +272,18 @@ def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:
         cells = [str(n) for n in np.bincount(targets, minlength=len(cohort.class_names))]
     else:
         cells = [str(n) for n in targets.sum(axis=0)]
-    return (
-        SUBSET_NAMES[subset],
-        int(chosen.sum()),
-        len(np.unique(cohort.groups[chosen])),
-        sum(len(cohort.scan_rows[row]) for row in np.flatnonzero(chosen)),
-        cells,
-    )
+    groups = len(np.unique(cohort.groups[chosen]))
+    scans = sum(len(cohort.scan_rows[row]) for row in np.flatnonzero(chosen))
+    return SUBSET_NAMES[subset], int(chosen.sum()), groups, scans, cells
 
 
 def _task_text(cohort: Cohort) -> Message:
-    names, count = ", ".join(cohort.class_names), len(cohort.class_names)
+    names = ", ".join(cohort.class_names)
     if cohort.task == "binary":
-        negative, positive = cohort.class_names
-        return Message("Two classes: {} (positive) and {} (negative).", positive, negative)
-    if cohort.task == "multiclass":
-        return Message("{} classes: {}.", count, names)
-    if cohort.task == "multilabel":
-        return Message("{} labels, each present or absent: {}.", count, names)
-    return Message("Regression targets: {}.", names)
+        told = "Two classes: {} (positive) and {} (negative)."
+        return Message(told, *reversed(cohort.class_names))
+    if cohort.task == "regression":
+        return Message("Regression targets: {}.", names)
+    several = cohort.task == "multilabel"
+    told = "{} labels, each present or absent: {}." if several else "{} classes: {}."
+    return Message(told, len(cohort.class_names), names)

@@ -23,7 +23,7 @@ from engine.reporting import (
     plotly_js,
 )
 from engine.statistics import Interval
-from experiments.analysis import Outcome, finding_number
+from experiments.analysis import Outcome, about_positive_class, finding_number
 from experiments.baselines import about_leaderboard, title_of, verdict
 from experiments.config import ComponentConfig, arguments_for, find_named
 from experiments.report.figures import (
@@ -66,60 +66,14 @@ MINUS = "\N{MINUS SIGN}"
 RELOAD_S = 30
 # Metrics that lie between 0 and 1, so that an interval can be drawn to scale.
 SHARES = (
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "auroc",
-    "auprc",
-    "balanced_accuracy",
-    "recall_at_fpr",
-    "specificity_at_sensitivity",
+    *("accuracy", "precision", "recall", "f1", "auroc", "auprc", "balanced_accuracy"),
+    *("recall_at_fpr", "specificity_at_sensitivity"),
 )
-# What Plotly's buttons are called; the library asks for these phrases by itself.
-MODEBAR = (
-    "Zoom",
-    "Pan",
-    "Zoom in",
-    "Zoom out",
-    "Autoscale",
-    "Reset axes",
-    "Box Select",
-    "Lasso Select",
-    "Download plot as a PNG",
-    "Download plot",
-    "Double-click to zoom back out",
-    "Double-click on legend to isolate one trace",
-    "Taking snapshot - this may take a few seconds",
-    "Snapshot succeeded",
-    "trace",
-)
-THRESHOLD_TEXT = Message(
-    "A sample is predicted positive if its probability reaches the threshold. The rules' "
-    "thresholds were chosen on the validation set."
-)
-OPENS = Message("Click a row to open the sample below.")
 NOT_RANKED = "No ranking: all samples are of one class, or a score is not finite."
 NO_LABEL_RANKED = (
     "No ranking: each label is present in all samples or in none, or a score is not finite."
 )
 NO_TEMPERATURE = "No temperature could be fitted on the validation set: see the warnings above."
-ERRORS_TEXT = {
-    "binary": Message(
-        "Sorted by the predicted probability of the true class, lowest first. Margin: distance "
-        "from the threshold, negative for an error."
-    ),
-    "multilabel": Message(
-        "Sorted by the predicted probability of the true state of the label chosen above, lowest "
-        "first. Margin: distance from the threshold, negative for an error."
-    ),
-    "multiclass": Message(
-        "Sorted by the predicted probability of the true class, lowest first. Prediction: the "
-        "most likely class. Margin: probability of the true class minus the largest other one, "
-        "negative for an error."
-    ),
-    "regression": Message("Sorted by absolute error, largest first."),
-}
 
 
 def write_report(outcome: Outcome, examined: ReportInput) -> Path:
@@ -133,21 +87,13 @@ def write_report(outcome: Outcome, examined: ReportInput) -> Path:
 
 
 def check_sections(entries: Sequence[ComponentConfig]) -> None:
-    """Import the functions of ``report.sections``, before anything is trained.
-
-    Raises:
-        UsageError: One cannot be imported, or cannot be called with what it would be given.
-    """
+    """Import the functions of ``report.sections`` and check their arguments, before training."""
     for number, entry in enumerate(entries):
         _find(entry, f"report.sections.{number}", dict.fromkeys(OFFERED))
 
 
 def custom_parts(entries: Sequence[ComponentConfig], examined: ReportInput) -> Iterator[Part]:
-    """One part of the page for each entry of ``report.sections``.
-
-    Raises:
-        UsageError: A function returned something else than sections.
-    """
+    """One part of the page for each entry of ``report.sections``."""
     offered = {name: getattr(examined, name) for name in OFFERED}
     for number, entry in enumerate(entries):
         key = f"report.sections.{number}"
@@ -181,20 +127,19 @@ def render_report(content: ReportContent) -> str:
     panels = make_panels(content.epochs)
     for panel in panels:
         panel["title"] = metric_message(panel["title"])
-    outcome = None
+    findings, outcome = content.findings, None
     if outputs is not None:
-        outcome = outcome_payload(outputs, content.class_names, content.findings.decisions)
+        outcome = outcome_payload(outputs, content.class_names, findings.decisions)
     ranked = outcome["ranked"] if outcome else []
-    explorer = content.samples is not None and content.test is not None
     before = list(_parts_before(content, bool(ranked)))
     samples: dict[str, Any] = {}
-    if explorer:
-        assert content.samples is not None
-        assert outputs is not None
-        findings = content.findings
-        samples = pack_samples(content.samples, outputs, findings.explained, findings.scan_weights)
+    explorer = content.samples is not None and content.test is not None
+    if content.samples is not None and content.test is not None:
+        sets = findings.explained
+        samples = pack_samples(content.samples, content.test, sets, findings.scan_weights)
     errors = outcome is not None and (task == "regression" or bool(ranked))
     shown = {
+        "overview": ("Overview", True),
         "training": ("Training curves", bool(panels)),
         **({"threshold": ("Threshold explorer", True)} if ranked else {}),
         **{part.name: (part.heading, True) for part in before},
@@ -204,12 +149,14 @@ def render_report(content: ReportContent) -> str:
         "settings": ("Configuration", True),
         "environment": ("Environment", bool(content.environment)),
     }
-    drawn = [
-        section.figure.to_plotly_json()
-        for part in (*before, *content.parts)
-        for section in part.sections
-        if section.figure is not None
-    ]
+    sections = [section for part in (*before, *content.parts) for section in part.sections]
+    drawn = [s.figure.to_plotly_json() for s in sections if s.figure is not None]
+    about_ranks = ""
+    if outputs is not None and task != "regression":
+        about_ranks = about_unranked(outputs, content.class_names)
+    # Of several labels or values, those that are explained.
+    explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
+    board = content.leaderboard
     subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "title": content.title,
@@ -224,59 +171,44 @@ def render_report(content: ReportContent) -> str:
         "palette": PALETTE,
         "config": PLOTLY_CONFIG,
         "words": read_words() | words.found_in(drawn),
-        "modebar": {phrase: read_words()[phrase] for phrase in MODEBAR},
     }
     return page_template(TEMPLATES / "index.html.j2").render(
         content=content,
         words=words,
         reload_s=RELOAD_S,
-        contents=[
-            ("overview", "Overview"),
-            *((name, heading) for name, (heading, there) in shown.items() if there),
-        ],
-        headline=[_card(name, content) for name in content.headline],
-        **_leaderboard(content),
-        audit=[
-            (found.level, finding_number(found), _sentence(found)) for found in content.audit or ()
-        ],
+        about_positive=about_positive_class(task, content.class_names),
+        contents=[(name, heading) for name, (heading, there) in shown.items() if there],
+        interval=Interval,
+        figure=figure_text,
+        figures=figure_texts,
+        metric=metric_message,
+        minus=_with_minus,
+        shares=SHARES,
+        verdict=Message("Verdict: {}.", verdict(board)) if board else "",
+        about_leaderboard=about_leaderboard(board) if board else "",
+        title_of=title_of,
+        number=finding_number,
+        sentence=_sentence,
         panels=panels,
         threshold=bool(ranked),
         several_ranked=len(ranked) > 1,
         title=Message("{} - Scanfire report", content.title),
-        parts_before=[_drawn(part) for part in before],
-        parts_after=[_drawn(part) for part in content.parts],
+        parts_before=before,
+        choices_of=choices_of,
+        figure_json=_figure_json,
         errors=errors,
-        threshold_text=sentences(subset, THRESHOLD_TEXT, _about_unranked(content)),
-        errors_text=sentences(subset, ERRORS_TEXT[task], OPENS if explorer else ""),
+        subset=subset,
+        about_ranks=about_ranks,
+        message=Message,
+        sentences=sentences,
         explorer=shown["explorer"][1],
-        explained_outputs=_explained_outputs(content),
-        explorer_notes=sentences(*_explorer_notes(samples)) if explorer else "",
-        environment=list(_flat(content.environment)),
+        explained_outputs=explained if len(explained) > 1 else [],
+        samples=samples,
+        entries=_entries,
         page_data=as_script(payload),
         samples_data=as_script(samples),
         plotly_js=plotly_js(),
     )
-
-
-def _leaderboard(content: ReportContent) -> dict[str, Any]:
-    """The verdict, and a row per model: its name, validation and test figures."""
-    found = content.leaderboard
-    if found is None:
-        return {"verdict": None}
-    return {
-        "verdict": Message("Verdict: {}.", verdict(found)),
-        "about_leaderboard": about_leaderboard(found),
-        "leaderboard_metric": metric_message(found.metric),
-        "leaderboard": [
-            (title_of(entry.name), _with_minus(figure_text(entry.val)), _tested(entry.test))
-            for entry in (found.network, *found.baselines)
-        ],
-    }
-
-
-def _tested(found: Interval) -> Message:
-    value, low, high = (_with_minus(text) for text in figure_texts(found))
-    return Message("{} ({} to {})", value, low, high) if low else Message("{}", value)
 
 
 def _names(content: ReportContent) -> set[str]:
@@ -293,30 +225,6 @@ def _samples(content: ReportContent) -> dict[str, list[Any]]:
         "group": [content.groups.get(name, "") for name in ids],
         "scans": [len(rows[name]) if name in rows else None for name in ids],
     }
-
-
-def _card(name: str, content: ReportContent) -> dict[str, Any]:
-    val = content.headline[name]
-    tested = content.test is not None and name in content.tested
-    found = content.tested[name] if tested else Interval(val)
-    texts = figure_texts(found)
-    card: dict[str, Any] = {
-        "name": metric_message(name),
-        "value": _with_minus(texts.value),
-        "val": _with_minus(figure_text(val)) if tested else "",
-        "low": _with_minus(texts.low),
-        "high": _with_minus(texts.high),
-        "too_few": found.too_few,
-        "track": None,
-    }
-    if name.partition("@")[0] in SHARES and card["low"]:
-        low, high = (min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
-        card["track"] = {
-            "low": f"{100 * low:.1f}",
-            "width": f"{100 * (high - low):.1f}",
-            "value": f"{100 * found.value:.1f}",
-        }
-    return card
 
 
 def _with_minus(figure: str) -> str:
@@ -337,80 +245,25 @@ def _parts_before(content: ReportContent, ranked: bool) -> Iterator[Part]:
         yield Part("predictions", "Predictions and truth", outcome_sections(outputs, names))
         return
     if not ranked:
-        yield Part(
-            "threshold",
-            "Threshold explorer",
-            absent=NO_LABEL_RANKED if content.task == "multilabel" else NOT_RANKED,
-        )
+        why = NO_LABEL_RANKED if content.task == "multilabel" else NOT_RANKED
+        yield Part("threshold", "Threshold explorer", absent=why)
     if content.test is None:
         return  # a temperature is fitted once the training is over
     calibration = content.findings.calibration
-    if calibration is None:
-        yield Part("reliability", "Reliability", absent=NO_TEMPERATURE)
-        return
-    sections = [reliability_section(calibration, content.task, names)]
-    yield Part("reliability", "Reliability", sections)
-
-
-def _drawn(part: Part) -> dict[str, Any]:
-    """A part with its figures as JSON, for the page's own script to draw when they are seen."""
-    return {
-        "name": part.name,
-        "heading": part.heading,
-        "absent": part.absent,
-        "choices": choices_of(part.sections),
-        "drawn": [(section, _figure_json(section)) for section in part.sections],
-    }
+    sections = []
+    if calibration is not None:
+        sections = [reliability_section(calibration, content.task, names)]
+    yield Part("reliability", "Reliability", sections, absent=NO_TEMPERATURE)
 
 
 def _figure_json(section: Section) -> Markup:
-    if section.figure is None:
-        return Markup("")
-    text: str = styled(section.figure).to_json()
+    """A figure for the page's own script to draw when it is seen."""
+    text = "" if section.figure is None else styled(section.figure).to_json()
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _about_unranked(content: ReportContent) -> str:
-    if content.outputs is None or content.task == "regression":
-        return ""
-    return about_unranked(content.outputs, content.class_names)
-
-
-def _explained_outputs(content: ReportContent) -> list[str]:
-    """The names of what is explained, where that is several labels or values."""
-    sets = content.findings.explained
-    if len(sets) < 2:
-        return []
-    return [str(content.class_names[int(one.target[0])]) for one in sets]
-
-
-def _explorer_notes(samples: Mapping[str, Any]) -> Iterator[str]:
-    yield Message(
-        "Raw intensities on the model's axis, stored in 256 levels of their square root; "
-        "attributions in 255 levels of their signed square root."
-    )
-    if samples["merged"] > 1:
-        yield Message(
-            "To limit the page's size, {} neighbouring points are merged: the largest intensity, "
-            "the sum of attributions.",
-            samples["merged"],
-        )
-    if samples["left_out"]:
-        yield Message(
-            "The spectra of the {} samples with the smallest errors were omitted.",
-            samples["left_out"],
-        )
-
-
-def _flat(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Each row with its entries; what could not be found out is left out."""
-    for name, value in environment.items():
-        entries = list(_entries(value))
-        if entries:
-            yield name, entries
-
-
 def _entries(value: Any) -> Iterator[str]:
+    """What is known of one key of the environment."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from (Message(f"{key} {{}}", entry) for entry in _entries(item))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from engine.explain import Explained
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import as_json
 from engine.statistics import OperatingPoint
-from experiments.report.figures import ranked_scores
+from experiments.analysis import ranked_scores
 
 if TYPE_CHECKING:
     from experiments.report.report_content import SampleSource
@@ -59,16 +60,11 @@ def pack_samples(
 
     Intensities are stored as the square root of their place between a scan's lowest and highest
     value (0 to 255), attributions as the signed square root of their share of the sample's largest
-    (-127 to 127). Beyond the budget, neighbouring points are merged: of intensities the largest is
-    kept, so that no peak is lost, of attributions the sum. Where that is not enough, the samples
-    that the model was least wrong about are left out.
+    (-127 to 127). Beyond the budget, in bytes, neighbouring points are merged: of intensities the
+    largest is kept, so that no peak is lost, of attributions the sum. Where that is not enough, the
+    samples that the model was least wrong about are left out.
 
-    Args:
-        source: Spectra and covariates.
-        outputs: Of the test set, N samples.
-        explained: Attributions of some of them, one set for each output explained.
-        scan_weights: Of each sample's scans, N of [S_i], in the order of ``outputs``.
-        budget: In bytes.
+    ``explained`` has one set per output; ``scan_weights`` are N of [S_i], as ``outputs``.
     """
     names = outputs.sample_id
     row_of = {n: i for i, n in enumerate(explained[0].sample_id)} if explained else {}
@@ -85,10 +81,8 @@ def pack_samples(
         scans = np.asarray(source.spectra[source.scan_rows[name]])
         entry = _pack_scans(source.place(scans) if source.place else scans, starts)
         if name in row_of:
-            row, packed_sets = row_of[name], []
-            for one in explained:
-                sense = _Sense.of(one, row, outputs.task, source.scale)
-                packed_sets.append(_pack_attribution(one, row, starts, source, sense))
+            row, task = row_of[name], outputs.task
+            packed_sets = [_pack_attribution(one, row, starts, source, task) for one in explained]
             entry["attributions"] = packed_sets
         if scan_weights is not None:
             entry["weights"] = [_short(w) for w in scan_weights[number_of[name]].tolist()]
@@ -138,49 +132,32 @@ def _pack_scans(scans: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
     }
 
 
-class _Sense(NamedTuple):
-    """The output whose attributions are shown, and their factor."""
-
-    target: int
-    unit: float
-
-    @classmethod
-    def of(
-        cls, explained: Explained, number: int, task: str, scale: Sequence[float] | None
-    ) -> _Sense:
-        target = int(explained.target[number])
-        # The log-odds of two classes are each other's negative: all speak for the positive one.
-        if task == "binary" and explained.score == "log_odds" and target == 0:
-            return cls(1, -1.0)
-        return cls(target, 1.0 if scale is None else scale[target])
-
-
 def _pack_attribution(
-    explained: Explained, number: int, starts: np.ndarray, source: SampleSource, sense: _Sense
+    explained: Explained, number: int, starts: np.ndarray, source: SampleSource, task: str
 ) -> dict[str, Any]:
-    target, unit = sense
+    target = int(explained.target[number])
+    unit = 1.0 if source.scale is None else source.scale[target]
+    # The log-odds of two classes are each other's negative: all speak for the positive one.
+    if task == "binary" and explained.score == "log_odds" and target == 0:
+        target, unit = 1, -1.0
     parts = unit * explained.scans[number].double().numpy()
     merged = np.add.reduceat(parts, starts, axis=1)  # [S, P]
     top = max(float(np.abs(merged).max(initial=0)), float(np.finfo(np.float32).tiny))
     levels = np.rint(127 * np.sign(merged) * np.sqrt(np.abs(merged) / top)).astype(np.int8)
     given = unit * explained.tabular[number].double()
     owner = torch.as_tensor(source.feature_of, dtype=torch.long)
-    of_covariates = torch.zeros(len(source.covariates), dtype=torch.double).index_add(
-        0, owner, given
-    )
+    known = {"change": explained.change, "gap": explained.gap}
+    sums = {n: None if v is None else _short(unit * float(v[number])) for n, v in known.items()}
+    zeros = torch.zeros(len(source.covariates), dtype=torch.double)
+    of_covariates = zeros.index_add(0, owner, given)
     return {
         "target": target,
         "scans": as_base64(levels),
         "top": _short(top),
         "spectra_sum": _short(float(parts.sum())),
         "covariates": [_short(value) for value in of_covariates.tolist()],
-        "change": _of(explained.change, number, unit),
-        "gap": _of(explained.gap, number, unit),
+        **sums,
     }
-
-
-def _of(values: Tensor | None, number: int, unit: float) -> float | None:
-    return None if values is None else _short(unit * float(values[number]))
 
 
 def _short(value: float) -> float | None:
@@ -193,27 +170,15 @@ def outcome_payload(
     names: Sequence[str],
     decisions: Mapping[str, Sequence[OperatingPoint]] | None = None,
 ) -> dict[str, Any]:
-    """Scores and truth of N samples, exactly, and the thresholds that were chosen.
+    """Scores and truth of one subset, exactly, and the thresholds that were chosen.
 
-    Args:
-        outputs: Of one subset of the split.
-        names: Of the classes, the labels or the regression's targets.
-        decisions: What is ranked -> operating points, the one to start from first.
+    ``decisions``: what is ranked -> operating points, the one to start from first.
     """
-    finite = bool(np.isfinite(outputs.scores.numpy()).all())
+    finite = not outputs.diverged
     ranked = []
     if outputs.task != "regression" and finite:
         for number, name, _, _ in ranked_scores(outputs, names):
-            points = [
-                {
-                    "rule": point.rule,
-                    "demand": point.demand,
-                    "threshold": point.threshold,
-                    "val": dict(point.val),
-                    "test": dict(point.test),
-                }
-                for point in (decisions or {}).get(name, ())
-            ]
+            points = [asdict(point) for point in (decisions or {}).get(name, ())]
             ranked.append({"number": number, "name": name, "points": points})
     return {
         "scores": as_base64(outputs.scores.double().numpy()),

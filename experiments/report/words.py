@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,8 @@ def read_words() -> dict[str, str]:
 class Words:
     """Says messages in both languages; the page shows one, and its script changes it.
 
-    A plain text that is a whole phrase of the catalogue is a message, too, unless it is a name.
-
-    Args:
-        language: A key of ``LANGUAGES``.
-        names: Of the user's: never translated, though they be words of the page.
-
-    Raises:
-        UsageError: The language is not one of them.
+    A plain text that is a whole phrase of the catalogue is a message, too, unless it is one of the
+    user's ``names``.
 
     Example:
         >>> words = Words("zh", names=["training"])
@@ -118,18 +112,14 @@ def _in_chinese(value: object) -> str:
     if not isinstance(value, Message):
         return str(value)
     phrase = read_words().get(value.phrase, value.phrase)
-    return _fill(phrase, map(_in_chinese, value.values))
-
-
-def _fill(phrase: str, values: Iterable[str]) -> str:
-    given = list(values)
+    given = list(map(_in_chinese, value.values))
     if not given:
         return phrase
     in_turn = iter(given)
     filled, at = "", 0
     for place in PLACES.finditer(phrase):
-        value = given[int(place[1])] if place[1] else next(in_turn)
-        filled = _joined(_joined(filled, phrase[at : place.start()]), value)
+        inner = given[int(place[1])] if place[1] else next(in_turn)
+        filled = _joined(_joined(filled, phrase[at : place.start()]), inner)
         at = place.end()
     return _joined(filled, phrase[at:])
 

@@ -12,28 +12,30 @@ if TYPE_CHECKING:
         gate_sections,
         weight_sections,
     )
-    from experiments.report.figures.classification import (
-        about_unranked,
-        add_chance,
-        ranked_scores,
-        reliability_section,
-        say_undefined,
-        threshold_sections,
-        training_curves,
-    )
     from experiments.report.figures.embeddings import plane_sections
     from experiments.report.figures.figure_page import (
+        GUIDE,
         PALETTE,
         TEMPLATES,
         Part,
         Section,
+        add_diagonal,
         choices_of,
         shown_name,
         shown_names,
         styled,
         write_figure_page,
     )
-    from experiments.report.figures.outcomes import outcome_sections
+    from experiments.report.figures.importance import MOST_SAMPLES, summary_sections
+    from experiments.report.figures.outcomes import (
+        about_unranked,
+        add_chance,
+        outcome_sections,
+        reliability_section,
+        say_undefined,
+        threshold_sections,
+        training_curves,
+    )
     from experiments.report.figures.report_input import ExplainedInputs, ReportInput, examine
     from experiments.report.figures.sections import (
         METHODS,
@@ -41,6 +43,5 @@ if TYPE_CHECKING:
         sections_of,
         shap_sections,
     )
-    from experiments.report.figures.shap import MOST_POINTS, summary_sections
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -14,10 +14,12 @@ from datasets.messages import Message, sentences
 from engine.metrics import TASKS, AttentionSummary, EpochOutputs, MeanWeights, ScanWeights
 from engine.reporting import figure_text
 from experiments.report.figures.figure_page import (
+    GUIDE,
     LONGEST_ID,
     PALETTE,
     Section,
     add_menu,
+    list_names,
     shown_name,
     shown_names,
 )
@@ -33,6 +35,9 @@ MOVING = 0.1
 BAND = "rgba(0, 114, 178, 0.25)"
 MOST_LABELS = len(PALETTE)
 
+# A class, label or target, and both heads' scores of it, [N] each.
+Group = tuple[str, np.ndarray, np.ndarray]
+
 
 def is_gate(name: str) -> bool:
     """Whether weights of that name are a gate's, not an attention's."""
@@ -43,40 +48,28 @@ def gate_sections(summary: AttentionSummary, movement: Tensor | None = None) -> 
     """Sections on the gates, and on how far covariates move each sample's spectra vector, [N]."""
     sections = []
     if movement is not None and len(movement):
-        sections.append(
-            Section(
-                "movement",
-                "Effect of the covariates on the spectra",
-                _movement(movement.double().numpy()),
-                _movement_text(movement.double().numpy()),
-            )
-        )
+        sections.append(_movement_section(movement.double().numpy()))
     gates = {name: found for name, found in summary.means.items() if is_gate(name)}
     for number, (name, found) in enumerate(gates.items()):
-        if found.mean.ndim != 1:
-            continue
-        heading = name.replace("_", " ").capitalize()
-        text = _gate_text(name, found, summary.samples)
-        sections.append(Section(f"gate-{number}", heading, _gate(found), text))
+        if found.mean.ndim == 1:
+            heading = name.replace("_", " ").capitalize()
+            text = _gate_text(name, found, summary.samples)
+            sections.append(Section(f"gate-{number}", heading, _gate(found), text))
     return sections
 
 
-def _movement(values: np.ndarray) -> go.Figure:
+def _movement_section(values: np.ndarray) -> Section:
     figure = go.Figure(go.Histogram(x=values, nbinsx=30, marker_color=PALETTE[0]))
     figure.add_vline(x=float(np.median(values)), line={"dash": "dot", "color": PALETTE[1]})
     figure.update_xaxes(title_text="relative movement", rangemode="tozero")
-    figure.update_yaxes(title_text="samples")
-    figure.update_layout(height=320, bargap=0.03, showlegend=False)
-    return figure
-
-
-def _movement_text(values: np.ndarray) -> str:
+    figure.update_layout(height=320, bargap=0.03, showlegend=False, yaxis_title_text="samples")
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
-    return Message(
+    text = Message(
         "Relative to covariates of zeros, a sample's covariates move the gated vector of its "
         "spectra by {} of its length (median; 80% of the samples: {} to {}).",
         *(f"{share:.1%}" for share in (middle, low, high)),
     )
+    return Section("movement", "Effect of the covariates on the spectra", figure, text)
 
 
 def _gate_text(name: str, found: MeanWeights, samples: int) -> str:
@@ -89,13 +82,11 @@ def _gate_text(name: str, found: MeanWeights, samples: int) -> str:
     if found.spread is not None:
         moving = int((found.spread > MOVING).sum())
         spread = figure_text(float(found.spread.mean()), 3)
-        text.append(
-            Message(
-                "Its standard deviation over the samples is {} (mean over the features), and above "
-                "{} for {} of {} features.",
-                *(spread, MOVING, moving, len(found.mean)),
-            )
+        told = (
+            "Its standard deviation over the samples is {} (mean over the features), and above {} "
+            "for {} of {} features."
         )
+        text.append(Message(told, spread, MOVING, moving, len(found.mean)))
     return sentences(*text)
 
 
@@ -128,8 +119,7 @@ def _gate(found: MeanWeights) -> go.Figure:
     )
     figure.update_xaxes(title_text="features, the most open first")
     figure.update_yaxes(title_text="gate", range=[0, 1.02])
-    figure.update_layout(height=360, showlegend=True)
-    return figure
+    return figure.update_layout(height=360, showlegend=True)
 
 
 def agreement_section(
@@ -145,26 +135,22 @@ def _of_decisions(
     outputs: EpochOutputs, names: Sequence[str], heads: tuple[Tensor, Tensor]
 ) -> tuple[go.Figure, str]:
     task = TASKS[outputs.task]
-    spectra, tabular = (task.scores(head).numpy() for head in heads)
-    says_spectra, says_tabular = (task.decide(task.scores(head)).numpy() for head in heads)
+    scores = [task.scores(head) for head in heads]
+    predicted = [task.decide(of_head).numpy() for of_head in scores]
+    spectra, tabular = (of_head.numpy() for of_head in scores)
     target, final = outputs.target.numpy(), outputs.predictions.numpy()
-    differ = says_spectra != says_tabular
+    differ = predicted[0] != predicted[1]
     what = "labels" if outputs.task == "multilabel" else "samples"
     text = [Message(f"The two heads agree on {{}} of the {what}.", f"{1 - differ.mean():.0%}")]
     if differ.any():
-        each = (says_spectra, says_tabular, final)
-        right = [f"{float((said == target)[differ].mean()):.0%}" for said in each]
+        right = [f"{(of == target)[differ].mean():.0%}" for of in (*predicted, final)]
         told = (
             "Where they differ, the spectra head is right in {}, the covariates head in {}, the "
             "whole model in {}."
         )
         text.append(Message(told, *right))
     if outputs.task == "multilabel":
-        groups = [
-            (name, spectra[:, number], tabular[:, number])
-            for number, name in enumerate(names[:MOST_LABELS])
-        ]
-        figure = _scatter(groups, outputs)
+        figure = _scatter(_columns(spectra, tabular, names), outputs)
         _mark_even_odds(figure)
         text.append(Message("Shown: each head's probability of a label."))
         return figure, sentences(*text, _first_of(MOST_LABELS, len(names), "labels"))
@@ -172,44 +158,40 @@ def _of_decisions(
     rows = np.arange(len(target))
     binary = outputs.task == "binary"
     shown = np.ones_like(final) if binary else final
-    groups = [
-        (
-            Message("true {}", name),
-            np.where(target == number, spectra[rows, shown], np.nan),
-            np.where(target == number, tabular[rows, shown], np.nan),
-        )
-        for number, name in enumerate(names)
-        if (target == number).any()
-    ]
+    groups = []
+    for number, name in enumerate(names):
+        own = target == number
+        if own.any():
+            x, y = (np.where(own, side[rows, shown], np.nan) for side in (spectra, tabular))
+            groups.append((Message("true {}", name), x, y))
     figure = _scatter(groups, outputs)
-    if binary:
-        _mark_even_odds(figure)
-    told = Message("Shown: each head's probability of the class predicted by the whole model.")
-    if binary:
-        told = Message("Shown: each head's probability of {}.", names[1])
-    return figure, sentences(*text, told)
+    if not binary:
+        told = "Shown: each head's probability of the class predicted by the whole model."
+        return figure, sentences(*text, Message(told))
+    _mark_even_odds(figure)
+    return figure, sentences(*text, Message("Shown: each head's probability of {}.", names[1]))
 
 
 def _of_values(
     outputs: EpochOutputs, names: Sequence[str], heads: tuple[Tensor, Tensor]
 ) -> tuple[go.Figure, str]:
-    spectra, tabular = (head.double().numpy() for head in heads)
-    groups = [
-        (name, spectra[:, number], tabular[:, number])
-        for number, name in enumerate(names[:MOST_LABELS])
-    ]
-    said = []
+    groups = _columns(heads[0].double().numpy(), heads[1].double().numpy(), names)
+    correlations = []
     for name, x, y in groups:
-        spread = x.std() * y.std()
-        known = spread > 0 and len(x) > 1
+        known = x.std() * y.std() > 0 and len(x) > 1
         value = f"{np.corrcoef(x, y)[0, 1]:.2f}" if known else Message("undefined")
-        said.append(Message("{} {}", name, value))
+        correlations.append(Message("{} {}", name, value))
     figure = _scatter(groups, outputs)
     if len(groups) > 1:  # in units of their own
         add_menu(figure, [name for name, _, _ in groups], range(len(groups)))
     figure.update_layout(showlegend=False)
-    text = Message("Correlation of the two heads' values: {}.", said)
+    text = Message("Correlation of the two heads' values: {}.", correlations)
     return figure, sentences(text, _first_of(MOST_LABELS, len(names), "targets"))
+
+
+def _columns(spectra: np.ndarray, tabular: np.ndarray, names: Sequence[str]) -> list[Group]:
+    """The first labels or targets with both heads' scores [N, C] of them."""
+    return [(name, spectra[:, n], tabular[:, n]) for n, name in enumerate(names[:MOST_LABELS])]
 
 
 def _first_of(shown: int, number: int, what: str) -> str:
@@ -217,9 +199,7 @@ def _first_of(shown: int, number: int, what: str) -> str:
     return Message(told, shown, number) if number > shown else ""
 
 
-def _scatter(
-    groups: Sequence[tuple[str, np.ndarray, np.ndarray]], outputs: EpochOutputs
-) -> go.Figure:
+def _scatter(groups: Sequence[Group], outputs: EpochOutputs) -> go.Figure:
     figure = go.Figure()
     texts = shown_names([name for name, _, _ in groups])
     for number, (text, (_, x, y)) in enumerate(zip(texts, groups, strict=True)):
@@ -236,15 +216,14 @@ def _scatter(
         )
     figure.update_xaxes(title_text="spectra head", zeroline=False)
     figure.update_yaxes(title_text="covariates head", zeroline=False)
-    figure.update_layout(height=480, showlegend=True, hovermode="closest")
-    return figure
+    return figure.update_layout(height=480, showlegend=True, hovermode="closest")
 
 
 def _mark_even_odds(figure: go.Figure) -> None:
     """Lines at a probability of 0.5 of each head."""
-    style = {"dash": "dot", "color": "grey", "width": 1}
-    figure.add_vline(x=0.5, line=style)
-    figure.add_hline(y=0.5, line=style)
+    line = {**GUIDE, "width": 1}
+    figure.add_vline(x=0.5, line=line)
+    figure.add_hline(y=0.5, line=line)
     figure.update_xaxes(range=[-0.02, 1.02])
     figure.update_yaxes(range=[-0.02, 1.02])
 
@@ -270,15 +249,11 @@ def weight_sections(
     summary: AttentionSummary, covariate_names: Sequence[str] | None = None
 ) -> list[Section]:
     """A section for each kind of attention weights that the model returns, gates left out."""
-    sections = [
-        Section(
-            f"scans-{number}",
-            Message("{}: over the scans of a sample", _words(name)),
-            _spread_figure(weights),
-            _spread_text(weights),
-        )
-        for number, (name, weights) in enumerate(summary.over_scans.items())
-    ]
+    sections = []
+    for number, (name, scans) in enumerate(summary.over_scans.items()):
+        heading = Message("{}: over the scans of a sample", _words(name))
+        figure, text = _spread_figure(scans), _spread_text(scans)
+        sections.append(Section(f"scans-{number}", heading, figure, text))
     for number, (name, weights) in enumerate(summary.means.items()):
         if is_gate(name):
             continue
@@ -325,21 +300,11 @@ def _spread_figure(weights: ScanWeights) -> go.Figure:
     figure = make_subplots(
         2, 1, subplot_titles=["effective number of scans", "entropy relative to equal weights"]
     )
-    figure.add_box(
-        x=scans,
-        y=effective,
-        marker_color=PALETTE[0],
-        boxpoints="all",
-        jitter=0.4,
-        pointpos=0,
-        name="samples",
-        row=1,
-        col=1,
-    )
+    points = {"boxpoints": "all", "jitter": 0.4, "pointpos": 0, "marker_color": PALETTE[0]}
+    figure.add_box(x=scans, y=effective, name="samples", row=1, col=1, **points)
     most = int(scans.max())
-    style = {"dash": "dot", "color": "grey"}
     figure.add_scatter(
-        x=[1, most], y=[1, most], mode="lines", line=style, name="equal weights", row=1, col=1
+        x=[1, most], y=[1, most], mode="lines", line=GUIDE, name="equal weights", row=1, col=1
     )
     several = scans > 1
     relative = weights.entropy.numpy()[several] / np.log(scans[several])
@@ -356,8 +321,7 @@ def _spread_figure(weights: ScanWeights) -> go.Figure:
     figure.update_yaxes(title_text="effective scans", row=1, col=1)
     figure.update_xaxes(title_text="entropy / log(scans)", range=[0, 1.05], row=2, col=1)
     figure.update_yaxes(title_text="samples", row=2, col=1)
-    figure.update_layout(height=640, showlegend=True)
-    return figure
+    return figure.update_layout(height=640, showlegend=True)
 
 
 def _labels(axis: str, size: int, covariate_names: Sequence[str] | None) -> list[str]:
@@ -370,21 +334,15 @@ def _bars(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go.Fig
     values, (axis,) = weights.mean.numpy(), weights.axes
     if len(values) > MOST_BARS and axis != "covariate":
         figure = go.Figure(go.Scatter(y=values, mode="lines", line={"color": PALETTE[0]}))
-        figure.update_xaxes(title_text=axis)
-        figure.update_yaxes(title_text="weight")
-        figure.update_layout(height=320)
-        return figure
+        titles = {"xaxis_title_text": axis, "yaxis_title_text": "weight"}
+        return figure.update_layout(height=320, **titles)
     order = np.argsort(-values, kind="stable")[:MOST_BARS]
     names = _labels(axis, len(values), covariate_names)
-    figure = go.Figure(
-        go.Bar(
-            x=values[order], y=[names[i] for i in order], orientation="h", marker_color=PALETTE[0]
-        )
-    )
-    figure.update_xaxes(title_text="weight")
-    figure.update_yaxes(type="category", autorange="reversed", automargin=True, dtick=1)
-    figure.update_layout(height=FRAME + BAR_HEIGHT * len(order))
-    return figure
+    shown = [names[i] for i in order]
+    figure = go.Figure(go.Bar(x=values[order], y=shown, orientation="h", marker_color=PALETTE[0]))
+    list_names(figure)
+    height = FRAME + BAR_HEIGHT * len(order)
+    return figure.update_layout(height=height, xaxis_title_text="weight")
 
 
 def _matrices(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go.Figure:
@@ -421,14 +379,8 @@ def _matrices(weights: MeanWeights, covariate_names: Sequence[str] | None) -> go
             figure.update_xaxes(title_text=title, automargin=True, showticklabels=True, **place)
     figure.update_annotations(font_size=12)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(
-        height=MATRIX_HEIGHT * rows + (80 if names[1] else 0),
-        # From zero, so that weights that are nearly equal look so.
-        coloraxis={
-            "colorscale": "Blues",
-            "cmin": 0,
-            "cmax": float(mean.max()),
-            "colorbar": {"title": {"text": "weight", "side": "right"}, "thickness": 12},
-        },
-    )
-    return figure
+    # From zero, so that weights that are nearly equal look so.
+    colours = {"colorscale": "Blues", "cmin": 0, "cmax": float(mean.max())}
+    bar = {"title": {"text": "weight", "side": "right"}, "thickness": 12}
+    height = MATRIX_HEIGHT * rows + (80 if names[1] else 0)
+    return figure.update_layout(height=height, coloraxis={**colours, "colorbar": bar})

@@ -27,7 +27,7 @@ MOST_KINDS = 12
 MOST_TARGETS = 4
 SYMBOLS = ("circle", "diamond-open")
 OTHERS_COLOUR = "#999999"
-SCALE, MISSES_SCALE = "Viridis", "RdBu_r"
+SCALE, MISSES_SCALE = {"colorscale": "Viridis"}, {"colorscale": "RdBu_r", "cmid": 0}
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,7 @@ def colourings(
     Of further ``columns`` of text, one value per sample, what is the same or different for all
     samples is left out.
     """
-    further = [
-        _by_size(name, np.array([str(value) for value in values], dtype=object))
-        for name, values in (columns or {}).items()
-    ]
+    further = [_by_size(*column) for column in (columns or {}).items()]
     return [*_of_the_task(outputs, names), *(one for one in further if one is not None)]
 
 
@@ -113,19 +110,19 @@ def _label_sets(present: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.array(sets, dtype=object)
 
 
-def _by_size(name: str, values: np.ndarray) -> Colouring | None:
+def _by_size(name: str, texts: Sequence[object]) -> Colouring | None:
     """The largest kinds, and all others as one."""
+    values = [str(text) for text in texts]
     counts = Counter(values)
     if len(counts) < 2 or max(counts.values()) == 1:
         return None
-    kinds = [kind for kind, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    shown, rest = kinds[:MOST_KINDS], kinds[MOST_KINDS:]
-    if rest:
-        others = Message("others ({})", len(rest))
-        hidden = set(rest)
-        values = np.array([others if v in hidden else v for v in values], dtype=object)
+    kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    shown, hidden = kinds[:MOST_KINDS], set(kinds[MOST_KINDS:])
+    if hidden:
+        others = Message("others ({})", len(hidden))
+        values = [others if value in hidden else value for value in values]
         shown = [*shown, others]
-    return Colouring(name, values, shown)
+    return Colouring(name, np.array(values, dtype=object), shown)
 
 
 MOST_COMPONENTS = 10
@@ -146,12 +143,8 @@ def plane_sections(
 ) -> list[Section]:
     """Sections with the samples in the plane, by principal components and by t-SNE.
 
-    Args:
-        vectors: The samples' embeddings, [N, E].
-        outputs: Of the same samples in the same order.
-        names: Of the outputs.
-        source: What the vectors are (``embedding``).
-        columns: As of :func:`colourings`.
+    ``vectors`` [N, E] are the samples' ``source`` (``embedding``), ``columns`` as of
+    :func:`colourings`.
     """
     samples, features = vectors.shape
     reason = ""
@@ -166,6 +159,8 @@ def plane_sections(
         return [Section("pca", "Principal components", text=reason)]
     vectors = vectors.astype(np.float64)
     drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_DRAWN])
+    some = Message("Shown: a random {} of {} samples.", len(drawn), samples)
+    left_out = some if len(drawn) < samples else ""
     by = colourings(outputs, names, columns)
     ids = [shown_name(name, LONGEST_ID) for name in outputs.sample_id]
 
@@ -173,10 +168,13 @@ def plane_sections(
         return _plane(places, [ids[i] for i in drawn], drawn, by, axes)
 
     plane, variance = _by_pca(vectors, source, drawn, draw)
-    planes = [plane, _by_tsne(vectors, source, drawn, draw)]
-    if outputs.task == "regression" and len(names) > MOST_TARGETS:
-        told = Message("Colours: the first {} of {} targets.", MOST_TARGETS, len(names))
-        planes = [replace(section, text=sentences(section.text, told)) for section in planes]
+    planes = []
+    few_colours = Message("Colours: the first {} of {} targets.", MOST_TARGETS, len(names))
+    several = outputs.task == "regression" and len(names) > MOST_TARGETS
+    for section in (plane, _by_tsne(vectors, source, drawn, draw)):
+        told = left_out if section.figure is not None else ""
+        text = sentences(section.text, told, few_colours if several else "")
+        planes.append(replace(section, text=text))
     return [*planes, variance]
 
 
@@ -195,39 +193,28 @@ def _by_pca(
         *(features, Message(source), samples, f"{shares[:2].sum():.0%}"),
     )
     axes = [Message("component {} ({})", n + 1, f"{shares[n]:.0%}") for n in (0, 1)]
-    text = sentences(text, _left_out(samples, drawn))
-    return (
-        Section("pca", "Principal components", draw(places[drawn, :2], axes), text),
-        Section("variance", "Explained variance", _variance(shares)),
-    )
+    plane = Section("pca", "Principal components", draw(places[drawn, :2], axes), text)
+    return plane, Section("variance", "Explained variance", _variance(shares))
 
 
 def _by_tsne(vectors: np.ndarray, source: str, drawn: np.ndarray, draw: Draw) -> Section:
     samples, features = vectors.shape
     if samples < FEWEST_FOR_TSNE:
-        told = "{} samples are too few for t-SNE: it needs at least {}."
-        text = Message(told, samples, FEWEST_FOR_TSNE)
-        return Section("tsne", "t-SNE", text=text)
+        few = "{} samples are too few for t-SNE: it needs at least {}."
+        return Section("tsne", "t-SNE", text=Message(few, samples, FEWEST_FOR_TSNE))
     chosen = vectors[drawn]
     # Only proportions count; scaled, they survive single precision, in which t-SNE computes.
     chosen = (chosen - chosen.mean(axis=0)) / chosen.std()
     if features > TSNE_FEATURES:
         chosen = PCA(min(TSNE_FEATURES, len(chosen)), random_state=0).fit_transform(chosen)
     perplexity = min(LARGEST_PERPLEXITY, (len(chosen) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    told = Message(
+    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(chosen)
+    text = Message(
         "The model's {} by t-SNE (van der Maaten and Hinton 2008), perplexity {}: neighbourhoods "
         "are meaningful, distances between clusters and cluster sizes are not.",
         *(Message(source), f"{perplexity:.3g}"),
     )
-    text = sentences(told, _left_out(samples, drawn))
-    return Section("tsne", "t-SNE", draw(tsne.fit_transform(chosen), ["t-SNE 1", "t-SNE 2"]), text)
-
-
-def _left_out(samples: int, drawn: np.ndarray) -> str:
-    if len(drawn) == samples:
-        return ""
-    return Message("Shown: a random {} of {} samples.", len(drawn), samples)
+    return Section("tsne", "t-SNE", draw(places, ["t-SNE 1", "t-SNE 2"]), text)
 
 
 def _plane(
@@ -241,6 +228,9 @@ def _plane(
     figure = go.Figure()
     belongs: list[int] = []
     for number, colouring in enumerate(by):
+        shown = "%{text}<extra>%{fullData.name}</extra>"
+        if colouring.kinds is None:
+            shown = "%{text}: %{marker.color:.4g}<extra></extra>"
         for name, chosen, marker in _groups(colouring, drawn):
             figure.add_scatter(
                 x=places[chosen, 0].astype(np.float32),
@@ -250,16 +240,13 @@ def _plane(
                 marker={"size": 8, "opacity": 0.75, **marker},
                 name=name,
                 showlegend=colouring.kinds is not None,
-                hovertemplate="%{text}<extra>%{fullData.name}</extra>"
-                if colouring.kinds is not None
-                else "%{text}: %{marker.color:.4g}<extra></extra>",
+                hovertemplate=shown,
             )
             belongs.append(number)
     add_menu(figure, [colouring.name for colouring in by], belongs)
-    figure.update_layout(height=520, hovermode="closest")
     figure.update_xaxes(title_text=axes[0], zeroline=False)
     figure.update_yaxes(title_text=axes[1], zeroline=False)
-    return figure
+    return figure.update_layout(height=520, hovermode="closest")
 
 
 def _groups(
@@ -268,37 +255,23 @@ def _groups(
     """Each trace's name, its mask over the drawn samples, and its marker."""
     values = colouring.values[drawn]
     if colouring.kinds is None:
-        scale: dict[str, object] = {
-            "color": values,
-            "colorscale": MISSES_SCALE if colouring.around_zero else SCALE,
-            "showscale": True,
-            "colorbar": {
-                "title": {"text": shown_name(colouring.name), "side": "right"},
-                "thickness": 12,
-            },
-        }
-        if colouring.around_zero:
-            scale["cmid"] = 0
-        return [(shown_name(colouring.name), np.ones(len(drawn), bool), scale)]
+        name = shown_name(colouring.name)
+        bar = {"title": {"text": name, "side": "right"}, "thickness": 12}
+        scale: dict[str, object] = {"color": values, "showscale": True, "colorbar": bar}
+        scale |= MISSES_SCALE if colouring.around_zero else SCALE
+        return [(name, np.ones(len(drawn), bool), scale)]
+    texts = zip(colouring.kinds, shown_names(colouring.kinds), strict=True)
     return [
         (text, values == kind, dict(colouring.style(number)))
-        for number, (kind, text) in enumerate(
-            zip(colouring.kinds, shown_names(colouring.kinds), strict=True)
-        )
+        for number, (kind, text) in enumerate(texts)
     ]
 
 
 def _variance(shares: np.ndarray) -> go.Figure:
     components = np.arange(1, len(shares) + 1)
     figure = go.Figure(go.Bar(x=components, y=shares, marker_color=PALETTE[0], name="each"))
-    figure.add_scatter(
-        x=components,
-        y=shares.cumsum(),
-        mode="lines+markers",
-        line={"color": PALETTE[1]},
-        name="cumulative",
-    )
+    line = {"mode": "lines+markers", "line": {"color": PALETTE[1]}}
+    figure.add_scatter(x=components, y=shares.cumsum(), name="cumulative", **line)
     figure.update_xaxes(title_text="component", dtick=1)
     figure.update_yaxes(title_text="share of the variance", range=[0, 1.02], tickformat=".0%")
-    figure.update_layout(height=340, showlegend=True)
-    return figure
+    return figure.update_layout(height=340, showlegend=True)

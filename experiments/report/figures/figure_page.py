@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
@@ -22,8 +23,8 @@ LONGEST_ID = 60
 # In characters: an axis or a legend that is given more pushes the drawing off the page.
 LONGEST_NAME = 32
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-# Behind a name that would otherwise look like another one's.
-NUMBERED = "{} ({})"
+# Lines that are no data: the diagonal, chance, a threshold.
+GUIDE = {"dash": "dot", "color": "grey"}
 
 
 def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
@@ -51,7 +52,7 @@ def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[st
         number = 1
         while text in found:
             number += 1
-            text = NUMBERED.format(short, number)
+            text = f"{short} ({number})"
         found[text] = name
     return [_with_phrase(name, _as_text(text)) for text, name in found.items()]
 
@@ -95,8 +96,7 @@ class Section:
     Attributes:
         name: Its address within the page; the figure is ``figure-<name>``.
         table: Rows of cells, the first the names of the columns.
-        choice: What of several a reader chooses to see it, the name of a label or a value; empty of
-            a section that is always seen.
+        choice: The label or value that a reader chooses to see it; empty: it is always seen.
     """
 
     name: str
@@ -128,13 +128,12 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
     Raises:
         UsageError: It cannot be written.
     """
-    text = page_template(TEMPLATES / "figures.html.j2").render(
+    drawn = [(s, "" if s.figure is None else figure_div(s.name, s.figure)) for s in sections]
+    template = page_template(TEMPLATES / "figures.html.j2")
+    text = template.render(
         title=title,
         lead=lead,
-        sections=[
-            (section, "" if section.figure is None else figure_div(section.name, section.figure))
-            for section in sections
-        ],
+        sections=drawn,
         choices=choices_of(sections),
         plotly_js=plotly_js(),
     )
@@ -171,26 +170,31 @@ def styled(figure: go.Figure) -> go.Figure:
 
 # The open menu's choices light up in a fixed pale colour: dark text is legible in both themes.
 MENU_STYLE: dict[str, Any] = {
-    "bgcolor": "#f6f8fa",
-    "bordercolor": "#9aa4b0",
-    "font": {"color": "#1a1c1f"},
-    "x": 0,
-    "xanchor": "left",
-    "y": 1.02,
-    "yanchor": "bottom",
+    **{"bgcolor": "#f6f8fa", "bordercolor": "#9aa4b0", "font": {"color": "#1a1c1f"}},
+    **{"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
 }
 
 
 def add_menu(figure: go.Figure, choices: Sequence[str], belongs: Sequence[int]) -> None:
     """Let a reader choose which traces are shown; each ``belongs`` to a choice of that number."""
-    buttons = [
-        {
-            "label": shown_name(choice),
-            "method": "update",
-            "args": [{"visible": [owner == number for owner in belongs]}],
-        }
-        for number, choice in enumerate(choices)
-    ]
+    buttons = []
+    for number, choice in enumerate(choices):
+        args = [{"visible": [owner == number for owner in belongs]}]
+        buttons.append({"label": shown_name(choice), "method": "update", "args": args})
     for trace, owner in zip(figure.data, belongs, strict=True):
         trace.visible = owner == 0
     figure.update_layout(updatemenus=[{"buttons": buttons, **MENU_STYLE}])
+
+
+def add_diagonal(figure: go.Figure, *values: np.ndarray, **place: Any) -> None:
+    """Draw where predicted and true values are equal, over the extent of both."""
+    every = np.concatenate(values)
+    whole = every[np.isfinite(every)]
+    ends = [float(whole.min()), float(whole.max())] if whole.size else [0.0, 1.0]
+    line: dict[str, Any] = {"mode": "lines", "line": GUIDE, "name": "no error"}
+    figure.add_scatter(x=ends, y=ends, hoverinfo="skip", **line, **place)
+
+
+def list_names(figure: go.Figure) -> None:
+    """Make the y-axis one of names, each of which is shown, the first at the top."""
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True, dtick=1)

@@ -1,8 +1,8 @@
-"""Attributions over the mean spectrum and of single features, drawn."""
+"""Attributions over the mean spectrum, of single features, and of each sample, drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,19 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
+from scipy.stats import rankdata
 
 from datasets.cohort import UNNAMED_AXIS
 from datasets.messages import Message, sentences
 from engine.explain import Direction, Explained, find_direction, sample_points, toward_second
-from experiments.report.figures.figure_page import PALETTE, Section, shown_name, shown_names
+from experiments.report.figures.figure_page import (
+    LONGEST_ID,
+    PALETTE,
+    Section,
+    list_names,
+    shown_name,
+    shown_names,
+)
 
 if TYPE_CHECKING:
     from experiments.report.figures.report_input import ReportInput
@@ -24,11 +32,11 @@ UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
 
 @dataclass(frozen=True)
 class Feature:
-    """A covariate or a window of the spectrum, over the explained samples.
+    """A covariate or a region of the spectrum, over the explained samples.
 
     Attributes:
         attributions: What it adds to the explained score, [N].
-        values: As the model was given them, of a window the mean intensity, [N].
+        values: As the model was given them, of a region the mean intensity, [N].
         share: By :meth:`Attributions.share`.
     """
 
@@ -51,7 +59,6 @@ class Attributions:
     Of the log-odds of two classes all speak for the second one, whichever was explained.
 
     Attributes:
-        what: The score that was explained.
         target: The explained outputs, long [N].
         points: Each sample's sum over its scans, [N, L].
         covariates: [N, D].
@@ -89,17 +96,12 @@ def in_one_sense(explained: Explained, examined: ReportInput) -> Attributions:
         parts = [toward_second(part, target) for part in parts]
         target = torch.ones_like(target)
     points, covariates, *change = (part.numpy() for part in parts)
-    what = _explained_score(explained, target, examined)
-    return Attributions(what, target, points, covariates, change[0] if change else None)
-
-
-def _explained_score(explained: Explained, target: torch.Tensor, examined: ReportInput) -> str:
-    task = examined.outputs.task
     score = "log-odds" if explained.score == "log_odds" else "logit"
-    score = "prediction" if task == "regression" else score
+    score = "prediction" if examined.outputs.task == "regression" else score
+    what = Message(f"the {score} of each sample's most likely class")
     if len(target) and bool((target == target[0]).all()):
-        return Message(f"the {score} of {{}}", examined.classes[int(target[0])])
-    return Message(f"the {score} of each sample's most likely class")
+        what = Message(f"the {score} of {{}}", examined.classes[int(target[0])])
+    return Attributions(what, target, points, covariates, change[0] if change else None)
 
 
 def covariate_features(found: Attributions, examined: ReportInput) -> list[Feature]:
@@ -107,27 +109,33 @@ def covariate_features(found: Attributions, examined: ReportInput) -> list[Featu
     assert examined.inputs is not None
     width = found.covariates.shape[1]
     names = examined.covariates or [Message("covariate {}", n) for n in range(width)]
-    features = [
-        _feature(name, found, found.covariates[:, n], examined.inputs.covariates[:, n])
-        for n, name in enumerate(names)
-    ]
-    return sorted(features, key=lambda feature: -feature.size)
+    columns = zip(names, found.covariates.T, examined.inputs.covariates.T, strict=True)
+    return _features(found, columns)
 
 
 def window_features(
     found: Attributions, examined: ReportInput, windows: Sequence[tuple[int, int]]
 ) -> list[Feature]:
-    """Windows of the spectrum (first point, and the one behind the last), the largest first."""
+    """Regions of the spectrum (first point, and the one behind the last), the largest first."""
     assert examined.inputs is not None
-    features = [
-        _feature(
-            window_name(examined, start, stop),
-            found,
-            found.points[:, start:stop].sum(axis=1),
-            examined.inputs.scans[:, start:stop].mean(axis=1),
-        )
-        for start, stop in windows
-    ]
+    scans = examined.inputs.scans
+    columns = []
+    for start, stop in windows:
+        name, attributions = window_name(examined, start, stop), found.points[:, start:stop]
+        columns.append((name, attributions.sum(axis=1), scans[:, start:stop].mean(axis=1)))
+    return _features(found, columns)
+
+
+def _features(
+    found: Attributions, columns: Iterable[tuple[str, np.ndarray, np.ndarray]]
+) -> list[Feature]:
+    """Features of names, attributions [N] and values [N], those that say most first."""
+    features = []
+    for name, attributions, values in columns:
+        as_given = torch.from_numpy(values.astype(np.float64))
+        direction = find_direction(as_given, torch.from_numpy(attributions), found.target)
+        share = found.share(attributions)
+        features.append(Feature(name, attributions, values, direction, share))
     return sorted(features, key=lambda feature: -feature.size)
 
 
@@ -150,27 +158,17 @@ def window_name(examined: ReportInput, start: int, stop: int) -> str:
 
 def speaks_for(direction: Direction, task: str, classes: Sequence[str]) -> tuple[str, str]:
     """The effect of a higher value, in words, and its colour."""
-    name, sign = str(classes[direction.output]), direction.sign
+    output, sign = direction.output, direction.sign
+    name = str(classes[output])
     if sign == 0:
         return UNCLEAR, UNCLEAR_COLOUR
     if task == "regression":
-        if sign > 0:
-            return Message("raises {}", name), PALETTE[1]
-        return Message("lowers {}", name), PALETTE[0]
+        return Message("raises {}" if sign > 0 else "lowers {}", name), PALETTE[int(sign > 0)]
     if task == "binary":
-        spoken_for = direction.output if sign > 0 else 1 - direction.output
+        spoken_for = output if sign > 0 else 1 - output
         return Message("for {}", classes[spoken_for]), PALETTE[spoken_for]
-    colour = PALETTE[direction.output % len(PALETTE)]
-    return Message("for {}" if sign > 0 else "against {}", name), colour
-
-
-def _feature(
-    name: str, found: Attributions, attributions: np.ndarray, values: np.ndarray
-) -> Feature:
-    direction = find_direction(
-        torch.from_numpy(values.astype(np.float64)), torch.from_numpy(attributions), found.target
-    )
-    return Feature(name, attributions, values, direction, found.share(attributions))
+    told = Message("for {}" if sign > 0 else "against {}", name)
+    return told, PALETTE[output % len(PALETTE)]
 
 
 # Further covariates are small and would not be legible.
@@ -234,19 +232,18 @@ def spectrum_figure(
     signed = np.add.reduceat(found.points.mean(axis=0), starts).astype(np.float32)
     absolute = np.add.reduceat(np.abs(found.points).mean(axis=0), starts).astype(np.float32)
     figure = make_subplots(3, 1, shared_xaxes=True, row_heights=list(PANELS), vertical_spacing=0.03)
-    line: dict[str, Any] = {"mode": "lines", "x": x}
-    figure.add_scatter(
-        y=spectrum,
-        line={"color": SPECTRUM_COLOUR, "width": 1},
-        name="mean spectrum",
-        row=1,
-        col=1,
-        **line,
-    )
-    band, edges = _band(found.points.mean(axis=0), places)
+
+    def add_line(name: str, y: np.ndarray, colour: str, row: int, **others: Any) -> None:
+        line = {"color": colour, "width": 1}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, row=row, col=1, **others)
+
+    add_line("mean spectrum", spectrum, SPECTRUM_COLOUR, 1)
+    # Summed to what a screen can show as colours.
+    begins = np.arange(0, length, -(-length // MOST_BANDS))
+    band = np.add.reduceat(found.points.mean(axis=0), begins).astype(np.float32)
     largest = float(np.abs(band).max()) or 1.0
     figure.add_heatmap(
-        x=edges,
+        x=np.append(places[begins], places[-1]),
         z=band[None],
         zmin=-largest,
         zmax=largest,
@@ -256,32 +253,18 @@ def spectrum_figure(
         row=2,
         col=1,
     )
-    for name, values, colour, shown in (
-        ("mean attribution, with sign", signed, PALETTE[1], True),
-        ("mean |attribution|", absolute, PALETTE[0], "legendonly"),
-    ):
-        figure.add_scatter(
-            y=values,
-            line={"color": colour, "width": 1},
-            name=name,
-            visible=shown,
-            row=3,
-            col=1,
-            **line,
-        )
+    add_line("mean attribution, with sign", signed, PALETTE[1], 3, visible=True)
+    add_line("mean |attribution|", absolute, PALETTE[0], 3, visible="legendonly")
     # Half-way to the neighbours, so that one of a single point is seen, too.
     between = np.convolve(np.pad(places, 1, mode="edge"), [0.5, 0.5], mode="valid")
     # All at once: add_vrect takes longer for each than all else here.
     mark = {"type": "rect", "fillcolor": WINDOW, "line": {"width": 0}, "layer": "below"}
-    figure.layout.shapes = [
-        {
-            **mark,
-            **{"x0": float(between[start]), "x1": float(between[stop]), "y0": 0, "y1": 1},
-            **{"xref": axes[0], "yref": f"{axes[1]} domain"},
-        }
-        for start, stop in windows
-        for axes in (("x", "y"), ("x3", "y3"))
-    ]
+    shapes = []
+    for start, stop in windows:
+        extent = {"x0": float(between[start]), "x1": float(between[stop]), "y0": 0, "y1": 1}
+        shapes.append({**mark, **extent, "xref": "x", "yref": "y domain"})
+        shapes.append({**mark, **extent, "xref": "x3", "yref": "y3 domain"})
+    figure.layout.shapes = shapes
     name = "point" if examined.axis is None else shown_name(examined.axis_name)
     figure.update_xaxes(title_text=name, row=3, col=1)
     figure.update_yaxes(title_text=examined.inputs.intensity, row=1, col=1)
@@ -290,86 +273,148 @@ def spectrum_figure(
     )
     figure.update_yaxes(title_text="attribution", nticks=4, row=3, col=1)
     figure.update_yaxes(automargin=True)
-    figure.update_layout(height=560, hovermode="x", showlegend=True)
-    return figure
-
-
-def _band(signed: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Attributions [L] summed to what a screen can show as colours, and where each begins."""
-    starts = np.arange(0, len(signed), -(-len(signed) // MOST_BANDS))
-    return np.add.reduceat(signed, starts).astype(np.float32), np.append(places[starts], places[-1])
+    return figure.update_layout(height=560, hovermode="x", showlegend=True)
 
 
 def feature_section(
-    name: str,
-    heading: str,
-    features: Sequence[Feature],
-    examined: ReportInput,
-    most: int = MOST_BARS,
+    name: str, heading: str, features: Sequence[Feature], examined: ReportInput
 ) -> Section:
     """Bars and a table of features: how much they say, and what a higher value speaks for."""
-    shown, task, classes = features[:most], examined.outputs.task, examined.classes
+    shown, task, classes = features[:MOST_BARS], examined.outputs.task, examined.classes
     rows: list[Sequence[Any]] = [
         ("feature", "effect of a higher value", "mean |attribution|", "share", "rank correlation")
     ]
     for feature in shown[:MOST_ROWS]:
+        effect, _ = speaks_for(feature.direction, task, classes)
         correlation = feature.direction.rank_correlation
-        rows.append(
-            (
-                feature.name,
-                speaks_for(feature.direction, task, classes)[0],
-                f"{feature.size:.3g}",
-                "" if np.isnan(feature.share) else share_text(feature.share, 1),
-                "undefined" if np.isnan(correlation) else f"{correlation:.2f}",
-            )
-        )
+        told = "undefined" if np.isnan(correlation) else f"{correlation:.2f}"
+        share = "" if np.isnan(feature.share) else share_text(feature.share, 1)
+        rows.append((feature.name, effect, f"{feature.size:.3g}", share, told))
     text = [EFFECT]
     if shown and not np.isnan(shown[0].share):
         text.append(Message("Shares are of the score's mean square."))
         if min(feature.share for feature in shown[:MOST_ROWS]) < 0:
             text.append(NEGATIVE_SHARE)
-    figure = feature_bars(shown, task, classes)
-    return Section(name, heading, figure, sentences(*text), rows)
+    return Section(name, heading, feature_bars(shown, task, classes), sentences(*text), rows)
 
 
 def feature_bars(features: Sequence[Feature], task: str, classes: Sequence[str]) -> go.Figure:
     """One bar per feature, the largest first, coloured by the effect of a higher value."""
     names = shown_names([feature.name for feature in features], LONGEST_NAME)
-    sides: dict[str, list[int]] = {}
-    colours: dict[str, str] = {}
-    for number, feature in enumerate(features):
-        side, colour = speaks_for(feature.direction, task, classes)
-        sides.setdefault(side, []).append(number)
-        colours[side] = colour
+    effects = [speaks_for(feature.direction, task, classes) for feature in features]
     figure = go.Figure()
-    for side in sorted(sides):
-        numbers = sides[side]
+    for effect, colour in sorted(dict(effects).items()):
+        numbers = [number for number, (own, _) in enumerate(effects) if own == effect]
+        # Hatched where a higher value speaks against a class, whose colour stands for it.
+        pattern = {"shape": "/" if effect.startswith("against ") else ""}
         figure.add_bar(
             x=[features[n].size for n in numbers],
             y=[names[n] for n in numbers],
             orientation="h",
-            name=shown_name(side),
-            marker={"color": colours[side], "pattern": _pattern(side)},
+            name=shown_name(effect),
+            marker={"color": colour, "pattern": pattern},
             hovertemplate="%{y}: %{x:.3g}<extra>%{fullData.name}</extra>",
         )
     # At the top, so that a legend of several lines does not run into it.
-    figure.update_xaxes(
-        title={"text": "mean |attribution|", "standoff": 4}, side="top", automargin=True
-    )
+    title = {"text": "mean |attribution|", "standoff": 4}
+    figure.update_xaxes(title=title, side="top", automargin=True)
+    list_names(figure)
+    figure.update_yaxes(categoryorder="array", categoryarray=names)
+    height = FRAME + BAR_HEIGHT * len(features)
+    return figure.update_layout(height=height, barmode="overlay", showlegend=True)
+
+
+MOST_FEATURES, ROW_HEIGHT, SUMMARY_FRAME = 20, 32, 120
+# More points a row say no more; they are drawn at random.
+MOST_SAMPLES = 300
+# Places along a row in which points are heaped up, and the height of the highest heap, in rows.
+BINS, HIGHEST = 80, 0.42
+VALUES = [[0, PALETTE[0]], [0.5, "#b0b0b0"], [1, PALETTE[1]]]
+
+
+def summary_sections(
+    features: Sequence[Feature], sample_id: Sequence[str], what: str, values: str, note: str
+) -> list[Section]:
+    """Sections with a point for each sample and feature, and with the features' means.
+
+    ``what`` was explained, ``values`` names its attributions (``SHAP value``), ``note`` says how
+    they were made.
+    """
+    if not features:
+        return [Section("summary", "No features", text="No features were explained.")]
+    shown = sorted(features, key=lambda feature: -feature.size)[:MOST_FEATURES]
+    samples = len(sample_id)
+    drawn = np.sort(np.random.default_rng(0).permutation(samples)[:MOST_SAMPLES])
+    text = [
+        note,
+        Message("One point per sample: the feature's contribution to {}.", what),
+        Message("Colour: the rank of the feature's value among the samples."),
+    ]
+    if len(drawn) < samples:
+        text.append(Message("Shown: a random {} of {} samples.", len(drawn), samples))
+    ids = [shown_name(sample_id[i], LONGEST_ID) for i in drawn]
+    figure = _summary_points(shown, drawn, ids, values)
+    return [
+        Section("summary", "All samples", figure, sentences(*text)),
+        Section("mean", "Mean magnitude", _mean_bars(shown, values)),
+    ]
+
+
+def _summary_points(
+    features: Sequence[Feature], drawn: np.ndarray, ids: Sequence[str], values: str
+) -> go.Figure:
+    figure = go.Figure()
+    largest = max(float(np.abs(feature.attributions).max()) for feature in features) or 1.0
+    for row, feature in enumerate(features):
+        x, ranks = feature.attributions[drawn], rankdata(feature.values)
+        least, most = ranks.min(), ranks.max()
+        # From 0 to 1; in the middle where all values are the same.
+        places = (ranks - least) / (most - least) if most > least else np.full(len(ranks), 0.5)
+        figure.add_scatter(
+            x=x.astype(np.float32),
+            y=(row + _heaped(x, largest)).astype(np.float32),
+            text=ids,
+            customdata=feature.values[drawn].astype(np.float32),
+            mode="markers",
+            marker={"size": 6, "color": places[drawn], "coloraxis": "coloraxis"},
+            name=shown_name(feature.name),
+            hovertemplate="%{text}: %{x:.3g}, value %{customdata:.3g}"
+            "<extra>%{fullData.name}</extra>",
+        )
+    figure.add_vline(x=0, line={"color": "grey", "width": 1})
+    figure.update_xaxes(title_text=values, zeroline=False)
     figure.update_yaxes(
-        type="category",
-        categoryorder="array",
-        categoryarray=names,
-        autorange="reversed",
+        tickvals=list(range(len(features))),
+        ticktext=shown_names([feature.name for feature in features], LONGEST_NAME),
+        range=[len(features) - 0.5, -0.5],
         automargin=True,
-        dtick=1,
+        zeroline=False,
     )
-    figure.update_layout(
-        height=FRAME + BAR_HEIGHT * len(features), barmode="overlay", showlegend=True
-    )
-    return figure
+    title = {"text": "feature's value", "side": "right"}
+    bar = {"title": title, "tickvals": [0, 1], "ticktext": ["low", "high"], "thickness": 12}
+    figure.update_layout(height=SUMMARY_FRAME + ROW_HEIGHT * len(features), showlegend=False)
+    colours = {"colorscale": VALUES, "cmin": 0, "cmax": 1, "colorbar": bar}
+    return figure.update_layout(hovermode="closest", coloraxis=colours)
 
 
-def _pattern(side: str) -> Mapping[str, Any]:
-    """Hatched where a higher value speaks against a class, whose colour stands for it."""
-    return {"shape": "/" if side.startswith("against ") else ""}
+def _heaped(x: np.ndarray, largest: float) -> np.ndarray:
+    """The vertical offset of each point, so that points at one place do not overlap."""
+    bins = np.round(x / largest * BINS).astype(int)
+    offset = np.zeros(len(x))
+    order = np.argsort(bins, kind="stable")
+    _, first, counts = np.unique(bins[order], return_index=True, return_counts=True)
+    for start, count in zip(first, counts, strict=True):
+        steps = np.arange(count)
+        offset[order[start : start + count]] = (steps + 1) // 2 * np.where(steps % 2, 1, -1)
+    highest = np.abs(offset).max()
+    return offset * min(HIGHEST / max(highest, 1), HIGHEST / 4)
+
+
+def _mean_bars(features: Sequence[Feature], values: str) -> go.Figure:
+    names = shown_names([feature.name for feature in features], LONGEST_NAME)
+    sizes = [feature.size for feature in features]
+    figure = go.Figure(go.Bar(x=sizes, y=names, orientation="h", marker_color=PALETTE[0]))
+    figure.update_traces(hovertemplate="%{y}: %{x:.3g}<extra></extra>")
+    list_names(figure)
+    figure.update_xaxes(title_text=f"mean |{values}|")
+    return figure.update_layout(height=SUMMARY_FRAME + 24 * len(features), showlegend=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, read_units
+from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, TargetScaler, read_units
 from engine.metrics import EpochOutputs
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.report.words import MOST_VALUES
@@ -26,13 +26,12 @@ AXIS = "axis"
 
 @dataclass(frozen=True)
 class ExplainedInputs:
-    """The model's input of the explained samples.
+    """The explained samples as the model was given them.
 
     Attributes:
-        scans: The mean of each sample's scans as the model was given them, [N, L].
-        covariates: As the model was given them, [N, D].
-        spectrum: The samples' mean spectrum, to be drawn, [L].
-        intensity: What its values are, for the axis.
+        scans: The mean of each sample's scans, [N, L].
+        covariates: [N, D].
+        spectrum: The samples' mean spectrum, to be drawn, [L]; ``intensity`` names its axis.
     """
 
     scans: np.ndarray
@@ -49,9 +48,8 @@ class ReportInput:
         classes: The names of the C classes, labels or targets.
         covariates: The names of the D covariates; None for their numbers.
         axis: The place of each point of a scan, [L]; None for their numbers.
-        axis_name: What the places are.
         columns: Further properties by name, one value per sample, such as their plates.
-        inputs: Of the explained samples; None where nothing was explained.
+        inputs: None where nothing was explained.
         scale: What one unit of each output is worth in the unit of what is predicted, [C]: the
             standard deviation of a regression's targets; None for scores as they are.
         drawn: The sections so far, by part of the page.
@@ -68,30 +66,35 @@ class ReportInput:
     scale: Sequence[float] | None = None
     drawn: dict[str, list[Section]] = field(default_factory=dict, init=False, repr=False)
 
+    def in_units_of(self, scaler: TargetScaler | None) -> ReportInput:
+        """The same with attributions and heads in the unit of a regression's targets."""
+        if scaler is None:
+            return self
+        findings, scale = self.findings, scaler.state_dict()["std"]
+        if findings.heads is not None:
+            spectra, tabular = (scaler.restore(head) for head in findings.heads)
+            findings = replace(findings, heads=(spectra, tabular))
+        return replace(self, findings=findings, scale=scale)
+
 
 def examine(outcome: Outcome) -> ReportInput:
     """The report's input of a run's test set."""
     cohort, data, findings = outcome.data.cohort, outcome.data, outcome.findings
-    outputs = outcome.outputs["test"]
     row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
-    rows = np.array([row_of[name] for name in outputs.sample_id])
-    inputs = None
+    outputs, inputs = outcome.outputs["test"], None
     if findings.explained:
         inputs = _inputs(outcome, [row_of[name] for name in findings.explained[0].sample_id])
-    if findings.heads is not None and data.scaler is not None:
-        spectra, tabular = (data.scaler.restore(head) for head in findings.heads)
-        findings = replace(findings, heads=(spectra, tabular))
-    return ReportInput(
+    examined = ReportInput(
         outputs=outputs,
         classes=cohort.class_names,
         findings=findings,
         covariates=data.encoder.feature_names,
         axis=data.axis,
         axis_name=read_units(cohort.root).get(AXIS, UNNAMED_AXIS),
-        columns=_columns(cohort, rows),
+        columns=_columns(cohort, np.array([row_of[name] for name in outputs.sample_id])),
         inputs=inputs,
-        scale=None if data.scaler is None else data.scaler.state_dict()["std"],
     )
+    return examined.in_units_of(data.scaler)
 
 
 def _inputs(outcome: Outcome, rows: list[int]) -> ExplainedInputs:
@@ -128,5 +131,4 @@ def _partition(values: np.ndarray | pd.Series) -> np.ndarray:
     rows = np.asarray(values)
     if rows.ndim == 2:
         rows = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-    numbers: np.ndarray = pd.factorize(rows, use_na_sentinel=False)[0]
-    return numbers
+    return np.asarray(pd.factorize(rows, use_na_sentinel=False)[0])

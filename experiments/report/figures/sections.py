@@ -19,10 +19,10 @@ from experiments.report.figures.importance import (
     feature_section,
     in_one_sense,
     spectrum_section,
+    summary_sections,
     window_features,
 )
 from experiments.report.figures.report_input import ReportInput
-from experiments.report.figures.shap import summary_sections
 
 GRADIENT_SHAP, BY_PATH = "gradient_shap", "integrated_gradients"
 WINDOWS, FEWEST_POINTS = 10, 5
@@ -42,19 +42,14 @@ NOT_SHAP = (
 
 
 def sections_of(examined: ReportInput, part: str) -> list[Section]:
-    """The sections of a part, drawn once, however many pages show them: t-SNE takes seconds.
-
-    Args:
-        examined: Keeps them.
-        part: ``importance``, ``embedding`` or ``attention``.
-    """
+    """``importance``, ``embedding`` or ``attention``, drawn once: t-SNE takes seconds."""
+    draw = {
+        "importance": importance_sections,
+        "embedding": embedding_sections,
+        "attention": attention_sections,
+    }
     if part not in examined.drawn:
-        draw = {
-            "importance": importance_sections,
-            "embedding": embedding_sections,
-            "attention": attention_sections,
-        }[part]
-        examined.drawn[part] = draw(examined)
+        examined.drawn[part] = draw[part](examined)
     return examined.drawn[part]
 
 
@@ -63,13 +58,8 @@ def embedding_sections(examined: ReportInput) -> list[Section]:
     found = examined.findings
     if found.embedding is None:
         return []
-    return plane_sections(
-        found.embedding.numpy(),
-        examined.outputs,
-        examined.classes,
-        found.embedding_source,
-        examined.columns,
-    )
+    vectors, outputs, names = found.embedding.numpy(), examined.outputs, examined.classes
+    return plane_sections(vectors, outputs, names, found.embedding_source, examined.columns)
 
 
 def attention_sections(examined: ReportInput) -> list[Section]:
@@ -85,42 +75,35 @@ def attention_sections(examined: ReportInput) -> list[Section]:
 
 def importance_sections(examined: ReportInput) -> list[Section]:
     """Attributions over the spectrum and the covariates; nothing where nothing was explained."""
-    return [s for one in examined.findings.explained for s in _importance_of(examined, one)]
-
-
-def _importance_of(examined: ReportInput, explained: Explained) -> list[Section]:
-    found, windows = _found(examined, explained)
-    features = covariate_features(found, examined)
     sections = []
-    if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
-        lead = sentences(METHODS.get(explained.method, ""), _not_explained(examined))
-        sections.append(spectrum_section(found, examined, lead, windows))
-    for name, heading, shown in (
-        ("windows", "Regions of the spectrum", window_features(found, examined, windows)),
-        ("covariates", "Covariates", features),
-    ):
-        if shown:
-            sections.append(feature_section(name, heading, shown, examined))
-    return _to_choose(sections, examined, explained)
+    for explained in examined.findings.explained:
+        found, windows = _found(examined, explained)
+        own = []
+        if found.points.shape[1]:  # a cohort of covariates alone has no spectrum
+            lead = sentences(METHODS.get(explained.method, ""), _not_explained(examined))
+            own.append(spectrum_section(found, examined, lead, windows))
+        for name, heading, features in (
+            ("windows", "Regions of the spectrum", window_features(found, examined, windows)),
+            ("covariates", "Covariates", covariate_features(found, examined)),
+        ):
+            if features:
+                own.append(feature_section(name, heading, features, examined))
+        sections += _to_choose(own, examined, explained)
+    return sections
 
 
 def shap_sections(examined: ReportInput) -> list[Section]:
     """Every explained sample's attributions of covariates and of the windows that say most."""
-    return [s for one in examined.findings.explained for s in _shap_of(examined, one)]
-
-
-def _shap_of(examined: ReportInput, explained: Explained) -> list[Section]:
-    found, windows = _found(examined, explained)
-    is_shap = explained.method == GRADIENT_SHAP
-    note = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
-    sections = summary_sections(
-        [*covariate_features(found, examined), *window_features(found, examined, windows)],
-        explained.sample_id,
-        found.what,
-        "SHAP value" if is_shap else "attribution",
-        sentences(note, _not_explained(examined)),
-    )
-    return _to_choose(sections, examined, explained)
+    sections = []
+    for explained in examined.findings.explained:
+        found, windows = _found(examined, explained)
+        features = covariate_features(found, examined) + window_features(found, examined, windows)
+        values = "SHAP value" if explained.method == GRADIENT_SHAP else "attribution"
+        told = NOT_SHAP if explained.method == BY_PATH else METHODS.get(explained.method, "")
+        note = sentences(told, _not_explained(examined))
+        own = summary_sections(features, explained.sample_id, found.what, values, note)
+        sections += _to_choose(own, examined, explained)
+    return sections
 
 
 def _to_choose(

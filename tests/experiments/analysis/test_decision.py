@@ -12,7 +12,8 @@ import torch
 
 from engine.metrics import EpochOutputs
 from engine.statistics import RULES, calibrate, choose_threshold, figures_at, operating_points
-from experiments.analysis.analysis import as_plain, decide
+from experiments.analysis.outcome import as_plain
+from experiments.analysis.test_set import decide
 from experiments.config import ThresholdConfig
 from experiments.runs import Experiment
 

@@ -10,8 +10,8 @@ from datasets.errors import UsageError
 from engine import Phase
 from engine.checkpointing import save_checkpoint
 from experiments.enhanced_trainer.default_training import (
-    History,
     device_or_cpu,
+    history_columns,
     load_weights,
     save_weights,
 )
@@ -20,8 +20,8 @@ from models import EnhancedAttentionMultimodal, MeanLinear, TabularOnly
 
 
 def test_the_history_has_nan_where_nothing_was_measured(make_trainer, make_evaluator, loader):
-    trainer, history = make_trainer(), History()
-    trainer.attach(Validation(make_evaluator(trainer), loader, every=2), history)
+    trainer = make_trainer()
+    trainer.attach(Validation(make_evaluator(trainer), loader, every=2))
     seen = []
     trainer.add_event_handler(
         Events.EPOCH_COMPLETED,
@@ -29,7 +29,7 @@ def test_the_history_has_nan_where_nothing_was_measured(make_trainer, make_evalu
         phase=Phase.REPORT,
     )
     trainer.fit(loader, max_epochs=3)
-    columns = history.columns()
+    columns = history_columns(trainer.history)
     assert columns["epoch"] == [1, 2, 3]
     assert columns["train/loss"] == seen
     assert [math.isnan(value) for value in columns["val/loss"]] == [True, False, False]

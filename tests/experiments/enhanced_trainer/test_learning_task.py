@@ -6,7 +6,7 @@ from torch import nn
 
 from datasets.errors import UsageError
 from experiments.enhanced_trainer.any_loader import AnyLoader
-from experiments.enhanced_trainer.learning_task import Names, find_task
+from experiments.enhanced_trainer.default_training import Names, find_task
 from models.tft_loss import TFTLoss
 from tests.experiments.report.made_outputs import make_outputs
 

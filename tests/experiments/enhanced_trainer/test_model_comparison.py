@@ -133,7 +133,7 @@ def test_the_figures_of_each_page_go_into_an_image_beside_it(tmp_path, monkeypat
         wanted.update(images)
         return "no browser"
 
-    monkeypatch.setattr("experiments.report.figure_images.write_images", keep)
+    monkeypatch.setattr("experiments.report.result_pages.write_images", keep)
     table = pd.DataFrame({"model": ["a"], "loss": [0.5]})
     written, note = write_comparison(table, {"a": make_outputs(task)}, tmp_path, NAMES[task])
     assert note == "no browser"

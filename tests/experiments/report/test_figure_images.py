@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from plotly.subplots import make_subplots
 
-from experiments.report.figure_images import SCALE, WIDTH, write_images
+from experiments.report.result_pages import SCALE, WIDTH, write_images
 
 CHROME = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -17,7 +17,7 @@ from experiments.report.figures import (
     MEANINGS,
     METHODS,
     MOST_CELLS,
-    MOST_POINTS,
+    MOST_SAMPLES,
     Section,
     agreement_section,
     gate_sections,
@@ -45,7 +45,7 @@ KNOWN = (*COVARIATES, "&lt;b&gt;CRP&lt;/b&gt;", "cm-1", "NaN", OUTPUT, *AUTHORS)
 def left_of(sections: Iterable[Section], *names: str) -> dict[str, str]:
     texts = [text for section in sections for text in said(section)]
     assert texts
-    ids = [f"s{number}" for number in range(max(SAMPLES, MOST_POINTS + 1))]
+    ids = [f"s{number}" for number in range(max(SAMPLES, MOST_SAMPLES + 1))]
     return english_left(texts, {*names, *KNOWN, *ids})
 
 
@@ -66,7 +66,7 @@ def test_attributions(task, method):
 def test_attributions_of_many_samples_and_of_no_feature():
     (feature,) = shap_sections(make_examined())[:1]
     assert feature.figure is not None
-    ids = [f"s{number}" for number in range(MOST_POINTS + 1)]
+    ids = [f"s{number}" for number in range(MOST_SAMPLES + 1)]
     assert left_of(summary_sections([], ids, "the logit of case", "SHAP value", "")) == {}
 
 

@@ -109,7 +109,7 @@ for (const panel of page.panels) place(find(panel.id), () => {
 
 // -- language, colours, paper ----------------------------------------------------------------------
 
-Plotly.register({moduleType: "locale", name: "zh-CN", dictionary: page.modebar, format: {}});
+Plotly.register({moduleType: "locale", name: "zh-CN", dictionary: page.words, format: {}});
 
 find("language").addEventListener("click", () => {
   language = language === "en" ? "zh" : "en";

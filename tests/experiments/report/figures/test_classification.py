@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from engine.statistics import calibrate, figures_at
-from experiments.report.figures import classification as figures
-from experiments.report.figures.classification import (
+from experiments.report.figures import outcomes as figures
+from experiments.report.figures.outcomes import (
     LARGEST,
     SHOWN,
     SMALLEST,

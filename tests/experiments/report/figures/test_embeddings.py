@@ -7,7 +7,6 @@ from sklearn.decomposition import PCA
 
 from engine.metrics import EpochOutputs
 from experiments.report.figures import embeddings as embedding_figures
-from experiments.report.figures.classification import PALETTE
 from experiments.report.figures.embeddings import (
     FEWEST_FOR_TSNE,
     MOST_KINDS,
@@ -15,6 +14,7 @@ from experiments.report.figures.embeddings import (
     colourings,
     plane_sections,
 )
+from experiments.report.figures.outcomes import PALETTE
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs
 
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.report.figures import shap as shap_figures
-from experiments.report.figures.importance import covariate_features, in_one_sense
-from experiments.report.figures.shap import summary_sections
+from experiments.report.figures import importance as shap_figures
+from experiments.report.figures.importance import covariate_features, in_one_sense, summary_sections
 from tests.experiments.report.made_examined import make_examined
 from tests.experiments.report.made_outputs import SAMPLES
 
@@ -60,7 +59,7 @@ def test_names_are_shown_as_text():
 
 
 def test_of_many_samples_so_many_are_drawn_and_that_is_said(monkeypatch):
-    monkeypatch.setattr(shap_figures, "MOST_POINTS", 10)
+    monkeypatch.setattr(shap_figures, "MOST_SAMPLES", 10)
     _, sections = summary()
     assert {len(row.x) for row in sections["summary"].figure.data} == {10}
     assert f"a random 10 of {SAMPLES} samples" in sections["summary"].text

@@ -16,13 +16,14 @@ from engine.statistics import (
     operating_points,
 )
 from experiments.analysis import TestAnalysis
-from experiments.report.text.decision_text import (
+from experiments.report.text.markdown_text import (
+    about_temperature,
     calibration_section,
     chosen_points,
     decision_lines,
+    decision_warnings,
     threshold_section,
 )
-from experiments.report.text.limit_text import about_temperature, decision_warnings
 
 ODD = "ca|se_*1*"
 

@@ -13,7 +13,7 @@ from engine.evaluator import Evaluator
 from engine.explain import read_explained
 from engine.losses import CrossEntropy
 from engine.metrics import EpochMetrics
-from experiments.analysis.analysis import AnalysisCollector
+from experiments.analysis.test_set import AnalysisCollector
 from experiments.report.text import escape_markdown
 from experiments.runs import Experiment
 from tests.engine.measured import make_loader
