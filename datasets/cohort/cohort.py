@@ -116,7 +116,7 @@ class Cohort:
             label: Column of the labels, or the columns of several labels or targets. None takes
                 that of cohort.yaml, or else "label".
             group: Column of the groups that a split keeps together (patient, plate, site). None
-                takes that of cohort.yaml, or else "group".
+                takes that of cohort.yaml, or else "group", or else every sample is its own.
             numeric: Columns of numeric covariates. None takes those of cohort.yaml without the
                 columns of `label`, or else none.
             categorical: Columns of categorical covariates, likewise.
@@ -192,6 +192,8 @@ class Cohort:
             about_positive(self.task, self.class_names),
             Message("covariates: {}; left-out labels: {}", covariates, left_out or Message("none")),
         ]
+        if "group" not in self.samples and list(self.groups) == self.sample_ids:
+            lines.append(Message("no column of groups: each sample is a group of its own"))
         if self.missing:
             without = self.excluded[MISSING_LABEL]
             lines.append(describe_missing(self.task, self.missing, without))

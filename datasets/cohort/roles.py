@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from datasets.cohort.table import SAMPLE_ID, require_columns
+from datasets.cohort.table import SAMPLE_ID, SAMPLES_FILE, find_separator, require_columns
 from datasets.errors import CohortError, nearest, one_line
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
@@ -54,6 +55,8 @@ class Roles:
     ) -> Roles:
         """The caller's choices, then those of cohort.yaml, then the defaults.
 
+        Without any choice of a group, and without a column of this name, each sample is its own.
+
         A column that the caller chose as a label is no longer one of cohort.yaml's covariates.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
@@ -65,6 +68,8 @@ class Roles:
         for role in ("label", "group"):
             if not isinstance(chosen[role], str) and not (role == "label" and label is not None):
                 raise CohortError(f"{role} is {chosen[role]!r}; one column's name was expected")
+        if "group" not in {**written, **{k: v for k, v in given.items() if v is not None}}:
+            chosen["group"] = _default_group(folder / SAMPLES_FILE)
         chosen["label"] = _columns(chosen["label"])
         for role in ("numeric", "categorical"):
             value = chosen[role]
@@ -109,6 +114,17 @@ def _columns(label: Any) -> list[str]:
     if twice:
         raise CohortError(f"label column {twice[0]!r} is listed more than once")
     return columns
+
+
+def _default_group(samples: Path) -> str:
+    """``group`` if there is such a column or a misspelt one, else ``sample_id``."""
+    try:
+        header = samples.read_text("utf-8-sig").partition("\n")[0]
+    except (OSError, UnicodeDecodeError):  # reading the table tells what is wrong with it
+        return "group"
+    cells = header.replace('"', "").split(find_separator(header))
+    columns = [cell.strip().lower() for cell in cells]
+    return "group" if get_close_matches("group", columns, n=1) else SAMPLE_ID
 
 
 def _read_roles(path: Path) -> dict[str, Any]:
