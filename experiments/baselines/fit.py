@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError, nearest
-from engine.metrics import EpochOutputs
+from engine.metrics import CLASSES, EpochOutputs
 from experiments.baselines.leaderboard import ranked
 from experiments.builders import Data
 from experiments.config import LATE_FUSION, BaselinesConfig
@@ -84,9 +83,14 @@ def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int)
     """
     names, fuse = choose_names(data, settings.models)
     train = data.datasets["train"]
-    rows = _drawn(data.cohort.groups[data.split == "train"], settings.max_samples, seed)
-    groups = data.cohort.groups[data.split == "train"][rows]
+    trained = data.cohort.groups[data.trained]
+    rows = _drawn(trained, settings.max_samples, seed)
+    groups = trained[rows]
     task, targets = data.cohort.task, train.targets[rows]
+    if task in CLASSES and len(np.unique(targets)) < len(np.unique(train.targets)):
+        raise UsageError(
+            f"baselines.max_samples: the {len(rows)} samples that were drawn lack a class"
+        )
     inputs = {"covariates": train.tabular[rows]}
     if any(_recipes(task)[name].modality == "spectra" for name in names):
         inputs["spectra"] = train.mean_scans(rows)
@@ -97,7 +101,7 @@ def fit_baselines(data: Data, settings: BaselinesConfig, metric: str, seed: int)
 
     # One thread per model: BLAS and OpenMP would start as many as there are cores in each.
     with threadpool_limits(1):
-        models = Parallel(os.cpu_count(), backend="threading")(delayed(fitted)(n) for n in names)
+        models = Parallel(cpu_count(), backend="threading")(delayed(fitted)(n) for n in names)
     drawn = len(rows) if len(rows) < len(train) else None
     found = Baselines(task, dict(zip(names, models, strict=True)), (), data.scaler, drawn)
     return _with_fusion(found, data, metric) if fuse else found

@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from experiments.run_files import DataVersion
 
 
+TRAIN = "train"
+
+
 @dataclass(frozen=True)
 class Data:
     """A cohort with its split, datasets and loaders.
@@ -65,6 +68,7 @@ class Data:
         scaler: Of regression targets, else None.
         loaders: One per subset, each process with its share; only training shuffles and augments.
         out_of_domain: Values that the transforms are not made for.
+        fitted_on: The subsets that are trained on: ``train``, and of a refit ``val``.
         tested: A line on the fold, group or batch that is the test set; else empty.
     """
 
@@ -76,6 +80,7 @@ class Data:
     datasets: dict[str, SpectraDataset]
     loaders: dict[str, DataLoader[Any]]
     version: DataVersion
+    fitted_on: Sequence[str] = ("train",)
     tested: str = ""
     out_of_domain: Sequence[OutOfDomain] = ()
 
@@ -100,9 +105,19 @@ class Data:
         """L, points of a transformed scan."""
         return len(self.axis)
 
+    @property
+    def trained(self) -> np.ndarray:
+        """Whether a sample is trained on, bool [N]."""
+        return np.isin(self.split, self.fitted_on)
+
     def train_targets(self) -> Tensor:
-        """Classes [N_train] or labels [N_train, T] of the training set."""
-        return torch.from_numpy(self.cohort.targets[self.split == "train"])
+        """Classes [N_train] or labels [N_train, T] of what is trained on."""
+        return torch.from_numpy(self.cohort.targets[self.trained])
+
+    def groups_of(self, samples: Sequence[str]) -> list[str]:
+        """The group of each of these samples."""
+        group_of = dict(zip(self.cohort.sample_ids, self.cohort.groups, strict=True))
+        return [group_of[sample] for sample in samples]
 
     def describe(self) -> list[str]:
         """Printed lines."""
@@ -157,10 +172,13 @@ def read_cohort(config: DataConfig) -> Cohort:
     )
 
 
-def build_data(config: Config, splits_file: Path | None = None) -> Data:
+def build_data(
+    config: Config, splits_file: Path | None = None, fitted_on: Sequence[str] = (TRAIN,)
+) -> Data:
     """Read and split the cohort, fit on the training set, and make the loaders. Collective.
 
     ``splits_file`` is ``splits.csv`` of a continued run, whose cohort must be the same.
+    ``fitted_on`` are the subsets that are trained on; with ``val`` its samples are in two datasets.
     """
     settings = config.data
     transforms = configured_transforms(settings)
@@ -178,7 +196,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
 
     split = split_cohort(cohort, settings, splits_file or settings.split.file)
     version = version.with_split(cohort.sample_ids, split)
-    train = split == "train"
+    train = np.isin(split, fitted_on)
     encoder = CovariateEncoder(
         cohort.numeric,
         cohort.categorical,
@@ -203,7 +221,7 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         derive_batch_size(config, int(train.sum()), world_size())
     datasets = {}
     for subset in SUBSETS:
-        chosen = np.flatnonzero(split == subset)
+        chosen = np.flatnonzero(train if subset == TRAIN else split == subset)
         datasets[subset] = SpectraDataset(
             spectra,
             [scan_rows[i] for i in chosen],
@@ -217,14 +235,24 @@ def build_data(config: Config, splits_file: Path | None = None) -> Data:
         )
     tested = tested_fold(cohort, settings, split)
     data = Data(
-        cohort, split, encoder, transforms, scaler, datasets, {}, version, tested, out_of_domain
+        cohort,
+        split,
+        encoder,
+        transforms,
+        scaler,
+        datasets,
+        {},
+        version,
+        fitted_on,
+        tested,
+        out_of_domain,
     )
     return with_loaders(config, data)
 
 
 def with_loaders(config: Config, data: Data) -> Data:
     """The same data with loaders for the present world size."""
-    cohort, train = data.cohort, data.split == "train"
+    cohort, train = data.cohort, data.trained
     targets, groups = cohort.targets[train], cohort.groups[train]
     return replace(
         data, loaders=build_loaders(config, data.datasets, targets, groups, rank(), world_size())
@@ -292,7 +320,6 @@ def _say(line: str) -> None:
     print(line, flush=True)  # at once: what follows may take minutes
 
 
-TRAIN = "train"
 # Evaluation keeps no activations for a backward pass, so that larger batches fit.
 EVALUATION_BATCH_FACTOR = 2
 

@@ -30,6 +30,7 @@ CONFIG_NAME = "config.yaml"
 RESOLVED_NAME = "resolved.yaml"
 ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
 METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
+VAL_PREDICTIONS_NAME = "predictions_val.csv"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
 STARTS = ("run_started", "run_resumed")

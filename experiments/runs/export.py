@@ -28,10 +28,17 @@ from experiments.report.text import (
     model_card,
     threshold_section,
 )
-from experiments.run_files import CARD_NAME, PREPROCESSING_NAME, WEIGHTS_NAME, write_package
+from experiments.run_files import (
+    CARD_NAME,
+    PREPROCESSING_NAME,
+    VAL_PREDICTIONS_NAME,
+    WEIGHTS_NAME,
+    write_package,
+)
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
+    from experiments.builders import Data
     from experiments.config import Config
 
 
@@ -43,21 +50,12 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """
     run_dir, data = outcome.run_dir, outcome.data
     predictions = predictions_table(outcome.outputs["test"], data.cohort)
-    # Without what was fitted on the training part, the weights cannot be used on new samples.
-    fitted = {
-        "covariates": data.encoder.state_dict(),
-        "transforms": data.transforms.state_dict(),
-        "task": data.cohort.task,
-        "class_names": data.cohort.class_names,
-    }
-    if data.scaler is not None:
-        fitted["targets"] = data.scaler.state_dict()
-    packed = io.BytesIO()
-    torch.save(fitted, packed)
     try:
         write_whole(predictions.to_csv(index=False).encode(), run_dir, "predictions.csv")
+        validated = predictions_table(outcome.outputs["val"], data.cohort)
+        write_whole(validated.to_csv(index=False).encode(), run_dir, VAL_PREDICTIONS_NAME)
         write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
-        write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
+        write_whole(pack_preprocessing(data), run_dir, PREPROCESSING_NAME)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
         write_whole(summary(outcome).encode(), run_dir, "summary.md")
         write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
@@ -70,6 +68,21 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
         return page, note or unsaved
     except OSError as error:
         raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
+
+
+def pack_preprocessing(data: Data) -> bytes:
+    """What was fitted on the training set; without it weights cannot be used on new samples."""
+    fitted = {
+        "covariates": data.encoder.state_dict(),
+        "transforms": data.transforms.state_dict(),
+        "task": data.cohort.task,
+        "class_names": data.cohort.class_names,
+    }
+    if data.scaler is not None:
+        fitted["targets"] = data.scaler.state_dict()
+    packed = io.BytesIO()
+    torch.save(fitted, packed)
+    return packed.getvalue()
 
 
 def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:

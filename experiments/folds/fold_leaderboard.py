@@ -1,0 +1,331 @@
+"""All models of a cross-validation side by side: figures, tests, verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from datasets.audit import Finding
+from datasets.messages import Message, sentences
+from engine.metrics import CLASSES, EpochOutputs, metric_value
+from engine.reporting import with_bounds
+from engine.statistics import (
+    FEWEST_GROUPS,
+    Interval,
+    bootstrap_differences,
+    bootstrap_intervals,
+    bootstrap_p_values,
+    corrected_t_test,
+    delong_test,
+    groups_of_rarest,
+    holm,
+)
+from experiments.baselines import Entry, Leaderboard, title_of, verdict
+from experiments.folds.fold_baselines import FUSED_BASELINES
+from experiments.folds.out_of_fold import RECOMMENDED, OutOfFold
+
+DELONG, BOOTSTRAP = "DeLong", "group bootstrap"
+# Of a regression: so many samples with the largest errors of the best model are shown.
+MOST_WRONG = 10
+
+
+@dataclass(frozen=True)
+class Permutations:
+    """The metric of a baseline on all test samples together, and fitted to permuted targets."""
+
+    model: str
+    observed: float
+    permuted: Sequence[float]
+    smaller_is_better: bool = False
+
+    @property
+    def p_value(self) -> float:
+        """(1 + k) / (1 + N): k of N permutations do as well (Phipson and Smyth 2010).
+
+        Example:
+            >>> Permutations("spectra_svm", 0.9, [0.4, 0.5, 0.95]).p_value
+            0.5
+        """
+        permuted = np.array(self.permuted)
+        as_good = permuted <= self.observed if self.smaller_is_better else permuted >= self.observed
+        return (1 + int(as_good.sum())) / (1 + len(permuted))
+
+
+@dataclass(frozen=True)
+class FoldLeaderboard:
+    """The results of a cross-validation.
+
+    Attributes:
+        found: The predictions.
+        table: ``leaderboard.csv``: one row per model, ``recommended`` first, then by validation.
+        metrics: ``metrics.csv``: one row per model and metric.
+        folds: Model -> the chosen metric in each fold, NaN where it is undefined.
+        pooled: Model -> metric -> figure of all test samples together.
+        verdict: One sentence, without a final stop.
+        audit: Findings in the cohort.
+        about: Lines on the data.
+        permutations: Of the best baseline.
+        learning: ``learning_curve.csv``: ``share``, ``samples``, ``model`` and the metric of all
+            samples together.
+    """
+
+    found: OutOfFold
+    table: pd.DataFrame
+    metrics: pd.DataFrame
+    folds: Mapping[str, Sequence[float]]
+    pooled: Mapping[str, Mapping[str, Interval]]
+    verdict: Message
+    audit: Sequence[Finding] = ()
+    about: Sequence[str] = ()
+    permutations: Permutations | None = None
+    learning: pd.DataFrame | None = None
+
+
+def title(found: OutOfFold, model: str) -> Message:
+    """A model's name in words."""
+    if model == FUSED_BASELINES:
+        return Message("late fusion of baselines")
+    return title_of(model) if model in found.baselines else Message("{}", model)
+
+
+def make_leaderboard(found: OutOfFold, metrics: Sequence[str]) -> FoldLeaderboard:
+    """Measure and compare all models.
+
+    Args:
+        found: The predictions.
+        metrics: That can be computed from predictions; the chosen one is always measured.
+    """
+    base, metric, groups = found.plan.base, found.metric, found.groups
+    models = [RECOMMENDED, *found.best_first]
+    measured = list(dict.fromkeys([metric, *metrics]))
+    resamples, seed = base.report.resamples, base.seed
+    outputs = {model: found.pooled(model) for model in models}
+    pooled = {
+        model: bootstrap_intervals(of, groups, measured, resamples, seed=seed)
+        if resamples
+        else {name: Interval(metric_value(name, of)) for name in measured}
+        for model, of in outputs.items()
+    }
+    rows, folds = [], {}
+    for model in models:
+        for name in measured:
+            of_folds = [metric_value(name, of[model]) for of in found.test]
+            if name == metric:
+                folds[model] = of_folds
+            spread = pd.Series(of_folds).agg(["mean", "std", "median"])
+            figure = pooled[model][name]
+            rows.append(
+                {
+                    "model": model,
+                    "metric": name,
+                    "mean": spread["mean"],
+                    "sd": spread["std"],
+                    "median": spread["median"],
+                    "pooled": figure.value,
+                    "low": figure.low,
+                    "high": figure.high,
+                    "folds": int(pd.Series(of_folds).count()),
+                }
+            )
+    by_metric = pd.DataFrame(rows)
+    leading = by_metric[by_metric["metric"] == metric].reset_index(drop=True)
+    leading.insert(1, "kind", [_kind(found, model) for model in models])
+    leading["n"], leading["groups"] = len(groups), len(set(groups))
+    leading["chosen"] = [found.chosen.count(m) if m != RECOMMENDED else pd.NA for m in models]
+    leading["validation"] = [_validation(found, model) for model in models]
+    leading = leading.join(_seeds(found, models)).join(_differences(found, outputs, folds))
+    return FoldLeaderboard(
+        found, leading, by_metric, folds, pooled, _verdict(found, pooled, outputs, groups)
+    )
+
+
+def _kind(found: OutOfFold, model: str) -> str:
+    if model == RECOMMENDED:
+        return RECOMMENDED
+    return "baseline" if model in found.baselines else "network"
+
+
+def _validation(found: OutOfFold, model: str) -> float:
+    """The mean over folds of the metric on the validation set."""
+    names = found.chosen if model == RECOMMENDED else [model] * len(found.val)
+    values = [
+        metric_value(found.metric, of[name]) for of, name in zip(found.val, names, strict=True)
+    ]
+    return float(np.mean(values))
+
+
+def _seeds(found: OutOfFold, models: Sequence[str]) -> pd.DataFrame:
+    """The worst and the best pooled figure of single seeds."""
+    ends = []
+    for model in models:
+        names = found.single.get(model, [])
+        values = [metric_value(found.metric, found.pooled(name)) for name in names]
+        ends.append((min(values), max(values)) if values else (math.nan, math.nan))
+    return pd.DataFrame(ends, columns=["seeds_low", "seeds_high"])
+
+
+def _differences(
+    found: OutOfFold,
+    outputs: Mapping[str, EpochOutputs],
+    folds: Mapping[str, Sequence[float]],
+) -> pd.DataFrame:
+    """Each model minus ``recommended``, its intervals and p-values, raw and by Holm."""
+    plan, metric, groups = found.plan, found.metric, found.groups
+    resamples, seed = plan.base.report.resamples, plan.base.seed
+    reference, *others = outputs
+    counts = [[int((fold.split == s).sum()) for s in ("test", "train")] for fold in plan.folds]
+    tested, trained = np.mean(counts, axis=0)
+    apart = [
+        Interval(metric_value(metric, outputs[m]) - metric_value(metric, outputs[reference]))
+        for m in others
+    ]
+    if resamples:
+        pairs = list(outputs.values())
+        found_of = bootstrap_differences(pairs, groups, [metric], resamples, seed=seed)
+        apart = [of[metric] for of in found_of]
+    ranked = _delong_fits(found, outputs[reference], groups)
+    pooled = [math.nan for _ in others]
+    if ranked:
+        target = outputs[reference].target
+        scores = [outputs[model].scores[:, 1] for model in outputs]
+        pooled = [delong_test(of, scores[0], target).p_value for of in scores[1:]]
+    elif resamples:
+        drawn = bootstrap_p_values(list(outputs.values()), groups, metric, resamples, seed)
+        # Where the groups are too few for an interval, they are for a test.
+        pooled = [
+            math.nan if math.isnan(interval.low) else p
+            for p, interval in zip(drawn, apart, strict=True)
+        ]
+    by_fold = [
+        corrected_t_test(
+            [a - b for a, b in zip(folds[model], folds[reference], strict=True)], tested / trained
+        )[1]
+        for model in others
+    ]
+    nothing = [math.nan]
+    return pd.DataFrame(
+        {
+            "difference": nothing + [of.value for of in apart],
+            "difference_low": nothing + [of.low for of in apart],
+            "difference_high": nothing + [of.high for of in apart],
+            "t_test_p": nothing + by_fold,
+            "t_test_p_holm": nothing + holm(by_fold),
+            "pooled_test": ["", *[DELONG if ranked else BOOTSTRAP] * len(others)],
+            "pooled_p": nothing + pooled,
+            "pooled_p_holm": nothing + holm(pooled),
+        }
+    )
+
+
+def _delong_fits(found: OutOfFold, outputs: EpochOutputs, groups: Sequence[str]) -> bool:
+    """Whether DeLong's test applies: AUROC, two classes, independent samples, enough of each."""
+    if found.metric != "auroc" or found.task != "binary" or len(set(groups)) < len(groups):
+        return False
+    rarest = groups_of_rarest("auroc", outputs, groups)
+    return rarest is not None and rarest >= FEWEST_GROUPS
+
+
+def _verdict(
+    found: OutOfFold,
+    pooled: Mapping[str, Mapping[str, Interval]],
+    outputs: Mapping[str, EpochOutputs],
+    groups: Sequence[str],
+) -> Message:
+    """What is recommended, and whether the best network beats the best baseline."""
+    metric, best = found.metric, found.best_first[0]
+    told = Message(
+        "recommended: {}; {} {} if chosen anew in each fold without its test samples",
+        title(found, best),
+        metric,
+        with_bounds(pooled[RECOMMENDED][metric]),
+    )
+    if not found.networks or not found.baselines:
+        return told
+    network, baseline = found.networks[0], found.baselines[0]
+    base = found.plan.base
+    if base.report.resamples:
+        pair = [outputs[baseline], outputs[network]]
+        difference = bootstrap_differences(
+            pair, groups, [metric], base.report.resamples, seed=base.seed
+        )[0][metric]
+    else:
+        of = (pooled[name][metric].value for name in (network, baseline))
+        difference = Interval(next(of) - next(of))
+    entries = [
+        Entry(title(found, name), _validation(found, name), pooled[name][metric], {})
+        for name in (network, baseline)
+    ]
+    return Message(
+        "{}; {}", told, verdict(Leaderboard(metric, entries[0], entries[1:], difference))
+    )
+
+
+def always_wrong(found: OutOfFold) -> list[list[str]]:
+    """Samples that no model predicts right: name, group, fold, true and predicted.
+
+    Of a regression those with the largest error of the model that comes nearest.
+    """
+    outputs = [found.pooled(model) for model in found.best_first]
+    first, names = outputs[0], np.array(found.names, dtype=object)
+    target = first.target.numpy()
+    predicted = np.stack([of.predictions.numpy() for of in outputs])
+    if found.task == "regression":
+        errors = np.abs(predicted - target) / np.maximum(target.std(axis=0), 1e-12)
+        nearest = errors.mean(axis=-1).min(axis=0)
+        rows = np.argsort(-nearest, kind="stable")[:MOST_WRONG]
+    elif found.task in CLASSES:
+        rows = np.flatnonzero((predicted != target).all(axis=0))
+    else:
+        rows = np.flatnonzero((predicted != target).any(axis=-1).all(axis=0))
+    fold_of = np.repeat(
+        [fold.name for fold in found.plan.folds],
+        [len(of[RECOMMENDED].sample_id) for of in found.test],
+    )
+    groups, recommended = found.groups, found.pooled(RECOMMENDED).predictions.numpy()
+
+    def told(value: np.ndarray) -> str:
+        if found.task in CLASSES:
+            return str(names[value])
+        if found.task == "regression":
+            return ", ".join(f"{number:.4g}" for number in value)
+        return ", ".join(names[value > 0]) or "none"
+
+    return [
+        [
+            first.sample_id[row],
+            groups[row],
+            str(fold_of[row]),
+            told(target[row]),
+            told(recommended[row]),
+        ]
+        for row in rows
+    ]
+
+
+def rule(found: OutOfFold) -> Message:
+    """How models were chosen, in sentences."""
+    several = len(found.plan.seeds) > 1
+    return sentences(
+        Message(
+            "In each fold the model with the best {} on the fold's own validation samples is "
+            "chosen; its test samples choose nothing.",
+            found.metric,
+        ),
+        Message(
+            "Recommended for new samples is the model with the best mean of these figures over the "
+            "folds."
+        ),
+        Message(
+            "The epoch of a network may have been chosen on the same validation samples, which "
+            "favours networks."
+        )
+        if found.networks
+        else "",
+        Message("A network predicts the mean of {} seeds.", len(found.plan.seeds))
+        if several
+        else "",
+    )

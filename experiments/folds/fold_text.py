@@ -1,0 +1,271 @@
+"""The results of a cross-validation in the terminal, in Markdown, and as tables."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+
+from datasets.cohort import about_positive
+from datasets.messages import Message, sentences
+from datasets.splits import SUBSETS
+from engine.metrics import metric_value
+from engine.reporting import figure_text, p_text, with_bounds
+from engine.statistics import Interval
+from experiments.analysis import about_methods, audit_summary, audit_table, finding_number
+from experiments.folds.fold_leaderboard import FoldLeaderboard, always_wrong, rule, title
+from experiments.folds.out_of_fold import RECOMMENDED
+from experiments.report.text import escape_markdown
+
+# A cell where there is nothing to compare.
+NOTHING = "-"
+NARROWEST, WITHOUT_TERMINAL = 60, 100
+
+DEPENDENT = (
+    "The folds share most of their training samples, so their figures are not independent: the "
+    "standard deviation is their spread, not a standard error of the mean, for which no unbiased "
+    'estimate exists (Bengio and Grandvalet 2004, "No Unbiased Estimator of the '
+    'Variance of K-Fold Cross-Validation").'
+)
+POOLED = (
+    "Pooled figures are of all test samples together, each predicted by the model that was not "
+    "trained on its group. A pooled ranking compares scores of different models, which lowers it "
+    'where their scales differ (Forman and Scholz 2010, "Apples-to-Apples in Cross-Validation '
+    'Studies").'
+)
+
+
+def heading(board: FoldLeaderboard) -> str:
+    """The folds and their samples, in a line."""
+    plan = board.found.plan
+    count = len(plan.folds) // plan.repeats
+    samples, groups = len(plan.cohort.sample_ids), len(set(board.found.groups))
+    tested = f"{samples} samples of {groups} groups, each tested "
+    tested += "once" if plan.repeats == 1 else f"{plan.repeats} times"
+    if plan.kind == "fold":
+        return f"{count} folds; {tested}"
+    return f"each {plan.kind} left out in turn, {count} of them; {tested}"
+
+
+def leaderboard_cells(board: FoldLeaderboard) -> list[list[str]]:
+    """Rows of cells, the first the names of the columns."""
+    found, metric = board.found, board.found.metric
+    test = board.table["pooled_test"].iloc[-1]
+    head = ["model", f"validation {metric}", "mean of folds", "sd", "pooled", "difference"]
+    rows = [[*head, "t-test p, Holm", f"{test} p, Holm"]]
+    for _, row in board.table.iterrows():
+        model = row["model"]
+        cells = [str(title(found, model)), *map(figure_text, row[["validation", "mean", "sd"]])]
+        cells.append(with_bounds(board.pooled[model][metric]))
+        if model == RECOMMENDED:
+            cells += [NOTHING] * 3
+        else:
+            bounds = row[["difference", "difference_low", "difference_high"]]
+            cells.append(with_bounds(Interval(*bounds), "+"))
+            cells += map(p_text, row[["t_test_p_holm", "pooled_p_holm"]])
+        rows.append(cells)
+    return rows
+
+
+def about_tests(board: FoldLeaderboard) -> Message:
+    """What the columns of the leaderboard are, in sentences."""
+    found, base = board.found, board.found.plan.base
+    resamples, several = base.report.resamples, len(found.plan.seeds) > 1
+    return sentences(
+        rule(found),
+        Message(
+            "The row recommended holds what was chosen in each fold; differences and tests are of "
+            "each model against it. t-test: corrected for overlapping training sets (Nadeau and "
+            "Bengio 2003). All p-values are corrected for their number (Holm 1979)."
+        ),
+        Message(
+            "In brackets 95% intervals: {} bootstrap resamples of the {} groups; they cover the "
+            "variation over tested groups, not over training sets.",
+            resamples,
+            len(set(found.groups)),
+        )
+        if resamples
+        else "",
+        Message("Single seeds: {}.", _single_seeds(board)) if several else "",
+    )
+
+
+def _single_seeds(board: FoldLeaderboard) -> list[str]:
+    rows = board.table.dropna(subset=["seeds_low"]).iterrows()
+    return [
+        f"{row['model']} {figure_text(row['seeds_low'])} to {figure_text(row['seeds_high'])}"
+        for _, row in rows
+    ]
+
+
+def notes(board: FoldLeaderboard) -> list[str]:
+    """On the positive class, undefined metrics, and intervals that are not by bootstrap."""
+    found = board.found
+    about = about_positive(found.task, found.names)
+    lines = [f"{about[:1].upper()}{about[1:]}."] if about else []
+    lines += about_methods(list(board.pooled.values()), found.task)
+    count = len(found.test)
+    own = board.metrics[board.metrics["model"] == RECOMMENDED].set_index("metric")["folds"]
+    for metric, defined in own.items():
+        if defined < count:
+            line = f"{metric} is undefined in {count - defined} of {count} folds"
+            others = "; its mean, standard deviation and median are of the others."
+            lines.append(line + (others if defined else "."))
+    untold = {name for run in found.runs.values() for name in run.asked_for}
+    untold -= set(board.metrics["metric"])
+    lines += [f"{name} cannot be computed from predictions." for name in sorted(untold)]
+    return lines + about_checks(board)
+
+
+def about_checks(board: FoldLeaderboard) -> list[str]:
+    """On permutations and the learning curve."""
+    found, tested, lines = board.found, board.permutations, []
+    if tested is not None:
+        lines.append(
+            f"Permutation test of {title(found, tested.model)}: p = {tested.p_value:.4f}, "
+            f"{found.metric} {figure_text(tested.observed)} against a mean of "
+            f"{figure_text(float(pd.Series(tested.permuted).mean()))} on "
+            f"{len(tested.permuted)} permutations of the targets, by group."
+        )
+    if board.learning is not None:
+        best = found.baselines[0]
+        own = board.learning[board.learning["model"] == best]
+        steps = ", ".join(
+            f"{figure_text(value)} with {samples}"
+            for samples, value in zip(own["samples"], own[found.metric], strict=True)
+        )
+        lines.append(f"Learning curve of {title(found, best)}, by training samples: {steps}.")
+    return lines
+
+
+def fold_text(board: FoldLeaderboard) -> str:
+    """All of it for a terminal."""
+    rows = leaderboard_cells(board)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [heading(board), f"audit {audit_summary(board.audit)}"]
+    lines += audit_table([finding for finding in board.audit if finding.level != "note"])
+    lines.append("")
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    width = max(NARROWEST, shutil.get_terminal_size((WITHOUT_TERMINAL, 0)).columns)
+    remarks = [about_tests(board), *notes(board), DEPENDENT]
+    remarks = [textwrap.fill(line, width) for line in remarks]
+    return "\n".join([*lines, "", *remarks, "", f"verdict: {board.verdict}"])
+
+
+def summary(board: FoldLeaderboard) -> str:
+    """All of it in Markdown."""
+    found = board.found
+    audit = [["level", "number", "finding"]]
+    audit += [[f.level, str(finding_number(f)), str(f.sentence)] for f in board.audit]
+    metrics = list(dict.fromkeys(board.metrics["metric"]))
+    every = [["model", *metrics]]
+    for model, of in board.pooled.items():
+        every.append([str(title(found, model)), *(with_bounds(of[metric]) for metric in metrics)])
+    folds = [[found.plan.kind, *SUBSETS, "groups of test", "chosen", "chosen, test", "range"]]
+    for number, fold in enumerate(found.plan.folds):
+        of_models = [board.folds[model][number] for model in found.best_first]
+        counts = [str(int((fold.split == subset).sum())) for subset in SUBSETS]
+        tested = len(set(found.plan.cohort.groups[fold.split == "test"]))
+        chosen = board.folds[RECOMMENDED][number]
+        ends = (figure_text(end(of_models)) for end in (min, max))
+        name = f"{fold.name}{f' (repeat {fold.repeat})' if fold.repeat else ''}"
+        cells = [str(title(found, found.chosen[number])), figure_text(chosen), " to ".join(ends)]
+        folds.append([name, *counts, str(tested), *cells])
+    wrong = always_wrong(found)
+    about = "\n".join(f"- {escape_markdown(line)}" for line in board.about)
+    remarks = "".join(f"\n{line}\n" for line in notes(board))
+    findings = markdown_table(audit) if board.audit else ""
+    return f"""# {escape_markdown(found.plan.base.exp_name)}: {heading(board)}
+
+## Audit
+
+{audit_summary(board.audit).capitalize()}.
+
+{findings}
+
+## Verdict
+
+{escape_markdown(str(board.verdict).capitalize())}.
+
+{markdown_table(leaderboard_cells(board))}
+
+{about_tests(board)}
+
+{DEPENDENT}
+
+{POOLED}
+{remarks}
+## Data
+
+{about}
+
+## All metrics, pooled
+
+{markdown_table(every)}
+
+## Folds
+
+{found.metric} of the chosen model, and from the worst to the best of all models.
+
+{markdown_table(folds)}
+
+## {wrong_heading(board)}
+
+{markdown_table([WRONG_HEAD, *wrong]) if wrong else "None."}
+
+## Files
+
+`predictions_oof.csv` holds every sample's predictions by every model, and the fold that it was
+tested in; `leaderboard.csv`, `metrics.csv` and `folds.csv` these tables in full precision.
+"""
+
+
+WRONG_HEAD = ["sample", "group", "fold", "true", "predicted by the chosen model"]
+
+
+def wrong_heading(board: FoldLeaderboard) -> str:
+    """Of the list of samples."""
+    if board.found.task == "regression":
+        return "Samples with the largest errors of all models"
+    return "Samples that every model predicts wrongly"
+
+
+def folds_table(board: FoldLeaderboard) -> pd.DataFrame:
+    """``folds.csv``: one row per fold and model, with its sizes and each metric."""
+    found, rows = board.found, []
+    measured = list(dict.fromkeys(board.metrics["metric"]))
+    for number, fold in enumerate(found.plan.folds):
+        sizes = {f"{subset}_samples": int((fold.split == subset).sum()) for subset in SUBSETS}
+        tested = len(set(found.plan.cohort.groups[fold.split == "test"]))
+        for model in found.best_first:
+            runs = [
+                found.runs[model, seed, number]
+                for seed in (found.plan.seeds if model in found.plan.candidates else ())
+            ]
+            rows.append(
+                {
+                    "repeat": fold.repeat,
+                    "fold": fold.name,
+                    "model": model,
+                    "chosen": model == found.chosen[number],
+                    **sizes,
+                    "test_groups": tested,
+                    "run": " ".join(run.name for run in runs),
+                    "epochs": " ".join(str(run.epochs) for run in runs),
+                    f"val/{found.metric}": metric_value(found.metric, found.val[number][model]),
+                    **{name: metric_value(name, found.test[number][model]) for name in measured},
+                    "fingerprint": fold.version.fingerprint,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first the names of the columns."""
+    head, *others = ([escape_markdown(cell) for cell in row] for row in rows)
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *others)]
+    return "\n".join([lines[0], f"|---|{'---:|' * (len(head) - 1)}", *lines[1:]])
