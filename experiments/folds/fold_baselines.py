@@ -36,7 +36,7 @@ class FoldTask(NamedTuple):
     Attributes:
         config: Of the fold.
         metric: Chooses the members of late fusion.
-        path: Of the file to write, if any.
+        path: Of the file of predictions.
         targets: Permuted ones, [N] or [N, T] of the cohort each.
         shares: Of the training samples.
         models: The baselines to fit; empty for the configured ones.
@@ -44,7 +44,7 @@ class FoldTask(NamedTuple):
 
     config: Config
     metric: str
-    path: Path | None = None
+    path: Path
     targets: Sequence[np.ndarray] = ()
     shares: Sequence[float] = ()
     models: Sequence[str] = ()
@@ -77,7 +77,6 @@ def fit_fold(task: FoldTask) -> None:
         part = wide_table(_renamed(outputs), data.cohort.class_names)
         part.insert(1, SUBSET, subset)
         parts.append(part)
-    assert task.path is not None
     try:
         task.path.parent.mkdir(parents=True, exist_ok=True)
         text = pd.concat(parts).to_csv(index=False)

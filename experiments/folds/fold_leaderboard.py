@@ -320,8 +320,8 @@ def rule(found: OutOfFold) -> Message:
             "folds."
         ),
         Message(
-            "The epoch of a network may have been chosen on the same validation samples, which "
-            "favours networks."
+            "The epoch of a network, and what late fusion is made of, may have been chosen on the "
+            "same validation samples, which favours them."
         )
         if found.networks
         else "",

@@ -37,7 +37,7 @@ from experiments.folds.fold_page import write_fold_page
 from experiments.folds.fold_plan import ALL, Overrides, Plan, check_earlier, make_plan
 from experiments.folds.fold_text import fold_text, folds_table, summary
 from experiments.folds.out_of_fold import OutOfFold, gather, pool
-from experiments.folds.side_by_side import gpus, side_by_side
+from experiments.folds.side_by_side import SideBySide
 from experiments.runs import FINISHED, run_each, run_one, states_of
 
 PREDICTIONS_NAME, LEADERBOARD_NAME = "predictions_oof.csv", "leaderboard.csv"
@@ -77,21 +77,35 @@ def cross_validate(
     """
     plan = make_plan(source, overrides, count, repeats, models, seeds, grid)
     base = plan.base.accepting(accept)
-    if permutations and not base.baselines.enabled:
-        raise UsageError("--permutations: the test is of a baseline; set baselines.enabled true")
+    if (permutations or learning_curve) and not base.baselines.enabled:
+        option = "--permutations" if permutations else "--learning-curve"
+        raise UsageError(f"{option} is of baselines: set baselines.enabled true")
     check_earlier(plan)
     print(plan.cohort.describe())
     audit = audit_cohort(base, plan.cohort, None, AUTOMATIC_SCANS) if base.audit.enabled else []
     check_audit(audit)
     plan, states = _with_states(plan, list(models) == [ALL])
-    code = _run(plan, states, jobs)
-    if code is not None:
-        print("to continue: the same command line")
-        return code
+    with SideBySide(jobs, plan.base.trainer.device) as processes:
+        code = _run(plan, states, processes)
+        if code is not None:
+            print("to continue: the same command line")
+            return code
+        board = _results(plan, processes, permutations, learning_curve)
+    board = replace(board, audit=audit)
+    print(f"\n{fold_text(board)}")
+    for line in _write(board):
+        print(line)
+    return 0
+
+
+def _results(
+    plan: Plan, processes: SideBySide, permutations: int, learning_curve: bool
+) -> FoldLeaderboard:
+    """Fit the baselines, and compare all models."""
     metric = comparison_metric(plan.base, plan.cohort.task)
-    tasks = baseline_tasks(plan, metric) if base.baselines.enabled else []
-    missing = [task for task in tasks if task.path is not None and not task.path.is_file()]
-    _work(fit_fold, missing, jobs, "baselines of fold {} of {}")
+    tasks = baseline_tasks(plan, metric) if plan.base.baselines.enabled else []
+    missing = [task for task in tasks if not task.path.is_file()]
+    _work(fit_fold, missing, processes, "baselines of fold {} of {}")
     found = gather(plan, metric, [read_fold(task) for task in tasks] or [{}] * len(plan.folds))
     measurable = list(
         dict.fromkeys(name for run in found.runs.values() for name in run.metric_names)
@@ -102,15 +116,13 @@ def cross_validate(
         *plan.cohort.describe().splitlines(),
         f"cohort fingerprint, before the split, {version}",
     ]
-    board = replace(board, audit=audit, about=about)
+    board = replace(board, about=about)
     if permutations:
-        board = replace(board, permutations=_permute(found, tasks, permutations, jobs))
-    if learning_curve and tasks:
-        board = replace(board, learning=_learn(found, tasks, jobs))
-    print(f"\n{fold_text(board)}")
-    for line in _write(board):
-        print(line)
-    return 0
+        tested = _permute(found, tasks, permutations, processes)
+        board = replace(board, permutations=tested)
+    if learning_curve:
+        board = replace(board, learning=_learn(found, tasks, processes))
+    return board
 
 
 def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
@@ -129,11 +141,10 @@ def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
     return plan, states
 
 
-def _run(plan: Plan, states: Sequence[str], jobs: int) -> int | None:
+def _run(plan: Plan, states: Sequence[str], processes: SideBySide) -> int | None:
     """Run what is not finished; returns the exit code if a signal stopped a run."""
     configs = list(plan.runs.values())
-    names = gpus(plan.base.trainer.device)
-    if jobs == 1 and len(names) < 2:
+    if processes.jobs == 1:
         return run_each(configs, states)
     left = [
         (config, state) for config, state in zip(configs, states, strict=True) if state != FINISHED
@@ -141,9 +152,7 @@ def _run(plan: Plan, states: Sequence[str], jobs: int) -> int | None:
     if len(left) < len(configs):
         print(f"{len(configs) - len(left)} of {len(configs)} runs: finished before")
     began = time.monotonic()
-    for done, (number, code) in enumerate(
-        side_by_side(_run_pair, left, jobs, plan.base.trainer.device), start=1
-    ):
+    for done, (number, code) in enumerate(processes.each(_run_pair, left), start=1):
         if code is not None:
             return int(code)
         seconds = time.monotonic() - began
@@ -155,28 +164,32 @@ def _run_pair(pair: tuple[Config, str]) -> int | None:
     return run_one(*pair)
 
 
-def _work(work: Callable[[Any], Any], tasks: Sequence[FoldTask], jobs: int, told: str) -> list[Any]:
+def _work(
+    work: Callable[[Any], Any], tasks: Sequence[FoldTask], processes: SideBySide, told: str
+) -> list[Any]:
     """The result of each task, in their order."""
     results: list[Any] = [None] * len(tasks)
-    for done, (number, result) in enumerate(side_by_side(work, tasks, jobs), start=1):
+    for done, (number, result) in enumerate(processes.each(work, tasks), start=1):
         results[number] = result
         print(told.format(done, len(tasks)), flush=True)
     return results
 
 
-def _permute(found: OutOfFold, tasks: Sequence[FoldTask], count: int, jobs: int) -> Permutations:
+def _permute(
+    found: OutOfFold, tasks: Sequence[FoldTask], count: int, processes: SideBySide
+) -> Permutations:
     best, metric = found.baselines[0], found.metric
     targets, models = permute(found.plan, count), members_of(best, found.baselines)
     asked = [task._replace(targets=targets, models=models) for task in tasks]
-    folds = _work(permuted_fold, asked, jobs, f"{count} permutations of fold {{}} of {{}}")
+    folds = _work(permuted_fold, asked, processes, f"{count} permutations of fold {{}} of {{}}")
     values = [metric_value(metric, pool(of_folds)) for of_folds in zip(*folds, strict=True)]
     observed = metric_value(metric, found.pooled(best))
     return Permutations(best, observed, values, better_when(metric) == "min")
 
 
-def _learn(found: OutOfFold, tasks: Sequence[FoldTask], jobs: int) -> pd.DataFrame:
+def _learn(found: OutOfFold, tasks: Sequence[FoldTask], processes: SideBySide) -> pd.DataFrame:
     asked = [task._replace(shares=SHARES) for task in tasks]
-    folds = _work(learning_fold, asked, jobs, "learning curve of fold {} of {}")
+    folds = _work(learning_fold, asked, processes, "learning curve of fold {} of {}")
     trained = sum(int((fold.split == "train").sum()) for fold in found.plan.folds) / len(tasks)
     rows = []
     for share, of_folds in zip(SHARES, zip(*folds, strict=True), strict=True):

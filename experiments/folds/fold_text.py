@@ -189,7 +189,7 @@ def summary(board: FoldLeaderboard) -> str:
 
 ## Verdict
 
-{escape_markdown(str(board.verdict).capitalize())}.
+{escape_markdown(f"{board.verdict[:1].upper()}{board.verdict[1:]}")}.
 
 {markdown_table(leaderboard_cells(board))}
 

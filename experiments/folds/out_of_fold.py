@@ -221,14 +221,14 @@ def wide_table(models: Mapping[str, EpochOutputs], names: Sequence[str]) -> pd.D
 def read_wide(table: pd.DataFrame) -> dict[str, SavedOutputs]:
     """The inverse of :func:`wide_table`, of cells as text; other columns are left out."""
     shared = [column for column in table if _is_shared(column)]
-    owners = [column.partition(OF_MODEL)[0] for column in table if OF_MODEL in column]
+    others = [str(column) for column in table if OF_MODEL in str(column) and not _is_shared(column)]
     found = {}
-    for model in dict.fromkeys(name for name in owners if not _is_shared(name)):
+    for model in dict.fromkeys(column.partition(OF_MODEL)[0] for column in others):
         start = model + OF_MODEL
-        own = {c: c.removeprefix(start) for c in table if c.startswith(start)}
+        own = {c: c.removeprefix(start) for c in others if c.startswith(start)}
         found[model] = outputs_of(table[[*shared, *own]].rename(columns=own))[0]
     return found
 
 
-def _is_shared(column: str) -> bool:
-    return column in ("sample_id", TARGET) or column.startswith(f"{TARGET}_")
+def _is_shared(column: Any) -> bool:
+    return str(column) in ("sample_id", TARGET) or str(column).startswith(f"{TARGET}_")
