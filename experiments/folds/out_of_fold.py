@@ -140,12 +140,24 @@ def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -
         _check_alike(found["test"])
         val.append(found["val"])
         test.append(found["test"])
+    return choose(plan, metric, first.class_names, val, test, runs, single)
+
+
+def choose(
+    plan: Plan,
+    metric: str,
+    names: list[str],
+    val: list[dict[str, SavedOutputs]],
+    test: list[dict[str, SavedOutputs]],
+    runs: Mapping[tuple[str, int, int], FinishedRun],
+    single: Mapping[str, list[str]],
+) -> OutOfFold:
+    """Choose a model in each fold, and add it as ``recommended``."""
     losses = [_losses(models, metric) for models in val]
     chosen = [_in_order(of_fold)[0] for of_fold in losses]
-    for models, name in zip(test, chosen, strict=True):
-        models[RECOMMENDED] = models[name]
+    tested = [{**models, RECOMMENDED: models[n]} for models, n in zip(test, chosen, strict=True)]
     best_first = _in_order(sum(losses[1:], losses[0]) / len(losses))
-    return OutOfFold(plan, metric, first.class_names, val, test, chosen, best_first, runs, single)
+    return OutOfFold(plan, metric, names, val, tested, chosen, best_first, runs, single)
 
 
 def _validated(run: FinishedRun) -> SavedOutputs:
