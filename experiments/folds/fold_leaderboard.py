@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from datasets.audit import Finding
 from datasets.messages import Message, sentences
-from engine.metrics import CLASSES, EpochOutputs, metric_value
+from engine.metrics import CLASSES, METRICS, EpochOutputs, metric_value
 from engine.reporting import with_bounds
 from engine.statistics import (
     FEWEST_GROUPS,
@@ -19,6 +19,7 @@ from engine.statistics import (
     bootstrap_differences,
     bootstrap_intervals,
     bootstrap_p_values,
+    corrected_interval,
     corrected_t_test,
     delong_test,
     groups_of_rarest,
@@ -27,6 +28,7 @@ from engine.statistics import (
 from experiments.baselines import Entry, Leaderboard, title_of, verdict
 from experiments.folds.fold_baselines import FUSED_BASELINES
 from experiments.folds.out_of_fold import RECOMMENDED, OutOfFold
+from experiments.folds.side_by_side import SideBySide
 
 DELONG, BOOTSTRAP = "DeLong", "group bootstrap"
 # Of a regression: so many samples with the largest errors of the best model are shown.
@@ -92,55 +94,71 @@ def title(found: OutOfFold, model: str) -> Message:
     return title_of(model) if model in found.baselines else Message("{}", model)
 
 
-def make_leaderboard(found: OutOfFold, metrics: Sequence[str]) -> FoldLeaderboard:
+def make_leaderboard(
+    found: OutOfFold, metrics: Sequence[str], processes: SideBySide | None = None
+) -> FoldLeaderboard:
     """Measure and compare all models.
 
     Args:
         found: The predictions.
         metrics: That can be computed from predictions; the chosen one is always measured.
+        processes: For the bootstrap.
     """
     base, metric, groups = found.plan.base, found.metric, found.groups
     models = [RECOMMENDED, *found.best_first]
     measured = list(dict.fromkeys([metric, *metrics]))
-    resamples, seed = base.report.resamples, base.seed
     outputs = {model: found.pooled(model) for model in models}
-    pooled = {
-        model: bootstrap_intervals(of, groups, measured, resamples, seed=seed)
-        if resamples
-        else {name: Interval(metric_value(name, of)) for name in measured}
-        for model, of in outputs.items()
+    asked = [(of, groups, measured, base.report.resamples, base.seed) for of in outputs.values()]
+    drawn = dict((processes or SideBySide(1)).each(_figures, asked))
+    pooled = {model: drawn[number] for number, model in enumerate(models)}
+    folds = {
+        (model, name): [metric_value(name, of[model]) for of in found.test]
+        for model in models
+        for name in measured
     }
-    rows, folds = [], {}
-    for model in models:
-        for name in measured:
-            of_folds = [metric_value(name, of[model]) for of in found.test]
-            if name == metric:
-                folds[model] = of_folds
-            spread = pd.Series(of_folds).agg(["mean", "std", "median"])
-            figure = pooled[model][name]
-            rows.append(
-                {
-                    "model": model,
-                    "metric": name,
-                    "mean": spread["mean"],
-                    "sd": spread["std"],
-                    "median": spread["median"],
-                    "pooled": figure.value,
-                    "low": figure.low,
-                    "high": figure.high,
-                    "folds": int(pd.Series(of_folds).count()),
-                }
-            )
-    by_metric = pd.DataFrame(rows)
+    by_metric = pd.DataFrame(
+        {
+            "model": model,
+            "metric": name,
+            "mean": (mean := mean_figure(found, name, values)).value,
+            "mean_low": mean.low,
+            "mean_high": mean.high,
+            "sd": pd.Series(values).std(),
+            "median": pd.Series(values).median(),
+            "pooled": (figure := pooled[model][name]).value,
+            "low": figure.low,
+            "high": figure.high,
+            "folds": int(pd.Series(values).count()),
+        }
+        for (model, name), values in folds.items()
+    )
     leading = by_metric[by_metric["metric"] == metric].reset_index(drop=True)
     leading.insert(1, "kind", [_kind(found, model) for model in models])
     leading["n"], leading["groups"] = len(groups), len(set(groups))
     leading["chosen"] = [found.chosen.count(m) if m != RECOMMENDED else pd.NA for m in models]
     leading["validation"] = [_validation(found, model) for model in models]
-    leading = leading.join(_seeds(found, models)).join(_differences(found, outputs, folds))
-    return FoldLeaderboard(
-        found, leading, by_metric, folds, pooled, _verdict(found, pooled, outputs, groups)
-    )
+    of_folds = {model: folds[model, metric] for model in models}
+    leading = leading.join(_seeds(found, models)).join(_differences(found, outputs, of_folds))
+    verdict_of = _verdict(found, pooled, outputs, of_folds)
+    return FoldLeaderboard(found, leading, by_metric, of_folds, pooled, verdict_of)
+
+
+def _figures(asked: tuple[EpochOutputs, list[str], list[str], int, int]) -> dict[str, Interval]:
+    """A model's metrics on all test samples, with intervals unless there are no resamples."""
+    outputs, groups, measured, resamples, seed = asked
+    if not resamples:
+        return {name: Interval(metric_value(name, outputs)) for name in measured}
+    return bootstrap_intervals(outputs, groups, measured, resamples, seed=seed)
+
+
+def mean_figure(found: OutOfFold, metric: str, values: Sequence[float]) -> Interval:
+    """The mean over folds with its interval, which ends where the metric does."""
+    figure = corrected_interval(values, found.test_share)
+    if found.task == "regression" or metric == "log_loss" or metric not in METRICS:
+        return figure
+    least = -1.0 if metric == "mcc" else 0.0
+    low, high = np.clip([figure.low, figure.high], least, 1.0)  # NaN stays
+    return replace(figure, low=float(low), high=float(high))
 
 
 def _kind(found: OutOfFold, model: str) -> str:
@@ -177,8 +195,6 @@ def _differences(
     plan, metric, groups = found.plan, found.metric, found.groups
     resamples, seed = plan.base.report.resamples, plan.base.seed
     reference, *others = outputs
-    counts = [[int((fold.split == s).sum()) for s in ("test", "train")] for fold in plan.folds]
-    tested, trained = np.mean(counts, axis=0)
     apart = [
         Interval(metric_value(metric, outputs[m]) - metric_value(metric, outputs[reference]))
         for m in others
@@ -201,9 +217,7 @@ def _differences(
             for p, interval in zip(drawn, apart, strict=True)
         ]
     by_fold = [
-        corrected_t_test(
-            [a - b for a, b in zip(folds[model], folds[reference], strict=True)], tested / trained
-        )[1]
+        corrected_t_test(_apart(folds[model], folds[reference]), found.test_share)[1]
         for model in others
     ]
     nothing = [math.nan]
@@ -229,39 +243,52 @@ def _delong_fits(found: OutOfFold, outputs: EpochOutputs, groups: Sequence[str])
     return rarest is not None and rarest >= FEWEST_GROUPS
 
 
+def _apart(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(first, second, strict=True)]
+
+
 def _verdict(
     found: OutOfFold,
     pooled: Mapping[str, Mapping[str, Interval]],
     outputs: Mapping[str, EpochOutputs],
-    groups: Sequence[str],
+    folds: Mapping[str, Sequence[float]],
 ) -> Message:
-    """What is recommended, and whether the best network beats the best baseline."""
-    metric, best = found.metric, found.best_first[0]
+    """What is recommended, and whether the best network beats the best baseline.
+
+    By pooled figures; where the groups are too few for their intervals, by means of folds.
+    """
+    metric, best, base = found.metric, found.best_first[0], found.plan.base
+    by_folds = pooled[RECOMMENDED][metric].too_few
+
+    def figure(model: str) -> Interval:
+        by_mean = mean_figure(found, metric, folds[model])
+        return by_mean if by_folds else pooled[model][metric]
+
+    basis = Message("pooled")
+    if by_folds:
+        basis = Message("mean of {} folds, as the groups are few", len(folds[RECOMMENDED]))
     told = Message(
-        "recommended: {}; {} {} if chosen anew in each fold without its test samples",
-        title(found, best),
-        metric,
-        with_bounds(pooled[RECOMMENDED][metric]),
+        "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
+        *(title(found, best), metric, with_bounds(figure(RECOMMENDED)), basis),
     )
     if not found.networks or not found.baselines:
         return told
     network, baseline = found.networks[0], found.baselines[0]
-    base = found.plan.base
-    if base.report.resamples:
+    if by_folds:
+        apart = corrected_interval(_apart(folds[network], folds[baseline]), found.test_share)
+    elif base.report.resamples:
         pair = [outputs[baseline], outputs[network]]
-        difference = bootstrap_differences(
-            pair, groups, [metric], base.report.resamples, seed=base.seed
-        )[0][metric]
+        drawn = bootstrap_differences(
+            pair, found.groups, [metric], base.report.resamples, seed=base.seed
+        )
+        apart = drawn[0][metric]
     else:
-        of = (pooled[name][metric].value for name in (network, baseline))
-        difference = Interval(next(of) - next(of))
+        apart = Interval(pooled[network][metric].value - pooled[baseline][metric].value)
     entries = [
-        Entry(title(found, name), _validation(found, name), pooled[name][metric], {})
+        Entry(title(found, name), _validation(found, name), figure(name), {})
         for name in (network, baseline)
     ]
-    return Message(
-        "{}; {}", told, verdict(Leaderboard(metric, entries[0], entries[1:], difference))
-    )
+    return Message("{}; {}", told, verdict(Leaderboard(metric, entries[0], entries[1:], apart)))
 
 
 def always_wrong(found: OutOfFold) -> list[list[str]]:

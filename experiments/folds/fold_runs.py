@@ -38,7 +38,7 @@ from experiments.folds.fold_plan import ALL, Overrides, Plan, check_earlier, mak
 from experiments.folds.fold_text import fold_text, folds_table, summary
 from experiments.folds.out_of_fold import OutOfFold, gather, pool
 from experiments.folds.side_by_side import SideBySide
-from experiments.runs import FINISHED, run_each, run_one, states_of
+from experiments.runs import FINISHED, run_each, run_one, state_of, states_of
 
 PREDICTIONS_NAME, LEADERBOARD_NAME = "predictions_oof.csv", "leaderboard.csv"
 SUMMARY_NAME, RECOMMENDED_FOLDER = "summary.md", "recommended"
@@ -110,7 +110,7 @@ def _results(
     measurable = list(
         dict.fromkeys(name for run in found.runs.values() for name in run.metric_names)
     )
-    board = make_leaderboard(found, measurable)
+    board = make_leaderboard(found, measurable, processes)
     version = plan.folds[0].version.unsplit().fingerprint
     about = [
         *plan.cohort.describe().splitlines(),
@@ -127,7 +127,6 @@ def _results(
 
 def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
     """How far each run has come; of ``all`` families those that do not fit are left out."""
-    states: list[str] = []
     for candidate in plan.candidates:
         own = [config for key, config in plan.runs.items() if key[0] == candidate]
         try:
@@ -137,8 +136,7 @@ def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
                 raise
             print(f"{candidate} is left out: {error}")
             plan = plan.without(candidate)
-    states = states_of(list(plan.runs.values()), lambda config: None)
-    return plan, states
+    return plan, [state_of(config) for config in plan.runs.values()]
 
 
 def _run(plan: Plan, states: Sequence[str], processes: SideBySide) -> int | None:

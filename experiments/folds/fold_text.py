@@ -57,7 +57,9 @@ def leaderboard_cells(board: FoldLeaderboard) -> list[list[str]]:
     rows = [[*head, "t-test p, Holm", f"{test} p, Holm"]]
     for _, row in board.table.iterrows():
         model = row["model"]
-        cells = [str(title(found, model)), *map(figure_text, row[["validation", "mean", "sd"]])]
+        mean = Interval(*row[["mean", "mean_low", "mean_high"]])
+        cells = [str(title(found, model)), figure_text(row["validation"]), with_bounds(mean)]
+        cells.append(figure_text(row["sd"]))
         cells.append(with_bounds(board.pooled[model][metric]))
         if model == RECOMMENDED:
             cells += [NOTHING] * 3
@@ -77,12 +79,13 @@ def about_tests(board: FoldLeaderboard) -> Message:
         rule(found),
         Message(
             "The row recommended holds what was chosen in each fold; differences and tests are of "
-            "each model against it. t-test: corrected for overlapping training sets (Nadeau and "
-            "Bengio 2003). All p-values are corrected for their number (Holm 1979)."
+            "each model against it. t-test and intervals of means: corrected for overlapping "
+            "training sets (Nadeau and Bengio 2003). All p-values are corrected for their number "
+            "(Holm 1979)."
         ),
         Message(
-            "In brackets 95% intervals: {} bootstrap resamples of the {} groups; they cover the "
-            "variation over tested groups, not over training sets.",
+            "95% intervals of pooled figures: {} bootstrap resamples of the {} groups; they cover "
+            "the variation over tested groups, not over training sets.",
             resamples,
             len(set(found.groups)),
         )

@@ -82,6 +82,13 @@ class OutOfFold:
         of = dict(zip(cohort.sample_ids, map(str, cohort.groups), strict=True))
         return [of[sample] for sample in self.pooled(RECOMMENDED).sample_id]
 
+    @property
+    def test_share(self) -> float:
+        """Test samples of a fold divided by its training samples, on average."""
+        splits = [fold.split for fold in self.plan.folds]
+        tested, trained = (sum((of == s).sum() for of in splits) for s in ("test", "train"))
+        return float(tested / trained)
+
     def pooled(self, model: str) -> SavedOutputs:
         """The test samples of all folds, one fold after the other."""
         parts = [of[model] for of in self.test]

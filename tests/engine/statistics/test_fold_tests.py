@@ -13,6 +13,7 @@ from engine.metrics import EpochOutputs
 from engine.statistics import (
     bootstrap_differences,
     bootstrap_p_values,
+    corrected_interval,
     corrected_t_test,
     delong_test,
 )
@@ -37,6 +38,16 @@ def test_the_corrected_test_by_hand():
     t, p = corrected_t_test([1.0, 2.0, math.nan, 3.0], test_share=0.5)
     assert t == pytest.approx(2 / math.sqrt(5 / 6))
     assert p == pytest.approx(1 - t / math.sqrt(t**2 + 2))
+
+
+def test_the_interval_of_a_mean_ends_at_zero_where_the_test_says_05():
+    values, level = [1.0, 2.0, 3.0], 0.9
+    found = corrected_interval(values, test_share=0.5, level=level)
+    moved = [value - found.low for value in values]
+    assert corrected_t_test(moved, test_share=0.5)[1] == pytest.approx(1 - level)
+    assert found.value == 2.0
+    assert found.high - 2.0 == pytest.approx(2.0 - found.low)
+    assert math.isnan(corrected_interval([1.0], 0.5).low)
 
 
 def test_what_cannot_be_tested_over_folds_is_undefined():

@@ -93,7 +93,21 @@ def test_of_few_groups_nothing_is_claimed():
     board = make_leaderboard(make_folds(group_size=5), [])
     assert board.table["pooled_p"].isna().all()
     assert board.table["low"].isna().all()
-    assert "too few samples to tell whether tft beats" in board.verdict
+
+
+def test_of_few_groups_the_verdict_is_by_means_of_folds():
+    found = make_folds(group_size=5)
+    board = make_leaderboard(found, [])
+    table = board.table.set_index("model")
+    assert (table["mean_low"] < table["mean"]).all()
+    assert (table["mean_high"] <= 1).all()
+    share = 10 / 30
+    for model, values in board.folds.items():
+        reach = student.ppf(0.975, 3) * math.sqrt((1 / 4 + share) * np.var(values, ddof=1))
+        assert table.loc[model, "mean_low"] == pytest.approx(np.mean(values) - reach)
+    assert "mean of 4 folds, as the groups are few" in board.verdict
+    apart = table.loc["tft", "mean"] - table.loc["spectra_svm", "mean"]
+    assert f"difference {apart:.3f} (" in board.verdict
 
 
 def test_without_resamples_there_are_figures_and_no_intervals():
