@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +70,7 @@ def done(study):
     return study / "runs"
 
 
-def read(folder, name):
+def read(folder: Path, name: str) -> Any:
     return pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
 
 
@@ -79,7 +81,9 @@ def test_every_fold_is_a_run_and_every_sample_is_tested_once(done, cohort_dir):
     table = pd.read_csv(done / "small-folds" / "predictions_oof.csv", dtype=str)
     everyone = pd.read_csv(cohort_dir / "samples.csv", dtype=str)["sample_id"]
     assert sorted(table["sample_id"]) == sorted(everyone)
-    network = {c: c.removeprefix("tabular_only:") for c in table if c.startswith("tabular_only:")}
+    network = {
+        c: c.removeprefix("tabular_only:") for c in map(str, table) if c.startswith("tabular_only:")
+    }
     for number, name in enumerate(names):
         own = pd.read_csv(done / name / "predictions.csv", dtype=str)
         there = table[table["fold"] == str(number)].reset_index(drop=True)
@@ -168,6 +172,7 @@ def test_baselines_are_fitted_as_a_run_fits_them(done, study, tmp_path):
     experiment.run()
     table = read(done / "small-folds", "folds.csv")
     table = table[table["fold"] == 1].set_index("model")
+    assert experiment.leaderboard is not None
     for entry in experiment.leaderboard.baselines:
         name = FUSED_BASELINES if entry.name == "late_fusion" else entry.name
         assert table.loc[name, "auroc"] == pytest.approx(entry.metrics["test"]["auroc"])
@@ -314,7 +319,7 @@ def test_test_labels_of_a_fold_never_change_its_choice(study, tmp_path):
         "--baselines.models",
         "[covariates_logistic]",
     ]
-    chosen = []
+    chosen: list[pd.DataFrame] = []
     for place in ("as_it_is", "flipped"):
         root = shutil.copytree(study / "plates", tmp_path / place)
         table = pd.read_csv(root / "samples.csv", dtype=str)
@@ -329,7 +334,7 @@ def test_test_labels_of_a_fold_never_change_its_choice(study, tmp_path):
         table = table[table["fold"] == "plate B/1"]
         chosen.append(table.set_index("model")[["chosen", "val/auroc"]])
         assert chosen[-1]["chosen"].sum() == 1
-    pd.testing.assert_frame_equal(*chosen)
+    pd.testing.assert_frame_equal(chosen[0], chosen[1])
 
 
 def test_without_groups_each_sample_is_its_own(study, tmp_path, capsys):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,23 @@ from datasets.audit import Finding
 from datasets.errors import UsageError
 from engine.reporting import figure_text
 from engine.statistics import bootstrap_p_values, delong_test, holm
-from experiments.folds.fold_leaderboard import Permutations, always_wrong, make_leaderboard
+from experiments.folds.fold_leaderboard import (
+    FoldLeaderboard,
+    Permutations,
+    always_wrong,
+    make_leaderboard,
+)
 from experiments.folds.fold_page import write_fold_page
 from experiments.folds.fold_text import fold_text, folds_table, summary
 from tests.experiments.folds.made_folds import MODELS, make_folds, rows_of
 
 
-def reread(table):
+def reread(table: pd.DataFrame) -> Any:
     return pd.read_csv(io.StringIO(table.to_csv(index=False)))
+
+
+def by_model(board: FoldLeaderboard) -> Any:
+    return board.table.set_index("model")
 
 
 def test_every_figure_follows_from_the_table_of_predictions():
@@ -53,8 +63,8 @@ def test_every_figure_follows_from_the_table_of_predictions():
     reference, others = "recommended", list(leaderboard.index[1:])
     for model in others:
         row = leaderboard.loc[model]
-        pair = [torch.tensor(oof[f"{name}:prob_case"]) for name in (model, reference)]
-        test = delong_test(*pair, torch.tensor(oof["positive"].to_numpy()).long())
+        first, second = (torch.tensor(oof[f"{m}:prob_case"]) for m in (model, reference))
+        test = delong_test(first, second, torch.tensor(oof["positive"].to_numpy()).long())
         assert row["difference"] == pytest.approx(test.difference)
         assert row["pooled_test"] == "DeLong"
         assert row["pooled_p"] == pytest.approx(test.p_value)
@@ -81,7 +91,7 @@ def test_models_stand_in_the_order_of_validation():
 
 def test_with_several_samples_of_a_group_the_bootstrap_tests():
     found = make_folds(group_size=2)
-    table = make_leaderboard(found, []).table.set_index("model")
+    table = by_model(make_leaderboard(found, []))
     names = list(table.index)
     outputs = [found.pooled(name) for name in names]
     expected = bootstrap_p_values(outputs, found.groups, "auroc", 50, 0)
@@ -98,7 +108,7 @@ def test_of_few_groups_nothing_is_claimed():
 def test_of_few_groups_the_verdict_is_by_means_of_folds():
     found = make_folds(group_size=5)
     board = make_leaderboard(found, [])
-    table = board.table.set_index("model")
+    table = by_model(board)
     assert (table["mean_low"] < table["mean"]).all()
     assert (table["mean_high"] <= 1).all()
     share = 10 / 30
@@ -151,7 +161,7 @@ def test_values_are_compared_too():
     board = make_leaderboard(found, ["r2"])
     oof = reread(found.table())
     targets = [c.removeprefix("target_") for c in oof if c.startswith("target_")]
-    row = board.table.set_index("model").loc["spectra_svm"]
+    row = by_model(board).loc["spectra_svm"]
     truth, told = (
         oof[[f"{start}{name}" for name in targets]].to_numpy()
         for start in ("target_", "spectra_svm:prediction_")
@@ -177,7 +187,7 @@ def test_undefined_figures_are_left_out_of_the_spread():
     board = make_leaderboard(undefined(make_folds(), {0}), [])
     own = board.folds["tft"]
     assert math.isnan(own[0])
-    row = board.table.set_index("model").loc["tft"]
+    row = by_model(board).loc["tft"]
     assert row["mean"] == pytest.approx(np.mean(own[1:]))
     assert row["sd"] == pytest.approx(np.std(own[1:], ddof=1))
     assert row["folds"] == 3
@@ -196,7 +206,7 @@ def test_the_terminal_has_audit_leaderboard_and_verdict():
     assert lines[1] == "audit 1 warning"
     assert lines[-1] == f"verdict: {board.verdict}"
     row = next(line for line in lines if line.startswith("tft"))
-    figures = board.table.set_index("model").loc["tft", ["validation", "mean", "sd"]]
+    figures = by_model(board).loc["tft", ["validation", "mean", "sd"]]
     assert row.split()[1:4] == [figure_text(value) for value in figures]
 
 
@@ -266,7 +276,7 @@ def test_figures_keep_their_digits_in_any_unit(unit):
     board = make_leaderboard(replace(found, names=["age"]), [])
     row = next(line for line in fold_text(board).splitlines() if line.startswith("tft"))
     told = [float(number) for number in row.replace("(", "").replace(")", "").split()[1:5]]
-    own = board.table.set_index("model").loc["tft", ["validation", "mean", "sd", "pooled"]]
+    own = by_model(board).loc["tft", ["validation", "mean", "sd", "pooled"]]
     assert told == pytest.approx(list(own), rel=1e-3)
 
 
