@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,6 @@ class FoldLeaderboard:
         metrics: ``metrics.csv``: one row per model and metric.
         folds: Model -> the chosen metric in each fold, NaN where it is undefined.
         pooled: Model -> metric -> figure of all test samples together.
-        verdict: One sentence, without a final stop.
         audit: Findings in the cohort.
         about: Lines on the data.
         permutations: Of the best baseline.
@@ -80,11 +80,33 @@ class FoldLeaderboard:
     metrics: pd.DataFrame
     folds: Mapping[str, Sequence[float]]
     pooled: Mapping[str, Mapping[str, Interval]]
-    verdict: Message
     audit: Sequence[Finding] = ()
     about: Sequence[str] = ()
     permutations: Permutations | None = None
     learning: pd.DataFrame | None = None
+
+    @cached_property
+    def verdict(self) -> Message:
+        """One sentence, without a final stop."""
+        return _verdict(self)
+
+    @property
+    def by_folds(self) -> bool:
+        """Whether models are told apart by means of folds: the groups are too few to resample."""
+        return self.pooled[RECOMMENDED][self.found.metric].too_few
+
+    @property
+    def basis(self) -> Message:
+        """Of the figures of the verdict."""
+        if self.by_folds:
+            return Message("mean of {} folds, as the groups are few", len(self.found.test))
+        return Message("pooled")
+
+    def figure(self, model: str) -> Interval:
+        """The chosen metric of a model, with its interval."""
+        if self.by_folds:
+            return mean_figure(self.found, self.found.metric, self.folds[model])
+        return self.pooled[model][self.found.metric]
 
 
 def title(found: OutOfFold, model: str) -> Message:
@@ -139,8 +161,7 @@ def make_leaderboard(
     leading["validation"] = [_validation(found, model) for model in models]
     of_folds = {model: folds[model, metric] for model in models}
     leading = leading.join(_seeds(found, models)).join(_differences(found, outputs, of_folds))
-    verdict_of = _verdict(found, pooled, outputs, of_folds)
-    return FoldLeaderboard(found, leading, by_metric, of_folds, pooled, verdict_of)
+    return FoldLeaderboard(found, leading, by_metric, of_folds, pooled)
 
 
 def _figures(asked: tuple[EpochOutputs, list[str], list[str], int, int]) -> dict[str, Interval]:
@@ -247,48 +268,35 @@ def _apart(first: Sequence[float], second: Sequence[float]) -> list[float]:
     return [a - b for a, b in zip(first, second, strict=True)]
 
 
-def _verdict(
-    found: OutOfFold,
-    pooled: Mapping[str, Mapping[str, Interval]],
-    outputs: Mapping[str, EpochOutputs],
-    folds: Mapping[str, Sequence[float]],
-) -> Message:
-    """What is recommended, and whether the best network beats the best baseline.
-
-    By pooled figures; where the groups are too few for their intervals, by means of folds.
-    """
-    metric, best, base = found.metric, found.best_first[0], found.plan.base
-    by_folds = pooled[RECOMMENDED][metric].too_few
-
-    def figure(model: str) -> Interval:
-        by_mean = mean_figure(found, metric, folds[model])
-        return by_mean if by_folds else pooled[model][metric]
-
-    basis = Message("pooled")
-    if by_folds:
-        basis = Message("mean of {} folds, as the groups are few", len(folds[RECOMMENDED]))
+def _verdict(board: FoldLeaderboard) -> Message:
+    """What is recommended, and whether the best network beats the best baseline."""
+    found, metric, base = board.found, board.found.metric, board.found.plan.base
     told = Message(
         "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
-        *(title(found, best), metric, with_bounds(figure(RECOMMENDED)), basis),
+        title(found, found.best_first[0]),
+        metric,
+        with_bounds(board.figure(RECOMMENDED)),
+        board.basis,
     )
     if not found.networks or not found.baselines:
         return told
     network, baseline = found.networks[0], found.baselines[0]
-    if by_folds:
-        apart = corrected_interval(_apart(folds[network], folds[baseline]), found.test_share)
+    if board.by_folds:
+        apart = _apart(board.folds[network], board.folds[baseline])
+        difference = corrected_interval(apart, found.test_share)
     elif base.report.resamples:
-        pair = [outputs[baseline], outputs[network]]
+        pair = [found.pooled(baseline), found.pooled(network)]
         drawn = bootstrap_differences(
             pair, found.groups, [metric], base.report.resamples, seed=base.seed
         )
-        apart = drawn[0][metric]
+        difference = drawn[0][metric]
     else:
-        apart = Interval(pooled[network][metric].value - pooled[baseline][metric].value)
-    entries = [
-        Entry(title(found, name), _validation(found, name), figure(name), {})
+        difference = Interval(board.figure(network).value - board.figure(baseline).value)
+    first, second = (
+        Entry(title(found, name), _validation(found, name), board.figure(name), {})
         for name in (network, baseline)
-    ]
-    return Message("{}; {}", told, verdict(Leaderboard(metric, entries[0], entries[1:], apart)))
+    )
+    return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
 
 
 def always_wrong(found: OutOfFold) -> list[list[str]]:

@@ -33,15 +33,15 @@ from experiments.folds.fold_baselines import (
     read_fold,
 )
 from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, make_leaderboard
-from experiments.folds.fold_page import write_fold_page
+from experiments.folds.fold_page import SUMMARY_NAME, write_fold_page
 from experiments.folds.fold_plan import ALL, Overrides, Plan, check_earlier, make_plan
-from experiments.folds.fold_text import fold_text, folds_table, summary
+from experiments.folds.fold_text import fold_text, folds_table
 from experiments.folds.out_of_fold import OutOfFold, gather, pool
 from experiments.folds.side_by_side import SideBySide
 from experiments.runs import FINISHED, run_each, run_one, state_of, states_of
 
 PREDICTIONS_NAME, LEADERBOARD_NAME = "predictions_oof.csv", "leaderboard.csv"
-SUMMARY_NAME, RECOMMENDED_FOLDER = "summary.md", "recommended"
+RECOMMENDED_FOLDER = "recommended"
 # Of the training samples, for the learning curve.
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -214,9 +214,8 @@ def _write(board: FoldLeaderboard) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), folder, name, durable=False)
-        write_whole(summary(board).encode(), folder, SUMMARY_NAME, durable=False)
         line = refit_recommended(board.found, folder / RECOMMENDED_FOLDER)
+        page = write_fold_page(board, folder)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
-    page = write_fold_page(board, folder)
     return [line, f"{folder / SUMMARY_NAME}", f"open  {page}"]

@@ -1,10 +1,9 @@
-"""The results of a cross-validation in the terminal, in Markdown, and as tables."""
+"""The results of a cross-validation in the terminal, and as tables."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -14,10 +13,9 @@ from datasets.splits import SUBSETS
 from engine.metrics import metric_value
 from engine.reporting import figure_text, p_text, with_bounds
 from engine.statistics import Interval
-from experiments.analysis import about_methods, audit_summary, audit_table, finding_number
-from experiments.folds.fold_leaderboard import FoldLeaderboard, always_wrong, rule, title
+from experiments.analysis import about_methods, audit_summary, audit_table
+from experiments.folds.fold_leaderboard import FoldLeaderboard, rule, title
 from experiments.folds.out_of_fold import RECOMMENDED
-from experiments.report.text import escape_markdown
 
 # A cell where there is nothing to compare.
 NOTHING = "-"
@@ -28,12 +26,6 @@ DEPENDENT = (
     "standard deviation is their spread, not a standard error of the mean, for which no unbiased "
     'estimate exists (Bengio and Grandvalet 2004, "No Unbiased Estimator of the '
     'Variance of K-Fold Cross-Validation").'
-)
-POOLED = (
-    "Pooled figures are of all test samples together, each predicted by the model that was not "
-    "trained on its group. A pooled ranking compares scores of different models, which lowers it "
-    'where their scales differ (Forman and Scholz 2010, "Apples-to-Apples in Cross-Validation '
-    'Studies").'
 )
 
 
@@ -159,84 +151,6 @@ def fold_text(board: FoldLeaderboard) -> str:
     return "\n".join([*lines, "", *remarks, "", f"verdict: {board.verdict}"])
 
 
-def summary(board: FoldLeaderboard) -> str:
-    """All of it in Markdown."""
-    found = board.found
-    audit = [["level", "number", "finding"]]
-    audit += [[f.level, str(finding_number(f)), str(f.sentence)] for f in board.audit]
-    metrics = list(dict.fromkeys(board.metrics["metric"]))
-    every = [["model", *metrics]]
-    for model, of in board.pooled.items():
-        every.append([str(title(found, model)), *(with_bounds(of[metric]) for metric in metrics)])
-    folds = [[found.plan.kind, *SUBSETS, "groups of test", "chosen", "chosen, test", "range"]]
-    for number, fold in enumerate(found.plan.folds):
-        of_models = [board.folds[model][number] for model in found.best_first]
-        counts = [str(int((fold.split == subset).sum())) for subset in SUBSETS]
-        tested = len(set(found.plan.cohort.groups[fold.split == "test"]))
-        chosen = board.folds[RECOMMENDED][number]
-        ends = (figure_text(end(of_models)) for end in (min, max))
-        name = f"{fold.name}{f' (repeat {fold.repeat})' if fold.repeat else ''}"
-        cells = [str(title(found, found.chosen[number])), figure_text(chosen), " to ".join(ends)]
-        folds.append([name, *counts, str(tested), *cells])
-    wrong = always_wrong(found)
-    about = "\n".join(f"- {escape_markdown(line)}" for line in board.about)
-    remarks = "".join(f"\n{line}\n" for line in notes(board))
-    findings = markdown_table(audit) if board.audit else ""
-    return f"""# {escape_markdown(found.plan.base.exp_name)}: {heading(board)}
-
-## Audit
-
-{audit_summary(board.audit).capitalize()}.
-
-{findings}
-
-## Verdict
-
-{escape_markdown(f"{board.verdict[:1].upper()}{board.verdict[1:]}")}.
-
-{markdown_table(leaderboard_cells(board))}
-
-{about_tests(board)}
-
-{DEPENDENT}
-
-{POOLED}
-{remarks}
-## Data
-
-{about}
-
-## All metrics, pooled
-
-{markdown_table(every)}
-
-## Folds
-
-{found.metric} of the chosen model, and from the worst to the best of all models.
-
-{markdown_table(folds)}
-
-## {wrong_heading(board)}
-
-{markdown_table([WRONG_HEAD, *wrong]) if wrong else "None."}
-
-## Files
-
-`predictions_oof.csv` holds every sample's predictions by every model, and the fold that it was
-tested in; `leaderboard.csv`, `metrics.csv` and `folds.csv` these tables in full precision.
-"""
-
-
-WRONG_HEAD = ["sample", "group", "fold", "true", "predicted by the chosen model"]
-
-
-def wrong_heading(board: FoldLeaderboard) -> str:
-    """Of the list of samples."""
-    if board.found.task == "regression":
-        return "Samples with the largest errors of all models"
-    return "Samples that every model predicts wrongly"
-
-
 def folds_table(board: FoldLeaderboard) -> pd.DataFrame:
     """``folds.csv``: one row per fold and model, with its sizes and each metric."""
     found, rows = board.found, []
@@ -265,10 +179,3 @@ def folds_table(board: FoldLeaderboard) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first the names of the columns."""
-    head, *others = ([escape_markdown(cell) for cell in row] for row in rows)
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, *others)]
-    return "\n".join([lines[0], f"|---|{'---:|' * (len(head) - 1)}", *lines[1:]])

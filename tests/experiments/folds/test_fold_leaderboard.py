@@ -22,13 +22,17 @@ from experiments.folds.fold_leaderboard import (
     always_wrong,
     make_leaderboard,
 )
-from experiments.folds.fold_page import write_fold_page
-from experiments.folds.fold_text import fold_text, folds_table, summary
+from experiments.folds.fold_page import fold_sections, summary, write_fold_page
+from experiments.folds.fold_text import fold_text, folds_table, leaderboard_cells
 from tests.experiments.folds.made_folds import MODELS, make_folds, rows_of
 
 
 def reread(table: pd.DataFrame) -> Any:
     return pd.read_csv(io.StringIO(table.to_csv(index=False)))
+
+
+def in_markdown(board: FoldLeaderboard) -> str:
+    return summary(board, fold_sections(board))
 
 
 def by_model(board: FoldLeaderboard) -> Any:
@@ -206,16 +210,18 @@ def test_the_terminal_has_audit_leaderboard_and_verdict():
     assert lines[1] == "audit 1 warning"
     assert lines[-1] == f"verdict: {board.verdict}"
     row = next(line for line in lines if line.startswith("tft"))
-    figures = by_model(board).loc["tft", ["validation", "mean", "sd"]]
-    assert row.split()[1:4] == [figure_text(value) for value in figures]
+    validation, mean, sd = by_model(board).loc["tft", ["validation", "mean", "sd"]]
+    assert row.split()[1] == figure_text(validation)
+    assert row.split()[2][:5] == figure_text(mean)[:5]
+    assert figure_text(sd) in row.split()
 
 
 def test_names_of_the_users_own_do_not_break_tables():
     found = make_folds(kind="site", fold_names=("north|1", "south", "east", "west"))
     board = replace(make_leaderboard(found, ["brier"]), about=["cohort a|b"])
-    text = summary(board)
+    text = in_markdown(board)
     assert text.startswith("# made: each site left out in turn, 4 of them; 40 samples")
-    assert "- cohort a\\|b" in text
+    assert "| cohort a\\|b |" in text
     assert next(line for line in text.splitlines() if line.startswith("| north")).startswith(
         "| north\\|1 | 30 | 0 | 10 |"
     )
@@ -243,8 +249,8 @@ def test_the_page_holds_audit_verdict_leaderboard_folds_and_curves(tmp_path):
     )
     page = write_fold_page(board, tmp_path).read_text("utf-8")
     places = [page.index(f'<section id="{name}"') for name in (
-        *("audit", "verdict", "leaderboard", "folds", "roc", "wrong"),
-        *("permutations", "learning", "notes"),
+        *("audit", "verdict", "leaderboard", "metrics", "folds", "roc", "wrong"),
+        *("permutations", "learning", "notes", "data"),
     )]  # fmt: skip
     assert places == sorted(places)
     assert page.count("plotly.js v") == 1
@@ -274,21 +280,21 @@ def test_figures_keep_their_digits_in_any_unit(unit):
 
     found = make_folds("regression", metric="mae", count=2, change=scaled)
     board = make_leaderboard(replace(found, names=["age"]), [])
-    row = next(line for line in fold_text(board).splitlines() if line.startswith("tft"))
-    told = [float(number) for number in row.replace("(", "").replace(")", "").split()[1:5]]
+    cells = next(row for row in leaderboard_cells(board) if row[0] == "tft")
+    told = [float(cell.split()[0]) for cell in cells[1:5]]
     own = by_model(board).loc["tft", ["validation", "mean", "sd", "pooled"]]
     assert told == pytest.approx(list(own), rel=1e-3)
 
 
 def test_pooled_figures_of_few_groups_are_told_as_unsure():
-    text = summary(make_leaderboard(make_folds(group_size=5), ["accuracy"]))
+    text = in_markdown(make_leaderboard(make_folds(group_size=5), ["accuracy"]))
     assert "(too few samples)" in next(x for x in text.splitlines() if x.startswith("| tft"))
     assert "95% intervals of accuracy: Clopper and Pearson (1934)" in text
     assert "No 95% interval of auroc" in text
 
 
 def test_the_summary_says_that_folds_are_not_independent():
-    text = summary(make_leaderboard(make_folds(), []))
+    text = in_markdown(make_leaderboard(make_folds(), []))
     assert "not independent" in text
     assert "Bengio and Grandvalet 2004" in text
     assert "Nadeau and Bengio 2003" in " ".join(text.split())
