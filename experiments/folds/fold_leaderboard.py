@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from datasets.audit import Finding
-from datasets.messages import Message, sentences
-from engine.metrics import CLASSES, METRICS, EpochOutputs, metric_value
+from datasets.messages import Message
+from engine.metrics import METRICS, EpochOutputs, metric_value
 from engine.reporting import with_bounds
 from engine.statistics import (
     FEWEST_GROUPS,
@@ -304,63 +304,21 @@ def always_wrong(found: OutOfFold) -> list[list[str]]:
 
     Of a regression those with the largest error of the model that comes nearest.
     """
-    outputs = [found.pooled(model) for model in found.best_first]
-    first, names = outputs[0], np.array(found.names, dtype=object)
-    target = first.target.numpy()
-    predicted = np.stack([of.predictions.numpy() for of in outputs])
+    target = found.pooled(RECOMMENDED).target.numpy()
+    predicted = np.stack([found.pooled(model).predictions.numpy() for model in found.best_first])
     if found.task == "regression":
         errors = np.abs(predicted - target) / np.maximum(target.std(axis=0), 1e-12)
-        nearest = errors.mean(axis=-1).min(axis=0)
-        rows = np.argsort(-nearest, kind="stable")[:MOST_WRONG]
-    elif found.task in CLASSES:
-        rows = np.flatnonzero((predicted != target).all(axis=0))
+        rows = np.argsort(-errors.mean(axis=-1).min(axis=0), kind="stable")[:MOST_WRONG]
     else:
-        rows = np.flatnonzero((predicted != target).any(axis=-1).all(axis=0))
-    fold_of = np.repeat(
-        [fold.name for fold in found.plan.folds],
-        [len(of[RECOMMENDED].sample_id) for of in found.test],
-    )
-    groups, recommended = found.groups, found.pooled(RECOMMENDED).predictions.numpy()
-
-    def told(value: np.ndarray) -> str:
-        if found.task in CLASSES:
-            return str(names[value])
-        if found.task == "regression":
-            return ", ".join(f"{number:.4g}" for number in value)
-        return ", ".join(names[value > 0]) or "none"
-
+        wrong = (predicted != target).reshape(*predicted.shape[:2], -1).any(axis=-1)
+        rows = np.flatnonzero(wrong.all(axis=0))
+    table = found.table().iloc[rows]
+    starts = ("sample_id", "group", "fold", "target", f"{RECOMMENDED}:prediction")
+    of_start = [table.loc[:, [str(c).startswith(start) for c in table]] for start in starts]
     return [
-        [
-            first.sample_id[row],
-            groups[row],
-            str(fold_of[row]),
-            told(target[row]),
-            told(recommended[row]),
-        ]
-        for row in rows
+        [", ".join(map(_cell, of.iloc[place])) for of in of_start] for place in range(len(table))
     ]
 
 
-def rule(found: OutOfFold) -> Message:
-    """How models were chosen, in sentences."""
-    several = len(found.plan.seeds) > 1
-    return sentences(
-        Message(
-            "In each fold the model with the best {} on the fold's own validation samples is "
-            "chosen; its test samples choose nothing.",
-            found.metric,
-        ),
-        Message(
-            "Recommended for new samples is the model with the best mean of these figures over the "
-            "folds."
-        ),
-        Message(
-            "The epoch of a network, and what late fusion is made of, may have been chosen on the "
-            "same validation samples, which favours them."
-        )
-        if found.networks
-        else "",
-        Message("A network predicts the mean of {} seeds.", len(found.plan.seeds))
-        if several
-        else "",
-    )
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,19 +8,31 @@ import textwrap
 import pandas as pd
 
 from datasets.cohort import about_positive
-from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
 from engine.metrics import metric_value
 from engine.reporting import figure_text, p_text, with_bounds
 from engine.statistics import Interval
 from experiments.analysis import about_methods, audit_summary, audit_table
-from experiments.folds.fold_leaderboard import FoldLeaderboard, rule, title
+from experiments.folds.fold_leaderboard import FoldLeaderboard, title
 from experiments.folds.out_of_fold import RECOMMENDED
 
 # A cell where there is nothing to compare.
 NOTHING = "-"
 NARROWEST, WITHOUT_TERMINAL = 60, 100
 
+ABOUT = (
+    "In each fold the model with the best {} on the fold's own validation samples is chosen; its "
+    "test samples choose nothing. The row recommended holds the predictions of these models. "
+    "Recommended for new samples is the model with the best mean validation figure over the folds. "
+    "The epoch of a network, and what late fusion is made of, may have been chosen on the same "
+    "validation samples, which favours them. Differences and tests are of each model against the "
+    "row recommended; t-test and intervals of means are corrected for overlapping training sets "
+    "(Nadeau and Bengio 2003), all p-values for their number (Holm 1979)."
+)
+RESAMPLED = (
+    "95% intervals of pooled figures: {} bootstrap resamples of the {} groups; they cover the "
+    "variation over tested groups, not over training sets."
+)
 DEPENDENT = (
     "The folds share most of their training samples, so their figures are not independent: the "
     "standard deviation is their spread, not a standard error of the mean, for which no unbiased "
@@ -63,36 +75,18 @@ def leaderboard_cells(board: FoldLeaderboard) -> list[list[str]]:
     return rows
 
 
-def about_tests(board: FoldLeaderboard) -> Message:
-    """What the columns of the leaderboard are, in sentences."""
-    found, base = board.found, board.found.plan.base
-    resamples, several = base.report.resamples, len(found.plan.seeds) > 1
-    return sentences(
-        rule(found),
-        Message(
-            "The row recommended holds what was chosen in each fold; differences and tests are of "
-            "each model against it. t-test and intervals of means: corrected for overlapping "
-            "training sets (Nadeau and Bengio 2003). All p-values are corrected for their number "
-            "(Holm 1979)."
-        ),
-        Message(
-            "95% intervals of pooled figures: {} bootstrap resamples of the {} groups; they cover "
-            "the variation over tested groups, not over training sets.",
-            resamples,
-            len(set(found.groups)),
-        )
-        if resamples
-        else "",
-        Message("Single seeds: {}.", _single_seeds(board)) if several else "",
-    )
-
-
-def _single_seeds(board: FoldLeaderboard) -> list[str]:
-    rows = board.table.dropna(subset=["seeds_low"]).iterrows()
-    return [
-        f"{row['model']} {figure_text(row['seeds_low'])} to {figure_text(row['seeds_high'])}"
-        for _, row in rows
-    ]
+def about_tests(board: FoldLeaderboard) -> str:
+    """How models are chosen and compared, in sentences."""
+    found, told = board.found, [ABOUT.format(board.found.metric)]
+    if found.plan.base.report.resamples:
+        count = found.plan.base.report.resamples
+        told.append(RESAMPLED.format(count, len(set(found.groups))))
+    seeds = board.table.dropna(subset=["seeds_low"]).set_index("model")
+    if len(seeds):
+        ends = seeds[["seeds_low", "seeds_high"]].map(figure_text)
+        each = (f"{model} {low} to {high}" for model, (low, high) in ends.T.items())
+        told.append(f"Networks predict the mean of their seeds; single seeds: {', '.join(each)}.")
+    return " ".join(told)
 
 
 def notes(board: FoldLeaderboard) -> list[str]:
