@@ -28,7 +28,7 @@ from engine.statistics import (
 )
 from experiments.baselines import Entry, Leaderboard, title_of, verdict
 from experiments.folds.fold_baselines import FUSED_BASELINES
-from experiments.folds.out_of_fold import RECOMMENDED, OutOfFold
+from experiments.folds.out_of_fold import OF_MODEL, RECOMMENDED, TARGET, OutOfFold
 from experiments.folds.side_by_side import SideBySide
 
 DELONG, BOOTSTRAP = "DeLong", "group bootstrap"
@@ -313,11 +313,11 @@ def always_wrong(found: OutOfFold) -> list[list[str]]:
         wrong = (predicted != target).reshape(*predicted.shape[:2], -1).any(axis=-1)
         rows = np.flatnonzero(wrong.all(axis=0))
     table = found.table().iloc[rows]
-    starts = ("sample_id", "group", "fold", "target", f"{RECOMMENDED}:prediction")
-    of_start = [table.loc[:, [str(c).startswith(start) for c in table]] for start in starts]
-    return [
-        [", ".join(map(_cell, of.iloc[place])) for of in of_start] for place in range(len(table))
-    ]
+    rows_of = [table[[name]] for name in ("sample_id", "group", "fold")]
+    for start in (TARGET, f"{RECOMMENDED}{OF_MODEL}prediction"):
+        names = [name for name in table if f"{name}_".startswith(f"{start}_")]
+        rows_of.append(table[names])
+    return [[", ".join(map(_cell, of.iloc[row])) for of in rows_of] for row in range(len(table))]
 
 
 def _cell(value: object) -> str:
