@@ -25,7 +25,7 @@ from experiments.report.figures import PALETTE, Section, shown_names, write_figu
 from experiments.report.text import escape_markdown
 
 PAGE_NAME, SUMMARY_NAME = "cross_validation.html", "summary.md"
-AUDIT_HEAD = ["level", "number", "finding"]
+AUDIT_HEAD = ["level", "name", "number", "finding"]
 WRONG_HEAD = ["sample", "group", "fold", "true", "predicted by the chosen model"]
 POOLED = (
     "Of all test samples together, each predicted by a model that was not trained on its group. A "
@@ -79,7 +79,10 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
     else:
         drawn = roc_curves(curves, found.names)
         pooled = Section("roc", "ROC of the pooled predictions", drawn, text=POOLED)
-    findings = [[f.level, finding_number(f), f.sentence] for f in board.audit]
+    findings = [
+        [f.level + (" (accepted)" if f.accepted else ""), f.name, finding_number(f), f.sentence]
+        for f in board.audit
+    ]
     audited = f"{audit_summary(board.audit).capitalize()}."
     sections = [
         Section("audit", "Audit", text=audited, table=_table(AUDIT_HEAD, findings)),

@@ -359,7 +359,7 @@ def test_a_kfold_is_repeated_with_other_folds(study, tmp_path):
         "--repeats",
         "2",
         "--baselines.enabled",
-        "0",
+        "false",
     ]
     assert run(study, *words) == 0
     oof = read(tmp_path / "small-folds", "predictions_oof.csv")
@@ -431,7 +431,7 @@ def test_a_killed_cross_validation_ends_with_the_same_table(study, tmp_path):
             "--repeats goes with a kfold",
         ),
         (
-            ["--folds", "3", "--permutations", "9", "--baselines.enabled", "0"],
+            ["--folds", "3", "--permutations", "9", "--baselines.enabled", "false"],
             "--permutations is of baselines: set baselines.enabled true",
         ),
         (["--data.split.kind", "hash"], "a hash has no folds"),
