@@ -23,7 +23,7 @@ from experiments import cross_validate
 from experiments.baselines import baseline_outputs, load_baselines
 from experiments.builders import build_data
 from experiments.config import load_config
-from experiments.folds.fold_baselines import FUSED_BASELINES
+from experiments.folds import FUSED_BASELINES
 from experiments.run_files import is_finished
 from experiments.runs import Experiment
 
