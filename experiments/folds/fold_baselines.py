@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError
@@ -73,8 +74,13 @@ def fit_fold(task: FoldTask) -> None:
     fitted = fit_baselines(data, task.settings, task.metric, task.config.seed)
     parts = []
     for subset in SUBSETS:
-        outputs = baseline_outputs(fitted, data, subset)
-        part = wide_table(_renamed(outputs), data.cohort.class_names)
+        # The cohort's own values: those of a dataset are standardised, and of single precision.
+        target = torch.from_numpy(data.cohort.targets[data.split == subset])
+        outputs = {
+            name: replace(of, target=target)
+            for name, of in _renamed(baseline_outputs(fitted, data, subset)).items()
+        }
+        part = wide_table(outputs, data.cohort.class_names)
         part.insert(1, SUBSET, subset)
         parts.append(part)
     try:
