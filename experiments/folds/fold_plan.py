@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -112,19 +111,13 @@ def make_plan(
     cohort = read_cohort(base.data)
     if "metrics" in base.derived():  # the data may be of several classes
         base.derive("metrics", list(TASKS[cohort.task].metrics))
-    points = [
-        (name, params, point)
-        for name, params in _families(base, models).items()
-        for point in _grid(grid)
-    ]
+    candidates = _candidates(base, models, grid)
     files = cohort.fingerprint(digest_memory(base.data))
+    first_seed = base.data.split.seed or 0
     folds: list[Fold] = []
     runs: dict[tuple[str, int, int], Config] = {}
-    names = [_candidate(name, point) for name, _, point in points]
     for repeat in range(repeats):
-        again: list[tuple[str, str]] = []
-        if repeat:
-            again = [("data.split.seed", str((base.data.split.seed or 0) + repeat))]
+        again = [("data.split.seed", str(first_seed + repeat))] if repeat else []
         settings = load_config(source, [*shared, *again]).data
         drawn = make_folds(cohort, settings)
         for number, name in enumerate(drawn.names):
@@ -136,26 +129,21 @@ def make_plan(
             title = f"{f'r{repeat}-' if repeat else ''}fold{number}"
             title += "" if by_number else f"-{_as_file_name(name)}"
             folds.append(Fold(name, repeat, split, version, load_config(source, own)))
-            for candidate, (family, params, point) in zip(names, points, strict=True):
-                for seed in range(seeds):
-                    called = [base.exp_name, title]
-                    if candidate != base.model.name:
-                        called.insert(1, _as_file_name(candidate))
-                    lines = [*own, *_lean(base), *point]
-                    if family != base.model.name:
-                        model = {"name": family, "params": dict(params)}
-                        lines.append(("model", write_yaml(model)))
-                    if seed:
-                        called.append(f"s{base.seed + seed}")
-                        lines.append(("seed", str(base.seed + seed)))
-                        if not repeat:  # the split stays that of the first seed
-                            lines.append(("data.split.seed", str(base.data.split.seed or 0)))
-                    lines.append(("exp_name", json.dumps("-".join(called), ensure_ascii=False)))
-                    runs[candidate, base.seed + seed, len(folds) - 1] = load_config(source, lines)
+            for (candidate, lines), seed in product(candidates.items(), range(seeds)):
+                called = [base.exp_name, title]
+                if candidate != base.model.name:
+                    called.insert(1, _as_file_name(candidate))
+                chosen = [*own, *_lean(base), *lines]
+                if seed:  # the split stays that of the first seed
+                    called.append(f"s{base.seed + seed}")
+                    kept = str(first_seed + repeat)
+                    chosen += [("seed", str(base.seed + seed)), ("data.split.seed", kept)]
+                chosen.append(("exp_name", json.dumps("-".join(called), ensure_ascii=False)))
+                runs[candidate, base.seed + seed, len(folds) - 1] = load_config(source, chosen)
     if len({config.exp_name for config in runs.values()}) < len(runs):
         raise UsageError("--models: two of them end in the same name")
-    seeds_of = [base.seed + seed for seed in range(seeds)]
-    return Plan(base, cohort, drawn.kind, folds, names, seeds_of, runs)
+    of = [base.seed + seed for seed in range(seeds)]
+    return Plan(base, cohort, drawn.kind, folds, list(candidates), of, runs)
 
 
 def check_earlier(plan: Plan) -> None:
@@ -196,17 +184,22 @@ def _lean(base: Config) -> list[tuple[str, str]]:
     return lines
 
 
-def _families(base: Config, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-    """Family -> its parameters; the configuration's own model keeps those of the configuration."""
+def _candidates(base: Config, wanted: Sequence[str], grid: Sequence[str]) -> dict[str, Overrides]:
+    """Name of each network -> its settings; the configuration's own keeps its parameters."""
     own = base.model.name
-    if not wanted:
-        return {own: {}}
     if ALL in wanted and len(wanted) > 1:
         raise UsageError("--models: all is all, and stands alone")
-    known = choose_families(FAMILIES, None)
-    if list(wanted) == [ALL]:
-        return {own: {}} | known
-    return {name: {} if name == own else choose_families(FAMILIES, [name])[name] for name in wanted}
+    names = dict.fromkeys(wanted or [own])
+    if ALL in wanted:
+        names = dict.fromkeys([own, *choose_families(FAMILIES, None)])
+    found: dict[str, Overrides] = {}
+    for name, point in product(names, _grid(grid)):
+        lines = []
+        if name != own:
+            params = choose_families(FAMILIES, [name])[name]
+            lines.append(("model", write_yaml({"name": name, "params": params})))
+        found[" ".join([name, *(f"{key}={value}" for key, value in point)])] = [*lines, *point]
+    return found
 
 
 def _grid(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -225,16 +218,6 @@ def _grid(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
             raise UsageError(f"--grid: {key} cannot differ between models on the same folds")
         axes.append([(key, value) for value in values.split(",")])
     return [list(point) for point in product(*axes)]
-
-
-def _candidate(family: str, point: Overrides) -> str:
-    """The name of a family at a place in the grid.
-
-    Example:
-        >>> _candidate("tft", [("optimizer.lr", "1e-4")])
-        'tft optimizer.lr=1e-4'
-    """
-    return " ".join([family, *(f"{key}={value}" for key, value in point)])
 
 
 def _as_file_name(name: str) -> str:
